@@ -1,0 +1,77 @@
+# `make` lists the targets. The environment in $(VENV) is made when a target needs it, and
+# brought up to date when pyproject.toml or constraints.txt change.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BENCH  ?= $(sort $(wildcard benchmarks/[a-z]*.py))
+
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Two processes of one thread each: on small tensors, more threads only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+.DEFAULT_GOAL := help
+.PHONY: help demo env test test-slow test-all lint format docs bench clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.stamp-core ## compare five models on data with a known truth, and write the report
+	$(BIN)/scorefield demo
+
+env: $(VENV)/.stamp-dev ## make the whole environment: the package, the tools, the docs
+
+test: $(VENV)/.stamp-dev ## run the fast tests
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.stamp-dev ## run the slow tests only
+	$(PYTEST) -m slow
+
+test-all: $(VENV)/.stamp-dev ## run every test
+	$(PYTEST)
+
+lint: $(VENV)/.stamp-dev ## check style, types and the order of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.stamp-dev ## apply the style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: $(VENV)/.stamp-dev ## build the documentation into docs/_build/html
+	@rm -rf docs/_api
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
+bench: $(VENV)/.stamp-dev ## run the benchmarks, or those named in BENCH="..."
+	@set -e; for script in $(BENCH); do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean: ## remove caches and builds; keep the environment, the runs and the reports
+	rm -rf build dist docs/_api docs/_build docs/jupyter_execute .benchmarks .hypothesis \
+		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find src tests benchmarks docs examples -name __pycache__ -type d -prune -exec rm -rf {} + \
+		2>/dev/null || true
+
+# ------------------------------------------------------------------------------ environment
+
+$(VENV)/.stamp-venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "scorefield needs Python 3.11 or newer, and '$(PYTHON)' is not." \
+			"Name one that is: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Enough to use the package.
+$(VENV)/.stamp-core: pyproject.toml constraints.txt | $(VENV)/.stamp-venv
+	@echo "Installing scorefield and what it needs into $(VENV): a minute or two."
+	$(PIP) -e .
+	@touch $@
+
+# Enough to work on it.
+$(VENV)/.stamp-dev: pyproject.toml constraints.txt | $(VENV)/.stamp-venv
+	@echo "Installing scorefield and its development tools into $(VENV): a minute or two."
+	$(PIP) -e '.[dev,docs]'
+	@touch $(VENV)/.stamp-core $@

@@ -1,0 +1,176 @@
+r"""Line integrals of a field along polygons, and what they say about curl.
+
+The circulation :math:`C = \oint s \cdot \mathrm{d}l` of a gradient vanishes on every loop. For an
+affine field, :math:`C = \sum_{ij} A_{ij} B_{ij}` with the skew part :math:`A = J - J^\top` and the
+loop's bivector :math:`B` of area :math:`|B|`; over planes of uniformly random orientation
+:math:`\mathbb{E}\,C^2 = |B|^2 \|A\|_F^2 / (D(D-1))`, so that
+
+.. math:: D (D - 1)\,C^2 / |B|^2
+
+estimates the same squared curl :math:`\|J - J^\top\|_F^2` as the Jacobian does.
+
+A line integral over an edge is a :class:`Quadrature`. Rules of degree at least 1 integrate an
+affine field exactly, and so give exactly zero on a quadratic potential; the published
+left-end-point rule has degree 0 and does not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.calculus.derivatives import VectorField
+from scorefield.domain import Domain
+from scorefield.noise import Noise
+
+
+@dataclass(frozen=True)
+class Quadrature:
+    r"""A rule :math:`\int_0^1 f \approx \sum_q w_q f(c_q)`.
+
+    Arguments:
+        name: What it is called.
+        nodes: The nodes :math:`c_q` in [0, 1].
+        weights: The weights :math:`w_q`, which sum to 1.
+        degree: The largest degree of the polynomials that are integrated exactly.
+    """
+
+    name: str
+    nodes: tuple[float, ...]
+    weights: tuple[float, ...]
+    degree: int
+
+
+def quadrature(name: str) -> Quadrature:
+    """The rule of a name: ``left``, ``midpoint``, ``trapezoid``, ``simpson``, or ``gauss-n``
+    with n Gauss–Legendre nodes.
+
+    Raises:
+        ValueError: If there is no rule of that name.
+    """
+    match name.split("-"):
+        case ["left"]:
+            return Quadrature(name, (0.0,), (1.0,), 0)
+        case ["midpoint"]:
+            return Quadrature(name, (0.5,), (1.0,), 1)
+        case ["trapezoid"]:
+            return Quadrature(name, (0.0, 1.0), (0.5, 0.5), 1)
+        case ["simpson"]:
+            return Quadrature(name, (0.0, 0.5, 1.0), (1 / 6, 2 / 3, 1 / 6), 3)
+        case ["gauss", n] if n.isdecimal() and int(n) > 0:
+            nodes, weights = np.polynomial.legendre.leggauss(int(n))
+            return Quadrature(
+                name,
+                tuple((0.5 + nodes / 2).tolist()),
+                tuple((weights / 2).tolist()),
+                2 * int(n) - 1,
+            )
+    raise ValueError(
+        f"quadrature is left, midpoint, trapezoid, simpson or gauss-n (n = 1, 2, …), not {name!r}"
+    )
+
+
+def circulation(
+    fn: VectorField,
+    vertices: Float[Tensor, "batch corners *event"],
+    t: Float[Tensor, " batch"],
+    rule: Quadrature,
+    domain: Domain,
+) -> Float[Tensor, " batch"]:
+    r"""The circulation :math:`\oint s \cdot \mathrm{d}l` around closed polygons.
+
+    Arguments:
+        fn: The vector field.
+        vertices: The corners in order; the last is joined to the first.
+        t: The time of each polygon.
+        rule: The quadrature on each edge; a corner that several edges share is evaluated once.
+        domain: Where the corners live.
+    """
+    batch, corners, *event = vertices.shape
+    edges = domain.displacement(vertices, vertices.roll(-1, dims=1))
+    # On a closed polygon the end of an edge is the start of the next.
+    inner = sorted({c % 1.0 for c in rule.nodes})
+    points = torch.stack([domain.wrap(vertices + c * edges) for c in inner], dim=2)
+    times = t.reshape(-1, 1).expand(batch, corners * len(inner)).reshape(-1)
+    values = fn(points.reshape(-1, *event), times).reshape(points.shape)
+    total = torch.zeros_like(t)
+    for c, w in zip(rule.nodes, rule.weights, strict=True):
+        value = values[:, :, inner.index(c % 1.0)]
+        value = value.roll(-1, dims=1) if c == 1.0 else value
+        total = total + w * (value * edges).reshape(batch, -1).sum(dim=1)
+    return total
+
+
+def squared_area(
+    vertices: Float[Tensor, "batch corners *event"], domain: Domain
+) -> Float[Tensor, " batch"]:
+    r"""The squared area :math:`|B|^2` of closed polygons, flat or not.
+
+    :math:`B = \frac12 \sum_k a_k \wedge b_k` over the triangles that fan out from the first
+    corner, and :math:`\langle a \wedge b, c \wedge d\rangle
+    = (a \cdot c)(b \cdot d) - (a \cdot d)(b \cdot c)`.
+    """
+    start = vertices[:, :1].expand(vertices[:, 1:].shape)
+    spokes = domain.displacement(start, vertices[:, 1:]).flatten(2)
+    gram = spokes @ spokes.mT
+    aa, bb, ab = gram[:, :-1, :-1], gram[:, 1:, 1:], gram[:, :-1, 1:]
+    return 0.25 * (aa * bb - ab * ab.mT).sum(dim=(1, 2)).clamp(min=0)
+
+
+def planes(
+    noise: Noise,
+    purpose: str,
+    domain: Domain,
+    index: Tensor,
+    step: int | Tensor = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Float[Tensor, "*address 2 *event"]:
+    """Two orthonormal directions for each address, of uniformly random orientation.
+
+    Raises:
+        ValueError: In fewer than two dimensions, where nothing circulates.
+    """
+    if domain.dim < 2:
+        raise ValueError(f"circulation needs two dimensions, the event shape is {domain.shape}")
+    z = noise.normal(purpose, (2, domain.dim), index, step, dtype=torch.float64)
+    first, second = z.unbind(dim=-2)
+    first = first / first.norm(dim=-1, keepdim=True)
+    second = second - (second * first).sum(dim=-1, keepdim=True) * first
+    second = second / second.norm(dim=-1, keepdim=True)
+    plane = torch.stack((first, second), dim=-2).to(dtype)
+    return plane.reshape(*plane.shape[:-1], *domain.shape)
+
+
+def regular_polygons(
+    centres: Float[Tensor, "batch *event"],
+    radii: Float[Tensor, " batch"],
+    plane: Float[Tensor, "batch 2 *event"],
+    sides: int,
+    domain: Domain,
+) -> Float[Tensor, "batch sides *event"]:
+    """Regular polygons around the centres, with corners at the given radii.
+
+    Raises:
+        ValueError: For fewer than three sides.
+    """
+    if sides < 3:
+        raise ValueError(f"a loop has at least three sides, got {sides}")
+    angle = torch.arange(sides, dtype=centres.dtype, device=centres.device) * (math.tau / sides)
+    turn = torch.stack((angle.cos(), angle.sin()), dim=1)
+    offsets = torch.einsum("sk,bk...->bs...", turn, plane)
+    radii = radii.reshape(-1, *(1,) * (offsets.dim() - 1))
+    return domain.wrap(centres.unsqueeze(1) + radii * offsets)
+
+
+def squared_curl(
+    circulation: Float[Tensor, " batch"], squared_area: Float[Tensor, " batch"], dim: int
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    r"""Numerators and denominators whose ratio of means estimates :math:`\|J - J^\top\|_F^2`:
+    :math:`D(D-1)\,C^2` and :math:`|B|^2`.
+    """
+    return dim * (dim - 1) * circulation**2, squared_area

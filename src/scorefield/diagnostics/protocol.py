@@ -1,0 +1,174 @@
+r"""The terms on which fields are compared.
+
+A protocol fixes the noise levels, the noisy points and the precision at which a diagnostic is
+evaluated. Points depend on the protocol and the data alone, never on the field, so that two
+fields under one protocol see the very same points: :math:`x = \alpha x_0 + \sigma\varepsilon` with
+:math:`x_0` from the data and one :math:`\varepsilon` a point, shared by all noise levels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.estimate import Estimate
+from scorefield.fields import ScoreField, evaluation
+from scorefield.noise import Noise
+from scorefield.targets import Target
+
+
+class Points(NamedTuple):
+    """The points of a protocol at one noise level."""
+
+    sigma: float
+    clean: Float[Tensor, "batch *event"]
+    noisy: Float[Tensor, "batch *event"]
+    z: Float[Tensor, "batch *event"]
+    t: Float[Tensor, " batch"]
+    indices: Tensor
+
+
+@dataclass(frozen=True)
+class Protocol:
+    r"""Noise levels, points and precision.
+
+    Arguments:
+        sigmas: The noise levels :math:`\sigma/\alpha`, in units of the data.
+        n: The number of points at each level.
+        seed: The seed of points and probes.
+        dtype: The dtype of points and derivatives; a network computes in its own.
+
+    Raises:
+        ValueError: If a level is not positive, there is none, or ``n`` is below 2.
+    """
+
+    sigmas: Sequence[float]
+    n: int = 256
+    seed: int = 0
+    dtype: torch.dtype = torch.float64
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sigmas", tuple(float(s) for s in self.sigmas))
+        if not self.sigmas or not all(math.isfinite(s) and s > 0 for s in self.sigmas):
+            raise ValueError(f"a protocol needs positive noise levels, got {list(self.sigmas)}")
+        if self.n < 2:
+            raise ValueError(f"a protocol needs at least 2 points for an error bar, got {self.n}")
+
+    @property
+    def noise(self) -> Noise:
+        """The randomness of the protocol.
+
+        Its addresses lie at the seed ``-1 - seed``, so that a field trained and judged with
+        seeds of equal number is not judged on the points of its first training step.
+        """
+        return Noise(-1 - self.seed)
+
+    def points(self, data: Target | Tensor, field: ScoreField) -> Iterator[Points]:
+        """The points at each noise level, in order.
+
+        Arguments:
+            data: A target, or clean points to choose from without replacement.
+            field: Tells the process, the domain and the device; nothing else of it is used.
+
+        Raises:
+            ValueError: If the data has fewer points than the protocol asks for.
+        """
+        sde, domain = field.sde, field.domain
+        device = next((b.device for b in (*field.parameters(), *field.buffers())), None)
+        index = torch.arange(self.n, device=device)
+        if isinstance(data, Target):
+            clean = data.draw(self.noise, index, dtype=self.dtype)
+        elif data.shape[0] < self.n:
+            raise ValueError(f"the protocol asks for {self.n} points, the data has {len(data)}")
+        else:
+            chosen = self.noise.permutation("diagnostics/choice", data.shape[0])[: self.n]
+            clean = data[chosen.to(data.device)].to(device=device, dtype=self.dtype)
+        z = self.noise.normal("diagnostics/noise", domain.shape, index, dtype=self.dtype)
+        for sigma in self.sigmas:
+            level = torch.full((self.n,), sigma, dtype=self.dtype, device=device)
+            t = sde.time(level)
+            yield Points(sigma, clean, sde.perturb(clean, t, z, domain), z, t, index)
+
+    def record(self) -> dict[str, Any]:
+        """The protocol as plain values, to be stored with results."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return {"sigmas": list(self.sigmas), "n": self.n, "seed": self.seed, "dtype": dtype}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A diagnostic as a function of the noise level.
+
+    Iterating gives pairs of noise level and :class:`~scorefield.estimate.Estimate`.
+
+    Attributes:
+        name: What was measured.
+        unit: Its unit; empty for a pure number.
+        estimates: One estimate a noise level, in the order of the protocol.
+        protocol: On which points.
+        settings: What else the numbers depend on.
+    """
+
+    name: str
+    unit: str
+    estimates: tuple[Estimate, ...]
+    protocol: Protocol
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[tuple[float, Estimate]]:
+        return iter(zip(self.protocol.sigmas, self.estimates, strict=True))
+
+    def __len__(self) -> int:
+        return len(self.estimates)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One plain record a noise level, for tables."""
+        settings = " ".join(f"{key}={value}" for key, value in self.settings.items())
+        return [
+            {
+                "metric": self.name,
+                "sigma": sigma,
+                "value": e.value,
+                "standard_error": e.standard_error,
+                "n": e.n,
+                "unit": self.unit,
+                "settings": settings,
+            }
+            for sigma, e in self
+        ]
+
+    def __str__(self) -> str:
+        unit = f" [{self.unit}]" if self.unit else ""
+        lines = [f"{self.name}{unit}, n = {self.protocol.n}"]
+        lines += [f"  sigma {sigma:<10.4g} {estimate}" for sigma, estimate in self]
+        return "\n".join(lines)
+
+
+def measure(
+    name: str,
+    unit: str,
+    at: Callable[[Points], Estimate],
+    field: ScoreField,
+    data: Target | Tensor,
+    protocol: Protocol,
+    **settings: Any,
+) -> Profile:
+    """Evaluates ``at`` at each noise level of a protocol, the field in evaluation mode.
+
+    Raises:
+        ValueError: If a value is not finite; says which diagnostic and which noise level.
+    """
+    estimates = []
+    with evaluation(field), torch.no_grad():
+        for points in protocol.points(data, field):
+            try:
+                estimates.append(at(points))
+            except ValueError as error:
+                raise ValueError(f"{name} at noise level {points.sigma:g}: {error}") from error
+    return Profile(name, unit, tuple(estimates), protocol, settings)

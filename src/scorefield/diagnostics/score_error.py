@@ -1,0 +1,86 @@
+"""How far is the field from the truth, and how large is its loss?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
+from scorefield.estimate import Estimate, mean, root
+from scorefield.fields import ScoreField, evaluation
+from scorefield.noise import Noise
+from scorefield.objectives import Batch, DenoisingScoreMatching
+from scorefield.targets import Target
+
+
+def score_error(field: ScoreField, truth: Target, protocol: Protocol) -> Profile:
+    r"""The error of the score in units of the noise, by noise level; a pure number.
+
+    .. math:: \sqrt{\tfrac{1}{D}\,\mathbb{E}\,\sigma^2 \|s - s_{true}\|^2}
+
+    This is the root mean square error of the predicted noise. 1 is what predicting no noise
+    at all gives at large :math:`\sigma`.
+
+    Arguments:
+        field: The field.
+        truth: The target whose score is true; the points come from it.
+        protocol: The noise levels and points.
+
+    Raises:
+        ValueError: If a value is not finite.
+    """
+    exact = truth.under(field.sde)
+
+    def at(points: Points) -> Estimate:
+        error = field.predict_noise(points.noisy, points.t) - exact.predict_noise(
+            points.noisy, points.t
+        )
+        return root(mean(_per_point(error.square())))
+
+    return measure("score_error", "", at, field, truth, protocol)
+
+
+def denoising_loss(field: ScoreField, data: Target | Tensor, protocol: Protocol) -> Profile:
+    r"""The denoising loss :math:`\tfrac1D \mathbb{E}\,\|\hat\varepsilon - \varepsilon\|^2` by noise
+    level: a pure number.
+
+    Arguments:
+        field: The field.
+        data: Where the points come from.
+        protocol: The noise levels and points.
+
+    Raises:
+        ValueError: If the data has too few points, or a value is not finite.
+    """
+
+    def at(points: Points) -> Estimate:
+        error = field.predict_noise(points.noisy, points.t) - points.z
+        return mean(_per_point(error.square()))
+
+    return measure("denoising_loss", "", at, field, data, protocol)
+
+
+def validation_loss(
+    field: ScoreField, data: Tensor, denoising: DenoisingScoreMatching, seed: int = 0
+) -> Estimate:
+    """The training loss on other points, in evaluation mode.
+
+    Arguments:
+        field: The field.
+        data: Clean points, of shape ``(n, *event)``; one time and one noise a point.
+        denoising: The loss.
+        seed: The seed of times and noise.
+
+    Raises:
+        ValueError: For fewer than two points, or a value that is not finite.
+    """
+    noise, index = Noise(seed), torch.arange(data.shape[0], device=data.device)
+    t, z = denoising.draw(field, noise, index, 0)
+    with evaluation(field), torch.no_grad():
+        loss = denoising(field, Batch(data, t.to(data.dtype), z.to(data.dtype)))
+    return mean(loss.cpu().numpy(), weighting=denoising.weighting)
+
+
+def _per_point(square: Tensor) -> list[float]:
+    values: list[float] = square.reshape(square.shape[0], -1).mean(dim=1).tolist()
+    return values

@@ -1,0 +1,197 @@
+r"""A number with its uncertainty.
+
+Everything the library measures is an :class:`Estimate`: a value, its standard error, the number
+of independent draws behind it, and the unit. An exact number has standard error zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Estimate:
+    r"""A measured number.
+
+    Arguments:
+        value: The number, in ``unit``.
+        standard_error: The standard deviation of ``value`` over repetitions of the
+            measurement, in ``unit``; zero where the number is exact.
+        n: The number of independent draws that were averaged; 0 where the number is exact.
+        unit: The unit, in words; empty for a pure number.
+        settings: What the number depends on besides the field: quadrature, radius, probes, …
+
+    Raises:
+        ValueError: If the value is not finite or the standard error is not a finite,
+            non-negative number: a measurement that failed is an error, not a number.
+    """
+
+    value: float
+    standard_error: float
+    n: int
+    unit: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise ValueError(f"a measurement gave {self.value}, which is not a finite number")
+        if not (math.isfinite(self.standard_error) and self.standard_error >= 0):
+            raise ValueError(f"a standard error is finite and >= 0, got {self.standard_error}")
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing was drawn to obtain the number."""
+        return self.n == 0
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """The two-sided confidence interval, by Student's law with ``n - 1`` degrees of freedom.
+
+        Arguments:
+            confidence: The coverage, in (0, 1).
+
+        Raises:
+            ValueError: If ``confidence`` is out of range.
+        """
+        if not 0 < confidence < 1:
+            raise ValueError(f"a confidence lies in (0, 1), got {confidence}")
+        quantile = 0.5 + confidence / 2
+        if self.exact:
+            return self.value, self.value
+        if self.n > 1:
+            factor = float(stats.t.ppf(quantile, df=self.n - 1))
+        else:
+            factor = NormalDist().inv_cdf(quantile)
+        half = factor * self.standard_error
+        return self.value - half, self.value + half
+
+    def scaled(self, factor: float, unit: str | None = None) -> Estimate:
+        """The estimate times a constant, in another unit where one is given."""
+        return Estimate(
+            self.value * factor,
+            self.standard_error * abs(factor),
+            self.n,
+            self.unit if unit is None else unit,
+            self.settings,
+        )
+
+    def __str__(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        if self.exact:
+            return f"{self.value:.6g}{unit}"
+        return f"{format_uncertain(self.value, self.standard_error)}{unit}"
+
+
+def mean(draws: ArrayLike, unit: str = "", **settings: Any) -> Estimate:
+    r"""The mean :math:`\bar y` of independent draws, with standard error
+    :math:`\sqrt{\sum (y_i - \bar y)^2 / (n (n - 1))}`.
+
+    Arguments:
+        draws: At least two numbers.
+        unit: Their unit.
+        settings: What they depend on.
+
+    Raises:
+        ValueError: For fewer than two draws, or a draw that is not finite.
+    """
+    y = _finite(draws)
+    error = float(y.std(ddof=1)) / math.sqrt(y.size)
+    return Estimate(float(y.mean()), error, y.size, unit, settings)
+
+
+def ratio(
+    numerators: ArrayLike, denominators: ArrayLike, unit: str = "", **settings: Any
+) -> Estimate:
+    r"""The ratio of means :math:`r = \bar a / \bar b` of paired draws, by the delta method:
+    its standard error is that of the mean of :math:`(a_i - r b_i) / \bar b`.
+
+    Raises:
+        ValueError: For fewer than two pairs, a draw that is not finite, or a zero denominator.
+
+    References:
+        Sampling techniques (Cochran, 1977), equation 6.9.
+    """
+    a, b = _finite(numerators), _finite(denominators)
+    if a.size != b.size:
+        raise ValueError(f"a ratio needs paired draws, got {a.size} and {b.size}")
+    if b.mean() == 0:
+        raise ValueError("a ratio with denominator zero is not defined")
+    value = float(a.mean() / b.mean())
+    residual = mean((a - value * b) / b.mean())
+    return Estimate(value, residual.standard_error, a.size, unit, settings)
+
+
+def root(square: Estimate, unit: str = "") -> Estimate:
+    r"""The square root of a mean square, by the delta method :math:`\mathrm{se} / (2\sqrt{v})`.
+
+    A mean square that does not exceed its standard error has no such expansion; its root, 0 where
+    it is negative, is reported with standard error :math:`\sqrt{\mathrm{se}}`.
+
+    Raises:
+        ValueError: If the mean square is negative by more than six standard errors.
+    """
+    if square.value < -6 * square.standard_error:
+        raise ValueError(f"a mean square came out as {square.value}, which has no root")
+    if square.value <= square.standard_error:
+        value, error = math.sqrt(max(square.value, 0.0)), math.sqrt(square.standard_error)
+    else:
+        value = math.sqrt(square.value)
+        error = square.standard_error / (2 * value)
+    return Estimate(value, error, square.n, unit, square.settings)
+
+
+def paired_difference(a: ArrayLike, b: ArrayLike, unit: str = "", **settings: Any) -> Estimate:
+    """The mean of :math:`a_i - b_i` over common draws, whose shared noise cancels.
+
+    Raises:
+        ValueError: If the draws are not paired, or fewer than two.
+    """
+    x, y = _finite(a), _finite(b)
+    if x.size != y.size:
+        raise ValueError(f"a paired difference needs paired draws, got {x.size} and {y.size}")
+    return mean(x - y, unit, **settings)
+
+
+def pool(estimates: Sequence[Estimate]) -> Estimate:
+    """The unweighted mean of estimates, whose standard error is that of their scatter.
+
+    For repetitions of one measurement (seeds, data sets): what varies between repetitions is
+    part of the error, whatever each repetition's own error was.
+
+    Raises:
+        ValueError: For fewer than two estimates, or estimates in different units.
+    """
+    units = {e.unit for e in estimates}
+    if len(units) > 1:
+        raise ValueError(f"estimates in different units cannot be pooled: {sorted(units)}")
+    return mean([e.value for e in estimates], next(iter(units), ""))
+
+
+def format_uncertain(value: float, error: float) -> str:
+    """Writes ``value ± error`` with two significant digits of the error."""
+    if error == 0:
+        return f"{value:.6g} ± 0"
+    digits = 1 - math.floor(math.log10(error))
+    largest = max(abs(value), error)
+    if 1e-3 <= largest < 1e5 and digits >= 0:
+        return f"{value:.{digits}f} ± {error:.{digits}f}"
+    exponent = math.floor(math.log10(largest))
+    scale = 10.0**exponent
+    places = max(digits + exponent, 0)
+    return f"({value / scale:.{places}f} ± {error / scale:.{places}f})e{exponent:+03d}"
+
+
+def _finite(draws: ArrayLike) -> np.ndarray[Any, np.dtype[np.float64]]:
+    y = np.asarray(draws, dtype=np.float64).reshape(-1)
+    if y.size < 2:
+        raise ValueError(f"a standard error needs at least two draws, got {y.size}")
+    if not np.isfinite(y).all():
+        raise ValueError(f"{int((~np.isfinite(y)).sum())} of {y.size} draws are not finite")
+    return y

@@ -1,0 +1,29 @@
+"""Score fields: anything with a score, and the forms in which it can be said."""
+
+from scorefield.fields.base import Quantity as Quantity
+from scorefield.fields.base import ScoreField as ScoreField
+from scorefield.fields.base import convert as convert
+from scorefield.fields.base import evaluation as evaluation
+from scorefield.fields.hybrid import HybridField as HybridField
+from scorefield.fields.potential import Head as Head
+from scorefield.fields.potential import PotentialField as PotentialField
+from scorefield.fields.preconditioned import EDMScaling as EDMScaling
+from scorefield.fields.preconditioned import NoisePrediction as NoisePrediction
+from scorefield.fields.preconditioned import Parametrization as Parametrization
+from scorefield.fields.preconditioned import PreconditionedField as PreconditionedField
+from scorefield.fields.preconditioned import ScorePrediction as ScorePrediction
+
+__all__ = [
+    "Quantity",
+    "ScoreField",
+    "convert",
+    "evaluation",
+    "PreconditionedField",
+    "Parametrization",
+    "EDMScaling",
+    "NoisePrediction",
+    "ScorePrediction",
+    "PotentialField",
+    "Head",
+    "HybridField",
+]

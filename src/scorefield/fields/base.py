@@ -1,0 +1,200 @@
+r"""Score fields and the five ways of saying the same thing.
+
+A score field is a vector field :math:`s(x, t) \approx \nabla_x \log p_t(x)` of a process
+:math:`x_t = \alpha x_0 + \sigma\varepsilon`. Five quantities are affine functions of it,
+
+.. math::
+    \begin{aligned}
+    \text{denoiser} \quad & \mathbb{E}[x_0 \mid x_t] = \frac{x + \sigma^2 s}{\alpha} &
+    \text{noise} \quad & \mathbb{E}[\varepsilon \mid x_t] = -\sigma s \\
+    \text{velocity} \quad & \frac{\mathrm{d}x}{\mathrm{d}t} = f x - \tfrac12 g^2 s &
+    \text{drift} \quad & f x - g^2 s,
+    \end{aligned}
+
+the velocity being that of the probability-flow ODE and the drift that of the reverse-time SDE.
+Everything downstream (samplers, likelihood, diagnostics, reports) takes a :class:`ScoreField`
+and asks for the form it needs.
+
+References:
+    Score-based generative modeling through stochastic differential equations (Song et al., 2021),
+    equations 6 and 13.
+
+    Tweedie's formula and selection bias (Efron, 2011), equation 1.3.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from scorefield.domain import Domain
+from scorefield.sde import SDE
+
+Quantity = Literal["score", "denoiser", "noise", "velocity", "drift"]
+
+
+class ScoreField(nn.Module, ABC):
+    r"""Anything with a score.
+
+    Subclasses define :meth:`score`, or :meth:`predict` where another form is computed with
+    less rounding.
+
+    Arguments:
+        sde: The forward process whose marginals the field describes.
+        domain: Where :math:`x` lives, and the event shape.
+    """
+
+    def __init__(self, sde: SDE, domain: Domain) -> None:
+        super().__init__()
+        self.sde = sde
+        self.domain = domain
+
+    @abstractmethod
+    def score(
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+    ) -> Float[Tensor, "batch *event"]:
+        r"""The score :math:`s(x, t)`, per unit of :math:`x`.
+
+        Arguments:
+            x: Noisy points.
+            t: The time of each point, of shape ``(batch,)``, or one time for all.
+        """
+
+    def predict(
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor, quantity: Quantity
+    ) -> Float[Tensor, "batch *event"]:
+        """The field in any of its forms; arguments as in :meth:`score`."""
+        return convert(self.score(x, t), x, t, self.sde, "score", quantity)
+
+    def denoise(
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+    ) -> Float[Tensor, "batch *event"]:
+        r"""The posterior mean :math:`\mathbb{E}[x_0 \mid x_t = x]`, in units of the data."""
+        return self.predict(x, t, "denoiser")
+
+    def predict_noise(
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+    ) -> Float[Tensor, "batch *event"]:
+        r"""The posterior mean :math:`\mathbb{E}[\varepsilon \mid x_t = x]` of the noise."""
+        return self.predict(x, t, "noise")
+
+    def velocity(
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+    ) -> Float[Tensor, "batch *event"]:
+        r"""The velocity :math:`\mathrm{d}x/\mathrm{d}t` of the probability-flow ODE."""
+        return self.predict(x, t, "velocity")
+
+    def drift(
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+    ) -> Float[Tensor, "batch *event"]:
+        r"""The drift :math:`f x - g^2 s` of the reverse-time SDE."""
+        return self.predict(x, t, "drift")
+
+    @property
+    def has_potential(self) -> bool:
+        """Whether the score is by construction the gradient of :meth:`potential`."""
+        return False
+
+    def potential(
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+    ) -> Float[Tensor, " batch"]:
+        r"""A scalar :math:`\phi` with :math:`\nabla_x \phi = s`, in nats, up to a constant.
+
+        Raises:
+            TypeError: If the field has none.
+        """
+        raise TypeError(f"{type(self).__name__} has no potential: its score is not a gradient")
+
+    def forward(
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+    ) -> Float[Tensor, "batch *event"]:
+        """The score; see :meth:`score`."""
+        return self.score(x, t)
+
+
+def affine(
+    x: Tensor, t: float | Tensor, sde: SDE, quantity: Quantity
+) -> tuple[Float[Tensor, "#batch ..."], Float[Tensor, "#batch ..."]]:
+    r"""The coefficients :math:`a, b` of ``quantity`` :math:`= a x + b s`, shaped to broadcast
+    against ``x``.
+
+    Raises:
+        ValueError: If the quantity is not one of the five.
+    """
+    t = times(x, t)
+    match quantity:
+        case "score":
+            return torch.zeros_like(t), torch.ones_like(t)
+        case "denoiser":
+            return 1 / sde.alpha(t), sde.sigma(t) ** 2 / sde.alpha(t)
+        case "noise":
+            return torch.zeros_like(t), -sde.sigma(t)
+        case "velocity":
+            return sde.drift(t), -0.5 * sde.diffusion_squared(t)
+        case "drift":
+            return sde.drift(t), -sde.diffusion_squared(t)
+        case _:
+            names = ", ".join(get_args(Quantity))
+            raise ValueError(f"a field is said as one of {names}, not {quantity!r}")
+
+
+def convert(
+    value: Float[Tensor, "batch *event"],
+    x: Float[Tensor, "batch *event"],
+    t: float | Tensor,
+    sde: SDE,
+    source: Quantity,
+    target: Quantity,
+) -> Float[Tensor, "batch *event"]:
+    r"""Says in the form ``target`` what ``value`` says in the form ``source``.
+
+    With both forms affine in the score, the target is
+    :math:`\frac{b_t}{b_s}\,\text{value} + \big(a_t - \frac{b_t}{b_s} a_s\big)\,x`.
+
+    Arguments:
+        value: The field at ``x`` in the form ``source``.
+        x: The noisy points.
+        t: Their times, or one time for all.
+        sde: The forward process.
+        source: The form that ``value`` has.
+        target: The form that is wanted.
+
+    Raises:
+        ValueError: If a form is not one of the five.
+    """
+    if source == target:
+        return value
+    a_s, b_s = affine(x, t, sde, source)
+    a_t, b_t = affine(x, t, sde, target)
+    ratio = b_t / b_s
+    return ratio * value + (a_t - ratio * a_s) * x
+
+
+def times(x: Tensor, t: float | Tensor) -> Tensor:
+    """Times in the dtype and on the device of ``x``, shaped to broadcast against it.
+
+    Raises:
+        ValueError: Unless there is one time, or one for each point.
+    """
+    t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
+    if t.dim() > 1 or (t.dim() == 1 and t.shape[0] not in (1, x.shape[0])):
+        raise ValueError(f"{x.shape[0]} points need one time or as many, got {tuple(t.shape)}")
+    return t.reshape(-1, *(1,) * (x.dim() - 1))
+
+
+@contextmanager
+def evaluation(field: nn.Module) -> Iterator[None]:
+    """Puts every module of the field into evaluation mode, and each back as it was."""
+    modes = [(module, module.training) for module in field.modules()]
+    field.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,105 @@
+r"""Fields that are gradients by construction.
+
+The vector that a :class:`~scorefield.fields.preconditioned.PreconditionedField` takes from its
+backbone is replaced by the gradient of a scalar, :math:`F = \nabla_u \psi(u, c_{noise})`. With
+:math:`u = c_{in} x` the score :math:`s = p x + q F(c_{in} x)` is then the gradient of
+
+.. math:: \phi(x, t) = \frac{p}{2}\,|x|^2 + \frac{q}{c_{in}}\,\psi(c_{in} x, c_{noise}),
+
+so that the field has the very scaling of its unconstrained sibling and differs from it in one
+thing: it is conservative.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from scorefield.domain import Domain
+from scorefield.fields.preconditioned import Parametrization, PreconditionedField
+from scorefield.sde import SDE
+
+Head = Literal["sum", "inner", "denoising"]
+
+
+class PotentialField(PreconditionedField):
+    r"""The gradient of a scalar potential.
+
+    Heads turn the backbone's output :math:`N(u, c)` into the scalar :math:`\psi`:
+
+    * ``sum``: :math:`\psi = \sum_i N_i(u, c)`; with a backbone of one output, that output.
+    * ``inner``: :math:`\psi = \langle u, N(u, c) \rangle`, for any backbone whose output has the
+      shape of its input.
+    * ``denoising``: :math:`\psi = -\frac12 |u - N(u, c)|^2`, likewise for any backbone.
+
+    A call needs autograd, so it works under ``torch.no_grad`` but not under
+    ``torch.inference_mode``.
+
+    Arguments:
+        backbone: As for :class:`~scorefield.fields.preconditioned.PreconditionedField`; with
+            head ``sum`` it may return any shape ``(batch, ...)``.
+        sde: The forward process.
+        sigma_data: The standard deviation of the data; short for
+            ``parametrization=EDMScaling(sigma_data)``.
+        parametrization: What :math:`\nabla\psi` predicts.
+        domain: Where :math:`x` lives; ``Euclidean(backbone.event_shape)`` by default.
+        head: How the output becomes a scalar.
+
+    Raises:
+        TypeError: Unless exactly one of ``sigma_data`` and ``parametrization`` is given.
+        ValueError: If the head is unknown, or the backbone's output does not fit it.
+
+    References:
+        Should EBMs model the energy or the score? (Salimans and Ho, 2021), section 3.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        sde: SDE,
+        sigma_data: float | None = None,
+        parametrization: Parametrization | None = None,
+        domain: Domain | None = None,
+        head: Head = "sum",
+    ) -> None:
+        super().__init__(backbone, sde, sigma_data, parametrization, domain)
+        if head not in ("sum", "inner", "denoising"):
+            raise ValueError(f"a potential head is sum, inner or denoising, not {head!r}")
+        self.head = head
+
+    @property
+    def has_potential(self) -> bool:
+        return True
+
+    def potential(
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+    ) -> Float[Tensor, " batch"]:
+        c = self._coefficients(x, t)
+        psi = self._psi(c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0]))
+        square = x.flatten(1).square().sum(dim=1) if x.dim() > 1 else x.square()
+        return 0.5 * c.p.reshape(-1) * square + (c.q / c.c_in).reshape(-1) * psi
+
+    def _output(self, u: Tensor, label: Tensor) -> Tensor:
+        create_graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            if not u.requires_grad:
+                u = u.requires_grad_()
+            (gradient,) = torch.autograd.grad(
+                self._psi(u, label).sum(), u, create_graph=create_graph
+            )
+        return gradient
+
+    def _psi(self, u: Tensor, label: Tensor) -> Tensor:
+        output = self._call(u, label)
+        if self.head == "sum":
+            return output.reshape(u.shape[0], -1).sum(dim=1)
+        if output.shape != u.shape:
+            raise ValueError(
+                f"head {self.head!r} needs a backbone that returns the shape {tuple(u.shape)} "
+                f"of its input, got {tuple(output.shape)}"
+            )
+        product = u * output if self.head == "inner" else -0.5 * (u - output) ** 2
+        return product.reshape(u.shape[0], -1).sum(dim=1)

@@ -1,0 +1,172 @@
+r"""Networks as score fields.
+
+A backbone :math:`F` sees a scaled input and a label of the noise level; its output enters the
+score affinely,
+
+.. math:: s(x, t) = p\,x + q\,F(c_{in}\,x,\; c_{noise}),
+
+with coefficients chosen by the *parametrisation*. All other forms of the field (denoiser,
+noise, velocity, drift) are affine in the score, hence of the same kind, and are computed from
+:math:`F` with combined coefficients: no form is obtained from another by subtracting
+nearly equal numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from scorefield.domain import Domain, Euclidean
+from scorefield.fields.base import Quantity, ScoreField, affine, times
+from scorefield.sde import SDE
+
+
+class Coefficients(NamedTuple):
+    r"""The coefficients of :math:`s = p x + q F(c_{in} x, c_{noise})`."""
+
+    c_in: Tensor
+    c_noise: Tensor
+    p: Tensor
+    q: Tensor
+
+
+@dataclass(frozen=True)
+class Parametrization(ABC):
+    r"""What the backbone predicts, as coefficients of :math:`\alpha` and :math:`\sigma`.
+
+    The label is :math:`c_{noise} = \frac14 \ln(\sigma / \alpha)` for every parametrisation.
+    """
+
+    @abstractmethod
+    def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
+        """The coefficients at the given levels, elementwise."""
+
+
+@dataclass(frozen=True)
+class EDMScaling(Parametrization):
+    r"""Input and target of unit variance at every noise level.
+
+    With :math:`\lambda = \sigma / \alpha`, :math:`\hat x = x / \alpha` and the data's standard
+    deviation :math:`\sigma_d`, the denoiser is
+    :math:`D = c_{skip}\hat x + c_{out} F(\hat x / \sqrt{\lambda^2 + \sigma_d^2}, c_{noise})` with
+    :math:`c_{skip} = \sigma_d^2 / (\lambda^2 + \sigma_d^2)` and
+    :math:`c_{out} = \lambda\sigma_d / \sqrt{\lambda^2 + \sigma_d^2}`; as a score,
+
+    .. math:: s = -\frac{x}{\sigma^2 + \alpha^2\sigma_d^2}
+        + \frac{\sigma_d}{\lambda\sqrt{\sigma^2 + \alpha^2\sigma_d^2}} F.
+
+    Arguments:
+        sigma_data: The standard deviation :math:`\sigma_d` of a coordinate of the data.
+
+    Raises:
+        ValueError: If it is not positive.
+
+    References:
+        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
+        table 1, column "Ours", and appendix B.6.
+    """
+
+    sigma_data: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.sigma_data) and self.sigma_data > 0):
+            raise ValueError(f"sigma_data must be positive, got {self.sigma_data}")
+
+    def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
+        variance = sigma**2 + (alpha * self.sigma_data) ** 2
+        level = sigma / alpha
+        scale = variance.sqrt()
+        return Coefficients(
+            1 / scale, level.log() / 4, -1 / variance, self.sigma_data / (level * scale)
+        )
+
+
+@dataclass(frozen=True)
+class NoisePrediction(Parametrization):
+    r"""The backbone sees :math:`x_t` and predicts the noise: :math:`s = -F(x) / \sigma`.
+
+    References:
+        Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), equation 11.
+    """
+
+    def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
+        one = torch.ones_like(sigma)
+        return Coefficients(one, (sigma / alpha).log() / 4, 0 * one, -1 / sigma)
+
+
+@dataclass(frozen=True)
+class ScorePrediction(Parametrization):
+    r"""The backbone sees :math:`x_t` and predicts the score itself: :math:`s = F(x)`."""
+
+    def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
+        one = torch.ones_like(sigma)
+        return Coefficients(one, (sigma / alpha).log() / 4, 0 * one, one)
+
+
+class PreconditionedField(ScoreField):
+    r"""A backbone as a score field.
+
+    Arguments:
+        backbone: A module called as ``backbone(x, label)`` with :math:`x` of shape
+            ``(batch, *event)`` and a label of shape ``(batch,)``; returns the shape of ``x``. It
+            computes in the dtype of its parameters; the result has the dtype of the input.
+        sde: The forward process.
+        sigma_data: The standard deviation of the data; short for
+            ``parametrization=EDMScaling(sigma_data)``.
+        parametrization: What the backbone predicts.
+        domain: Where :math:`x` lives; ``Euclidean(backbone.event_shape)`` by default.
+
+    Raises:
+        TypeError: Unless exactly one of ``sigma_data`` and ``parametrization`` is given.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        sde: SDE,
+        sigma_data: float | None = None,
+        parametrization: Parametrization | None = None,
+        domain: Domain | None = None,
+    ) -> None:
+        if (sigma_data is None) == (parametrization is None):
+            raise TypeError("give either sigma_data or a parametrization")
+        if domain is None:
+            domain = Euclidean(tuple(backbone.event_shape))  # type: ignore[arg-type]
+        super().__init__(sde, domain)
+        self.backbone = backbone
+        if sigma_data is not None:
+            parametrization = EDMScaling(sigma_data)
+        assert parametrization is not None
+        self.parametrization = parametrization
+
+    def score(
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+    ) -> Float[Tensor, "batch *event"]:
+        return self.predict(x, t, "score")
+
+    def predict(
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor, quantity: Quantity
+    ) -> Float[Tensor, "batch *event"]:
+        c = self._coefficients(x, t)
+        output = self._output(c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0]))
+        a, b = affine(x, t, self.sde, quantity)
+        return (a + b * c.p) * x + (b * c.q) * output
+
+    def _coefficients(self, x: Tensor, t: float | Tensor) -> Coefficients:
+        t = times(x, t)
+        return self.parametrization.coefficients(self.sde.alpha(t), self.sde.sigma(t))
+
+    def _output(self, u: Tensor, label: Tensor) -> Tensor:
+        """The vector :math:`F(u, label)`, in the dtype of ``u``."""
+        return self._call(u, label)
+
+    def _call(self, u: Tensor, label: Tensor) -> Tensor:
+        dtype = next(self.backbone.parameters()).dtype
+        output: Tensor = self.backbone(u.to(dtype), label.to(dtype))
+        return output.to(u.dtype)

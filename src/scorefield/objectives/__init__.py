@@ -1,0 +1,16 @@
+"""Objectives: denoising score matching and the regularisers that go with it."""
+
+from scorefield.objectives.asymmetry import Asymmetry as Asymmetry
+from scorefield.objectives.balance import BalancedWeight as BalancedWeight
+from scorefield.objectives.branch import BoundaryMatching as BoundaryMatching
+from scorefield.objectives.circulation import CycleCirculation as CycleCirculation
+from scorefield.objectives.circulation import LoopCirculation as LoopCirculation
+from scorefield.objectives.denoising import Batch as Batch
+from scorefield.objectives.denoising import DenoisingScoreMatching as DenoisingScoreMatching
+from scorefield.objectives.denoising import LogNormal as LogNormal
+from scorefield.objectives.denoising import LogUniform as LogUniform
+from scorefield.objectives.denoising import NoiseLaw as NoiseLaw
+from scorefield.objectives.denoising import UniformTime as UniformTime
+from scorefield.objectives.objective import Losses as Losses
+from scorefield.objectives.objective import Objective as Objective
+from scorefield.objectives.objective import Regularizer as Regularizer

@@ -1,0 +1,156 @@
+r"""What a training step minimises: denoising score matching plus weighted regularisers.
+
+.. math:: \mathcal{L} = \mathcal{L}_{DSM} + \sum_r w_r\,R_r
+
+A regulariser :math:`R_r` that is evaluated at every :math:`k`-th step only is multiplied by
+:math:`k` there, so that :math:`w_r` is its weight on average over steps whatever :math:`k`.
+Regularisers see the field in evaluation mode: dropout would otherwise appear as curl.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from scorefield.fields import ScoreField, evaluation
+from scorefield.noise import Lookahead, Noise
+from scorefield.objectives.denoising import Batch, DenoisingScoreMatching, NoiseLaw
+from scorefield.sde import SDE
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The outcome of one step.
+
+    Attributes:
+        total: What is minimised; a scalar with a graph.
+        terms: Each term before its weight, and the weights that vary; detached scalars. A
+            regulariser that was not due at this step is absent.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+class Regularizer(nn.Module, ABC):
+    """A property that the field should have, as a number to be made small.
+
+    Its random numbers are drawn for many steps at once.
+
+    Arguments:
+        weight: The weight :math:`w`, averaged over steps; 0 switches the regulariser off.
+        every: The regulariser is evaluated at every ``every``-th step.
+        sigma_max: The largest noise level at which it is evaluated; all if not given.
+
+    Raises:
+        ValueError: If ``weight`` is negative, ``every`` is not positive, or ``sigma_max`` is
+            not positive.
+    """
+
+    name: str
+
+    def __init__(self, weight: float, every: int = 1, sigma_max: float | None = None) -> None:
+        super().__init__()
+        if not (math.isfinite(weight) and weight >= 0):
+            raise ValueError(f"{self.name}: weight must be >= 0, got {weight}")
+        if every < 1:
+            raise ValueError(f"{self.name}: every must be at least 1, got {every}")
+        if sigma_max is not None and not sigma_max > 0:
+            raise ValueError(f"{self.name}: sigma_max must be positive, got {sigma_max}")
+        self.weight = weight
+        self.every = every
+        self.sigma_max = sigma_max
+        self._drawn_for: tuple[object, ...] | None = None
+        self._lookahead: Lookahead | None = None
+
+    @abstractmethod
+    def draw(
+        self, field: ScoreField, law: NoiseLaw, noise: Noise, rows: int, step: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The random numbers of the steps, of shape ``(steps, 1)``, for ``rows`` points."""
+
+    @abstractmethod
+    def energy(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
+        """The number to be made small, given the clean points of the batch and the draws."""
+
+    def effective_weight(self, denoising: Tensor, energy: Tensor) -> Tensor | float:
+        """The weight of this step, given the two losses (detached)."""
+        return self.weight
+
+    def forward(
+        self, field: ScoreField, law: NoiseLaw, x: Tensor, noise: Noise, step: int
+    ) -> Tensor:
+        """The energy at a training step."""
+        key = (id(field), law, noise, x.shape[0])
+        if self._lookahead is None or key != self._drawn_for:
+            rows = x.shape[0]
+            self._lookahead = Lookahead(lambda s: self.draw(field, law, noise, rows, s))
+            self._drawn_for = key
+        draws = tuple(
+            d.to(device=x.device, dtype=x.dtype if d.is_floating_point() else d.dtype)
+            for d in self._lookahead(step)
+        )
+        with evaluation(field):
+            return self.energy(field, x, draws)
+
+    def upper(self, sde: SDE) -> float:
+        """The largest noise level at which the regulariser is evaluated."""
+        return sde.sigma_max if self.sigma_max is None else min(self.sigma_max, sde.sigma_max)
+
+
+class Objective(nn.Module):
+    """Denoising score matching plus regularisers.
+
+    The state of weight controllers is part of ``state_dict``.
+
+    Arguments:
+        denoising: The base loss.
+        regularizers: What is added to it.
+
+    Raises:
+        ValueError: If two regularisers have the same name.
+    """
+
+    def __init__(
+        self, denoising: DenoisingScoreMatching, regularizers: Sequence[Regularizer] = ()
+    ) -> None:
+        super().__init__()
+        names = [r.name for r in regularizers]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each kind of regulariser may be given once, got {names}")
+        self.denoising = denoising
+        self.regularizers = nn.ModuleDict({r.name: r for r in regularizers})
+
+    def draw(
+        self, field: ScoreField, noise: Noise, index: Tensor, step: int | Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The times and normals of a step; see :meth:`DenoisingScoreMatching.draw`."""
+        return self.denoising.draw(field, noise, index, step)
+
+    def forward(self, field: ScoreField, batch: Batch, noise: Noise, step: int) -> Losses:
+        """The losses of one training step.
+
+        Arguments:
+            field: The field, in training mode.
+            batch: What :meth:`draw` and the data gave for this step.
+            noise: The randomness of the regularisers.
+            step: The step, which is part of their addresses.
+        """
+        total = self.denoising(field, batch).mean()
+        terms = {"denoising": total.detach()}
+        base = terms["denoising"]
+        for name, regularizer in self.regularizers.items():
+            assert isinstance(regularizer, Regularizer)
+            if regularizer.weight == 0 or step % regularizer.every:
+                continue
+            energy = regularizer(field, self.denoising.law, batch.x, noise, step)
+            terms[name] = energy.detach()
+            weight = regularizer.effective_weight(base, terms[name])
+            if isinstance(weight, Tensor):
+                terms[f"{name}_weight"] = weight
+            total = total + weight * regularizer.every * energy
+        return Losses(total, terms)

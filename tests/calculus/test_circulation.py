@@ -1,0 +1,172 @@
+import math
+
+import pytest
+import torch
+
+from scorefield.calculus import (
+    circulation,
+    nearest_neighbours,
+    planes,
+    propose_cycles,
+    quadrature,
+    regular_polygons,
+    squared_area,
+    squared_curl,
+)
+from scorefield.domain import Euclidean
+from scorefield.noise import Noise
+from scorefield.targets import GaussianMixture
+from tests.planted import Affine, skew
+
+RULES = ["left", "midpoint", "trapezoid", "simpson", "gauss-1", "gauss-2", "gauss-5"]
+
+
+def polygons(dim, sides, n=8, radius=0.7):
+    domain = Euclidean((dim,))
+    plane = planes(Noise(1), "test", domain, torch.arange(n), dtype=torch.float64)
+    centres = Noise(2).normal("centre", (dim,), torch.arange(n), dtype=torch.float64)
+    radii = torch.full((n,), radius, dtype=torch.float64)
+    return regular_polygons(centres, radii, plane, sides, domain), domain
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_declared_degree_is_the_measured_one(name):
+    rule = quadrature(name)
+
+    def error(degree):
+        total = sum(w * c**degree for c, w in zip(rule.nodes, rule.weights, strict=True))
+        return abs(total - 1 / (degree + 1))
+
+    assert all(error(k) < 1e-15 for k in range(rule.degree + 1))
+    assert error(rule.degree + 1) > 1e-7
+
+
+@pytest.mark.parametrize("name", ["gauss", "gauss-0", "romberg", ""])
+def test_an_unknown_rule_is_named(name):
+    with pytest.raises(ValueError, match="quadrature is"):
+        quadrature(name)
+
+
+@pytest.mark.parametrize("name", RULES[1:])
+@pytest.mark.parametrize("sides", [3, 4, 7])
+def test_affine_fields_are_integrated_exactly(name, sides):
+    """By Stokes, the circulation of M x is <M^T - M, B>; a symmetric M gives none at all."""
+    vertices, domain = polygons(4, sides)
+    torch.manual_seed(0)
+    matrix = torch.randn(4, 4, dtype=torch.float64)
+    t = torch.ones(len(vertices), dtype=torch.float64)
+    following = vertices.roll(-1, dims=1)
+    bivector = 0.5 * (
+        torch.einsum("bki,bkj->bij", vertices, following)
+        - torch.einsum("bki,bkj->bij", following, vertices)
+    )
+    expected = 0.5 * ((matrix.T - matrix) * bivector).sum(dim=(1, 2))
+    turn = circulation(Affine(matrix).score, vertices, t, quadrature(name), domain)
+    torch.testing.assert_close(turn, expected, rtol=1e-11, atol=1e-12)
+    symmetric = circulation(Affine(matrix + matrix.T).score, vertices, t, quadrature(name), domain)
+    assert float(symmetric.abs().max()) < 1e-12
+
+
+def test_the_published_left_rule_sees_circulation_in_a_gradient():
+    vertices, domain = polygons(2, 4)
+    t = torch.ones(len(vertices), dtype=torch.float64)
+    harmonic = Affine(-torch.eye(2, dtype=torch.float64))
+    left = circulation(harmonic.score, vertices, t, quadrature("left"), domain)
+    # sum of x_i . (x_{i+1} - x_i) is minus half the sum of the squared edges
+    edges = vertices - vertices.roll(-1, dims=1)
+    torch.testing.assert_close(left, 0.5 * edges.square().sum(dim=(1, 2)))
+
+
+@pytest.mark.parametrize(("name", "order"), [("midpoint", 2), ("simpson", 4), ("gauss-2", 4)])
+def test_the_error_falls_with_the_declared_order(name, order):
+    """Splitting every edge in two divides the error on a smooth field by 2^(degree + 1)."""
+    vertices, domain = polygons(2, 5, radius=1.0)
+    t = torch.ones(len(vertices), dtype=torch.float64)
+
+    def field(x, t):
+        return torch.stack((torch.sin(1.3 * x[:, 1]), torch.exp(0.4 * x[:, 0])), dim=1)
+
+    exact = circulation(field, vertices, t, quadrature("gauss-12"), domain)
+    errors = []
+    for _ in range(5):
+        turn = circulation(field, vertices, t, quadrature(name), domain)
+        errors.append(float((turn - exact).abs().max()))
+        middle = (vertices + vertices.roll(-1, dims=1)) / 2
+        vertices = torch.stack((vertices, middle), dim=2).flatten(1, 2)
+    slope = math.log2(errors[-2] / errors[-1])
+    assert abs(slope - order) < 0.2
+
+
+def test_shared_corners_are_evaluated_once():
+    vertices, domain = polygons(3, 4, n=6)
+    rows = []
+
+    def field(x, t):
+        rows.append(len(x))
+        return x
+
+    t = torch.ones(6, dtype=torch.float64)
+    for name, per_edge in [("left", 1), ("midpoint", 1), ("trapezoid", 1), ("simpson", 2)]:
+        circulation(field, vertices, t, quadrature(name), domain)
+        assert rows.pop() == 6 * 4 * per_edge
+
+
+@pytest.mark.parametrize("dim", [2, 3, 10])
+def test_area_of_regular_polygons_and_of_a_bent_one(dim):
+    for sides in (3, 4, 6, 11):
+        vertices, domain = polygons(dim, sides)
+        area = 0.5 * sides * 0.7**2 * math.sin(math.tau / sides)
+        torch.testing.assert_close(
+            squared_area(vertices, domain), torch.full((8,), area**2, dtype=torch.float64)
+        )
+    bent = torch.zeros(1, 4, max(dim, 3), dtype=torch.float64)
+    bent[0, 1, 0] = bent[0, 3, 1] = bent[0, 2, 0] = bent[0, 2, 1] = bent[0, 2, 2] = 1.0
+    # two triangles of a folded square: B = 1/2 (e1 ^ (e1+e2+e3) + (e1+e2+e3) ^ e2)
+    # = e1 ^ e2 + 1/2 (e1 ^ e3 - e2 ^ e3)
+    area = squared_area(bent, Euclidean(tuple(bent.shape[2:])))
+    torch.testing.assert_close(area, torch.tensor([1.5], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("shape", [(2,), (7,), (1, 3, 3)])
+def test_planes_are_orthonormal(shape):
+    plane = planes(Noise(0), "test", Euclidean(shape), torch.arange(50), dtype=torch.float64)
+    assert plane.shape == (50, 2, *shape)
+    gram = plane.flatten(2) @ plane.flatten(2).mT
+    torch.testing.assert_close(gram, torch.eye(2, dtype=torch.float64).expand(50, 2, 2))
+
+
+def test_nothing_circulates_in_one_dimension():
+    with pytest.raises(ValueError, match="two dimensions"):
+        planes(Noise(0), "test", Euclidean((1,)), torch.arange(3))
+
+
+def test_loops_estimate_the_squared_curl_without_bias():
+    """Over 40,000 random planes the mean is within six standard errors of |A|_F^2."""
+    dim, n = 6, 40_000
+    matrix = skew(dim) + torch.eye(dim, dtype=torch.float64)
+    vertices, domain = polygons(dim, 4, n=n)
+    t = torch.ones(n, dtype=torch.float64)
+    turn = circulation(Affine(matrix).score, vertices, t, quadrature("midpoint"), domain)
+    numerator, denominator = squared_curl(turn, squared_area(vertices, domain), dim)
+    draws = numerator / denominator
+    expected = (matrix - matrix.T).square().sum()
+    assert abs(draws.mean() - expected) < 6 * draws.std() / math.sqrt(n)
+
+
+def test_neighbours_and_cycles():
+    x = GaussianMixture.ring().sample(60, seed=0, dtype=torch.float64)
+    graph = nearest_neighbours(x, 5)
+    for i in range(60):
+        distance = (x - x[i]).norm(dim=1)
+        assert graph[i].tolist() == distance.argsort()[1:6].tolist()
+    draws = Noise(0).uniform("walk", (4,), torch.arange(500), dtype=torch.float64)
+    vertices, closed = propose_cycles(graph, draws)
+    assert 0 < int(closed.sum()) < 500
+    for walk, is_cycle in zip(vertices.tolist(), closed.tolist(), strict=True):
+        edges = [b in graph[a].tolist() for a, b in zip(walk, walk[1:] + walk[:1], strict=True)]
+        assert all(edges[:-1])
+        assert is_cycle == (edges[-1] and len(set(walk)) == 4)
+    with pytest.raises(ValueError, match="at least three"):
+        propose_cycles(graph, draws[:, :2])
+    with pytest.raises(ValueError, match="1 to 59"):
+        nearest_neighbours(x, 60)

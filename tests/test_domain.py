@@ -1,0 +1,60 @@
+"""Truths about flat space."""
+
+import jaxtyping
+import pytest
+import torch
+from torch.distributions import Normal
+
+from scorefield.domain import Euclidean
+from scorefield.noise import Noise
+
+
+@pytest.fixture(params=[(), (5,), (3, 4, 4)], ids=str)
+def shape(request):
+    return request.param
+
+
+def _points(shape, purpose, n=6):
+    return Noise(0).normal(purpose, shape, torch.arange(n), dtype=torch.float64)
+
+
+def test_dimension_counts_coordinates():
+    assert [Euclidean(s).dim for s in ((), (5,), (3, 4, 4))] == [1, 5, 48]
+
+
+def test_displacement_leads_from_start_to_end(shape):
+    domain, a, b = Euclidean(shape), _points(shape, "a"), _points(shape, "b")
+    torch.testing.assert_close(domain.wrap(a + domain.displacement(a, b)), b)
+    assert torch.equal(domain.wrap(a), a)
+
+
+def test_kernel_is_the_isotropic_normal_density(shape):
+    domain, delta = Euclidean(shape), _points(shape, "a")
+    for sigma in (torch.full((1,), 0.3), torch.linspace(0.1, 3, 6)):
+        sigma = sigma.double()
+        scale = sigma.reshape(-1, *(1,) * len(shape)).expand_as(delta)
+        expected = Normal(0.0, scale).log_prob(delta).reshape(6, -1).sum(dim=1)
+        torch.testing.assert_close(domain.kernel_log_prob(delta, sigma), expected)
+
+
+def test_kernel_score_is_the_gradient_of_its_log_density(shape):
+    domain, delta = Euclidean(shape), _points(shape, "a").requires_grad_()
+    sigma = torch.linspace(0.1, 3, 6, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(domain.kernel_log_prob(delta, sigma).sum(), delta)
+    torch.testing.assert_close(domain.kernel_score(delta, sigma), gradient)
+
+
+def test_domains_of_one_shape_are_equal_and_hashable():
+    assert Euclidean((2, 3)) == Euclidean((2, 3))
+    assert len({Euclidean((2,)), Euclidean((2,)), Euclidean((3,))}) == 2
+
+
+@pytest.mark.parametrize("shape", [(0,), (2, -1)])
+def test_lengths_are_positive(shape):
+    with pytest.raises(ValueError, match="positive lengths"):
+        Euclidean(shape)
+
+
+def test_shape_annotations_are_checked_in_tests():
+    with pytest.raises(jaxtyping.TypeCheckError):
+        Euclidean((2,)).kernel_log_prob(torch.zeros(3, 2), torch.ones(2))

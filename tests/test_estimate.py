@@ -1,0 +1,149 @@
+"""Truths about numbers with uncertainties."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scorefield import estimate
+from scorefield.estimate import Estimate
+from scorefield.noise import Noise
+
+REPEATS = 1500
+
+
+def _normals(purpose, n, repeats=REPEATS):
+    return Noise(0).normal(purpose, (n,), torch.arange(repeats), dtype=torch.float64).numpy()
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95])
+@pytest.mark.parametrize("n", [2, 5, 50])
+def test_an_interval_covers_the_truth_as_often_as_it_says(n, confidence):
+    covered = 0
+    for y in _normals("coverage", n):
+        low, high = estimate.mean(3 + 2 * y).interval(confidence)
+        covered += low < 3 < high
+    spread = math.sqrt(confidence * (1 - confidence) / REPEATS)
+    assert abs(covered / REPEATS - confidence) < 5.5 * spread
+
+
+def test_mean_is_the_sample_mean_with_its_standard_error():
+    result = estimate.mean([1.0, 2.0, 3.0, 6.0], "nats", probes=4)
+    assert (result.value, result.n, result.unit) == (3.0, 4, "nats")
+    assert result.standard_error == pytest.approx(math.sqrt(14 / 3 / 4))
+    assert result.settings == {"probes": 4}
+    assert not result.exact
+
+
+def test_standard_error_of_a_ratio_is_the_scatter_of_ratios():
+    n = 400
+    shared, own = _normals("shared", n), _normals("own", n)
+    pairs = [(2 + a, 4 + 0.5 * a + b) for a, b in zip(shared, own, strict=True)]
+    ratios = [estimate.ratio(a, b) for a, b in pairs]
+    scatter = np.std([r.value for r in ratios])
+    predicted = math.sqrt(np.mean([r.standard_error**2 for r in ratios]))
+    # a standard deviation of R repeats has relative error 1/sqrt(2R); 2 % for the delta method
+    assert predicted == pytest.approx(scatter, rel=5.5 / math.sqrt(2 * REPEATS) + 0.02)
+    assert np.mean([r.value for r in ratios]) == pytest.approx(0.5, abs=5.5 * scatter / math.sqrt(REPEATS) + 1e-3)
+
+
+def test_ratio_to_a_constant_is_a_scaled_mean():
+    y = [1.0, 4.0, 2.5]
+    a, b = estimate.ratio(y, [2.0] * 3), estimate.mean(y).scaled(0.5)
+    assert (a.value, a.standard_error) == pytest.approx((b.value, b.standard_error))
+
+
+def test_proportional_pairs_have_an_exact_ratio():
+    result = estimate.ratio([2.0, 4.0, 7.0], [1.0, 2.0, 3.5])
+    assert result.value == 2
+    assert result.standard_error == pytest.approx(0, abs=1e-15)
+
+
+def test_root_follows_the_delta_method():
+    result = estimate.root(Estimate(9.0, 0.6, 10, "nats²"), "nats")
+    assert (result.value, result.standard_error, result.unit) == (3.0, pytest.approx(0.1), "nats")
+
+
+def test_root_of_a_square_that_is_lost_in_its_error():
+    for value in (-1e-4, 0.0, 1e-5):
+        result = estimate.root(Estimate(value, 1e-4, 10))
+        assert result.value == math.sqrt(max(value, 0))
+        assert result.standard_error == pytest.approx(1e-2)
+    assert estimate.root(Estimate(0.0, 0.0, 0)).interval() == (0, 0)
+
+
+def test_root_of_a_negative_square_is_an_error():
+    with pytest.raises(ValueError, match="no root"):
+        estimate.root(Estimate(-1.0, 0.1, 10))
+
+
+def test_shared_noise_cancels_in_a_paired_difference():
+    y = _normals("pair", 50, 1)[0]
+    result = estimate.paired_difference(y + 1.5, y)
+    assert result.value == pytest.approx(1.5)
+    assert result.standard_error < 1e-15
+
+
+def test_pooling_measures_the_scatter_between_estimates():
+    runs = [Estimate(v, 100.0, 7, "nats") for v in (1.0, 2.0, 6.0)]
+    pooled, direct = estimate.pool(runs), estimate.mean([1.0, 2.0, 6.0], "nats")
+    assert pooled == direct
+
+
+@given(factor=st.floats(-1e6, 1e6), value=st.floats(-1e6, 1e6), error=st.floats(0, 1e6))
+def test_scaling_scales_the_interval(factor, value, error):
+    e = Estimate(value, error, 5, "m")
+    low, high = (factor * v for v in e.interval())
+    assert e.scaled(factor, "km").interval() == pytest.approx((min(low, high), max(low, high)))
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (1.2344, 0.0678, "1.234 ± 0.068"),
+        (1234.4, 67.8, "1234 ± 68"),
+        (0.0, 0.5, "0.00 ± 0.50"),
+        (1.2344e-7, 6.78e-9, "(1.234 ± 0.068)e-07"),
+        (2.0, 0.0, "2 ± 0"),
+    ],
+)
+def test_two_digits_of_the_error_are_written(value, error, text):
+    assert estimate.format_uncertain(value, error) == text
+
+
+@given(value=st.floats(-1e8, 1e8), error=st.floats(1e-8, 1e8))
+def test_what_is_written_is_the_number_to_a_tenth_of_its_error(value, error):
+    text = estimate.format_uncertain(value, error)
+    body, _, exponent = text.replace("(", "").replace(")", "").partition("e")
+    shown, shown_error = (float(p) * 10 ** int(exponent or 0) for p in body.split(" ± "))
+    assert abs(shown - value) <= 0.0501 * error + 1e-15 * abs(value)
+    assert shown_error == pytest.approx(error, rel=0.0501)
+
+
+def test_text_names_the_unit_and_hides_no_error():
+    assert str(Estimate(1.5, 0.25, 9, "nats")) == "1.50 ± 0.25 nats"
+    assert str(Estimate(1.5, 0.0, 0, "nats")) == "1.5 nats"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Estimate(math.nan, 0.0, 0),
+        lambda: Estimate(0.0, -1.0, 2),
+        lambda: Estimate(0.0, math.inf, 2),
+        lambda: estimate.mean([1.0]),
+        lambda: estimate.mean([1.0, math.inf]),
+        lambda: estimate.ratio([1.0, 2.0], [1.0, 2.0, 3.0]),
+        lambda: estimate.ratio([1.0, 2.0], [1.0, -1.0]),
+        lambda: estimate.paired_difference([1.0, 2.0], [1.0, 2.0, 3.0]),
+        lambda: estimate.pool([Estimate(1.0, 0.1, 5)]),
+        lambda: estimate.pool([Estimate(1.0, 0.1, 5, "m"), Estimate(1.0, 0.1, 5, "s")]),
+        lambda: Estimate(0.0, 1.0, 5).interval(1.0),
+    ],
+)
+def test_a_failed_measurement_is_an_error(make):
+    with pytest.raises(ValueError, match=r"\w+"):
+        make()
