@@ -1,1 +1,148 @@
-"""Score models as vector fields."""
+r"""Score models as vector fields.
+
+A score model is a vector field :math:`s(x, t) \approx \nabla_x \log p_t(x)`. This package trains
+such fields, samples with them, and tells, with error bars, how far they are from what they claim
+to be: a gradient, the score of the data.
+
+Names are imported when they are first used, so that ``import scorefield`` does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from scorefield.calculus import differentiable as differentiable
+    from scorefield.calculus import jacobian as jacobian
+    from scorefield.calculus import jvp as jvp
+    from scorefield.calculus import vjp as vjp
+    from scorefield.data import ArraySource as ArraySource
+    from scorefield.data import DataSource as DataSource
+    from scorefield.data import TargetSource as TargetSource
+    from scorefield.data import digits as digits
+    from scorefield.diagnostics import Profile as Profile
+    from scorefield.diagnostics import Protocol as Protocol
+    from scorefield.diagnostics import denoising_loss as denoising_loss
+    from scorefield.diagnostics import exterior_derivative as exterior_derivative
+    from scorefield.diagnostics import loop_circulation as loop_circulation
+    from scorefield.diagnostics import relative_asymmetry as relative_asymmetry
+    from scorefield.diagnostics import score_error as score_error
+    from scorefield.diagnostics import validation_loss as validation_loss
+    from scorefield.domain import Euclidean as Euclidean
+    from scorefield.estimate import Estimate as Estimate
+    from scorefield.fields import EDMScaling as EDMScaling
+    from scorefield.fields import HybridField as HybridField
+    from scorefield.fields import NoisePrediction as NoisePrediction
+    from scorefield.fields import PotentialField as PotentialField
+    from scorefield.fields import PreconditionedField as PreconditionedField
+    from scorefield.fields import ScoreField as ScoreField
+    from scorefield.fields import ScorePrediction as ScorePrediction
+    from scorefield.fields import convert as convert
+    from scorefield.fields import evaluation as evaluation
+    from scorefield.metrics import frechet_distance as frechet_distance
+    from scorefield.metrics import mmd as mmd
+    from scorefield.metrics import mode_coverage as mode_coverage
+    from scorefield.metrics import mode_weight_tv as mode_weight_tv
+    from scorefield.metrics import noise_floor as noise_floor
+    from scorefield.metrics import sliced_wasserstein as sliced_wasserstein
+    from scorefield.networks import MLP as MLP
+    from scorefield.networks import UNet as UNet
+    from scorefield.noise import Noise as Noise
+    from scorefield.objectives import Asymmetry as Asymmetry
+    from scorefield.objectives import BalancedWeight as BalancedWeight
+    from scorefield.objectives import BoundaryMatching as BoundaryMatching
+    from scorefield.objectives import CycleCirculation as CycleCirculation
+    from scorefield.objectives import DenoisingScoreMatching as DenoisingScoreMatching
+    from scorefield.objectives import LogNormal as LogNormal
+    from scorefield.objectives import LogUniform as LogUniform
+    from scorefield.objectives import LoopCirculation as LoopCirculation
+    from scorefield.objectives import Objective as Objective
+    from scorefield.objectives import UniformTime as UniformTime
+    from scorefield.samplers import Euler as Euler
+    from scorefield.samplers import Heun as Heun
+    from scorefield.samplers import Sampler as Sampler
+    from scorefield.sde import EDM as EDM
+    from scorefield.sde import SDE as SDE
+    from scorefield.sde import VE as VE
+    from scorefield.sde import VP as VP
+    from scorefield.sde import Cosine as Cosine
+    from scorefield.sde import SubVP as SubVP
+    from scorefield.targets import Empirical as Empirical
+    from scorefield.targets import Gaussian as Gaussian
+    from scorefield.targets import GaussianMixture as GaussianMixture
+    from scorefield.targets import Target as Target
+    from scorefield.training import Fit as Fit
+    from scorefield.training import Optim as Optim
+    from scorefield.training import fit as fit
+
+_HOMES = {
+    "calculus": ("differentiable", "jacobian", "jvp", "vjp"),
+    "data": ("ArraySource", "DataSource", "TargetSource", "digits"),
+    "diagnostics": (
+        "Profile",
+        "Protocol",
+        "denoising_loss",
+        "exterior_derivative",
+        "loop_circulation",
+        "relative_asymmetry",
+        "score_error",
+        "validation_loss",
+    ),
+    "domain": ("Euclidean",),
+    "estimate": ("Estimate",),
+    "fields": (
+        "EDMScaling",
+        "HybridField",
+        "NoisePrediction",
+        "PotentialField",
+        "PreconditionedField",
+        "ScoreField",
+        "ScorePrediction",
+        "convert",
+        "evaluation",
+    ),
+    "metrics": (
+        "frechet_distance",
+        "mmd",
+        "mode_coverage",
+        "mode_weight_tv",
+        "noise_floor",
+        "sliced_wasserstein",
+    ),
+    "networks": ("MLP", "UNet"),
+    "noise": ("Noise",),
+    "objectives": (
+        "Asymmetry",
+        "BalancedWeight",
+        "BoundaryMatching",
+        "CycleCirculation",
+        "DenoisingScoreMatching",
+        "LogNormal",
+        "LogUniform",
+        "LoopCirculation",
+        "Objective",
+        "UniformTime",
+    ),
+    "samplers": ("Euler", "Heun", "Sampler"),
+    "sde": ("EDM", "SDE", "VE", "VP", "Cosine", "SubVP"),
+    "targets": ("Empirical", "Gaussian", "GaussianMixture", "Target"),
+    "training": ("Fit", "Optim", "fit"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -61,7 +61,7 @@ def test_products_agree_with_central_differences(field, points, grad):
 
 
 def test_jacobian_holds_both_products_whatever_the_chunk(field, points):
-    shape, x, t, v = points
+    _, x, t, v = points
     whole = jacobian(field.score, x, t)
     assert whole.shape == (4, x[0].numel(), x[0].numel())
     assert not whole.requires_grad

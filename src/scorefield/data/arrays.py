@@ -1,0 +1,121 @@
+"""Finite data sets held in memory."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.data.source import DataSource, Split, check_split, positions
+from scorefield.noise import Noise
+from scorefield.targets.base import Target
+
+
+class ArraySource(DataSource):
+    """A finite data set with a fixed split.
+
+    Every epoch visits each training point exactly once, in the order of a permutation of its
+    own; where the batch size does not divide the number of points, a batch spans two epochs.
+
+    Arguments:
+        train: The points to train on, of shape ``(N, *shape)``.
+        test: The points that are held out, of shape ``(M, *shape)``.
+        name: What the data is called.
+
+    Raises:
+        ValueError: If there is no training point, or the two parts differ in event shape.
+    """
+
+    def __init__(
+        self, train: Float[Tensor, "n *event"], test: Float[Tensor, "m *event"], name: str
+    ) -> None:
+        if train.dim() < 1 or train.shape[0] < 1:
+            raise ValueError(f"{name}: there is no training point")
+        if train.shape[1:] != test.shape[1:]:
+            raise ValueError(
+                f"{name}: training points of shape {tuple(train.shape[1:])} and test points of "
+                f"shape {tuple(test.shape[1:])} are not one data set"
+            )
+        self._splits = {"train": train, "test": test}
+        self._name = name
+        exact = train.to(torch.float64)
+        self._mean = exact.mean(dim=0)
+        self._std = float((exact - self._mean).square().mean().sqrt())
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self._splits["train"].shape[1:])
+
+    @property
+    def mean(self) -> Float[Tensor, "*event"]:
+        return self._mean
+
+    @property
+    def std(self) -> float:
+        return self._std
+
+    @property
+    def truth(self) -> Target | None:
+        return None
+
+    @property
+    def size(self) -> int | None:
+        return self._splits["train"].shape[0]
+
+    def batch(
+        self,
+        noise: Noise,
+        step: int | Tensor,
+        batch_size: int,
+        dtype: torch.dtype = torch.float32,
+    ) -> Float[Tensor, "..."]:
+        train = self._splits["train"]
+        n = train.shape[0]
+        position = positions(step, batch_size)
+        epoch, offset = position // n, position % n
+        chosen = torch.empty_like(position)
+        for e in epoch.unique().tolist():
+            here = epoch == e
+            chosen[here] = _order(noise, n, e)[offset[here]]
+        return train[chosen].to(dtype)
+
+    def reference(
+        self, n: int, seed: int, split: Split = "test", dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "n *event"]:
+        check_split(split)
+        points = self._splits[split]
+        if n > points.shape[0]:
+            raise ValueError(
+                f"{self.name} has {points.shape[0]} {split} points, {n} were asked for"
+            )
+        chosen = Noise(seed).permutation("reference", points.shape[0])[:n]
+        return points[chosen].to(dtype)
+
+
+@lru_cache(maxsize=8)
+def _order(noise: Noise, n: int, epoch: int) -> Tensor:
+    return noise.permutation("order", n, epoch)
+
+
+def digits() -> ArraySource:
+    r"""The 1,797 handwritten digits of scikit-learn, of shape ``(1, 8, 8)``.
+
+    Pixels :math:`0 \dots 16` are scaled to :math:`[-1, 1]`; 1,437 images are for training, 360
+    are held out.
+
+    References:
+        Optical recognition of handwritten digits (Alpaydin and Kaynak, 1998), UCI Machine
+        Learning Repository.
+    """
+    from sklearn.datasets import load_digits
+
+    images = torch.as_tensor(load_digits().images, dtype=torch.float32) / 8 - 1
+    order = Noise(0).permutation("split", images.shape[0])
+    train, test = images.unsqueeze(1)[order].split((1437, 360))
+    return ArraySource(train, test, "digits")

@@ -1,0 +1,203 @@
+"""From the sections of a configuration to the objects that they describe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from scorefield.data import DataSource, TargetSource, digits
+from scorefield.experiments import config as c
+from scorefield.experiments.errors import ConfigError
+from scorefield.fields import (
+    EDMScaling,
+    HybridField,
+    NoisePrediction,
+    Parametrization,
+    PotentialField,
+    PreconditionedField,
+    ScoreField,
+    ScorePrediction,
+)
+from scorefield.networks import MLP, UNet
+from scorefield.objectives import (
+    Asymmetry,
+    BalancedWeight,
+    BoundaryMatching,
+    CycleCirculation,
+    DenoisingScoreMatching,
+    LogNormal,
+    LogUniform,
+    LoopCirculation,
+    NoiseLaw,
+    Objective,
+    Regularizer,
+    UniformTime,
+)
+from scorefield.samplers import Euler, Heun, Sampler
+from scorefield.sde import EDM, SDE, VE, VP, Cosine, SubVP
+from scorefield.targets import GaussianMixture
+
+
+def build_source(config: c.Config) -> DataSource:
+    """The data; a known law lives under the configuration's process."""
+    match config.data:
+        case c.RingData() as ring:
+            target = GaussianMixture.ring(ring.modes, ring.radius, ring.std, build_sde(config.sde))
+            return TargetSource(target, "ring")
+        case c.DigitsData():
+            return digits()
+
+
+def build_sde(process: c.Process) -> SDE:
+    """The forward process."""
+    settings = process.model_dump(exclude={"kind"})
+    kinds: dict[str, type[SDE]] = {
+        "edm": EDM,
+        "ve": VE,
+        "vp": VP,
+        "subvp": SubVP,
+        "cosine": Cosine,
+    }
+    with _section("sde"):
+        return kinds[process.kind](**settings)
+
+
+def build_field(config: c.Config, source: DataSource) -> ScoreField:
+    """The untrained field; its weights are a function of the configuration's seed.
+
+    Raises:
+        ConfigError: If the field does not fit the data or the process.
+    """
+    model, sde = config.field, build_sde(config.sde)
+    scaling = _parametrization(model, source)
+    plain = PreconditionedField
+    match model:
+        case c.PreconditionedModel():
+            network = _network("field.network", model.network, source, config.seed, None)
+            return plain(network, sde, parametrization=scaling)
+        case c.PotentialModel():
+            network = _network("field.network", model.network, source, config.seed, model.head)
+            return PotentialField(network, sde, parametrization=scaling, head=model.head)
+        case c.HybridModel():
+            _check_boundary(model, sde)
+            # The two networks start from unrelated weights.
+            seed = -1 - config.seed
+            low = _network("field.low_network", model.low_network, source, seed, model.head)
+            high = _network("field.network", model.network, source, config.seed, None)
+            return HybridField(
+                PotentialField(low, sde, parametrization=scaling, head=model.head),
+                plain(high, sde, parametrization=scaling),
+                model.sigma_c,
+            )
+
+
+def build_objective(config: c.Config, source: DataSource) -> Objective:
+    """Denoising score matching with the regularisers of the configuration.
+
+    Raises:
+        ConfigError: If a regulariser lies outside the noise levels of the process.
+    """
+    section, sde = config.objective, build_sde(config.sde)
+    base = DenoisingScoreMatching(
+        section.weighting, _law(section.law), sigma_data(config.field, source)
+    )
+    terms: list[Regularizer] = []
+    if (asymmetry := section.asymmetry) is not None:
+        _check_gate("asymmetry", asymmetry.sigma_max, sde)
+        terms.append(Asymmetry(**asymmetry.model_dump()))
+    if (loops := section.loops) is not None:
+        _check_gate("loops", loops.sigma_max, sde)
+        terms.append(LoopCirculation(**loops.model_dump()))
+    if (cycles := section.cycles) is not None:
+        _check_gate("cycles", cycles.sigma_max, sde)
+        balance = cycles.balance
+        settings = cycles.model_dump(exclude={"weight", "balance"})
+        terms.append(
+            CycleCirculation(
+                # The objective skips what has no weight, so a balanced one needs some.
+                1.0 if cycles.weight is None else cycles.weight,
+                None if balance is None else BalancedWeight(**balance.model_dump()),
+                **settings,
+            )
+        )
+    if (boundary := section.boundary) is not None:
+        terms.append(BoundaryMatching(**boundary.model_dump()))
+    return Objective(base, terms)
+
+
+def build_sampler(section: c.SamplerSection) -> Sampler:
+    """The sampler."""
+    settings = section.model_dump(exclude={"kind"})
+    if settings["churn_max"] is None:
+        settings["churn_max"] = math.inf
+    kinds: dict[str, type[Sampler]] = {"euler": Euler, "heun": Heun}
+    with _section("sampler"):
+        return kinds[section.kind](**settings)
+
+
+def sigma_data(model: c.Model, source: DataSource) -> float:
+    """The standard deviation that a field is scaled by: as configured, or that of the data."""
+    return source.std if model.sigma_data is None else model.sigma_data
+
+
+def _parametrization(model: c.Model, source: DataSource) -> Parametrization:
+    match model.parametrization:
+        case "edm":
+            return EDMScaling(sigma_data(model, source))
+        case "noise":
+            return NoisePrediction()
+        case "score":
+            return ScorePrediction()
+
+
+def _network(
+    where: str, network: c.Network, source: DataSource, seed: int, head: str | None
+) -> nn.Module:
+    """A backbone; ``head`` is that of the potential it is for, if it is for one."""
+    with _section(where):
+        match network:
+            case c.MLPNetwork():
+                # A sum over several outputs is no more than one output.
+                outputs = 1 if head == "sum" else None
+                settings = network.model_dump(exclude={"kind"})
+                return MLP(math.prod(source.shape), **settings, outputs=outputs, seed=seed)
+            case c.UNetNetwork():
+                return UNet(source.shape, **network.model_dump(exclude={"kind"}), seed=seed)
+
+
+def _law(law: c.Law) -> NoiseLaw:
+    match law:
+        case c.LogNormalLaw():
+            return LogNormal(law.mean, law.std)
+        case c.PlainLaw(kind="loguniform"):
+            return LogUniform()
+        case _:
+            return UniformTime()
+
+
+def _check_boundary(model: c.HybridModel, sde: SDE) -> None:
+    if not sde.sigma_min < model.sigma_c < sde.sigma_max:
+        raise ConfigError(
+            f"field.sigma_c is {model.sigma_c:g}, it must lie between the noise levels "
+            f"{sde.sigma_min:g} and {sde.sigma_max:g} of the process"
+        )
+
+
+def _check_gate(term: str, sigma_max: float | None, sde: SDE) -> None:
+    if sigma_max is not None and sigma_max <= sde.sigma_min:
+        raise ConfigError(
+            f"objective.{term}.sigma_max is {sigma_max:g}, it must be greater than the least "
+            f"noise level {sde.sigma_min:g} of the process"
+        )
+
+
+@contextmanager
+def _section(where: str) -> Iterator[None]:
+    """Says of an argument that a class refuses where the configuration has it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error

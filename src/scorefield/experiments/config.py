@@ -1,0 +1,388 @@
+r"""What a configuration may say.
+
+One frozen model a section. Where a section can be one of several things, its key ``kind`` says
+which, and decides what other keys it has. Numbers are in the units of the classes that they are
+given to, which are named in each docstring; ``null`` stands for none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+
+S = TypeVar("S", bound="Section")
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+# YAML has lists and no tuples.
+Counts = Annotated[tuple[Count, ...], Strict(False), Field(min_length=1)]
+Positives = Annotated[tuple[Positive, ...], Strict(False), Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A part of a configuration: immutable, without unknown keys, with values of the exact type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+def _check_below(section: S, where: str, low: str, high: str) -> S:
+    a, b = getattr(section, low), getattr(section, high)
+    if not a < b:
+        raise ValueError(f"{where}.{low} is {a}, it must be below {where}.{high}, which is {b}")
+    return section
+
+
+# ------------------------------------------------------------------------------------------ data
+
+
+class RingData(Section):
+    """Points of :meth:`~scorefield.targets.GaussianMixture.ring`, without end."""
+
+    kind: Literal["ring"]
+    modes: Count = 8
+    radius: Positive = 4.0
+    std: Positive = 0.35
+
+
+class DigitsData(Section):
+    """The images of :func:`~scorefield.data.digits`."""
+
+    kind: Literal["digits"]
+
+
+Data = Annotated[RingData | DigitsData, Field(discriminator="kind")]
+
+# ------------------------------------------------------------------------------------------- sde
+
+
+class SigmaProcess(Section):
+    """:class:`~scorefield.sde.EDM` or :class:`~scorefield.sde.VE`, between two noise levels."""
+
+    kind: Literal["edm", "ve"]
+    sigma_min: Positive = 0.002
+    sigma_max: Positive = 80.0
+    prior_mean: float = 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        return _check_below(self, "sde", "sigma_min", "sigma_max")
+
+
+class BetaProcess(Section):
+    """:class:`~scorefield.sde.VP` or :class:`~scorefield.sde.SubVP`, between two rates."""
+
+    kind: Literal["vp", "subvp"]
+    beta_min: Positive = 0.1
+    beta_max: Positive = 20.0
+    prior_mean: float = 0.0
+    t_min: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        return _check_below(self, "sde", "beta_min", "beta_max")
+
+
+class CosineProcess(Section):
+    """:class:`~scorefield.sde.Cosine`."""
+
+    kind: Literal["cosine"]
+    offset: Positive = 0.008
+    prior_mean: float = 0.0
+    t_min: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    t_max: Annotated[float, Field(gt=0, lt=1)] = 0.99
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        return _check_below(self, "sde", "t_min", "t_max")
+
+
+Process = Annotated[SigmaProcess | BetaProcess | CosineProcess, Field(discriminator="kind")]
+
+# ----------------------------------------------------------------------------------------- field
+
+
+class MLPNetwork(Section):
+    """:class:`~scorefield.networks.MLP`, for vectors."""
+
+    kind: Literal["mlp"]
+    hidden: Count = 128
+    depth: Count = 3
+    embedding: Annotated[int, Field(ge=4, multiple_of=2)] = 64
+
+
+class UNetNetwork(Section):
+    """:class:`~scorefield.networks.UNet`, for images."""
+
+    kind: Literal["unet"]
+    channels: Count = 32
+    multipliers: Counts = (1, 2)
+    blocks: Count = 1
+    attention: Annotated[tuple[Count, ...], Strict(False)] = ()
+    dropout: Fraction = 0.0
+
+
+Network = Annotated[MLPNetwork | UNetNetwork, Field(discriminator="kind")]
+
+
+class PreconditionedModel(Section):
+    """:class:`~scorefield.fields.PreconditionedField`: a network as a field.
+
+    ``sigma_data: null`` is the standard deviation of the data itself.
+    """
+
+    kind: Literal["preconditioned"]
+    parametrization: Literal["edm", "noise", "score"] = "edm"
+    sigma_data: Positive | None = None
+    network: Network
+
+
+class PotentialModel(Section):
+    """:class:`~scorefield.fields.PotentialField`: the gradient of a scalar made by ``head``."""
+
+    kind: Literal["potential"]
+    parametrization: Literal["edm", "noise", "score"] = "edm"
+    sigma_data: Positive | None = None
+    head: Literal["sum", "inner", "denoising"] = "sum"
+    network: Network
+
+
+class HybridModel(Section):
+    """:class:`~scorefield.fields.HybridField`: at noise levels up to ``sigma_c`` a potential, made
+    of ``low_network`` and ``head``; above, the plain ``network``.
+    """
+
+    kind: Literal["hybrid"]
+    parametrization: Literal["edm", "noise", "score"] = "edm"
+    sigma_data: Positive | None = None
+    sigma_c: Positive
+    head: Literal["sum", "inner", "denoising"] = "sum"
+    network: Network
+    low_network: Network
+
+
+Model = Annotated[PreconditionedModel | PotentialModel | HybridModel, Field(discriminator="kind")]
+
+# ------------------------------------------------------------------------------------- objective
+
+
+class LogNormalLaw(Section):
+    """:class:`~scorefield.objectives.LogNormal`."""
+
+    kind: Literal["lognormal"]
+    mean: float = -1.2
+    std: Positive = 1.2
+
+
+class PlainLaw(Section):
+    """:class:`~scorefield.objectives.LogUniform` in the noise level, or
+    :class:`~scorefield.objectives.UniformTime`.
+    """
+
+    kind: Literal["loguniform", "uniform"]
+
+
+Law = Annotated[LogNormalLaw | PlainLaw, Field(discriminator="kind")]
+
+
+class AsymmetryTerm(Section):
+    """:class:`~scorefield.objectives.Asymmetry`."""
+
+    weight: NonNegative
+    variant: Literal["trace", "difference"] = "trace"
+    probe: Literal["rademacher", "gaussian"] = "rademacher"
+    probes: Count = 1
+    rows: Count = 64
+    every: Count = 1
+    sigma_max: Positive | None = None
+
+
+class LoopsTerm(Section):
+    """:class:`~scorefield.objectives.LoopCirculation`."""
+
+    weight: NonNegative
+    radii: Positives = (0.25, 0.5, 1.0)
+    sides: Annotated[int, Field(ge=3)] = 4
+    quadrature: Annotated[
+        str, Field(pattern=r"^(left|midpoint|trapezoid|simpson|gauss-[1-9][0-9]?)$")
+    ] = "midpoint"
+    rows: Count = 16
+    every: Count = 1
+    sigma_max: Positive | None = None
+
+
+class Balance(Section):
+    """:class:`~scorefield.objectives.BalancedWeight`."""
+
+    ratio: Positive
+    max_weight: Positive
+    horizon: Positive = 100.0
+
+
+class CyclesTerm(Section):
+    """:class:`~scorefield.objectives.CycleCirculation`; give ``weight``, or ``balance`` for one
+    that keeps itself in proportion.
+    """
+
+    weight: NonNegative | None = None
+    balance: Balance | None = None
+    points: Annotated[int, Field(ge=3)] = 128
+    cycles: Count = 128
+    neighbours: Count = 4
+    lengths: Annotated[
+        tuple[Annotated[int, Field(ge=3)], ...], Strict(False), Field(min_length=1)
+    ] = (3,)
+    quadrature: Literal["trapezoid", "left"] = "trapezoid"
+    every: Count = 1
+    sigma_max: Positive | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.weight is None) == (self.balance is None):
+            raise ValueError("objective.cycles needs either a weight or a balance, and not both")
+        if self.neighbours >= self.points:
+            raise ValueError(
+                f"objective.cycles.neighbours is {self.neighbours}, it must be below "
+                f"objective.cycles.points, which is {self.points}"
+            )
+        return self
+
+
+class BoundaryTerm(Section):
+    """:class:`~scorefield.objectives.BoundaryMatching`; for a hybrid field."""
+
+    weight: NonNegative
+    bandwidth: Fraction = 0.1
+    rows: Count = 64
+    every: Count = 1
+
+
+class ObjectiveSection(Section):
+    """Denoising score matching under ``weighting`` and ``law``, and the regularisers given."""
+
+    weighting: Literal["edm", "score", "likelihood"] = "edm"
+    law: Law = LogNormalLaw(kind="lognormal")
+    asymmetry: AsymmetryTerm | None = None
+    loops: LoopsTerm | None = None
+    cycles: CyclesTerm | None = None
+    boundary: BoundaryTerm | None = None
+
+
+# ---------------------------------------------------------------- optim, train, sampler and eval
+
+
+class OptimSection(Section):
+    """The optimiser: ``lr`` rises over ``warmup`` steps, then decays to zero by the last step or
+    stays; the gradient's norm is cut at ``clip``.
+    """
+
+    kind: Literal["adam", "adamw"] = "adam"
+    lr: Positive = 1e-3
+    betas: Annotated[tuple[Fraction, Fraction], Strict(False)] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    weight_decay: NonNegative = 0.0
+    warmup: Annotated[int, Field(ge=0)] = 0
+    decay: Literal["constant", "linear", "cosine", "inverse_sqrt"] = "constant"
+    clip: Positive | None = None
+
+
+class TrainSection(Section):
+    """How long and with what; ``keep`` is the number of newest checkpoints that
+    stay, ``null`` for all."""
+
+    steps: Count = 10_000
+    batch_size: Count = 512
+    checkpoint_every: Count = 1000
+    log_every: Count = 100
+    ema_decay: Fraction = 0.999
+    keep: Count | None = 2
+
+
+class SamplerSection(Section):
+    """:class:`~scorefield.samplers.Euler` or :class:`~scorefield.samplers.Heun`."""
+
+    kind: Literal["euler", "heun"] = "heun"
+    steps: Count = 18
+    rho: Positive = 7.0
+    churn: NonNegative = 0.0
+    churn_min: NonNegative = 0.0
+    churn_max: Positive | None = None
+    churn_noise: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _window(self) -> Self:
+        if self.churn_max is not None and self.churn_max < self.churn_min:
+            raise ValueError(
+                f"sampler.churn_max is {self.churn_max}, it must be at least sampler.churn_min, "
+                f"which is {self.churn_min}"
+            )
+        return self
+
+
+class EvalSection(Section):
+    """The protocol that a field is judged by.
+
+    ``samples`` samples for each number ``nfes`` of network calls, against as many real points;
+    the noise floor over ``pairs`` pairs of real sets; diagnostics on ``points`` noisy points at
+    each noise level of ``sigmas``.
+    """
+
+    nfes: Counts = (8, 18, 32, 64)
+    samples: Annotated[int, Field(ge=2)] = 2048
+    pairs: Annotated[int, Field(ge=2)] = 8
+    sigmas: Positives = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+    points: Annotated[int, Field(ge=2)] = 256
+    seed: int = 0
+
+
+# ------------------------------------------------------------------------------------- the whole
+
+
+class Config(Section):
+    """A whole experiment.
+
+    ``name`` is ``family/member``: where its runs are kept; ``description`` is for people.
+    """
+
+    name: Annotated[str, Field(pattern=r"^\w[\w+=.,@-]*/\w[\w+=.,@-]*$")]
+    description: str = ""
+    data: Data
+    sde: Process = SigmaProcess(kind="edm")
+    field: Model
+    objective: ObjectiveSection = ObjectiveSection()
+    optim: OptimSection = OptimSection()
+    train: TrainSection = TrainSection()
+    sampler: SamplerSection = SamplerSection()
+    eval: EvalSection = EvalSection()
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        wanted = {"ring": "mlp", "digits": "unet"}[self.data.kind]
+        networks = {"field.network": self.field.network}
+        if isinstance(self.field, HybridModel):
+            networks["field.low_network"] = self.field.low_network
+        for key, network in networks.items():
+            if network.kind != wanted:
+                raise ValueError(
+                    f"{key}.kind is {network.kind!r}, but data of kind {self.data.kind!r} needs "
+                    f"{wanted!r}"
+                )
+        if self.objective.boundary is not None and not isinstance(self.field, HybridModel):
+            raise ValueError(
+                f"objective.boundary needs a field of kind 'hybrid', field.kind is "
+                f"{self.field.kind!r}"
+            )
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Where its run is kept, in the folder of all runs: ``dataset/model_id/seed{n}``."""
+        return Path(self.name) / f"seed{self.seed}"
+
+    def document(self) -> dict[str, Any]:
+        """The configuration as plain values, every key spelt out."""
+        return self.model_dump(mode="json")
+

@@ -1,0 +1,56 @@
+"""The mistakes that a person can make, each told in one sentence."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+PREFIX = "error: "
+"""How the command line begins the sentence about a mistake."""
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used: an unknown key, a wrong value, an unreadable file."""
+
+
+class RunError(ValueError):
+    """A run directory that is missing, incomplete or taken, or a request that it cannot meet."""
+
+
+def closest(word: object, words: Iterable[str]) -> str | None:
+    """The known word that a misspelt one most resembles; ``None`` if none does."""
+    found = get_close_matches(str(word), list(words), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def hint(word: object, words: Iterable[str], what: str) -> str:
+    """A clause that helps with a misspelt word: the nearest known one, or all of them.
+
+    Arguments:
+        word: What was given.
+        words: What is known.
+        what: What the list of all known words is called.
+    """
+    words = list(words)
+    near = closest(word, words)
+    return f"the nearest is {near!r}" if near else f"{what} are {', '.join(words)}"
+
+
+def sentence(error: BaseException) -> str | None:
+    """What to tell a person about an error; ``None`` if it is a fault of the program."""
+    if isinstance(error, OSError):
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        text = f"{error.filename}: {reason}" if error.filename else reason
+    elif isinstance(error, (ConfigError, RunError, FloatingPointError, *_training_errors())):
+        text = str(error)
+    else:
+        return None
+    return " ".join(text.split())
+
+
+def _training_errors() -> tuple[type[BaseException], ...]:
+    """The errors of training, if it has been imported; if not, none can have been raised."""
+    module = sys.modules.get("scorefield.training.errors")
+    return () if module is None else (module.TrainingError,)

@@ -1,0 +1,178 @@
+"""What a run or a checkpoint is, in words."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from scorefield.experiments.config import CyclesTerm, HybridModel
+from scorefield.experiments.errors import RunError
+from scorefield.experiments.run import CONFIG, Run
+from scorefield.fields import HybridField, ScoreField
+from scorefield.training import CheckpointError, Weights, read_weights
+from scorefield.training import checkpoint as checkpoints
+
+Sheet = dict[str, list[tuple[str, str]]]
+"""Pairs of what and its value, under headings."""
+
+_TAIL = 5
+
+
+def inspect(path: Path) -> Sheet:
+    """Describes a run's folder, a checkpoint's folder, or a file of weights.
+
+    Raises:
+        RunError: If the path is none of these.
+        CheckpointError: If it is a checkpoint that cannot be read.
+    """
+    if not path.exists():
+        raise RunError(f"there is no run or checkpoint {str(path)!r}")
+    if path.is_file():
+        return _describe_weights(path, read_weights(path))
+    if (path / CONFIG).is_file():
+        return _describe_run(Run.open(path))
+    if any((path / name).exists() for name in ("state.pt", "model.safetensors")):
+        found = checkpoints.read(path)
+        return _describe_weights(path, found.ema)
+    raise RunError(f"{path} is neither a run (it has no {CONFIG}) nor a checkpoint")
+
+
+def _describe_run(run: Run) -> Sheet:
+    source, field = run.source(), run.untrained()
+    data = run.config.data.model_dump(exclude={"kind"})
+    size = "without end" if source.size is None else f"{source.size} items to train on"
+    return {
+        "run": [
+            ("folder", str(run.folder)),
+            ("name", run.config.name),
+            ("description", run.config.description or "none"),
+            ("seed", str(run.config.seed)),
+        ],
+        "data": [
+            ("kind", run.config.data.kind + _settings(data)),
+            ("points", f"of shape {source.shape}, standard deviation {source.std:.4g}, {size}"),
+        ],
+        "process": [
+            ("kind", type(field.sde).__name__),
+            ("noise levels", f"{field.sde.sigma_min:.4g} to {field.sde.sigma_max:.4g}"),
+        ],
+        "field": _describe_field(run, field),
+        "objective": _describe_objective(run),
+        "training": _describe_training(run),
+        "checkpoints": _describe_checkpoints(run),
+        "provenance": _describe_provenance(run.environment()),
+    }
+
+
+def _describe_field(run: Run, field: ScoreField) -> list[tuple[str, str]]:
+    model = run.config.field
+    kind = f"{model.kind}, {model.parametrization} parametrisation"
+    if isinstance(model, HybridModel):
+        kind += f", boundary at noise level {model.sigma_c:g}"
+    scale = "that of the data" if model.sigma_data is None else f"{model.sigma_data:g}"
+    branches = {"": field}
+    if isinstance(field, HybridField):
+        branches = {"low ": field.low, "high ": field.high}
+    parts = [
+        (f"{branch}{name}", f"{_parameters(part):,} parameters")
+        for branch, owner in branches.items()
+        for name, part in owner.backbone.named_children()
+        if _parameters(part)
+    ]
+    total = [("parameters", f"{_parameters(field):,}")]
+    return [("kind", kind), ("sigma_data", scale), *total, *parts]
+
+
+def _describe_objective(run: Run) -> list[tuple[str, str]]:
+    section = run.config.objective
+    law = section.law.kind + _settings(section.law.model_dump(exclude={"kind"}))
+    lines = [("denoising", f"{section.weighting} weighting, noise levels {law}")]
+    for name in ("asymmetry", "loops", "cycles", "boundary"):
+        term = getattr(section, name)
+        if term is None:
+            continue
+        if isinstance(term, CyclesTerm) and term.balance is not None:
+            weight = "weight kept at" + _settings(term.balance.model_dump())
+        else:
+            weight = f"weight {term.weight:g}"
+        lines.append((name, f"{weight}, every {term.every} steps"))
+    return lines
+
+
+def _describe_training(run: Run) -> list[tuple[str, str]]:
+    steps = run.steps()
+    done, wanted = (steps[-1] if steps else 0), run.config.train.steps
+    lines = [("steps", f"{done:,} of {wanted:,}" + (", complete" if done >= wanted else ""))]
+    file = run.folder / "metrics.csv"
+    if not file.is_file():
+        return lines
+    with file.open(encoding="utf-8", newline="") as content:
+        rows = list(csv.DictReader(content))
+    for row in rows[-_TAIL:]:
+        shown = {k: v for k, v in row.items() if v and k not in ("step", "images", "ema_decay")}
+        lines.append((f"step {row['step']}", _settings(_numbers(shown)).strip(" ()")))
+    return lines
+
+
+def _describe_checkpoints(run: Run) -> list[tuple[str, str]]:
+    lines = []
+    for path in checkpoints.paths(run.checkpoints):
+        try:
+            checkpoints.read(path)
+        except CheckpointError as error:
+            lines.append((path.name, f"unreadable: {error}"))
+        else:
+            lines.append((path.name, "ok"))
+    return lines or [("none", "the run has not been trained yet")]
+
+
+def _describe_provenance(record: dict[str, Any]) -> list[tuple[str, str]]:
+    if not record:
+        return [("unknown", "environment.json is missing or unreadable")]
+    lines = []
+    for key, value in record.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {v}" for k, v in value.items())
+        elif isinstance(value, list):
+            value = " ".join(map(str, value))
+        lines.append((key, str(value) if value not in (None, "") else "none"))
+    return lines
+
+
+def _describe_weights(path: Path, weights: Weights) -> Sheet:
+    config = weights.config or {}
+    parts: Counter[str] = Counter()
+    for name, tensor in weights.tensors.items():
+        branch, _, rest = name.partition("backbone.")
+        parts[branch.replace(".", " ") + rest.partition(".")[0]] += tensor.numel()
+    return {
+        "checkpoint": [
+            ("path", str(path)),
+            ("step", f"{weights.step:,}"),
+            ("verified", "ok"),
+            ("of the run", str(config.get("name", "unknown"))),
+            ("seed", str(config.get("seed", "unknown"))),
+        ],
+        "field": [
+            ("kind", str(config.get("field", {}).get("kind", "unknown"))),
+            ("numbers", f"{sum(t.numel() for t in weights.tensors.values()):,}"),
+            *((part, f"{count:,}") for part, count in parts.items()),
+        ],
+    }
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _settings(values: dict[str, Any]) -> str:
+    text = ", ".join(f"{key} {value}" for key, value in values.items())
+    return f" ({text})" if text else ""
+
+
+def _numbers(row: dict[str, str]) -> dict[str, str]:
+    return {key: f"{float(value):.4g}" for key, value in row.items()}

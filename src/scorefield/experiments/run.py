@@ -1,0 +1,251 @@
+"""A run: the folder of one trained configuration.
+
+``runs/{dataset}/{model_id}/seed{n}/`` holds ``config_resolved.yaml`` and ``environment.json``,
+what the training leaves (``metrics.csv``, ``metrics.json``, ``tb/``, ``checkpoints/``), and what is
+made from it (``samples/``, ``eval/``).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from scorefield.data import DataSource
+from scorefield.experiments import schema
+from scorefield.experiments.build import (
+    build_field,
+    build_objective,
+    build_sampler,
+    build_source,
+)
+from scorefield.experiments.config import Config
+from scorefield.experiments.document import dump, read, shown
+from scorefield.experiments.environment import environment
+from scorefield.experiments.errors import RunError
+from scorefield.experiments.merge import differences
+from scorefield.fields import ScoreField
+from scorefield.objectives import Objective
+from scorefield.samplers import Sampler
+from scorefield.training import Fit, Optim, Trainer, TrainSettings
+from scorefield.training import checkpoint as checkpoints
+from scorefield.training.errors import CheckpointError
+from scorefield.training.files import replace_file
+
+CONFIG, ENVIRONMENT = "config_resolved.yaml", "environment.json"
+
+
+def warn(sentence: str) -> None:
+    """Says on the standard error what must not be missed."""
+    print(f"warning: {sentence}", file=sys.stderr, flush=True)
+
+
+class Run:
+    """A folder and the configuration in it; made by :meth:`create` or :meth:`open`.
+
+    Arguments:
+        folder: The folder.
+        config: Its configuration.
+    """
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.folder = folder
+        self.config = config
+
+    @classmethod
+    def create(
+        cls, config: Config, root: str | Path = "runs", overwrite: bool = False
+    ) -> Self:
+        """The run of a configuration in ``root/dataset/model_id/seed{n}``: a new one, or the one
+        that is there, to be resumed.
+
+        Arguments:
+            config: The configuration.
+            root: The folder of all runs.
+            overwrite: Whether what is there is deleted first.
+
+        Raises:
+            RunError: If the folder belongs to another configuration, or is no run's and not
+                empty; nothing is changed then.
+            OSError: If the folder cannot be written.
+        """
+        folder = Path(root) / config.folder
+        if overwrite and (folder / CONFIG).is_file():
+            _delete(folder)
+        if (folder / CONFIG).is_file():
+            found = cls.open(folder)
+            _check_same(folder, found.config, config)
+            return found
+        if folder.is_dir() and any(folder.iterdir()):
+            raise RunError(f"{folder} is not empty, and no run: it has no {CONFIG}")
+        folder.mkdir(parents=True, exist_ok=True)
+        record = json.dumps(environment(), indent=2) + "\n"
+        replace_file(folder / ENVIRONMENT, record.encode())
+        # What makes the folder a run is written last.
+        replace_file(folder / CONFIG, dump(config.document()).encode())
+        return cls(folder, config)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Self:
+        """The run in a folder.
+
+        Raises:
+            RunError: If there is none.
+            ConfigError: If its configuration cannot be read.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise RunError(f"there is no run {str(folder)!r}")
+        file = folder / CONFIG
+        if not file.is_file():
+            raise RunError(f"{folder} is not a run: it has no {CONFIG}")
+        return cls(folder, schema.validate(read(file), str(file)))
+
+    @property
+    def dataset(self) -> str:
+        """The first part of the configuration's name."""
+        return self.config.name.partition("/")[0]
+
+    @property
+    def model_id(self) -> str:
+        """The second part of the configuration's name: the preset's, and what was changed."""
+        return self.config.name.partition("/")[2]
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.folder / "checkpoints"
+
+    @cached_property
+    def _source(self) -> DataSource:
+        return build_source(self.config)
+
+    def source(self) -> DataSource:
+        """The data."""
+        return self._source
+
+    def untrained(self) -> ScoreField:
+        """The field as at the start of the training."""
+        return build_field(self.config, self.source())
+
+    def objective(self) -> Objective:
+        """The objective, as at the start of the training."""
+        return build_objective(self.config, self.source())
+
+    def sampler(self) -> Sampler:
+        """The sampler of the configuration."""
+        return build_sampler(self.config.sampler)
+
+    def steps(self) -> list[int]:
+        """The steps of which there are checkpoints, in ascending order."""
+        return [int(path.name.removeprefix("step_")) for path in checkpoints.paths(self.checkpoints)]
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is a checkpoint of the last step, and it can be read."""
+        last = self.config.train.steps
+        if last not in self.steps():
+            return False
+        try:
+            self.checkpoint(last)
+        except CheckpointError:
+            return False
+        return True
+
+    def train(self, quiet: bool = False) -> Fit:
+        """Trains to the last step, from the newest checkpoint that can be read if there is one.
+
+        Arguments:
+            quiet: Whether to show no progress.
+
+        Raises:
+            TrainingError: If a loss is not finite or a file cannot be written.
+            Interrupted: If SIGINT or SIGTERM arrived; a checkpoint has been written.
+        """
+        config, source = self.config, self.source()
+        trainer = Trainer(
+            self.untrained(),
+            source,
+            self.objective(),
+            Optim(**config.optim.model_dump()),
+            TrainSettings(**config.train.model_dump()),
+            config.seed,
+            self.folder,
+            config.document(),
+            quiet,
+        )
+        return trainer.run()
+
+    def field(
+        self,
+        weights: Literal["ema", "raw"] = "ema",
+        step: int | None = None,
+        report: Callable[[str], None] = warn,
+    ) -> ScoreField:
+        """The trained field.
+
+        Arguments:
+            weights: ``ema`` for the averaged weights, ``raw`` for those of the last step.
+            step: Which checkpoint; the newest that can be read by default.
+            report: Called with a sentence for each newer checkpoint that cannot be read.
+
+        Raises:
+            RunError: If there is no such checkpoint, or none that can be read.
+            CheckpointError: If the checkpoint of ``step`` cannot be read, or does not fit.
+        """
+        if weights not in ("ema", "raw"):
+            raise RunError(f"weights are 'ema' or 'raw', not {weights!r}")
+        found = self.checkpoint(step, report)
+        chosen = found.ema if weights == "ema" else found.model
+        field = self.untrained()
+        checkpoints.load_weights(field, chosen, found.path)
+        return field.eval()
+
+    def checkpoint(
+        self, step: int | None = None, report: Callable[[str], None] = warn
+    ) -> checkpoints.Checkpoint:
+        """A checkpoint, checked; arguments and errors are those of :meth:`field`."""
+        steps = self.steps()
+        if not steps:
+            raise RunError(f"{self.folder} has no checkpoint yet: train it first")
+        if step is not None:
+            if step not in steps:
+                there = ", ".join(map(str, steps))
+                raise RunError(f"{self.folder} has no checkpoint of step {step}, it has {there}")
+            return checkpoints.read(self.checkpoints / f"step_{step:08d}")
+        found = checkpoints.latest(self.checkpoints, report)
+        if found is None:
+            raise CheckpointError(f"no checkpoint in {self.checkpoints} can be read")
+        return found
+
+    def environment(self) -> dict[str, Any]:
+        """Where the run was made; empty if that is not known."""
+        try:
+            record = json.loads((self.folder / ENVIRONMENT).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+
+def _check_same(folder: Path, there: Config, wanted: Config) -> None:
+    exclude = {"description"}
+    found = differences(
+        there.model_dump(mode="json", exclude=exclude),
+        wanted.model_dump(mode="json", exclude=exclude),
+    )
+    if found:
+        key, old, new = found[0]
+        raise RunError(
+            f"{folder} belongs to another configuration: {key} is {shown(old)} there and "
+            f"{shown(new)} here; overwrite it, or give this one another name"
+        )
+
+
+def _delete(folder: Path) -> None:
+    """Removes a run; a folder that is half removed is no run."""
+    (folder / CONFIG).unlink()
+    shutil.rmtree(folder)

@@ -1,0 +1,200 @@
+"""Many runs, one process each.
+
+A run that fails does not take the others with it. A process inherits the terminal's interrupt,
+keeps its checkpoint, and the sweep ends with a table of what was done.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import IO, Literal
+
+from scorefield.experiments.config import Config
+from scorefield.experiments.errors import PREFIX, ConfigError
+from scorefield.experiments.resolve import load
+
+Status = Literal["done", "failed", "interrupted", "not started"]
+_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of a sweep.
+
+    Attributes:
+        name: The preset or file.
+        overrides: What is changed.
+        config: Both, resolved.
+        folder: The run's folder.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+    config: Config
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: its status, the last line of its errors, and how long it took."""
+
+    job: Job
+    status: Status
+    reason: str
+    seconds: float
+
+
+def plan(
+    names: Sequence[str], seeds: Sequence[int], overrides: Sequence[str], root: Path
+) -> list[Job]:
+    """The jobs of a sweep: each name with each seed, seeds outermost.
+
+    Raises:
+        ConfigError: If a configuration is wrong, or two jobs would share a folder.
+    """
+    jobs: list[Job] = []
+    for seed in seeds:
+        for name in names:
+            changes = (*overrides, f"seed={seed}")
+            config = load(name, changes)
+            folder = root / config.folder
+            if folder in [job.folder for job in jobs]:
+                raise ConfigError(f"{name} with seed {seed} is in the sweep twice")
+            jobs.append(Job(name, changes, config, folder))
+    return jobs
+
+
+def run(
+    jobs: Sequence[Job],
+    root: Path,
+    parallel: int = 1,
+    evaluate: bool = False,
+    say: Callable[[str], object] = print,
+) -> list[Outcome]:
+    """Runs the jobs in processes of their own.
+
+    Arguments:
+        jobs: The jobs.
+        root: The folder of all runs.
+        parallel: How many run at the same time.
+        evaluate: Whether each is evaluated after its training.
+        say: Is told each line of progress.
+
+    Raises:
+        ConfigError: If ``parallel`` is not positive.
+
+    Returns:
+        One outcome a job, in order. After an interrupt, jobs under way are waited for, and
+        the rest is not started.
+    """
+    if parallel < 1:
+        raise ConfigError(f"a sweep takes at least 1 job at a time, got {parallel}")
+    stop = Event()
+    alone = parallel == 1
+    with ThreadPoolExecutor(parallel) as pool:
+        futures: list[Future[Outcome]] = [
+            pool.submit(_work, job, root, parallel, evaluate, say, stop, alone) for job in jobs
+        ]
+        while True:
+            try:
+                wait(futures)
+                break
+            except KeyboardInterrupt:
+                stop.set()
+    return [future.result() for future in futures]
+
+
+def summary(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
+    """The columns and rows of a table of outcomes."""
+    rows = [
+        [o.job.config.name, str(o.job.config.seed), o.status, f"{o.seconds:.1f}", o.reason]
+        for o in outcomes
+    ]
+    return ["run", "seed", "status", "seconds", "reason"], rows
+
+
+def exit_status(outcomes: Sequence[Outcome]) -> int:
+    """0 if all is done, 130 after an interrupt, 1 if a run failed."""
+    statuses = {o.status for o in outcomes}
+    if statuses <= {"done"}:
+        return 0
+    return 1 if "failed" in statuses and "interrupted" not in statuses else _INTERRUPTED
+
+
+def _work(
+    job: Job,
+    root: Path,
+    parallel: int,
+    evaluate: bool,
+    say: Callable[[str], object],
+    stop: Event,
+    alone: bool,
+) -> Outcome:
+    if stop.is_set():
+        return Outcome(job, "not started", "", 0.0)
+    start = time.monotonic()
+    label = f"{job.config.name} seed{job.config.seed}"
+    commands = [["train", job.name, *job.overrides, "--root", str(root)]]
+    if evaluate:
+        commands.append(["eval", str(job.folder)])
+    status: Status = "done"
+    reason = ""
+    for command in commands:
+        say(f"{label}: {command[0]}")
+        code, reason = _call(command, label, parallel, say, alone)
+        if code == _INTERRUPTED or (code and stop.is_set()):
+            stop.set()
+            status = "interrupted"
+            break
+        if code:
+            status = "failed"
+            say(f"{label}: failed: {reason}")
+            break
+    return Outcome(job, status, reason if status == "failed" else "", time.monotonic() - start)
+
+
+def _call(
+    command: Sequence[str],
+    label: str,
+    parallel: int,
+    say: Callable[[str], object],
+    alone: bool,
+) -> tuple[int, str]:
+    """The exit status of a command, and the last line of what it said on the standard error.
+
+    Alone, a job has the terminal for its progress bar; of several, each line is labelled.
+    """
+    environment = dict(os.environ)
+    if parallel > 1:
+        threads = max(1, (os.cpu_count() or 1) // parallel)
+        environment.setdefault("OMP_NUM_THREADS", str(threads))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scorefield", *command],
+        stdout=None if alone else subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    last = ""
+    with ThreadPoolExecutor(1) as pool:
+        if process.stdout is not None:
+            pool.submit(_relay, process.stdout, label, say)
+        assert process.stderr is not None
+        for line in process.stderr:
+            last = line.strip() or last
+            if not line.startswith(PREFIX):
+                say(f"{label}: {line.rstrip()}")
+    return process.wait(), last.removeprefix(PREFIX)
+
+
+def _relay(stream: IO[str], label: str, say: Callable[[str], object]) -> None:
+    for line in stream:
+        say(f"{label}: {line.rstrip()}")

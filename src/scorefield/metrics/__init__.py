@@ -1,0 +1,29 @@
+"""Distances between two sets of samples, and the noise that they are read against."""
+
+from scorefield.metrics.floor import NoiseFloor as NoiseFloor
+from scorefield.metrics.floor import Reference as Reference
+from scorefield.metrics.floor import noise_floor as noise_floor
+from scorefield.metrics.frechet import COORDINATES as COORDINATES
+from scorefield.metrics.frechet import PIXELS as PIXELS
+from scorefield.metrics.frechet import Features as Features
+from scorefield.metrics.frechet import frechet_distance as frechet_distance
+from scorefield.metrics.kernel import median_distance as median_distance
+from scorefield.metrics.kernel import mmd as mmd
+from scorefield.metrics.modes import mode_coverage as mode_coverage
+from scorefield.metrics.modes import mode_weight_tv as mode_weight_tv
+from scorefield.metrics.sliced import sliced_wasserstein as sliced_wasserstein
+
+__all__ = [
+    "mmd",
+    "median_distance",
+    "sliced_wasserstein",
+    "frechet_distance",
+    "Features",
+    "COORDINATES",
+    "PIXELS",
+    "mode_coverage",
+    "mode_weight_tv",
+    "noise_floor",
+    "NoiseFloor",
+    "Reference",
+]

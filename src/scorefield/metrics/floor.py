@@ -1,0 +1,129 @@
+r"""The sampling noise of a distance: what it gives for two real sets of the same size."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from scorefield.estimate import Estimate
+from scorefield.estimate import mean as mean_of
+from scorefield.noise import Noise
+from scorefield.targets.base import Target
+
+Metric = Callable[[Tensor, Tensor], Estimate]
+
+
+class Reference(Protocol):
+    """Anything that has real samples."""
+
+    def reference(self, n: int, seed: int) -> Tensor:
+        """Different real samples, ``n`` of them; an error if there are not so many."""
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    r"""The law of a distance between two real sets.
+
+    Arguments:
+        mean: Its mean, with the standard error over the pairs.
+        sd: Its standard deviation over the pairs, in the unit of the mean.
+        values: The distance of each pair.
+    """
+
+    mean: Estimate
+    sd: float
+    values: tuple[float, ...]
+
+    @property
+    def pairs(self) -> int:
+        """The number of pairs."""
+        return len(self.values)
+
+    def quantile(self, q: float) -> float:
+        """The empirical quantile over the pairs, interpolated.
+
+        Raises:
+            ValueError: Unless ``q`` lies in [0, 1].
+        """
+        if not 0 <= q <= 1:
+            raise ValueError(f"a quantile is asked for at a level in [0, 1], got {q}")
+        return float(torch.tensor(self.values, dtype=torch.float64).quantile(q))
+
+    def ratio(self, distance: Estimate | float) -> float:
+        """How many times the floor a distance is: 1 for a perfect model, on average.
+
+        Raises:
+            ValueError: If the floor is not positive beyond doubt (three standard errors), as that
+                of an unbiased distance: use :meth:`excess`.
+        """
+        if self.mean.value <= 3 * self.mean.standard_error:
+            raise ValueError(
+                f"a noise floor of {self.mean} is not positive beyond doubt, so that ratios to it "
+                "mean nothing: use excess"
+            )
+        return _value(distance) / self.mean.value
+
+    def excess(self, distance: Estimate | float) -> float:
+        """How many standard deviations of the floor a distance lies above its mean.
+
+        Raises:
+            ValueError: If the distances of all pairs are equal.
+        """
+        if self.sd == 0:
+            raise ValueError("all pairs of real sets have the same distance: there is no scale")
+        return (_value(distance) - self.mean.value) / self.sd
+
+
+def noise_floor(
+    metric: Metric,
+    source: Target | Reference,
+    n: int,
+    pairs: int = 20,
+    seed: int = 0,
+    m: int | None = None,
+) -> NoiseFloor:
+    r"""The distance between two real sets of the sizes at which a model is measured.
+
+    Every pair is two sets without a common sample. A target's pairs are independent draws, at the
+    addresses of purpose ``"data"``. A finite source's pairs are random halves of the same held-out
+    samples: their scatter leaves out that those are a sample themselves.
+
+    Arguments:
+        metric: A distance, such as :func:`~scorefield.metrics.mmd`; options are set by
+            ``functools.partial``.
+        source: A target, or data with a method ``reference(n, seed)``.
+        n: The size of the first set: how many samples of a model are measured.
+        pairs: The number of pairs, at least 2.
+        seed: The seed of the first pair.
+        m: The size of the second set; ``n`` by default.
+
+    Raises:
+        ValueError: If a number is out of its range, or a finite source has fewer than
+            :math:`n + m` samples.
+    """
+    m = n if m is None else m
+    if n < 1 or m < 1:
+        raise ValueError(f"a noise floor needs sets of at least one sample, got {n} and {m}")
+    if pairs < 2:
+        raise ValueError(f"a noise floor needs at least 2 pairs of real sets, got {pairs}")
+    distances = []
+    for pair in range(pairs):
+        if isinstance(source, Target):
+            index = torch.arange(n + m, device=source.mean.device)
+            points = source.draw(Noise(seed), index, step=pair)
+        else:
+            points = source.reference(n + m, seed + pair)
+        distances.append(metric(points[:n], points[n:]))
+    values = tuple(distance.value for distance in distances)
+    settings = {"n": n, "m": m, "seed": seed}
+    mean = mean_of(values, distances[0].unit, **settings)
+    return NoiseFloor(mean, statistics.stdev(values), values)
+
+
+def _value(distance: Estimate | float) -> float:
+    return distance.value if isinstance(distance, Estimate) else distance

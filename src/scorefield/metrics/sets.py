@@ -1,0 +1,59 @@
+r"""What all distances between two sets of samples share.
+
+A distance is a functional :math:`T(\hat P, \hat Q)` of two empirical laws, of :math:`n` and
+:math:`m` independent samples. Its standard error is that of its first-order expansion
+
+.. math:: T(\hat P, \hat Q) \approx T(P, Q)
+    + \frac1n \sum_i u(x_i) + \frac1m \sum_j v(y_j),
+
+the *infinitesimal jackknife*: with the influence :math:`u, v` of each sample worked out
+exactly, no resampling is needed. Where the two laws agree the influences vanish and only the
+order of magnitude of the error is right; there a distance is read against
+:func:`~scorefield.metrics.floor.noise_floor`.
+
+References:
+    The infinitesimal jackknife (Jaeckel, 1972).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def flat_pair(samples: Tensor, reference: Tensor, least: int = 2) -> tuple[Tensor, Tensor]:
+    """Two sets as float64 matrices, one sample a row.
+
+    Arguments:
+        samples: The first set, of shape ``(n, *event)``.
+        reference: The second set, of shape ``(m, *event)``.
+        least: The least number of samples that the measurement needs of each.
+
+    Raises:
+        ValueError: If the event shapes differ, a set is too small, or a value is not finite.
+    """
+    if samples.shape[1:] != reference.shape[1:]:
+        raise ValueError(
+            f"two sets of samples need one event shape, got {tuple(samples.shape[1:])} and "
+            f"{tuple(reference.shape[1:])}"
+        )
+    return flat(samples, least), flat(reference, least)
+
+
+def flat(samples: Tensor, least: int = 1) -> Tensor:
+    """A set as a float64 matrix; arguments and errors are those of :func:`flat_pair`."""
+    if samples.dim() == 0 or len(samples) < least:
+        raise ValueError(
+            f"a set of at least {least} samples is needed, got shape {tuple(samples.shape)}"
+        )
+    rows = samples.detach().to(torch.float64).reshape(len(samples), -1)
+    bad = int((~torch.isfinite(rows).all(dim=1)).sum())
+    if bad:
+        raise ValueError(f"{bad} of {len(samples)} samples are not finite")
+    return rows
+
+
+def variance_of_means(u: Float[Tensor, " n"], v: Float[Tensor, " m"]) -> float:
+    r"""The variance :math:`s_u^2 / n + s_v^2 / m` of the sum of the means of two samples."""
+    return float(u.var() / len(u) + v.var() / len(v))

@@ -1,0 +1,249 @@
+r"""A small U-Net for images of any size.
+
+References:
+    Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), appendix B.
+
+    Diffusion models beat GANs on image synthesis (Dhariwal and Nichol, 2021), section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from scorefield.networks.embedding import LevelEmbedding
+from scorefield.networks.initial import initialize
+
+_SMALL = 1e-5
+
+
+class ResidualBlock(nn.Module):
+    r"""Two convolutions around a modulation by the noise level.
+
+    .. math:: h = C_1\,\mathrm{SiLU}(N_1(x)), \qquad
+        y = S x + C_2\,\mathrm{SiLU}((1 + a(c))\,N_2(h) + b(c)),
+
+    with group normalisations :math:`N`, :math:`3 \times 3` convolutions :math:`C`, and
+    :math:`S` the identity, or a :math:`1 \times 1` convolution where the channels change.
+
+    Arguments:
+        inputs: The channels of :math:`x`.
+        outputs: The channels of :math:`y`.
+        embedding: The width of the embedded label :math:`c`.
+        dropout: The probability with which a channel value is dropped before :math:`C_2`.
+    """
+
+    def __init__(self, inputs: int, outputs: int, embedding: int, dropout: float) -> None:
+        super().__init__()
+        self.first_norm = _norm(inputs)
+        self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.level = nn.Linear(embedding, 2 * outputs)
+        self.second_norm = _norm(outputs)
+        self.dropout = nn.Dropout(dropout)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        h = self.first(F.silu(self.first_norm(x)))
+        scale, shift = self.level(level)[:, :, None, None].chunk(2, dim=1)
+        h = F.silu(self.second_norm(h) * (1 + scale) + shift)
+        output: Tensor = self.skip(x) + self.second(self.dropout(h))
+        return output
+
+
+class Attention(nn.Module):
+    r"""Self-attention between pixels, with one head for each 32 channels where 32 divides them.
+
+    .. math:: y = x + O\,\mathrm{softmax}\Big(\frac{Q K^\top}{\sqrt{d}}\Big) V, \qquad
+        (Q, K, V) = W N(x).
+
+    :math:`W` has no bias: a constant in the keys changes no attention, so that its gradient
+    would be zero.
+
+    Arguments:
+        channels: The channels of :math:`x`.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.heads = channels // 32 if channels % 32 == 0 else 1
+        self.norm = _norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # -> (batch, qkv, head, pixel, channel of the head)
+        qkv = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1))
+        query, key, value = qkv.transpose(-1, -2).unbind(1)
+        attended = F.scaled_dot_product_attention(query, key, value)
+        output: Tensor = x + self.out(attended.transpose(-1, -2).reshape(x.shape))
+        return output
+
+
+class UNet(nn.Module):
+    r"""A U-Net of an image and a noise label.
+
+    The image passes down through levels of halved resolution and up again, each level on the
+    way up seeing what its counterpart on the way down had. Halving averages
+    :math:`2 \times 2` pixels; doubling repeats them.
+
+    Every layer has second derivatives and forward mode, attention with the mathematical
+    backend of ``scaled_dot_product_attention`` only.
+
+    Arguments:
+        shape: The event shape :math:`(C, H, W)`.
+        channels: The width of the first level; other levels are wide by its multiples.
+        multipliers: The width of each level in units of ``channels``; their number is the
+            number of levels.
+        blocks: The residual blocks of a level on the way down; one more on the way up.
+        attention: The resolutions (the shorter side, in pixels) at which pixels attend to
+            each other.
+        dropout: The probability of dropout, in [0, 1).
+        seed: The seed of the initial weights.
+
+    Raises:
+        ValueError: If a size is not positive, an image side cannot be halved often enough, or
+            there is no level of a resolution in ``attention``.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int] = (1, 8, 8),
+        channels: int = 32,
+        multipliers: Sequence[int] = (1, 2),
+        blocks: int = 1,
+        attention: Sequence[int] = (),
+        dropout: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        resolutions = _resolutions(shape, channels, multipliers, blocks, attention, dropout)
+        self.event_shape = tuple(shape)
+        widths = [channels * m for m in multipliers]
+        embedding = 4 * channels
+        self.level = nn.Sequential(LevelEmbedding(64, embedding, embedding), nn.SiLU())
+        self.first = nn.Conv2d(shape[0], widths[0], 3, padding=1)
+
+        width, skips = widths[0], [widths[0]]
+        self.down = nn.ModuleList()
+        for resolution, outputs in zip(resolutions, widths, strict=True):
+            stage = nn.ModuleList()
+            for _ in range(blocks):
+                stage.append(_Unit(width, outputs, embedding, dropout, resolution in attention))
+                width = outputs
+                skips.append(width)
+            self.down.append(stage)
+        self.middle = _Unit(width, width, embedding, dropout, resolutions[-1] in attention)
+        self.up = nn.ModuleList()
+        for resolution, outputs in zip(resolutions[::-1], widths[::-1], strict=True):
+            stage = nn.ModuleList()
+            for _ in range(blocks):
+                inputs = width + skips.pop()
+                stage.append(_Unit(inputs, outputs, embedding, dropout, resolution in attention))
+                width = outputs
+            self.up.append(stage)
+        self.join = _Unit(width + skips.pop(), width, embedding, dropout, False)
+        self.last_norm = _norm(width)
+        self.last = nn.Conv2d(width, shape[0], 3, padding=1)
+        initialize(self, seed)
+        self._quieten()
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"], label: Float[Tensor, " batch"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        level = self.level(label)
+        h = self.first(x)
+        skips = [h]
+        for k, stage in enumerate(self.down):
+            if k:
+                h = F.avg_pool2d(h, 2)
+            for unit in cast(nn.ModuleList, stage):
+                h = unit(h, level)
+                skips.append(h)
+        h = self.middle(h, level)
+        for k, stage in enumerate(self.up):
+            if k:
+                h = F.interpolate(h, scale_factor=2, mode="nearest")
+            for unit in cast(nn.ModuleList, stage):
+                h = unit(torch.cat((h, skips.pop()), dim=1), level)
+        h = self.join(torch.cat((h, skips.pop()), dim=1), level)
+        output: Tensor = self.last(F.silu(self.last_norm(h)))
+        return output
+
+    @torch.no_grad()
+    def _quieten(self) -> None:
+        """Starts every residual branch, and the output, at nearly zero.
+
+        Nearly: at exactly zero, no gradient would reach the layers before.
+        """
+        quiet = [self.last]
+        for module in self.modules():
+            if isinstance(module, ResidualBlock):
+                quiet.append(module.second)
+            elif isinstance(module, Attention):
+                quiet.append(module.out)
+        for layer in quiet:
+            for parameter in layer.parameters():
+                parameter.mul_(_SMALL)
+
+
+class _Unit(nn.Module):
+    """A residual block, and attention where it is asked for."""
+
+    def __init__(
+        self, inputs: int, outputs: int, embedding: int, dropout: float, attention: bool
+    ) -> None:
+        super().__init__()
+        self.block = ResidualBlock(inputs, outputs, embedding, dropout)
+        self.attention = Attention(outputs) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        h: Tensor = self.attention(self.block(x, level))
+        return h
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation with groups of at least four channels, where they divide."""
+    groups = math.gcd(channels, 32)
+    while groups > 1 and channels // groups < 4:
+        groups //= 2
+    return nn.GroupNorm(groups, channels)
+
+
+def _resolutions(
+    shape: Sequence[int],
+    channels: int,
+    multipliers: Sequence[int],
+    blocks: int,
+    attention: Sequence[int],
+    dropout: float,
+) -> list[int]:
+    """The resolution of each level, after the arguments have been checked."""
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"a U-Net takes images of shape (channels, height, width), got {shape}")
+    if not multipliers or min(multipliers) < 1 or channels < 1 or blocks < 1:
+        raise ValueError(
+            "a U-Net has positive channels, multipliers and blocks, got "
+            f"channels={channels}, multipliers={tuple(multipliers)}, blocks={blocks}"
+        )
+    if not 0 <= dropout < 1:
+        raise ValueError(f"a probability of dropout lies in [0, 1), got {dropout}")
+    factor = 2 ** (len(multipliers) - 1)
+    if shape[1] % factor or shape[2] % factor:
+        raise ValueError(
+            f"a U-Net of {len(multipliers)} levels fits images whose sides are multiples of "
+            f"{factor}, got {shape[1]} x {shape[2]}"
+        )
+    resolutions = [min(shape[1:]) // 2**k for k in range(len(multipliers))]
+    missing = sorted(set(attention) - set(resolutions))
+    if missing:
+        raise ValueError(
+            f"attention is possible at the resolutions {resolutions}, got {missing[0]}"
+        )
+    return resolutions

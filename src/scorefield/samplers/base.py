@@ -1,0 +1,239 @@
+r"""What every sampler shares: blocks, addresses, checks and callbacks.
+
+A sampler moves the scaled state :math:`\hat x = x / \alpha(t)` from the noise level
+:math:`\lambda = \sigma / \alpha` of the prior to zero, where :math:`\hat x` is a sample in units
+of the data. In these coordinates the probability-flow ODE of every process is
+
+.. math:: \frac{\mathrm{d}\hat x}{\mathrm{d}\lambda} = \mathbb{E}[\varepsilon \mid x_t]
+    = -\sigma(t)\, s\big(\alpha(t)\,\hat x, t\big),
+
+so that a method is written once, for all processes.
+
+References:
+    Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
+    equation 4 and appendix B.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from scorefield.fields.base import ScoreField, evaluation
+from scorefield.noise import Noise
+
+_SHOWN = 8
+
+
+@dataclass(frozen=True, eq=False)
+class SamplerState:
+    r"""Where a sampler stands after a step; what a callback is given.
+
+    Arguments:
+        step: The step that has just been taken, from 0 to ``steps - 1``.
+        steps: The number of steps.
+        sigma: The noise level :math:`\lambda` on the grid that the step started from.
+        sigma_next: The noise level that it ended at; 0 after the last.
+        x: The scaled states :math:`\hat x` after the step, in units of the data.
+        denoised: The posterior means :math:`\mathbb{E}[x_0 \mid x_t]` at the start of the step.
+        nfe: The network calls that each of these samples has taken so far.
+        index: The indices of these samples.
+        block: The block of samples that is being worked on, from 0.
+        blocks: The number of blocks.
+    """
+
+    step: int
+    steps: int
+    sigma: float
+    sigma_next: float
+    x: Float[Tensor, "batch *event"]
+    denoised: Float[Tensor, "batch *event"]
+    nfe: int
+    index: Int[Tensor, " batch"]
+    block: int
+    blocks: int
+
+
+Callback = Callable[[SamplerState], object]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of samples on its way: its addresses, and who watches it."""
+
+    noise: Noise
+    index: Tensor
+    number: int
+    count: int
+    callback: Callback | None
+
+    def normal(self, purpose: str, step: int, like: Tensor) -> Tensor:
+        """Standard normals in the shape, the dtype and on the device of ``like``."""
+        return self.noise.normal(purpose, like.shape[1:], self.index, step, dtype=like.dtype)
+
+    def check(self, x: Tensor, step: int, steps: int, sigma: float, sigma_next: float) -> None:
+        """Checks the states after a step.
+
+        Raises:
+            FloatingPointError: If a state is not finite.
+        """
+        # A sum is finite only if its terms are, and costs a fraction of looking at each.
+        if math.isfinite(float(x.sum())):
+            return
+        finite = torch.isfinite(x)
+        if bool(finite.all()):
+            return
+        bad = self.index[~finite.reshape(x.shape[0], -1).all(dim=1)].tolist()
+        shown = ", ".join(map(str, bad[:_SHOWN])) + (", …" if len(bad) > _SHOWN else "")
+        raise FloatingPointError(
+            f"{len(bad)} of {x.shape[0]} samples stopped being finite in step {step + 1} of "
+            f"{steps}, from noise level {sigma:.6g} to {sigma_next:.6g}: sample indices {shown}"
+        )
+
+
+@dataclass(frozen=True)
+class Sampler(ABC):
+    r"""A method that turns a field into samples.
+
+    Subclasses are frozen dataclasses that declare :attr:`order`, :attr:`stochastic` and
+    :attr:`nfe`, and define how a block of states goes from the prior to a noise level of zero.
+    """
+
+    order: ClassVar[int]
+    r"""The order :math:`p` of the method without churn: the error of a sample is
+    :math:`O(N^{-p})` in the number of steps."""
+
+    @property
+    @abstractmethod
+    def stochastic(self) -> bool:
+        """Whether noise is drawn after the start."""
+
+    @property
+    @abstractmethod
+    def nfe(self) -> int:
+        """The true number of network calls that a sample takes."""
+
+    @classmethod
+    @abstractmethod
+    def for_nfe(cls, budget: int, **settings: Any) -> Sampler:
+        """The sampler with the most steps that takes at most ``budget`` network calls.
+
+        Arguments:
+            budget: The number of network calls that a sample may take.
+            settings: The other arguments of the class.
+
+        Raises:
+            ValueError: If the budget is not a positive integer.
+        """
+
+    @abstractmethod
+    def _solve(self, field: ScoreField, x: Tensor, block: Block) -> Tensor:
+        r"""Moves states from :math:`x_{t_{max}}` to :math:`\hat x` at noise level 0."""
+
+    def sample(
+        self,
+        field: ScoreField,
+        n: int | None = None,
+        seed: int = 0,
+        *,
+        index: Int[Tensor, " n"] | None = None,
+        batch_size: int = 4096,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+        callback: Callback | None = None,
+        start: Float[Tensor, "n *event"] | None = None,
+    ) -> Float[Tensor, "n *event"]:
+        r"""Draws samples, in units of the data.
+
+        A sample is a function of the field, the sampler, the seed and its index: sample 17 starts
+        from the same noise alone, in a batch of 64 or after a resume. The field is in evaluation
+        mode meanwhile, and no gradients are recorded.
+
+        Arguments:
+            field: The score field; its process sets the noise levels, its domain the event shape.
+            n: How many: the samples 0 … n - 1.
+            seed: The seed of the prior's and of the churn's noise.
+            index: In place of ``n``, the indices of the samples that are wanted.
+            batch_size: How many samples the network sees at once.
+            dtype: The dtype of the states and of the result. The network keeps its own.
+            device: Where the states live; by default where the field's parameters do.
+            callback: Called after each step of each block with a :class:`SamplerState`.
+            start: Starting points :math:`x_{t_{max}}`, in place of draws from the prior.
+
+        Returns:
+            The samples, in the order of the indices.
+
+        Raises:
+            ValueError: If it is not clear how many samples are wanted, their number or the batch
+                size is not positive, the indices are not integers, the dtype is not a floating
+                one, or ``start`` has another event shape than the field.
+            FloatingPointError: If a state stops being finite; names step, noise level and samples.
+        """
+        shape = field.domain.shape
+        if not dtype.is_floating_point:
+            raise ValueError(f"samples have a floating dtype, not {dtype}")
+        if start is not None and start.shape[1:] != shape:
+            raise ValueError(
+                f"starting points of event shape {tuple(start.shape[1:])} were given to a field "
+                f"on event shape {shape}"
+            )
+        index = _indices(n, index, start)
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}")
+        device = _device(field) if device is None else torch.device(device)
+        noise = Noise(seed)
+        prior = field.sde.prior(field.domain)
+        blocks = index.to(device).split(batch_size)
+        results = []
+        with torch.no_grad(), evaluation(field):
+            for number, rows in enumerate(blocks):
+                if start is None:
+                    x = prior.sample(noise, rows, dtype)
+                else:
+                    first = number * batch_size
+                    x = start[first : first + len(rows)].to(device=device, dtype=dtype)
+                block = Block(noise, rows, number, len(blocks), callback)
+                results.append(self._solve(field, x, block))
+        return torch.cat(results)
+
+
+def check_budget(budget: int) -> None:
+    """Raises ``ValueError`` unless a budget of network calls is a positive integer."""
+    if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
+        raise ValueError(f"sampling takes at least one network call, got a budget of {budget!r}")
+
+
+def _indices(n: int | None, index: Tensor | None, start: Tensor | None) -> Tensor:
+    """The sample indices, from whichever argument says how many samples are wanted."""
+    if n is not None and index is not None:
+        raise ValueError("give either n or index: each says how many samples are wanted")
+    if index is None:
+        if n is None and start is None:
+            raise ValueError("say how many samples are wanted: n, index or start is missing")
+        count = n if n is not None else len(start)  # type: ignore[arg-type]
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"the number of samples must be a positive integer, got {count!r}")
+        index = torch.arange(count)
+    if index.dim() != 1 or index.numel() == 0 or index.dtype not in (torch.int64, torch.int32):
+        raise ValueError(
+            f"sample indices are one row of at least one integer, got {index.dtype} of shape "
+            f"{tuple(index.shape)}"
+        )
+    if start is not None and len(start) != len(index):
+        raise ValueError(f"{len(index)} samples cannot start from {len(start)} points")
+    return index
+
+
+def _device(field: ScoreField) -> torch.device:
+    """Where the field's parameters or buffers live; the CPU if it has none."""
+    for tensor in chain(field.parameters(), field.buffers()):
+        return tensor.device
+    return torch.device("cpu")

@@ -1,0 +1,35 @@
+"""Training: one trainer for every field and objective."""
+
+from scorefield.training.checkpoint import Checkpoint as Checkpoint
+from scorefield.training.checkpoint import Weights as Weights
+from scorefield.training.checkpoint import load_weights as load_weights
+from scorefield.training.checkpoint import read_weights as read_weights
+from scorefield.training.ema import EMA as EMA
+from scorefield.training.errors import CheckpointError as CheckpointError
+from scorefield.training.errors import Interrupted as Interrupted
+from scorefield.training.errors import TrainingError as TrainingError
+from scorefield.training.fitting import fit as fit
+from scorefield.training.record import Row as Row
+from scorefield.training.schedule import multiplier as multiplier
+from scorefield.training.settings import Optim as Optim
+from scorefield.training.settings import TrainSettings as TrainSettings
+from scorefield.training.trainer import Fit as Fit
+from scorefield.training.trainer import Trainer as Trainer
+
+__all__ = [
+    "fit",
+    "Fit",
+    "Trainer",
+    "Optim",
+    "TrainSettings",
+    "EMA",
+    "multiplier",
+    "Checkpoint",
+    "Weights",
+    "read_weights",
+    "load_weights",
+    "Row",
+    "TrainingError",
+    "CheckpointError",
+    "Interrupted",
+]

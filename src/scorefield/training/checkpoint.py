@@ -1,0 +1,270 @@
+"""Checkpoints: weights that anyone can read, and the state that resumes a training.
+
+A checkpoint is a folder ``step_XXXXXXXX`` of three files:
+
+* ``model.safetensors``, ``ema.safetensors``: the field's state, with its own and with averaged
+  weights. The metadata has the format's name, the step, and the configuration as JSON, so that
+  the file says by itself what it is.
+* ``state.pt``: the state of optimiser and objective, the step, and the SHA-256 of the other two;
+  read with ``weights_only=True``.
+
+A checkpoint is written under a temporary name, forced to the disk, and renamed, so that a
+folder of its final name is complete. A reader trusts none the less: every byte of the three
+files is covered by a checksum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import re
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from scorefield.training.errors import CheckpointError
+from scorefield.training.files import reason, sync_folder, write_durably
+
+_FORMAT = "scorefield checkpoint 1"
+_MODEL, _EMA, _STATE = "model.safetensors", "ema.safetensors", "state.pt"
+_TEMPORARY = ".writing-"
+# What reading damaged or foreign bytes can raise, from the archive to the unpickler.
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The content of one file of weights.
+
+    Attributes:
+        tensors: The state of a field.
+        step: The number of training steps that led to it.
+        config: The configuration of the run; ``None`` where it had none.
+    """
+
+    tensors: dict[str, Tensor]
+    step: int
+    config: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The content of a checkpoint that has passed its checks.
+
+    Attributes:
+        path: Its folder.
+        step: The number of training steps done.
+        model: The weights.
+        ema: The averaged weights.
+        state: Everything else that a resume needs.
+    """
+
+    path: Path
+    step: int
+    model: Weights
+    ema: Weights
+    state: dict[str, Any]
+
+
+def save(
+    folder: Path,
+    step: int,
+    model: Mapping[str, Tensor],
+    ema: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    config: Mapping[str, Any] | None = None,
+    keep: int | None = None,
+) -> Path:
+    """Writes a checkpoint, and removes the oldest ones.
+
+    Arguments:
+        folder: The folder of checkpoints; made where there is none.
+        step: The number of training steps done.
+        model: The state of the field.
+        ema: The same with averaged weights.
+        state: Everything else that a resume needs: tensors, numbers, strings, lists and
+            dictionaries of them.
+        config: The configuration of the run.
+        keep: The number of newest checkpoints to keep; all by default.
+
+    Returns:
+        The folder of the checkpoint.
+
+    Raises:
+        CheckpointError: If it cannot be written; earlier checkpoints are as they were.
+    """
+    metadata = {"format": _FORMAT, "step": str(step), "config": json.dumps(config)}
+    files = {
+        name: save_tensors({k: v.contiguous() for k, v in tensors.items()}, metadata)
+        for name, tensors in ((_MODEL, model), (_EMA, ema))
+    }
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    buffer = io.BytesIO()
+    torch.save({"format": _FORMAT, "step": step, "sha256": digests, **state}, buffer)
+    files[_STATE] = buffer.getvalue()
+
+    path = folder / f"step_{step:08d}"
+    temporary = folder / f"{_TEMPORARY}{path.name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        clean(folder)
+        temporary.mkdir()
+        for name, content in files.items():
+            write_durably(temporary / name, content)
+        sync_folder(temporary)
+        if path.exists():
+            # Only a checkpoint that could not be read is ever written again.
+            os.rename(path, folder / f"{_TEMPORARY}{path.name}-old")
+        os.rename(temporary, path)
+        sync_folder(folder)
+    except OSError as error:
+        clean(folder)
+        raise CheckpointError(f"cannot write checkpoint {path}: {reason(error)}") from error
+    clean(folder)
+    if keep is not None:
+        for old in paths(folder)[:-keep]:
+            shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def paths(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first."""
+    if not folder.is_dir():
+        return []
+    found = (p for p in folder.iterdir() if re.fullmatch(r"step_\d{8,}", p.name))
+    return sorted(found, key=lambda p: int(p.name.removeprefix("step_")))
+
+
+def clean(folder: Path) -> None:
+    """Removes what interrupted writes left behind."""
+    for leftover in folder.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def latest(folder: Path, report: Callable[[str], None]) -> Checkpoint | None:
+    """Reads the newest checkpoint that is whole.
+
+    Arguments:
+        folder: The folder of checkpoints.
+        report: Called with one sentence for each newer one that is not.
+
+    Returns:
+        The checkpoint, or ``None`` where none can be read.
+    """
+    for path in reversed(paths(folder)):
+        try:
+            return read(path)
+        except CheckpointError as error:
+            report(f"{error}; looking for an older checkpoint")
+    return None
+
+
+def read(path: Path) -> Checkpoint:
+    """Reads a checkpoint and checks all of it.
+
+    Raises:
+        CheckpointError: If a file is missing, damaged, or not part of this checkpoint.
+    """
+    file = path / _STATE
+    content = _content(file)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            damaged = archive.testzip() is not None
+        # torch.load itself ignores the checksums of the archive.
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        raise CheckpointError(f"{file} is truncated or not a checkpoint") from error
+    if damaged:
+        raise CheckpointError(f"{file} is damaged: its checksum is wrong")
+    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        raise CheckpointError(f"{file} was not written by scorefield")
+    step, digests = state["step"], state["sha256"]
+    model, ema = (_weights(path / name, digests[name]) for name in (_MODEL, _EMA))
+    return Checkpoint(path, step, model, ema, state)
+
+
+def read_weights(path: Path) -> Weights:
+    """Reads a file of weights, or the averaged weights of a checkpoint.
+
+    Arguments:
+        path: A ``.safetensors`` file, or the folder of a checkpoint, which is then checked
+            as a whole.
+
+    Raises:
+        CheckpointError: If it cannot be read or is something else.
+    """
+    return read(path).ema if path.is_dir() else _weights(path, None)
+
+
+def load_weights(field: nn.Module, weights: Weights, source: Path) -> None:
+    """Gives the field the weights.
+
+    Arguments:
+        field: The field, changed in place, and only if all tensors fit.
+        weights: What was read.
+        source: Where it was read from, for the message of an error.
+
+    Raises:
+        CheckpointError: If a tensor is missing, superfluous, or of another shape.
+    """
+    own: dict[str, Tensor] = field.state_dict()
+    for name, tensor in weights.tensors.items():
+        if name not in own:
+            raise CheckpointError(f"{source} has a tensor {name} that the field has not")
+        if tensor.shape != own[name].shape:
+            raise CheckpointError(
+                f"{source} has the tensor {name} in the shape {tuple(tensor.shape)}, the field "
+                f"in the shape {tuple(own[name].shape)}"
+            )
+    for name in own:
+        if name not in weights.tensors:
+            raise CheckpointError(f"{source} lacks the field's tensor {name}")
+    field.load_state_dict(weights.tensors)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing") from None
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {reason(error)}") from error
+
+
+def _weights(path: Path, digest: str | None) -> Weights:
+    content = _content(path)
+    if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+        raise CheckpointError(f"{path} is damaged: its checksum is wrong")
+    try:
+        tensors = load_tensors(content)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is truncated or not a safetensors file") from error
+    length = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    if metadata.get("format") != _FORMAT:
+        raise CheckpointError(f"{path} was not written by scorefield")
+    return Weights(tensors, int(metadata["step"]), json.loads(metadata["config"]))

@@ -1,0 +1,82 @@
+"""Training in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from scorefield.data import ArraySource, DataSource, TargetSource
+from scorefield.fields import ScoreField
+from scorefield.objectives import DenoisingScoreMatching, Objective, Regularizer
+from scorefield.targets.base import Target
+from scorefield.training.settings import Optim, TrainSettings
+from scorefield.training.trainer import Fit, Trainer
+
+
+def fit(
+    field: ScoreField,
+    data: Target | DataSource | Tensor,
+    *,
+    objective: Objective | None = None,
+    regularizers: Sequence[Regularizer] = (),
+    optim: Optim | None = None,
+    steps: int = 20_000,
+    batch_size: int = 512,
+    ema_decay: float = 0.999,
+    log_every: int = 100,
+    checkpoint_every: int = 5_000,
+    keep: int | None = None,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    config: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+) -> Fit:
+    r"""Trains a field on data.
+
+    Afterwards the field has the averaged weights and is in evaluation mode: ready to be sampled.
+
+    Arguments:
+        field: The field, trained in place.
+        data: A law, a source, or points of shape ``(n, *shape)``.
+        objective: What is minimised; by default denoising score matching with EDM weighting for
+            the data's own standard deviation, plus ``regularizers``.
+        regularizers: What is added to the default objective.
+        optim: The optimiser; by default Adam with a base rate of :math:`2 \cdot 10^{-3}`, a
+            warm-up over 2% of the steps, cosine decay, and gradients clipped to norm 1.
+        steps: The number of steps.
+        batch_size: The number of points a step.
+        ema_decay: The decay of the moving average of the weights.
+        log_every: The number of steps that a row of the metrics averages over.
+        checkpoint_every: The number of steps between checkpoints.
+        keep: The number of newest checkpoints to keep; all by default.
+        seed: The seed of everything random in the training.
+        folder: A folder for checkpoints and metrics, in which a training that stopped is taken
+            up again; nothing is written without one.
+        config: A configuration to be written into the files of weights.
+        quiet: Whether to show nothing on the standard output.
+
+    Raises:
+        TypeError: If both ``objective`` and ``regularizers`` are given.
+        TrainingError: See :meth:`~scorefield.training.trainer.Trainer.run`.
+    """
+    source = _source(data)
+    if objective is None:
+        objective = Objective(DenoisingScoreMatching(sigma_data=source.std), regularizers)
+    elif regularizers:
+        raise TypeError("give either an objective or regularizers: an objective has its own")
+    if optim is None:
+        optim = Optim(lr=2e-3, warmup=steps // 50, decay="cosine", clip=1.0)
+    settings = TrainSettings(steps, batch_size, checkpoint_every, log_every, ema_decay, keep)
+    where = None if folder is None else Path(folder)
+    return Trainer(field, source, objective, optim, settings, seed, where, config, quiet).run()
+
+
+def _source(data: Target | DataSource | Tensor) -> DataSource:
+    if isinstance(data, Target):
+        return TargetSource(data)
+    if isinstance(data, Tensor):
+        return ArraySource(data, data[:0], "points")
+    return data

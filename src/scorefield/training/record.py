@@ -1,0 +1,125 @@
+"""What a run writes down while it trains: ``metrics.csv``, ``metrics.json``, ``tb/``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scorefield.training.errors import TrainingError
+from scorefield.training.files import reason, replace_file
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+Row = dict[str, float]
+
+
+class Record:
+    """The metrics of a run: a list of rows, mirrored to files where there is a folder.
+
+    A row is written in one piece as soon as it is known. When a run goes on from an earlier
+    step, the rows after that step are dropped, and so is a last line that was not finished.
+
+    Arguments:
+        folder: The run's folder; without one, rows are kept in memory only.
+        step: The number of steps done; rows after it are dropped.
+
+    Raises:
+        TrainingError: If the files cannot be read or written.
+    """
+
+    def __init__(self, folder: Path | None, step: int) -> None:
+        self.rows: list[Row] = []
+        self._folder = folder
+        self._columns: list[str] = []
+        self._writer: SummaryWriter | None = None
+        if folder is None:
+            return
+        self._csv = folder / "metrics.csv"
+        # Its import takes most of a second.
+        from torch.utils.tensorboard import SummaryWriter
+
+        with self._writing():
+            folder.mkdir(parents=True, exist_ok=True)
+            if self._csv.exists():
+                columns, rows = _parse(self._csv.read_bytes())
+                self._columns = columns
+                self.rows = [row for row in rows if row["step"] <= step]
+                self._rewrite()
+            self._writer = SummaryWriter(str(folder / "tb"), purge_step=step + 1)
+
+    def add(self, row: Row) -> None:
+        """Appends a row; a new name becomes a new last column, empty in the rows above."""
+        self.rows.append(row)
+        if self._folder is None:
+            return
+        with self._writing():
+            if set(row) <= set(self._columns):
+                with self._csv.open("ab", buffering=0) as file:
+                    file.write(_line(row.get(name) for name in self._columns))
+            else:
+                self._columns += [name for name in row if name not in self._columns]
+                self._rewrite()
+            assert self._writer is not None
+            for name, value in row.items():
+                if name not in ("step", "images"):
+                    self._writer.add_scalar(name, value, int(row["step"]))
+
+    def summarize(self, summary: Mapping[str, Any]) -> None:
+        """Replaces ``metrics.json``, and hands the curves to the disk."""
+        if self._folder is None:
+            return
+        with self._writing():
+            content = json.dumps(summary, indent=2) + "\n"
+            replace_file(self._folder / "metrics.json", content.encode())
+            assert self._writer is not None
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the files."""
+        if self._writer is not None:
+            with self._writing():
+                self._writer.close()
+
+    def _rewrite(self) -> None:
+        lines = [_line(self._columns)] if self._columns else []
+        lines += [_line(row.get(name) for name in self._columns) for row in self.rows]
+        replace_file(self._csv, b"".join(lines))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            where = error.filename or self._folder
+            raise TrainingError(f"cannot write the metrics {where}: {reason(error)}") from error
+
+
+def _line(cells: Any) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow("" if c is None else c for c in cells)
+    return text.getvalue().encode()
+
+
+def _parse(content: bytes) -> tuple[list[str], list[Row]]:
+    """The columns and the finished rows."""
+    finished = content[: content.rfind(b"\n") + 1].decode(errors="replace")
+    lines = list(csv.reader(io.StringIO(finished)))
+    if not lines or "step" not in lines[0]:
+        return [], []
+    columns, *body = lines
+    rows = []
+    for cells in body:
+        if len(cells) == len(columns):
+            pairs = zip(columns, cells, strict=True)
+            rows.append({name: _number(cell) for name, cell in pairs if cell})
+    return columns, rows
+
+
+def _number(cell: str) -> float:
+    return int(cell) if cell.isdecimal() else float(cell)

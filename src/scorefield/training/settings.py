@@ -1,0 +1,91 @@
+"""What a training is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from scorefield.training.schedule import Decay, multiplier
+
+Kind = Literal["adam", "adamw"]
+
+
+@dataclass(frozen=True)
+class Optim:
+    """The optimiser and its schedule.
+
+    Arguments:
+        kind: ``adam``, or ``adamw`` with decoupled weight decay.
+        lr: The base learning rate.
+        betas: The decays of the two moment averages.
+        eps: What is added to the root of the second moment.
+        weight_decay: The weight decay: an :math:`L^2` gradient for ``adam``, relative
+            shrinkage a step in units of the learning rate for ``adamw``.
+        warmup: The number of steps over which the learning rate rises linearly.
+        decay: What the learning rate does afterwards; see
+            :func:`~scorefield.training.schedule.multiplier`.
+        clip: The largest norm of the gradient; longer ones are scaled down to it.
+
+    Raises:
+        ValueError: If a value is out of range.
+
+    References:
+        Adam: a method for stochastic optimization (Kingma and Ba, 2015), algorithm 1.
+
+        Decoupled weight decay regularization (Loshchilov and Hutter, 2019), algorithm 2.
+    """
+
+    kind: Kind = "adam"
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    warmup: int = 0
+    decay: Decay = "constant"
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"an optimiser is adam or adamw, not {self.kind!r}")
+        _require(self.lr > 0, "lr", "positive", self.lr)
+        _require(all(0 <= b < 1 for b in self.betas), "betas", "in [0, 1)", self.betas)
+        _require(self.eps > 0, "eps", "positive", self.eps)
+        _require(self.weight_decay >= 0, "weight_decay", "at least 0", self.weight_decay)
+        _require(self.clip is None or self.clip > 0, "clip", "positive", self.clip)
+        multiplier(0, 1, self.warmup, self.decay)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How long a training is, and what it leaves behind.
+
+    Arguments:
+        steps: The number of steps.
+        batch_size: The number of points a step.
+        checkpoint_every: The number of steps between checkpoints; there is one at the end in
+            any case.
+        log_every: The number of steps that a row of the metrics averages over.
+        ema_decay: The decay of the moving average of the weights, in [0, 1).
+        keep: The number of newest checkpoints to keep; all by default.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    steps: int = 20_000
+    batch_size: int = 512
+    checkpoint_every: int = 5_000
+    log_every: int = 100
+    ema_decay: float = 0.999
+    keep: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
+            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        _require(0 <= self.ema_decay < 1, "ema_decay", "in [0, 1)", self.ema_decay)
+        _require(self.keep is None or self.keep >= 1, "keep", "at least 1", self.keep)
+
+
+def _require(condition: bool, name: str, what: str, value: object) -> None:
+    if not condition:
+        raise ValueError(f"{name} must be {what}, got {value}")

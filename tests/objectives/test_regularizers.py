@@ -1,0 +1,292 @@
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from scorefield.fields import HybridField, PotentialField, PreconditionedField
+from scorefield.networks import MLP
+from scorefield.noise import Noise
+from scorefield.objectives import (
+    Asymmetry,
+    BalancedWeight,
+    Batch,
+    BoundaryMatching,
+    CycleCirculation,
+    DenoisingScoreMatching,
+    LogNormal,
+    LoopCirculation,
+    Objective,
+)
+from scorefield.sde import EDM
+from scorefield.targets import Gaussian, GaussianMixture
+from tests.planted import Affine, Planted, skew
+
+LAW = LogNormal(0.0, 1.0)
+SDE = EDM(0.01, 40.0)
+TRUTH = GaussianMixture.ring(sde=SDE)
+
+
+def energy(regularizer, field, x, steps=1, noise=None):
+    noise = Noise(0) if noise is None else noise
+    return torch.stack([regularizer(field, LAW, x, noise, step) for step in range(steps)])
+
+
+def points(dim=2, n=256):
+    return Noise(9).normal("data", (dim,), torch.arange(n), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    "regularizer",
+    [
+        Asymmetry(1.0, "difference", rows=128),
+        Asymmetry(1.0, "trace", "gaussian", probes=3, rows=64),
+        LoopCirculation(1.0, rows=128),
+        LoopCirculation(1.0, sides=3, quadrature="gauss-3", rows=64),
+    ],
+    ids=["difference", "trace", "square loops", "triangular loops"],
+)
+@pytest.mark.parametrize("dim", [2, 5])
+def test_planted_curl_is_seen_by_all_in_the_same_unit(regularizer, dim):
+    """E = sigma^4 |A|_F^2 / D with sigma from the law; within six standard errors of 300 steps."""
+    field = Planted(Gaussian(torch.zeros(dim), 1.0, sde=SDE), skew(dim), eps=0.1)
+    with torch.no_grad():
+        draws = energy(regularizer, field, points(dim), steps=300)
+    sigma = LAW.times(SDE, Noise(5), torch.arange(200_000))
+    asymmetry = (2 * 0.1 * skew(dim)).square().sum()
+    expected = sigma.pow(4).mean() * asymmetry / dim
+    tolerance = 6 * math.hypot(
+        float(draws.std()) / math.sqrt(300),
+        float(sigma.pow(4).std() * asymmetry / dim) / math.sqrt(200_000),
+    )
+    assert abs(float(draws.mean() - expected)) < tolerance
+
+
+@pytest.mark.parametrize("lengths", [(3,), (3, 4, 5)])
+def test_cycles_see_a_rotation_exactly_in_two_dimensions(lengths):
+    """In the plane C / B is the curl of an affine field on every cycle: no error is left."""
+    regularizer = CycleCirculation(1.0, lengths=lengths)
+    rotation = Planted(Gaussian(torch.zeros(2), 1.0, sde=SDE), skew(2), eps=0.3)
+    x = points()
+    with torch.no_grad():
+        draws = energy(regularizer, rotation, x, steps=5)
+    index = torch.arange(1)
+    for step, value in enumerate(draws):
+        sigma = LAW.times(SDE, Noise(0), index, step, "cycles/time")
+        expected = sigma.pow(4) * 8 * 0.3**2 / 2
+        torch.testing.assert_close(value, expected[0], rtol=1e-5, atol=0)
+
+
+def test_the_trapezoid_is_blind_to_a_harmonic_potential_and_the_left_rule_is_not():
+    gradient = Affine(-torch.diag(torch.tensor([1.0, 3.0], dtype=torch.float64)), sde=SDE)
+    with torch.no_grad():
+        right = energy(CycleCirculation(1.0), gradient, points(), steps=3)
+        wrong = energy(CycleCirculation(1.0, quadrature="left"), gradient, points(), steps=3)
+    assert float(right.max()) < 1e-20
+    assert float(wrong.min()) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "regularizer",
+    [Asymmetry(1.0), LoopCirculation(1.0), CycleCirculation(1.0)],
+    ids=lambda r: r.name,
+)
+def test_the_noise_gate_holds(regularizer):
+    """Above sigma_max nothing is evaluated."""
+    gated = type(regularizer)(1.0, sigma_max=0.2)
+    seen = []
+
+    class Spy(Affine):
+        def score(self, x, t):
+            seen.append(float(t.max()))
+            return super().score(x, t)
+
+    energy(gated, Spy(skew(2), sde=SDE), points(), steps=20)
+    assert max(seen) <= 0.2 * (1 + 1e-6)
+    assert max(seen) > 0.1
+
+
+def objective(*regularizers):
+    return Objective(DenoisingScoreMatching("edm", LAW, TRUTH.std), regularizers)
+
+
+def batch(step=0, n=64, dtype=torch.float64):
+    noise, index = Noise(0), torch.arange(n)
+    x = TRUTH.draw(noise, index, step, dtype=dtype)
+    t, z = objective().draw(TRUTH, noise, index, step)
+    return Batch(x, t.to(dtype), z.to(dtype))
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_weight_is_the_weight_on_average_over_steps(every):
+    field = Planted(TRUTH, skew(2), eps=0.2)
+    total = objective(LoopCirculation(0.7, every=every))
+    added = []
+    for step in range(6):
+        losses = total(field, batch(step), Noise(0), step)
+        added.append(float(losses.total - losses.terms["denoising"]))
+        due = step % every == 0
+        assert ("loops" in losses.terms) == due
+        expected = 0.7 * every * float(losses.terms["loops"]) if due else 0.0
+        assert added[-1] == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_weight_of_zero_switches_off_and_costs_nothing():
+    calls = []
+
+    class Counting(Affine):
+        def score(self, x, t):
+            calls.append(len(x))
+            return super().score(x, t)
+
+    parts = (Asymmetry(0.0), LoopCirculation(0.0), CycleCirculation(0.0, BalancedWeight(1.0, 1.0)))
+    losses = objective(*parts)(Counting(skew(2), sde=SDE), batch(), Noise(0), 0)
+    assert len(calls) == 1
+    assert set(losses.terms) == {"denoising"}
+
+
+class Masked(nn.Module):
+    """A linear backbone behind dropout."""
+
+    event_shape = (2,)
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.dropout = nn.Linear(2, 2), nn.Dropout(0.5)
+
+    def forward(self, x, label):
+        return self.dropout(self.linear(x))
+
+
+@pytest.mark.parametrize(
+    "regularizer",
+    [Asymmetry(1.0), LoopCirculation(1.0), CycleCirculation(1.0)],
+    ids=lambda r: r.name,
+)
+def test_regularisers_do_not_see_dropout(regularizer):
+    torch.manual_seed(0)
+    field = PreconditionedField(Masked(), SDE, sigma_data=2.85).double().train()
+    values = [float(regularizer(field, LAW, points(), Noise(0), 0).detach()) for _ in range(3)]
+    assert values[0] == values[1] == values[2]
+    assert field.training
+    assert field.backbone.dropout.training
+
+
+def test_gradients_reach_the_network_through_every_regulariser():
+    field = PreconditionedField(MLP(2, hidden=16, depth=2), SDE, sigma_data=2.85)
+    for regularizer in (Asymmetry(1.0), LoopCirculation(1.0), CycleCirculation(1.0)):
+        field.zero_grad()
+        regularizer(field, LAW, points().float(), Noise(0), 0).backward()
+        grads = {n: p.grad for n, p in field.named_parameters()}
+        # curl does not see a constant added to the field
+        seen = {n for n, g in grads.items() if g is not None and bool(g.abs().sum() > 0)}
+        assert seen >= {n for n in grads if n.endswith("weight")}
+
+
+def test_a_conservative_field_leaves_the_regularisers_nothing_to_do():
+    field = PotentialField(MLP(2, hidden=16, depth=2, outputs=1), SDE, sigma_data=2.85).double()
+    with torch.no_grad():
+        for variant, probe in itertools.product(
+            ("difference", "trace"), ("rademacher", "gaussian")
+        ):
+            value = energy(Asymmetry(1.0, variant, probe), field, points())
+            assert float(value.abs().max()) < 1e-14
+        fine = LoopCirculation(1.0, radii=(0.25,), quadrature="gauss-8")
+        assert float(energy(fine, field, points()).max()) < 1e-18
+
+
+def test_boundary_matching_is_the_squared_jump():
+    low = Planted(TRUTH, skew(2), eps=0.2)
+    hybrid = HybridField(low, TRUTH, sigma_c=0.5)
+    value = energy(BoundaryMatching(1.0, bandwidth=0.0, rows=200), hybrid, points()).item()
+    z = Noise(0).normal("boundary/perturbation", (2,), torch.arange(200), torch.tensor([[0]]))
+    x_t = points()[:200] + 0.5 * z[0].double()
+    expected = (0.5 * 0.2 * x_t).square().mean().item()
+    assert value == pytest.approx(expected, rel=1e-6)
+    same = HybridField(TRUTH, TRUTH, sigma_c=0.5)
+    assert energy(BoundaryMatching(1.0), same, points()).item() == 0.0
+    with pytest.raises(TypeError, match="HybridField"):
+        energy(BoundaryMatching(1.0), TRUTH, points())
+
+
+def test_boundary_matching_moves_both_branches():
+    low = PotentialField(MLP(2, hidden=8, depth=1, outputs=1), SDE, sigma_data=2.85)
+    high = PreconditionedField(MLP(2, hidden=8, depth=1, seed=1), SDE, sigma_data=2.85)
+    field = HybridField(low, high, sigma_c=0.5)
+    energy(BoundaryMatching(1.0), field, points().float()).sum().backward()
+    assert all(p.grad is not None for p in field.parameters())
+
+
+def test_a_step_draws_the_same_wherever_the_run_began():
+    field = Planted(TRUTH, skew(2), eps=0.2)
+    for make in (Asymmetry, LoopCirculation, CycleCirculation):
+        with torch.no_grad():
+            whole = energy(make(1.0), field, points(), steps=70)
+            resumed = make(1.0)(field, LAW, points(), Noise(0), 66)
+        assert torch.equal(whole[66], resumed)
+
+
+def test_balance_keeps_the_proportion_within_its_bound():
+    balance = BalancedWeight(ratio=0.1, max_weight=5.0, horizon=10.0)
+    loss = torch.tensor(2.0)
+    weights = [float(balance(loss, torch.tensor(0.4))) for _ in range(50)]
+    assert weights == pytest.approx([0.1 * 2.0 / 0.4] * 50)
+    assert float(balance(loss, torch.tensor(0.0))) <= 5.0
+    idle = BalancedWeight(ratio=0.1, max_weight=5.0)
+    assert float(idle(loss, torch.tensor(0.0))) == 5.0
+
+
+def test_balance_is_an_average_that_is_corrected_for_its_start():
+    """The first 10 steps are averaged plainly; a step then decays by 1 - 1/horizon."""
+    torch.manual_seed(0)
+    losses, energies = torch.rand(2, 40, dtype=torch.float64) + 0.5
+    balance = BalancedWeight(ratio=1.0, max_weight=1e9, horizon=10.0)
+    for n in range(1, 41):
+        weight = balance(losses[n - 1], energies[n - 1])
+        if n <= 10:
+            average = losses[:n].mean(), energies[:n].mean()
+        else:
+            average = tuple(
+                0.9 * a + 0.1 * v[n - 1] for a, v in zip(average, (losses, energies), strict=True)
+            )
+        torch.testing.assert_close(weight, average[0] / average[1])
+
+
+def test_the_controller_is_part_of_the_state():
+    def make():
+        return objective(CycleCirculation(1.0, BalancedWeight(1e-3, 1e6, horizon=3.0)))
+
+    field = Planted(TRUTH, skew(2), eps=0.2)
+    first, second = make(), make()
+    for step in range(4):
+        first(field, batch(step), Noise(0), step)
+    second.load_state_dict(first.state_dict())
+    one, two = (o(field, batch(4), Noise(0), 4) for o in (first, second))
+    assert torch.equal(one.total, two.total)
+    fresh = make()(field, batch(4), Noise(0), 4)
+    assert not torch.equal(one.terms["cycles_weight"], fresh.terms["cycles_weight"])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Asymmetry(-1.0), "weight"),
+        (lambda: Asymmetry(math.nan), "weight"),
+        (lambda: Asymmetry(1.0, every=0), "every"),
+        (lambda: Asymmetry(1.0, probes=0), "probes"),
+        (lambda: Asymmetry(1.0, probe="sphere"), "'sphere'"),
+        (lambda: LoopCirculation(1.0, radii=(0.0,)), "radii"),
+        (lambda: LoopCirculation(1.0, sides=2), "sides"),
+        (lambda: LoopCirculation(1.0, sigma_max=-1.0), "sigma_max"),
+        (lambda: CycleCirculation(1.0, lengths=(2,)), "lengths"),
+        (lambda: CycleCirculation(1.0, neighbours=128), "neighbours"),
+        (lambda: CycleCirculation(1.0, quadrature="simpson"), "simpson"),
+        (lambda: BoundaryMatching(1.0, bandwidth=1.0), "bandwidth"),
+        (lambda: BalancedWeight(0.0, 1.0), "ratio"),
+        (lambda: objective(Asymmetry(1.0), Asymmetry(2.0)), "once"),
+    ],
+)
+def test_bad_arguments_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
