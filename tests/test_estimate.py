@@ -47,7 +47,9 @@ def test_standard_error_of_a_ratio_is_the_scatter_of_ratios():
     predicted = math.sqrt(np.mean([r.standard_error**2 for r in ratios]))
     # a standard deviation of R repeats has relative error 1/sqrt(2R); 2 % for the delta method
     assert predicted == pytest.approx(scatter, rel=5.5 / math.sqrt(2 * REPEATS) + 0.02)
-    assert np.mean([r.value for r in ratios]) == pytest.approx(0.5, abs=5.5 * scatter / math.sqrt(REPEATS) + 1e-3)
+    assert np.mean([r.value for r in ratios]) == pytest.approx(
+        0.5, abs=5.5 * scatter / math.sqrt(REPEATS) + 1e-3
+    )
 
 
 def test_ratio_to_a_constant_is_a_scaled_mean():

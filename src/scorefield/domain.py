@@ -82,7 +82,7 @@ class Euclidean(Domain):
     def kernel_log_prob(
         self, delta: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
     ) -> Float[Tensor, " batch"]:
-        square = delta.reshape(delta.shape[0], -1).square().sum(dim=1)
+        square = delta.reshape(delta.shape[0], self.dim).square().sum(dim=1)
         return -0.5 * square / sigma**2 - self.dim * (torch.log(sigma) + 0.5 * math.log(math.tau))
 
     def kernel_score(

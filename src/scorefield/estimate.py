@@ -31,7 +31,8 @@ class Estimate:
 
     Raises:
         ValueError: If the value is not finite or the standard error is not a finite,
-            non-negative number: a measurement that failed is an error, not a number.
+            non-negative number (a measurement that failed is an error, not a number), or if
+            there is an error but no draws.
     """
 
     value: float
@@ -45,6 +46,9 @@ class Estimate:
             raise ValueError(f"a measurement gave {self.value}, which is not a finite number")
         if not (math.isfinite(self.standard_error) and self.standard_error >= 0):
             raise ValueError(f"a standard error is finite and >= 0, got {self.standard_error}")
+
+        if self.n < 0 or (self.n == 0 and self.standard_error > 0):
+            raise ValueError(f"a number with an error bar rests on draws, got n={self.n}")
 
     @property
     def exact(self) -> bool:

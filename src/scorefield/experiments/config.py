@@ -28,6 +28,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+
 def _check_below(section: S, where: str, low: str, high: str) -> S:
     a, b = getattr(section, low), getattr(section, high)
     if not a < b:
@@ -385,4 +386,3 @@ class Config(Section):
     def document(self) -> dict[str, Any]:
         """The configuration as plain values, every key spelt out."""
         return self.model_dump(mode="json")
-

@@ -54,11 +54,11 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         dotted, equals, text = override.partition("=")
         path = dotted.strip().split(".")
         if not equals:
-            raise ConfigError(
-                f"the override {override!r} has no '=': write section.key=value, as in optim.lr=1e-3"
-            )
+            raise ConfigError(f"the override {override!r} has no '=': write section.key=value")
         if not all(path):
-            raise ConfigError(f"the override {override!r} has an empty key: write section.key=value")
+            raise ConfigError(
+                f"the override {override!r} has an empty key: write section.key=value"
+            )
         if not text.strip():
             raise ConfigError(f"the override {override!r} has no value: null stands for none")
         _put(layer, path, parse(text, f"the value of the override {override!r}"))
@@ -69,7 +69,9 @@ def _put(layer: dict[str, Any], path: Sequence[str], value: object) -> None:
     for depth, key in enumerate(path[:-1]):
         layer = layer.setdefault(key, {})
         if not isinstance(layer, dict):
-            raise ConfigError(f"the overrides set both {'.'.join(path[: depth + 1])} and a key in it")
+            raise ConfigError(
+                f"the overrides set both {'.'.join(path[: depth + 1])} and a key in it"
+            )
     if path[-1] in layer:
         raise ConfigError(f"the overrides set {'.'.join(path)} more than once")
     layer[path[-1]] = value
@@ -89,6 +91,6 @@ def flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def differences(
     one: Mapping[str, Any], other: Mapping[str, Any]
 ) -> list[tuple[str, object, object]]:
-    """The dotted keys at which two documents differ, with both values; a missing one is ``None``."""
+    """The dotted keys at which two documents differ, with both values, ``None`` where missing."""
     a, b = flatten(one), flatten(other)
     return [(key, a.get(key), b.get(key)) for key in a | b if a.get(key) != b.get(key)]

@@ -48,7 +48,7 @@ def _scatter(samples: Tensor, truth: Target | None) -> Figure:
     points = samples[:_LARGEST_SCATTER].double().cpu()
     reach = 1.1 * float(points.abs().max())
     if truth is not None:
-        reach = max(reach, 1.1 * float(truth.mean.abs().max()) + 3 * truth.std)
+        reach = max(reach, float(truth.mean.abs().max()) + 2 * truth.std)
         line = torch.linspace(-reach, reach, 201, dtype=torch.float64)
         grid = torch.cartesian_prod(line, line)
         density = truth.log_density(grid, 0.0).exp().reshape(201, 201).T

@@ -91,7 +91,9 @@ def _suffix(preset: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     if not changes:
         return ""
     digest = hashlib.sha256(json.dumps(sorted(changes)).encode()).hexdigest()[:8]
-    told = [f"{key.rpartition('.')[2]}={_plain(value)}" for key, value in changes if value is not None]
+    told = [
+        f"{key.rpartition('.')[2]}={_plain(value)}" for key, value in changes if value is not None
+    ]
     text = re.sub(r"[^\w.=,+-]", "", ",".join(told))
     return f"_{text[:40].rstrip('.,=+-')}_{digest}"
 

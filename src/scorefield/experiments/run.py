@@ -57,9 +57,7 @@ class Run:
         self.config = config
 
     @classmethod
-    def create(
-        cls, config: Config, root: str | Path = "runs", overwrite: bool = False
-    ) -> Self:
+    def create(cls, config: Config, root: str | Path = "runs", overwrite: bool = False) -> Self:
         """The run of a configuration in ``root/dataset/model_id/seed{n}``: a new one, or the one
         that is there, to be resumed.
 
@@ -142,7 +140,9 @@ class Run:
 
     def steps(self) -> list[int]:
         """The steps of which there are checkpoints, in ascending order."""
-        return [int(path.name.removeprefix("step_")) for path in checkpoints.paths(self.checkpoints)]
+        return [
+            int(path.name.removeprefix("step_")) for path in checkpoints.paths(self.checkpoints)
+        ]
 
     @property
     def finished(self) -> bool:

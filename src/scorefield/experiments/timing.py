@@ -44,7 +44,7 @@ def time_steps(
         The mean over rounds of the logarithmic ratio, as a ratio, with its standard error, by
         model id.
     """
-    names = [config.model_id for config in configs]
+    names = [config.folder.parts[-2] for config in configs]
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds + 1):
         if say is not None:

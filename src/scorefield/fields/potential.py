@@ -79,10 +79,13 @@ class PotentialField(PreconditionedField):
     ) -> Float[Tensor, " batch"]:
         c = self._coefficients(x, t)
         psi = self._psi(c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0]))
-        square = x.flatten(1).square().sum(dim=1) if x.dim() > 1 else x.square()
-        return 0.5 * c.p.reshape(-1) * square + (c.q / c.c_in).reshape(-1) * psi
+        return 0.5 * c.p.reshape(-1) * _total(x.square()) + (c.q / c.c_in).reshape(-1) * psi
 
     def _output(self, u: Tensor, label: Tensor) -> Tensor:
+        if torch._C._are_functorch_transforms_active():
+            # Inside torch.func a tensor cannot ask for a gradient; outside, torch.func.grad would
+            # record a graph that sampling has no use for.
+            return torch.func.grad(lambda v: self._psi(v, label).sum())(u)
         create_graph = torch.is_grad_enabled()
         with torch.enable_grad():
             if not u.requires_grad:
@@ -95,11 +98,15 @@ class PotentialField(PreconditionedField):
     def _psi(self, u: Tensor, label: Tensor) -> Tensor:
         output = self._call(u, label)
         if self.head == "sum":
-            return output.reshape(u.shape[0], -1).sum(dim=1)
+            return _total(output)
         if output.shape != u.shape:
             raise ValueError(
                 f"head {self.head!r} needs a backbone that returns the shape {tuple(u.shape)} "
                 f"of its input, got {tuple(output.shape)}"
             )
-        product = u * output if self.head == "inner" else -0.5 * (u - output) ** 2
-        return product.reshape(u.shape[0], -1).sum(dim=1)
+        return _total(u * output if self.head == "inner" else -0.5 * (u - output) ** 2)
+
+
+def _total(values: Tensor) -> Tensor:
+    """The sum over everything but the batch."""
+    return values.flatten(1).sum(dim=1) if values.dim() > 1 else values

@@ -167,6 +167,6 @@ class PreconditionedField(ScoreField):
         return self._call(u, label)
 
     def _call(self, u: Tensor, label: Tensor) -> Tensor:
-        dtype = next(self.backbone.parameters()).dtype
+        dtype = next((p.dtype for p in self.backbone.parameters()), u.dtype)
         output: Tensor = self.backbone(u.to(dtype), label.to(dtype))
         return output.to(u.dtype)

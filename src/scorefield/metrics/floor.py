@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from scorefield.targets.base import Target
 Metric = Callable[[Tensor, Tensor], Estimate]
 
 
+@runtime_checkable
 class Reference(Protocol):
     """Anything that has real samples."""
 
@@ -121,7 +122,7 @@ def noise_floor(
         distances.append(metric(points[:n], points[n:]))
     values = tuple(distance.value for distance in distances)
     settings = {"n": n, "m": m, "seed": seed}
-    mean = mean_of(values, distances[0].unit, **settings)
+    mean = mean_of(list(values), distances[0].unit, **settings)
     return NoiseFloor(mean, statistics.stdev(values), values)
 
 

@@ -22,7 +22,6 @@ from scorefield.fields.base import Quantity, ScoreField, affine, times
 from scorefield.noise import Noise
 from scorefield.sde import EDM, SDE
 
-
 TargetT = TypeVar("TargetT", bound="Target")
 
 

@@ -50,12 +50,14 @@ class Gaussian(Target):
         variances = covariances = None
         if std is not None:
             deviation = torch.as_tensor(std, dtype=torch.float64, device=m.device)
-            if torch.broadcast_shapes(deviation.shape, m.shape) != m.shape:
+            try:
+                deviation = deviation.expand(m.shape)
+            except RuntimeError:
                 raise ValueError(
                     f"std has shape {tuple(deviation.shape)}, which does not broadcast to the "
                     f"mean's {tuple(m.shape)}"
-                )
-            variances = deviation.clamp(min=0).square().expand(m.shape).reshape(1, dim)
+                ) from None
+            variances = deviation.clamp(min=0).square().reshape(1, dim)
         if covariance is not None:
             covariances = torch.as_tensor(covariance, dtype=torch.float64, device=m.device)
             if covariances.shape != (dim, dim):

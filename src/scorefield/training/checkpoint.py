@@ -3,8 +3,8 @@
 A checkpoint is a folder ``step_XXXXXXXX`` of three files:
 
 * ``model.safetensors``, ``ema.safetensors``: the field's state, with its own and with averaged
-  weights. The metadata has the format's name, the step, and the configuration as JSON, so that
-  the file says by itself what it is.
+  weights. The metadata entry ``scorefield`` is JSON with the format's name, the step, and the
+  configuration, so that the file says by itself what it is.
 * ``state.pt``: the state of optimiser and objective, the step, and the SHA-256 of the other two;
   read with ``weights_only=True``.
 
@@ -117,7 +117,9 @@ def save(
     Raises:
         CheckpointError: If it cannot be written; earlier checkpoints are as they were.
     """
-    metadata = {"format": _FORMAT, "step": str(step), "config": json.dumps(config)}
+    # One entry: the order in which safetensors writes several is not always the same.
+    about = {"format": _FORMAT, "step": step, "config": config}
+    metadata = {"scorefield": json.dumps(about)}
     files = {
         name: save_tensors({k: v.contiguous() for k, v in tensors.items()}, metadata)
         for name, tensors in ((_MODEL, model), (_EMA, ema))
@@ -265,6 +267,7 @@ def _weights(path: Path, digest: str | None) -> Weights:
         raise CheckpointError(f"{path} is truncated or not a safetensors file") from error
     length = int.from_bytes(content[:8], "little")
     metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    if metadata.get("format") != _FORMAT:
+    about = json.loads(metadata.get("scorefield", "{}"))
+    if about.get("format") != _FORMAT:
         raise CheckpointError(f"{path} was not written by scorefield")
-    return Weights(tensors, int(metadata["step"]), json.loads(metadata["config"]))
+    return Weights(tensors, about["step"], about["config"])

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Self
 
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 _LINE_EVERY = 5.0  # seconds
 
@@ -31,7 +36,7 @@ class Display:
             self._bar = _bar()
             self._task = self._bar.add_task("", total=steps, completed=done, loss="", ms="")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Display:
         if self._bar is not None:
             self._bar.start()
         return self
@@ -71,15 +76,12 @@ class Display:
 
 
 def _bar() -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
     return Progress(
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("loss {task.fields[loss]}"),
         TextColumn("{task.fields[ms]} ms/step"),
-        Remaining(),
+        TimeRemainingColumn(),
     )
 
 

@@ -10,10 +10,17 @@ def write_durably(path: Path, content: bytes) -> None:
     """Writes a file and waits until it lies on the disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        _write(descriptor, content)
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def append(path: Path, content: bytes) -> None:
+    """Appends to a file, in one piece unless the disk is full."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        _write(descriptor, content)
     finally:
         os.close(descriptor)
 
@@ -41,3 +48,9 @@ def sync_folder(folder: Path) -> None:
 def reason(error: OSError) -> str:
     """What the operating system says, in words."""
     return (error.strerror or str(error)).lower()
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]

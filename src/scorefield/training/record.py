@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefield.training.errors import TrainingError
-from scorefield.training.files import reason, replace_file
+from scorefield.training.files import append, reason, replace_file
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -60,8 +60,7 @@ class Record:
             return
         with self._writing():
             if set(row) <= set(self._columns):
-                with self._csv.open("ab", buffering=0) as file:
-                    file.write(_line(row.get(name) for name in self._columns))
+                append(self._csv, _line(row.get(name) for name in self._columns))
             else:
                 self._columns += [name for name in row if name not in self._columns]
                 self._rewrite()

@@ -1,0 +1,233 @@
+"""The command line: one verb a function.
+
+Libraries are imported inside the verbs, so that help and the list of presets answer at once. A
+mistake of the person is one sentence on the standard error and exit status 2; an interrupt is
+exit status 130; anything else is a fault of the program, and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer(
+    name="scorefield",
+    help="Score models as vector fields: train them, sample with them, measure them.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    # Typer imports pydantic, a fifth of a second, for each option without a value.
+    context_settings={"default_map": {"help": False, "presets": {"help": False}}},
+)
+
+Root = Annotated[Path, typer.Option(help="The folder of all runs.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[A.B=C]...", help="Changes, as in optim.lr=1e-3.")
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit status."""
+    from scorefield.experiments.errors import PREFIX, sentence
+
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(arguments or ["--help"], "scorefield", standalone_mode=False)
+        sys.stdout.flush()
+        return int(status or 0)
+    except typer.TyperException as error:
+        told = " ".join(error.format_message().split())
+    except BrokenPipeError:
+        # Whoever read the output has read enough; nothing is left to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if _interrupted(error):
+            print(error, file=sys.stderr)
+            return 130
+        known = sentence(error)
+        if known is None:
+            raise
+        told = known
+    print(f"{PREFIX}{told}", file=sys.stderr)
+    return 2
+
+
+def _interrupted(error: Exception) -> bool:
+    module = sys.modules.get("scorefield.training.errors")
+    return module is not None and isinstance(error, module.Interrupted)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"scorefield {version('scorefield')}")
+        raise typer.Exit
+
+
+@app.callback()
+def scorefield(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Score models as vector fields: train them, sample with them, measure them."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("reports/demo"),
+    root: Root = Path("runs/demo"),
+) -> None:
+    """Compare five models on data with a known truth, and write the report."""
+    from scorefield.experiments.demo import demo
+
+    demo(root=root, out=out)
+
+
+@app.command()
+def train(
+    preset: Annotated[
+        str, typer.Argument(metavar="PRESET", help="A preset, or a file ending in .yaml.")
+    ],
+    overrides: Overrides = None,
+    root: Root = Path("runs"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete what is there.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the configuration and the folder only.")
+    ] = False,
+) -> None:
+    """Train a preset or a configuration file, or go on where it stopped."""
+    from scorefield.experiments.resolve import load
+
+    config = load(preset, overrides or ())
+    if dry_run:
+        from scorefield.experiments.document import dump
+
+        print(f"# {root / config.folder}\n{dump(config.document())}", end="")
+        return
+    from scorefield.experiments.run import Run
+
+    run = Run.create(config, root, overwrite)
+    if run.finished:
+        print(f"{run.folder} is complete: {config.train.steps} steps")
+        return
+    print(f"training {config.name} in {run.folder}", flush=True)
+    fit = run.train()
+    print(f"{run.folder} is complete: {config.train.steps} steps, {fit.seconds:.1f} s")
+
+
+@app.command()
+def sample(
+    run: RunFolder,
+    n: Annotated[int, typer.Option("--n", help="The number of samples.")] = 64,
+    sampler: Annotated[
+        Literal["euler", "heun"] | None, typer.Option(help="The method; the run's by default.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="The number of steps.")] = None,
+    nfe: Annotated[
+        int | None, typer.Option(help="In place of steps, the most network calls a sample.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The seed of the starting noise.")] = 0,
+    churn: Annotated[float | None, typer.Option(help="The amount of churn.")] = None,
+    weights: Annotated[
+        Literal["ema", "raw"], typer.Option(help="Averaged weights, or the last step's.")
+    ] = "ema",
+    step: Annotated[int | None, typer.Option(help="The checkpoint; the newest by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A file ending in .npz or .safetensors.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Draw samples of a run, and write them and a picture of them."""
+    from scorefield.experiments.run import Run
+    from scorefield.experiments.sampling import choose_sampler, draw
+
+    opened = Run.open(run)
+    method = choose_sampler(opened, sampler, steps, nfe, churn)
+    drawn = draw(opened, n, method, seed, weights, step, out, overwrite)
+    print(f"{n} samples in {drawn.seconds:.2f} s, {drawn.nfe} network calls each")
+    for file in (drawn.file, drawn.picture):
+        if file is not None:
+            print(file)
+
+
+@app.command("eval")
+def evaluate_run(
+    run: RunFolder,
+    nfe: Annotated[
+        str | None, typer.Option(help="Numbers of network calls, as in 8,18,32.")
+    ] = None,
+) -> None:
+    """Measure a run: its samples against real ones, its curl and its error by noise level."""
+    from scorefield.experiments.arguments import integers
+
+    nfes = None if nfe is None else integers("--nfe", nfe, least=1)
+    from scorefield.experiments.evaluate import evaluate
+    from scorefield.experiments.run import Run
+
+    print(evaluate(Run.open(run), nfes, say=print))
+
+
+@app.command()
+def sweep(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(metavar="PRESET... [A.B=C]...", help="Presets or files, and changes."),
+    ],
+    seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")] = "0",
+    root: Root = Path("runs"),
+    jobs: Annotated[int, typer.Option(help="How many runs at the same time.")] = 1,
+    evaluate: Annotated[
+        bool, typer.Option("--eval", help="Evaluate each run after its training.")
+    ] = False,
+) -> int:
+    """Train several presets with several seeds."""
+    from scorefield.experiments.arguments import integers, split
+    from scorefield.experiments.printing import print_table
+    from scorefield.experiments.sweep import exit_status, plan, run, summary
+
+    names, overrides = split(arguments)
+    outcomes = run(plan(names, integers("--seeds", seeds), overrides, root), root, jobs, evaluate)
+    print_table(*summary(outcomes))
+    return exit_status(outcomes)
+
+
+@app.command()
+def report(
+    root: Annotated[Path, typer.Argument(help="The folder of all runs.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("reports"),
+) -> None:
+    """Gather the evaluations of all runs into tables and a page."""
+    from scorefield.report import write_report
+
+    print(write_report(root, out))
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A run or checkpoint.")],
+) -> None:
+    """Say what a run or a checkpoint is, and check it."""
+    from scorefield.experiments.inspection import inspect
+    from scorefield.experiments.printing import print_sheet
+
+    print_sheet(inspect(path))
+
+
+@app.command()
+def presets() -> None:
+    """List every named experiment."""
+    from scorefield.experiments import presets
+
+    names = presets.names()
+    width = max(map(len, names))
+    for name in names:
+        print(f"{name:<{width}}  {presets.description(name)}")

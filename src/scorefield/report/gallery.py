@@ -1,0 +1,157 @@
+"""The pictures of a data set: learned fields, samples, and the exact field's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from scorefield.data import DataSource
+from scorefield.experiments.judge import Floors, Terms, diagnose, quality, real_samples, validate
+from scorefield.experiments.records import Evaluation
+from scorefield.experiments.run import Run
+from scorefield.experiments.tables import Group
+from scorefield.fields import ScoreField
+from scorefield.report.images import (
+    Picture,
+    colour_bar,
+    draw_field,
+    draw_images,
+    draw_scatter,
+    field_map,
+    reach_of,
+    shared_scale,
+)
+from scorefield.report.style import EXACT, Look
+from scorefield.samplers import Heun
+from scorefield.targets import Target
+
+_SHOWN = {"points": 1500, "images": 64}
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pictures that belong side by side, and what they share."""
+
+    heading: str
+    pictures: list[Picture]
+    scale: Picture | None = None
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The pictures of a data set."""
+
+    fields: list[Strip]
+    samples: list[Strip]
+
+
+def gallery(members: Sequence[Group], look: dict[str, Look]) -> Gallery:
+    """The pictures of the first seed of each model; none for data that is neither points of the
+    plane nor grey images.
+
+    Raises:
+        RunError: If a run has no checkpoint.
+        CheckpointError: If a checkpoint cannot be read.
+    """
+    runs = {g.label: _run(g) for g in members}
+    source = next(iter(runs.values())).source()
+    models = {g.label: runs[g.label].field("ema", g.first.step) for g in members}
+    terms = _terms(members[0].first)
+    return Gallery(_fields(models, source, terms), _samples(models, source, terms, look, members))
+
+
+def exact_group(group: Group) -> Group | None:
+    """The exact field judged on the terms of a group; ``None`` where it is not known."""
+    one = group.first
+    run = _run(group)
+    source = run.source()
+    truth = source.truth
+    if truth is None:
+        return None
+    terms = _terms(one)
+    floors: Floors = {d.metric: d.floor for d in one.distances if d.floor is not None}
+    return Group(
+        group.dataset,
+        "exact",
+        (
+            Evaluation(
+                group.dataset,
+                "exact",
+                seed=0,
+                step=0,
+                distances=quality(truth, source, terms, floors),
+                levels=diagnose(truth, source, terms),
+                validation=validate(truth, source, terms),
+                compute={},
+                protocol=one.protocol,
+                about={"label": "exact field"},
+            ),
+        ),
+    )
+
+
+def _run(group: Group) -> Run:
+    assert group.first.folder is not None
+    return Run.open(group.first.folder)
+
+
+def _terms(one: Evaluation) -> Terms:
+    known = {k: v for k, v in one.protocol.items() if k != "weights"}
+    return Terms(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+
+
+def _fields(models: dict[str, ScoreField], source: DataSource, terms: Terms) -> list[Strip]:
+    truth = source.truth
+    if truth is None or source.shape != (2,):
+        return []
+    strips = []
+    for sigma in _telling(truth, terms):
+        reach = reach_of(truth, sigma)
+        shown: dict[str, ScoreField] = {**models, "exact field": truth}
+        maps = {label: field_map(f, sigma, reach) for label, f in shown.items()}
+        scale = shared_scale({m: maps[m] for m in models}, truth, sigma)
+        pictures = [draw_field(m, m, maps[m], truth, sigma, scale) for m in shown]
+        strips.append(Strip(f"σ = {sigma:g}", pictures, colour_bar(scale)))
+    return strips
+
+
+def _telling(truth: Target, terms: Terms) -> list[float]:
+    """Two noise levels of the protocol: where the parts of the data melt, and where they have."""
+    wanted = (0.18 * truth.std, 0.7 * truth.std)
+    return list(dict.fromkeys(min(terms.sigmas, key=lambda s, w=w: abs(s - w)) for w in wanted))
+
+
+def _samples(
+    models: dict[str, ScoreField],
+    source: DataSource,
+    terms: Terms,
+    look: dict[str, Look],
+    members: Sequence[Group],
+) -> list[Strip]:
+    truth, shape = source.truth, source.shape
+    if shape == (2,) and truth is not None:
+        n, budgets = min(_SHOWN["points"], terms.samples), (terms.nfes[-1], terms.nfes[0])
+    elif len(shape) == 3 and shape[0] == 1:
+        n, budgets = min(_SHOWN["images"], terms.samples), (terms.nfes[-1], terms.nfes[0])
+    else:
+        return []
+    real = real_samples(source, terms)[:n]
+    strips = []
+    for budget in dict.fromkeys(budgets):
+        sampler = Heun.for_nfe(budget)
+        pictures = []
+        if truth is not None:
+            draw = partial(draw_scatter, truth=truth)
+            pictures.append(draw("real", f"{n} real samples", real, colour=EXACT.colour))
+        else:
+            pictures.append(draw_images("real", f"{n} real images, held out", real))
+        for label, field in models.items():
+            x = sampler.sample(field, n, terms.seed).cpu()
+            alt = f"{n} samples of {label} at {sampler.nfe} network calls"
+            if truth is not None:
+                pictures.append(draw(label, alt, x, colour=look[label].colour))
+            else:
+                pictures.append(draw_images(label, alt, x))
+        strips.append(Strip(f"{sampler.nfe} network calls", pictures))
+    return strips

@@ -1,0 +1,132 @@
+"""The instances that the law suites are run on: at least one of every public class."""
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from scorefield.fields import (
+    EDMScaling,
+    Head,
+    HybridField,
+    NoisePrediction,
+    Parametrization,
+    PotentialField,
+    PreconditionedField,
+    ScoreField,
+    ScorePrediction,
+)
+from scorefield.noise import Noise
+from scorefield.sde import EDM, SDE, VE, VP, Cosine, SubVP
+from scorefield.targets import Empirical, Gaussian, GaussianMixture, Target
+
+SDES: dict[str, SDE] = {
+    "EDM": EDM(0.002, 80.0),
+    "VE": VE(0.01, 50.0),
+    "VP": VP(),
+    "SubVP": SubVP(),
+    "Cosine": Cosine(),
+}
+
+SHAPES = [(), (5,), (3, 4, 4)]
+
+
+def normal(shape: tuple[int, ...], purpose: str, seed: int = 0) -> Tensor:
+    """Standard normals in float64, a row an index."""
+    index = torch.arange(shape[0])
+    return Noise(seed).normal(purpose, shape[1:], index, dtype=torch.float64)
+
+
+def times(sde: SDE, n: int) -> Tensor:
+    """Times over the whole range of a process, evenly spaced in the logarithm of the level."""
+    ends = torch.tensor([sde.sigma_min, sde.sigma_max], dtype=torch.float64).log()
+    levels = torch.linspace(float(ends[0]), float(ends[1]), n, dtype=torch.float64).exp()
+    return sde.time(levels).clamp(sde.t_min, sde.t_max)
+
+
+class Wave(nn.Module):
+    """A small smooth backbone for any event shape, with weights from an address."""
+
+    def __init__(
+        self, event_shape: tuple[int, ...], seed: int = 0, dtype: torch.dtype = torch.float64
+    ) -> None:
+        super().__init__()
+        self.event_shape = event_shape
+        dim = max(1, torch.Size(event_shape).numel())
+
+        def weights(rows: int, columns: int, purpose: str) -> nn.Parameter:
+            return nn.Parameter((normal((rows, columns), purpose, seed) / rows**0.5).to(dtype))
+
+        self.inward, self.outward = weights(dim, 16, "inward"), weights(16, dim, "outward")
+        self.label, self.phase = weights(1, 16, "label"), weights(1, 16, "phase")
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        h = x.reshape(x.shape[0], len(self.inward)) @ self.inward + label.unsqueeze(1) * self.label
+        return (torch.tanh(h + self.phase) @ self.outward).reshape(x.shape)
+
+
+def field_makers(
+    shape: tuple[int, ...], sde: SDE, dtype: torch.dtype
+) -> dict[str, Callable[[], ScoreField]]:
+    """How to make one field of every kind for an event shape; backbones have the dtype."""
+
+    def free(parametrization: Parametrization) -> PreconditionedField:
+        return PreconditionedField(Wave(shape, 0, dtype), sde, parametrization=parametrization)
+
+    def potential(parametrization: Parametrization, head: Head) -> PotentialField:
+        return PotentialField(Wave(shape, 1, dtype), sde, None, parametrization, head=head)
+
+    edm, noise, score = EDMScaling(0.7), NoisePrediction(), ScorePrediction()
+    return {
+        "preconditioned": lambda: free(edm),
+        "noise prediction": lambda: free(noise),
+        "score prediction": lambda: free(score),
+        "potential sum": lambda: potential(edm, "sum"),
+        "potential inner": lambda: potential(edm, "inner"),
+        "potential denoising": lambda: potential(edm, "denoising"),
+        "potential, noise prediction": lambda: potential(noise, "inner"),
+        "potential, score prediction": lambda: potential(score, "denoising"),
+        "hybrid": lambda: HybridField(potential(edm, "inner"), free(edm), sigma_c=0.5),
+    }
+
+
+FIELDS = list(field_makers((1,), EDM(), torch.float64))
+PARAMETRIZATIONS = [EDMScaling(0.7), NoisePrediction(), ScorePrediction()]
+
+
+def covariance(dim: int, purpose: str) -> Tensor:
+    """A well-conditioned random covariance."""
+    root = normal((dim, dim), purpose) / dim**0.5
+    return 0.3 * root @ root.T + 0.1 * torch.eye(dim, dtype=torch.float64)
+
+
+@cache
+def targets(sde: SDE) -> dict[str, Target]:
+    """Targets of every kind, of several event shapes; they have no state."""
+    means = 1.5 * normal((4, 3), "means")
+    weights = torch.tensor([0.1, 0.4, 0.3, 0.2])
+    full = torch.stack([covariance(3, f"covariance {k}") for k in range(4)])
+    return {
+        "gaussian ()": Gaussian(0.7, std=0.4, sde=sde),
+        "gaussian isotropic": Gaussian(normal((1, 3), "m")[0], std=0.5, sde=sde),
+        "gaussian diagonal": Gaussian(
+            normal((1, 1, 2, 2), "m")[0], std=torch.tensor([0.2, 0.9]), sde=sde
+        ),
+        "gaussian full": Gaussian(
+            normal((1, 2, 2), "m")[0], covariance=covariance(4, "c"), sde=sde
+        ),
+        "mixture ring": GaussianMixture.ring(sde=sde),
+        "mixture isotropic": GaussianMixture(
+            means, stds=torch.tensor([0.2, 0.4, 0.6, 0.8]), weights=weights, sde=sde
+        ),
+        "mixture diagonal": GaussianMixture(
+            means, stds=0.2 + normal((4, 3), "stds").abs(), weights=weights, sde=sde
+        ),
+        "mixture full": GaussianMixture(means, covariances=full, weights=weights, sde=sde),
+        "empirical": Empirical(normal((9, 3), "points"), sde=sde),
+        "empirical images": Empirical(3 + normal((7, 1, 2, 2), "points"), sde=sde),
+    }
+
+
+TARGETS = list(targets(EDM()))

@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+from scorefield.networks import UNet
+
+
+def test_begins_at_nearly_zero_with_gradients_everywhere():
+    network = UNet((1, 8, 8), channels=8, attention=(4,))
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = network(x, torch.zeros(4))
+    assert float(y.detach().abs().amax()) < 1e-3
+    (y - x).square().sum().backward()
+    assert all(p.grad.abs().amax() > 0 for p in network.parameters())
+
+
+def test_says_which_sizes_fit():
+    with pytest.raises(ValueError, match=r"3 levels .* multiples of 4, got 8 x 6"):
+        UNet((1, 8, 6), multipliers=(1, 2, 2))
+
+
+def test_says_where_attention_is_possible():
+    with pytest.raises(ValueError, match=r"\[8, 4\], got 16"):
+        UNet((1, 8, 8), attention=(16,))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shape": (8, 8)}, "channels, height, width"),
+        ({"channels": 0}, "channels=0"),
+        ({"multipliers": ()}, "multipliers"),
+        ({"blocks": 0}, "blocks=0"),
+        ({"dropout": 1.0}, "dropout"),
+    ],
+)
+def test_rejects_what_makes_no_network(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        UNet(**arguments)
+
+
+def test_dropout_acts_in_training_only():
+    network = UNet((1, 8, 8), channels=8, dropout=0.5)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1)
+    x, label = torch.randn(2, 1, 8, 8), torch.zeros(2)
+    assert not torch.equal(network(x, label), network(x, label))
+    network.eval()
+    assert torch.equal(network(x, label), network(x, label))

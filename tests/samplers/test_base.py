@@ -1,0 +1,180 @@
+import dataclasses
+from itertools import pairwise
+
+import pytest
+import torch
+
+from scorefield.domain import Euclidean
+from scorefield.fields import ScoreField
+from scorefield.noise import Noise
+from scorefield.samplers import Euler, Heun, SamplerState
+from scorefield.sde import EDM, VP
+from scorefield.targets import Gaussian
+
+TRUTH = Gaussian([0.0, 1.0], std=1.0)
+
+
+class Breaking(ScoreField):
+    """A field that is not finite to the right of a point, below a noise level."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__(EDM(), Euclidean((2,)))
+        self.value = value
+
+    def score(self, x, t):
+        t = torch.as_tensor(t).to(x)
+        broken = (x[:, :1] > 0) & (t < 1.0)
+        return torch.where(broken, self.value, -x / (t**2 + 1))
+
+
+class TestCallback:
+    def states(self, sampler, **arguments):
+        seen: list[SamplerState] = []
+        x = sampler.sample(TRUTH, callback=seen.append, **arguments)
+        return x, seen
+
+    @pytest.mark.parametrize("sampler", [Euler(5), Heun(5), Heun(5, churn=2.0)])
+    def test_it_sees_every_step_of_every_block(self, sampler):
+        x, seen = self.states(sampler, n=7, batch_size=4)
+        assert [(s.block, s.step) for s in seen] == [(b, i) for b in (0, 1) for i in range(5)]
+        assert {(s.steps, s.blocks) for s in seen} == {(5, 2)}
+        assert [s.index.tolist() for s in seen[::5]] == [[0, 1, 2, 3], [4, 5, 6]]
+        for before, after in pairwise(seen[:5]):
+            assert before.sigma_next == after.sigma
+            assert before.nfe < after.nfe
+        assert seen[4].sigma_next == 0
+        assert torch.equal(torch.cat((seen[4].x, seen[9].x)), x)
+
+    def test_the_denoised_points_are_the_posterior_means(self):
+        _, seen = self.states(Euler(6), n=3, dtype=torch.float64)
+        for before, after in pairwise(seen):
+            mean = TRUTH.denoise(before.x, before.sigma_next)
+            assert torch.allclose(after.denoised, mean, atol=1e-10)
+        assert torch.allclose(seen[-1].denoised, seen[-1].x, atol=1e-10)
+
+    def test_its_state_cannot_be_assigned_to(self):
+        _, seen = self.states(Euler(1), n=1)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            seen[0].step = 3
+
+    def test_watching_changes_nothing(self):
+        x, _ = self.states(Heun(4, churn=1.0), n=5)
+        assert torch.equal(x, Heun(4, churn=1.0).sample(TRUTH, n=5))
+
+
+class TestStart:
+    def test_starting_points_take_the_place_of_the_prior(self):
+        truth = TRUTH.under(VP())
+        index = torch.arange(5, 12)
+        prior = truth.sde.prior(truth.domain).sample(Noise(3), index)
+        drawn = Heun(4).sample(truth, index=index, seed=3)
+        given = Heun(4).sample(truth, start=prior, batch_size=3)
+        assert torch.equal(drawn, given)
+
+    def test_they_may_have_addresses_for_the_churn(self):
+        start = torch.randn(3, 2, generator=torch.Generator().manual_seed(0)) * 80
+        churned = Heun(4, churn=2.0)
+        both = churned.sample(TRUTH, start=start, index=torch.tensor([0, 1, 2]))
+        last = churned.sample(TRUTH, start=start[2:], index=torch.tensor([2]))
+        assert torch.allclose(both[2:], last, rtol=0, atol=1e-5)
+
+
+class TestMistakes:
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_a_state_that_is_not_finite_names_step_level_and_samples(self, value):
+        with pytest.raises(FloatingPointError) as caught:
+            Euler(10).sample(Breaking(value), index=torch.arange(100, 140), batch_size=16)
+        message = str(caught.value)
+        assert "step" in message
+        assert "of 10, from noise level 0." in message
+        assert "sample indices 1" in message
+        assert message.count(",") <= 10
+
+    def test_an_overflowing_sum_of_finite_states_is_no_mistake(self):
+        start = torch.full((4, 2), 3e38)
+        state = Euler(1).sample(Gaussian([0.0, 0.0], std=1e3), start=start)
+        assert state.isfinite().all()
+
+    @pytest.mark.parametrize("n", [0, -1, True])
+    def test_the_number_of_samples_is_positive(self, n):
+        with pytest.raises(ValueError, match="number of samples must be a positive integer"):
+            Euler(2).sample(TRUTH, n=n)
+
+    def test_somebody_says_how_many(self):
+        with pytest.raises(ValueError, match="say how many"):
+            Euler(2).sample(TRUTH)
+        with pytest.raises(ValueError, match="either n or index"):
+            Euler(2).sample(TRUTH, n=3, index=torch.arange(3))
+
+    @pytest.mark.parametrize("batch_size", [0, -4])
+    def test_the_batch_size_is_positive(self, batch_size):
+        with pytest.raises(ValueError, match="batch_size"):
+            Euler(2).sample(TRUTH, n=3, batch_size=batch_size)
+
+    @pytest.mark.usefixtures("unchecked")
+    @pytest.mark.parametrize(
+        "index", [torch.zeros(3), torch.zeros(2, 2, dtype=torch.int64), torch.arange(0)]
+    )
+    def test_indices_are_one_row_of_integers(self, index):
+        with pytest.raises(ValueError, match="sample indices"):
+            Euler(2).sample(TRUTH, index=index)
+
+    def test_indices_are_not_negative(self):
+        with pytest.raises(ValueError, match="negative"):
+            Euler(2).sample(TRUTH, index=torch.tensor([-1]))
+
+    def test_start_has_the_event_shape_of_the_field(self):
+        with pytest.raises(ValueError, match=r"event shape \(3,\) .* on event shape \(2,\)"):
+            Euler(2).sample(TRUTH, start=torch.zeros(4, 3))
+
+    @pytest.mark.usefixtures("unchecked")
+    def test_start_has_as_many_points_as_samples_are_wanted(self):
+        with pytest.raises(ValueError, match="5 samples cannot start from 4 points"):
+            Euler(2).sample(TRUTH, n=5, start=torch.zeros(4, 2))
+        with pytest.raises(ValueError, match="5 samples cannot start from 4 points"):
+            Euler(2).sample(TRUTH, index=torch.arange(5), start=torch.zeros(4, 2))
+
+    def test_the_dtype_is_a_floating_one(self):
+        with pytest.raises(ValueError, match="floating dtype"):
+            Euler(2).sample(TRUTH, n=2, dtype=torch.int64)
+
+    @pytest.mark.usefixtures("unchecked")
+    def test_the_seed_is_an_integer(self):
+        with pytest.raises(TypeError, match="seed"):
+            Euler(2).sample(TRUTH, n=2, seed=0.5)
+
+
+@pytest.mark.parametrize("sampler", [Euler, Heun])
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("settings", "name"),
+        [
+            ({"steps": 0}, "number of steps"),
+            ({"steps": 4, "rho": 0.0}, "rho"),
+            ({"steps": 4, "churn": -1.0}, "churn"),
+            ({"steps": 4, "churn": float("inf")}, "churn"),
+            ({"steps": 4, "churn_min": 2.0, "churn_max": 1.0}, "churn_min <= churn_max"),
+            ({"steps": 4, "churn_min": -1.0}, "churn_min"),
+            ({"steps": 4, "churn_noise": 0.0}, "churn_noise"),
+        ],
+    )
+    def test_a_setting_out_of_range_is_named(self, sampler, settings, name):
+        with pytest.raises(ValueError, match=name):
+            sampler(**settings)
+
+    @pytest.mark.usefixtures("unchecked")
+    @pytest.mark.parametrize("steps", [2.5, "4"])
+    def test_steps_are_an_integer(self, sampler, steps):
+        with pytest.raises(ValueError, match="positive integer number of steps"):
+            sampler(steps)
+
+    @pytest.mark.parametrize("budget", [0, -5])
+    def test_a_budget_is_positive(self, sampler, budget):
+        with pytest.raises(ValueError, match="at least one network call"):
+            sampler.for_nfe(budget)
+
+    def test_samplers_are_values(self, sampler):
+        assert sampler(5) == sampler(5)
+        assert hash(sampler(5)) == hash(sampler(5))
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            sampler(5).steps = 6
