@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return int(status or 0)
     except typer.TyperException as error:
-        told = " ".join(error.format_message().split())
+        told = " ".join(error.format_message().split()).rstrip(".").replace(". ", "; ")
     except BrokenPipeError:
         # Whoever read the output has read enough; nothing is left to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -65,12 +65,13 @@ def _interrupted(error: Exception) -> bool:
     return module is not None and isinstance(error, module.Interrupted)
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         from importlib.metadata import version
 
         print(f"scorefield {version('scorefield')}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
@@ -87,11 +88,14 @@ def scorefield(
 def demo(
     out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("reports/demo"),
     root: Root = Path("runs/demo"),
+    jobs: Annotated[int, typer.Option(help="How many processes at the same time.")] = 2,
 ) -> None:
     """Compare five models on data with a known truth, and write the report."""
     from scorefield.experiments.demo import demo
+    from scorefield.report import write_report
 
-    demo(root=root, out=out)
+    demo(root, jobs=jobs)
+    print(write_report(root, out))
 
 
 @app.command()
@@ -173,7 +177,9 @@ def evaluate_run(
     from scorefield.experiments.evaluate import evaluate
     from scorefield.experiments.run import Run
 
-    print(evaluate(Run.open(run), nfes, say=print))
+    evaluate(Run.open(run), nfes, say=print)
+    for file in sorted((run / "eval").iterdir()):
+        print(file)
 
 
 @app.command()

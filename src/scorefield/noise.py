@@ -165,6 +165,8 @@ class Noise:
         self, purpose: str, blocks: int, index: Tensor, step: int | Tensor
     ) -> tuple[Tensor, torch.Size]:
         """Philox words as (4, batch, block), and the batch shape."""
+        if index.is_floating_point():
+            raise TypeError(f"sample indices are integers, got {index.dtype}")
         index = index.to(torch.int64)
         steps = torch.as_tensor(step, dtype=torch.int64, device=index.device)
         if index.numel() and min(int(index.min()), int(steps.min())) < 0:

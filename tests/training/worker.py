@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import torch
+import torch._dynamo  # the first optimiser of a process imports it: better once, in the server
 
 from scorefield.fields import PreconditionedField
 from scorefield.networks import MLP
@@ -65,7 +66,8 @@ class Noisy(torch.nn.Module):
 def main(connection, folder, fate=None, at=0, settings=None):
     """Trains, and sends how it ended: the number of disk operations, or the error.
 
-    ``fate`` befalls the disk operation number ``at``: ``"kill"``, or ``"full"`` from there on.
+    ``fate`` befalls the disk operation number ``at``: ``"kill"``, ``"stop"`` (asked politely), or
+    ``"full"`` from there on.
     """
     operations = Operations(fate, at)
     for name in ("write", "fsync", "rename", "replace", "mkdir"):
@@ -91,6 +93,8 @@ class Operations:
                     descriptor, content = arguments
                     operation(descriptor, content[: len(content) // 2])
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.fate == "stop" and self.count == self.at:
+                os.kill(os.getpid(), signal.SIGTERM)
             if self.fate == "full" and self.count >= self.at:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some file")
             return operation(*arguments, **keywords)

@@ -8,7 +8,7 @@ given to, which are named in each docstring; ``null`` stands for none.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 
@@ -68,7 +68,7 @@ class SigmaProcess(Section):
     prior_mean: float = 0.0
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _ordered(self) -> SigmaProcess:
         return _check_below(self, "sde", "sigma_min", "sigma_max")
 
 
@@ -82,7 +82,7 @@ class BetaProcess(Section):
     t_min: Annotated[float, Field(gt=0, lt=1)] = 1e-5
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _ordered(self) -> BetaProcess:
         return _check_below(self, "sde", "beta_min", "beta_max")
 
 
@@ -96,7 +96,7 @@ class CosineProcess(Section):
     t_max: Annotated[float, Field(gt=0, lt=1)] = 0.99
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _ordered(self) -> CosineProcess:
         return _check_below(self, "sde", "t_min", "t_max")
 
 
@@ -240,7 +240,7 @@ class CyclesTerm(Section):
     sigma_max: Positive | None = None
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self) -> CyclesTerm:
         if (self.weight is None) == (self.balance is None):
             raise ValueError("objective.cycles needs either a weight or a balance, and not both")
         if self.neighbours >= self.points:
@@ -291,7 +291,8 @@ class OptimSection(Section):
 
 class TrainSection(Section):
     """How long and with what; ``keep`` is the number of newest checkpoints that
-    stay, ``null`` for all."""
+    stay, ``null`` for all.
+    """
 
     steps: Count = 10_000
     batch_size: Count = 512
@@ -313,7 +314,7 @@ class SamplerSection(Section):
     churn_noise: Positive = 1.0
 
     @model_validator(mode="after")
-    def _window(self) -> Self:
+    def _window(self) -> SamplerSection:
         if self.churn_max is not None and self.churn_max < self.churn_min:
             raise ValueError(
                 f"sampler.churn_max is {self.churn_max}, it must be at least sampler.churn_min, "
@@ -360,7 +361,7 @@ class Config(Section):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self) -> Config:
         wanted = {"ring": "mlp", "digits": "unet"}[self.data.kind]
         networks = {"field.network": self.field.network}
         if isinstance(self.field, HybridModel):

@@ -67,7 +67,8 @@ def evaluate(
             "1, since sampling takes a network call"
         )
     found = run.checkpoint()
-    field, source = run.field("ema", found.step), run.source()
+    # Derivatives in x are several times cheaper where none in the weights are recorded.
+    field, source = run.field("ema", found.step).requires_grad_(False), run.source()
     if floors is None:
         say("noise floor")
         floors = measure_floors(source, terms)
@@ -95,10 +96,10 @@ def evaluate(
 def compute(run: Run, field: nn.Module) -> dict[str, Any]:
     """What the training took, from the rows of ``metrics.csv``.
 
-    ``seconds_per_step`` is the median over ``rows`` rows, the first left out where there are others,
-    since it holds the start; its error is that of a median of normal draws, with their standard
-    deviation from the median absolute deviation. ``wall_seconds`` counts the steps only, neither
-    checkpoints nor start. What is not known is ``None``.
+    ``seconds_per_step`` is the median over ``rows`` rows, the first left out where there are
+    others, since it holds the start; its error is that of a median of normal draws, with their
+    standard deviation from the median absolute deviation. ``wall_seconds`` counts the steps only,
+    neither checkpoints nor start. What is not known is ``None``.
     """
     batch, steps = run.config.train.batch_size, run.steps()[-1]
     rows = [r for r in _metrics(run.folder / "metrics.csv") if int(r["step"]) <= steps]

@@ -12,7 +12,7 @@ from torch import nn
 from scorefield.experiments.config import CyclesTerm, HybridModel
 from scorefield.experiments.errors import RunError
 from scorefield.experiments.run import CONFIG, Run
-from scorefield.fields import HybridField, ScoreField
+from scorefield.fields import HybridField, PreconditionedField, ScoreField
 from scorefield.training import CheckpointError, Weights, read_weights
 from scorefield.training import checkpoint as checkpoints
 
@@ -74,13 +74,18 @@ def _describe_field(run: Run, field: ScoreField) -> list[tuple[str, str]]:
     if isinstance(model, HybridModel):
         kind += f", boundary at noise level {model.sigma_c:g}"
     scale = "that of the data" if model.sigma_data is None else f"{model.sigma_data:g}"
-    branches = {"": field}
+    branches: dict[str, ScoreField] = {"": field}
     if isinstance(field, HybridField):
         branches = {"low ": field.low, "high ": field.high}
+    backbones = {
+        branch: owner.backbone
+        for branch, owner in branches.items()
+        if isinstance(owner, PreconditionedField)
+    }
     parts = [
         (f"{branch}{name}", f"{_parameters(part):,} parameters")
-        for branch, owner in branches.items()
-        for name, part in owner.backbone.named_children()
+        for branch, backbone in backbones.items()
+        for name, part in backbone.named_children()
         if _parameters(part)
     ]
     total = [("parameters", f"{_parameters(field):,}")]

@@ -76,7 +76,7 @@ class Terms:
     pairs: int = 8
     sigmas: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
     points: int = 256
-    columns: int = 4096
+    columns: int = 1024
     draws: int = 16
     seed: int = 0
 
@@ -125,8 +125,8 @@ def real_samples(source: DataSource, terms: Terms) -> Tensor:
 def measure_floors(source: DataSource, terms: Terms) -> dict[str, Floor]:
     """The distance between two real sets of the size at which a model is measured, by name.
 
-    A count of modes has no floor. For a law the sets are independent draws. For a finite data set they are disjoint random
-    subsets of its training items and the held-out samples together.
+    A count of modes has no floor. For a law the sets are independent draws. For a finite data set
+    they are disjoint random subsets of its training items and the held-out samples together.
 
     Raises:
         ValueError: If a finite data set has too few items for two such sets.

@@ -94,8 +94,8 @@ def _suffix(preset: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     told = [
         f"{key.rpartition('.')[2]}={_plain(value)}" for key, value in changes if value is not None
     ]
-    text = re.sub(r"[^\w.=,+-]", "", ",".join(told))
-    return f"_{text[:40].rstrip('.,=+-')}_{digest}"
+    text = re.sub(r"[^\w.=+-]", "", "_".join(told))
+    return f"_{text[:40].rstrip('.=+-_')}_{digest}"
 
 
 def _plain(value: object) -> str:

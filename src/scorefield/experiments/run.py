@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from scorefield.data import DataSource
 from scorefield.experiments import schema
@@ -31,7 +31,7 @@ from scorefield.experiments.merge import differences
 from scorefield.fields import ScoreField
 from scorefield.objectives import Objective
 from scorefield.samplers import Sampler
-from scorefield.training import Fit, Optim, Trainer, TrainSettings
+from scorefield.training import Checkpoint, Fit, Optim, Trainer, TrainSettings
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.errors import CheckpointError
 from scorefield.training.files import replace_file
@@ -57,7 +57,7 @@ class Run:
         self.config = config
 
     @classmethod
-    def create(cls, config: Config, root: str | Path = "runs", overwrite: bool = False) -> Self:
+    def create(cls, config: Config, root: str | Path = "runs", overwrite: bool = False) -> Run:
         """The run of a configuration in ``root/dataset/model_id/seed{n}``: a new one, or the one
         that is there, to be resumed.
 
@@ -88,7 +88,7 @@ class Run:
         return cls(folder, config)
 
     @classmethod
-    def open(cls, folder: str | Path) -> Self:
+    def open(cls, folder: str | Path) -> Run:
         """The run in a folder.
 
         Raises:
@@ -207,7 +207,7 @@ class Run:
 
     def checkpoint(
         self, step: int | None = None, report: Callable[[str], None] = warn
-    ) -> checkpoints.Checkpoint:
+    ) -> Checkpoint:
         """A checkpoint, checked; arguments and errors are those of :meth:`field`."""
         steps = self.steps()
         if not steps:

@@ -32,7 +32,7 @@ def read_costs(folder: Path, members: Sequence[Group]) -> Costs:
     """The costs of the models of a data set.
 
     They are read from ``step_times.json``, where steps of all models were timed side by side; for
-    want of it, from the trainings, which ran at different times, in the company of whatever else ran.
+    want of it, from the trainings, which ran at different times, beside whatever else ran.
 
     Raises:
         RunError: If the file is not what it should be.

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from itertools import groupby
+from pathlib import Path
 from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -233,7 +233,7 @@ def _table(
         Column("field", "relative asymmetry", "|J − Jᵀ| / 2|J|, rms over noise levels"),
         Column("field", "circulation", "curl of the denoiser that loops of radius σ/2 see, rms"),
     ]
-    for metric, name in (("sliced_wasserstein", "sliced Wasserstein"), ("mmd", "MMD²")):
+    for name in ("sliced Wasserstein", "MMD²"):
         columns += [Column(name, f"{calls[b]} calls", f"budget {b}") for b in budgets]
     if modes is not None:
         columns.append(Column("modes", f"{calls[budgets[-1]]} calls", "covered, of all"))

@@ -16,7 +16,7 @@ from scorefield.training.files import append, reason, replace_file
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-Row = dict[str, float]
+Row = dict[str, int | float]
 
 
 class Record:
@@ -120,5 +120,5 @@ def _parse(content: bytes) -> tuple[list[str], list[Row]]:
     return columns, rows
 
 
-def _number(cell: str) -> float:
+def _number(cell: str) -> int | float:
     return int(cell) if cell.isdecimal() else float(cell)

@@ -253,7 +253,8 @@ class Trainer:
     def _check_finite(self) -> None:
         failure = self.window.failure()
         if failure is not None:
-            what = "gradient norm" if failure.name == "grad_norm" else f"loss {failure.name!r}"
+            totals = {"loss": "total loss", "grad_norm": "norm of the gradient"}
+            what = totals.get(failure.name, f"loss {failure.name!r}")
             raise TrainingError(
                 f"the {what} is {failure.value} at step {failure.step}; {self._last_good()}"
             )

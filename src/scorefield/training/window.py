@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+_CONSEQUENCES = {"loss": 1, "grad_norm": 2}
+
 
 class Failure(NamedTuple):
     """The first number that is not finite: what it is called, its value, and its step."""
@@ -38,15 +40,14 @@ class Window:
         return {name: float(values.mean()) for name, values in self._stacked().items()}
 
     def failure(self) -> Failure | None:
-        """The earliest number that is not finite; of one step, the name that came first."""
-        first: Failure | None = None
+        """The earliest number that is not finite; of one step, a cause before what follows."""
+        found: list[Failure] = []
         for name, values in self._stacked().items():
             bad = (~values.isfinite()).nonzero()
             if bad.numel():
                 k = int(bad[0])
-                found = Failure(name, float(values[k]), self._steps[name][k])
-                first = found if first is None or found.step < first.step else first
-        return first
+                found.append(Failure(name, float(values[k]), self._steps[name][k]))
+        return min(found, key=lambda f: (f.step, _CONSEQUENCES.get(f.name, 0)), default=None)
 
     def clear(self) -> None:
         """Begins anew."""

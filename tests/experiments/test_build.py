@@ -1,0 +1,131 @@
+import math
+
+import pytest
+import torch
+
+from scorefield.experiments import build_field, build_objective, build_sampler, build_source, load
+from scorefield.experiments.config import SamplerSection
+from scorefield.experiments.errors import ConfigError
+from scorefield.fields import HybridField, PotentialField, PreconditionedField
+from scorefield.samplers import Euler, Heun
+from scorefield.sde import EDM, VE, VP, Cosine, SubVP
+
+SMALL = ["field.network.hidden=8", "field.network.depth=1", "field.network.embedding=4"]
+
+
+def built(name, *overrides):
+    config = load(name, overrides)
+    source = build_source(config)
+    return config, build_field(config, source), build_objective(config, source)
+
+
+@pytest.mark.parametrize("family", ["toy", "digits"])
+@pytest.mark.parametrize(
+    ("member", "kind", "terms"),
+    [
+        ("m0", PreconditionedField, []),
+        ("m1", PreconditionedField, ["asymmetry"]),
+        ("m2", PotentialField, []),
+        ("m3", PreconditionedField, ["loops", "cycles"]),
+        ("m4", HybridField, ["cycles", "boundary"]),
+    ],
+)
+def test_the_five_models_are_what_they_are_called(family, member, kind, terms):
+    config, field, objective = built(f"{family}/{member}")
+    assert type(field) is kind
+    assert list(objective.regularizers) == terms
+    assert isinstance(field.sde, EDM)
+    if isinstance(field, HybridField):
+        assert type(field.low) is PotentialField
+        assert type(field.high) is PreconditionedField
+        assert field.sigma_c == config.field.sigma_c
+
+
+@pytest.mark.parametrize("name", ["toy/m1", "toy/m3", "toy/m4", "digits/m1", "digits/m4"])
+def test_every_key_of_a_regulariser_reaches_it(name):
+    config, _, objective = built(name)
+    for term, regularizer in objective.regularizers.items():
+        section = getattr(config.objective, term)
+        for key, value in section.model_dump(exclude={"balance"}).items():
+            if key == "quadrature":
+                assert regularizer.rule.name == value
+            elif value is not None:
+                assert getattr(regularizer, key) == value
+        balance = getattr(section, "balance", None)
+        if balance is not None:
+            for key, value in balance.model_dump().items():
+                assert getattr(regularizer.balance, key) == value
+
+
+def test_sigma_data_is_that_of_the_data_unless_it_is_given():
+    _, field, objective = built("toy/m0")
+    assert field.parametrization.sigma_data == pytest.approx(math.sqrt(8 + 0.35**2), rel=1e-12)
+    assert objective.denoising.sigma_data == field.parametrization.sigma_data
+    _, field, objective = built("toy/m0", "field.sigma_data=0.5")
+    assert field.parametrization.sigma_data == objective.denoising.sigma_data == 0.5
+
+
+@pytest.mark.parametrize(
+    ("override", "sde"),
+    [
+        (["sde={kind: ve, sigma_min: 0.1, sigma_max: 3.0}"], VE(0.1, 3.0)),
+        (["sde.kind=vp", "sde.beta_max=9.0"], VP(0.1, 9.0)),
+        (["sde.kind=subvp", "sde.t_min=1e-3"], SubVP(t_min=1e-3)),
+        (["sde.kind=cosine", "sde.offset=0.01"], Cosine(0.01)),
+        (["sde.prior_mean=2.0"], EDM(0.01, 40.0, 2.0)),
+    ],
+)
+def test_the_process(override, sde):
+    config, field, _ = built("toy/m0", *override)
+    assert field.sde == sde
+    assert build_source(config).truth.sde == sde
+
+
+def test_the_seed_decides_the_weights():
+    def weights(seed):
+        return torch.cat([p.flatten() for p in built("toy/m4", f"seed={seed}")[1].parameters()])
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+def test_the_networks_of_a_hybrid_start_from_unrelated_weights():
+    low = ["field.low_network={kind: mlp, hidden: 128, depth: 3, embedding: 64}"]
+    _, field, _ = built("toy/m4", *low)
+    branches = (field.low.backbone, field.high.backbone)
+    a, b = (network.layers[0].weight.detach().flatten() for network in branches)
+    correlation = torch.corrcoef(torch.stack((a, b)))[0, 1]
+    assert abs(float(correlation)) < 5 / math.sqrt(a.numel())
+
+
+def test_every_parameter_of_a_potential_has_a_gradient():
+    _, field, _ = built("toy/m2", *SMALL)
+    x = torch.randn(16, 2, generator=torch.Generator().manual_seed(0))
+    field.score(x, 1.0).square().sum().backward()
+    assert all(p.grad is not None and bool((p.grad != 0).any()) for p in field.parameters())
+
+
+def test_the_sampler():
+    section = SamplerSection(
+        kind="euler", steps=5, rho=3.0, churn=2.0, churn_min=0.1, churn_max=9.0, churn_noise=1.1
+    )
+    assert build_sampler(section) == Euler(5, 3.0, 2.0, 0.1, 9.0, 1.1)
+    assert build_sampler(SamplerSection(kind="heun", steps=4)) == Heun(4, churn_max=math.inf)
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "told"),
+    [
+        ("toy/m4", "field.sigma_c=50.0", "field.sigma_c is 50, it must lie between"),
+        ("toy/m1", "objective.asymmetry.sigma_max=0.001", "objective.asymmetry.sigma_max is 0.001"),
+        ("digits/m0", "field.network.multipliers=[1, 2, 2, 2, 2]", "field.network: "),
+        ("digits/m0", "field.network.attention=[5]", "field.network: "),
+    ],
+)
+def test_what_does_not_fit_is_told_by_its_key(name, override, told):
+    config = load(name, [override])
+    source = build_source(config)
+    build = build_objective if told.startswith("objective") else build_field
+    with pytest.raises(ConfigError) as error:
+        build(config, source)
+    assert str(error.value).startswith(told)

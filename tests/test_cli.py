@@ -1,0 +1,314 @@
+"""The command line: what it does, and what it says when it cannot."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from scorefield.cli import main
+
+SMALL = """\
+extends: toy/m0
+field: {network: {hidden: 8, depth: 1, embedding: 4}}
+train: {steps: 6, batch_size: 16, checkpoint_every: 2, log_every: 2, keep: 3}
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    file = tmp_path_factory.mktemp("configurations") / "small.yaml"
+    file.write_text(SMALL)
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def trained(small, tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    assert main(["train", small, "--root", str(root)]) == 0
+    return root / "toy" / "small" / "seed0"
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def told(capsys):
+    """Runs a command that must fail as a mistake does, and returns its one sentence."""
+
+    def run(*arguments, warnings=0):
+        capsys.readouterr()
+        assert main([str(a) for a in arguments]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 + warnings
+        assert all(line.startswith("warning: ") for line in lines[:-1])
+        sentence = lines[-1]
+        assert sentence.startswith("error: ")
+        assert "Traceback" not in sentence
+        assert ". " not in sentence
+        return sentence.removeprefix("error: ")
+
+    return run
+
+
+# ------------------------------------------------------------------------------------ what works
+
+
+def test_presets_have_a_line_each(capsys):
+    assert main(["presets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10
+    assert all(len(line.split(maxsplit=1)) == 2 for line in lines)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["presets"], ["train", "--help"]])
+def test_what_must_answer_at_once_imports_nothing_heavy(arguments):
+    code = (
+        "import sys; from scorefield.cli import main; main(sys.argv[1:]); "
+        "print(sorted({'torch', 'numpy', 'scipy', 'pydantic', 'rich', 'matplotlib'} "
+        "& set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.strip() == "[]"
+
+
+def test_no_arguments_are_a_question_for_help(capsys):
+    assert main([]) == 0
+    assert "presets" in capsys.readouterr().out
+
+
+def test_the_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("scorefield 0.")
+
+
+def test_a_dry_run_shows_the_configuration_and_writes_nothing(small, tmp_path, capsys):
+    root = tmp_path / "runs"
+    assert main(["train", small, "optim.lr=0.5", "--root", str(root), "--dry-run"]) == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"# {root}/toy/small_lr=0.5_")
+    assert any("lr: 0.5" in line for line in rest)
+    assert not root.exists()
+
+
+def test_a_complete_run_says_so(trained, small, capsys):
+    root = trained.parents[2]
+    assert main(["train", small, "--root", str(root)]) == 0
+    assert capsys.readouterr().out == f"{trained} is complete: 6 steps\n"
+
+
+def test_sampling_says_where_and_how(copied, capsys):
+    assert main(["sample", str(copied), "--n", "4", "--nfe", "8"]) == 0
+    summary, file, picture = capsys.readouterr().out.splitlines()
+    assert summary.startswith("4 samples in ")
+    assert summary.endswith("7 network calls each")
+    assert os.path.exists(file)
+    assert os.path.exists(picture)
+
+
+def test_inspecting(trained, capsys):
+    for path in (trained, trained / "checkpoints" / "step_00000006"):
+        assert main(["inspect", str(path)]) == 0
+        assert "toy/small" in capsys.readouterr().out
+
+
+# --------------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "toy/m9"], "there is no preset 'toy/m9'; the nearest is"),
+        (["train", "toy/m0", "optim.lrr=1"], "the nearest is 'lr'"),
+        (["train", "toy/m0", "optim.lr=abc"], "it must be a number"),
+        (["train", "toy/m0", "sde.sigma_min=-1"], "it must be greater than 0"),
+        (["train", "toy/m0", "train.steps"], "has no '='"),
+        (["train", "toy/m4", "field.sigma_c=99.0"], "field.sigma_c is 99"),
+        (["train", "nowhere.yaml"], "nowhere.yaml cannot be read"),
+        (["sample", "nowhere"], "there is no run 'nowhere'"),
+        (["eval", "nowhere"], "there is no run 'nowhere'"),
+        (["eval", "nowhere", "--nfe", "8,0"], "--nfe has 0, each must be at least 1"),
+        (["eval", "nowhere", "--nfe", "8;9"], "it must be integers"),
+        (["inspect", "nowhere"], "there is no run or checkpoint 'nowhere'"),
+        (["sweep", "toy/m0", "toy/mm"], "there is no preset 'toy/mm'"),
+        (["sweep", "toy/m0", "--seeds", "0,x"], "--seeds is '0,x'"),
+        (["sweep", "toy/m0", "--jobs", "0"], "at least 1 job"),
+        (["sweep", "toy/m0", "toy/m0"], "twice"),
+        (["sweep", "seed=0"], "at least one preset"),
+        (["trian"], "Did you mean 'train'"),
+        (["train"], "Missing argument"),
+        (["train", "toy/m0", "--rot", "x"], "No such option"),
+    ],
+)
+def test_a_mistake_is_one_sentence(told, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert words in told(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--nfe", "0"], "nfe is 0, it must be at least 1"),
+        (["--n", "0"], "n is 0, it must be at least 1"),
+        (["--steps", "0"], "sampler.steps is 0, it must be at least 1"),
+        (["--steps", "3", "--nfe", "3"], "either steps or nfe"),
+        (["--churn", "-1"], "sampler.churn is -1.0, it must be at least 0"),
+        (["--sampler", "hoin"], "--sampler"),
+        (["--weights", "best"], "--weights"),
+        (["--step", "5"], "no checkpoint of step 5, it has 2, 4, 6"),
+        (["--n", "many"], "--n"),
+        (["--out", "samples.txt"], "must end in .npz or .safetensors"),
+    ],
+)
+def test_a_mistake_in_sampling_is_one_sentence(told, trained, options, words):
+    assert words in told("sample", trained, *options)
+
+
+@pytest.mark.parametrize("content", [b"a: [1\n", b"\xff\xfe\x00", b"- 1\n", b""])
+def test_an_unreadable_file_is_one_sentence(told, tmp_path, content):
+    file = tmp_path / "config.yaml"
+    file.write_bytes(content)
+    assert str(file) in told("train", file)
+
+
+def test_a_folder_of_another_configuration_is_refused(told, copied, tmp_path):
+    file = tmp_path / "other.yaml"
+    file.write_text(SMALL + "name: toy/small\noptim: {lr: 0.5}\n")
+    root = tmp_path / "runs"
+    shutil.copytree(copied, root / "toy" / "small" / "seed0")
+    sentence = told("train", file, "--root", root)
+    assert "belongs to another configuration: optim.lr is 0.002 there and 0.5 here" in sentence
+
+
+def test_a_foreign_checkpoint_is_refused(told, copied, tmp_path):
+    foreign = tmp_path / "foreign.safetensors"
+    foreign.write_bytes(b"not a checkpoint at all")
+    assert str(foreign) in told("inspect", foreign)
+    weights = copied / "checkpoints" / "step_00000006" / "ema.safetensors"
+    weights.write_bytes(foreign.read_bytes())
+    assert str(weights) in told("sample", copied, "--step", "6")
+    assert "neither a run" in told("inspect", tmp_path)
+
+
+def test_checkpoints_of_another_network_are_refused(told, copied, small, tmp_path):
+    wider = ["field.network.hidden=9", "name=toy/wider"]
+    assert main(["train", small, *wider, "--root", str(tmp_path)]) == 0
+    shutil.rmtree(copied / "checkpoints")
+    shutil.copytree(tmp_path / "toy" / "wider" / "seed0" / "checkpoints", copied / "checkpoints")
+    assert "shape" in told("sample", copied)
+
+
+def test_truncated_checkpoints_are_told(told, copied):
+    for file in copied.rglob("state.pt"):
+        file.write_bytes(file.read_bytes()[:-20])
+    sentence = told("sample", copied, warnings=3)
+    assert "no checkpoint in" in sentence
+
+
+def test_a_truncated_checkpoint_is_passed_over(copied, capsys):
+    newest = copied / "checkpoints" / "step_00000006" / "state.pt"
+    newest.write_bytes(newest.read_bytes()[:-20])
+    assert main(["sample", str(copied), "--n", "2", "--steps", "2"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith("warning: ")
+    assert len(captured.err.splitlines()) == 1
+    assert "step00000004" in captured.out
+
+
+def test_a_loss_that_is_not_finite_is_told_and_the_last_checkpoint_kept(told, small, tmp_path):
+    diverging = ["optim.lr=1e+30", "optim.clip=null", "optim.warmup=0", "name=toy/nan"]
+    sentence = told("train", small, *diverging, "--root", tmp_path)
+    assert "at step" in sentence or "not finite" in sentence
+    assert not (tmp_path / "toy" / "nan" / "seed0" / "checkpoints" / "step_00000006").exists()
+
+
+def test_a_full_disk_is_told_and_the_last_checkpoint_kept(told, small, tmp_path, monkeypatch):
+    write, written = os.write, []
+
+    def full(descriptor, content):
+        written.append(len(content))
+        if sum(written) > 40_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, content)
+
+    monkeypatch.setattr(os, "write", full)
+    sentence = told("train", small, "--root", tmp_path)
+    assert "no space left on device" in sentence.lower()
+    monkeypatch.undo()
+    assert main(["train", small, "--root", str(tmp_path)]) == 0
+
+
+def test_a_disk_that_is_full_from_the_start_is_told(told, small, tmp_path, monkeypatch):
+    def full(descriptor, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    assert "no space left on device" in told("train", small, "--root", tmp_path).lower()
+
+
+def test_a_folder_that_cannot_be_made_is_told(told, small, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert str(tmp_path / "file") in told("train", small, "--root", tmp_path / "file")
+
+
+def test_a_fault_of_the_program_shows_its_traceback(monkeypatch, trained):
+    def broken(path):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("scorefield.experiments.inspection.inspect", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        main(["inspect", str(trained)])
+
+
+# -------------------------------------------------------------------------------------- processes
+
+
+def start(*arguments, cwd):
+    return subprocess.Popen(
+        [sys.executable, "-m", "scorefield", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_an_interrupt_keeps_a_checkpoint_and_the_run_can_go_on(small, tmp_path):
+    long = ["train.steps=100000000", "train.checkpoint_every=10000000", "name=toy/long"]
+    process = start("train", small, *long, cwd=tmp_path)
+    folder = tmp_path / "runs" / "toy" / "long" / "seed0"
+    deadline = time.monotonic() + 120
+    while not (folder / "metrics.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "interrupted" in errors
+    assert len(errors.splitlines()) == 1
+    assert len(list((folder / "checkpoints").glob("step_*"))) == 1
+
+
+def test_a_sweep_goes_on_after_a_failure_and_reports_it(small, tmp_path):
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text(SMALL)
+    bad.write_text(SMALL + "optim: {lr: 1e+30, clip: null, warmup: 0}\n")
+    process = start("sweep", bad, good, "--seeds", "3", "--jobs", "2", cwd=tmp_path)
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert errors == ""
+    rows = [line.split() for line in output.splitlines() if "toy/" in line]
+    table = {words[0]: words[2] for words in rows if words[1] == "3"}
+    assert table["toy/good"] == "done"
+    assert table["toy/bad"] == "failed"
+    assert (tmp_path / "runs/toy/good/seed3/checkpoints/step_00000006").is_dir()

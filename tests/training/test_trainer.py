@@ -1,0 +1,328 @@
+import csv
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import scorefield.training.trainer as trainer_module
+from scorefield.fields import PotentialField, PreconditionedField
+from scorefield.networks import MLP, UNet
+from scorefield.noise import Noise
+from scorefield.objectives import Asymmetry, Batch, DenoisingScoreMatching, Losses, Objective
+from scorefield.sde import EDM
+from scorefield.targets import Gaussian, GaussianMixture
+from scorefield.training import (
+    CheckpointError,
+    Optim,
+    TrainingError,
+    checkpoint,
+    fit,
+    load_weights,
+    read_weights,
+)
+
+torch.set_num_threads(1)
+SMALL = {"batch_size": 16, "log_every": 5, "checkpoint_every": 10, "quiet": True}
+
+
+def small_field(seed=0, hidden=8):
+    truth = GaussianMixture.ring()
+    network = MLP(2, hidden=hidden, depth=1, embedding=4, seed=seed)
+    return PreconditionedField(network, EDM(), sigma_data=truth.std), truth
+
+
+class Linear(nn.Module):
+    """F(x, c) = A x: with data at one noise level, a regression whose answer is known."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.event_shape = (dim,)
+        self.weight = nn.Parameter(torch.zeros(dim, dim))
+
+    def forward(self, x, label):
+        return x @ self.weight.T
+
+
+def test_learns_what_is_known_in_closed_form():
+    # For Gaussian data of standard deviation sigma_data, EDM scaling makes the network's part of
+    # the denoiser zero; for a Gaussian of another covariance the linear answer is known.
+    truth = Gaussian(mean=torch.zeros(2), std=torch.tensor([1.0, 3.0]))
+    sde = EDM(sigma_min=0.999, sigma_max=1.001)
+    field = PreconditionedField(Linear(2), sde, sigma_data=truth.std)
+    fit(
+        field,
+        truth,
+        steps=600,
+        batch_size=256,
+        optim=Optim(lr=3e-2, decay="cosine"),
+        ema_decay=0.99,
+        quiet=True,
+    )
+    x = torch.eye(2)
+    expected = x * torch.tensor([1.0, 9.0]) / torch.tensor([2.0, 10.0])
+    torch.testing.assert_close(field.denoise(x, 1.0), expected, rtol=0, atol=0.01)
+
+
+def test_a_step_is_the_optimiser_written_by_hand():
+    field, truth = small_field()
+    objective = Objective(DenoisingScoreMatching(sigma_data=truth.std))
+    by_hand, _ = small_field()
+    optim = Optim(kind="adamw", lr=1e-2, weight_decay=0.1, warmup=3, decay="linear", clip=0.3)
+    result = fit(field, truth, objective=objective, optim=optim, steps=6, seed=5, **SMALL)
+
+    noise, index = Noise(5), torch.arange(16)
+    optimizer = torch.optim.AdamW(by_hand.parameters(), lr=1e-2, weight_decay=0.1)
+    average = [p.detach().clone() for p in by_hand.parameters()]
+    for step, rate in enumerate([1 / 3, 2 / 3, 1, 1, 2 / 3, 1 / 3]):
+        x = truth.draw(noise, step * 16 + index)
+        t, z = objective.draw(by_hand, noise, index, step)
+        optimizer.param_groups[0]["lr"] = 1e-2 * rate
+        optimizer.zero_grad()
+        objective(by_hand, Batch(x, t, z), noise, step).total.backward()
+        nn.utils.clip_grad_norm_(by_hand.parameters(), 0.3)
+        optimizer.step()
+        decay = (2 + step) / (11 + step)
+        for a, p in zip(average, by_hand.parameters(), strict=True):
+            a.mul_(decay).add_(p.detach(), alpha=1 - decay)
+    for mine, theirs in zip(result.field.parameters(), average, strict=True):
+        torch.testing.assert_close(mine.detach(), theirs, rtol=1e-5, atol=1e-6)
+    assert not result.field.training
+
+
+def test_the_run_directory(tmp_path):
+    field, truth = small_field()
+    result = fit(field, truth, steps=25, folder=tmp_path, config={"a": 1}, **SMALL)
+    assert [p.name for p in checkpoint.paths(tmp_path / "checkpoints")] == [
+        "step_00000010",
+        "step_00000020",
+        "step_00000025",
+    ]
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [
+        "step",
+        "images",
+        "loss",
+        "denoising",
+        "grad_norm",
+        "lr",
+        "ema_decay",
+        "seconds_per_step",
+    ]
+    assert [row["step"] for row in rows] == ["5", "10", "15", "20", "25"]
+    assert [float(row["loss"]) for row in rows] == [row["loss"] for row in result.history]
+    summary = json.loads((tmp_path / "metrics.json").read_text())
+    assert summary == {**result.history[-1], "steps": 25}
+    assert summary["images"] == 25 * 16
+    weights = read_weights(tmp_path / "checkpoints" / "step_00000025")
+    assert (weights.step, weights.config) == (25, {"a": 1})
+    other, _ = small_field(seed=1)
+    load_weights(other, weights, tmp_path)
+    assert all(
+        torch.equal(a, b) for a, b in zip(other.parameters(), field.parameters(), strict=True)
+    )
+
+
+def test_a_finished_training_is_not_repeated(tmp_path):
+    field, truth = small_field()
+    first = fit(field, truth, steps=20, folder=tmp_path, **SMALL)
+    other, _ = small_field(seed=1)
+    second = fit(other, truth, steps=20, folder=tmp_path, **SMALL)
+    assert second.history == first.history
+    assert all(
+        torch.equal(a, b) for a, b in zip(other.parameters(), field.parameters(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("every", [1, 7, 30])
+def test_checkpoints_and_rows_do_not_change_the_training(tmp_path, every):
+    truth = GaussianMixture.ring()
+    weights = []
+    for folder, log_every in ((None, 30), (tmp_path, every)):
+        field, _ = small_field()
+        fit(
+            field,
+            truth,
+            steps=30,
+            folder=folder,
+            batch_size=16,
+            log_every=log_every,
+            checkpoint_every=every,
+            quiet=True,
+        )
+        weights.append(list(field.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def test_the_seed_decides(tmp_path):
+    losses = []
+    for seed in (0, 0, 1):
+        field, truth = small_field()
+        losses.append(fit(field, truth, steps=5, seed=seed, **SMALL).history[0]["loss"])
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_dropout_is_drawn_at_addresses_and_the_generator_is_given_back():
+    weights, after = [], []
+    for global_seed in (1, 2):
+        torch.manual_seed(global_seed)
+        before = torch.get_rng_state()
+        network = UNet((1, 4, 4), channels=4, multipliers=(1,), dropout=0.3)
+        torch.set_rng_state(before)
+        field = PreconditionedField(network, EDM(), sigma_data=1.0)
+        fit(field, torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(0)),
+            steps=4, **SMALL)  # fmt: skip
+        after.append(torch.equal(torch.get_rng_state(), before))
+        weights.append(list(network.parameters()))
+    assert after == [True, True]
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+class Poisoned(Objective):
+    """A loss with one bad number."""
+
+    def __init__(self, sigma_data, step, value, gradient=False):
+        super().__init__(DenoisingScoreMatching(sigma_data=sigma_data))
+        self.at, self.value, self.gradient = step, value, gradient
+
+    def forward(self, field, batch, noise, step):
+        losses = super().forward(field, batch, noise, step)
+        if step < self.at:
+            return losses
+        if self.gradient:
+            # Finite, with an infinite slope.
+            weight = next(field.parameters()).reshape(-1)[0]
+            return Losses(losses.total + (weight - weight.detach()).abs().sqrt(), losses.terms)
+        terms = {**losses.terms, "curl": torch.tensor(self.value)}
+        return Losses(losses.total * self.value, terms)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, value):
+    field, truth = small_field()
+    objective = Poisoned(truth.std, step=22, value=value)
+    message = rf"^the loss 'curl' is {value} at step 23; .* checkpoint is .*step_00000020$"
+    with pytest.raises(TrainingError, match=message):
+        fit(field, truth, objective=objective, steps=40, folder=tmp_path, **SMALL)
+    newest = checkpoint.paths(tmp_path / "checkpoints")[-1]
+    kept = checkpoint.read(newest)
+    assert kept.step == 20
+    assert all(
+        t.isfinite().all() for t in (*kept.model.tensors.values(), *kept.ema.tensors.values())
+    )
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["5", "10", "15", "20"]
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run():
+    field, truth = small_field()
+    objective = Poisoned(truth.std, step=3, value=0.0, gradient=True)
+    with pytest.raises(
+        TrainingError, match=r"norm of the gradient is (nan|inf) at step 4; there is no"
+    ):
+        fit(field, truth, objective=objective, steps=40, **SMALL)
+
+
+def test_little_memory_ends_in_one_sentence(monkeypatch):
+    field, truth = small_field()
+
+    def allocate(*arguments):
+        torch.empty(2**60)
+
+    monkeypatch.setattr(trainer_module.Trainer, "_train_step", allocate)
+    with pytest.raises(
+        TrainingError, match="memory does not suffice for step 1 with batch_size=16"
+    ):
+        fit(field, truth, steps=5, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "seed is 0 there and 1 here"),
+        ({"batch_size": 8}, "batch_size is 16 there and 8 here"),
+        ({"optim": Optim(lr=0.1)}, r"optim\.lr is 0\.001 there and 0\.1 here"),
+        ({"ema_decay": 0.5}, r"ema_decay is 0\.999 there and 0\.5 here"),
+        ({"steps": 5}, "beyond the 5 steps"),
+        ({"hidden": 16}, r"the tensor backbone\.\S+ in the shape"),
+    ],
+)
+def test_a_folder_of_another_training_is_refused(tmp_path, change, message):
+    field, truth = small_field()
+    settings = {**SMALL, "optim": Optim(lr=1e-3), "steps": 10, "folder": tmp_path}
+    fit(field, truth, **settings)
+    before = (tmp_path / "metrics.csv").read_bytes()
+    other, _ = small_field(hidden=change.pop("hidden", 8))
+    with pytest.raises(CheckpointError, match=message):
+        fit(other, truth, **{**settings, **change})
+    assert (tmp_path / "metrics.csv").read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_told_and_training_goes_on(tmp_path, capsys):
+    field, truth = small_field()
+    fit(field, truth, steps=20, folder=tmp_path, **SMALL)
+    victim = tmp_path / "checkpoints" / "step_00000020" / "model.safetensors"
+    victim.write_bytes(victim.read_bytes()[:-10])
+    other, _ = small_field(seed=1)
+    fit(other, truth, steps=20, folder=tmp_path, **SMALL)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert str(victim) in said
+    assert all(
+        torch.equal(a, b) for a, b in zip(other.parameters(), field.parameters(), strict=True)
+    )
+
+
+def test_a_constant_schedule_can_be_prolonged(tmp_path):
+    settings = {**SMALL, "optim": Optim(lr=1e-3)}
+    field, truth = small_field()
+    fit(field, truth, steps=10, folder=tmp_path, **settings)
+    fit(field, truth, steps=20, folder=tmp_path, **settings)
+    at_once, _ = small_field()
+    fit(at_once, truth, steps=20, **settings)
+    assert all(
+        torch.equal(a, b) for a, b in zip(at_once.parameters(), field.parameters(), strict=True)
+    )
+
+
+def test_potentials_and_images_train():
+    truth = GaussianMixture.ring()
+    network = MLP(2, hidden=8, depth=2, embedding=4, outputs=1)
+    field = PotentialField(network, EDM(), sigma_data=truth.std)
+    history = fit(field, truth, steps=60, optim=Optim(lr=1e-2), **SMALL).history
+    assert history[-1]["loss"] < history[0]["loss"]
+    field = PreconditionedField(UNet(channels=8), EDM(), sigma_data=1.0)
+    images = torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert len(fit(field, images, steps=5, **SMALL).history) == 1
+
+
+def test_says_what_cannot_be_trained():
+    field, truth = small_field()
+    with pytest.raises(ValueError, match="GaussianMixture has no parameters"):
+        fit(truth, truth, steps=1)
+    with pytest.raises(ValueError, match=r"event shape \(2,\), the data points on \(3,\)"):
+        fit(field, torch.eye(3), steps=1)
+    objective = Objective(DenoisingScoreMatching(sigma_data=1.0))
+    with pytest.raises(TypeError, match="either an objective or regularizers"):
+        fit(field, truth, objective=objective, regularizers=[Asymmetry(0.1)], steps=1)
+    field.backbone.last.double()
+    with pytest.raises(ValueError, match="in one dtype"):
+        fit(field, truth, steps=1)
+
+
+def test_plain_lines_elsewhere_than_on_a_terminal(capsys):
+    field, truth = small_field()
+    fit(field, truth, steps=7, **{**SMALL, "quiet": False})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[-1].startswith("step 7/7  loss ")
+    assert lines[-1].endswith(" ms/step  0:00 left")
+
+
+def test_a_bar_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    field, truth = small_field()
+    fit(field, truth, steps=7, **{**SMALL, "quiet": False})
+    assert "7/7" in capsys.readouterr().out
