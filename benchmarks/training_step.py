@@ -78,8 +78,8 @@ def told(ratios: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=512)
     # On a small network, more threads only wait for each other.
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()

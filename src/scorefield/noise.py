@@ -98,7 +98,8 @@ class Noise:
         """
         size = math.prod(shape)
         words, batch = self._words(purpose, -(-size // 4), index, step)
-        values = _box_muller(words[0], words[1], words[2], words[3])
+        # Of a short draw, half of the block is not needed.
+        values = _box_muller(words if size > 2 else words[:2])
         return _assemble(values, batch, size, shape).to(dtype)
 
     def uniform(
@@ -115,6 +116,7 @@ class Noise:
         """
         size = math.prod(shape)
         words, batch = self._words(purpose, -(-size // 2), index, step)
+        words = words if size > 1 else words[:2]
         high, low = words[0::2] >> 5, words[1::2] >> 6
         values = ((high << 26) + low).to(torch.float64).add_(0.5).mul_(2.0**-53)
         values = _assemble(values, batch, size, shape).to(dtype)
@@ -196,18 +198,16 @@ def philox(counter: Tensor, key: tuple[int, int]) -> Tensor:
     References:
         Parallel random numbers: as easy as 1, 2, 3 (Salmon et al., 2011), section 3.2.
     """
-    tail = (1,) * (counter.dim() - 1)
-    multipliers = torch.tensor(_MULTIPLIERS, device=counter.device).view(2, *tail)
-    keys = [[(key[i] + r * _WEYL[i]) & _MASK for i in (0, 1)] for r in range(10)]
-    round_keys = torch.tensor(keys, device=counter.device).view(10, 2, *tail)
-    even, odd = counter[0::2], counter[1::2]
+    x0, x1, x2, x3 = counter.unbind()
     for r in range(10):
-        # The product overflows int64; its 64 bits are right all the same, and masking
-        # after the arithmetic shift recovers the unsigned high word.
-        product = even * multipliers
-        even = ((product >> 32) & _MASK).flip(0).bitwise_xor_(odd).bitwise_xor_(round_keys[r])
-        odd = (product & _MASK).flip(0)
-    return torch.stack((even[0], odd[0], even[1], odd[1]))
+        k0, k1 = ((key[i] + r * _WEYL[i]) & _MASK for i in (0, 1))
+        # The products overflow int64; their 64 bits are right all the same, and masking
+        # after the arithmetic shift recovers the unsigned high words.
+        p0, p1 = x0 * _MULTIPLIERS[0], x2 * _MULTIPLIERS[1]
+        x0 = (p1 >> 32).bitwise_xor_(x1).bitwise_xor_(k0).bitwise_and_(_MASK)
+        x2 = (p0 >> 32).bitwise_xor_(x3).bitwise_xor_(k1).bitwise_and_(_MASK)
+        x1, x3 = p1.bitwise_and_(_MASK), p0.bitwise_and_(_MASK)
+    return torch.stack((x0, x1, x2, x3))
 
 
 def _assemble(values: Tensor, batch: torch.Size, size: int, shape: Sequence[int]) -> Tensor:
@@ -232,9 +232,9 @@ def _log(u: Tensor) -> Tensor:
     return _horner(_LOG_SERIES, z * z).mul_(z).add_(exponent * math.log(2.0))
 
 
-def _box_muller(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
-    """Four words -> four standard normals, stacked in front."""
-    radius_word, angle_word = torch.stack((a, c)), torch.stack((b, d))
+def _box_muller(words: Tensor) -> Tensor:
+    """Pairs of words -> pairs of standard normals, stacked in front."""
+    radius_word, angle_word = words[0::2], words[1::2]
     radius = _log(radius_word.to(torch.float64).add_(0.5).mul_(2.0**-32)).mul_(-2).sqrt_()
     # The two top bits choose a quadrant, the rest an angle in (-pi/4, pi/4).
     fraction = (angle_word & 0x3FFFFFFF).to(torch.float64).add_(0.5).mul_(2.0**-30).sub_(0.5)
@@ -246,7 +246,7 @@ def _box_muller(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     flip = radius * (1 - 2 * (angle_word >> 31)).to(torch.float64)
     first = torch.where(swap, -sine, cosine) * flip
     second = torch.where(swap, cosine, sine) * flip
-    return torch.stack((first[0], second[0], first[1], second[1]))
+    return torch.stack((first, second), dim=1).flatten(0, 1)
 
 
 class Lookahead:
