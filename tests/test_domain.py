@@ -58,3 +58,14 @@ def test_lengths_are_positive(shape):
 def test_shape_annotations_are_checked_in_tests():
     with pytest.raises(jaxtyping.TypeCheckError):
         Euclidean((2,)).kernel_log_prob(torch.zeros(3, 2), torch.ones(2))
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 4)], ids=str)
+def test_the_noise_of_the_kernel_is_its_score_times_minus_sigma(shape):
+    domain = Euclidean(shape)
+    z = torch.randn(5, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    sigma = torch.tensor([0.1, 0.5, 1.0, 2.0, 30.0], dtype=torch.float64)
+    wide = sigma.reshape(-1, *(1,) * len(shape))
+    torch.testing.assert_close(
+        domain.kernel_noise(z, sigma), -wide * domain.kernel_score(wide * z, sigma)
+    )

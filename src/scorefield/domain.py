@@ -62,6 +62,14 @@ class Domain(ABC):
     ) -> Float[Tensor, "batch *event"]:
         r"""The gradient of :meth:`kernel_log_prob` in :math:`\delta`."""
 
+    @abstractmethod
+    def kernel_noise(
+        self, z: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
+    ) -> Float[Tensor, "batch *event"]:
+        r"""The noise that the kernel's score tells of a displacement :math:`\sigma z`: its
+        :meth:`kernel_score` there, times :math:`-\sigma`.
+        """
+
 
 @dataclass(frozen=True)
 class Euclidean(Domain):
@@ -89,3 +97,8 @@ class Euclidean(Domain):
         self, delta: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
     ) -> Float[Tensor, "batch *event"]:
         return -delta / sigma.reshape(-1, *(1,) * (delta.dim() - 1)) ** 2
+
+    def kernel_noise(
+        self, z: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
+    ) -> Float[Tensor, "batch *event"]:
+        return z

@@ -201,13 +201,13 @@ def philox(counter: Tensor, key: tuple[int, int]) -> Tensor:
     x0, x1, x2, x3 = counter.unbind()
     for r in range(10):
         k0, k1 = ((key[i] + r * _WEYL[i]) & _MASK for i in (0, 1))
-        # The products overflow int64; their 64 bits are right all the same, and masking
-        # after the arithmetic shift recovers the unsigned high words.
+        # The products overflow int64; their 64 bits are right all the same. Only the low halves
+        # of x1 and x3 count, so that their high halves may stay until the next mask.
         p0, p1 = x0 * _MULTIPLIERS[0], x2 * _MULTIPLIERS[1]
         x0 = (p1 >> 32).bitwise_xor_(x1).bitwise_xor_(k0).bitwise_and_(_MASK)
         x2 = (p0 >> 32).bitwise_xor_(x3).bitwise_xor_(k1).bitwise_and_(_MASK)
-        x1, x3 = p1.bitwise_and_(_MASK), p0.bitwise_and_(_MASK)
-    return torch.stack((x0, x1, x2, x3))
+        x1, x3 = p1, p0
+    return torch.stack((x0, x1 & _MASK, x2, x3 & _MASK))
 
 
 def _assemble(values: Tensor, batch: torch.Size, size: int, shape: Sequence[int]) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -50,7 +50,8 @@ Floors = Mapping[str, Floor]
 Say = Callable[[str], object]
 """What is told of the progress: a few words a stage."""
 
-_LARGEST_EXACT = 64
+_SMALL, _EXACT = 8, 64
+_PROBES = 8
 _LADDER = (0.125, 0.25, 0.5, 1.0)
 
 
@@ -83,6 +84,14 @@ class Terms:
     def record(self) -> dict[str, Any]:
         """The terms as plain values."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Terms:
+        """The terms that a record holds, whatever else it holds."""
+        known: dict[str, Any] = {f.name: record[f.name] for f in fields(cls)}
+        for name in ("nfes", "sigmas"):
+            known[name] = tuple(known[name])
+        return cls(**known)
 
 
 def terms_of(config: Any) -> Terms:
@@ -187,7 +196,8 @@ def quality(
 def diagnose(field: ScoreField, source: DataSource, terms: Terms) -> tuple[Level, ...]:
     """The diagnostics by noise level, all on the same noisy points.
 
-    Jacobians are exact up to 64 dimensions, and probed above.
+    The relative asymmetry is that of exact Jacobians up to 64 dimensions, the exterior derivative
+    up to 8; above, eight random probes a point estimate them.
 
     Raises:
         ValueError: If the data has too few points, or a value is not finite.
@@ -200,10 +210,10 @@ def diagnose(field: ScoreField, source: DataSource, terms: Terms) -> tuple[Level
         profiles.append(score_error(field, truth, protocol))
     if dim > 1:
         jacobians, loops = (_first(protocol, terms.columns // cost) for cost in (dim, 16))
-        probes = None if dim <= _LARGEST_EXACT else 4
         profiles += [
-            relative_asymmetry(field, data, jacobians, probes),
-            exterior_derivative(field, data, jacobians, probes),
+            relative_asymmetry(field, data, jacobians, None if dim <= _EXACT else _PROBES),
+            # A second set of exact Jacobians is worth its time in few dimensions only.
+            exterior_derivative(field, data, jacobians, None if dim <= _SMALL else _PROBES),
             loop_circulation(field, data, loops),
         ]
     return tuple(level for profile in profiles for level in _levels(profile))

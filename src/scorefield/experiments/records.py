@@ -203,6 +203,17 @@ class Evaluation:
         """The budgets of network calls, ascending."""
         return sorted({d.budget for d in self.distances})
 
+    def __str__(self) -> str:
+        rows = [f"{self.dataset}/{self.model} seed {self.seed}, step {self.step}"]
+        rows.append(f"validation loss {self.validation}")
+        for d in self.distances:
+            ratio = f", {d.ratio}" if d.ratio is not None else ""
+            name = d.metric.replace("_", " ")
+            rows.append(f"{d.nfe:>4} network calls  {name:<19} {d.estimate}{ratio}")
+        for v in self.levels:
+            rows.append(f"sigma {v.sigma:<8g} {v.metric.replace('_', ' '):<25} {v.estimate}")
+        return "\n".join(rows)
+
     def write(self, run: Path) -> None:
         """Writes the three files under ``run/eval``, each whole or not at all.
 

@@ -98,13 +98,13 @@ def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def collect(root: Path) -> list[Evaluation]:
-    """Every evaluation under a folder, in the order of data set, model and seed.
+    """Every evaluation in ``root/dataset/model/seed``, in the order of data set, model and seed.
 
     Raises:
         RunError: If there is none, one cannot be read, or the models of a data set were judged on
             different terms.
     """
-    folders = sorted(path.parent.parent for path in root.glob(f"**/eval/{SUMMARY}"))
+    folders = sorted(path.parent.parent for path in root.glob(f"*/*/seed*/eval/{SUMMARY}"))
     if not folders:
         raise RunError(f"{root} holds no evaluated run: run `scorefield eval RUN` on each first")
     evaluations = sorted(

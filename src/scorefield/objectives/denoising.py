@@ -39,7 +39,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.fields import ScoreField
-from scorefield.fields.base import times
 from scorefield.noise import Noise
 from scorefield.sde import SDE
 
@@ -186,8 +185,7 @@ class DenoisingScoreMatching:
     def __call__(self, field: ScoreField, batch: Batch) -> Float[Tensor, " batch"]:
         """The loss of each sample: the weighted squared error, averaged over coordinates."""
         sde, domain = field.sde, field.domain
-        sigma = sde.sigma(times(batch.x, batch.t))
         x_t = sde.perturb(batch.x, batch.t, batch.z, domain)
-        target = -sigma * domain.kernel_score(sigma * batch.z, sde.sigma(batch.t))
+        target = domain.kernel_noise(batch.z, sde.sigma(batch.t))
         error = (field.predict_noise(x_t, batch.t) - target).square()
         return self.weight(sde, batch.t) * error.reshape(error.shape[0], -1).mean(dim=1)

@@ -11,6 +11,7 @@ from scorefield.estimate import Estimate
 from scorefield.experiments.errors import RunError
 from scorefield.experiments.tables import Group
 from scorefield.experiments.timing import STEP_TIMES
+from scorefield.report.words import quotient
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,13 @@ class Costs:
         ratios: In multiples of the first model's, by model.
         seconds: In seconds, by model.
         told: How that was measured.
+        apart: Whether steps were timed by themselves, and not in the trainings.
     """
 
     ratios: dict[str, Estimate]
     seconds: dict[str, Estimate]
     told: str
+    apart: bool
 
 
 def read_costs(folder: Path, members: Sequence[Group]) -> Costs:
@@ -46,28 +49,23 @@ def read_costs(folder: Path, members: Sequence[Group]) -> Costs:
             told = str(record["told"])
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{path} does not hold step times: remove it ({error!r})") from error
-        return Costs(ratios, seconds, told)
-    seconds = {}
-    for g in members:
-        median = g.first.compute.get("seconds_per_step")
-        error = g.first.compute.get("seconds_per_step_error")
-        if median is not None and error is not None:
-            seconds[g.model] = Estimate(median, error, g.first.compute["rows"], "s")
+        return Costs(ratios, seconds, told, True)
+    seconds = {g.model: taken for g in members if (taken := _seconds(g)) is not None}
     told = (
         "Medians over the trainings, which ran at different times: with other work on the machine, "
         "ratios are off by more than their errors."
     )
     base = seconds.get(members[0].model)
     if base is None:
-        return Costs({}, seconds, told)
-    ratios = {
-        m: Estimate(
-            s.value / base.value,
-            (s.value / base.value)
-            * ((s.standard_error / s.value) ** 2 + (base.standard_error / base.value) ** 2) ** 0.5,
-            s.n,
-        )
-        for m, s in seconds.items()
-        if m != members[0].model
-    }
-    return Costs(ratios, seconds, told)
+        return Costs({}, seconds, told, False)
+    ratios = {m: quotient(s, base) for m, s in seconds.items() if m != members[0].model}
+    return Costs(ratios, seconds, told, False)
+
+
+def _seconds(group: Group) -> Estimate | None:
+    """The median time of a step of the first seed, where its error is known."""
+    compute = group.first.compute
+    median, error = compute.get("seconds_per_step"), compute.get("seconds_per_step_error")
+    if median is None or error is None:
+        return None
+    return Estimate(median, error, compute["rows"], "s")

@@ -46,6 +46,73 @@ class Plot(NamedTuple):
     spec: str
 
 
+def plots(members: Sequence[Group], exact: Group | None, look: dict[str, Look]) -> list[Plot]:
+    """The curves of a data set: diagnostics against noise, distances against network calls."""
+    name = members[0].dataset
+    rounding = f"Below {LEAST:g} it is rounding: such points stand at the foot, as triangles."
+    found = [
+        against_noise(
+            f"{name}-asymmetry",
+            "Relative asymmetry",
+            f"Of the score's Jacobian: 0 for a gradient, 1 for a rotation. {rounding}",
+            "relative_asymmetry",
+            members,
+            look,
+            least=LEAST,
+        ),
+        against_noise(
+            f"{name}-circulation",
+            "Circulation around loops",
+            "The curl of the denoiser seen by octagons of radius σ/2. What the exact field shows "
+            f"is the error of the quadrature. {rounding}",
+            "loop_circulation",
+            members,
+            look,
+            exact,
+            least=LEAST,
+        ),
+        against_noise(
+            f"{name}-score",
+            "Error of the score",
+            "Root mean square error of the predicted noise against the exact field's.",
+            "score_error",
+            members,
+            look,
+        ),
+        against_noise(
+            f"{name}-loss",
+            "Denoising loss",
+            "Mean square error of the predicted noise on held-out data."
+            + (" No field is below the exact one, beyond the errors." if exact else ""),
+            "denoising_loss",
+            members,
+            look,
+            exact,
+        ),
+        against_calls(
+            f"{name}-sw",
+            "Sliced Wasserstein distance to real samples",
+            "Against the true number of network calls; the band is what two real sets of the same "
+            "size have between them.",
+            "sliced_wasserstein",
+            members,
+            look,
+            exact,
+        ),
+        against_calls(
+            f"{name}-mmd",
+            "Squared maximum mean discrepancy",
+            "Unbiased, and zero for equal laws: what is far below the floor's noise, or negative, "
+            "stands at the foot, as a triangle.",
+            "mmd",
+            members,
+            look,
+            exact,
+        ),
+    ]
+    return [plot for plot in found if plot is not None]
+
+
 def against_noise(
     key: str,
     title: str,
@@ -107,9 +174,9 @@ def _plot(
     figure = go.Figure()
     places = sorted({x for curve in curves for x in curve.x})
     positive = [e.value for c in curves for e in c.y if e.value > 0]
-    foot = least if least is not None else 0.5 * min(positive, default=1.0)
+    foot = least if least is not None else 0.8 * min(positive, default=1.0)
     if band is not None and band.low <= 0:
-        # An unbiased distance: what lies well inside the floor's noise has no place on a log axis.
+        # An unbiased distance: well inside the floor's noise there is no place on a log axis.
         foot = band.high / 5
     if band is not None:
         ends = [places[0] / 1.15, places[-1] * 1.15]
@@ -125,29 +192,36 @@ def _plot(
             hoverinfo="skip",
         )
     for curve in curves:
-        figure.add_scatter(**_trace(curve, foot))
+        for trace in _traces(curve, foot):
+            figure.add_scatter(**trace)
     figure.update_xaxes(
         type="log",
-        title=x_title,
+        title={"text": x_title, "font": {"size": 13}, "standoff": 6},
         tickvals=places,
         ticktext=[f"{x:g}" for x in places],
+        tickfont={"size": 12},
         range=[math.log10(places[0] / 1.2), math.log10(places[-1] * 1.2)],
     )
-    figure.update_yaxes(type="log", exponentformat="power", tickformat="~g", automargin=True)
-    if least is not None:
-        top = max([e.value for c in curves for e in c.y] + [10 * least])
-        figure.update_yaxes(range=[math.log10(least / 1.6), math.log10(2 * top)], tickformat="~e")
-    else:
-        tops = [e.interval()[1] for c in curves for e in c.y]
-        high = max([*tops, band.high if band is not None else 0.0])
-        low = foot if band is not None and band.low <= 0 else min(positive, default=foot)
-        if band is not None and band.low > 0:
-            low = min(low, band.low)
-        figure.update_yaxes(range=[math.log10(low / 1.5), math.log10(1.5 * high)])
+    tops = [e.interval()[1] for c in curves for e in c.y] + ([] if band is None else [band.high])
+    bottom = math.log10(min([foot, *([band.low] if band is not None and band.low > 0 else [])]))
+    top = max(math.log10(max([*tops, 2 * foot])), bottom + 0.3)
+    margin = 0.05 * (top - bottom)
+    figure.update_yaxes(
+        type="log",
+        range=[bottom - margin, top + margin],
+        automargin=True,
+        tickfont={"size": 12},
+        # Powers of ten where there are many, else some numbers between them.
+        **(
+            {"dtick": 1, "exponentformat": "power"}
+            if top - bottom > 2.2
+            else {"dtick": "D2", "tickformat": "~g"}
+        ),
+    )
     figure.update_layout(
         height=380,
         margin={"l": 62, "r": 12, "t": 8, "b": 54},
-        legend={"orientation": "h", "y": -0.24, "x": 0, "font": {"size": 12}},
+        legend={"orientation": "h", "y": -0.17, "x": 0, "font": {"size": 12}},
         hovermode="closest",
         showlegend=True,
     )
@@ -156,36 +230,50 @@ def _plot(
     return Plot(key, title, caption, alt, _specification(figure))
 
 
-def _trace(curve: Curve, foot: float) -> dict[str, Any]:
-    y, plus, minus, text, symbols = [], [], [], [], []
-    for e in curve.y:
-        low, high = e.interval()
-        below = e.value < foot
-        y.append(foot if below else e.value)
-        plus.append(0.0 if below else high - e.value)
-        # A bar that would pass zero ends at the foot of a logarithmic axis.
-        reach = min(e.value - low, e.value * (1 - 1e-3))
-        minus.append(0.0 if below else reach)
-        text.append(f"{e}" + (" (below the axis)" if below else ""))
-        symbols.append("triangle-down" if below else curve.look.symbol)
-    return {
+def _traces(curve: Curve, foot: float) -> list[dict[str, Any]]:
+    """The line with its error bars, and the points below the axis at its foot."""
+    shown = [e if e.value >= foot else None for e in curve.y]
+    bars = [e.interval() if e is not None else (0.0, 0.0) for e in shown]
+    line = {
         "x": list(curve.x),
-        "y": y,
+        "y": [None if e is None else e.value for e in shown],
         "name": curve.label,
+        "legendgroup": curve.label,
         "mode": "lines+markers",
         "line": {"color": curve.look.colour, "width": 2, "dash": curve.look.dash},
-        "marker": {"size": 7, "symbol": symbols},
+        "marker": {"size": 7, "symbol": curve.look.symbol},
         "error_y": {
             "type": "data",
             "symmetric": False,
-            "array": plus,
-            "arrayminus": minus,
+            "array": [
+                0.0 if e is None else b[1] - e.value for e, b in zip(shown, bars, strict=True)
+            ],
+            # On a logarithmic axis a bar that would pass zero ends just above it.
+            "arrayminus": [
+                0.0 if e is None else min(e.value - b[0], 0.999 * e.value)
+                for e, b in zip(shown, bars, strict=True)
+            ],
             "thickness": 1.3,
             "width": 3,
         },
-        "text": text,
+        "text": [str(e) for e in curve.y],
         "hovertemplate": "%{x:g}: %{text}",
     }
+    below = [(x, e) for x, e in zip(curve.x, curve.y, strict=True) if e.value < foot]
+    if not below:
+        return [line]
+    foot_points = {
+        "x": [x for x, _ in below],
+        "y": [foot] * len(below),
+        "name": curve.label,
+        "legendgroup": curve.label,
+        "showlegend": False,
+        "mode": "markers",
+        "marker": {"size": 8, "symbol": "triangle-down", "color": curve.look.colour},
+        "text": [f"{e} (below the axis)" for _, e in below],
+        "hovertemplate": "%{x:g}: %{text}",
+    }
+    return [line, foot_points]
 
 
 def _specification(figure: go.Figure) -> str:

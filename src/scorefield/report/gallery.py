@@ -57,7 +57,7 @@ def gallery(members: Sequence[Group], look: dict[str, Look]) -> Gallery:
     runs = {g.label: _run(g) for g in members}
     source = next(iter(runs.values())).source()
     models = {g.label: runs[g.label].field("ema", g.first.step) for g in members}
-    terms = _terms(members[0].first)
+    terms = Terms.read(members[0].first.protocol)
     return Gallery(_fields(models, source, terms), _samples(models, source, terms, look, members))
 
 
@@ -69,7 +69,7 @@ def exact_group(group: Group) -> Group | None:
     truth = source.truth
     if truth is None:
         return None
-    terms = _terms(one)
+    terms = Terms.read(one.protocol)
     floors: Floors = {d.metric: d.floor for d in one.distances if d.floor is not None}
     return Group(
         group.dataset,
@@ -96,11 +96,6 @@ def _run(group: Group) -> Run:
     return Run.open(group.first.folder)
 
 
-def _terms(one: Evaluation) -> Terms:
-    known = {k: v for k, v in one.protocol.items() if k != "weights"}
-    return Terms(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
-
-
 def _fields(models: dict[str, ScoreField], source: DataSource, terms: Terms) -> list[Strip]:
     truth = source.truth
     if truth is None or source.shape != (2,):
@@ -119,7 +114,8 @@ def _fields(models: dict[str, ScoreField], source: DataSource, terms: Terms) -> 
 def _telling(truth: Target, terms: Terms) -> list[float]:
     """Two noise levels of the protocol: where the parts of the data melt, and where they have."""
     wanted = (0.18 * truth.std, 0.7 * truth.std)
-    return list(dict.fromkeys(min(terms.sigmas, key=lambda s, w=w: abs(s - w)) for w in wanted))
+    nearest = [min((abs(s - w), s) for s in terms.sigmas)[1] for w in wanted]
+    return list(dict.fromkeys(nearest))
 
 
 def _samples(
@@ -131,14 +127,16 @@ def _samples(
 ) -> list[Strip]:
     truth, shape = source.truth, source.shape
     if shape == (2,) and truth is not None:
-        n, budgets = min(_SHOWN["points"], terms.samples), (terms.nfes[-1], terms.nfes[0])
+        n = min(_SHOWN["points"], terms.samples)
     elif len(shape) == 3 and shape[0] == 1:
-        n, budgets = min(_SHOWN["images"], terms.samples), (terms.nfes[-1], terms.nfes[0])
+        n = min(_SHOWN["images"], terms.samples)
     else:
         return []
     real = real_samples(source, terms)[:n]
     strips = []
-    for budget in dict.fromkeys(budgets):
+    # At the smallest budget, samples of the plane would lie far outside of the picture.
+    ascending = sorted(terms.nfes)
+    for budget in dict.fromkeys((ascending[-1], ascending[:2][-1])):
         sampler = Heun.for_nfe(budget)
         pictures = []
         if truth is not None:

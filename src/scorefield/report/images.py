@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from scorefield.calculus import jacobian
@@ -30,6 +31,7 @@ _MAP, _ARROWS = 97, 19
 _CONTOURS = (0.01, 0.1, 0.4, 0.8)
 _SIZE = 3.3
 _INK = "#333333"
+_COLOURS = 128
 
 
 class Picture(NamedTuple):
@@ -107,7 +109,7 @@ def draw_field(
         arrows[..., 1],
         angles="xy",
         scale_units="xy",
-        scale=_ARROWS / (2 * reach) * 0.75 / 0.94 * np.sqrt(1.0),
+        scale=_ARROWS / (2.5 * reach),
         width=0.0042,
         headwidth=4,
         color=_INK,
@@ -164,7 +166,7 @@ def draw_images(caption: str, alt: str, images: Tensor, columns: int = 8) -> Pic
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
     axes.set_axis_off()
-    return Picture(caption, alt, _uri(figure, dpi=120))
+    return Picture(caption, alt, _uri(figure, dpi=100))
 
 
 def _grid(reach: float, side: int) -> Tensor:
@@ -194,7 +196,10 @@ def _bare(axes: matplotlib.axes.Axes, reach: float) -> None:
         spine.set_visible(False)
 
 
-def _uri(figure: Figure, dpi: int = 190) -> str:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=dpi)
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+def _uri(figure: Figure, dpi: int = 150) -> str:
+    """The figure as a data URI, reduced to a palette, which takes a fifth of the room."""
+    drawn, reduced = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi)
+    image = Image.open(drawn).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
+    image.save(reduced, "png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(reduced.getvalue()).decode()

@@ -2,63 +2,28 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from plotly.offline import get_plotlyjs
 
-from scorefield.estimate import Estimate
 from scorefield.experiments.records import Evaluation
 from scorefield.experiments.tables import Group, collect, groups, write_tables
 from scorefield.report.costs import Costs, read_costs
-from scorefield.report.curves import LEAST, Plot, against_calls, against_noise
+from scorefield.report.curves import Plot, plots
 from scorefield.report.gallery import Gallery, exact_group, gallery
-from scorefield.report.style import EXACT, Look, looks
-from scorefield.report.words import findings, listed, number, over_levels
+from scorefield.report.style import Look, looks
+from scorefield.report.table import Table, anchor, table
+from scorefield.report.words import findings, headline, listed, number
 from scorefield.training.files import replace_file
 
 INDEX = "index.html"
-
-
-class Cell(NamedTuple):
-    """A cell of the table: a number with its error, and a note below it."""
-
-    estimate: Estimate | None
-    note: str = ""
-    good: bool = False
-    text: str = ""
-
-
-class Column(NamedTuple):
-    """A column: its group, its heading, and what it means."""
-
-    group: str
-    heading: str
-    meaning: str
-
-
-class Span(NamedTuple):
-    """Neighbouring columns of one group."""
-
-    name: str
-    count: int
-
-
-class Row(NamedTuple):
-    """A row: a model and its cells, one a column."""
-
-    label: str
-    colour: str
-    anchor: str
-    cells: list[Cell]
 
 
 class Commands(NamedTuple):
@@ -78,10 +43,9 @@ class Section:
     members: list[Group]
     looks: dict[str, Look]
     exact: Group | None
+    headline: str
     findings: list[tuple[str, str]]
-    columns: list[Column]
-    rows: list[Row]
-    floor: list[Cell]
+    table: Table
     plots: list[Plot]
     gallery: Gallery
     commands: list[Commands]
@@ -117,8 +81,10 @@ def render(
 ) -> str:
     """The page as text; arguments and errors are those of :func:`write_report`."""
     members = groups(evaluations)
-    names = list(dict.fromkeys(g.dataset for g in members))
+    names = dict.fromkeys(g.dataset for g in members)
     sections = [_section(root, [g for g in members if g.dataset == name]) for name in names]
+    # Where the truth is known there is more to see.
+    sections.sort(key=lambda s: s.exact is None)
     environment = Environment(
         loader=PackageLoader("scorefield.report"),
         autoescape=select_autoescape(("html", "j2")),
@@ -127,15 +93,17 @@ def render(
         lstrip_blocks=True,
     )
     environment.globals.update(number=number)
-    environment.filters["groupby_runs"] = _runs
     return environment.get_template("page.html.j2").render(
         sections=sections,
         single=all(len(g.seeds) == 1 for g in members),
         exact=any(s.exact is not None for s in sections),
-        title=f"Score fields on {listed(names)}",
+        title=f"Score fields on {listed([s.name for s in sections])}",
         lede=_lede(sections),
         models=_models(sections),
         plotly=get_plotlyjs(),
+        demo_command=shlex.join(["scorefield", "demo", "--root", str(root), "--out", str(out)])
+        if any(s.costs.apart for s in sections)
+        else "",
         report_command=shlex.join(["scorefield", "report", str(root), "--out", str(out)]),
         tables=list(tables),
         versions=_versions(evaluations),
@@ -150,18 +118,16 @@ def _section(root: Path, members: list[Group]) -> Section:
     look = looks([g.label for g in members])
     exact = exact_group(members[0])
     costs = read_costs(root / name, members)
-    columns, rows, floor = _table(members, exact, look, costs)
     return Section(
         name=name,
         title=_TITLES.get(str(members[0].first.about.get("data")), name),
         members=members,
         looks=look,
         exact=exact,
+        headline=headline(members),
         findings=findings(members, exact, costs.ratios),
-        columns=columns,
-        rows=rows,
-        floor=floor,
-        plots=_plots(members, exact, look),
+        table=table(members, exact, look, costs),
+        plots=plots(members, exact, look),
         gallery=gallery(members, look),
         commands=[_commands(root, g) for g in members],
         facts=_facts(members),
@@ -193,11 +159,21 @@ def _lede(sections: Sequence[Section]) -> str:
     trained = "once" if seeds == {1} else f"with {min(seeds)} to {max(seeds)} seeds"
     if len(seeds) == 1 and seeds != {1}:
         trained = f"with {next(iter(seeds))} seeds each"
+    lengths = {
+        s.name: {(g.first.compute["steps"], g.first.compute["batch_size"]) for g in s.members}
+        for s in sections
+    }
+    alike = ", for the same number of steps" if all(len(v) == 1 for v in lengths.values()) else ""
     return (
-        f"{len(labels)} score models, {listed(labels)}, were trained {trained} on {data}, each "
-        "with the same data, budget of steps and optimiser, and judged on the same real samples, "
-        "the same starting noise and the same noisy points."
+        f"{_count(len(labels))} score models, {listed(labels)}, were trained {trained} on "
+        f"{data}{alike}, and judged on the same real samples, the same starting noise and "
+        "the same noisy points."
     )
+
+
+def _count(n: int) -> str:
+    words = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+    return words[n] if n < len(words) else str(n)
 
 
 def _models(sections: Sequence[Section]) -> list[tuple[str, str, str]]:
@@ -208,183 +184,6 @@ def _models(sections: Sequence[Section]) -> list[tuple[str, str, str]]:
             text = str(g.first.about.get("description") or "")
             found.setdefault(g.label, (g.label, section.looks[g.label].colour, text))
     return list(found.values())
-
-
-# ---------------------------------------------------------------------------------------- table
-
-
-def _runs(columns: Sequence[Column]) -> list[Span]:
-    """The groups of columns, in order."""
-    return [Span(name, len(list(members))) for name, members in groupby(columns, lambda c: c.group)]
-
-
-def _table(
-    members: Sequence[Group], exact: Group | None, look: dict[str, Look], costs: Costs
-) -> tuple[list[Column], list[Row], list[Cell]]:
-    budgets = members[0].first.budgets
-    calls = {b: d.nfe for b in budgets for d in members[0].first.distances if d.budget == b}
-    modes = members[0].distance("mode_coverage", budgets[-1])
-    columns = [Column("field", "validation loss", "denoising loss on held-out data, EDM weighting")]
-    if members[0].profile("score_error"):
-        columns.append(
-            Column("field", "score error", "rms error of the predicted noise, over noise levels")
-        )
-    columns += [
-        Column("field", "relative asymmetry", "|J − Jᵀ| / 2|J|, rms over noise levels"),
-        Column("field", "circulation", "curl of the denoiser that loops of radius σ/2 see, rms"),
-    ]
-    for name in ("sliced Wasserstein", "MMD²"):
-        columns += [Column(name, f"{calls[b]} calls", f"budget {b}") for b in budgets]
-    if modes is not None:
-        columns.append(Column("modes", f"{calls[budgets[-1]]} calls", "covered, of all"))
-    columns.append(Column("cost", "time per step", f"in multiples of {members[0].label}'s"))
-
-    def cells(g: Group) -> list[Cell]:
-        row = [Cell(g.validation)]
-        if members[0].profile("score_error"):
-            row.append(Cell(over_levels(g.profile("score_error"))))
-        row.append(Cell(over_levels(g.profile("relative_asymmetry"))))
-        row.append(Cell(over_levels(g.profile("loop_circulation"))))
-        row += [_distance(g, "sliced_wasserstein", b) for b in budgets]
-        row += [_distance(g, "mmd", b) for b in budgets]
-        if modes is not None:
-            row.append(_coverage(g, budgets[-1]))
-        row.append(_cost(g, members[0], costs))
-        return row
-
-    rows = [Row(g.label, look[g.label].colour, _anchor(g), cells(g)) for g in members]
-    if exact is not None:
-        rows.append(Row("exact field", EXACT.colour, "", cells(exact)))
-    return columns, rows, _floor_row(members[0], budgets, modes is not None)
-
-
-def _distance(g: Group, metric: str, budget: int) -> Cell:
-    found = g.distance(metric, budget)
-    if found is None:
-        return Cell(None)
-    good = found.excess is not None and found.excess <= 2
-    if found.ratio is not None:
-        ratio = number(found.ratio)
-        error = f" ± {ratio.error}" if ratio.exponent is None else ""
-        value = ratio.value if ratio.exponent is None else f"{found.ratio.value:.2g}"
-        return Cell(found.estimate, f"{value}{error} floors", good)
-    note = "" if found.excess is None else f"{found.excess:+.1f} sd".replace("-", "−")
-    return Cell(found.estimate, note, good)
-
-
-def _coverage(g: Group, budget: int) -> Cell:
-    covered, weights = g.distance("mode_coverage", budget), g.distance("mode_weight_tv", budget)
-    if covered is None:
-        return Cell(None)
-    total = int(covered.estimate.settings.get("modes", 0))
-    note = ""
-    if weights is not None:
-        tv = number(weights.estimate)
-        note = f"weights off by {tv.value} ± {tv.error}"
-    value = f"{covered.estimate.value:g} of {total}"
-    return Cell(None, note, covered.estimate.value == total, value)
-
-
-def _cost(g: Group, base: Group, costs: Costs) -> Cell:
-    if g.model == base.model:
-        return Cell(None, _milliseconds(costs.seconds.get(g.model)), text="1")
-    ratio = costs.ratios.get(g.model)
-    return Cell(ratio, _milliseconds(costs.seconds.get(g.model)))
-
-
-def _milliseconds(seconds: Estimate | None) -> str:
-    if seconds is None:
-        return ""
-    ms = number(seconds.scaled(1e3))
-    return f"{ms.value} ± {ms.error} ms" if ms.exponent is None else ""
-
-
-def _floor_row(g: Group, budgets: Sequence[int], has_modes: bool) -> list[Cell]:
-    """The row of the noise floor: a cell a column, empty where there is none."""
-    lead = [Cell(None)] * (4 if g.profile("score_error") else 3)
-    row = list(lead)
-    for metric in ("sliced_wasserstein", "mmd"):
-        for budget in budgets:
-            found = g.distance(metric, budget)
-            if found is None or found.floor is None:
-                row.append(Cell(None))
-                continue
-            floor = found.floor
-            mean = Estimate(floor.mean, floor.mean_error, floor.pairs)
-            row.append(Cell(mean, f"sd {floor.sd:.2g}"))
-    return [*row, *([Cell(None)] * (1 + has_modes))]
-
-
-# --------------------------------------------------------------------------------------- curves
-
-
-def _plots(members: Sequence[Group], exact: Group | None, look: dict[str, Look]) -> list[Plot]:
-    name = members[0].dataset
-    rounding = f"Below {LEAST:g} it is rounding: such points stand at the foot, as triangles."
-    plots = [
-        against_noise(
-            f"{name}-asymmetry",
-            "Relative asymmetry",
-            f"Of the score's Jacobian: 0 for a gradient, 1 for a rotation. {rounding}",
-            "relative_asymmetry",
-            members,
-            look,
-            least=LEAST,
-        ),
-        against_noise(
-            f"{name}-circulation",
-            "Circulation around loops",
-            "The curl of the denoiser seen by octagons of radius σ/2. What the exact field shows "
-            f"is the error of the quadrature. {rounding}",
-            "loop_circulation",
-            members,
-            look,
-            exact,
-            least=LEAST,
-        ),
-        against_noise(
-            f"{name}-score",
-            "Error of the score",
-            "Root mean square error of the predicted noise against the exact field's.",
-            "score_error",
-            members,
-            look,
-        ),
-        against_noise(
-            f"{name}-loss",
-            "Denoising loss",
-            "Mean square error of the predicted noise on held-out data."
-            + (" No field is below the exact one, beyond the errors." if exact else ""),
-            "denoising_loss",
-            members,
-            look,
-            exact,
-        ),
-        against_calls(
-            f"{name}-sw",
-            "Sliced Wasserstein distance to real samples",
-            "Against the true number of network calls; the band is what two real sets of the same "
-            "size have between them.",
-            "sliced_wasserstein",
-            members,
-            look,
-            exact,
-        ),
-        against_calls(
-            f"{name}-mmd",
-            "Squared maximum mean discrepancy",
-            "Unbiased, and zero for equal laws: what is far below the floor's noise, or negative, "
-            "stands at the foot, as a triangle.",
-            "mmd",
-            members,
-            look,
-            exact,
-        ),
-    ]
-    return [plot for plot in plots if plot is not None]
-
-
-# ----------------------------------------------------------------------------- protocol, commands
 
 
 def _facts(members: Sequence[Group]) -> list[tuple[str, str]]:
@@ -444,11 +243,7 @@ def _commands(root: Path, g: Group) -> Commands:
     lines.append(
         shlex.join(["scorefield", "sample", str(g.first.folder), "--sampler", "heun", *options])
     )
-    return Commands(g.label, _anchor(g), lines)
-
-
-def _anchor(g: Group) -> str:
-    return "".join(c if c.isalnum() else "-" for c in f"how-{g.dataset}-{g.label}".lower())
+    return Commands(g.label, anchor(g), lines)
 
 
 def _versions(evaluations: Iterable[Evaluation]) -> list[tuple[str, str]]:
@@ -457,6 +252,5 @@ def _versions(evaluations: Iterable[Evaluation]) -> list[tuple[str, str]]:
         for name, text in (e.about.get("versions") or {}).items():
             if text:
                 found.setdefault(name, set()).add(str(text))
-    here = {"plotly": version("plotly"), "python of the report": platform.python_version()}
-    listed_versions = [(name, ", ".join(sorted(texts))) for name, texts in found.items()]
-    return [*listed_versions, *here.items()]
+    found["plotly"] = {version("plotly")}
+    return [(name, ", ".join(sorted(texts))) for name, texts in found.items()]

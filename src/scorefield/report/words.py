@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from scorefield.estimate import Estimate, format_uncertain
-from scorefield.experiments.records import Level
+from scorefield.experiments.records import Distance, Level
 from scorefield.experiments.tables import Group
 
 DIFFERENT = 3.0
 """How many standard errors apart two numbers count as different: 0.3 % of differences between
 equal numbers are larger."""
+
+ROUNDING = 1e-5
+"""A relative asymmetry below this is the rounding of float32."""
 
 
 class Number(NamedTuple):
@@ -43,7 +46,7 @@ def spoken(estimate: Estimate) -> str:
         return f"{estimate.value:.3g}"
     if abs(estimate.value) < 1e-3:
         return f"{estimate.value:.0e}".replace("e-0", "e-").replace("-", "−")
-    digits = max(0, 1 - math.floor(math.log10(max(high - low, 1e-12) / 2)))
+    digits = max(0, -math.floor(math.log10(max(high - low, 1e-12) / 2)))
     digits = min(digits, 4)
     texts = [f"{v:.{digits}f}".replace("-", "−") for v in (estimate.value, low, high)]
     return f"{texts[0]} ({texts[1]} to {texts[2]})"
@@ -111,97 +114,122 @@ def findings(
     return [(heading, text) for heading, text in said if text]
 
 
-def _samples(members: Sequence[Group]) -> str:
+def told_apart(distance: Distance) -> bool:
+    """Whether a distance to real samples is larger than those between two real sets."""
+    return distance.excess is None or distance.excess > DIFFERENT
+
+
+def headline(members: Sequence[Group]) -> str:
+    """The answer in one sentence: are the samples right, and are the fields gradients?"""
+    found = _distances(members)
+    parts = []
+    if found:
+        nfe = next(iter(found.values())).nfe
+        off = [m for m, d in found.items() if told_apart(d)]
+        if not off:
+            parts.append(f"at {nfe} network calls no model's samples can be told from real ones")
+        elif len(off) == len(found):
+            parts.append(f"at {nfe} network calls every model's samples can be told from real ones")
+        else:
+            parts.append(f"at {nfe} network calls only {listed(off)} can be told from real data")
+    values = _summaries(members, "relative_asymmetry")
+    still = [m for m, e in values.items() if e.value < ROUNDING]
+    if still:
+        parts.append(f"only {listed(still)} {_is(still)} a gradient")
+    elif values:
+        parts.append("no field is a gradient")
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _distances(members: Sequence[Group]) -> dict[str, Distance]:
+    """The sliced Wasserstein distance at the largest budget, by label, where it has a floor."""
     budget = members[0].first.budgets[-1]
-    found = [(g, g.distance("sliced_wasserstein", budget)) for g in members]
-    ratios = {g.label: d.ratio for g, d in found if d is not None and d.ratio is not None}
-    if not ratios:
+    found = {g.label: g.distance("sliced_wasserstein", budget) for g in members}
+    return {m: d for m, d in found.items() if d is not None and d.floor is not None}
+
+
+def _summaries(members: Sequence[Group], metric: str) -> dict[str, Estimate]:
+    """A diagnostic's root mean square over noise levels, by label."""
+    found = {g.label: over_levels(g.profile(metric)) for g in members}
+    return {m: e for m, e in found.items() if e is not None}
+
+
+def _is(labels: Sequence[str]) -> str:
+    return "is" if len(labels) == 1 else "are"
+
+
+def _samples(members: Sequence[Group]) -> str:
+    found = _distances(members)
+    if not found:
         return ""
-    nfe = found[0][1].nfe if found[0][1] is not None else budget
-    inside = [m for m, r in ratios.items() if r.value - 1 <= DIFFERENT * r.standard_error]
-    outside = [m for m in ratios if m not in inside]
-    floor = "two real sets of the same size have between them"
+    nfe = next(iter(found.values())).nfe
+    ratios = [f"{m} {spoken(d.ratio)}" for m, d in found.items() if d.ratio is not None]
+    off = [m for m, d in found.items() if told_apart(d)]
+    within = [m for m in found if m not in off]
     text = (
-        f"At {nfe} network calls, the sliced Wasserstein distance of generated from real samples "
-        f"is, in multiples of what {floor}: "
-        + listed([f"{m} {spoken(r)}" for m, r in ratios.items()])
-        + ". "
+        f"At {nfe} network calls the sliced Wasserstein distance of generated from real samples "
+        f"is, in multiples of that between two real sets of the same size, {listed(ratios)}. "
     )
-    if not outside:
-        text += "By this distance no model can be told from real data at this sample size."
-    elif not inside:
-        text += "All of them can be told from real data."
+    if not off:
+        text += "By this distance, and with so many samples, no model can be told from real data. "
+    elif not within:
+        text += "By this distance all can be told from real data. "
     else:
-        text += f"{listed(inside)} cannot be told from real data, {listed(outside)} can."
-    text += " " + _against_first(members, {g.label: d.estimate for g, d in found if d is not None})
-    coverage = {g.label: g.distance("mode_coverage", budget) for g in members}
-    counts = {m: d.estimate for m, d in coverage.items() if d is not None}
-    if counts:
-        modes = next(iter(counts.values())).settings.get("modes", "")
-        total = int(modes) if modes else None
-        missing = [m for m, e in counts.items() if total is not None and e.value < total]
-        if total is not None and not missing:
-            text += f" Every model covers all {total} modes."
-        elif total is not None:
-            text += (
-                " Modes covered, of "
-                + f"{total}: "
-                + listed([f"{m} {counts[m].value:g}" for m in counts])
-            )
-            text += "."
-    return text
+        text += f"{listed(off)} can be told from real data, {listed(within)} cannot. "
+    text += _against_first(members, {m: d.estimate for m, d in found.items()})
+    return f"{text} {_coverage(members)}".strip()
+
+
+def _coverage(members: Sequence[Group]) -> str:
+    budget = members[0].first.budgets[-1]
+    found = {g.label: g.distance("mode_coverage", budget) for g in members}
+    counts = {m: d.estimate for m, d in found.items() if d is not None}
+    if not counts:
+        return ""
+    total = int(next(iter(counts.values())).settings["modes"])
+    if all(e.value == total for e in counts.values()):
+        return f"Every model covers all {total} modes."
+    told = listed([f"{m} {e.value:g}" for m, e in counts.items()])
+    return f"Of {total} modes are covered: {told}."
 
 
 def _against_first(members: Sequence[Group], values: dict[str, Estimate]) -> str:
     base = members[0].label
     if base not in values or len(values) < 2:
         return ""
-    others = {m: e for m, e in values.items() if m != base}
-    better = [
-        m for m, e in others.items() if differ(e, values[base]) and e.value < values[base].value
-    ]
-    worse = [
-        m for m, e in others.items() if differ(e, values[base]) and e.value > values[base].value
-    ]
-    if not better and not worse:
+    apart = [m for m in values if m != base and differ(values[m], values[base])]
+    better = [m for m in apart if values[m].value < values[base].value]
+    worse = [m for m in apart if m not in better]
+    same = [m for m in values if m != base and m not in apart]
+    if not apart:
         return f"No model differs from {base} by more than the errors."
     parts = []
     if better:
-        parts.append(f"{listed(better)} {'is' if len(better) == 1 else 'are'} closer than {base}")
+        parts.append(f"{listed(better)} {_is(better)} closer than {base}")
     if worse:
-        parts.append(
-            f"{listed(worse)} {'is' if len(worse) == 1 else 'are'} further off than {base}"
-        )
-    same = [m for m in others if m not in better and m not in worse]
+        parts.append(f"{listed(worse)} {_is(worse)} further off than {base}")
     if same:
         parts.append(f"{listed(same)} cannot be told from it")
-    return "; ".join(parts).capitalize()[:1] + "; ".join(parts)[1:] + "."
+    return "; ".join(parts) + "."
 
 
-def _few_calls(members: Sequence[Group], reference: Group | None) -> str:
+def _few_calls(members: Sequence[Group], exact: Group | None) -> str:
     budget = members[0].first.budgets[0]
-    if reference is None:
+    truth = None if exact is None else exact.distance("sliced_wasserstein", budget)
+    if truth is None or truth.ratio is None or not told_apart(truth):
         return ""
-    exact = reference.distance("sliced_wasserstein", budget)
-    if exact is None or exact.ratio is None:
-        return ""
-    ratios = [
-        d.ratio.value
-        for g in members
-        if (d := g.distance("sliced_wasserstein", budget)) is not None and d.ratio is not None
-    ]
+    found = [g.distance("sliced_wasserstein", budget) for g in members]
+    ratios = [d.ratio.value for d in found if d is not None and d.ratio is not None]
     return (
-        f"At {exact.nfe} calls even the exact field is {spoken(exact.ratio)} floors away, the "
-        f"trained ones {min(ratios):.3g} to {max(ratios):.3g}: what is seen there is the error of "
-        "the sampler, not of a model."
-        if exact.ratio.value > 3
-        else ""
+        f"At {truth.nfe} calls even the exact field is {spoken(truth.ratio)} times the floor away, "
+        f"the trained ones {min(ratios):.0f} to {max(ratios):.0f} times: what is seen there is the "
+        "error of the sampler, not of a model."
     )
 
 
 def _integrability(members: Sequence[Group]) -> str:
-    found = {g.label: over_levels(g.profile("relative_asymmetry")) for g in members}
-    values = {m: e for m, e in found.items() if e is not None}
+    values = _summaries(members, "relative_asymmetry")
     base = members[0].label
     if base not in values:
         return ""
@@ -209,7 +237,7 @@ def _integrability(members: Sequence[Group]) -> str:
         f"The relative asymmetry of the Jacobian (0 for a gradient, 1 for a rotation; root mean "
         f"square over noise levels) is {spoken(values[base])} for {base}"
     )
-    zero = [m for m, e in values.items() if e.value < 1e-5]
+    zero = [m for m, e in values.items() if e.value < ROUNDING]
     parts, same = [], []
     for m, e in values.items():
         if m == base or m in zero:
@@ -223,8 +251,9 @@ def _integrability(members: Sequence[Group]) -> str:
     if zero:
         largest = max(values[m].value for m in zero)
         parts.append(
-            f"{listed(zero)} {'is' if len(zero) == 1 else 'are'} a gradient up to rounding "
-            f"({largest:.0e})".replace("e-0", "e−")
+            f"{listed(zero)} {_is(zero)} a gradient up to rounding ({largest:.0e})".replace(
+                "e-0", "e−"
+            )
         )
     if same:
         parts.append(f"{listed(same)} cannot be told from {base}")
@@ -232,8 +261,7 @@ def _integrability(members: Sequence[Group]) -> str:
 
 
 def _score_error(members: Sequence[Group]) -> str:
-    found = {g.label: over_levels(g.profile("score_error")) for g in members}
-    values = {m: e for m, e in found.items() if e is not None}
+    values = _summaries(members, "score_error")
     if not values:
         return ""
     ranked = sorted(values, key=lambda m: values[m].value)

@@ -39,7 +39,7 @@ from scorefield.training.stop import StopSignal
 from scorefield.training.window import Window
 
 _NUMBERS_AHEAD = 2**18
-_STEPS_AHEAD = 64
+_STEPS_AHEAD = 32
 
 
 @dataclass(frozen=True)

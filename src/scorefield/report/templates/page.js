@@ -12,7 +12,7 @@
       ...layout,
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
-      font: { family: style.fontFamily, size: 13, color: colour("--ink") },
+      font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("--ink") },
       xaxis: { ...layout.xaxis, ...axis },
       yaxis: { ...layout.yaxis, ...axis },
     };
@@ -20,9 +20,8 @@
   function draw() {
     for (const { place, figure } of plots) {
       Plotly.react(place, figure.data, themed(figure.layout), {
-        displaylogo: false,
+        displayModeBar: false,
         responsive: true,
-        modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
       });
     }
   }
