@@ -14,7 +14,6 @@ from scorefield.experiments.evaluate import about, evaluate
 from scorefield.experiments.judge import Terms
 from scorefield.experiments.records import Distance, Evaluation, Floor
 
-
 TERMS = Terms(nfes=(2, 8), samples=64, pairs=3, sigmas=(0.5, 5.0), points=16, draws=2)
 
 

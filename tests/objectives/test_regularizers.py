@@ -28,9 +28,9 @@ SDE = EDM(0.01, 40.0)
 TRUTH = GaussianMixture.ring(sde=SDE)
 
 
-def energy(regularizer, field, x, steps=1, noise=None):
-    noise = Noise(0) if noise is None else noise
-    return torch.stack([regularizer(field, LAW, x, noise, step) for step in range(steps)])
+def energy(regularizer, field, x, steps=1):
+    draws = [regularizer(field, LAW, x, Noise(0), step) for step in range(steps)]
+    return torch.stack([d for d in draws if d is not None])
 
 
 def points(dim=2, n=256):
@@ -66,45 +66,84 @@ def test_planted_curl_is_seen_by_all_in_the_same_unit(regularizer, dim):
 @pytest.mark.parametrize("lengths", [(3,), (3, 4, 5)])
 def test_cycles_see_a_rotation_exactly_in_two_dimensions(lengths):
     """In the plane C / B is the curl of an affine field on every cycle: no error is left."""
-    regularizer = CycleCirculation(1.0, lengths=lengths)
+    regularizer = CycleCirculation(1.0, lengths=lengths, reach=50.0)
     rotation = Planted(Gaussian(torch.zeros(2), 1.0, sde=SDE), skew(2), eps=0.3)
-    x = points()
-    with torch.no_grad():
-        draws = energy(regularizer, rotation, x, steps=5)
-    index = torch.arange(1)
-    for step, value in enumerate(draws):
-        sigma = LAW.times(SDE, Noise(0), index, step, "cycles/time")
+    for step in range(5):
+        with torch.no_grad():
+            value = regularizer(rotation, LAW, points(), Noise(0), step)
+        sigma = LAW.times(SDE, Noise(0), torch.arange(1), step, "cycles/time")
         expected = sigma.pow(4) * 8 * 0.3**2 / 2
         torch.testing.assert_close(value, expected[0], rtol=1e-5, atol=0)
 
 
-def test_the_trapezoid_is_blind_to_a_harmonic_potential_and_the_left_rule_is_not():
+def test_a_rule_of_degree_one_is_blind_to_a_harmonic_potential_and_the_left_rule_is_not():
     gradient = Affine(-torch.diag(torch.tensor([1.0, 3.0], dtype=torch.float64)), sde=SDE)
     with torch.no_grad():
-        right = energy(CycleCirculation(1.0), gradient, points(), steps=3)
-        wrong = energy(CycleCirculation(1.0, quadrature="left"), gradient, points(), steps=3)
+        right, wrong = (
+            energy(CycleCirculation(1.0, quadrature=q, reach=50.0), gradient, points(), steps=3)
+            for q in ("trapezoid", "left")
+        )
     assert float(right.max()) < 1e-20
     assert float(wrong.min()) > 1e-3
 
 
+def test_cycles_find_less_in_the_truth_than_in_a_slight_rotation_of_it():
+    """With edges no longer than the noise and a rule of degree 3 the quadrature's error on the
+    curved field of the mixture lies far below a relative asymmetry of one percent; with long
+    edges and the trapezoid it would be what is measured."""
+    x = TRUTH.sample(512, seed=1, dtype=torch.float64)
+    gates = {"sigma_min": 0.2, "sigma_max": 1.5}
+    fine = CycleCirculation(1.0, **gates)
+    rough = CycleCirculation(1.0, quadrature="trapezoid", reach=50.0, **gates)
+    with torch.no_grad():
+        truth = energy(fine, TRUTH, x, steps=40)
+        turned = energy(fine, Planted(TRUTH, skew(2), eps=0.02), x, steps=40)
+        coarse = energy(rough, TRUTH, x, steps=40)
+    assert len(truth) > 20
+    assert float(truth.mean()) < 0.01 * float(turned.mean())
+    assert float(coarse.mean()) > float(turned.mean())
+
+
+def test_a_step_without_a_cycle_has_no_such_term():
+    """No number is made up: neither the loss nor the controller hears of the step."""
+    balance = BalancedWeight(0.1, 1.0)
+    cycles = CycleCirculation(balance, reach=1e-6)
+    losses = objective(cycles)(Planted(TRUTH, skew(2), 0.2), batch(), Noise(0), 0)
+    assert set(losses.terms) == {"denoising"}
+    assert float(balance.count) == 0
+
+
 @pytest.mark.parametrize(
-    "regularizer",
-    [Asymmetry(1.0), LoopCirculation(1.0), CycleCirculation(1.0)],
-    ids=lambda r: r.name,
+    "kind", [Asymmetry, LoopCirculation, CycleCirculation], ids=lambda k: k.name
 )
-def test_the_noise_gate_holds(regularizer):
-    """Above sigma_max nothing is evaluated."""
-    gated = type(regularizer)(1.0, sigma_max=0.2)
+def test_the_noise_gates_hold(kind):
+    """Nothing is evaluated outside of them, and the range between them is used."""
     seen = []
 
     class Spy(Affine):
         def score(self, x, t):
-            seen.append(float(t.max()))
+            seen.extend(t.tolist())
             return super().score(x, t)
 
-    energy(gated, Spy(skew(2), sde=SDE), points(), steps=20)
-    assert max(seen) <= 0.2 * (1 + 1e-6)
-    assert max(seen) > 0.1
+    x = 0.05 * points()
+    energy(kind(1.0, sigma_min=0.1, sigma_max=0.2), Spy(skew(2), sde=SDE), x, steps=30)
+    assert 0.1 * (1 - 1e-6) <= min(seen) < 0.13
+    assert 0.17 < max(seen) <= 0.2 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("gate", [{"sigma_min": 1e-3}, {"sigma_max": 100.0}])
+def test_gates_outside_of_the_process_are_an_error(gate):
+    with pytest.raises(ValueError, match="loops/time: noise levels from"):
+        energy(LoopCirculation(1.0, **gate), TRUTH, points())
+
+
+def test_the_potential_of_a_hybrid_is_not_asked_above_its_gate():
+    class Forbidden(Affine):
+        def score(self, x, t):
+            raise AssertionError("the low branch was asked")
+
+    hybrid = HybridField(Forbidden(skew(2), sde=SDE), Affine(skew(2), sde=SDE), sigma_c=0.35)
+    energy(CycleCirculation(1.0, sigma_min=0.35 * (1 + 1e-9)), hybrid, points(), steps=20)
 
 
 def objective(*regularizers):
@@ -140,7 +179,7 @@ def test_a_weight_of_zero_switches_off_and_costs_nothing():
             calls.append(len(x))
             return super().score(x, t)
 
-    parts = (Asymmetry(0.0), LoopCirculation(0.0), CycleCirculation(0.0, BalancedWeight(1.0, 1.0)))
+    parts = (Asymmetry(0.0), LoopCirculation(0.0), CycleCirculation(0.0))
     losses = objective(*parts)(Counting(skew(2), sde=SDE), batch(), Noise(0), 0)
     assert len(calls) == 1
     assert set(losses.terms) == {"denoising"}
@@ -255,7 +294,7 @@ def test_balance_is_an_average_that_is_corrected_for_its_start():
 
 def test_the_controller_is_part_of_the_state():
     def make():
-        return objective(CycleCirculation(1.0, BalancedWeight(1e-3, 1e6, horizon=3.0)))
+        return objective(CycleCirculation(BalancedWeight(1e-3, 1e6, horizon=3.0), reach=50.0))
 
     field = Planted(TRUTH, skew(2), eps=0.2)
     first, second = make(), make()
@@ -281,7 +320,9 @@ def test_the_controller_is_part_of_the_state():
         (lambda: LoopCirculation(1.0, sigma_max=-1.0), "sigma_max"),
         (lambda: CycleCirculation(1.0, lengths=(2,)), "lengths"),
         (lambda: CycleCirculation(1.0, neighbours=128), "neighbours"),
-        (lambda: CycleCirculation(1.0, quadrature="simpson"), "simpson"),
+        (lambda: CycleCirculation(1.0, quadrature="romberg"), "romberg"),
+        (lambda: CycleCirculation(1.0, reach=0.0), "reach"),
+        (lambda: LoopCirculation(1.0, sigma_min=2.0, sigma_max=1.0), "sigma_min"),
         (lambda: BoundaryMatching(1.0, bandwidth=1.0), "bandwidth"),
         (lambda: BalancedWeight(0.0, 1.0), "ratio"),
         (lambda: objective(Asymmetry(1.0), Asymmetry(2.0)), "once"),

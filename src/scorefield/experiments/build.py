@@ -106,23 +106,17 @@ def build_objective(config: c.Config, source: DataSource) -> Objective:
     )
     terms: list[Regularizer] = []
     if (asymmetry := section.asymmetry) is not None:
-        _check_gate("asymmetry", asymmetry.sigma_max, sde)
+        _check_gate("asymmetry", asymmetry, sde)
         terms.append(Asymmetry(**asymmetry.model_dump()))
     if (loops := section.loops) is not None:
-        _check_gate("loops", loops.sigma_max, sde)
+        _check_gate("loops", loops, sde)
         terms.append(LoopCirculation(**loops.model_dump()))
     if (cycles := section.cycles) is not None:
-        _check_gate("cycles", cycles.sigma_max, sde)
-        balance = cycles.balance
-        settings = cycles.model_dump(exclude={"weight", "balance"})
-        terms.append(
-            CycleCirculation(
-                # The objective skips what has no weight, so a balanced one needs some.
-                1.0 if cycles.weight is None else cycles.weight,
-                None if balance is None else BalancedWeight(**balance.model_dump()),
-                **settings,
-            )
-        )
+        _check_gate("cycles", cycles, sde)
+        settings = cycles.model_dump(exclude={"balance"})
+        if cycles.balance is not None:
+            settings["weight"] = BalancedWeight(**cycles.balance.model_dump())
+        terms.append(CycleCirculation(**settings))
     if (boundary := section.boundary) is not None:
         terms.append(BoundaryMatching(**boundary.model_dump()))
     return Objective(base, terms)
@@ -186,11 +180,13 @@ def _check_boundary(model: c.HybridModel, sde: SDE) -> None:
         )
 
 
-def _check_gate(term: str, sigma_max: float | None, sde: SDE) -> None:
-    if sigma_max is not None and sigma_max <= sde.sigma_min:
+def _check_gate(name: str, term: c.AsymmetryTerm | c.LoopsTerm | c.CyclesTerm, sde: SDE) -> None:
+    low = sde.sigma_min if term.sigma_min is None else term.sigma_min
+    high = sde.sigma_max if term.sigma_max is None else term.sigma_max
+    if not sde.sigma_min <= low < high <= sde.sigma_max:
         raise ConfigError(
-            f"objective.{term}.sigma_max is {sigma_max:g}, it must be greater than the least "
-            f"noise level {sde.sigma_min:g} of the process"
+            f"objective.{name} is evaluated at noise levels from {low:g} to {high:g}, they must "
+            f"be in order and within the process's {sde.sigma_min:g} to {sde.sigma_max:g}"
         )
 
 

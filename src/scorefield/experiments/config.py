@@ -188,6 +188,9 @@ class PlainLaw(Section):
 Law = Annotated[LogNormalLaw | PlainLaw, Field(discriminator="kind")]
 
 
+Rule = Annotated[str, Field(pattern=r"^(left|midpoint|trapezoid|simpson|gauss-[1-9][0-9]?)$")]
+
+
 class AsymmetryTerm(Section):
     """:class:`~scorefield.objectives.Asymmetry`."""
 
@@ -197,6 +200,7 @@ class AsymmetryTerm(Section):
     probes: Count = 1
     rows: Count = 64
     every: Count = 1
+    sigma_min: Positive | None = None
     sigma_max: Positive | None = None
 
 
@@ -206,11 +210,10 @@ class LoopsTerm(Section):
     weight: NonNegative
     radii: Positives = (0.25, 0.5, 1.0)
     sides: Annotated[int, Field(ge=3)] = 4
-    quadrature: Annotated[
-        str, Field(pattern=r"^(left|midpoint|trapezoid|simpson|gauss-[1-9][0-9]?)$")
-    ] = "midpoint"
+    quadrature: Rule = "midpoint"
     rows: Count = 16
     every: Count = 1
+    sigma_min: Positive | None = None
     sigma_max: Positive | None = None
 
 
@@ -230,13 +233,15 @@ class CyclesTerm(Section):
     weight: NonNegative | None = None
     balance: Balance | None = None
     points: Annotated[int, Field(ge=3)] = 128
-    cycles: Count = 128
+    cycles: Count = 32
     neighbours: Count = 4
     lengths: Annotated[
         tuple[Annotated[int, Field(ge=3)], ...], Strict(False), Field(min_length=1)
     ] = (3,)
-    quadrature: Literal["trapezoid", "left"] = "trapezoid"
+    quadrature: Rule = "gauss-2"
+    reach: Positive = 1.0
     every: Count = 1
+    sigma_min: Positive | None = None
     sigma_max: Positive | None = None
 
     @model_validator(mode="after")

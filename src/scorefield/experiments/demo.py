@@ -25,6 +25,7 @@ from scorefield.experiments.records import Evaluation, read_csv
 from scorefield.experiments.resolve import load
 from scorefield.experiments.run import Run
 from scorefield.experiments.timing import STEP_TIMES, time_steps
+from scorefield.training import Interrupted
 
 MODELS = ("m0", "m1", "m2", "m3", "m4")
 
@@ -36,6 +37,7 @@ SHORTER: dict[str, tuple[str, ...]] = {
 on ``digits`` their Jacobians are computed at fewer points."""
 
 _POLL = 0.5  # seconds
+_ROUNDS = 4
 
 
 @dataclass
@@ -100,35 +102,35 @@ def _family(name: str, root: Path, overrides: Sequence[str]) -> Family:
 
 def _train_and_evaluate(plans: Sequence[Family], pool: Executor, stages: Stages) -> None:
     floors: dict[str, Future[Floors]] = {}
-    jobs: dict[Future[Any], Callable[[], None]] = {}
-    left = {
-        plan.name: [run for run in plan.runs if not _evaluated(run, plan.terms)] for plan in plans
-    }
+    # What is under way, and what is done with each result.
+    jobs: dict[Future[Any], Callable[[Any], None]] = {}
+    left = {p.name: [run for run in p.runs if not _evaluated(run, p.terms)] for p in plans}
 
-    def judge(plan: Family, run: Run) -> None:
+    def measured(plan: Family, _: Floors) -> None:
+        stages.say(f"noise floor of {plan.name} measured")
+
+    def trained(plan: Family, run: Run, stopped: tuple[int, Path | None] | None) -> None:
+        if stopped is not None:
+            raise Interrupted(*stopped)
+        stages.say(f"{_name(run)} trained, {run.config.train.steps} steps")
         future = pool.submit(_evaluate, run.folder, plan.terms, floors[plan.name].result())
         jobs[future] = partial(judged, plan, run)
 
-    def trained(plan: Family, run: Run) -> None:
-        stages.say(f"{_name(run)} trained, {run.config.train.steps} steps")
-        judge(plan, run)
-
-    def judged(plan: Family, run: Run) -> None:
+    def judged(plan: Family, run: Run, _: None) -> None:
         left[plan.name].remove(run)
         stages.say(f"{_name(run)} evaluated")
 
     for plan in plans:
         if left[plan.name]:
             floors[plan.name] = pool.submit(_floors, plan.runs[0].folder, plan.terms)
-            jobs[floors[plan.name]] = partial(stages.say, f"noise floor of {plan.name} measured")
+            jobs[floors[plan.name]] = partial(measured, plan)
     for plan in plans:
         for run in left[plan.name]:
             jobs[pool.submit(_train, run.folder)] = partial(trained, plan, run)
     while jobs:
         done, _ = wait(jobs, timeout=_POLL, return_when=FIRST_COMPLETED)
         for future in done:
-            future.result()
-            jobs.pop(future)()
+            jobs.pop(future)(future.result())
         for plan in plans:
             steps = [min(_steps_done(run), run.config.train.steps) for run in plan.runs]
             total = sum(run.config.train.steps for run in plan.runs)
@@ -141,8 +143,9 @@ def _time(plans: Sequence[Family], root: Path, pool: Executor, stages: Stages) -
     waiting: dict[Future[Any], Family] = {}
     for plan in plans:
         if not (root / plan.name / STEP_TIMES).is_file():
-            steps = 64 if plan.name == "toy" else 8
-            waiting[pool.submit(time_steps, plan.configs, root / plan.name, 4, steps)] = plan
+            steps = max(2, min(64, plan.configs[0].train.steps // 40))
+            job = pool.submit(time_steps, plan.configs, root / plan.name, _ROUNDS, steps)
+            waiting[job] = plan
     total = len(plans)
     while waiting:
         done, _ = wait(waiting, timeout=_POLL, return_when=FIRST_COMPLETED)
@@ -153,10 +156,18 @@ def _time(plans: Sequence[Family], root: Path, pool: Executor, stages: Stages) -
     stages.show("timing of steps", total, total)
 
 
-def _train(folder: Path) -> None:
+def _train(folder: Path) -> tuple[int, Path | None] | None:
+    """Trains a run to its end; where it was interrupted, the step and the checkpoint.
+
+    They come back as a result: this exception does not survive the way between processes.
+    """
     run = Run.open(folder)
-    if not run.finished:
-        run.train(quiet=True)
+    try:
+        if not run.finished:
+            run.train(quiet=True)
+    except Interrupted as stopped:
+        return stopped.step, stopped.checkpoint
+    return None
 
 
 def _floors(folder: Path, terms: Terms) -> Floors:

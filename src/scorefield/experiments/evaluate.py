@@ -84,7 +84,7 @@ def evaluate(
         distances=distances,
         levels=levels,
         validation=validate(field, source, terms),
-        compute=compute(run, field),
+        compute=compute(run, field, found.step),
         protocol={**terms.record(), "weights": "ema"},
         about=about(run),
         folder=run.folder,
@@ -93,15 +93,15 @@ def evaluate(
     return evaluation
 
 
-def compute(run: Run, field: nn.Module) -> dict[str, Any]:
-    """What the training took, from the rows of ``metrics.csv``.
+def compute(run: Run, field: nn.Module, steps: int) -> dict[str, Any]:
+    """What the training took up to a step, from the rows of ``metrics.csv``.
 
     ``seconds_per_step`` is the median over ``rows`` rows, the first left out where there are
     others, since it holds the start; its error is that of a median of normal draws, with their
     standard deviation from the median absolute deviation. ``wall_seconds`` counts the steps only,
     neither checkpoints nor start. What is not known is ``None``.
     """
-    batch, steps = run.config.train.batch_size, run.steps()[-1]
+    batch = run.config.train.batch_size
     rows = [r for r in _metrics(run.folder / "metrics.csv") if int(r["step"]) <= steps]
     summary: dict[str, Any] = {
         "parameters": sum(p.numel() for p in field.parameters()),

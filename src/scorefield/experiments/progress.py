@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -22,7 +22,7 @@ class Stages:
         self._tasks: dict[str, TaskID] = {}
         self._start = time.monotonic()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Stages:
         self._start = time.monotonic()
         if sys.stdout.isatty():
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -41,7 +41,7 @@ class Stages:
         if self._bars is not None:
             self._bars.stop()
 
-    def show(self, stage: str, done: float, total: float, note: str = "") -> None:
+    def show(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Sets how much of a stage is done."""
         if self._bars is None:
             return

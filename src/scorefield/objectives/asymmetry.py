@@ -9,6 +9,7 @@ from scorefield.calculus import per_coordinate, probed_asymmetry
 from scorefield.calculus.asymmetry import Variant
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
+from scorefield.objectives.balance import BalancedWeight
 from scorefield.objectives.denoising import NoiseLaw
 from scorefield.objectives.objective import Regularizer
 
@@ -20,14 +21,15 @@ class Asymmetry(Regularizer):
     pass of forward mode (:math:`Jv`) and one of reverse mode (:math:`J^\top v`); unbiased.
 
     Arguments:
-        weight: The weight, averaged over steps.
+        weight: The weight, averaged over steps, or a controller.
         variant: ``difference`` for :math:`\|Jv - J^\top v\|^2`; ``trace`` for
             :math:`2(\|J^\top v\|^2 - \langle Jv, J^\top v\rangle)`, of the same mean.
         probe: ``rademacher`` or ``gaussian``.
         probes: The number of probes a point.
         rows: The number of points, at most the batch.
         every: Evaluated at every ``every``-th step.
-        sigma_max: The largest noise level.
+        sigma_min: The least noise level; the process's by default.
+        sigma_max: The largest; the process's by default.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -40,15 +42,16 @@ class Asymmetry(Regularizer):
 
     def __init__(
         self,
-        weight: float,
+        weight: float | BalancedWeight,
         variant: Variant = "trace",
         probe: str = "rademacher",
         probes: int = 1,
         rows: int = 64,
         every: int = 1,
+        sigma_min: float | None = None,
         sigma_max: float | None = None,
     ) -> None:
-        super().__init__(weight, every, sigma_max)
+        super().__init__(weight, every, sigma_min, sigma_max)
         if variant not in ("difference", "trace"):
             raise ValueError(f"asymmetry: variant is difference or trace, not {variant!r}")
         if probe not in ("rademacher", "gaussian"):
@@ -64,7 +67,7 @@ class Asymmetry(Regularizer):
         self, field: ScoreField, law: NoiseLaw, noise: Noise, rows: int, step: Tensor
     ) -> tuple[Tensor, ...]:
         index = torch.arange(min(rows, self.rows))
-        t = law.times(field.sde, noise, index, step, "asymmetry/time", self.upper(field.sde))
+        t = self.times(law, field.sde, noise, index, step)
         z = noise.normal("asymmetry/perturbation", field.domain.shape, index, step)
         draw_probe = noise.signs if self.probe == "rademacher" else noise.normal
         v = draw_probe("asymmetry/probe", (self.probes, *field.domain.shape), index, step)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from scorefield.fields import HybridField, ScoreField
 from scorefield.noise import Noise
+from scorefield.objectives.balance import BalancedWeight
 from scorefield.objectives.denoising import NoiseLaw
 from scorefield.objectives.objective import Regularizer
 
@@ -18,20 +19,24 @@ class BoundaryMatching(Regularizer):
     receive the gradient.
 
     Arguments:
-        weight: The weight, averaged over steps.
+        weight: The weight, averaged over steps, or a controller.
         bandwidth: The half-width :math:`b`, relative to :math:`\sigma_c`.
         rows: The number of points, at most the batch.
         every: Evaluated at every ``every``-th step.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range, or the levels are outside the process.
         TypeError: If the field is not hybrid.
     """
 
     name = "boundary"
 
     def __init__(
-        self, weight: float, bandwidth: float = 0.1, rows: int = 64, every: int = 1
+        self,
+        weight: float | BalancedWeight,
+        bandwidth: float = 0.1,
+        rows: int = 64,
+        every: int = 1,
     ) -> None:
         super().__init__(weight, every)
         if not 0 <= bandwidth < 1 or rows < 1:
@@ -46,7 +51,14 @@ class BoundaryMatching(Regularizer):
     ) -> tuple[Tensor, ...]:
         index = torch.arange(min(rows, self.rows))
         u = noise.uniform("boundary/time", (), index, step, dtype=torch.float64)
-        level = _hybrid(field).sigma_c * (1 + self.bandwidth * (2 * u - 1))
+        hybrid, sde = _hybrid(field), field.sde
+        low, high = ((1 + s * self.bandwidth) * hybrid.sigma_c for s in (-1, 1))
+        if not sde.sigma_min <= low <= high <= sde.sigma_max:
+            raise ValueError(
+                f"boundary: noise levels from {low:g} to {high:g} around sigma_c are not all "
+                f"within the process's {sde.sigma_min:g} to {sde.sigma_max:g}"
+            )
+        level = low + u * (high - low)
         z = noise.normal("boundary/perturbation", field.domain.shape, index, step)
         return field.sde.time(level), z
 

@@ -34,13 +34,14 @@ class LoopCirculation(Regularizer):
     fields.
 
     Arguments:
-        weight: The weight, averaged over steps.
+        weight: The weight, averaged over steps, or a controller.
         radii: The radii of the polygons, in units of :math:`\sigma`.
         sides: The number of their sides.
         quadrature: The rule on each side; see :func:`~scorefield.calculus.quadrature`.
         rows: The number of points, at most the batch; each is the centre of one loop a radius.
         every: Evaluated at every ``every``-th step.
-        sigma_max: The largest noise level.
+        sigma_min: The least noise level; the process's by default.
+        sigma_max: The largest; the process's by default.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -50,15 +51,16 @@ class LoopCirculation(Regularizer):
 
     def __init__(
         self,
-        weight: float,
+        weight: float | BalancedWeight,
         radii: Sequence[float] = (0.25, 0.5, 1.0),
         sides: int = 4,
         quadrature: str = "midpoint",
         rows: int = 16,
         every: int = 1,
+        sigma_min: float | None = None,
         sigma_max: float | None = None,
     ) -> None:
-        super().__init__(weight, every, sigma_max)
+        super().__init__(weight, every, sigma_min, sigma_max)
         if not radii or min(radii) <= 0:
             raise ValueError(f"loops: radii must be positive, got {list(radii)}")
         if sides < 3 or rows < 1:
@@ -72,7 +74,7 @@ class LoopCirculation(Regularizer):
         self, field: ScoreField, law: NoiseLaw, noise: Noise, rows: int, step: Tensor
     ) -> tuple[Tensor, ...]:
         index = torch.arange(min(rows, self.rows))
-        t = law.times(field.sde, noise, index, step, "loops/time", self.upper(field.sde))
+        t = self.times(law, field.sde, noise, index, step)
         z = noise.normal("loops/perturbation", field.domain.shape, index, step)
         index = torch.arange(index.numel() * len(self.radii))
         return t, z, planes(noise, "loops/plane", field.domain, index, step)
@@ -93,97 +95,101 @@ class LoopCirculation(Regularizer):
 class CycleCirculation(Regularizer):
     r"""The squared curl seen by cycles of the nearest-neighbour graph of noised points.
 
-    All points of a step share one noise level. The circulation :math:`C` of a cycle needs the
-    field at its vertices only, which all cycles share, and
-    :math:`\frac{\sigma^4}{D} D(D-1) \sum C^2 / \sum |B|^2` weighs cycles by their squared area, so
-    that flat ones do no harm. The trapezoid rule is exact for affine fields.
+    All points of a step share one noise level. With the circulation :math:`C` around a cycle of
+    area :math:`|B|`, :math:`\frac{\sigma^4}{D} D(D-1) \sum C^2 / \sum |B|^2` weighs cycles by their
+    squared area, so that flat ones do no harm; a step in which no cycle is found has no such
+    term.
+
+    The edges of a graph are as long as the points are apart. On edges longer than
+    :math:`\sigma` the score bends, and the error of a low quadrature exceeds the curl that is
+    sought: longer edges are left out, and on the others the rule should have degree 3.
 
     Arguments:
-        weight: The weight, averaged over steps, or the first weight of ``balance``.
-        balance: A controller of the weight; the weight is fixed if not given.
+        weight: The weight, averaged over steps, or a controller.
         points: The number of points, at most the batch.
-        cycles: The number of walks that are proposed as cycles, for each length.
+        cycles: The largest number of cycles that are measured, for each length; eight times as
+            many walks are proposed.
         neighbours: The number of nearest neighbours in the graph.
         lengths: The numbers of vertices of the cycles.
-        quadrature: ``trapezoid``, or ``left`` for the biased rule of the published benchmark.
+        quadrature: The rule on each edge; see :func:`~scorefield.calculus.quadrature`. That of the
+            published benchmark is ``left``.
+        reach: The length of the longest edge, in units of :math:`\sigma`.
         every: Evaluated at every ``every``-th step.
-        sigma_max: The largest noise level.
+        sigma_min: The least noise level; the process's by default.
+        sigma_max: The largest; the process's by default.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range, or a batch has no more points than
+            ``neighbours``.
     """
 
     name = "cycles"
 
     def __init__(
         self,
-        weight: float,
-        balance: BalancedWeight | None = None,
+        weight: float | BalancedWeight,
         points: int = 128,
-        cycles: int = 128,
+        cycles: int = 32,
         neighbours: int = 4,
         lengths: Sequence[int] = (3,),
-        quadrature: str = "trapezoid",
+        quadrature: str = "gauss-2",
+        reach: float = 1.0,
         every: int = 1,
+        sigma_min: float | None = None,
         sigma_max: float | None = None,
     ) -> None:
-        super().__init__(weight, every, sigma_max)
-        if quadrature not in ("trapezoid", "left"):
-            raise ValueError(f"cycles: quadrature is trapezoid or left, not {quadrature!r}")
+        super().__init__(weight, every, sigma_min, sigma_max)
         if not lengths or min(lengths) < 3 or cycles < 1 or not 1 <= neighbours < points:
             raise ValueError(
                 "cycles: lengths >= 3, cycles >= 1 and 1 <= neighbours < points must hold, got "
                 f"lengths={list(lengths)}, cycles={cycles}, neighbours={neighbours}, "
                 f"points={points}"
             )
-        self.balance = balance
+        if not reach > 0:
+            raise ValueError(f"cycles: reach must be positive, got {reach}")
         self.points = points
         self.cycles = cycles
         self.neighbours = neighbours
         self.lengths = tuple(lengths)
         self.rule = quadrature_rule(quadrature)
-
-    def effective_weight(self, denoising: Tensor, energy: Tensor) -> Tensor | float:
-        if self.balance is None:
-            return self.weight
-        return self.balance(denoising, energy)
+        self.reach = reach
 
     def draw(
         self, field: ScoreField, law: NoiseLaw, noise: Noise, rows: int, step: Tensor
     ) -> tuple[Tensor, ...]:
+        if rows <= self.neighbours:
+            raise ValueError(f"cycles: {rows} points cannot have {self.neighbours} neighbours each")
         index = torch.arange(min(rows, self.points))
-        t = law.times(field.sde, noise, index[:1], step, "cycles/time", self.upper(field.sde))
+        t = self.times(law, field.sde, noise, index[:1], step)
         z = noise.normal("cycles/perturbation", field.domain.shape, index, step)
-        walks = torch.arange(self.cycles)
+        walks = torch.arange(8 * self.cycles)
         draws = [
             noise.uniform(f"cycles/walk-{n}", (n,), walks, step, dtype=torch.float64)
             for n in self.lengths
         ]
-        return t.expand(-1, index.numel()), z, *draws
+        return t, z, *draws
 
-    def energy(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
+    def energy(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor | None:
         t, z, *walks = draws
-        domain = field.domain
-        x_t = field.sde.perturb(x[: t.shape[0]], t, z, domain)
-        score = field.score(x_t, t)
-        graph = nearest_neighbours(x_t.flatten(1), self.neighbours)
+        domain, sigma = field.domain, field.sde.sigma(t)
+        x_t = field.sde.perturb(x[: z.shape[0]], t, z, domain)
+        graph = nearest_neighbours(x_t.reshape(x_t.shape[0], domain.dim), self.neighbours)
         numerators, denominators = [], []
         for draw in walks:
             cycles, closed = propose_cycles(graph, draw)
-            turn = self._circulation(score[cycles], x_t[cycles], field)
-            numerator, denominator = squared_curl(
-                turn, squared_area(x_t[cycles], domain), domain.dim
+            vertices = x_t[cycles[closed]]
+            edges = domain.displacement(vertices, vertices.roll(-1, dims=1)).flatten(2)
+            short = (edges.norm(dim=2) <= self.reach * sigma).all(dim=1)
+            vertices = vertices[short][: self.cycles]
+            if not len(vertices):
+                continue
+            turn = circulation(
+                field.score, vertices, t.expand(vertices.shape[0]), self.rule, domain
             )
-            numerators.append(numerator * closed)
-            denominators.append(denominator * closed)
-        # A step in which no walk closes into a cycle has nothing to say.
-        area = torch.cat(denominators).sum()
-        curl = torch.cat(numerators).sum() / torch.where(area > 0, area, torch.ones_like(area))
-        return per_coordinate(curl.reshape(1), field.sde.sigma(t[:1]), domain.dim).mean()
-
-    def _circulation(self, score: Tensor, vertices: Tensor, field: ScoreField) -> Tensor:
-        edges = field.domain.displacement(vertices, vertices.roll(-1, dims=1))
-        ends = {0.0: score, 1.0: score.roll(-1, dims=1)}
-        parts = zip(self.rule.nodes, self.rule.weights, strict=True)
-        mean = sum((w * ends[c] for c, w in parts), torch.zeros_like(score))
-        return (mean * edges).flatten(1).sum(dim=1)
+            curl, area = squared_curl(turn, squared_area(vertices, domain), domain.dim)
+            numerators.append(curl)
+            denominators.append(area)
+        if not denominators:
+            return None
+        curl = torch.cat(numerators).sum() / torch.cat(denominators).sum()
+        return per_coordinate(curl.reshape(1), sigma, domain.dim).mean()

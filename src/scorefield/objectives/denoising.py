@@ -58,9 +58,9 @@ class NoiseLaw(ABC):
     """The law of the training times."""
 
     @abstractmethod
-    def quantile(self, sde: SDE, u: Tensor, upper: float) -> Tensor:
+    def quantile(self, sde: SDE, u: Tensor, lower: float, upper: float) -> Tensor:
         """The times at the quantiles ``u`` of the law, restricted to noise levels from
-        ``sde.sigma_min`` to ``upper``.
+        ``lower`` to ``upper``.
         """
 
     def times(
@@ -70,6 +70,7 @@ class NoiseLaw(ABC):
         index: Tensor,
         step: int | Tensor = 0,
         purpose: str = "time",
+        lower: float | None = None,
         upper: float | None = None,
     ) -> Tensor:
         """Draws one float64 time for each address.
@@ -80,10 +81,21 @@ class NoiseLaw(ABC):
             index: The sample indices.
             step: The step or steps, broadcast against ``index``.
             purpose: The purpose of the address.
-            upper: The largest noise level; ``sde.sigma_max`` by default.
+            lower: The least noise level; ``sde.sigma_min`` by default.
+            upper: The largest; ``sde.sigma_max`` by default.
+
+        Raises:
+            ValueError: If the two do not enclose a range within that of the process.
         """
+        low = sde.sigma_min if lower is None else lower
+        high = sde.sigma_max if upper is None else upper
+        if not sde.sigma_min <= low < high <= sde.sigma_max:
+            raise ValueError(
+                f"{purpose}: noise levels from {low:g} to {high:g} were asked for, the process "
+                f"has {sde.sigma_min:g} to {sde.sigma_max:g}"
+            )
         u = noise.uniform(purpose, (), index, step, dtype=torch.float64)
-        return self.quantile(sde, u, sde.sigma_max if upper is None else upper)
+        return self.quantile(sde, u, low, high)
 
 
 @dataclass(frozen=True)
@@ -110,19 +122,19 @@ class LogNormal(NoiseLaw):
         if not self.std > 0:
             raise ValueError(f"LogNormal: std must be positive, got {self.std}")
 
-    def quantile(self, sde: SDE, u: Tensor, upper: float) -> Tensor:
-        ends = torch.tensor([sde.sigma_min, upper], dtype=u.dtype, device=u.device)
+    def quantile(self, sde: SDE, u: Tensor, lower: float, upper: float) -> Tensor:
+        ends = torch.tensor([lower, upper], dtype=u.dtype, device=u.device)
         low, high = torch.special.ndtr((ends.log() - self.mean) / self.std)
         z = torch.special.ndtri(low + u * (high - low))
-        return sde.time(torch.exp(self.mean + self.std * z).clamp(sde.sigma_min, upper))
+        return sde.time(torch.exp(self.mean + self.std * z).clamp(lower, upper))
 
 
 @dataclass(frozen=True)
 class LogUniform(NoiseLaw):
     """Noise levels uniform in their logarithm."""
 
-    def quantile(self, sde: SDE, u: Tensor, upper: float) -> Tensor:
-        low, high = math.log(sde.sigma_min), math.log(upper)
+    def quantile(self, sde: SDE, u: Tensor, lower: float, upper: float) -> Tensor:
+        low, high = math.log(lower), math.log(upper)
         return sde.time(torch.exp(low + u * (high - low)))
 
 
@@ -130,9 +142,9 @@ class LogUniform(NoiseLaw):
 class UniformTime(NoiseLaw):
     """Times uniform in the range of the process."""
 
-    def quantile(self, sde: SDE, u: Tensor, upper: float) -> Tensor:
-        high = sde.time(torch.tensor(upper, dtype=u.dtype, device=u.device))
-        return sde.t_min + u * (high - sde.t_min)
+    def quantile(self, sde: SDE, u: Tensor, lower: float, upper: float) -> Tensor:
+        low, high = sde.time(torch.tensor([lower, upper], dtype=u.dtype, device=u.device))
+        return low + u * (high - low)
 
 
 @dataclass(frozen=True)

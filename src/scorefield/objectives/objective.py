@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from scorefield.fields import ScoreField, evaluation
 from scorefield.noise import Lookahead, Noise
+from scorefield.objectives.balance import BalancedWeight
 from scorefield.objectives.denoising import Batch, DenoisingScoreMatching, NoiseLaw
 from scorefield.sde import SDE
 
@@ -29,7 +30,7 @@ class Losses:
     Attributes:
         total: What is minimised; a scalar with a graph.
         terms: Each term before its weight, and the weights that vary; detached scalars. A
-            regulariser that was not due at this step is absent.
+            regulariser that was not due at this step, or had nothing to measure, is absent.
     """
 
     total: Tensor
@@ -42,27 +43,39 @@ class Regularizer(nn.Module, ABC):
     Its random numbers are drawn for many steps at once.
 
     Arguments:
-        weight: The weight :math:`w`, averaged over steps; 0 switches the regulariser off.
+        weight: The weight :math:`w`, averaged over steps; 0 switches the regulariser off. Or a
+            controller that chooses it.
         every: The regulariser is evaluated at every ``every``-th step.
-        sigma_max: The largest noise level at which it is evaluated; all if not given.
+        sigma_min: The least noise level at which it is evaluated; the process's by default.
+        sigma_max: The largest; the process's by default.
 
     Raises:
-        ValueError: If ``weight`` is negative, ``every`` is not positive, or ``sigma_max`` is
-            not positive.
+        ValueError: If ``weight`` is negative, ``every`` is not positive, or the noise levels are
+            not positive or not in order.
     """
 
     name: str
 
-    def __init__(self, weight: float, every: int = 1, sigma_max: float | None = None) -> None:
+    def __init__(
+        self,
+        weight: float | BalancedWeight,
+        every: int = 1,
+        sigma_min: float | None = None,
+        sigma_max: float | None = None,
+    ) -> None:
         super().__init__()
-        if not (math.isfinite(weight) and weight >= 0):
+        if not isinstance(weight, BalancedWeight) and not (math.isfinite(weight) and weight >= 0):
             raise ValueError(f"{self.name}: weight must be >= 0, got {weight}")
         if every < 1:
             raise ValueError(f"{self.name}: every must be at least 1, got {every}")
-        if sigma_max is not None and not sigma_max > 0:
-            raise ValueError(f"{self.name}: sigma_max must be positive, got {sigma_max}")
+        low, high = sigma_min or 0.0, math.inf if sigma_max is None else sigma_max
+        if not 0 <= low < high:
+            raise ValueError(
+                f"{self.name}: 0 < sigma_min < sigma_max must hold, got {sigma_min} and {sigma_max}"
+            )
         self.weight = weight
         self.every = every
+        self.sigma_min = sigma_min
         self.sigma_max = sigma_max
         self._drawn_for: tuple[object, ...] | None = None
         self._lookahead: Lookahead | None = None
@@ -74,16 +87,22 @@ class Regularizer(nn.Module, ABC):
         """The random numbers of the steps, of shape ``(steps, 1)``, for ``rows`` points."""
 
     @abstractmethod
-    def energy(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        """The number to be made small, given the clean points of the batch and the draws."""
+    def energy(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor | None:
+        """The number to be made small, given the clean points of the batch and the draws.
 
-    def effective_weight(self, denoising: Tensor, energy: Tensor) -> Tensor | float:
-        """The weight of this step, given the two losses (detached)."""
-        return self.weight
+        ``None`` where the draws leave nothing to measure.
+        """
+
+    def times(
+        self, law: NoiseLaw, sde: SDE, noise: Noise, index: Tensor, step: int | Tensor
+    ) -> Tensor:
+        """Times of the training law between the noise levels of the regulariser."""
+        purpose = f"{self.name}/time"
+        return law.times(sde, noise, index, step, purpose, self.sigma_min, self.sigma_max)
 
     def forward(
         self, field: ScoreField, law: NoiseLaw, x: Tensor, noise: Noise, step: int
-    ) -> Tensor:
+    ) -> Tensor | None:
         """The energy at a training step."""
         key = (id(field), law, noise, x.shape[0])
         if self._lookahead is None or key != self._drawn_for:
@@ -97,9 +116,9 @@ class Regularizer(nn.Module, ABC):
         with evaluation(field):
             return self.energy(field, x, draws)
 
-    def upper(self, sde: SDE) -> float:
-        """The largest noise level at which the regulariser is evaluated."""
-        return sde.sigma_max if self.sigma_max is None else min(self.sigma_max, sde.sigma_max)
+    def extra_repr(self) -> str:
+        settings = {k: v for k, v in vars(self).items() if not k.startswith("_")}
+        return ", ".join(f"{k}={v}" for k, v in settings.items() if k != "training")
 
 
 class Objective(nn.Module):
@@ -148,9 +167,14 @@ class Objective(nn.Module):
             if regularizer.weight == 0 or step % regularizer.every:
                 continue
             energy = regularizer(field, self.denoising.law, batch.x, noise, step)
+            if energy is None:
+                continue
             terms[name] = energy.detach()
-            weight = regularizer.effective_weight(base, terms[name])
-            if isinstance(weight, Tensor):
-                terms[f"{name}_weight"] = weight
+            weight = regularizer.weight
+            if isinstance(weight, BalancedWeight):
+                weight = terms[f"{name}_weight"] = weight(base, terms[name])
             total = total + weight * regularizer.every * energy
         return Losses(total, terms)
+
+    def extra_repr(self) -> str:
+        return str(self.denoising)

@@ -1,0 +1,83 @@
+"""Pictures show what is there: a planted curl, in the shared scale, at the right place."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from scorefield.data import digits
+from scorefield.fields import ScoreField
+from scorefield.report.images import (
+    colour_bar,
+    draw_field,
+    draw_images,
+    draw_scatter,
+    field_map,
+    reach_of,
+    shared_scale,
+)
+from scorefield.targets import GaussianMixture
+
+RING = GaussianMixture.ring()
+
+
+class Turning(ScoreField):
+    def __init__(self, rate: float) -> None:
+        super().__init__(RING.sde, RING.domain)
+        self.rate = rate
+
+    def score(self, x, t):
+        sigma = torch.as_tensor(t, dtype=x.dtype).reshape(-1, 1)
+        turned = torch.stack((-x[:, 1], x[:, 0]), dim=1)
+        return RING.score(x, t) + self.rate * turned / sigma**2
+
+
+def pixels(picture):
+    head, _, body = picture.uri.partition(",")
+    assert head == "data:image/png;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(body))).convert("RGB"), dtype=float)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 2.0])
+def test_the_map_of_a_planted_rotation_is_twice_its_rate(sigma):
+    reach = reach_of(RING, sigma)
+    assert np.allclose(field_map(RING, sigma, reach).curl, 0, atol=1e-10)
+    assert np.allclose(field_map(Turning(0.2), sigma, reach).curl, 0.4, atol=1e-10)
+
+
+def test_the_scale_is_set_by_the_model_that_turns_most():
+    maps = {str(r): field_map(Turning(r), 0.5, reach_of(RING, 0.5)) for r in (0.0, 0.1, 0.3)}
+    assert shared_scale(maps, RING, 0.5) == pytest.approx(0.6, rel=1e-6)
+
+
+def test_a_turning_field_is_red_and_a_gradient_is_not():
+    reach = reach_of(RING, 0.5)
+    shown = {}
+    for rate in (0.0, 0.3, -0.3):
+        values = field_map(Turning(rate), 0.5, reach)
+        shown[rate] = pixels(draw_field("M", "M", values, RING, 0.5, 0.6)).mean(axis=(0, 1))
+    red = {rate: colour[0] - colour[2] for rate, colour in shown.items()}
+    assert abs(red[0.0]) < 5
+    assert red[0.3] > 40
+    assert red[-0.3] < -40
+
+
+def test_samples_outside_of_the_picture_are_counted():
+    x = RING.sample(200, seed=0)
+    inside = draw_scatter("M0", "samples", x, RING, "#0072B2")
+    outside = draw_scatter("M0", "samples", torch.cat((x, x + 100)), RING, "#0072B2")
+    assert pixels(inside).shape == pixels(outside).shape
+    assert inside.uri != outside.uri
+
+
+def test_images_stand_side_by_side():
+    sheet = pixels(draw_images("real", "digits", digits().reference(16, 0), columns=8))
+    height, width, _ = sheet.shape
+    assert height / width == pytest.approx(19 / 73, rel=0.03)
+
+
+def test_the_colour_bar_says_where_it_ends():
+    assert "-0.25 (blue)" in colour_bar(0.25).alt

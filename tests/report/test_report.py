@@ -1,0 +1,175 @@
+"""The page: whole, offline, and with an error on every number."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from scorefield.experiments import Run, RunError, load
+from scorefield.experiments.evaluate import evaluate
+from scorefield.experiments.judge import Terms
+from scorefield.report import write_report
+
+TERMS = Terms(nfes=(4, 8), samples=48, pairs=3, sigmas=(0.5, 2.0), points=8, draws=2)
+TOY = (
+    "train.steps=6",
+    "train.log_every=1",
+    "train.batch_size=32",
+    "optim.warmup=1",
+    "field.network.hidden=8",
+    "field.network.depth=1",
+)
+DIGITS = (
+    "train.steps=2",
+    "train.log_every=1",
+    "train.batch_size=8",
+    "optim.warmup=1",
+    "field.network.channels=8",
+)
+
+
+class Page(HTMLParser):
+    """What a browser would load, the ids and links, and the cells of the tables."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.cells: list[str] = []
+        self.open = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.open = tag if tag in ("script", "style") else self.open
+        if "id" in values:
+            self.ids.append(values["id"])
+        if tag == "a":
+            self.links.append(values["href"])
+        elif tag == "img":
+            self.images.append(values)
+        for name in ("src", "srcset", "href", "data", "poster", "action"):
+            if name in values and tag != "a":
+                self.loads.append(values[name])
+        if tag == "td":
+            self.cells.append("")
+            self.open = "td"
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "script", "style"):
+            self.open = ""
+
+    def handle_data(self, data):
+        if self.open == "td":
+            self.cells[-1] += data
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    for name, overrides in (("toy/m0", TOY), ("toy/m2", TOY), ("digits/m0", DIGITS)):
+        run = Run.create(load(name, overrides), root)
+        run.train(quiet=True)
+        terms = TERMS if name.startswith("toy") else replace(TERMS, points=2)
+        evaluate(run, terms=terms)
+    out = tmp_path_factory.mktemp("report")
+    path = write_report(root, out)
+    return root, out, path.read_text(encoding="utf-8")
+
+
+def test_the_page_loads_nothing_from_outside(report):
+    _, _, text = report
+    page = Page(text)
+    assert page.images
+    assert all(load.startswith("data:image/png;base64,") for load in page.loads)
+    styles = "".join(re.findall(r"<style>(.*?)</style>", text, re.DOTALL))
+    assert "url(" not in styles
+    assert "@import" not in styles
+    assert len(text) < 10e6
+
+
+def test_every_picture_is_described(report):
+    assert all(image["alt"] for image in Page(report[2]).images)
+
+
+def test_every_link_leads_to_a_place_on_the_page(report):
+    page = Page(report[2])
+    assert page.links
+    assert {link.removeprefix("#") for link in page.links} <= set(page.ids)
+    assert len(set(page.ids)) == len(page.ids)
+
+
+def test_every_number_of_the_tables_has_an_error_or_is_exact(report):
+    cells = [cell for cell in Page(report[2]).cells if cell.strip("–")]
+    assert len(cells) > 40
+    for cell in cells:
+        counted = re.fullmatch(r"\d of 8TV.*", cell.strip()) or cell.startswith("1")
+        assert "±" in cell or "exact" in cell or counted, cell
+    assert "nan" not in " ".join(cells).lower()
+
+
+def test_every_curve_has_bars_and_all_models(report):
+    text = report[2]
+    figures = re.findall(
+        r'<script type="application/json" data-plot="([^"]+)">(.*?)</script>', text
+    )
+    names = {name for name, _ in figures}
+    assert {"toy-asymmetry", "toy-circulation", "toy-score", "toy-loss", "toy-sw"} <= names
+    assert "digits-asymmetry" in names
+    assert "digits-score" not in names  # there is no truth to compare with
+    for name, specification in figures:
+        figure = json.loads(specification)
+        lines = [t for t in figure["data"] if t["mode"] == "lines+markers"]
+        labels = {t["name"] for t in lines} - {"exact field"}
+        assert labels == ({"M0", "M2"} if name.startswith("toy") else {"M0"})
+        for line in lines:
+            assert len(line["error_y"]["array"]) == len(line["x"])
+            assert all(bar >= 0 for bar in line["error_y"]["array"])
+            assert all(bar >= 0 for bar in line["error_y"]["arrayminus"])
+        assert figure["layout"]["xaxis"]["type"] == "log"
+
+
+def test_a_potential_is_called_a_gradient_and_a_network_is_not(report):
+    text = report[2]
+    assert "only M2 is a gradient" in text
+    assert "M2 is a gradient up to rounding" in text
+
+
+def test_distances_stand_against_true_calls(report):
+    heads = re.findall(r"<th title=\"budget (\d+)\">(\d+) calls</th>", report[2])
+    assert set(heads) == {("4", "3"), ("8", "7")}
+
+
+def test_the_command_of_every_number_is_there(report):
+    root, out, text = report
+    assert f"scorefield report {root} --out {out}" in text
+    for name in ("toy/m0", "toy/m2", "digits/m0"):
+        assert f"scorefield train {name} " in text
+    assert text.count("scorefield eval ") == text.count("scorefield sample ") == 3
+
+
+def test_the_command_makes_the_run_it_stands_for(report):
+    root, _, text = report
+    for line in re.findall(r"<code>scorefield train (.*?)</code>", text):
+        words = line.replace("&#39;", "").split()
+        config = load(words[0], words[1 : words.index("--root")])
+        assert (root / config.folder / "config_resolved.yaml").is_file()
+
+
+def test_tables_lie_beside_the_page(report):
+    assert {path.name for path in report[1].iterdir()} == {
+        "index.html",
+        "fid_summary.csv",
+        "integrability_summary.csv",
+        "compute_budget_by_dataset.csv",
+    }
+
+
+def test_a_report_of_nothing_is_refused(tmp_path):
+    with pytest.raises(RunError, match="holds no evaluated run"):
+        write_report(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
