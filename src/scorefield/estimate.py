@@ -93,7 +93,7 @@ class Estimate:
         return f"{format_uncertain(self.value, self.standard_error)}{unit}"
 
 
-def mean(draws: ArrayLike, unit: str = "", **settings: Any) -> Estimate:
+def mean(draws: ArrayLike, /, unit: str = "", **settings: Any) -> Estimate:
     r"""The mean :math:`\bar y` of independent draws, with standard error
     :math:`\sqrt{\sum (y_i - \bar y)^2 / (n (n - 1))}`.
 

@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from scorefield.calculus import exact_asymmetry, per_coordinate, probed_asymmetry, relative
+from scorefield.calculus import exact_asymmetry, per_coordinate, probed_asymmetry
 from tests.planted import Affine, skew
 
 
@@ -24,11 +24,16 @@ def test_averaged_over_all_signs_a_probe_gives_the_frobenius_norms(variant):
     assert variant == "trace" or bool((square >= 0).all())
 
 
-def test_relative_asymmetry_is_one_for_a_rotation_and_zero_for_a_gradient():
-    rotation = exact_asymmetry(skew(4).unsqueeze(0))
-    torch.testing.assert_close(relative(*rotation), torch.ones(1, dtype=torch.float64))
-    symmetric = skew(4) @ skew(4)
-    assert float(relative(*exact_asymmetry(symmetric.unsqueeze(0)))) < 1e-15
+@pytest.mark.parametrize("dim", [2, 3, 6])
+def test_a_probe_sees_at_most_the_asymmetry_of_a_rotation(dim):
+    """|Jv - J^T v|^2 <= 2 (|Jv|^2 + |J^T v|^2), with equality for a skew matrix."""
+    torch.manual_seed(0)
+    v = all_signs(dim)
+    x, t = torch.zeros_like(v), torch.ones(len(v), dtype=torch.float64)
+    square, norm = probed_asymmetry(Affine(torch.randn(dim, dim).double()).score, x, t, v)
+    assert bool((square <= 4 * norm * (1 + 1e-12)).all())
+    square, norm = probed_asymmetry(Affine(skew(dim)).score, x, t, v)
+    torch.testing.assert_close(square, 4 * norm)
 
 
 def test_asymmetry_per_coordinate_has_no_unit():

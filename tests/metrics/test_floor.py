@@ -20,6 +20,8 @@ def dropped(n, seed):
 class Finite:
     """A hundred real points, the numbers 0 to 99."""
 
+    size = 100
+
     def reference(self, n: int, seed: int) -> torch.Tensor:
         if n > 100:
             raise ValueError(f"there are 100 points, not {n}")
@@ -55,6 +57,14 @@ def test_the_floor_is_the_law_over_pairs():
     assert {(len(x), len(y)) for x, y in seen} == {(30, 20)}
     points = torch.cat([torch.cat(pair) for pair in seen])
     assert len(points.unique(dim=0)) == len(points)
+
+
+def test_pairs_that_share_points_do_not_count_as_independent():
+    """Of a hundred points there are two pairs of two sets of 25 without a common point."""
+    floor = noise_floor(lambda x, y: Estimate(float(x.mean()), 0.0, 0), Finite(), 25, pairs=50)
+    assert floor.pairs == 50
+    assert floor.mean.n == 2
+    assert floor.mean.standard_error == pytest.approx(floor.sd / 2**0.5)
 
 
 def test_it_is_a_function_of_the_seed():

@@ -3,7 +3,6 @@
 from scorefield.calculus.asymmetry import exact_asymmetry as exact_asymmetry
 from scorefield.calculus.asymmetry import per_coordinate as per_coordinate
 from scorefield.calculus.asymmetry import probed_asymmetry as probed_asymmetry
-from scorefield.calculus.asymmetry import relative as relative
 from scorefield.calculus.circulation import Quadrature as Quadrature
 from scorefield.calculus.circulation import circulation as circulation
 from scorefield.calculus.circulation import planes as planes

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -44,6 +43,9 @@ def probed_asymmetry(
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     r"""Unbiased estimates of :math:`\|J - J^\top\|_F^2` and :math:`\|J\|_F^2` from one probe a row.
 
+    The latter is :math:`\frac12(\|Jv\|^2 + \|J^\top v\|^2)`, so that with ``difference`` the first
+    never exceeds four times the second.
+
     Arguments:
         fn: The vector field.
         x: The points.
@@ -56,12 +58,13 @@ def probed_asymmetry(
         ValueError: If the variant is unknown.
     """
     forward, backward = (p.reshape(x.shape[0], -1) for p in jvp_vjp(fn, x, t, v))
-    norm = backward.square().sum(dim=1)
+    norm = 0.5 * (forward.square() + backward.square()).sum(dim=1)
     match variant:
         case "difference":
             return (forward - backward).square().sum(dim=1), norm
         case "trace":
-            return 2 * (norm - (forward * backward).sum(dim=1)), norm
+            square = backward.square().sum(dim=1) - (forward * backward).sum(dim=1)
+            return 2 * square, norm
         case _:
             raise ValueError(f"asymmetry is estimated by difference or trace, not {variant!r}")
 
@@ -75,8 +78,3 @@ def per_coordinate(
     :math:`D`; what is left is comparable between noise levels and dimensions.
     """
     return square * sigma**4 / dim
-
-
-def relative(skew: Tensor, norm: Tensor) -> Tensor:
-    r"""The relative asymmetry :math:`\|J - J^\top\|_F / (2\|J\|_F)` from the squared norms."""
-    return 0.5 * torch.sqrt(skew / norm)

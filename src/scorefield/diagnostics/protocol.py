@@ -77,9 +77,16 @@ class Protocol:
             field: Tells the process, the domain and the device; nothing else of it is used.
 
         Raises:
-            ValueError: If the data has fewer points than the protocol asks for.
+            ValueError: If the data has fewer points than the protocol asks for, or a noise level is
+                not one of the field's process.
         """
         sde, domain = field.sde, field.domain
+        outside = [s for s in self.sigmas if not sde.sigma_min <= s <= sde.sigma_max]
+        if outside:
+            raise ValueError(
+                f"the noise levels {outside} of the protocol are outside those of the process, "
+                f"{sde.sigma_min:g} to {sde.sigma_max:g}"
+            )
         device = next((b.device for b in (*field.parameters(), *field.buffers())), None)
         index = torch.arange(self.n, device=device)
         if isinstance(data, Target):

@@ -61,24 +61,41 @@ def denoising_loss(field: ScoreField, data: Target | Tensor, protocol: Protocol)
 
 
 def validation_loss(
-    field: ScoreField, data: Tensor, denoising: DenoisingScoreMatching, seed: int = 0
+    field: ScoreField,
+    data: Tensor,
+    denoising: DenoisingScoreMatching,
+    draws: int = 1,
+    seed: int = 0,
 ) -> Estimate:
     """The training loss on other points, in evaluation mode.
 
+    The loss of a point is a mean over its draws; the standard error is that over points.
+
     Arguments:
         field: The field.
-        data: Clean points, of shape ``(n, *event)``; one time and one noise a point.
+        data: Clean points, of shape ``(n, *event)``.
         denoising: The loss.
-        seed: The seed of times and noise.
+        draws: The number of times and noises a point.
+        seed: The seed of times and noise; their addresses lie at ``-1 - seed``, away from those
+            of a training with that seed.
 
     Raises:
-        ValueError: For fewer than two points, or a value that is not finite.
+        ValueError: For fewer than two points or one draw, or a value that is not finite.
     """
-    noise, index = Noise(seed), torch.arange(data.shape[0], device=data.device)
-    t, z = denoising.draw(field, noise, index, 0)
+    if draws < 1:
+        raise ValueError(f"a validation loss takes at least one draw a point, got {draws}")
+    noise, index = Noise(-1 - seed), torch.arange(data.shape[0], device=data.device)
+    total = torch.zeros(data.shape[0], dtype=torch.float64, device=data.device)
     with evaluation(field), torch.no_grad():
-        loss = denoising(field, Batch(data, t.to(data.dtype), z.to(data.dtype)))
-    return mean(loss.cpu().numpy(), weighting=denoising.weighting)
+        for draw in range(draws):
+            t, z = denoising.draw(field, noise, index, draw)
+            total += denoising(field, Batch(data, t.to(data.dtype), z.to(data.dtype)))
+    return mean(
+        total.div(draws).cpu().numpy(),
+        weighting=denoising.weighting,
+        law=str(denoising.law),
+        draws=draws,
+    )
 
 
 def _per_point(square: Tensor) -> list[float]:

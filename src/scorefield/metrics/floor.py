@@ -2,9 +2,10 @@ r"""The sampling noise of a distance: what it gives for two real sets of the sam
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -20,7 +21,11 @@ Metric = Callable[[Tensor, Tensor], Estimate]
 
 @runtime_checkable
 class Reference(Protocol):
-    """Anything that has real samples."""
+    """A finite set of real samples."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
 
     def reference(self, n: int, seed: int) -> Tensor:
         """Different real samples, ``n`` of them; an error if there are not so many."""
@@ -91,8 +96,9 @@ def noise_floor(
     r"""The distance between two real sets of the sizes at which a model is measured.
 
     Every pair is two sets without a common sample. A target's pairs are independent draws, at the
-    addresses of purpose ``"data"``. A finite source's pairs are random halves of the same held-out
-    samples: their scatter leaves out that those are a sample themselves.
+    addresses of purpose ``"data"``. Those of a finite source are random subsets of the same
+    samples, of which only :math:`k = \lfloor size / (n + m) \rfloor` have no sample in common: the
+    standard error of the mean is then that of :math:`k` pairs, however many are drawn.
 
     Arguments:
         metric: A distance, such as :func:`~scorefield.metrics.mmd`; options are set by
@@ -123,7 +129,11 @@ def noise_floor(
     values = tuple(distance.value for distance in distances)
     settings = {"n": n, "m": m, "seed": seed}
     mean = mean_of(list(values), distances[0].unit, **settings)
-    return NoiseFloor(mean, statistics.stdev(values), values)
+    sd = statistics.stdev(values)
+    if not isinstance(source, Target):
+        independent = min(pairs, source.size // (n + m))
+        mean = replace(mean, standard_error=sd / math.sqrt(independent), n=independent)
+    return NoiseFloor(mean, sd, values)
 
 
 def _value(distance: Estimate | float) -> float:
