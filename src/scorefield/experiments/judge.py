@@ -24,15 +24,16 @@ from scorefield.diagnostics import (
     loop_circulation,
     relative_asymmetry,
     score_error,
+    validation_loss,
 )
-from scorefield.estimate import Estimate, mean
+from scorefield.estimate import Estimate
 from scorefield.experiments.records import Distance, Floor, Level
-from scorefield.fields import ScoreField, evaluation
+from scorefield.fields import ScoreField
 from scorefield.metrics import (
     COORDINATES,
     PIXELS,
     frechet_distance,
-    median_distance,
+    kernel_bandwidths,
     mmd,
     mode_coverage,
     mode_weight_tv,
@@ -40,7 +41,7 @@ from scorefield.metrics import (
     sliced_wasserstein,
 )
 from scorefield.noise import Noise
-from scorefield.objectives import Batch, DenoisingScoreMatching, LogNormal
+from scorefield.objectives import DenoisingScoreMatching, LogNormal
 from scorefield.samplers import Heun
 from scorefield.targets import GaussianMixture
 
@@ -52,7 +53,6 @@ Say = Callable[[str], object]
 
 _SMALL, _EXACT = 8, 64
 _PROBES = 8
-_LADDER = (0.125, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,10 @@ def metrics_of(source: DataSource, terms: Terms) -> dict[str, Metric]:
     The bandwidths of the kernel are set by the held-out samples, so that they are the same for
     all models and for the floor.
     """
-    median = median_distance(real_samples(source, terms))
+    bandwidths = kernel_bandwidths(real_samples(source, terms))
     metrics: dict[str, Metric] = {
         "sliced_wasserstein": sliced_wasserstein,
-        "mmd": partial(mmd, bandwidths=tuple(scale * median for scale in _LADDER)),
+        "mmd": partial(mmd, bandwidths=bandwidths),
         "frechet_distance": partial(frechet_distance, features=_features(source)),
     }
     mixture = source.truth
@@ -159,6 +159,10 @@ class _Pool:
         train = source.reference(source.size, terms.seed, "train")
         self._items = torch.cat((train, real_samples(source, terms)))
         self._name = source.name
+
+    @property
+    def size(self) -> int:
+        return len(self._items)
 
     def reference(self, n: int, seed: int) -> Tensor:
         if n > len(self._items):
@@ -223,7 +227,7 @@ def validate(field: ScoreField, source: DataSource, terms: Terms) -> Estimate:
     r"""The denoising loss on held-out items over all noise levels, in evaluation mode.
 
     The weight and the law of the noise levels are those of EDM in units of the data,
-    :math:`\ln(2\lambda / \sigma_d) + 1.2 \sim N(0, 1.2^2)` with :math:`\sigma_d` the data's
+    :math:`\ln\frac{\lambda}{2\sigma_d} + 1.2 \sim N(0, 1.2^2)` with :math:`\sigma_d` the data's
     standard deviation, whatever the field was trained with. The loss of an item is a mean over
     draws; the standard error is that over items.
 
@@ -236,19 +240,7 @@ def validate(field: ScoreField, source: DataSource, terms: Terms) -> Estimate:
     """
     law = LogNormal(mean=math.log(source.std / 0.5) - 1.2, std=1.2)
     loss = DenoisingScoreMatching("edm", law, source.std)
-    items = real_samples(source, terms)
-    index, noise = torch.arange(len(items)), Noise(-1 - terms.seed)
-    with evaluation(field), torch.no_grad():
-        total = torch.zeros(len(items), dtype=torch.float64)
-        for draw in range(terms.draws):
-            t, z = loss.draw(field, noise, index, draw)
-            total += loss(field, Batch(items, t, z)).cpu()
-    return mean(
-        total.div(terms.draws).numpy(),
-        weighting="edm",
-        law=f"lognormal({law.mean:.3g},{law.std:g})",
-        per_item=terms.draws,
-    )
+    return validation_loss(field, real_samples(source, terms), loss, terms.draws, terms.seed)
 
 
 def _features(source: DataSource) -> Any:

@@ -7,6 +7,7 @@ from scorefield.metrics.frechet import COORDINATES as COORDINATES
 from scorefield.metrics.frechet import PIXELS as PIXELS
 from scorefield.metrics.frechet import Features as Features
 from scorefield.metrics.frechet import frechet_distance as frechet_distance
+from scorefield.metrics.kernel import kernel_bandwidths as kernel_bandwidths
 from scorefield.metrics.kernel import median_distance as median_distance
 from scorefield.metrics.kernel import mmd as mmd
 from scorefield.metrics.modes import mode_coverage as mode_coverage
@@ -16,6 +17,7 @@ from scorefield.metrics.sliced import sliced_wasserstein as sliced_wasserstein
 __all__ = [
     "mmd",
     "median_distance",
+    "kernel_bandwidths",
     "sliced_wasserstein",
     "frechet_distance",
     "Features",

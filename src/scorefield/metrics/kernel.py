@@ -61,8 +61,8 @@ def mmd(
     Arguments:
         samples: The first set, at least 4 samples.
         reference: The second set, likewise.
-        bandwidths: The bandwidths :math:`h_j`, in units of the data; by default ⅛, ¼, ½ and 1
-            times the :func:`median_distance` of ``reference``.
+        bandwidths: The bandwidths :math:`h_j`, in units of the data; by default the
+            :func:`kernel_bandwidths` of ``reference``.
 
     Returns:
         The squared discrepancy, a pure number between 0 (equal) and 2 in expectation; ``n`` is
@@ -79,8 +79,7 @@ def mmd(
     """
     x, y = flat_pair(samples, reference, least=4)
     if bandwidths is None:
-        median = median_distance(reference)
-        bandwidths = tuple(scale * median for scale in _LADDER)
+        bandwidths = kernel_bandwidths(reference)
     if not bandwidths or not all(math.isfinite(h) and h > 0 for h in bandwidths):
         raise ValueError(f"the bandwidths of a kernel must be positive, got {bandwidths}")
     n, m = len(x), len(y)
@@ -98,6 +97,12 @@ def mmd(
     )
     settings = {"bandwidths": tuple(bandwidths), "reference": m}
     return Estimate(value, math.sqrt(variance), min(n, m), "", settings)
+
+
+def kernel_bandwidths(points: Float[Tensor, "n *event"]) -> tuple[float, ...]:
+    """⅛, ¼, ½ and 1 times the :func:`median_distance` of a set, in units of the data."""
+    median = median_distance(points)
+    return tuple(scale * median for scale in _LADDER)
 
 
 def median_distance(points: Float[Tensor, "n *event"]) -> float:
