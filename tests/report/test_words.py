@@ -60,6 +60,7 @@ def test_a_spoken_number_has_its_interval():
     low, high = Estimate(1.0, 0.1, 1000).interval()
     assert spoken(Estimate(1.0, 0.1, 1000)) == f"1.0 ({low:.1f} to {high:.1f})"
     assert spoken(Estimate(3.0, 0.0, 0)) == "3"
+    assert spoken(Estimate(4.0e-8, 1.0e-9, 10_000)) == "4.0e−8 (3.8e−8 to 4.2e−8)"
 
 
 def test_lists_read_as_lists():

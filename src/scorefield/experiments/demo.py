@@ -7,6 +7,9 @@ What is finished stays: started again, the demonstration goes on where it was.
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -81,18 +84,51 @@ def demo(
     context = multiprocessing.get_context("spawn")
     with (
         Stages() as stages,
-        ProcessPoolExecutor(
-            jobs, context, initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool,
+        ProcessPoolExecutor(jobs, context, initializer=_begin) as pool,
     ):
         try:
-            _train_and_evaluate(plans, pool, stages)
+            _train_and_evaluate(plans, _Workers(pool, jobs), stages)
             # Nothing else runs meanwhile, so that the times are those of the steps.
-            _time(plans, root, pool, stages)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
+            _time(plans, root, _Workers(pool, jobs), stages)
+        except (KeyboardInterrupt, Interrupted):
+            stages.say(
+                f"stopped; what is done stays in {root}, the same command goes on from there"
+            )
             raise
     return [run.folder for plan in plans for run in plan.runs]
+
+
+class _Workers:
+    """Jobs for the processes of a pool.
+
+    A process is given its next job when it is free and not before, so that after an interrupt,
+    which the jobs under way heed, none is started.
+
+    Arguments:
+        pool: The processes.
+        width: Their number.
+    """
+
+    def __init__(self, pool: Executor, width: int) -> None:
+        self._pool = pool
+        self._width = width
+        self._waiting: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
+        self._busy: dict[Future[Any], Callable[[Any], None]] = {}
+
+    def add(self, job: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Queues a job, and what is done with its result here."""
+        self._waiting.append((job, then))
+
+    def run(self, look: Callable[[], None]) -> None:
+        """Works until nothing is left; ``look`` is called now and then."""
+        while self._waiting or self._busy:
+            while self._waiting and len(self._busy) < self._width:
+                job, then = self._waiting.popleft()
+                self._busy[self._pool.submit(job)] = then
+            done, _ = wait(self._busy, timeout=_POLL, return_when=FIRST_COMPLETED)
+            for future in done:
+                self._busy.pop(future)(future.result())
+            look()
 
 
 def _family(name: str, root: Path, overrides: Sequence[str]) -> Family:
@@ -100,60 +136,74 @@ def _family(name: str, root: Path, overrides: Sequence[str]) -> Family:
     return Family(name, configs, [Run.create(config, root) for config in configs])
 
 
-def _train_and_evaluate(plans: Sequence[Family], pool: Executor, stages: Stages) -> None:
-    floors: dict[str, Future[Floors]] = {}
-    # What is under way, and what is done with each result.
-    jobs: dict[Future[Any], Callable[[Any], None]] = {}
+def _train_and_evaluate(plans: Sequence[Family], workers: _Workers, stages: Stages) -> None:
+    floors: dict[str, Floors] = {}
+    ready: list[tuple[Family, Run]] = []
     left = {p.name: [run for run in p.runs if not _evaluated(run, p.terms)] for p in plans}
 
-    def measured(plan: Family, _: Floors) -> None:
+    def release() -> None:
+        """Queues the evaluation of what is trained, where the floor is known."""
+        for plan, run in [pair for pair in ready if pair[0].name in floors]:
+            ready.remove((plan, run))
+            job = partial(_evaluate, run.folder, plan.terms, floors[plan.name])
+            workers.add(job, partial(judged, plan, run))
+
+    def measured(plan: Family, found: Floors) -> None:
+        floors[plan.name] = found
         stages.say(f"noise floor of {plan.name} measured")
+        release()
 
     def trained(plan: Family, run: Run, stopped: tuple[int, Path | None] | None) -> None:
         if stopped is not None:
             raise Interrupted(*stopped)
         stages.say(f"{_name(run)} trained, {run.config.train.steps} steps")
-        future = pool.submit(_evaluate, run.folder, plan.terms, floors[plan.name].result())
-        jobs[future] = partial(judged, plan, run)
+        ready.append((plan, run))
+        release()
 
     def judged(plan: Family, run: Run, _: None) -> None:
         left[plan.name].remove(run)
         stages.say(f"{_name(run)} evaluated")
 
-    for plan in plans:
-        if left[plan.name]:
-            floors[plan.name] = pool.submit(_floors, plan.runs[0].folder, plan.terms)
-            jobs[floors[plan.name]] = partial(measured, plan)
-    for plan in plans:
-        for run in left[plan.name]:
-            jobs[pool.submit(_train, run.folder)] = partial(trained, plan, run)
-    while jobs:
-        done, _ = wait(jobs, timeout=_POLL, return_when=FIRST_COMPLETED)
-        for future in done:
-            jobs.pop(future)(future.result())
+    def look() -> None:
         for plan in plans:
             steps = [min(_steps_done(run), run.config.train.steps) for run in plan.runs]
             total = sum(run.config.train.steps for run in plan.runs)
             stages.show(f"{plan.name}: training", sum(steps), total)
-            judged_runs = len(plan.runs) - len(left[plan.name])
-            stages.show(f"{plan.name}: evaluation", judged_runs, len(plan.runs))
+            done = len(plan.runs) - len(left[plan.name])
+            stages.show(f"{plan.name}: evaluation", done, len(plan.runs))
 
-
-def _time(plans: Sequence[Family], root: Path, pool: Executor, stages: Stages) -> None:
-    waiting: dict[Future[Any], Family] = {}
     for plan in plans:
-        if not (root / plan.name / STEP_TIMES).is_file():
-            steps = max(2, min(64, plan.configs[0].train.steps // 40))
-            job = pool.submit(time_steps, plan.configs, root / plan.name, _ROUNDS, steps)
-            waiting[job] = plan
-    total = len(plans)
-    while waiting:
-        done, _ = wait(waiting, timeout=_POLL, return_when=FIRST_COMPLETED)
-        for future in done:
-            future.result()
-            stages.say(f"steps of {waiting.pop(future).name} timed side by side")
-        stages.show("timing of steps", total - len(waiting), total)
-    stages.show("timing of steps", total, total)
+        if left[plan.name]:
+            workers.add(partial(_floors, plan.runs[0].folder, plan.terms), partial(measured, plan))
+    for plan in plans:
+        for run in left[plan.name]:
+            workers.add(partial(_train, run.folder), partial(trained, plan, run))
+    workers.run(look)
+
+
+def _time(plans: Sequence[Family], root: Path, workers: _Workers, stages: Stages) -> None:
+    wanted = [plan for plan in plans if not (root / plan.name / STEP_TIMES).is_file()]
+    left = [plan.name for plan in wanted]
+
+    def timed(plan: Family, _: object) -> None:
+        left.remove(plan.name)
+        stages.say(f"steps of {plan.name} timed side by side")
+
+    for plan in wanted:
+        steps = max(2, min(64, plan.configs[0].train.steps // 40))
+        job = partial(time_steps, plan.configs, root / plan.name, _ROUNDS, steps)
+        workers.add(job, partial(timed, plan))
+    workers.run(lambda: stages.show("timing of steps", len(plans) - len(left), len(plans)))
+
+
+def _begin() -> None:
+    """Readies a process: one thread, and an interrupt ends it without a word."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(number: int, frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def _train(folder: Path) -> tuple[int, Path | None] | None:

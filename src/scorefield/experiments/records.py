@@ -217,12 +217,16 @@ class Evaluation:
     def write(self, run: Path) -> None:
         """Writes the three files under ``run/eval``, each whole or not at all.
 
+        The summary, without which there is no evaluation, goes first and comes last: what is
+        read is never a mixture of two.
+
         Raises:
             OSError: If that fails.
         """
         folder = run / "eval"
         folder.mkdir(parents=True, exist_ok=True)
         who = {"dataset": self.dataset, "model": self.model, "seed": self.seed, "step": self.step}
+        (folder / SUMMARY).unlink(missing_ok=True)
         replace_text(folder / QUALITY, csv_text([{**who, **d.row()} for d in self.distances]))
         replace_text(folder / PROFILES, csv_text([{**who, **v.row()} for v in self.levels]))
         summary = {

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from scorefield.estimate import Estimate, pool
+from scorefield.estimate import Estimate, mean, pool
 from scorefield.experiments.errors import RunError
 from scorefield.experiments.records import (
     SUMMARY,
@@ -158,13 +158,21 @@ def integrability_rows(members: Sequence[Group]) -> list[dict[str, Any]]:
 
 
 def compute_rows(members: Sequence[Group]) -> list[dict[str, Any]]:
-    """One record a model: what its training took, as a mean over seeds."""
+    """One record a model: what its training took, as a mean over seeds.
+
+    The error of the time of a step is that over seeds, or that within the run where there is one
+    seed only; the other columns are counts and clock readings of the runs themselves.
+    """
     rows = []
     for g in members:
         row: dict[str, Any] = {"dataset": g.dataset, "model": g.model, "seeds": len(g.seeds)}
         for column in _COMPUTE_COLUMNS:
             values = [e.compute[column] for e in g.members if e.compute.get(column) is not None]
             row[column] = sum(values) / len(values) if len(values) == len(g.members) else ""
+            if column == "seconds_per_step":
+                within = g.first.compute.get("seconds_per_step_error")
+                error = mean(values).standard_error if len(values) > 1 else within
+                row["seconds_per_step_standard_error"] = "" if error is None else error
         rows.append(row)
     return rows
 
