@@ -1,21 +1,29 @@
 """The command line: what it does, and what it says when it cannot."""
 
 import errno
+import math
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
 
 import pytest
+import torch
 
 from scorefield.cli import main
+from scorefield.data import TargetSource
+from scorefield.experiments import Run
+from scorefield.targets import GaussianMixture
+from scorefield.training import checkpoint
 
 SMALL = """\
 extends: toy/m0
 field: {network: {hidden: 8, depth: 1, embedding: 4}}
 train: {steps: 6, batch_size: 16, checkpoint_every: 2, log_every: 2, keep: 3}
+eval: {nfes: [3], samples: 32, pairs: 2, points: 4, sigmas: [0.5]}
 """
 
 
@@ -81,6 +89,18 @@ def test_what_must_answer_at_once_imports_nothing_heavy(arguments):
     assert done.stderr.strip() == "[]"
 
 
+@pytest.mark.parametrize("argument", ["--help", "presets"])
+def test_what_must_answer_at_once_does(argument):
+    seconds = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "scorefield", argument], check=True, capture_output=True
+        )
+        seconds.append(time.perf_counter() - begin)
+    assert statistics.median(seconds) < 0.6
+
+
 def test_no_arguments_are_a_question_for_help(capsys):
     assert main([]) == 0
     assert "presets" in capsys.readouterr().out
@@ -121,6 +141,25 @@ def test_inspecting(trained, capsys):
         assert "toy/small" in capsys.readouterr().out
 
 
+def test_evaluating_says_where(copied, capsys):
+    assert main(["eval", str(copied), "--nfe", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    files = sorted((copied / "eval").iterdir())
+    assert lines[-len(files) :] == [str(file) for file in files]
+    assert len(files) >= 3
+
+
+def test_a_sweep_trains_evaluates_and_is_reported(small, tmp_path, capsys):
+    root, out = tmp_path / "runs", tmp_path / "reports"
+    assert main(["sweep", small, "--seeds", "1", "--eval", "--root", str(root)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["toy/small", "1", "done"] in [row[:3] for row in rows]
+    assert main(["report", str(root), "--out", str(out)]) == 0
+    page = capsys.readouterr().out.strip()
+    assert os.path.dirname(page) == str(out)
+    assert os.path.getsize(page)
+
+
 # --------------------------------------------------------------------------------------- mistakes
 
 
@@ -141,7 +180,10 @@ def test_inspecting(trained, capsys):
         (["inspect", "nowhere"], "there is no run or checkpoint 'nowhere'"),
         (["sweep", "toy/m0", "toy/mm"], "there is no preset 'toy/mm'"),
         (["sweep", "toy/m0", "--seeds", "0,x"], "--seeds is '0,x'"),
-        (["sweep", "toy/m0", "--jobs", "0"], "at least 1 job"),
+        (["sweep", "toy/m0", "--jobs", "0"], "'--jobs': Input should be greater than"),
+        (["demo", "--jobs", "0"], "'--jobs': Input should be greater than"),
+        (["train", "toy/m3", "train.batch_size=4"], "must be below train.batch_size"),
+        (["train", "toy/m0", "field.network.hidden=2000000"], "memory does not suffice"),
         (["sweep", "toy/m0", "toy/m0"], "twice"),
         (["sweep", "seed=0"], "at least one preset"),
         (["trian"], "Did you mean 'train'"),
@@ -224,11 +266,29 @@ def test_a_truncated_checkpoint_is_passed_over(copied, capsys):
     assert "step00000004" in captured.out
 
 
-def test_a_loss_that_is_not_finite_is_told_and_the_last_checkpoint_kept(told, small, tmp_path):
-    diverging = ["optim.lr=1e+30", "optim.clip=null", "optim.warmup=0", "name=toy/nan"]
-    sentence = told("train", small, *diverging, "--root", tmp_path)
-    assert "at step" in sentence or "not finite" in sentence
-    assert not (tmp_path / "toy" / "nan" / "seed0" / "checkpoints" / "step_00000006").exists()
+class Spoilt(TargetSource):
+    """Data of which the points of step 5 are no numbers."""
+
+    def batch(self, noise, step, batch_size, dtype=torch.float32):
+        points = super().batch(noise, step, batch_size, dtype)
+        points[torch.as_tensor(step) == 4] = math.nan
+        return points
+
+
+def test_a_loss_that_is_not_finite_is_told_and_the_last_checkpoint_kept(
+    told, small, tmp_path, monkeypatch
+):
+    name = "scorefield.experiments.run.build_source"
+    monkeypatch.setattr(name, lambda config: Spoilt(GaussianMixture.ring(), "ring"))
+    sentence = told("train", small, "--root", tmp_path)
+    kept = tmp_path / "toy" / "small" / "seed0" / "checkpoints" / "step_00000004"
+    assert sentence == (
+        f"the loss 'denoising' is nan at step 5; the last good checkpoint is {kept}"
+    )
+    assert [p.name for p in sorted(kept.parent.iterdir())] == ["step_00000002", kept.name]
+    found = checkpoint.read(kept)
+    for weights in (found.model, found.ema):
+        assert all(bool(tensor.isfinite().all()) for tensor in weights.tensors.values())
 
 
 def test_a_full_disk_is_told_and_the_last_checkpoint_kept(told, small, tmp_path, monkeypatch):
@@ -269,6 +329,18 @@ def test_a_fault_of_the_program_shows_its_traceback(monkeypatch, trained):
         main(["inspect", str(trained)])
 
 
+def test_samples_that_diverge_are_told(told, copied, monkeypatch):
+    def broken(run, *choice):
+        field = run.untrained().requires_grad_(False)
+        for parameter in field.parameters():
+            parameter.fill_(math.nan)
+        return field
+
+    monkeypatch.setattr(Run, "field", broken)
+    for command in (["sample", copied, "--n", "4"], ["eval", copied]):
+        assert "samples stopped being finite in step 1" in told(*command)
+
+
 # -------------------------------------------------------------------------------------- processes
 
 
@@ -283,13 +355,15 @@ def start(*arguments, cwd):
     )
 
 
-def test_an_interrupt_keeps_a_checkpoint_and_the_run_can_go_on(small, tmp_path):
+def test_an_interrupt_keeps_a_checkpoint_and_the_run_can_go_on(told, small, tmp_path):
     long = ["train.steps=100000000", "train.checkpoint_every=10000000", "name=toy/long"]
     process = start("train", small, *long, cwd=tmp_path)
-    folder = tmp_path / "runs" / "toy" / "long" / "seed0"
+    root = tmp_path / "runs"
+    folder = root / "toy" / "long" / "seed0"
     deadline = time.monotonic() + 120
     while not (folder / "metrics.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert "is being trained by another process" in told("train", small, *long, "--root", root)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130

@@ -88,7 +88,7 @@ def scorefield(
 def demo(
     out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("reports/demo"),
     root: Root = Path("runs/demo"),
-    jobs: Annotated[int, typer.Option(help="How many processes at the same time.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="How many processes at the same time.")] = 2,
 ) -> None:
     """Compare five models on data with a known truth, and write the report."""
     from scorefield.experiments.demo import demo
@@ -190,7 +190,7 @@ def sweep(
     ],
     seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")] = "0",
     root: Root = Path("runs"),
-    jobs: Annotated[int, typer.Option(help="How many runs at the same time.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="How many runs at the same time.")] = 1,
     evaluate: Annotated[
         bool, typer.Option("--eval", help="Evaluate each run after its training.")
     ] = False,

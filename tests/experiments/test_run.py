@@ -1,5 +1,9 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +14,8 @@ from scorefield.experiments.document import read
 from scorefield.experiments.inspection import inspect
 from scorefield.experiments.sampling import choose_sampler, draw
 from scorefield.samplers import Euler, Heun
-from scorefield.training import CheckpointError
+from scorefield.training import CheckpointError, TrainingError
+from scorefield.training.lock import locked
 
 
 @pytest.fixture
@@ -49,6 +54,31 @@ def test_the_folder_of_another_configuration_is_refused_and_left_alone(small, tm
     (run.folder / "old").write_text("")
     assert Run.create(other, tmp_path, overwrite=True).config == other
     assert not (run.folder / "old").exists()
+
+
+def test_killed_while_it_is_made_or_replaced_a_run_can_be_made_again(small, tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text(small.read_text() + "name: toy/small\noptim: {lr: 0.5}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.experiments.killed", tmp_path / "runs", small, other],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_a_run_that_is_being_trained_is_not_deleted(copied, small, tmp_path):
+    root = tmp_path / "runs"
+    shutil.copytree(copied.folder, root / "toy" / "small" / "seed0")
+    with (
+        locked(root / "toy" / "small" / "seed0"),
+        pytest.raises(TrainingError, match="is being trained by another process"),
+    ):
+        Run.create(load(small), root, overwrite=True)
+    assert Run.create(load(small), root).finished
 
 
 def test_a_folder_that_is_no_run_is_never_deleted(small, tmp_path):
@@ -186,6 +216,14 @@ def test_a_run_says_what_it_is(copied):
     assert sheet["checkpoints"]["step_00000002"].startswith("unreadable: ")
     assert sheet["checkpoints"]["step_00000006"] == "ok"
     assert "torch" in sheet["provenance"]["packages"]
+
+
+def test_a_torn_line_of_the_metrics_is_passed_over(copied):
+    with (copied.folder / "metrics.csv").open("a") as file:
+        file.write("8,12\n7")
+    training = dict(inspect(copied.folder)["training"])
+    assert "step 6" in training
+    assert "step 8" not in training
 
 
 def test_a_checkpoint_says_what_it_is(trained):

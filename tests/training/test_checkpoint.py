@@ -118,9 +118,26 @@ def test_code_in_a_state_is_not_run(tmp_path):
 
 
 def test_keeps_the_newest(tmp_path):
-    for step in (5, 10, 200000000, 15):
+    for step in (5, 10, 15, 200000000):
         write(tmp_path, step, keep=2)
     assert [p.name for p in checkpoint.paths(tmp_path)] == ["step_00000015", "step_200000000"]
+
+
+def test_what_was_written_last_is_never_the_one_to_go(tmp_path):
+    for step in (5, 20, 10):
+        write(tmp_path, step, keep=1)
+    assert [checkpoint.step_of(p) for p in checkpoint.paths(tmp_path)] == [10, 20]
+
+
+def test_what_is_set_aside_is_kept_and_no_checkpoint_any_more(tmp_path):
+    for scale in (1.0, 2.0):
+        for step in (5, 10, 15):
+            write(tmp_path, step, scale=scale)
+        aside = checkpoint.set_aside(tmp_path, 5)
+        assert [p.name for p in aside] == ["unreadable-step_00000010", "unreadable-step_00000015"]
+        assert [checkpoint.step_of(p) for p in checkpoint.paths(tmp_path)] == [5]
+        # A second time, they take the place of those before.
+        assert float(checkpoint.read(aside[0]).model.tensors["a"][0, 0]) == scale
 
 
 def test_no_folder_has_no_checkpoint(tmp_path):

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from scorefield.training.errors import TrainingError
-from scorefield.training.record import Record
+from scorefield.training.record import Record, read_rows
 
 
 def row(step, **more):
@@ -46,6 +46,17 @@ def test_an_unfinished_line_is_dropped(folder, unfinished):
     record.close()
     assert record.rows == [row(3), row(6), row(9)]
     assert len(lines(folder)) == 4
+
+
+@pytest.mark.parametrize("torn", ["12,12", "12,120,0.0.5", "12,120,", "12,120,0.5,4", ",120,0.5"])
+def test_a_torn_line_in_between_is_passed_over(folder, torn):
+    with (folder / "metrics.csv").open("a") as file:
+        file.write(f"{torn}\n15,150,0.25\n")
+    found = read_rows(folder / "metrics.csv")
+    assert found[:3] == [row(3), row(6), row(9)]
+    assert found[-1] == {"step": 15, "images": 150, "loss": 0.25}
+    # An empty cell is a name without a value at that step.
+    assert found[3:-1] == ([{"step": 12, "images": 120}] if torn == "12,120," else [])
 
 
 @pytest.mark.parametrize("content", ["", "step,im", "step,images\n", "some,thing\n1,2\n"])

@@ -1,6 +1,8 @@
 import csv
+import errno
 import json
 import math
+import os
 
 import pytest
 import torch
@@ -10,7 +12,16 @@ import scorefield.training.trainer as trainer_module
 from scorefield.fields import PotentialField, PreconditionedField
 from scorefield.networks import MLP, UNet
 from scorefield.noise import Noise
-from scorefield.objectives import Asymmetry, Batch, DenoisingScoreMatching, Losses, Objective
+from scorefield.objectives import (
+    Asymmetry,
+    BalancedWeight,
+    Batch,
+    CycleCirculation,
+    DenoisingScoreMatching,
+    LogNormal,
+    Losses,
+    Objective,
+)
 from scorefield.sde import EDM
 from scorefield.targets import Gaussian, GaussianMixture
 from scorefield.training import (
@@ -22,6 +33,7 @@ from scorefield.training import (
     load_weights,
     read_weights,
 )
+from scorefield.training.lock import locked
 
 torch.set_num_threads(1)
 SMALL = {"batch_size": 16, "log_every": 5, "checkpoint_every": 10, "quiet": True}
@@ -260,6 +272,58 @@ def test_a_folder_of_another_training_is_refused(tmp_path, change, message):
     assert (tmp_path / "metrics.csv").read_bytes() == before
 
 
+def test_a_folder_is_that_of_one_objective_field_and_data(tmp_path):
+    def train(
+        regularizer=None, sde=None, scale=1.0, head="inner", dropout=0.1, radius=4.0, law=None
+    ):
+        truth = GaussianMixture.ring(radius=radius)
+        network = nn.Sequential(nn.Dropout(dropout), MLP(2, hidden=8, depth=1, embedding=4))
+        network = Labelled(network)
+        field = PotentialField(network, sde or EDM(), sigma_data=scale, head=head)
+        objective = Objective(
+            DenoisingScoreMatching(law=law or LogNormal(), sigma_data=1.0),
+            [regularizer or CycleCirculation(BalancedWeight(0.1, 1.0), points=16, cycles=4)],
+        )
+        fit(field, truth, objective=objective, steps=2, folder=tmp_path, **SMALL)
+
+    train()
+    train()
+    for change, told in (
+        ({"sde": EDM(sigma_max=50.0)}, r"field\.sde is EDM\(.*80.*\) there and EDM\(.*50.*\) here"),
+        ({"scale": 2.0}, r"field\.parametrization is .*1\.0\) there and .*2\.0\) here"),
+        ({"head": "denoising"}, r"field\.head is 'inner' there and 'denoising' here"),
+        ({"dropout": 0.2}, r"field\.\S+\.p is 0\.1 there and 0\.2 here"),
+        ({"radius": 5.0}, r"data\.std is 2\.8\d* there and 3\.5\d* here"),
+        ({"law": LogNormal(0.0, 1.0)}, r"objective\.denoising is .* there and .* here"),
+        (
+            {"regularizer": CycleCirculation(BalancedWeight(0.2, 1.0), points=16, cycles=4)},
+            r"objective\.regularizers\.cycles\.weight\.ratio is 0\.1 there and 0\.2 here",
+        ),
+        (
+            {"regularizer": Asymmetry(0.1)},
+            r"objective\.regularizers\.asymmetry is missing there and Asymmetry here",
+        ),
+    ):
+        with pytest.raises(CheckpointError, match=f"belongs to another training: {told}$") as error:
+            train(**change)
+        assert "\n" not in str(error.value)
+
+
+class Labelled(nn.Module):
+    """Layers before a network."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.event_shape = layers[-1].event_shape
+        self.layers = layers
+
+    def forward(self, x, label):
+        *first, network = self.layers
+        for layer in first:
+            x = layer(x)
+        return network(x, label)
+
+
 def test_a_damaged_checkpoint_is_told_and_training_goes_on(tmp_path, capsys):
     field, truth = small_field()
     fit(field, truth, steps=20, folder=tmp_path, **SMALL)
@@ -267,12 +331,58 @@ def test_a_damaged_checkpoint_is_told_and_training_goes_on(tmp_path, capsys):
     victim.write_bytes(victim.read_bytes()[:-10])
     other, _ = small_field(seed=1)
     fit(other, truth, steps=20, folder=tmp_path, **SMALL)
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert str(victim) in said
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert str(victim) in said[0]
+    assert "unreadable-step_00000020 is out of the way" in said[1]
     assert all(
         torch.equal(a, b) for a, b in zip(other.parameters(), field.parameters(), strict=True)
     )
+
+
+def test_a_damaged_checkpoint_does_not_cost_a_new_one(tmp_path, monkeypatch):
+    field, truth = small_field()
+    fit(field, truth, steps=20, folder=tmp_path, **SMALL)
+    (tmp_path / "checkpoints" / "step_00000020" / "state.pt").write_bytes(b"")
+    train_step = trainer_module.Trainer._train_step
+
+    def stumble(trainer):
+        if trainer.step == 17:
+            raise InterruptedError
+        train_step(trainer)
+
+    monkeypatch.setattr(trainer_module.Trainer, "_train_step", stumble)
+    other, _ = small_field(seed=1)
+    with pytest.raises(InterruptedError):
+        fit(
+            other,
+            truth,
+            steps=20,
+            folder=tmp_path,
+            keep=1,
+            **{**SMALL, "checkpoint_every": 5},
+        )
+    found = checkpoint.latest(tmp_path / "checkpoints", pytest.fail)
+    assert found.step == 15
+
+
+def test_a_folder_is_trained_once_at_a_time(tmp_path):
+    field, truth = small_field()
+    with locked(tmp_path), pytest.raises(TrainingError, match="is being trained by another"):
+        fit(field, truth, steps=5, folder=tmp_path, **SMALL)
+    assert [p.name for p in tmp_path.iterdir()] == [".lock"]
+    # The file that stays behind is no lock.
+    fit(field, truth, steps=5, folder=tmp_path, **SMALL)
+
+
+def test_a_folder_that_cannot_be_locked_is_told(tmp_path, monkeypatch, capsys):
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    field, truth = small_field()
+    fit(field, truth, steps=5, folder=tmp_path, **SMALL)
+    assert capsys.readouterr().err.startswith(f"warning: {tmp_path} cannot be locked (no locks")
 
 
 def test_a_constant_schedule_can_be_prolonged(tmp_path):

@@ -1,8 +1,5 @@
 """A small training that a test runs in a process of its own, to be killed or starved there."""
 
-import errno
-import os
-import signal
 from pathlib import Path
 
 import torch
@@ -19,6 +16,7 @@ from scorefield.objectives import (
 from scorefield.sde import EDM
 from scorefield.targets import GaussianMixture
 from scorefield.training import Fit, Optim, fit
+from tests.training.disk import Operations
 
 torch.set_num_threads(1)
 
@@ -32,9 +30,7 @@ def train(folder, steps=STEPS, hidden=8, **settings) -> Fit:
     truth = GaussianMixture.ring()
     network = Noisy(MLP(2, hidden=hidden, depth=1, embedding=4))
     field = PreconditionedField(network, EDM(), sigma_data=truth.std)
-    cycles = CycleCirculation(
-        0.1, balance=BalancedWeight(1e-6, 1.0, 10.0), points=16, cycles=8, every=2
-    )
+    cycles = CycleCirculation(BalancedWeight(1e-6, 1.0, 10.0), points=16, cycles=8, every=2)
     objective = Objective(DenoisingScoreMatching(sigma_data=truth.std), [cycles])
     defaults = {
         "optim": Optim(lr=1e-2, warmup=20, decay="cosine", clip=1.0),
@@ -70,33 +66,9 @@ def main(connection, folder, fate=None, at=0, settings=None):
     ``"full"`` from there on.
     """
     operations = Operations(fate, at)
-    for name in ("write", "fsync", "rename", "replace", "mkdir"):
-        setattr(os, name, operations.around(getattr(os, name)))
+    operations.watch()
     try:
         train(Path(folder), **(settings or {}))
         connection.send(("finished", operations.count))
     except Exception as error:
         connection.send((type(error).__name__, str(error)))
-
-
-class Operations:
-    """Counts what is done to the disk, and lets one of it go wrong."""
-
-    def __init__(self, fate, at):
-        self.fate, self.at, self.count = fate, at, 0
-
-    def around(self, operation):
-        def counted(*arguments, **keywords):
-            self.count += 1
-            if self.fate == "kill" and self.count == self.at:
-                if operation.__name__ == "write":
-                    descriptor, content = arguments
-                    operation(descriptor, content[: len(content) // 2])
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self.fate == "stop" and self.count == self.at:
-                os.kill(os.getpid(), signal.SIGTERM)
-            if self.fate == "full" and self.count >= self.at:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some file")
-            return operation(*arguments, **keywords)
-
-        return counted

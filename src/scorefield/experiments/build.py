@@ -10,6 +10,7 @@ from torch import nn
 
 from scorefield.data import DataSource, TargetSource, digits
 from scorefield.experiments import config as c
+from scorefield.experiments import model as m
 from scorefield.experiments.errors import ConfigError
 from scorefield.fields import (
     EDMScaling,
@@ -44,14 +45,14 @@ from scorefield.targets import GaussianMixture
 def build_source(config: c.Config) -> DataSource:
     """The data; a known law lives under the configuration's process."""
     match config.data:
-        case c.RingData() as ring:
+        case m.RingData() as ring:
             target = GaussianMixture.ring(ring.modes, ring.radius, ring.std, build_sde(config.sde))
             return TargetSource(target, "ring")
-        case c.DigitsData():
+        case m.DigitsData():
             return digits()
 
 
-def build_sde(process: c.Process) -> SDE:
+def build_sde(process: m.Process) -> SDE:
     """The forward process."""
     settings = process.model_dump(exclude={"kind"})
     kinds: dict[str, type[SDE]] = {
@@ -75,13 +76,13 @@ def build_field(config: c.Config, source: DataSource) -> ScoreField:
     scaling = _parametrization(model, source)
     plain = PreconditionedField
     match model:
-        case c.PreconditionedModel():
+        case m.PreconditionedModel():
             network = _network("field.network", model.network, source, config.seed, None)
             return plain(network, sde, parametrization=scaling)
-        case c.PotentialModel():
+        case m.PotentialModel():
             network = _network("field.network", model.network, source, config.seed, model.head)
             return PotentialField(network, sde, parametrization=scaling, head=model.head)
-        case c.HybridModel():
+        case m.HybridModel():
             _check_boundary(model, sde)
             # The two networks start from unrelated weights.
             seed = -1 - config.seed
@@ -132,12 +133,12 @@ def build_sampler(section: c.SamplerSection) -> Sampler:
         return kinds[section.kind](**settings)
 
 
-def sigma_data(model: c.Model, source: DataSource) -> float:
+def sigma_data(model: m.Model, source: DataSource) -> float:
     """The standard deviation that a field is scaled by: as configured, or that of the data."""
     return source.std if model.sigma_data is None else model.sigma_data
 
 
-def _parametrization(model: c.Model, source: DataSource) -> Parametrization:
+def _parametrization(model: m.Model, source: DataSource) -> Parametrization:
     match model.parametrization:
         case "edm":
             return EDMScaling(sigma_data(model, source))
@@ -148,17 +149,17 @@ def _parametrization(model: c.Model, source: DataSource) -> Parametrization:
 
 
 def _network(
-    where: str, network: c.Network, source: DataSource, seed: int, head: str | None
+    where: str, network: m.Network, source: DataSource, seed: int, head: str | None
 ) -> nn.Module:
     """A backbone; ``head`` is that of the potential it is for, if it is for one."""
     with _section(where):
         match network:
-            case c.MLPNetwork():
+            case m.MLPNetwork():
                 # A sum over several outputs is no more than one output.
                 outputs = 1 if head == "sum" else None
                 settings = network.model_dump(exclude={"kind"})
                 return MLP(math.prod(source.shape), **settings, outputs=outputs, seed=seed)
-            case c.UNetNetwork():
+            case m.UNetNetwork():
                 return UNet(source.shape, **network.model_dump(exclude={"kind"}), seed=seed)
 
 
@@ -172,7 +173,7 @@ def _law(law: c.Law) -> NoiseLaw:
             return UniformTime()
 
 
-def _check_boundary(model: c.HybridModel, sde: SDE) -> None:
+def _check_boundary(model: m.HybridModel, sde: SDE) -> None:
     if not sde.sigma_min < model.sigma_c < sde.sigma_max:
         raise ConfigError(
             f"field.sigma_c is {model.sigma_c:g}, it must lie between the noise levels "

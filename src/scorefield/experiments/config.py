@@ -1,170 +1,28 @@
-r"""What a configuration may say.
+"""What a configuration may say.
 
 One frozen model a section. Where a section can be one of several things, its key ``kind`` says
 which, and decides what other keys it has. Numbers are in the units of the classes that they are
-given to, which are named in each docstring; ``null`` stands for none.
+given to, which are named in each docstring; ``null`` stands for none. Data, process and field have
+a file of their own, :mod:`~scorefield.experiments.model`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import Field, Strict, model_validator
 
-S = TypeVar("S", bound="Section")
-
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-# YAML has lists and no tuples.
-Counts = Annotated[tuple[Count, ...], Strict(False), Field(min_length=1)]
-Positives = Annotated[tuple[Positive, ...], Strict(False), Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """A part of a configuration: immutable, without unknown keys, with values of the exact type."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-def _check_below(section: S, where: str, low: str, high: str) -> S:
-    a, b = getattr(section, low), getattr(section, high)
-    if not a < b:
-        raise ValueError(f"{where}.{low} is {a}, it must be below {where}.{high}, which is {b}")
-    return section
-
-
-# ------------------------------------------------------------------------------------------ data
-
-
-class RingData(Section):
-    """Points of :meth:`~scorefield.targets.GaussianMixture.ring`, without end."""
-
-    kind: Literal["ring"]
-    modes: Count = 8
-    radius: Positive = 4.0
-    std: Positive = 0.35
-
-
-class DigitsData(Section):
-    """The images of :func:`~scorefield.data.digits`."""
-
-    kind: Literal["digits"]
-
-
-Data = Annotated[RingData | DigitsData, Field(discriminator="kind")]
-
-# ------------------------------------------------------------------------------------------- sde
-
-
-class SigmaProcess(Section):
-    """:class:`~scorefield.sde.EDM` or :class:`~scorefield.sde.VE`, between two noise levels."""
-
-    kind: Literal["edm", "ve"]
-    sigma_min: Positive = 0.002
-    sigma_max: Positive = 80.0
-    prior_mean: float = 0.0
-
-    @model_validator(mode="after")
-    def _ordered(self) -> SigmaProcess:
-        return _check_below(self, "sde", "sigma_min", "sigma_max")
-
-
-class BetaProcess(Section):
-    """:class:`~scorefield.sde.VP` or :class:`~scorefield.sde.SubVP`, between two rates."""
-
-    kind: Literal["vp", "subvp"]
-    beta_min: Positive = 0.1
-    beta_max: Positive = 20.0
-    prior_mean: float = 0.0
-    t_min: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-
-    @model_validator(mode="after")
-    def _ordered(self) -> BetaProcess:
-        return _check_below(self, "sde", "beta_min", "beta_max")
-
-
-class CosineProcess(Section):
-    """:class:`~scorefield.sde.Cosine`."""
-
-    kind: Literal["cosine"]
-    offset: Positive = 0.008
-    prior_mean: float = 0.0
-    t_min: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    t_max: Annotated[float, Field(gt=0, lt=1)] = 0.99
-
-    @model_validator(mode="after")
-    def _ordered(self) -> CosineProcess:
-        return _check_below(self, "sde", "t_min", "t_max")
-
-
-Process = Annotated[SigmaProcess | BetaProcess | CosineProcess, Field(discriminator="kind")]
-
-# ----------------------------------------------------------------------------------------- field
-
-
-class MLPNetwork(Section):
-    """:class:`~scorefield.networks.MLP`, for vectors."""
-
-    kind: Literal["mlp"]
-    hidden: Count = 128
-    depth: Count = 3
-    embedding: Annotated[int, Field(ge=4, multiple_of=2)] = 64
-
-
-class UNetNetwork(Section):
-    """:class:`~scorefield.networks.UNet`, for images."""
-
-    kind: Literal["unet"]
-    channels: Count = 32
-    multipliers: Counts = (1, 2)
-    blocks: Count = 1
-    attention: Annotated[tuple[Count, ...], Strict(False)] = ()
-    dropout: Fraction = 0.0
-
-
-Network = Annotated[MLPNetwork | UNetNetwork, Field(discriminator="kind")]
-
-
-class PreconditionedModel(Section):
-    """:class:`~scorefield.fields.PreconditionedField`: a network as a field.
-
-    ``sigma_data: null`` is the standard deviation of the data itself.
-    """
-
-    kind: Literal["preconditioned"]
-    parametrization: Literal["edm", "noise", "score"] = "edm"
-    sigma_data: Positive | None = None
-    network: Network
-
-
-class PotentialModel(Section):
-    """:class:`~scorefield.fields.PotentialField`: the gradient of a scalar made by ``head``."""
-
-    kind: Literal["potential"]
-    parametrization: Literal["edm", "noise", "score"] = "edm"
-    sigma_data: Positive | None = None
-    head: Literal["sum", "inner", "denoising"] = "sum"
-    network: Network
-
-
-class HybridModel(Section):
-    """:class:`~scorefield.fields.HybridField`: at noise levels up to ``sigma_c`` a potential, made
-    of ``low_network`` and ``head``; above, the plain ``network``.
-    """
-
-    kind: Literal["hybrid"]
-    parametrization: Literal["edm", "noise", "score"] = "edm"
-    sigma_data: Positive | None = None
-    sigma_c: Positive
-    head: Literal["sum", "inner", "denoising"] = "sum"
-    network: Network
-    low_network: Network
-
-
-Model = Annotated[PreconditionedModel | PotentialModel | HybridModel, Field(discriminator="kind")]
+from scorefield.experiments.model import Data, HybridModel, Model, Process, SigmaProcess
+from scorefield.experiments.section import (
+    Count,
+    Counts,
+    Fraction,
+    NonNegative,
+    Positive,
+    Positives,
+    Section,
+)
 
 # ------------------------------------------------------------------------------------- objective
 
@@ -337,7 +195,7 @@ class EvalSection(Section):
     """
 
     nfes: Counts = (8, 18, 32, 64)
-    samples: Annotated[int, Field(ge=2)] = 2048
+    samples: Annotated[int, Field(ge=4)] = 2048
     pairs: Annotated[int, Field(ge=2)] = 8
     sigmas: Positives = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
     points: Annotated[int, Field(ge=2)] = 256
@@ -381,6 +239,12 @@ class Config(Section):
             raise ValueError(
                 f"objective.boundary needs a field of kind 'hybrid', field.kind is "
                 f"{self.field.kind!r}"
+            )
+        cycles, batch = self.objective.cycles, self.train.batch_size
+        if cycles is not None and cycles.neighbours >= batch:
+            raise ValueError(
+                f"objective.cycles.neighbours is {cycles.neighbours}, it must be below "
+                f"train.batch_size, which is {batch}"
             )
         return self
 

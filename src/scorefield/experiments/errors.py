@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
+from opcode import opmap
 
 PREFIX = "error: "
 """How the command line begins the sentence about a mistake."""
@@ -43,14 +44,38 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, OSError):
         reason = os.strerror(error.errno) if error.errno else str(error)
         text = f"{error.filename}: {reason}" if error.filename else reason
-    elif isinstance(error, (ConfigError, RunError, FloatingPointError, *_training_errors())):
+    elif isinstance(error, (ConfigError, RunError)) or _of_training(error) or _refused(error):
         text = str(error)
+    elif _out_of_memory(error):
+        text = (
+            "memory does not suffice for what was asked: make the network, the batch or the "
+            "number of samples smaller"
+        )
     else:
         return None
     return " ".join(text.split())
 
 
-def _training_errors() -> tuple[type[BaseException], ...]:
-    """The errors of training, if it has been imported; if not, none can have been raised."""
+def _refused(error: BaseException) -> bool:
+    """Whether a statement ``raise`` of this package refused a value.
+
+    The same kinds of error, raised by a library or by an operation gone wrong, are faults.
+    """
+    trace = error.__traceback__
+    if not isinstance(error, (ValueError, TypeError, FloatingPointError)) or trace is None:
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    inside = str(trace.tb_frame.f_globals.get("__name__")).startswith("scorefield.")
+    return inside and trace.tb_frame.f_code.co_code[trace.tb_lasti] == opmap["RAISE_VARARGS"]
+
+
+def _of_training(error: BaseException) -> bool:
+    # If training has not been imported, it cannot have raised anything.
     module = sys.modules.get("scorefield.training.errors")
-    return () if module is None else (module.TrainingError,)
+    return module is not None and isinstance(error, module.TrainingError)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    module = sys.modules.get("scorefield.training.errors")
+    return isinstance(error, MemoryError) or (module is not None and module.out_of_memory(error))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from scorefield.experiments.config import CyclesTerm, HybridModel
+from scorefield.experiments.config import CyclesTerm
 from scorefield.experiments.errors import RunError
+from scorefield.experiments.model import HybridModel
 from scorefield.experiments.run import CONFIG, Run
 from scorefield.fields import HybridField, PreconditionedField, ScoreField
 from scorefield.training import CheckpointError, Weights, read_weights
 from scorefield.training import checkpoint as checkpoints
+from scorefield.training.record import read_rows
 
 Sheet = dict[str, list[tuple[str, str]]]
 """Pairs of what and its value, under headings."""
@@ -115,11 +116,9 @@ def _describe_training(run: Run) -> list[tuple[str, str]]:
     file = run.folder / "metrics.csv"
     if not file.is_file():
         return lines
-    with file.open(encoding="utf-8", newline="") as content:
-        rows = list(csv.DictReader(content))
-    for row in rows[-_TAIL:]:
-        shown = {k: v for k, v in row.items() if v and k not in ("step", "images", "ema_decay")}
-        lines.append((f"step {row['step']}", _settings(_numbers(shown)).strip(" ()")))
+    for row in read_rows(file)[-_TAIL:]:
+        shown = {k: f"{v:.4g}" for k, v in row.items() if k not in ("step", "images", "ema_decay")}
+        lines.append((f"step {row['step']}", _settings(shown).strip(" ()")))
     return lines
 
 
@@ -177,7 +176,3 @@ def _parameters(module: nn.Module) -> int:
 def _settings(values: dict[str, Any]) -> str:
     text = ", ".join(f"{key} {value}" for key, value in values.items())
     return f" ({text})" if text else ""
-
-
-def _numbers(row: dict[str, str]) -> dict[str, str]:
-    return {key: f"{float(value):.4g}" for key, value in row.items()}

@@ -1,15 +1,15 @@
 """A run: the folder of one trained configuration.
 
 ``runs/{dataset}/{model_id}/seed{n}/`` holds ``config_resolved.yaml`` and ``environment.json``,
-what the training leaves (``metrics.csv``, ``metrics.json``, ``tb/``, ``checkpoints/``), and what is
-made from it (``samples/``, ``eval/``).
+what the training leaves (``metrics.csv``, ``metrics.json``, ``tb/``, ``checkpoints/``, and
+``.lock``, which keeps a second training out), and what is made from it (``samples/``, ``eval/``).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import sys
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -33,15 +33,13 @@ from scorefield.objectives import Objective
 from scorefield.samplers import Sampler
 from scorefield.training import Checkpoint, Fit, Optim, Trainer, TrainSettings
 from scorefield.training import checkpoint as checkpoints
+from scorefield.training.display import warn
 from scorefield.training.errors import CheckpointError
-from scorefield.training.files import replace_file
+from scorefield.training.files import sync_folder, write_durably
+from scorefield.training.lock import locked
 
 CONFIG, ENVIRONMENT = "config_resolved.yaml", "environment.json"
-
-
-def warn(sentence: str) -> None:
-    """Says on the standard error what must not be missed."""
-    print(f"warning: {sentence}", file=sys.stderr, flush=True)
+_WRITING, _DELETING = ".writing-", ".deleting-"
 
 
 class Run:
@@ -69,9 +67,11 @@ class Run:
         Raises:
             RunError: If the folder belongs to another configuration, or is no run's and not
                 empty; nothing is changed then.
+            TrainingError: If what is to be deleted is being trained.
             OSError: If the folder cannot be written.
         """
         folder = Path(root) / config.folder
+        _clean(folder)
         if overwrite and (folder / CONFIG).is_file():
             _delete(folder)
         if (folder / CONFIG).is_file():
@@ -80,11 +80,7 @@ class Run:
             return found
         if folder.is_dir() and any(folder.iterdir()):
             raise RunError(f"{folder} is not empty, and no run: it has no {CONFIG}")
-        folder.mkdir(parents=True, exist_ok=True)
-        record = json.dumps(environment(), indent=2) + "\n"
-        replace_file(folder / ENVIRONMENT, record.encode())
-        # What makes the folder a run is written last.
-        replace_file(folder / CONFIG, dump(config.document()).encode())
+        _make(folder, config)
         return cls(folder, config)
 
     @classmethod
@@ -140,9 +136,7 @@ class Run:
 
     def steps(self) -> list[int]:
         """The steps of which there are checkpoints, in ascending order."""
-        return [
-            int(path.name.removeprefix("step_")) for path in checkpoints.paths(self.checkpoints)
-        ]
+        return list(map(checkpoints.step_of, checkpoints.paths(self.checkpoints)))
 
     @property
     def finished(self) -> bool:
@@ -245,7 +239,33 @@ def _check_same(folder: Path, there: Config, wanted: Config) -> None:
         )
 
 
+def _make(folder: Path, config: Config) -> None:
+    """Makes a run under a name of its own, and renames it: the folder is whole or not there."""
+    temporary = folder.with_name(_WRITING + folder.name)
+    temporary.mkdir(parents=True)
+    try:
+        record = json.dumps(environment(), indent=2) + "\n"
+        write_durably(temporary / ENVIRONMENT, record.encode())
+        write_durably(temporary / CONFIG, dump(config.document()).encode())
+        sync_folder(temporary)
+        os.rename(temporary, folder)
+        sync_folder(folder.parent)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
 def _delete(folder: Path) -> None:
-    """Removes a run; a folder that is half removed is no run."""
-    (folder / CONFIG).unlink()
-    shutil.rmtree(folder)
+    """Removes a run, which is there as a whole or not at all at every moment."""
+    doomed = folder.with_name(_DELETING + folder.name)
+    with locked(folder):
+        os.rename(folder, doomed)
+    shutil.rmtree(doomed)
+
+
+def _clean(folder: Path) -> None:
+    """Removes what a crash in the middle of making or deleting a run left next to it."""
+    for prefix in (_WRITING, _DELETING):
+        leftover = folder.with_name(prefix + folder.name)
+        if leftover.exists():
+            shutil.rmtree(leftover)

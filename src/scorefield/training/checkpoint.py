@@ -10,7 +10,8 @@ A checkpoint is a folder ``step_XXXXXXXX`` of three files:
 
 A checkpoint is written under a temporary name, forced to the disk, and renamed, so that a
 folder of its final name is complete. A reader trusts none the less: every byte of the three
-files is covered by a checksum.
+files is covered by a checksum. Where a training goes on from an older one, those after it that
+could not be read stay as ``unreadable-step_XXXXXXXX``.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from scorefield.training.files import reason, sync_folder, write_durably
 
 _FORMAT = "scorefield checkpoint 1"
 _MODEL, _EMA, _STATE = "model.safetensors", "ema.safetensors", "state.pt"
-_TEMPORARY = ".writing-"
+_TEMPORARY, _UNREAD = ".writing-", "unreadable-"
 # What reading damaged or foreign bytes can raise, from the archive to the unpickler.
 _UNREADABLE = (
     zipfile.BadZipFile,
@@ -109,7 +110,7 @@ def save(
         state: Everything else that a resume needs: tensors, numbers, strings, lists and
             dictionaries of them.
         config: The configuration of the run.
-        keep: The number of newest checkpoints to keep; all by default.
+        keep: The number of newest checkpoints up to this one to keep; all by default.
 
     Returns:
         The folder of the checkpoint.
@@ -148,7 +149,8 @@ def save(
         raise CheckpointError(f"cannot write checkpoint {path}: {reason(error)}") from error
     clean(folder)
     if keep is not None:
-        for old in paths(folder)[:-keep]:
+        # What bears a later step is not older, whatever it is.
+        for old in [p for p in paths(folder) if step_of(p) <= step][:-keep]:
             shutil.rmtree(old, ignore_errors=True)
     return path
 
@@ -158,7 +160,12 @@ def paths(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     found = (p for p in folder.iterdir() if re.fullmatch(r"step_\d{8,}", p.name))
-    return sorted(found, key=lambda p: int(p.name.removeprefix("step_")))
+    return sorted(found, key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """The step in the name of a checkpoint's folder."""
+    return int(path.name.removeprefix("step_"))
 
 
 def clean(folder: Path) -> None:
@@ -183,6 +190,30 @@ def latest(folder: Path, report: Callable[[str], None]) -> Checkpoint | None:
         except CheckpointError as error:
             report(f"{error}; looking for an older checkpoint")
     return None
+
+
+def set_aside(folder: Path, after: int) -> list[Path]:
+    """Renames the checkpoints after a step, so that they are no checkpoints any more.
+
+    Raises:
+        CheckpointError: If one cannot be renamed.
+
+    Returns:
+        Where they are now.
+    """
+    aside = []
+    for path in paths(folder):
+        if step_of(path) > after:
+            new = path.with_name(f"{_UNREAD}{path.name}")
+            try:
+                # What an earlier mishap left under that name makes way.
+                if new.exists():
+                    shutil.rmtree(new)
+                os.rename(path, new)
+            except OSError as error:
+                raise CheckpointError(f"cannot rename {path}: {reason(error)}") from error
+            aside.append(new)
+    return aside
 
 
 def read(path: Path) -> Checkpoint:

@@ -23,7 +23,7 @@ class Display:
     Arguments:
         steps: The number of steps of the training.
         done: The number of steps done.
-        quiet: Whether to show nothing but warnings.
+        quiet: Whether to show nothing.
     """
 
     def __init__(self, steps: int, done: int, quiet: bool) -> None:
@@ -62,17 +62,10 @@ class Display:
                 flush=True,
             )
 
-    def say(self, text: str) -> None:
-        """Shows one sentence, above the bar where there is one."""
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
-        elif not self._quiet:
-            print(text, flush=True)
 
-    @staticmethod
-    def warn(text: str) -> None:
-        """Says on the standard error what must not be missed."""
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+def warn(sentence: str) -> None:
+    """Says on the standard error what must not be missed."""
+    print(f"warning: {sentence}", file=sys.stderr, flush=True)
 
 
 def _bar() -> Progress:

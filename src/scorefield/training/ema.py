@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -48,22 +47,12 @@ class EMA:
         self.updates += 1
         torch._foreach_lerp_(self._average, self._live, 1 - self.decay_at(self.updates))
 
-    @contextmanager
-    def apply_to(self, field: nn.Module) -> Iterator[None]:
-        """Gives the field the averaged weights, and its own back at the end.
+    def copy_to(self, field: nn.Module) -> None:
+        """Gives the field the averaged weights.
 
         Raises:
             ValueError: If the field's parameters are not of the shapes that were averaged.
         """
-        kept = [p.detach().clone() for p in field.parameters()]
-        self.copy_to(field)
-        try:
-            yield
-        finally:
-            _copy(field.parameters(), kept)
-
-    def copy_to(self, field: nn.Module) -> None:
-        """Gives the field the averaged weights for good; see :meth:`apply_to`."""
         if [p.shape for p in field.parameters()] != [a.shape for a in self._average]:
             raise ValueError("the field's parameters are not those that were averaged")
         _copy(field.parameters(), self._average)

@@ -26,3 +26,15 @@ class Interrupted(RuntimeError):
         super().__init__(f"training was interrupted after step {step}; {where}")
         self.step = step
         self.checkpoint = checkpoint
+
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[int, Path | None]]:
+        # An exception is otherwise rebuilt from its message, on the way between processes too.
+        return type(self), (self.step, self.checkpoint)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory does not suffice."""
+    # On the CPU, torch says it in words only.
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    said = isinstance(error, RuntimeError) and any(w in str(error) for w in words)
+    return said or isinstance(error, MemoryError)

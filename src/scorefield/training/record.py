@@ -23,7 +23,7 @@ class Record:
     """The metrics of a run: a list of rows, mirrored to files where there is a folder.
 
     A row is written in one piece as soon as it is known. When a run goes on from an earlier
-    step, the rows after that step are dropped, and so is a last line that was not finished.
+    step, the rows after that step are dropped, and so is a line that was not finished.
 
     Arguments:
         folder: The run's folder; without one, rows are kept in memory only.
@@ -99,6 +99,16 @@ class Record:
             raise TrainingError(f"cannot write the metrics {where}: {reason(error)}") from error
 
 
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a ``metrics.csv``; lines that a crash left torn are passed over.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    _, rows = _parse(path.read_bytes())
+    return rows
+
+
 def _line(cells: Any) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow("" if c is None else c for c in cells)
@@ -106,7 +116,7 @@ def _line(cells: Any) -> bytes:
 
 
 def _parse(content: bytes) -> tuple[list[str], list[Row]]:
-    """The columns and the finished rows."""
+    """The columns, and the rows that are whole."""
     finished = content[: content.rfind(b"\n") + 1].decode(errors="replace")
     lines = list(csv.reader(io.StringIO(finished)))
     if not lines or "step" not in lines[0]:
@@ -114,9 +124,14 @@ def _parse(content: bytes) -> tuple[list[str], list[Row]]:
     columns, *body = lines
     rows = []
     for cells in body:
-        if len(cells) == len(columns):
-            pairs = zip(columns, cells, strict=True)
-            rows.append({name: _number(cell) for name, cell in pairs if cell})
+        if len(cells) != len(columns):
+            continue
+        try:
+            row = {n: _number(cell) for n, cell in zip(columns, cells, strict=True) if cell}
+        except ValueError:
+            continue
+        if "step" in row:
+            rows.append(row)
     return columns, rows
 
 

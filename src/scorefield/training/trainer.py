@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,24 +23,28 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.nn.modules.dropout import _DropoutNd
 
 from scorefield.data import DataSource
 from scorefield.fields import ScoreField
-from scorefield.noise import Lookahead, Noise
+from scorefield.noise import Noise
 from scorefield.objectives import Batch, Objective
-from scorefield.training import checkpoint
-from scorefield.training.display import Display
+from scorefield.training import checkpoint, identity
+from scorefield.training.checkpoint import Checkpoint
+from scorefield.training.display import Display, warn
+from scorefield.training.draws import has_dropout, training_draws
 from scorefield.training.ema import EMA
-from scorefield.training.errors import CheckpointError, Interrupted, TrainingError
+from scorefield.training.errors import (
+    CheckpointError,
+    Interrupted,
+    TrainingError,
+    out_of_memory,
+)
+from scorefield.training.lock import locked
 from scorefield.training.record import Record, Row
 from scorefield.training.schedule import multiplier
 from scorefield.training.settings import Optim, TrainSettings
 from scorefield.training.stop import StopSignal
 from scorefield.training.window import Window
-
-_NUMBERS_AHEAD = 2**18
-_STEPS_AHEAD = 32
 
 
 @dataclass(frozen=True)
@@ -120,8 +125,8 @@ class Trainer:
         self.window = Window()
         self.step = 0
         self.saved: Path | None = None
-        self._dropout = any(isinstance(m, _DropoutNd) and m.p > 0 for m in field.modules())
-        self._ahead = self._lookahead()
+        self._dropout = has_dropout(field)
+        self._ahead = training_draws(field, source, objective, self.noise, settings.batch_size)
 
     def run(self) -> Fit:
         """Trains up to the last step.
@@ -131,22 +136,21 @@ class Trainer:
 
         Raises:
             TrainingError: If a loss or the gradient is not finite (the checkpoints hold what
-                was before), memory does not suffice, or a file cannot be written.
+                was before), memory does not suffice, a file cannot be written, or another
+                process trains in the folder.
             CheckpointError: If the folder belongs to another training.
             Interrupted: If SIGINT or SIGTERM arrived; a checkpoint has been written.
         """
         begin = time.perf_counter()
-        if self.folder is not None:
-            self._resume(self.folder / "checkpoints")
-        record = Record(self.folder, self.step)
-        try:
+        with nullcontext() if self.folder is None else locked(self.folder):
+            if self.folder is not None:
+                self._resume(self.folder / "checkpoints")
             with (
+                closing(Record(self.folder, self.step)) as record,
                 Display(self.settings.steps, self.step, self.quiet) as display,
                 torch.random.fork_rng(enabled=self._dropout),
             ):
                 self._loop(record, display)
-        finally:
-            record.close()
         self.ema.copy_to(self.field)
         self.field.eval()
         return Fit(self.field, self.ema, tuple(record.rows), time.perf_counter() - begin)
@@ -182,7 +186,7 @@ class Trainer:
         try:
             self._train_step()
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             raise TrainingError(
                 f"memory does not suffice for step {self.step + 1} with "
@@ -208,27 +212,6 @@ class Trainer:
         self.window.add(
             self.step, {**losses.terms, "loss": losses.total.detach(), "grad_norm": norm}
         )
-
-    def _lookahead(self) -> Lookahead:
-        """The random numbers of the steps, drawn for many steps at once.
-
-        A draw costs nearly the same for one step as for many.
-        """
-        batch_size = self.settings.batch_size
-        device, dtype = self.parameters[0].device, self.parameters[0].dtype
-        index = torch.arange(batch_size)
-
-        def draw(steps: Tensor) -> tuple[Tensor, ...]:
-            x = self.source.batch(self.noise, steps.squeeze(1), batch_size, dtype)
-            t, z = self.objective.draw(self.field, self.noise, index, steps)
-            draws = [d.to(device=device, dtype=dtype) for d in (x, t, z)]
-            if self._dropout:
-                # 32 bits: torch's generator on the CPU uses no more of a seed.
-                draws.append(self.noise.integers("dropout", 2**32, (), steps * 0, steps)[:, 0])
-            return tuple(draws)
-
-        numbers = batch_size * (2 * self.field.domain.dim + 1)
-        return Lookahead(draw, max(1, min(_STEPS_AHEAD, _NUMBERS_AHEAD // numbers)))
 
     def _multiplier(self, step: int) -> float:
         return multiplier(step, self.settings.steps, self.optim.warmup, self.optim.decay)
@@ -266,15 +249,18 @@ class Trainer:
 
     def _identity(self) -> dict[str, Any]:
         """What two trainings must share for one to go on where the other stopped."""
-        identity = {
+        found = {
             "seed": self.noise.seed,
             "batch_size": self.settings.batch_size,
             "ema_decay": self.settings.ema_decay,
             **{f"optim.{k}": v for k, v in asdict(self.optim).items()},
+            **identity.of_source(self.source),
+            **identity.of_module("field", self.field),
+            **identity.of_module("objective", self.objective),
         }
         if self.optim.decay in ("cosine", "linear"):
-            identity["steps"] = self.settings.steps
-        return identity
+            found["steps"] = self.settings.steps
+        return found
 
     def _save(self) -> None:
         self._check_finite()
@@ -303,15 +289,20 @@ class Trainer:
     def _resume(self, folder: Path) -> None:
         """Takes up the newest checkpoint that is whole, if there is one."""
         checkpoint.clean(folder)
-        found = checkpoint.latest(folder, Display.warn)
-        if found is None:
-            return
-        for name, mine in self._identity().items():
-            theirs = found.state["identity"].get(name)
-            if theirs != mine:
+        found = checkpoint.latest(folder, warn)
+        if found is not None:
+            self._take_up(found)
+        for path in checkpoint.set_aside(folder, self.step):
+            warn(f"{path} is out of the way of the training, which goes on from step {self.step}")
+
+    def _take_up(self, found: Checkpoint) -> None:
+        mine, theirs = self._identity(), found.state["identity"]
+        # In this order: what differs first is what the rest follows from.
+        for name in mine | theirs:
+            if mine.get(name) != theirs.get(name):
                 raise CheckpointError(
-                    f"{found.path} belongs to another training: {name} is {theirs} there and "
-                    f"{mine} here"
+                    f"{found.path} belongs to another training: {name} is "
+                    f"{theirs.get(name, 'missing')} there and {mine.get(name, 'missing')} here"
                 )
         if found.step > self.settings.steps:
             raise CheckpointError(
@@ -345,10 +336,3 @@ def _joint_gradient(parameters: Sequence[Parameter]) -> Tensor:
     for parameter, part in zip(parameters, parts, strict=True):
         parameter.grad = part.view_as(parameter)
     return joint
-
-
-def _out_of_memory(error: Exception) -> bool:
-    # On the CPU, torch says it in words only.
-    words = ("can't allocate memory", "not enough memory")
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or any(w in str(error) for w in words)

@@ -1,0 +1,47 @@
+"""What a training is, so that one is never taken up as another."""
+
+from __future__ import annotations
+
+from dataclasses import is_dataclass
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from scorefield.data import DataSource
+
+
+def of_module(name: str, module: nn.Module) -> dict[str, str]:
+    """The kinds and the settings of a module and all its parts, by dotted names.
+
+    Of torch's own layers it is the kind: their sizes show in their weights.
+    """
+    found: dict[str, str] = {}
+    for path, part in module.named_modules(prefix=name):
+        found[path] = type(part).__name__
+        if isinstance(part, _DropoutNd):
+            found[f"{path}.p"] = repr(part.p)
+        if type(part).__module__.startswith("torch."):
+            continue
+        for key, value in vars(part).items():
+            if not key.startswith("_") and key != "training" and _is_plain(value):
+                found[f"{path}.{key}"] = repr(value)
+    return found
+
+
+def of_source(source: DataSource) -> dict[str, str]:
+    """The name, the shape, the number and the scale of the data."""
+    return {
+        "data": source.name,
+        "data.shape": repr(source.shape),
+        "data.size": repr(source.size),
+        # Its last digits are the machine's.
+        "data.std": f"{source.std:.6g}",
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether the representation of a value says all of it, and the same in every process."""
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str) or is_dataclass(value)

@@ -1,0 +1,34 @@
+"""A disk on which things go wrong."""
+
+import errno
+import os
+import signal
+
+
+class Operations:
+    """Counts what is done to the disk, and lets one of it go wrong."""
+
+    def __init__(self, fate, at):
+        self.fate, self.at, self.count = fate, at, 0
+
+    def watch(self):
+        """Takes the place of what writes to the disk."""
+        for name in ("write", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
+            setattr(os, name, self.around(getattr(os, name)))
+
+    def around(self, operation):
+        def counted(*arguments, **keywords):
+            self.count += 1
+            if self.fate == "kill" and self.count == self.at:
+                if operation.__name__ == "write":
+                    descriptor, content = arguments
+                    operation(descriptor, content[: len(content) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.fate == "stop" and self.count == self.at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            frees = operation.__name__ in ("unlink", "rmdir")
+            if self.fate == "full" and self.count >= self.at and not frees:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some file")
+            return operation(*arguments, **keywords)
+
+        return counted
