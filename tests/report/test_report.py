@@ -173,3 +173,25 @@ def test_a_report_of_nothing_is_refused(tmp_path):
     with pytest.raises(RunError, match="holds no evaluated run"):
         write_report(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_several_seeds_become_one_row_with_the_error_of_their_scatter(tmp_path):
+    for seed in (0, 1):
+        run = Run.create(load("toy/m0", (*TOY, f"seed={seed}")), tmp_path / "runs")
+        run.train(quiet=True)
+        evaluate(run, terms=TERMS)
+    page = write_report(tmp_path / "runs", tmp_path / "out").read_text()
+    assert "modes are covered" in page or "Every model covers" in page
+    table = (tmp_path / "out" / "fid_summary.csv").read_text().splitlines()
+    header = table[0].split(",")
+    rows = [dict(zip(header, line.split(","), strict=True)) for line in table[1:]]
+    assert {row["seeds"] for row in rows if row["model"].startswith("m0")} == {"2"}
+
+
+def test_an_evaluation_without_records_is_refused(tmp_path):
+    run = Run.create(load("toy/m0", TOY), tmp_path / "runs")
+    run.train(quiet=True)
+    evaluate(run, terms=TERMS)
+    (run.folder / "eval" / "fid_vs_nfe.csv").write_text("x\n")
+    with pytest.raises(RunError, match=r"fid_vs_nfe\.csv holds no record"):
+        write_report(tmp_path / "runs", tmp_path / "out")

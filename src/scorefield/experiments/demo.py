@@ -10,8 +10,9 @@ import multiprocessing
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,15 +21,16 @@ from typing import Any
 import torch
 
 from scorefield.experiments.config import Config
-from scorefield.experiments.errors import RunError
+from scorefield.experiments.errors import RunError, sentence
 from scorefield.experiments.evaluate import evaluate
 from scorefield.experiments.judge import Floors, Terms, measure_floors, terms_of
 from scorefield.experiments.progress import Stages
-from scorefield.experiments.records import Evaluation, read_csv
+from scorefield.experiments.records import Evaluation
 from scorefield.experiments.resolve import load
 from scorefield.experiments.run import Run
 from scorefield.experiments.timing import STEP_TIMES, time_steps
 from scorefield.training import Interrupted
+from scorefield.training.record import read_rows
 
 MODELS = ("m0", "m1", "m2", "m3", "m4")
 
@@ -153,9 +155,7 @@ def _train_and_evaluate(plans: Sequence[Family], workers: _Workers, stages: Stag
         stages.say(f"noise floor of {plan.name} measured")
         release()
 
-    def trained(plan: Family, run: Run, stopped: tuple[int, Path | None] | None) -> None:
-        if stopped is not None:
-            raise Interrupted(*stopped)
+    def trained(plan: Family, run: Run, _: None) -> None:
         stages.say(f"{_name(run)} trained, {run.config.train.steps} steps")
         ready.append((plan, run))
         release()
@@ -206,24 +206,33 @@ def _leave(number: int, frame: object) -> None:
     sys.exit(128 + number)
 
 
-def _train(folder: Path) -> tuple[int, Path | None] | None:
-    """Trains a run to its end; where it was interrupted, the step and the checkpoint.
-
-    They come back as a result: this exception does not survive the way between processes.
-    """
-    run = Run.open(folder)
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turns a mistake into its sentence, since a traceback does not leave the process."""
     try:
-        if not run.finished:
-            run.train(quiet=True)
-    except Interrupted as stopped:
-        return stopped.step, stopped.checkpoint
-    return None
+        yield
+    except Interrupted:
+        raise
+    except Exception as error:
+        told = sentence(error)
+        if told is None:
+            raise
+        raise RunError(told) from None
 
 
+@_told()
+def _train(folder: Path) -> None:
+    run = Run.open(folder)
+    if not run.finished:
+        run.train(quiet=True)
+
+
+@_told()
 def _floors(folder: Path, terms: Terms) -> Floors:
     return measure_floors(Run.open(folder).source(), terms)
 
 
+@_told()
 def _evaluate(folder: Path, terms: Terms, floors: Floors) -> None:
     evaluate(Run.open(folder), terms=terms, floors=floors)
 
@@ -241,8 +250,8 @@ def _evaluated(run: Run, terms: Terms) -> bool:
 def _steps_done(run: Run) -> int:
     """The steps that the metrics tell of; 0 where there are none yet."""
     try:
-        rows = read_csv(run.folder / "metrics.csv")
-    except OSError:
+        rows = read_rows(run.folder / "metrics.csv")
+    except FileNotFoundError:
         return 0
     return int(rows[-1]["step"]) if rows else 0
 

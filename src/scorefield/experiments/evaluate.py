@@ -23,9 +23,10 @@ from scorefield.experiments.judge import (
     validate,
 )
 from scorefield.experiments.merge import differences
-from scorefield.experiments.records import Evaluation, read_csv
+from scorefield.experiments.records import Evaluation
 from scorefield.experiments.resolve import load
 from scorefield.experiments.run import Run
+from scorefield.training.record import Row, read_rows
 
 _LABELS = ("name", "description", "seed")
 
@@ -166,9 +167,9 @@ def about(run: Run) -> dict[str, Any]:
     return {**facts, "preset": preset, "overrides": overrides}
 
 
-def _metrics(path: Path) -> list[dict[str, str]]:
+def _metrics(path: Path) -> list[Row]:
     try:
-        return [row for row in read_csv(path) if row.get("seconds_per_step")]
+        return [row for row in read_rows(path) if row.get("seconds_per_step")]
     except OSError:
         return []
 

@@ -271,8 +271,8 @@ class Evaluation:
             raise RunError(f"{run} has no evaluation: run `scorefield eval {run}`") from error
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(
-                f"{folder} does not hold an evaluation of this version ({error!r}): "
-                f"run `scorefield eval {run}`"
+                f"{folder} does not hold an evaluation of this version "
+                f"({type(error).__name__}: {error}): run `scorefield eval {run}`"
             ) from error
 
 
@@ -297,9 +297,16 @@ def csv_text(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] | None = 
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The records of a CSV file."""
+    """The records of a CSV file.
+
+    Raises:
+        ValueError: If there is none.
+    """
     with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    if not rows:
+        raise ValueError(f"{path.name} holds no record")
+    return rows
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:

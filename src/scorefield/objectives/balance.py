@@ -39,6 +39,9 @@ class BalancedWeight(nn.Module):
         self.register_buffer("average", torch.zeros(2, dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
+    def extra_repr(self) -> str:
+        return f"ratio={self.ratio}, max_weight={self.max_weight}, horizon={self.horizon}"
+
     def forward(self, denoising: Tensor, energy: Tensor) -> Tensor:
         """Takes in the two losses of a step and returns the weight; detached."""
         with torch.no_grad():

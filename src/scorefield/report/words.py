@@ -190,7 +190,9 @@ def _coverage(members: Sequence[Group]) -> str:
     counts = {m: d.estimate for m, d in found.items() if d is not None}
     if not counts:
         return ""
-    total = int(next(iter(counts.values())).settings["modes"])
+    own = members[0].first.distance("mode_coverage", budget)
+    assert own is not None  # a distance over seeds is one that every seed has
+    total = int(own.estimate.settings["modes"])
     if all(e.value == total for e in counts.values()):
         return f"Every model covers all {total} modes."
     told = listed([f"{m} {e.value:g}" for m, e in counts.items()])
