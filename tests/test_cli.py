@@ -188,6 +188,8 @@ def test_a_sweep_trains_evaluates_and_is_reported(small, tmp_path, capsys):
         (["sweep", "seed=0"], "at least one preset"),
         (["trian"], "Did you mean 'train'"),
         (["train"], "Missing argument"),
+        (["sweep"], "Missing argument 'PRESETS [A.B=C]...'"),
+        (["sample", "nowhere", "--weights", "best"], "'--weights': 'best' is not one of"),
         (["train", "toy/m0", "--rot", "x"], "No such option"),
     ],
 )
@@ -201,7 +203,10 @@ def test_a_mistake_is_one_sentence(told, tmp_path, monkeypatch, arguments, words
     [
         (["--nfe", "0"], "nfe is 0, it must be at least 1"),
         (["--n", "0"], "n is 0, it must be at least 1"),
-        (["--steps", "0"], "sampler.steps is 0, it must be at least 1"),
+        (["--steps", "0"], "steps is 0, it must be at least 1"),
+        (["--n", "99999999999999999999999"], "it must be at most 10000000"),
+        (["--steps", "100000000000"], "it must be at most 1000000"),
+        (["--nfe", "1000000000000"], "it must be at most 1000000"),
         (["--steps", "3", "--nfe", "3"], "either steps or nfe"),
         (["--churn", "-1"], "sampler.churn is -1.0, it must be at least 0"),
         (["--sampler", "hoin"], "--sampler"),
@@ -246,7 +251,7 @@ def test_checkpoints_of_another_network_are_refused(told, copied, small, tmp_pat
     assert main(["train", small, *wider, "--root", str(tmp_path)]) == 0
     shutil.rmtree(copied / "checkpoints")
     shutil.copytree(tmp_path / "toy" / "wider" / "seed0" / "checkpoints", copied / "checkpoints")
-    assert "shape" in told("sample", copied)
+    assert "field.network.hidden is 9 there and 8" in told("sample", copied)
 
 
 def test_truncated_checkpoints_are_told(told, copied):
@@ -303,6 +308,7 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_kept(told, small, tmp_path,
     monkeypatch.setattr(os, "write", full)
     sentence = told("train", small, "--root", tmp_path)
     assert "no space left on device" in sentence.lower()
+    assert str(tmp_path) in sentence
     monkeypatch.undo()
     assert main(["train", small, "--root", str(tmp_path)]) == 0
 
@@ -312,7 +318,9 @@ def test_a_disk_that_is_full_from_the_start_is_told(told, small, tmp_path, monke
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "write", full)
-    assert "no space left on device" in told("train", small, "--root", tmp_path).lower()
+    sentence = told("train", small, "--root", tmp_path)
+    assert "no space left on device" in sentence.lower()
+    assert str(tmp_path) in sentence
 
 
 def test_a_folder_that_cannot_be_made_is_told(told, small, tmp_path):
@@ -371,6 +379,90 @@ def test_an_interrupt_keeps_a_checkpoint_and_the_run_can_go_on(told, small, tmp_
     assert "interrupted" in errors
     assert len(errors.splitlines()) == 1
     assert len(list((folder / "checkpoints").glob("step_*"))) == 1
+
+
+def wait_for(file):
+    deadline = time.monotonic() + 120
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert file.exists()
+
+
+LONG = ["train.steps=100000000", "train.checkpoint_every=10000000", "name=toy/long"]
+
+
+def test_two_signals_in_quick_succession_are_one_interrupt(small, tmp_path):
+    process = start("train", small, *LONG, cwd=tmp_path)
+    folder = tmp_path / "runs" / "toy" / "long" / "seed0"
+    wait_for(folder / "metrics.csv")
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "resume from" in errors
+    assert len(list((folder / "checkpoints").glob("step_*"))) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_a_sweep_alone_reaches_its_runs(small, tmp_path, number):
+    options = ["--seeds", "0,1,2", "--jobs", "2"]
+    process = start("sweep", small, *LONG, *options, cwd=tmp_path)
+    folders = [tmp_path / "runs" / "toy" / "long" / f"seed{seed}" for seed in range(3)]
+    for folder in folders[:2]:
+        wait_for(folder / "metrics.csv")
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors == ""
+    rows = [line.split() for line in output.splitlines()]
+    told = [row[2] for row in rows if row[:1] == ["toy/long"] and row[1] in "012"]
+    assert told == ["interrupted", "interrupted", "not"], output
+    for folder in folders[:2]:
+        assert len(list((folder / "checkpoints").glob("step_*"))) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_of_sampling_is_one_sentence(trained, tmp_path, number):
+    options = ["--n", "10000000", "--steps", "1000", "--out", "samples.npz"]
+    process = start("sample", trained, *options, cwd=tmp_path)
+    # The first line of progress.
+    assert "sampling: " in process.stdout.readline()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors.startswith("interrupted; ")
+    assert len(errors.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_training_goes_on_when_no_one_reads(small, tmp_path):
+    process = start("train", small, cwd=tmp_path)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=120) == 0
+    assert (tmp_path / "runs/toy/small/seed0/checkpoints/step_00000006").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("inspect {run} | head -1", 0),
+        ("presets | true", 0),
+        ("presets >&-", 0),
+        ("inspect {run} >&- 2>&-", 0),
+        ("presets >&- 2>&-", 0),
+        ("inspect h\u00e9", 2),
+    ],
+)
+def test_any_streams_will_do(trained, command, status):
+    line = f"set -o pipefail; {sys.executable} -m scorefield {command.format(run=trained)}"
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, env={**os.environ, **plain}
+    )
+    assert done.returncode == status
+    assert done.stderr.count("\n") == (1 if status else 0)
 
 
 def test_a_sweep_goes_on_after_a_failure_and_reports_it(small, tmp_path):

@@ -7,11 +7,16 @@ exit status 130; anything else is a fault of the program, and shows its tracebac
 
 from __future__ import annotations
 
-import os
+import math
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from types import FrameType
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -31,33 +36,69 @@ Overrides = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
+_INTERRUPTED = 130
+_ONE_INTERRUPT = 1.0  # seconds
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
+    from scorefield.experiments import streams
     from scorefield.experiments.errors import PREFIX, sentence
 
+    streams.prepare()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
     try:
-        status = command.main(arguments or ["--help"], "scorefield", standalone_mode=False)
-        sys.stdout.flush()
-        return int(status or 0)
+        # Not the command's own main: it would leave a broken pipe and an interrupt to no one.
+        with _interruptible(), command.make_context("scorefield", arguments or ["--help"]) as made:
+            status = command.invoke(made)
+            sys.stdout.flush()
+            return int(status or 0)
+    except typer.Exit as end:
+        return end.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; what was finished before is kept", file=sys.stderr)
+        return _INTERRUPTED
     except typer.TyperException as error:
-        told = " ".join(error.format_message().split()).rstrip(".").replace(". ", "; ")
-    except BrokenPipeError:
-        # Whoever read the output has read enough; nothing is left to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        words = " ".join(error.format_message().split()).replace("Value error, ", "")
+        told = words.rstrip(".").replace(". ", "; ")
     except Exception as error:
         if _interrupted(error):
             print(error, file=sys.stderr)
-            return 130
+            return _INTERRUPTED
         known = sentence(error)
         if known is None:
             raise
         told = known
     print(f"{PREFIX}{told}", file=sys.stderr)
     return 2
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lets SIGTERM interrupt as Ctrl-C does, and takes signals in quick succession for one."""
+    received = -math.inf
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        earlier, received = received, time.monotonic()
+        if received - earlier > _ONE_INTERRUPT:
+            raise KeyboardInterrupt
+
+    usual: dict[int, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
+    here = threading.current_thread() is threading.main_thread()
+    # What whoever started this process ignores stays ignored.
+    changed = [n for n, handler in usual.items() if here and signal.getsignal(n) == handler]
+    for number in changed:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, usual[number])
 
 
 def _interrupted(error: Exception) -> bool:
@@ -152,11 +193,12 @@ def sample(
 ) -> None:
     """Draw samples of a run, and write them and a picture of them."""
     from scorefield.experiments.run import Run
-    from scorefield.experiments.sampling import choose_sampler, draw
+    from scorefield.experiments.sampling import SamplingProgress, choose_sampler, draw
 
     opened = Run.open(run)
     method = choose_sampler(opened, sampler, steps, nfe, churn)
-    drawn = draw(opened, n, method, seed, weights, step, out, overwrite)
+    with SamplingProgress() as progress:
+        drawn = draw(opened, n, method, seed, weights, step, out, overwrite, progress)
     print(f"{n} samples in {drawn.seconds:.2f} s, {drawn.nfe} network calls each")
     for file in (drawn.file, drawn.picture):
         if file is not None:
@@ -173,7 +215,7 @@ def evaluate_run(
     """Measure a run: its samples against real ones, its curl and its error by noise level."""
     from scorefield.experiments.arguments import integers
 
-    nfes = None if nfe is None else integers("--nfe", nfe, least=1)
+    nfes = None if nfe is None else integers("--nfe", nfe, least=1, most=1_000_000)
     from scorefield.experiments.evaluate import evaluate
     from scorefield.experiments.run import Run
 
@@ -186,7 +228,7 @@ def evaluate_run(
 def sweep(
     arguments: Annotated[
         list[str],
-        typer.Argument(metavar="PRESET... [A.B=C]...", help="Presets or files, and changes."),
+        typer.Argument(metavar="PRESETS [A.B=C]...", help="Presets or files, and changes."),
     ],
     seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")] = "0",
     root: Root = Path("runs"),

@@ -129,3 +129,11 @@ def test_what_does_not_fit_is_told_by_its_key(name, override, told):
     with pytest.raises(ConfigError) as error:
         build(config, source)
     assert str(error.value).startswith(told)
+
+
+@pytest.mark.parametrize("data", [{"std": 0.0}, {"radius": math.inf}, {"modes": 10**30}])
+def test_data_that_a_target_refuses_is_told_by_its_section(data):
+    config = load("toy/m0")
+    wrong = config.model_copy(update={"data": config.data.model_copy(update=data)})
+    with pytest.raises(ConfigError, match=r"^data: "):
+        build_source(wrong)

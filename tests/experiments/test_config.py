@@ -62,10 +62,14 @@ WRONG = [
     ("sde.sigma_min=-1", "sde.sigma_min is -1, it must be greater than 0"),
     ("sde.sigma_min=50", "sde.sigma_min is 50.0, it must be below sde.sigma_max"),
     ("sde.kind=emd", "must be one of edm, ve, vp, subvp, cosine; the nearest is 'edm'"),
-    ("sde.kind=null", "sde.kind"),
+    ("sde.kind=null", "the key sde.kind is missing"),
     ("eval.nfes=[8, 0]", "eval.nfes.1 is 0, it must be at least 1"),
     ("eval.nfes=[]", "a list of at least 1"),
     ("data.radius=-4", "data.radius is -4"),
+    ("data.modes=1000000000", "it must be at most 10000"),
+    ("train.steps=1" + "0" * 30, "it must be at most 1000000000000"),
+    ("data.radius=1e300", "data.radius is 1e+300, it must be at most 1e+06"),
+    ("data.std=1e-300", "data.std is 1e-300, it must be at least 1e-06"),
     ("field.network.kind=unet", "data of kind 'ring' needs 'mlp'"),
     ("field.network.embedding=5", "a multiple of 2"),
     ("field.sigma_data=0", "field.sigma_data is 0"),
@@ -81,6 +85,7 @@ WRONG = [
     ("seed.x=1", "seed is {'x': 1}"),
     ("optim=3", "optim is 3, it must be a mapping"),
     ("name=../../etc", "name"),
+    ("name=toy/my file", "it must be family/member"),
 ]  # fmt: skip
 
 
@@ -173,6 +178,15 @@ def test_a_file_extends_a_preset_a_neighbour_or_a_path(tmp_path):
         ("1: 2\n", "the key 1 is not text"),
         ("extends: toy/m0\ndata: {}\nfield: {netwrk: {}}\n", "the nearest is 'network'"),
         ("seed: 1\n", "is missing"),
+        ("a: &a [*a]\n", "has an alias 'a'"),
+        ("a: &a [1]\nb: [*a, *a]\n", "has an alias 'a'"),
+        ("a: " + "[" * 3000 + "]" * 3000, "nested more than 50 deep"),
+        ("a: " + "[" * 100_000, "nested more than 50 deep"),
+        ("seed: " + "9" * 5000 + "\n", "a value in it cannot be read"),
+        ("seed: 2024-13-45\n", "a value in it cannot be read"),
+        ("seed: 010\n", "'010' is not a decimal one"),
+        ("seed: 1:30\n", "'1:30' is not a decimal one"),
+        ("seed: -1:30.5\n", "'-1:30.5' is not a decimal one"),
     ],
 )
 def test_a_wrong_file_is_told(tmp_path, content, told):
@@ -189,3 +203,24 @@ def test_a_file_that_is_no_text_is_told(tmp_path):
     file.write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(ConfigError, match="is not text"):
         load(file)
+
+
+def test_a_loop_of_links_is_told(tmp_path):
+    file = tmp_path / "loop.yaml"
+    file.symlink_to(file)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(file)
+
+
+def test_a_file_whose_name_is_no_name_of_a_run_is_told(tmp_path):
+    file = tmp_path / "my file.yaml"
+    file.write_text("extends: toy/m0\n")
+    with pytest.raises(ConfigError, match="give another with name=family/member"):
+        load(file)
+    assert load(file, ["name=toy/mine"]).name == "toy/mine"
+
+
+def test_numbers_are_decimal():
+    assert parse("[0, -7, 1_000, 0x10, 1e-3, 0.5, 00.5, .inf]", "here") == [
+        0, -7, 1000, 16, 1e-3, 0.5, 0.5, math.inf
+    ]  # fmt: skip

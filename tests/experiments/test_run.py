@@ -213,7 +213,7 @@ def test_a_run_says_what_it_is(copied):
     assert sheet["field"]["parameters"] == f"{counted:,}"
     assert sheet["training"]["steps"] == "6 of 6, complete"
     assert "loss" in sheet["training"]["step 6"]
-    assert sheet["checkpoints"]["step_00000002"].startswith("unreadable: ")
+    assert sheet["checkpoints"]["step_00000002"].startswith("unusable: ")
     assert sheet["checkpoints"]["step_00000006"] == "ok"
     assert "torch" in sheet["provenance"]["packages"]
 
@@ -232,3 +232,51 @@ def test_a_checkpoint_says_what_it_is(trained):
         sheet = {heading: dict(pairs) for heading, pairs in inspect(path).items()}
         assert sheet["checkpoint"]["step"] == "4"
         assert sheet["checkpoint"]["of the run"] == "toy/small"
+
+
+def test_a_link_to_a_run_is_not_overwritten(copied, small, tmp_path):
+    link = tmp_path / "runs" / "toy" / "small" / "seed0"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(copied.folder)
+    before = sorted(copied.folder.rglob("*"))
+    with pytest.raises(RunError, match="is a symbolic link"):
+        Run.create(load(small), tmp_path / "runs", overwrite=True)
+    assert link.is_symlink()
+    assert sorted(copied.folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("override", ["seed=1", "optim.lr=0.5", "field.network.hidden=16"])
+def test_the_checkpoint_of_another_run_is_refused(copied, small, tmp_path, override):
+    other = Run.create(load(small, [override, "name=toy/small"]), tmp_path / "other")
+    shutil.copytree(copied.checkpoints, other.checkpoints)
+    assert not other.finished
+    for use in (other.field, other.checkpoint, lambda: other.train(quiet=True)):
+        with pytest.raises(CheckpointError, match=override.partition("=")[0]) as error:
+            use()
+        assert str(other.checkpoints / "step_00000006") in str(error.value)
+
+
+def test_a_renamed_checkpoint_is_not_that_of_its_name(copied):
+    (copied.checkpoints / "step_00000006").rename(copied.checkpoints / "step_00000007")
+    with pytest.raises(CheckpointError, match="holds step 6"):
+        copied.checkpoint(7)
+    assert copied.checkpoint(report=lambda _: None).step == 4
+
+
+def test_what_cannot_be_built_leaves_no_folder(small, tmp_path):
+    wrong = load("toy/m4", ["field.sigma_c=50.0"])
+    with pytest.raises(ConfigError, match=r"field\.sigma_c is 50"):
+        Run.create(wrong, tmp_path)
+    assert not list(tmp_path.iterdir())
+    run = Run.create(load(small), tmp_path)
+    with pytest.raises(ConfigError, match=r"field\.sigma_c is 50"):
+        Run.create(wrong.model_copy(update={"name": run.config.name}), tmp_path, overwrite=True)
+    assert Run.open(run.folder).config == run.config
+
+
+@pytest.mark.parametrize("change", [{"identity": 3}, {"window": 3}, {"optimizer": [1]}])
+def test_a_state_of_garbage_is_not_taken_up(copied, change):
+    file = copied.checkpoints / "step_00000006" / "state.pt"
+    torch.save({**torch.load(file, weights_only=True), **change}, file)
+    with pytest.raises(CheckpointError):
+        copied.train(quiet=True)

@@ -177,3 +177,45 @@ def test_tensors_must_fit_the_field(tmp_path):
         checkpoint.load_weights(
             layer, checkpoint.Weights({"weight": torch.ones(2, 3)}, 1, None), tmp_path
         )
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        "x",
+        "[" * 100_000,
+        "3",
+        "null",
+        "[1]",
+        '{"format": "scorefield checkpoint 1"}',
+        '{"format": "scorefield checkpoint 1", "step": "x", "config": null}',
+        '{"format": "scorefield checkpoint 1", "step": 1, "config": [1]}',
+        '{"format": "scorefield checkpoint 1", "step": ' + "9" * 5000 + "}",
+    ],
+)
+def test_what_hostile_weights_say_of_themselves_is_told(tmp_path, about):
+    file = tmp_path / "x.safetensors"
+    save_file({"a": torch.ones(2)}, file, {"scorefield": about})
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.read_weights(file)
+    assert str(file) in str(error.value)
+
+
+@pytest.mark.parametrize("header", [b'{"__metadata__": %s}' % v for v in (b"[]", b"3", b"null")])
+def test_a_hostile_header_is_told(tmp_path, header):
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(CheckpointError):
+        checkpoint.read_weights(file)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"step": "x"}, {"step": None}, {"step": True}, {"sha256": [1]}, {"sha256": {}}, {"step": 2}],
+)
+def test_a_hostile_state_is_told(tmp_path, change):
+    path = write(tmp_path, 1)
+    state = torch.load(path / "state.pt", weights_only=True)
+    torch.save({**state, **change}, path / "state.pt")
+    with pytest.raises(CheckpointError):
+        checkpoint.read(path)

@@ -116,3 +116,11 @@ def test_tensorboard_sees_the_curves(folder):
     events = EventAccumulator(str(folder / "tb"))
     events.Reload()
     assert [event.step for event in events.Scalars("loss")] == [3, 6, 9]
+
+
+def test_lines_that_are_no_rows_are_passed_over(tmp_path):
+    file = tmp_path / "metrics.csv"
+    file.write_bytes(b"step,loss\n1,0.5\n\x00\xff\n2\r3,1\nnan,1\n" + b"9" * 200_000 + b",1\n4,2\n")
+    assert read_rows(file) == [{"step": 1, "loss": 0.5}, {"step": 4, "loss": 2}]
+    file.write_bytes(b'"\r\r,\x00\n')
+    assert read_rows(file) == []

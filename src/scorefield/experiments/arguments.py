@@ -10,16 +10,19 @@ from scorefield.experiments.errors import ConfigError
 _OVERRIDE = re.compile(r"[\w.]*=")
 
 
-def integers(option: str, text: str, least: int | None = None) -> tuple[int, ...]:
+def integers(
+    option: str, text: str, least: int | None = None, most: int | None = None
+) -> tuple[int, ...]:
     """The integers of a list such as ``8,18,32``.
 
     Arguments:
         option: What the list is for, to be named in an error.
         text: The list.
         least: The least that each may be.
+        most: The most that each may be.
 
     Raises:
-        ConfigError: If there is none, or one is not an integer, below ``least`` or given twice.
+        ConfigError: If there is none, or one is not an integer, out of bounds or given twice.
     """
     values: list[int] = []
     for part in text.split(","):
@@ -31,6 +34,8 @@ def integers(option: str, text: str, least: int | None = None) -> tuple[int, ...
             ) from None
         if least is not None and value < least:
             raise ConfigError(f"{option} has {value}, each must be at least {least}")
+        if most is not None and value > most:
+            raise ConfigError(f"{option} has {value}, each must be at most {most}")
         if value in values:
             raise ConfigError(f"{option} has {value} twice")
         values.append(value)

@@ -46,8 +46,10 @@ def build_source(config: c.Config) -> DataSource:
     """The data; a known law lives under the configuration's process."""
     match config.data:
         case m.RingData() as ring:
-            target = GaussianMixture.ring(ring.modes, ring.radius, ring.std, build_sde(config.sde))
-            return TargetSource(target, "ring")
+            sde = build_sde(config.sde)
+            with _section("data"):
+                target = GaussianMixture.ring(ring.modes, ring.radius, ring.std, sde)
+                return TargetSource(target, "ring")
         case m.DigitsData():
             return digits()
 
@@ -102,9 +104,10 @@ def build_objective(config: c.Config, source: DataSource) -> Objective:
         ConfigError: If a regulariser lies outside the noise levels of the process.
     """
     section, sde = config.objective, build_sde(config.sde)
-    base = DenoisingScoreMatching(
-        section.weighting, _law(section.law), sigma_data(config.field, source)
-    )
+    with _section("objective"):
+        base = DenoisingScoreMatching(
+            section.weighting, _law(section.law), sigma_data(config.field, source)
+        )
     terms: list[Regularizer] = []
     if (asymmetry := section.asymmetry) is not None:
         _check_gate("asymmetry", asymmetry, sde)
@@ -139,13 +142,14 @@ def sigma_data(model: m.Model, source: DataSource) -> float:
 
 
 def _parametrization(model: m.Model, source: DataSource) -> Parametrization:
-    match model.parametrization:
-        case "edm":
-            return EDMScaling(sigma_data(model, source))
-        case "noise":
-            return NoisePrediction()
-        case "score":
-            return ScorePrediction()
+    with _section("field"):
+        match model.parametrization:
+            case "edm":
+                return EDMScaling(sigma_data(model, source))
+            case "noise":
+                return NoisePrediction()
+            case "score":
+                return ScorePrediction()
 
 
 def _network(
@@ -196,5 +200,7 @@ def _section(where: str) -> Iterator[None]:
     """Says of an argument that a class refuses where the configuration has it."""
     try:
         yield
-    except ValueError as error:
+    except ConfigError:
+        raise
+    except (ValueError, ArithmeticError) as error:
         raise ConfigError(f"{where}: {error}") from error

@@ -14,8 +14,13 @@ from scorefield.experiments.errors import ConfigError
 _SafeLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+_DEEPEST = 50
+
+
 class _Loader(_SafeLoader):  # type: ignore[misc, valid-type]
-    """The safe loader, but ``1e-3`` is a number, and a key that is given twice is an error."""
+    """The safe loader, but ``1e-3`` is a number, and a key that is given twice is an error, as is
+    a number that YAML takes for an octal or a sexagesimal one.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[object] = set()
@@ -33,6 +38,21 @@ class _Loader(_SafeLoader):  # type: ignore[misc, valid-type]
         return super().construct_mapping(node, deep)
 
 
+def _decimal(loader: _Loader, node: yaml.ScalarNode) -> int | float:
+    digits = node.value.lstrip("+-").replace("_", "")
+    if ":" in digits or re.fullmatch(r"0\d+", digits):
+        raise yaml.constructor.ConstructorError(
+            None, None, f"the number {shown(node.value)} is not a decimal one", node.start_mark
+        )
+    integer = node.tag.endswith(":int")
+    number = loader.construct_yaml_int if integer else loader.construct_yaml_float
+    value: int | float = number(node)
+    return value
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _decimal)
+
 # YAML 1.1 reads a number with an exponent but without a point as text.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
@@ -49,9 +69,19 @@ def parse(text: str, where: str) -> Any:
         where: What to call it in an error.
 
     Raises:
-        ConfigError: If it is not valid YAML; names the line.
+        ConfigError: If it is not valid YAML, names the line; or if it has aliases, which can make
+            a short text endless, or is nested very deeply.
     """
     try:
+        depth = 0
+        for event in yaml.parse(text, Loader=_Loader):
+            if isinstance(event, yaml.AliasEvent):
+                name = shown(event.anchor)
+                raise ConfigError(f"{where} has an alias {name}: write out what it stands for")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise ConfigError(f"{where} is nested more than {_DEEPEST} deep")
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -60,6 +90,11 @@ def parse(text: str, where: str) -> Any:
     except yaml.YAMLError as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{where} is not valid YAML: {reason}") from error
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:
+        # A date that does not exist, a number of thousands of digits.
+        raise ConfigError(f"{where} is not valid YAML: a value in it cannot be read") from error
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -33,12 +33,11 @@ def inspect(path: Path) -> Sheet:
     if not path.exists():
         raise RunError(f"there is no run or checkpoint {str(path)!r}")
     if path.is_file():
-        return _describe_weights(path, read_weights(path))
+        return _describe_file(path)
     if (path / CONFIG).is_file():
         return _describe_run(Run.open(path))
     if any((path / name).exists() for name in ("state.pt", "model.safetensors")):
-        found = checkpoints.read(path)
-        return _describe_weights(path, found.ema)
+        return _describe_weights(path, checkpoints.read(path).ema, "ok")
     raise RunError(f"{path} is neither a run (it has no {CONFIG}) nor a checkpoint")
 
 
@@ -112,7 +111,7 @@ def _describe_objective(run: Run) -> list[tuple[str, str]]:
 def _describe_training(run: Run) -> list[tuple[str, str]]:
     steps = run.steps()
     done, wanted = (steps[-1] if steps else 0), run.config.train.steps
-    lines = [("steps", f"{done:,} of {wanted:,}" + (", complete" if done >= wanted else ""))]
+    lines = [("steps", f"{done:,} of {wanted:,}" + (", complete" if run.finished else ""))]
     file = run.folder / "metrics.csv"
     if not file.is_file():
         return lines
@@ -126,9 +125,9 @@ def _describe_checkpoints(run: Run) -> list[tuple[str, str]]:
     lines = []
     for path in checkpoints.paths(run.checkpoints):
         try:
-            checkpoints.read(path)
+            run.checkpoint(checkpoints.step_of(path))
         except CheckpointError as error:
-            lines.append((path.name, f"unreadable: {error}"))
+            lines.append((path.name, f"unusable: {error}"))
         else:
             lines.append((path.name, "ok"))
     return lines or [("none", "the run has not been trained yet")]
@@ -147,8 +146,19 @@ def _describe_provenance(record: dict[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def _describe_weights(path: Path, weights: Weights) -> Sheet:
+def _describe_file(path: Path) -> Sheet:
+    """A file of weights, held against the checksum in the checkpoint that it lies in, if any."""
+    if path.name in checkpoints.WEIGHTS and path.with_name("state.pt").exists():
+        found = checkpoints.read(path.parent)
+        weights = found.ema if path.name == checkpoints.WEIGHTS[1] else found.model
+        return _describe_weights(path, weights, "ok")
+    return _describe_weights(path, read_weights(path), "not verified: no state.pt lies next to it")
+
+
+def _describe_weights(path: Path, weights: Weights, verified: str) -> Sheet:
     config = weights.config or {}
+    kind = config.get("field")
+    kind = kind.get("kind") if isinstance(kind, dict) else None
     parts: Counter[str] = Counter()
     for name, tensor in weights.tensors.items():
         branch, _, rest = name.partition("backbone.")
@@ -157,12 +167,12 @@ def _describe_weights(path: Path, weights: Weights) -> Sheet:
         "checkpoint": [
             ("path", str(path)),
             ("step", f"{weights.step:,}"),
-            ("verified", "ok"),
+            ("verified", verified),
             ("of the run", str(config.get("name", "unknown"))),
             ("seed", str(config.get("seed", "unknown"))),
         ],
         "field": [
-            ("kind", str(config.get("field", {}).get("kind", "unknown"))),
+            ("kind", str(kind or "unknown")),
             ("numbers", f"{sum(t.numel() for t in weights.tensors.values()):,}"),
             *((part, f"{count:,}") for part, count in parts.items()),
         ],

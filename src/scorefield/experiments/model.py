@@ -11,13 +11,17 @@ from scorefield.experiments.section import Count, Counts, Fraction, Positive, Se
 # ------------------------------------------------------------------------------------------ data
 
 
+# Far beyond these, squares overflow or vanish in single precision.
+Length = Annotated[float, Field(ge=1e-6, le=1e6)]
+
+
 class RingData(Section):
     """Points of :meth:`~scorefield.targets.GaussianMixture.ring`, without end."""
 
     kind: Literal["ring"]
-    modes: Count = 8
-    radius: Positive = 4.0
-    std: Positive = 0.35
+    modes: Annotated[int, Field(ge=1, le=10_000)] = 8
+    radius: Length = 4.0
+    std: Length = 0.35
 
 
 class DigitsData(Section):

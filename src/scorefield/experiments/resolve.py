@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,12 +52,14 @@ def _document(source: str) -> dict[str, Any]:
     """The document of a preset or a file, on top of all that it extends."""
     path: Path | None = Path(source) if source.endswith(_ENDINGS) else presets.path(source)
     layers: list[dict[str, Any]] = []
-    seen: list[Path] = []
+    seen: list[str] = []
     family = "runs"
     while path is not None:
-        if path.resolve() in seen:
+        # Other than Path.resolve, it takes a loop of links.
+        real = os.path.realpath(path)
+        if real in seen:
             raise ConfigError(f"{source} extends itself: {path} comes up twice")
-        seen.append(path.resolve())
+        seen.append(real)
         layer = read(path)
         parent = layer.pop("extends", None)
         if layers:

@@ -25,8 +25,8 @@ from scorefield.experiments.build import (
 )
 from scorefield.experiments.config import Config
 from scorefield.experiments.document import dump, read, shown
-from scorefield.experiments.environment import environment
-from scorefield.experiments.errors import RunError
+from scorefield.experiments.environment import environment, plausible
+from scorefield.experiments.errors import ConfigError, RunError
 from scorefield.experiments.merge import differences
 from scorefield.fields import ScoreField
 from scorefield.objectives import Objective
@@ -66,13 +66,20 @@ class Run:
 
         Raises:
             RunError: If the folder belongs to another configuration, or is no run's and not
-                empty; nothing is changed then.
+                empty, or is a link and to be overwritten; nothing is changed then.
+            ConfigError: If the parts of the configuration do not fit each other; nothing is
+                changed then either.
             TrainingError: If what is to be deleted is being trained.
             OSError: If the folder cannot be written.
         """
         folder = Path(root) / config.folder
+        there = (folder / CONFIG).is_file()
+        if there and overwrite:
+            if folder.is_symlink():
+                raise RunError(f"{folder} is a symbolic link, and is not overwritten: remove it")
+            cls.check(config)
         _clean(folder)
-        if overwrite and (folder / CONFIG).is_file():
+        if there and overwrite:
             _delete(folder)
         if (folder / CONFIG).is_file():
             found = cls.open(folder)
@@ -80,8 +87,21 @@ class Run:
             return found
         if folder.is_dir() and any(folder.iterdir()):
             raise RunError(f"{folder} is not empty, and no run: it has no {CONFIG}")
+        cls.check(config)
         _make(folder, config)
         return cls(folder, config)
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Builds all that a configuration describes, and writes nothing.
+
+        Raises:
+            ConfigError: If its parts do not fit each other.
+        """
+        run = cls(Path(), config)
+        run.untrained()
+        run.objective()
+        run.sampler()
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
@@ -140,7 +160,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether there is a checkpoint of the last step, and it can be read."""
+        """Whether there is a checkpoint of the last step, it can be read, and it is this run's."""
         last = self.config.train.steps
         if last not in self.steps():
             return False
@@ -158,9 +178,13 @@ class Run:
 
         Raises:
             TrainingError: If a loss is not finite or a file cannot be written.
+            CheckpointError: If the newest checkpoint is that of another run.
             Interrupted: If SIGINT or SIGTERM arrived; a checkpoint has been written.
         """
         config, source = self.config, self.source()
+        newest = checkpoints.latest(self.checkpoints, lambda _: None)
+        if newest is not None:
+            self._check_own(newest)
         trainer = Trainer(
             self.untrained(),
             source,
@@ -210,27 +234,50 @@ class Run:
             if step not in steps:
                 there = ", ".join(map(str, steps))
                 raise RunError(f"{self.folder} has no checkpoint of step {step}, it has {there}")
-            return checkpoints.read(self.checkpoints / f"step_{step:08d}")
+            return self._check_own(checkpoints.read(self.checkpoints / f"step_{step:08d}"))
         found = checkpoints.latest(self.checkpoints, report)
         if found is None:
             raise CheckpointError(f"no checkpoint in {self.checkpoints} can be read")
+        return self._check_own(found)
+
+    def _check_own(self, found: Checkpoint) -> Checkpoint:
+        """The checkpoint, if it was made under this run's configuration."""
+        stored = found.model.config
+        if stored is None:
+            raise CheckpointError(f"{found.path} does not say of which configuration it is")
+        try:
+            # Keys that are younger than the checkpoint have their defaults.
+            theirs = schema.validate(stored, str(found.path))
+        except ConfigError as error:
+            raise CheckpointError(f"{error}; it is a checkpoint of another configuration") from None
+        differing = _differences(theirs, self.config)
+        if differing:
+            # What differs tells more than what it is called.
+            key, there, here = min(differing, key=lambda difference: difference[0] == "name")
+            raise CheckpointError(
+                f"{found.path} belongs to another run: {key} is {shown(there)} there and "
+                f"{shown(here)} in {self.folder}"
+            )
         return found
 
     def environment(self) -> dict[str, Any]:
-        """Where the run was made; empty if that is not known."""
+        """Where the run was made, as far as that is known."""
         try:
             record = json.loads((self.folder / ENVIRONMENT).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
-        return record if isinstance(record, dict) else {}
+        return plausible(record)
+
+
+def _differences(one: Config, other: Config) -> list[tuple[str, object, object]]:
+    exclude = {"description"}
+    return differences(
+        one.model_dump(mode="json", exclude=exclude), other.model_dump(mode="json", exclude=exclude)
+    )
 
 
 def _check_same(folder: Path, there: Config, wanted: Config) -> None:
-    exclude = {"description"}
-    found = differences(
-        there.model_dump(mode="json", exclude=exclude),
-        wanted.model_dump(mode="json", exclude=exclude),
-    )
+    found = _differences(there, wanted)
     if found:
         key, old, new = found[0]
         raise RunError(

@@ -72,11 +72,19 @@ def _sentence(error: Any, document: Mapping[str, Any]) -> str:
             return f"the key {dotted}.kind is missing"
         case "union_tag_invalid":
             tags = [tag.strip("' ") for tag in error["ctx"]["expected_tags"].split(",")]
+            given = error["input"]
+            if isinstance(given, Mapping) and given.get("kind") is None:
+                return f"the key {dotted}.kind is missing"
             tag = error["ctx"]["tag"]
             near = closest(tag, tags)
             return f"{dotted}.kind is {tag!r}, it must be one of {', '.join(tags)}" + (
                 f"; the nearest is {near!r}" if near else ""
             )
+    if path == ("name",) and error["type"] == "string_pattern_mismatch":
+        return (
+            f"name is {shown(error['input'])}, it must be family/member, both of letters, digits "
+            f"and any of _+=.,@-; give another with name=family/member"
+        )
     wanted = _WANTED.get(error["type"])
     if wanted is None:
         return f"{dotted} is {shown(error['input'])}: {error['msg']}"

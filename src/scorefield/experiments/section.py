@@ -11,7 +11,7 @@ S = TypeVar("S", bound="Section")
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**12)]
 # YAML has lists and no tuples.
 Counts = Annotated[tuple[Count, ...], Strict(False), Field(min_length=1)]
 Positives = Annotated[tuple[Positive, ...], Strict(False), Field(min_length=1)]

@@ -1,7 +1,8 @@
 """Many runs, one process each.
 
-A run that fails does not take the others with it. A process inherits the terminal's interrupt,
-keeps its checkpoint, and the sweep ends with a table of what was done.
+A run that fails does not take the others with it. An interrupt, from the terminal or of the
+sweep alone, is passed on: each run keeps its checkpoint, and the sweep ends with a table of what
+was done.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import Lock
 from typing import IO, Literal
 
 from scorefield.experiments.config import Config
@@ -92,23 +94,23 @@ def run(
         ConfigError: If ``parallel`` is not positive.
 
     Returns:
-        One outcome a job, in order. After an interrupt, jobs under way are waited for, and
-        the rest is not started.
+        One outcome a job, in order. After an interrupt, jobs under way are stopped and waited
+        for, and the rest is not started.
     """
     if parallel < 1:
         raise ConfigError(f"a sweep takes at least 1 job at a time, got {parallel}")
-    stop = Event()
+    children = _Children()
     alone = parallel == 1
     with ThreadPoolExecutor(parallel) as pool:
         futures: list[Future[Outcome]] = [
-            pool.submit(_work, job, root, parallel, evaluate, say, stop, alone) for job in jobs
+            pool.submit(_work, job, root, parallel, evaluate, say, children, alone) for job in jobs
         ]
         while True:
             try:
                 wait(futures)
                 break
             except KeyboardInterrupt:
-                stop.set()
+                children.stop()
     return [future.result() for future in futures]
 
 
@@ -126,7 +128,48 @@ def exit_status(outcomes: Sequence[Outcome]) -> int:
     statuses = {o.status for o in outcomes}
     if statuses <= {"done"}:
         return 0
-    return 1 if "failed" in statuses and "interrupted" not in statuses else _INTERRUPTED
+    return 1 if statuses <= {"done", "failed"} else _INTERRUPTED
+
+
+class _Children:
+    """The processes of a sweep.
+
+    Attributes:
+        stopped: Whether the sweep has been interrupted; then no other is started.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._lock = Lock()
+        self._running: list[subprocess.Popen[str]] = []
+
+    @contextmanager
+    def process(
+        self, command: Sequence[str], stdout: int | None, environment: Mapping[str, str]
+    ) -> Iterator[subprocess.Popen[str] | None]:
+        """Starts a process, unless the sweep has been interrupted, and waits for it."""
+        with self._lock:
+            if self.stopped:
+                started = None
+            else:
+                started = subprocess.Popen(
+                    command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment
+                )
+                self._running.append(started)
+        try:
+            yield started
+        finally:
+            if started is not None:
+                started.wait()
+                with self._lock:
+                    self._running.remove(started)
+
+    def stop(self) -> None:
+        """Tells all processes to stop."""
+        with self._lock:
+            self.stopped = True
+            for process in self._running:
+                process.terminate()
 
 
 def _work(
@@ -135,10 +178,10 @@ def _work(
     parallel: int,
     evaluate: bool,
     say: Callable[[str], object],
-    stop: Event,
+    children: _Children,
     alone: bool,
 ) -> Outcome:
-    if stop.is_set():
+    if children.stopped:
         return Outcome(job, "not started", "", 0.0)
     start = time.monotonic()
     label = f"{job.config.name} seed{job.config.seed}"
@@ -149,9 +192,9 @@ def _work(
     reason = ""
     for command in commands:
         say(f"{label}: {command[0]}")
-        code, reason = _call(command, label, parallel, say, alone)
-        if code == _INTERRUPTED or (code and stop.is_set()):
-            stop.set()
+        code, reason = _call(command, label, parallel, say, children, alone)
+        if code == _INTERRUPTED or (code and children.stopped):
+            children.stopped = True
             status = "interrupted"
             break
         if code:
@@ -166,6 +209,7 @@ def _call(
     label: str,
     parallel: int,
     say: Callable[[str], object],
+    children: _Children,
     alone: bool,
 ) -> tuple[int, str]:
     """The exit status of a command, and the last line of what it said on the standard error.
@@ -176,22 +220,19 @@ def _call(
     if parallel > 1:
         threads = max(1, (os.cpu_count() or 1) // parallel)
         environment.setdefault("OMP_NUM_THREADS", str(threads))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "scorefield", *command],
-        stdout=None if alone else subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
     last = ""
-    with ThreadPoolExecutor(1) as pool:
+    line = [sys.executable, "-m", "scorefield", *command]
+    stdout = None if alone else subprocess.PIPE
+    with children.process(line, stdout, environment) as process, ThreadPoolExecutor(1) as pool:
+        if process is None:
+            return _INTERRUPTED, ""
         if process.stdout is not None:
             pool.submit(_relay, process.stdout, label, say)
         assert process.stderr is not None
-        for line in process.stderr:
-            last = line.strip() or last
-            if not line.startswith(PREFIX):
-                say(f"{label}: {line.rstrip()}")
+        for told in process.stderr:
+            last = told.strip() or last
+            if not told.startswith(PREFIX):
+                say(f"{label}: {told.rstrip()}")
     return process.wait(), last.removeprefix(PREFIX)
 
 

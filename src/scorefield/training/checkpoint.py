@@ -23,6 +23,8 @@ import os
 import pickle
 import re
 import shutil
+import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -41,7 +43,10 @@ from scorefield.training.files import reason, sync_folder, write_durably
 
 _FORMAT = "scorefield checkpoint 1"
 _MODEL, _EMA, _STATE = "model.safetensors", "ema.safetensors", "state.pt"
+_NAME = re.compile(r"step_[0-9]{8,18}")
 _TEMPORARY, _UNREAD = ".writing-", "unreadable-"
+WEIGHTS = (_MODEL, _EMA)
+"""The names of the files of weights in a checkpoint."""
 # What reading damaged or foreign bytes can raise, from the archive to the unpickler.
 _UNREADABLE = (
     zipfile.BadZipFile,
@@ -54,6 +59,9 @@ _UNREADABLE = (
     TypeError,
     AttributeError,
     OverflowError,
+    AssertionError,
+    OSError,
+    struct.error,
 )
 
 
@@ -159,7 +167,7 @@ def paths(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
     if not folder.is_dir():
         return []
-    found = (p for p in folder.iterdir() if re.fullmatch(r"step_\d{8,}", p.name))
+    found = (p for p in folder.iterdir() if _NAME.fullmatch(p.name))
     return sorted(found, key=step_of)
 
 
@@ -226,17 +234,30 @@ def read(path: Path) -> Checkpoint:
     content = _content(file)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            # torch.load itself ignores the checksums of the archive.
             damaged = archive.testzip() is not None
-        # torch.load itself ignores the checksums of the archive.
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if damaged:
+            raise CheckpointError(f"{file} is damaged: its checksum is wrong")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except _UNREADABLE as error:
         raise CheckpointError(f"{file} is truncated or not a checkpoint") from error
-    if damaged:
-        raise CheckpointError(f"{file} is damaged: its checksum is wrong")
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise CheckpointError(f"{file} was not written by scorefield")
-    step, digests = state["step"], state["sha256"]
+    step, digests = _step(state, file), state.get("sha256")
+    if not isinstance(digests, dict) or not all(
+        isinstance(digests.get(name), str) for name in (_MODEL, _EMA)
+    ):
+        raise CheckpointError(f"{file} lacks the checksums of the weights")
+    if _NAME.fullmatch(path.name) and step != step_of(path):
+        raise CheckpointError(f"{path} holds step {step}: it was renamed")
     model, ema = (_weights(path / name, digests[name]) for name in (_MODEL, _EMA))
+    for name, weights in ((_MODEL, model), (_EMA, ema)):
+        if weights.step != step:
+            raise CheckpointError(f"{path / name} is of step {weights.step}, not {step}")
     return Checkpoint(path, step, model, ema, state)
 
 
@@ -294,11 +315,29 @@ def _weights(path: Path, digest: str | None) -> Weights:
         raise CheckpointError(f"{path} is damaged: its checksum is wrong")
     try:
         tensors = load_tensors(content)
-    except SafetensorError as error:
+    except (SafetensorError, *_UNREADABLE) as error:
         raise CheckpointError(f"{path} is truncated or not a safetensors file") from error
-    length = int.from_bytes(content[:8], "little")
-    metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    about = json.loads(metadata.get("scorefield", "{}"))
+    about = _metadata(content)
     if about.get("format") != _FORMAT:
         raise CheckpointError(f"{path} was not written by scorefield")
-    return Weights(tensors, about["step"], about["config"])
+    config = about.get("config")
+    if config is not None and not isinstance(config, dict):
+        raise CheckpointError(f"the configuration in {path} is not a mapping")
+    return Weights(tensors, _step(about, path), config)
+
+
+def _metadata(content: bytes) -> dict[str, Any]:
+    """What a safetensors file says of itself; empty if it is nothing of ours."""
+    length = int.from_bytes(content[:8], "little")
+    try:
+        about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["scorefield"])
+    except _UNREADABLE:
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _step(about: Mapping[str, Any], file: Path) -> int:
+    step = about.get("step")
+    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+        raise CheckpointError(f"{file} does not say of which step it is")
+    return step

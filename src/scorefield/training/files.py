@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def write_durably(path: Path, content: bytes) -> None:
     """Writes a file and waits until it lies on the disk."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
+    with _opened(path, os.O_TRUNC) as descriptor:
         _write(descriptor, content)
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def append(path: Path, content: bytes) -> None:
     """Appends to a file, in one piece unless the disk is full."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
+    with _opened(path, os.O_APPEND) as descriptor:
         _write(descriptor, content)
-    finally:
-        os.close(descriptor)
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -31,8 +27,9 @@ def replace_file(path: Path, content: bytes) -> None:
     try:
         write_durably(temporary, content)
         os.replace(temporary, path)
-    except OSError:
+    except OSError as error:
         temporary.unlink(missing_ok=True)
+        error.filename, error.filename2 = str(path), None
         raise
 
 
@@ -48,6 +45,19 @@ def sync_folder(folder: Path) -> None:
 def reason(error: OSError) -> str:
     """What the operating system says, in words."""
     return (error.strerror or str(error)).lower()
+
+
+@contextmanager
+def _opened(path: Path, flag: int) -> Iterator[int]:
+    """A descriptor to write to; errors of writing, which name no file, then name this one."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flag, 0o644)
+    try:
+        yield descriptor
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def _write(descriptor: int, content: bytes) -> None:

@@ -118,7 +118,8 @@ def _line(cells: Any) -> bytes:
 def _parse(content: bytes) -> tuple[list[str], list[Row]]:
     """The columns, and the rows that are whole."""
     finished = content[: content.rfind(b"\n") + 1].decode(errors="replace")
-    lines = list(csv.reader(io.StringIO(finished)))
+    # A line at a time: no cell of a record has a line's end in it.
+    lines = [cells for line in finished.split("\n") if (cells := _cells(line))]
     if not lines or "step" not in lines[0]:
         return [], []
     columns, *body = lines
@@ -130,9 +131,16 @@ def _parse(content: bytes) -> tuple[list[str], list[Row]]:
             row = {n: _number(cell) for n, cell in zip(columns, cells, strict=True) if cell}
         except ValueError:
             continue
-        if "step" in row:
+        if isinstance(row.get("step"), int):
             rows.append(row)
     return columns, rows
+
+
+def _cells(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
 
 
 def _number(cell: str) -> int | float:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
+
+_ONE_INTERRUPT = 1.0  # seconds
 
 
 class StopSignal:
     """Notes SIGINT and SIGTERM instead of dying of them.
 
-    A second signal has its usual effect. Outside the main thread, where Python handles no
-    signals, nothing is noted.
+    Of one interrupt several signals may come, from the terminal and from a parent process; a
+    signal more than a second after the first has its usual effect. Outside the main thread,
+    where Python handles no signals, nothing is noted.
 
     Attributes:
         received: Whether a signal has arrived.
@@ -20,6 +25,7 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.received = False
+        self._first = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
@@ -32,8 +38,14 @@ class StopSignal:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
-        self._restore()
+        now = time.monotonic()
+        if not self.received:
+            self.received, self._first = True, now
+        elif now - self._first > _ONE_INTERRUPT:
+            before = self._before[number]
+            self._restore()
+            if before is not signal.SIG_IGN:
+                os.kill(os.getpid(), number)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -296,7 +296,9 @@ class Trainer:
             warn(f"{path} is out of the way of the training, which goes on from step {self.step}")
 
     def _take_up(self, found: Checkpoint) -> None:
-        mine, theirs = self._identity(), found.state["identity"]
+        mine, theirs = self._identity(), found.state.get("identity")
+        if not isinstance(theirs, dict):
+            raise CheckpointError(f"{found.path} does not say of which training it is")
         # In this order: what differs first is what the rest follows from.
         for name in mine | theirs:
             if mine.get(name) != theirs.get(name):
@@ -313,9 +315,9 @@ class Trainer:
         try:
             self.optimizer.load_state_dict(found.state["optimizer"])
             self.objective.load_state_dict(found.state["objective"])
-        except (ValueError, RuntimeError, KeyError) as error:
+            self.window.load_state_dict(found.state["window"])
+        except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{found.path} belongs to another objective") from error
-        self.window.load_state_dict(found.state["window"])
         self.step, self.saved = found.step, found.path
 
 
