@@ -155,13 +155,14 @@ def train(
     from scorefield.experiments.resolve import load
 
     config = load(preset, overrides or ())
+    from scorefield.experiments.run import Run
+
     if dry_run:
         from scorefield.experiments.document import dump
 
+        Run.check(config)
         print(f"# {root / config.folder}\n{dump(config.document())}", end="")
         return
-    from scorefield.experiments.run import Run
-
     run = Run.create(config, root, overwrite)
     if run.finished:
         print(f"{run.folder} is complete: {config.train.steps} steps")
