@@ -93,7 +93,7 @@ def jacobian(
     fn: VectorField,
     x: Float[Tensor, "batch *event"],
     t: Float[Tensor, " batch"],
-    rows: int = 8192,
+    rows: int = 256,
 ) -> Float[Tensor, "batch dim dim"]:
     r"""The exact Jacobians :math:`J_{ij} = \partial f_i / \partial x_j`, without a graph.
 
@@ -103,8 +103,8 @@ def jacobian(
         fn: The vector field.
         x: The points.
         t: Their times.
-        rows: The largest number of rows in one evaluation of ``fn`` (one column takes
-            ``batch`` rows, however small ``rows`` is).
+        rows: The largest number of rows in one evaluation of ``fn``, which bounds the memory
+            (one column takes ``batch`` rows, however small ``rows`` is).
     """
     batch, event = x.shape[0], x.shape[1:]
     dim = event.numel()
