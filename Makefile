@@ -7,8 +7,9 @@ BENCH  ?= $(sort $(wildcard benchmarks/[a-z]*.py))
 
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# Two processes of one thread each: on small tensors, more threads only wait for each other.
-PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+# Two processes of one thread each: on small tensors, more threads only wait for each other. Freed
+# tensors of a megabyte and more go back to the system at once.
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=1000000 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo env test test-slow test-all lint format docs bench clean
