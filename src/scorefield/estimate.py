@@ -1,14 +1,15 @@
 r"""A number with its uncertainty.
 
 Everything the library measures is an :class:`Estimate`: a value, its standard error, the number
-of independent draws behind it, and the unit. An exact number has standard error zero.
+of independent draws behind it, and the unit. An exact number has standard error zero. What a
+quadrature or a solver may add is a second error, which no number of draws reduces.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -28,11 +29,13 @@ class Estimate:
         n: The number of independent draws that were averaged; 0 where the number is exact.
         unit: The unit, in words; empty for a pure number.
         settings: What the number depends on besides the field: quadrature, radius, probes, …
+        numerical_error: How much quadrature or a solver may have added to ``value`` or taken from
+            it, in ``unit``; it widens every interval.
 
     Raises:
-        ValueError: If the value is not finite or the standard error is not a finite,
-            non-negative number (a measurement that failed is an error, not a number), or if
-            there is an error but no draws.
+        ValueError: If the value is not finite or an error is not a finite, non-negative number
+            (a measurement that failed is an error, not a number), or if there is a standard error
+            but no draws.
     """
 
     value: float
@@ -40,23 +43,28 @@ class Estimate:
     n: int
     unit: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    numerical_error: float = 0.0
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
             raise ValueError(f"a measurement gave {self.value}, which is not a finite number")
-        if not (math.isfinite(self.standard_error) and self.standard_error >= 0):
-            raise ValueError(f"a standard error is finite and >= 0, got {self.standard_error}")
-
+        for name, error in (
+            ("standard", self.standard_error),
+            ("numerical", self.numerical_error),
+        ):
+            if not (math.isfinite(error) and error >= 0):
+                raise ValueError(f"a {name} error is finite and >= 0, got {error}")
         if self.n < 0 or (self.n == 0 and self.standard_error > 0):
             raise ValueError(f"a number with an error bar rests on draws, got n={self.n}")
 
     @property
     def exact(self) -> bool:
-        """Whether nothing was drawn to obtain the number."""
-        return self.n == 0
+        """Whether the number has no error: nothing was drawn or approximated to obtain it."""
+        return self.n == 0 and self.numerical_error == 0
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """The two-sided confidence interval, by Student's law with ``n - 1`` degrees of freedom.
+        """The two-sided confidence interval, by Student's law with ``n - 1`` degrees of freedom,
+        widened by the numerical error on both sides.
 
         Arguments:
             confidence: The coverage, in (0, 1).
@@ -67,13 +75,11 @@ class Estimate:
         if not 0 < confidence < 1:
             raise ValueError(f"a confidence lies in (0, 1), got {confidence}")
         quantile = 0.5 + confidence / 2
-        if self.exact:
-            return self.value, self.value
+        half = self.numerical_error
         if self.n > 1:
-            factor = float(stats.t.ppf(quantile, df=self.n - 1))
-        else:
-            factor = NormalDist().inv_cdf(quantile)
-        half = factor * self.standard_error
+            half += float(stats.t.ppf(quantile, df=self.n - 1)) * self.standard_error
+        elif self.n == 1:
+            half += NormalDist().inv_cdf(quantile) * self.standard_error
         return self.value - half, self.value + half
 
     def scaled(self, factor: float, unit: str | None = None) -> Estimate:
@@ -84,13 +90,17 @@ class Estimate:
             self.n,
             self.unit if unit is None else unit,
             self.settings,
+            self.numerical_error * abs(factor),
         )
 
     def __str__(self) -> str:
         unit = f" {self.unit}" if self.unit else ""
         if self.exact:
             return f"{self.value:.6g}{unit}"
-        return f"{format_uncertain(self.value, self.standard_error)}{unit}"
+        text = format_uncertain(self.value, self.standard_error)
+        if self.numerical_error > 0.1 * self.standard_error:
+            text += f" (numerical: {self.numerical_error:.1e})"
+        return text + unit
 
 
 def mean(draws: ArrayLike, /, unit: str = "", **settings: Any) -> Estimate:
@@ -148,7 +158,10 @@ def root(square: Estimate, unit: str = "") -> Estimate:
     else:
         value = math.sqrt(square.value)
         error = square.standard_error / (2 * value)
-    return Estimate(value, error, square.n, unit, square.settings)
+    e = square.numerical_error
+    # Of the two bounds on |√(v ± e) − √v|, the better one.
+    numerical = min(math.sqrt(e), e / value) if value > 0 else math.sqrt(e)
+    return Estimate(value, error, square.n, unit, square.settings, numerical)
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, unit: str = "", **settings: Any) -> Estimate:
@@ -167,7 +180,8 @@ def pool(estimates: Sequence[Estimate]) -> Estimate:
     """The unweighted mean of estimates, whose standard error is that of their scatter.
 
     For repetitions of one measurement (seeds, data sets): what varies between repetitions is
-    part of the error, whatever each repetition's own error was.
+    part of the error, whatever each repetition's own standard error was. Numerical errors are
+    averaged, as if all were of one sign.
 
     Raises:
         ValueError: For fewer than two estimates, or estimates in different units.
@@ -175,7 +189,9 @@ def pool(estimates: Sequence[Estimate]) -> Estimate:
     units = {e.unit for e in estimates}
     if len(units) > 1:
         raise ValueError(f"estimates in different units cannot be pooled: {sorted(units)}")
-    return mean([e.value for e in estimates], next(iter(units), ""))
+    pooled = mean([e.value for e in estimates], next(iter(units), ""))
+    numerical = sum(e.numerical_error for e in estimates) / len(estimates)
+    return replace(pooled, numerical_error=numerical)
 
 
 def format_uncertain(value: float, error: float) -> str:

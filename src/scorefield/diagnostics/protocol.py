@@ -43,15 +43,19 @@ class Protocol:
         n: The number of points at each level.
         seed: The seed of points and probes.
         dtype: The dtype of points and derivatives; a network computes in its own.
+        precision: The relative standard error at which random probes stop; where none is given,
+            their number is fixed.
 
     Raises:
-        ValueError: If a level is not positive, there is none, or ``n`` is below 2.
+        ValueError: If a level is not positive, there is none, ``n`` is below 2, or the precision
+            is not in (0, 1).
     """
 
     sigmas: Sequence[float]
     n: int = 256
     seed: int = 0
     dtype: torch.dtype = torch.float64
+    precision: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sigmas", tuple(float(s) for s in self.sigmas))
@@ -59,6 +63,8 @@ class Protocol:
             raise ValueError(f"a protocol needs positive noise levels, got {list(self.sigmas)}")
         if self.n < 2:
             raise ValueError(f"a protocol needs at least 2 points for an error bar, got {self.n}")
+        if self.precision is not None and not 0 < self.precision < 1:
+            raise ValueError(f"a precision lies in (0, 1), got {self.precision}")
 
     @property
     def noise(self) -> Noise:
@@ -105,7 +111,13 @@ class Protocol:
     def record(self) -> dict[str, Any]:
         """The protocol as plain values, to be stored with results."""
         dtype = str(self.dtype).removeprefix("torch.")
-        return {"sigmas": list(self.sigmas), "n": self.n, "seed": self.seed, "dtype": dtype}
+        return {
+            "sigmas": list(self.sigmas),
+            "n": self.n,
+            "seed": self.seed,
+            "dtype": dtype,
+            "precision": self.precision,
+        }
 
 
 @dataclass(frozen=True)
@@ -143,6 +155,7 @@ class Profile:
                 "sigma": sigma,
                 "value": e.value,
                 "standard_error": e.standard_error,
+                "numerical_error": e.numerical_error,
                 "n": e.n,
                 "unit": self.unit,
                 "settings": settings,

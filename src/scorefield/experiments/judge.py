@@ -30,8 +30,6 @@ from scorefield.estimate import Estimate
 from scorefield.experiments.records import Distance, Floor, Level
 from scorefield.fields import ScoreField
 from scorefield.metrics import (
-    COORDINATES,
-    PIXELS,
     frechet_distance,
     kernel_bandwidths,
     mmd,
@@ -40,6 +38,7 @@ from scorefield.metrics import (
     noise_floor,
     sliced_wasserstein,
 )
+from scorefield.networks import COORDINATES, PIXELS
 from scorefield.noise import Noise
 from scorefield.objectives import DenoisingScoreMatching, LogNormal
 from scorefield.samplers import Heun

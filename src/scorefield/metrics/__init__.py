@@ -3,9 +3,6 @@
 from scorefield.metrics.floor import NoiseFloor as NoiseFloor
 from scorefield.metrics.floor import Reference as Reference
 from scorefield.metrics.floor import noise_floor as noise_floor
-from scorefield.metrics.frechet import COORDINATES as COORDINATES
-from scorefield.metrics.frechet import PIXELS as PIXELS
-from scorefield.metrics.frechet import Features as Features
 from scorefield.metrics.frechet import frechet_distance as frechet_distance
 from scorefield.metrics.kernel import kernel_bandwidths as kernel_bandwidths
 from scorefield.metrics.kernel import median_distance as median_distance
@@ -20,9 +17,6 @@ __all__ = [
     "kernel_bandwidths",
     "sliced_wasserstein",
     "frechet_distance",
-    "Features",
-    "COORDINATES",
-    "PIXELS",
     "mode_coverage",
     "mode_weight_tv",
     "noise_floor",

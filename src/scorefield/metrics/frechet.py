@@ -2,53 +2,13 @@ r"""The Fréchet distance between the first two moments of named features."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.estimate import Estimate
 from scorefield.metrics.sets import flat, variance_of_means
-
-
-@dataclass(frozen=True)
-class Features:
-    """A function of samples, with the name that its distances are reported under.
-
-    Arguments:
-        name: What the features are.
-        function: Maps samples ``(n, *event)`` to features ``(n, ...)``.
-    """
-
-    name: str
-    function: Callable[[Tensor], Tensor]
-
-    def __call__(self, samples: Float[Tensor, "n *event"]) -> Float[Tensor, "n features"]:
-        """The features in float64, one sample a row.
-
-        Raises:
-            ValueError: If there are fewer than two samples, the function does not keep their
-                number, or a feature is not finite.
-        """
-        values = self.function(samples)
-        if len(values) != len(samples):
-            raise ValueError(
-                f"features {self.name!r} gave {len(values)} rows for {len(samples)} samples"
-            )
-        return flat(values, least=2)
-
-
-def _itself(samples: Tensor) -> Tensor:
-    return samples
-
-
-COORDINATES = Features("coordinates", _itself)
-"""A vector's own coordinates."""
-
-PIXELS = Features("pixels", _itself)
-"""An image's own values."""
+from scorefield.networks.features import COORDINATES, Features
 
 
 def frechet_distance(
@@ -88,7 +48,7 @@ def frechet_distance(
     References:
         The Fréchet distance between multivariate normal distributions (Dowson and Landau, 1982).
     """
-    x, y = features(samples), features(reference)
+    x, y = (flat(features(set_), least=2) for set_ in (samples, reference))
     if x.shape[1] != y.shape[1]:
         raise ValueError(
             f"features {features.name!r} of the two sets have {x.shape[1]} and {y.shape[1]} columns"
