@@ -22,9 +22,9 @@ from pathlib import Path
 
 import torch
 
-from scorefield.experiments import Config, build_field, build_objective, build_source, load
+from scorefield.experiments import Config, load
+from scorefield.experiments.timing import short_training
 from scorefield.networks import MLP
-from scorefield.training import Optim, Trainer, TrainSettings
 
 MODELS = ("m0", "m1", "m2", "m3", "m4")
 CLAIMS = {"m0": 1.25, "m1": 1.6, "m2": 1.9, "m3": 1.6, "m4": 1.8}
@@ -46,26 +46,8 @@ def bare(config: Config, steps: int, fused: bool | None = None) -> float:
 
 def whole(config: Config, steps: int) -> float:
     """Seconds a step of the trainer, with all that it does, a checkpoint at the end included."""
-    source = build_source(config)
-    optim = Optim(**{**config.optim.model_dump(), "warmup": 0})
-    settings = TrainSettings(
-        steps=steps,
-        batch_size=config.train.batch_size,
-        checkpoint_every=steps,
-        log_every=config.train.log_every,
-        ema_decay=config.train.ema_decay,
-    )
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
-            build_field(config, source),
-            source,
-            build_objective(config, source),
-            optim,
-            settings,
-            config.seed,
-            Path(folder),
-            quiet=True,
-        )
+        trainer = short_training(config, steps, Path(folder))
         start = time.process_time()
         trainer.run()
         return (time.process_time() - start) / steps

@@ -25,9 +25,16 @@ if TYPE_CHECKING:
     from scorefield.data import digits as digits
     from scorefield.diagnostics import Profile as Profile
     from scorefield.diagnostics import Protocol as Protocol
+    from scorefield.diagnostics import asymmetries as asymmetries
+    from scorefield.diagnostics import circulation_growth as circulation_growth
+    from scorefield.diagnostics import cycle_circulation as cycle_circulation
     from scorefield.diagnostics import denoising_loss as denoising_loss
+    from scorefield.diagnostics import distance_to_ideal as distance_to_ideal
     from scorefield.diagnostics import exterior_derivative as exterior_derivative
+    from scorefield.diagnostics import hodge_split as hodge_split
     from scorefield.diagnostics import loop_circulation as loop_circulation
+    from scorefield.diagnostics import path_gap as path_gap
+    from scorefield.diagnostics import potential_gap as potential_gap
     from scorefield.diagnostics import relative_asymmetry as relative_asymmetry
     from scorefield.diagnostics import score_error as score_error
     from scorefield.diagnostics import validation_loss as validation_loss
@@ -36,12 +43,14 @@ if TYPE_CHECKING:
     from scorefield.fields import EDMScaling as EDMScaling
     from scorefield.fields import HybridField as HybridField
     from scorefield.fields import NoisePrediction as NoisePrediction
+    from scorefield.fields import PlantedField as PlantedField
     from scorefield.fields import PotentialField as PotentialField
     from scorefield.fields import PreconditionedField as PreconditionedField
     from scorefield.fields import ScoreField as ScoreField
     from scorefield.fields import ScorePrediction as ScorePrediction
     from scorefield.fields import convert as convert
     from scorefield.fields import evaluation as evaluation
+    from scorefield.likelihood import log_prob as log_prob
     from scorefield.metrics import frechet_distance as frechet_distance
     from scorefield.metrics import mmd as mmd
     from scorefield.metrics import mode_coverage as mode_coverage
@@ -49,6 +58,7 @@ if TYPE_CHECKING:
     from scorefield.metrics import noise_floor as noise_floor
     from scorefield.metrics import sliced_wasserstein as sliced_wasserstein
     from scorefield.networks import MLP as MLP
+    from scorefield.networks import MinimalUNet as MinimalUNet
     from scorefield.networks import UNet as UNet
     from scorefield.noise import Noise as Noise
     from scorefield.objectives import Asymmetry as Asymmetry
@@ -84,9 +94,16 @@ _HOMES = {
     "diagnostics": (
         "Profile",
         "Protocol",
+        "asymmetries",
+        "circulation_growth",
+        "cycle_circulation",
         "denoising_loss",
+        "distance_to_ideal",
         "exterior_derivative",
+        "hodge_split",
         "loop_circulation",
+        "path_gap",
+        "potential_gap",
         "relative_asymmetry",
         "score_error",
         "validation_loss",
@@ -97,6 +114,7 @@ _HOMES = {
         "EDMScaling",
         "HybridField",
         "NoisePrediction",
+        "PlantedField",
         "PotentialField",
         "PreconditionedField",
         "ScoreField",
@@ -104,6 +122,7 @@ _HOMES = {
         "convert",
         "evaluation",
     ),
+    "likelihood": ("log_prob",),
     "metrics": (
         "frechet_distance",
         "mmd",
@@ -112,7 +131,7 @@ _HOMES = {
         "noise_floor",
         "sliced_wasserstein",
     ),
-    "networks": ("MLP", "UNet"),
+    "networks": ("MLP", "MinimalUNet", "UNet"),
     "noise": ("Noise",),
     "objectives": (
         "Asymmetry",

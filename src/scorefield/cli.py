@@ -30,6 +30,9 @@ app = typer.Typer(
     context_settings={"default_map": {"help": False, "presets": {"help": False}}},
 )
 
+analyze = typer.Typer(help="Analyses that are no runs.", rich_markup_mode=None)
+app.add_typer(analyze, name="analyze")
+
 Root = Annotated[Path, typer.Option(help="The folder of all runs.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[A.B=C]...", help="Changes, as in optim.lr=1e-3.")
@@ -235,16 +238,19 @@ def sweep(
     root: Root = Path("runs"),
     jobs: Annotated[int, typer.Option(min=1, help="How many runs at the same time.")] = 1,
     evaluate: Annotated[
-        bool, typer.Option("--eval", help="Evaluate each run after its training.")
+        bool,
+        typer.Option("--eval", help="Evaluate each run after its training, and time the models."),
     ] = False,
 ) -> int:
     """Train several presets with several seeds."""
     from scorefield.experiments.arguments import integers, split
     from scorefield.experiments.printing import print_table
-    from scorefield.experiments.sweep import exit_status, plan, run, summary
+    from scorefield.experiments.sweep import exit_status, plan, run, summary, time_models
 
     names, overrides = split(arguments)
     outcomes = run(plan(names, integers("--seeds", seeds), overrides, root), root, jobs, evaluate)
+    if evaluate and exit_status(outcomes) == 0:
+        time_models(outcomes, root, jobs)
     print_table(*summary(outcomes))
     return exit_status(outcomes)
 
@@ -253,11 +259,20 @@ def sweep(
 def report(
     root: Annotated[Path, typer.Argument(help="The folder of all runs.")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("reports"),
+    targets: Annotated[
+        str, typer.Option(help="Targets of the samples, in multiples of the noise floor.")
+    ] = "1.5,2,3,5",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse any number without an interval over seeds.")
+    ] = False,
 ) -> None:
     """Gather the evaluations of all runs into tables and a page."""
+    from scorefield.experiments.arguments import numbers
+
+    wanted = numbers("--targets", targets)
     from scorefield.report import write_report
 
-    print(write_report(root, out))
+    print(write_report(root, out, wanted, strict))
 
 
 @app.command()
@@ -280,3 +295,51 @@ def presets() -> None:
     width = max(map(len, names))
     for name in names:
         print(f"{name:<{width}}  {presets.description(name)}")
+
+
+@analyze.command()
+def calibrate(
+    repeats: Annotated[int, typer.Option(min=20, help="Repetitions behind each coverage.")] = 100,
+    dims: Annotated[str, typer.Option(help="Dimensions, of 2, 64 and 784.")] = "2,64,784",
+    out: Annotated[Path, typer.Option(help="The folder of the table.")] = Path(
+        "results/calibration"
+    ),
+    jobs: Annotated[int, typer.Option(min=1, help="How many processes at the same time.")] = 2,
+) -> None:
+    """Ask every diagnostic of fields whose answer is known: false alarms, coverage, power."""
+    from scorefield.experiments.arguments import integers
+    from scorefield.experiments.errors import ConfigError
+    from scorefield.experiments.printing import print_table
+
+    wanted = integers("--dims", dims)
+    from scorefield.experiments.analysis import calibrate as work
+    from scorefield.experiments.analysis.calibration import DIMS
+
+    if unknown := [dim for dim in wanted if dim not in DIMS]:
+        raise ConfigError(f"--dims has {unknown[0]}, instruments are calibrated in 2, 64 and 784")
+    answers = work.calibrate(repeats, wanted, jobs=jobs)
+    print_table(work.COLUMNS, work.table(answers))
+    for file in work.write(answers, out):
+        print(file)
+
+
+@analyze.command()
+def dose(
+    out: Annotated[Path, typer.Option(help="The folder of the table and the figure.")] = Path(
+        "results/dose"
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="The seed of data and errors.")] = 0,
+) -> None:
+    """Plant errors with and without curl in an exact field: what samples and likelihood lose."""
+    from scorefield.experiments.analysis.dose import Design, dose_response
+    from scorefield.experiments.analysis.dose_figure import TABLE, table, write
+    from scorefield.experiments.printing import print_table
+    from scorefield.experiments.progress import Stages
+
+    design = Design(seed=seed)
+    out.mkdir(parents=True, exist_ok=True)
+    with Stages() as stages:
+        result = dose_response(design, stages)
+    print_table(TABLE, table(result, design.slice_dose))
+    for file in write(result, out):
+        print(file)

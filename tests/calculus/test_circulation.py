@@ -5,6 +5,9 @@ import torch
 
 from scorefield.calculus import (
     circulation,
+    circulation_and_error,
+    find_cycles,
+    in_blocks,
     nearest_neighbours,
     planes,
     propose_cycles,
@@ -77,24 +80,71 @@ def test_the_published_left_rule_sees_circulation_in_a_gradient():
     torch.testing.assert_close(left, 0.5 * edges.square().sum(dim=(1, 2)))
 
 
-@pytest.mark.parametrize(("name", "order"), [("midpoint", 2), ("simpson", 4), ("gauss-2", 4)])
-def test_the_error_falls_with_the_declared_order(name, order):
+def shear(x, t):
+    """A smooth field whose curl and divergence vary."""
+    first = torch.sin(2.3 * x[:, 1]) + torch.sin(1.1 * x[:, 0])
+    return torch.stack((first, torch.exp(0.8 * x[:, 0])), dim=1)
+
+
+@pytest.mark.parametrize("name", [*RULES[:-1], "gauss-3", "gauss-4"])
+def test_the_error_falls_with_the_declared_degree(name):
     """Splitting every edge in two divides the error on a smooth field by 2^(degree + 1)."""
     vertices, domain = polygons(2, 5, radius=1.0)
     t = torch.ones(len(vertices), dtype=torch.float64)
-
-    def field(x, t):
-        return torch.stack((torch.sin(1.3 * x[:, 1]), torch.exp(0.4 * x[:, 0])), dim=1)
-
-    exact = circulation(field, vertices, t, quadrature("gauss-12"), domain)
+    exact = circulation(shear, vertices, t, quadrature("gauss-16"), domain)
     errors = []
-    for _ in range(5):
-        turn = circulation(field, vertices, t, quadrature(name), domain)
-        errors.append(float((turn - exact).abs().max()))
+    # The finest pair that rounding leaves alone.
+    while len(errors) < 8 and (not errors or errors[-1] > 1e-11):
+        turn = circulation(shear, vertices, t, quadrature(name), domain)
+        errors.append(float((turn - exact).square().mean().sqrt()))
         middle = (vertices + vertices.roll(-1, dims=1)) / 2
         vertices = torch.stack((vertices, middle), dim=2).flatten(1, 2)
-    slope = math.log2(errors[-2] / errors[-1])
-    assert abs(slope - order) < 0.2
+    order = math.log2(errors[-2] / errors[-1])
+    assert abs(order - (quadrature(name).degree + 1)) < 0.2
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_companion_tells_the_error_of_its_rule(name):
+    """In quadratic mean it is at least the error of the rule, and about that of the companion."""
+    vertices, domain = polygons(2, 5, n=64, radius=0.2)
+    t = torch.ones(64, dtype=torch.float64)
+    exact = circulation(shear, vertices, t, quadrature("gauss-16"), domain)
+    turn, error = circulation_and_error(shear, vertices, t, quadrature(name), domain)
+    assert torch.equal(turn, circulation(shear, vertices, t, quadrature(name), domain))
+    assert float((turn - exact).norm()) < 1.01 * float(error.norm())
+    companion = quadrature(quadrature(name).companion)
+    assert companion.degree < quadrature(name).degree or quadrature(name).degree <= 1
+    if companion.degree < quadrature(name).degree:
+        low = circulation(shear, vertices, t, companion, domain)
+        ratio = error.square().mean() / (low - exact).square().mean()
+        assert abs(float(ratio) - 1) < 0.05
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_counts_as_an_error(dtype):
+    """A constant, whose circulation is rounding alone and the same by all rules."""
+    vertices, domain = (v.to(dtype) if isinstance(v, torch.Tensor) else v for v in polygons(3, 8))
+    t = torch.ones(len(vertices), dtype=dtype)
+    turn, error = circulation_and_error(
+        lambda x, t: torch.full_like(x, 1e6), vertices, t, quadrature("gauss-4"), domain
+    )
+    assert bool((turn.abs() <= error).all())
+    assert float(error.max()) < 1e8 * torch.finfo(dtype).eps
+
+
+def test_blocks_bound_the_points_of_one_evaluation():
+    rows = []
+
+    def field(x, t):
+        rows.append(len(x))
+        return t.reshape(-1, 1, 1) * x
+
+    x, t = torch.arange(44.0).reshape(11, 2, 2), torch.arange(11.0)
+    assert torch.equal(in_blocks(field, coordinates=18)(x, t), t.reshape(-1, 1, 1) * x)
+    assert rows == [4, 4, 3]
+    rows.clear()
+    in_blocks(field, coordinates=1)(x, t)
+    assert rows == [1] * 11
 
 
 def test_shared_corners_are_evaluated_once():
@@ -170,3 +220,19 @@ def test_neighbours_and_cycles():
         propose_cycles(graph, draws[:, :2])
     with pytest.raises(ValueError, match="1 to 59"):
         nearest_neighbours(x, 60)
+
+
+def test_cycles_have_no_edge_beyond_reach():
+    x = GaussianMixture.ring().sample(60, seed=0, dtype=torch.float64).reshape(60, 1, 2)
+    domain = Euclidean((1, 2))
+    graph = nearest_neighbours(x.flatten(1), 5)
+    draws = Noise(0).uniform("walk", (3,), torch.arange(500), dtype=torch.float64)
+    walks, closed = propose_cycles(graph, draws)
+    everything = find_cycles(x, graph, draws, domain)
+    assert torch.equal(everything, x[walks[closed]])
+    near = find_cycles(x, graph, draws, domain, reach=0.4)
+    longest = (near - near.roll(-1, dims=1)).flatten(2).norm(dim=2).amax(dim=1)
+    assert 0 < len(near) < len(everything)
+    assert float(longest.max()) <= 0.4
+    edges = (everything - everything.roll(-1, dims=1)).flatten(2).norm(dim=2)
+    assert torch.equal(near, everything[edges.amax(dim=1) <= 0.4])

@@ -73,6 +73,34 @@ def test_jacobian_holds_both_products_whatever_the_chunk(field, points):
     torch.testing.assert_close((whole.mT @ flat).reshape(v.shape), backward, rtol=1e-10, atol=1e-12)
 
 
+def test_jacobian_of_one_point(field, points):
+    _, x, t, _ = points
+    alone = jacobian(field.score, x[:1], t[:1])
+    torch.testing.assert_close(alone[0], jacobian(field.score, x, t)[0], rtol=1e-12, atol=1e-13)
+
+
+def test_jacobian_evaluates_no_more_rows_at_once_than_it_may():
+    seen = []
+
+    def field(x, t):
+        seen.append(len(x))
+        return x**3
+
+    x = torch.arange(35.0, dtype=torch.float64).reshape(5, 7)
+    j = jacobian(field, x, torch.ones(5, dtype=torch.float64), rows=3)
+    assert seen == [3, 2]
+    torch.testing.assert_close(j, torch.diag_embed(3 * x**2), rtol=1e-12, atol=0)
+    with pytest.raises(ValueError, match="at least one row"):
+        jacobian(field, x, torch.ones(5), rows=0)
+
+
+def test_jacobian_of_a_field_that_does_not_depend_on_the_point_is_zero():
+    x, t = torch.randn(3, 2), torch.ones(3)
+    weight = torch.ones(3, 2, requires_grad=True)
+    for field in (lambda x, t: torch.ones_like(x), lambda x, t: weight.repeat(len(x) // 3, 1)):
+        assert not jacobian(field, x, t).any()
+
+
 def test_jacobian_of_the_mixture_is_the_analytic_one():
     truth = GaussianMixture.ring()
     for sigma in (0.05, 0.5, 5.0):

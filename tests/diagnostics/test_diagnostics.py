@@ -98,7 +98,7 @@ def test_a_planted_rotation_lies_in_its_own_interval(method, sigma):
         expected = 0.5 * math.sqrt(asymmetry / norm)
     measure = {
         "probes": partial(exterior_derivative, probes=1, quantity="score"),
-        "loops": partial(loop_circulation, radius=0.01, quantity="score"),
+        "loops": partial(loop_circulation, radius=0.01, rule="midpoint", quantity="score"),
         "relative": partial(relative_asymmetry, probes=1),
     }[method]
     inside = 0

@@ -6,8 +6,8 @@ import pytest
 
 from scorefield.experiments import ConfigError, Run
 from scorefield.experiments.demo import MODELS, SHORTER, demo
+from scorefield.experiments.groups import collect
 from scorefield.experiments.resolve import load
-from scorefield.experiments.tables import collect
 from scorefield.experiments.timing import time_steps
 
 TINY = (

@@ -1,23 +1,30 @@
 """What is judged is known: the exact field, a planted rotation, and fields that share points."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from scorefield.data import TargetSource, digits
+from scorefield.diagnostics import denoising_loss
+from scorefield.experiments import profiles
 from scorefield.experiments.judge import (
     Terms,
-    diagnose,
+    checkpoint_quality,
     measure_floors,
     quality,
     real_samples,
     validate,
 )
+from scorefield.experiments.profiles import RADII, diagnose
 from scorefield.fields import ScoreField
+from scorefield.networks import COORDINATES, PIXELS, Features
 from scorefield.targets import Empirical, GaussianMixture
 
 RING = GaussianMixture.ring()
 SOURCE = TargetSource(RING, "ring")
-TERMS = Terms(nfes=(7, 40), samples=1024, pairs=8, sigmas=(0.1, 1.0, 5.0), points=64)
+FEATURES = (COORDINATES,)
+TERMS = Terms(nfes=(7, 40), samples=1024, pairs=8, sigmas=(0.1, 1.0, 5.0), points=32)
 
 
 class Turned(ScoreField):
@@ -37,38 +44,69 @@ class Turned(ScoreField):
 
 @pytest.fixture(scope="module")
 def floors():
-    return measure_floors(SOURCE, TERMS)
+    return measure_floors(SOURCE, TERMS, FEATURES)
 
 
-def test_the_exact_field_has_no_curl_and_no_error():
-    found = {(v.metric, v.sigma): v.estimate for v in diagnose(RING, SOURCE, TERMS)}
+@pytest.fixture(scope="module")
+def exact():
+    return diagnose(RING, SOURCE, TERMS)
+
+
+def test_the_exact_field_has_no_curl_and_no_error(exact):
+    levels = exact
+    found = {(v.metric, v.sigma): v.estimate for v in levels}
     assert {metric for metric, _ in found} == {
         "denoising_loss",
         "score_error",
         "relative_asymmetry",
         "exterior_derivative",
         "loop_circulation",
+        "cycle_circulation",
+        "hodge_rest",
+        "path_gap",
+        "potential_gap",
     }
+    for v in levels:
+        if v.metric in ("loop_circulation", "cycle_circulation", "path_gap", "potential_gap"):
+            low, _ = v.estimate.interval()
+            assert low <= 1e-10, (v.metric, v.sigma)
     for sigma in TERMS.sigmas:
         assert found["score_error", sigma].value == 0
         assert found["relative_asymmetry", sigma].value < 1e-14
         assert found["exterior_derivative", sigma].value < 1e-13
-        # The quadrature's own error, on a field that bends within a loop.
-        assert found["loop_circulation", sigma].value < 1e-3
+        assert found["hodge_rest", sigma].value < 1e-6
 
 
 def test_a_planted_rotation_is_found_at_every_level():
     rate = 0.03
-    found = {(v.metric, v.sigma): v.estimate for v in diagnose(Turned(rate), SOURCE, TERMS)}
+    levels = diagnose(Turned(rate), SOURCE, TERMS)
+    found = {(v.metric, v.sigma, v.scale_delta): v.estimate for v in levels}
     for sigma in TERMS.sigmas:
         # The denoiser's Jacobian has the antisymmetric part rate * [[0, -1], [1, 0]].
         curl = 2 * rate * 2**0.5
-        assert found["exterior_derivative", sigma].value == pytest.approx(curl, rel=1e-9)
-        assert found["loop_circulation", sigma].value == pytest.approx(curl, rel=1e-2)
+        assert found["exterior_derivative", sigma, None].value == pytest.approx(curl, rel=1e-9)
+        for radius in RADII:
+            seen = found["loop_circulation", sigma, radius]
+            assert abs(seen.value - curl) <= 6 * seen.standard_error + 1.01 * seen.numerical_error
+        # The same curl everywhere does not grow.
+        growth = found["circulation_growth", sigma, None]
+        assert abs(growth.value) <= 6 * growth.standard_error + growth.numerical_error + 1e-9
+
+
+def test_growth_is_measured_only_where_there_is_a_circulation(exact):
+    assert not [v for v in exact if v.metric == "circulation_growth"]
+
+
+def test_cycles_say_their_length_and_loops_their_radius(exact):
+    levels = exact
+    assert {v.cycle_len for v in levels if v.metric == "cycle_circulation"} == {3}
+    assert {v.scale_delta for v in levels if v.metric == "loop_circulation"} == set(RADII)
+    others = {v.metric for v in levels} - {"cycle_circulation", "loop_circulation"}
+    assert {(v.scale_delta, v.cycle_len) for v in levels if v.metric in others} == {(None, None)}
 
 
 def test_samples_of_the_exact_field_lie_at_the_noise_floor(floors):
-    found = {(d.metric, d.budget): d for d in quality(RING, SOURCE, TERMS, floors)}
+    found = {(d.metric, d.budget): d for d in quality(RING, SOURCE, TERMS, floors, FEATURES)}
     fine = found["sliced_wasserstein", 40]
     assert fine.nfe == 39
     assert fine.ratio is not None
@@ -80,8 +118,10 @@ def test_samples_of_the_exact_field_lie_at_the_noise_floor(floors):
     assert found["sliced_wasserstein", 7].ratio.value > 5  # three steps are too few
 
 
-def test_two_models_are_asked_at_identical_points():
-    one, other = Turned(0.0), Turned(0.1)
+def test_two_models_are_asked_at_identical_points(monkeypatch):
+    # The quadrature along a path is refined as the field needs; its ends are the protocol's.
+    monkeypatch.setattr(profiles, "path_gap", lambda *a, **k: denoising_loss(*a))
+    one, other = Turned(0.05), Turned(0.1)
     for field in (one, other):
         diagnose(field, SOURCE, TERMS)
         validate(field, SOURCE, TERMS)
@@ -96,11 +136,12 @@ def test_no_field_has_a_lower_validation_loss_than_the_exact_one():
 
 
 def test_a_floor_is_a_distance_between_disjoint_real_sets(floors):
-    assert floors["sliced_wasserstein"].mean > 0
-    assert abs(floors["mmd"].mean) < 6 * floors["mmd"].mean_error
-    assert "mode_coverage" not in floors
+    assert floors["sliced_wasserstein", "coordinates"].mean > 0
+    mmd = floors["mmd", "coordinates"]
+    assert abs(mmd.mean) < 6 * mmd.mean_error
+    assert "mode_coverage" not in {metric for metric, _ in floors}
     terms = Terms(nfes=(8,), samples=360, pairs=2)
-    assert measure_floors(digits(), terms)["frechet_distance"].pairs == 2
+    assert measure_floors(digits(), terms, (PIXELS,))["frechet_distance", "pixels"].pairs == 2
 
 
 def test_a_finite_data_set_has_so_many_samples_and_no_more():
@@ -112,12 +153,39 @@ def test_images_have_pixels_for_features_and_no_score_error():
     source = digits()
     terms = Terms(nfes=(3,), samples=32, pairs=2, sigmas=(1.0,), points=2, draws=1)
     field = Empirical(source.reference(64, 0, "train"))
-    found = quality(field, source, terms, measure_floors(source, terms))
-    assert {d.features for d in found} == {"pixels"}
-    assert {d.metric for d in found} == {"sliced_wasserstein", "mmd", "frechet_distance"}
+    half = Features("left half", lambda x: x[..., :4])
+    features = (PIXELS, half)
+    found = quality(field, source, terms, measure_floors(source, terms, features), features)
+    assert {(d.metric, d.features) for d in found} == {
+        ("sliced_wasserstein", "pixels"),
+        ("mmd", "pixels"),
+        ("frechet_distance", "pixels"),
+        ("frechet_distance", "left half"),
+        ("trajectory_length", ""),
+        ("curvature", ""),
+    }
     metrics = {v.metric: v.estimate for v in diagnose(field, source, terms)}
     assert "score_error" not in metrics
     assert metrics["relative_asymmetry"].value < 1e-10
+
+
+def test_a_training_set_learnt_by_heart_is_at_no_distance_from_the_ideal():
+    source = digits()
+    terms = Terms(samples=32, sigmas=(0.5, 2.0), points=2)
+    field = Empirical(source.reference(source.size, 0, "train"))
+    levels = [v for v in diagnose(field, source, terms) if v.metric == "distance_to_ideal"]
+    assert [v.sigma for v in levels] == [0.5, 2.0]
+    assert all(v.estimate.value < 1e-6 for v in levels)
+
+
+def test_a_checkpoint_is_measured_at_one_budget_and_on_held_out_data(floors):
+    terms = replace(TERMS, along=9, draws=2)
+    found = checkpoint_quality(RING, SOURCE, terms, floors, FEATURES)
+    assert {(d.budget, d.nfe) for d in found} == {(9, 9), (0, 0)}
+    (loss,) = [d for d in found if d.metric == "validation_loss"]
+    assert loss.estimate == validate(RING, SOURCE, terms)
+    with pytest.raises(ValueError, match="leave the checkpoints along the training out"):
+        checkpoint_quality(RING, SOURCE, TERMS, floors, FEATURES)
 
 
 def test_terms_survive_being_written():

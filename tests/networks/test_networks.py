@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from scorefield.networks import MLP, UNet
+from scorefield.networks import MLP, MinimalUNet, UNet
 
 torch.set_num_threads(1)
 
@@ -15,6 +15,12 @@ BACKBONES = {
     "unet-wide": lambda: UNet((3, 4, 12), channels=12, multipliers=(1, 2, 3), attention=(4, 1)),
     "unet-one-level": lambda: UNet((2, 5, 3), channels=8, multipliers=(1,), blocks=2),
     "unet-heads": lambda: UNet((1, 4, 4), channels=32, attention=(4, 2)),
+    "minimal": lambda: MinimalUNet(
+        (1, 4, 4), (64, 64), normalization="group", embedding=8, last_norm=True
+    ),
+    "minimal-circular": lambda: MinimalUNet(
+        (3, 4, 12), (4, 8), "circular", embedding=8, last_kernel_size=3
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 """The page: whole, offline, and with an error on every number."""
 
+import csv
 import json
 import re
 from dataclasses import replace
@@ -107,7 +108,8 @@ def test_every_number_of_the_tables_has_an_error_or_is_exact(report):
     cells = [cell for cell in Page(report[2]).cells if cell.strip("–")]
     assert len(cells) > 40
     for cell in cells:
-        counted = re.fullmatch(r"\d of 8TV.*", cell.strip()) or cell.startswith("1")
+        counted = re.fullmatch(r"\d of 8TV.*|.* of \d+ seeds.*", cell.strip())
+        counted = counted or cell.startswith("1")
         assert "±" in cell or "exact" in cell or counted, cell
     assert "nan" not in " ".join(cells).lower()
 
@@ -165,7 +167,11 @@ def test_tables_lie_beside_the_page(report):
         "index.html",
         "fid_summary.csv",
         "integrability_summary.csv",
+        "steps_to_target_fid.csv",
+        "steps_to_target_fid_summary.csv",
         "compute_budget_by_dataset.csv",
+        "compute_matched_fid.csv",
+        "paired_differences.csv",
     }
 
 
@@ -175,17 +181,76 @@ def test_a_report_of_nothing_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_several_seeds_become_one_row_with_the_error_of_their_scatter(tmp_path):
-    for seed in (0, 1):
-        run = Run.create(load("toy/m0", (*TOY, f"seed={seed}")), tmp_path / "runs")
-        run.train(quiet=True)
-        evaluate(run, terms=TERMS)
-    page = write_report(tmp_path / "runs", tmp_path / "out").read_text()
-    assert "modes are covered" in page or "Every model covers" in page
-    table = (tmp_path / "out" / "fid_summary.csv").read_text().splitlines()
-    header = table[0].split(",")
-    rows = [dict(zip(header, line.split(","), strict=True)) for line in table[1:]]
-    assert {row["seeds"] for row in rows if row["model"].startswith("m0")} == {"2"}
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory):
+    """Two models with two seeds each, and checkpoints along their trainings."""
+    root = tmp_path_factory.mktemp("seeds")
+    terms = replace(TERMS, nfes=(8, 9), along=5)
+    for name in ("toy/m0", "toy/m2"):
+        for seed in (0, 1):
+            overrides = (*TOY, "train.checkpoint_every=2", "train.keep=null", f"seed={seed}")
+            run = Run.create(load(name, overrides), root)
+            run.train(quiet=True)
+            evaluate(run, terms=terms)
+    return root
+
+
+def rows_of(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_several_seeds_become_one_row_with_the_error_of_their_scatter(seeds, tmp_path):
+    page = write_report(seeds, tmp_path).read_text()
+    assert "modes are covered" in page or "Every model covers all 8 modes" in page
+    assert {row["num_seeds"] for row in rows_of(tmp_path / "fid_summary.csv")} == {"2"}
+
+
+def test_the_page_compares_models_seed_by_seed_and_at_equal_time(seeds, tmp_path):
+    text = write_report(seeds, tmp_path, targets=(2.0, 7.5)).read_text()
+    for heading in (
+        "Differences from M0, seed by seed",
+        "Network calls to a target",
+        "At equal training time",
+        "Samples along the training",
+    ):
+        assert heading in text
+    assert "7.5 × floor" in text
+    assert "--targets 2,7.5" in text
+    assert "What one training tells" not in text
+    differences = rows_of(tmp_path / "paired_differences.csv")
+    assert {row["num_seeds"] for row in differences} == {"2"}
+    assert {row["model_id"].partition("_")[0] for row in differences} == {"m2"}
+
+
+def test_single_trainings_are_not_compared(report):
+    text = report[2]
+    assert "What one training tells" in text
+    assert "Differences from M0, seed by seed" not in text
+
+
+def test_a_strict_report_has_an_interval_for_every_number(seeds, tmp_path):
+    write_report(seeds, tmp_path, strict=True)
+    checked: dict[str, int] = {}
+    for path in tmp_path.glob("*.csv"):
+        for row in rows_of(path):
+            for name, value in row.items():
+                stem = name.removesuffix("_mean")
+                if value and name.endswith("_mean") and f"{stem}_low" in row:
+                    low, high = float(row[f"{stem}_low"]), float(row[f"{stem}_high"])
+                    assert low <= float(value) <= high, (path.name, name)
+                    checked[path.name] = checked.get(path.name, 0) + 1
+    assert {"fid_summary.csv", "integrability_summary.csv", "compute_matched_fid.csv"} < set(
+        checked
+    )
+    assert checked["paired_differences.csv"] > 20
+
+
+def test_a_strict_report_of_single_trainings_is_refused_and_writes_nothing(report, tmp_path):
+    root, _, _ = report
+    with pytest.raises(RunError, match="has the single seed 0"):
+        write_report(root, tmp_path / "out", strict=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_evaluation_without_records_is_refused(tmp_path):

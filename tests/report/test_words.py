@@ -1,52 +1,57 @@
 """Sentences say what the numbers allow, and no more."""
 
-import math
-
-import pytest
-
 from scorefield.estimate import Estimate
+from scorefield.experiments.costs import Costs
+from scorefield.experiments.groups import Group
+from scorefield.experiments.paired import pairs
 from scorefield.experiments.records import Distance, Evaluation, Floor, Level
-from scorefield.experiments.tables import Group
-from scorefield.report.words import (
-    differ,
-    findings,
-    headline,
-    listed,
-    number,
-    over_levels,
-    quotient,
-    spoken,
-)
+from scorefield.experiments.tables import Comparison
+from scorefield.report.words import findings, headline, listed, number, spoken
+
+SCATTER = (-0.003, 0.0, 0.003)
 
 
-def group(label, distance, asymmetry, error=0.01, modes=8.0):
+def run(label, seed, distance, asymmetry, error=0.01, modes=8.0):
     floor = Floor(1.0, 0.02, 0.1, 16)
     sliced = Estimate(distance, 0.1, 100)
     covered = Estimate(modes, 0.0, 0, "modes", {"modes": "8"})
-    return Group(
+    asymmetries = (asymmetry, asymmetry)
+    return Evaluation(
         "toy",
         label.lower(),
+        seed,
+        1,
         (
-            Evaluation(
-                "toy",
-                label.lower(),
-                0,
-                1,
-                (
-                    Distance("heun", 8, 7, "sliced_wasserstein", "coordinates", sliced, floor),
-                    Distance("heun", 8, 7, "mode_coverage", "coordinates", covered),
-                ),
-                (
-                    Level("relative_asymmetry", 0.5, Estimate(asymmetry, asymmetry / 50, 100)),
-                    Level("score_error", 0.5, Estimate(error, error / 50, 100)),
-                ),
-                Estimate(1.0, 0.1, 100),
-                {},
-                {},
-                {"label": label},
-            ),
+            Distance("heun", 8, 7, "sliced_wasserstein", "coordinates", sliced, floor),
+            Distance("heun", 8, 7, "mode_coverage", "coordinates", covered),
         ),
+        tuple(
+            level
+            for sigma, a in zip((0.5, 1.0), asymmetries, strict=True)
+            for level in (
+                Level("relative_asymmetry", sigma, Estimate(a, a / 50, 100)),
+                Level("score_error", sigma, Estimate(error, error / 50, 100)),
+            )
+        ),
+        Estimate(1.0, 0.1, 100),
+        {},
+        {},
+        {"label": label},
     )
+
+
+def group(label, distance, asymmetry, error=0.01, modes=8.0, shifts=(0.0,)):
+    """A model with one seed for each shift, which is common to the models of a seed."""
+    runs = (
+        run(label, seed, distance * (1 + s), asymmetry * (1 + s), error * (1 + s), modes)
+        for seed, s in enumerate(shifts)
+    )
+    return Group("toy", label.lower(), tuple(runs))
+
+
+def comparison(*members, ratios=None):
+    costs = Costs(ratios or {}, {}, "", apart=False)
+    return Comparison(list(members), costs, [], [], pairs(members), [])
 
 
 def test_numbers_are_set_with_two_digits_of_their_error():
@@ -68,58 +73,52 @@ def test_lists_read_as_lists():
     assert listed(["a", "b", "c"]) == "a, b and c"
 
 
-def test_the_root_mean_square_over_levels_adds_errors_as_if_correlated():
-    levels = [Level("m", s, Estimate(v, 0.1 * v, 20)) for s, v in ((0.1, 3.0), (1.0, 4.0))]
-    found = over_levels(levels)
-    assert found.value == pytest.approx(math.sqrt(12.5))
-    assert found.standard_error == pytest.approx(0.1 * math.sqrt(12.5))
-    assert over_levels([]) is None
-
-
-def test_numbers_differ_beyond_three_errors_only():
-    one = Estimate(1.0, 0.1, 50)
-    assert not differ(one, Estimate(1.4, 0.1, 50))
-    assert differ(one, Estimate(1.5, 0.1, 50))
-
-
-def test_a_quotient_has_the_relative_errors_of_both():
-    found = quotient(Estimate(4.0, 0.4, 10), Estimate(2.0, 0.2, 10))
-    assert found.value == 2
-    assert found.standard_error == pytest.approx(2 * math.hypot(0.1, 0.1))
+def test_of_single_trainings_no_model_is_said_to_be_better():
+    members = [group("M0", 1.0, 0.1, 0.05), group("M1", 3.0, 0.05, 0.02)]
+    said = dict(findings(comparison(*members), None))
+    assert "no interval" in said["What one training tells"]
+    for text in said.values():
+        for word in ("closer", "further off", "times less", "times more", "Seed by seed"):
+            assert word not in text
+    # What each is by itself is said.
+    assert "M1 can be told from real data, M0 cannot" in said["Samples"]
+    assert "for M0 and" in said["Gradient or not"]
 
 
 def test_what_cannot_be_told_apart_is_said_to_be_so():
-    members = [group("M0", 1.05, 0.1), group("M1", 1.1, 0.1001)]
+    wobble = [(-0.1, 0.1, 0.0), (0.1, -0.1, 0.02)]
+    members = [group("M0", 1.05, 0.1, shifts=wobble[0]), group("M1", 1.06, 0.1, shifts=wobble[1])]
     assert headline(members) == (
         "At 7 network calls no model's samples can be told from real ones; no field is a gradient."
     )
-    said = dict(findings(members, None, {}))
-    assert "No model differs from M0" in said["Samples"]
+    said = dict(findings(comparison(*members), None))
+    assert "no model differs from M0" in said["Samples"]
     assert "Every model covers all 8 modes" in said["Samples"]
     assert "M1 cannot be told from M0" in said["Gradient or not"]
     assert "Cost" not in said
 
 
-def test_what_differs_is_named_with_its_direction():
+def test_what_differs_is_named_with_its_direction_and_interval():
     members = [
-        group("M0", 1.0, 0.1, 0.05),
-        group("M1", 3.0, 0.05, 0.02, modes=5.0),
-        group("M2", 1.0, 1e-8, 0.05),
+        group("M0", 1.0, 0.1, 0.05, shifts=SCATTER),
+        group("M1", 3.0, 0.05, 0.02, modes=5.0, shifts=SCATTER),
+        group("M2", 1.0, 1e-8, 0.05, shifts=SCATTER),
     ]
     assert headline(members) == (
         "At 7 network calls only M1 can be told from real data; only M2 is a gradient."
     )
-    said = dict(findings(members, None, {"m1": Estimate(1.5, 0.05, 4)}))
+    said = dict(findings(comparison(*members, ratios={"m1": Estimate(1.5, 0.05, 4)}), None))
     assert "M1 can be told from real data, M0 and M2 cannot" in said["Samples"]
-    assert "M1 is further off than M0" in said["Samples"]
+    assert "M1 (+2 to +2) is further off than M0; M2 cannot be told from it" in said["Samples"]
     assert "Of 8 modes are covered: M0 8, M1 5 and M2 8" in said["Samples"]
-    assert "M1 has 2.0" in said["Gradient or not"]
+    # The scatter of the seeds is common to both, and cancels in their ratio.
+    assert "M1 has 2.00 (2.00 to 2.00) times less" in said["Gradient or not"]
     assert "M2 is a gradient up to rounding" in said["Gradient or not"]
-    assert "M1 is closer than M0" in said["Distance from the true score"]
+    assert "is closer than M0" in said["Distance from the true score"]
     assert said["Cost"].startswith("A training step takes, in multiples of M0's: M1 1.5 (")
 
 
 def test_the_samplers_own_error_is_told_from_the_models():
     exact = group("exact field", 9.0, 1e-16)
-    said = dict(findings([group("M0", 9.5, 0.1)], exact, {}))
+    said = dict(findings(comparison(group("M0", 9.5, 0.1)), exact))
     assert "even the exact field" in said["Few network calls"]

@@ -23,6 +23,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 VectorField = Callable[[Tensor, Tensor], Tensor]
 
+_ROWS = 64
+_ENTRIES = 1 << 14
+"""A Jacobian is computed from at least so many rows, or so many entries, at once: large networks
+gain nothing from more, and small ones lose to the overhead of a call from less."""
+
 
 @contextmanager
 def differentiable() -> Iterator[None]:
@@ -93,28 +98,56 @@ def jacobian(
     fn: VectorField,
     x: Float[Tensor, "batch *event"],
     t: Float[Tensor, " batch"],
-    rows: int = 256,
+    rows: int | None = None,
 ) -> Float[Tensor, "batch dim dim"]:
     r"""The exact Jacobians :math:`J_{ij} = \partial f_i / \partial x_j`, without a graph.
 
-    Columns are computed by forward mode, as many at once as fit in ``rows`` evaluations.
+    Rows of :math:`J` are computed by reverse mode. A point is repeated as often as ``rows`` allows,
+    ``fn`` is evaluated there once, and each pass back through these values gives as many rows of
+    :math:`J`, so that :math:`D` rows cost :math:`D` passes back and few forth.
 
     Arguments:
         fn: The vector field.
         x: The points.
         t: Their times.
         rows: The largest number of rows in one evaluation of ``fn``, which bounds the memory
-            (one column takes ``batch`` rows, however small ``rows`` is).
+            beyond that of the result; :math:`2^{14} / D`, at least 64, if not given.
+
+    Raises:
+        ValueError: If ``rows`` is not positive.
     """
-    batch, event = x.shape[0], x.shape[1:]
-    dim = event.numel()
-    basis = torch.eye(dim, dtype=x.dtype, device=x.device)
-    columns = []
-    with torch.no_grad():
-        for v in basis.split(max(1, rows // max(batch, 1))):
-            k = v.shape[0]
-            points = x.unsqueeze(0).expand(k, batch, *event).flatten(0, 1)
-            tangents = v.reshape(k, 1, *event).expand(k, batch, *event).flatten(0, 1)
-            product = jvp(fn, points, t.repeat(k), tangents.contiguous())
-            columns.append(product.reshape(k, batch, dim))
-    return torch.cat(columns).permute(1, 2, 0).contiguous()
+    dim = x.shape[1:].numel()
+    rows = max(_ROWS, _ENTRIES // dim) if rows is None else rows
+    if rows < 1:
+        raise ValueError(f"a Jacobian takes at least one row at a time, got {rows}")
+    result = x.new_zeros(x.shape[0], dim, dim)
+    blocks = zip(result.split(rows), x.split(rows), t.split(rows), strict=True)
+    with differentiable(), torch.enable_grad():
+        for block, points, times in blocks:
+            _fill(block, fn, points.detach(), times, max(1, rows // max(1, len(points))))
+    return result
+
+
+def _fill(block: Tensor, fn: VectorField, x: Tensor, t: Tensor, copies: int) -> None:
+    """Writes the Jacobians of a few points, ``copies`` rows of each at a time."""
+    batch, dim, _ = block.shape
+    passes = -(-dim // copies)
+    copies = -(-dim // passes)
+    x = x.repeat(copies, *(1,) * (x.dim() - 1)).requires_grad_()
+    value = fn(x, t.repeat(copies))
+    if not value.requires_grad:
+        return
+    basis = torch.eye(dim, dtype=value.dtype, device=x.device)
+    for start in range(0, dim, copies):
+        unit = basis[start : start + copies]
+        chosen = value.new_zeros(copies, batch, dim)
+        chosen[: len(unit)] = unit.unsqueeze(1)
+        (product,) = torch.autograd.grad(
+            value,
+            x,
+            chosen.reshape(value.shape),
+            retain_graph=start + copies < dim,
+            materialize_grads=True,
+        )
+        product = product.reshape(copies, batch, dim)[: len(unit)]
+        block[:, start : start + len(unit)] = product.transpose(0, 1)

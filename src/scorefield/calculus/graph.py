@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from scorefield.domain import Domain
+
 
 def nearest_neighbours(
     features: Float[Tensor, "points features"], k: int
@@ -55,3 +57,25 @@ def propose_cycles(
     distinct = (vertices.sort(dim=1).values.diff(dim=1) > 0).all(dim=1)
     closes = (neighbours[vertices[:, -1]] == vertices[:, :1]).any(dim=1)
     return vertices, distinct & closes
+
+
+def find_cycles(
+    points: Float[Tensor, "points *event"],
+    neighbours: Int[Tensor, "points k"],
+    draws: Float[Tensor, "proposals length"],
+    domain: Domain,
+    reach: float | Tensor = torch.inf,
+) -> Float[Tensor, "cycles length *event"]:
+    """The corners of those walks that are cycles without a long edge, in the order of the draws.
+
+    Arguments:
+        points: The points.
+        neighbours: Their graph.
+        draws: Uniforms in [0, 1), one walk a row; see :func:`propose_cycles`.
+        domain: Where the points live.
+        reach: The length of the longest edge.
+    """
+    walks, closed = propose_cycles(neighbours, draws)
+    vertices = points[walks[closed]]
+    edges = domain.displacement(vertices, vertices.roll(-1, dims=1)).flatten(2)
+    return vertices[(edges.norm(dim=2) <= reach).all(dim=1)]

@@ -101,21 +101,3 @@ class ArraySource(DataSource):
 @lru_cache(maxsize=8)
 def _order(noise: Noise, n: int, epoch: int) -> Tensor:
     return noise.permutation("order", n, epoch)
-
-
-def digits() -> ArraySource:
-    r"""The 1,797 handwritten digits of scikit-learn, of shape ``(1, 8, 8)``.
-
-    Pixels :math:`0 \dots 16` are scaled to :math:`[-1, 1]`; 1,437 images are for training, 360
-    are held out.
-
-    References:
-        Optical recognition of handwritten digits (Alpaydin and Kaynak, 1998), UCI Machine
-        Learning Repository.
-    """
-    from sklearn.datasets import load_digits
-
-    images = torch.as_tensor(load_digits().images, dtype=torch.float32) / 8 - 1
-    order = Noise(0).permutation("split", images.shape[0])
-    train, test = images.unsqueeze(1)[order].split((1437, 360))
-    return ArraySource(train, test, "digits")

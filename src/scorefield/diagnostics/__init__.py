@@ -1,11 +1,25 @@
 """Questions about a field, answered with error bars."""
 
+from scorefield.diagnostics.circulation import circulation_growth as circulation_growth
 from scorefield.diagnostics.circulation import loop_circulation as loop_circulation
+from scorefield.diagnostics.cycles import cycle_circulation as cycle_circulation
+from scorefield.diagnostics.exterior import Asymmetries as Asymmetries
+from scorefield.diagnostics.exterior import asymmetries as asymmetries
 from scorefield.diagnostics.exterior import exterior_derivative as exterior_derivative
 from scorefield.diagnostics.exterior import relative_asymmetry as relative_asymmetry
+from scorefield.diagnostics.hodge import HodgeSplit as HodgeSplit
+from scorefield.diagnostics.hodge import hodge_split as hodge_split
+from scorefield.diagnostics.path import path_gap as path_gap
+from scorefield.diagnostics.path import potential_gap as potential_gap
 from scorefield.diagnostics.protocol import Points as Points
 from scorefield.diagnostics.protocol import Profile as Profile
 from scorefield.diagnostics.protocol import Protocol as Protocol
+from scorefield.diagnostics.published import (
+    finite_difference_asymmetry as finite_difference_asymmetry,
+)
+from scorefield.diagnostics.published import left_cycle_circulation as left_cycle_circulation
+from scorefield.diagnostics.published import path_variance as path_variance
 from scorefield.diagnostics.score_error import denoising_loss as denoising_loss
+from scorefield.diagnostics.score_error import distance_to_ideal as distance_to_ideal
 from scorefield.diagnostics.score_error import score_error as score_error
 from scorefield.diagnostics.score_error import validation_loss as validation_loss

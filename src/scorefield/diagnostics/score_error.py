@@ -1,4 +1,4 @@
-"""How far is the field from the truth, and how large is its loss?"""
+"""How far is the field from the truth, or from its training set, and how large is its loss?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scorefield.estimate import Estimate, mean, root
 from scorefield.fields import ScoreField, evaluation
 from scorefield.noise import Noise
 from scorefield.objectives import Batch, DenoisingScoreMatching
-from scorefield.targets import Target
+from scorefield.targets import Empirical, Target
 
 
 def score_error(field: ScoreField, truth: Target, protocol: Protocol) -> Profile:
@@ -38,6 +38,46 @@ def score_error(field: ScoreField, truth: Target, protocol: Protocol) -> Profile
         return root(mean(_per_point(error.square())))
 
     return measure("score_error", "", at, field, truth, protocol)
+
+
+def distance_to_ideal(field: ScoreField, train: Tensor, protocol: Protocol) -> Profile:
+    r"""How far the field is from having learnt its training set by heart, by noise level; a pure
+    number.
+
+    .. math:: \sqrt{\tfrac{1}{D}\,\mathbb{E}\,\sigma^2 \|s - s_{ideal}\|^2}
+
+    The ideal score :math:`s_{ideal}` is that of the training set as a law of its own,
+    :class:`~scorefield.targets.Empirical`, which minimises the training loss; whoever follows it
+    samples training points. The points are noised training points. 0 is a training set learnt by
+    heart; a field that generalises stays away from it at noise levels at which the training
+    points do not overlap.
+
+    Arguments:
+        field: The field.
+        train: The training set, of shape ``(n, *event)``, all of it.
+        protocol: The noise levels and points.
+
+    Raises:
+        ValueError: If the training set has another event shape than the field or fewer points than
+            the protocol asks for, or a value is not finite.
+
+    References:
+        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
+        equation 57.
+    """
+    if tuple(train.shape[1:]) != field.domain.shape:
+        raise ValueError(
+            f"the field has points of shape {field.domain.shape}, the training set of shape "
+            f"{tuple(train.shape[1:])}"
+        )
+    ideal = Empirical(train, field.sde)
+
+    def at(points: Points) -> Estimate:
+        best = ideal.to(points.noisy.device).predict_noise(points.noisy, points.t)
+        error = field.predict_noise(points.noisy, points.t) - best
+        return root(mean(_per_point(error.square())))
+
+    return measure("distance_to_ideal", "", at, field, train, protocol, train=len(train))
 
 
 def denoising_loss(field: ScoreField, data: Target | Tensor, protocol: Protocol) -> Profile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -40,6 +41,28 @@ def integers(
             raise ConfigError(f"{option} has {value} twice")
         values.append(value)
     return tuple(values)
+
+
+def numbers(option: str, text: str) -> tuple[float, ...]:
+    """The positive numbers of a list such as ``1.5,2,5``, ascending.
+
+    Raises:
+        ConfigError: If one is not a positive number, or given twice.
+    """
+    values: list[float] = []
+    for part in text.split(","):
+        try:
+            value = float(part)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value > 0):
+            raise ConfigError(
+                f"{option} is {text!r}, it must be positive numbers with commas in between"
+            )
+        if value in values:
+            raise ConfigError(f"{option} has {value:g} twice")
+        values.append(value)
+    return tuple(sorted(values))
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

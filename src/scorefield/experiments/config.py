@@ -191,10 +191,12 @@ class EvalSection(Section):
 
     ``samples`` samples for each number ``nfes`` of network calls, against as many real points;
     the noise floor over ``pairs`` pairs of real sets; diagnostics on ``points`` noisy points at
-    each noise level of ``sigmas``.
+    each noise level of ``sigmas``; ``along`` says whether the checkpoints along the training are
+    measured too.
     """
 
     nfes: Counts = (8, 18, 32, 64)
+    along: bool = True
     samples: Annotated[int, Field(ge=4)] = 2048
     pairs: Annotated[int, Field(ge=2)] = 8
     sigmas: Positives = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)

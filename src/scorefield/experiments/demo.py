@@ -22,8 +22,8 @@ import torch
 
 from scorefield.experiments.config import Config
 from scorefield.experiments.errors import RunError, sentence
-from scorefield.experiments.evaluate import evaluate
-from scorefield.experiments.judge import Floors, Terms, measure_floors, terms_of
+from scorefield.experiments.evaluate import evaluate, floors_of
+from scorefield.experiments.judge import Floors, Terms, terms_of
 from scorefield.experiments.progress import Stages
 from scorefield.experiments.records import Evaluation
 from scorefield.experiments.resolve import load
@@ -35,11 +35,22 @@ from scorefield.training.record import read_rows
 MODELS = ("m0", "m1", "m2", "m3", "m4")
 
 SHORTER: dict[str, tuple[str, ...]] = {
-    "toy": ("train.steps=3000", "optim.warmup=150"),
-    "digits": ("train.steps=300", "optim.warmup=30", "train.log_every=10", "eval.points=8"),
+    "toy": (
+        "train.steps=3000",
+        "optim.warmup=150",
+        "train.checkpoint_every=2000",
+        "train.keep=2",
+    ),
+    "digits": (
+        "train.steps=300",
+        "optim.warmup=30",
+        "train.log_every=10",
+        "train.keep=2",
+        "eval.points=8",
+    ),
 }
-"""What the demonstration changes in the presets of a family: the models train for less long, and
-on ``digits`` their Jacobians are computed at fewer points."""
+"""What the demonstration changes in the presets of a family: the models train for less long and
+keep fewer checkpoints, and on ``digits`` their Jacobians are computed at fewer points."""
 
 _POLL = 0.5  # seconds
 _ROUNDS = 4
@@ -192,8 +203,7 @@ def _time(plans: Sequence[Family], root: Path, workers: _Workers, stages: Stages
         stages.say(f"steps of {plan.name} timed side by side")
 
     for plan in wanted:
-        steps = max(2, min(64, plan.configs[0].train.steps // 40))
-        job = partial(time_steps, plan.configs, root / plan.name, _ROUNDS, steps)
+        job = partial(time_steps, plan.configs, root / plan.name, _ROUNDS)
         workers.add(job, partial(timed, plan))
     workers.run(lambda: stages.show("timing of steps", len(plans) - len(left), len(plans)))
 
@@ -231,7 +241,7 @@ def _train(folder: Path) -> None:
 
 @_told()
 def _floors(folder: Path, terms: Terms) -> Floors:
-    return measure_floors(Run.open(folder).source(), terms)
+    return floors_of(Run.open(folder), terms)
 
 
 @_told()

@@ -11,21 +11,28 @@ from typing import Any
 
 from torch import nn
 
+from scorefield.data import DataSource, LabelledSource
+from scorefield.estimate import Estimate
+from scorefield.experiments import presets
 from scorefield.experiments.errors import ConfigError, RunError
 from scorefield.experiments.judge import (
     Floors,
     Say,
     Terms,
-    diagnose,
+    checkpoint_quality,
     measure_floors,
+    plain_features,
     quality,
     terms_of,
     validate,
 )
 from scorefield.experiments.merge import differences
-from scorefield.experiments.records import Evaluation
+from scorefield.experiments.profiles import diagnose, estimators
+from scorefield.experiments.records import Evaluation, Milestone
 from scorefield.experiments.resolve import load
 from scorefield.experiments.run import Run
+from scorefield.networks import Features
+from scorefield.training import classifier_features
 from scorefield.training.record import Row, read_rows
 
 _LABELS = ("name", "description", "seed")
@@ -41,7 +48,9 @@ def evaluate(
 ) -> Evaluation:
     """Judges the newest checkpoint of a run, with the averaged weights.
 
-    The result is written into the run's folder, as :mod:`~scorefield.experiments.records` says.
+    Where the terms name a budget for them and there are several, every checkpoint up to the newest
+    is measured at that budget. The result is written into the run's folder, as
+    :mod:`~scorefield.experiments.records` says.
 
     Arguments:
         run: The run.
@@ -70,10 +79,12 @@ def evaluate(
     found = run.checkpoint()
     # Derivatives in x are several times cheaper where none in the weights are recorded.
     field, source = run.field("ema", found.step).requires_grad_(False), run.source()
+    features = features_of(run)
     if floors is None:
         say("noise floor")
-        floors = measure_floors(source, terms)
-    distances = quality(field, source, terms, floors, say)
+        floors = measure_floors(source, terms, features)
+    distances = quality(field, source, terms, floors, features, say)
+    milestones = _milestones(run, found.step, source, terms, floors, features, say)
     say("diagnostics")
     levels = diagnose(field, source, terms)
     say("validation loss")
@@ -86,12 +97,89 @@ def evaluate(
         levels=levels,
         validation=validate(field, source, terms),
         compute=compute(run, field, found.step),
-        protocol={**terms.record(), "weights": "ema"},
+        protocol=protocol(terms, features),
         about=about(run),
         folder=run.folder,
+        milestones=milestones,
     )
     evaluation.write(run.folder)
     return evaluation
+
+
+def features_of(run: Run) -> tuple[Features, ...]:
+    """What the Fréchet distances of a run's data set are taken on: the plain features, and where
+    the data has classes, those of a classifier that all runs of the data set share.
+
+    The classifier is kept beside the models of the data set, and trained if it is not there.
+
+    Raises:
+        CheckpointError: If there is one that cannot be used.
+    """
+    source = run.source()
+    plain = plain_features(source)
+    if not isinstance(source, LabelledSource):
+        return (plain,)
+    return plain, classifier_features(source, run.folder.parent.parent)
+
+
+def protocol(terms: Terms, features: Sequence[Features]) -> dict[str, Any]:
+    """All that two evaluations must share for their numbers to be compared, as plain values."""
+    return {
+        **terms.record(),
+        "weights": "ema",
+        "features": [f.name for f in features],
+        "estimators": estimators(),
+    }
+
+
+def floors_of(run: Run, terms: Terms) -> Floors:
+    """The noise floors of a run's data set."""
+    return measure_floors(run.source(), terms, features_of(run))
+
+
+def _milestones(
+    run: Run,
+    last: int,
+    source: DataSource,
+    terms: Terms,
+    floors: Floors,
+    features: Sequence[Features],
+    say: Say,
+) -> tuple[Milestone, ...]:
+    """The checkpoints up to a step; none where the terms leave them out or there is one only."""
+    steps = [step for step in run.steps() if step <= last]
+    if terms.along is None or len(steps) == 1:
+        return ()
+    milestones = []
+    for step in steps:
+        say(f"checkpoint of step {step}")
+        field = run.field("ema", step).requires_grad_(False)
+        found = checkpoint_quality(field, source, terms, floors, features)
+        milestones.append(Milestone(step, training_time(run, step), found))
+    return tuple(milestones)
+
+
+def training_time(run: Run, step: int) -> Estimate | None:
+    """The time that a training took up to a step, from the rows of ``metrics.csv``; ``None`` where
+    they do not tell.
+
+    Its error is what the scatter of the run's rows makes in their sum. Steps only are counted,
+    neither checkpoints nor start.
+    """
+    rows = _metrics(run.folder / "metrics.csv")
+    begin, total, lengths = 0, 0.0, []
+    for row in rows:
+        steps = min(int(row["step"]), step) - begin
+        if steps <= 0:
+            break
+        total += steps * float(row["seconds_per_step"])
+        lengths.append(steps)
+        begin = int(row["step"])
+    if begin < step or len(rows) < 2:
+        return None
+    scatter = statistics.stdev(float(row["seconds_per_step"]) for row in rows)
+    error = scatter * math.sqrt(sum(steps**2 for steps in lengths))
+    return Estimate(total, error, len(rows), "s")
 
 
 def compute(run: Run, field: nn.Module, steps: int) -> dict[str, Any]:
@@ -137,7 +225,7 @@ def about(run: Run) -> dict[str, Any]:
     A run whose name is not that of a preset has no command that makes it; ``train`` is then
     ``None``.
     """
-    member = run.model_id.partition("_")[0]
+    member = _member(run)
     preset = f"{run.dataset}/{member}"
     record = run.environment()
     packages = record.get("packages") or {}
@@ -165,6 +253,14 @@ def about(run: Run) -> dict[str, Any]:
     if run.model_id != member and load(preset, overrides).name != run.config.name:
         overrides.append(f"name={run.config.name}")
     return {**facts, "preset": preset, "overrides": overrides}
+
+
+def _member(run: Run) -> str:
+    """The preset that a run's name begins with: what was changed stands behind it and ``_``."""
+    known = [name for name in presets.names() if name.startswith(f"{run.dataset}/")]
+    members = [name.rpartition("/")[2] for name in known]
+    fitting = [m for m in members if run.model_id == m or run.model_id.startswith(f"{m}_")]
+    return max(fitting, key=len, default=run.model_id)
 
 
 def _metrics(path: Path) -> list[Row]:

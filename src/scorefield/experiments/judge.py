@@ -1,4 +1,4 @@
-r"""What a field is worth: the quality of its samples, and diagnostics by noise level.
+r"""What a field is worth: the quality of its samples, and its loss on held-out data.
 
 All fields on one data set are judged on the same :class:`Terms`: the same real samples, the same
 starting noise, the same noisy points, the same estimators, whatever each was trained with.
@@ -7,27 +7,21 @@ starting noise, the same noisy points, the same estimators, whatever each was tr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from scorefield.data import DataSource
-from scorefield.diagnostics import (
-    Profile,
-    Protocol,
-    denoising_loss,
-    exterior_derivative,
-    loop_circulation,
-    relative_asymmetry,
-    score_error,
-    validation_loss,
-)
+from scorefield.diagnostics import validation_loss
 from scorefield.estimate import Estimate
-from scorefield.experiments.records import Distance, Floor, Level
+from scorefield.experiments.build import build_sampler
+from scorefield.experiments.config import Config
+from scorefield.experiments.records import Distance, Floor
+from scorefield.experiments.trajectory import Trajectory
 from scorefield.fields import ScoreField
 from scorefield.metrics import (
     frechet_distance,
@@ -38,20 +32,27 @@ from scorefield.metrics import (
     noise_floor,
     sliced_wasserstein,
 )
-from scorefield.networks import COORDINATES, PIXELS
+from scorefield.networks import COORDINATES, PIXELS, Features
 from scorefield.noise import Noise
 from scorefield.objectives import DenoisingScoreMatching, LogNormal
 from scorefield.samplers import Heun
 from scorefield.targets import GaussianMixture
 
-Metric = Callable[[Tensor, Tensor], Estimate]
-Floors = Mapping[str, Floor]
-"""The noise floor of each distance that has one, by its name."""
+Floors = Mapping[tuple[str, str], Floor]
+"""The noise floor of each distance that has one, by its name and that of its features."""
 Say = Callable[[str], object]
 """What is told of the progress: a few words a stage."""
 
-_SMALL, _EXACT = 8, 64
-_PROBES = 8
+VALIDATION = "validation_loss"
+"""The name under which the validation loss stands among the distances of a checkpoint."""
+
+
+class Metric(NamedTuple):
+    """A distance between two sets of samples, with its name and that of its features."""
+
+    name: str
+    features: str
+    function: Callable[[Tensor, Tensor], Estimate]
 
 
 @dataclass(frozen=True)
@@ -60,18 +61,20 @@ class Terms:
 
     Arguments:
         nfes: The budgets of network calls.
+        along: The budget at which the checkpoints along the training are measured; they are left
+            out where it is ``None``.
         samples: The number of samples, generated and real.
         pairs: The number of pairs of real sets behind each noise floor.
         sigmas: The noise levels of the diagnostics, in units of the data.
         points: The number of noisy points at each level.
-        columns: A bound on what derivatives and loops cost: in :math:`D` dimensions the
-            first ``columns / D`` points have their Jacobian computed, and the first
-            ``columns / 16`` a loop around them.
+        columns: A bound on what derivatives cost: in :math:`D` dimensions the first
+            ``columns / D`` points have their Jacobian computed.
         draws: The number of noise draws for each held-out item in the validation loss.
         seed: The seed of points, probes, real samples and starting noise.
     """
 
     nfes: tuple[int, ...] = (8, 18, 32, 64)
+    along: int | None = None
     samples: int = 2048
     pairs: int = 8
     sigmas: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -93,11 +96,16 @@ class Terms:
         return cls(**known)
 
 
-def terms_of(config: Any) -> Terms:
-    """The terms that the section ``eval`` of a configuration asks for."""
+def terms_of(config: Config) -> Terms:
+    """The terms that the section ``eval`` of a configuration asks for.
+
+    Checkpoints along the training are measured at the number of network calls that the
+    configuration's sampler takes.
+    """
     section = config.eval
     return Terms(
         nfes=tuple(section.nfes),
+        along=build_sampler(config.sampler).nfe if section.along else None,
         samples=section.samples,
         pairs=section.pairs,
         sigmas=tuple(section.sigmas),
@@ -106,22 +114,35 @@ def terms_of(config: Any) -> Terms:
     )
 
 
-def metrics_of(source: DataSource, terms: Terms) -> dict[str, Metric]:
-    """The distances between samples and real samples that make sense for the data, by name.
+def plain_features(source: DataSource) -> Features:
+    """What samples of the data are compared on before anything is learned: an image's values, a
+    vector's coordinates.
+    """
+    return PIXELS if len(source.shape) == 3 else COORDINATES
+
+
+def metrics_of(source: DataSource, terms: Terms, features: Sequence[Features]) -> list[Metric]:
+    """The distances between samples and real samples that make sense for the data.
 
     The bandwidths of the kernel are set by the held-out samples, so that they are the same for
-    all models and for the floor.
+    all models and for the floor. There is a Fréchet distance on each of the features.
     """
     bandwidths = kernel_bandwidths(real_samples(source, terms))
-    metrics: dict[str, Metric] = {
-        "sliced_wasserstein": sliced_wasserstein,
-        "mmd": partial(mmd, bandwidths=bandwidths),
-        "frechet_distance": partial(frechet_distance, features=_features(source)),
-    }
+    plain = plain_features(source).name
+    metrics = [
+        Metric("sliced_wasserstein", plain, sliced_wasserstein),
+        Metric("mmd", plain, partial(mmd, bandwidths=bandwidths)),
+        *(
+            Metric("frechet_distance", f.name, partial(frechet_distance, features=f))
+            for f in features
+        ),
+    ]
     mixture = source.truth
     if isinstance(mixture, GaussianMixture):
-        metrics["mode_weight_tv"] = lambda x, _: mode_weight_tv(x, mixture)
-        metrics["mode_coverage"] = lambda x, _: mode_coverage(x, mixture)
+        metrics += [
+            Metric("mode_weight_tv", plain, lambda x, _: mode_weight_tv(x, mixture)),
+            Metric("mode_coverage", plain, lambda x, _: mode_coverage(x, mixture)),
+        ]
     return metrics
 
 
@@ -130,8 +151,10 @@ def real_samples(source: DataSource, terms: Terms) -> Tensor:
     return source.reference(terms.samples, terms.seed, "test")
 
 
-def measure_floors(source: DataSource, terms: Terms) -> dict[str, Floor]:
-    """The distance between two real sets of the size at which a model is measured, by name.
+def measure_floors(
+    source: DataSource, terms: Terms, features: Sequence[Features]
+) -> dict[tuple[str, str], Floor]:
+    """The distance between two real sets of the size at which a model is measured.
 
     A count of modes has no floor. For a law the sets are independent draws. For a finite data set
     they are disjoint random subsets of its training items and the held-out samples together.
@@ -141,12 +164,13 @@ def measure_floors(source: DataSource, terms: Terms) -> dict[str, Floor]:
     """
     real = source.truth if source.truth is not None else _Pool(source, terms)
     floors = {}
-    for name, metric in metrics_of(source, terms).items():
-        if name == "mode_coverage":
+    for metric in metrics_of(source, terms, features):
+        if metric.name == "mode_coverage":
             continue
         # Not the seed of the real samples, which would make them one of the pairs.
-        law = noise_floor(metric, real, terms.samples, terms.pairs, seed=-1 - terms.seed)
-        floors[name] = Floor(law.mean.value, law.mean.standard_error, law.sd, law.pairs)
+        law = noise_floor(metric.function, real, terms.samples, terms.pairs, seed=-1 - terms.seed)
+        floor = Floor(law.mean.value, law.mean.standard_error, law.sd, law.pairs)
+        floors[metric.name, metric.features] = floor
     return floors
 
 
@@ -173,53 +197,60 @@ class _Pool:
 
 
 def quality(
-    field: ScoreField, source: DataSource, terms: Terms, floors: Floors, say: Say | None = None
+    field: ScoreField,
+    source: DataSource,
+    terms: Terms,
+    floors: Floors,
+    features: Sequence[Features],
+    say: Say | None = None,
 ) -> tuple[Distance, ...]:
-    """The distances of generated from real samples, at each budget of network calls.
+    """The distances of generated from real samples at each budget of network calls, and how long
+    and how bent the sampler's trajectories are.
 
     Raises:
         ValueError: If the data has too few held-out samples.
         FloatingPointError: If samples diverge.
     """
-    real, metrics = real_samples(source, terms), metrics_of(source, terms)
-    features = _features(source).name
-    distances = []
+    real, metrics = real_samples(source, terms), metrics_of(source, terms, features)
+    found: list[Distance] = []
     for budget in terms.nfes:
         if say is not None:
             say(f"samples at {budget} network calls")
         sampler = Heun.for_nfe(budget)
-        x = sampler.sample(field, terms.samples, terms.seed).cpu()
-        distances += [
-            Distance("heun", budget, sampler.nfe, name, features, metric(x, real), floors.get(name))
-            for name, metric in metrics.items()
+        drawn = Trajectory(field, sampler, terms.samples, terms.seed)
+        measured = [
+            (m.name, m.features, m.function(drawn.samples, real), floors.get((m.name, m.features)))
+            for m in metrics
         ]
-    return tuple(distances)
+        measured.append(("trajectory_length", "", drawn.length, None))
+        if drawn.curvature is not None:
+            measured.append(("curvature", "", drawn.curvature, None))
+        found += [
+            Distance("heun", budget, sampler.nfe, name, on, estimate, floor, drawn.latency)
+            for name, on, estimate, floor in measured
+        ]
+    return tuple(found)
 
 
-def diagnose(field: ScoreField, source: DataSource, terms: Terms) -> tuple[Level, ...]:
-    """The diagnostics by noise level, all on the same noisy points.
-
-    The relative asymmetry is that of exact Jacobians up to 64 dimensions, the exterior derivative
-    up to 8; above, eight random probes a point estimate them.
+def checkpoint_quality(
+    field: ScoreField,
+    source: DataSource,
+    terms: Terms,
+    floors: Floors,
+    features: Sequence[Features],
+) -> tuple[Distance, ...]:
+    """What is measured of a checkpoint along the training: the distances at the one budget that
+    the terms name for it, and the validation loss.
 
     Raises:
-        ValueError: If the data has too few points, or a value is not finite.
+        ValueError: If the terms name no budget, or the data has too few held-out samples.
+        FloatingPointError: If samples diverge.
     """
-    dim, truth = field.domain.dim, source.truth
-    protocol = Protocol(terms.sigmas, terms.points, terms.seed)
-    data = truth if truth is not None else source.reference(terms.points, terms.seed, "test")
-    profiles = [denoising_loss(field, data, protocol)]
-    if truth is not None:
-        profiles.append(score_error(field, truth, protocol))
-    if dim > 1:
-        jacobians, loops = (_first(protocol, terms.columns // cost) for cost in (dim, 16))
-        profiles += [
-            relative_asymmetry(field, data, jacobians, None if dim <= _EXACT else _PROBES),
-            # A second set of exact Jacobians is worth its time in few dimensions only.
-            exterior_derivative(field, data, jacobians, None if dim <= _SMALL else _PROBES),
-            loop_circulation(field, data, loops),
-        ]
-    return tuple(level for profile in profiles for level in _levels(profile))
+    if terms.along is None:
+        raise ValueError("these terms leave the checkpoints along the training out")
+    distances = quality(field, source, replace(terms, nfes=(terms.along,)), floors, features)
+    loss = validate(field, source, terms)
+    return (*distances, Distance("", 0, 0, VALIDATION, "", loss))
 
 
 def validate(field: ScoreField, source: DataSource, terms: Terms) -> Estimate:
@@ -240,23 +271,3 @@ def validate(field: ScoreField, source: DataSource, terms: Terms) -> Estimate:
     law = LogNormal(mean=math.log(source.std / 0.5) - 1.2, std=1.2)
     loss = DenoisingScoreMatching("edm", law, source.std)
     return validation_loss(field, real_samples(source, terms), loss, terms.draws, terms.seed)
-
-
-def _features(source: DataSource) -> Any:
-    return PIXELS if len(source.shape) == 3 else COORDINATES
-
-
-def _first(protocol: Protocol, n: int) -> Protocol:
-    """The protocol on its first points only; two at least, for an error bar."""
-    return replace(protocol, n=max(2, min(protocol.n, n)))
-
-
-def _levels(profile: Profile) -> list[Level]:
-    return [
-        Level(
-            profile.name,
-            sigma,
-            replace(e, unit=profile.unit, settings={**profile.settings, **e.settings}),
-        )
-        for sigma, e in profile
-    ]

@@ -1,13 +1,18 @@
 """What an evaluation leaves in a run's folder: rows of numbers with their errors.
 
-An :class:`Evaluation` is written as three files under ``eval/``, and read back from them without
+An :class:`Evaluation` is written as four files under ``eval/``, and read back from them without
 the model:
 
 ``fid_vs_nfe.csv``
-    One row a distance between generated and real samples, at one number of network calls.
+    One row a distance between generated and real samples, or a property of the sampler's
+    trajectories, at one number of network calls.
 
 ``integrability_vs_sigma.csv``
     One row a diagnostic at one noise level.
+
+``quality_vs_step.csv``
+    One row a distance, or the validation loss, at one checkpoint of the training; a header alone
+    where none was measured.
 
 ``compute_summary.json``
     What the training took, the validation loss, and the protocol of the evaluation.
@@ -15,21 +20,29 @@ the model:
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from scorefield.estimate import Estimate
+from scorefield.experiments.cells import (
+    csv_text,
+    known,
+    numbers,
+    read_csv,
+    read_estimate,
+    replace_text,
+    settings_text,
+)
 from scorefield.experiments.errors import RunError
-from scorefield.training.files import replace_file
 
 QUALITY = "fid_vs_nfe.csv"
 PROFILES = "integrability_vs_sigma.csv"
+ALONG = "quality_vs_step.csv"
 SUMMARY = "compute_summary.json"
 
 
@@ -48,16 +61,18 @@ class Floor(NamedTuple):
 
 @dataclass(frozen=True)
 class Distance:
-    r"""A distance between generated and real samples.
+    r"""A distance between generated and real samples, or another number that takes no noise level.
 
     Arguments:
-        sampler: The sampler's name.
-        budget: The number of network calls that was allowed.
+        sampler: The sampler's name; empty where nothing was sampled.
+        budget: The number of network calls that was allowed; 0 where nothing was sampled.
         nfe: The number of network calls that a sample took.
         metric: What was measured.
-        features: What it was measured on: ``coordinates`` or ``pixels``.
+        features: What it was measured on: ``coordinates``, ``pixels``, or a classifier with the
+            first digits of the SHA-256 of its file.
         estimate: The distance.
         floor: The same distance between two real sets of the same size; none where it has none.
+        latency: The wall time of the generation of all samples.
     """
 
     sampler: str
@@ -67,6 +82,7 @@ class Distance:
     features: str
     estimate: Estimate
     floor: Floor | None = None
+    latency: Estimate | None = None
 
     @property
     def ratio(self) -> Estimate | None:
@@ -77,9 +93,8 @@ class Distance:
         """
         if self.floor is None or self.floor.mean <= 3 * self.floor.mean_error:
             return None
-        value = self.estimate.value / self.floor.mean
-        error = math.hypot(self.estimate.standard_error, value * self.floor.mean_error)
-        return Estimate(value, error / self.floor.mean, self.estimate.n, "floors")
+        floor = Estimate(self.floor.mean, self.floor.mean_error, self.floor.pairs)
+        return replace(quotient(self.estimate, floor), unit="floors")
 
     @property
     def excess(self) -> float | None:
@@ -90,21 +105,24 @@ class Distance:
 
     def row(self) -> dict[str, Any]:
         """The plain record; an empty cell where there is nothing to say."""
-        ratio, floor = self.ratio, self.floor
+        ratio, floor, latency = self.ratio, self.floor, self.latency
         return {
             "sampler": self.sampler,
             "nfe_budget": self.budget,
             "nfe": self.nfe,
             "metric": self.metric,
             "features": self.features,
-            **_numbers(self.estimate),
+            **numbers(self.estimate),
+            "latency_sec": "" if latency is None else latency.value,
+            "latency_standard_error": "" if latency is None else latency.standard_error,
+            "latency_n": "" if latency is None else latency.n,
             "floor_mean": "" if floor is None else floor.mean,
             "floor_mean_error": "" if floor is None else floor.mean_error,
             "floor_sd": "" if floor is None else floor.sd,
             "floor_pairs": "" if floor is None else floor.pairs,
             "ratio_to_floor": "" if ratio is None else ratio.value,
             "ratio_standard_error": "" if ratio is None else ratio.standard_error,
-            "excess_in_floor_sd": "" if self.excess is None else self.excess,
+            "excess_in_floor_sd": known(self.excess),
             "settings": settings_text(self.estimate.settings),
         }
 
@@ -119,15 +137,46 @@ class Distance:
                 float(row["floor_sd"]),
                 int(row["floor_pairs"]),
             )
+        latency = None
+        if row["latency_sec"]:
+            latency = Estimate(
+                float(row["latency_sec"]),
+                float(row["latency_standard_error"]),
+                int(row["latency_n"]),
+                "s",
+            )
         return cls(
             row["sampler"],
             int(row["nfe_budget"]),
             int(row["nfe"]),
             row["metric"],
             row["features"],
-            _estimate(row),
+            read_estimate(row),
             floor,
+            latency,
         )
+
+
+def quotient(a: Estimate, b: Estimate) -> Estimate:
+    r"""The quotient of two independent numbers, with the errors of both by the delta method.
+
+    Its degrees of freedom are those of Welch and Satterthwaite, rounded down.
+
+    References:
+        An approximate distribution of estimates of variance components (Satterthwaite, 1946),
+        equation 17.
+    """
+    value = a.value / b.value
+    parts = [(a.standard_error, a.n), (value * b.standard_error, b.n)]
+    error = math.hypot(*(s for s, _ in parts))
+    numerical = a.numerical_error + abs(value) * b.numerical_error
+    if error == 0:
+        return Estimate(value, 0.0, 0, numerical_error=numerical / abs(b.value))
+    # In units of the whole, so that no power of it underflows.
+    share = sum((s / error) ** 4 / (n - 1) for s, n in parts if s > 0 and n > 1)
+    # Whole degrees of freedom stay whole under rounding.
+    n = math.floor(1 / share + 1e-9) + 1 if share > 0 else 1
+    return Estimate(value, error / abs(b.value), n, numerical_error=numerical / abs(b.value))
 
 
 @dataclass(frozen=True)
@@ -138,25 +187,77 @@ class Level:
         metric: What was measured.
         sigma: The noise level :math:`\sigma/\alpha`, in units of the data.
         estimate: The answer.
+        scale_delta: The radius of the loops, in units of the noise level, where there are loops.
+        cycle_len: The number of edges of the cycles, where there are cycles.
     """
 
     metric: str
     sigma: float
     estimate: Estimate
+    scale_delta: float | None = None
+    cycle_len: int | None = None
 
     def row(self) -> dict[str, Any]:
         """The plain record."""
         return {
             "metric": self.metric,
             "sigma": self.sigma,
-            **_numbers(self.estimate),
+            "scale_delta": known(self.scale_delta),
+            "cycle_len": known(self.cycle_len),
+            **numbers(self.estimate),
             "settings": settings_text(self.estimate.settings),
         }
 
     @classmethod
     def read(cls, row: Mapping[str, str]) -> Level:
         """The level that a record holds."""
-        return cls(row["metric"], float(row["sigma"]), _estimate(row))
+        return cls(
+            row["metric"],
+            float(row["sigma"]),
+            read_estimate(row),
+            float(row["scale_delta"]) if row["scale_delta"] else None,
+            int(row["cycle_len"]) if row["cycle_len"] else None,
+        )
+
+
+@dataclass(frozen=True)
+class Milestone:
+    r"""A checkpoint of the training, and how good the field was there.
+
+    Arguments:
+        step: The number of training steps behind its weights.
+        seconds: The time that they took; ``None`` where it is not known.
+        distances: The distances at one number of network calls, and the validation loss.
+    """
+
+    step: int
+    seconds: Estimate | None
+    distances: tuple[Distance, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One plain record a distance."""
+        time = self.seconds
+        when = {
+            "step": self.step,
+            "train_seconds": "" if time is None else time.value,
+            "train_seconds_standard_error": "" if time is None else time.standard_error,
+            "train_seconds_n": "" if time is None else time.n,
+        }
+        return [{**when, **distance.row()} for distance in self.distances]
+
+    @classmethod
+    def read(cls, rows: list[dict[str, str]]) -> Milestone:
+        """The checkpoint that records of one step hold."""
+        one = rows[0]
+        seconds = None
+        if one["train_seconds"]:
+            seconds = Estimate(
+                float(one["train_seconds"]),
+                float(one["train_seconds_standard_error"]),
+                int(one["train_seconds_n"]),
+                "s",
+            )
+        return cls(int(one["step"]), seconds, tuple(Distance.read(row) for row in rows))
 
 
 @dataclass(frozen=True)
@@ -175,6 +276,7 @@ class Evaluation:
         protocol: On what terms all of it was measured.
         about: What the run is: preset, description, overrides, versions.
         folder: Where the run is.
+        milestones: The checkpoints along the training, oldest first.
     """
 
     dataset: str
@@ -188,15 +290,19 @@ class Evaluation:
     protocol: Mapping[str, Any]
     about: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    milestones: tuple[Milestone, ...] = ()
 
-    def distance(self, metric: str, budget: int) -> Distance | None:
-        """The distance of a name at a budget, if it was measured."""
+    def distance(self, metric: str, budget: int, features: str | None = None) -> Distance | None:
+        """The distance of a name at a budget, if it was measured; of several features the first,
+        where none are named.
+        """
         found = (d for d in self.distances if d.metric == metric and d.budget == budget)
-        return next(found, None)
+        return next((d for d in found if features in (None, d.features)), None)
 
     def profile(self, metric: str) -> list[Level]:
-        """The levels of a diagnostic, by noise level."""
-        return sorted((v for v in self.levels if v.metric == metric), key=lambda v: v.sigma)
+        """The levels of a diagnostic, by radius or length, and then by noise level."""
+        found = [v for v in self.levels if v.metric == metric]
+        return sorted(found, key=lambda v: (v.scale_delta or 0, v.cycle_len or 0, v.sigma))
 
     @property
     def budgets(self) -> list[int]:
@@ -215,7 +321,7 @@ class Evaluation:
         return "\n".join(rows)
 
     def write(self, run: Path) -> None:
-        """Writes the three files under ``run/eval``, each whole or not at all.
+        """Writes the files under ``run/eval``, each whole or not at all.
 
         The summary, without which there is no evaluation, goes first and comes last: what is
         read is never a mixture of two.
@@ -229,10 +335,13 @@ class Evaluation:
         (folder / SUMMARY).unlink(missing_ok=True)
         replace_text(folder / QUALITY, csv_text([{**who, **d.row()} for d in self.distances]))
         replace_text(folder / PROFILES, csv_text([{**who, **v.row()} for v in self.levels]))
+        along = [{**who, **row} for m in self.milestones for row in m.rows()]
+        columns = [*who, *Milestone(0, None, self.distances[:1]).rows()[0]]
+        replace_text(folder / ALONG, csv_text(along, dict.fromkeys(columns)))
         summary = {
             **who,
             "validation_loss": {
-                **_numbers(self.validation),
+                **numbers(self.validation),
                 "settings": dict(self.validation.settings),
             },
             "compute": dict(self.compute),
@@ -259,13 +368,12 @@ class Evaluation:
                 int(summary["step"]),
                 tuple(Distance.read(row) for row in read_csv(folder / QUALITY)),
                 tuple(Level.read(row) for row in read_csv(folder / PROFILES)),
-                Estimate(
-                    loss["value"], loss["standard_error"], loss["n"], loss["unit"], loss["settings"]
-                ),
+                Estimate(**loss),
                 summary["compute"],
                 summary["protocol"],
                 summary["about"],
                 run,
+                _milestones(read_csv(folder / ALONG, least=0)),
             )
         except OSError as error:
             raise RunError(f"{run} has no evaluation: run `scorefield eval {run}`") from error
@@ -276,63 +384,6 @@ class Evaluation:
             ) from error
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Replaces a file by a text, whole or not at all."""
-    replace_file(path, text.encode())
-
-
-def csv_text(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] | None = None) -> str:
-    """Records as CSV with a header; numbers so that they read back as they are.
-
-    Arguments:
-        rows: The records; all have the keys of the first.
-        columns: The header where there may be no record.
-    """
-    names = list(columns) if columns is not None else list(rows[0])
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The records of a CSV file.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
-        raise ValueError(f"{path.name} holds no record")
-    return rows
-
-
-def settings_text(settings: Mapping[str, Any]) -> str:
-    """What a number depends on, in one cell."""
-    return " ".join(f"{key}={_short(value)}" for key, value in settings.items())
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, tuple | list):
-        return ",".join(_short(v) for v in value)
-    return str(value).replace(" ", "_")
-
-
-def _numbers(estimate: Estimate) -> dict[str, Any]:
-    return {
-        "value": estimate.value,
-        "standard_error": estimate.standard_error,
-        "n": estimate.n,
-        "unit": estimate.unit,
-    }
-
-
-def _estimate(row: Mapping[str, str]) -> Estimate:
-    settings = dict(part.partition("=")[::2] for part in row["settings"].split())
-    return Estimate(
-        float(row["value"]), float(row["standard_error"]), int(row["n"]), row["unit"], settings
-    )
+def _milestones(rows: list[dict[str, str]]) -> tuple[Milestone, ...]:
+    by_step = groupby(rows, lambda row: row["step"])
+    return tuple(Milestone.read(list(members)) for _, members in by_step)

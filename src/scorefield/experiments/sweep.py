@@ -114,6 +114,53 @@ def run(
     return [future.result() for future in futures]
 
 
+def time_models(
+    outcomes: Sequence[Outcome],
+    root: Path,
+    parallel: int = 1,
+    say: Callable[[str], object] = print,
+) -> list[Path]:
+    """Times the training steps of all evaluated models of a sweep's data sets side by side.
+
+    Nothing is timed where a data set has one model only, or the times of all are known.
+
+    Arguments:
+        outcomes: What became of the sweep.
+        root: The folder of all runs.
+        parallel: How many runs were trained at the same time, which says how many threads each had.
+        say: Is told of the progress.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ConfigError: If the configuration of a run in the folder cannot be read.
+        OSError: If a file cannot be written.
+    """
+    import torch
+
+    from scorefield.experiments.costs import timed_models
+    from scorefield.experiments.run import Run
+    from scorefield.experiments.timing import STEP_TIMES, time_steps
+
+    written = []
+    for folder in dict.fromkeys(root / o.job.config.folder.parts[0] for o in outcomes):
+        first: dict[str, Path] = {}
+        for summary_file in sorted(folder.glob("*/seed*/eval/compute_summary.json")):
+            run = summary_file.parent.parent
+            first.setdefault(run.parent.name, run)
+        if len(first) < 2 or first.keys() <= timed_models(folder):
+            continue
+        if parallel > 1:
+            torch.set_num_threads(_threads(parallel))
+        # Sorted by name: the first is what a report compares the others with.
+        configs = [Run.open(run).config for run in first.values()]
+        say(f"{folder.name}: timing the steps of {len(configs)} models side by side")
+        time_steps(configs, folder)
+        written.append(folder / STEP_TIMES)
+    return written
+
+
 def summary(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
     """The columns and rows of a table of outcomes."""
     rows = [
@@ -218,8 +265,7 @@ def _call(
     """
     environment = dict(os.environ)
     if parallel > 1:
-        threads = max(1, (os.cpu_count() or 1) // parallel)
-        environment.setdefault("OMP_NUM_THREADS", str(threads))
+        environment.setdefault("OMP_NUM_THREADS", str(_threads(parallel)))
     last = ""
     line = [sys.executable, "-m", "scorefield", *command]
     stdout = None if alone else subprocess.PIPE
@@ -234,6 +280,11 @@ def _call(
             if not told.startswith(PREFIX):
                 say(f"{label}: {told.rstrip()}")
     return process.wait(), last.removeprefix(PREFIX)
+
+
+def _threads(parallel: int) -> int:
+    """The threads of each of so many processes."""
+    return max(1, (os.cpu_count() or 1) // parallel)
 
 
 def _relay(stream: IO[str], label: str, say: Callable[[str], object]) -> None:

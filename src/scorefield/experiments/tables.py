@@ -1,214 +1,252 @@
 """Runs into tables: what was measured, over seeds.
 
-Where a model has several seeds, a number is their mean and its standard error comes from their
-scatter, which holds everything that varies between trainings; where it has one, the error is that
-of the one evaluation, and the column ``error_from`` says so.
+The six tables of a benchmark, and the differences between its models. Every mean comes with its
+standard deviation over seeds (empty for one seed), its standard error and its 95 % interval; the
+column ``error_from`` says whether the error is that of the scatter over seeds or, of a single seed,
+that of the one evaluation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from scorefield.estimate import Estimate, mean, pool
-from scorefield.experiments.errors import RunError
-from scorefield.experiments.records import (
-    SUMMARY,
-    Distance,
-    Evaluation,
-    Level,
-    csv_text,
-    replace_text,
+from scorefield.experiments import paired, to_target
+from scorefield.experiments.cells import csv_text, replace_text, settings_text
+from scorefield.experiments.costs import Costs, read_costs
+from scorefield.experiments.groups import (
+    Group,
+    Key,
+    by_dataset,
+    distance_key,
+    groups,
+    level_key,
+    over_seeds,
+    spread,
 )
+from scorefield.experiments.judge import VALIDATION
+from scorefield.experiments.matched import (
+    BUDGET_COLUMNS,
+    MATCHED_COLUMNS,
+    Selection,
+    budget_rows,
+    matched_pairs,
+    matched_rows,
+    select,
+)
+from scorefield.experiments.paired import Pair, pairs
+from scorefield.experiments.records import Distance, Evaluation
+from scorefield.experiments.to_target import TARGETS, Reached, reached
 
 QUALITY_TABLE = "fid_summary.csv"
 INTEGRABILITY_TABLE = "integrability_summary.csv"
-COMPUTE_TABLE = "compute_budget_by_dataset.csv"
+TARGET_TABLE = "steps_to_target_fid.csv"
+TARGET_SUMMARY_TABLE = "steps_to_target_fid_summary.csv"
+BUDGET_TABLE = "compute_budget_by_dataset.csv"
+MATCHED_TABLE = "compute_matched_fid.csv"
+PAIRED_TABLE = "paired_differences.csv"
 
-_COMPUTE_COLUMNS = (
-    "parameters",
-    "steps",
-    "images",
-    "wall_seconds",
-    "seconds_per_step",
-    "images_per_second",
+_QUALITY_COLUMNS = (
+    "dataset",
+    "model_id",
+    "sampler",
+    "nfe_budget",
+    "nfe",
+    "metric_name",
+    "features",
+    "value_mean",
+    "value_std",
+    "value_standard_error",
+    "value_low",
+    "value_high",
+    "numerical_error",
+    "unit",
+    "num_seeds",
+    "error_from",
+    "latency_sec",
+    "latency_standard_error",
+    "floor_mean",
+    "floor_sd",
+    "ratio_to_floor",
+    "ratio_standard_error",
+    "excess_in_floor_sd",
+    "settings",
+)
+_OF_DISTANCE = (
+    "numerical_error",
+    "unit",
+    "latency_sec",
+    "latency_standard_error",
+    "floor_mean",
+    "floor_sd",
+    "ratio_to_floor",
+    "ratio_standard_error",
+    "excess_in_floor_sd",
+    "settings",
+)
+_INTEGRABILITY_COLUMNS = (
+    "dataset",
+    "model_id",
+    "sigma_bin",
+    "sigma",
+    "metric_name",
+    "scale_delta",
+    "cycle_len",
+    "value_mean",
+    "value_std",
+    "value_standard_error",
+    "value_low",
+    "value_high",
+    "numerical_error",
+    "unit",
+    "num_points",
+    "num_seeds",
+    "error_from",
+    "settings",
 )
 
 
 @dataclass(frozen=True)
-class Group:
-    """The evaluations of one model on one data set, one a seed."""
+class Comparison:
+    """The models of one data set, and all that is said of them together.
 
-    dataset: str
-    model: str
-    members: tuple[Evaluation, ...]
+    Attributes:
+        members: The models; the first is what the others are compared with.
+        costs: The time of their training steps.
+        reached: Where their runs come within the targets.
+        selections: What they have to show at equal training time.
+        pairs: Their differences from the first, each trained to its end.
+        matched_pairs: The same at equal training time.
+    """
 
-    @property
-    def first(self) -> Evaluation:
-        """The evaluation of the lowest seed."""
-        return self.members[0]
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds of the training runs, ascending."""
-        return tuple(e.seed for e in self.members)
-
-    @property
-    def label(self) -> str:
-        """The model's short name."""
-        return str(self.first.about.get("label", self.model))
-
-    def distance(self, metric: str, budget: int) -> Distance | None:
-        """A distance over seeds, if every member has it."""
-        found = [e.distance(metric, budget) for e in self.members]
-        some = [d for d in found if d is not None]
-        if not some or len(some) < len(found):
-            return None
-        one = some[0]
-        return Distance(
-            one.sampler,
-            one.budget,
-            one.nfe,
-            one.metric,
-            one.features,
-            over_seeds([d.estimate for d in some]),
-            one.floor,
-        )
-
-    def profile(self, metric: str) -> list[Level]:
-        """A diagnostic over seeds, by noise level; empty where it was not measured."""
-        profiles = [e.profile(metric) for e in self.members]
-        return [
-            Level(metric, levels[0].sigma, over_seeds([v.estimate for v in levels]))
-            for levels in zip(*profiles, strict=True)
-        ]
-
-    @property
-    def validation(self) -> Estimate:
-        """The validation loss over seeds."""
-        return over_seeds([e.validation for e in self.members])
+    members: list[Group]
+    costs: Costs
+    reached: list[Reached]
+    selections: list[Selection]
+    pairs: list[Pair]
+    matched_pairs: list[Pair]
 
 
-def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean over seeds with the error of their scatter; of one seed, its own."""
-    return estimates[0] if len(estimates) == 1 else pool(estimates)
+def compare_models(
+    evaluations: Sequence[Evaluation], root: Path, targets: Sequence[float] = TARGETS
+) -> list[Comparison]:
+    """The models of each data set, compared.
 
-
-def collect(root: Path) -> list[Evaluation]:
-    """Every evaluation in ``root/dataset/model/seed``, in the order of data set, model and seed.
+    Arguments:
+        evaluations: The evaluations, ordered by data set, model and seed.
+        root: The folder of all runs, with the times of steps.
+        targets: The targets, in multiples of the noise floor.
 
     Raises:
-        RunError: If there is none, one cannot be read, or the models of a data set were judged on
-            different terms.
+        RunError: If a file of step times is not what it should be.
     """
-    folders = sorted(path.parent.parent for path in root.glob(f"*/*/seed*/eval/{SUMMARY}"))
-    if not folders:
-        raise RunError(f"{root} holds no evaluated run: run `scorefield eval RUN` on each first")
-    evaluations = sorted(
-        (Evaluation.read(folder) for folder in folders),
-        key=lambda e: (e.dataset, e.model, e.seed),
-    )
-    for dataset, members in groupby(evaluations, lambda e: e.dataset):
-        _check_terms(dataset, list(members))
-    return evaluations
-
-
-def groups(evaluations: Iterable[Evaluation]) -> list[Group]:
-    """The evaluations by data set and model."""
-    return [
-        Group(dataset, model, tuple(members))
-        for (dataset, model), members in groupby(evaluations, lambda e: (e.dataset, e.model))
-    ]
+    comparisons = []
+    for dataset, members in by_dataset(groups(evaluations)).items():
+        costs = read_costs(root / dataset, members)
+        selections = select(members, costs)
+        comparisons.append(
+            Comparison(
+                members,
+                costs,
+                reached(members, targets),
+                selections,
+                pairs(members),
+                matched_pairs(selections),
+            )
+        )
+    return comparisons
 
 
 def quality_rows(members: Sequence[Group]) -> list[dict[str, Any]]:
-    """One record a model, budget and distance."""
-    return [
-        {
-            "dataset": g.dataset,
-            "model": g.model,
-            "seeds": len(g.seeds),
-            "error_from": _error_from(g),
-            **distance.row(),
-        }
-        for g in members
-        for one in g.first.distances
-        if (distance := g.distance(one.metric, one.budget)) is not None
-    ]
-
-
-def integrability_rows(members: Sequence[Group]) -> list[dict[str, Any]]:
-    """One record a model, diagnostic and noise level."""
-    metrics = {g.model: dict.fromkeys(v.metric for v in g.first.levels) for g in members}
-    return [
-        {
-            "dataset": g.dataset,
-            "model": g.model,
-            "seeds": len(g.seeds),
-            "error_from": _error_from(g),
-            **level.row(),
-        }
-        for g in members
-        for metric in metrics[g.model]
-        for level in g.profile(metric)
-    ]
-
-
-def compute_rows(members: Sequence[Group]) -> list[dict[str, Any]]:
-    """One record a model: what its training took, as a mean over seeds.
-
-    The error of the time of a step is that over seeds, or that within the run where there is one
-    seed only; the other columns are counts and clock readings of the runs themselves.
-    """
+    """One record a model, budget and distance; the validation loss has no budget."""
     rows = []
     for g in members:
-        row: dict[str, Any] = {"dataset": g.dataset, "model": g.model, "seeds": len(g.seeds)}
-        for column in _COMPUTE_COLUMNS:
-            values = [e.compute[column] for e in g.members if e.compute.get(column) is not None]
-            row[column] = sum(values) / len(values) if len(values) == len(g.members) else ""
-            if column == "seconds_per_step":
-                within = g.first.compute.get("seconds_per_step_error")
-                error = mean(values).standard_error if len(values) > 1 else within
-                row["seconds_per_step_standard_error"] = "" if error is None else error
-        rows.append(row)
+        loss = Distance("", 0, 0, VALIDATION, "", g.validation)
+        rows.append(_quality(g, loss, [e.validation for e in g.members]))
+        for one in g.first.distances:
+            found = g.distance(one.metric, one.budget, one.features)
+            if found is None:
+                continue
+            alike = [e.distance(one.metric, one.budget, one.features) for e in g.members]
+            rows.append(_quality(g, found, [d.estimate for d in alike if d is not None]))
     return rows
 
 
-def write_tables(evaluations: Sequence[Evaluation], out: Path) -> list[Path]:
+def integrability_rows(members: Sequence[Group]) -> list[dict[str, Any]]:
+    """One record a model, diagnostic and noise level; ``num_points`` are the points of one
+    evaluation that the number is a mean over.
+    """
+    rows = []
+    for g in members:
+        sigmas = sorted({v.sigma for e in g.members for v in e.levels})
+        own = [{level_key(v, sigmas): v for v in e.levels} for e in g.members]
+        for key, level in own[0].items():
+            if not all(key in other for other in own):
+                continue
+            estimates = [other[key].estimate for other in own]
+            rows.append(
+                {
+                    **_who(g, key),
+                    **spread(estimates),
+                    "numerical_error": over_seeds(estimates).numerical_error,
+                    "unit": level.estimate.unit,
+                    "num_points": min(e.n for e in estimates),
+                    **_seeds(g),
+                    "settings": settings_text(level.estimate.settings),
+                }
+            )
+    return rows
+
+
+def table_rows(comparisons: Sequence[Comparison]) -> Mapping[str, tuple[list[Any], Sequence[str]]]:
+    """The records and columns of every table, by the name of its file."""
+    members = [g for c in comparisons for g in c.members]
+    found = [r for c in comparisons for r in c.reached]
+    budgets = [row for c in comparisons for row in budget_rows(c.members, c.costs)]
+    matched = [s for c in comparisons for s in c.selections]
+    differences = [p.row() for c in comparisons for p in (*c.pairs, *c.matched_pairs)]
+    return {
+        QUALITY_TABLE: (quality_rows(members), _QUALITY_COLUMNS),
+        INTEGRABILITY_TABLE: (integrability_rows(members), _INTEGRABILITY_COLUMNS),
+        TARGET_TABLE: (to_target.rows(found), to_target.COLUMNS),
+        TARGET_SUMMARY_TABLE: (to_target.summary_rows(found), to_target.SUMMARY_COLUMNS),
+        BUDGET_TABLE: (budgets, BUDGET_COLUMNS),
+        MATCHED_TABLE: (matched_rows(matched), MATCHED_COLUMNS),
+        PAIRED_TABLE: (differences, paired.COLUMNS),
+    }
+
+
+def write_tables(comparisons: Sequence[Comparison], out: Path) -> list[Path]:
     """Writes the tables into a folder.
 
     Raises:
         OSError: If that fails.
     """
-    members = groups(evaluations)
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, rows in (
-        (QUALITY_TABLE, quality_rows(members)),
-        (INTEGRABILITY_TABLE, integrability_rows(members)),
-        (COMPUTE_TABLE, compute_rows(members)),
-    ):
-        replace_text(out / name, csv_text(rows))
+    for name, (rows, columns) in table_rows(comparisons).items():
+        replace_text(out / name, csv_text(rows, columns))
         written.append(out / name)
     return written
 
 
-def _error_from(group: Group) -> str:
-    return "seeds" if len(group.seeds) > 1 else "samples"
+def _quality(g: Group, d: Distance, estimates: Sequence[Any]) -> dict[str, Any]:
+    row = d.row()
+    return {
+        **_who(g, distance_key(d)),
+        **spread(estimates),
+        **_seeds(g),
+        **{name: row[name] for name in _OF_DISTANCE},
+    }
 
 
-def _check_terms(dataset: str, members: list[Evaluation]) -> None:
-    first = members[0]
-    for other in members[1:]:
-        keys = sorted(first.protocol.keys() | other.protocol.keys())
-        for key in keys:
-            a, b = first.protocol.get(key), other.protocol.get(key)
-            if a != b:
-                raise RunError(
-                    f"{first.folder} and {other.folder} were judged on different terms, so that "
-                    f"no table of {dataset} can hold both: {key} is {a} and {b}; evaluate both "
-                    "again with the same settings"
-                )
+def _who(g: Group, key: Key) -> dict[str, Any]:
+    """The model, and what of its key says something."""
+    filled = {name: value for name, value in key._asdict().items() if value not in (None, "")}
+    return {"dataset": g.dataset, "model_id": g.model, **filled}
+
+
+def _seeds(g: Group) -> dict[str, Any]:
+    return {"num_seeds": len(g.seeds), "error_from": "seeds" if len(g.seeds) > 1 else "samples"}

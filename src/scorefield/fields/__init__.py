@@ -5,6 +5,15 @@ from scorefield.fields.base import ScoreField as ScoreField
 from scorefield.fields.base import convert as convert
 from scorefield.fields.base import evaluation as evaluation
 from scorefield.fields.hybrid import HybridField as HybridField
+from scorefield.fields.planted import Band as Band
+from scorefield.fields.planted import Matched as Matched
+from scorefield.fields.planted import Perturbation as Perturbation
+from scorefield.fields.planted import PlantedField as PlantedField
+from scorefield.fields.planted import PredictedNoise as PredictedNoise
+from scorefield.fields.planted import Radial as Radial
+from scorefield.fields.planted import Turned as Turned
+from scorefield.fields.planted import Waves as Waves
+from scorefield.fields.planted import right_angle as right_angle
 from scorefield.fields.potential import Head as Head
 from scorefield.fields.potential import PotentialField as PotentialField
 from scorefield.fields.preconditioned import EDMScaling as EDMScaling
@@ -26,4 +35,13 @@ __all__ = [
     "PotentialField",
     "Head",
     "HybridField",
+    "PlantedField",
+    "Perturbation",
+    "PredictedNoise",
+    "Radial",
+    "Waves",
+    "Turned",
+    "right_angle",
+    "Matched",
+    "Band",
 ]

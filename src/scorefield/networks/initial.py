@@ -38,12 +38,20 @@ def initialize(network: nn.Module, seed: int) -> None:
         parameters = dict(layer.named_parameters(recurse=False))
         if not parameters or isinstance(layer, nn.GroupNorm):
             continue
-        if not isinstance(layer, nn.Linear | nn.Conv2d):
-            raise TypeError(f"no initial law is known for the {type(layer).__name__} {name!r}")
-        bound = 1 / math.sqrt(math.prod(layer.weight.shape[1:]))
+        bound = 1 / math.sqrt(_inputs(layer, name))
         for key, parameter in parameters.items():
             gain = math.sqrt(3.0) if key == "weight" else 1.0
             parameter.copy_(_uniform(noise, f"weights/{name}.{key}", parameter, gain * bound))
+
+
+def _inputs(layer: nn.Module, name: str) -> int:
+    """How many inputs an output of the layer sums over."""
+    match layer:
+        case nn.Linear() | nn.Conv2d():
+            return math.prod(layer.weight.shape[1:])
+        case nn.ConvTranspose2d() if layer.stride == layer.kernel_size:
+            return layer.in_channels
+    raise TypeError(f"no initial law is known for the {type(layer).__name__} {name!r}")
 
 
 def _uniform(noise: Noise, purpose: str, like: Tensor, bound: float) -> Tensor:

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from scorefield.estimate import Estimate
-from scorefield.experiments.tables import Group
+from scorefield.experiments.costs import Costs
+from scorefield.experiments.groups import Group, over_seeds
+from scorefield.experiments.profiles import RADIUS
 from scorefield.report.style import EXACT, Look
 
 LEAST = 1e-5
@@ -46,8 +48,12 @@ class Plot(NamedTuple):
     spec: str
 
 
-def plots(members: Sequence[Group], exact: Group | None, look: dict[str, Look]) -> list[Plot]:
-    """The curves of a data set: diagnostics against noise, distances against network calls."""
+def plots(
+    members: Sequence[Group], exact: Group | None, look: dict[str, Look], costs: Costs
+) -> list[Plot]:
+    """The curves of a data set: diagnostics against noise, distances against network calls and
+    against training time.
+    """
     name = members[0].dataset
     rounding = f"Below {LEAST:g} it is rounding: such points stand at the foot, as triangles."
     found = [
@@ -66,6 +72,30 @@ def plots(members: Sequence[Group], exact: Group | None, look: dict[str, Look]) 
             "The curl of the denoiser seen by octagons of radius σ/2. What the exact field shows "
             f"is the error of the quadrature. {rounding}",
             "loop_circulation",
+            members,
+            look,
+            exact,
+            least=LEAST,
+            scale=RADIUS,
+        ),
+        against_noise(
+            f"{name}-cycles",
+            "Circulation around graph cycles",
+            "The curl of the denoiser seen by triangles of near noisy points. At low noise their "
+            "sides are much longer than σ, and the bars hold what the quadrature may err by. "
+            f"{rounding}",
+            "cycle_circulation",
+            members,
+            look,
+            exact,
+            least=LEAST,
+        ),
+        against_noise(
+            f"{name}-paths",
+            "Gap between two paths",
+            "How much the log-density ratio of two noisings of one point depends on the way from "
+            f"one to the other: root mean square, in nats. {rounding}",
+            "path_gap",
             members,
             look,
             exact,
@@ -109,6 +139,26 @@ def plots(members: Sequence[Group], exact: Group | None, look: dict[str, Look]) 
             look,
             exact,
         ),
+        against_time(
+            f"{name}-along-sw",
+            "Samples along the training",
+            "The sliced Wasserstein distance at the sampler's preset number of calls, against the "
+            "time that the steps up to a checkpoint took.",
+            "sliced_wasserstein",
+            members,
+            look,
+            costs,
+        ),
+        against_time(
+            f"{name}-along-loss",
+            "Loss along the training",
+            "The denoising loss on held-out data, averaged weights, against the time that the "
+            "steps up to a checkpoint took.",
+            "validation_loss",
+            members,
+            look,
+            costs,
+        ),
     ]
     return [plot for plot in found if plot is not None]
 
@@ -122,11 +172,14 @@ def against_noise(
     looks: dict[str, Look],
     exact: Group | None = None,
     least: float | None = None,
+    scale: float | None = None,
 ) -> Plot | None:
-    """A diagnostic against the noise level; ``None`` where it was not measured."""
+    """A diagnostic against the noise level, at one radius where there are loops; ``None`` where it
+    was not measured.
+    """
     curves = []
     for g in (*members, *([exact] if exact is not None else [])):
-        levels = g.profile(metric)
+        levels = g.profile(metric, scale)
         look = EXACT if g is exact else looks[g.label]
         if levels:
             curves.append(
@@ -162,6 +215,40 @@ def against_calls(
     return _plot(key, title, caption, "network calls a sample", curves, band)
 
 
+def against_time(
+    key: str,
+    title: str,
+    caption: str,
+    metric: str,
+    members: Sequence[Group],
+    looks: dict[str, Look],
+    costs: Costs,
+) -> Plot | None:
+    """A distance at the checkpoints of the trainings against their time; ``None`` where none was
+    measured or steps have no known time.
+    """
+    curves, band = [], None
+    for g in members:
+        step_time = costs.seconds.get(g.model)
+        steps = [{m.step: m for m in e.milestones} for e in g.members]
+        common = [step for step in steps[0] if all(step in other for other in steps)]
+        if step_time is None or not common:
+            continue
+        x, y = [], []
+        for step in common:
+            found = [d for own in steps for d in own[step].distances if d.metric == metric]
+            x.append(step * step_time.value)
+            y.append(over_seeds([d.estimate for d in found]))
+            floor = found[0].floor
+            if floor is not None:
+                low, high = floor.mean - 2 * floor.sd, floor.mean + 2 * floor.sd
+                band = Band("two real sets (mean ± 2 sd)", low, high)
+        curves.append(Curve(g.label, looks[g.label], x, y))
+    if not curves:
+        return None
+    return _plot(key, title, caption, "training time (s)", curves, band, ticks=False)
+
+
 def _plot(
     key: str,
     title: str,
@@ -170,6 +257,7 @@ def _plot(
     curves: Sequence[Curve],
     band: Band | None = None,
     least: float | None = None,
+    ticks: bool = True,
 ) -> Plot:
     figure = go.Figure()
     places = sorted({x for curve in curves for x in curve.x})
@@ -197,8 +285,12 @@ def _plot(
     figure.update_xaxes(
         type="log",
         title={"text": x_title, "font": {"size": 13}, "standoff": 6},
-        tickvals=places,
-        ticktext=[f"{x:g}" for x in places],
+        # Levels and budgets are few and of interest; times are neither.
+        **(
+            {"tickvals": places, "ticktext": [f"{x:g}" for x in places]}
+            if ticks
+            else {"dtick": "D2", "tickformat": "~g"}
+        ),
         tickfont={"size": 12},
         range=[math.log10(places[0] / 1.2), math.log10(places[-1] * 1.2)],
     )
@@ -215,7 +307,7 @@ def _plot(
         **(
             {"dtick": 1, "exponentformat": "power"}
             if top - bottom > 2.2
-            else {"dtick": "D2", "tickformat": "~g"}
+            else {"dtick": "D2" if top - bottom > 0.7 else "D1", "tickformat": "~g"}
         ),
     )
     figure.update_layout(

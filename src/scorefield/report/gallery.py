@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from scorefield.data import DataSource
-from scorefield.experiments.judge import Floors, Terms, diagnose, quality, real_samples, validate
+from scorefield.experiments.groups import Group
+from scorefield.experiments.judge import (
+    Floors,
+    Terms,
+    plain_features,
+    quality,
+    real_samples,
+    validate,
+)
+from scorefield.experiments.profiles import diagnose
 from scorefield.experiments.records import Evaluation
 from scorefield.experiments.run import Run
-from scorefield.experiments.tables import Group
 from scorefield.fields import ScoreField
 from scorefield.report.images import (
     Picture,
@@ -70,7 +78,8 @@ def exact_group(group: Group) -> Group | None:
     if truth is None:
         return None
     terms = Terms.read(one.protocol)
-    floors: Floors = {d.metric: d.floor for d in one.distances if d.floor is not None}
+    floors: Floors = {(d.metric, d.features): d.floor for d in one.distances if d.floor is not None}
+    features = (plain_features(source),)
     return Group(
         group.dataset,
         "exact",
@@ -80,7 +89,7 @@ def exact_group(group: Group) -> Group | None:
                 "exact",
                 seed=0,
                 step=0,
-                distances=quality(truth, source, terms, floors),
+                distances=quality(truth, source, terms, floors, features),
                 levels=diagnose(truth, source, terms),
                 validation=validate(truth, source, terms),
                 compute={},

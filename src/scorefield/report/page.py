@@ -13,9 +13,13 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from plotly.offline import get_plotlyjs
 
+from scorefield.experiments.costs import Costs
+from scorefield.experiments.groups import Group, by_dataset, collect, groups
 from scorefield.experiments.records import Evaluation
-from scorefield.experiments.tables import Group, collect, groups, write_tables
-from scorefield.report.costs import Costs, read_costs
+from scorefield.experiments.strict import refuse
+from scorefield.experiments.tables import Comparison, compare_models, write_tables
+from scorefield.experiments.to_target import TARGETS
+from scorefield.report.comparison import PlainTable, tables
 from scorefield.report.curves import Plot, plots
 from scorefield.report.gallery import Gallery, exact_group, gallery
 from scorefield.report.style import Look, looks
@@ -46,6 +50,7 @@ class Section:
     headline: str
     findings: list[tuple[str, str]]
     table: Table
+    comparison: list[PlainTable]
     plots: list[Plot]
     gallery: Gallery
     commands: list[Commands]
@@ -53,36 +58,53 @@ class Section:
     costs: Costs
 
 
-def write_report(root: Path, out: Path) -> Path:
+def write_report(
+    root: Path, out: Path, targets: Sequence[float] = TARGETS, strict: bool = False
+) -> Path:
     """Gathers the evaluated runs under a folder into tables and a page.
 
     Arguments:
         root: The folder of all runs.
         out: The folder of the report.
+        targets: The targets of the sample quality, in multiples of the noise floor.
+        strict: Whether to refuse numbers without an interval over seeds, before anything is
+            written.
 
     Returns:
         The page, ``out/index.html``.
 
     Raises:
-        RunError: If there is no evaluated run, one cannot be read, or the models of a data set
-            were judged on different terms.
+        RunError: If there is no evaluated run, one cannot be read, the models of a data set
+            were judged on different terms, or a number is refused.
         CheckpointError: If the checkpoint of a run cannot be read.
         OSError: If the report cannot be written.
     """
-    evaluations = collect(root)
-    tables = write_tables(evaluations, out)
-    page = render(root, out, evaluations, [table.name for table in tables])
+    evaluations = _labelled(collect(root))
+    comparisons = compare_models(evaluations, root, targets)
+    if strict:
+        refuse(comparisons)
+    written = write_tables(comparisons, out)
+    command = ["scorefield", "report", str(root), "--out", str(out)]
+    if tuple(targets) != TARGETS:
+        command += ["--targets", ",".join(f"{t:g}" for t in targets)]
+    if strict:
+        command.append("--strict")
+    page = _render(root, out, evaluations, comparisons, command, [t.name for t in written])
     replace_file(out / INDEX, page.encode())
     return out / INDEX
 
 
-def render(
-    root: Path, out: Path, evaluations: Sequence[Evaluation], tables: Sequence[str] = ()
+def _render(
+    root: Path,
+    out: Path,
+    evaluations: Sequence[Evaluation],
+    comparisons: Sequence[Comparison],
+    command: Sequence[str],
+    written: Sequence[str],
 ) -> str:
-    """The page as text; arguments and errors are those of :func:`write_report`."""
-    members = groups(evaluations)
-    names = dict.fromkeys(g.dataset for g in members)
-    sections = [_section(root, [g for g in members if g.dataset == name]) for name in names]
+    """The page as text."""
+    sections = [_section(root, c) for c in comparisons]
+    members = [g for s in sections for g in s.members]
     # Where the truth is known there is more to see.
     sections.sort(key=lambda s: s.exact is None)
     environment = Environment(
@@ -104,34 +126,32 @@ def render(
         demo_command=shlex.join(["scorefield", "demo", "--root", str(root), "--out", str(out)])
         if any(s.costs.apart for s in sections)
         else "",
-        report_command=shlex.join(["scorefield", "report", str(root), "--out", str(out)]),
-        tables=list(tables),
+        report_command=shlex.join(command),
+        tables=list(written),
         versions=_versions(evaluations),
         made=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
     )
 
 
-def _section(root: Path, members: list[Group]) -> Section:
-    name = members[0].dataset
-    labels = _labels(members)
-    members = [_relabelled(g, labels[g.model]) for g in members]
+def _section(root: Path, comparison: Comparison) -> Section:
+    members = comparison.members
     look = looks([g.label for g in members])
     exact = exact_group(members[0])
-    costs = read_costs(root / name, members)
     return Section(
-        name=name,
-        title=_TITLES.get(str(members[0].first.about.get("data")), name),
+        name=members[0].dataset,
+        title=_TITLES.get(str(members[0].first.about.get("data")), members[0].dataset),
         members=members,
         looks=look,
         exact=exact,
         headline=headline(members),
-        findings=findings(members, exact, costs.ratios),
-        table=table(members, exact, look, costs),
-        plots=plots(members, exact, look),
+        findings=findings(comparison, exact),
+        table=table(members, exact, look, comparison.costs),
+        comparison=tables(comparison),
+        plots=plots(members, exact, look, comparison.costs),
         gallery=gallery(members, look),
         commands=[_commands(root, g) for g in members],
         facts=_facts(members),
-        costs=costs,
+        costs=comparison.costs,
     )
 
 
@@ -141,15 +161,14 @@ _TITLES = {
 }
 
 
-def _labels(members: Sequence[Group]) -> dict[str, str]:
-    """Short names where they are unique, the models' own where not."""
-    short = [g.label for g in members]
-    return {g.model: g.label if short.count(g.label) == 1 else g.model for g in members}
-
-
-def _relabelled(group: Group, label: str) -> Group:
-    first = replace(group.first, about={**group.first.about, "label": label})
-    return replace(group, members=(first, *group.members[1:]))
+def _labelled(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """The evaluations with the models' short names where they are unique, their own where not."""
+    label: dict[tuple[str, str], str] = {}
+    for dataset, members in by_dataset(groups(evaluations)).items():
+        short = [g.label for g in members]
+        for g in members:
+            label[dataset, g.model] = g.label if short.count(g.label) == 1 else g.model
+    return [replace(e, about={**e.about, "label": label[e.dataset, e.model]}) for e in evaluations]
 
 
 def _lede(sections: Sequence[Section]) -> str:

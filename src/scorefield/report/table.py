@@ -7,21 +7,25 @@ from itertools import groupby
 from typing import NamedTuple
 
 from scorefield.estimate import Estimate
-from scorefield.experiments.tables import Group
-from scorefield.report.costs import Costs
+from scorefield.experiments.costs import Costs
+from scorefield.experiments.groups import Group
+from scorefield.experiments.profiles import RADIUS
 from scorefield.report.style import EXACT, Look
-from scorefield.report.words import number, over_levels, told_apart
+from scorefield.report.words import number, told_apart
 
 _FAR = 100.0
 
 
 class Cell(NamedTuple):
-    """A cell of the table: a number with its error, and a note below it."""
+    """A cell of the table: a number with its error or a text, and a note below it; ``good`` is a
+    distance that real sets have between them too, ``strong`` what is to be seen first.
+    """
 
     estimate: Estimate | None
     note: str = ""
     good: bool = False
     text: str = ""
+    strong: bool = False
 
 
 class Column(NamedTuple):
@@ -58,10 +62,12 @@ class Table(NamedTuple):
     @property
     def spans(self) -> list[Span]:
         """The groups of columns, in order."""
-        return [
-            Span(name, len(list(members)))
-            for name, members in groupby(self.columns, lambda c: c.group)
-        ]
+        return spans(self.columns)
+
+
+def spans(columns: Sequence[Column]) -> list[Span]:
+    """The groups of neighbouring columns."""
+    return [Span(name, len(list(members))) for name, members in groupby(columns, lambda c: c.group)]
 
 
 def table(
@@ -96,9 +102,9 @@ def table(
     def cells(g: Group) -> list[Cell]:
         row = [Cell(g.validation)]
         if members[0].profile("score_error"):
-            row.append(Cell(over_levels(g.profile("score_error"))))
-        row.append(Cell(over_levels(g.profile("relative_asymmetry"))))
-        row.append(Cell(over_levels(g.profile("loop_circulation"))))
+            row.append(Cell(g.over_levels("score_error")))
+        row.append(Cell(g.over_levels("relative_asymmetry")))
+        row.append(Cell(g.over_levels("loop_circulation", RADIUS)))
         row += [_distance(g, "sliced_wasserstein", b) for b in budgets]
         row += [_distance(g, "mmd", b) for b in budgets]
         if modes is not None:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from scorefield.estimate import Estimate, format_uncertain
-from scorefield.experiments.records import Distance, Level
-from scorefield.experiments.tables import Group
+from scorefield.experiments.groups import RMS, Group
+from scorefield.experiments.paired import Pair
+from scorefield.experiments.records import Distance
+from scorefield.experiments.tables import Comparison
 
 DIFFERENT = 3.0
-"""How many standard errors apart two numbers count as different: 0.3 % of differences between
-equal numbers are larger."""
+"""How many standard deviations of real pairs above their mean a distance tells samples from real
+ones: 0.1 % of real pairs are further apart."""
 
 ROUNDING = 1e-5
 """A relative asymmetry below this is the rounding of float32."""
@@ -62,57 +64,25 @@ def listed(items: Sequence[str]) -> str:
     return f"{', '.join(items[:-1])} and {items[-1]}"
 
 
-def over_levels(levels: Sequence[Level]) -> Estimate | None:
-    r"""The root mean square of a diagnostic over its noise levels.
-
-    All levels share their points, so that their errors are added as if they were fully
-    correlated, which no correlation exceeds. ``None`` where there is no level.
-    """
-    if not levels:
-        return None
-    estimates = [level.estimate for level in levels]
-    square = sum(e.value**2 for e in estimates) / len(estimates)
-    value = math.sqrt(square)
-    if value == 0:
-        error = math.sqrt(sum(e.standard_error**2 for e in estimates) / len(estimates))
-    else:
-        weighted = sum(abs(e.value) * e.standard_error for e in estimates)
-        error = weighted / (len(estimates) * value)
-    n = min(e.n for e in estimates)
-    return Estimate(value, error, n, estimates[0].unit, {"levels": len(levels)})
-
-
-def differ(a: Estimate, b: Estimate) -> bool:
-    """Whether two numbers are further apart than their errors explain.
-
-    Errors are added as if independent: common points and noise make the real ones smaller.
-    """
-    return abs(a.value - b.value) > DIFFERENT * math.hypot(a.standard_error, b.standard_error)
-
-
-def quotient(a: Estimate, b: Estimate) -> Estimate:
-    """``a / b`` with the error of both, as if independent."""
-    value = a.value / b.value
-    error = math.hypot(a.standard_error, value * b.standard_error) / abs(b.value)
-    return Estimate(value, error, min(a.n, b.n))
-
-
-def findings(
-    members: Sequence[Group], reference: Group | None, costs: dict[str, Estimate]
-) -> list[tuple[str, str]]:
+def findings(comparison: Comparison, reference: Group | None) -> list[tuple[str, str]]:
     """What came out on one data set: pairs of a heading and a sentence or two.
 
+    That a model differs from the first is said only where the 95 % interval of their difference
+    over common seeds leaves zero out; of single trainings nothing of the kind is said.
+
     Arguments:
-        members: The trained models; the first is the baseline.
+        comparison: The trained models; the first is the baseline.
         reference: The exact field, where there is one.
-        costs: The time of a training step relative to the baseline's, by model.
     """
+    members = comparison.members
     said = [
-        ("Samples", _samples(members)),
+        ("Samples", _samples(comparison)),
         ("Few network calls", _few_calls(members, reference)),
-        ("Gradient or not", _integrability(members)),
-        ("Distance from the true score", _score_error(members)),
-        ("Cost", _costs(members, costs)),
+        ("Gradient or not", _integrability(comparison)),
+        ("Distance from the true score", _score_error(comparison)),
+        ("Equal training time", _matched(comparison)),
+        ("Cost", _costs(members, comparison.costs.ratios)),
+        ("What one training tells", _single(comparison)),
     ]
     return [(heading, text) for heading, text in said if text]
 
@@ -154,7 +124,7 @@ def _distances(members: Sequence[Group]) -> dict[str, Distance]:
 
 def _summaries(members: Sequence[Group], metric: str) -> dict[str, Estimate]:
     """A diagnostic's root mean square over noise levels, by label."""
-    found = {g.label: over_levels(g.profile(metric)) for g in members}
+    found = {g.label: g.over_levels(metric) for g in members}
     return {m: e for m, e in found.items() if e is not None}
 
 
@@ -162,7 +132,8 @@ def _is(labels: Sequence[str]) -> str:
     return "is" if len(labels) == 1 else "are"
 
 
-def _samples(members: Sequence[Group]) -> str:
+def _samples(comparison: Comparison) -> str:
+    members = comparison.members
     found = _distances(members)
     if not found:
         return ""
@@ -180,7 +151,7 @@ def _samples(members: Sequence[Group]) -> str:
         text += "By this distance all can be told from real data. "
     else:
         text += f"{listed(off)} can be told from real data, {listed(within)} cannot. "
-    text += _against_first(members, {m: d.estimate for m, d in found.items()})
+    text += _against_first(comparison, "sliced_wasserstein", "closer", "further off")
     return f"{text} {_coverage(members)}".strip()
 
 
@@ -199,24 +170,50 @@ def _coverage(members: Sequence[Group]) -> str:
     return f"Of {total} modes are covered: {told}."
 
 
-def _against_first(members: Sequence[Group], values: dict[str, Estimate]) -> str:
-    base = members[0].label
-    if base not in values or len(values) < 2:
+def _pairs(pairs: Sequence[Pair], metric: str, budget: int | None) -> dict[str, Pair]:
+    """The differences in a metric, over all noise levels or at a budget, by label."""
+    return {
+        p.model.label: p
+        for p in pairs
+        if p.key.metric_name == metric
+        and (p.key.sigma_bin == RMS or (p.key.sigma_bin is None and p.key.nfe_budget == budget))
+    }
+
+
+def _against_first(comparison: Comparison, metric: str, less: str, more: str) -> str:
+    budget = comparison.members[0].first.budgets[-1]
+    found = _pairs(comparison.pairs, metric, budget)
+    return _paired(found, comparison.members[0].label, less, more)
+
+
+def _paired(found: dict[str, Pair], base: str, less: str, more: str) -> str:
+    """Who differs from the baseline, with the interval of the difference."""
+    if not found:
         return ""
-    apart = [m for m in values if m != base and differ(values[m], values[base])]
-    better = [m for m in apart if values[m].value < values[base].value]
-    worse = [m for m in apart if m not in better]
-    same = [m for m in values if m != base and m not in apart]
-    if not apart:
-        return f"No model differs from {base} by more than the errors."
+
+    def told(models: Sequence[str], word: str) -> str:
+        each = [f"{m} ({_difference(found[m])})" for m in models]
+        return f"{listed(each)} {_is(models)} {word} than {base}"
+
+    apart = [m for m, p in found.items() if p.excludes_zero]
+    below = [m for m in apart if found[m].difference.value < 0]
+    above = [m for m in apart if m not in below]
+    same = [m for m in found if m not in apart]
     parts = []
-    if better:
-        parts.append(f"{listed(better)} {_is(better)} closer than {base}")
-    if worse:
-        parts.append(f"{listed(worse)} {_is(worse)} further off than {base}")
+    if below:
+        parts.append(told(below, less))
+    if above:
+        parts.append(told(above, more))
+    if same and not apart:
+        return f"Seed by seed no model differs from {base} by more than chance explains."
     if same:
         parts.append(f"{listed(same)} cannot be told from it")
-    return "; ".join(parts) + "."
+    return f"Seed by seed {'; '.join(parts)}."
+
+
+def _difference(pair: Pair) -> str:
+    low, high = (f"{v:+.2g}".replace("-", "−") for v in pair.difference.interval())
+    return f"{low} to {high}"
 
 
 def _few_calls(members: Sequence[Group], exact: Group | None) -> str:
@@ -235,26 +232,31 @@ def _few_calls(members: Sequence[Group], exact: Group | None) -> str:
     return text + (": most of that is the error of the sampler." if alike else ".")
 
 
-def _integrability(members: Sequence[Group]) -> str:
+def _integrability(comparison: Comparison) -> str:
+    members = comparison.members
     values = _summaries(members, "relative_asymmetry")
     base = members[0].label
     if base not in values:
         return ""
-    text = (
-        f"The relative asymmetry of the Jacobian (0 for a gradient, 1 for a rotation; root mean "
-        f"square over noise levels) is {spoken(values[base])} for {base}"
-    )
     zero = [m for m, e in values.items() if e.value < ROUNDING]
+    found = _pairs(comparison.pairs, "relative_asymmetry", None)
+    told = [m for m in values if m not in zero and (m == base or m not in found)]
+    text = (
+        "The relative asymmetry of the Jacobian (0 for a gradient, 1 for a rotation; root mean "
+        f"square over noise levels) is {listed([f'{spoken(values[m])} for {m}' for m in told])}"
+    )
     parts, same = [], []
-    for m, e in values.items():
-        if m == base or m in zero:
+    for m, p in found.items():
+        if m in zero:
             continue
-        if not differ(e, values[base]):
+        if not p.excludes_zero or p.ratio is None:
             same.append(m)
-        elif e.value < values[base].value:
-            parts.append(f"{m} has {spoken(quotient(values[base], e))} times less")
-        else:
-            parts.append(f"{m} has {spoken(quotient(e, values[base]))} times more")
+            continue
+        value, low, high = p.ratio
+        less = p.difference.value < 0
+        times = (1 / value, 1 / high, 1 / low) if less else (value, low, high)
+        numbers = f"{_times(times[0])} ({_times(times[1])} to {_times(times[2])})"
+        parts.append(f"{m} has {numbers} times {'less' if less else 'more'}")
     if zero:
         largest = max(values[m].value for m in zero)
         parts.append(
@@ -263,12 +265,16 @@ def _integrability(members: Sequence[Group]) -> str:
             )
         )
     if same:
-        parts.append(f"{listed(same)} cannot be told from {base}")
+        parts.append(f"{listed(same)} cannot be told from {base}, seed by seed")
     return text + ("; " if parts else "") + "; ".join(parts) + "."
 
 
-def _score_error(members: Sequence[Group]) -> str:
-    values = _summaries(members, "score_error")
+def _times(x: float) -> str:
+    return f"{x:.2f}" if x < 10 else f"{x:.3g}"
+
+
+def _score_error(comparison: Comparison) -> str:
+    values = _summaries(comparison.members, "score_error")
     if not values:
         return ""
     ranked = sorted(values, key=lambda m: values[m].value)
@@ -276,7 +282,36 @@ def _score_error(members: Sequence[Group]) -> str:
         "The error of the score in units of the noise (root mean square over points and noise "
         "levels): " + listed([f"{m} {spoken(values[m])}" for m in ranked]) + ". "
     )
-    return text + _against_first(members, values)
+    return (text + _against_first(comparison, "score_error", "closer", "further off")).strip()
+
+
+def _matched(comparison: Comparison) -> str:
+    """Who is better when all are given the time of the cheapest training."""
+    base = comparison.members[0].label
+    whole = [p for p in comparison.matched_pairs if p.budget_fraction == 1]
+    distances = {p.model.label: p for p in whole if p.key.metric_name == "sliced_wasserstein"}
+    losses = _pairs(whole, "validation_loss", None)
+    if not distances or not losses:
+        return ""
+    return (
+        "Given the time of the cheapest training, in the sliced Wasserstein distance: "
+        f"{_lower(_paired(distances, base, 'closer', 'further off'))} In the validation loss: "
+        f"{_lower(_paired(losses, base, 'lower', 'higher'))}"
+    )
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _single(comparison: Comparison) -> str:
+    if comparison.pairs or len(comparison.members) < 2:
+        return ""
+    return (
+        "Differences between single trainings have no interval: what another seed would change is "
+        "not in the errors here, which are those of finitely many samples and points. To compare "
+        "models, train each with several seeds."
+    )
 
 
 def _costs(members: Sequence[Group], costs: dict[str, Estimate]) -> str:

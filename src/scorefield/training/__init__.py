@@ -4,6 +4,10 @@ from scorefield.training.checkpoint import Checkpoint as Checkpoint
 from scorefield.training.checkpoint import Weights as Weights
 from scorefield.training.checkpoint import load_weights as load_weights
 from scorefield.training.checkpoint import read_weights as read_weights
+from scorefield.training.classifier import TrainedClassifier as TrainedClassifier
+from scorefield.training.classifier import classifier_features as classifier_features
+from scorefield.training.classifier import read_classifier as read_classifier
+from scorefield.training.classifier import train_classifier as train_classifier
 from scorefield.training.ema import EMA as EMA
 from scorefield.training.errors import CheckpointError as CheckpointError
 from scorefield.training.errors import Interrupted as Interrupted
@@ -29,6 +33,10 @@ __all__ = [
     "read_weights",
     "load_weights",
     "Row",
+    "train_classifier",
+    "read_classifier",
+    "classifier_features",
+    "TrainedClassifier",
     "TrainingError",
     "CheckpointError",
     "Interrupted",

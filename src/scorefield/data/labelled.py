@@ -1,0 +1,86 @@
+"""Finite data sets whose points have classes."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from scorefield.data.arrays import ArraySource
+from scorefield.data.source import Split, check_split
+from scorefield.noise import Noise
+
+
+class LabelledSource(ArraySource):
+    """A finite data set whose points have classes, numbered from 0.
+
+    Fields are trained on the points alone; the classes are there for what judges samples by them.
+
+    Arguments:
+        train: The points to train on, of shape ``(N, *shape)``.
+        test: The points that are held out, of shape ``(M, *shape)``.
+        train_labels: The class of each point to train on.
+        test_labels: The class of each point that is held out.
+        name: What the data is called.
+
+    Raises:
+        ValueError: As of :class:`ArraySource`; or if points and labels differ in number, or a
+            label is negative.
+    """
+
+    def __init__(
+        self,
+        train: Float[Tensor, "n *event"],
+        test: Float[Tensor, "m *event"],
+        train_labels: Int[Tensor, " n"],
+        test_labels: Int[Tensor, " m"],
+        name: str,
+    ) -> None:
+        super().__init__(train, test, name)
+        self._labels = {"train": train_labels, "test": test_labels}
+        for split, labels in self._labels.items():
+            if labels.shape != self._splits[split].shape[:1]:
+                raise ValueError(
+                    f"{name}: {len(self._splits[split])} {split} points cannot have "
+                    f"{labels.numel()} labels"
+                )
+            if labels.numel() and int(labels.min()) < 0:
+                raise ValueError(f"{name}: a label is a class from 0, got {int(labels.min())}")
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return 1 + max(int(labels.max()) for labels in self._labels.values() if labels.numel())
+
+    def labelled(
+        self, split: Split = "test", dtype: torch.dtype = torch.float32
+    ) -> tuple[Float[Tensor, "n *event"], Int[Tensor, " n"]]:
+        """All points of a split and their classes, in the order of the data set.
+
+        Raises:
+            ValueError: If the split is unknown.
+        """
+        check_split(split)
+        return self._splits[split].to(dtype), self._labels[split]
+
+
+def digits() -> LabelledSource:
+    r"""The 1,797 handwritten digits of scikit-learn, of shape ``(1, 8, 8)``.
+
+    Pixels :math:`0 \dots 16` are scaled to :math:`[-1, 1]`; 1,437 images are for training, 360
+    are held out. The class of an image is its digit.
+
+    References:
+        Optical recognition of handwritten digits (Alpaydin and Kaynak, 1998), UCI Machine
+        Learning Repository.
+    """
+    from sklearn.datasets import load_digits
+
+    loaded = load_digits()
+    images = torch.as_tensor(loaded.images, dtype=torch.float32) / 8 - 1
+    labels = torch.as_tensor(loaded.target, dtype=torch.int64)
+    order = Noise(0).permutation("split", images.shape[0])
+    sizes = (1437, 360)
+    train, test = images.unsqueeze(1)[order].split(sizes)
+    train_labels, test_labels = labels[order].split(sizes)
+    return LabelledSource(train, test, train_labels, test_labels, "digits")

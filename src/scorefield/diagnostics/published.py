@@ -1,0 +1,195 @@
+r"""Diagnostics as they were published, for comparison only.
+
+Each of these has a defect that the diagnostics of this package do not have, told where it is
+defined; a table that shows both says why not. They differ from what was published in one thing:
+they are evaluated at the noisy points of a protocol, not at clean data, so that in a table the
+estimators differ and nothing else.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from scorefield.calculus import (
+    circulation,
+    find_cycles,
+    in_blocks,
+    nearest_neighbours,
+    quadrature,
+    vjp,
+)
+from scorefield.diagnostics.exterior import UNITS
+from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
+from scorefield.estimate import Estimate, mean, root
+from scorefield.fields import ScoreField
+from scorefield.targets import Target
+
+_PROPOSALS = 16
+"""Walks that are proposed for each cycle that is measured."""
+
+
+def left_cycle_circulation(
+    field: ScoreField,
+    data: Target | Tensor,
+    protocol: Protocol,
+    neighbours: int = 4,
+    length: int = 3,
+    cycles: int = 256,
+) -> Profile:
+    r"""The mean square circulation :math:`\mathbb{E}\,C^2` of the score around cycles of the
+    nearest-neighbour graph, by the left-end-point rule, in nats².
+
+    .. math:: C = \sum_i s(x_i) \cdot (x_{i+1} - x_i)
+
+    What is wrong with it:
+
+    * The rule is not exact for affine fields. On a gradient it gives
+      :math:`C = -\frac12 \sum_i \Delta x_i^\top H \Delta x_i`, with the Hessian :math:`H` of
+      the log-density, which is not zero and far more than any circulation: the true score, the
+      more so the sharper the density, looks worst.
+    * Nothing divides by the area of a cycle, so that the number depends on how far apart the points
+      lie, hence on their number, on the noise level and on the dimension.
+    * Cycles share points and edges; the standard error takes them for independent.
+
+    :func:`~scorefield.diagnostics.cycle_circulation` has none of this.
+
+    Arguments:
+        field: The field.
+        data: Where the points come from.
+        protocol: The noise levels and points; all points of a level are one cloud.
+        neighbours: The number of nearest neighbours in the graph.
+        length: The number of corners of the cycles.
+        cycles: The largest number of cycles.
+
+    Raises:
+        ValueError: If an argument is out of range, there are fewer than two cycles, or a value is
+            not finite.
+    """
+    rule = quadrature("left")
+
+    def at(points: Points) -> Estimate:
+        graph = nearest_neighbours(points.noisy.flatten(1), neighbours)
+        index = torch.arange(_PROPOSALS * cycles, device=points.noisy.device)
+        draws = protocol.noise.uniform("published/walk", (length,), index, dtype=torch.float64)
+        vertices = find_cycles(points.noisy, graph, draws, field.domain)[:cycles]
+        turn = circulation(
+            field.score, vertices, points.t[:1].expand(len(vertices)), rule, field.domain
+        )
+        return mean(turn.square().cpu().numpy(), "nats²")
+
+    settings = {"neighbours": neighbours, "length": length, "rule": "left"}
+    return measure("left_cycle_circulation", "nats²", at, field, data, protocol, **settings)
+
+
+def path_variance(
+    field: ScoreField,
+    data: Target | Tensor,
+    protocol: Protocol,
+    paths: int = 8,
+    segments: int = 12,
+    pairs: int = 64,
+) -> Profile:
+    r"""The variance of line integrals of the score over random paths between two points, in nats²;
+    the mean over pairs that share their start.
+
+    A path is cut at random knots, and each piece is integrated by its midpoint.
+
+    What is wrong with it: the knots lie on the chord, so that all paths are the same straight
+    line, cut differently. Their integrals differ by the error of the quadrature and by nothing
+    else. A rotation of any strength gives exactly zero, and a gradient, whose line integrals are
+    equal on all paths, does not.
+
+    :func:`~scorefield.diagnostics.path_gap` compares paths that differ.
+
+    Arguments:
+        field: The field.
+        data: Where the points come from.
+        protocol: The noise levels and points; the first point of a level is the start.
+        paths: The number of paths of a pair, at least 2.
+        segments: The number of pieces of a path.
+        pairs: The largest number of pairs.
+
+    Raises:
+        ValueError: If an argument is out of range, there are fewer than two pairs, or a value is
+            not finite.
+    """
+    if paths < 2 or segments < 1:
+        raise ValueError(
+            f"path_variance: paths >= 2 and segments >= 1 must hold, got {paths} and {segments}"
+        )
+
+    def at(points: Points) -> Estimate:
+        ends = points.noisy[1 : pairs + 1]
+        index = torch.arange(len(ends), device=ends.device)
+        inner = protocol.noise.uniform(
+            "published/knot", (paths, segments - 1), index, dtype=protocol.dtype
+        )
+        border = inner.new_zeros(len(ends), paths, 1)
+        knots = torch.cat((border, inner.sort(dim=2).values, border + 1), dim=2)
+        middle, width = (knots[:, :, 1:] + knots[:, :, :-1]) / 2, knots.diff(dim=2)
+        chord = (ends - points.noisy[:1]).flatten(1)
+        x = points.noisy[:1].flatten(1) + middle.reshape(len(ends), -1, 1) * chord.unsqueeze(1)
+        x = x.reshape(-1, *field.domain.shape)
+        values = in_blocks(field.score)(x, points.t[:1].expand(len(x))).reshape(
+            len(ends), -1, chord.shape[1]
+        )
+        along = (values * chord.unsqueeze(1)).sum(dim=2).reshape(middle.shape)
+        integrals = (along * width).sum(dim=2)
+        return mean(integrals.var(dim=1).cpu().numpy(), "nats²")
+
+    settings = {"paths": paths, "segments": segments, "rule": "midpoint"}
+    return measure("path_variance", "nats²", at, field, data, protocol, **settings)
+
+
+def finite_difference_asymmetry(
+    field: ScoreField,
+    data: Target | Tensor,
+    protocol: Protocol,
+    probes: int = 1,
+    step: float = 1e-3,
+) -> Profile:
+    r"""The root mean square of :math:`\|J - J^\top\|_F` of the score by normal probes, with a
+    one-sided difference in float32 in place of :math:`Jv`.
+
+    .. math:: \Big|\frac{s(x + h v) - s(x)}{h} - J^\top v\Big|^2
+
+    What is wrong with it: the step :math:`h` is the same at every noise level, whereas a score
+    changes over the distance :math:`\sigma`. With float32's precision :math:`\epsilon`, rounding
+    :math:`x` and :math:`s` adds about :math:`\epsilon\,(|J| |x| + |s|) / h`, far more than the curl
+    of a trained field at small :math:`\sigma`; a one-sided difference adds
+    :math:`\frac{h}{2} |\nabla^2 s|`. Both are there on a gradient too.
+
+    :func:`~scorefield.diagnostics.exterior_derivative` takes :math:`Jv` by forward mode.
+
+    Arguments:
+        field: The field.
+        data: Where the points come from.
+        protocol: The noise levels and points, which are rounded to float32.
+        probes: The number of probes a point.
+        step: The step :math:`h`, in units of the data.
+
+    Raises:
+        ValueError: If an argument is not positive, or a value is not finite.
+    """
+    if probes < 1 or not step > 0:
+        raise ValueError(
+            "finite_difference_asymmetry: probes and step must be positive, got "
+            f"{probes} and {step}"
+        )
+
+    def at(points: Points) -> Estimate:
+        x, t = points.noisy.float(), points.t.float()
+        base = field.score(x, t)
+        total = torch.zeros_like(t)
+        for k in range(probes):
+            v = protocol.noise.normal(
+                "published/probe", field.domain.shape, points.indices, step=k, dtype=x.dtype
+            )
+            forward = (field.score(x + step * v, t) - base) / step
+            total += (forward - vjp(field.score, x, t, v)).flatten(1).square().sum(dim=1)
+        return root(mean((total / probes).cpu().numpy()), UNITS["score"])
+
+    settings = {"quantity": "score", "probes": probes, "step": step}
+    name = "finite_difference_asymmetry"
+    return measure(name, UNITS["score"], at, field, data, protocol, **settings)

@@ -1,0 +1,218 @@
+"""The calibration as a command: it asks, prints a table, and writes a file and a picture."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from scorefield.experiments.analysis.calibration import (
+    DIMS,
+    SIZE,
+    SIZES,
+    Answer,
+    Question,
+    ask,
+    proportion,
+    questions,
+)
+from scorefield.experiments.analysis.instruments import INSTRUMENTS
+from scorefield.experiments.cells import csv_text, replace_text
+from scorefield.experiments.progress import Stages
+from scorefield.training.files import replace_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TABLE, PICTURE = "calibration.csv", "calibration.png"
+
+COLUMNS = (
+    "instrument",
+    "D",
+    "false alarms",
+    "largest on null",
+    "bias",
+    "coverage",
+    *(f"power at {size:.0%}" for size in SIZES),
+    "calls",
+)
+
+
+def calibrate(
+    repeats: int,
+    dims: Sequence[int] = DIMS,
+    names: Sequence[str] = tuple(INSTRUMENTS),
+    jobs: int = 2,
+) -> list[Answer]:
+    """Asks everything, in processes of one thread each.
+
+    Arguments:
+        repeats: The number of repetitions behind each coverage.
+        dims: The dimensions.
+        names: The instruments.
+        jobs: How many processes work at the same time.
+    """
+    asked = questions(repeats, dims, names)
+    answers: dict[Question, Answer | None] = {}
+    context = multiprocessing.get_context("spawn")
+    with Stages() as stages, ProcessPoolExecutor(jobs, context, _begin) as pool:
+        futures = {pool.submit(ask, question): question for question in asked}
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                question = futures[future]
+                answers[question] = future.result()
+                stages.show("calibration", done, len(asked), question.instrument)
+                stages.say(f"{done} of {len(asked)}  {_told(question)}")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    ordered = sorted(
+        asked, key=lambda q: (names.index(q.instrument), q.dim, q.size, q.shape, q.law)
+    )
+    return [answer for q in ordered if (answer := answers[q]) is not None]
+
+
+def write(answers: Sequence[Answer], out: Path) -> list[Path]:
+    """Writes every answer as a CSV file, and the picture.
+
+    Raises:
+        OSError: If that fails.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    replace_text(out / TABLE, csv_text([answer.row() for answer in answers]))
+    replace_file(out / PICTURE, picture(answers))
+    return [out / TABLE, out / PICTURE]
+
+
+def table(answers: Sequence[Answer]) -> list[list[str]]:
+    """One line an instrument and dimension; the columns are :data:`COLUMNS`.
+
+    Bias and coverage are the worst over laws and shapes of the curl.
+    """
+    lines = []
+    for (name, dim), group in groupby(answers, lambda a: (a.question.instrument, a.question.dim)):
+        found = list(group)
+        nulls = [a for a in found if a.question.shape == "none"]
+        true = [a for a in found if a.covered is not None and not _power(a)]
+        powers = [a for a in found if _power(a)]
+        lines.append(
+            [
+                name,
+                str(dim),
+                _alarms(nulls),
+                f"{max(a.largest for a in nulls):.1e}" if nulls else "",
+                _bias(true),
+                _coverage(true),
+                *(_powers([a for a in powers if a.question.size == size]) for size in SIZES),
+                f"{max(a.calls for a in powers):.0f}" if powers else "",
+            ]
+        )
+    return lines
+
+
+def picture(answers: Sequence[Answer]) -> bytes:
+    """False alarms, coverage and power, one line an instrument, one mark a dimension."""
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(a.question.instrument for a in answers))
+    figure = Figure(figsize=(11, 0.42 * len(names) + 1.6), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
+    parts: tuple[tuple[Axes, str, Callable[[Answer], int | None]], ...] = (
+        (axes[0], "false alarms on conservative fields", _null_alarms),
+        (axes[1], f"coverage of the 95 % interval, curl of {SIZE:.0%}", _held),
+        (axes[2], f"power, curl of {SIZE:.0%}", _detected),
+    )
+    marks = {2: ("o", "tab:blue"), 64: ("s", "tab:orange"), 784: ("^", "tab:green")}
+    for ax, title, count in parts:
+        for answer in answers:
+            q, k = answer.question, count(answer)
+            if k is None:
+                continue
+            share, low, high = proportion(k, q.repeats)
+            marker, colour = marks[q.dim]
+            ax.errorbar(
+                share,
+                -names.index(q.instrument) - 0.25 * (list(marks).index(q.dim) - 1),
+                xerr=[[share - low], [high - share]],
+                fmt=marker,
+                color=colour,
+                markersize=4,
+                linewidth=1,
+                clip_on=False,
+            )
+        ax.set_title(title, fontsize=9)
+        ax.grid(axis="y", alpha=0.3)
+        ax.tick_params(labelsize=8)
+    axes[1].axvspan(0.93, 0.97, color="tab:gray", alpha=0.25, linewidth=0)
+    axes[0].set_yticks([-float(i) for i in range(len(names))], names)
+    for dim, (marker, colour) in marks.items():
+        axes[2].plot([], [], marker, color=colour, label=f"D = {dim}", markersize=5)
+    axes[2].legend(fontsize=8, loc="lower left")
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    return content.getvalue()
+
+
+def _begin() -> None:
+    torch.set_num_threads(1)
+
+
+def _told(q: Question) -> str:
+    curl = "no curl" if q.shape == "none" else f"curl of {q.size:.0%}, {q.shape}"
+    return f"{q.instrument}, D = {q.dim}, {q.law}, {curl}, {q.repeats} repeats"
+
+
+def _power(a: Answer) -> bool:
+    """Whether an answer is there for the power: on the Gaussian, by the lean setting if any."""
+    q = a.question
+    lean = INSTRUMENTS[q.instrument].lean is not None
+    return q.shape != "none" and q.law == "gaussian" and (q.lean or not lean)
+
+
+def _null_alarms(a: Answer) -> int | None:
+    return a.alarms if a.question.shape == "none" else None
+
+
+def _held(a: Answer) -> int | None:
+    q = a.question
+    return a.covered if q.size == SIZE and not q.lean else None
+
+
+def _detected(a: Answer) -> int | None:
+    return a.alarms if _power(a) and a.question.size == SIZE else None
+
+
+def _alarms(nulls: Sequence[Answer]) -> str:
+    if not nulls:
+        return ""
+    return f"{sum(a.alarms for a in nulls)} of {sum(a.question.repeats for a in nulls)}"
+
+
+def _bias(found: Sequence[Answer]) -> str:
+    biases = [b for a in found if (b := a.bias) is not None]
+    if not biases:
+        return ""
+    worst = max(biases, key=lambda b: abs(b.value))
+    if abs(worst.value) < 1e-8:
+        return "exact"
+    return f"{100 * worst.value:+.2f} ± {100 * worst.standard_error:.2f} %"
+
+
+def _coverage(found: Sequence[Answer]) -> str:
+    if not found:
+        return ""
+    shares = [a.covered / a.question.repeats for a in found if a.covered is not None]
+    low, high = min(shares), max(shares)
+    return f"{100 * low:.1f} %" if low == high else f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def _powers(found: Sequence[Answer]) -> str:
+    if not found:
+        return ""
+    return f"{100 * min(a.alarms / a.question.repeats for a in found):.0f} %"

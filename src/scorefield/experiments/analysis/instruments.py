@@ -1,0 +1,184 @@
+"""The instruments that are calibrated, with the settings and points that each is given.
+
+A *lean* setting asks how much power at most :data:`BUDGET` network calls buy; a *full* one has
+points enough for an interval to hold what it promises. Calls are counted as forward evaluations of
+one point: 2 for a product with the Jacobian, 4 for one with it and one with its transpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefield.diagnostics import (
+    Profile,
+    Protocol,
+    circulation_growth,
+    cycle_circulation,
+    exterior_derivative,
+    hodge_split,
+    loop_circulation,
+    path_gap,
+    potential_gap,
+    relative_asymmetry,
+    score_error,
+)
+from scorefield.diagnostics.hodge import HodgeSplit
+from scorefield.diagnostics.published import (
+    finite_difference_asymmetry,
+    left_cycle_circulation,
+    path_variance,
+)
+from scorefield.estimate import Estimate
+from scorefield.experiments.analysis.specimens import SIGMA
+from scorefield.fields import ScoreField
+from scorefield.fields.base import Quantity
+from scorefield.targets import Target
+
+BUDGET = 256
+"""The number of network calls at a noise level with which power is measured."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A diagnostic and its points.
+
+    Attributes:
+        measure: The diagnostic: field, data and protocol to a profile.
+        points: The number of points, by dimension.
+        dtype: The precision.
+    """
+
+    measure: Callable[[ScoreField, Target, Protocol], Profile]
+    points: Mapping[int, int]
+    dtype: torch.dtype = torch.float64
+
+    def __call__(self, field: ScoreField, data: Target, seed: int) -> Estimate:
+        """Measures once, with the points and probes of a seed."""
+        n = self.points[field.domain.dim]
+        (estimate,) = self.measure(field, data, Protocol((SIGMA,), n, seed, self.dtype)).estimates
+        return estimate
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """A diagnostic to be calibrated.
+
+    Attributes:
+        full: Its setting with many points.
+        lean: Its setting within :data:`BUDGET` calls; none if it has none.
+        calls: What one evaluation of the field counts for.
+        needs: What it can only be asked of: any field, or one with a potential.
+        published: Whether it is a published variant, there for comparison only.
+        costly: The dimensions in which a fifth of the repetitions has to do: where one takes long,
+            or the answer is the same each time.
+    """
+
+    full: Setting
+    lean: Setting | None = None
+    calls: int = 1
+    needs: str = "field"
+    published: bool = False
+    costly: frozenset[int] = frozenset()
+
+    def fits(self, field: ScoreField) -> bool:
+        """Whether the field has what the instrument needs."""
+        return self.needs == "field" or field.has_potential
+
+
+class Counting(ScoreField):
+    """A field that counts the points at which it is evaluated."""
+
+    def __init__(self, base: ScoreField) -> None:
+        super().__init__(base.sde, base.domain)
+        self.base = base
+        self.rows = 0
+
+    def score(self, x: Tensor, t: float | Tensor) -> Tensor:
+        return self.predict(x, t, "score")
+
+    def predict(self, x: Tensor, t: float | Tensor, quantity: Quantity) -> Tensor:
+        self.rows += x.shape[0]
+        return self.base.predict(x, t, quantity)
+
+    @property
+    def has_potential(self) -> bool:
+        return self.base.has_potential
+
+    def potential(self, x: Tensor, t: float | Tensor) -> Tensor:
+        self.rows += x.shape[0]
+        return self.base.potential(x, t)
+
+
+def _by_dim(two: int, sixty_four: int, large: int) -> dict[int, int]:
+    return {2: two, 64: sixty_four, 784: large}
+
+
+def _rest(field: ScoreField, data: Target, protocol: Protocol) -> Profile:
+    split: HodgeSplit = hodge_split(field, data, protocol)
+    return split.rest
+
+
+def _score_error(field: ScoreField, data: Target, protocol: Protocol) -> Profile:
+    return score_error(field, data, protocol)
+
+
+_ALL = frozenset({2, 64, 784})
+_SCORE: dict[str, Any] = {"quantity": "score"}
+_LOOPS: dict[str, Any] = {"sides": 4, "rule": "simpson", **_SCORE}
+_CYCLES: dict[str, Any] = {"rule": "simpson", **_SCORE}
+
+INSTRUMENTS: dict[str, Instrument] = {
+    "exterior derivative": Instrument(
+        Setting(partial(exterior_derivative, **_SCORE), _by_dim(64, 4, 2)), calls=2
+    ),
+    "exterior derivative, probes": Instrument(
+        Setting(partial(exterior_derivative, probes=2, **_SCORE), _by_dim(256, 256, 128)),
+        Setting(partial(exterior_derivative, probes=1, **_SCORE), _by_dim(64, 64, 64)),
+        calls=4,
+    ),
+    "relative asymmetry, probes": Instrument(
+        Setting(partial(relative_asymmetry, probes=2, **_SCORE), _by_dim(512, 256, 128)),
+        Setting(partial(relative_asymmetry, probes=1, **_SCORE), _by_dim(64, 64, 64)),
+        calls=4,
+    ),
+    "loops": Instrument(
+        Setting(partial(loop_circulation, **_LOOPS), _by_dim(256, 512, 384)),
+        Setting(partial(loop_circulation, **_LOOPS), _by_dim(32, 32, 32)),
+    ),
+    "growth": Instrument(
+        Setting(partial(circulation_growth, **_LOOPS), _by_dim(256, 128, 64)), costly=_ALL
+    ),
+    "graph cycles": Instrument(
+        Setting(partial(cycle_circulation, cloud=32, **_CYCLES), _by_dim(1024, 512, 256)),
+        Setting(partial(cycle_circulation, cloud=8, cycles=5, **_CYCLES), _by_dim(64, 64, 64)),
+    ),
+    "path gap": Instrument(
+        Setting(partial(path_gap, tolerance=1e-4), _by_dim(512, 256, 96)),
+        Setting(partial(path_gap, tolerance=1e-2), _by_dim(10, 10, 10)),
+    ),
+    "potential gap": Instrument(Setting(potential_gap, _by_dim(256, 256, 64)), needs="potential"),
+    "Hodge rest": Instrument(
+        Setting(_rest, _by_dim(512, 256, 64)), calls=4, costly=frozenset({64, 784})
+    ),
+    "score error": Instrument(
+        Setting(_score_error, _by_dim(512, 256, 128)), Setting(_score_error, _by_dim(128, 128, 128))
+    ),
+    "published: cycles, left end point": Instrument(
+        Setting(left_cycle_circulation, _by_dim(256, 256, 64)), published=True, costly=_ALL
+    ),
+    "published: paths on one line": Instrument(
+        Setting(path_variance, _by_dim(256, 256, 64)), published=True, costly=_ALL
+    ),
+    "published: finite difference": Instrument(
+        Setting(finite_difference_asymmetry, _by_dim(256, 256, 64), torch.float32),
+        published=True,
+        costly=_ALL,
+    ),
+}
+"""All of them by name, the published variants last."""

@@ -1,0 +1,87 @@
+"""Records as CSV: plain cells that read back as they were."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scorefield.estimate import Estimate
+from scorefield.training.files import replace_file
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replaces a file by a text, whole or not at all."""
+    replace_file(path, text.encode())
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] | None = None) -> str:
+    """Records as CSV with a header; numbers so that they read back as they are.
+
+    Arguments:
+        rows: The records; all have the keys of the first.
+        columns: The header where there may be no record.
+    """
+    names = list(columns) if columns is not None else list(rows[0])
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def read_csv(path: Path, least: int = 1) -> list[dict[str, str]]:
+    """The records of a CSV file.
+
+    Raises:
+        ValueError: If there are fewer than ``least``.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if len(rows) < least:
+        raise ValueError(f"{path.name} holds no record")
+    return rows
+
+
+def known(value: Any) -> Any:
+    """A cell: the value, or nothing where there is none."""
+    return "" if value is None else value
+
+
+def numbers(estimate: Estimate) -> dict[str, Any]:
+    """A number, its errors and its unit."""
+    return {
+        "value": estimate.value,
+        "standard_error": estimate.standard_error,
+        "numerical_error": estimate.numerical_error,
+        "n": estimate.n,
+        "unit": estimate.unit,
+    }
+
+
+def read_estimate(row: Mapping[str, str]) -> Estimate:
+    """The number in a record of :func:`numbers` and ``settings``."""
+    settings = dict(part.partition("=")[::2] for part in row["settings"].split())
+    return Estimate(
+        float(row["value"]),
+        float(row["standard_error"]),
+        int(row["n"]),
+        row["unit"],
+        settings,
+        float(row["numerical_error"]),
+    )
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """What a number depends on, in one cell."""
+    return " ".join(f"{key}={_short(value)}" for key, value in settings.items())
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, tuple | list):
+        return ",".join(_short(v) for v in value)
+    return str(value).replace(" ", "_")

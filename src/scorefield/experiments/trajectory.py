@@ -1,0 +1,97 @@
+r"""What a sampler's trajectories look like, seen while they are made.
+
+With the scaled states :math:`\hat x_0, \dots, \hat x_N` of a sample and its steps
+:math:`\delta_i = \hat x_{i+1} - \hat x_i`,
+
+.. math:: L = \sum_{i=0}^{N-1} \|\delta_i\|, \qquad
+    \kappa = \frac{1}{N - 1} \sum_{i=0}^{N-2}
+    \Big(1 - \frac{\langle \delta_i, \delta_{i+1} \rangle}{\|\delta_i\| \|\delta_{i+1}\|}\Big):
+
+the length in units of the data, and a curvature that is 0 for a straight line and depends on the
+number of steps.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+
+import torch
+from torch import Tensor
+
+from scorefield.estimate import Estimate, mean
+from scorefield.fields import ScoreField
+from scorefield.noise import Noise
+from scorefield.samplers import Sampler
+from scorefield.samplers.base import SamplerState
+
+_LEAST_STEPS = 3
+
+
+class Trajectory:
+    """Draws samples and watches them: their length, their curvature, and the time they take.
+
+    Arguments:
+        field: The field.
+        sampler: The sampler.
+        n: The number of samples.
+        seed: The seed of the starting noise.
+
+    Attributes:
+        samples: The samples, on the CPU; the very ones that ``sampler.sample`` gives.
+        length: The mean length of a trajectory.
+        curvature: The mean curvature; ``None`` for a single step.
+        latency: The wall time of the generation, with the error that the scatter of the steps
+            makes in their sum; ``None`` where there are fewer than three steps of one kind.
+
+    Raises:
+        FloatingPointError: If samples diverge.
+    """
+
+    def __init__(self, field: ScoreField, sampler: Sampler, n: int, seed: int) -> None:
+        sde, self._domain = field.sde, field.domain
+        device = next((b.device for b in (*field.parameters(), *field.buffers())), None)
+        index = torch.arange(n, device=device)
+        start = sde.prior(field.domain).sample(Noise(seed), index, torch.float32)
+        t_max = torch.tensor(sde.t_max, dtype=torch.float64)
+        self._places = start / float(sde.alpha(t_max))
+        self._last = torch.zeros_like(start)
+        self._length = torch.zeros(n, dtype=torch.float64, device=device)
+        self._bend = torch.zeros_like(self._length)
+        self._steps = 1
+        self._seconds: list[float] = []
+        self._clock = begin = time.perf_counter()
+        self.samples: Tensor = sampler.sample(field, n, seed, start=start, callback=self._watch)
+        total = time.perf_counter() - begin
+        self.samples = self.samples.cpu()
+        self.length = mean(self._length.tolist(), "units of the data")
+        bends = self._steps - 1
+        self.curvature = mean((self._bend / bends).tolist()) if bends else None
+        self.latency = _latency(total, self._seconds)
+
+    def _watch(self, state: SamplerState) -> None:
+        rows = state.index
+        step = self._domain.displacement(self._places[rows], state.x).flatten(1).double()
+        norm = torch.linalg.vector_norm(step, dim=1)
+        self._length[rows] += norm
+        if state.step:
+            before = self._last[rows].flatten(1).double()
+            scale = norm * torch.linalg.vector_norm(before, dim=1)
+            # A step of no length turns nowhere.
+            cosine = (step * before).sum(dim=1) / scale.clamp(min=torch.finfo(scale.dtype).tiny)
+            self._bend[rows] += torch.where(scale > 0, 1 - cosine, torch.zeros_like(cosine))
+        self._last[rows] = step.to(self._last).reshape(state.x.shape)
+        self._places[rows] = state.x
+        self._steps = state.steps
+        now = time.perf_counter()
+        if state.step + 1 < state.steps:
+            # The last step is shorter.
+            self._seconds.append(now - self._clock)
+        self._clock = now
+
+
+def _latency(total: float, steps: list[float]) -> Estimate | None:
+    if len(steps) < _LEAST_STEPS:
+        return None
+    return Estimate(total, math.sqrt(len(steps)) * statistics.stdev(steps), len(steps), "s")

@@ -1,0 +1,264 @@
+"""The comparison over seeds, in tables of the page: differences, targets, equal training time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from scorefield.experiments.groups import RMS, Group
+from scorefield.experiments.matched import Selection
+from scorefield.experiments.paired import Pair
+from scorefield.experiments.profiles import RADIUS
+from scorefield.experiments.tables import Comparison
+from scorefield.experiments.to_target import METRIC, mean_calls
+from scorefield.networks import COORDINATES, PIXELS
+from scorefield.report.table import Cell, Column, Span, spans
+
+_SHOWN = {
+    "validation_loss": "validation loss",
+    "score_error": "score error",
+    "distance_to_ideal": "distance to the ideal score",
+    "relative_asymmetry": "relative asymmetry",
+    "loop_circulation": "circulation",
+    "cycle_circulation": "cycles",
+    "path_gap": "path gap",
+    "hodge_rest": "no gradient",
+    METRIC: "sliced Wasserstein",
+    "frechet_distance": "Fréchet distance",
+}
+"""The metrics that the tables of differences show, in order, and what they are called there."""
+
+
+class PlainRow(NamedTuple):
+    """A row: a model, its colour's label, and its cells."""
+
+    label: str
+    cells: list[Cell]
+
+
+class PlainTable(NamedTuple):
+    """A table of the page, with what it shows above and what one must know below."""
+
+    heading: str
+    columns: list[Column]
+    rows: list[PlainRow]
+    note: str
+
+    @property
+    def spans(self) -> list[Span]:
+        """The groups of columns, in order."""
+        return spans(self.columns)
+
+
+def tables(comparison: Comparison) -> list[PlainTable]:
+    """The tables of a data set; those that would be empty are left out."""
+    found = [
+        differences_table(comparison),
+        targets_table(comparison),
+        matched_table(comparison),
+        matched_differences_table(comparison),
+    ]
+    return [table for table in found if table is not None]
+
+
+def differences_table(comparison: Comparison) -> PlainTable | None:
+    """Each model's differences from the first, over common seeds."""
+    shown = [p for p in comparison.pairs if _in_table(p, comparison.members[0])]
+    if not shown:
+        return None
+    columns = list(dict.fromkeys(map(_column, shown)))
+    columns.sort(key=lambda c: list(_SHOWN.values()).index(c.group))
+    base = comparison.members[0].label
+    outside = sum(p.excludes_zero for p in shown)
+    return PlainTable(
+        f"Differences from {base}, seed by seed",
+        columns,
+        [
+            PlainRow(g.label, [_difference(shown, g, c) for c in columns])
+            for g in comparison.members[1:]
+        ],
+        f"The mean over common seeds of the model's number minus {base}'s, with its 95 % interval "
+        "by Student's law; bold where the interval leaves zero out. Less is better everywhere. "
+        f"Diagnostics are root mean squares over the noise levels. Of {len(shown)} intervals "
+        f"{outside} leave zero out; were all models equal, one in twenty would by chance.",
+    )
+
+
+def targets_table(comparison: Comparison) -> PlainTable | None:
+    """The network calls that each model needs to come within multiples of the noise floor."""
+    if not comparison.reached:
+        return None
+    targets = list(dict.fromkeys(r.target for r in comparison.reached))
+    rows = []
+    for g in comparison.members:
+        cells = []
+        for target in targets:
+            runs = [
+                r
+                for r in comparison.reached
+                if r.evaluation.model == g.model and r.target == target
+            ]
+            reaching = [r for r in runs if r.distance is not None]
+            certain = sum(r.beyond_doubt for r in runs)
+            calls = mean_calls(runs)
+            note = f"{len(reaching)} of {len(runs)} seeds, {certain} beyond doubt"
+            if calls is None:
+                cells.append(Cell(None, note, text="not reached" if not reaching else "not all"))
+            elif calls.exact or calls.standard_error == 0:
+                cells.append(Cell(None, note, text=f"{calls.value:g}"))
+            else:
+                cells.append(Cell(calls, note))
+        rows.append(PlainRow(g.label, cells))
+    columns = [
+        Column("", f"{t:g} × floor", f"{t:g} times the distance between two real sets")
+        for t in targets
+    ]
+    first = comparison.members[0]
+    ladder = [first.distance(METRIC, budget) for budget in first.first.budgets]
+    budgets = ", ".join(str(d.nfe) for d in ladder if d is not None)
+    return PlainTable(
+        "Network calls to a target",
+        columns,
+        rows,
+        "The fewest network calls at which the sliced Wasserstein distance is at most so many "
+        f"times the noise floor, of those that were measured ({budgets}); beyond doubt where the "
+        "upper end of the 95 % interval is below the target too. A mean is over all seeds, and "
+        "given only where all of them reach the target.",
+    )
+
+
+def matched_table(comparison: Comparison) -> PlainTable | None:
+    """The quality of each model at equal training time."""
+    selections = comparison.selections
+    if not any(s.milestones for s in selections):
+        return None
+    fractions = list(dict.fromkeys(s.fraction for s in selections))
+    columns = []
+    for f in fractions:
+        name = "the whole budget" if f == 1 else f"{f:g} of the budget"
+        columns += [
+            Column(name, "steps", "the newest checkpoint within the budget, mean over seeds"),
+            Column(name, "sliced Wasserstein", "at the sampler's preset number of calls"),
+            Column(name, "validation loss", "denoising loss on held-out data"),
+        ]
+    rows = []
+    for g in comparison.members:
+        cells: list[Cell] = []
+        for f in fractions:
+            (s,) = [s for s in selections if s.group.model == g.model and s.fraction == f]
+            cells += _matched_cells(s)
+        rows.append(PlainRow(g.label, cells))
+    budget = next((s.budget / s.fraction for s in selections if s.budget is not None), 0.0)
+    calls = next((d.nfe for s in selections for d in s.distances() if d.metric == METRIC), 0)
+    return PlainTable(
+        "At equal training time",
+        columns,
+        rows,
+        f"The budget is the {budget:.0f} s that the cheapest training takes, steps only, and "
+        "fractions of it. Each model is judged as it was at its newest checkpoint within the "
+        f"budget, at {calls} network calls; below the steps stands the share of the budget that "
+        "this checkpoint used. A checkpoint in the middle of a training has a learning rate that "
+        "has not decayed yet, the last one of the cheapest model has: what is dearer is at a "
+        "disadvantage here that a training planned for the budget would not have. "
+        f"{comparison.costs.told}",
+    )
+
+
+def matched_differences_table(comparison: Comparison) -> PlainTable | None:
+    """Each model's differences from the first at equal training time."""
+    wanted = (METRIC, "validation_loss")
+    shown = [p for p in comparison.matched_pairs if p.key.metric_name in wanted]
+    if not shown:
+        return None
+    columns = [
+        Column(
+            _SHOWN[metric],
+            "the whole budget" if f == 1 else f"{f:g} of it",
+            "difference at equal training time",
+        )
+        for metric in wanted
+        for f in dict.fromkeys(p.budget_fraction for p in shown)
+        if f is not None
+    ]
+    places = [
+        (metric, f) for metric in wanted for f in dict.fromkeys(p.budget_fraction for p in shown)
+    ]
+    rows = []
+    for g in comparison.members[1:]:
+        own = {(p.key.metric_name, p.budget_fraction): p for p in shown if p.model.model == g.model}
+        rows.append(PlainRow(g.label, [_pair_cell(own.get(place)) for place in places]))
+    return PlainTable(
+        f"Differences from {comparison.members[0].label} at equal training time",
+        columns,
+        rows,
+        "As above, between the checkpoints of the table before.",
+    )
+
+
+def _in_table(p: Pair, base: Group) -> bool:
+    k = p.key
+    if k.metric_name not in _SHOWN:
+        return False
+    if k.sigma_bin is not None:
+        return k.sigma_bin == RMS and k.scale_delta in (None, RADIUS)
+    if k.features in (COORDINATES.name, PIXELS.name) and k.metric_name == "frechet_distance":
+        return False
+    return k.nfe_budget in (None, base.first.budgets[0], base.first.budgets[-1])
+
+
+def _column(p: Pair) -> Column:
+    k = p.key
+    name = _SHOWN[k.metric_name]
+    if k.nfe is not None:
+        on = f" on {k.features}" if k.metric_name == "frechet_distance" else ""
+        return Column(name, f"{k.nfe} calls{on}", f"budget {k.nfe_budget}")
+    scale = f"radius {k.scale_delta:g} σ" if k.scale_delta is not None else ""
+    length = f"{k.cycle_len} edges" if k.cycle_len is not None else ""
+    return Column(name, scale or length, p.difference.unit)
+
+
+def _difference(shown: Sequence[Pair], g: Group, column: Column) -> Cell:
+    found = (p for p in shown if p.model.model == g.model and _column(p) == column)
+    return _pair_cell(next(found, None))
+
+
+def _pair_cell(p: Pair | None) -> Cell:
+    if p is None:
+        return Cell(None)
+    low, high = p.difference.interval()
+    value, low_text, high_text = signed(p.difference.value, low, high)
+    return Cell(None, f"{low_text} to {high_text}", text=value, strong=p.excludes_zero)
+
+
+def signed(value: float, low: float, high: float) -> tuple[str, str, str]:
+    """A difference and its interval, to three digits of the interval's half-width."""
+    width = max((high - low) / 2, abs(value) * 1e-3, 1e-300)
+    texts = []
+    for v in (value, low, high):
+        if 1e-3 <= width < 1e4:
+            digits = max(0, 2 - _order(width))
+            text = f"{v:+.{digits}f}"
+        else:
+            text = f"{v:+.1e}".replace("e-0", "e-").replace("e+0", "e+")
+        texts.append(text.replace("-", "−"))
+    return texts[0], texts[1], texts[2]
+
+
+def _order(x: float) -> int:
+    """The power of ten of a positive number."""
+    return int(f"{x:.0e}".partition("e")[2])
+
+
+def _matched_cells(s: Selection) -> list[Cell]:
+    if s.steps is None or s.used is None:
+        why = "none so early" if s.budget is not None else "not known"
+        return [Cell(None, text=why), Cell(None), Cell(None)]
+    found = {d.metric: d for d in s.distances()}
+    distance, loss = found[METRIC], found["validation_loss"]
+    ratio = distance.ratio
+    times = "" if ratio is None else f"×\u00a0{ratio.value:.2f}"
+    return [
+        Cell(None, f"{100 * s.used:.0f}\u00a0%", text=f"{s.steps:g}"),
+        Cell(distance.estimate, times),
+        Cell(loss.estimate),
+    ]

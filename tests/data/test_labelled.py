@@ -1,0 +1,56 @@
+"""Truths about data with classes."""
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from scorefield.data import LabelledSource, digits
+from scorefield.noise import Noise
+
+
+def source(n=6, m=3):
+    points = torch.arange(2.0 * (n + m)).reshape(n + m, 2)
+    labels = torch.arange(n + m) % 4
+    return LabelledSource(points[:n], points[n:], labels[:n], labels[n:], "pairs")
+
+
+def test_points_come_with_their_own_labels():
+    for split, first in (("train", 0), ("test", 6)):
+        points, labels = source().labelled(split)
+        assert torch.equal(labels, (points[:, 0] / 2).long() % 4)
+        assert points[0, 0] == 2 * first
+    assert source().classes == 4
+
+
+def test_labels_change_nothing_of_what_is_trained_on():
+    labelled = source()
+    points, _ = labelled.labelled("train")
+    assert {tuple(p) for p in labelled.batch(Noise(0), 0, 6).tolist()} == set(
+        map(tuple, points.tolist())
+    )
+
+
+def test_digits_have_the_labels_of_their_images():
+    original = load_digits()
+    known = {
+        tuple(image.ravel().astype(int)): int(label)
+        for image, label in zip(original.images, original.target, strict=True)
+    }
+    assert digits().classes == 10
+    for split, size in (("train", 1437), ("test", 360)):
+        points, labels = digits().labelled(split)
+        assert len(points) == len(labels) == size
+        pixels = points.add(1).mul(8).round().long().flatten(1).tolist()
+        assert [known[tuple(row)] for row in pixels] == labels.tolist()
+
+
+def test_labels_that_do_not_fit_are_an_error():
+    points, labels = source().labelled("train")
+    # past the check of annotations, which only tests have
+    make = LabelledSource.__init__.__wrapped__
+    with pytest.raises(ValueError, match="pairs: 6 train points cannot have 5 labels"):
+        make(source(), points, points, labels[:5], labels, "pairs")
+    with pytest.raises(ValueError, match="a label is a class from 0, got -1"):
+        LabelledSource(points, points, labels, labels - 1, "pairs")
+    with pytest.raises(ValueError, match="train or test"):
+        LabelledSource.labelled.__wrapped__(source(), "validation")

@@ -1,0 +1,50 @@
+"""The notebooks run, with trainings of a moment, and hold no outputs."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parents[1] / "examples"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+TINY = {
+    "SCOREFIELD_STEPS": "20",
+    "SCOREFIELD_SEEDS": "1",
+    "SCOREFIELD_SAMPLES": "32",
+    "SCOREFIELD_HIDDEN": "16",
+    "SCOREFIELD_GRID": "9",
+}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebook_runs(path, tmp_path, monkeypatch):
+    for name, value in {**TINY, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    notebook = nbformat.read(path, 4)
+    # An error in a cell is an error here.
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute(cwd=str(tmp_path))
+    for cell in notebook.cells:
+        outputs = cell.get("outputs", [])
+        drawn = any("image/png" in o.get("data", {}) for o in outputs)
+        assert drawn == ("plt.show()" in cell.source)
+        assert not [o.text for o in outputs if o.get("name") == "stderr"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebook_is_stored_without_outputs_and_paths(path):
+    notebook = nbformat.read(path, 4)
+    nbformat.validate(notebook)
+    assert notebook.cells[0].cell_type == "markdown"
+    assert not [c for c in notebook.cells if c.get("outputs") or c.get("execution_count")]
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert not re.search(r"/(home|root|work|Users)/", path.read_text())
+
+
+def test_the_notebooks_are_mentioned():
+    assert len(NOTEBOOKS) == 2
+    for page in ("README.md", "docs/index.md"):
+        text = (FOLDER.parent / page).read_text()
+        assert not [path.name for path in NOTEBOOKS if path.name not in text]
