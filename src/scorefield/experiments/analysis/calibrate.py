@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,17 +61,12 @@ def calibrate(
     asked = questions(repeats, dims, names)
     answers: dict[Question, Answer | None] = {}
     context = multiprocessing.get_context("spawn")
-    with Stages() as stages, ProcessPoolExecutor(jobs, context, _begin) as pool:
-        futures = {pool.submit(ask, question): question for question in asked}
-        try:
-            for done, future in enumerate(as_completed(futures), start=1):
-                question = futures[future]
-                answers[question] = future.result()
-                stages.show("calibration", done, len(asked), question.instrument)
-                stages.say(f"{done} of {len(asked)}  {_told(question)}")
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    # Leaving the pool, for whatever reason, ends its processes at once.
+    with Stages() as stages, context.Pool(jobs, _begin) as pool:
+        for done, (question, answer) in enumerate(pool.imap_unordered(_ask, asked), start=1):
+            answers[question] = answer
+            stages.show("calibration", done, len(asked), question.instrument)
+            stages.say(f"{done} of {len(asked)}  {_told(question)}")
     ordered = sorted(
         asked, key=lambda q: (names.index(q.instrument), q.dim, q.size, q.shape, q.law)
     )
@@ -160,7 +155,13 @@ def picture(answers: Sequence[Answer]) -> bytes:
 
 
 def _begin() -> None:
+    """Readies a process: one thread; an interrupt is left to the one that started it."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _ask(question: Question) -> tuple[Question, Answer | None]:
+    return question, ask(question)
 
 
 def _told(q: Question) -> str:

@@ -116,13 +116,13 @@ def questions(
     """All that is asked, the most expensive first.
 
     Arguments:
-        repeats: The number of repetitions behind a coverage on the Gaussian; a fifth of it stands
-            behind one on the mixture and behind a power, and a tenth behind the false alarms on
-            each of the conservative fields.
+        repeats: The number of repetitions behind a coverage on the Gaussian; a tenth of it (at
+            least 40) stands behind one on the mixture and behind a power, a twentieth (at least
+            20) behind the false alarms on each of the conservative fields.
         dims: The dimensions.
         names: The instruments.
     """
-    few, some = max(20, repeats // 10), max(40, repeats // 5)
+    few, some = max(20, repeats // 20), max(40, repeats // 10)
     asked: list[Question] = []
     for name in names:
         instrument = INSTRUMENTS[name]

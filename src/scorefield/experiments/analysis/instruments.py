@@ -75,7 +75,7 @@ class Instrument:
         calls: What one evaluation of the field counts for.
         needs: What it can only be asked of: any field, or one with a potential.
         published: Whether it is a published variant, there for comparison only.
-        costly: The dimensions in which a fifth of the repetitions has to do: where one takes long,
+        costly: The dimensions in which a tenth of the repetitions has to do: where one takes long,
             or the answer is the same each time.
     """
 
@@ -120,7 +120,7 @@ def _by_dim(two: int, sixty_four: int, large: int) -> dict[int, int]:
 
 
 def _rest(field: ScoreField, data: Target, protocol: Protocol) -> Profile:
-    split: HodgeSplit = hodge_split(field, data, protocol)
+    split: HodgeSplit = hodge_split(field, data, protocol, features=64)
     return split.rest
 
 
@@ -148,7 +148,7 @@ INSTRUMENTS: dict[str, Instrument] = {
         calls=4,
     ),
     "loops": Instrument(
-        Setting(partial(loop_circulation, **_LOOPS), _by_dim(256, 512, 384)),
+        Setting(partial(loop_circulation, **_LOOPS), _by_dim(256, 512, 256)),
         Setting(partial(loop_circulation, **_LOOPS), _by_dim(32, 32, 32)),
     ),
     "growth": Instrument(
@@ -159,12 +159,12 @@ INSTRUMENTS: dict[str, Instrument] = {
         Setting(partial(cycle_circulation, cloud=8, cycles=5, **_CYCLES), _by_dim(64, 64, 64)),
     ),
     "path gap": Instrument(
-        Setting(partial(path_gap, tolerance=1e-4), _by_dim(512, 256, 96)),
+        Setting(partial(path_gap, tolerance=1e-4), _by_dim(512, 256, 64)),
         Setting(partial(path_gap, tolerance=1e-2), _by_dim(10, 10, 10)),
     ),
     "potential gap": Instrument(Setting(potential_gap, _by_dim(256, 256, 64)), needs="potential"),
     "Hodge rest": Instrument(
-        Setting(_rest, _by_dim(512, 256, 64)), calls=4, costly=frozenset({64, 784})
+        Setting(_rest, _by_dim(512, 256, 32)), calls=4, costly=frozenset({64, 784})
     ),
     "score error": Instrument(
         Setting(_score_error, _by_dim(512, 256, 128)), Setting(_score_error, _by_dim(128, 128, 128))
