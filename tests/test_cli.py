@@ -177,6 +177,8 @@ def test_a_sweep_trains_evaluates_and_is_reported(small, tmp_path, capsys):
         (["eval", "nowhere"], "there is no run 'nowhere'"),
         (["eval", "nowhere", "--nfe", "8,0"], "--nfe has 0, each must be at least 1"),
         (["eval", "nowhere", "--nfe", "8;9"], "it must be integers"),
+        (["report", "nowhere", "--targets", "2,-1"], "it must be positive numbers"),
+        (["report", "nowhere", "--targets", "2,2.0"], "--targets has 2 twice"),
         (["inspect", "nowhere"], "there is no run or checkpoint 'nowhere'"),
         (["sweep", "toy/m0", "toy/mm"], "there is no preset 'toy/mm'"),
         (["sweep", "toy/m0", "--seeds", "0,x"], "--seeds is '0,x'"),

@@ -1,6 +1,7 @@
 """The page: whole, offline, and with an error on every number."""
 
 import csv
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -173,6 +174,19 @@ def test_tables_lie_beside_the_page(report):
         "compute_matched_fid.csv",
         "paired_differences.csv",
     }
+
+
+def test_a_distance_on_learned_features_is_named_by_them(report):
+    """``digits`` has classes: the Fréchet distance is taken on pixels and on a classifier, whose
+    name holds the first digits of the SHA-256 of its file.
+    """
+    root, out, _ = report
+    found = [r for r in rows_of(out / "fid_summary.csv") if r["metric_name"] == "frechet_distance"]
+    kinds = {(r["dataset"], r["features"].partition(":")[0]) for r in found}
+    assert kinds == {("toy", "coordinates"), ("digits", "pixels"), ("digits", "classifier")}
+    (name,) = {r["features"] for r in found if r["features"].startswith("classifier")}
+    digest = hashlib.sha256((root / "digits" / "classifier.safetensors").read_bytes()).hexdigest()
+    assert digest.startswith(name.removeprefix("classifier:"))
 
 
 def test_a_report_of_nothing_is_refused(tmp_path):

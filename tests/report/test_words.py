@@ -112,7 +112,7 @@ def test_what_differs_is_named_with_its_direction_and_interval():
     assert "M1 (+2 to +2) is further off than M0; M2 cannot be told from it" in said["Samples"]
     assert "Of 8 modes are covered: M0 8, M1 5 and M2 8" in said["Samples"]
     # The scatter of the seeds is common to both, and cancels in their ratio.
-    assert "M1 has 2.00 (2.00 to 2.00) times less" in said["Gradient or not"]
+    assert "M1 has 2.00 times less (−0.05 to −0.05)" in said["Gradient or not"]
     assert "M2 is a gradient up to rounding" in said["Gradient or not"]
     assert "is closer than M0" in said["Distance from the true score"]
     assert said["Cost"].startswith("A training step takes, in multiples of M0's: M1 1.5 (")

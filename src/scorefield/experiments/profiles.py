@@ -12,17 +12,17 @@ from scorefield.data import DataSource
 from scorefield.diagnostics import (
     Profile,
     Protocol,
+    asymmetries,
     circulation_growth,
     cycle_circulation,
     denoising_loss,
+    distance_to_ideal,
+    hodge_split,
     loop_circulation,
     path_gap,
     potential_gap,
     score_error,
 )
-from scorefield.diagnostics.exterior import asymmetries
-from scorefield.diagnostics.hodge import hodge_split
-from scorefield.diagnostics.score_error import distance_to_ideal
 from scorefield.experiments.judge import Terms
 from scorefield.experiments.records import Level
 from scorefield.fields import ScoreField
@@ -38,7 +38,7 @@ CYCLE = 3
 _EXACT = 64
 _PROBES, _PRECISION = 8, 0.05
 _LOOPS: dict[str, Any] = {"sides": 8, "rule": "gauss-4"}
-_CYCLES: dict[str, Any] = {"neighbours": 4, "cloud": 32, "cycles": 16, "rule": "gauss-4"}
+_CYCLES: dict[str, Any] = {"neighbours": 4, "cloud": 64, "cycles": 32, "rule": "gauss-6"}
 _PATHS: dict[str, Any] = {"bend": 0.5, "tolerance": 1e-4}
 _HODGE: dict[str, Any] = {"features": 128, "folds": 4}
 _FEW = 8

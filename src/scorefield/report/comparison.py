@@ -22,7 +22,7 @@ _SHOWN = {
     "loop_circulation": "circulation",
     "cycle_circulation": "cycles",
     "path_gap": "path gap",
-    "hodge_rest": "no gradient",
+    "hodge_rest": "energy that is no gradient",
     METRIC: "sliced Wasserstein",
     "frechet_distance": "Fréchet distance",
 }
@@ -30,7 +30,7 @@ _SHOWN = {
 
 
 class PlainRow(NamedTuple):
-    """A row: a model, its colour's label, and its cells."""
+    """A row: a model or a metric, and its cells."""
 
     label: str
     cells: list[Cell]
@@ -43,6 +43,7 @@ class PlainTable(NamedTuple):
     columns: list[Column]
     rows: list[PlainRow]
     note: str
+    corner: str = "model"
 
     @property
     def spans(self) -> list[Span]:
@@ -66,21 +67,24 @@ def differences_table(comparison: Comparison) -> PlainTable | None:
     shown = [p for p in comparison.pairs if _in_table(p, comparison.members[0])]
     if not shown:
         return None
-    columns = list(dict.fromkeys(map(_column, shown)))
-    columns.sort(key=lambda c: list(_SHOWN.values()).index(c.group))
-    base = comparison.members[0].label
+    places = sorted(dict.fromkeys(map(_column, shown)), key=_order_of)
+    base, others = comparison.members[0].label, comparison.members[1:]
     outside = sum(p.excludes_zero for p in shown)
     return PlainTable(
         f"Differences from {base}, seed by seed",
-        columns,
+        [Column("", g.label, f"{g.label} minus {base}") for g in others],
         [
-            PlainRow(g.label, [_difference(shown, g, c) for c in columns])
-            for g in comparison.members[1:]
+            PlainRow(
+                f"{place.group}, {place.heading}" if place.heading else place.group,
+                [_difference(shown, g, place) for g in others],
+            )
+            for place in places
         ],
         f"The mean over common seeds of the model's number minus {base}'s, with its 95 % interval "
         "by Student's law; bold where the interval leaves zero out. Less is better everywhere. "
         f"Diagnostics are root mean squares over the noise levels. Of {len(shown)} intervals "
         f"{outside} leave zero out; were all models equal, one in twenty would by chance.",
+        "minus " + base,
     )
 
 
@@ -215,6 +219,10 @@ def _column(p: Pair) -> Column:
     scale = f"radius {k.scale_delta:g} σ" if k.scale_delta is not None else ""
     length = f"{k.cycle_len} edges" if k.cycle_len is not None else ""
     return Column(name, scale or length, p.difference.unit)
+
+
+def _order_of(column: Column) -> int:
+    return list(_SHOWN.values()).index(column.group)
 
 
 def _difference(shown: Sequence[Pair], g: Group, column: Column) -> Cell:

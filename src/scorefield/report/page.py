@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from plotly.offline import get_plotlyjs
@@ -237,9 +237,23 @@ def _facts(members: Sequence[Group]) -> list[tuple[str, str]]:
             f"{p['draws']} draws of noise for each of {p['samples']} held-out "
             f"items, {one.validation.settings.get('law', '')}",
         ),
+        ("loops, cycles, paths", _loops(p.get("estimators") or {})),
         ("seed of the evaluation", str(p["seed"])),
     ]
-    return facts
+    return [(name, text) for name, text in facts if text]
+
+
+def _loops(e: Mapping[str, Any]) -> str:
+    if not e:
+        return ""
+    radii = ", ".join(f"{r:g}" for r in e["loops"]["radii"])
+    return (
+        f"polygons of {e['loops']['sides']} sides and radii {radii} σ; cycles of "
+        f"{e['cycles']['length']} edges between {e['cycles']['neighbours']} nearest neighbours in "
+        f"clouds of {e['cycles']['cloud']} noisy points; pairs of paths bent by "
+        f"{e['paths']['bend']:g} of their chord, to {e['paths']['tolerance']:g} nats; rules of "
+        "Gauss and Legendre, whose numerical errors widen the intervals"
+    )
 
 
 def _derivatives(one: Evaluation) -> str:

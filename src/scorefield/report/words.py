@@ -223,9 +223,10 @@ def _few_calls(members: Sequence[Group], exact: Group | None) -> str:
         return ""
     found = [g.distance("sliced_wasserstein", budget) for g in members]
     ratios = [d.ratio.value for d in found if d is not None and d.ratio is not None]
+    ends = [f"{min(ratios):.0f}", f"{max(ratios):.0f}"]
     text = (
         f"At {truth.nfe} calls even the exact field is {spoken(truth.ratio)} times the floor away, "
-        f"the trained ones {min(ratios):.0f} to {max(ratios):.0f} times"
+        f"the trained ones {' to '.join(dict.fromkeys(ends))} times"
     )
     # The samplers' share is known for the exact field only.
     alike = all(0.5 < ratio / truth.ratio.value < 2 for ratio in ratios)
@@ -252,11 +253,10 @@ def _integrability(comparison: Comparison) -> str:
         if not p.excludes_zero or p.ratio is None:
             same.append(m)
             continue
-        value, low, high = p.ratio
         less = p.difference.value < 0
-        times = (1 / value, 1 / high, 1 / low) if less else (value, low, high)
-        numbers = f"{_times(times[0])} ({_times(times[1])} to {_times(times[2])})"
-        parts.append(f"{m} has {numbers} times {'less' if less else 'more'}")
+        times = 1 / p.ratio[0] if less else p.ratio[0]
+        word = "less" if less else "more"
+        parts.append(f"{m} has {_times(times)} times {word} ({_difference(p)})")
     if zero:
         largest = max(values[m].value for m in zero)
         parts.append(
