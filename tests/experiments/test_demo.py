@@ -5,8 +5,8 @@ import json
 import pytest
 
 from scorefield.experiments import ConfigError, Run
+from scorefield.experiments.comparison.groups import collect
 from scorefield.experiments.demo import MODELS, SHORTER, demo
-from scorefield.experiments.groups import collect
 from scorefield.experiments.resolve import load
 from scorefield.experiments.timing import time_steps
 

@@ -1,11 +1,11 @@
 """Sentences say what the numbers allow, and no more."""
 
 from scorefield.estimate import Estimate
-from scorefield.experiments.costs import Costs
-from scorefield.experiments.groups import Group
-from scorefield.experiments.paired import pairs
+from scorefield.experiments.comparison.costs import Costs
+from scorefield.experiments.comparison.groups import Group
+from scorefield.experiments.comparison.paired import pairs
+from scorefield.experiments.comparison.tables import Comparison
 from scorefield.experiments.records import Distance, Evaluation, Floor, Level
-from scorefield.experiments.tables import Comparison
 from scorefield.report.words import findings, headline, listed, number, spoken
 
 SCATTER = (-0.003, 0.0, 0.003)

@@ -139,7 +139,7 @@ def time_models(
     """
     import torch
 
-    from scorefield.experiments.costs import timed_models
+    from scorefield.experiments.comparison.costs import timed_models
     from scorefield.experiments.run import Run
     from scorefield.experiments.timing import STEP_TIMES, time_steps
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scorefield.experiments.groups import RMS, Group
-from scorefield.experiments.matched import Selection
-from scorefield.experiments.paired import Pair
+from scorefield.experiments.comparison.groups import RMS, Group
+from scorefield.experiments.comparison.matched import Selection
+from scorefield.experiments.comparison.paired import Pair
+from scorefield.experiments.comparison.tables import Comparison
+from scorefield.experiments.comparison.to_target import METRIC, mean_calls
 from scorefield.experiments.profiles import RADIUS
-from scorefield.experiments.tables import Comparison
-from scorefield.experiments.to_target import METRIC, mean_calls
 from scorefield.networks import COORDINATES, PIXELS
 from scorefield.report.table import Cell, Column, Span, spans
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from scorefield.estimate import Estimate
-from scorefield.experiments.costs import Costs
-from scorefield.experiments.groups import Group, over_seeds
+from scorefield.experiments.comparison.costs import Costs
+from scorefield.experiments.comparison.groups import Group, over_seeds
 from scorefield.experiments.profiles import RADIUS
 from scorefield.report.style import EXACT, Look
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from scorefield.data import DataSource
-from scorefield.experiments.groups import Group
+from scorefield.experiments.comparison.groups import Group
 from scorefield.experiments.judge import (
     Floors,
     Terms,

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from plotly.offline import get_plotlyjs
 
-from scorefield.experiments.costs import Costs
-from scorefield.experiments.groups import Group, by_dataset, collect, groups
+from scorefield.experiments.comparison.costs import Costs
+from scorefield.experiments.comparison.groups import Group, by_dataset, collect, groups
+from scorefield.experiments.comparison.strict import refuse
+from scorefield.experiments.comparison.tables import Comparison, compare_models, write_tables
+from scorefield.experiments.comparison.to_target import TARGETS
 from scorefield.experiments.records import Evaluation
-from scorefield.experiments.strict import refuse
-from scorefield.experiments.tables import Comparison, compare_models, write_tables
-from scorefield.experiments.to_target import TARGETS
 from scorefield.report.comparison import PlainTable, tables
 from scorefield.report.curves import Plot, plots
 from scorefield.report.gallery import Gallery, exact_group, gallery

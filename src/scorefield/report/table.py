@@ -7,8 +7,8 @@ from itertools import groupby
 from typing import NamedTuple
 
 from scorefield.estimate import Estimate
-from scorefield.experiments.costs import Costs
-from scorefield.experiments.groups import Group
+from scorefield.experiments.comparison.costs import Costs
+from scorefield.experiments.comparison.groups import Group
 from scorefield.experiments.profiles import RADIUS
 from scorefield.report.style import EXACT, Look
 from scorefield.report.words import number, told_apart

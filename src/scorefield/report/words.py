@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from scorefield.estimate import Estimate, format_uncertain
-from scorefield.experiments.groups import RMS, Group
-from scorefield.experiments.paired import Pair
+from scorefield.experiments.comparison.groups import RMS, Group
+from scorefield.experiments.comparison.paired import Pair
+from scorefield.experiments.comparison.tables import Comparison
 from scorefield.experiments.records import Distance
-from scorefield.experiments.tables import Comparison
 
 DIFFERENT = 3.0
 """How many standard deviations of real pairs above their mean a distance tells samples from real

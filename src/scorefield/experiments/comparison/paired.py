@@ -22,7 +22,7 @@ from typing import Any
 
 from scorefield.estimate import Estimate, mean, paired_difference
 from scorefield.experiments.cells import known
-from scorefield.experiments.groups import Group, Key, measured
+from scorefield.experiments.comparison.groups import Group, Key, measured
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scorefield.experiments.comparison.groups import Group
+from scorefield.experiments.comparison.tables import Comparison
 from scorefield.experiments.errors import RunError
-from scorefield.experiments.groups import Group
-from scorefield.experiments.tables import Comparison
 
 
 def refuse(comparisons: Sequence[Comparison]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scorefield.estimate import Estimate
-from scorefield.experiments.groups import Group, over_seeds, spread
+from scorefield.experiments.comparison.groups import Group, over_seeds, spread
 from scorefield.experiments.records import Distance, Evaluation
 
 METRIC = "sliced_wasserstein"

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
+from scorefield.experiments.comparison.groups import collect, groups, over_levels
+from scorefield.experiments.comparison.tables import compare_models, table_rows, write_tables
 from scorefield.experiments.errors import RunError
-from scorefield.experiments.groups import collect, groups, over_levels
-from scorefield.experiments.tables import compare_models, table_rows, write_tables
 from tests.experiments.benchmark import evaluation, sliced, write
 
 NAMES = [

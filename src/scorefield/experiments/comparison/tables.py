@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scorefield.experiments import paired, to_target
 from scorefield.experiments.cells import csv_text, replace_text, settings_text
-from scorefield.experiments.costs import Costs, read_costs
-from scorefield.experiments.groups import (
+from scorefield.experiments.comparison import paired, to_target
+from scorefield.experiments.comparison.costs import Costs, read_costs
+from scorefield.experiments.comparison.groups import (
     Group,
     Key,
     by_dataset,
@@ -26,8 +26,7 @@ from scorefield.experiments.groups import (
     over_seeds,
     spread,
 )
-from scorefield.experiments.judge import VALIDATION
-from scorefield.experiments.matched import (
+from scorefield.experiments.comparison.matched import (
     BUDGET_COLUMNS,
     MATCHED_COLUMNS,
     Selection,
@@ -36,9 +35,10 @@ from scorefield.experiments.matched import (
     matched_rows,
     select,
 )
-from scorefield.experiments.paired import Pair, pairs
+from scorefield.experiments.comparison.paired import Pair, pairs
+from scorefield.experiments.comparison.to_target import TARGETS, Reached, reached
+from scorefield.experiments.judge import VALIDATION
 from scorefield.experiments.records import Distance, Evaluation
-from scorefield.experiments.to_target import TARGETS, Reached, reached
 
 QUALITY_TABLE = "fid_summary.csv"
 INTEGRABILITY_TABLE = "integrability_summary.csv"

@@ -13,9 +13,9 @@ from typing import Any
 
 from scorefield.estimate import Estimate
 from scorefield.experiments.cells import known
-from scorefield.experiments.costs import Costs
-from scorefield.experiments.groups import Group, Key, distance_key, over_seeds, spread
-from scorefield.experiments.paired import Pair, compare
+from scorefield.experiments.comparison.costs import Costs
+from scorefield.experiments.comparison.groups import Group, Key, distance_key, over_seeds, spread
+from scorefield.experiments.comparison.paired import Pair, compare
 from scorefield.experiments.records import Distance, Milestone
 
 FRACTIONS = (1.0, 0.5, 0.25)

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from scorefield.estimate import Estimate
-from scorefield.experiments.groups import RMS, Group, Key
-from scorefield.experiments.paired import compare, pairs
+from scorefield.experiments.comparison.groups import RMS, Group, Key
+from scorefield.experiments.comparison.paired import compare, pairs
 from tests.experiments.benchmark import evaluation
 
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from scorefield.experiments.comparison.groups import collect
+from scorefield.experiments.comparison.strict import refuse
+from scorefield.experiments.comparison.tables import compare_models
 from scorefield.experiments.errors import RunError
-from scorefield.experiments.groups import collect
-from scorefield.experiments.strict import refuse
-from scorefield.experiments.tables import compare_models
 from tests.experiments.benchmark import evaluation, write
 
 

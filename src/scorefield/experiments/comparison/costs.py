@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scorefield.estimate import Estimate, mean
+from scorefield.experiments.comparison.groups import Group
 from scorefield.experiments.errors import RunError
-from scorefield.experiments.groups import Group
 from scorefield.experiments.records import quotient
 from scorefield.experiments.timing import STEP_TIMES, ratio
 

@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from scorefield.experiments.costs import read_costs
-from scorefield.experiments.errors import RunError
-from scorefield.experiments.groups import Group
-from scorefield.experiments.matched import (
+from scorefield.experiments.comparison.costs import read_costs
+from scorefield.experiments.comparison.groups import Group
+from scorefield.experiments.comparison.matched import (
     MATCHED,
     budget_rows,
     matched_pairs,
@@ -16,6 +15,7 @@ from scorefield.experiments.matched import (
     select,
     shared_budget,
 )
+from scorefield.experiments.errors import RunError
 from tests.experiments.benchmark import evaluation
 
 
