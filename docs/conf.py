@@ -25,6 +25,7 @@ myst_heading_anchors = 3
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True  # NamedTuples document their fields themselves
 
 # One page a module, generated from the modules that are there.
 autosummary_generate = True

@@ -12,12 +12,12 @@ from tests.planted import Affine
 RING = GaussianMixture.ring()
 
 
-def batch(shape, n=12, bend=0.5, step=0):
+def batch(shape, n=12, bend=0.5, detour="detour"):
     """Paths between random points, their times and domain."""
     index = torch.arange(n)
     start, end = (Noise(0).normal(p, shape, index, dtype=torch.float64) for p in ("start", "end"))
     chord = end - start
-    w = detours(Noise(0), "detour", chord, index, step)
+    w = detours(Noise(0), detour, chord, index)
     size = bend * chord.flatten(1).norm(dim=1).reshape(-1, *(1,) * len(shape))
     return Paths(start, chord, size * w), torch.ones(n, dtype=torch.float64), Euclidean(shape)
 
@@ -69,8 +69,8 @@ def test_affine_fields_in_closed_form(dim):
     matrix = Noise(3).normal("matrix", (dim, dim), torch.tensor(0), dtype=torch.float64)
     field, a = Affine(matrix), matrix - matrix.T
     values, expected = [], []
-    for step in range(2):
-        along, t, domain = batch((dim,), step=step)
+    for detour in ("one detour", "another"):
+        along, t, domain = batch((dim,), detour=detour)
         middle = along.start + along.chord / 2
         turn = torch.einsum("bi,ij,bj->b", along.detour, a, along.chord)
         expected.append((field.score(middle, t) * along.chord).sum(dim=1) - 2 / math.pi * turn)

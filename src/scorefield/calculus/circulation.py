@@ -1,9 +1,9 @@
 r"""Line integrals of a field along polygons, and what they say about curl.
 
 The circulation :math:`C = \oint s \cdot \mathrm{d}l` of a gradient vanishes on every loop. For an
-affine field, :math:`C = \sum_{ij} A_{ij} B_{ij}` with the skew part :math:`A = J - J^\top` and the
-loop's bivector :math:`B` of area :math:`|B|`; over planes of uniformly random orientation
-:math:`\mathbb{E}\,C^2 = |B|^2 \|A\|_F^2 / (D(D-1))`, so that
+affine field, :math:`C = -\sum_{i<j} A_{ij} B_{ij}` with the skew part :math:`A = J - J^\top` and
+the loop's bivector :math:`B = \frac12 \oint x \wedge \mathrm{d}x` of area :math:`|B|`; over planes
+of uniformly random orientation :math:`\mathbb{E}\,C^2 = |B|^2 \|A\|_F^2 / (D(D-1))`, so that
 
 .. math:: D (D - 1)\,C^2 / |B|^2
 

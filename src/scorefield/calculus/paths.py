@@ -82,7 +82,6 @@ def detours(
     purpose: str,
     chord: Float[Tensor, "batch *event"],
     index: Tensor,
-    step: int | Tensor = 0,
 ) -> Float[Tensor, "batch *event"]:
     """Unit vectors of uniformly random direction at a right angle to each chord.
 
@@ -92,7 +91,7 @@ def detours(
     event = chord.shape[1:]
     if event.numel() < 2:
         raise ValueError(f"a path bends in two dimensions or more, the event shape is {event}")
-    z = noise.normal(purpose, event, index, step, dtype=torch.float64).flatten(1)
+    z = noise.normal(purpose, event, index, dtype=torch.float64).flatten(1)
     e = chord.to(torch.float64).flatten(1)
     z = z - (z * e).sum(dim=1, keepdim=True) / e.square().sum(dim=1, keepdim=True) * e
     return (z / z.norm(dim=1, keepdim=True)).reshape(chord.shape).to(chord.dtype)

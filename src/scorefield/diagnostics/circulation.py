@@ -20,9 +20,8 @@ from scorefield.calculus import (
     squared_area,
     squared_curl,
 )
-from scorefield.calculus.derivatives import VectorField
 from scorefield.diagnostics.exterior import UNITS
-from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
+from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, measure
 from scorefield.estimate import Estimate, mean, ratio, root
 from scorefield.fields import ScoreField
 from scorefield.fields.base import Quantity
@@ -68,19 +67,10 @@ def squared_curls(
         quantity: The form of the field.
     """
     domain = field.domain
-    turn, error = circulation_and_error(in_blocks(said(field, quantity)), vertices, t, rule, domain)
+    turn, error = circulation_and_error(in_blocks(form(field, quantity)), vertices, t, rule, domain)
     area = squared_area(vertices, domain)
     draws = (squared_curl(c, area, domain.dim)[0] for c in (turn, error))
     return SquaredCurls(*(d.double().cpu().numpy() for d in (*draws, area)))
-
-
-def said(field: ScoreField, quantity: Quantity) -> VectorField:
-    """The field in one of its forms, as a function of points and times."""
-
-    def fn(x: Tensor, t: Tensor) -> Tensor:
-        return field.predict(x, t, quantity)
-
-    return fn
 
 
 def loop_circulation(

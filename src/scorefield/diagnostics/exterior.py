@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from scorefield.calculus import exact_asymmetry, jacobian, probed_asymmetry
-from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
+from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, measure
 from scorefield.estimate import Estimate, mean, ratio, root
 from scorefield.fields import ScoreField
 from scorefield.fields.base import Quantity, affine
@@ -194,10 +194,7 @@ def _norms(
     errors: tuple[Callable[[Norms], float], ...],
 ) -> tuple[Norms, dict[str, int | float]]:
     """The squared norms at the points, and what was done to know them."""
-
-    def fn(x: Tensor, t: Tensor) -> Tensor:
-        return field.predict(x, t, quantity)
-
+    fn = form(field, quantity)
     if probes is None:
         return _exact(fn, points), {}
     if probes < 1:

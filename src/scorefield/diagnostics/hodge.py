@@ -20,7 +20,8 @@ The potential is sought among combinations of
 * random waves :math:`\cos(\omega \cdot x + b)` of several lengths.
 
 What a potential outside of this family would still take from the rest counts as rest, so that the
-rest is an upper bound of the energy that is no gradient, tight for affine fields.
+rest is an upper bound of the energy that is no gradient. It is tight for affine fields where the
+noisy points are normal, and in many dimensions of equal variance in all directions.
 
 References:
     Random features for large-scale kernel machines (Rahimi and Recht, 2007), section 3.
@@ -38,7 +39,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.calculus import jvp_vjp, quadrature
-from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
+from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, measure
 from scorefield.domain import Euclidean
 from scorefield.estimate import Estimate, ratio
 from scorefield.fields import ScoreField
@@ -248,11 +249,7 @@ def _off(
     field: ScoreField, points: Points, centre: Tensor, nodes: int
 ) -> Float[Tensor, "batch dim"]:
     """What the gradient of the field's own potential about the centre is off by, in float64."""
-
-    def fn(x: Tensor, t: Tensor) -> Tensor:
-        return field.predict(x, t, "noise")
-
-    rule = quadrature(f"gauss-{nodes}")
+    fn, rule = form(field, "noise"), quadrature(f"gauss-{nodes}")
     at_once = max(1, _ENTRIES // centre.numel())
     parts = []
     for x, t in zip(points.noisy.split(at_once), points.t.split(at_once), strict=True):

@@ -17,8 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.calculus import VectorField
 from scorefield.estimate import Estimate
 from scorefield.fields import ScoreField, evaluation
+from scorefield.fields.base import Quantity
 from scorefield.noise import Noise
 from scorefield.targets import Target
 
@@ -168,6 +170,15 @@ class Profile:
         lines = [f"{self.name}{unit}, n = {self.protocol.n}"]
         lines += [f"  sigma {sigma:<10.4g} {estimate}" for sigma, estimate in self]
         return "\n".join(lines)
+
+
+def form(field: ScoreField, quantity: Quantity) -> VectorField:
+    """The field in one of its forms, as a function of points and times."""
+
+    def fn(x: Tensor, t: Tensor) -> Tensor:
+        return field.predict(x, t, quantity)
+
+    return fn
 
 
 def measure(

@@ -40,12 +40,14 @@ SHORTER: dict[str, tuple[str, ...]] = {
         "optim.warmup=150",
         "train.checkpoint_every=2000",
         "train.keep=2",
+        "eval.along=false",
     ),
     "digits": (
         "train.steps=300",
         "optim.warmup=30",
         "train.log_every=10",
         "train.keep=2",
+        "eval.along=false",
         "eval.points=8",
     ),
 }

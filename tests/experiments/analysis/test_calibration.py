@@ -78,7 +78,27 @@ def test_calls_are_counted():
     x = specimen.data.sample(7, 0)
     field.score(x, 0.5)
     field.predict(x, 0.5, "denoiser")
-    assert field.rows == 14
+    assert (field.rows, field.back) == (14, 0)
+
+
+def test_ways_back_are_counted():
+    """A probe takes a way forth with a tangent and one back; a Jacobian one back for each row."""
+    probes = ask(question("exterior derivative, probes", lean=True, repeats=2))
+    assert probes.calls == 4 * probes.points
+    exact = ask(question("exterior derivative", repeats=2))
+    assert exact.calls >= 2 * 64 * exact.points
+
+
+def test_the_table_tells_coverage_of_all_and_power_of_what_has_something_to_find():
+    names = ("Hodge rest", "growth", "loops")
+    asked = [question(name, "plane", dim=2) for name in names]
+    lines = {line[0]: line for line in command.table([ask(q) for q in asked])}
+    column = command.COLUMNS.index
+    for name in names:
+        assert lines[name][column("coverage")].endswith("%")
+    assert lines["Hodge rest"][column("power at 5%")] == "100 %"
+    assert lines["growth"][column("power at 5%")] == ""
+    assert lines["growth"][column("false alarms")] == "0 of 20"
 
 
 def test_a_proportion_has_wilsons_interval():

@@ -88,13 +88,14 @@ def write(answers: Sequence[Answer], out: Path) -> list[Path]:
 def table(answers: Sequence[Answer]) -> list[list[str]]:
     """One line an instrument and dimension; the columns are :data:`COLUMNS`.
 
-    Bias and coverage are the worst over laws and shapes of the curl.
+    False alarms are those on every field of which the right answer is zero. Bias and coverage are
+    those of the full setting at a curl of :data:`SIZE`, the worst over laws and shapes of the curl.
     """
     lines = []
     for (name, dim), group in groupby(answers, lambda a: (a.question.instrument, a.question.dim)):
         found = list(group)
-        nulls = [a for a in found if a.question.shape == "none"]
-        true = [a for a in found if a.covered is not None and not _power(a)]
+        nulls = [a for a in found if a.truth == 0]
+        true = [a for a in found if _held(a) is not None]
         powers = [a for a in found if _power(a)]
         lines.append(
             [
@@ -170,14 +171,16 @@ def _told(q: Question) -> str:
 
 
 def _power(a: Answer) -> bool:
-    """Whether an answer is there for the power: on the Gaussian, by the lean setting if any."""
+    """Whether an answer is there for the power: on the Gaussian, by the lean setting if any, of an
+    instrument that has something to find.
+    """
     q = a.question
     lean = INSTRUMENTS[q.instrument].lean is not None
-    return q.shape != "none" and q.law == "gaussian" and (q.lean or not lean)
+    return q.shape != "none" and a.truth != 0 and q.law == "gaussian" and (q.lean or not lean)
 
 
 def _null_alarms(a: Answer) -> int | None:
-    return a.alarms if a.question.shape == "none" else None
+    return a.alarms if a.truth == 0 else None
 
 
 def _held(a: Answer) -> int | None:

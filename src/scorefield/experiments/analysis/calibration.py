@@ -162,7 +162,7 @@ def ask(question: Question) -> Answer | None:
     return Answer(
         q,
         setting.points[q.dim],
-        instrument.calls * counting.rows / q.repeats,
+        (instrument.calls * counting.rows + 2 * counting.back) / q.repeats,
         mean([e.value for e in found]),
         truth,
         max(abs(e.value) for e in found),

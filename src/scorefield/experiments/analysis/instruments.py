@@ -1,8 +1,9 @@
 """The instruments that are calibrated, with the settings and points that each is given.
 
 A *lean* setting asks how much power at most :data:`BUDGET` network calls buy; a *full* one has
-points enough for an interval to hold what it promises. Calls are counted as forward evaluations of
-one point: 2 for a product with the Jacobian, 4 for one with it and one with its transpose.
+points enough for an interval to hold what it promises. Calls are counted in forward evaluations of
+one point: a tangent that is carried along costs one more, and each way back two, so that a product
+with the Jacobian and one with its transpose cost 4.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Instrument:
     Attributes:
         full: Its setting with many points.
         lean: Its setting within :data:`BUDGET` calls; none if it has none.
-        calls: What one evaluation of the field counts for.
+        calls: What one way forth through the field counts for: 2 with a tangent.
         needs: What it can only be asked of: any field, or one with a potential.
         published: Whether it is a published variant, there for comparison only.
         costly: The dimensions in which a tenth of the repetitions has to do: where one takes long,
@@ -92,19 +93,26 @@ class Instrument:
 
 
 class Counting(ScoreField):
-    """A field that counts the points at which it is evaluated."""
+    """A field that counts the points at which it is evaluated, and the ways back from them."""
 
     def __init__(self, base: ScoreField) -> None:
         super().__init__(base.sde, base.domain)
         self.base = base
         self.rows = 0
+        self.back = 0
 
     def score(self, x: Tensor, t: float | Tensor) -> Tensor:
         return self.predict(x, t, "score")
 
     def predict(self, x: Tensor, t: float | Tensor, quantity: Quantity) -> Tensor:
         self.rows += x.shape[0]
-        return self.base.predict(x, t, quantity)
+        value = self.base.predict(x, t, quantity)
+        if value.requires_grad:
+            value.register_hook(self._count_back)
+        return value
+
+    def _count_back(self, gradient: Tensor) -> None:
+        self.back += gradient.shape[0]
 
     @property
     def has_potential(self) -> bool:
@@ -135,17 +143,17 @@ _CYCLES: dict[str, Any] = {"rule": "simpson", **_SCORE}
 
 INSTRUMENTS: dict[str, Instrument] = {
     "exterior derivative": Instrument(
-        Setting(partial(exterior_derivative, **_SCORE), _by_dim(64, 4, 2)), calls=2
+        Setting(partial(exterior_derivative, **_SCORE), _by_dim(64, 4, 2))
     ),
     "exterior derivative, probes": Instrument(
         Setting(partial(exterior_derivative, probes=2, **_SCORE), _by_dim(256, 256, 128)),
         Setting(partial(exterior_derivative, probes=1, **_SCORE), _by_dim(64, 64, 64)),
-        calls=4,
+        calls=2,
     ),
     "relative asymmetry, probes": Instrument(
         Setting(partial(relative_asymmetry, probes=2, **_SCORE), _by_dim(512, 256, 128)),
         Setting(partial(relative_asymmetry, probes=1, **_SCORE), _by_dim(64, 64, 64)),
-        calls=4,
+        calls=2,
     ),
     "loops": Instrument(
         Setting(partial(loop_circulation, **_LOOPS), _by_dim(256, 512, 256)),
@@ -164,7 +172,7 @@ INSTRUMENTS: dict[str, Instrument] = {
     ),
     "potential gap": Instrument(Setting(potential_gap, _by_dim(256, 256, 64)), needs="potential"),
     "Hodge rest": Instrument(
-        Setting(_rest, _by_dim(512, 256, 32)), calls=4, costly=frozenset({64, 784})
+        Setting(_rest, _by_dim(512, 256, 32)), calls=2, costly=frozenset({64, 784})
     ),
     "score error": Instrument(
         Setting(_score_error, _by_dim(512, 256, 128)), Setting(_score_error, _by_dim(128, 128, 128))
