@@ -317,10 +317,9 @@ def calibrate(
 
     if unknown := [dim for dim in wanted if dim not in DIMS]:
         raise ConfigError(f"--dims has {unknown[0]}, instruments are calibrated in 2, 64 and 784")
-    answers = work.calibrate(repeats, wanted, jobs=jobs)
+    answers = work.calibrate(repeats, out, wanted, jobs=jobs)
     print_table(work.COLUMNS, work.table(answers))
-    for file in work.write(answers, out):
-        print(file)
+    print(out / work.TABLE, out / work.PICTURE, sep="\n")
 
 
 @analyze.command()

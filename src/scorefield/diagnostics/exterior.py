@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scorefield.calculus import exact_asymmetry, jacobian, probed_asymmetry
+from scorefield.calculus import VectorField, exact_asymmetry, jacobian, probed_asymmetry
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, measure
 from scorefield.estimate import Estimate, mean, ratio, root
 from scorefield.fields import ScoreField
@@ -216,7 +216,7 @@ def _norms(
         used = norms.skew.shape[0]
 
 
-def _exact(fn: Callable[[Tensor, Tensor], Tensor], points: Points) -> Norms:
+def _exact(fn: VectorField, points: Points) -> Norms:
     dim = points.noisy.shape[1:].numel()
     at_once = max(1, _WORKSPACE // (dim**2 * points.noisy.element_size()))
     parts = [
@@ -227,9 +227,7 @@ def _exact(fn: Callable[[Tensor, Tensor], Tensor], points: Points) -> Norms:
     return Norms(skew, whole)
 
 
-def _probed(
-    fn: Callable[[Tensor, Tensor], Tensor], points: Points, protocol: Protocol, start: int, end: int
-) -> Norms:
+def _probed(fn: VectorField, points: Points, protocol: Protocol, start: int, end: int) -> Norms:
     """The estimates of the probes ``start … end - 1`` of each point."""
     n, *event = points.noisy.shape
     at_once = max(1, _ENTRIES // points.noisy.shape[1:].numel())

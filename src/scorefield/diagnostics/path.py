@@ -42,7 +42,8 @@ def path_gap(
 
     .. math:: \frac{64\, h^2 \sigma^4}{\pi^2}\, \frac{D + 2}{D - 1}\, \|A\|_F^2 .
 
-    In few dimensions the differences have long tails, and an interval wants several hundred pairs.
+    In few dimensions, and where the curl lies in few planes, the differences have long tails, and
+    an interval wants a thousand pairs: with 64, one of 95 % holds the truth nine times in ten.
 
     The quadrature is refined until each integral settles to the tolerance; the numerical error is
     the root mean square of the last changes. In a field that computes with few digits, rounding

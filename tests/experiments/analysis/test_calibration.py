@@ -30,8 +30,9 @@ def test_instruments_find_a_planted_curl_and_raise_no_false_alarm(name):
     assert none.covered is None
 
 
-def test_the_path_gap_has_its_closed_form():
-    answer = ask(question("path gap"))
+@pytest.mark.parametrize("name", ["path gap", "potential gap", "denoising loss", "Hodge rest"])
+def test_closed_forms_are_met(name):
+    answer = ask(question(name))
     assert answer.covered >= 11
     assert abs(answer.bias.value) < 6 * answer.bias.standard_error
 
@@ -121,11 +122,11 @@ def test_every_instrument_is_asked_in_every_dimension_and_nothing_twice():
 
 def test_the_command_writes_what_it_prints(tmp_path):
     names = ("exterior derivative", "loops")
-    answers = command.calibrate(20, (2,), names, jobs=1)
+    answers = command.calibrate(20, tmp_path, (2,), names, jobs=1)
     lines = command.table(answers)
     assert [line[:2] for line in lines] == [[name, "2"] for name in names]
     assert [line[2] for line in lines] == ["0 of 80", "0 of 80"]
-    table, picture = command.write(answers, tmp_path)
+    table, picture = tmp_path / command.TABLE, tmp_path / command.PICTURE
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(answers)

@@ -46,43 +46,39 @@ COLUMNS = (
 
 def calibrate(
     repeats: int,
+    out: Path,
     dims: Sequence[int] = DIMS,
     names: Sequence[str] = tuple(INSTRUMENTS),
     jobs: int = 2,
 ) -> list[Answer]:
-    """Asks everything, in processes of one thread each.
+    """Asks everything, in processes of one thread each, and writes table and picture.
+
+    The table is written anew after each answer: an interrupt loses none.
 
     Arguments:
         repeats: The number of repetitions behind each coverage.
+        out: The folder of the table.
         dims: The dimensions.
         names: The instruments.
         jobs: How many processes work at the same time.
+
+    Raises:
+        OSError: If a file cannot be written.
     """
+    out.mkdir(parents=True, exist_ok=True)
     asked = questions(repeats, dims, names)
-    answers: dict[Question, Answer | None] = {}
+    answers: list[Answer] = []
     context = multiprocessing.get_context("spawn")
     # Leaving the pool, for whatever reason, ends its processes at once.
     with Stages() as stages, context.Pool(jobs, _begin) as pool:
-        for done, (question, answer) in enumerate(pool.imap_unordered(_ask, asked), start=1):
-            answers[question] = answer
-            stages.show("calibration", done, len(asked), question.instrument)
-            stages.say(f"{done} of {len(asked)}  {_told(question)}")
-    ordered = sorted(
-        asked, key=lambda q: (names.index(q.instrument), q.dim, q.size, q.shape, q.law)
-    )
-    return [answer for q in ordered if (answer := answers[q]) is not None]
-
-
-def write(answers: Sequence[Answer], out: Path) -> list[Path]:
-    """Writes every answer as a CSV file, and the picture.
-
-    Raises:
-        OSError: If that fails.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    replace_text(out / TABLE, csv_text([answer.row() for answer in answers]))
+        for answer in pool.imap_unordered(ask, asked):
+            answers.append(answer)
+            answers.sort(key=lambda a: _place(a.question, names))
+            replace_text(out / TABLE, csv_text([a.row() for a in answers]))
+            stages.show("calibration", len(answers), len(asked), answer.question.instrument)
+            stages.say(f"{len(answers)} of {len(asked)}  {_told(answer.question)}")
     replace_file(out / PICTURE, picture(answers))
-    return [out / TABLE, out / PICTURE]
+    return answers
 
 
 def table(answers: Sequence[Answer]) -> list[list[str]]:
@@ -161,8 +157,8 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _ask(question: Question) -> tuple[Question, Answer | None]:
-    return question, ask(question)
+def _place(q: Question, names: Sequence[str]) -> tuple[object, ...]:
+    return names.index(q.instrument), q.dim, q.size, q.shape, q.law, q.lean
 
 
 def _told(q: Question) -> str:
@@ -174,9 +170,9 @@ def _power(a: Answer) -> bool:
     """Whether an answer is there for the power: on the Gaussian, by the lean setting if any, of an
     instrument that has something to find.
     """
-    q = a.question
-    lean = INSTRUMENTS[q.instrument].lean is not None
-    return q.shape != "none" and a.truth != 0 and q.law == "gaussian" and (q.lean or not lean)
+    q, instrument = a.question, INSTRUMENTS[a.question.instrument]
+    chosen = q.lean or instrument.lean is None
+    return q.shape != "none" and q.law == "gaussian" and instrument.detects and chosen
 
 
 def _null_alarms(a: Answer) -> int | None:

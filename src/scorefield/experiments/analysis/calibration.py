@@ -26,8 +26,6 @@ SIZE = 0.05
 ZERO = 1e-10
 """What is below, in float64 and for fields of order one, is rounding."""
 
-_NULLS: tuple[Law, ...] = ("gaussian", "mixture", "empirical", "potential")
-
 
 class Question(NamedTuple):
     """What is asked of an instrument; of plain values, so that it can go to another process."""
@@ -117,8 +115,8 @@ def questions(
 
     Arguments:
         repeats: The number of repetitions behind a coverage on the Gaussian; a tenth of it (at
-            least 40) stands behind one on the mixture and behind a power, a twentieth (at least
-            20) behind the false alarms on each of the conservative fields.
+            least 40) stands behind one on the mixture, behind a power, and where an instrument is
+            costly, a twentieth (at least 20) behind the false alarms on each conservative field.
         dims: The dimensions.
         names: The instruments.
     """
@@ -127,8 +125,8 @@ def questions(
     for name in names:
         instrument = INSTRUMENTS[name]
         for dim in dims:
-            asked += [Question(name, dim, law, "none", 0.0, False, few) for law in _NULLS]
-            if instrument.needs != "field":
+            asked += [Question(name, dim, law, "none", 0.0, False, few) for law in instrument.nulls]
+            if not instrument.curl:
                 continue
             shapes: tuple[Shape, ...] = ("plane",) if dim == 2 else ("plane", "spread")
             many = some if dim in instrument.costly else repeats
@@ -140,15 +138,13 @@ def questions(
     return sorted(set(asked), key=lambda q: -q.dim * q.repeats)
 
 
-def ask(question: Question) -> Answer | None:
-    """Asks an instrument; ``None`` where the field lacks what the instrument needs."""
+def ask(question: Question) -> Answer:
+    """Asks an instrument."""
     q = question
     specimen = (
         conservative(q.law, q.dim) if q.shape == "none" else planted(q.law, q.dim, q.shape, q.size)
     )
     instrument = INSTRUMENTS[q.instrument]
-    if not instrument.fits(specimen.field) or not _applies(q):
-        return None
     setting = instrument.lean if q.lean and instrument.lean is not None else instrument.full
     counting = Counting(specimen.field)
     found = [setting(counting, specimen.data, seed) for seed in range(q.repeats)]
@@ -170,16 +166,6 @@ def ask(question: Question) -> Answer | None:
         covered,
         found[0].unit,
     )
-
-
-def _applies(q: Question) -> bool:
-    """Whether the question has a meaning: the score error asks how far a field is from the score of
-    its data, which a potential of random weights never meant to be, and the growth how fast a
-    circulation that is there grows.
-    """
-    if q.instrument == "score error":
-        return q.law != "potential"
-    return q.instrument != "growth" or q.shape != "none"
 
 
 def proportion(k: int, n: int) -> tuple[float, float, float]:

@@ -4,6 +4,10 @@ A *lean* setting asks how much power at most :data:`BUDGET` network calls buy; a
 points enough for an interval to hold what it promises. Calls are counted in forward evaluations of
 one point: a tangent that is carried along costs one more, and each way back two, so that a product
 with the Jacobian and one with its transpose cost 4.
+
+A curl in one plane gives circulations and gaps long tails in any dimension (their fourth moment is
+six times the square of the second), so that an interval that holds what it promises takes a
+thousand of them.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ from scorefield.diagnostics import (
     Protocol,
     circulation_growth,
     cycle_circulation,
+    denoising_loss,
+    distance_to_ideal,
     exterior_derivative,
     hodge_split,
     loop_circulation,
@@ -36,10 +42,16 @@ from scorefield.diagnostics.published import (
     path_variance,
 )
 from scorefield.estimate import Estimate
-from scorefield.experiments.analysis.specimens import SIGMA
+from scorefield.experiments.analysis.specimens import SIGMA, Law
 from scorefield.fields import ScoreField
 from scorefield.fields.base import Quantity
-from scorefield.targets import Target
+from scorefield.targets import Empirical, Target
+
+NULLS: tuple[Law, ...] = ("gaussian", "mixture", "empirical", "potential")
+"""The conservative fields."""
+
+_LARGE = frozenset({784})
+_ALL = frozenset({2, 64, 784})
 
 BUDGET = 256
 """The number of network calls at a noise level with which power is measured."""
@@ -74,7 +86,9 @@ class Instrument:
         full: Its setting with many points.
         lean: Its setting within :data:`BUDGET` calls; none if it has none.
         calls: What one way forth through the field counts for: 2 with a tangent.
-        needs: What it can only be asked of: any field, or one with a potential.
+        nulls: The conservative fields on which the right answer is zero.
+        curl: Whether it is asked of planted curl.
+        detects: Whether an answer other than zero means that there is curl.
         published: Whether it is a published variant, there for comparison only.
         costly: The dimensions in which a tenth of the repetitions has to do: where one takes long,
             or the answer is the same each time.
@@ -83,13 +97,11 @@ class Instrument:
     full: Setting
     lean: Setting | None = None
     calls: int = 1
-    needs: str = "field"
+    nulls: tuple[Law, ...] = NULLS
+    curl: bool = True
+    detects: bool = True
     published: bool = False
-    costly: frozenset[int] = frozenset()
-
-    def fits(self, field: ScoreField) -> bool:
-        """Whether the field has what the instrument needs."""
-        return self.needs == "field" or field.has_potential
+    costly: frozenset[int] = _LARGE
 
 
 class Counting(ScoreField):
@@ -132,11 +144,15 @@ def _rest(field: ScoreField, data: Target, protocol: Protocol) -> Profile:
     return split.rest
 
 
+def _distance_to_ideal(field: ScoreField, data: Target, protocol: Protocol) -> Profile:
+    assert isinstance(data, Empirical)  # asked of nothing else
+    return distance_to_ideal(field, data.data, protocol)
+
+
 def _score_error(field: ScoreField, data: Target, protocol: Protocol) -> Profile:
     return score_error(field, data, protocol)
 
 
-_ALL = frozenset({2, 64, 784})
 _SCORE: dict[str, Any] = {"quantity": "score"}
 _LOOPS: dict[str, Any] = {"sides": 4, "rule": "simpson", **_SCORE}
 _CYCLES: dict[str, Any] = {"rule": "simpson", **_SCORE}
@@ -150,32 +166,47 @@ INSTRUMENTS: dict[str, Instrument] = {
         Setting(partial(exterior_derivative, probes=1, **_SCORE), _by_dim(64, 64, 64)),
         calls=2,
     ),
+    "relative asymmetry": Instrument(Setting(relative_asymmetry, _by_dim(512, 8, 2)), costly=_ALL),
     "relative asymmetry, probes": Instrument(
         Setting(partial(relative_asymmetry, probes=2, **_SCORE), _by_dim(512, 256, 128)),
         Setting(partial(relative_asymmetry, probes=1, **_SCORE), _by_dim(64, 64, 64)),
         calls=2,
     ),
     "loops": Instrument(
-        Setting(partial(loop_circulation, **_LOOPS), _by_dim(256, 512, 256)),
+        Setting(partial(loop_circulation, **_LOOPS), _by_dim(256, 1024, 1024)),
         Setting(partial(loop_circulation, **_LOOPS), _by_dim(32, 32, 32)),
     ),
     "growth": Instrument(
-        Setting(partial(circulation_growth, **_LOOPS), _by_dim(256, 128, 64)), costly=_ALL
+        Setting(partial(circulation_growth, **_LOOPS), _by_dim(256, 128, 64)),
+        nulls=(),
+        detects=False,
+        costly=_ALL,
     ),
     "graph cycles": Instrument(
-        Setting(partial(cycle_circulation, cloud=32, **_CYCLES), _by_dim(1024, 512, 256)),
+        Setting(
+            partial(cycle_circulation, cloud=8, cycles=5, **_CYCLES), _by_dim(1024, 1024, 1024)
+        ),
         Setting(partial(cycle_circulation, cloud=8, cycles=5, **_CYCLES), _by_dim(64, 64, 64)),
     ),
     "path gap": Instrument(
-        Setting(partial(path_gap, tolerance=1e-4), _by_dim(512, 256, 64)),
+        Setting(partial(path_gap, tolerance=1e-3), _by_dim(1024, 1024, 1024)),
         Setting(partial(path_gap, tolerance=1e-2), _by_dim(10, 10, 10)),
     ),
-    "potential gap": Instrument(Setting(potential_gap, _by_dim(256, 256, 64)), needs="potential"),
-    "Hodge rest": Instrument(
-        Setting(_rest, _by_dim(512, 256, 32)), calls=2, costly=frozenset({64, 784})
+    "potential gap": Instrument(
+        Setting(partial(potential_gap, tolerance=1e-3), _by_dim(1024, 512, 256)),
+        Setting(partial(potential_gap, tolerance=1e-2), _by_dim(16, 16, 16)),
     ),
+    "Hodge rest": Instrument(Setting(_rest, _by_dim(512, 256, 32)), calls=2, costly=_ALL),
     "score error": Instrument(
-        Setting(_score_error, _by_dim(512, 256, 128)), Setting(_score_error, _by_dim(128, 128, 128))
+        Setting(_score_error, _by_dim(512, 256, 128)),
+        Setting(_score_error, _by_dim(128, 128, 128)),
+        nulls=("gaussian", "mixture", "empirical"),
+    ),
+    "denoising loss": Instrument(
+        Setting(denoising_loss, _by_dim(512, 256, 128)), nulls=(), detects=False
+    ),
+    "distance to the ideal score": Instrument(
+        Setting(_distance_to_ideal, _by_dim(64, 64, 64)), nulls=("empirical",), curl=False
     ),
     "published: cycles, left end point": Instrument(
         Setting(left_cycle_circulation, _by_dim(256, 256, 64)), published=True, costly=_ALL

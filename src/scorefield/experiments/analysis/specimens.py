@@ -60,6 +60,17 @@ class Specimen:
     answers: Mapping[str, float] = field(default_factory=dict)
 
 
+class _Claiming(PlantedField):
+    """A planted field that claims to be the gradient of its base's potential, which it is not."""
+
+    @property
+    def has_potential(self) -> bool:
+        return True
+
+    def potential(self, x: Tensor, t: float | Tensor) -> Tensor:
+        return self.base.potential(x, t)
+
+
 def conservative(law: Law, dim: int) -> Specimen:
     """A field without curl, at which every instrument should find zero."""
     data = _data(law, dim)
@@ -82,18 +93,25 @@ def planted(law: Law, dim: int, shape: Shape, size: float) -> Specimen:
     turn = size / math.sqrt(1 - size**2) * math.sqrt(_squared_jacobian(law, dim))
     scale = 1.0
     dose = turn * SIGMA * math.hypot(SIGMA, scale)
-    found = PlantedField(data, Turned(Radial(scale), _skew(dim, shape)), dose)
+    found = _Claiming(data, Turned(Radial(scale), _skew(dim, shape)), dose)
     curl = 2 * turn
     answers = {
         "exterior derivative": curl,
         "exterior derivative, probes": curl,
+        "relative asymmetry": size,
         "relative asymmetry, probes": size,
         "loops": curl,
         "growth": 0.0,
         "path gap": _path_gap(curl, dim),
     }
     if law == "gaussian":
-        answers["score error"] = SIGMA * turn * math.sqrt((data.std**2 + SIGMA**2) / dim)
+        variance = data.std**2 + SIGMA**2
+        error = SIGMA * turn * math.sqrt(variance / dim)
+        # Between the ends of a chord e with middle y the rotation adds ρ (R y) · e.
+        chord = turn**2 * 2 * SIGMA**2 * (data.std**2 + SIGMA**2 / 2)
+        answers["potential gap"] = math.sqrt(chord + answers["path gap"] ** 2 / 4)
+        answers["denoising loss"] = data.std**2 / variance + error**2
+        answers["score error"] = error
         answers["graph cycles"] = curl
         answers["Hodge rest"] = size**2
     return Specimen(law, dim, shape, size, found, data, answers)
