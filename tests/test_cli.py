@@ -180,6 +180,8 @@ def test_a_sweep_trains_evaluates_and_is_reported(small, tmp_path, capsys):
         (["report", "nowhere", "--targets", "2,-1"], "it must be positive numbers"),
         (["report", "nowhere", "--targets", "2,2.0"], "--targets has 2 twice"),
         (["inspect", "nowhere"], "there is no run or checkpoint 'nowhere'"),
+        (["analyze", "calibrate", "--dims", "3"], "not 3"),
+        (["analyze", "calibrate", "--only", "loop"], "'loop'; the nearest is 'loops'"),
         (["sweep", "toy/m0", "toy/mm"], "there is no preset 'toy/mm'"),
         (["sweep", "toy/m0", "--seeds", "0,x"], "--seeds is '0,x'"),
         (["sweep", "toy/m0", "--jobs", "0"], "'--jobs': Input should be greater than"),

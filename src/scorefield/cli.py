@@ -301,6 +301,9 @@ def presets() -> None:
 def calibrate(
     repeats: Annotated[int, typer.Option(min=20, help="Repetitions behind each coverage.")] = 100,
     dims: Annotated[str, typer.Option(help="Dimensions, of 2, 64 and 784.")] = "2,64,784",
+    only: Annotated[
+        str | None, typer.Option(help="Instruments, as in 'loops;path gap'; all by default.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The folder of the table.")] = Path(
         "results/calibration"
     ),
@@ -308,16 +311,13 @@ def calibrate(
 ) -> None:
     """Ask every diagnostic of fields whose answer is known: false alarms, coverage, power."""
     from scorefield.experiments.arguments import integers
-    from scorefield.experiments.errors import ConfigError
     from scorefield.experiments.printing import print_table
 
     wanted = integers("--dims", dims)
     from scorefield.experiments.analysis import calibrate as work
-    from scorefield.experiments.analysis.calibration import DIMS
 
-    if unknown := [dim for dim in wanted if dim not in DIMS]:
-        raise ConfigError(f"--dims has {unknown[0]}, instruments are calibrated in 2, 64 and 784")
-    answers = work.calibrate(repeats, out, wanted, jobs=jobs)
+    names = work.named("--only", only)
+    answers = work.calibrate(repeats, out, wanted, names, jobs)
     print_table(work.COLUMNS, work.table(answers))
     print(out / work.TABLE, out / work.PICTURE, sep="\n")
 

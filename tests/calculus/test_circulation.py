@@ -109,7 +109,8 @@ def test_a_companion_tells_the_error_of_its_rule(name):
     vertices, domain = polygons(2, 5, n=64, radius=0.2)
     t = torch.ones(64, dtype=torch.float64)
     exact = circulation(shear, vertices, t, quadrature("gauss-16"), domain)
-    turn, error = circulation_and_error(shear, vertices, t, quadrature(name), domain)
+    rule = quadrature(name)
+    turn, error = circulation_and_error(shear, vertices, t, rule, domain, precision=0.0)
     assert torch.equal(turn, circulation(shear, vertices, t, quadrature(name), domain))
     assert float((turn - exact).norm()) < 1.01 * float(error.norm())
     companion = quadrature(quadrature(name).companion)
@@ -125,11 +126,26 @@ def test_rounding_counts_as_an_error(dtype):
     """A constant, whose circulation is rounding alone and the same by all rules."""
     vertices, domain = (v.to(dtype) if isinstance(v, torch.Tensor) else v for v in polygons(3, 8))
     t = torch.ones(len(vertices), dtype=dtype)
-    turn, error = circulation_and_error(
-        lambda x, t: torch.full_like(x, 1e6), vertices, t, quadrature("gauss-4"), domain
-    )
+    fn, precision = (lambda x, t: torch.full_like(x, 1e6)), torch.finfo(dtype).eps
+    turn, error = circulation_and_error(fn, vertices, t, quadrature("gauss-4"), domain, precision)
     assert bool((turn.abs() <= error).all())
-    assert float(error.max()) < 1e8 * torch.finfo(dtype).eps
+    assert float(error.max()) < 1e8 * precision
+
+
+def test_coarse_values_count_by_how_errors_at_random_add_up():
+    """Errors of 1e-3 in values that are otherwise a constant, on loops that share no point."""
+    n, noise = 2000, Noise(3)
+    vertices, domain = polygons(5, 6, n=n)
+    t, rule = torch.ones(n, dtype=torch.float64), quadrature("gauss-2")
+
+    def coarse(x, t):
+        errors = noise.normal("error", x.shape[1:], torch.arange(len(x)), dtype=torch.float64)
+        return 1 + 1e-3 * errors
+
+    turn, without = circulation_and_error(coarse, vertices, t, rule, domain, precision=0.0)
+    _, error = circulation_and_error(coarse, vertices, t, rule, domain, precision=1e-3)
+    added = (error - without).square().mean()
+    assert abs(float(turn.square().mean() / added) - 1) < 6 * (2 / n) ** 0.5
 
 
 def test_blocks_bound_the_points_of_one_evaluation():

@@ -51,6 +51,17 @@ class Wave(ScoreField):
         return wave
 
 
+@pytest.mark.parametrize("dim", [2, 64])
+@pytest.mark.parametrize("rule", ["simpson", "gauss-4"])
+@pytest.mark.parametrize("head", ["sum", "inner", "denoising"])
+def test_networks_in_float32_circulate_by_no_more_than_rounding(head, rule, dim):
+    """Under a protocol in float64, in which the values have the digits of float32 all the same."""
+    network = MLP(dim, hidden=16, depth=2)
+    field = PotentialField(network, EDM(), sigma_data=2.0, head=head)
+    for sigma, e in loop_circulation(field, mixture(dim), Protocol(SIGMAS, n=64), rule=rule):
+        assert e.value <= e.numerical_error, sigma
+
+
 @pytest.mark.parametrize("dim", [2, 5, 64])
 def test_no_gradient_circulates_beyond_its_interval(dim):
     for field, data in conservative(dim):

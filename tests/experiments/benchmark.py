@@ -4,7 +4,12 @@ from scorefield.estimate import Estimate
 from scorefield.experiments.records import Distance, Evaluation, Floor, Level, Milestone
 
 FLOOR = Floor(1.0, 0.01, 0.2, 8)
-PROTOCOL = {"samples": 100, "seed": 0, "estimators": {"loops": {"sides": 8}}}
+PROTOCOL = {
+    "samples": 100,
+    "seed": 0,
+    "data": {"kind": "ring", "radius": 4},
+    "estimators": {"loops": {"sides": 8}},
+}
 
 
 def sliced(budget, value, error=0.1):

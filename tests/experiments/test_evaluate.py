@@ -104,6 +104,7 @@ def test_the_summary_tells_cost_and_terms(run, evaluation):
     assert compute["wall_seconds"] > 0
     assert summary["protocol"]["samples"] == 64
     assert summary["protocol"]["weights"] == "ema"
+    assert summary["protocol"]["data"] == run.config.data.model_dump()
     assert summary["protocol"]["features"] == ["coordinates"]
     assert summary["protocol"]["estimators"]["loops"]["radii"] == [0.25, 0.5, 1.0]
 

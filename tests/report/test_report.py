@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -161,6 +162,22 @@ def test_the_command_makes_the_run_it_stands_for(report):
         words = line.replace("&#39;", "").split()
         config = load(words[0], words[1 : words.index("--root")])
         assert (root / config.folder / "config_resolved.yaml").is_file()
+
+
+def test_step_times_come_from_the_sweep_of_these_very_runs(seeds, tmp_path):
+    root = tmp_path / "runs"
+    shutil.copytree(seeds, root)
+    models = sorted(path.name for path in (root / "toy").iterdir())
+    record = {"rounds": {model: [0.1, 0.2] for model in models}, "told": "side by side"}
+    (root / "toy" / "step_times.json").write_text(json.dumps(record))
+    text = write_report(root, tmp_path / "out").read_text()
+    (line,) = re.findall(r"<code>scorefield sweep (.*?)</code>", text)
+    words = line.replace("&#39;", "").split()
+    assert words[words.index("--seeds") + 1] == "0,1"
+    assert words[:2] == ["toy/m0", "toy/m2"]
+    changes = words[2 : words.index("--seeds")]
+    assert [load(name, changes).folder.parts[-2] for name in words[:2]] == models
+    assert "scorefield demo" not in text
 
 
 def test_tables_lie_beside_the_page(report):

@@ -112,10 +112,25 @@ def circulation_and_error(
     t: Float[Tensor, " batch"],
     rule: Quadrature,
     domain: Domain,
+    precision: float,
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     r"""The circulation by a rule, and how far off it may be: its distance from the circulation by
-    the rule's companion, and what rounding adds, :math:`\epsilon \oint |s|\, |\mathrm{d}l|` in the
-    dtype of the corners. Arguments as for :func:`circulation`.
+    the rule's companion, and what rounding adds.
+
+    Rounding of the corners is the same at all nodes of an edge and adds at most
+    :math:`\epsilon \oint |s|\, |\mathrm{d}l|` in their dtype. That of the field's values, in
+    which :math:`\epsilon'` may be far larger, is another at each node q of an edge k and in each
+    coordinate i, and adds up as errors at random do, to
+
+    .. math:: \epsilon' \Big(\sum_{k, q, i} w_q^2\, s_{kqi}^2\, \Delta_{ki}^2\Big)^{1/2} .
+
+    Arguments:
+        fn: The vector field.
+        vertices: The corners in order; the last is joined to the first.
+        t: The time of each polygon.
+        rule: The quadrature on each edge; a corner that several edges share is evaluated once.
+        domain: Where the corners live.
+        precision: The relative precision :math:`\epsilon'` of the field's values.
     """
     companion = quadrature(rule.companion)
     nodes = rule.nodes + companion.nodes
@@ -125,7 +140,12 @@ def circulation_and_error(
     sizes = {c: (v.flatten(2).norm(dim=2) * lengths).sum(dim=1) for c, v in values.items()}
     turn, rounding = _integral(rule, along), _integral(rule, sizes)
     error = (turn - _integral(companion, along)).abs()
-    return turn, error + torch.finfo(vertices.dtype).eps * rounding
+    squares = [
+        (w * values[c] * edges).square().flatten(1).sum(dim=1)
+        for c, w in zip(rule.nodes, rule.weights, strict=True)
+    ]
+    scatter = torch.stack(squares).sum(dim=0).sqrt()
+    return turn, error + torch.finfo(vertices.dtype).eps * rounding + precision * scatter
 
 
 def _along_edges(

@@ -21,7 +21,14 @@ from scorefield.calculus import (
     squared_curl,
 )
 from scorefield.diagnostics.exterior import UNITS
-from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, measure
+from scorefield.diagnostics.protocol import (
+    Points,
+    Profile,
+    Protocol,
+    form,
+    measure,
+    precision_of,
+)
 from scorefield.estimate import Estimate, mean, ratio, root
 from scorefield.fields import ScoreField
 from scorefield.fields.base import Quantity
@@ -67,7 +74,8 @@ def squared_curls(
         quantity: The form of the field.
     """
     domain = field.domain
-    turn, error = circulation_and_error(in_blocks(form(field, quantity)), vertices, t, rule, domain)
+    fn, precision = in_blocks(form(field, quantity)), precision_of(field, vertices.dtype)
+    turn, error = circulation_and_error(fn, vertices, t, rule, domain, precision)
     area = squared_area(vertices, domain)
     draws = (squared_curl(c, area, domain.dim)[0] for c in (turn, error))
     return SquaredCurls(*(d.double().cpu().numpy() for d in (*draws, area)))

@@ -21,7 +21,14 @@ import torch
 from torch import Tensor
 
 from scorefield.calculus import VectorField, exact_asymmetry, jacobian, probed_asymmetry
-from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, measure
+from scorefield.diagnostics.protocol import (
+    Points,
+    Profile,
+    Protocol,
+    form,
+    measure,
+    precision_of,
+)
 from scorefield.estimate import Estimate, mean, ratio, root
 from scorefield.fields import ScoreField
 from scorefield.fields.base import Quantity, affine
@@ -244,11 +251,8 @@ def _probed(fn: VectorField, points: Points, protocol: Protocol, start: int, end
 
 
 def _rounding(field: ScoreField, protocol: Protocol) -> float:
-    """How large a relative asymmetry rounding alone may make, by the coarsest arithmetic that a
-    value passes through.
-    """
-    dtypes = {protocol.dtype, *(p.dtype for p in field.parameters() if p.is_floating_point())}
-    return _ROUNDING * max(torch.finfo(d).eps for d in dtypes)
+    """How large a relative asymmetry rounding alone may make."""
+    return _ROUNDING * precision_of(field, protocol.dtype)
 
 
 def _tell(profile: Profile) -> Profile:

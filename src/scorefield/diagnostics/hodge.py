@@ -16,12 +16,22 @@ The potential is sought among combinations of
   .. math:: f - \nabla\psi_P = \int_0^1 \tau\,(J - J^\top)(\gamma)\,(x - c)\,\mathrm{d}\tau,
 
   that is, by nothing if the field is a gradient, whatever its dimension;
-* linear functions, the isotropic quadratic form, and all quadratic forms in few dimensions;
+* linear functions and the isotropic quadratic form;
+* the quadratic form :math:`\frac12 u^\top S u` of the centred points :math:`u` whose gradient is
+  nearest to what :math:`\nabla\psi_P` is off by, :math:`g = f - \nabla\psi_P`: by the normal
+  equations of symmetric matrices
+
+  .. math:: S \Sigma + \Sigma S = M + M^\top, \qquad
+      \Sigma = \mathbb{E}\,u u^\top, \quad M = \mathbb{E}\,g u^\top;
+
 * random waves :math:`\cos(\omega \cdot x + b)` of several lengths.
 
-What a potential outside of this family would still take from the rest counts as rest, so that the
-rest is an upper bound of the energy that is no gradient. It is tight for affine fields where the
-noisy points are normal, and in many dimensions of equal variance in all directions.
+What a potential outside of this family would still take from the rest counts as rest, and so does
+what too few points leave unknown of S, so that the rest is an upper bound of the energy that is
+no gradient. It is tight for affine fields where the noisy points are normal: the fit of the
+:math:`D (D + 1) / 2` numbers of S to D numbers a point adds at most about :math:`2 D / 3 n` of the
+rest for n points in four folds, and next to nothing where the variance is the same in all
+directions, since S is 0 there. With fewer points than dimensions, uneven variances make it loose.
 
 References:
     Random features for large-scale kernel machines (Rahimi and Recht, 2007), section 3.
@@ -31,7 +41,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import combinations_with_replacement, pairwise
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -51,11 +61,11 @@ _ENTRIES = 1 << 16
 """The entries of the points at which the field is differentiated at once."""
 _WORKSPACE = 1 << 23
 """The entries that the gradients of the family may have at once (64 MiB in float64)."""
-_FEW = 8
-"""The number of dimensions up to which all quadratic forms belong to the family."""
 _SCALES = 4
 """The number of wave lengths, from that of the noise to that of the noisy data."""
 _RIDGES = tuple(10.0**k for k in range(-10, 3))
+_FORM_RIDGE = 1e-6
+"""What is added to the variances in the normal equations of S, in units of their mean."""
 
 
 class HodgeSplit(NamedTuple):
@@ -73,6 +83,21 @@ class Moments(NamedTuple):
     gram: Float[Tensor, "columns columns"]
     product: Float[Tensor, " columns"]
 
+    def of(self, columns: list[int]) -> Moments:
+        """Those of some columns."""
+        return Moments(self.gram[columns][:, columns], self.product[columns])
+
+
+class Form(NamedTuple):
+    r"""A symmetric matrix :math:`S = L V^\top + V L^\top`, of as many columns as points matter."""
+
+    left: Float[Tensor, "dim rank"]
+    right: Float[Tensor, "dim rank"]
+
+    def times(self, u: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+        """The products S u."""
+        return (u @ self.right) @ self.left.T + (u @ self.left) @ self.right.T
+
 
 def hodge_split(
     field: ScoreField,
@@ -87,8 +112,9 @@ def hodge_split(
 
     The coefficients of the potential are fitted by ridge regression on all folds but one, the
     ridge being what serves best when each of these is left out in turn, and the rest is measured
-    on the fold that was left out. Linear functions need no fit: their share is removed in each
-    fold without bias. The rest is therefore that of a potential which has not seen the points,
+    on the fold that was left out. S is fitted on folds that are neither this one nor the one at
+    whose points it stands. Linear functions need no fit: their share is removed in each fold
+    without bias. The rest is therefore that of a potential which has not seen the points,
     and fitting errors add to it.
 
     The numerical error is what halving the number of waves changes, plus what halving the number
@@ -125,8 +151,8 @@ def hodge_split(
 
         def rest(nodes: int, waves: int) -> Estimate:
             off = _off(field, points, centre, nodes)
-            family = _Family(value - off, offsets, sigma, waves, protocol.noise)
-            return ratio(_left(off, family, folds).cpu().numpy(), energy.cpu().numpy())
+            family = _Family(value - off, offsets, off, sigma, waves, folds, protocol.noise)
+            return ratio(_left(family).cpu().numpy(), energy.cpu().numpy())
 
         best = rest(_NODES, features)
         coarser = (rest(_NODES, features // 2), rest(_NODES // 2, features))
@@ -146,18 +172,29 @@ def hodge_split(
 class _Family:
     """The gradients of the family at the points of a level, a few points at a time.
 
+    Its last columns are one form for each fold that may be left out.
+
     Arguments:
         own: The gradient of the field's own potential.
         offsets: The points, relative to the centre.
+        off: What is to be fitted.
         sigma: The noise level.
         waves: The number of waves.
-        noise: The source of their frequencies and phases.
+        folds: The number of folds.
+        noise: The source of the frequencies and phases of the waves.
     """
 
     def __init__(
-        self, own: Tensor, offsets: Tensor, sigma: float, waves: int, noise: Noise
+        self,
+        own: Tensor,
+        offsets: Tensor,
+        off: Tensor,
+        sigma: float,
+        waves: int,
+        folds: int,
+        noise: Noise,
     ) -> None:
-        dim, index = offsets.shape[1], torch.arange(waves, device=offsets.device)
+        (n, dim), index = offsets.shape, torch.arange(waves, device=offsets.device)
         longest = 2 * max(float(offsets.square().mean().sqrt()), sigma)
         lengths = sigma * (longest / sigma) ** ((index % _SCALES).double() / (_SCALES - 1))
         direction = noise.normal("diagnostics/wave", (dim,), index, dtype=torch.float64)
@@ -165,56 +202,88 @@ class _Family:
         self.frequencies = direction / (dim**0.5 * lengths).unsqueeze(1)
         phases = noise.uniform("diagnostics/phase", (), index, dtype=torch.float64)
         self.phases = 2 * torch.pi * phases
-        self.forms = list(combinations_with_replacement(range(dim), 2)) if dim <= _FEW else []
         self.own, self.offsets = own, offsets
+        self.parts = [slice(a, b) for a, b in pairwise(n * k // folds for k in range(folds + 1))]
+        self.wanted = [_centred(off[part]) for part in self.parts]
+        self.forms = self._forms([_centred(offsets[part]) for part in self.parts])
 
     def __len__(self) -> int:
-        return len(self.phases) + len(self.forms) + 2
+        return len(self.phases) + 2 + len(self.parts)
 
-    def within(self, part: range) -> Iterator[tuple[slice, Float[Tensor, "rows columns dim"]]]:
+    def columns(self, left_out: int) -> list[int]:
+        """The columns that have not seen a fold."""
+        common = len(self) - len(self.parts)
+        return [*range(common), common + left_out]
+
+    def within(self, fold: int) -> Iterator[tuple[slice, Float[Tensor, "rows columns dim"]]]:
         """The gradients at the points of a fold, with the rows of the fold that they are at."""
+        part, size = self.parts[fold], len(self.wanted[fold])
         at_once = max(1, _WORKSPACE // (len(self) * self.offsets.shape[1]))
-        for start in range(0, len(part), at_once):
-            rows = slice(start, min(start + at_once, len(part)))
-            points = part[rows]
-            yield rows, self._gradients(slice(points.start, points.stop))
+        for start in range(0, size, at_once):
+            rows = slice(start, min(start + at_once, size))
+            points = slice(part.start + rows.start, part.start + rows.stop)
+            yield rows, self._gradients(points, fold)
 
-    def _gradients(self, points: slice) -> Tensor:
+    def _gradients(self, points: slice, fold: int) -> Tensor:
         u = self.offsets[points]
         phase = u @ self.frequencies.T + self.phases
         waves = -phase.sin().unsqueeze(2) * self.frequencies
-        forms = u.new_zeros(len(u), len(self.forms), u.shape[1])
-        for k, (i, j) in enumerate(self.forms):
-            forms[:, k, i] += u[:, j]
-            forms[:, k, j] += u[:, i]
-        return torch.cat((waves, forms, u.unsqueeze(1), self.own[points].unsqueeze(1)), dim=1)
+        forms = [self.forms[frozenset((fold, k))].times(u) for k in range(len(self.parts))]
+        return torch.cat((waves, torch.stack((u, self.own[points], *forms), dim=1)), dim=1)
+
+    def _forms(self, offsets: list[Tensor]) -> dict[frozenset[int], Form]:
+        """The forms that have not seen a fold, or two."""
+        folds = range(len(self.parts))
+        forms = {}
+        for unseen in {frozenset((j, k)) for j in folds for k in folds}:
+            seen = [j for j in folds if j not in unseen]
+            forms[unseen] = _form(
+                torch.cat([offsets[j] for j in seen]), torch.cat([self.wanted[j] for j in seen])
+            )
+        return forms
 
 
-def _left(off: Tensor, family: _Family, folds: int) -> Float[Tensor, " batch"]:
-    """The squares of what is left of ``off`` at each point by a potential fitted elsewhere."""
-    n = len(off)
-    parts = [range(a, b) for a, b in pairwise(n * k // folds for k in range(folds + 1))]
-    wanted = [off[p.start : p.stop] - off[p.start : p.stop].mean(dim=0) for p in parts]
+def _form(u: Float[Tensor, "batch dim"], wanted: Float[Tensor, "batch dim"]) -> Form:
+    r"""The form whose gradient is nearest to what is wanted.
+
+    With the right singular vectors V and squared singular values :math:`\lambda` of the points,
+    :math:`(V^\top S V)_{ij} = (V^\top (M + M^\top) V)_{ij} / (\lambda_i + \lambda_j)`; beyond the
+    space that the points span, :math:`S V = M V / \lambda`.
+    """
+    left, size, right = torch.linalg.svd(u, full_matrices=False)
+    variances, v = size.square(), right.T
+    variances = variances + _FORM_RIDGE * variances.mean()
+    moment = wanted.T @ (left * size)
+    inner = v.T @ moment
+    within = (inner + inner.T) / (variances + variances.unsqueeze(1))
+    across = (moment - v @ inner) / variances
+    return Form(across + v @ within / 2, v)
+
+
+def _left(family: _Family) -> Float[Tensor, " batch"]:
+    """The squares of what is left to be fitted at each point by a potential fitted elsewhere."""
     means, moments = [], []
-    for part, y in zip(parts, wanted, strict=True):
-        mean = off.new_zeros(len(family), off.shape[1])
-        for _, x in family.within(part):
-            mean += x.sum(dim=0) / len(part)
+    for fold, y in enumerate(family.wanted):
+        mean = y.new_zeros(len(family), y.shape[1])
+        for _, x in family.within(fold):
+            mean += x.sum(dim=0) / len(y)
         gram, product = mean.new_zeros(len(family), len(family)), mean.new_zeros(len(family))
-        for rows, x in family.within(part):
+        for rows, x in family.within(fold):
             flat = (x - mean).transpose(0, 1).flatten(1)
             gram += flat @ flat.T
             product += flat @ y[rows].flatten()
-        unbiased = len(part) / (len(part) - 1)
+        unbiased = len(y) / (len(y) - 1)
         means.append(mean)
         moments.append(Moments(gram * unbiased, product * unbiased))
     squares = []
-    for k, (part, y, mean) in enumerate(zip(parts, wanted, means, strict=True)):
-        weights = _fit([m for j, m in enumerate(moments) if j != k])
+    for fold, (y, mean) in enumerate(zip(family.wanted, means, strict=True)):
+        columns = family.columns(fold)
+        weights = torch.zeros_like(moments[fold].product)
+        weights[columns] = _fit([m.of(columns) for j, m in enumerate(moments) if j != fold])
         left = y.clone()
-        for rows, x in family.within(part):
+        for rows, x in family.within(fold):
             left[rows] -= torch.einsum("bkd,k->bd", x - mean, weights)
-        squares.append(left.square().sum(dim=1) * len(part) / (len(part) - 1))
+        squares.append(left.square().sum(dim=1) * len(y) / (len(y) - 1))
     return torch.cat(squares)
 
 
@@ -260,6 +329,10 @@ def _off(
             off += weight * tau * (forward - backward)
         parts.append(_flat(off))
     return torch.cat(parts)
+
+
+def _centred(x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+    return x - x.mean(dim=0)
 
 
 def _flat(x: Tensor) -> Float[Tensor, "batch dim"]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from scorefield.calculus import LineIntegrals, Paths, detours, in_blocks, line_integrals
-from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
+from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
 from scorefield.estimate import Estimate, mean, root
 from scorefield.fields import ScoreField
 from scorefield.targets import Target
@@ -113,7 +113,7 @@ def potential_gap(
         raise ValueError(
             f"{type(field).__name__} has no potential for its line integrals to be compared with"
         )
-    epsilon, finest = _epsilon(field, protocol.dtype), torch.finfo(protocol.dtype).eps
+    epsilon, finest = precision_of(field, protocol.dtype), torch.finfo(protocol.dtype).eps
     score, potential = in_blocks(field.score), in_blocks(field.potential)
 
     def at(points: Points) -> Estimate:
@@ -163,17 +163,11 @@ def _integrals(
         points.t,
         field.domain,
         tolerance,
-        epsilon=_epsilon(field, points.t.dtype),
+        epsilon=precision_of(field, points.t.dtype),
         # The score of a density blurred by sigma changes by its own size over a length sigma.
         steepness=field.sde.sigma(points.t) ** -2,
         panels=panels,
     )
-
-
-def _epsilon(field: ScoreField, dtype: torch.dtype) -> float:
-    """The relative precision of the coarsest dtype that a value passes through."""
-    dtypes = {p.dtype for p in field.parameters() if p.is_floating_point()}
-    return max(torch.finfo(d).eps for d in (dtype, *dtypes))
 
 
 def _rms(gap: Tensor, error: Tensor, unresolved: int) -> Estimate:

@@ -181,6 +181,17 @@ def form(field: ScoreField, quantity: Quantity) -> VectorField:
     return fn
 
 
+def precision_of(field: ScoreField, dtype: torch.dtype) -> float:
+    """The relative precision of the coarsest dtype that a field's values pass through.
+
+    Arguments:
+        field: The field, whose parameters have dtypes.
+        dtype: The dtype of the points.
+    """
+    dtypes = {p.dtype for p in field.parameters() if p.is_floating_point()}
+    return max(torch.finfo(d).eps for d in (dtype, *dtypes))
+
+
 def measure(
     name: str,
     unit: str,

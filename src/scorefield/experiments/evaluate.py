@@ -97,7 +97,7 @@ def evaluate(
         levels=levels,
         validation=validate(field, source, terms),
         compute=compute(run, field, found.step),
-        protocol=protocol(terms, features),
+        protocol=protocol(run, terms, features),
         about=about(run),
         folder=run.folder,
         milestones=milestones,
@@ -122,10 +122,11 @@ def features_of(run: Run) -> tuple[Features, ...]:
     return plain, classifier_features(source, run.folder.parent.parent)
 
 
-def protocol(terms: Terms, features: Sequence[Features]) -> dict[str, Any]:
+def protocol(run: Run, terms: Terms, features: Sequence[Features]) -> dict[str, Any]:
     """All that two evaluations must share for their numbers to be compared, as plain values."""
     return {
         **terms.record(),
+        "data": run.config.data.model_dump(mode="json"),
         "weights": "ema",
         "features": [f.name for f in features],
         "estimators": estimators(),

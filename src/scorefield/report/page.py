@@ -89,14 +89,13 @@ def write_report(
         command += ["--targets", ",".join(f"{t:g}" for t in targets)]
     if strict:
         command.append("--strict")
-    page = _render(root, out, evaluations, comparisons, command, [t.name for t in written])
+    page = _render(root, evaluations, comparisons, command, [t.name for t in written])
     replace_file(out / INDEX, page.encode())
     return out / INDEX
 
 
 def _render(
     root: Path,
-    out: Path,
     evaluations: Sequence[Evaluation],
     comparisons: Sequence[Comparison],
     command: Sequence[str],
@@ -123,9 +122,7 @@ def _render(
         lede=_lede(sections),
         models=_models(sections),
         plotly=get_plotlyjs(),
-        demo_command=shlex.join(["scorefield", "demo", "--root", str(root), "--out", str(out)])
-        if any(s.costs.apart for s in sections)
-        else "",
+        sweep_commands=[_sweep(root, s.members) for s in sections if s.costs.apart],
         report_command=shlex.join(command),
         tables=list(written),
         versions=_versions(evaluations),
@@ -277,6 +274,19 @@ def _commands(root: Path, g: Group) -> Commands:
         shlex.join(["scorefield", "sample", str(g.first.folder), "--sampler", "heun", *options])
     )
     return Commands(g.label, anchor(g), lines)
+
+
+def _sweep(root: Path, members: Sequence[Group]) -> str:
+    """The sweep that times the steps of the models of a data set, and makes what is missing; empty
+    where they are not presets with the same changes and seeds.
+    """
+    changes = {tuple(g.first.about.get("overrides", ())) for g in members}
+    presets = [g.first.about.get("preset") for g in members]
+    if not all(presets) or len(changes) > 1 or len({g.seeds for g in members}) > 1:
+        return ""
+    seeds = ",".join(map(str, members[0].seeds))
+    line = ["scorefield", "sweep", *map(str, presets), *changes.pop()]
+    return shlex.join([*line, "--seeds", seeds, "--eval", "--root", str(root)])
 
 
 def _versions(evaluations: Iterable[Evaluation]) -> list[tuple[str, str]]:

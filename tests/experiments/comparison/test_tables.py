@@ -149,6 +149,13 @@ def test_models_judged_by_different_estimators_do_not_share_a_table(runs):
         collect(runs)
 
 
+def test_models_of_different_data_do_not_share_a_table(runs):
+    other = evaluation("m2", 0, 1.0)
+    write(runs, replace(other, protocol={**other.protocol, "data": {"kind": "ring", "radius": 6}}))
+    with pytest.raises(RunError, match=r"data\.radius is 4 and 6"):
+        collect(runs)
+
+
 def test_a_folder_without_evaluations_says_what_to_do(tmp_path):
     with pytest.raises(RunError, match="scorefield eval RUN"):
         collect(tmp_path)

@@ -24,6 +24,7 @@ from scorefield.experiments.analysis.calibration import (
 )
 from scorefield.experiments.analysis.instruments import INSTRUMENTS
 from scorefield.experiments.cells import csv_text, replace_text
+from scorefield.experiments.errors import ConfigError, hint
 from scorefield.experiments.progress import Stages
 from scorefield.training.files import replace_file
 
@@ -42,6 +43,19 @@ COLUMNS = (
     *(f"power at {size:.0%}" for size in SIZES),
     "calls",
 )
+
+
+def named(option: str, text: str | None) -> list[str]:
+    """The instruments of a list such as ``loops;path gap``; all of them if there is none.
+
+    Raises:
+        ConfigError: If there is none of such a name; tells the nearest.
+    """
+    names = list(INSTRUMENTS) if text is None else [name.strip() for name in text.split(";")]
+    for name in names:
+        if name not in INSTRUMENTS:
+            raise ConfigError(f"{option} has {name!r}; {hint(name, INSTRUMENTS, 'all are')}")
+    return names
 
 
 def calibrate(
@@ -63,8 +77,13 @@ def calibrate(
         jobs: How many processes work at the same time.
 
     Raises:
+        ConfigError: If there are no instruments for a dimension.
         OSError: If a file cannot be written.
     """
+    if unknown := [dim for dim in dims if dim not in DIMS]:
+        raise ConfigError(
+            f"instruments are calibrated in 2, 64 and 784 dimensions, not {unknown[0]}"
+        )
     out.mkdir(parents=True, exist_ok=True)
     asked = questions(repeats, dims, names)
     answers: list[Answer] = []

@@ -8,8 +8,10 @@ there are seeds:
 .. math:: \bar d = \tfrac1k \sum_{s} (a_s - b_s), \qquad
     \bar d \pm t_{k-1,\,0.975}\, \frac{\mathrm{sd}(a_s - b_s)}{\sqrt k}.
 
-The scatter of an evaluation (finitely many samples and points) is part of that of the seeds where
-it is independent between trainings, and cancels where it is common to both models.
+All seeds are judged on the same samples and points as well. The scatter of the evaluation that is
+common to both models cancels in the difference; what of it differs between the models is the same
+for every seed, and is not in the interval, which says what other trainings would give on these
+samples and points.
 """
 
 from __future__ import annotations

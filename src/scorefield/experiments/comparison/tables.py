@@ -2,8 +2,8 @@
 
 The six tables of a benchmark, and the differences between its models. Every mean comes with its
 standard deviation over seeds (empty for one seed), its standard error and its 95 % interval; the
-column ``error_from`` says whether the error is that of the scatter over seeds or, of a single seed,
-that of the one evaluation.
+column ``error_from`` says whether the error is that of the scatter over seeds, which are all judged
+on the same samples and points, or, of a single seed, that of the one evaluation.
 """
 
 from __future__ import annotations
