@@ -124,7 +124,7 @@ def questions(
     asked: list[Question] = []
     for name in names:
         instrument = INSTRUMENTS[name]
-        for dim in dims:
+        for dim in (dim for dim in dims if dim in instrument.full.points):
             asked += [Question(name, dim, law, "none", 0.0, False, few) for law in instrument.nulls]
             if not instrument.curl:
                 continue

@@ -63,7 +63,7 @@ class Setting:
 
     Attributes:
         measure: The diagnostic: field, data and protocol to a profile.
-        points: The number of points, by dimension.
+        points: The number of points, by dimension; no others are asked for.
         dtype: The precision.
     """
 

@@ -2,8 +2,8 @@
 
 Where a model has several seeds, a number is their mean and its standard error comes from their
 scatter, which holds everything that varies between trainings; where it has one, the error is that
-of the one evaluation. All seeds are judged on the same samples and points: what others of them would
-change is in the errors of the single evaluations, and not in the scatter.
+of the one evaluation. All seeds are judged on the same samples and points: what others of them
+would change is in the errors of the single evaluations, and not in the scatter.
 """
 
 from __future__ import annotations
