@@ -194,6 +194,27 @@ def pool(estimates: Sequence[Estimate]) -> Estimate:
     return replace(pooled, numerical_error=numerical)
 
 
+def add_errors(parts: Sequence[tuple[float, int]]) -> tuple[float, int]:
+    r"""The standard error of a sum of independent errors, and the number of draws whose Student's
+    law it has: one more than the degrees of freedom of Welch and Satterthwaite, rounded down.
+
+    Arguments:
+        parts: Standard errors, each with the number of draws behind it; 0 and 1 stand for an
+            error that is known.
+
+    References:
+        An approximate distribution of estimates of variance components (Satterthwaite, 1946),
+        equation 17.
+    """
+    error = math.hypot(*(s for s, _ in parts))
+    if error == 0:
+        return 0.0, 0
+    # In units of the whole, so that no power of it underflows.
+    share = sum((s / error) ** 4 / (n - 1) for s, n in parts if s > 0 and n > 1)
+    # Whole degrees of freedom stay whole under rounding.
+    return error, math.floor(1 / share + 1e-9) + 1 if share > 0 else 1
+
+
 def format_uncertain(value: float, error: float) -> str:
     """Writes ``value ± error`` with two significant digits of the error."""
     if error == 0:

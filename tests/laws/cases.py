@@ -7,13 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from scorefield.fields import (
+    Band,
     EDMScaling,
     Head,
     HybridField,
     NoisePrediction,
     Parametrization,
+    PlantedField,
     PotentialField,
     PreconditionedField,
+    Radial,
     ScoreField,
     ScorePrediction,
 )
@@ -88,6 +91,7 @@ def field_makers(
         "potential, noise prediction": lambda: potential(noise, "inner"),
         "potential, score prediction": lambda: potential(score, "denoising"),
         "hybrid": lambda: HybridField(potential(edm, "inner"), free(edm), sigma_c=0.5),
+        "planted": lambda: PlantedField(free(edm), Radial(1.0), dose=0.1, band=Band(0.05, 5.0)),
     }
 
 

@@ -21,14 +21,13 @@ the model:
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scorefield.estimate import Estimate
+from scorefield.estimate import Estimate, add_errors
 from scorefield.experiments.cells import (
     csv_text,
     known,
@@ -160,22 +159,11 @@ class Distance:
 def quotient(a: Estimate, b: Estimate) -> Estimate:
     r"""The quotient of two independent numbers, with the errors of both by the delta method.
 
-    Its degrees of freedom are those of Welch and Satterthwaite, rounded down.
-
-    References:
-        An approximate distribution of estimates of variance components (Satterthwaite, 1946),
-        equation 17.
+    Its degrees of freedom are those of :func:`~scorefield.estimate.add_errors`.
     """
     value = a.value / b.value
-    parts = [(a.standard_error, a.n), (value * b.standard_error, b.n)]
-    error = math.hypot(*(s for s, _ in parts))
+    error, n = add_errors([(a.standard_error, a.n), (value * b.standard_error, b.n)])
     numerical = a.numerical_error + abs(value) * b.numerical_error
-    if error == 0:
-        return Estimate(value, 0.0, 0, numerical_error=numerical / abs(b.value))
-    # In units of the whole, so that no power of it underflows.
-    share = sum((s / error) ** 4 / (n - 1) for s, n in parts if s > 0 and n > 1)
-    # Whole degrees of freedom stay whole under rounding.
-    n = math.floor(1 / share + 1e-9) + 1 if share > 0 else 1
     return Estimate(value, error / abs(b.value), n, numerical_error=numerical / abs(b.value))
 
 
@@ -369,9 +357,9 @@ class Evaluation:
                 tuple(Distance.read(row) for row in read_csv(folder / QUALITY)),
                 tuple(Level.read(row) for row in read_csv(folder / PROFILES)),
                 Estimate(**loss),
-                summary["compute"],
-                summary["protocol"],
-                summary["about"],
+                dict(summary["compute"]),
+                dict(summary["protocol"]),
+                dict(summary["about"]),
                 run,
                 _milestones(read_csv(folder / ALONG, least=0)),
             )

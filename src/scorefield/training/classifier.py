@@ -197,11 +197,16 @@ def read_classifier(path: Path) -> TrainedClassifier:
         raise CheckpointError(f"{path} is not a classifier that scorefield wrote")
     if about.pop("sha256", None) != _checksum(tensors, about):
         raise CheckpointError(f"{path} is damaged: its checksum is wrong")
-    network = Classifier(**about["sizes"])
-    training = about["training"]
-    load_weights(network, Weights(tensors, training["steps"], None), path)
+    try:
+        network, training = Classifier(**about["sizes"]), about["training"]
+        accuracy, weights = Estimate(**about["accuracy"]), Weights(tensors, training["steps"], None)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a classifier of this version ({type(error).__name__}: {error})"
+        ) from error
+    load_weights(network, weights, path)
     network.eval().requires_grad_(False)
-    return TrainedClassifier(network, Estimate(**about["accuracy"]), about["sizes"], training)
+    return TrainedClassifier(network, accuracy, about["sizes"], training)
 
 
 def _accuracy(network: Classifier, x: Tensor, labels: Tensor) -> Estimate:

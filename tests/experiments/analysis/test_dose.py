@@ -8,7 +8,7 @@ import torch
 
 from scorefield.cli import main
 from scorefield.estimate import Estimate, mean
-from scorefield.experiments import dose, dose_figure
+from scorefield.experiments.analysis import dose, dose_figure
 from scorefield.experiments.analysis.divergence import divergence
 from scorefield.experiments.analysis.dose import BANDS, KINDS, Case, Design, dose_response
 from scorefield.likelihood import LogProb

@@ -118,9 +118,16 @@ def test_the_budget_is_that_of_the_cheapest(members, tmp_path):
     assert {r["device"] for r in rows} == {"cpu, 1 thread"}
 
 
+def test_times_that_are_not_equal_are_not_compared(members, tmp_path):
+    """At none of the budgets is the second model within a tenth of the first's time."""
+    assert matched_pairs(select(members, read_costs(tmp_path, members))) == []
+
+
 def test_differences_at_equal_time_are_paired(members, tmp_path):
-    selections = select(members, read_costs(tmp_path, members))
-    found = matched_pairs(selections)
+    """Steps that take 1.9 times as long leave 5 % of the whole budget, and 24 % of its half."""
+    members[1] = group("m1", {0: 1.5, 1: 2.5}, step_time=0.19)
+    found = matched_pairs(select(members, read_costs(tmp_path, members)))
+    assert {p.budget_fraction for p in found} == {1.0, 0.25}
     assert {p.model.model for p in found} == {"m1"}
     (whole,) = [
         p for p in found if p.budget_fraction == 1.0 and p.key.metric_name == "sliced_wasserstein"

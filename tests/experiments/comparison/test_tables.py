@@ -71,14 +71,14 @@ def test_no_metric_is_called_fid(runs, tmp_path):
             assert "fid" not in json.dumps(row).lower()
 
 
-def test_a_mean_over_seeds_has_the_scatter_and_the_interval_of_student(runs, tmp_path):
+def test_a_mean_over_seeds_has_the_scatter_the_common_error_and_students_interval(runs, tmp_path):
     rows = tables(runs, tmp_path / "out")["fid_summary.csv"]
     row, _ = of(rows, model_id="m0", metric_name="sliced_wasserstein")
     assert (row["num_seeds"], row["error_from"], row["nfe"]) == ("3", "seeds", "7")
     assert float(row["value_mean"]) == 3
     assert float(row["value_std"]) == pytest.approx(math.sqrt(7))  # ddof 1
-    assert float(row["value_standard_error"]) == pytest.approx(math.sqrt(7 / 3))
-    half = stats.t.ppf(0.975, 2) * math.sqrt(7 / 3)
+    assert float(row["value_standard_error"]) == pytest.approx(math.sqrt(7 / 3 + 0.1**2))
+    half = stats.t.ppf(0.975, 2) * math.sqrt(7 / 3 + 0.1**2)
     assert float(row["value_low"]) == pytest.approx(3 - half)
     assert float(row["value_high"]) == pytest.approx(3 + half)
     assert float(row["ratio_to_floor"]) == 3

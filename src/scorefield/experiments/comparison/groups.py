@@ -1,9 +1,9 @@
 """The evaluations of one model, over seeds.
 
-Where a model has several seeds, a number is their mean and its standard error comes from their
-scatter, which holds everything that varies between trainings; where it has one, the error is that
-of the one evaluation. All seeds are judged on the same samples and points: what others of them
-would change is in the errors of the single evaluations, and not in the scatter.
+Where a model has several seeds, a number is their mean. Its standard error has two parts: the
+scatter between seeds, which holds everything that varies between trainings, and the error of the
+single evaluations, which their mean does not make smaller, since all seeds are judged on the same
+samples, points and starting noise.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scorefield.estimate import Estimate, pool
+from scorefield.estimate import Estimate, add_errors, pool
 from scorefield.experiments.errors import RunError
 from scorefield.experiments.judge import VALIDATION
 from scorefield.experiments.records import SUMMARY, Distance, Evaluation, Level
@@ -118,8 +118,11 @@ class Group:
 
 
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean over seeds with the error of their scatter; of one seed, its own. It keeps the
-    settings that all have in common.
+    r"""The mean over seeds that were judged on common points; of one seed, its own number.
+
+    Its standard error is :math:`(s^2 / k + \bar e^2)^{1/2}` with the standard deviation :math:`s`
+    over the :math:`k` seeds and the mean :math:`\bar e` of their own errors, which are taken for
+    one common error. The settings are those that all have in common.
     """
     first = estimates[0]
     if len(estimates) == 1:
@@ -127,7 +130,11 @@ def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
     alike = {
         k: v for k, v in first.settings.items() if all(e.settings.get(k) == v for e in estimates)
     }
-    return replace(pool(estimates), settings=alike)
+    pooled = pool(estimates)
+    own = sum(e.standard_error for e in estimates) / len(estimates)
+    draws = min(e.n for e in estimates)
+    error, n = add_errors([(pooled.standard_error, pooled.n), (own, draws)])
+    return replace(pooled, standard_error=error, n=n, settings=alike)
 
 
 def over_levels(levels: Sequence[Level]) -> Estimate | None:

@@ -73,6 +73,8 @@ MATCHED_COLUMNS = (
 """The columns of :func:`matched_rows`; those of the numbers are empty where there are none."""
 
 _HOUR = 3600.0
+_UNLIKE = 0.1
+"""How much less training time than another a model may have used to be compared with it."""
 _ROUNDING = 1 + 1e-9
 
 
@@ -155,11 +157,15 @@ def select(
 
 
 def matched_pairs(selections: Sequence[Selection]) -> list[Pair]:
-    """Every model against the first at equal training time, where both could be matched."""
+    """Every model against the first at equal training time, where both could be matched and the
+    times behind their checkpoints differ by a tenth at most.
+    """
     found = []
     for fraction in dict.fromkeys(s.fraction for s in selections):
         first, *others = [s for s in selections if s.fraction == fraction]
         for other in others:
+            if not _alike(first, other):
+                continue
             found += compare(other.group, first.group, other.numbers(), first.numbers(), fraction)
     return found
 
@@ -237,6 +243,12 @@ def _select(group: Group, fraction: float, budget: float | None, costs: Costs) -
             return none(f"seed {e.seed} has no checkpoint within the budget")
         chosen[e.seed] = within[-1]
     return Selection(group, fraction, budget, step_time, chosen, MATCHED)
+
+
+def _alike(a: Selection, b: Selection) -> bool:
+    if a.used is None or b.used is None:
+        return False
+    return min(a.used, b.used) >= (1 - _UNLIKE) * max(a.used, b.used)
 
 
 def _over_seeds(found: Sequence[Distance]) -> Distance:
