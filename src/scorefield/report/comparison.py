@@ -195,8 +195,8 @@ def matched_differences_table(comparison: Comparison) -> PlainTable | None:
         f"Differences from {comparison.members[0].label} at equal training time",
         columns,
         rows,
-        "As above, between the checkpoints of the table before; an empty cell where the times behind "
-        "the two checkpoints differ by more than a tenth.",
+        "As above, between the checkpoints of the table before; an empty cell where the times "
+        "behind the two checkpoints differ by more than a tenth.",
     )
 
 
