@@ -23,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 VectorField = Callable[[Tensor, Tensor], Tensor]
 
-_ROWS = 64
+_ROWS = 16
 _ENTRIES = 1 << 14
 """A Jacobian is computed from at least so many rows, or so many entries, at once: large networks
 gain nothing from more, and small ones lose to the overhead of a call from less."""
@@ -111,7 +111,7 @@ def jacobian(
         x: The points.
         t: Their times.
         rows: The largest number of rows in one evaluation of ``fn``, which bounds the memory
-            beyond that of the result; :math:`2^{14} / D`, at least 64, if not given.
+            beyond that of the result; :math:`2^{14} / D`, at least 16, if not given.
 
     Raises:
         ValueError: If ``rows`` is not positive.
