@@ -29,32 +29,17 @@ References:
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.calculus import vjp
-from scorefield.fields import ScoreField, evaluation
+from scorefield.fields import LogProb, ScoreField, evaluation
 from scorefield.samplers.grid import at_levels, karras_levels
 
 _ROWS = 1024
 """The largest number of rows in one differentiated evaluation, where a point takes one."""
-
-
-class LogProb(NamedTuple):
-    r"""Log-densities, a row a point.
-
-    Attributes:
-        value: The log-density :math:`\log q` in nats.
-        numerical_error: Its distance from the value that half the steps give, in nats: about
-            fifteen times the error of ``value`` where the steps are small enough for the
-            method's order to show.
-    """
-
-    value: Float[Tensor, " batch"]
-    numerical_error: Float[Tensor, " batch"]
 
 
 def log_prob(field: ScoreField, x: Float[Tensor, "batch *event"], steps: int = 64) -> LogProb:

@@ -43,8 +43,9 @@ def test_edm_scaling_is_the_denoiser_of_karras(sde, shape):
 
 
 def test_edm_scaling_gives_unit_variance_to_input_and_target(sde):
-    alpha, sigma = (f(times(sde, 50)) for f in (sde.alpha, sde.sigma))
-    c = EDMScaling(SIGMA_DATA).coefficients(alpha, sigma)
+    t = times(sde, 50)
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    c = EDMScaling(SIGMA_DATA).coefficients(t, sde)
     one = torch.ones_like(alpha)
     close(c.c_in**2 * ((alpha * SIGMA_DATA) ** 2 + sigma**2), one)
     # The target F = (−ε/σ − p x)/q with x = α x₀ + σ ε, variance of x₀ times that of its factor.
@@ -79,7 +80,7 @@ def test_the_optimal_output_gives_the_exact_score(sde, parametrization):
         def forward(self, u, label):
             t = sde.time((4 * label).exp()).unsqueeze(1)
             alpha, sigma = sde.alpha(t), sde.sigma(t)
-            c = parametrization.coefficients(alpha, sigma)
+            c = parametrization.coefficients(t, sde)
             x = u / c.c_in
             score = -(x - alpha * mean) / ((alpha * std) ** 2 + sigma**2)
             return (score - c.p * x) / c.q

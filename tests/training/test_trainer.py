@@ -290,7 +290,7 @@ def test_a_folder_is_that_of_one_objective_field_and_data(tmp_path):
     train()
     for change, told in (
         ({"sde": EDM(sigma_max=50.0)}, r"field\.sde is EDM\(.*80.*\) there and EDM\(.*50.*\) here"),
-        ({"scale": 2.0}, r"field\.parametrization is .*1\.0\) there and .*2\.0\) here"),
+        ({"scale": 2.0}, r"field\.parametrization is .*1\.0.* there and .*2\.0.* here"),
         ({"head": "denoising"}, r"field\.head is 'inner' there and 'denoising' here"),
         ({"dropout": 0.2}, r"field\.\S+\.p is 0\.1 there and 0\.2 here"),
         ({"radius": 5.0}, r"data\.std is 2\.8\d* there and 3\.5\d* here"),

@@ -4,7 +4,13 @@ from scorefield.fields.base import Quantity as Quantity
 from scorefield.fields.base import ScoreField as ScoreField
 from scorefield.fields.base import convert as convert
 from scorefield.fields.base import evaluation as evaluation
+from scorefield.fields.density import LogProb as LogProb
 from scorefield.fields.hybrid import HybridField as HybridField
+from scorefield.fields.labels import IndexLabel as IndexLabel
+from scorefield.fields.labels import Label as Label
+from scorefield.fields.labels import LogNoiseLabel as LogNoiseLabel
+from scorefield.fields.labels import SigmaLabel as SigmaLabel
+from scorefield.fields.labels import TimeLabel as TimeLabel
 from scorefield.fields.planted import Band as Band
 from scorefield.fields.planted import Matched as Matched
 from scorefield.fields.planted import Perturbation as Perturbation
@@ -25,6 +31,7 @@ from scorefield.fields.preconditioned import ScorePrediction as ScorePrediction
 __all__ = [
     "Quantity",
     "ScoreField",
+    "LogProb",
     "convert",
     "evaluation",
     "PreconditionedField",
@@ -32,6 +39,11 @@ __all__ = [
     "EDMScaling",
     "NoisePrediction",
     "ScorePrediction",
+    "Label",
+    "LogNoiseLabel",
+    "SigmaLabel",
+    "TimeLabel",
+    "IndexLabel",
     "PotentialField",
     "Head",
     "HybridField",

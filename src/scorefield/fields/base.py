@@ -27,13 +27,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from scorefield.domain import Domain
+from scorefield.fields.density import LogProb
 from scorefield.sde import SDE
 
 Quantity = Literal["score", "denoiser", "noise", "velocity", "drift"]
@@ -110,6 +111,22 @@ class ScoreField(nn.Module, ABC):
             TypeError: If the field has none.
         """
         raise TypeError(f"{type(self).__name__} has no potential: its score is not a gradient")
+
+    def given(self, classes: int | Int[Tensor, " batch"]) -> ScoreField:
+        """The field of points that are known to be of a class: of one class all, or each of its
+        own.
+
+        Raises:
+            TypeError: If the field knows no classes.
+        """
+        raise TypeError(f"{type(self).__name__} has no classes")
+
+    def log_prob(self, x: Float[Tensor, "batch *event"], **settings: Any) -> LogProb:
+        """The log-density of clean points; see :func:`scorefield.likelihood.log_prob`."""
+        # Upwards, for once: a field is asked for its density as a distribution is.
+        from scorefield.likelihood import log_prob
+
+        return log_prob(self, x, **settings)
 
     def forward(
         self, x: Float[Tensor, "batch *event"], t: float | Tensor

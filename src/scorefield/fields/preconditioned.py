@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from scorefield.domain import Domain, Euclidean
 from scorefield.fields.base import Quantity, ScoreField, affine, times
+from scorefield.fields.labels import LOG_NOISE, Label
 from scorefield.sde import SDE
 
 
@@ -38,14 +39,13 @@ class Coefficients(NamedTuple):
 
 @dataclass(frozen=True)
 class Parametrization(ABC):
-    r"""What the backbone predicts, as coefficients of :math:`\alpha` and :math:`\sigma`.
-
-    The label is :math:`c_{noise} = \frac14 \ln(\sigma / \alpha)` for every parametrisation.
+    r"""What the backbone predicts, as coefficients of :math:`\alpha` and :math:`\sigma`, and the
+    label :math:`c_{noise}` by which it is told the noise level.
     """
 
     @abstractmethod
-    def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
-        """The coefficients at the given levels, elementwise."""
+    def coefficients(self, t: Tensor, sde: SDE) -> Coefficients:
+        """The coefficients at the given times, elementwise."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,10 @@ class EDMScaling(Parametrization):
 
     Arguments:
         sigma_data: The standard deviation :math:`\sigma_d` of a coordinate of the data.
+        label: How the network is told the noise level.
 
     Raises:
-        ValueError: If it is not positive.
+        ValueError: If ``sigma_data`` is not positive.
 
     References:
         Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
@@ -73,40 +74,51 @@ class EDMScaling(Parametrization):
     """
 
     sigma_data: float
+    label: Label = LOG_NOISE
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.sigma_data) and self.sigma_data > 0):
             raise ValueError(f"sigma_data must be positive, got {self.sigma_data}")
 
-    def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
+    def coefficients(self, t: Tensor, sde: SDE) -> Coefficients:
+        alpha, sigma = sde.alpha(t), sde.sigma(t)
         variance = sigma**2 + (alpha * self.sigma_data) ** 2
-        level = sigma / alpha
         scale = variance.sqrt()
-        return Coefficients(
-            1 / scale, level.log() / 4, -1 / variance, self.sigma_data / (level * scale)
-        )
+        q = self.sigma_data / (sigma / alpha * scale)
+        return Coefficients(1 / scale, self.label(t, sde), -1 / variance, q)
 
 
 @dataclass(frozen=True)
 class NoisePrediction(Parametrization):
     r"""The backbone sees :math:`x_t` and predicts the noise: :math:`s = -F(x) / \sigma`.
 
+    Arguments:
+        label: How the network is told the noise level.
+
     References:
         Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), equation 11.
     """
 
-    def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
-        one = torch.ones_like(sigma)
-        return Coefficients(one, (sigma / alpha).log() / 4, 0 * one, -1 / sigma)
+    label: Label = LOG_NOISE
+
+    def coefficients(self, t: Tensor, sde: SDE) -> Coefficients:
+        one = torch.ones_like(t)
+        return Coefficients(one, self.label(t, sde), 0 * one, -1 / sde.sigma(t))
 
 
 @dataclass(frozen=True)
 class ScorePrediction(Parametrization):
-    r"""The backbone sees :math:`x_t` and predicts the score itself: :math:`s = F(x)`."""
+    r"""The backbone sees :math:`x_t` and predicts the score itself: :math:`s = F(x)`.
 
-    def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
-        one = torch.ones_like(sigma)
-        return Coefficients(one, (sigma / alpha).log() / 4, 0 * one, one)
+    Arguments:
+        label: How the network is told the noise level.
+    """
+
+    label: Label = LOG_NOISE
+
+    def coefficients(self, t: Tensor, sde: SDE) -> Coefficients:
+        one = torch.ones_like(t)
+        return Coefficients(one, self.label(t, sde), 0 * one, one)
 
 
 class PreconditionedField(ScoreField):
@@ -159,8 +171,7 @@ class PreconditionedField(ScoreField):
         return (a + b * c.p) * x + (b * c.q) * output
 
     def _coefficients(self, x: Tensor, t: float | Tensor) -> Coefficients:
-        t = times(x, t)
-        return self.parametrization.coefficients(self.sde.alpha(t), self.sde.sigma(t))
+        return self.parametrization.coefficients(times(x, t), self.sde)
 
     def _output(self, u: Tensor, label: Tensor) -> Tensor:
         """The vector :math:`F(u, label)`, in the dtype of ``u``."""

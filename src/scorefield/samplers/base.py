@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar
@@ -142,7 +142,7 @@ class Sampler(ABC):
         self,
         field: ScoreField,
         n: int | None = None,
-        seed: int = 0,
+        seed: int | Noise = 0,
         *,
         index: Int[Tensor, " n"] | None = None,
         batch_size: int = 4096,
@@ -150,6 +150,7 @@ class Sampler(ABC):
         device: torch.device | str | None = None,
         callback: Callback | None = None,
         start: Float[Tensor, "n *event"] | None = None,
+        classes: int | Int[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n *event"]:
         r"""Draws samples, in units of the data.
 
@@ -160,13 +161,14 @@ class Sampler(ABC):
         Arguments:
             field: The score field; its process sets the noise levels, its domain the event shape.
             n: How many: the samples 0 … n - 1.
-            seed: The seed of the prior's and of the churn's noise.
+            seed: The seed of all noise, or the noise itself.
             index: In place of ``n``, the indices of the samples that are wanted.
             batch_size: How many samples the network sees at once.
             dtype: The dtype of the states and of the result. The network keeps its own.
             device: Where the states live; by default where the field's parameters do.
             callback: Called after each step of each block with a :class:`SamplerState`.
             start: Starting points :math:`x_{t_{max}}`, in place of draws from the prior.
+            classes: The class of all samples, or of each; for fields that know classes.
 
         Returns:
             The samples, in the order of the indices.
@@ -174,7 +176,9 @@ class Sampler(ABC):
         Raises:
             ValueError: If it is not clear how many samples are wanted, their number or the batch
                 size is not positive, the indices are not integers, the dtype is not a floating
-                one, or ``start`` has another event shape than the field.
+                one, ``start`` has another event shape than the field, or the classes are not
+                as many as the samples.
+            TypeError: If classes are given to a field without any.
             FloatingPointError: If a state stops being finite; names step, noise level and samples.
         """
         shape = field.domain.shape
@@ -189,9 +193,16 @@ class Sampler(ABC):
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}")
         device = _device(field) if device is None else torch.device(device)
-        noise = Noise(seed)
+        noise = seed if isinstance(seed, Noise) else Noise(seed)
+        if isinstance(classes, Tensor) and classes.shape != index.shape:
+            raise ValueError(f"{len(index)} samples cannot have {classes.numel()} classes")
         prior = field.sde.prior(field.domain)
         blocks = index.to(device).split(batch_size)
+        known: Sequence[int | Tensor] | None = None
+        if isinstance(classes, Tensor):
+            known = classes.to(device).split(batch_size)
+        elif classes is not None:
+            known = [classes] * len(blocks)
         results = []
         with torch.no_grad(), evaluation(field):
             for number, rows in enumerate(blocks):
@@ -201,7 +212,8 @@ class Sampler(ABC):
                     first = number * batch_size
                     x = start[first : first + len(rows)].to(device=device, dtype=dtype)
                 block = Block(noise, rows, number, len(blocks), callback)
-                results.append(self._solve(field, x, block))
+                asked = field if known is None else field.given(known[number])
+                results.append(self._solve(asked, x, block))
         return torch.cat(results)
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.estimate import Estimate, mean
-from scorefield.likelihood import LogProb
+from scorefield.fields import LogProb
 
 
 class Divergence(NamedTuple):

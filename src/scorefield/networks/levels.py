@@ -1,0 +1,86 @@
+r"""Tables of noise levels, and the labels that point into them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class NoiseTable:
+    r"""Noise levels in geometric progression, the greatest first:
+    :math:`\sigma_i = \sigma_{max} (\sigma_{min} / \sigma_{max})^{i / (N - 1)}`.
+
+    A level is computed where it is used, in float64, so that neither storing nor casting a
+    network rounds it, and no result is promoted.
+
+    Arguments:
+        sigma_min: The least level.
+        sigma_max: The greatest level.
+        levels: Their number :math:`N`.
+
+    Raises:
+        ValueError: Unless ``0 < sigma_min < sigma_max`` and ``levels >= 2``.
+
+    References:
+        Generative modeling by estimating gradients of the data distribution (Song and Ermon,
+        2019), section 4.1.
+    """
+
+    sigma_min: float
+    sigma_max: float
+    levels: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max < math.inf:
+            raise ValueError(
+                "0 < sigma_min < sigma_max must hold, got "
+                f"sigma_min={self.sigma_min}, sigma_max={self.sigma_max}"
+            )
+        if self.levels < 2:
+            raise ValueError(f"levels must be at least 2, got {self.levels}")
+
+    def at(self, index: Tensor, like: Tensor) -> Tensor:
+        """The levels at places in the table, shaped to broadcast against the rows of a tensor.
+
+        Arguments:
+            index: Places, as :func:`places` gives them, of shape ``(batch,)``.
+            like: A tensor of shape ``(batch, *event)``, whose dtype the levels are rounded to.
+        """
+        # Apple's GPUs have no float64.
+        precise = torch.float32 if index.device.type == "mps" else torch.float64
+        fraction = index.to(precise) / (self.levels - 1)
+        log_max, log_min = math.log(self.sigma_max), math.log(self.sigma_min)
+        sigma = torch.exp(torch.lerp(fraction.new_tensor(log_max), fraction.new_tensor(log_min),
+                                     fraction))
+        return sigma.to(like.dtype).view(-1, *[1] * (like.dim() - 1))
+
+
+def places(label: Tensor, levels: int, batch: int) -> Tensor:
+    """Labels as places in a table, after a check.
+
+    Arguments:
+        label: Whole numbers of any dtype, of shape ``(batch,)``.
+        levels: The length of the table.
+        batch: The number of labels that there should be.
+
+    Returns:
+        The same numbers in int64.
+
+    Raises:
+        ValueError: If their number is wrong, or one is no whole number or not in the table.
+    """
+    if label.shape != (batch,):
+        raise ValueError(f"label must have the shape ({batch},), got {tuple(label.shape)}")
+    index = label.to(torch.int64)
+    # Values inside of a vmap over the labels cannot be looked at.
+    if not torch._C._functorch.is_batchedtensor(label):
+        wrong = (index != label) | (index < 0) | (index >= levels)
+        if bool(wrong.any()):
+            raise ValueError(
+                f"label must hold whole numbers from 0 to {levels - 1}, got {label[wrong][0]:g}"
+            )
+    return index

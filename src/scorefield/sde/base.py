@@ -1,0 +1,209 @@
+r"""Forward processes.
+
+A process :math:`\mathrm{d}x = f(t)\,x\,\mathrm{d}t + g(t)\,\mathrm{d}w` is given by the mean
+coefficient :math:`\alpha(t)` and the standard deviation :math:`\sigma(t)` of its marginals,
+
+.. math:: x_t = \alpha(t)\,x_0 + \sigma(t)\,\varepsilon, \qquad \varepsilon \sim N(0, I),
+
+and everything else follows from these two and their derivatives:
+
+.. math::
+    f = \frac{\dot\alpha}{\alpha}, \qquad
+    g^2 = 2\sigma\dot\sigma - 2\frac{\dot\alpha}{\alpha}\sigma^2, \qquad
+    x_t \mid x_s \sim N\Big(\frac{\alpha_t}{\alpha_s} x_s,\;
+    \sigma_t^2 - \frac{\alpha_t^2}{\alpha_s^2}\sigma_s^2\Big).
+
+The *noise level* :math:`\lambda(t) = \sigma(t) / \alpha(t)`, the standard deviation of the noise
+in units of the data, is the coordinate in which processes are compared: with
+:math:`\hat x = x_t / \alpha(t)` every process is :math:`\hat x = x_0 + \lambda \varepsilon`.
+
+References:
+    Score-based generative modeling through stochastic differential equations (Song,
+    Sohl-Dickstein, Kingma, Kumar, Ermon and Poole, 2021), section 3 and appendix B.
+
+    Elucidating the design space of diffusion-based generative models (Karras, Aittala, Aila and
+    Laine, 2022), section 2 and appendix B.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.domain import Domain
+from scorefield.noise import Noise
+
+PriorMean = float | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Prior:
+    r"""The law :math:`N(\text{mean}, \text{std}^2 I)` that sampling starts from.
+
+    Arguments:
+        domain: Where the draws live.
+        mean: The mean of every coordinate, or one value for each index of the first axis of the
+            event (of an image: one a channel).
+        std: The standard deviation of every coordinate.
+
+    Raises:
+        ValueError: If there are several means, and not as many as the first axis is long.
+    """
+
+    domain: Domain
+    mean: PriorMean
+    std: float
+
+    def __post_init__(self) -> None:
+        shape = self.domain.shape
+        if isinstance(self.mean, tuple) and (not shape or len(self.mean) != shape[0]):
+            raise ValueError(
+                f"prior_mean has {len(self.mean)} values, which do not fit points of shape {shape}"
+            )
+
+    def _mean(self, like: Tensor) -> Tensor:
+        mean = torch.as_tensor(self.mean, dtype=like.dtype, device=like.device)
+        return mean.reshape(-1, *(1,) * (like.dim() - 2)) if mean.dim() else mean
+
+    def sample(
+        self, noise: Noise, index: Tensor, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "batch *event"]:
+        """Draws one point for each sample index, at the addresses of purpose ``"prior"``."""
+        z = noise.normal("prior", self.domain.shape, index, dtype=dtype)
+        return self.domain.wrap(self._mean(z) + self.std * z)
+
+    def log_prob(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
+        """The log-density in nats."""
+        delta = self.domain.displacement(self._mean(x).expand_as(x), x)
+        return self.domain.kernel_log_prob(delta, delta.new_full((1,), self.std))
+
+
+class SDE(ABC):
+    r"""A linear forward process on the times :math:`[t_{min}, t_{max}]`.
+
+    Subclasses are frozen dataclasses that define :meth:`alpha`, :meth:`sigma`, their
+    derivatives, and :meth:`time`. Times are tensors of any shape; results have that shape.
+
+    Raises:
+        ValueError: On construction, if a parameter is out of its range.
+    """
+
+    @property
+    @abstractmethod
+    def t_min(self) -> float:
+        r"""The earliest time that is trained or sampled at; its noise level is positive."""
+
+    @property
+    @abstractmethod
+    def t_max(self) -> float:
+        """The time of the prior."""
+
+    @property
+    @abstractmethod
+    def prior_mean(self) -> PriorMean:
+        r"""The mean of the law of :math:`x_{t_{max}}`: of every coordinate, or one value for each
+        index of the first axis of the event.
+        """
+
+    @abstractmethod
+    def alpha(self, t: Tensor) -> Tensor:
+        r"""The mean coefficient :math:`\alpha(t)`."""
+
+    @abstractmethod
+    def sigma(self, t: Tensor) -> Tensor:
+        r"""The standard deviation :math:`\sigma(t)` of the noise."""
+
+    @abstractmethod
+    def alpha_dot(self, t: Tensor) -> Tensor:
+        r"""The derivative :math:`\dot\alpha(t)`."""
+
+    @abstractmethod
+    def sigma_dot(self, t: Tensor) -> Tensor:
+        r"""The derivative :math:`\dot\sigma(t)`."""
+
+    @abstractmethod
+    def time(self, noise_level: Tensor) -> Tensor:
+        r"""The time at which the noise level :math:`\sigma/\alpha` has the given value."""
+
+    def noise_level(self, t: Tensor) -> Tensor:
+        r"""The noise level :math:`\sigma(t) / \alpha(t)`."""
+        return self.sigma(t) / self.alpha(t)
+
+    @property
+    def sigma_min(self) -> float:
+        """The noise level at ``t_min``."""
+        return float(self.noise_level(torch.tensor(self.t_min, dtype=torch.float64)))
+
+    @property
+    def sigma_max(self) -> float:
+        """The noise level at ``t_max``."""
+        return float(self.noise_level(torch.tensor(self.t_max, dtype=torch.float64)))
+
+    def drift(self, t: Tensor) -> Tensor:
+        r"""The drift coefficient :math:`f(t) = \dot\alpha / \alpha`; the drift is :math:`f x`."""
+        return self.alpha_dot(t) / self.alpha(t)
+
+    def diffusion_squared(self, t: Tensor) -> Tensor:
+        r"""The squared diffusion :math:`g^2(t) = 2\sigma\dot\sigma - 2 f \sigma^2`."""
+        sigma = self.sigma(t)
+        return 2 * sigma * (self.sigma_dot(t) - self.drift(t) * sigma)
+
+    def diffusion(self, t: Tensor) -> Tensor:
+        """The diffusion coefficient :math:`g(t)`."""
+        return self.diffusion_squared(t).sqrt()
+
+    def transition(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        r"""The exact transition :math:`x_t \mid x_s` for :math:`s \le t`.
+
+        Returns:
+            The coefficient :math:`\alpha_t / \alpha_s` of the mean, and the standard deviation
+            :math:`\alpha_t \sqrt{\lambda_t^2 - \lambda_s^2}`.
+
+        Raises:
+            ValueError: If a time precedes its start.
+        """
+        if bool((t < s).any()):
+            raise ValueError("a transition goes forward: every t must be at least its s")
+        alpha_t, lower, upper = self.alpha(t), self.noise_level(s), self.noise_level(t)
+        return alpha_t / self.alpha(s), alpha_t * ((upper - lower) * (upper + lower)).sqrt()
+
+    def perturb(
+        self,
+        x: Float[Tensor, "batch *event"],
+        t: Float[Tensor, "#batch"],
+        z: Float[Tensor, "batch *event"],
+        domain: Domain | None = None,
+    ) -> Float[Tensor, "batch *event"]:
+        r"""Diffuses data: :math:`x_t = \alpha(t)\,x + \sigma(t)\,z`, wrapped into ``domain``.
+
+        Arguments:
+            x: Clean points.
+            t: One time a point, or one for all.
+            z: Standard normals.
+            domain: Where the points live; flat space if not given.
+        """
+        shape = (-1, *(1,) * (x.dim() - 1))
+        x_t = self.alpha(t).reshape(shape) * x + self.sigma(t).reshape(shape) * z
+        return x_t if domain is None else domain.wrap(x_t)
+
+    def prior(self, domain: Domain) -> Prior:
+        r"""The law of :math:`x_{t_{max}}` that sampling and likelihood share.
+
+        Its standard deviation is :math:`\sigma(t_{max})`: the spread of the data,
+        :math:`\alpha(t_{max})\,\sigma_{data}`, is neglected, as is customary.
+        """
+        std = float(self.sigma(torch.tensor(self.t_max, dtype=torch.float64)))
+        return Prior(domain, self.prior_mean, std)
+
+
+def check_range(owner: object, low: str, high: str) -> None:
+    """Raises ``ValueError`` unless two fields of a process are positive, finite and in order."""
+    a, b = getattr(owner, low), getattr(owner, high)
+    if not (math.isfinite(a) and math.isfinite(b) and 0 < a < b):
+        name = type(owner).__name__
+        raise ValueError(f"{name}: 0 < {low} < {high} must hold, got {low}={a} and {high}={b}")

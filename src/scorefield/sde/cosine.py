@@ -1,0 +1,74 @@
+r"""The process whose mean coefficient is a cosine."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scorefield.sde.base import SDE, PriorMean, check_range
+
+
+@dataclass(frozen=True)
+class Cosine(SDE):
+    r"""The cosine schedule: :math:`\alpha(t) = \cos\theta(t) / \cos\theta(0)`,
+    :math:`\sigma^2 = 1 - \alpha^2`, with
+    :math:`\theta(t) = \frac{\pi}{2} \frac{t + s}{1 + s}`.
+
+    Arguments:
+        offset: The offset :math:`s`, which keeps the noise at small times from vanishing fast.
+        prior_mean: The mean of the prior.
+        t_min: The earliest time that is trained or sampled at.
+        t_max: The time of the prior; below 1, where :math:`\alpha` vanishes.
+
+    Raises:
+        ValueError: Unless ``offset > 0`` and ``0 < t_min < t_max < 1``.
+
+    References:
+        Improved denoising diffusion probabilistic models (Nichol and Dhariwal, 2021),
+        equation 17.
+    """
+
+    offset: float = 0.008
+    prior_mean: PriorMean = 0.0
+    t_min: float = 1e-4
+    t_max: float = 0.99
+
+    def __post_init__(self) -> None:
+        check_range(self, "t_min", "t_max")
+        if not (math.isfinite(self.offset) and self.offset > 0):
+            raise ValueError(f"Cosine: offset must be positive, got {self.offset}")
+        if not self.t_max < 1:
+            raise ValueError(f"Cosine: t_max must be below 1, got {self.t_max}")
+
+    @property
+    def _rate(self) -> float:
+        return 0.5 * math.pi / (1 + self.offset)
+
+    @property
+    def _start(self) -> float:
+        return self._rate * self.offset
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.cos(self._start + self._rate * t) / math.cos(self._start)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        # cos^2 a - cos^2 b = sin(b - a) sin(b + a), exact where 1 - alpha^2 would cancel
+        rise = torch.sin(self._rate * t) * torch.sin(2 * self._start + self._rate * t)
+        return torch.sqrt(rise) / math.cos(self._start)
+
+    def alpha_dot(self, t: Tensor) -> Tensor:
+        return -self._rate * torch.sin(self._start + self._rate * t) / math.cos(self._start)
+
+    def sigma_dot(self, t: Tensor) -> Tensor:
+        return -self.alpha(t) * self.alpha_dot(t) / self.sigma(t)
+
+    def time(self, noise_level: Tensor) -> Tensor:
+        # The tangent of the difference of two angles: neither arccos of alpha nor the angle less
+        # its start keeps its digits at small times.
+        cosine, sine = math.cos(self._start), math.sin(self._start)
+        root = torch.sqrt(noise_level**2 + sine**2)
+        rise = noise_level**2 / (root + sine)
+        return torch.atan2(rise * cosine, cosine**2 + root * sine) / self._rate
