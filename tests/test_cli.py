@@ -9,7 +9,9 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,6 +27,13 @@ field: {network: {hidden: 8, depth: 1, embedding: 4}}
 train: {steps: 6, batch_size: 16, checkpoint_every: 2, log_every: 2, keep: 3}
 eval: {nfes: [3], samples: 32, pairs: 2, points: 4, sigmas: [0.5]}
 """
+
+
+TINY = [
+    "field.network.channels=16",
+    "field.network.multipliers=[1, 1]",
+    "field.network.attention=[]",
+]
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +81,13 @@ def told(capsys):
 def test_presets_have_a_line_each(capsys):
     assert main(["presets"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(maxsplit=1)[0] for line in lines] == presets.names()
-    assert all(len(line.split(maxsplit=1)) == 2 for line in lines)
+    members = [line for line in lines if line.startswith(" ")]
+    assert [line.split(maxsplit=1)[0] for line in members] == presets.names()
+    assert all(len(line.split(maxsplit=1)) == 2 for line in members)
+    # Each family has its heading before its members, once.
+    headings = [line for line in lines if not line.startswith(" ")]
+    assert headings == sorted({name.partition("/")[0] for name in presets.names()})
+    assert all(lines[lines.index(heading) + 1].startswith(f"  {heading}/") for heading in headings)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["presets"], ["train", "--help"]])
@@ -135,6 +149,74 @@ def test_sampling_says_where_and_how(copied, capsys):
     assert os.path.exists(picture)
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--sampler", "predictor_corrector", "--steps", "5"], "5 network calls each"),
+        (["--sampler", "ddim", "--nfe", "6"], "6 network calls each"),
+        (["--sampler", "dpm_solver", "--steps", "4"], "4 network calls each"),
+        (["--sampler", "ode"], "network calls each, from "),
+    ],
+)
+def test_every_sampler_says_what_it_took(copied, capsys, options, told):
+    """An adaptive one has as many calls as each sample needed: a mean and a range."""
+    assert main(["sample", str(copied), "--n", "4", *options]) == 0
+    summary, file, picture = capsys.readouterr().out.splitlines()
+    assert told in summary
+    assert os.path.exists(file)
+    assert os.path.exists(picture)
+
+
+def test_the_likelihood_has_an_error_and_is_written_down(copied, capsys):
+    assert main(["likelihood", str(copied), "--n", "8", "--rtol", "1e-3", "--atol", "1e-3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("log-density  ")
+    assert "8 points" in lines[0]
+    assert [os.path.basename(line) for line in lines[-2:]] == [
+        "likelihood.csv",
+        "likelihood.json",
+    ]
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory):
+    """A run whose network knows the classes of the digits, barely trained."""
+    root = tmp_path_factory.mktemp("classes")
+    small = ["field.network.multipliers=[1]", "field.network.attention=[]"]
+    changes = ["train.steps=2", *small, "sampler.steps=4", "name=d/c"]
+    assert main(["train", "digits/ncsnpp_classes", *changes, "--root", str(root)]) == 0
+    return root / "d" / "c" / "seed0"
+
+
+def test_samples_of_a_class(classes, capsys, told):
+    files = []
+    for options, calls in (([], 8), (["--label", "3"], 8), (["--label=3", "--guidance=2"], 16)):
+        capsys.readouterr()
+        assert main(["sample", str(classes), "--n", "2", *options]) == 0
+        summary, file, _ = capsys.readouterr().out.splitlines()
+        assert summary.endswith(f", {calls} network calls each")
+        files.append(file)
+    assert len(set(files)) == 3
+    assert "label is 10, it must be a class from 0 to 9" in told("sample", classes, "--label", 10)
+
+
+def test_a_field_that_was_always_told_the_class_is_not_asked_without(tmp_path, told):
+    small = ["field.network.multipliers=[1]", "field.network.attention=[]"]
+    changes = ["train.steps=1", *small, "sampler.steps=2", "name=d/c", "objective.label_dropout=0"]
+    assert main(["train", "digits/ncsnpp_classes", *changes, "--root", str(tmp_path)]) == 0
+    run = tmp_path / "d" / "c" / "seed0"
+    assert main(["sample", str(run), "--n", "2", "--label", "3"]) == 0
+    commands = (["sample"], ["sample", "--label=3", "--guidance=2"], ["eval"], ["likelihood"])
+    for verb, *options in commands:
+        assert "points of one class only" in told(verb, run, *options)
+
+
+def test_a_likelihood_that_cannot_be_written_is_told_before_the_work(told, copied, tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "folder"):
+        assert "no folder that can be written to" in told("likelihood", copied, "--out", out)
+
+
 def test_inspecting(trained, capsys):
     for path in (trained, trained / "checkpoints" / "step_00000006"):
         assert main(["inspect", str(path)]) == 0
@@ -169,7 +251,7 @@ def test_a_sweep_trains_evaluates_and_is_reported(small, tmp_path, capsys):
         (["train", "toy/m9"], "there is no preset 'toy/m9'; the nearest is"),
         (["train", "toy/m0", "optim.lrr=1"], "the nearest is 'lr'"),
         (["train", "toy/m0", "optim.lr=abc"], "it must be a number"),
-        (["train", "toy/m0", "sde.sigma_min=-1"], "it must be greater than 0"),
+        (["train", "toy/m0", "sde.sigma_min=-1"], "it must be at least 1e-12"),
         (["train", "toy/m0", "train.steps"], "has no '='"),
         (["train", "toy/m4", "field.sigma_c=99.0"], "field.sigma_c is 99"),
         (["train", "nowhere.yaml"], "nowhere.yaml cannot be read"),
@@ -194,12 +276,59 @@ def test_a_sweep_trains_evaluates_and_is_reported(small, tmp_path, capsys):
         (["train"], "Missing argument"),
         (["sweep"], "Missing argument 'PRESETS [A.B=C]...'"),
         (["sample", "nowhere", "--weights", "best"], "'--weights': 'best' is not one of"),
+        (["train", "cifar10/ddpm"], "there is no preset 'cifar10/ddpm'; the nearest is"),
+        (
+            ["train", "cifar10/ncsnpp_ve", "data.path=nowhere", *TINY],
+            "there is no file or folder nowhere",
+        ),
+        (["train", "ffhq_256/ncsnpp_continuous_ve", *TINY], "give a file or folder with data.path"),
+        (["train", "digits/ncsnpp_ve", "field.label=time"], "scale_by_sigma needs field.label"),
+        (["train", "digits/ddpm_discrete_vp", "sde.levels=20"], "it must be above sde.beta_max"),
+        (["train", "digits/ddpm_discrete_vp", "sde.levels=2000000000"], "at most 1000000"),
+        (
+            ["train", "digits/ncsnpp_ve", "field.levels=9"],
+            "field.label 'index', which",
+        ),
+        (["train", "digits/ncsnpp_ve", "sde.sigma_max=1e300"], "it must be at most 1e+12"),
+        (["train", "digits/ncsnpp_ve", "sde.prior_mean=[0.1, 0.2]"], "prior_mean has 2 values"),
+        (["train", "digits/ncsnpp_ve", "field.network.attention=[3]"], "are 8, 4 pixels wide"),
+        (["train", "digits/ncsnpp_ve", "sampler.t_end=2.0"], "it must lie in [1e-05, 1)"),
+        (
+            ["train", "digits/ncsnpp_ve", "sampler.discretization=ddpm"],
+            "DDPM discretises VP",
+        ),
+        (
+            ["train", "digits/ddpmpp_vp", "sampler.discretization=smld"],
+            "SMLD discretises VE",
+        ),
+        (["train", "cifar10/ncsnpp_ve", "data.path=''"], "must be text that is not empty"),
+        (["train", "toy/m0", "sampler.kind=ddim", "sampler.churn=1.0"], "'sampler.churn'"),
+        (["likelihood", "nowhere"], "nowhere is neither the folder of a run nor a file"),
         (["train", "toy/m0", "--rot", "x"], "No such option"),
     ],
 )
 def test_a_mistake_is_one_sentence(told, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
     assert words in told(*arguments)
+    # Neither a run nor a part of one is left behind.
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_that_cannot_be_read_cost_no_run(told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 8), dtype=np.uint8)
+    np.save("images.npy", pixels)
+    data = ["data.kind=images", "data.dataset=mine", "data.size=8", "data.channels=1"]
+    small = ["train.steps=1", "train.batch_size=4", "field.network.multipliers=[1]", "name=i/i"]
+    command = ["train", "digits/ncsnpp_ve", *data, *small, "field.network.attention=[]"]
+    assert main([*command, "data.path=images.npy"]) == 0
+    file = Path("runs/i/i/seed0/checkpoints/step_00000001/ema.safetensors")
+    weights = file.read_bytes()
+    Path("images.npy").write_bytes(b"nothing")
+    assert "images.npy: it is no NumPy array" in told(
+        *command, "data.path=images.npy", "--overwrite"
+    )
+    assert file.read_bytes() == weights
 
 
 @pytest.mark.parametrize(
@@ -214,6 +343,11 @@ def test_a_mistake_is_one_sentence(told, tmp_path, monkeypatch, arguments, words
         (["--steps", "3", "--nfe", "3"], "either steps or nfe"),
         (["--churn", "-1"], "sampler.churn is -1.0, it must be at least 0"),
         (["--sampler", "hoin"], "--sampler"),
+        (["--sampler", "ode", "--nfe", "9"], "as many network calls as its tolerance asks for"),
+        (["--sampler", "ode", "--steps", "9"], "there is no key 'sampler.steps'"),
+        (["--sampler", "predictor_corrector", "--churn", "1"], "there is no key 'sampler.churn'"),
+        (["--label", "3"], "the field of this run knows no classes"),
+        (["--guidance", "2"], "give a label too"),
         (["--weights", "best"], "--weights"),
         (["--step", "5"], "no checkpoint of step 5, it has 2, 4, 6"),
         (["--n", "many"], "--n"),

@@ -16,6 +16,7 @@ TINY = {
     "SCOREFIELD_SAMPLES": "32",
     "SCOREFIELD_HIDDEN": "16",
     "SCOREFIELD_GRID": "9",
+    "SCOREFIELD_TIMES": "5",
 }
 
 
@@ -44,7 +45,7 @@ def test_the_notebook_is_stored_without_outputs_and_paths(path):
 
 
 def test_the_notebooks_are_mentioned():
-    assert len(NOTEBOOKS) == 2
+    assert len(NOTEBOOKS) == 3
     for page in ("README.md", "docs/index.md"):
         text = (FOLDER.parent / page).read_text()
         assert not [path.name for path in NOTEBOOKS if path.name not in text]

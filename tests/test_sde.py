@@ -7,7 +7,7 @@ import torch
 
 from scorefield.domain import Euclidean
 from scorefield.noise import Noise
-from scorefield.sde import EDM, SDE, VE, VP, Cosine, SubVP
+from scorefield.sde import EDM, SDE, VE, VP, Cosine, DiscreteVP, SubVP
 
 TIMES = torch.linspace(0.001, 0.999, 200, dtype=torch.float64)
 
@@ -81,6 +81,49 @@ def test_the_prior_has_its_mean_everywhere():
     assert float(x.std()) == pytest.approx(20, rel=5.5 / math.sqrt(2 * x.numel()))
     law = torch.distributions.Normal(0.5, 20.0)
     torch.testing.assert_close(prior.log_prob(x), law.log_prob(x).flatten(1).sum(dim=1))
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 5), (3, 2, 2), (3, 2, 1, 2)], ids=str)
+def test_a_prior_with_several_means_has_one_for_each_place_of_the_first_axis(shape):
+    means = (-1.0, 0.5, 2.0)
+    prior = VE(0.01, 0.7, prior_mean=means).prior(Euclidean(shape))
+    x = prior.sample(Noise(0), torch.arange(20_000), torch.float64)
+    assert x.shape == (20_000, *shape)
+    column = torch.tensor(means, dtype=torch.float64).reshape(3, *(1,) * (len(shape) - 1))
+    found = x.transpose(0, 1).reshape(3, -1)
+    tolerance = 5.5 * 0.7 / math.sqrt(found.shape[1])
+    assert (found.mean(dim=1) - torch.tensor(means)).abs().max() < tolerance
+    law = torch.distributions.Normal(column.expand(shape), 0.7)
+    torch.testing.assert_close(prior.log_prob(x), law.log_prob(x).flatten(1).sum(dim=1))
+    # What is sampled and what is priced differ by the noise alone.
+    plain = VE(0.01, 0.7).prior(Euclidean(shape)).sample(Noise(0), torch.arange(9), torch.float64)
+    torch.testing.assert_close(x[:9] - plain, column.expand(9, *shape))
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (4, 3)], ids=str)
+def test_means_that_do_not_fit_the_first_axis_are_an_error(shape):
+    with pytest.raises(ValueError, match="prior_mean has 3 values"):
+        VP(prior_mean=(0.0, 1.0, 2.0)).prior(Euclidean(shape))
+
+
+@pytest.mark.parametrize("mean", [float("nan"), (0.0, float("inf"), 0.0)])
+def test_a_mean_is_finite(mean):
+    with pytest.raises(ValueError, match="prior_mean must be finite"):
+        VE(prior_mean=mean).prior(Euclidean((3,)))
+
+
+@pytest.mark.parametrize(
+    ("sde", "std"),
+    [(VE(0.01, 50.0), 50.0), (EDM(0.1, 9.0), 9.0)]
+    + [(make(), 1.0) for make in (VP, SubVP, Cosine, DiscreteVP)],
+    ids=str,
+)
+def test_the_prior_is_where_data_of_unit_variance_go(sde, std):
+    """Song et al. (2021), appendix C: N(0, σ_max²) where the mean is kept, N(0, 1) where the
+    variance is."""
+    assert sde.prior(Euclidean((2,))).std == pytest.approx(std, rel=1e-14)
+    end = torch.tensor(sde.t_max, dtype=torch.float64)
+    assert float((sde.alpha(end) ** 2 + sde.sigma(end) ** 2).sqrt()) == pytest.approx(std, rel=0.01)
 
 
 def test_prior_sample_is_the_same_in_any_batch():

@@ -40,14 +40,20 @@ if TYPE_CHECKING:
     from scorefield.diagnostics import validation_loss as validation_loss
     from scorefield.domain import Euclidean as Euclidean
     from scorefield.estimate import Estimate as Estimate
+    from scorefield.fields import ClassifierFreeGuidance as ClassifierFreeGuidance
+    from scorefield.fields import ClassifierGuidance as ClassifierGuidance
     from scorefield.fields import EDMScaling as EDMScaling
     from scorefield.fields import HybridField as HybridField
+    from scorefield.fields import IndexLabel as IndexLabel
+    from scorefield.fields import LogProb as LogProb
     from scorefield.fields import NoisePrediction as NoisePrediction
     from scorefield.fields import PlantedField as PlantedField
     from scorefield.fields import PotentialField as PotentialField
     from scorefield.fields import PreconditionedField as PreconditionedField
     from scorefield.fields import ScoreField as ScoreField
     from scorefield.fields import ScorePrediction as ScorePrediction
+    from scorefield.fields import SigmaLabel as SigmaLabel
+    from scorefield.fields import TimeLabel as TimeLabel
     from scorefield.fields import convert as convert
     from scorefield.fields import evaluation as evaluation
     from scorefield.likelihood import log_prob as log_prob
@@ -57,8 +63,12 @@ if TYPE_CHECKING:
     from scorefield.metrics import mode_weight_tv as mode_weight_tv
     from scorefield.metrics import noise_floor as noise_floor
     from scorefield.metrics import sliced_wasserstein as sliced_wasserstein
+    from scorefield.networks import DDPM as DDPM
     from scorefield.networks import MLP as MLP
+    from scorefield.networks import NCSN as NCSN
     from scorefield.networks import MinimalUNet as MinimalUNet
+    from scorefield.networks import NCSNpp as NCSNpp
+    from scorefield.networks import NCSNv2 as NCSNv2
     from scorefield.networks import UNet as UNet
     from scorefield.noise import Noise as Noise
     from scorefield.objectives import Asymmetry as Asymmetry
@@ -71,14 +81,32 @@ if TYPE_CHECKING:
     from scorefield.objectives import LoopCirculation as LoopCirculation
     from scorefield.objectives import Objective as Objective
     from scorefield.objectives import UniformTime as UniformTime
+    from scorefield.samplers import DDIM as DDIM
+    from scorefield.samplers import Ancestral as Ancestral
+    from scorefield.samplers import AnnealedLangevin as AnnealedLangevin
+    from scorefield.samplers import Colorization as Colorization
+    from scorefield.samplers import DPMSolverPlusPlus2M as DPMSolverPlusPlus2M
     from scorefield.samplers import Euler as Euler
+    from scorefield.samplers import EulerMaruyama as EulerMaruyama
     from scorefield.samplers import Heun as Heun
+    from scorefield.samplers import Inpainting as Inpainting
+    from scorefield.samplers import Langevin as Langevin
+    from scorefield.samplers import LinearMeasurement as LinearMeasurement
+    from scorefield.samplers import PredictorCorrector as PredictorCorrector
+    from scorefield.samplers import ProbabilityFlow as ProbabilityFlow
+    from scorefield.samplers import ReverseDiffusion as ReverseDiffusion
     from scorefield.samplers import Sampler as Sampler
+    from scorefield.samplers import decode as decode
+    from scorefield.samplers import encode as encode
+    from scorefield.samplers import interpolate as interpolate
+    from scorefield.samplers import round_trip as round_trip
+    from scorefield.samplers import temper as temper
     from scorefield.sde import EDM as EDM
     from scorefield.sde import SDE as SDE
     from scorefield.sde import VE as VE
     from scorefield.sde import VP as VP
     from scorefield.sde import Cosine as Cosine
+    from scorefield.sde import DiscreteVP as DiscreteVP
     from scorefield.sde import SubVP as SubVP
     from scorefield.targets import Empirical as Empirical
     from scorefield.targets import Gaussian as Gaussian
@@ -89,8 +117,18 @@ if TYPE_CHECKING:
     from scorefield.training import fit as fit
 
 _HOMES = {
-    "calculus": ("differentiable", "jacobian", "jvp", "vjp"),
-    "data": ("ArraySource", "DataSource", "TargetSource", "digits"),
+    "calculus": (
+        "differentiable",
+        "jacobian",
+        "jvp",
+        "vjp",
+    ),
+    "data": (
+        "ArraySource",
+        "DataSource",
+        "TargetSource",
+        "digits",
+    ),
     "diagnostics": (
         "Profile",
         "Protocol",
@@ -121,6 +159,12 @@ _HOMES = {
         "ScorePrediction",
         "convert",
         "evaluation",
+        "ClassifierFreeGuidance",
+        "ClassifierGuidance",
+        "LogProb",
+        "SigmaLabel",
+        "TimeLabel",
+        "IndexLabel",
     ),
     "likelihood": ("log_prob",),
     "metrics": (
@@ -131,7 +175,15 @@ _HOMES = {
         "noise_floor",
         "sliced_wasserstein",
     ),
-    "networks": ("MLP", "MinimalUNet", "UNet"),
+    "networks": (
+        "MLP",
+        "MinimalUNet",
+        "UNet",
+        "NCSN",
+        "NCSNv2",
+        "NCSNpp",
+        "DDPM",
+    ),
     "noise": ("Noise",),
     "objectives": (
         "Asymmetry",
@@ -145,10 +197,48 @@ _HOMES = {
         "Objective",
         "UniformTime",
     ),
-    "samplers": ("Euler", "Heun", "Sampler"),
-    "sde": ("EDM", "SDE", "VE", "VP", "Cosine", "SubVP"),
-    "targets": ("Empirical", "Gaussian", "GaussianMixture", "Target"),
-    "training": ("Fit", "Optim", "fit"),
+    "samplers": (
+        "Euler",
+        "Heun",
+        "Sampler",
+        "PredictorCorrector",
+        "ReverseDiffusion",
+        "EulerMaruyama",
+        "Ancestral",
+        "Langevin",
+        "AnnealedLangevin",
+        "DDIM",
+        "DPMSolverPlusPlus2M",
+        "ProbabilityFlow",
+        "Inpainting",
+        "Colorization",
+        "LinearMeasurement",
+        "encode",
+        "decode",
+        "interpolate",
+        "temper",
+        "round_trip",
+    ),
+    "sde": (
+        "EDM",
+        "SDE",
+        "VE",
+        "VP",
+        "Cosine",
+        "SubVP",
+        "DiscreteVP",
+    ),
+    "targets": (
+        "Empirical",
+        "Gaussian",
+        "GaussianMixture",
+        "Target",
+    ),
+    "training": (
+        "Fit",
+        "Optim",
+        "fit",
+    ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,130 +1,350 @@
 r"""The density of a model, by the change of variables along its probability flow.
 
-In :math:`\hat x = x / \alpha(t)` and the noise level :math:`\lambda = \sigma / \alpha` the
-probability flow of every process is
-:math:`\mathrm{d}\hat x / \mathrm{d}\lambda = \hat\varepsilon(\alpha\hat x, t)`, and along it
+Along the flow :math:`\dot y = v(y, \varphi)` in the angular coordinates of
+:mod:`scorefield.samplers.flow` the log-density of :math:`y` changes by :math:`-\nabla \cdot v`, so
+that with :math:`y = \hat x \cos\varphi = x_t / \sqrt{\alpha^2 + \sigma^2}`, from the least angle to
+the greatest,
 
-.. math:: \frac{\mathrm{d}}{\mathrm{d}\lambda} \log q_\lambda(\hat x_\lambda)
-    = -\nabla_{\hat x} \cdot \hat\varepsilon = -\alpha\,\mathrm{tr}\,J,
-    \qquad J = \frac{\partial\hat\varepsilon}{\partial x}.
+.. math:: \log q(\hat x_{min}) = \log p_{prior}(x_{t_{max}}) + D \log\big(\cos\varphi_{min}
+    \sqrt{\alpha_{max}^2 + \sigma_{max}^2}\big)
+    + \int_{\varphi_{min}}^{\varphi_{max}} \mathrm{tr}\,A\;\mathrm{d}\varphi, \qquad
+    A = \frac{\partial v}{\partial y}
+    = \frac{\alpha}{\cos^2\varphi} \frac{\partial\hat\varepsilon}{\partial x_t} - \tan\varphi\, I .
 
-With :math:`q_{\lambda_{max}}` the law of the prior this defines the law :math:`q` that the field's
-flow carries the prior to at :math:`\lambda_{min}`, which is that of samples before the last, tiny
-step to zero noise:
+This is the density of data blurred by the least noise level, which is what the prior is carried to;
+the flow of any field has one, whether the field is a gradient or not. One evaluation with the
+products back through it gives :math:`v` and :math:`\mathrm{tr}\,A` together. In these coordinates
+:math:`A` vanishes for normal data of unit variance, and at high noise for all data: the part of the
+Jacobian that is the same for any field is integrated in closed form, and costs neither steps nor
+the variance of probes.
 
-.. math:: \log q(\hat x_{\lambda_{min}}) = \log p_{prior}(\alpha_{max}\,\hat x_{\lambda_{max}})
-    + D \log \alpha_{max}
-    + \int_{\lambda_{min}}^{\lambda_{max}} \alpha\,\mathrm{tr}\,J\;\mathrm{d}\lambda.
-
-The flow of any field has a density, whether the field is a gradient or not.
+**Solver error.** The local error :math:`(e_y, e_\ell)` of a step at its end changes the result by
+:math:`e_\ell + \nabla_y \log q_\varphi \cdot e_y`, where the score of the flow is the field's own,
+:math:`-\hat\varepsilon / \sin\varphi`. What the method's embedded error estimate does so is added
+up over the steps in absolute value, at no cost. The estimate is of order 4 and the result of order
+5, so that their errors are in a ratio that goes as the length of the steps, as
+:math:`\mathrm{tol}^{1/5}`; the sum is reported times :math:`100\,\mathrm{tol}^{1/5}`. With that
+factor it exceeded the true error at 93 of 100 points or more that were drawn from mixtures,
+correlated normals and a trained network at tolerances from :math:`10^{-3}` to :math:`10^{-7}`; in
+the median it was 4 to 8 times the error under the network and 10 to 150 times under closed forms.
+At points between narrow modes the true error was up to 7 times what is reported, and more often
+above it than below. ``solver_error="two_tolerances"`` also compares with an integration at 32 times
+the tolerance, whose steps are about twice as long: it exceeded the error at 96 of 100 points there.
 
 References:
     Neural ordinary differential equations (Chen, Rubanova, Bettencourt and Duvenaud, 2018),
     theorem 1.
 
+    FFJORD: free-form continuous dynamics for scalable reversible generative models (Grathwohl,
+    Chen, Bettencourt, Sutskever and Duvenaud, 2019), section 3.1, for fixed probes.
+
     Score-based generative modeling through stochastic differential equations (Song et al., 2021),
-    equation 39.
+    equation 39 and appendix D.2.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.calculus import vjp
+from scorefield.calculus.trace import (
+    ProbeKind,
+    basis,
+    draw_probes,
+    orthonormal,
+    value_and_products,
+    without,
+)
 from scorefield.fields import LogProb, ScoreField, evaluation
-from scorefield.samplers.grid import at_levels, karras_levels
+from scorefield.noise import Noise
+from scorefield.samplers.flow import Flow
+from scorefield.samplers.latent import check_points
+from scorefield.samplers.runge_kutta import check_tolerances, solve
 
-_ROWS = 1024
-"""The largest number of rows in one differentiated evaluation, where a point takes one."""
+Trace = Literal["exact", "probes"]
+SolverError = Literal["embedded", "two_tolerances"]
+
+EXACT_UP_TO = 64
+"""The largest dimension whose traces are exact unless probes are asked for."""
+
+_AUDITED = 100.0
+"""How many times the embedded error is reported, times the tolerance to the power 1 / 5."""
+
+_COARSER = 32.0
+"""The ratio of two tolerances whose steps are as 1 to 2, at order 5."""
+
+_JUDGED = 16
+"""How many probes it takes for a small standard error to be a reason to stop. Where it is small by
+chance one stops too early: intervals at 95 % then cover 93 % from 8 probes on, and 94 % from 16."""
+
+_SKETCHED = (0.02, 0.1, 0.5)
+"""The noise levels at which the directions of reduced variance are sought, in units of the data."""
 
 
-def log_prob(field: ScoreField, x: Float[Tensor, "batch *event"], steps: int = 64) -> LogProb:
-    r"""The log-density of the model at points of the least noise level, in nats.
+@dataclass(frozen=True)
+class _Settings:
+    rtol: float
+    atol: float
+    max_calls: int
+    exact: bool
+    kind: ProbeKind
+    rank: int
+    two: bool
+    t_min: float
+
+
+class _Round(NamedTuple):
+    """What one integration gives: an estimate for each probe, one if the trace is exact."""
+
+    value: Float[Tensor, "batch probes"]
+    solver_error: Float[Tensor, " batch"]
+    calls: Int[Tensor, " batch"]
+    latent: Float[Tensor, "batch *event"]
+
+
+def log_prob(
+    field: ScoreField,
+    x: Float[Tensor, "batch *event"],
+    *,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+    trace: Trace | None = None,
+    probes: ProbeKind = "rademacher",
+    n_probes: int = 8,
+    standard_error: float | None = None,
+    max_probes: int = 1024,
+    seed: int | Noise = 0,
+    index: Int[Tensor, " batch"] | None = None,
+    t_min: float | None = None,
+    batch_size: int = 1024,
+    max_calls: int = 10_000,
+    solver_error: SolverError = "embedded",
+) -> LogProb:
+    r"""The log-density of the model at points, in nats.
 
     It is the density of :math:`\hat x = x_t / \alpha(t)` at ``t_min``, per volume in units of the
-    data: that of data blurred by :math:`\lambda_{min}`, where the field is exact and the prior is
-    that of the process. The flow and the divergence are integrated together by the classical
-    Runge–Kutta method of order 4 on Karras' grid, with the exact trace of the Jacobian, which takes
-    :math:`6 D` network calls with their derivatives a step and point. Rows do not know each other.
+    data: that of data blurred by :math:`\lambda(t_{min})`. The smaller ``t_min``, the closer to
+    the density of the data, if they have one, and the more is asked of the field; of VE it is never
+    less than ``sigma_min``.
+
+    A point has steps, probes and results of its own, whatever batch it comes in.
 
     Arguments:
         field: The score field, in evaluation mode meanwhile; no gradients are recorded.
         x: Points :math:`\hat x`, in units of the data. The dtype is that of the integration.
-        steps: The number of steps, an even one.
+        rtol: The relative tolerance of a step, for the state and the log-density.
+        atol: The absolute tolerance, likewise; of the log-density it is times :math:`\sqrt D` nats.
+        trace: ``"exact"`` takes :math:`D` products back a call; ``"probes"`` takes ``n_probes``. By
+            default exact up to :data:`EXACT_UP_TO` dimensions.
+        probes: ``"rademacher"`` for signs, ``"gaussian"`` for normals, ``"variance_reduced"`` for
+            signs beside as many directions, chosen for each point, whose part of the trace is exact
+            (as many products again, a third of the dimensions at most); see
+            :mod:`scorefield.calculus.trace`.
+        n_probes: How many probes a point has; its standard error comes from their scatter. With
+            one it is not known, and infinite.
+        standard_error: If given, points have 16 probes at least, and those with a larger standard
+            error get as many more again until it is reached, or there are ``max_probes``.
+        max_probes: The largest number of probes of a point.
+        seed: The seed of the probes, or the noise itself; their addresses are
+            ``("probe", index, number)``.
+        index: The names of the points in these addresses; 0, 1, 2, … by default.
+        t_min: The time of the points; the process's own ``t_min`` by default.
+        batch_size: How many points are integrated at once.
+        max_calls: The largest number of calls of a point in one integration.
+        solver_error: How the error of the integration is found: ``"embedded"``, from that of each
+            step; ``"two_tolerances"``, the larger of that and the difference from an integration
+            at 32 times the tolerances, for half as many calls again.
 
     Raises:
-        ValueError: If ``x`` has another event shape than the field or no floating dtype, or
-            ``steps`` is not a positive even integer.
-        FloatingPointError: If a log-density is not finite.
+        ValueError: If ``x`` has another event shape than the field, no floating dtype or a value
+            that is not finite; if an argument is out of its range; if a standard error is asked
+            for of a single probe.
+        StalledError: If a point does not come to the greatest noise level; says which, and where.
 
     Example:
         >>> x = truth.sample(256, seed=1, dtype=torch.float64)
-        >>> value, numerical_error = log_prob(field, x)
+        >>> found = log_prob(field, x)
+        >>> found.value, found.standard_error, found.solver_error
+        >>> print(found.mean())
     """
-    if x.shape[1:] != field.domain.shape or not x.dtype.is_floating_point:
-        raise ValueError(
-            f"a field on event shape {field.domain.shape} has a density at floating points of that "
-            f"shape, got {x.dtype} of event shape {tuple(x.shape[1:])}"
-        )
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2 or steps % 2:
-        raise ValueError(f"a log-density takes a positive even number of steps, got {steps!r}")
+    check_points(field, x)
+    check_tolerances(rtol, atol, x.dtype)
+    sde, dim = field.sde, field.domain.dim
+    start = sde.t_min if t_min is None else t_min
+    if not sde.t_min <= start < sde.t_max:
+        raise ValueError(f"t_min must lie in [{sde.t_min:g}, {sde.t_max:g}), got {start:g}")
+    words = (("trace", trace, Trace), ("probes", probes, ProbeKind),
+             ("solver_error", solver_error, SolverError))  # fmt: skip
+    for name, value, known in words:
+        if value is not None and value not in get_args(known):
+            raise ValueError(f"{name} is one of {', '.join(get_args(known))}, not {value!r}")
+    counts = {"n_probes": n_probes, "max_probes": max_probes, "batch_size": batch_size}
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name} must be a positive integer, got {count!r}")
+    exact = dim <= EXACT_UP_TO if trace is None else trace == "exact"
+    if standard_error is not None:
+        if not (math.isfinite(standard_error) and standard_error > 0):
+            raise ValueError(f"standard_error must be positive, got {standard_error}")
+        if n_probes < 2 and not exact:
+            raise ValueError("n_probes must be at least 2: one probe has no standard error")
+    if index is None:
+        index = torch.arange(len(x), device=x.device)
+    elif index.shape != x.shape[:1]:
+        raise ValueError(f"index names {index.numel()} points, there are {len(x)}")
+    noise = seed if isinstance(seed, Noise) else Noise(seed)
+    # With few dimensions left to them, probes would be far from normal, and so their mean.
+    rank = min(n_probes, dim // 3)
+    two = solver_error == "two_tolerances"
+    settings = _Settings(rtol, atol, max_calls, exact, probes, rank, two, start)
+    parts = []
     with torch.no_grad(), evaluation(field):
-        fine, coarse = (_integrate(field, x, n) for n in (steps, steps // 2))
-    bad = (~(fine.isfinite() & coarse.isfinite())).nonzero().reshape(-1).tolist()
-    if bad:
-        raise FloatingPointError(
-            f"{len(bad)} of {len(x)} log-densities are not finite with {steps} steps: the first "
-            f"is that of point {bad[0]}"
+        for rows in torch.arange(len(x), device=x.device).split(batch_size):
+            price = _Pricing(field.for_rows(rows), x[rows], index[rows], noise, settings)
+            parts.append(price.run(n_probes, standard_error, max_probes))
+    names = LogProb.__dataclass_fields__
+    return LogProb(**{n: torch.cat([getattr(part, n) for part in parts]) for n in names})
+
+
+class _Pricing:
+    """A batch of points, and the integrations along their flow."""
+
+    def __init__(
+        self, field: ScoreField, x: Tensor, index: Tensor, noise: Noise, settings: _Settings
+    ) -> None:
+        self.field, self.x, self.index = field, x, index
+        self.noise, self.settings = noise, settings
+
+    def run(self, n: int, target: float | None, most: int) -> LogProb:
+        """Integrates, and again with more probes where the standard error asks for it."""
+        everyone = torch.arange(len(self.x), device=self.x.device)
+        if self.settings.exact:
+            found = self.round(everyone, range(0))
+            zero = torch.zeros_like(found.value[:, 0])
+            whole = torch.ones_like(zero, dtype=torch.bool)
+            count = torch.zeros_like(found.calls)
+            told = found.solver_error, count, found.calls, found.latent, whole
+            return LogProb(found.value[:, 0], zero, *told)
+        first = n if target is None else max(n, _JUDGED)
+        found = self.round(everyone, range(min(first, most)))
+        value, error = _summary(found.value)
+        count = torch.full_like(found.calls, found.value.shape[1])
+        result = LogProb(
+            value, error, found.solver_error, count, found.calls, found.latent, error <= math.inf
         )
-    return LogProb(fine, (fine - coarse).abs())
+        if target is None:
+            return result
+        estimates, rows = found.value, everyone
+        while True:
+            missing = error > target
+            done = estimates.shape[1]
+            rows, estimates = rows[missing], estimates[missing]
+            if done >= most or not len(rows):
+                return replace(result, reached=result.standard_error <= target)
+            found = self.round(rows, range(done, min(2 * done, most)))
+            more = found.value.shape[1]
+            estimates = torch.cat((estimates, found.value), dim=1)
+            value, error = _summary(estimates)
+            result.value[rows], result.standard_error[rows] = value, error
+            result.n_probes[rows] += more
+            result.calls[rows] += found.calls
+            mixed = done * result.solver_error[rows] + more * found.solver_error
+            result.solver_error[rows] = mixed / (done + more)
+
+    def round(self, rows: Tensor, numbers: range) -> _Round:
+        """Integrates some of the points with the probes of these numbers."""
+        fine = self._integrate(rows, numbers, 1.0)
+        if not self.settings.two:
+            return fine
+        coarse = self._integrate(rows, numbers, _COARSER)
+        change = (fine.value - coarse.value).mean(dim=1).abs()
+        error = torch.maximum(change, fine.solver_error)
+        return fine._replace(solver_error=error, calls=fine.calls + coarse.calls)
+
+    def _integrate(self, rows: Tensor, numbers: range, coarser: float) -> _Round:
+        x, field, settings = self.x[rows], self.field.for_rows(rows), self.settings
+        flow, sde, domain = Flow(field), field.sde, field.domain
+        batch, dim = len(x), domain.dim
+        start, end = flow.angle(settings.t_min), flow.angle(sde.t_max)
+        vectors, known = self._vectors(flow, x, rows, numbers)
+        count = max(1, len(vectors) - known)
+
+        def slope(angle: Tensor, state: Tensor, active: Tensor) -> Tensor:
+            place = flow.at(angle, state.dtype)
+            v = vectors if len(active) == batch else vectors[:, active]
+            points = flow.points(state[:, :dim], place)
+            fn = flow.of(active).predict_noise
+            noise, products = value_and_products(fn, points, place.time, v)
+            velocity = noise.reshape(-1, dim) / place.cos - place.tan * state[:, :dim]
+            v, products = v.reshape(len(v), -1, dim), products.reshape(len(v), -1, dim)
+            forms, squares = (products * v).sum(dim=2).T, v.square().sum(dim=2).T
+            forms = place.alpha / place.cos**2 * forms - place.tan * squares
+            sure = forms[:, :known].sum(dim=1, keepdim=True)
+            gains = sure + forms[:, known:] if len(vectors) > known else sure
+            return torch.cat((velocity, gains), dim=1)
+
+        def measure(error: Tensor) -> Tensor:
+            gain = error[:, dim:].mean(dim=1).abs() / math.sqrt(dim)
+            return torch.maximum(error[:, :dim].square().mean(dim=1).sqrt(), gain)
+
+        def audit(error: Tensor, angle: Tensor, state: Tensor, velocity: Tensor) -> Tensor:
+            sin, cos = (v.to(state.dtype).unsqueeze(1) for v in (angle.sin(), angle.cos()))
+            score = -(cos * velocity[:, :dim] + sin * state[:, :dim]) / sin
+            return error[:, dim:].mean(dim=1) + (score * error[:, :dim]).sum(dim=1)
+
+        state = torch.cat((math.cos(start) * x.reshape(batch, dim), x.new_zeros(batch, count)), 1)
+        solution = solve(
+            slope, state, start, end, coarser * settings.rtol, coarser * settings.atol,
+            max_calls=settings.max_calls, measure=measure, audit=audit,
+        )  # fmt: skip
+        flow.check(solution, self.index[rows])
+        last = torch.tensor(sde.t_max, dtype=torch.float64)
+        alpha, sigma = float(sde.alpha(last)), float(sde.sigma(last))
+        latent = alpha * flow.scaled(solution)
+        prior = sde.prior(domain).log_prob(latent)
+        prior = prior + dim * math.log(math.cos(start) * math.hypot(alpha, sigma))
+        value = prior.unsqueeze(1) + solution.y[:, dim:]
+        sketched = len(_SKETCHED) if 0 < known < dim else 0
+        factor = _AUDITED * max(solution.rtol, solution.atol) ** (1 / 5)
+        told = (factor * solution.audited).to(x.dtype)
+        return _Round(value, told, solution.calls + sketched, latent)
+
+    def _vectors(self, flow: Flow, x: Tensor, rows: Tensor, numbers: range) -> tuple[Tensor, int]:
+        """The vectors whose forms are taken, and how many of them, the first, are no probes."""
+        settings, index = self.settings, self.index[rows]
+        if settings.exact:
+            return basis(x), self.field.domain.dim
+        v = draw_probes(self.noise, settings.kind, x.shape[1:], index, numbers, x.dtype)
+        if settings.kind != "variance_reduced" or settings.rank < 1:
+            return v, 0
+        q = self._directions(flow, x, index)
+        return torch.cat((q, without(v, q))), len(q)
+
+    def _directions(self, flow: Flow, x: Tensor, index: Tensor) -> Tensor:
+        """Orthonormal directions in which the velocity bends most, at the points themselves."""
+        sde, rank = flow.sde, self.settings.rank
+        numbers = torch.arange(rank, device=index.device).unsqueeze(1)
+        v = self.noise.signs("sketch", x.shape[1:], index, numbers, dtype=x.dtype)
+        sketch = torch.zeros_like(v)
+        for level in _SKETCHED:
+            angle = math.atan(min(max(level, sde.sigma_min), sde.sigma_max))
+            place = flow.at(torch.full((len(x),), angle, dtype=torch.float64).to(x.device), x.dtype)
+            points = flow.points(math.cos(angle) * x.reshape(len(x), -1), place)
+            fn = flow.field.predict_noise
+            _, products = value_and_products(fn, points, place.time, v)
+            alpha = float(place.alpha[0])
+            sketch += alpha / math.cos(angle) ** 2 * products - math.tan(angle) * v
+        return orthonormal(sketch)
 
 
-def _integrate(field: ScoreField, x: Tensor, steps: int) -> Tensor:
-    """Carries points from the least to the greatest noise level; returns their log-densities."""
-    sde = field.sde
-    nodes = karras_levels(sde, steps + 1)[:-1].flip(0)
-    # Nodes and the midpoints between them, in order.
-    levels = torch.stack((nodes[:-1], nodes.diff() / 2 + nodes[:-1]), dim=1).reshape(-1)
-    grid = at_levels(torch.cat((levels, nodes[-1:])), sde, x)
-
-    def slope(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        alpha, t = grid.alpha[k], grid.time[k].expand(x.shape[0])
-        noise, trace = _noise_and_trace(field, alpha * x, t)
-        return noise, alpha * trace
-
-    total = x.new_zeros(x.shape[0])
-    for k in range(0, 2 * steps, 2):
-        h = grid.sigma[k + 2] - grid.sigma[k]
-        v1, d1 = slope(x, k)
-        v2, d2 = slope(x + 0.5 * h * v1, k + 1)
-        v3, d3 = slope(x + 0.5 * h * v2, k + 1)
-        v4, d4 = slope(x + h * v3, k + 2)
-        x = field.domain.wrap(x + h / 6 * (v1 + 2 * (v2 + v3) + v4))
-        total = total + h / 6 * (d1 + 2 * (d2 + d3) + d4)
-    alpha = grid.alpha[-1]
-    return sde.prior(field.domain).log_prob(alpha * x) + field.domain.dim * math.log(alpha) + total
-
-
-def _noise_and_trace(field: ScoreField, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """The predicted noise and the trace of its Jacobian, a row a point."""
-    batch, event = x.shape[0], x.shape[1:]
-    noise, total = x, x.new_zeros(batch)
-
-    def fn(points: Tensor, times: Tensor) -> Tensor:
-        nonlocal noise
-        value = field.predict_noise(points, times)
-        noise = value[:batch].detach()
-        return value
-
-    for basis in torch.eye(field.domain.dim).to(x).split(max(1, _ROWS // max(batch, 1))):
-        k = len(basis)
-        v = basis.reshape(k, 1, *event).expand(k, batch, *event).flatten(0, 1)
-        points = x.expand(k, *x.shape).flatten(0, 1)
-        # Reverse mode: in forward mode, factors without a tangent cost milliseconds each.
-        product = vjp(fn, points, t.repeat(k), v)
-        total = total + (product * v).reshape(k, batch, -1).sum(dim=(0, 2))
-    return noise, total
+def _summary(estimates: Float[Tensor, "batch probes"]) -> tuple[Tensor, Tensor]:
+    """The means of the estimates of several probes, and their standard errors."""
+    n, mean = estimates.shape[1], estimates.mean(dim=1)
+    if n == 1:
+        return mean, torch.full_like(mean, math.inf)
+    return mean, estimates.std(dim=1) / math.sqrt(n)

@@ -103,3 +103,13 @@ def test_the_split_of_digits_is_fixed_and_disjoint():
     assert torch.equal(test, again.reference(360, 0))
     # scikit-learn's images are distinct, so that no test image is a training image
     assert torch.cdist(test.flatten(1), train.flatten(1)).min() > 0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_points_that_are_not_finite_are_found(bad):
+    good, points = torch.zeros(4, 2, 3), torch.zeros(5, 2, 3)
+    points[3, 1, 2] = points[4, 0, 0] = bad
+    with pytest.raises(ValueError, match=rf"pairs: train is {bad} at index \(3, 1, 2\)"):
+        ArraySource(points, good, "pairs")
+    with pytest.raises(ValueError, match=rf"pairs: test is {bad} at index \(3, 1, 2\)"):
+        ArraySource(good, points, "pairs")

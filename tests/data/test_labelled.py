@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from scorefield.data import LabelledSource, digits
+from scorefield.data import ArraySource, LabelledSource, digits
 from scorefield.noise import Noise
 
 
@@ -20,6 +20,30 @@ def test_points_come_with_their_own_labels():
         assert torch.equal(labels, (points[:, 0] / 2).long() % 4)
         assert points[0, 0] == 2 * first
     assert source().classes == 4
+
+
+@pytest.mark.parametrize("step", [0, 3, torch.tensor([[0, 7], [2, 1]])])
+def test_the_classes_of_a_step_are_those_of_its_points(step):
+    labelled = source()
+    points = labelled.batch(Noise(1), step, 4)
+    classes = labelled.batch_classes(Noise(1), step, 4)
+    assert classes.dtype == torch.int64
+    assert torch.equal(classes, (points[..., 0] / 2).long() % 4)
+
+
+def test_labels_of_any_integers_become_classes():
+    points, labels = source().labelled("train")
+    narrow = LabelledSource(points, points, labels.short(), labels.int(), "pairs")
+    assert narrow.batch_classes(Noise(0), 0, 3).dtype == torch.int64
+    assert narrow.labelled("test")[1].dtype == torch.int64
+
+
+def test_points_without_classes_say_so():
+    points, _ = source().labelled("train")
+    plain = ArraySource(points, points, "plain")
+    assert plain.classes is None
+    with pytest.raises(TypeError, match="the points of plain have no classes"):
+        plain.batch_classes(Noise(0), 0, 3)
 
 
 def test_labels_change_nothing_of_what_is_trained_on():

@@ -4,11 +4,37 @@ import pytest
 import torch
 
 from scorefield.experiments import build_field, build_objective, build_sampler, build_source, load
-from scorefield.experiments.config import SamplerSection
 from scorefield.experiments.errors import ConfigError
+from scorefield.experiments.sampler_section import KarrasMethod
 from scorefield.fields import HybridField, PotentialField, PreconditionedField
-from scorefield.samplers import Euler, Heun
-from scorefield.sde import EDM, VE, VP, Cosine, SubVP
+from scorefield.networks import DDPM, NCSNpp, UNet
+from scorefield.networks.levels import NoiseTable
+from scorefield.networks.ncsn import NCSN
+from scorefield.networks.ncsnv2 import NCSNv2
+from scorefield.samplers import (
+    DDIM,
+    Ancestral,
+    AnnealedLangevin,
+    DPMSolverPlusPlus2M,
+    Euler,
+    EulerMaruyama,
+    Heun,
+    Langevin,
+    PredictorCorrector,
+    ReverseDiffusion,
+)
+from scorefield.samplers.ode import ProbabilityFlow
+from scorefield.sde import (
+    EDM,
+    VE,
+    VP,
+    Cosine,
+    DDPMSteps,
+    DiscreteVP,
+    EulerForward,
+    SMLDSteps,
+    SubVP,
+)
 
 SMALL = ["field.network.hidden=8", "field.network.depth=1", "field.network.embedding=4"]
 
@@ -73,6 +99,9 @@ def test_sigma_data_is_that_of_the_data_unless_it_is_given():
         (["sde.kind=subvp", "sde.t_min=1e-3"], SubVP(t_min=1e-3)),
         (["sde.kind=cosine", "sde.offset=0.01"], Cosine(0.01)),
         (["sde.prior_mean=2.0"], EDM(0.01, 40.0, 2.0)),
+        (["sde.prior_mean=[1, 2.5]"], EDM(0.01, 40.0, (1.0, 2.5))),
+        (["sde={kind: ve, t_min: 1e-5}"], VE(0.01, 40.0, t_min=1e-5)),
+        (["sde={kind: discrete_vp, levels: 100}"], DiscreteVP(levels=100)),
     ],
 )
 def test_the_process(override, sde):
@@ -106,11 +135,102 @@ def test_every_parameter_of_a_potential_has_a_gradient():
 
 
 def test_the_sampler():
-    section = SamplerSection(
+    section = KarrasMethod(
         kind="euler", steps=5, rho=3.0, churn=2.0, churn_min=0.1, churn_max=9.0, churn_noise=1.1
     )
     assert build_sampler(section) == Euler(5, 3.0, 2.0, 0.1, 9.0, 1.1)
-    assert build_sampler(SamplerSection(kind="heun", steps=4)) == Heun(4, churn_max=math.inf)
+    assert build_sampler(KarrasMethod(kind="heun", steps=4)) == Heun(4, churn_max=math.inf)
+
+
+@pytest.mark.parametrize(
+    ("section", "sampler"),
+    [
+        (
+            "kind: predictor_corrector, steps: 7, corrector: langevin, snr: 0.2, "
+            "corrector_steps: 3",
+            PredictorCorrector(7, ReverseDiffusion(), Langevin(0.2, 3)),
+        ),
+        (
+            "kind: predictor_corrector, predictor: none, corrector: annealed, norm: batch",
+            PredictorCorrector(18, None, AnnealedLangevin(0.16)),
+        ),
+        (
+            "kind: predictor_corrector, steps: 9, predictor: euler_maruyama, "
+            "probability_flow: true, discretization: euler, first: predictor, denoise: false",
+            PredictorCorrector(
+                9,
+                EulerMaruyama(probability_flow=True),
+                discretization=EulerForward(9),
+                first="predictor",
+                denoise=False,
+            ),
+        ),
+        (
+            "kind: predictor_corrector, steps: 30, predictor: ancestral, discretization: ddpm, "
+            "t_end: 0.001, spacing: logsnr",
+            PredictorCorrector(
+                30, Ancestral(), discretization=DDPMSteps(30), t_end=1e-3, spacing="logsnr"
+            ),
+        ),
+        (
+            "kind: predictor_corrector, steps: 5, discretization: smld, corrector: langevin, "
+            "norm: batch",
+            PredictorCorrector(
+                5, ReverseDiffusion(), Langevin(0.16, norm="batch"), discretization=SMLDSteps(5)
+            ),
+        ),
+        (
+            "kind: ode, rtol: 1e-3, atol: 1e-4, t_end: 0.1, denoise: false, max_calls: 50",
+            ProbabilityFlow(1e-3, 1e-4, 0.1, False, 50),
+        ),
+        ("kind: ddim, steps: 6, eta: 0.5, spacing: time", DDIM(6, 0.5, "time")),
+        ("kind: dpm_solver, steps: 8, rho: 5.0", DPMSolverPlusPlus2M(8, rho=5.0)),
+    ],
+)
+def test_every_key_of_a_sampler_reaches_it(section, sampler):
+    assert build_sampler(load("toy/m0", [f"sampler={{{section}}}"]).sampler) == sampler
+
+
+TABLE = ["sde={kind: ve}", "field.label=index", "field.levels=10", "field.parametrization=score"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "overrides", "network"),
+    [
+        ("unet", [], UNet),
+        ("ncsnpp", ["field.network.scale_by_sigma=false", "field.network.channels=16"], NCSNpp),
+        ("ddpm", ["field.network.channels=32"], DDPM),
+        ("ncsn", [*TABLE, "field.network.channels=8"], NCSN),
+        ("ncsnv2", [*TABLE, "field.network.channels=8"], NCSNv2),
+    ],
+)
+def test_every_network_of_images_has_a_score(kind, overrides, network):
+    """With two levels for eight pixels, on the digits, which are centred."""
+    small = [] if kind in ("ncsn", "ncsnv2") else ["field.network.multipliers=[1, 2]"]
+    config, field, _ = built("digits/m0", f"field.network.kind={kind}", *small, *overrides)
+    assert type(field.backbone) is network
+    assert getattr(field.backbone, "centered", True)
+    x = build_source(config).reference(2, 0)
+    score = field.score(x, field.sde.t_max)
+    assert score.shape == x.shape
+    assert bool(score.isfinite().all())
+
+
+def test_a_network_has_the_noise_levels_of_the_process():
+    changes = ["sde={kind: ve, sigma_min: 0.02, sigma_max: 7.0}", "field.label=index"]
+    network = ["field.levels=12", "field.network.embedding=positional"]
+    _, field, objective = built("digits/ncsnpp_ve", *changes, *network, "objective.law.kind=table")
+    assert field.backbone.division == NoiseTable(0.02, 7.0, 12)
+    assert objective.denoising.law.levels == 12
+
+
+def test_the_classes_of_a_network_are_those_of_the_data():
+    _, field, objective = built("digits/ncsnpp_classes", "objective.label_dropout=0.25")
+    assert field.classes == 10
+    assert objective.label_dropout == 0.25
+    config = load("celeba/ncsnpp_ve", ["field.network.classes=true"])
+    with pytest.raises(ConfigError, match=r"field\.network\.classes needs data with classes"):
+        build_field(config, build_source(config))
 
 
 @pytest.mark.parametrize(

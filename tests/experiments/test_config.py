@@ -59,9 +59,9 @@ WRONG = [
     ("train.steps=true", "train.steps is true, it must be an integer"),
     ("train.steps=0", "train.steps is 0, it must be at least 1"),
     ("train.ema_decay=1", "must be below 1"),
-    ("sde.sigma_min=-1", "sde.sigma_min is -1, it must be greater than 0"),
+    ("sde.sigma_min=-1", "sde.sigma_min is -1, it must be at least 1e-12"),
     ("sde.sigma_min=50", "sde.sigma_min is 50.0, it must be below sde.sigma_max"),
-    ("sde.kind=emd", "must be one of edm, ve, vp, subvp, cosine; the nearest is 'edm'"),
+    ("sde.kind=emd", "must be one of edm, ve, vp, subvp, discrete_vp, cosine; the nearest"),
     ("sde.kind=null", "the key sde.kind is missing"),
     ("eval.nfes=[8, 0]", "eval.nfes.1 is 0, it must be at least 1"),
     ("eval.nfes=[]", "a list of at least 1"),
@@ -85,6 +85,27 @@ WRONG = [
     ("seed.x=1", "seed is {'x': 1}"),
     ("optim=3", "optim is 3, it must be a mapping"),
     ("name=../../etc", "name"),
+    ("sde.prior_mean=high", "sde.prior_mean is 'high', it must be a number, or a list"),
+    ("sde.prior_mean=[]", "sde.prior_mean is [], it must be a number, or a list"),
+    ("sde.prior_mean=[0.5, .nan]", "it must be a number, or a list of one a channel"),
+    ("sde={kind: ve, t_min: 1.0}", "sde.t_min is 1.0, it must be below 1"),
+    ("sde={kind: discrete_vp, levels: 20}", "sde.levels is 20, it must be above sde.beta_max"),
+    ("objective.law={kind: table}", "objective.law.kind 'table' needs a table"),
+    ("objective.reduction=sum", "it must be 'mean' or 'half_sum'"),
+    ("objective.label_dropout=1.0", "objective.label_dropout is 1.0, it must be below 1"),
+    ("field.label=index", "field.label 'index' needs field.levels"),
+    ("field={label: index, levels: 10}", "field.label 'index' needs sde.kind 've', it is 'edm'"),
+    ("data={kind: images, dataset: cifar10}", "data of kind 'images' needs 'unet' or 'ncsnpp' or"),
+    ("data={kind: images}", "the key data.dataset is missing"),
+    ("data={kind: images, dataset: cats, channels: 2}", "data.channels is 2, it must be 1 or 3"),
+    ("sampler.kind=hoin", "must be one of euler, heun, predictor_corrector, ode, ddim, dpm_solver"),
+    ("sampler={kind: ode, churn: 1.0}", "no key 'sampler.churn'"),
+    ("sampler={kind: ddim, eta: 2.0}", "sampler.eta is 2.0, it must be at most 1"),
+    ("sampler={kind: predictor_corrector, predictor: none}", "corrector are both 'none'"),
+    (
+        "sampler={kind: predictor_corrector, predictor: ancestral, probability_flow: true}",
+        "not for 'ancestral'",
+    ),
     ("name=toy/my file", "it must be family/member"),
 ]  # fmt: skip
 
@@ -104,7 +125,7 @@ def test_a_wrong_value_is_told_in_one_sentence(override, told):
     [
         ("toy/m9", "there is no preset 'toy/m9'; the nearest is 'toy/m"),
         ("toi/m3", "the nearest is 'toy/m3'"),
-        ("???", "the presets are digits/m0, "),
+        ("???", "the presets are bedroom/ddpm_vp, "),
         ("toy/../toy/m0", "there is no preset"),
         ("missing.yaml", "missing.yaml cannot be read: No such file"),
     ],
@@ -112,6 +133,22 @@ def test_a_wrong_value_is_told_in_one_sentence(override, told):
 def test_an_unknown_name_is_told(name, told):
     with pytest.raises(ConfigError) as error:
         load(name)
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("field.label=time", "scale_by_sigma needs field.label 'sigma', it is 'time'"),
+        ("field.network.embedding=positional", "needs field.label 'index', it is 'sigma'"),
+        ("field.network.kind=ncsn", "field.label must be 'index', not 'sigma'"),
+        ("field.network={kind: mlp, embedding: 8}", "kind 'digits' needs 'unet' or 'ncsnpp'"),
+        ("field.network.combine=stack", "field.network.combine is 'stack', it must be"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_told(override, told):
+    with pytest.raises(ConfigError) as error:
+        load("digits/ncsnpp_ve", [override])
     assert told in str(error.value)
 
 

@@ -168,7 +168,7 @@ def test_samples_are_written_with_what_they_depend_on(copied, tmp_path, ending):
     drawn = draw(copied, 5, Heun(3), seed=2, weights="raw", out=out)
     expected = Heun(3).sample(copied.field("raw"), 5, 2)
     assert torch.equal(drawn.samples, expected)
-    assert (drawn.file, drawn.nfe) == (out, 5)
+    assert (drawn.file, drawn.calls) == (out, (5, 5.0, 5))
     assert drawn.picture is not None
     assert drawn.picture.read_bytes().startswith(b"\x89PNG")
     if ending == ".npz":

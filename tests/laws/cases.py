@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from scorefield.fields import (
     Band,
+    ClassifierFreeGuidance,
+    ClassifierGuidance,
     EDMScaling,
     Head,
     HybridField,
@@ -21,7 +23,7 @@ from scorefield.fields import (
     ScorePrediction,
 )
 from scorefield.noise import Noise
-from scorefield.sde import EDM, SDE, VE, VP, Cosine, SubVP
+from scorefield.sde import EDM, SDE, VE, VP, Cosine, DiscreteVP, SubVP
 from scorefield.targets import Empirical, Gaussian, GaussianMixture, Target
 
 SDES: dict[str, SDE] = {
@@ -30,6 +32,7 @@ SDES: dict[str, SDE] = {
     "VP": VP(),
     "SubVP": SubVP(),
     "Cosine": Cosine(),
+    "DiscreteVP": DiscreteVP(levels=100),
 }
 
 SHAPES = [(), (5,), (3, 4, 4)]
@@ -69,6 +72,39 @@ class Wave(nn.Module):
         return (torch.tanh(h + self.phase) @ self.outward).reshape(x.shape)
 
 
+class KnownWave(Wave):
+    """The same, with a phase of its own for each of three classes, and one for none of them."""
+
+    def __init__(
+        self, event_shape: tuple[int, ...], seed: int = 0, dtype: torch.dtype = torch.float64
+    ) -> None:
+        super().__init__(event_shape, seed, dtype)
+        self.classes = 3
+        phases = normal((self.classes + 1, 16), "classes", seed)
+        self.phases = nn.Parameter(phases.to(dtype))
+
+    def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None) -> Tensor:
+        none = label.new_full((len(x),), self.classes, dtype=torch.int64)
+        phase = self.phases[none if classes is None else classes]
+        h = x.reshape(x.shape[0], len(self.inward)) @ self.inward + label.unsqueeze(1) * self.label
+        return (torch.tanh(h + self.phase + phase) @ self.outward).reshape(x.shape)
+
+
+class SmoothClassifier(nn.Module):
+    """A small smooth classifier of points of any event shape in noise."""
+
+    def __init__(self, event_shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        self.classes = 3
+        dim = max(1, torch.Size(event_shape).numel())
+        self.inward = nn.Parameter((normal((dim, 8), "inward") / dim**0.5).to(dtype))
+        self.outward = nn.Parameter(normal((8, 3), "outward").to(dtype))
+
+    def forward(self, x: Tensor, noise_level: Tensor) -> Tensor:
+        scaled = x.reshape(len(x), -1) / (1 + noise_level.square()).sqrt().unsqueeze(1)
+        return torch.tanh(scaled @ self.inward) @ self.outward
+
+
 def field_makers(
     shape: tuple[int, ...], sde: SDE, dtype: torch.dtype
 ) -> dict[str, Callable[[], ScoreField]]:
@@ -79,6 +115,12 @@ def field_makers(
 
     def potential(parametrization: Parametrization, head: Head) -> PotentialField:
         return PotentialField(Wave(shape, 1, dtype), sde, None, parametrization, head=head)
+
+    def known(kind: type[PreconditionedField]) -> PreconditionedField:
+        return kind(KnownWave(shape, 2, dtype), sde, sigma_data=0.7)
+
+    def judge() -> SmoothClassifier:
+        return SmoothClassifier(shape, dtype)
 
     edm, noise, score = EDMScaling(0.7), NoisePrediction(), ScorePrediction()
     return {
@@ -91,6 +133,16 @@ def field_makers(
         "potential, noise prediction": lambda: potential(noise, "inner"),
         "potential, score prediction": lambda: potential(score, "denoising"),
         "hybrid": lambda: HybridField(potential(edm, "inner"), free(edm), sigma_c=0.5),
+        "of a class": lambda: known(PreconditionedField).given(1),
+        "classifier guidance": lambda: ClassifierGuidance(
+            potential(edm, "sum"), judge(), classes=1, scale=0.7
+        ),
+        "classifier-free guidance": lambda: ClassifierFreeGuidance(
+            known(PreconditionedField), classes=1, scale=2.0
+        ),
+        "classifier-free guidance, potential": lambda: ClassifierFreeGuidance(
+            known(PotentialField), classes=1, scale=2.0
+        ),
         "planted": lambda: PlantedField(free(edm), Radial(1.0), dose=0.1, band=Band(0.05, 5.0)),
     }
 

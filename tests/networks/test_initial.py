@@ -28,5 +28,5 @@ def test_a_further_layer_leaves_the_others_alone():
 
 
 def test_refuses_a_layer_without_a_law():
-    with pytest.raises(TypeError, match="Embedding 'words'"):
-        initialize(nn.ModuleDict({"words": nn.Embedding(3, 4)}), seed=0)
+    with pytest.raises(TypeError, match="Bilinear 'pairs'"):
+        initialize(nn.ModuleDict({"pairs": nn.Bilinear(3, 4, 5)}), seed=0)

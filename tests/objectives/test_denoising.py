@@ -12,9 +12,10 @@ from scorefield.objectives import (
     DenoisingScoreMatching,
     LogNormal,
     LogUniform,
+    TableLaw,
     UniformTime,
 )
-from scorefield.sde import EDM, VP, Cosine
+from scorefield.sde import EDM, VE, VP, Cosine, DiscreteVP
 from scorefield.targets import Gaussian, GaussianMixture
 
 LAWS = [LogNormal(-1.2, 1.2), LogNormal(3.0, 2.0), LogUniform(), UniformTime()]
@@ -113,6 +114,50 @@ def test_predicting_no_noise_costs_the_variance_of_the_noise(shape):
     torch.testing.assert_close(loss, z.square().reshape(10, -1).mean(dim=1))
 
 
+@pytest.mark.parametrize(
+    "sde", [VE(0.01, 50.0), DiscreteVP(levels=20, beta_max=10.0)], ids=lambda s: type(s).__name__
+)
+def test_the_times_of_a_table_come_equally_often(sde):
+    """Chi-squared over 20 levels with 20,000 draws; p below 1e-6 fails."""
+    t = TableLaw(20).times(sde, Noise(0), torch.arange(20_000))
+    place = (t * 19).round()
+    torch.testing.assert_close(t, place / 19, rtol=1e-15, atol=0)
+    counts = place.long().bincount(minlength=20)
+    assert len(counts) == 20
+    assert stats.chisquare(counts.numpy()).pvalue > 1e-6
+
+
+def test_the_times_of_a_table_between_noise_levels():
+    sde = VE(0.01, 100.0)
+    ends = (sde.noise_level(torch.tensor([3, 7], dtype=torch.float64) / 9)).tolist()
+    t = TableLaw(10).times(sde, Noise(0), torch.arange(1000), lower=ends[0], upper=ends[1])
+    assert (t * 9).round().unique().tolist() == [3, 4, 5, 6, 7]
+    with pytest.raises(ValueError, match="none of the 10 levels lies between"):
+        TableLaw(10).times(sde, Noise(0), torch.arange(9), lower=1.01 * ends[0], upper=0.3)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=str)
+def test_times_begin_where_the_process_does(law):
+    for sde in (VE(t_min=0.25), VP(t_min=0.25)):
+        t = law.times(sde, Noise(0), torch.arange(20_000))
+        assert float(t.min()) >= 0.25 * (1 - 1e-9)
+    if isinstance(law, UniformTime):
+        assert stats.kstest(t.numpy(), stats.uniform(0.25, 0.75).cdf).pvalue > 1e-6
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (2, 3, 3)], ids=str)
+@pytest.mark.parametrize("weighting", ["edm", "score", "likelihood"])
+def test_half_the_sum_is_half_the_dimension_times_the_mean(shape, weighting):
+    truth = Gaussian(torch.zeros(shape), 0.7, sde=VP())
+    noise, index = Noise(0), torch.arange(6)
+    means = DenoisingScoreMatching(weighting, UniformTime(), 0.7)
+    sums = DenoisingScoreMatching(weighting, UniformTime(), 0.7, reduction="half_sum")
+    t, z = means.draw(truth, noise, index, 0)
+    batch = Batch(truth.draw(noise, index), t, z)
+    dim = math.prod(shape)
+    torch.testing.assert_close(sums(truth, batch), dim / 2 * means(truth, batch))
+
+
 def test_draws_of_many_steps_are_those_of_each_step():
     loss = DenoisingScoreMatching("score")
     field = Gaussian(torch.zeros(2), 1.0)
@@ -129,5 +174,16 @@ def test_bad_arguments_are_named(unchecked):
         DenoisingScoreMatching("dsm")
     with pytest.raises(ValueError, match="sigma_data"):
         DenoisingScoreMatching("edm")
+    with pytest.raises(ValueError, match="reduction is mean or half_sum, not 'sum'"):
+        DenoisingScoreMatching("score", reduction="sum")
+    with pytest.raises(ValueError, match=r"likelihood.* discrete .*TableLaw"):
+        DenoisingScoreMatching("likelihood", TableLaw(10))
+    with pytest.raises(ValueError, match="levels must be at least 2"):
+        TableLaw(1)
+    u = torch.tensor([0.5])
+    with pytest.raises(ValueError, match="t_min=1e-05 of VP"):
+        TableLaw(30).quantile(VP(), u, 0.1, 1.0)
+    with pytest.raises(ValueError, match="levels=30, but the process has 40"):
+        TableLaw(30).quantile(DiscreteVP(levels=40), u, 0.1, 1.0)
     with pytest.raises(ValueError, match="std"):
         LogNormal(0.0, 0.0)

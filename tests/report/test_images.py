@@ -79,5 +79,17 @@ def test_images_stand_side_by_side():
     assert height / width == pytest.approx(19 / 73, rel=0.03)
 
 
+def test_images_in_colour_and_from_black_to_one():
+    """The middle of an image that is red, and of one at a fourth of the way to white."""
+    red = torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1).expand(1, 3, 8, 8)
+    grey = torch.full((1, 1, 8, 8), 0.25)
+    for images, colour in ((red, (255, 0, 0)), (grey, (64, 64, 64))):
+        sheet = pixels(draw_images("real", "real", images, columns=1, black=0.0))
+        middle = sheet[sheet.shape[0] // 2, sheet.shape[1] // 2]
+        assert np.allclose(middle, colour, atol=2)
+    centred = pixels(draw_images("real", "real", 2 * red - 1, columns=1))
+    assert np.allclose(centred, pixels(draw_images("real", "real", red, columns=1, black=0.0)))
+
+
 def test_the_colour_bar_says_where_it_ends():
     assert "-0.25 (blue)" in colour_bar(0.25).alt

@@ -7,7 +7,17 @@ import torch
 from scorefield.domain import Euclidean
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
-from scorefield.samplers import Euler, Heun, SamplerState
+from scorefield.samplers import (
+    DDIM,
+    Ancestral,
+    AnnealedLangevin,
+    DPMSolverPlusPlus2M,
+    Euler,
+    Heun,
+    Langevin,
+    PredictorCorrector,
+    SamplerState,
+)
 from scorefield.sde import EDM, VP
 from scorefield.targets import Gaussian
 
@@ -33,7 +43,19 @@ class TestCallback:
         x = sampler.sample(TRUTH, callback=seen.append, **arguments)
         return x, seen
 
-    @pytest.mark.parametrize("sampler", [Euler(5), Heun(5), Heun(5, churn=2.0)])
+    @pytest.mark.parametrize(
+        "sampler",
+        [
+            Euler(5),
+            Heun(5),
+            Heun(5, churn=2.0),
+            DDIM(5, eta=0.5),
+            DPMSolverPlusPlus2M(5),
+            PredictorCorrector(5, Ancestral(), AnnealedLangevin(0.1)),
+            PredictorCorrector(6, Ancestral(), AnnealedLangevin(0.1, 2), first="predictor"),
+            PredictorCorrector(5, None, AnnealedLangevin(0.1)),
+        ],
+    )
     def test_it_sees_every_step_of_every_block(self, sampler):
         x, seen = self.states(sampler, n=7, batch_size=4)
         assert [(s.block, s.step) for s in seen] == [(b, i) for b in (0, 1) for i in range(5)]
@@ -45,8 +67,12 @@ class TestCallback:
         assert seen[4].sigma_next == 0
         assert torch.equal(torch.cat((seen[4].x, seen[9].x)), x)
 
-    def test_the_denoised_points_are_the_posterior_means(self):
-        _, seen = self.states(Euler(6), n=3, dtype=torch.float64)
+    @pytest.mark.parametrize(
+        "sampler",
+        [Euler(6), DDIM(6), DPMSolverPlusPlus2M(6), PredictorCorrector(6, Ancestral())],
+    )
+    def test_the_denoised_points_are_the_posterior_means(self, sampler):
+        _, seen = self.states(sampler, n=3, dtype=torch.float64)
         for before, after in pairwise(seen):
             mean = TRUTH.denoise(before.x, before.sigma_next)
             assert torch.allclose(after.denoised, mean, atol=1e-10)
@@ -57,9 +83,17 @@ class TestCallback:
         with pytest.raises(dataclasses.FrozenInstanceError):
             seen[0].step = 3
 
-    def test_watching_changes_nothing(self):
-        x, _ = self.states(Heun(4, churn=1.0), n=5)
-        assert torch.equal(x, Heun(4, churn=1.0).sample(TRUTH, n=5))
+    @pytest.mark.parametrize(
+        "sampler",
+        [
+            Heun(4, churn=1.0),
+            DPMSolverPlusPlus2M(4),
+            PredictorCorrector(4, corrector=Langevin(0.1)),
+        ],
+    )
+    def test_watching_changes_nothing(self, sampler):
+        x, _ = self.states(sampler, n=5)
+        assert torch.equal(x, sampler.sample(TRUTH, n=5))
 
 
 class TestStart:

@@ -1,10 +1,21 @@
 """Where training and reference points come from."""
 
 from scorefield.data.arrays import ArraySource as ArraySource
+from scorefield.data.images import ImageSource as ImageSource
+from scorefield.data.images import image_source as image_source
 from scorefield.data.labelled import LabelledSource as LabelledSource
 from scorefield.data.labelled import digits as digits
 from scorefield.data.source import DataSource as DataSource
 from scorefield.data.source import Split as Split
 from scorefield.data.source import TargetSource as TargetSource
 
-__all__ = ["DataSource", "Split", "TargetSource", "ArraySource", "LabelledSource", "digits"]
+__all__ = [
+    "DataSource",
+    "Split",
+    "TargetSource",
+    "ArraySource",
+    "LabelledSource",
+    "digits",
+    "ImageSource",
+    "image_source",
+]

@@ -25,7 +25,8 @@ class ArraySource(DataSource):
         name: What the data is called.
 
     Raises:
-        ValueError: If there is no training point, or the two parts differ in event shape.
+        ValueError: If there is no training point, the two parts differ in event shape, or a point
+            is not finite.
     """
 
     def __init__(
@@ -38,6 +39,11 @@ class ArraySource(DataSource):
                 f"{name}: training points of shape {tuple(train.shape[1:])} and test points of "
                 f"shape {tuple(test.shape[1:])} are not one data set"
             )
+        for argument, points in (("train", train), ("test", test)):
+            finite = points.isfinite()
+            if not bool(finite.all()):
+                place = tuple((~finite).nonzero()[0].tolist())
+                raise ValueError(f"{name}: {argument} is {float(points[place])} at index {place}")
         self._splits = {"train": train, "test": test}
         self._name = name
         exact = train.to(torch.float64)
@@ -76,14 +82,7 @@ class ArraySource(DataSource):
         dtype: torch.dtype = torch.float32,
     ) -> Float[Tensor, "..."]:
         train = self._splits["train"]
-        n = train.shape[0]
-        position = positions(step, batch_size)
-        epoch, offset = position // n, position % n
-        chosen = torch.empty_like(position)
-        for e in epoch.unique().tolist():
-            here = epoch == e
-            chosen[here] = _order(noise, n, e)[offset[here]]
-        return train[chosen].to(dtype)
+        return train[in_order(noise, train.shape[0], positions(step, batch_size))].to(dtype)
 
     def reference(
         self, n: int, seed: int, split: Split = "test", dtype: torch.dtype = torch.float32
@@ -96,6 +95,18 @@ class ArraySource(DataSource):
             )
         chosen = Noise(seed).permutation("reference", points.shape[0])[:n]
         return points[chosen].to(dtype)
+
+
+def in_order(noise: Noise, n: int, position: Tensor) -> Tensor:
+    """Which of ``n`` points stand at positions of the stream: every epoch has an order of its own,
+    in which each point comes once.
+    """
+    epoch, offset = position // n, position % n
+    chosen = torch.empty_like(position)
+    for e in epoch.unique().tolist():
+        here = epoch == e
+        chosen[here] = _order(noise, n, e)[offset[here]]
+    return chosen
 
 
 @lru_cache(maxsize=8)

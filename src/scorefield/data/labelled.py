@@ -6,15 +6,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.data.arrays import ArraySource
-from scorefield.data.source import Split, check_split
+from scorefield.data.arrays import ArraySource, in_order
+from scorefield.data.source import Split, check_split, positions
 from scorefield.noise import Noise
 
 
 class LabelledSource(ArraySource):
     """A finite data set whose points have classes, numbered from 0.
 
-    Fields are trained on the points alone; the classes are there for what judges samples by them.
+    A field that knows classes is trained on the points and their classes, others on the points
+    alone; what judges samples may look at the classes in either case.
 
     Arguments:
         train: The points to train on, of shape ``(N, *shape)``.
@@ -37,7 +38,7 @@ class LabelledSource(ArraySource):
         name: str,
     ) -> None:
         super().__init__(train, test, name)
-        self._labels = {"train": train_labels, "test": test_labels}
+        self._labels = {"train": train_labels.long(), "test": test_labels.long()}
         for split, labels in self._labels.items():
             if labels.shape != self._splits[split].shape[:1]:
                 raise ValueError(
@@ -51,6 +52,12 @@ class LabelledSource(ArraySource):
     def classes(self) -> int:
         """The number of classes."""
         return 1 + max(int(labels.max()) for labels in self._labels.values() if labels.numel())
+
+    def batch_classes(
+        self, noise: Noise, step: int | Tensor, batch_size: int
+    ) -> Int[Tensor, "..."]:
+        labels = self._labels["train"]
+        return labels[in_order(noise, len(labels), positions(step, batch_size))]
 
     def labelled(
         self, split: Split = "test", dtype: torch.dtype = torch.float32

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.noise import Noise
@@ -56,6 +56,11 @@ class DataSource(ABC):
     def size(self) -> int | None:
         """The number of training points; ``None`` where there is no end of them."""
 
+    @property
+    def classes(self) -> int | None:
+        """The number of classes that the points belong to; ``None`` where they have none."""
+        return None
+
     @abstractmethod
     def batch(
         self,
@@ -80,6 +85,20 @@ class DataSource(ABC):
         Raises:
             ValueError: If a step is negative or the batch is empty.
         """
+
+    def batch_classes(
+        self, noise: Noise, step: int | Tensor, batch_size: int
+    ) -> Int[Tensor, "..."]:
+        """The classes of the points that :meth:`batch` gives for the same arguments.
+
+        Returns:
+            Classes from 0, int64, of shape ``(*step.shape, B)``.
+
+        Raises:
+            TypeError: If the points have no classes.
+            ValueError: As of :meth:`batch`.
+        """
+        raise TypeError(f"the points of {self.name} have no classes")
 
     @abstractmethod
     def reference(

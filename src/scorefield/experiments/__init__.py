@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scorefield.experiments.build import build_field as build_field
     from scorefield.experiments.build import build_objective as build_objective
-    from scorefield.experiments.build import build_sampler as build_sampler
     from scorefield.experiments.build import build_source as build_source
+    from scorefield.experiments.build_sampling import build_sampler as build_sampler
     from scorefield.experiments.config import Config as Config
     from scorefield.experiments.errors import ConfigError as ConfigError
     from scorefield.experiments.errors import RunError as RunError
@@ -26,7 +26,7 @@ _HOMES = {
     "build_source": "build",
     "build_field": "build",
     "build_objective": "build",
-    "build_sampler": "build",
+    "build_sampler": "build_sampling",
     "Run": "run",
     "ConfigError": "errors",
     "RunError": "errors",

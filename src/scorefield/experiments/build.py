@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from torch import nn
-
-from scorefield.data import DataSource, TargetSource, digits
+from scorefield.data import DataSource, TargetSource, digits, image_source
 from scorefield.experiments import config as c
 from scorefield.experiments import model as m
-from scorefield.experiments.errors import ConfigError
+from scorefield.experiments.build_network import build_network
+from scorefield.experiments.errors import ConfigError, section_of
 from scorefield.fields import (
     EDMScaling,
     HybridField,
+    IndexLabel,
+    Label,
+    LogNoiseLabel,
     NoisePrediction,
     Parametrization,
     PotentialField,
     PreconditionedField,
     ScoreField,
     ScorePrediction,
+    SigmaLabel,
+    TimeLabel,
 )
-from scorefield.networks import MLP, UNet
 from scorefield.objectives import (
     Asymmetry,
     BalancedWeight,
@@ -35,11 +34,13 @@ from scorefield.objectives import (
     NoiseLaw,
     Objective,
     Regularizer,
+    TableLaw,
     UniformTime,
 )
-from scorefield.samplers import Euler, Heun, Sampler
-from scorefield.sde import EDM, SDE, VE, VP, Cosine, SubVP
+from scorefield.sde import EDM, SDE, VE, VP, Cosine, DiscreteVP, SubVP
 from scorefield.targets import GaussianMixture
+
+_STEPS = 1000
 
 
 def build_source(config: c.Config) -> DataSource:
@@ -47,11 +48,14 @@ def build_source(config: c.Config) -> DataSource:
     match config.data:
         case m.RingData() as ring:
             sde = build_sde(config.sde)
-            with _section("data"):
+            with section_of("data"):
                 target = GaussianMixture.ring(ring.modes, ring.radius, ring.std, sde)
                 return TargetSource(target, "ring")
         case m.DigitsData():
             return digits()
+        case m.ImagesData() as images:
+            with section_of("data"):
+                return image_source(**images.model_dump(exclude={"kind"}))
 
 
 def build_sde(process: m.Process) -> SDE:
@@ -62,9 +66,10 @@ def build_sde(process: m.Process) -> SDE:
         "ve": VE,
         "vp": VP,
         "subvp": SubVP,
+        "discrete_vp": DiscreteVP,
         "cosine": Cosine,
     }
-    with _section("sde"):
+    with section_of("sde"):
         return kinds[process.kind](**settings)
 
 
@@ -75,21 +80,21 @@ def build_field(config: c.Config, source: DataSource) -> ScoreField:
         ConfigError: If the field does not fit the data or the process.
     """
     model, sde = config.field, build_sde(config.sde)
-    scaling = _parametrization(model, source)
+    scaling = _parametrization(config, source)
     plain = PreconditionedField
     match model:
         case m.PreconditionedModel():
-            network = _network("field.network", model.network, source, config.seed, None)
+            network = build_network(config, "field.network", source, config.seed, None)
             return plain(network, sde, parametrization=scaling)
         case m.PotentialModel():
-            network = _network("field.network", model.network, source, config.seed, model.head)
+            network = build_network(config, "field.network", source, config.seed, model.head)
             return PotentialField(network, sde, parametrization=scaling, head=model.head)
         case m.HybridModel():
             _check_boundary(model, sde)
             # The two networks start from unrelated weights.
             seed = -1 - config.seed
-            low = _network("field.low_network", model.low_network, source, seed, model.head)
-            high = _network("field.network", model.network, source, config.seed, None)
+            low = build_network(config, "field.low_network", source, seed, model.head)
+            high = build_network(config, "field.network", source, config.seed, None)
             return HybridField(
                 PotentialField(low, sde, parametrization=scaling, head=model.head),
                 plain(high, sde, parametrization=scaling),
@@ -104,10 +109,11 @@ def build_objective(config: c.Config, source: DataSource) -> Objective:
         ConfigError: If a regulariser lies outside the noise levels of the process.
     """
     section, sde = config.objective, build_sde(config.sde)
-    with _section("objective"):
-        base = DenoisingScoreMatching(
-            section.weighting, _law(section.law), sigma_data(config.field, source)
-        )
+    with section_of("objective"):
+        # The spread of the data is asked for only where it matters: that reads them.
+        spread = sigma_data(config.field, source) if section.weighting == "edm" else None
+        law = _law(section.law, config.levels)
+        base = DenoisingScoreMatching(section.weighting, law, spread, section.reduction)
     terms: list[Regularizer] = []
     if (asymmetry := section.asymmetry) is not None:
         _check_gate("asymmetry", asymmetry, sde)
@@ -123,17 +129,7 @@ def build_objective(config: c.Config, source: DataSource) -> Objective:
         terms.append(CycleCirculation(**settings))
     if (boundary := section.boundary) is not None:
         terms.append(BoundaryMatching(**boundary.model_dump()))
-    return Objective(base, terms)
-
-
-def build_sampler(section: c.SamplerSection) -> Sampler:
-    """The sampler."""
-    settings = section.model_dump(exclude={"kind"})
-    if settings["churn_max"] is None:
-        settings["churn_max"] = math.inf
-    kinds: dict[str, type[Sampler]] = {"euler": Euler, "heun": Heun}
-    with _section("sampler"):
-        return kinds[section.kind](**settings)
+    return Objective(base, terms, section.label_dropout)
 
 
 def sigma_data(model: m.Model, source: DataSource) -> float:
@@ -141,38 +137,42 @@ def sigma_data(model: m.Model, source: DataSource) -> float:
     return source.std if model.sigma_data is None else model.sigma_data
 
 
-def _parametrization(model: m.Model, source: DataSource) -> Parametrization:
-    with _section("field"):
+def _parametrization(config: c.Config, source: DataSource) -> Parametrization:
+    model = config.field
+    with section_of("field"):
+        label = _label(config)
         match model.parametrization:
             case "edm":
-                return EDMScaling(sigma_data(model, source))
+                return EDMScaling(sigma_data(model, source), label)
             case "noise":
-                return NoisePrediction()
+                return NoisePrediction(label)
             case "score":
-                return ScorePrediction()
+                return ScorePrediction(label)
 
 
-def _network(
-    where: str, network: m.Network, source: DataSource, seed: int, head: str | None
-) -> nn.Module:
-    """A backbone; ``head`` is that of the potential it is for, if it is for one."""
-    with _section(where):
-        match network:
-            case m.MLPNetwork():
-                # A sum over several outputs is no more than one output.
-                outputs = 1 if head == "sum" else None
-                settings = network.model_dump(exclude={"kind"})
-                return MLP(math.prod(source.shape), **settings, outputs=outputs, seed=seed)
-            case m.UNetNetwork():
-                return UNet(source.shape, **network.model_dump(exclude={"kind"}), seed=seed)
+def _label(config: c.Config) -> Label:
+    match config.field.label:
+        case "lognoise":
+            return LogNoiseLabel()
+        case "sigma":
+            return SigmaLabel()
+        case "time":
+            steps = config.sde.levels if isinstance(config.sde, m.TableProcess) else _STEPS
+            return TimeLabel(float(steps - 1))
+        case "index":
+            assert config.field.levels is not None
+            return IndexLabel(config.field.levels)
 
 
-def _law(law: c.Law) -> NoiseLaw:
+def _law(law: c.Law, levels: int | None) -> NoiseLaw:
     match law:
         case c.LogNormalLaw():
             return LogNormal(law.mean, law.std)
         case c.PlainLaw(kind="loguniform"):
             return LogUniform()
+        case c.PlainLaw(kind="table"):
+            assert levels is not None
+            return TableLaw(levels)
         case _:
             return UniformTime()
 
@@ -193,14 +193,3 @@ def _check_gate(name: str, term: c.AsymmetryTerm | c.LoopsTerm | c.CyclesTerm, s
             f"objective.{name} is evaluated at noise levels from {low:g} to {high:g}, they must "
             f"be in order and within the process's {sde.sigma_min:g} to {sde.sigma_max:g}"
         )
-
-
-@contextmanager
-def _section(where: str) -> Iterator[None]:
-    """Says of an argument that a class refuses where the configuration has it."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except (ValueError, ArithmeticError) as error:
-        raise ConfigError(f"{where}: {error}") from error

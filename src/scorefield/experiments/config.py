@@ -3,7 +3,7 @@
 One frozen model a section. Where a section can be one of several things, its key ``kind`` says
 which, and decides what other keys it has. Numbers are in the units of the classes that they are
 given to, which are named in each docstring; ``null`` stands for none. Data, process and field have
-a file of their own, :mod:`~scorefield.experiments.model`.
+a file of their own, :mod:`~scorefield.experiments.model`, as have networks and samplers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, model_validator
 
-from scorefield.experiments.model import Data, HybridModel, Model, Process, SigmaProcess
+from scorefield.experiments.model import (
+    Data,
+    EDMProcess,
+    HybridModel,
+    ImagesData,
+    Model,
+    Process,
+    TableProcess,
+    VEProcess,
+)
+from scorefield.experiments.network_section import IMAGE_NETWORKS, Network
+from scorefield.experiments.sampler_section import KarrasMethod, SamplerSection
 from scorefield.experiments.section import (
     Count,
     Counts,
@@ -36,11 +47,12 @@ class LogNormalLaw(Section):
 
 
 class PlainLaw(Section):
-    """:class:`~scorefield.objectives.LogUniform` in the noise level, or
-    :class:`~scorefield.objectives.UniformTime`.
+    """:class:`~scorefield.objectives.LogUniform` in the noise level,
+    :class:`~scorefield.objectives.UniformTime`, or :class:`~scorefield.objectives.TableLaw` over
+    the levels of the table that the field was made for.
     """
 
-    kind: Literal["loguniform", "uniform"]
+    kind: Literal["loguniform", "uniform", "table"]
 
 
 Law = Annotated[LogNormalLaw | PlainLaw, Field(discriminator="kind")]
@@ -124,9 +136,15 @@ class BoundaryTerm(Section):
 
 
 class ObjectiveSection(Section):
-    """Denoising score matching under ``weighting`` and ``law``, and the regularisers given."""
+    """Denoising score matching under ``weighting`` and ``law``, and the regularisers given.
+
+    Of a point ``reduction`` takes the mean over coordinates, or half the sum. ``label_dropout`` is
+    how often a network that is told classes is not told the class of a point.
+    """
 
     weighting: Literal["edm", "score", "likelihood"] = "edm"
+    reduction: Literal["mean", "half_sum"] = "mean"
+    label_dropout: Fraction = 0.1
     law: Law = LogNormalLaw(kind="lognormal")
     asymmetry: AsymmetryTerm | None = None
     loops: LoopsTerm | None = None
@@ -165,27 +183,6 @@ class TrainSection(Section):
     keep: Count | None = 2
 
 
-class SamplerSection(Section):
-    """:class:`~scorefield.samplers.Euler` or :class:`~scorefield.samplers.Heun`."""
-
-    kind: Literal["euler", "heun"] = "heun"
-    steps: Count = 18
-    rho: Positive = 7.0
-    churn: NonNegative = 0.0
-    churn_min: NonNegative = 0.0
-    churn_max: Positive | None = None
-    churn_noise: Positive = 1.0
-
-    @model_validator(mode="after")
-    def _window(self) -> SamplerSection:
-        if self.churn_max is not None and self.churn_max < self.churn_min:
-            raise ValueError(
-                f"sampler.churn_max is {self.churn_max}, it must be at least sampler.churn_min, "
-                f"which is {self.churn_min}"
-            )
-        return self
-
-
 class EvalSection(Section):
     """The protocol that a field is judged by.
 
@@ -216,27 +213,19 @@ class Config(Section):
     name: Annotated[str, Field(pattern=r"^\w[\w+=.,@-]*/\w[\w+=.,@-]*$")]
     description: str = ""
     data: Data
-    sde: Process = SigmaProcess(kind="edm")
+    sde: Process = EDMProcess(kind="edm")
     field: Model
     objective: ObjectiveSection = ObjectiveSection()
     optim: OptimSection = OptimSection()
     train: TrainSection = TrainSection()
-    sampler: SamplerSection = SamplerSection()
+    sampler: SamplerSection = KarrasMethod(kind="heun")
     eval: EvalSection = EvalSection()
     seed: int = 0
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        wanted = {"ring": "mlp", "digits": "unet"}[self.data.kind]
-        networks = {"field.network": self.field.network}
-        if isinstance(self.field, HybridModel):
-            networks["field.low_network"] = self.field.low_network
-        for key, network in networks.items():
-            if network.kind != wanted:
-                raise ValueError(
-                    f"{key}.kind is {network.kind!r}, but data of kind {self.data.kind!r} needs "
-                    f"{wanted!r}"
-                )
+        self._check_networks()
+        self._check_table()
         if self.objective.boundary is not None and not isinstance(self.field, HybridModel):
             raise ValueError(
                 f"objective.boundary needs a field of kind 'hybrid', field.kind is "
@@ -249,6 +238,54 @@ class Config(Section):
                 f"train.batch_size, which is {batch}"
             )
         return self
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """The networks of the field, by their keys."""
+        networks = {"field.network": self.field.network}
+        if isinstance(self.field, HybridModel):
+            networks["field.low_network"] = self.field.low_network
+        return networks
+
+    @property
+    def levels(self) -> int | None:
+        """The length of the table of noise levels that the field was made for."""
+        return self.sde.levels if isinstance(self.sde, TableProcess) else self.field.levels
+
+    @property
+    def centered(self) -> bool:
+        """Whether the values of images lie in [-1, 1]; in [0, 1] otherwise."""
+        return self.data.centered if isinstance(self.data, ImagesData) else True
+
+    def _check_networks(self) -> None:
+        wanted = ("mlp",) if self.data.kind == "ring" else IMAGE_NETWORKS
+        for key, network in self.networks.items():
+            if network.kind not in wanted:
+                raise ValueError(
+                    f"{key}.kind is {network.kind!r}, but data of kind {self.data.kind!r} needs "
+                    + " or ".join(map(repr, wanted))
+                )
+            tabular = network.kind in ("ncsn", "ncsnv2")
+            if tabular and self.field.label != "index":
+                raise ValueError(
+                    f"{key}.kind is {network.kind!r}, which is told the noise level by its place "
+                    f"in a table: field.label must be 'index', not {self.field.label!r}"
+                )
+            scaled = getattr(network, "scale_by_sigma", False)
+            label = "sigma" if getattr(network, "embedding", None) == "fourier" else "index"
+            if scaled and self.field.label != label:
+                raise ValueError(
+                    f"{key}.scale_by_sigma needs field.label {label!r}, it is {self.field.label!r}"
+                )
+
+    def _check_table(self) -> None:
+        if self.field.label == "index" and not isinstance(self.sde, VEProcess):
+            raise ValueError(f"field.label 'index' needs sde.kind 've', it is {self.sde.kind!r}")
+        if self.objective.law.kind == "table" and self.levels is None:
+            raise ValueError(
+                "objective.law.kind 'table' needs a table: that of sde.kind 'discrete_vp', or "
+                "field.label 'index' and field.levels"
+            )
 
     @property
     def folder(self) -> Path:

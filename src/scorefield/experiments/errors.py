@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from opcode import opmap
 
@@ -37,6 +38,21 @@ def hint(word: object, words: Iterable[str], what: str) -> str:
     words = list(words)
     near = closest(word, words)
     return f"the nearest is {near!r}" if near else f"{what} are {', '.join(words)}"
+
+
+@contextmanager
+def section_of(where: str) -> Iterator[None]:
+    """Says of an argument that a class refuses where the configuration has it.
+
+    Raises:
+        ConfigError: In place of the class's own error.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (ValueError, ArithmeticError) as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def sentence(error: BaseException) -> str | None:

@@ -30,7 +30,7 @@ from scorefield.experiments.merge import differences
 from scorefield.experiments.profiles import diagnose, estimators
 from scorefield.experiments.records import Evaluation, Milestone
 from scorefield.experiments.resolve import load
-from scorefield.experiments.run import Run
+from scorefield.experiments.run import Run, check_unconditional
 from scorefield.networks import Features
 from scorefield.training import classifier_features
 from scorefield.training.record import Row, read_rows
@@ -49,8 +49,8 @@ def evaluate(
     """Judges the newest checkpoint of a run, with the averaged weights.
 
     Where the terms name a budget for them and there are several, every checkpoint up to the newest
-    is measured at that budget. The result is written into the run's folder, as
-    :mod:`~scorefield.experiments.records` says.
+    is measured at that budget. A field that knows classes is asked for points of any. The result
+    is written into the run's folder, as :mod:`~scorefield.experiments.records` says.
 
     Arguments:
         run: The run.
@@ -61,7 +61,8 @@ def evaluate(
         say: Is told of the progress.
 
     Raises:
-        RunError: If the run has no checkpoint, or a budget is not positive.
+        RunError: If the run has no checkpoint, a budget is not positive, or the field knows points
+            of one class only.
         CheckpointError: If no checkpoint can be read.
         ValueError: If the data has too few samples, or a measurement is not finite.
         FloatingPointError: If samples diverge.
@@ -79,6 +80,7 @@ def evaluate(
     found = run.checkpoint()
     # Derivatives in x are several times cheaper where none in the weights are recorded.
     field, source = run.field("ema", found.step).requires_grad_(False), run.source()
+    check_unconditional(run.config, field)
     features = features_of(run)
     if floors is None:
         say("noise floor")

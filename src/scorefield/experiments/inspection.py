@@ -13,6 +13,9 @@ from scorefield.experiments.errors import RunError
 from scorefield.experiments.model import HybridModel
 from scorefield.experiments.run import CONFIG, Run
 from scorefield.fields import HybridField, PreconditionedField, ScoreField
+from scorefield.interop.errors import InteropError
+from scorefield.interop.score_sde.checkpoints import BUFFERS, SongCheckpoint, read_checkpoint
+from scorefield.interop.score_sde.structure import infer
 from scorefield.training import CheckpointError, Weights, read_weights
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.record import read_rows
@@ -24,16 +27,20 @@ _TAIL = 5
 
 
 def inspect(path: Path) -> Sheet:
-    """Describes a run's folder, a checkpoint's folder, or a file of weights.
+    """Describes a run's folder, a checkpoint's folder, a file of weights, or a checkpoint of the
+    score_sde code.
 
     Raises:
         RunError: If the path is none of these.
         CheckpointError: If it is a checkpoint that cannot be read.
+        InteropError: If it is a file with another ending than ours, and not a checkpoint of the
+            score_sde code.
     """
     if not path.exists():
         raise RunError(f"there is no run or checkpoint {str(path)!r}")
     if path.is_file():
-        return _describe_file(path)
+        ours = path.suffix == ".safetensors"
+        return _describe_file(path) if ours else _describe_published(path)
     if (path / CONFIG).is_file():
         return _describe_run(Run.open(path))
     if any((path / name).exists() for name in ("state.pt", "model.safetensors")):
@@ -179,10 +186,65 @@ def _describe_weights(path: Path, weights: Weights, verified: str) -> Sheet:
     }
 
 
+def _describe_published(path: Path) -> Sheet:
+    """A checkpoint of the score_sde code."""
+    found = read_checkpoint(path)
+    try:
+        structure = infer(found.state)
+    except InteropError as error:
+        raise InteropError(f"{path}: {error}") from None
+    settings = dict(structure.settings)
+    table = [settings.pop(f"model.sigma_{end}", None) for end in ("min", "max")]
+    levels = settings.pop("model.num_scales", None)
+    size = sum(t.numel() for name, t in found.state.items() if name not in BUFFERS)
+    lines = [(key.partition(".")[2].replace("_", " "), _said(v)) for key, v in settings.items()]
+    if structure.attention is not None:
+        halved = [f"{2**level}" for level in structure.attention]
+        where = ", ".join(f"1/{n} of the image" if n != "1" else "the image" for n in halved)
+        lines.append(("attention", f"at {where}, and in the middle" if halved else "in the middle"))
+    return {
+        "checkpoint": [
+            ("path", str(path)),
+            ("layout", found.layout),
+            ("step", "not kept in this layout" if found.step is None else f"{found.step:,}"),
+            *_describe_averages(found),
+        ],
+        "network": [
+            ("family", settings.get("model.name", "ddpm, or an ncsnpp of the same layers")),
+            ("parameters", f"{size:,}"),
+            *((name, value) for name, value in lines if name != "name"),
+        ],
+        "noise levels": [
+            ("number", "unknown" if levels is None else f"{levels:,}"),
+            ("range", "unknown" if None in table else f"{table[0]:g} to {table[1]:g}"),
+        ],
+        "configurations": [
+            ("published ones that fit", ", ".join(structure.known()) or "none"),
+        ],
+    }
+
+
+def _describe_averages(found: SongCheckpoint) -> list[tuple[str, str]]:
+    updates = "unknown" if found.updates is None else f"{found.updates:,}"
+    lines = [("average", f"decay {found.decay:g}, {updates} updates")]
+    optimizer = found.optimizer
+    if optimizer is None:
+        return [*lines, ("optimiser", "none")]
+    state = f"state of {optimizer.moments} tensors" if optimizer.moments else "no state"
+    return [*lines, ("optimiser", f"learning rate {optimizer.lr:g}, {state}")]
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
 def _settings(values: dict[str, Any]) -> str:
-    text = ", ".join(f"{key} {value}" for key, value in values.items())
+    known = {key: _said(value) for key, value in values.items() if value is not None}
+    text = ", ".join(f"{key} {value}" for key, value in known.items())
     return f" ({text})" if text else ""

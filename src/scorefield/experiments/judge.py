@@ -18,7 +18,7 @@ from torch import Tensor
 from scorefield.data import DataSource
 from scorefield.diagnostics import validation_loss
 from scorefield.estimate import Estimate
-from scorefield.experiments.build import build_sampler
+from scorefield.experiments.build_sampling import build_sampler
 from scorefield.experiments.config import Config
 from scorefield.experiments.records import Distance, Floor
 from scorefield.experiments.trajectory import Trajectory

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Annotated, Literal
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, PlainSerializer, PlainValidator, StringConstraints, model_validator
 
-from scorefield.experiments.section import Count, Counts, Fraction, Positive, Section, check_below
+from scorefield.experiments.document import shown
+from scorefield.experiments.network_section import Network
+from scorefield.experiments.section import Count, NoiseLevel, Positive, Section, check_below
 
 # ------------------------------------------------------------------------------------------ data
 
 
 # Far beyond these, squares overflow or vanish in single precision.
 Length = Annotated[float, Field(ge=1e-6, le=1e6)]
+
+
+Name = Annotated[str, StringConstraints(min_length=1)]
 
 
 class RingData(Section):
@@ -30,21 +36,80 @@ class DigitsData(Section):
     kind: Literal["digits"]
 
 
-Data = Annotated[RingData | DigitsData, Field(discriminator="kind")]
+class ImagesData(Section):
+    """The images of :func:`~scorefield.data.image_source`; what is ``null`` is what is known of
+    the data set.
+    """
+
+    kind: Literal["images"]
+    dataset: Name
+    size: Annotated[int, Field(ge=1, le=2**15)] | None = None
+    channels: Literal[1, 3] | None = None
+    classes: Count | None = None
+    centered: bool = False
+    flip: bool = False
+    dequantize: bool = False
+    path: Name | None = None
+    hub: Name | None = None
+
+
+Data = Annotated[RingData | DigitsData | ImagesData, Field(discriminator="kind")]
 
 # ------------------------------------------------------------------------------------------- sde
 
 
-class SigmaProcess(Section):
-    """:class:`~scorefield.sde.EDM` or :class:`~scorefield.sde.VE`, between two noise levels."""
+def _prior_mean(value: object) -> float | tuple[float, ...]:
+    if _is_number(value):
+        return float(value)  # type: ignore[arg-type]
+    if isinstance(value, list | tuple) and value and all(map(_is_number, value)):
+        return tuple(float(v) for v in value)
+    raise ValueError(
+        f"sde.prior_mean is {shown(value)}, it must be a number, or a list of one a channel"
+    )
 
-    kind: Literal["edm", "ve"]
-    sigma_min: Positive = 0.002
-    sigma_max: Positive = 80.0
-    prior_mean: float = 0.0
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _plain(value: float | tuple[float, ...]) -> float | list[float]:
+    return list(value) if isinstance(value, tuple) else value
+
+
+PriorMean = Annotated[
+    float | tuple[float, ...],
+    PlainValidator(_prior_mean),
+    PlainSerializer(_plain, when_used="json"),
+]
+Start = Annotated[float, Field(ge=0, lt=1)]
+# A table is held in memory.
+Levels = Annotated[int, Field(ge=2, le=10**6)]
+
+
+class EDMProcess(Section):
+    """:class:`~scorefield.sde.EDM`, between two noise levels."""
+
+    kind: Literal["edm"]
+    sigma_min: NoiseLevel = 0.002
+    sigma_max: NoiseLevel = 80.0
+    prior_mean: PriorMean = 0.0
 
     @model_validator(mode="after")
-    def _ordered(self) -> SigmaProcess:
+    def _ordered(self) -> EDMProcess:
+        return check_below(self, "sde", "sigma_min", "sigma_max")
+
+
+class VEProcess(Section):
+    """:class:`~scorefield.sde.VE`, between two noise levels."""
+
+    kind: Literal["ve"]
+    sigma_min: NoiseLevel = 0.01
+    sigma_max: NoiseLevel = 50.0
+    prior_mean: PriorMean = 0.0
+    t_min: Start = 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> VEProcess:
         return check_below(self, "sde", "sigma_min", "sigma_max")
 
 
@@ -54,7 +119,7 @@ class BetaProcess(Section):
     kind: Literal["vp", "subvp"]
     beta_min: Positive = 0.1
     beta_max: Positive = 20.0
-    prior_mean: float = 0.0
+    prior_mean: PriorMean = 0.0
     t_min: Annotated[float, Field(gt=0, lt=1)] = 1e-5
 
     @model_validator(mode="after")
@@ -62,12 +127,33 @@ class BetaProcess(Section):
         return check_below(self, "sde", "beta_min", "beta_max")
 
 
+class TableProcess(Section):
+    """:class:`~scorefield.sde.DiscreteVP`, of ``levels`` steps between two rates."""
+
+    kind: Literal["discrete_vp"]
+    beta_min: Positive = 0.1
+    beta_max: Positive = 20.0
+    prior_mean: PriorMean = 0.0
+    t_min: Start = 0.0
+    levels: Levels = 1000
+
+    @model_validator(mode="after")
+    def _ordered(self) -> TableProcess:
+        check_below(self, "sde", "beta_min", "beta_max")
+        if not self.beta_max < self.levels:
+            raise ValueError(
+                f"sde.levels is {self.levels}, it must be above sde.beta_max, which is "
+                f"{self.beta_max}: a step would leave less than nothing of the data"
+            )
+        return self
+
+
 class CosineProcess(Section):
     """:class:`~scorefield.sde.Cosine`."""
 
     kind: Literal["cosine"]
     offset: Positive = 0.008
-    prior_mean: float = 0.0
+    prior_mean: PriorMean = 0.0
     t_min: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     t_max: Annotated[float, Field(gt=0, lt=1)] = 0.99
 
@@ -76,64 +162,61 @@ class CosineProcess(Section):
         return check_below(self, "sde", "t_min", "t_max")
 
 
-Process = Annotated[SigmaProcess | BetaProcess | CosineProcess, Field(discriminator="kind")]
+Process = Annotated[
+    EDMProcess | VEProcess | BetaProcess | TableProcess | CosineProcess,
+    Field(discriminator="kind"),
+]
 
 # ----------------------------------------------------------------------------------------- field
 
 
-class MLPNetwork(Section):
-    """:class:`~scorefield.networks.MLP`, for vectors."""
+class Prediction(Section):
+    """What the networks of a field predict, and how they are told the noise level.
 
-    kind: Literal["mlp"]
-    hidden: Count = 128
-    depth: Count = 3
-    embedding: Annotated[int, Field(ge=4, multiple_of=2)] = 64
-
-
-class UNetNetwork(Section):
-    """:class:`~scorefield.networks.UNet`, for images."""
-
-    kind: Literal["unet"]
-    channels: Count = 32
-    multipliers: Counts = (1, 2)
-    blocks: Count = 1
-    attention: Annotated[tuple[Count, ...], Strict(False)] = ()
-    dropout: Fraction = 0.0
-
-
-Network = Annotated[MLPNetwork | UNetNetwork, Field(discriminator="kind")]
-
-
-class PreconditionedModel(Section):
-    """:class:`~scorefield.fields.PreconditionedField`: a network as a field.
-
-    ``sigma_data: null`` is the standard deviation of the data itself.
+    ``label: time`` spreads the times of a process over 0 to 999, or over the steps of
+    ``discrete_vp``. ``levels`` is the length of the table of noise levels that the networks know,
+    for the label ``index``. ``sigma_data: null`` is the standard deviation of the data itself.
     """
 
-    kind: Literal["preconditioned"]
+    kind: Literal["preconditioned", "potential", "hybrid"]
     parametrization: Literal["edm", "noise", "score"] = "edm"
+    label: Literal["lognoise", "sigma", "time", "index"] = "lognoise"
+    levels: Levels | None = None
     sigma_data: Positive | None = None
+
+    @model_validator(mode="after")
+    def _labelled(self) -> Prediction:
+        if self.label == "index" and self.levels is None:
+            raise ValueError("field.label 'index' needs field.levels, the length of the table")
+        if self.label != "index" and self.levels is not None:
+            raise ValueError(
+                f"field.levels is the length of the table for field.label 'index', which is "
+                f"{self.label!r}"
+            )
+        return self
+
+
+class PreconditionedModel(Prediction):
+    """:class:`~scorefield.fields.PreconditionedField`: a network as a field."""
+
+    kind: Literal["preconditioned"]
     network: Network
 
 
-class PotentialModel(Section):
+class PotentialModel(Prediction):
     """:class:`~scorefield.fields.PotentialField`: the gradient of a scalar made by ``head``."""
 
     kind: Literal["potential"]
-    parametrization: Literal["edm", "noise", "score"] = "edm"
-    sigma_data: Positive | None = None
     head: Literal["sum", "inner", "denoising"] = "sum"
     network: Network
 
 
-class HybridModel(Section):
+class HybridModel(Prediction):
     """:class:`~scorefield.fields.HybridField`: at noise levels up to ``sigma_c`` a potential, made
     of ``low_network`` and ``head``; above, the plain ``network``.
     """
 
     kind: Literal["hybrid"]
-    parametrization: Literal["edm", "noise", "score"] = "edm"
-    sigma_data: Positive | None = None
     sigma_c: Positive
     head: Literal["sum", "inner", "denoising"] = "sum"
     network: Network

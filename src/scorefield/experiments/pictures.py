@@ -18,19 +18,22 @@ _LARGEST_GRID = 256
 _LARGEST_SCATTER = 20_000
 
 
-def picture(samples: Tensor, truth: Target | None = None, title: str = "") -> bytes | None:
+def picture(
+    samples: Tensor, truth: Target | None = None, title: str = "", black: float = -1.0
+) -> bytes | None:
     """A PNG of samples; ``None`` where they are neither points of the plane nor images.
 
     Arguments:
         samples: The samples.
         truth: The law of the data where it is known, to be drawn as contours.
         title: What stands above.
+        black: The value of an image that is black; 1 is white.
     """
     event = tuple(samples.shape[1:])
     if event == (2,):
         figure = _scatter(samples, truth)
     elif len(event) == 3 and event[0] in (1, 3):
-        figure = _grid(samples)
+        figure = _grid(samples, black)
     else:
         return None
     if title:
@@ -62,11 +65,11 @@ def _scatter(samples: Tensor, truth: Target | None) -> Figure:
     return figure
 
 
-def _grid(samples: Tensor) -> Figure:
-    """Images with values in [-1, 1], side by side."""
+def _grid(samples: Tensor, black: float) -> Figure:
+    """Images with values from ``black`` to 1, side by side."""
     from matplotlib.figure import Figure
 
-    images = samples[:_LARGEST_GRID].double().cpu().clamp(-1, 1).add(1).div(2)
+    images = samples[:_LARGEST_GRID].double().cpu().sub(black).div(1 - black).clamp(0, 1)
     n, channels, height, width = images.shape
     columns = math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)

@@ -17,18 +17,15 @@ from typing import Any, Literal
 
 from scorefield.data import DataSource
 from scorefield.experiments import schema
-from scorefield.experiments.build import (
-    build_field,
-    build_objective,
-    build_sampler,
-    build_source,
-)
+from scorefield.experiments.build import build_field, build_objective, build_source
+from scorefield.experiments.build_sampling import build_sampler, check_sampler
 from scorefield.experiments.config import Config
 from scorefield.experiments.document import dump, read, shown
 from scorefield.experiments.environment import environment, plausible
-from scorefield.experiments.errors import ConfigError, RunError
+from scorefield.experiments.errors import ConfigError, RunError, section_of
 from scorefield.experiments.merge import differences
 from scorefield.fields import ScoreField
+from scorefield.noise import Noise
 from scorefield.objectives import Objective
 from scorefield.samplers import Sampler
 from scorefield.training import Checkpoint, Fit, Optim, Trainer, TrainSettings
@@ -69,15 +66,17 @@ class Run:
                 empty, or is a link and to be overwritten; nothing is changed then.
             ConfigError: If the parts of the configuration do not fit each other; nothing is
                 changed then either.
+            ValueError: If the data cannot be read; nothing is changed then either.
             TrainingError: If what is to be deleted is being trained.
             OSError: If the folder cannot be written.
         """
         folder = Path(root) / config.folder
         there = (folder / CONFIG).is_file()
+        run = cls(folder, config)
         if there and overwrite:
             if folder.is_symlink():
                 raise RunError(f"{folder} is a symbolic link, and is not overwritten: remove it")
-            cls.check(config)
+            run._check_whole()
         _clean(folder)
         if there and overwrite:
             _delete(folder)
@@ -87,9 +86,9 @@ class Run:
             return found
         if folder.is_dir() and any(folder.iterdir()):
             raise RunError(f"{folder} is not empty, and no run: it has no {CONFIG}")
-        cls.check(config)
+        run._check_whole()
         _make(folder, config)
-        return cls(folder, config)
+        return run
 
     @classmethod
     def check(cls, config: Config) -> None:
@@ -98,10 +97,22 @@ class Run:
         Raises:
             ConfigError: If its parts do not fit each other.
         """
-        run = cls(Path(), config)
-        run.untrained()
-        run.objective()
-        run.sampler()
+        cls(Path(), config)._check_parts()
+
+    def _check_parts(self) -> ScoreField:
+        field = self.untrained()
+        with section_of("sde"):
+            field.sde.prior(field.domain)
+        self.objective()
+        check_sampler(self.config.sampler, field.sde)
+        return field
+
+    def _check_whole(self) -> None:
+        """Builds all that the configuration describes, and reads the data."""
+        field = self._check_parts()
+        self.source().batch(Noise(self.config.seed), 0, 1)
+        if field.classes is not None:
+            self.source().batch_classes(Noise(self.config.seed), 0, 1)
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
@@ -267,6 +278,19 @@ class Run:
         except (OSError, ValueError, RecursionError):
             return {}
         return plausible(record)
+
+
+def check_unconditional(config: Config, field: ScoreField) -> None:
+    """Checks that a field may be asked for points of any class.
+
+    Raises:
+        RunError: If it knows classes and has never been trained on points without theirs.
+    """
+    if field.classes is not None and config.objective.label_dropout == 0:
+        raise RunError(
+            f"the field of {config.name} was trained with objective.label_dropout 0, and knows "
+            f"points of one class only, not those of any"
+        )
 
 
 def _differences(one: Config, other: Config) -> list[tuple[str, object, object]]:

@@ -6,20 +6,22 @@ import io
 import json
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from scorefield.experiments import schema
-from scorefield.experiments.build import build_sampler
+from scorefield.experiments.build_sampling import build_sampler
 from scorefield.experiments.errors import RunError
 from scorefield.experiments.pictures import picture
 from scorefield.experiments.progress import Stages
-from scorefield.experiments.run import Run
+from scorefield.experiments.run import Run, check_unconditional
+from scorefield.fields import ClassifierFreeGuidance, ScoreField
 from scorefield.samplers import Sampler
 from scorefield.samplers.base import Callback, SamplerState
 from scorefield.training.files import replace_file
@@ -31,6 +33,19 @@ _PATIENCE = 2.0  # seconds
 _LINE_EVERY = 5.0  # seconds
 
 
+class Calls(NamedTuple):
+    """How many times the network was evaluated for a sample: the fewest, the mean, the most."""
+
+    least: int
+    mean: float
+    most: int
+
+    def __str__(self) -> str:
+        if self.least == self.most:
+            return f"{self.most} network calls each"
+        return f"{self.mean:.1f} network calls each, from {self.least} to {self.most}"
+
+
 @dataclass(frozen=True)
 class Drawn:
     """Samples that were drawn and written down.
@@ -39,14 +54,14 @@ class Drawn:
         samples: The samples.
         file: Where they are.
         picture: Where their picture is; ``None`` if there is none of such data.
-        nfe: The network calls that each sample took.
+        calls: The network calls that the samples took.
         seconds: How long sampling took.
     """
 
     samples: Tensor
     file: Path
     picture: Path | None
-    nfe: int
+    calls: Calls
     seconds: float
 
 
@@ -89,14 +104,15 @@ def choose_sampler(
 
     Arguments:
         run: The run.
-        kind: The method.
+        kind: The method; one of another kind than the run's has the settings that are usual for it.
         steps: The number of steps.
         nfe: In place of ``steps``, the number of network calls that a sample may take.
         churn: The amount of churn.
 
     Raises:
         RunError: If both ``steps`` and ``nfe`` are given, or one is out of bounds.
-        ConfigError: If the sampler section has no such value.
+        ConfigError: If the sampler section has no such key or value.
+        ValueError: If the method cannot keep to ``nfe``.
     """
     if steps is not None and nfe is not None:
         raise RunError("give either steps or nfe: each says how long sampling takes")
@@ -106,8 +122,10 @@ def choose_sampler(
     changes = {"kind": kind, "steps": steps, "churn": churn}
     section = {key: value for key, value in changes.items() if value is not None}
     document = run.config.document()
-    document["sampler"].update(section)
-    sampler = build_sampler(schema.validate(document, "sample").sampler)
+    siblings = schema.keys(("sampler",), document["sampler"]["kind"])
+    if kind is None or schema.keys(("sampler",), kind) == siblings:
+        section = document["sampler"] | section
+    sampler = build_sampler(schema.validate(document | {"sampler": section}, "sample").sampler)
     if nfe is None:
         return sampler
     settings = {k: v for k, v in vars(sampler).items() if k != "steps"}
@@ -124,6 +142,8 @@ def draw(
     out: Path | None = None,
     overwrite: bool = False,
     callback: Callback | None = None,
+    label: int | None = None,
+    guidance: float | None = None,
 ) -> Drawn:
     """Draws samples of a trained field, and writes them and a picture of them.
 
@@ -138,10 +158,14 @@ def draw(
             folder, named after all that it depends on.
         overwrite: Whether ``out``, or the picture that is written next to it, may exist.
         callback: Is told of each step of the sampler.
+        label: The class of the samples, for a field that knows classes; of any by default.
+        guidance: The scale by which the field is drawn towards the class; see
+            :class:`~scorefield.fields.ClassifierFreeGuidance`.
 
     Raises:
         RunError: If ``n`` is out of bounds, ``out`` or its picture exists, ``out`` has another
-            ending, or the run has no such checkpoint.
+            ending, there is guidance without a label, the field knows no such class, or the run
+            has no such checkpoint.
         CheckpointError: If the checkpoint cannot be read.
         FloatingPointError: If samples diverge.
     """
@@ -154,30 +178,82 @@ def draw(
                 raise RunError(f"{file} exists; overwrite it, or give another name")
     found = run.checkpoint(step)
     field = run.field(weights, found.step)
+    if label is None or guidance not in (None, 1):
+        check_unconditional(run.config, field)
+    field = _steered(field, label, guidance)
+    counter = _Counter(callback)
     start = time.perf_counter()
-    samples = sampler.sample(field, n, seed, callback=callback).cpu()
+    samples = sampler.sample(field, n, seed, callback=counter).cpu()
     seconds = time.perf_counter() - start
-    settings = {"sampler": type(sampler).__name__.lower(), **vars(sampler)}
+    # Guidance asks the network twice at every point, with the class and without.
+    calls = counter.calls(1 if guidance is None else 2)
+    method = {"sampler": type(sampler).__name__.lower(), **_plain(sampler)}
     record = {
         "run": run.config.name,
         "run_seed": run.config.seed,
         "step": found.step,
         "weights": weights,
-        **settings,
-        "nfe": sampler.nfe,
+        **method,
+        "label": label,
+        "guidance": guidance,
+        "nfe": calls.most,
         "seed": seed,
         "n": n,
     }
     file = run.folder / "samples" / f"{_stem(record)}.npz" if out is None else out
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_file(file, _content(samples, record, file.suffix))
-    title = f"{run.config.name}, {settings['sampler']}, {sampler.nfe} network calls"
-    image = picture(samples, run.source().truth, title)
+    title = f"{run.config.name}, {method['sampler']}, {calls.most} network calls"
+    black = -1.0 if run.config.centered else 0.0
+    image = picture(samples, run.source().truth, title, black)
     if image is not None:
         replace_file(file.with_suffix(".png"), image)
-    return Drawn(
-        samples, file, None if image is None else file.with_suffix(".png"), sampler.nfe, seconds
+    shown = None if image is None else file.with_suffix(".png")
+    return Drawn(samples, file, shown, calls, seconds)
+
+
+class _Counter:
+    """A callback that counts network calls, and passes on what it is told."""
+
+    def __init__(self, callback: Callback | None) -> None:
+        self._callback = callback
+        self._blocks: dict[int, Tensor] = {}
+
+    def __call__(self, state: SamplerState) -> None:
+        own = None if state.solution is None else state.solution.calls
+        every = torch.full(state.index.shape, state.nfe)
+        self._blocks[state.block] = every if own is None else own.cpu()
+        if self._callback is not None:
+            self._callback(state)
+
+    def calls(self, each: int) -> Calls:
+        """What the samples took, where a call evaluates the network ``each`` times a sample."""
+        counts = each * torch.cat(list(self._blocks.values()))
+        return Calls(int(counts.min()), float(counts.double().mean()), int(counts.max()))
+
+
+def _steered(field: ScoreField, label: int | None, guidance: float | None) -> ScoreField:
+    if label is None:
+        if guidance is not None:
+            raise RunError("guidance leads towards a class: give a label too")
+        return field
+    if field.classes is None:
+        raise RunError("the field of this run knows no classes, and takes no label")
+    if not 0 <= label < field.classes:
+        raise RunError(f"label is {label}, it must be a class from 0 to {field.classes - 1}")
+    return (
+        field.given(label) if guidance is None else ClassifierFreeGuidance(field, label, guidance)
     )
+
+
+def _plain(method: object) -> dict[str, Any]:
+    """The settings of a sampler as plain values, those of its parts with their kind."""
+    return {
+        key: {"kind": type(value).__name__.lower(), **_plain(value)}
+        if is_dataclass(value)
+        else value
+        for key, value in vars(method).items()
+    }
 
 
 def _check_count(name: str, count: int, most: int) -> None:
@@ -188,10 +264,12 @@ def _check_count(name: str, count: int, most: int) -> None:
 
 
 def _stem(record: dict[str, Any]) -> str:
-    churn = f"_churn{record['churn']:g}" if record["churn"] else ""
+    churn = f"_churn{record['churn']:g}" if record.get("churn") else ""
+    label = "" if record["label"] is None else f"_label{record['label']}"
+    guidance = "" if record["guidance"] is None else f"_guidance{record['guidance']:g}"
     return (
-        f"{record['sampler']}_nfe{record['nfe']}{churn}_n{record['n']}_seed{record['seed']}"
-        f"_{record['weights']}_step{record['step']:08d}"
+        f"{record['sampler']}_nfe{record['nfe']}{churn}{label}{guidance}_n{record['n']}"
+        f"_seed{record['seed']}_{record['weights']}_step{record['step']:08d}"
     )
 
 

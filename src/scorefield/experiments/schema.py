@@ -17,6 +17,7 @@ _WANTED = {
     "float_type": "a number",
     "bool_type": "true or false",
     "string_type": "text",
+    "string_too_short": "text that is not empty",
     "finite_number": "finite",
     "greater_than": "greater than {gt}",
     "greater_than_equal": "at least {ge}",
@@ -28,7 +29,6 @@ _WANTED = {
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
     "string_pattern_mismatch": "text that matches {pattern}",
-    "string_too_short": "text",
     "model_type": "a mapping of keys",
     "model_attributes_type": "a mapping of keys",
 }

@@ -10,6 +10,8 @@ S = TypeVar("S", bound="Section")
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+# Beyond these, squares overflow or vanish in single precision.
+NoiseLevel = Annotated[float, Field(ge=1e-12, le=1e12)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=10**12)]
 # YAML has lists and no tuples.

@@ -5,6 +5,8 @@ from scorefield.fields.base import ScoreField as ScoreField
 from scorefield.fields.base import convert as convert
 from scorefield.fields.base import evaluation as evaluation
 from scorefield.fields.density import LogProb as LogProb
+from scorefield.fields.guided import ClassifierFreeGuidance as ClassifierFreeGuidance
+from scorefield.fields.guided import ClassifierGuidance as ClassifierGuidance
 from scorefield.fields.hybrid import HybridField as HybridField
 from scorefield.fields.labels import IndexLabel as IndexLabel
 from scorefield.fields.labels import Label as Label
@@ -27,6 +29,7 @@ from scorefield.fields.preconditioned import NoisePrediction as NoisePrediction
 from scorefield.fields.preconditioned import Parametrization as Parametrization
 from scorefield.fields.preconditioned import PreconditionedField as PreconditionedField
 from scorefield.fields.preconditioned import ScorePrediction as ScorePrediction
+from scorefield.fields.preconditioned import TablePrediction as TablePrediction
 
 __all__ = [
     "Quantity",
@@ -39,6 +42,7 @@ __all__ = [
     "EDMScaling",
     "NoisePrediction",
     "ScorePrediction",
+    "TablePrediction",
     "Label",
     "LogNoiseLabel",
     "SigmaLabel",
@@ -47,6 +51,8 @@ __all__ = [
     "PotentialField",
     "Head",
     "HybridField",
+    "ClassifierGuidance",
+    "ClassifierFreeGuidance",
     "PlantedField",
     "Perturbation",
     "PredictedNoise",

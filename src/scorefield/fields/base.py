@@ -112,14 +112,40 @@ class ScoreField(nn.Module, ABC):
         """
         raise TypeError(f"{type(self).__name__} has no potential: its score is not a gradient")
 
+    @property
+    def classes(self) -> int | None:
+        """The number of classes that the field knows; ``None`` where it knows none."""
+        return None
+
     def given(self, classes: int | Int[Tensor, " batch"]) -> ScoreField:
         """The field of points that are known to be of a class: of one class all, or each of its
         own.
 
+        The weights are shared. A field of points that have each a class of its own is bound to
+        their batch: it is evaluated at as many points, or at whole copies of the batch. Given
+        again, it is the field of the new classes.
+
+        Arguments:
+            classes: Classes from 0; the number of classes, where a network knows them, stands for
+                no class.
+
         Raises:
             TypeError: If the field knows no classes.
+            ValueError: If the classes are not integers, there is none, or one is out of range;
+                in a later call of the field, if they do not fit its points.
         """
         raise TypeError(f"{type(self).__name__} has no classes")
+
+    def for_rows(self, rows: Int[Tensor, " rows"]) -> ScoreField:
+        """The field of some points of the batch that it is bound to, where it is bound to one.
+
+        What evaluates a field at a part of a batch, at those points that are still on their way,
+        say, asks the field of that part.
+
+        Arguments:
+            rows: The places of the points in the batch.
+        """
+        return self
 
     def log_prob(self, x: Float[Tensor, "batch *event"], **settings: Any) -> LogProb:
         """The log-density of clean points; see :func:`scorefield.likelihood.log_prob`."""

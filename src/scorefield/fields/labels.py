@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefield.sde import SDE
+from scorefield.sde.tables import check_levels
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class TimeLabel(Label):
         ValueError: If it is not positive.
     """
 
-    scale: float = 999.0
+    scale: float | int = 999.0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.scale) and self.scale > 0):
@@ -83,8 +84,7 @@ class IndexLabel(Label):
     levels: int
 
     def __post_init__(self) -> None:
-        if self.levels < 2:
-            raise ValueError(f"IndexLabel: a table has at least 2 levels, got {self.levels}")
+        check_levels(self.levels)
 
     def __call__(self, t: Tensor, sde: SDE) -> Tensor:
         return torch.round((sde.t_max - t) * (self.levels - 1))

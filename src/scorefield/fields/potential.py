@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from scorefield.domain import Domain
+from scorefield.fields.gradient import gradient
 from scorefield.fields.preconditioned import Parametrization, PreconditionedField
 from scorefield.sde import SDE
 
@@ -82,18 +82,7 @@ class PotentialField(PreconditionedField):
         return 0.5 * c.p.reshape(-1) * _total(x.square()) + (c.q / c.c_in).reshape(-1) * psi
 
     def _output(self, u: Tensor, label: Tensor) -> Tensor:
-        if torch._C._are_functorch_transforms_active():
-            # Inside torch.func a tensor cannot ask for a gradient; outside, torch.func.grad would
-            # record a graph that sampling has no use for.
-            return torch.func.grad(lambda v: self._psi(v, label).sum())(u)
-        create_graph = torch.is_grad_enabled()
-        with torch.enable_grad():
-            if not u.requires_grad:
-                u = u.requires_grad_()
-            (gradient,) = torch.autograd.grad(
-                self._psi(u, label).sum(), u, create_graph=create_graph
-            )
-        return gradient
+        return gradient(lambda v: self._psi(v, label), u)
 
     def _psi(self, u: Tensor, label: Tensor) -> Tensor:
         output = self._call(u, label)

@@ -13,19 +13,23 @@ nearly equal numbers.
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from scorefield.domain import Domain, Euclidean
 from scorefield.fields.base import Quantity, ScoreField, affine, times
+from scorefield.fields.conditional import ClassBackbone, part
 from scorefield.fields.labels import LOG_NOISE, Label
 from scorefield.sde import SDE
+from scorefield.sde.tables import alphas_cumprod, level_index
 
 
 class Coefficients(NamedTuple):
@@ -121,13 +125,64 @@ class ScorePrediction(Parametrization):
         return Coefficients(one, self.label(t, sde), 0 * one, one)
 
 
+@dataclass(frozen=True)
+class TablePrediction(Parametrization):
+    r"""The backbone predicts the noise of the steps of DDPM, whose deviation is looked up.
+
+    .. math:: s = -F\big(x,\; t (N - 1)\big) \Big/ \sqrt{1 - \bar\alpha_i}, \qquad
+        i = \lfloor t (N - 1) \rfloor.
+
+    It makes a field of :class:`~scorefield.sde.VP` out of a network that was trained on steps: the
+    label goes with the time, the deviation is that of the step before. At the steps themselves it
+    is :class:`NoisePrediction` of :class:`~scorefield.sde.DiscreteVP` with
+    ``TimeLabel(levels - 1)``.
+
+    Arguments:
+        levels: The number :math:`N` of steps.
+        beta_min: The rate of the first step, times :math:`N`.
+        beta_max: The rate of the last step, times :math:`N`.
+
+    Raises:
+        ValueError: If there are fewer than 2 levels, or too few for ``beta_max``.
+
+    References:
+        Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), equation 11.
+
+        Score-based generative modeling through stochastic differential equations (Song et al.,
+        2021), appendix C.
+    """
+
+    levels: int
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def __post_init__(self) -> None:
+        alphas_cumprod(self.beta_min, self.beta_max, self.levels)
+
+    def coefficients(self, t: Tensor, sde: SDE) -> Coefficients:
+        one = torch.ones_like(t)
+        std = _table_std(self, t.dtype, t.device)[level_index(t, self.levels)]
+        return Coefficients(one, (self.levels - 1) * t, 0 * one, -1 / std)
+
+
+@lru_cache(maxsize=32)
+def _table_std(table: TablePrediction, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # The first to ask may do so in inference mode, the next may need a gradient.
+    with torch.inference_mode(False):
+        left = alphas_cumprod(table.beta_min, table.beta_max, table.levels)
+        return (1 - left).sqrt().to(dtype).to(device)
+
+
 class PreconditionedField(ScoreField):
     r"""A backbone as a score field.
 
     Arguments:
         backbone: A module called as ``backbone(x, label)`` with :math:`x` of shape
             ``(batch, *event)`` and a label of shape ``(batch,)``; returns the shape of ``x``. It
-            computes in the dtype of its parameters; the result has the dtype of the input.
+            computes in the dtype of its parameters; the result has the dtype of the input. One
+            that knows classes has their number as its attribute ``classes`` and is called as
+            ``backbone(x, label, classes)`` where they are given; see
+            :class:`~scorefield.fields.conditional.ClassBackbone`.
         sde: The forward process.
         sigma_data: The standard deviation of the data; short for
             ``parametrization=EDMScaling(sigma_data)``.
@@ -156,6 +211,22 @@ class PreconditionedField(ScoreField):
             parametrization = EDMScaling(sigma_data)
         assert parametrization is not None
         self.parametrization = parametrization
+
+    @property
+    def classes(self) -> int | None:
+        return getattr(self.backbone, "classes", None)
+
+    def given(self, classes: int | Int[Tensor, " batch"]) -> PreconditionedField:
+        view = copy.copy(self)
+        # The dictionary, not the modules in it, is the view's own.
+        view._modules = {**self._modules, "backbone": ClassBackbone(self.backbone, classes)}
+        return view
+
+    def for_rows(self, rows: Int[Tensor, " rows"]) -> PreconditionedField:
+        backbone = self.backbone
+        if not isinstance(backbone, ClassBackbone):
+            return self
+        return self.given(part(backbone.index, rows))
 
     def score(
         self, x: Float[Tensor, "batch *event"], t: float | Tensor

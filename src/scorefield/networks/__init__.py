@@ -1,6 +1,7 @@
 """Backbones: networks that a field wraps, called as ``backbone(x, label)``."""
 
 from scorefield.networks.classifier import Classifier as Classifier
+from scorefield.networks.ddpm import DDPM as DDPM
 from scorefield.networks.embedding import LevelEmbedding as LevelEmbedding
 from scorefield.networks.embedding import SinusoidalEmbedding as SinusoidalEmbedding
 from scorefield.networks.features import COORDINATES as COORDINATES
@@ -9,13 +10,22 @@ from scorefield.networks.features import Features as Features
 from scorefield.networks.initial import initialize as initialize
 from scorefield.networks.minimal import MinimalUNet as MinimalUNet
 from scorefield.networks.mlp import MLP as MLP
+from scorefield.networks.ncsn import NCSN as NCSN
+from scorefield.networks.ncsnpp import NCSNpp as NCSNpp
+from scorefield.networks.ncsnv2 import NCSNv2 as NCSNv2
+from scorefield.networks.noise_classifier import NoiseClassifier as NoiseClassifier
 from scorefield.networks.unet import UNet as UNet
 
 __all__ = [
     "MLP",
     "UNet",
     "MinimalUNet",
+    "NCSNpp",
+    "NCSN",
+    "NCSNv2",
+    "DDPM",
     "Classifier",
+    "NoiseClassifier",
     "LevelEmbedding",
     "SinusoidalEmbedding",
     "initialize",

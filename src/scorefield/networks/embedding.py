@@ -1,4 +1,4 @@
-r"""The noise level as the networks see it.
+r"""The noise level, and the class, as the networks see them.
 
 A field hands its backbone one number for each point, the label
 :math:`c_{noise} = \frac14\ln(\sigma/\alpha)`, which runs over a few units. A network cannot
@@ -6,12 +6,14 @@ resolve a single number well, so it is first spread over waves of many lengths.
 
 References:
     Attention is all you need (Vaswani et al., 2017), section 3.5.
+
+    Classifier-free diffusion guidance (Ho and Salimans, 2022), section 3.2.
 """
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 _SLOWEST = 0.5
@@ -66,3 +68,44 @@ class LevelEmbedding(nn.Sequential):
             nn.SiLU(),
             nn.Linear(hidden, outputs),
         )
+
+
+class ClassEmbedding(nn.Module):
+    """One vector for each class, and one that stands for no class.
+
+    Arguments:
+        classes: The number :math:`K` of classes; the index :math:`K` means none of them.
+        outputs: The length of a vector.
+
+    Raises:
+        ValueError: If there is no class.
+    """
+
+    def __init__(self, classes: int, outputs: int) -> None:
+        super().__init__()
+        if classes < 1:
+            raise ValueError(f"a network that knows classes needs classes >= 1, got {classes}")
+        self.classes = classes
+        self.vectors = nn.Embedding(classes + 1, outputs)
+
+    def forward(self, classes: Int[Tensor, " batch"] | None) -> Float[Tensor, "_ outputs"]:
+        """The vector of each point; one for all where the classes are not given."""
+        if classes is None:
+            return self.vectors.weight[-1:]
+        vectors: Tensor = self.vectors(classes)
+        return vectors
+
+
+def embedded(
+    level: Tensor, embedding: ClassEmbedding | None, classes: Tensor | None
+) -> Float[Tensor, "batch outputs"]:
+    """The embedded level plus the vectors of the classes, for networks that know any.
+
+    Raises:
+        TypeError: If classes are given to a network without any.
+    """
+    if embedding is not None:
+        return level + embedding(classes)
+    if classes is not None:
+        raise TypeError("classes were given to a network that knows none")
+    return level

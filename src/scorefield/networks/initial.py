@@ -7,7 +7,9 @@ adding a layer leaves the others as they were.
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from scorefield.noise import Noise
 
 @torch.no_grad()
 def initialize(network: nn.Module, seed: int) -> None:
-    r"""Draws the weights of every linear map and convolution of a network.
+    r"""Draws the weights of every linear map, convolution and table of a network.
 
     With :math:`n` the number of inputs that an output sums over, weights are uniform with
     variance :math:`1/n`, so that inputs of unit variance give outputs of unit variance, and
@@ -49,6 +51,8 @@ def _inputs(layer: nn.Module, name: str) -> int:
     match layer:
         case nn.Linear() | nn.Conv2d():
             return math.prod(layer.weight.shape[1:])
+        case nn.Embedding():
+            return 1
         case nn.ConvTranspose2d() if layer.stride == layer.kernel_size:
             return layer.in_channels
     raise TypeError(f"no initial law is known for the {type(layer).__name__} {name!r}")
@@ -57,3 +61,50 @@ def _inputs(layer: nn.Module, name: str) -> int:
 def _uniform(noise: Noise, purpose: str, like: Tensor, bound: float) -> Tensor:
     draws = noise.uniform(purpose, tuple(like.shape), torch.arange(1), dtype=torch.float64)
     return (2 * draws[0] - 1) * bound
+
+
+@torch.no_grad()
+def initialize_average(network: nn.Module, seed: int, scales: Mapping[nn.Module, float]) -> None:
+    r"""Draws the weights of a large network, by the law of the score networks.
+
+    With :math:`n` inputs that an output sums over, and :math:`m` outputs that an input is added
+    to, weights are uniform with variance :math:`2 s / (n + m)`; biases are zero, and
+    normalisations keep scale one and shift zero.
+
+    A tensor has a generator of PyTorch of its own, seeded by ``seed`` and its name: a
+    counter-based generator takes ten times as long, a matter of seconds for a hundred million
+    weights.
+
+    Arguments:
+        network: The network, changed in place; on the device ``meta`` nothing is drawn.
+        seed: The seed of the weights.
+        scales: The scale :math:`s` of the layers where it is not 1; zero stands for
+            :math:`10^{-10}`, so that gradients reach the layers before.
+
+    References:
+        Understanding the difficulty of training deep feedforward neural networks (Glorot and
+        Bengio, 2010), equation 16.
+    """
+    for name, layer in network.named_modules():
+        if not isinstance(layer, nn.Linear | nn.Conv2d) or layer.weight.is_meta:
+            continue
+        outputs, inputs, *taps = layer.weight.shape
+        scale = scales.get(layer, 1.0) or 1e-10
+        bound = math.sqrt(6 * scale / ((inputs + outputs) * math.prod(taps)))
+        draws = torch.empty(layer.weight.shape)
+        layer.weight.copy_(draws.uniform_(-bound, bound, generator=_generator(seed, name)))
+        if layer.bias is not None:
+            layer.bias.zero_()
+
+
+@torch.no_grad()
+def normal_(parameter: Tensor, seed: int, name: str, deviation: float = 1.0) -> None:
+    """Draws a parameter from the normal law, by a generator of its own as above."""
+    if not parameter.is_meta:
+        draws = torch.empty(parameter.shape)
+        parameter.copy_(draws.normal_(0, deviation, generator=_generator(seed, name)))
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    key = hashlib.blake2b(f"{seed}/weights/{name}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(key, "little", signed=True))

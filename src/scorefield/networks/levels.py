@@ -54,8 +54,9 @@ class NoiseTable:
         precise = torch.float32 if index.device.type == "mps" else torch.float64
         fraction = index.to(precise) / (self.levels - 1)
         log_max, log_min = math.log(self.sigma_max), math.log(self.sigma_min)
-        sigma = torch.exp(torch.lerp(fraction.new_tensor(log_max), fraction.new_tensor(log_min),
-                                     fraction))
+        sigma = torch.exp(
+            torch.lerp(fraction.new_tensor(log_max), fraction.new_tensor(log_min), fraction)
+        )
         return sigma.to(like.dtype).view(-1, *[1] * (like.dim() - 1))
 
 
@@ -76,8 +77,8 @@ def places(label: Tensor, levels: int, batch: int) -> Tensor:
     if label.shape != (batch,):
         raise ValueError(f"label must have the shape ({batch},), got {tuple(label.shape)}")
     index = label.to(torch.int64)
-    # Values inside of a vmap over the labels cannot be looked at.
-    if not torch._C._functorch.is_batchedtensor(label):
+    # Values inside of a vmap over the labels cannot be looked at, and the device meta has none.
+    if not (label.is_meta or torch._C._functorch.is_batchedtensor(label)):
         wrong = (index != label) | (index < 0) | (index >= levels)
         if bool(wrong.any()):
             raise ValueError(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal
 
 import torch
@@ -21,11 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from scorefield.networks.instance_norm import (
-    InstanceNormPlus,
-    LabelledInstanceNormPlus,
-    VarianceNorm,
-)
+from scorefield.networks.instance_norm import InstanceNormPlus
 from scorefield.noise import Noise
 
 Normalization = Callable[[int], nn.Module]
@@ -145,7 +142,7 @@ class Fusion(nn.Module):
             if h.shape[2:] != size:
                 h = F.interpolate(h, size=size, mode="bilinear", align_corners=True)
             parts.append(h)
-        return torch.stack(parts).sum(dim=0) if len(parts) > 2 else parts[0] + parts[1]
+        return reduce(torch.add, parts)
 
 
 class ChainedPooling(nn.Module):
@@ -240,15 +237,10 @@ class RefineNet(nn.Module):
         super().__init__()
         self.checkpointing = checkpointing
         self.down, width = nn.ModuleList(), channels
-        for stage in stages:
-            self.down.append(
-                nn.ModuleList(
-                    [
-                        ResidualBlock(width, stage, stage != stages[0], normalization, act),
-                        ResidualBlock(stage.width, stage, False, normalization, act),
-                    ]
-                )
-            )
+        for k, stage in enumerate(stages):
+            first = ResidualBlock(width, stage, k > 0, normalization, act)
+            second = ResidualBlock(stage.width, stage, False, normalization, act)
+            self.down.append(nn.ModuleList((first, second)))
             width = stage.width
         self.up = nn.ModuleList()
         finer = [channels, *(stage.width for stage in stages[:-1])]
@@ -289,9 +281,11 @@ def initialize(network: nn.Module, seed: int) -> None:
     mean 1 and standard deviation 0.02; shifts are zero.
 
     Arguments:
-        network: The network, changed in place.
+        network: The network, changed in place. On the device ``meta`` there is nothing to draw.
         seed: The seed of the weights.
     """
+    if any(parameter.is_meta for parameter in network.parameters()):
+        return
     noise, one = Noise(seed), torch.arange(1)
     for name, layer in network.named_modules():
         for key, parameter in layer.named_parameters(recurse=False):

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scorefield.networks.embedding import LevelEmbedding
+from scorefield.networks.embedding import ClassEmbedding, LevelEmbedding, embedded
 from scorefield.networks.initial import initialize
 
 _SMALL = 1e-5
@@ -105,6 +105,8 @@ class UNet(nn.Module):
         attention: The resolutions (the shorter side, in pixels) at which pixels attend to
             each other.
         dropout: The probability of dropout, in [0, 1).
+        classes: The number of classes, if the network is to know them; the vector of a class is
+            added to the embedded label.
         seed: The seed of the initial weights.
 
     Raises:
@@ -120,6 +122,7 @@ class UNet(nn.Module):
         blocks: int = 1,
         attention: Sequence[int] = (),
         dropout: float = 0.0,
+        classes: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -127,7 +130,9 @@ class UNet(nn.Module):
         self.event_shape = tuple(shape)
         widths = [channels * m for m in multipliers]
         embedding = 4 * channels
+        self.classes = classes
         self.level = nn.Sequential(LevelEmbedding(64, embedding, embedding), nn.SiLU())
+        self.class_embedding = None if classes is None else ClassEmbedding(classes, embedding)
         self.first = nn.Conv2d(shape[0], widths[0], 3, padding=1)
 
         width, skips = widths[0], [widths[0]]
@@ -155,9 +160,13 @@ class UNet(nn.Module):
         self._quieten()
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], label: Float[Tensor, " batch"]
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        label: Float[Tensor, " batch"],
+        classes: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
-        level = self.level(label)
+        embedding, activation = self.level
+        level = activation(embedded(embedding(label), self.class_embedding, classes))
         h = self.first(x)
         skips = [h]
         for k, stage in enumerate(self.down):

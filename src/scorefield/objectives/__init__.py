@@ -10,6 +10,8 @@ from scorefield.objectives.denoising import DenoisingScoreMatching as DenoisingS
 from scorefield.objectives.denoising import LogNormal as LogNormal
 from scorefield.objectives.denoising import LogUniform as LogUniform
 from scorefield.objectives.denoising import NoiseLaw as NoiseLaw
+from scorefield.objectives.denoising import Reduction as Reduction
+from scorefield.objectives.denoising import TableLaw as TableLaw
 from scorefield.objectives.denoising import UniformTime as UniformTime
 from scorefield.objectives.objective import Losses as Losses
 from scorefield.objectives.objective import Objective as Objective

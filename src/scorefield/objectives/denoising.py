@@ -3,11 +3,13 @@ r"""Denoising score matching.
 For :math:`x_t = \alpha x_0 + \sigma\varepsilon` the conditional score is
 :math:`\nabla \log p(x_t \mid x_0) = -\varepsilon / \sigma`, and the field that minimises
 
-.. math:: \mathbb{E}\; w(t)\,\frac{1}{D}\,\big\| \hat\varepsilon(x_t, t) - \varepsilon \big\|^2,
+.. math:: \mathbb{E}\; w(t)\,r\,\big\| \hat\varepsilon(x_t, t) - \varepsilon \big\|^2,
     \qquad \hat\varepsilon = -\sigma s,
 
-is the score of :math:`p_t` whatever the positive weight :math:`w`. With
-:math:`\lambda = \sigma/\alpha` the customary weights are, in this form,
+is the score of :math:`p_t` whatever the positive weight :math:`w`. The factor :math:`r` is
+:math:`1 / D`, the mean over the coordinates, or :math:`1 / 2`, half their sum, with which the
+likelihood weight bounds a log-likelihood. With :math:`\lambda = \sigma/\alpha` the customary
+weights are, in this form,
 
 .. math::
     w_{edm} = \frac{\lambda^2 + \sigma_d^2}{\sigma_d^2}, \qquad
@@ -17,11 +19,19 @@ is the score of :math:`p_t` whatever the positive weight :math:`w`. With
 The first is :math:`(\lambda^2 + \sigma_d^2) / (\lambda\sigma_d)^2` on the denoiser's squared error,
 the second :math:`\sigma^2` and the third :math:`g^2` on that of the score.
 
+The losses of SMLD and DDPM are the second weight with times from a table: :class:`TableLaw` on
+:class:`~scorefield.sde.VE` and on :class:`~scorefield.sde.DiscreteVP`.
+
 References:
     A connection between score matching and denoising autoencoders (Vincent, 2011), equation 8.
 
     Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
     table 1.
+
+    Generative modeling by estimating gradients of the data distribution (Song and Ermon, 2019),
+    equations 5 and 6, for SMLD.
+
+    Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), equation 14, for DDPM.
 
     Maximum likelihood training of score-based diffusion models (Song, Durkan, Murray and Ermon,
     2021), equation 7.
@@ -35,22 +45,27 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
-from scorefield.sde import SDE
+from scorefield.sde import SDE, DiscreteVP
+from scorefield.sde.tables import check_levels
 
 Weighting = Literal["edm", "score", "likelihood"]
+Reduction = Literal["mean", "half_sum"]
 
 
 class Batch(NamedTuple):
-    """What a training step sees: clean points, their times, and standard normals."""
+    """What a training step sees: clean points, their times, standard normals, and the classes of
+    the points where the field knows any.
+    """
 
     x: Float[Tensor, "batch *event"]
     t: Float[Tensor, " batch"]
     z: Float[Tensor, "batch *event"]
+    classes: Int[Tensor, " batch"] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,18 +96,20 @@ class NoiseLaw(ABC):
             index: The sample indices.
             step: The step or steps, broadcast against ``index``.
             purpose: The purpose of the address.
-            lower: The least noise level; ``sde.sigma_min`` by default.
+            lower: The least noise level; that at ``sde.t_min`` by default.
             upper: The largest; ``sde.sigma_max`` by default.
 
         Raises:
             ValueError: If the two do not enclose a range within that of the process.
         """
-        low = sde.sigma_min if lower is None else lower
+        # Not sigma_min, which of VE is the level at time 0, whatever its first time.
+        least = float(sde.noise_level(torch.tensor(sde.t_min, dtype=torch.float64)))
+        low = least if lower is None else lower
         high = sde.sigma_max if upper is None else upper
-        if not sde.sigma_min <= low < high <= sde.sigma_max:
+        if not least <= low < high <= sde.sigma_max:
             raise ValueError(
                 f"{purpose}: noise levels from {low:g} to {high:g} were asked for, the process "
-                f"has {sde.sigma_min:g} to {sde.sigma_max:g}"
+                f"has {least:g} to {sde.sigma_max:g}"
             )
         u = noise.uniform(purpose, (), index, step, dtype=torch.float64)
         return self.quantile(sde, u, low, high)
@@ -143,8 +160,56 @@ class UniformTime(NoiseLaw):
     """Times uniform in the range of the process."""
 
     def quantile(self, sde: SDE, u: Tensor, lower: float, upper: float) -> Tensor:
-        low, high = sde.time(torch.tensor([lower, upper], dtype=u.dtype, device=u.device))
+        ends = sde.time(torch.tensor([lower, upper], dtype=u.dtype, device=u.device))
+        low, high = ends.clamp(sde.t_min, sde.t_max)
         return low + u * (high - low)
+
+
+@dataclass(frozen=True)
+class TableLaw(NoiseLaw):
+    r"""Each of the :math:`N` times :math:`t_i = i / (N - 1)` of a table with equal probability.
+
+    With :class:`~scorefield.sde.VE` these are the levels of SMLD, with
+    :class:`~scorefield.sde.DiscreteVP` the steps of DDPM.
+
+    Arguments:
+        levels: The length :math:`N` of the table.
+
+    Raises:
+        ValueError: If it is below 2. In use: if the process begins later than its table does or
+            has a table of another length, or no level lies in the range.
+
+    References:
+        Generative modeling by estimating gradients of the data distribution (Song and Ermon,
+        2019), equation 6.
+
+        Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), algorithm 1.
+    """
+
+    levels: int
+
+    def __post_init__(self) -> None:
+        check_levels(self.levels)
+
+    def quantile(self, sde: SDE, u: Tensor, lower: float, upper: float) -> Tensor:
+        if sde.t_min > 0:
+            raise ValueError(
+                f"TableLaw: a table begins at time 0, but t_min={sde.t_min:g} of "
+                f"{type(sde).__name__}"
+            )
+        if isinstance(sde, DiscreteVP) and sde.levels != self.levels:
+            raise ValueError(
+                f"TableLaw: levels={self.levels}, but the process has {sde.levels} levels"
+            )
+        times = torch.linspace(0, sde.t_max, self.levels, dtype=u.dtype, device=u.device)
+        # Levels at the very ends of the range are in it, however they were rounded.
+        level = sde.noise_level(times)
+        allowed = times[(level >= lower * (1 - 1e-9)) & (level <= upper * (1 + 1e-9))]
+        if not allowed.numel():
+            raise ValueError(
+                f"TableLaw: none of the {self.levels} levels lies between {lower:g} and {upper:g}"
+            )
+        return allowed[(u * allowed.numel()).long()]
 
 
 @dataclass(frozen=True)
@@ -155,16 +220,26 @@ class DenoisingScoreMatching:
         weighting: ``edm``, ``score`` or ``likelihood``.
         law: The law of the training times.
         sigma_data: The standard deviation :math:`\sigma_d` of the data; for ``edm`` only.
+        reduction: ``mean`` of the squared error over coordinates, or ``half_sum``.
 
     Raises:
-        ValueError: For an unknown weighting, or ``edm`` without a positive ``sigma_data``.
+        ValueError: For an unknown weighting or reduction, ``edm`` without a positive
+            ``sigma_data``, or ``likelihood`` with the times of a table.
     """
 
     weighting: Weighting = "edm"
     law: NoiseLaw = LogNormal()
     sigma_data: float | None = None
+    reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
+        if self.reduction not in ("mean", "half_sum"):
+            raise ValueError(f"reduction is mean or half_sum, not {self.reduction!r}")
+        if self.weighting == "likelihood" and isinstance(self.law, TableLaw):
+            raise ValueError(
+                "weighting='likelihood' is an integral over all times and has no meaning for the "
+                "discrete ones of TableLaw; take 'score'"
+            )
         if self.weighting not in ("edm", "score", "likelihood"):
             raise ValueError(f"weighting is edm, score or likelihood, not {self.weighting!r}")
         if self.weighting == "edm" and not (self.sigma_data is not None and self.sigma_data > 0):
@@ -195,9 +270,12 @@ class DenoisingScoreMatching:
                 return torch.ones_like(t)
 
     def __call__(self, field: ScoreField, batch: Batch) -> Float[Tensor, " batch"]:
-        """The loss of each sample: the weighted squared error, averaged over coordinates."""
+        """The loss of each sample: the weighted squared error, reduced over coordinates."""
+        field = field if batch.classes is None else field.given(batch.classes)
         sde, domain = field.sde, field.domain
         x_t = sde.perturb(batch.x, batch.t, batch.z, domain)
         target = domain.kernel_noise(batch.z, sde.sigma(batch.t))
         error = (field.predict_noise(x_t, batch.t) - target).square()
-        return self.weight(sde, batch.t) * error.reshape(error.shape[0], -1).mean(dim=1)
+        error = error.reshape(error.shape[0], -1)
+        reduced = error.mean(dim=1) if self.reduction == "mean" else 0.5 * error.sum(dim=1)
+        return self.weight(sde, batch.t) * reduced

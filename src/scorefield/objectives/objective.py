@@ -5,6 +5,13 @@ r"""What a training step minimises: denoising score matching plus weighted regul
 A regulariser :math:`R_r` that is evaluated at every :math:`k`-th step only is multiplied by
 :math:`k` there, so that :math:`w_r` is its weight on average over steps whatever :math:`k`.
 Regularisers see the field in evaluation mode: dropout would otherwise appear as curl.
+
+A field that knows classes is trained with the class of each point, and without it with a small
+probability, so that one network is both the field of every class and that of all data. Regularisers
+see the latter.
+
+References:
+    Classifier-free diffusion guidance (Ho and Salimans, 2022), algorithm 1.
 """
 
 from __future__ import annotations
@@ -14,6 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from scorefield.fields import ScoreField, evaluation
@@ -129,15 +137,23 @@ class Objective(nn.Module):
     Arguments:
         denoising: The base loss.
         regularizers: What is added to it.
+        label_dropout: The probability with which a field that knows classes is not told that of a
+            point; of no account to other fields.
 
     Raises:
-        ValueError: If two regularisers have the same name.
+        ValueError: If two regularisers have the same name, or ``label_dropout`` is no probability.
     """
 
     def __init__(
-        self, denoising: DenoisingScoreMatching, regularizers: Sequence[Regularizer] = ()
+        self,
+        denoising: DenoisingScoreMatching,
+        regularizers: Sequence[Regularizer] = (),
+        label_dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        if not 0 <= label_dropout <= 1:
+            raise ValueError(f"label_dropout must lie in [0, 1], got {label_dropout}")
+        self.label_dropout = float(label_dropout)
         names = [r.name for r in regularizers]
         if len(set(names)) < len(names):
             raise ValueError(f"each kind of regulariser may be given once, got {names}")
@@ -149,6 +165,21 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The times and normals of a step; see :meth:`DenoisingScoreMatching.draw`."""
         return self.denoising.draw(field, noise, index, step)
+
+    def hide(
+        self, classes: Tensor, null: int, noise: Noise, index: Tensor, step: int | Tensor
+    ) -> Tensor:
+        """The classes that a step, or several at once, are told of.
+
+        Arguments:
+            classes: The classes of the points, of the common shape of ``index`` and ``step``.
+            null: What stands for no class.
+            noise: The randomness.
+            index: The sample indices.
+            step: The step or steps.
+        """
+        u = noise.uniform("label dropout", (), index, step)
+        return torch.where(u < self.label_dropout, null, classes)
 
     def forward(self, field: ScoreField, batch: Batch, noise: Noise, step: int) -> Losses:
         """The losses of one training step.

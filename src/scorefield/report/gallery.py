@@ -56,7 +56,7 @@ class Gallery:
 
 def gallery(members: Sequence[Group], look: dict[str, Look]) -> Gallery:
     """The pictures of the first seed of each model; none for data that is neither points of the
-    plane nor grey images.
+    plane nor images.
 
     Raises:
         RunError: If a run has no checkpoint.
@@ -66,7 +66,9 @@ def gallery(members: Sequence[Group], look: dict[str, Look]) -> Gallery:
     source = next(iter(runs.values())).source()
     models = {g.label: runs[g.label].field("ema", g.first.step) for g in members}
     terms = Terms.read(members[0].first.protocol)
-    return Gallery(_fields(models, source, terms), _samples(models, source, terms, look, members))
+    black = -1.0 if next(iter(runs.values())).config.centered else 0.0
+    samples = _samples(models, source, terms, look, black)
+    return Gallery(_fields(models, source, terms), samples)
 
 
 def exact_group(group: Group) -> Group | None:
@@ -132,12 +134,12 @@ def _samples(
     source: DataSource,
     terms: Terms,
     look: dict[str, Look],
-    members: Sequence[Group],
+    black: float,
 ) -> list[Strip]:
     truth, shape = source.truth, source.shape
     if shape == (2,) and truth is not None:
         n = min(_SHOWN["points"], terms.samples)
-    elif len(shape) == 3 and shape[0] == 1:
+    elif len(shape) == 3 and shape[0] in (1, 3):
         n = min(_SHOWN["images"], terms.samples)
     else:
         return []
@@ -152,13 +154,14 @@ def _samples(
             draw = partial(draw_scatter, truth=truth)
             pictures.append(draw("real", f"{n} real samples", real, colour=EXACT.colour))
         else:
-            pictures.append(draw_images("real", f"{n} real images, held out", real))
+            alt = f"{n} real images, held out"
+            pictures.append(draw_images("real", alt, real, black=black))
         for label, field in models.items():
             x = sampler.sample(field, n, terms.seed).cpu()
             alt = f"{n} samples of {label} at {sampler.nfe} network calls"
             if truth is not None:
                 pictures.append(draw(label, alt, x, colour=look[label].colour))
             else:
-                pictures.append(draw_images(label, alt, x))
+                pictures.append(draw_images(label, alt, x, black=black))
         strips.append(Strip(f"{sampler.nfe} network calls", pictures))
     return strips

@@ -153,18 +153,20 @@ def draw_scatter(caption: str, alt: str, samples: Tensor, truth: Target, colour:
     return Picture(caption, alt, _uri(figure))
 
 
-def draw_images(caption: str, alt: str, images: Tensor, columns: int = 8) -> Picture:
-    """Grey images with values in [-1, 1], side by side."""
+def draw_images(
+    caption: str, alt: str, images: Tensor, columns: int = 8, black: float = -1.0
+) -> Picture:
+    """Images in grey or colour with values from ``black`` to 1, side by side."""
     n, _, height, width = images.shape
     rows = -(-n // columns)
-    sheet = np.ones((rows * (height + 1) + 1, columns * (width + 1) + 1))
-    pixels = images[:, 0].double().clamp(-1, 1).add(1).div(2).numpy()
+    sheet = np.ones((rows * (height + 1) + 1, columns * (width + 1) + 1, 3))
+    pixels = images.double().sub(black).div(1 - black).clamp(0, 1).permute(0, 2, 3, 1).numpy()
     for k, image in enumerate(pixels):
         top, left = k // columns * (height + 1) + 1, k % columns * (width + 1) + 1
         sheet[top : top + height, left : left + width] = image
     figure = Figure(figsize=(_SIZE, _SIZE * sheet.shape[0] / sheet.shape[1]))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+    axes.imshow(sheet, interpolation="nearest", aspect="auto")
     axes.set_axis_off()
     return Picture(caption, alt, _uri(figure, dpi=100))
 

@@ -170,7 +170,7 @@ def _labelled(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 
 def _lede(sections: Sequence[Section]) -> str:
     labels = list(dict.fromkeys(g.label for s in sections for g in s.members))
-    data = listed([f"{s.name} ({s.title})" for s in sections])
+    data = listed([s.name if s.title == s.name else f"{s.name} ({s.title})" for s in sections])
     seeds = {len(g.seeds) for s in sections for g in s.members}
     trained = "once" if seeds == {1} else f"with {min(seeds)} to {max(seeds)} seeds"
     if len(seeds) == 1 and seeds != {1}:
@@ -179,9 +179,10 @@ def _lede(sections: Sequence[Section]) -> str:
         s.name: {(g.first.compute["steps"], g.first.compute["batch_size"]) for g in s.members}
         for s in sections
     }
+    many = ("models", "were") if len(labels) > 1 else ("model", "was")
     alike = ", for the same number of steps" if all(len(v) == 1 for v in lengths.values()) else ""
     return (
-        f"{_count(len(labels))} score models, {listed(labels)}, were trained {trained} on "
+        f"{_count(len(labels))} score {many[0]}, {listed(labels)}, {many[1]} trained {trained} on "
         f"{data}{alike}, and judged on the same real samples, the same starting noise and "
         "the same noisy points."
     )

@@ -29,6 +29,8 @@ from torch import Tensor
 
 from scorefield.fields.base import ScoreField, evaluation
 from scorefield.noise import Noise
+from scorefield.samplers.measurements import Measurement
+from scorefield.samplers.runge_kutta import Solution
 
 _SHOWN = 8
 
@@ -48,6 +50,7 @@ class SamplerState:
         index: The indices of these samples.
         block: The block of samples that is being worked on, from 0.
         blocks: The number of blocks.
+        solution: Of samplers whose samples have steps of their own, what each has taken so far.
     """
 
     step: int
@@ -60,6 +63,7 @@ class SamplerState:
     index: Int[Tensor, " batch"]
     block: int
     blocks: int
+    solution: Solution | None = None
 
 
 Callback = Callable[[SamplerState], object]
@@ -74,10 +78,22 @@ class Block:
     number: int
     count: int
     callback: Callback | None
+    measurement: Measurement | None = None
 
     def normal(self, purpose: str, step: int, like: Tensor) -> Tensor:
         """Standard normals in the shape, the dtype and on the device of ``like``."""
         return self.noise.normal(purpose, like.shape[1:], self.index, step, dtype=like.dtype)
+
+    def impose(self, x: Tensor, step: int, alpha: float, sigma: float) -> Tensor:
+        r"""Puts what is measured into the states, diffused to :math:`\alpha` and :math:`\sigma`.
+
+        The noise has the address ``("measurement", sample, step)``; there is none for
+        :math:`\sigma = 0`. Without a measurement the states stay as they are.
+        """
+        if self.measurement is None:
+            return x
+        z = self.normal("measurement", step, like=x) if sigma > 0 else None
+        return self.measurement.impose(x, alpha, sigma, z)
 
     def check(self, x: Tensor, step: int, steps: int, sigma: float, sigma_next: float) -> None:
         """Checks the states after a step.
@@ -98,6 +114,27 @@ class Block:
             f"{steps}, from noise level {sigma:.6g} to {sigma_next:.6g}: sample indices {shown}"
         )
 
+    def report(
+        self,
+        step: int,
+        steps: int,
+        sigma: float,
+        sigma_next: float,
+        x: Tensor,
+        denoised: Callable[[], Tensor],
+        nfe: int,
+    ) -> None:
+        """Checks the states after a step and shows them to the callback; arguments are those of
+        :class:`SamplerState`, with ``denoised`` worked out only if somebody looks.
+
+        Raises:
+            FloatingPointError: If a state is not finite.
+        """
+        self.check(x, step, steps, sigma, sigma_next)
+        if self.callback is not None:
+            place = (self.index, self.number, self.count)
+            self.callback(SamplerState(step, steps, sigma, sigma_next, x, denoised(), nfe, *place))
+
 
 @dataclass(frozen=True)
 class Sampler(ABC):
@@ -111,6 +148,9 @@ class Sampler(ABC):
     r"""The order :math:`p` of the method without churn: the error of a sample is
     :math:`O(N^{-p})` in the number of steps."""
 
+    takes_measurements: ClassVar[bool] = False
+    """Whether samples can be drawn that agree with a measurement."""
+
     @property
     @abstractmethod
     def stochastic(self) -> bool:
@@ -118,8 +158,10 @@ class Sampler(ABC):
 
     @property
     @abstractmethod
-    def nfe(self) -> int:
-        """The true number of network calls that a sample takes."""
+    def nfe(self) -> int | None:
+        """The true number of network calls that a sample takes; ``None`` where each sample finds
+        its own on the way, which the callback is told.
+        """
 
     @classmethod
     @abstractmethod
@@ -151,6 +193,7 @@ class Sampler(ABC):
         callback: Callback | None = None,
         start: Float[Tensor, "n *event"] | None = None,
         classes: int | Int[Tensor, " n"] | None = None,
+        measurement: Measurement | None = None,
     ) -> Float[Tensor, "n *event"]:
         r"""Draws samples, in units of the data.
 
@@ -169,6 +212,10 @@ class Sampler(ABC):
             callback: Called after each step of each block with a :class:`SamplerState`.
             start: Starting points :math:`x_{t_{max}}`, in place of draws from the prior.
             classes: The class of all samples, or of each; for fields that know classes.
+            measurement: What is known of all samples, or of each in the order of the indices, and
+                is put into the states, as noisy as they are, at the start (where ``start`` does
+                not take its place) and after every update; see
+                :mod:`scorefield.samplers.measurements`.
 
         Returns:
             The samples, in the order of the indices.
@@ -176,9 +223,10 @@ class Sampler(ABC):
         Raises:
             ValueError: If it is not clear how many samples are wanted, their number or the batch
                 size is not positive, the indices are not integers, the dtype is not a floating
-                one, ``start`` has another event shape than the field, or the classes are not
-                as many as the samples.
-            TypeError: If classes are given to a field without any.
+                one, ``start`` or the measurement has another event shape than the field, or the
+                classes or the measurements are not as many as the samples.
+            TypeError: If classes are given to a field without any, or a measurement to a
+                sampler that takes none.
             FloatingPointError: If a state stops being finite; names step, noise level and samples.
         """
         shape = field.domain.shape
@@ -196,7 +244,12 @@ class Sampler(ABC):
         noise = seed if isinstance(seed, Noise) else Noise(seed)
         if isinstance(classes, Tensor) and classes.shape != index.shape:
             raise ValueError(f"{len(index)} samples cannot have {classes.numel()} classes")
+        if measurement is not None:
+            if not self.takes_measurements:
+                raise TypeError(f"{type(self).__name__} takes no measurement")
+            measurement.check(len(index), shape)
         prior = field.sde.prior(field.domain)
+        top = torch.tensor(field.sde.t_max, dtype=torch.float64)
         blocks = index.to(device).split(batch_size)
         known: Sequence[int | Tensor] | None = None
         if isinstance(classes, Tensor):
@@ -206,12 +259,15 @@ class Sampler(ABC):
         results = []
         with torch.no_grad(), evaluation(field):
             for number, rows in enumerate(blocks):
+                first = number * batch_size
+                here = slice(first, first + len(rows))
+                datum = None if measurement is None else measurement.rows(here, dtype, device)
+                block = Block(noise, rows, number, len(blocks), callback, datum)
                 if start is None:
                     x = prior.sample(noise, rows, dtype)
+                    x = block.impose(x, 0, float(field.sde.alpha(top)), float(field.sde.sigma(top)))
                 else:
-                    first = number * batch_size
-                    x = start[first : first + len(rows)].to(device=device, dtype=dtype)
-                block = Block(noise, rows, number, len(blocks), callback)
+                    x = start[here].to(device=device, dtype=dtype)
                 asked = field if known is None else field.given(known[number])
                 results.append(self._solve(asked, x, block))
         return torch.cat(results)

@@ -1,16 +1,20 @@
-r"""Karras' grid of noise levels, and what a sampler needs to know at each of them."""
+r"""Grids of noise levels, and what a sampler needs to know at each of them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.sde import SDE
+
+Spacing = Literal["karras", "time", "logsnr"]
+r"""What is evenly spaced on a grid: :math:`\lambda^{1/\rho}`, the time, or
+:math:`\ln\lambda`."""
 
 
 class Levels(NamedTuple):
@@ -54,15 +58,67 @@ def karras_levels(sde: SDE, steps: int, rho: float = 7.0) -> Float[Tensor, " lev
         equation 5.
     """
     check_steps(steps)
-    if not (math.isfinite(rho) and rho > 0):
-        raise ValueError(f"the exponent rho of a noise grid must be positive, got {rho}")
-    top, bottom = sde.sigma_max, sde.sigma_min
-    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-    levels = (top ** (1 / rho) + ramp * (bottom ** (1 / rho) - top ** (1 / rho))) ** rho
-    # The power does not give the end points back to the last bit.
-    levels[-1] = bottom
-    levels[0] = top
+    check_rho(rho)
+    # Not sigma_min, which of VE is the level at time 0, whatever its first time.
+    levels = _karras(sde.sigma_max, _level(sde, sde.t_min), steps, rho)
     return torch.cat((levels, levels.new_zeros(1)))
+
+
+def grid_times(
+    sde: SDE,
+    steps: int,
+    spacing: Spacing = "karras",
+    t_end: float | None = None,
+    rho: float = 7.0,
+) -> Float[Tensor, " steps"]:
+    r"""The times that a sampler visits before the clean data, in float64.
+
+    The grid has as many times as it is asked for, whatever levels a network was trained on.
+
+    Arguments:
+        sde: The forward process.
+        steps: The number of times, from ``t_max`` to ``t_end``; for 1 the grid is ``t_max``.
+        spacing: What is evenly spaced: ``"karras"`` (:math:`\lambda^{1/\rho}`), ``"time"``, or
+            ``"logsnr"`` (the logarithm of the noise level :math:`\lambda`).
+        t_end: The last time; ``t_min`` by default.
+        rho: The exponent :math:`\rho` of Karras' spacing.
+
+    Returns:
+        The times in descending order, float64, of shape ``(steps,)``.
+
+    Raises:
+        ValueError: Unless ``steps`` is a positive integer, ``spacing`` one of the three, ``rho``
+            positive and ``t_end`` in :math:`[t_{min}, t_{max})`.
+
+    References:
+        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
+        equation 5.
+
+        DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models (Lu, Zhou,
+        Bao, Chen, Li and Zhu, 2022), section 3, for steps that are uniform in the log-SNR.
+    """
+    check_grid(steps, spacing, rho)
+    start, end = sde.t_max, sde.t_min if t_end is None else t_end
+    if not sde.t_min <= end < start:
+        raise ValueError(f"t_end must lie in [{sde.t_min:g}, {start:g}), got {end:g}")
+    if spacing == "time":
+        return torch.linspace(start, end, steps, dtype=torch.float64)
+    bottom = _level(sde, end)
+    if spacing == "karras":
+        levels = _karras(sde.sigma_max, bottom, steps, rho)
+    else:
+        ends = math.log(sde.sigma_max), math.log(bottom)
+        levels = torch.linspace(*ends, steps, dtype=torch.float64).exp()
+    times = sde.time(levels)
+    times[-1] = end
+    times[0] = start
+    return times
+
+
+def at_times(time: Float[Tensor, " times"], sde: SDE, x: Tensor) -> Levels:
+    """Noise levels and mean coefficients at times, for states like ``x``."""
+    sigma, alpha = sde.noise_level(time).tolist(), sde.alpha(time).tolist()
+    return Levels(sigma, alpha, time.to(dtype=x.dtype, device=x.device).unbind())
 
 
 def at_levels(sigma: Float[Tensor, " levels"], sde: SDE, x: Tensor) -> Levels:
@@ -76,3 +132,31 @@ def check_steps(steps: int) -> None:
     """Raises ``ValueError`` unless the number of steps is a positive integer."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"a sampler takes a positive integer number of steps, got {steps!r}")
+
+
+def check_rho(rho: float) -> None:
+    """Raises ``ValueError`` unless the exponent of a grid is positive and finite."""
+    if not (math.isfinite(rho) and rho > 0):
+        raise ValueError(f"the exponent rho of a noise grid must be positive, got {rho}")
+
+
+def check_grid(steps: int, spacing: str, rho: float) -> None:
+    """Raises ``ValueError`` unless there is a grid of so many steps, spaced like that."""
+    check_steps(steps)
+    check_rho(rho)
+    if spacing not in get_args(Spacing):
+        names = ", ".join(get_args(Spacing))
+        raise ValueError(f"spacing is one of {names}, not {spacing!r}")
+
+
+def _level(sde: SDE, t: float) -> float:
+    return float(sde.noise_level(torch.tensor(t, dtype=torch.float64)))
+
+
+def _karras(top: float, bottom: float, steps: int, rho: float) -> Tensor:
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    levels = (top ** (1 / rho) + ramp * (bottom ** (1 / rho) - top ** (1 / rho))) ** rho
+    # The power does not give the end points back to the last bit.
+    levels[-1] = bottom
+    levels[0] = top
+    return levels

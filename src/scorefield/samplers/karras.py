@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.fields.base import ScoreField
-from scorefield.samplers.base import Block, Sampler, SamplerState
+from scorefield.samplers.base import Block, Sampler
 from scorefield.samplers.grid import Levels, at_levels, check_steps, karras_levels
 
 
@@ -47,6 +49,8 @@ class KarrasSampler(Sampler):
         Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
         algorithm 2.
     """
+
+    takes_measurements: ClassVar[bool] = True
 
     steps: int
     rho: float = 7.0
@@ -117,14 +121,11 @@ class KarrasSampler(Sampler):
                 x = x + std * block.normal("churn", step, like=x)
             before, slope = x, noise_at(field, x, step, raised)
             x, more = self._step(field, x, slope, step, start, grid)
-            x = field.domain.wrap(x)
             nfe += 1 + more
             end = grid.sigma[step + 1] if step + 1 < self.steps else 0.0
-            block.check(x, step, self.steps, sigma, end)
-            if block.callback is not None:
-                denoised = before - start * slope
-                place = (block.index, block.number, block.count)
-                block.callback(SamplerState(step, self.steps, sigma, end, x, denoised, nfe, *place))
+            x = field.domain.wrap(block.impose(x, step + 1, 1.0, end))
+            denoised = partial(torch.sub, before, slope, alpha=start)
+            block.report(step, self.steps, sigma, end, x, denoised, nfe)
         return x
 
 

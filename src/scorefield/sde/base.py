@@ -52,7 +52,8 @@ class Prior:
         std: The standard deviation of every coordinate.
 
     Raises:
-        ValueError: If there are several means, and not as many as the first axis is long.
+        ValueError: If a mean is not finite, or there are several and not as many as the first axis
+            is long.
     """
 
     domain: Domain
@@ -61,12 +62,15 @@ class Prior:
 
     def __post_init__(self) -> None:
         shape = self.domain.shape
+        if not all(map(math.isfinite, torch.tensor(self.mean).reshape(-1).tolist())):
+            raise ValueError(f"prior_mean must be finite, got {self.mean}")
         if isinstance(self.mean, tuple) and (not shape or len(self.mean) != shape[0]):
             raise ValueError(
                 f"prior_mean has {len(self.mean)} values, which do not fit points of shape {shape}"
             )
 
-    def _mean(self, like: Tensor) -> Tensor:
+    def center(self, like: Float[Tensor, "batch *event"]) -> Tensor:
+        """The mean, in a shape that broadcasts against a single point."""
         mean = torch.as_tensor(self.mean, dtype=like.dtype, device=like.device)
         return mean.reshape(-1, *(1,) * (like.dim() - 2)) if mean.dim() else mean
 
@@ -75,11 +79,11 @@ class Prior:
     ) -> Float[Tensor, "batch *event"]:
         """Draws one point for each sample index, at the addresses of purpose ``"prior"``."""
         z = noise.normal("prior", self.domain.shape, index, dtype=dtype)
-        return self.domain.wrap(self._mean(z) + self.std * z)
+        return self.domain.wrap(self.center(z) + self.std * z)
 
     def log_prob(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """The log-density in nats."""
-        delta = self.domain.displacement(self._mean(x).expand_as(x), x)
+        delta = self.domain.displacement(self.center(x).expand_as(x), x)
         return self.domain.kernel_log_prob(delta, delta.new_full((1,), self.std))
 
 
@@ -191,14 +195,22 @@ class SDE(ABC):
         x_t = self.alpha(t).reshape(shape) * x + self.sigma(t).reshape(shape) * z
         return x_t if domain is None else domain.wrap(x_t)
 
-    def prior(self, domain: Domain) -> Prior:
-        r"""The law of :math:`x_{t_{max}}` that sampling and likelihood share.
+    @property
+    def prior_std(self) -> float:
+        r"""The standard deviation of the prior.
 
-        Its standard deviation is :math:`\sigma(t_{max})`: the spread of the data,
-        :math:`\alpha(t_{max})\,\sigma_{data}`, is neglected, as is customary.
+        Where the mean is kept it is :math:`\sigma(t_{max})`, beside which the spread of the data
+        is neglected; where the variance is kept, 1, which data of unit variance end with.
+
+        References:
+            Score-based generative modeling through stochastic differential equations (Song et
+            al., 2021), appendix C.
         """
-        std = float(self.sigma(torch.tensor(self.t_max, dtype=torch.float64)))
-        return Prior(domain, self.prior_mean, std)
+        return float(self.sigma(torch.tensor(self.t_max, dtype=torch.float64)))
+
+    def prior(self, domain: Domain) -> Prior:
+        r"""The law of :math:`x_{t_{max}}` that sampling and likelihood share."""
+        return Prior(domain, self.prior_mean, self.prior_std)
 
 
 def check_range(owner: object, low: str, high: str) -> None:

@@ -44,6 +44,10 @@ class Cosine(SDE):
             raise ValueError(f"Cosine: t_max must be below 1, got {self.t_max}")
 
     @property
+    def prior_std(self) -> float:
+        return 1.0
+
+    @property
     def _rate(self) -> float:
         return 0.5 * math.pi / (1 + self.offset)
 

@@ -68,7 +68,7 @@ class VE(SDE):
     with :math:`\sigma_{min}`.
 
     Arguments:
-        sigma_min: The noise level at time 0.
+        sigma_min: The noise level at time 0, whatever ``t_min``.
         sigma_max: The noise level at time 1.
         prior_mean: The mean of the prior; the mean of the data where that is not zero.
         t_min: The earliest time that is trained or sampled at.

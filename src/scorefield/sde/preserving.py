@@ -3,11 +3,13 @@ r"""Processes that shrink the data while the noise grows, at a rate linear in ti
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from scorefield.sde.base import SDE, PriorMean, check_range
+from scorefield.sde.tables import betas, level_index
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,10 @@ class _LinearBeta(SDE):
     def __post_init__(self) -> None:
         check_range(self, "beta_min", "beta_max")
         check_range(self, "t_min", "t_max")
+
+    @property
+    def prior_std(self) -> float:
+        return 1.0
 
     def beta(self, t: Tensor) -> Tensor:
         r"""The rate :math:`\beta(t)`, per unit of time."""
@@ -97,3 +103,77 @@ class SubVP(_LinearBeta):
         # lambda = (1 - a^2)/a gives a = 2 / (lambda + sqrt(lambda^2 + 4)), and asinh(lambda/2)
         # is -log a without cancellation.
         return self._inverse_integral(2 * torch.asinh(0.5 * noise_level))
+
+
+@dataclass(frozen=True)
+class DiscreteVP(VP):
+    r"""The process of the :math:`N` steps of DDPM, continued between them.
+
+    At the times :math:`t_i = i / (N - 1)` the mean coefficient is that of the steps,
+    :math:`\alpha(t_i)^2 = \bar\alpha_i = \prod_{j \le i} (1 - \beta_j)`; between them
+    :math:`\ln\alpha` is linear, so that :math:`\beta(t)` is a staircase. At time 0 the first step
+    is done. Networks that were trained on the steps have a process of their own by it, with
+    equations, densities and transitions between any two times.
+
+    Arguments:
+        beta_min: The rate of the first step, times :math:`N`.
+        beta_max: The rate of the last step, times :math:`N`.
+        prior_mean: The mean of the prior.
+        t_min: The earliest time that is trained or sampled at.
+        levels: The number :math:`N` of steps.
+
+    Raises:
+        ValueError: Unless ``0 < beta_min < beta_max < levels`` and ``0 <= t_min < 1``.
+
+    References:
+        Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), equation 4.
+
+        Score-based generative modeling through stochastic differential equations (Song et al.,
+        2021), appendix C.
+    """
+
+    t_min: float = 0.0
+    levels: int = 1000
+
+    def __post_init__(self) -> None:
+        check_range(self, "beta_min", "beta_max")
+        betas(self.beta_min, self.beta_max, self.levels)
+        if not 0 <= self.t_min < 1:
+            raise ValueError(f"DiscreteVP: 0 <= t_min < 1 must hold, got {self.t_min}")
+
+    def _segment(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The place of the step before each time, the integral there, and its growth up to the
+        next step.
+        """
+        place = level_index(t, self.levels).clamp(max=self.levels - 2)
+        table = _integrals(self.beta_min, self.beta_max, self.levels, t.dtype, t.device)
+        return place, table[place], table[place + 1] - table[place]
+
+    def beta(self, t: Tensor) -> Tensor:
+        _, _, growth = self._segment(t)
+        return growth * (self.levels - 1)
+
+    def beta_integral(self, t: Tensor) -> Tensor:
+        r"""The integral :math:`B(t) = -2 \ln \alpha(t)` of the rate, with the first step's."""
+        place, start, growth = self._segment(t)
+        return start + (t * (self.levels - 1) - place) * growth
+
+    def _inverse_integral(self, integral: Tensor) -> Tensor:
+        table = _integrals(
+            self.beta_min, self.beta_max, self.levels, integral.dtype, integral.device
+        )
+        # A time just before the first level has a place too: that of the first.
+        place = torch.searchsorted(table, integral.detach().contiguous(), right=True) - 1
+        place = place.clamp(0, self.levels - 2)
+        rest = (integral - table[place]) / (table[place + 1] - table[place])
+        return (place + rest) / (self.levels - 1)
+
+
+@lru_cache(maxsize=32)
+def _integrals(
+    beta_min: float, beta_max: float, levels: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    # The first to ask may do so in inference mode, the next may need a gradient.
+    with torch.inference_mode(False):
+        table = -torch.log1p(-betas(beta_min, beta_max, levels)).cumsum(dim=0)
+        return table.to(dtype).to(device)

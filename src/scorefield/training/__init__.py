@@ -13,6 +13,10 @@ from scorefield.training.errors import CheckpointError as CheckpointError
 from scorefield.training.errors import Interrupted as Interrupted
 from scorefield.training.errors import TrainingError as TrainingError
 from scorefield.training.fitting import fit as fit
+from scorefield.training.noise_classifier import TrainedNoiseClassifier as TrainedNoiseClassifier
+from scorefield.training.noise_classifier import read_noise_classifier as read_noise_classifier
+from scorefield.training.noise_classifier import store_noise_classifier as store_noise_classifier
+from scorefield.training.noise_classifier import train_noise_classifier as train_noise_classifier
 from scorefield.training.record import Row as Row
 from scorefield.training.schedule import multiplier as multiplier
 from scorefield.training.settings import Optim as Optim
@@ -37,6 +41,10 @@ __all__ = [
     "read_classifier",
     "classifier_features",
     "TrainedClassifier",
+    "train_noise_classifier",
+    "read_noise_classifier",
+    "store_noise_classifier",
+    "TrainedNoiseClassifier",
     "TrainingError",
     "CheckpointError",
     "Interrupted",

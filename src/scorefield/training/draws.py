@@ -18,7 +18,8 @@ _STEPS_AHEAD = 32
 def training_draws(
     field: ScoreField, source: DataSource, objective: Objective, noise: Noise, batch_size: int
 ) -> Lookahead:
-    """What a step needs: points, times, normals, and where the field has dropout, a seed for it.
+    """What a step needs: points, times, normals, where the field knows classes those of the points,
+    and where it has dropout, a seed for it.
 
     A draw costs nearly the same for one step as for many.
     """
@@ -30,6 +31,10 @@ def training_draws(
         x = source.batch(noise, steps.squeeze(1), batch_size, weights.dtype)
         t, z = objective.draw(field, noise, index, steps)
         draws = [d.to(weights) for d in (x, t, z)]
+        if field.classes is not None:
+            classes = source.batch_classes(noise, steps.squeeze(1), batch_size)
+            told = objective.hide(classes, field.classes, noise, index, steps)
+            draws.append(told.to(weights.device))
         if dropout:
             # 32 bits: torch's generator on the CPU uses no more of a seed.
             draws.append(noise.integers("dropout", 2**32, (), steps * 0, steps)[:, 0])

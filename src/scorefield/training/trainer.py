@@ -79,7 +79,8 @@ class Trainer:
         quiet: Whether to show nothing on the standard output.
 
     Raises:
-        ValueError: If the field has no parameters, or its event shape is not the data's.
+        ValueError: If the field has no parameters, its event shape is not the data's, or it knows
+            another number of classes than the data have.
     """
 
     def __init__(
@@ -101,6 +102,11 @@ class Trainer:
             raise ValueError(
                 f"the field lives on the event shape {field.domain.shape}, the data "
                 f"{source.name} on {source.shape}"
+            )
+        if field.classes not in (None, source.classes):
+            raise ValueError(
+                f"the field knows {field.classes} classes, the data {source.name} have "
+                f"{source.classes or 'none'}"
             )
         self.field = field
         self.source = source
@@ -195,12 +201,12 @@ class Trainer:
 
     def _train_step(self) -> None:
         step, optim = self.step, self.optim
-        x, t, z, *seed = self._ahead(step)
-        if seed:
-            torch.manual_seed(int(seed[0]))
+        x, t, z, *others = self._ahead(step)
+        if self._dropout:
+            torch.manual_seed(int(others.pop()))
         for group in self.optimizer.param_groups:
             group["lr"] = optim.lr * self._multiplier(step)
-        losses = self.objective(self.field, Batch(x, t, z), self.noise, step)
+        losses = self.objective(self.field, Batch(x, t, z, *others), self.noise, step)
         self.gradient.zero_()
         losses.total.backward()
         norm = torch.linalg.vector_norm(self.gradient)
@@ -336,5 +342,7 @@ def _joint_gradient(parameters: Sequence[Parameter]) -> Tensor:
     joint = parameters[0].new_zeros(sum(p.numel() for p in parameters))
     parts = joint.split([p.numel() for p in parameters])
     for parameter, part in zip(parameters, parts, strict=True):
-        parameter.grad = part.view_as(parameter)
+        # In the order in memory of the weights, which of images may be channels last.
+        strides = parameter.stride()
+        parameter.grad = part.as_strided(parameter.shape, strides, part.storage_offset())
     return joint

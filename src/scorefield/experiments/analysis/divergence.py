@@ -65,7 +65,7 @@ def divergence(log_p: Float[Tensor, " n"], log_q: LogProb) -> Divergence:
     beta = torch.empty_like(u)
     beta[::2], beta[1::2] = _best(u[1::2], control[1::2]), _best(u[::2], control[::2])
     # Of a change e of u, to second order.
-    e = log_q.numerical_error
+    e = log_q.solver_error
     errors = (beta * u.exp() - 1).abs() * e + 0.5 * beta.abs() * u.exp() * e.square()
     return Divergence(beta * control - u, errors)
 

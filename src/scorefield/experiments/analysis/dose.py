@@ -86,7 +86,7 @@ class Design:
         sets: The number of pairs of sets whose distances are averaged.
         points: The number of points whose likelihood is computed.
         sampler_steps: The number of steps of Heun's method.
-        steps: The number of steps of the likelihood's integrator.
+        tolerance: The tolerance of the likelihood's integrator, relative and absolute.
         pairs: The number of pairs of real sets behind the noise floor.
         seed: The seed of data, starting noise and waves.
     """
@@ -100,7 +100,7 @@ class Design:
     sets: int = 4
     points: int = 512
     sampler_steps: int = 48
-    steps: int = 80
+    tolerance: float = 1e-7
     pairs: int = 20
     seed: int = 0
 
@@ -306,7 +306,9 @@ class _Bench:
         return Estimate(value, error, len(x), found[0].unit)
 
     def _divergence(self, field: ScoreField) -> Divergence:
-        return divergence(self.log_density, log_prob(field, self.points, self.design.steps))
+        tolerance = self.design.tolerance
+        found = log_prob(field, self.points, rtol=tolerance, atol=tolerance, trace="exact")
+        return divergence(self.log_density, found)
 
     def _asymmetry(self, case: Case, field: ScoreField) -> Estimate:
         low, high = (math.log(end) for end in case.ends)

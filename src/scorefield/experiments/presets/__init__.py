@@ -15,9 +15,11 @@ _FOLDER = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """The names of all presets; a file called ``base`` is there to be extended only."""
-    files = _FOLDER.glob("*/*.yaml")
-    return sorted(f"{file.parent.name}/{file.stem}" for file in files if file.stem != "base")
+    """The names of all presets; a file called ``base``, and one in a folder whose name begins with
+    ``_``, is there to be extended only.
+    """
+    files = [file for file in _FOLDER.glob("[!_]*/*.yaml") if file.stem != "base"]
+    return sorted(f"{file.parent.name}/{file.stem}" for file in files)
 
 
 def path(name: str) -> Path:

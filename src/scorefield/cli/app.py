@@ -14,11 +14,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal
 
 import typer
+
+from scorefield.cli.analyses import analyze
 
 app = typer.Typer(
     name="scorefield",
@@ -30,7 +33,6 @@ app = typer.Typer(
     context_settings={"default_map": {"help": False, "presets": {"help": False}}},
 )
 
-analyze = typer.Typer(help="Analyses that are no runs.", rich_markup_mode=None)
 app.add_typer(analyze, name="analyze")
 
 Root = Annotated[Path, typer.Option(help="The folder of all runs.")]
@@ -180,7 +182,8 @@ def sample(
     run: RunFolder,
     n: Annotated[int, typer.Option("--n", help="The number of samples.")] = 64,
     sampler: Annotated[
-        Literal["euler", "heun"] | None, typer.Option(help="The method; the run's by default.")
+        Literal["euler", "heun", "predictor_corrector", "ode", "ddim", "dpm_solver"] | None,
+        typer.Option(help="The method; the run's by default."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="The number of steps.")] = None,
     nfe: Annotated[
@@ -188,6 +191,10 @@ def sample(
     ] = None,
     seed: Annotated[int, typer.Option(help="The seed of the starting noise.")] = 0,
     churn: Annotated[float | None, typer.Option(help="The amount of churn.")] = None,
+    label: Annotated[int | None, typer.Option(help="The class of the samples.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="How far to go towards the class; 1 is its law.")
+    ] = None,
     weights: Annotated[
         Literal["ema", "raw"], typer.Option(help="Averaged weights, or the last step's.")
     ] = "ema",
@@ -202,8 +209,10 @@ def sample(
     opened = Run.open(run)
     method = choose_sampler(opened, sampler, steps, nfe, churn)
     with SamplingProgress() as progress:
-        drawn = draw(opened, n, method, seed, weights, step, out, overwrite, progress)
-    print(f"{n} samples in {drawn.seconds:.2f} s, {drawn.nfe} network calls each")
+        drawn = draw(
+            opened, n, method, seed, weights, step, out, overwrite, progress, label, guidance
+        )
+    print(f"{n} samples in {drawn.seconds:.2f} s, {drawn.calls}")
     for file in (drawn.file, drawn.picture):
         if file is not None:
             print(file)
@@ -226,6 +235,48 @@ def evaluate_run(
     evaluate(Run.open(run), nfes, say=print)
     for file in sorted((run / "eval").iterdir()):
         print(file)
+
+
+@app.command()
+def likelihood(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="RUN|FIELD", help="A run, its weights, or a .pth of score_sde."),
+    ],
+    config: Annotated[
+        str | None,
+        typer.Option(help="For a checkpoint of score_sde, its configuration: a name or a file."),
+    ] = None,
+    data: Annotated[str, typer.Option(help="test, train, or a file ending in .npz.")] = "test",
+    n: Annotated[int | None, typer.Option("--n", help="The number of points.")] = None,
+    rtol: Annotated[float, typer.Option(help="The relative tolerance.")] = 1e-5,
+    atol: Annotated[float, typer.Option(help="The absolute tolerance.")] = 1e-5,
+    probes: Annotated[
+        Literal["rademacher", "gaussian", "variance_reduced"],
+        typer.Option(help="The kind of probes, where the trace is not exact."),
+    ] = "rademacher",
+    n_probes: Annotated[int, typer.Option(help="Their number.")] = 8,
+    standard_error: Annotated[
+        float | None, typer.Option(help="More probes until no point's error is larger, in nats.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The seed of points and probes.")] = 0,
+    weights: Annotated[
+        Literal["ema", "raw"], typer.Option(help="Averaged weights, or the last step's.")
+    ] = "ema",
+    out: Annotated[Path | None, typer.Option(help="The folder of the tables.")] = None,
+) -> None:
+    """Compute log-densities of data under a run, with their errors, in nats and bits."""
+    from scorefield.experiments.pricing import Terms, check_folder, price
+    from scorefield.experiments.subject import open_subject
+
+    subject = open_subject(path, weights, config)
+    folder = out or (path / "eval" if subject.folder else None)
+    if folder is not None:
+        check_folder(folder)
+    priced = price(subject, data, n, Terms(rtol, atol, probes, n_probes, standard_error, seed))
+    print(*priced.lines(), sep="\n")
+    if folder is not None:
+        print(*priced.write(folder), sep="\n")
 
 
 @app.command()
@@ -293,52 +344,7 @@ def presets() -> None:
 
     names = presets.names()
     width = max(map(len, names))
-    for name in names:
-        print(f"{name:<{width}}  {presets.description(name)}")
-
-
-@analyze.command()
-def calibrate(
-    repeats: Annotated[int, typer.Option(min=20, help="Repetitions behind each coverage.")] = 100,
-    dims: Annotated[str, typer.Option(help="Dimensions, of 2, 64 and 784.")] = "2,64,784",
-    only: Annotated[
-        str | None, typer.Option(help="Instruments, as in 'loops;path gap'; all by default.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="The folder of the table.")] = Path(
-        "results/calibration"
-    ),
-    jobs: Annotated[int, typer.Option(min=1, help="How many processes at the same time.")] = 2,
-) -> None:
-    """Ask every diagnostic of fields whose answer is known: false alarms, coverage, power."""
-    from scorefield.experiments.arguments import integers
-    from scorefield.experiments.printing import print_table
-
-    wanted = integers("--dims", dims)
-    from scorefield.experiments.analysis import calibrate as work
-
-    names = work.named("--only", only)
-    answers = work.calibrate(repeats, out, wanted, names, jobs)
-    print_table(work.COLUMNS, work.table(answers))
-    print(out / work.TABLE, out / work.PICTURE, sep="\n")
-
-
-@analyze.command()
-def dose(
-    out: Annotated[Path, typer.Option(help="The folder of the table and the figure.")] = Path(
-        "results/dose"
-    ),
-    seed: Annotated[int, typer.Option(min=0, help="The seed of data and errors.")] = 0,
-) -> None:
-    """Plant errors with and without curl in an exact field: what samples and likelihood lose."""
-    from scorefield.experiments.analysis.dose import Design, dose_response
-    from scorefield.experiments.analysis.dose_figure import TABLE, table, write
-    from scorefield.experiments.printing import print_table
-    from scorefield.experiments.progress import Stages
-
-    design = Design(seed=seed)
-    out.mkdir(parents=True, exist_ok=True)
-    with Stages() as stages:
-        result = dose_response(design, stages)
-    print_table(TABLE, table(result, design.slice_dose))
-    for file in write(result, out):
-        print(file)
+    for family, members in groupby(names, lambda name: name.partition("/")[0]):
+        print(family)
+        for name in members:
+            print(f"  {name:<{width}}  {presets.description(name)}")

@@ -1,0 +1,120 @@
+"""A trained field, wherever it comes from, and what is known of its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from scorefield.data import DataSource
+from scorefield.experiments import model as m
+from scorefield.experiments import schema
+from scorefield.experiments.build import build_field, build_source
+from scorefield.experiments.config import Config
+from scorefield.experiments.document import read
+from scorefield.experiments.errors import RunError
+from scorefield.experiments.run import Run, check_unconditional
+from scorefield.fields import ScoreField
+from scorefield.fields.density import CENTERED_BYTES, UNIT_BYTES, DataTransform
+from scorefield.interop.errors import InteropError
+from scorefield.interop.score_sde.load import load
+from scorefield.training import checkpoint as checkpoints
+from scorefield.training.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained field and where it comes from.
+
+    Attributes:
+        field: The field.
+        config: The configuration of its training; ``None`` for a checkpoint of score_sde.
+        source: The data that it was trained on; ``None`` as before.
+        about: What is recorded of it.
+        folder: The folder of the run; ``None`` for a file.
+        transform: How bytes become its points; ``None`` if they do not.
+    """
+
+    field: ScoreField
+    config: Config | None
+    source: DataSource | None
+    about: dict[str, Any]
+    folder: Path | None
+    transform: DataTransform | None = None
+
+
+def open_subject(
+    path: Path, weights: Literal["ema", "raw"] = "ema", config: str | None = None
+) -> Subject:
+    """The field of a run's folder, at its newest checkpoint, of a file of weights, or of a
+    checkpoint of score_sde. One that knows classes is asked for points of any.
+
+    Arguments:
+        path: The folder, a file ending in ``.safetensors``, or one ending in ``.pth``.
+        weights: Which weights of a run or checkpoint: averaged, or those of the last step.
+        config: For a checkpoint of score_sde, the name of a published configuration, or a file
+            ending in ``.yaml`` or ``.json`` with one in the original's keys.
+
+    Raises:
+        RunError: If it is none of these, there is a configuration for what has its own, or the
+            field knows points of one class only.
+        CheckpointError: If the weights cannot be read.
+        ConfigError: If the configuration cannot be read.
+        InteropError: If the checkpoint cannot be used, or the configuration says too little.
+    """
+    if path.is_file() and path.suffix == ".pth":
+        return _published(path, weights, config)
+    if config is not None:
+        raise RunError(f"{path} is no file ending in .pth: it has a configuration of its own")
+    if path.is_dir():
+        run = Run.open(path)
+        found = run.checkpoint()
+        about = {"run": run.config.name, "run_seed": run.config.seed, "step": found.step}
+        return _trained(
+            run.field(weights, found.step),
+            run.config,
+            run.source(),
+            {**about, "weights": weights},
+            run.folder,
+        )
+    if not path.is_file() or path.suffix != ".safetensors":
+        raise RunError(
+            f"{path} is neither the folder of a run nor a file ending in .safetensors or .pth"
+        )
+    stored = checkpoints.read_weights(path)
+    if stored.config is None:
+        raise CheckpointError(f"{path} does not say of which configuration it is")
+    own = schema.validate(stored.config, str(path))
+    source = build_source(own)
+    field = build_field(own, source)
+    checkpoints.load_weights(field, stored, path)
+    about = {"run": own.name, "run_seed": own.seed, "step": stored.step}
+    return _trained(field.eval(), own, source, {**about, "weights": path.name}, None)
+
+
+def _trained(
+    field: ScoreField,
+    config: Config,
+    source: DataSource,
+    about: dict[str, Any],
+    folder: Path | None,
+) -> Subject:
+    check_unconditional(config, field)
+    transform = None
+    if isinstance(config.data, m.ImagesData):
+        transform = CENTERED_BYTES if config.data.centered else UNIT_BYTES
+    return Subject(field, config, source, about, folder, transform)
+
+
+def _published(path: Path, weights: Literal["ema", "raw"], config: str | None) -> Subject:
+    given: dict[str, Any] | str | None = config
+    if config is not None and config.endswith((".yaml", ".yml", ".json")):
+        given = read(Path(config))
+    try:
+        field = load(path, given, weights)
+    except InteropError as error:
+        told = str(error)
+        raise InteropError(told if str(path) in told else f"{path}: {told}") from None
+    centered = getattr(getattr(field, "backbone", None), "centered", False)
+    about = {"checkpoint": str(path), "configuration": config, "weights": weights}
+    return Subject(field, None, None, about, None, CENTERED_BYTES if centered else UNIT_BYTES)

@@ -1,0 +1,1 @@
+"""Models of other code bases: their files, weights and configurations."""

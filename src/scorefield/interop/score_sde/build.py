@@ -1,0 +1,182 @@
+"""Networks from the configurations and weights of the score_sde code, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from scorefield.interop.errors import InteropError
+from scorefield.interop.score_sde.keys import value
+from scorefield.interop.score_sde.names import names, without_effect
+from scorefield.interop.score_sde.options import MODELS, Options
+from scorefield.interop.score_sde.refinenet_names import build_refinenet
+
+_PREFIX = "module."
+_TABLE = "sigmas"
+
+
+def build(
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor | NDArray[Any]] | None = None,
+    seed: int = 0,
+) -> nn.Module:
+    """A network from a configuration, with weights from a state dict.
+
+    Their networks are called as ``network(x, labels)``, and so are ours.
+
+    Arguments:
+        config: A configuration in their keys, with the sections ``model``, ``data`` and
+            ``training``. ``model.name`` is one of ncsnpp, ddpm, ncsn, ncsnv2, ncsnv2_64,
+            ncsnv2_128 and ncsnv2_256; for the first two, a key that is missing has the value
+            of their defaults for CIFAR-10.
+        state: The weights in their names, which may all begin with ``module.``; the network
+            takes their precision. Their table of noise levels is compared with that of the
+            configuration, and weights without effect are left out.
+        seed: The seed of the weights, where there is no ``state``.
+
+    Returns:
+        The network, in training mode as any new one.
+
+    Raises:
+        InteropError: If the configuration is incomplete, or a weight is missing, surplus or of
+            another shape.
+        ValueError: If the configuration's values do not fit each other.
+    """
+    network, pairs = _built(config, seed)
+    if state is None:
+        return network
+    given = _unprefixed(state)
+    _compare_table(config, given.pop(_TABLE, None))
+    ours = dict(network.named_parameters())
+    unused = _unused(config)
+    shapes = {theirs: _their_shape(theirs, ours[name]) for theirs, name in pairs}
+    _compare(shapes, unused, given)
+    weights = {name: _turned(theirs, given[theirs], ours[name]) for theirs, name in pairs}
+    network.to(reduce(torch.promote_types, (w.dtype for w in weights.values())))
+    network.load_state_dict(weights)
+    return network
+
+
+def state_of(network: nn.Module, config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of a network in their names: what :func:`build` reads.
+
+    Arguments:
+        network: A network that :func:`build` has made.
+        config: The configuration that it was made from.
+
+    Returns:
+        Copies of the weights, zeros for weights of theirs that have no effect, and their table
+        of noise levels.
+
+    Raises:
+        InteropError: If the network has not the weights of the configuration.
+    """
+    with torch.device("meta"):
+        likeness, pairs = _built(config, 0)
+    ours = {name: weight.detach() for name, weight in network.named_parameters()}
+    shapes = {name: tuple(weight.shape) for name, weight in likeness.named_parameters()}
+    _compare(shapes, {}, ours)
+    state = {theirs: _their_form(theirs, ours[name]).clone() for theirs, name in pairs}
+    state |= {theirs: torch.zeros(shape) for theirs, shape in _unused(config).items()}
+    # Their first version has no table: the loss divides by the noise level.
+    return state if value(config, "model.name") == "ncsn" else state | {_TABLE: _table(config)}
+
+
+def named_pairs(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Their name and ours of each weight of a network of theirs, in their order.
+
+    Arguments:
+        config: A configuration in their keys.
+
+    Raises:
+        InteropError: If the configuration is incomplete.
+    """
+    with torch.device("meta"):
+        return _built(config, 0)[1]
+
+
+def _built(config: Mapping[str, Any], seed: int) -> tuple[nn.Module, list[tuple[str, str]]]:
+    if value(config, "model.name") in MODELS:
+        return Options.of(config).network(seed), names(config)
+    return build_refinenet(config, seed)
+
+
+def _unused(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return without_effect(config) if value(config, "model.name") in MODELS else {}
+
+
+def _unprefixed(state: Mapping[str, Tensor | NDArray[Any]]) -> dict[str, Tensor]:
+    prefixed = bool(state) and all(name.startswith(_PREFIX) for name in state)
+    start = len(_PREFIX) if prefixed else 0
+    return {name[start:]: torch.as_tensor(weight) for name, weight in state.items()}
+
+
+def _table(config: Mapping[str, Any]) -> Tensor:
+    low = float(value(config, "model.sigma_min", 0.01))
+    high = float(value(config, "model.sigma_max", 50.0))
+    levels = int(value(config, "model.num_scales", 1000))
+    return torch.tensor(np.exp(np.linspace(np.log(high), np.log(low), levels)))
+
+
+def _compare_table(config: Mapping[str, Any], given: Tensor | None) -> None:
+    """Checks that weights were trained with the noise levels of the configuration."""
+    if given is None:
+        return
+    table = _table(config)
+    if given.shape != table.shape or not torch.allclose(given.double(), table, 1e-5, 0):
+        raise InteropError(
+            f"{_TABLE} in the state dict is another table than that of model.sigma_max, "
+            f"model.sigma_min and model.num_scales, {len(table)} levels from {float(table[0]):g} "
+            f"to {float(table[-1]):g}"
+        )
+
+
+def _compare(
+    expected: Mapping[str, tuple[int, ...]],
+    tolerated: Mapping[str, tuple[int, ...]],
+    given: Mapping[str, Tensor],
+) -> None:
+    """Checks that weights have the names and shapes that they should have.
+
+    Raises:
+        InteropError: If they have not, with the first few names.
+    """
+    known = {**expected, **tolerated}
+    problems = {
+        "lacks": [name for name in expected if name not in given],
+        "has, beside what is expected,": [name for name in given if name not in known],
+        "has other shapes of": [
+            f"{name} {tuple(weight.shape)} instead of {known[name]}"
+            for name, weight in given.items()
+            if name in known and tuple(weight.shape) != known[name]
+        ],
+    }
+    if found := [f"{what} {_few(which)}" for what, which in problems.items() if which]:
+        raise InteropError(f"the state dict {'; it '.join(found)}")
+
+
+def _few(which: list[str]) -> str:
+    more = f" and {len(which) - 4} more" if len(which) > 4 else ""
+    return ", ".join(which[:4]) + more
+
+
+def _is_turned(theirs: str, weight: Tensor) -> bool:
+    return theirs.endswith(".W") and weight.dim() > 1
+
+
+def _their_shape(theirs: str, ours: Tensor) -> tuple[int, ...]:
+    return tuple(ours.shape[:2][::-1] if _is_turned(theirs, ours) else ours.shape)
+
+
+def _their_form(theirs: str, ours: Tensor) -> Tensor:
+    return ours.flatten(1).T if _is_turned(theirs, ours) else ours
+
+
+def _turned(theirs: str, weight: Tensor, ours: Tensor) -> Tensor:
+    return weight.T.reshape(ours.shape) if _is_turned(theirs, ours) else weight

@@ -1,0 +1,186 @@
+"""Reading what ``torch.save`` wrote, without running anything that the file asks for.
+
+A pickle is a program. Before this one is run, by torch's restricted interpreter, everything that
+it names is read off: files that ask for more than tensors and plain numbers are refused by what
+they ask for.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import pickletools
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from scorefield.interop.errors import InteropError
+
+_LONGEST = 64 << 20
+_HARMLESS = {
+    "_codecs.encode",
+    "collections.OrderedDict",
+    "numpy._core.multiarray.scalar",
+    "numpy.core.multiarray.scalar",
+    "numpy.dtype",
+    "torch.Size",
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_tensor_v2",
+    *(f"torch.{name}Storage" for name in ("BFloat16", "Bool", "Byte", "Char", "Double", "Float")),
+    *(f"torch.{name}Storage" for name in ("Half", "Int", "Long", "Short")),
+}
+_NUMBERS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
+# What the bytes of files that are something else begin with.
+_OTHERS = {
+    b"\x89HDF": "an HDF5 file",
+    b"<!DOC": "a web page",
+    b"<html": "a web page",
+    b"version https://git-lfs": "a Git LFS pointer, in place of which `git lfs pull` puts the file",
+}
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+
+def read(path: Path) -> Any:
+    """The content of a file of ``torch.save``, with tensors on the CPU.
+
+    Raises:
+        InteropError: If it is no such file, is damaged, or asks for anything but tensors and
+            plain numbers.
+    """
+    if path.is_dir():
+        raise InteropError(f"{path} is a folder, not a checkpoint file")
+    try:
+        with path.open("rb") as file:
+            _check(path, file)
+        with torch.serialization.safe_globals(_STAND_INS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except InteropError:
+        raise
+    except pickle.UnpicklingError as error:
+        # What torch says here recommends to run the file all the same.
+        raise InteropError(f"{path} is damaged: its pickle cannot be interpreted") from error
+    except OSError as error:
+        raise InteropError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        # Whatever damaged bytes bring the interpreter to.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InteropError(f"{path} is damaged: {reason}") from error
+
+
+def _check(path: Path, file: IO[bytes]) -> None:
+    """Refuses what is no archive of torch, is not whole, or names more than it may."""
+    head = file.read(64)
+    if not head:
+        raise InteropError(f"{path} is empty")
+    if not zipfile.is_zipfile(file):
+        raise InteropError(f"{path} {_what(head, file)}")
+    with zipfile.ZipFile(file) as archive:
+        pickles = [i for i in archive.infolist() if i.filename.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise InteropError(f"{path} is a zip archive, but not one that torch.save wrote")
+        if any(i.compress_type != zipfile.ZIP_STORED for i in archive.infolist()):
+            raise InteropError(f"{path} is damaged: torch.save compresses nothing")
+        if pickles[0].file_size > _LONGEST:
+            raise InteropError(f"{path} is no checkpoint: its pickle has over {_LONGEST} bytes")
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise InteropError(f"{path} is damaged: the checksum of {damaged} is wrong")
+        _refuse(path, _names(archive.read(pickles[0])))
+
+
+def _what(head: bytes, file: IO[bytes]) -> str:
+    """What a file is that is no zip archive, after a pickle has been looked into."""
+    file.seek(0)
+    content = file.read(_LONGEST)
+    for start, name in _OTHERS.items():
+        if head.startswith(start):
+            return f"is {name}, not a checkpoint"
+    if head.startswith(b"PK"):
+        return "is damaged: the end of the archive is missing"
+    # A map of msgpack whose first key is a string.
+    if head[0] in (*range(0x81, 0x90), 0xDE, 0xDF) and b"params_ema" in content:
+        return (
+            "is a flax checkpoint (msgpack) of the JAX code of score_sde; only those of the "
+            "PyTorch code can be read"
+        )
+    file.seek(0)
+    if tarfile.is_tarfile(file):
+        return "is a tar archive, not a checkpoint of torch 1.6 or later"
+    try:
+        names = list(_names(content))
+    except ValueError:
+        return "is not a checkpoint: it is neither a zip archive nor a pickle"
+    for name in names:
+        if name not in _HARMLESS:
+            return _asks(name)
+    if content.startswith(_LEGACY):
+        return "is in the format of torch before 1.6: write it anew with a later torch.save"
+    return "is a pickle that torch.save did not write"
+
+
+def _names(content: bytes) -> Iterator[str]:
+    """All that a pickle, or the first of several, names.
+
+    Raises:
+        ValueError: If the bytes are no pickle.
+    """
+    strings: list[str] = []
+    memo: dict[Any, str] = {}
+    # Each pickle of a sequence ends with a full stop; those of old torch files begin with
+    # three short ones.
+    stream = io.BytesIO(content)
+    for _ in range(5 if content.startswith(_LEGACY) else 1):
+        for code, argument, _ in pickletools.genops(stream):
+            if code.name in ("GLOBAL", "INST"):
+                yield str(argument).replace(" ", ".")
+            elif code.name == "STACK_GLOBAL":
+                yield ".".join(strings[-2:]) or "something without a name"
+            elif code.name in ("EXT1", "EXT2", "EXT4"):
+                yield f"extension {argument}"
+            elif code.name in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"):
+                place = len(memo) if argument is None else argument
+                memo[place] = strings[-1] if strings else ""
+            elif code.name in ("GET", "BINGET", "LONG_BINGET"):
+                strings.append(memo.get(argument, ""))
+            elif isinstance(argument, str):
+                strings.append(argument)
+
+
+def _refuse(path: Path, names: Iterator[str]) -> None:
+    for name in names:
+        if name not in _HARMLESS:
+            raise InteropError(f"{path} {_asks(name)}")
+
+
+def _asks(name: str) -> str:
+    return f"asks for {name}, which is neither a tensor nor a plain number: nothing was run"
+
+
+class _NumberType:
+    """Stands in for ``numpy.dtype`` while a pickle is read."""
+
+    def __init__(self, code: str, align: bool = False, copy: bool = True) -> None:
+        if code not in _NUMBERS:
+            raise ValueError(f"it has a number of the unknown kind {code!r}")
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = "<" if state[1] == "|" else str(state[1])
+
+
+def _number(kind: _NumberType, content: bytes) -> float | int | bool:
+    """Stands in for numpy's reconstruction of a scalar: gives a number of Python's."""
+    value: float | int | bool = np.frombuffer(content, kind.order + kind.code)[0].item()
+    return value
+
+
+_STAND_INS: list[Any] = [
+    (_NumberType, "numpy.dtype"),
+    (_number, "numpy.core.multiarray.scalar"),
+    (_number, "numpy._core.multiarray.scalar"),
+]

@@ -1,0 +1,217 @@
+r"""Residual blocks of the score networks.
+
+References:
+    Score-based generative modeling through stochastic differential equations (Song et al.,
+    2021), appendix H.1.
+
+    Large scale GAN training for high fidelity natural image synthesis (Brock, Donahue and
+    Simonyan, 2019), appendix B.2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn import functional as F
+
+from scorefield.networks.resampling import Double, Halve
+
+# Up to which a product of matrices was not slower than a convolution, at 256 and 512 channels.
+_FEW_PIXELS = 128
+
+
+@dataclass(frozen=True)
+class Style:
+    r"""What all blocks of a network have in common.
+
+    Arguments:
+        act: The nonlinearity.
+        condition: The width of the vector that says the noise level and the class; none where
+            there is neither.
+        dropout: The probability with which a value is dropped before a block's last layer.
+        rescale: Whether a sum of two branches is divided by :math:`\sqrt 2`.
+        groups: The number of groups of a group normalisation; by default, a quarter of the
+            channels, and at most 32.
+    """
+
+    act: nn.Module
+    condition: int | None
+    dropout: float
+    rescale: bool
+    groups: int | None = None
+
+    def norm(self, channels: int) -> nn.GroupNorm:
+        """The group normalisation of that many channels.
+
+        Raises:
+            ValueError: If the groups do not divide the channels.
+        """
+        groups = min(channels // 4, 32) if self.groups is None else self.groups
+        if groups == 0 or channels % groups:
+            raise ValueError(
+                f"channels: a layer of {channels} channels cannot be normalised in "
+                f"{groups} equal groups"
+            )
+        return Normalization(groups, channels, eps=1e-6)
+
+
+def merged(x: Tensor, h: Tensor, rescale: bool) -> Tensor:
+    r"""The sum of two branches, divided by :math:`\sqrt 2` to keep its variance, or not.
+
+    Arguments:
+        x: One branch.
+        h: The other, fresh from a linear map, whose memory may be taken.
+        rescale: Whether the sum is divided.
+    """
+    total = added(h, x)
+    return total.mul_(math.sqrt(0.5)) if rescale else total
+
+
+def added(h: Tensor, other: Tensor) -> Tensor:
+    """The sum, in the memory of ``h``, which must be fresh from a linear map."""
+    # Under vmap, only one of the two may have a further dimension; in the memory of a view, the
+    # derivative takes more copies than this saves.
+    apart = torch._C._are_functorch_transforms_active() or h._is_view()
+    return h + other if apart else h.add_(other)
+
+
+def activated(act: nn.Module, h: Tensor) -> Tensor:
+    """The nonlinearity of a fresh ``h``, in its memory where no derivative will ask for it."""
+    if isinstance(act, nn.SiLU) and not torch.is_grad_enabled():
+        return F.silu(h, inplace=True)
+    return act(h)
+
+
+class Normalization(nn.GroupNorm):
+    r"""Group normalisation, with derivatives of every kind in every order of memory.
+
+    PyTorch's own has neither forward mode nor ``vmap`` where channels come last in memory.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0):
+            return super().forward(x)
+        grouped = x.reshape(len(x), self.num_groups, -1)
+        variance, mean = torch.var_mean(grouped, dim=2, correction=0, keepdim=True)
+        h = ((grouped - mean) * (variance + self.eps).rsqrt()).reshape(x.shape)
+        return h * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+class Convolution(nn.Conv2d):
+    r"""A :math:`3 \times 3` convolution that keeps the size of an image.
+
+    Where a processor sees few pixels, it is computed as one product of matrices: a convolution
+    there takes most of its time, above all its derivatives, to rearrange the weights.
+
+    Arguments:
+        inputs: The channels that arrive.
+        outputs: The channels that leave.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, _, height, width = x.shape
+        if x.device.type != "cpu" or batch * height * width > _FEW_PIXELS:
+            return super().forward(x)
+        bordered = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1)
+        patches = [bordered[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+        rows = torch.cat(patches, dim=-1)
+        y = F.linear(rows, self.weight.permute(0, 2, 3, 1).flatten(1), self.bias)
+        return y.permute(0, 3, 1, 2)
+
+
+class Pointwise(nn.Conv2d):
+    r"""A :math:`1 \times 1` convolution, as a product of matrices.
+
+    Arguments:
+        inputs: The channels that arrive.
+        outputs: The channels that leave.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
+        return y.permute(0, 3, 1, 2)
+
+
+class ResidualBlock(nn.Module):
+    r"""Two convolutions, the noise level between them, and a shortcut.
+
+    .. math:: h = C_1\,R\,\varphi(N_1(x)) + L c, \qquad
+        y = S R x + C_2\,\varphi(N_2(h)),
+
+    with group normalisations :math:`N`, :math:`3 \times 3` convolutions :math:`C`, the
+    nonlinearity :math:`\varphi`, the embedded noise level :math:`c`, a change :math:`R` of the
+    resolution, and :math:`S` the identity, or a :math:`1 \times 1` convolution where channels or
+    resolution change; divided by :math:`\sqrt 2` if the style says so.
+
+    Arguments:
+        inputs: The channels of :math:`x`.
+        outputs: The channels of :math:`y`.
+        style: What all blocks have in common.
+        resampling: The change :math:`R` of the resolution, if any.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        style: Style,
+        resampling: Halve | Double | None = None,
+    ) -> None:
+        super().__init__()
+        self.act, self.rescale = style.act, style.rescale
+        self.first_norm = style.norm(inputs)
+        self.resampling = resampling
+        self.first = Convolution(inputs, outputs)
+        self.level = None if style.condition is None else nn.Linear(style.condition, outputs)
+        self.second_norm = style.norm(outputs)
+        self.dropout = nn.Dropout(style.dropout)
+        self.second = Convolution(outputs, outputs)
+        changed = inputs != outputs or resampling is not None
+        self.shortcut = Pointwise(inputs, outputs) if changed else None
+
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        h = activated(self.act, self.first_norm(x))
+        if self.resampling is not None:
+            h, x = self.resampling(h), self.resampling(x)
+        h = self.first(h)
+        if self.level is not None:
+            h = added(h, self.level(condition)[:, :, None, None])
+        h = self.second(self.dropout(activated(self.act, self.second_norm(h))))
+        if self.shortcut is not None:
+            x = self.shortcut(x)
+        return merged(x, h, self.rescale)
+
+
+class Combine(nn.Module):
+    r"""An image joined to features, after a :math:`1 \times 1` convolution to their width.
+
+    Arguments:
+        inputs: The channels of the image.
+        outputs: The channels of the features.
+        combine: Whether the two are added or put one after the other, the image first.
+
+    Raises:
+        ValueError: If ``combine`` is neither.
+    """
+
+    def __init__(self, inputs: int, outputs: int, combine: Literal["sum", "cat"]) -> None:
+        super().__init__()
+        if combine not in ("sum", "cat"):
+            raise ValueError(f"combine is sum or cat, not {combine!r}")
+        self.cat = combine == "cat"
+        self.convolution = Pointwise(inputs, outputs)
+
+    def forward(self, image: Tensor, features: Tensor) -> Tensor:
+        h = self.convolution(image)
+        return torch.cat((h, features), dim=1) if self.cat else h + features

@@ -1,0 +1,213 @@
+r"""One level of a score network: its way down, and its way up.
+
+References:
+    Score-based generative modeling through stochastic differential equations (Song et al.,
+    2021), appendix H.1.
+
+    Analyzing and improving the image quality of StyleGAN (Karras et al., 2020), section 4.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from scorefield.networks.attention import PixelAttention
+from scorefield.networks.blocks import Combine, ResidualBlock, Style, merged
+from scorefield.networks.resampling import Double, DoublingConv, Halve, HalvingConv
+
+
+@dataclass(frozen=True)
+class Plan:
+    r"""What the levels of a network have in common.
+
+    Arguments:
+        style: How blocks are made.
+        channels: The channels of the images.
+        blocks: The residual blocks of a level on the way down; one more on the way up.
+        resampling: Whether a residual block changes the resolution, or a layer of its own.
+        kernel: The taps of the filter of all changes of resolution, or none.
+        convolve: Whether a layer that changes the resolution is a convolution.
+        progressive: What of the output is made at each level.
+        progressive_input: What of the input is seen at each level.
+        combine: How the input joins the features, with ``input_skip``.
+        checkpointing: Whether blocks are computed again in the backward pass instead of kept.
+    """
+
+    style: Style
+    channels: int
+    blocks: int
+    resampling: Literal["block", "layer"]
+    kernel: tuple[float, ...] | None
+    convolve: bool
+    progressive: Literal["none", "output_skip", "residual"] = "none"
+    progressive_input: Literal["none", "input_skip", "residual"] = "none"
+    combine: Literal["sum", "cat"] = "sum"
+    checkpointing: bool = False
+
+
+class _Level(nn.Module):
+    """Residual blocks of one resolution, and how they are run."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+
+    def run(self, layer: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor:
+        """A layer's output, the condition told to those that listen."""
+        inputs = (x, condition) if isinstance(layer, ResidualBlock) else (x,)
+        if self.plan.checkpointing and torch.is_grad_enabled():
+            return cast(Tensor, checkpoint(layer, *inputs, use_reentrant=False))
+        return layer(*inputs)
+
+
+class Descent(_Level):
+    r"""A level on the way down, and the step to the next.
+
+    Arguments:
+        plan: What all levels have in common.
+        inputs: The channels that arrive.
+        outputs: The channels of the level.
+        attention: Whether pixels attend to each other after each block.
+        pyramid: The channels of the input that accompanies the features.
+        last: Whether no level follows.
+
+    Attributes:
+        skips: The channels of what is kept for the way up.
+        outputs: The channels that leave.
+        pyramid_outputs: The channels of the input that leave.
+    """
+
+    def __init__(
+        self, plan: Plan, inputs: int, outputs: int, attention: bool, pyramid: int, last: bool
+    ) -> None:
+        super().__init__(plan)
+        style, n = plan.style, plan.blocks
+        widths = [inputs] + [outputs] * (n - 1)
+        self.blocks = nn.ModuleList(ResidualBlock(width, outputs, style) for width in widths)
+        self.attention = nn.ModuleList(PixelAttention(outputs, style) for _ in range(n * attention))
+        self.skips, self.outputs, self.pyramid_outputs = [outputs] * n, outputs, pyramid
+        self.shrink: nn.Module | None = None
+        self.pyramid: nn.Module | None = None
+        self.combine: Combine | None = None
+        if last:
+            return
+        if plan.resampling == "block":
+            self.shrink = ResidualBlock(outputs, outputs, style, Halve(plan.kernel))
+        elif plan.convolve:
+            self.shrink = HalvingConv(outputs, outputs, plan.kernel)
+        else:
+            self.shrink = Halve(plan.kernel)
+        if plan.progressive_input == "input_skip":
+            self.pyramid = Halve(plan.kernel)
+            self.combine = Combine(pyramid, outputs, plan.combine)
+            self.outputs = outputs * (2 if plan.combine == "cat" else 1)
+        elif plan.progressive_input == "residual":
+            self.pyramid = HalvingConv(pyramid, outputs, plan.kernel)
+            self.pyramid_outputs = outputs
+        self.skips.append(self.outputs)
+
+    def forward(
+        self, h: Tensor, pyramid: Tensor, condition: Tensor | None
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """The features and the input for the next level, and what is kept for the way up."""
+        kept = []
+        for k, block in enumerate(self.blocks):
+            h = self.run(block, h, condition)
+            if self.attention:
+                h = self.run(self.attention[k], h, condition)
+            kept.append(h)
+        if self.shrink is not None:
+            h = self.run(self.shrink, h, condition)
+            if self.pyramid is not None:
+                pyramid = self.pyramid(pyramid)
+                if self.combine is not None:
+                    h = self.combine(pyramid, h)
+                else:
+                    h = pyramid = merged(pyramid, h, self.plan.style.rescale)
+            kept.append(h)
+        return h, pyramid, kept
+
+
+class Ascent(_Level):
+    r"""A level on the way up, what it adds to the output, and the step to the next.
+
+    Arguments:
+        plan: What all levels have in common.
+        inputs: The channels that arrive.
+        skips: The channels of the skips, in the order in which they are joined.
+        outputs: The channels of the level.
+        attention: Whether pixels attend to each other after the last block.
+        pyramid: The channels of the output so far; none at the first level.
+        last: Whether no level follows.
+
+    Attributes:
+        pyramid_outputs: The channels of the output that leaves.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        inputs: int,
+        skips: Sequence[int],
+        outputs: int,
+        attention: bool,
+        pyramid: int | None,
+        last: bool,
+    ) -> None:
+        super().__init__(plan)
+        style = plan.style
+        widths = [inputs] + [outputs] * (len(skips) - 1)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(width + skip, outputs, style)
+            for width, skip in zip(widths, skips, strict=True)
+        )
+        self.attention = PixelAttention(outputs, style) if attention else None
+        self.pyramid: nn.Module | None = None
+        self.head_norm: nn.Module | None = None
+        self.head: nn.Module | None = None
+        self.pyramid_outputs = pyramid
+        if plan.progressive == "output_skip":
+            self.pyramid = None if pyramid is None else Double(plan.kernel)
+            self.pyramid_outputs = plan.channels
+        elif plan.progressive == "residual":
+            self.pyramid = None if pyramid is None else DoublingConv(pyramid, outputs, plan.kernel)
+            self.pyramid_outputs = outputs
+        # With one level only, nothing would be added to a pyramid of features.
+        started = plan.progressive == "residual" and pyramid is None and not last
+        if plan.progressive == "output_skip" or started:
+            self.head_norm = style.norm(outputs)
+            self.head = nn.Conv2d(outputs, cast(int, self.pyramid_outputs), 3, padding=1)
+        self.grow: nn.Module | None = None
+        if last:
+            return
+        if plan.resampling == "block":
+            self.grow = ResidualBlock(outputs, outputs, style, Double(plan.kernel))
+        elif plan.convolve:
+            self.grow = DoublingConv(outputs, outputs, plan.kernel)
+        else:
+            self.grow = Double(plan.kernel)
+
+    def forward(
+        self, h: Tensor, skips: list[Tensor], pyramid: Tensor | None, condition: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The features and the output so far; skips are taken from the end of the list."""
+        for block in self.blocks:
+            h = self.run(block, torch.cat((h, skips.pop()), dim=1), condition)
+        if self.attention is not None:
+            h = self.run(self.attention, h, condition)
+        if self.pyramid is not None:
+            pyramid = self.pyramid(pyramid)
+        if self.head is not None and self.head_norm is not None:
+            head = self.head(self.plan.style.act(self.head_norm(h)))
+            pyramid = head if pyramid is None else pyramid + head
+        elif pyramid is not None:
+            h = pyramid = merged(pyramid, h, self.plan.style.rescale)
+        if self.grow is not None:
+            h = self.run(self.grow, h, condition)
+        return h, pyramid

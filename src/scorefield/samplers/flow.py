@@ -1,0 +1,185 @@
+r"""The probability flow of a field, in the coordinates in which it is straightest.
+
+With :math:`\hat x = x_t / \alpha` and the noise level :math:`\lambda = \sigma / \alpha`, let
+
+.. math:: \lambda = \tan\varphi, \qquad y = \hat x \cos\varphi
+    = x_0 \cos\varphi + \varepsilon \sin\varphi .
+
+Then the probability flow of every process is
+
+.. math:: \frac{\mathrm{d}y}{\mathrm{d}\varphi}
+    = \cos\varphi\;\mathbb{E}[\varepsilon \mid x_t] - \sin\varphi\;\mathbb{E}[x_0 \mid x_t]
+    = \frac{\hat\varepsilon}{\cos\varphi} - y \tan\varphi ,
+
+over a quarter of a circle, whatever the range of noise levels: data of unit variance stay where
+they are, states and slopes are of the order of one throughout, and an error of a given size means
+as much at one end as at the other. The coordinates do not change where the flow leads, only how
+many steps it takes. Of mixtures and correlated normals under VE, VP and EDM, at tolerances from
+:math:`10^{-3}` to :math:`10^{-7}`, integrating :math:`\hat x` over :math:`\lambda` took 2.2 to 3.5
+times the calls, :math:`x_t` over the time 1.3 to 2.2 times, and :math:`\hat x` over
+:math:`\ln\lambda` 1.7 to 2.4 times. Trained networks, which are less smooth, took 1.6 to 2.4 times
+the calls over :math:`\lambda` for samples, and 1.0 to 1.7 times for log-densities. Another scale
+than 1 for the unit of the data, from a quarter to five, changes them by a third or less.
+
+References:
+    Progressive distillation for fast sampling of diffusion models (Salimans and Ho, 2022),
+    appendix D, for the angle and the velocity :math:`\mathrm{d}y / \mathrm{d}\varphi`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.fields.base import ScoreField
+from scorefield.samplers.runge_kutta import Observer, Outcome, Solution, solve
+
+_SHOWN = 4
+
+
+class Place(NamedTuple):
+    """What is to be known of a place on the flow, of shape ``(n, 1)`` in the dtype of the states.
+
+    ``time`` has the shape ``(n,)``.
+    """
+
+    time: Tensor
+    alpha: Tensor
+    cos: Tensor
+    tan: Tensor
+
+
+class StalledError(FloatingPointError):
+    r"""Points that did not come to the end of the flow.
+
+    Attributes:
+        solution: Where every point stands, in angular coordinates, and what it took.
+        x: The same places as states :math:`\hat x`, in units of the data.
+        sigma: The noise level that each has reached.
+    """
+
+    def __init__(self, message: str, solution: Solution, x: Tensor, sigma: Tensor) -> None:
+        super().__init__(message)
+        self.solution = solution
+        self.x = x
+        self.sigma = sigma
+
+
+class Flow:
+    """The probability flow of a field for a batch of points, each at a place of its own.
+
+    Arguments:
+        field: The field.
+    """
+
+    def __init__(self, field: ScoreField) -> None:
+        self.field = field
+        self.sde = field.sde
+        self._part: tuple[int, ScoreField] | None = None
+
+    def angle(self, t: float) -> float:
+        r"""The angle :math:`\varphi` of a time."""
+        return math.atan(float(self.sde.noise_level(torch.tensor(t, dtype=torch.float64))))
+
+    def at(self, angle: Float[Tensor, " n"], dtype: torch.dtype) -> Place:
+        """Times and coefficients at angles, worked out in float64."""
+        tan = angle.tan()
+        # Rounding must not lead beyond the times of the process.
+        time = self.sde.time(tan).clamp(self.sde.t_min, self.sde.t_max)
+        values = (v.to(dtype).unsqueeze(1) for v in (self.sde.alpha(time), angle.cos(), tan))
+        return Place(time.to(dtype), *values)
+
+    def points(self, y: Float[Tensor, "n dim"], place: Place) -> Float[Tensor, "n *event"]:
+        r"""The points :math:`x_t` of states, which the field is asked for."""
+        domain = self.field.domain
+        x = domain.wrap((y / place.cos).reshape(-1, *domain.shape))
+        return place.alpha.reshape(-1, *(1,) * len(domain.shape)) * x
+
+    def of(self, rows: Tensor) -> ScoreField:
+        """The field of some of the points, for one that is bound to a batch."""
+        # A row that has left does not come back: as many rows are the same rows.
+        if self._part is None or self._part[0] != len(rows):
+            self._part = len(rows), self.field.for_rows(rows)
+        return self._part[1]
+
+    def slope(self, angle: Tensor, y: Tensor, rows: Tensor) -> Tensor:
+        r"""The velocity :math:`\mathrm{d}y / \mathrm{d}\varphi`."""
+        place = self.at(angle, y.dtype)
+        noise = self.of(rows).predict_noise(self.points(y, place), place.time)
+        return noise.reshape(y.shape) / place.cos - place.tan * y
+
+    def denoised(self, solution: Solution) -> Float[Tensor, "n *event"]:
+        """The posterior means of the clean points where a solution stands; takes no call."""
+        angle = solution.place
+        cos, sin = (v.to(solution.y.dtype).unsqueeze(1) for v in (angle.cos(), angle.sin()))
+        x = cos * solution.y - sin * solution.slope
+        return self.field.domain.wrap(x.reshape(-1, *self.field.domain.shape))
+
+    def scaled(self, solution: Solution) -> Float[Tensor, "n *event"]:
+        r"""The states :math:`\hat x` where a solution stands, in units of the data."""
+        dim = self.field.domain.dim
+        x = solution.y[:, :dim] / solution.place.cos().to(solution.y.dtype).unsqueeze(1)
+        return self.field.domain.wrap(x.reshape(-1, *self.field.domain.shape))
+
+    def carry(
+        self,
+        x: Float[Tensor, "n *event"],
+        start: float,
+        end: float,
+        rtol: float,
+        atol: float,
+        max_calls: int,
+        observer: Observer | None = None,
+    ) -> Solution:
+        r"""Carries scaled states :math:`\hat x` from one time to another.
+
+        Points that do not arrive are told by the solution's ``outcome``; see :meth:`check`.
+        """
+        begin = self.angle(start)
+        y = math.cos(begin) * x.reshape(len(x), -1)
+        last = self.angle(end)
+        return solve(self.slope, y, begin, last, rtol, atol, max_calls=max_calls, observer=observer)
+
+    def check(self, solution: Solution, index: Tensor | None = None) -> None:
+        """Checks that all points have arrived.
+
+        Arguments:
+            solution: Where they stand.
+            index: Their names; their numbers by default.
+
+        Raises:
+            StalledError: If one has not; says which, at what noise level, why and after how much.
+        """
+        if bool(solution.arrived.all()):
+            return
+        lost = (~solution.arrived).nonzero().flatten()
+        sigma = solution.place.tan()
+        told = []
+        for row in lost[:_SHOWN].tolist():
+            name = row if index is None else int(index[row])
+            told.append(
+                f"sample {name} at noise level {float(sigma[row]):.6g} after "
+                f"{int(solution.calls[row])} calls, {int(solution.accepted[row])} steps and "
+                f"{int(solution.rejected[row])} rejected ones: "
+                f"{_REASONS[Outcome(int(solution.outcome[row]))]}"
+            )
+        more = f"; and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
+        raise StalledError(
+            f"{len(lost)} of {len(solution.y)} samples did not come to the end of the flow at "
+            f"rtol={solution.rtol:g}, atol={solution.atol:g}: {'; '.join(told)}{more}",
+            solution,
+            self.scaled(solution),
+            sigma,
+        )
+
+
+_REASONS = {
+    Outcome.RUNNING: "it was interrupted",
+    Outcome.OUT_OF_CALLS: "its calls are used up, the flow is stiff there or max_calls too small",
+    Outcome.STEP_TOO_SMALL: "no step that still moves it meets the tolerance",
+    Outcome.NOT_FINITE: "the field is not finite there",
+}

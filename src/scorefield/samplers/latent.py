@@ -1,0 +1,227 @@
+r"""Latent codes: where the probability flow carries a point at the greatest noise level.
+
+The flow is one to one, so that points and codes :math:`z = x_{t_{max}}` are two names of the same
+thing. Codes of data are spread as the prior is, and what is done to codes, between two of them or
+about their mean, is done to the points.
+
+References:
+    Score-based generative modeling through stochastic differential equations (Song et al., 2021),
+    section 4.3 and appendix D.2.
+
+    Animating rotation with quaternion curves (Shoemake, 1985), section 3.3, for the interpolation
+    along a great circle.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.estimate import Estimate, mean
+from scorefield.fields.base import ScoreField, evaluation
+from scorefield.samplers.flow import Flow
+from scorefield.samplers.runge_kutta import Solution
+
+Interpolation = Literal["spherical", "linear"]
+
+_PARALLEL = 1e-6
+"""The sine of an angle below which a great circle through two codes is not defined."""
+
+
+class Carried(NamedTuple):
+    """Points at the other end of the flow.
+
+    Attributes:
+        x: The points.
+        solution: The calls, the steps and the tolerances of each.
+    """
+
+    x: Float[Tensor, "batch *event"]
+    solution: Solution
+
+
+def encode(
+    field: ScoreField,
+    x: Float[Tensor, "batch *event"],
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+    max_calls: int = 10_000,
+) -> Carried:
+    r"""The codes :math:`x_{t_{max}}` of points :math:`\hat x_{t_{min}}`.
+
+    Arguments:
+        field: The field; no gradients are recorded.
+        x: Points in units of the data, at the least noise level. Their dtype is that of the
+            integration.
+        rtol: The relative tolerance; each point has steps of its own.
+        atol: The absolute tolerance.
+        max_calls: The largest number of network calls of a point.
+
+    Raises:
+        ValueError: If ``x`` has another event shape than the field or is not finite, or a
+            tolerance is out of its range.
+        StalledError: If a point does not arrive.
+    """
+    return _carry(field, x, rtol, atol, max_calls, forward=True)
+
+
+def decode(
+    field: ScoreField,
+    z: Float[Tensor, "batch *event"],
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+    max_calls: int = 10_000,
+) -> Carried:
+    r"""The points :math:`\hat x_{t_{min}}` of codes; arguments and errors as of :func:`encode`."""
+    return _carry(field, z, rtol, atol, max_calls, forward=False)
+
+
+def round_trip(
+    field: ScoreField,
+    x: Float[Tensor, "batch *event"],
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+    max_calls: int = 10_000,
+) -> Estimate:
+    """How far points that are encoded and decoded again end from where they were.
+
+    Returns:
+        The mean over the points of the root mean square over coordinates, in units of the data,
+        with the standard error of their scatter.
+
+    Raises:
+        ValueError: As of :func:`encode`; or for fewer than two points.
+    """
+    code = encode(field, x, rtol, atol, max_calls)
+    back = decode(field, code.x, rtol, atol, max_calls)
+    error = (back.x - x).reshape(len(x), -1).square().mean(dim=1).sqrt()
+    calls = float((code.solution.calls + back.solution.calls).double().mean())
+    return mean(error.cpu().numpy(), "units of the data", rtol=rtol, atol=atol, calls=calls)
+
+
+def interpolate(
+    z0: Float[Tensor, "*event"],
+    z1: Float[Tensor, "*event"],
+    n: int,
+    kind: Interpolation = "spherical",
+    center: Tensor | float = 0.0,
+) -> Float[Tensor, "n *event"]:
+    r"""Codes from one to another, both included.
+
+    Spherical interpolation turns the direction and changes the length evenly,
+
+    .. math:: z(\tau) = r(\tau)\,\frac{\sin((1 - \tau)\theta)\,e_0 + \sin(\tau\theta)\,e_1}
+        {\sin\theta}, \qquad r(\tau) = (1 - \tau) |z_0| + \tau |z_1|,
+
+    with :math:`e_i = z_i / |z_i|` and :math:`\theta` the angle between them, so that between codes
+    of one length every code has it. Where no great circle is singled out it is linear: for
+    parallel codes, which is the same, and where a code is zero. Opposite codes have great circles
+    in every direction; the one taken passes through the coordinate in which they are smallest.
+
+    Arguments:
+        z0: The first code.
+        z1: The last code.
+        n: How many codes there are, at least 2.
+        kind: ``"spherical"`` or ``"linear"``.
+        center: What lengths and directions are taken about; the mean of the prior.
+
+    Raises:
+        ValueError: If the codes differ in shape, ``n`` is below 2, or ``kind`` is not known; or
+            for opposite codes of one coordinate, between which there is no circle.
+    """
+    if z0.shape != z1.shape:
+        raise ValueError(f"z0 and z1 differ in shape: {tuple(z0.shape)} and {tuple(z1.shape)}")
+    if isinstance(n, bool) or not isinstance(n, int) or n < 2:
+        raise ValueError(f"n must be an integer of at least 2, both ends included, got {n!r}")
+    if kind not in get_args(Interpolation):
+        raise ValueError(f"kind must be spherical or linear, not {kind!r}")
+    tau = torch.linspace(0, 1, n, dtype=z0.dtype, device=z0.device).unsqueeze(1)
+    a, b = ((z - center).reshape(1, -1) for z in (z0, z1))
+    path = (1 - tau) * a + tau * b
+    if kind == "spherical":
+        lengths = a.norm(), b.norm()
+        if bool(lengths[0] > 0) and bool(lengths[1] > 0):
+            path = _circle(a / lengths[0], b / lengths[1], tau)
+            path = ((1 - tau) * lengths[0] + tau * lengths[1]) * path
+    return path.reshape(n, *z0.shape) + center
+
+
+def temper(
+    z: Float[Tensor, "batch *event"], temperature: float, center: Tensor | float = 0.0
+) -> Float[Tensor, "batch *event"]:
+    r"""Codes drawn towards the centre or away from it, :math:`c + \sqrt{T}\,(z - c)`.
+
+    Codes from the prior :math:`N(c, s^2)` become codes from :math:`N(c, T s^2)`: its density to
+    the power :math:`1 / T`.
+
+    Arguments:
+        z: The codes.
+        temperature: The temperature :math:`T \ge 0`; 1 changes nothing.
+        center: The centre :math:`c`, the mean of the prior; see
+            :meth:`Prior.center() <scorefield.sde.Prior.center>`.
+
+    Raises:
+        ValueError: If the temperature is negative or not finite.
+    """
+    if not (math.isfinite(temperature) and temperature >= 0):
+        raise ValueError(f"temperature must be a number of at least 0, got {temperature}")
+    return center + math.sqrt(temperature) * (z - center)
+
+
+def _carry(
+    field: ScoreField, x: Tensor, rtol: float, atol: float, max_calls: int, forward: bool
+) -> Carried:
+    check_points(field, x)
+    sde = field.sde
+    top = float(sde.alpha(torch.tensor(sde.t_max, dtype=torch.float64)))
+    with torch.no_grad(), evaluation(field):
+        flow = Flow(field)
+        if forward:
+            solution = flow.carry(x, sde.t_min, sde.t_max, rtol, atol, max_calls)
+        else:
+            solution = flow.carry(x / top, sde.t_max, sde.t_min, rtol, atol, max_calls)
+        flow.check(solution)
+        end = flow.scaled(solution)
+        return Carried(top * end if forward else end, solution)
+
+
+def check_points(field: ScoreField, x: Tensor) -> None:
+    """Raises ``ValueError`` unless points are finite, floating and of the field's event shape."""
+    shape = field.domain.shape
+    if x.dim() < 1 or x.shape[1:] != shape or not x.dtype.is_floating_point:
+        raise ValueError(
+            f"x must be floating points of event shape {shape}, which the field has, got "
+            f"{x.dtype} of shape {tuple(x.shape)}"
+        )
+    if len(x) == 0:
+        raise ValueError("x must hold at least one point")
+    bad = (~x.isfinite().reshape(len(x), -1).all(dim=1)).nonzero().flatten().tolist()
+    if bad:
+        raise ValueError(f"x must be finite: {len(bad)} of {len(x)} points are not, the first is "
+                         f"point {bad[0]}")  # fmt: skip
+
+
+def _circle(a: Tensor, b: Tensor, tau: Tensor) -> Tensor:
+    """Unit vectors along the great circle from one unit vector to another."""
+    aligned = (a * b).sum()
+    across = b - aligned * a
+    sine = across.norm()
+    if bool(sine < _PARALLEL):
+        if bool(aligned > 0):
+            path = (1 - tau) * a + tau * b
+            return path / path.norm(dim=1, keepdim=True)
+        if a.shape[1] < 2:
+            raise ValueError("z0 and z1 are opposite numbers, between which there is no circle")
+        across = torch.zeros_like(a)
+        across[0, int(a.abs().argmin())] = 1.0
+        across = across - (across * a).sum() * a
+        sine = across.norm()
+        across = across / sine
+        angle = torch.full_like(aligned, math.pi)
+    else:
+        across, angle = across / sine, torch.atan2(sine, aligned)
+    return torch.cos(tau * angle) * a + torch.sin(tau * angle) * across

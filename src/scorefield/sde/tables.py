@@ -1,0 +1,115 @@
+r"""Tables of the discrete processes: :math:`N` levels of noise at the times
+:math:`t_i = i / (N - 1)` of :math:`[0, 1]`, the least first.
+
+References:
+    Generative modeling by estimating gradients of the data distribution (Song and Ermon, 2019),
+    section 4.1, for SMLD.
+
+    Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), section 2, for DDPM.
+
+    Score-based generative modeling through stochastic differential equations (Song et al.,
+    2021), appendix C, for both as discretisations of VE and VP.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def sigmas(sigma_min: float, sigma_max: float, levels: int) -> Tensor:
+    r"""The noise levels of SMLD, :math:`\sigma_i = \sigma_{min}
+    (\sigma_{max} / \sigma_{min})^{i / (N - 1)}`, in float64.
+
+    Arguments:
+        sigma_min: The least level.
+        sigma_max: The greatest.
+        levels: Their number :math:`N`.
+
+    Raises:
+        ValueError: If there are fewer than 2.
+
+    References:
+        Generative modeling by estimating gradients of the data distribution (Song and Ermon,
+        2019), section 4.1; in ascending order, as by Song et al. (2021), appendix C.
+    """
+    check_levels(levels)
+    ends = math.log(sigma_min), math.log(sigma_max)
+    return torch.linspace(*ends, levels, dtype=torch.float64).exp()
+
+
+def betas(beta_min: float, beta_max: float, levels: int) -> Tensor:
+    r"""The variances that the steps of DDPM add, :math:`\beta_i = \frac1N \big(\beta_{min}
+    + \frac{i}{N - 1} (\beta_{max} - \beta_{min})\big)`, in float64.
+
+    Arguments:
+        beta_min: The rate at time 0.
+        beta_max: The rate at time 1.
+        levels: The number :math:`N` of steps.
+
+    Raises:
+        ValueError: If there are fewer than 2, or so few that a step would leave nothing of the
+            data: :math:`1 - \beta_{max} / N \le 0`.
+
+    References:
+        Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), section 4; by
+        rates, as by Song et al. (2021), appendix C.
+    """
+    check_levels(levels)
+    if beta_max >= levels:
+        raise ValueError(
+            f"levels={levels} are too few for beta_max={beta_max:g}: the last step would multiply "
+            f"the variance of the data by {1 - beta_max / levels:g}; levels must exceed beta_max"
+        )
+    return torch.linspace(beta_min / levels, beta_max / levels, levels, dtype=torch.float64)
+
+
+def alphas(beta_min: float, beta_max: float, levels: int) -> Tensor:
+    r"""The variances that the steps of DDPM leave, :math:`\alpha_i = 1 - \beta_i`, in float64.
+
+    Arguments and errors are those of :func:`betas`.
+    """
+    return 1 - betas(beta_min, beta_max, levels)
+
+
+def alphas_cumprod(beta_min: float, beta_max: float, levels: int) -> Tensor:
+    r"""What is left after each step of DDPM, :math:`\bar\alpha_i = \prod_{j \le i} \alpha_j`, in
+    float64.
+
+    Arguments and errors are those of :func:`betas`.
+
+    References:
+        Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), equation 4.
+    """
+    return alphas(beta_min, beta_max, levels).cumprod(dim=0)
+
+
+def level_index(t: Tensor, levels: int, t_max: float = 1.0) -> Tensor:
+    r"""The place :math:`i = \lfloor t (N - 1) / t_{max} \rfloor` of times in a table.
+
+    A time that lies below a level by no more than its own rounding, four units in the last
+    place, belongs to that level; one of half precision is taken at its word. Times outside the
+    table belong to its ends.
+
+    Arguments:
+        t: Times of any shape.
+        levels: The length :math:`N` of the table.
+        t_max: The time of its last level.
+
+    Returns:
+        Places in int64, of the shape of ``t``.
+    """
+    exact = t.detach().to(torch.promote_types(t.dtype, torch.float32))
+    position = exact * ((levels - 1) / t_max)
+    slack = 4 * torch.finfo(position.dtype).eps
+    return (position * (1 + slack)).floor().long().clamp(0, levels - 1)
+
+
+def check_levels(levels: int) -> None:
+    """Raises ``ValueError`` unless there is an integer number of at least two levels."""
+    if isinstance(levels, bool) or not isinstance(levels, int):
+        raise ValueError(f"levels must be an integer, got {levels!r}")
+    if levels < 2:
+        raise ValueError(f"levels must be at least 2, got {levels}")
