@@ -12,7 +12,7 @@ import torch
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.build import build, state_of
 from scorefield.interop.score_sde.checkpoints import read_checkpoint
-from scorefield.interop.score_sde.configurations import configuration, names
+from scorefield.interop.score_sde.configurations import configuration, configuration_names
 from scorefield.interop.score_sde.load import load, process
 from scorefield.interop.score_sde.refinenet_names import build_refinenet
 from scorefield.interop.score_sde.structure import infer
@@ -258,8 +258,8 @@ def test_a_field_of_levels_calls_the_network_with_places(path):
 
 def test_configurations_say_which_process_they_are_of():
     kinds = {"ve": VE, "vp": VP, "subvp": SubVP}
-    assert len(names()) == 39
-    for name in names():
+    assert len(configuration_names()) == 39
+    for name in configuration_names():
         config = configuration(name)
         sde, _ = process(config)
         family = name.partition("/")[0]
@@ -267,7 +267,7 @@ def test_configurations_say_which_process_they_are_of():
         assert type(sde) is (DiscreteVP if discrete else kinds[family])
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", configuration_names())
 def test_known_configurations_are_recognised_by_their_weights(name):
     config = configuration(name)
     with torch.device("meta"):

@@ -1,1 +1,5 @@
 """Models of other code bases: their files, weights and configurations."""
+
+from scorefield.interop.errors import InteropError as InteropError
+
+__all__ = ["InteropError"]

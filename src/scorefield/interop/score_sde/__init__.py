@@ -2,3 +2,18 @@
 
 from scorefield.interop.score_sde.build import build as build
 from scorefield.interop.score_sde.build import state_of as state_of
+from scorefield.interop.score_sde.checkpoints import SongCheckpoint as SongCheckpoint
+from scorefield.interop.score_sde.checkpoints import read_checkpoint as read_checkpoint
+from scorefield.interop.score_sde.configurations import configuration as configuration
+from scorefield.interop.score_sde.configurations import configuration_names as configuration_names
+from scorefield.interop.score_sde.load import load as load
+
+__all__ = [
+    "build",
+    "state_of",
+    "load",
+    "read_checkpoint",
+    "SongCheckpoint",
+    "configuration",
+    "configuration_names",
+]

@@ -24,7 +24,7 @@ def _tables() -> dict[str, Any]:
     return tables
 
 
-def names() -> list[str]:
+def configuration_names() -> list[str]:
     """The names of all published configurations, such as ``ve/cifar10_ncsnpp_continuous``."""
     return list(_tables()["configurations"])
 
@@ -40,7 +40,7 @@ def configuration(name: str) -> Config:
     """
     tables = _tables()
     if name not in tables["configurations"]:
-        near = get_close_matches(name, names(), n=1, cutoff=0.0)
+        near = get_close_matches(name, configuration_names(), n=1, cutoff=0.0)
         raise InteropError(f"there is no configuration {name!r}; the nearest is {near[0]!r}")
     own = dict(tables["configurations"][name])
     base = tables["defaults"][own.pop("defaults")]

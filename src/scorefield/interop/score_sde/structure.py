@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from scorefield.interop.errors import InteropError
-from scorefield.interop.score_sde.configurations import configuration, names
+from scorefield.interop.score_sde.configurations import configuration, configuration_names
 from scorefield.interop.score_sde.keys import value
 
 # Keys that configurations of a ddpm have by default, of which it takes no notice.
@@ -62,7 +62,9 @@ class Structure:
 
     def known(self) -> list[str]:
         """The published configurations that have this structure."""
-        return [name for name in names() if not any(self.conflicts(configuration(name)))]
+        return [
+            name for name in configuration_names() if not any(self.conflicts(configuration(name)))
+        ]
 
 
 def infer(state: Mapping[str, Tensor]) -> Structure:
