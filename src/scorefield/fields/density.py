@@ -116,7 +116,7 @@ class BitsPerDim:
 class LogProb:
     r"""Log-densities, a row a point.
 
-    Attributes:
+    Arguments:
         value: The log-density :math:`\log q` in nats.
         standard_error: That of ``value`` over other probes, in nats; 0 where the trace is exact,
             infinite where a single probe says nothing of it.
