@@ -12,11 +12,11 @@ torch.set_num_threads(1)
 NETWORKS = {
     "ncsn": lambda **k: NCSN((3, 4, 6), channels=4, levels=5, **k),
     "ncsn-centred": lambda **k: NCSN(
-        (1, 6, 4), channels=3, levels=2, nonlinearity="swish", centered=True, **k
+        (1, 6, 4), channels=3, levels=2, activation="swish", centered=True, **k
     ),
     "ncsnv2-64": lambda **k: NCSNv2((3, 4, 6), 64, channels=4, levels=5, **k),
     "ncsnv2-128": lambda **k: NCSNv2(
-        (1, 8, 4), 128, channels=2, levels=5, nonlinearity="lrelu", centered=True, **k
+        (1, 8, 4), 128, channels=2, levels=5, activation="lrelu", centered=True, **k
     ),
     "ncsnv2-256": lambda **k: NCSNv2(
         (2, 16, 24), 256, channels=3, levels=5, normalization="VarianceNorm", **k
@@ -168,7 +168,7 @@ def test_refuses_labels_outside_of_the_table(label):
         ({"shape": (3, 4)}, "shape must be"),
         ({"channels": 1}, "channels must be"),
         ({"levels": 1}, "levels must be"),
-        ({"nonlinearity": "tanh"}, "nonlinearity must be one of"),
+        ({"activation": "tanh"}, "activation must be one of"),
     ],
 )
 @pytest.mark.parametrize("kind", [NCSN, NCSNv2])

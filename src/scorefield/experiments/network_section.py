@@ -91,7 +91,7 @@ class NCSNNetwork(Section):
 
     kind: Literal["ncsn"]
     channels: Annotated[int, Field(ge=2)] = 128
-    nonlinearity: Nonlinearity = "elu"
+    activation: Nonlinearity = "elu"
     checkpointing: bool = False
 
 
@@ -103,7 +103,7 @@ class NCSNv2Network(Section):
     kind: Literal["ncsnv2"]
     size: Literal[64, 128, 256] = 64
     channels: Annotated[int, Field(ge=2)] = 128
-    nonlinearity: Nonlinearity = "elu"
+    activation: Nonlinearity = "elu"
     normalization: Literal["InstanceNorm++", "InstanceNorm", "VarianceNorm"] = "InstanceNorm++"
     checkpointing: bool = False
 

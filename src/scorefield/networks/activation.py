@@ -22,5 +22,5 @@ def activation(name: str) -> nn.Module:
         ValueError: If there is none.
     """
     if name not in ACTIVATIONS:
-        raise ValueError(f"nonlinearity must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
     return ACTIVATIONS[name]()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from scorefield.networks.activation import activation
+from scorefield.networks.activation import activation as named
 from scorefield.networks.instance_norm import LabelledInstanceNormPlus
 from scorefield.networks.levels import places
 from scorefield.networks.refinenet import RefineNet, Stage, check_images, initialize
@@ -31,7 +31,7 @@ class NCSN(nn.Module):
         shape: The event shape :math:`(C, H, W)`. Images of other sizes can be given too.
         channels: The width of the first stage; the others are twice as wide.
         levels: The number of noise levels.
-        nonlinearity: The nonlinearity :math:`a`: elu, relu, lrelu (slope 0.2) or swish.
+        activation: The nonlinearity :math:`a`: elu, relu, lrelu (slope 0.2) or swish.
         centered: Whether the data lie in [-1, 1]. If not, they lie in [0, 1], and the network
             sees :math:`x' = 2x - 1`.
         checkpointing: Whether training computes each stage again on the way back: less memory,
@@ -48,7 +48,7 @@ class NCSN(nn.Module):
         shape: Sequence[int] = (3, 32, 32),
         channels: int = 128,
         levels: int = 10,
-        nonlinearity: str = "elu",
+        activation: str = "elu",
         centered: bool = False,
         checkpointing: bool = False,
         seed: int = 0,
@@ -61,7 +61,7 @@ class NCSN(nn.Module):
         self.event_shape = check_images(shape, shape[0], 1, "shape")
         self.levels = levels
         self.centered = centered
-        self.act = activation(nonlinearity)
+        self.act = named(activation)
 
         def norm(width: int) -> nn.Module:
             return LabelledInstanceNormPlus(width, levels)

@@ -13,7 +13,7 @@ from typing import Literal
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from scorefield.networks.activation import activation
+from scorefield.networks.activation import activation as named
 from scorefield.networks.instance_norm import (
     EPSILON,
     InstanceNorm,
@@ -52,7 +52,7 @@ class NCSNv2(nn.Module):
         sigma_min: The least noise level.
         sigma_max: The greatest noise level, which the label 0 stands for.
         levels: The number of noise levels, in geometric progression.
-        nonlinearity: The nonlinearity :math:`a`: elu, relu, lrelu (slope 0.2) or swish.
+        activation: The nonlinearity :math:`a`: elu, relu, lrelu (slope 0.2) or swish.
         normalization: InstanceNorm++, InstanceNorm or VarianceNorm.
         last_epsilon: What the last normalisation adds to the variances, for InstanceNorm. (The
             score_sde code has the number of levels there, by mistake.)
@@ -76,7 +76,7 @@ class NCSNv2(nn.Module):
         sigma_min: float = 0.01,
         sigma_max: float = 50.0,
         levels: int = 232,
-        nonlinearity: str = "elu",
+        activation: str = "elu",
         normalization: str = "InstanceNorm++",
         last_epsilon: float = EPSILON,
         centered: bool = False,
@@ -92,7 +92,7 @@ class NCSNv2(nn.Module):
         self.event_shape = check_images(shape, shape[0], self._halvings, "shape")
         self.table = NoiseTable(sigma_min, sigma_max, levels)
         self.centered = centered
-        self.act = activation(nonlinearity)
+        self.act = named(activation)
 
         dilations = (*[1] * (len(widths) - 2), 2, 4)
         stages = [
