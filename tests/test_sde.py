@@ -62,7 +62,22 @@ def test_cosine_is_the_schedule_of_nichol_and_dhariwal():
     torch.testing.assert_close(sde.sigma(TIMES) ** 2, 1 - expected, rtol=1e-10, atol=0)
 
 
-@pytest.mark.parametrize("sde", [VP(), SubVP(), Cosine()], ids=lambda s: type(s).__name__)
+def test_cosine_with_a_margin_and_no_offset_ends_at_time_one():
+    """1 - cos²(π t / 2 (1 + m)), and so no noise at time 0."""
+    sde = Cosine(offset=0.0, margin=0.008, t_min=1e-3, t_max=1.0)
+    t = torch.linspace(0, 1, 50, dtype=torch.float64)
+    angle = 0.5 * math.pi * t / 1.008
+    torch.testing.assert_close(sde.sigma(t) ** 2, 1 - angle.cos() ** 2, rtol=0, atol=1e-15)
+    torch.testing.assert_close(sde.alpha(t), angle.cos(), rtol=1e-13, atol=0)
+    torch.testing.assert_close(sde.time(sde.noise_level(t)), t, rtol=1e-14, atol=0)
+    assert Cosine(margin=0.008).sigma_max == Cosine().sigma_max
+
+
+@pytest.mark.parametrize(
+    "sde",
+    [VP(), SubVP(), Cosine(), Cosine(offset=0.0, margin=0.008)],
+    ids=["VP", "SubVP", "Cosine", "Cosine-margin"],
+)
 def test_small_times_keep_their_digits_in_float32(sde):
     """1 − e^{−B} and 1 − cos² lose every digit at small times unless they are rewritten."""
     t = torch.logspace(-7, -2, 60, dtype=torch.float64)
@@ -148,11 +163,17 @@ def test_prior_sample_is_the_same_in_any_batch():
         lambda: SubVP(beta_max=-1.0),
         lambda: Cosine(t_max=1.0),
         lambda: Cosine(t_min=-0.1),
-        lambda: Cosine(offset=0.0),
+        lambda: Cosine(offset=-0.1),
+        lambda: Cosine(offset=0.0, t_max=1.0),
+        lambda: Cosine(offset=0.0, margin=-0.1),
+        lambda: Cosine(margin=0.0, t_max=0.995),
+        lambda: Cosine(margin=math.nan),
     ],
 )
 def test_a_parameter_out_of_range_is_an_error_that_names_it(make):
-    with pytest.raises(ValueError, match=r"(EDM|VE|VP|SubVP|Cosine): .*(sigma|beta|t_m|offset)"):
+    with pytest.raises(
+        ValueError, match=r"(EDM|VE|VP|SubVP|Cosine): .*(sigma|beta|t_m|offset|margin)"
+    ):
         make()
 
 

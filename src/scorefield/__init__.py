@@ -26,18 +26,23 @@ if TYPE_CHECKING:
     from scorefield.diagnostics import Profile as Profile
     from scorefield.diagnostics import Protocol as Protocol
     from scorefield.diagnostics import asymmetries as asymmetries
+    from scorefield.diagnostics import asymmetry_at as asymmetry_at
+    from scorefield.diagnostics import calibrate_sizes as calibrate_sizes
     from scorefield.diagnostics import circulation_growth as circulation_growth
     from scorefield.diagnostics import cycle_circulation as cycle_circulation
     from scorefield.diagnostics import denoising_loss as denoising_loss
     from scorefield.diagnostics import distance_to_ideal as distance_to_ideal
     from scorefield.diagnostics import exterior_derivative as exterior_derivative
+    from scorefield.diagnostics import field_agreement as field_agreement
     from scorefield.diagnostics import hodge_split as hodge_split
+    from scorefield.diagnostics import image_agreement as image_agreement
     from scorefield.diagnostics import loop_circulation as loop_circulation
     from scorefield.diagnostics import path_gap as path_gap
     from scorefield.diagnostics import potential_gap as potential_gap
     from scorefield.diagnostics import relative_asymmetry as relative_asymmetry
     from scorefield.diagnostics import score_error as score_error
     from scorefield.diagnostics import validation_loss as validation_loss
+    from scorefield.diagnostics import walk as walk
     from scorefield.domain import Euclidean as Euclidean
     from scorefield.estimate import Estimate as Estimate
     from scorefield.fields import ClassifierFreeGuidance as ClassifierFreeGuidance
@@ -61,11 +66,14 @@ if TYPE_CHECKING:
     from scorefield.metrics import mmd as mmd
     from scorefield.metrics import mode_coverage as mode_coverage
     from scorefield.metrics import mode_weight_tv as mode_weight_tv
+    from scorefield.metrics import nearest_patches as nearest_patches
     from scorefield.metrics import noise_floor as noise_floor
+    from scorefield.metrics import radial_power_spectrum as radial_power_spectrum
     from scorefield.metrics import sliced_wasserstein as sliced_wasserstein
     from scorefield.networks import DDPM as DDPM
     from scorefield.networks import MLP as MLP
     from scorefield.networks import NCSN as NCSN
+    from scorefield.networks import MinimalResNet as MinimalResNet
     from scorefield.networks import MinimalUNet as MinimalUNet
     from scorefield.networks import NCSNpp as NCSNpp
     from scorefield.networks import NCSNv2 as NCSNv2
@@ -109,8 +117,13 @@ if TYPE_CHECKING:
     from scorefield.sde import DiscreteVP as DiscreteVP
     from scorefield.sde import SubVP as SubVP
     from scorefield.targets import Empirical as Empirical
+    from scorefield.targets import EquivariantLocalScore as EquivariantLocalScore
+    from scorefield.targets import EquivariantScore as EquivariantScore
     from scorefield.targets import Gaussian as Gaussian
     from scorefield.targets import GaussianMixture as GaussianMixture
+    from scorefield.targets import IdealScore as IdealScore
+    from scorefield.targets import LocalScore as LocalScore
+    from scorefield.targets import PatchSizes as PatchSizes
     from scorefield.targets import Target as Target
     from scorefield.training import Fit as Fit
     from scorefield.training import Optim as Optim
@@ -133,18 +146,23 @@ _HOMES = {
         "Profile",
         "Protocol",
         "asymmetries",
+        "asymmetry_at",
+        "calibrate_sizes",
         "circulation_growth",
         "cycle_circulation",
         "denoising_loss",
         "distance_to_ideal",
         "exterior_derivative",
+        "field_agreement",
         "hodge_split",
+        "image_agreement",
         "loop_circulation",
         "path_gap",
         "potential_gap",
         "relative_asymmetry",
         "score_error",
         "validation_loss",
+        "walk",
     ),
     "domain": ("Euclidean",),
     "estimate": ("Estimate",),
@@ -172,12 +190,15 @@ _HOMES = {
         "mmd",
         "mode_coverage",
         "mode_weight_tv",
+        "nearest_patches",
         "noise_floor",
+        "radial_power_spectrum",
         "sliced_wasserstein",
     ),
     "networks": (
         "MLP",
         "MinimalUNet",
+        "MinimalResNet",
         "UNet",
         "NCSN",
         "NCSNv2",
@@ -230,6 +251,11 @@ _HOMES = {
     ),
     "targets": (
         "Empirical",
+        "EquivariantLocalScore",
+        "EquivariantScore",
+        "IdealScore",
+        "LocalScore",
+        "PatchSizes",
         "Gaussian",
         "GaussianMixture",
         "Target",

@@ -77,6 +77,15 @@ def test_the_classes_of_a_step_are_those_of_its_points(idx):
         assert known[bytes(p)] == int(c)
 
 
+def test_the_classes_of_reference_points_are_theirs(idx):
+    source = mnist(idx)
+    known = {bytes(p): int(c) for p, c in zip(PIXELS, LABELS, strict=True)}
+    for split, n in (("train", 12), ("test", 20)):
+        points, classes = source.reference(n, 1, split), source.reference_classes(n, 1, split)
+        found = [known[bytes(p)] for p in bytes_of(points).numpy()]
+        assert found == classes.tolist()
+
+
 def test_points_are_in_the_range_that_is_asked_for(idx):
     plain, centered = mnist(idx), mnist(idx, centered=True)
     a, b = (source.batch(Noise(0), 0, 40) for source in (plain, centered))

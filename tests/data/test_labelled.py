@@ -38,12 +38,24 @@ def test_labels_of_any_integers_become_classes():
     assert narrow.labelled("test")[1].dtype == torch.int64
 
 
+@pytest.mark.parametrize(("split", "n"), [("train", 5), ("test", 3)])
+def test_the_classes_of_reference_points_are_theirs(split, n):
+    labelled = source()
+    points = labelled.reference(n, 2, split)
+    classes = labelled.reference_classes(n, 2, split)
+    assert torch.equal(classes, (points[:, 0] / 2).long() % 4)
+    with pytest.raises(ValueError, match=r"pairs has . .* points, 7 were asked for"):
+        labelled.reference_classes(7, 2, split)
+
+
 def test_points_without_classes_say_so():
     points, _ = source().labelled("train")
     plain = ArraySource(points, points, "plain")
     assert plain.classes is None
     with pytest.raises(TypeError, match="the points of plain have no classes"):
         plain.batch_classes(Noise(0), 0, 3)
+    with pytest.raises(TypeError, match="the points of plain have no classes"):
+        plain.reference_classes(3, 0)
 
 
 def test_labels_change_nothing_of_what_is_trained_on():

@@ -6,7 +6,7 @@ import torch
 from scorefield.diagnostics import (
     Protocol,
     asymmetries,
-    exterior,
+    asymmetry,
     exterior_derivative,
     relative_asymmetry,
 )
@@ -46,17 +46,17 @@ def test_one_set_of_jacobians_gives_both_numbers(sde, probes, quantity):
 def test_jacobians_are_computed_a_few_points_at_a_time(monkeypatch):
     """With less workspace than two Jacobians take, the points come one by one."""
     seen = []
-    whole = exterior.jacobian
+    whole = asymmetry.jacobian
 
     def spy(fn, x, t):
         seen.append(len(x))
         return whole(fn, x, t)
 
-    monkeypatch.setattr(exterior, "jacobian", spy)
+    monkeypatch.setattr(asymmetry, "jacobian", spy)
     protocol = Protocol((1.0,), n=16)
     (expected,) = exterior_derivative(TURNING, BASE, protocol).estimates
     assert seen == [16]
-    monkeypatch.setattr(exterior, "_WORKSPACE", 2 * 5 * 5 * 8 - 1)
+    monkeypatch.setattr(asymmetry, "_WORKSPACE", 2 * 5 * 5 * 8 - 1)
     (streamed,) = exterior_derivative(TURNING, BASE, protocol).estimates
     assert seen[1:] == [1] * 16
     assert streamed.value == pytest.approx(expected.value, rel=1e-12)
@@ -66,7 +66,7 @@ def test_jacobians_are_computed_a_few_points_at_a_time(monkeypatch):
 def test_probes_do_not_depend_on_how_many_are_evaluated_at_once(monkeypatch):
     protocol = Protocol((1.0,), n=16)
     (expected,) = exterior_derivative(TURNING, BASE, protocol, probes=4).estimates
-    monkeypatch.setattr(exterior, "_ENTRIES", 15)
+    monkeypatch.setattr(asymmetry, "_ENTRIES", 15)
     (few,) = exterior_derivative(TURNING, BASE, protocol, probes=4).estimates
     assert few.value == pytest.approx(expected.value, rel=1e-12)
 

@@ -98,6 +98,10 @@ def test_sigma_data_is_that_of_the_data_unless_it_is_given():
         (["sde.kind=vp", "sde.beta_max=9.0"], VP(0.1, 9.0)),
         (["sde.kind=subvp", "sde.t_min=1e-3"], SubVP(t_min=1e-3)),
         (["sde.kind=cosine", "sde.offset=0.01"], Cosine(0.01)),
+        (
+            ["sde={kind: cosine, offset: 0.0, margin: 0.008, t_max: 1.0}"],
+            Cosine(0.0, t_max=1.0, margin=0.008),
+        ),
         (["sde.prior_mean=2.0"], EDM(0.01, 40.0, 2.0)),
         (["sde.prior_mean=[1, 2.5]"], EDM(0.01, 40.0, (1.0, 2.5))),
         (["sde={kind: ve, t_min: 1e-5}"], VE(0.01, 40.0, t_min=1e-5)),

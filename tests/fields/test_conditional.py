@@ -7,7 +7,7 @@ import torch
 
 from scorefield.calculus import jacobian, vjp
 from scorefield.fields import EDMScaling, PotentialField, PreconditionedField
-from scorefield.networks import MLP, MinimalUNet, UNet
+from scorefield.networks import MLP, MinimalResNet, MinimalUNet, UNet
 from scorefield.samplers import Heun
 from scorefield.sde import EDM
 from scorefield.targets import Gaussian
@@ -133,6 +133,8 @@ def test_log_densities_of_points_with_classes_of_their_own():
     [
         lambda classes: MLP(3, hidden=8, depth=2, embedding=4, classes=classes),
         lambda classes: UNet((1, 4, 4), channels=8, classes=classes),
+        lambda classes: MinimalUNet((1, 4, 4), (4, 8), embedding=16, classes=classes),
+        lambda classes: MinimalResNet((1, 4, 4), 16, 1, classes=classes),
     ],
 )
 def test_networks_with_and_without_classes_begin_with_the_same_weights(network):

@@ -24,7 +24,17 @@ from scorefield.fields import (
 )
 from scorefield.noise import Noise
 from scorefield.sde import EDM, SDE, VE, VP, Cosine, DiscreteVP, SubVP
-from scorefield.targets import Empirical, Gaussian, GaussianMixture, Target
+from scorefield.targets import (
+    Empirical,
+    EquivariantLocalScore,
+    EquivariantScore,
+    Gaussian,
+    GaussianMixture,
+    IdealScore,
+    LocalScore,
+    PatchSizes,
+    Target,
+)
 
 SDES: dict[str, SDE] = {
     "EDM": EDM(0.002, 80.0),
@@ -32,6 +42,7 @@ SDES: dict[str, SDE] = {
     "VP": VP(),
     "SubVP": SubVP(),
     "Cosine": Cosine(),
+    "Cosine-margin": Cosine(offset=0.0, margin=0.008, t_max=1.0),
     "DiscreteVP": DiscreteVP(levels=100),
 }
 
@@ -182,7 +193,31 @@ def targets(sde: SDE) -> dict[str, Target]:
         "mixture full": GaussianMixture(means, covariances=full, weights=weights, sde=sde),
         "empirical": Empirical(normal((9, 3), "points"), sde=sde),
         "empirical images": Empirical(3 + normal((7, 1, 2, 2), "points"), sde=sde),
+        "ideal": IdealScore(normal((6, 1, 2, 2), "points"), sde, labels=torch.arange(6) % 3),
+        "equivariant": EquivariantScore(normal((3, 2, 2, 3), "images"), sde),
     }
 
 
 TARGETS = list(targets(EDM()))
+
+
+@cache
+def closed_forms(sde: SDE) -> dict[str, ScoreField]:
+    """Fields in closed form that are of no law, or of a part of one; they have no state."""
+    images, labels = normal((6, 2, 3, 4), "images"), torch.arange(6) % 3
+    ideal, sizes = targets(sde)["ideal"], PatchSizes([0.1, 1.0, 10.0], [1, 3, 5])
+    return {
+        "ideal of a class": ideal.given(1),
+        "local": LocalScore(images, sde),
+        "local circular": LocalScore(images, sde, padding="circular"),
+        "equivariant local": EquivariantLocalScore(images, sde),
+        "equivariant local circular": EquivariantLocalScore(images, sde, padding="circular"),
+        "equivariant local valid": EquivariantLocalScore(images, sde, padding="valid"),
+        "equivariant local by noise": EquivariantLocalScore(images, sde, sizes),
+        "equivariant local of a class": EquivariantLocalScore(images, sde, labels=labels).given(1),
+    }
+
+
+CLOSED_FORMS = list(closed_forms(EDM()))
+ONCE = [name for name in CLOSED_FORMS if "local" in name]
+"""Those that autograd differentiates once and not twice."""

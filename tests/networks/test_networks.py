@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from scorefield.networks import MLP, MinimalUNet, UNet
+from scorefield.networks import MLP, MinimalResNet, MinimalUNet, UNet
 
 torch.set_num_threads(1)
 
@@ -21,6 +21,8 @@ BACKBONES = {
     "minimal-circular": lambda: MinimalUNet(
         (3, 4, 12), (4, 8), "circular", embedding=8, last_kernel_size=3
     ),
+    "resnet": lambda: MinimalResNet((3, 4, 5), 24, 2, last_kernel_size=3),
+    "resnet-circular": lambda: MinimalResNet((1, 5, 4), 16, 2, "circular", "group", add_one=False),
 }
 
 

@@ -68,7 +68,7 @@ def test_blocks_change_nothing(monkeypatch):
     names = ("log_density", "score", "denoise", "jacobian")
     whole = {name: getattr(truth, name)(x, t) for name in names}
     for workspace in (1, 50, 77, 450):
-        monkeypatch.setattr(empirical, "_WORKSPACE", workspace)
+        monkeypatch.setattr(empirical, "WORKSPACE", workspace)
         for name in names:
             torch.testing.assert_close(
                 getattr(truth, name)(x, t), whole[name], rtol=1e-8, atol=1e-8
@@ -79,14 +79,14 @@ def test_derivatives_pass_through_the_blocks(monkeypatch):
     x, v, t = normal((6, 3), "x"), normal((6, 3), "v"), times(SDES["EDM"], 6) + 0.1
     truth = Empirical(POINTS)
     expected = torch.einsum("bij,bj->bi", truth.jacobian(x, t), v)
-    monkeypatch.setattr(empirical, "_WORKSPACE", 30)
+    monkeypatch.setattr(empirical, "WORKSPACE", 30)
     _, jv = torch.func.jvp(lambda y: truth.score(y, t), (x,), (v,))
     torch.testing.assert_close(jv, expected, rtol=1e-8, atol=1e-8)
 
 
 def test_memory_does_not_grow_with_the_number_of_points(monkeypatch):
     """No temporary is larger than the workspace, however many the points."""
-    monkeypatch.setattr(empirical, "_WORKSPACE", 4096)
+    monkeypatch.setattr(empirical, "WORKSPACE", 4096)
     seen = []
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -55,3 +55,156 @@ def dose(
     print_table(TABLE, table(result, design.slice_dose))
     for file in write(result, out):
         print(file)
+
+
+@analyze.command()
+def patches(
+    dataset: Annotated[
+        Literal["digits", "mnist", "fashion_mnist", "cifar10", "celeba"],
+        typer.Option(help="The data set that the network was trained on."),
+    ],
+    network: Annotated[Path, typer.Option(help="The run, or a file of its weights.")],
+    images: Annotated[
+        int | None, typer.Option(min=2, help="Training images of the machines; 1500 by default.")
+    ] = None,
+    calibrate_on: Annotated[
+        int | None, typer.Option(min=2, help="Of them, those that sizes are calibrated with.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=2, help="Samples to calibrate on, and others.")] = 8,
+    nsteps: Annotated[int, typer.Option(min=2, help="Steps from noise to images.")] = 20,
+    sizes: Annotated[
+        str | None, typer.Option(help="Odd patch sizes, as in 3,5,7; up to 17 by default.")
+    ] = None,
+    by: Annotated[
+        Literal["cosine", "l2"], typer.Option(help="What makes a size the best.")
+    ] = "cosine",
+    monotone: Annotated[
+        bool, typer.Option("--monotone", help="Let sizes not fall with the noise level.")
+    ] = False,
+    machine: Annotated[
+        Literal["els", "ls"], typer.Option(help="Patches from all places, or from the same one.")
+    ] = "els",
+    padding: Annotated[
+        Literal["zeros", "circular", "valid"] | None,
+        typer.Option(help="What the machine sees outside; what the network sees by default."),
+    ] = None,
+    label: Annotated[int | None, typer.Option(min=0, help="The class of all images.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of the starting noise.")] = 0,
+    data_path: Annotated[
+        Path | None, typer.Option(help="Where the images lie; where the run says by default.")
+    ] = None,
+    output_dir: Annotated[Path, typer.Option(help="The folder of tables and pictures.")] = Path(
+        "results/patches"
+    ),
+) -> None:
+    """Find the patch sizes at which a local machine is most like a network, and compare both."""
+    from scorefield.experiments.analysis import patches as work
+    from scorefield.experiments.analysis.patches_files import TABLE, table, write
+    from scorefield.experiments.arguments import integers
+    from scorefield.experiments.printing import print_table
+    from scorefield.experiments.progress import Stages
+
+    wanted = None if sizes is None else integers("--sizes", sizes)
+    bench = work.prepare(dataset, network, data_path, images, samples, label, nsteps, padding)
+    plan = work.Plan(
+        wanted or bench.sizes(),
+        samples,
+        by,
+        "monotone" if monotone else "median",
+        machine,
+        padding or bench.padding,
+        seed,
+        calibrate_on,
+    )
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with Stages() as stages:
+        found = work.study(bench, plan, stages)
+    print_table(TABLE, table(found))
+    for file in write(found, output_dir):
+        print(file)
+
+
+@analyze.command()
+def exterior(
+    dataset: Annotated[
+        Literal["digits", "mnist", "fashion_mnist", "cifar10", "celeba"],
+        typer.Option(help="The data set of networks and machines."),
+    ],
+    single: Annotated[bool, typer.Option("--single", help="Follow one starting noise.")] = False,
+    multiple: Annotated[
+        int | None, typer.Option(min=2, help="Follow so many, for error bars.")
+    ] = None,
+    nsteps: Annotated[int, typer.Option(min=1, help="Steps from noise to images.")] = 20,
+    unet: Annotated[
+        Path | None, typer.Option(help="A trained U-Net: its run, or a file of its weights.")
+    ] = None,
+    resnet: Annotated[Path | None, typer.Option(help="A trained ResNet, likewise.")] = None,
+    machines: Annotated[
+        str, typer.Option(help="Closed forms, of els, ls and is; or none.")
+    ] = "els,ls,is",
+    scales: Annotated[
+        Path | None, typer.Option(help="Patch sizes by noise level, as analyze patches writes.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="In place of scales, one patch size; 3 by default.")
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Training images of the machines; 1500 by default.")
+    ] = None,
+    padding: Annotated[
+        Literal["zeros", "circular"] | None,
+        typer.Option(help="What local machines see outside; what networks see by default."),
+    ] = None,
+    units: Annotated[
+        Literal["score", "noise", "denoiser"], typer.Option(help="What is differentiated.")
+    ] = "score",
+    points: Annotated[
+        str, typer.Option(help="Where, of trajectory, noise and data.")
+    ] = "trajectory,noise",
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Exact Jacobians of networks too.")
+    ] = False,
+    precision: Annotated[
+        float | None,
+        typer.Option(help="The relative error at which probes of networks stop; 0.01 by default."),
+    ] = None,
+    label: Annotated[int | None, typer.Option(min=0, help="The class of all images.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of starting noise and probes.")] = 0,
+    data_path: Annotated[
+        Path | None, typer.Option(help="Where the images lie; where the run says by default.")
+    ] = None,
+    output_dir: Annotated[Path, typer.Option(help="The folder of all results.")] = Path(
+        "results/exterior_derivative"
+    ),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Measure how far networks and closed forms are from gradients, from noise to images."""
+    from scorefield.experiments.analysis import exterior_study as work
+    from scorefield.experiments.analysis.exterior import Terms
+    from scorefield.experiments.printing import print_table
+    from scorefield.experiments.progress import Stages
+
+    request = work.Request(
+        dataset,
+        Terms(
+            work.starts(single, multiple),
+            seed,
+            units,
+            work.kinds_of_points(points),
+            work.precision(exact, precision),
+        ),
+        nsteps,
+        {"unet": unet, "resnet": resnet},
+        work.named("--machines", machines, ("els", "ls", "is")),
+        size,
+        scales,
+        images,
+        padding,
+        label,
+        data_path,
+    )
+    folder = work.target_folder(request, output_dir, overwrite)
+    with Stages() as stages:
+        analysis, files = work.run(request, folder, overwrite, stages)
+    print_table(work.TABLE, work.table(analysis))
+    print(*files, sep="\n")

@@ -241,11 +241,11 @@ def evaluate_run(
 def likelihood(
     path: Annotated[
         Path,
-        typer.Argument(metavar="RUN|FIELD", help="A run, its weights, or a .pth of score_sde."),
+        typer.Argument(metavar="RUN|FIELD", help="A run, its weights, a .pth or a .pt of others."),
     ],
     config: Annotated[
         str | None,
-        typer.Option(help="For a checkpoint of score_sde, its configuration: a name or a file."),
+        typer.Option(help="For a file of others, its configuration: a name or a file."),
     ] = None,
     data: Annotated[str, typer.Option(help="test, train, or a file ending in .npz.")] = "test",
     n: Annotated[int | None, typer.Option("--n", help="The number of points.")] = None,

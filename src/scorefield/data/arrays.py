@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.data.source import DataSource, Split, check_split, positions
+from scorefield.data.source import DataSource, Split, check_split, chosen, positions
 from scorefield.noise import Noise
 from scorefield.targets.base import Target
 
@@ -89,12 +89,7 @@ class ArraySource(DataSource):
     ) -> Float[Tensor, "n *event"]:
         check_split(split)
         points = self._splits[split]
-        if n > points.shape[0]:
-            raise ValueError(
-                f"{self.name} has {points.shape[0]} {split} points, {n} were asked for"
-            )
-        chosen = Noise(seed).permutation("reference", points.shape[0])[:n]
-        return points[chosen].to(dtype)
+        return points[chosen(self.name, len(points), n, seed, split)].to(dtype)
 
 
 def in_order(noise: Noise, n: int, position: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from scorefield.data.arrays import in_order
 from scorefield.data.hub import download_images
 from scorefield.data.image_files import Form, Images, Splits, read_images
 from scorefield.data.image_sets import KNOWN, ImageSet
-from scorefield.data.source import DataSource, Split, check_split, positions
+from scorefield.data.source import DataSource, Split, check_split, chosen, positions
 from scorefield.noise import Noise
 from scorefield.targets.base import Target
 
@@ -98,18 +98,18 @@ class ImageSource(DataSource):
     ) -> Float[Tensor, "..."]:
         position = positions(step, batch_size)
         pixels = self._splits.train.pixels
-        chosen = pixels[in_order(noise, len(pixels), position)]
+        images = pixels[in_order(noise, len(pixels), position)]
         if self.flip:
             mirrored = noise.uniform("flip", (), position) < 0.5
-            chosen = torch.where(mirrored[..., None, None, None], chosen.flip(-1), chosen)
-        return self._values(chosen, noise, position, dtype)
+            images = torch.where(mirrored[..., None, None, None], images.flip(-1), images)
+        return self._values(images, noise, position, dtype)
 
     def batch_classes(
         self, noise: Noise, step: int | Tensor, batch_size: int
     ) -> Int[Tensor, "..."]:
         if self._classes is None:
             return super().batch_classes(noise, step, batch_size)
-        labels = self._labels
+        labels = self._labels("train")
         return labels[in_order(noise, len(labels), positions(step, batch_size))]
 
     def reference(
@@ -117,10 +117,15 @@ class ImageSource(DataSource):
     ) -> Float[Tensor, "n *event"]:
         check_split(split)
         pixels = self._images(split).pixels
-        if n > len(pixels):
-            raise ValueError(f"{self.name} has {len(pixels)} {split} points, {n} were asked for")
-        chosen = Noise(seed).permutation("reference", len(pixels))[:n]
-        return self._values(pixels[chosen], Noise(seed), chosen, dtype)
+        index = chosen(self.name, len(pixels), n, seed, split)
+        return self._values(pixels[index], Noise(seed), index, dtype)
+
+    def reference_classes(self, n: int, seed: int, split: Split = "test") -> Int[Tensor, " n"]:
+        if self._classes is None:
+            return super().reference_classes(n, seed, split)
+        check_split(split)
+        labels = self._labels(split)
+        return labels[chosen(self.name, len(labels), n, seed, split)]
 
     def _values(
         self, pixels: Tensor, noise: Noise, index: Tensor, dtype: torch.dtype
@@ -149,10 +154,9 @@ class ImageSource(DataSource):
                 )
         return splits
 
-    @cached_property
-    def _labels(self) -> Int[Tensor, " n"]:
-        """The classes of the training images."""
-        labels, classes = self._splits.train.labels, self._classes
+    def _labels(self, split: Split) -> Int[Tensor, " n"]:
+        """The classes of the images of a split."""
+        labels, classes = self._images(split).labels, self._classes
         if labels is None:
             raise ValueError(f"{self.name}: {classes} classes are wanted, the images have none")
         low, high = int(labels.min()), int(labels.max())

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.data.arrays import ArraySource, in_order
-from scorefield.data.source import Split, check_split, positions
+from scorefield.data.source import Split, check_split, chosen, positions
 from scorefield.noise import Noise
 
 
@@ -58,6 +58,11 @@ class LabelledSource(ArraySource):
     ) -> Int[Tensor, "..."]:
         labels = self._labels["train"]
         return labels[in_order(noise, len(labels), positions(step, batch_size))]
+
+    def reference_classes(self, n: int, seed: int, split: Split = "test") -> Int[Tensor, " n"]:
+        check_split(split)
+        labels = self._labels[split]
+        return labels[chosen(self.name, len(labels), n, seed, split)]
 
     def labelled(
         self, split: Split = "test", dtype: torch.dtype = torch.float32

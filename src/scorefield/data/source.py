@@ -118,6 +118,18 @@ class DataSource(ABC):
             ValueError: If the split is unknown or has fewer points.
         """
 
+    def reference_classes(self, n: int, seed: int, split: Split = "test") -> Int[Tensor, " n"]:
+        """The classes of the points that :meth:`reference` gives for the same arguments.
+
+        Returns:
+            Classes from 0, int64.
+
+        Raises:
+            TypeError: If the points have no classes.
+            ValueError: As of :meth:`reference`.
+        """
+        raise TypeError(f"the points of {self.name} have no classes")
+
 
 class TargetSource(DataSource):
     """Endless data of a known law.
@@ -185,6 +197,17 @@ def positions(step: int | Tensor, batch_size: int) -> Tensor:
     if step.numel() and int(step.min()) < 0:
         raise ValueError(f"a training step must not be negative, got {int(step.min())}")
     return step.unsqueeze(-1) * batch_size + torch.arange(batch_size, device=step.device)
+
+
+def chosen(name: str, total: int, n: int, seed: int, split: Split) -> Tensor:
+    """Which of all points of a split are the reference points of a seed.
+
+    Raises:
+        ValueError: If there are fewer points than are asked for.
+    """
+    if n > total:
+        raise ValueError(f"{name} has {total} {split} points, {n} were asked for")
+    return Noise(seed).permutation("reference", total)[:n]
 
 
 def check_split(split: str) -> None:

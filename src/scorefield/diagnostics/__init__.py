@@ -1,5 +1,11 @@
 """Questions about a field, answered with error bars."""
 
+from scorefield.diagnostics.agreement import Agreement as Agreement
+from scorefield.diagnostics.agreement import field_agreement as field_agreement
+from scorefield.diagnostics.agreement import image_agreement as image_agreement
+from scorefield.diagnostics.asymmetry import Norms as Norms
+from scorefield.diagnostics.asymmetry import Probing as Probing
+from scorefield.diagnostics.asymmetry import asymmetry_at as asymmetry_at
 from scorefield.diagnostics.circulation import circulation_growth as circulation_growth
 from scorefield.diagnostics.circulation import loop_circulation as loop_circulation
 from scorefield.diagnostics.cycles import cycle_circulation as cycle_circulation
@@ -19,7 +25,12 @@ from scorefield.diagnostics.published import (
 )
 from scorefield.diagnostics.published import left_cycle_circulation as left_cycle_circulation
 from scorefield.diagnostics.published import path_variance as path_variance
+from scorefield.diagnostics.scales import ScaleCalibration as ScaleCalibration
+from scorefield.diagnostics.scales import calibrate_sizes as calibrate_sizes
 from scorefield.diagnostics.score_error import denoising_loss as denoising_loss
 from scorefield.diagnostics.score_error import distance_to_ideal as distance_to_ideal
 from scorefield.diagnostics.score_error import score_error as score_error
 from scorefield.diagnostics.score_error import validation_loss as validation_loss
+from scorefield.diagnostics.states import State as State
+from scorefield.diagnostics.states import Walk as Walk
+from scorefield.diagnostics.states import walk as walk

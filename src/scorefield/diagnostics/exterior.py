@@ -1,34 +1,21 @@
 r"""Is the field locally a gradient? The exterior derivative :math:`J - J^\top`.
 
-In exact form the whole Jacobian is computed, a few points at a time, so that the memory does not
-grow with their number; with probes, random :math:`J v` and :math:`J^\top v` estimate the same
-norms without bias, and the standard error covers points and probes together.
-
-Where the protocol has a precision, the number of probes doubles until the standard error that
-the probes add at the given points, known from the scatter between the probes of a point, is that
-fraction of the value, or until there are 1024 a point. A field without curl has nothing to be
-precise about: probes also end where what they see is rounding.
+The Jacobians are exact, or probed at random; the standard error covers points and probes together.
+Where the protocol has a precision, the number of probes doubles until the standard error that the
+probes add at the given points is that fraction of the value; see
+:mod:`scorefield.diagnostics.asymmetry`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from scorefield.calculus import VectorField, exact_asymmetry, jacobian, probed_asymmetry
-from scorefield.diagnostics.protocol import (
-    Points,
-    Profile,
-    Protocol,
-    form,
-    measure,
-    precision_of,
-)
+from scorefield.diagnostics.asymmetry import Judge, Norms, Probing, asymmetry_at
+from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.estimate import Estimate, mean, ratio, root
 from scorefield.fields import ScoreField
 from scorefield.fields.base import Quantity, affine
@@ -42,31 +29,12 @@ UNITS: dict[Quantity, str] = {
     "drift": "1/time",
 }
 
-MOST_PROBES = 1024
-"""The number of probes a point at which a precision is given up."""
-
-_WORKSPACE = 1 << 26
-"""The bytes that the Jacobians held at once may have (64 MiB), if more than one is."""
-_ENTRIES = 1 << 16
-"""The entries of the points that are probed in one evaluation of the field."""
-_ROUNDING = 64.0
-"""In units of the machine precision, the ratio of the norms of J - Jᵀ and J that means nothing."""
-
 
 class Asymmetries(NamedTuple):
     """Both numbers that one set of Jacobians gives."""
 
     exterior: Profile
     relative: Profile
-
-
-class Norms(NamedTuple):
-    r"""Squared norms :math:`\|J - J^\top\|_F^2` and :math:`\|J\|_F^2`, of shape (probes, points);
-    exact ones are a single row.
-    """
-
-    skew: Tensor
-    whole: Tensor
 
 
 def exterior_derivative(
@@ -97,9 +65,8 @@ def exterior_derivative(
     """
 
     def at(points: Points) -> Estimate:
-        norms, told = _norms(field, points, protocol, probes, quantity, (_exterior_error,))
-        rounding = _rounding(field, protocol)
-        return replace(_exterior(norms, rounding, UNITS[quantity]), settings=told)
+        norms = _norms(field, points, protocol, probes, quantity, (_exterior_error,))
+        return _exterior(norms, UNITS[quantity])
 
     settings = {"quantity": quantity, "probes": probes or "exact"}
     return _tell(
@@ -123,8 +90,7 @@ def relative_asymmetry(
     """
 
     def at(points: Points) -> Estimate:
-        norms, told = _norms(field, points, protocol, probes, quantity, (_relative_error,))
-        return replace(_relative(norms, _rounding(field, protocol)), settings=told)
+        return _relative(_norms(field, points, protocol, probes, quantity, (_relative_error,)))
 
     settings = {"quantity": quantity, "probes": probes or "exact"}
     return _tell(measure("relative_asymmetry", "", at, field, data, protocol, **settings))
@@ -148,12 +114,10 @@ def asymmetries(
 
     def at(points: Points) -> Estimate:
         errors = (_exterior_error, _relative_error)
-        norms, told = _norms(field, points, protocol, probes, "score", errors)
-        rounding = _rounding(field, protocol)
-        relatives.append(replace(_relative(norms, rounding), settings=told))
+        norms = _norms(field, points, protocol, probes, "score", errors)
+        relatives.append(_relative(norms))
         _, factor = affine(points.noisy[:1], points.t[:1], field.sde, quantity)
-        exterior = replace(_exterior(norms, rounding, UNITS["score"]), settings=told)
-        return exterior.scaled(abs(float(factor)), UNITS[quantity])
+        return _exterior(norms, UNITS["score"]).scaled(abs(float(factor)), UNITS[quantity])
 
     settings = {"quantity": quantity, "probes": probes or "exact"}
     exterior = measure(
@@ -165,14 +129,16 @@ def asymmetries(
     return Asymmetries(_tell(exterior), _tell(relative))
 
 
-def _exterior(norms: Norms, rounding: float, unit: str) -> Estimate:
+def _exterior(norms: Norms, unit: str) -> Estimate:
     skew = root(mean(norms.skew.mean(dim=0).cpu().numpy()), unit)
-    return replace(skew, numerical_error=rounding * float(norms.whole.mean()) ** 0.5)
+    numerical = norms.rounding * float(norms.whole.mean()) ** 0.5
+    return replace(skew, numerical_error=numerical, settings=_told(norms))
 
 
-def _relative(norms: Norms, rounding: float) -> Estimate:
-    skew, whole = (values.mean(dim=0).cpu().numpy() for values in norms)
-    return replace(root(ratio(skew, whole)), numerical_error=rounding).scaled(0.5)
+def _relative(norms: Norms) -> Estimate:
+    skew, whole = (values.mean(dim=0).cpu().numpy() for values in (norms.skew, norms.whole))
+    found = replace(root(ratio(skew, whole)), numerical_error=norms.rounding)
+    return replace(found.scaled(0.5), settings=_told(norms))
 
 
 def _exterior_error(norms: Norms) -> float:
@@ -198,61 +164,23 @@ def _norms(
     protocol: Protocol,
     probes: int | None,
     quantity: Quantity,
-    errors: tuple[Callable[[Norms], float], ...],
-) -> tuple[Norms, dict[str, int | float]]:
-    """The squared norms at the points, and what was done to know them."""
-    fn = form(field, quantity)
-    if probes is None:
-        return _exact(fn, points), {}
-    if probes < 1:
-        raise ValueError(f"probes must be positive, got {probes}")
-    if protocol.precision is None:
-        return _probed(fn, points, protocol, 0, probes), {"probes": probes}
-    used = min(max(2, probes), MOST_PROBES)
-    norms = _probed(fn, points, protocol, 0, used)
-    rounding = _rounding(field, protocol) ** 2
-    while True:
-        skew, whole = float(norms.skew.mean()), float(norms.whole.mean())
-        if not rounding * whole < skew < math.inf:
-            return norms, {"probes": used, "probe_error": 0.0}
-        error = max(relative(norms) for relative in errors)
-        if error <= protocol.precision or used == MOST_PROBES:
-            return norms, {"probes": used, "probe_error": error}
-        further = _probed(fn, points, protocol, used, min(2 * used, MOST_PROBES))
-        norms = Norms(*(torch.cat(pair) for pair in zip(norms, further, strict=True)))
-        used = norms.skew.shape[0]
-
-
-def _exact(fn: VectorField, points: Points) -> Norms:
-    dim = points.noisy.shape[1:].numel()
-    at_once = max(1, _WORKSPACE // (dim**2 * points.noisy.element_size()))
-    parts = [
-        exact_asymmetry(jacobian(fn, x, t))
-        for x, t in zip(points.noisy.split(at_once), points.t.split(at_once), strict=True)
-    ]
-    skew, whole = (torch.cat(values).unsqueeze(0) for values in zip(*parts, strict=True))
-    return Norms(skew, whole)
-
-
-def _probed(fn: VectorField, points: Points, protocol: Protocol, start: int, end: int) -> Norms:
-    """The estimates of the probes ``start … end - 1`` of each point."""
-    n, *event = points.noisy.shape
-    at_once = max(1, _ENTRIES // points.noisy.shape[1:].numel())
-    row = torch.arange(n, device=points.t.device).repeat(end - start)
-    step = torch.arange(start, end, device=points.t.device).repeat_interleave(n)
-    parts = []
-    for chosen, steps in zip(row.split(at_once), step.split(at_once), strict=True):
-        v = protocol.noise.signs(
-            "diagnostics/probe", event, points.indices[chosen], steps, dtype=protocol.dtype
+    judges: tuple[Judge, ...],
+) -> Norms:
+    """The squared norms at the points."""
+    probing = None
+    if probes is not None:
+        probing = Probing(
+            protocol.noise, points.indices, probes, protocol.precision, dtype=protocol.dtype
         )
-        parts.append(probed_asymmetry(fn, points.noisy[chosen], points.t[chosen], v))
-    skew, whole = (torch.cat(values).reshape(-1, n) for values in zip(*parts, strict=True))
-    return Norms(skew, whole)
+    return asymmetry_at(field, points.noisy, points.t, quantity, probing, judges)
 
 
-def _rounding(field: ScoreField, protocol: Protocol) -> float:
-    """How large a relative asymmetry rounding alone may make."""
-    return _ROUNDING * precision_of(field, protocol.dtype)
+def _told(norms: Norms) -> dict[str, int | float]:
+    """What was done to know the norms."""
+    if norms.probes is None:
+        return {}
+    error = {} if norms.added is None else {"probe_error": norms.added}
+    return {"probes": norms.probes, **error}
 
 
 def _tell(profile: Profile) -> Profile:

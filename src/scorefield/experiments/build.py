@@ -159,6 +159,8 @@ def _label(config: c.Config) -> Label:
         case "time":
             steps = config.sde.levels if isinstance(config.sde, m.TableProcess) else _STEPS
             return TimeLabel(float(steps - 1))
+        case "unit_time":
+            return TimeLabel(1.0)
         case "index":
             assert config.field.levels is not None
             return IndexLabel(config.field.levels)

@@ -12,7 +12,7 @@ from scorefield.experiments import model as m
 from scorefield.experiments import network_section as s
 from scorefield.experiments.config import Config
 from scorefield.experiments.errors import ConfigError, section_of
-from scorefield.networks import DDPM, MLP, NCSNpp, UNet
+from scorefield.networks import DDPM, MLP, MinimalResNet, MinimalUNet, NCSNpp, UNet
 from scorefield.networks.ncsn import NCSN
 from scorefield.networks.ncsnv2 import NCSNv2
 
@@ -54,6 +54,10 @@ def build_network(
                 return NCSN(source.shape, **own, centered=told["centered"], levels=told["levels"])
             case s.NCSNv2Network():
                 return NCSNv2(source.shape, **own, **told)
+            case s.MinimalUNetNetwork():
+                return MinimalUNet(source.shape, **own, classes=classes)
+            case s.MinimalResNetNetwork():
+                return MinimalResNet(source.shape, **own, classes=classes)
 
 
 def _table(config: Config) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from scorefield.experiments.errors import RunError
 from scorefield.experiments.model import HybridModel
 from scorefield.experiments.run import CONFIG, Run
 from scorefield.fields import HybridField, PreconditionedField, ScoreField
+from scorefield.interop import convolutional
+from scorefield.interop.convolutional_names import structure, without_batch_norms
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.checkpoints import BUFFERS, SongCheckpoint, read_checkpoint
 from scorefield.interop.score_sde.structure import infer
@@ -27,18 +29,20 @@ _TAIL = 5
 
 
 def inspect(path: Path) -> Sheet:
-    """Describes a run's folder, a checkpoint's folder, a file of weights, or a checkpoint of the
-    score_sde code.
+    """Describes a run's folder, a checkpoint's folder, a file of weights, a checkpoint of the
+    score_sde code, or a state dict of a minimal convolutional network.
 
     Raises:
         RunError: If the path is none of these.
         CheckpointError: If it is a checkpoint that cannot be read.
-        InteropError: If it is a file with another ending than ours, and not a checkpoint of the
-            score_sde code.
+        InteropError: If it is a file with another ending than ours, and neither a checkpoint of
+            the score_sde code nor, ending in ``.pt``, such a state dict.
     """
     if not path.exists():
         raise RunError(f"there is no run or checkpoint {str(path)!r}")
     if path.is_file():
+        if path.suffix == ".pt":
+            return _describe_convolutional(path)
         ours = path.suffix == ".safetensors"
         return _describe_file(path) if ours else _describe_published(path)
     if (path / CONFIG).is_file():
@@ -224,6 +228,27 @@ def _describe_published(path: Path) -> Sheet:
     }
 
 
+def _describe_convolutional(path: Path) -> Sheet:
+    """A state dict of a minimal convolutional network."""
+    state = convolutional.read_state(path)
+    try:
+        kind, settings = structure(without_batch_norms(state))
+    except InteropError as error:
+        raise InteropError(f"{path}: {error}") from None
+    unlabelled = settings.pop("unlabelled", None) is None
+    lines = [(key.replace("_", " "), _said(v)) for key, v in settings.items() if v is not None]
+    return {
+        "checkpoint": [("path", str(path)), ("layout", "state dict")],
+        "network": [
+            ("family", kind.__name__),
+            ("parameters", f"{sum(t.numel() for t in state.values()):,}"),
+            *lines,
+            ("padding", convolutional.padding_of(path) or "not shown: zeros or circular"),
+            ("asked for", "points of any kind" if unlabelled else "points of a class"),
+        ],
+    }
+
+
 def _describe_averages(found: SongCheckpoint) -> list[tuple[str, str]]:
     updates = "unknown" if found.updates is None else f"{found.updates:,}"
     lines = [("average", f"decay {found.decay:g}, {updates} updates")]
@@ -237,7 +262,7 @@ def _describe_averages(found: SongCheckpoint) -> list[tuple[str, str]]:
 def _said(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _parameters(module: nn.Module) -> int:

@@ -9,7 +9,14 @@ from pydantic import Field, PlainSerializer, PlainValidator, StringConstraints, 
 
 from scorefield.experiments.document import shown
 from scorefield.experiments.network_section import Network
-from scorefield.experiments.section import Count, NoiseLevel, Positive, Section, check_below
+from scorefield.experiments.section import (
+    Count,
+    NoiseLevel,
+    NonNegative,
+    Positive,
+    Section,
+    check_below,
+)
 
 # ------------------------------------------------------------------------------------------ data
 
@@ -149,16 +156,23 @@ class TableProcess(Section):
 
 
 class CosineProcess(Section):
-    """:class:`~scorefield.sde.Cosine`."""
+    """:class:`~scorefield.sde.Cosine`; ``margin: null`` is the offset."""
 
     kind: Literal["cosine"]
-    offset: Positive = 0.008
+    offset: NonNegative = 0.008
     prior_mean: PriorMean = 0.0
     t_min: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    t_max: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    t_max: Annotated[float, Field(gt=0, le=1)] = 0.99
+    margin: NonNegative | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> CosineProcess:
+        margin = self.offset if self.margin is None else self.margin
+        if not self.t_max + self.offset < 1 + margin:
+            raise ValueError(
+                f"sde.t_max + sde.offset is {self.t_max + self.offset:g}, it must be below "
+                f"1 + sde.margin, which is {1 + margin:g}: nothing would be left of the data"
+            )
         return check_below(self, "sde", "t_min", "t_max")
 
 
@@ -174,13 +188,14 @@ class Prediction(Section):
     """What the networks of a field predict, and how they are told the noise level.
 
     ``label: time`` spreads the times of a process over 0 to 999, or over the steps of
-    ``discrete_vp``. ``levels`` is the length of the table of noise levels that the networks know,
-    for the label ``index``. ``sigma_data: null`` is the standard deviation of the data itself.
+    ``discrete_vp``; ``unit_time`` leaves them as they are. ``levels`` is the length of the table
+    of noise levels that the networks know, for the label ``index``. ``sigma_data: null`` is the
+    standard deviation of the data itself.
     """
 
     kind: Literal["preconditioned", "potential", "hybrid"]
     parametrization: Literal["edm", "noise", "score"] = "edm"
-    label: Literal["lognoise", "sigma", "time", "index"] = "lognoise"
+    label: Literal["lognoise", "sigma", "time", "unit_time", "index"] = "lognoise"
     levels: Levels | None = None
     sigma_data: Positive | None = None
 

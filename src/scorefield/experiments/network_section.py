@@ -15,6 +15,8 @@ from scorefield.experiments.section import Count, Counts, Fraction, NonNegative,
 
 Nonlinearity = Literal["swish", "elu", "relu", "lrelu"]
 Resolutions = Annotated[tuple[Count, ...], Strict(False)]
+# Of a convolution, in pixels; whether it has a middle, the network checks.
+Side = Annotated[int, Field(ge=1, le=2**10)]
 
 
 class MLPNetwork(Section):
@@ -108,10 +110,45 @@ class NCSNv2Network(Section):
     checkpointing: bool = False
 
 
+class MinimalUNetNetwork(Section):
+    """:class:`~scorefield.networks.MinimalUNet`, for images."""
+
+    kind: Literal["minimal_unet"]
+    fsizes: Counts = (32, 64, 128)
+    padding: Literal["zeros", "circular"] = "zeros"
+    normalization: Literal["group"] | None = None
+    embedding: Annotated[int, Field(ge=4, multiple_of=2)] = 256
+    kernel_size: Side = 3
+    last_kernel_size: Side = 1
+    last_norm: bool = False
+    classes: bool = False
+
+
+class MinimalResNetNetwork(Section):
+    """:class:`~scorefield.networks.MinimalResNet`, for images."""
+
+    kind: Literal["minimal_resnet"]
+    channels: Annotated[int, Field(ge=16, multiple_of=8)] = 128
+    layers: Count = 6
+    padding: Literal["zeros", "circular"] = "zeros"
+    normalization: Literal["group"] | None = None
+    kernel_size: Side = 3
+    last_kernel_size: Side = 1
+    add_one: bool = True
+    classes: bool = False
+
+
 Network = Annotated[
-    MLPNetwork | UNetNetwork | NCSNppNetwork | DDPMNetwork | NCSNNetwork | NCSNv2Network,
+    MLPNetwork
+    | UNetNetwork
+    | NCSNppNetwork
+    | DDPMNetwork
+    | NCSNNetwork
+    | NCSNv2Network
+    | MinimalUNetNetwork
+    | MinimalResNetNetwork,
     Field(discriminator="kind"),
 ]
 
-IMAGE_NETWORKS = ("unet", "ncsnpp", "ddpm", "ncsn", "ncsnv2")
+IMAGE_NETWORKS = ("unet", "ncsnpp", "ddpm", "ncsn", "ncsnv2", "minimal_unet", "minimal_resnet")
 """The kinds of networks that take images."""

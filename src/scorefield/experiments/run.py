@@ -293,6 +293,19 @@ def check_unconditional(config: Config, field: ScoreField) -> None:
         )
 
 
+def of_class(field: ScoreField, label: int) -> ScoreField:
+    """The field of points of a class.
+
+    Raises:
+        RunError: If it knows no classes, or not this one.
+    """
+    if field.classes is None:
+        raise RunError("the field of this run knows no classes, and takes no label")
+    if not 0 <= label < field.classes:
+        raise RunError(f"label is {label}, it must be a class from 0 to {field.classes - 1}")
+    return field.given(label)
+
+
 def _differences(one: Config, other: Config) -> list[tuple[str, object, object]]:
     exclude = {"description"}
     return differences(

@@ -20,7 +20,7 @@ from scorefield.experiments.build_sampling import build_sampler
 from scorefield.experiments.errors import RunError
 from scorefield.experiments.pictures import picture
 from scorefield.experiments.progress import Stages
-from scorefield.experiments.run import Run, check_unconditional
+from scorefield.experiments.run import Run, check_unconditional, of_class
 from scorefield.fields import ClassifierFreeGuidance, ScoreField
 from scorefield.samplers import Sampler
 from scorefield.samplers.base import Callback, SamplerState
@@ -237,13 +237,8 @@ def _steered(field: ScoreField, label: int | None, guidance: float | None) -> Sc
         if guidance is not None:
             raise RunError("guidance leads towards a class: give a label too")
         return field
-    if field.classes is None:
-        raise RunError("the field of this run knows no classes, and takes no label")
-    if not 0 <= label < field.classes:
-        raise RunError(f"label is {label}, it must be a class from 0 to {field.classes - 1}")
-    return (
-        field.given(label) if guidance is None else ClassifierFreeGuidance(field, label, guidance)
-    )
+    known = of_class(field, label)
+    return known if guidance is None else ClassifierFreeGuidance(field, label, guidance)
 
 
 def _plain(method: object) -> dict[str, Any]:

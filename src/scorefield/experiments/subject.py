@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from scorefield.data import DataSource
 from scorefield.experiments import model as m
@@ -12,12 +12,14 @@ from scorefield.experiments import schema
 from scorefield.experiments.build import build_field, build_source
 from scorefield.experiments.config import Config
 from scorefield.experiments.document import read
-from scorefield.experiments.errors import RunError
-from scorefield.experiments.run import Run, check_unconditional
+from scorefield.experiments.errors import ConfigError, RunError
+from scorefield.experiments.run import Run, check_unconditional, of_class
 from scorefield.fields import ScoreField
 from scorefield.fields.density import CENTERED_BYTES, UNIT_BYTES, DataTransform
+from scorefield.interop import convolutional
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.load import load
+from scorefield.networks.minimal_parts import Padding
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.errors import CheckpointError
 
@@ -44,28 +46,50 @@ class Subject:
 
 
 def open_subject(
-    path: Path, weights: Literal["ema", "raw"] = "ema", config: str | None = None
+    path: Path,
+    weights: Literal["ema", "raw"] = "ema",
+    config: str | None = None,
+    label: int | None = None,
 ) -> Subject:
-    """The field of a run's folder, at its newest checkpoint, of a file of weights, or of a
-    checkpoint of score_sde. One that knows classes is asked for points of any.
+    """The field of a run's folder, at its newest checkpoint, of a file of weights, of a checkpoint
+    of score_sde, or of a state dict of a minimal convolutional network. One that knows classes is
+    asked for points of any, or of one.
 
     Arguments:
-        path: The folder, a file ending in ``.safetensors``, or one ending in ``.pth``.
+        path: The folder, a file ending in ``.safetensors``, a checkpoint of score_sde ending in
+            ``.pth``, or a state dict ending in ``.pt`` (:mod:`scorefield.interop.convolutional`).
         weights: Which weights of a run or checkpoint: averaged, or those of the last step.
         config: For a checkpoint of score_sde, the name of a published configuration, or a file
-            ending in ``.yaml`` or ``.json`` with one in the original's keys.
+            ending in ``.yaml`` or ``.json`` with one in the original's keys; for a state dict,
+            ``zeros`` or ``circular``, or a file with ``padding`` and ``size``.
+        label: The class; of any by default.
 
     Raises:
-        RunError: If it is none of these, there is a configuration for what has its own, or the
-            field knows points of one class only.
+        RunError: If it is none of these, there is a configuration for what has its own, the
+            field knows points of one class only and none is given, or it knows no such class.
         CheckpointError: If the weights cannot be read.
         ConfigError: If the configuration cannot be read.
         InteropError: If the checkpoint cannot be used, or the configuration says too little.
     """
+    subject = _open(path, weights, config)
+    if label is not None:
+        return replace(subject, field=of_class(subject.field, label))
+    if subject.config is not None:
+        check_unconditional(subject.config, subject.field)
+    elif not getattr(getattr(subject.field, "backbone", None), "unlabelled", True):
+        raise RunError(f"{path} knows points of one class only, and is asked for points of any")
+    return subject
+
+
+def _open(path: Path, weights: Literal["ema", "raw"], config: str | None) -> Subject:
     if path.is_file() and path.suffix == ".pth":
         return _published(path, weights, config)
+    if path.is_file() and path.suffix == ".pt":
+        return _convolutional(path, config)
     if config is not None:
-        raise RunError(f"{path} is no file ending in .pth: it has a configuration of its own")
+        raise RunError(
+            f"{path} is no file ending in .pth or .pt: it has a configuration of its own"
+        )
     if path.is_dir():
         run = Run.open(path)
         found = run.checkpoint()
@@ -79,7 +103,7 @@ def open_subject(
         )
     if not path.is_file() or path.suffix != ".safetensors":
         raise RunError(
-            f"{path} is neither the folder of a run nor a file ending in .safetensors or .pth"
+            f"{path} is neither the folder of a run nor a file ending in .safetensors, .pth or .pt"
         )
     stored = checkpoints.read_weights(path)
     if stored.config is None:
@@ -99,7 +123,6 @@ def _trained(
     about: dict[str, Any],
     folder: Path | None,
 ) -> Subject:
-    check_unconditional(config, field)
     transform = None
     if isinstance(config.data, m.ImagesData):
         transform = CENTERED_BYTES if config.data.centered else UNIT_BYTES
@@ -118,3 +141,19 @@ def _published(path: Path, weights: Literal["ema", "raw"], config: str | None) -
     centered = getattr(getattr(field, "backbone", None), "centered", False)
     about = {"checkpoint": str(path), "configuration": config, "weights": weights}
     return Subject(field, None, None, about, None, CENTERED_BYTES if centered else UNIT_BYTES)
+
+
+def _convolutional(path: Path, config: str | None) -> Subject:
+    given: dict[str, Any] = {}
+    if config in get_args(Padding):
+        given = {"padding": config}
+    elif config is not None:
+        given = read(Path(config))
+        if given.keys() - {"padding", "size"} or not isinstance(given.get("size", 1), int):
+            raise ConfigError(
+                f"{config} must say the padding, zeros or circular, and the size of images, an "
+                "integer, and nothing else"
+            )
+    field = convolutional.load(path, **given)
+    about: dict[str, Any] = {"checkpoint": str(path), "padding": field.backbone.padding}
+    return Subject(field, None, None, about, None, CENTERED_BYTES)

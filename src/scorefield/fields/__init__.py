@@ -1,5 +1,6 @@
 """Score fields: anything with a score, and the forms in which it can be said."""
 
+from scorefield.fields.assigned import AssignedField as AssignedField
 from scorefield.fields.base import Quantity as Quantity
 from scorefield.fields.base import ScoreField as ScoreField
 from scorefield.fields.base import convert as convert
@@ -50,6 +51,7 @@ __all__ = [
     "IndexLabel",
     "PotentialField",
     "Head",
+    "AssignedField",
     "HybridField",
     "ClassifierGuidance",
     "ClassifierFreeGuidance",

@@ -113,6 +113,22 @@ class ScoreField(nn.Module, ABC):
         raise TypeError(f"{type(self).__name__} has no potential: its score is not a gradient")
 
     @property
+    def has_jacobian(self) -> bool:
+        """Whether the Jacobian of the score is known in closed form, by :meth:`jacobian`."""
+        return False
+
+    def jacobian(
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+    ) -> Float[Tensor, "batch dim dim"]:
+        r"""The Jacobian :math:`J_{ij} = \partial s_i / \partial x_j` of the score, over the
+        :math:`D` coordinates of a flattened point; arguments as in :meth:`score`.
+
+        Raises:
+            TypeError: If the field does not have it in closed form.
+        """
+        raise TypeError(f"{type(self).__name__} has no Jacobian in closed form")
+
+    @property
     def classes(self) -> int | None:
         """The number of classes that the field knows; ``None`` where it knows none."""
         return None

@@ -25,7 +25,8 @@ class ClassBackbone(nn.Module):
 
     Arguments:
         backbone: A module called as ``backbone(x, label, classes)`` with int64 classes from 0,
-            where its attribute ``classes``, the number of classes, stands for no class.
+            where its attribute ``classes``, the number of classes, stands for no class, unless
+            its attribute ``unlabelled`` is false.
         classes: The class of all points, or of each point of a batch.
 
     Raises:
@@ -45,7 +46,8 @@ class ClassBackbone(nn.Module):
             raise TypeError(f"{type(backbone).__name__} knows no classes")
         self.network = backbone
         self.classes: int = known
-        self.register_buffer("index", checked(classes, known + 1, backbone), persistent=False)
+        count = known + bool(getattr(backbone, "unlabelled", True))
+        self.register_buffer("index", checked(classes, count, backbone), persistent=False)
 
     def forward(
         self, x: Float[Tensor, "batch ..."], label: Float[Tensor, " batch"]

@@ -1,5 +1,6 @@
 """Models of other code bases: their files, weights and configurations."""
 
+from scorefield.interop.errors import ForeignCodeError as ForeignCodeError
 from scorefield.interop.errors import InteropError as InteropError
 
-__all__ = ["InteropError"]
+__all__ = ["InteropError", "ForeignCodeError"]

@@ -12,14 +12,14 @@ import pickle
 import pickletools
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
 
-from scorefield.interop.errors import InteropError
+from scorefield.interop.errors import ForeignCodeError, InteropError
 
 _LONGEST = 64 << 20
 _HARMLESS = {
@@ -78,7 +78,7 @@ def _check(path: Path, file: IO[bytes]) -> None:
     if not head:
         raise InteropError(f"{path} is empty")
     if not zipfile.is_zipfile(file):
-        raise InteropError(f"{path} {_what(head, file)}")
+        raise InteropError(f"{path} {_what(path, head, file)}")
     with zipfile.ZipFile(file) as archive:
         pickles = [i for i in archive.infolist() if i.filename.endswith("/data.pkl")]
         if len(pickles) != 1:
@@ -93,8 +93,8 @@ def _check(path: Path, file: IO[bytes]) -> None:
         _refuse(path, _names(archive.read(pickles[0])))
 
 
-def _what(head: bytes, file: IO[bytes]) -> str:
-    """What a file is that is no zip archive, after a pickle has been looked into."""
+def _what(path: Path, head: bytes, file: IO[bytes]) -> str:
+    """What a file is that is no zip archive; refuses a pickle that names more than it may."""
     file.seek(0)
     content = file.read(_LONGEST)
     for start, name in _OTHERS.items():
@@ -115,9 +115,7 @@ def _what(head: bytes, file: IO[bytes]) -> str:
         names = list(_names(content))
     except ValueError:
         return "is not a checkpoint: it is neither a zip archive nor a pickle"
-    for name in names:
-        if name not in _HARMLESS:
-            return _asks(name)
+    _refuse(path, names)
     if content.startswith(_LEGACY):
         return "is in the format of torch before 1.6: write it anew with a later torch.save"
     return "is a pickle that torch.save did not write"
@@ -151,14 +149,10 @@ def _names(content: bytes) -> Iterator[str]:
                 strings.append(argument)
 
 
-def _refuse(path: Path, names: Iterator[str]) -> None:
+def _refuse(path: Path, names: Iterable[str]) -> None:
     for name in names:
         if name not in _HARMLESS:
-            raise InteropError(f"{path} {_asks(name)}")
-
-
-def _asks(name: str) -> str:
-    return f"asks for {name}, which is neither a tensor nor a plain number: nothing was run"
+            raise ForeignCodeError(path, name)
 
 
 class _NumberType:

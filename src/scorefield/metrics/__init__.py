@@ -9,6 +9,12 @@ from scorefield.metrics.kernel import median_distance as median_distance
 from scorefield.metrics.kernel import mmd as mmd
 from scorefield.metrics.modes import mode_coverage as mode_coverage
 from scorefield.metrics.modes import mode_weight_tv as mode_weight_tv
+from scorefield.metrics.patch_statistics import ExtremeFit as ExtremeFit
+from scorefield.metrics.patch_statistics import NearestPatches as NearestPatches
+from scorefield.metrics.patch_statistics import Spectrum as Spectrum
+from scorefield.metrics.patch_statistics import fit_extremes as fit_extremes
+from scorefield.metrics.patch_statistics import nearest_patches as nearest_patches
+from scorefield.metrics.patch_statistics import radial_power_spectrum as radial_power_spectrum
 from scorefield.metrics.sliced import sliced_wasserstein as sliced_wasserstein
 
 __all__ = [
@@ -22,4 +28,10 @@ __all__ = [
     "noise_floor",
     "NoiseFloor",
     "Reference",
+    "nearest_patches",
+    "NearestPatches",
+    "radial_power_spectrum",
+    "Spectrum",
+    "fit_extremes",
+    "ExtremeFit",
 ]

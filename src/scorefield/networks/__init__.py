@@ -8,6 +8,7 @@ from scorefield.networks.features import COORDINATES as COORDINATES
 from scorefield.networks.features import PIXELS as PIXELS
 from scorefield.networks.features import Features as Features
 from scorefield.networks.initial import initialize as initialize
+from scorefield.networks.minimal import MinimalResNet as MinimalResNet
 from scorefield.networks.minimal import MinimalUNet as MinimalUNet
 from scorefield.networks.mlp import MLP as MLP
 from scorefield.networks.ncsn import NCSN as NCSN
@@ -20,6 +21,7 @@ __all__ = [
     "MLP",
     "UNet",
     "MinimalUNet",
+    "MinimalResNet",
     "NCSNpp",
     "NCSN",
     "NCSNv2",

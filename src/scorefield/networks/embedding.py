@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from scorefield.networks.conditioning import within
+
 _SLOWEST = 0.5
 _FASTEST = 32.0
 
@@ -76,22 +78,29 @@ class ClassEmbedding(nn.Module):
     Arguments:
         classes: The number :math:`K` of classes; the index :math:`K` means none of them.
         outputs: The length of a vector.
+        unlabelled: Whether there is a vector for no class.
 
     Raises:
-        ValueError: If there is no class.
+        ValueError: If there is no class; in a call, if a class is out of range, or classes are
+            not given and there is no vector for none.
     """
 
-    def __init__(self, classes: int, outputs: int) -> None:
+    def __init__(self, classes: int, outputs: int, unlabelled: bool = True) -> None:
         super().__init__()
         if classes < 1:
             raise ValueError(f"a network that knows classes needs classes >= 1, got {classes}")
-        self.classes = classes
-        self.vectors = nn.Embedding(classes + 1, outputs)
+        self.classes, self.unlabelled = classes, unlabelled
+        self.vectors = nn.Embedding(classes + unlabelled, outputs)
 
     def forward(self, classes: Int[Tensor, " batch"] | None) -> Float[Tensor, "_ outputs"]:
         """The vector of each point; one for all where the classes are not given."""
         if classes is None:
+            if not self.unlabelled:
+                raise ValueError(
+                    "the network was trained on points of known classes only, and needs them"
+                )
             return self.vectors.weight[-1:]
+        within("classes", classes, 0, self.classes - 1 + self.unlabelled)
         vectors: Tensor = self.vectors(classes)
         return vectors
 

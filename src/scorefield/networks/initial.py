@@ -26,7 +26,7 @@ def initialize(network: nn.Module, seed: int) -> None:
     biases are uniform on :math:`\pm 1/\sqrt{n}`. Normalisations keep scale one and shift zero.
 
     Arguments:
-        network: The network, changed in place.
+        network: The network, changed in place; on the device ``meta`` nothing is drawn.
         seed: The seed of the weights.
 
     Raises:
@@ -42,6 +42,8 @@ def initialize(network: nn.Module, seed: int) -> None:
             continue
         bound = 1 / math.sqrt(_inputs(layer, name))
         for key, parameter in parameters.items():
+            if parameter.is_meta:
+                continue
             gain = math.sqrt(3.0) if key == "weight" else 1.0
             parameter.copy_(_uniform(noise, f"weights/{name}.{key}", parameter, gain * bound))
 

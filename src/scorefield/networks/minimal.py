@@ -1,8 +1,10 @@
-r"""A plain U-Net of convolutions and rectifiers, as small as a U-Net can be.
+r"""Networks of convolutions and rectifiers, as small as a U-Net and a ResNet can be.
 
 References:
     U-Net: convolutional networks for biomedical image segmentation (Ronneberger, Fischer and Brox,
     2015), section 2.
+
+    Deep residual learning for image recognition (He, Zhang, Ren and Sun, 2016), section 3.
 
     An analytic theory of creativity in convolutional diffusion models (Kamb and Ganguli, 2025).
 """
@@ -11,82 +13,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield.networks.initial import initialize
+from scorefield.networks.minimal_parts import (
+    LabelVector,
+    MinimalBlock,
+    MinimalLayer,
+    Normalization,
+    Padding,
+    check,
+    convolution,
+    level_of,
+    norm,
+)
 
-Padding = Literal["zeros", "circular"]
-Normalization = Literal["group"]
-
-
-class LabelWaves(nn.Module):
-    r"""Sines and cosines of a label, of wave lengths from :math:`2\pi` to :math:`2\pi \cdot 10^4`.
-
-    .. math:: e_j = \sin(\omega_j c), \qquad e_{d + j} = \cos(\omega_j c), \qquad
-        \omega_j = 10^{-4 j / (d - 1)}, \qquad j = 0 \dots d - 1.
-
-    The argument is the label as given; nothing scales it.
-
-    Arguments:
-        features: The number :math:`2d` of features, even and at least 4.
-    """
-
-    frequencies: Tensor
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        exponents = torch.linspace(0, -4, features // 2, dtype=torch.float64)
-        # Derived, so it is not part of the weights; float64, so that a float64 network sees it
-        # to all digits.
-        self.register_buffer("frequencies", 10.0**exponents, persistent=False)
-
-    def forward(self, label: Float[Tensor, " batch"]) -> Float[Tensor, "batch features"]:
-        phase = label[:, None] * self.frequencies.to(label.dtype)
-        return torch.cat((phase.sin(), phase.cos()), dim=1)
-
-
-class MinimalBlock(nn.Module):
-    r"""Two convolutions of an image that is first shifted by the embedded label.
-
-    .. math:: h = x + A\,\mathrm{ReLU}(e), \qquad
-        y = \mathrm{ReLU}(N_2 C_2\,\mathrm{ReLU}(N_1 C_1 h)),
-
-    with convolutions :math:`C` and normalisations :math:`N`, where there are any.
-
-    Arguments:
-        inputs: The channels of :math:`x`.
-        outputs: The channels of :math:`y`.
-        embedding: The width of the embedding :math:`e`.
-        kernel: The side of the convolutions, in pixels.
-        padding: What lies outside the image.
-        normalization: The kind of the normalisations.
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        embedding: int,
-        kernel: int,
-        padding: Padding,
-        normalization: Normalization | None,
-    ) -> None:
-        super().__init__()
-        self.level = nn.Linear(embedding, inputs)
-        self.first = _convolution(inputs, outputs, kernel, padding)
-        self.first_norm = _norm(outputs, normalization)
-        self.second = _convolution(outputs, outputs, kernel, padding)
-        self.second_norm = _norm(outputs, normalization)
-
-    def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        h = x + self.level(level)[:, :, None, None]
-        h = F.relu(self.first_norm(self.first(h)))
-        return F.relu(self.second_norm(self.second(h)))
+_SMALL = 1e-5
 
 
 class MinimalUNet(nn.Module):
@@ -111,6 +57,8 @@ class MinimalUNet(nn.Module):
             way up.
         last_kernel_size: The side of the last convolution.
         last_norm: Whether a group normalisation stands before the last convolution.
+        classes: The number of classes, if the network is to know them.
+        unlabelled: Whether it can be asked without a class; one vector more stands for none.
         seed: The seed of the initial weights.
 
     Raises:
@@ -129,12 +77,16 @@ class MinimalUNet(nn.Module):
         kernel_size: int = 3,
         last_kernel_size: int = 1,
         last_norm: bool = False,
+        classes: int | None = None,
+        unlabelled: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check(shape, fsizes, padding, normalization, embedding, (kernel_size, last_kernel_size))
+        smallest = _smallest(shape, fsizes)
+        check(shape, padding, normalization, (kernel_size, last_kernel_size), smallest)
         self.event_shape = tuple(shape)
-        self.waves = LabelWaves(embedding)
+        self.padding, self.classes, self.unlabelled = padding, classes, unlabelled
+        self.label = LabelVector(embedding, classes, unlabelled)
         widths = (shape[0], *fsizes[:-1])
         self.down = nn.ModuleList(
             MinimalBlock(n, m, embedding, kernel_size, padding, normalization)
@@ -150,14 +102,17 @@ class MinimalUNet(nn.Module):
             MinimalBlock(2 * n, n, embedding, 3, padding, normalization) for n in fsizes[-2::-1]
         )
         self.last_level = nn.Linear(embedding, fsizes[0])
-        self.last_norm = _norm(fsizes[0], "group" if last_norm else None)
-        self.last = _convolution(fsizes[0], shape[0], last_kernel_size, padding)
+        self.last_norm = norm(fsizes[0], min(32, fsizes[0]), "group" if last_norm else None)
+        self.last = convolution(fsizes[0], shape[0], last_kernel_size, padding)
         initialize(self, seed)
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], label: Float[Tensor, " batch"]
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        label: Float[Tensor, " batch"],
+        classes: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
-        level = F.relu(self.waves(label))
+        level = F.relu(self.label(label, classes))
         h, skips = x, []
         for block in self.down:
             h = block(h, level)
@@ -171,50 +126,103 @@ class MinimalUNet(nn.Module):
         return output
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, padding: Padding) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, padding_mode=padding)
+class MinimalResNet(nn.Module):
+    r"""Convolutions of one width, one after another, none of which changes the resolution.
+
+    .. math:: h_0 = C_0 x, \qquad h_{\ell + 1} = h_\ell + \mathrm{ReLU}(N C_\ell (h_\ell + e_\ell)),
+        \qquad y = C_L N (h_L + e_L),
+
+    where :math:`e_\ell = \mathrm{ReLU}(G A_\ell e)` embeds the label, and :math:`G` normalises in 8
+    groups. An output sees :math:`1 + (L + 1)(k - 1)` pixels along each side, and :math:`k' - 1`
+    more through a last convolution of side :math:`k'`: it is local, and with circular padding
+    equivariant. Images of any size fit.
+
+    Arguments:
+        shape: The event shape :math:`(C, H, W)`.
+        channels: The width, and the number of waves that the label is spread over; a multiple of
+            8, and at least 16.
+        layers: The number :math:`L` of residual layers.
+        padding: What lies outside the image: zeros, or the image again (``circular``).
+        normalization: ``group`` for group normalisations :math:`N` of 8 groups behind the
+            convolutions of the layers and before the last one, or none.
+        kernel_size: The side :math:`k` of the convolutions but the last.
+        last_kernel_size: The side :math:`k'` of the last.
+        add_one: Whether the label is embedded once more, as :math:`e_L`; otherwise :math:`h_L` is
+            doubled.
+        classes: The number of classes, if the network is to know them.
+        unlabelled: Whether it can be asked without a class; one vector more stands for none.
+        seed: The seed of the initial weights.
+
+    Raises:
+        ValueError: If a size is not positive, a kernel has no middle, an image side is shorter
+            than what is wrapped around it, or channels cannot be split into groups.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int] = (1, 28, 28),
+        channels: int = 128,
+        layers: int = 6,
+        padding: Padding = "zeros",
+        normalization: Normalization | None = None,
+        kernel_size: int = 3,
+        last_kernel_size: int = 1,
+        add_one: bool = True,
+        classes: int | None = None,
+        unlabelled: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if len(shape) != 3 or min(shape) < 1:
+            raise ValueError(
+                f"a ResNet takes images of shape (channels, height, width), got {shape}"
+            )
+        if channels < 16 or channels % 8:
+            raise ValueError(f"the channels must be a multiple of 8 from 16 on, got {channels}")
+        if layers < 1:
+            raise ValueError(f"a ResNet has a positive number of layers, got {layers}")
+        check(shape, padding, normalization, (kernel_size, last_kernel_size), min(shape[1:]))
+        self.event_shape = tuple(shape)
+        self.padding, self.classes, self.unlabelled = padding, classes, unlabelled
+        self.label = LabelVector(channels, classes, unlabelled)
+        self.first = convolution(shape[0], channels, kernel_size, padding)
+        self.layers = nn.ModuleList(
+            MinimalLayer(channels, kernel_size, padding, normalization) for _ in range(layers)
+        )
+        self.last_level = level_of(channels) if add_one else None
+        self.last_norm = norm(channels, 8, normalization)
+        self.last = convolution(channels, shape[0], last_kernel_size, padding)
+        initialize(self, seed)
+        # The features grow with every layer; from nearly zero, the output is soon the right one.
+        with torch.no_grad():
+            for parameter in self.last.parameters():
+                parameter.mul_(_SMALL)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        label: Float[Tensor, " batch"],
+        classes: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch channels height width"]:
+        level = self.label(label, classes)
+        h = self.first(x)
+        for layer in self.layers:
+            h = layer(h, level)
+        h = h + (h if self.last_level is None else self.last_level(level)[:, :, None, None])
+        output: Tensor = self.last(self.last_norm(h))
+        return output
 
 
-def _norm(channels: int, normalization: Normalization | None) -> nn.Module:
-    if normalization is None:
-        return nn.Identity()
-    groups = min(32, channels)
-    if channels % groups:
-        raise ValueError(f"{channels} channels cannot be normalised in {groups} groups")
-    return nn.GroupNorm(groups, channels)
-
-
-def _check(
-    shape: Sequence[int],
-    fsizes: Sequence[int],
-    padding: Padding,
-    normalization: Normalization | None,
-    embedding: int,
-    kernels: tuple[int, int],
-) -> None:
+def _smallest(shape: Sequence[int], fsizes: Sequence[int]) -> int:
+    """The shortest side at the lowest level of a U-Net."""
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"a U-Net takes images of shape (channels, height, width), got {shape}")
     if not fsizes or min(fsizes) < 1:
         raise ValueError(f"a U-Net has a positive number of channels a level, got {list(fsizes)}")
-    if padding not in get_args(Padding):
-        raise ValueError(f"a minimal U-Net pads with zeros or circular, not {padding!r}")
-    if normalization not in (None, *get_args(Normalization)):
-        raise ValueError(
-            f"a minimal U-Net normalises by group or not at all, not {normalization!r}"
-        )
-    if embedding < 4 or embedding % 2:
-        raise ValueError(f"an embedding has an even number >= 4 of features, got {embedding}")
-    if any(k < 1 or k % 2 == 0 for k in kernels):
-        raise ValueError(f"kernels have an odd number of pixels a side, got {list(kernels)}")
     factor = 2 ** (len(fsizes) - 1)
     if shape[1] % factor or shape[2] % factor:
         raise ValueError(
             f"a U-Net of {len(fsizes)} levels fits images whose sides are multiples of {factor}, "
             f"got {shape[1]} x {shape[2]}"
         )
-    smallest = min(shape[1:]) // factor
-    if padding == "circular" and max(kernels[0] // 2, 1) > smallest:
-        raise ValueError(
-            f"circular padding of {kernels[0] // 2} pixels needs a side as long, the lowest level "
-            f"of {shape[1]} x {shape[2]} has {smallest}"
-        )
+    return min(shape[1:]) // factor

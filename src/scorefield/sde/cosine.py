@@ -15,16 +15,22 @@ from scorefield.sde.base import SDE, PriorMean, check_range
 class Cosine(SDE):
     r"""The cosine schedule: :math:`\alpha(t) = \cos\theta(t) / \cos\theta(0)`,
     :math:`\sigma^2 = 1 - \alpha^2`, with
-    :math:`\theta(t) = \frac{\pi}{2} \frac{t + s}{1 + s}`.
+    :math:`\theta(t) = \frac{\pi}{2} \frac{t + s}{1 + m}`.
+
+    A margin :math:`m > s` lets the process be used up to :math:`t = 1`: without an offset,
+    :math:`\sigma^2 = 1 - \cos^2 \frac{\pi t}{2 (1 + m)}`.
 
     Arguments:
         offset: The offset :math:`s`, which keeps the noise at small times from vanishing fast.
         prior_mean: The mean of the prior.
         t_min: The earliest time that is trained or sampled at.
-        t_max: The time of the prior; below 1, where :math:`\alpha` vanishes.
+        t_max: The time of the prior; before :math:`1 + m - s`, where :math:`\alpha` vanishes.
+        margin: The margin :math:`m`; equal to the offset by default, so that :math:`\alpha`
+            vanishes at time 1.
 
     Raises:
-        ValueError: Unless ``offset > 0`` and ``0 < t_min < t_max < 1``.
+        ValueError: Unless ``offset >= 0``, ``margin >= 0``, ``0 < t_min < t_max`` and
+            ``t_max + offset < 1 + margin``.
 
     References:
         Improved denoising diffusion probabilistic models (Nichol and Dhariwal, 2021),
@@ -35,21 +41,30 @@ class Cosine(SDE):
     prior_mean: PriorMean = 0.0
     t_min: float = 1e-4
     t_max: float = 0.99
+    margin: float | None = None
 
     def __post_init__(self) -> None:
         check_range(self, "t_min", "t_max")
-        if not (math.isfinite(self.offset) and self.offset > 0):
-            raise ValueError(f"Cosine: offset must be positive, got {self.offset}")
-        if not self.t_max < 1:
-            raise ValueError(f"Cosine: t_max must be below 1, got {self.t_max}")
+        for name, value in (("offset", self.offset), ("margin", self._margin)):
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"Cosine: {name} must not be negative, got {value}")
+        if not self.t_max + self.offset < 1 + self._margin:
+            raise ValueError(
+                f"Cosine: t_max + offset must be below 1 + margin, got t_max={self.t_max}, "
+                f"offset={self.offset} and margin={self._margin}"
+            )
 
     @property
     def prior_std(self) -> float:
         return 1.0
 
     @property
+    def _margin(self) -> float:
+        return self.offset if self.margin is None else self.margin
+
+    @property
     def _rate(self) -> float:
-        return 0.5 * math.pi / (1 + self.offset)
+        return 0.5 * math.pi / (1 + self._margin)
 
     @property
     def _start(self) -> float:
@@ -72,6 +87,8 @@ class Cosine(SDE):
     def time(self, noise_level: Tensor) -> Tensor:
         # The tangent of the difference of two angles: neither arccos of alpha nor the angle less
         # its start keeps its digits at small times.
+        if self._start == 0:
+            return torch.atan(noise_level) / self._rate
         cosine, sine = math.cos(self._start), math.sin(self._start)
         root = torch.sqrt(noise_level**2 + sine**2)
         rise = noise_level**2 / (root + sine)

@@ -150,6 +150,10 @@ class Target(ScoreField):
             value = a * y + b * self._score(y, alpha, sigma)
         return value.reshape(x.shape).to(x.dtype)
 
+    @property
+    def has_jacobian(self) -> bool:
+        return True
+
     def jacobian(
         self, x: Float[Tensor, "batch *event"], t: float | Tensor
     ) -> Float[Tensor, "batch dim dim"]:

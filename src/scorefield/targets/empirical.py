@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.domain import Euclidean
+from scorefield.fields.assigned import AssignedField, check_labels, of_class
+from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.sde import SDE
 from scorefield.targets.base import Target
 
-_WORKSPACE = 1 << 22
+WORKSPACE = 1 << 22
 """The number of float64 entries that a temporary of one block may have (32 MiB)."""
 
 
@@ -81,6 +83,11 @@ class Empirical(Target):
     def std(self) -> float:
         return float((self.data - self.centre).square().mean().sqrt())
 
+    @property
+    def count(self) -> int:
+        """The number of points that the law chooses from."""
+        return self.data.shape[0]
+
     def draw(
         self,
         noise: Noise,
@@ -92,7 +99,7 @@ class Empirical(Target):
         return self.points[chosen].to(dtype)
 
     def _log_density(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        dim, n = self.domain.dim, self.data.shape[0]
+        dim, n = self.domain.dim, self.count
         log_total = torch.cat([p.log_total for _, p in self._posteriors(x, alpha, sigma)])
         return log_total - dim * (sigma[:, 0].log() + 0.5 * math.log(math.tau)) - math.log(n)
 
@@ -106,7 +113,7 @@ class Empirical(Target):
     def _jacobian(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         dim = self.domain.dim
         parts = []
-        rows = max(1, min(1024, _WORKSPACE // dim**2))
+        rows = max(1, min(1024, WORKSPACE // dim**2))
         for (u, a, s), posterior in self._posteriors(x, alpha, sigma, rows):
             spread = u.new_zeros(u.shape[0], dim, dim)
             for offsets in self._offsets(u.shape[0] * dim):
@@ -143,9 +150,61 @@ class Empirical(Target):
         return Posterior((top + total.log()).squeeze(1), weighted / total)
 
     def _offsets(self, entries: int) -> Iterator[Tensor]:
-        """Blocks of centred data, of which each point takes ``entries`` entries of workspace."""
-        for block in self.data.split(max(1, _WORKSPACE // max(1, entries))):
-            yield block - self.centre
+        """Blocks of centred points, of which each takes ``entries`` entries of workspace."""
+        return self._centred(entries)
+
+    def _centred(self, entries: int) -> Iterator[Tensor]:
+        """Blocks of centred data, of which each row takes ``entries`` entries of workspace."""
+        for block in self.data.split(max(1, WORKSPACE // max(self.domain.dim, entries))):
+            yield block.to(torch.float64) - self.centre
+
+
+class IdealScore(Empirical):
+    r"""The ideal score (IS) of a data set, of all of it or class by class.
+
+    It is the score of :class:`Empirical`, the one that a network of unlimited capacity learns;
+    samples that follow it are training points.
+
+    Arguments:
+        points: The points, of shape :math:`(N, *event)`.
+        sde: The forward process; ``EDM()`` if not given.
+        labels: The class of each point, from 0, where there are classes.
+
+    Raises:
+        ValueError: As :class:`Empirical`; if the labels are not one class a point.
+
+    References:
+        An analytic theory of creativity in convolutional diffusion models (Kamb and Ganguli,
+        2025), section 2.
+    """
+
+    labels: Tensor | None
+
+    def __init__(
+        self,
+        points: Float[Tensor, "n *event"],
+        sde: SDE | None = None,
+        labels: Int[Tensor, " n"] | None = None,
+    ) -> None:
+        super().__init__(points, sde)
+        checked = None if labels is None else check_labels(labels, points.shape[0])
+        self.register_buffer("labels", checked, persistent=False)
+
+    @property
+    def classes(self) -> int | None:
+        return None if self.labels is None else int(self.labels.max()) + 1
+
+    def given(self, classes: int | Int[Tensor, " batch"]) -> ScoreField:
+        return AssignedField(self, classes)
+
+    def of_class(self, number: int) -> IdealScore:
+        """The score of the points of one class alone.
+
+        Raises:
+            TypeError: If the points have no classes.
+            ValueError: If no point is of that class.
+        """
+        return type(self)(self.points[of_class(self, self.labels, number)], self.sde)
 
 
 def _log_weights(u: Tensor, alpha: Tensor, sigma: Tensor, offsets: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from scorefield.interop.score_sde.keys import value
 from scorefield.interop.score_sde.names import names, without_effect
 from scorefield.interop.score_sde.options import MODELS, Options
 from scorefield.interop.score_sde.refinenet_names import build_refinenet
+from scorefield.interop.state import compare
 
 _PREFIX = "module."
 _TABLE = "sigmas"
@@ -56,7 +57,7 @@ def build(
     ours = dict(network.named_parameters())
     unused = _unused(config)
     shapes = {theirs: _their_shape(theirs, ours[name]) for theirs, name in pairs}
-    _compare(shapes, unused, given)
+    compare(shapes, unused, given)
     weights = {name: _turned(theirs, given[theirs], ours[name]) for theirs, name in pairs}
     network.to(reduce(torch.promote_types, (w.dtype for w in weights.values())))
     network.load_state_dict(weights)
@@ -81,7 +82,7 @@ def state_of(network: nn.Module, config: Mapping[str, Any]) -> dict[str, Tensor]
         likeness, pairs = _built(config, 0)
     ours = {name: weight.detach() for name, weight in network.named_parameters()}
     shapes = {name: tuple(weight.shape) for name, weight in likeness.named_parameters()}
-    _compare(shapes, {}, ours)
+    compare(shapes, {}, ours)
     state = {theirs: _their_form(theirs, ours[name]).clone() for theirs, name in pairs}
     state |= {theirs: torch.zeros(shape) for theirs, shape in _unused(config).items()}
     # Their first version has no table: the loss divides by the noise level.
@@ -135,35 +136,6 @@ def _compare_table(config: Mapping[str, Any], given: Tensor | None) -> None:
             f"model.sigma_min and model.num_scales, {len(table)} levels from {float(table[0]):g} "
             f"to {float(table[-1]):g}"
         )
-
-
-def _compare(
-    expected: Mapping[str, tuple[int, ...]],
-    tolerated: Mapping[str, tuple[int, ...]],
-    given: Mapping[str, Tensor],
-) -> None:
-    """Checks that weights have the names and shapes that they should have.
-
-    Raises:
-        InteropError: If they have not, with the first few names.
-    """
-    known = {**expected, **tolerated}
-    problems = {
-        "lacks": [name for name in expected if name not in given],
-        "has, beside what is expected,": [name for name in given if name not in known],
-        "has other shapes of": [
-            f"{name} {tuple(weight.shape)} instead of {known[name]}"
-            for name, weight in given.items()
-            if name in known and tuple(weight.shape) != known[name]
-        ],
-    }
-    if found := [f"{what} {_few(which)}" for what, which in problems.items() if which]:
-        raise InteropError(f"the state dict {'; it '.join(found)}")
-
-
-def _few(which: list[str]) -> str:
-    more = f" and {len(which) - 4} more" if len(which) > 4 else ""
-    return ", ".join(which[:4]) + more
 
 
 def _is_turned(theirs: str, weight: Tensor) -> bool:

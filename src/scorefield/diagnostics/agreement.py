@@ -1,0 +1,138 @@
+r"""How alike are the images that two fields predict, or end in?
+
+For one image, :math:`y` as observed and :math:`\hat y` as predicted, both over all pixels and
+channels,
+
+.. math:: r = \frac{(y - \bar y) \cdot (\hat y - \bar{\hat y})}
+    {|y - \bar y|\,|\hat y - \bar{\hat y}|}, \qquad
+    r^2 := 1 - \frac{|y - \hat y|^2}{|y - \bar y|^2}.
+
+The first, Pearson's correlation, does not see the scale and the offset of a prediction. The second,
+the coefficient of determination, does: it is 1 for a perfect prediction, 0 for one that is as far
+off as the image's own mean, and has no lower bound. It is the square of the first only for
+:math:`\hat y` that has been fitted to :math:`y` by linear regression, and never more than it.
+The published comparison of networks with local machines computes the first and calls it
+:math:`r^2`; numbers are to be compared with it by :math:`r`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.diagnostics.states import State
+from scorefield.estimate import Median, median
+from scorefield.fields import ScoreField, evaluation
+from scorefield.fields.base import Quantity, convert
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """How well images are predicted, one by one.
+
+    Attributes:
+        correlation: Pearson's :math:`r` of each image.
+        determination: The coefficient of determination :math:`r^2` of each image.
+    """
+
+    correlation: npt.NDArray[np.float64]
+    determination: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.correlation)
+
+    @property
+    def median_correlation(self) -> Median:
+        """The median of :math:`r` over images, with an exact 95 % interval."""
+        return median(self.correlation)
+
+    @property
+    def median_determination(self) -> Median:
+        """The median of :math:`r^2` over images, with an exact 95 % interval."""
+        return median(self.determination)
+
+    def beats(self, other: Agreement) -> int:
+        """For how many images the correlation is greater than another's for the same image.
+
+        Raises:
+            ValueError: If the images are not as many.
+        """
+        if len(self) != len(other):
+            raise ValueError(f"{len(self)} images cannot be compared with {len(other)}")
+        return int((self.correlation > other.correlation).sum())
+
+
+def image_agreement(
+    predicted: Float[Tensor, "batch *event"], observed: Float[Tensor, "batch *event"]
+) -> Agreement:
+    """Compares images with what was predicted of them.
+
+    Arguments:
+        predicted: The predictions: a machine's.
+        observed: The images that are to be predicted: a network's.
+
+    Raises:
+        ValueError: If the shapes differ, or an image is constant, which correlates with nothing, or
+            not finite.
+    """
+    if predicted.shape != observed.shape:
+        raise ValueError(
+            f"images of shape {tuple(observed.shape)} cannot be compared with predictions of "
+            f"shape {tuple(predicted.shape)}"
+        )
+    y, f = observed.double().flatten(1), predicted.double().flatten(1)
+    u, v = y - y.mean(dim=1, keepdim=True), f - f.mean(dim=1, keepdim=True)
+    whole, other = u.square().sum(dim=1), v.square().sum(dim=1)
+    r = (u * v).sum(dim=1) / (whole * other).sqrt()
+    r2 = 1 - (y - f).square().sum(dim=1) / whole
+    if not bool(torch.isfinite(r).all() and torch.isfinite(r2).all()):
+        bad = (~(torch.isfinite(r) & torch.isfinite(r2))).nonzero()[0].item()
+        raise ValueError(f"image {bad} has no correlation: it or its prediction is constant")
+    return Agreement(r.clamp(-1, 1).cpu().numpy(), r2.cpu().numpy())
+
+
+def field_agreement(
+    field: ScoreField,
+    machines: Mapping[str, ScoreField],
+    states: Iterable[State],
+    quantities: tuple[Quantity, ...] = ("score", "denoiser"),
+) -> dict[tuple[str, Quantity], tuple[Agreement, ...]]:
+    """Compares machines with a field at the same noisy points.
+
+    Arguments:
+        field: The field that is to be predicted: a network's.
+        machines: Fields that may predict it, by name, under the same process.
+        states: Points at several noise levels.
+        quantities: In which forms the fields are compared. Scores and predicted noise agree equally
+            well, since their ratio is the same at all pixels.
+
+    Returns:
+        For each machine and form, one agreement a state, in their order.
+
+    Raises:
+        ValueError: As of :func:`image_agreement`; names machine, form and noise level.
+    """
+    found: dict[tuple[str, Quantity], list[Agreement]] = {
+        (name, quantity): [] for name in machines for quantity in quantities
+    }
+    with evaluation(field), torch.no_grad():
+        for sigma, t, x in states:
+            wide, truth = x.double(), field.predict_noise(x, t).double()
+            for name, machine in machines.items():
+                guess = machine.denoise(x, t).double()
+                for quantity in quantities:
+                    predicted = convert(guess, wide, t, field.sde, "denoiser", quantity)
+                    observed = convert(truth, wide, t, field.sde, "noise", quantity)
+                    try:
+                        found[name, quantity].append(image_agreement(predicted, observed))
+                    except ValueError as error:
+                        raise ValueError(
+                            f"{quantity} of {name} at noise level {sigma:g}: {error}"
+                        ) from error
+    return {key: tuple(values) for key, values in found.items()}

@@ -1,0 +1,240 @@
+r"""How far the Jacobian of a field is from symmetric, point by point.
+
+In exact form the whole Jacobian is computed, a few points at a time, so that the memory does not
+grow with their number; a field that has it in closed form is asked for it. With probes, random
+:math:`J v` and :math:`J^\top v` estimate the same squared norms without bias. Where a precision is
+asked for, the number of probes doubles until the standard error that they add, known from the
+scatter between the probes of a point, is that fraction of the value, or until there are 1024 a
+point. A field without curl has nothing to be precise about: probes also end where what they see is
+rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from scorefield.calculus import VectorField, exact_asymmetry, jacobian, probed_asymmetry
+from scorefield.diagnostics.protocol import form, precision_of
+from scorefield.fields import ScoreField
+from scorefield.fields.base import Quantity, affine
+from scorefield.noise import Noise
+
+MOST_PROBES = 1024
+"""The number of probes a point at which a precision is given up."""
+
+_WORKSPACE = 1 << 26
+"""The bytes that the Jacobians held at once may have (64 MiB), if more than one is."""
+_ENTRIES = 1 << 16
+"""The entries of the points that are probed in one evaluation of the field."""
+_ROUNDING = 64.0
+"""In units of the machine precision, the ratio of the norms of J - Jᵀ and J that means nothing."""
+
+
+@dataclass(frozen=True)
+class Norms:
+    r"""The squared norms of the Jacobians at points.
+
+    Attributes:
+        skew: :math:`\|J - J^\top\|_F^2`, of shape (probes, points); exact ones are a single row.
+        whole: :math:`\|J\|_F^2`, likewise.
+        rounding: The ratio of the norms, not squared, that rounding alone may make.
+        exact: Whether nothing is estimated.
+        added: The relative standard error that the probes add, where a precision was asked for:
+            the largest of those that were judged, or 0 where there is nothing but rounding.
+    """
+
+    skew: Float[Tensor, "probes points"]
+    whole: Float[Tensor, "probes points"]
+    rounding: float
+    exact: bool = True
+    added: float | None = None
+
+    @property
+    def probes(self) -> int | None:
+        """The number of probes a point; ``None`` where there are none."""
+        return None if self.exact else self.skew.shape[0]
+
+    @property
+    def exterior(self) -> Float[Tensor, " points"]:
+        r"""The norm :math:`\|J - J^\top\|_F` at each point."""
+        return self.skew.mean(dim=0).sqrt()
+
+    @property
+    def relative(self) -> Float[Tensor, " points"]:
+        r"""The relative asymmetry :math:`\|J - J^\top\|_F / 2\|J\|_F` at each point."""
+        return 0.5 * (self.skew.mean(dim=0) / self.whole.mean(dim=0)).sqrt()
+
+    @property
+    def exterior_error(self) -> Float[Tensor, " points"]:
+        """The standard error that the probes add to :attr:`exterior`, at each point."""
+        return self._root(self.exterior, self.skew, self.skew.mean(dim=0))
+
+    @property
+    def relative_error(self) -> Float[Tensor, " points"]:
+        """The standard error that the probes add to :attr:`relative`, at each point."""
+        share = self.skew.mean(dim=0) / self.whole.mean(dim=0)
+        return self._root(self.relative, self.skew - share * self.whole, self.skew.mean(dim=0))
+
+    def _root(self, value: Tensor, draws: Tensor, scale: Tensor) -> Tensor:
+        """The error of a value that goes with the root of the scale, which has these draws."""
+        if self.exact:
+            return torch.zeros_like(value)
+        error = (draws.var(dim=0) / len(draws)).sqrt() * value / (2 * scale)
+        return torch.where(self.skew.mean(dim=0) > self._nothing, error, 0.0)
+
+    @property
+    def _nothing(self) -> Tensor:
+        """What rounding may make of the squared norm, at each point."""
+        return self.rounding**2 * self.whole.mean(dim=0)
+
+
+@dataclass(frozen=True)
+class Probing:
+    """Random probes of the Jacobians at points.
+
+    Arguments:
+        noise: The source of their randomness.
+        index: The sample index of each point in their addresses.
+        first: How many a point are tried first, and how many there are if no precision is given.
+        precision: The relative standard error at which they stop.
+        purpose: What they are for; part of their addresses.
+        dtype: Their dtype.
+
+    Raises:
+        ValueError: If ``first`` is not positive, or the precision not in (0, 1).
+    """
+
+    noise: Noise
+    index: Int[Tensor, " points"]
+    first: int
+    precision: float | None = None
+    purpose: str = "diagnostics/probe"
+    dtype: torch.dtype = torch.float64
+
+    def __post_init__(self) -> None:
+        if self.first < 1:
+            raise ValueError(f"probes must be positive, got {self.first}")
+        if self.precision is not None and not 0 < self.precision < 1:
+            raise ValueError(f"a precision lies in (0, 1), got {self.precision}")
+
+
+Judge = Callable[[Norms], float]
+"""The relative standard error of a number that is made of norms."""
+
+
+def each_point(norms: Norms) -> float:
+    """The largest relative standard error of either number at any point."""
+    errors = norms.exterior_error / norms.exterior, norms.relative_error / norms.relative
+    return max(float(torch.where(norms.exterior > 0, e, 0.0).max()) for e in errors)
+
+
+def asymmetry_at(
+    field: ScoreField,
+    x: Float[Tensor, "points *event"],
+    t: Float[Tensor, " points"],
+    quantity: Quantity = "score",
+    probing: Probing | None = None,
+    judges: tuple[Judge, ...] = (each_point,),
+) -> Norms:
+    r"""The squared norms of :math:`J - J^\top` and :math:`J` at points, without a graph.
+
+    Arguments:
+        field: The field, in evaluation mode.
+        x: The points.
+        t: Their times.
+        quantity: The form of the field whose Jacobian is meant.
+        probing: How the Jacobians are probed; they are exact if not given.
+        judges: Of which numbers the precision is asked; of those at each point by default.
+
+    Raises:
+        ValueError: If a norm is not finite.
+    """
+    rounding = _ROUNDING * precision_of(field, x.dtype)
+    with torch.no_grad():
+        if probing is None:
+            norms = _exact(field, x, t, quantity, rounding)
+        else:
+            norms = _probed(form(field, quantity), x, t, probing, judges, rounding)
+    bad = ~(norms.skew + norms.whole).isfinite().all(dim=0)
+    if bool(bad.any()):
+        raise ValueError(f"the Jacobian is not finite at {int(bad.sum())} of {len(x)} points")
+    return norms
+
+
+def _exact(field: ScoreField, x: Tensor, t: Tensor, quantity: Quantity, rounding: float) -> Norms:
+    at_once = max(1, _WORKSPACE // (x.shape[1:].numel() ** 2 * x.element_size()))
+    parts = [
+        exact_asymmetry(_jacobian(field, points, times, quantity))
+        for points, times in zip(x.split(at_once), t.split(at_once), strict=True)
+    ]
+    skew, whole = (torch.cat(values).unsqueeze(0) for values in zip(*parts, strict=True))
+    return Norms(skew, whole, rounding)
+
+
+def _jacobian(field: ScoreField, x: Tensor, t: Tensor, quantity: Quantity) -> Tensor:
+    if not field.has_jacobian:
+        return jacobian(form(field, quantity), x, t)
+    score = field.jacobian(x, t)
+    if quantity == "score":
+        return score
+    a, b = affine(x.flatten(1), t, field.sde, quantity)
+    found = b[:, :, None] * score
+    found.diagonal(dim1=1, dim2=2).add_(a)
+    return found
+
+
+def _probed(
+    fn: VectorField,
+    x: Tensor,
+    t: Tensor,
+    probing: Probing,
+    judges: tuple[Judge, ...],
+    rounding: float,
+) -> Norms:
+    if probing.precision is None:
+        return _round(fn, x, t, probing, 0, probing.first, rounding)
+    used = min(max(2, probing.first), MOST_PROBES)
+    norms = _round(fn, x, t, probing, 0, used, rounding)
+    while True:
+        skew, whole = float(norms.skew.mean()), float(norms.whole.mean())
+        if not rounding**2 * whole < skew < math.inf:
+            return replace(norms, added=0.0)
+        error = max(judge(norms) for judge in judges)
+        if error <= probing.precision or used == MOST_PROBES:
+            return replace(norms, added=error)
+        further = _round(fn, x, t, probing, used, min(2 * used, MOST_PROBES), rounding)
+        norms = replace(
+            norms,
+            skew=torch.cat((norms.skew, further.skew)),
+            whole=torch.cat((norms.whole, further.whole)),
+        )
+        used = norms.skew.shape[0]
+
+
+def _round(
+    fn: VectorField,
+    x: Tensor,
+    t: Tensor,
+    probing: Probing,
+    start: int,
+    end: int,
+    rounding: float,
+) -> Norms:
+    """The estimates of the probes ``start … end - 1`` of each point."""
+    n, *event = x.shape
+    at_once = max(1, _ENTRIES // x.shape[1:].numel())
+    row = torch.arange(n, device=t.device).repeat(end - start)
+    step = torch.arange(start, end, device=t.device).repeat_interleave(n)
+    parts = []
+    for chosen, steps in zip(row.split(at_once), step.split(at_once), strict=True):
+        index = probing.index[chosen]
+        v = probing.noise.signs(probing.purpose, event, index, steps, dtype=probing.dtype)
+        parts.append(probed_asymmetry(fn, x[chosen], t[chosen], v))
+    skew, whole = (torch.cat(values).reshape(-1, n) for values in zip(*parts, strict=True))
+    return Norms(skew, whole, rounding, exact=False)

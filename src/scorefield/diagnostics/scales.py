@@ -1,0 +1,242 @@
+r"""How far does a network look? The patch size of the local machine that is most like it, by noise
+level.
+
+A local machine sees :math:`k \times k` pixels around each pixel. At a noise level, the size at
+which its score comes nearest to a network's is the network's effective scale of locality. Sizes
+are tied to noise levels, in units of the data, and to nothing else: a machine of these sizes can
+be followed on any grid.
+
+References:
+    An analytic theory of creativity in convolutional diffusion models (Kamb and Ganguli, 2024),
+    section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from scorefield.diagnostics.states import State
+from scorefield.estimate import Estimate, mean
+from scorefield.fields import ScoreField, evaluation
+from scorefield.targets import PatchSizes
+
+Criterion = Literal["cosine", "l2"]
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class ScaleCalibration:
+    r"""How like a network machines of several patch sizes are, by noise level.
+
+    All three choices of sizes follow from the table of the best sizes :math:`b_{ij}` of sample
+    :math:`i` at level :math:`j`, and take the smallest of several that are equally good, so that
+    no size is chosen that no sample has, such as the even one between 3 and 5:
+
+    * the *median* minimises :math:`\sum_i |b_{ij} - k_j|` at each level;
+    * the *mode* is the most frequent;
+    * the *monotone* sizes minimise :math:`\sum_{ij} |b_{ij} - k_j|` under
+      :math:`k_1 \le k_2 \le \dots` in the order of rising noise: isotonic regression of the table
+      with the loss of the median, exact over the sizes that were tried.
+
+    Attributes:
+        sigmas: The noise levels, rising.
+        sizes: The patch sizes that were tried, rising.
+        by: What makes a size the best.
+        gap: One minus the cosine between the two scores over all pixels, of shape
+            (samples, levels, sizes); not a number where the search did not go.
+        distance: The root mean square over pixels of the difference of the scores in units of the
+            noise, :math:`\sigma |s - s_k| / \sqrt{D}`; likewise.
+    """
+
+    sigmas: tuple[float, ...]
+    sizes: tuple[int, ...]
+    by: Criterion
+    gap: Floats
+    distance: Floats
+
+    @property
+    def best(self) -> Integers:
+        """The best size of each sample at each level."""
+        loss = self.gap if self.by == "cosine" else self.distance
+        return np.asarray(self.sizes)[np.nanargmin(loss, axis=2)]
+
+    @property
+    def evaluations(self) -> int:
+        """How many sizes were evaluated, of all samples and levels together."""
+        return int(np.isfinite(self.gap).sum())
+
+    @property
+    def median(self) -> PatchSizes:
+        """The median of the best sizes, at each level for itself."""
+        lower = (self.best.shape[0] - 1) // 2
+        return self._sizes(np.sort(self.best, axis=0)[lower])
+
+    @property
+    def mode(self) -> PatchSizes:
+        """The most frequent of the best sizes, at each level for itself."""
+        counts = (self.best[:, :, None] == np.asarray(self.sizes)).sum(axis=0)
+        return self._sizes(np.asarray(self.sizes)[counts.argmax(axis=1)])
+
+    @property
+    def monotone(self) -> PatchSizes:
+        """The sizes that do not fall with rising noise and are nearest to all best sizes."""
+        loss = np.abs(self.best[:, :, None] - np.asarray(self.sizes, dtype=float)).sum(axis=0)
+        return self._sizes(np.asarray(self.sizes)[isotonic(loss)])
+
+    def curve(self, level: int) -> dict[int, tuple[Estimate, Estimate]]:
+        """Gap and distance by the size, at a level: means over samples, of the sizes that were
+        evaluated for all of them.
+        """
+        return {
+            size: (mean(self.gap[:, level, j]), mean(self.distance[:, level, j]))
+            for j, size in enumerate(self.sizes)
+            if np.isfinite(self.gap[:, level, j]).all()
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One plain record a level and size, for tables."""
+        return [
+            {
+                "sigma": sigma,
+                "size": size,
+                "cosine": 1 - gap.value,
+                "gap": gap.value,
+                "gap_se": gap.standard_error,
+                "distance": distance.value,
+                "distance_se": distance.standard_error,
+                "best": int((self.best[:, level] == size).sum()),
+                "n": gap.n,
+            }
+            for level, sigma in enumerate(self.sigmas)
+            for size, (gap, distance) in self.curve(level).items()
+        ]
+
+    def _sizes(self, sizes: Integers) -> PatchSizes:
+        return PatchSizes(self.sigmas, tuple(int(size) for size in sizes))
+
+
+def calibrate_sizes(
+    field: ScoreField,
+    machine: Callable[[int], ScoreField],
+    states: Iterable[State],
+    sizes: Sequence[int],
+    by: Criterion = "cosine",
+    margin: int = 1,
+    callback: Callable[[float], object] | None = None,
+) -> ScaleCalibration:
+    r"""Finds the patch size at which a local machine is most like a field, by noise level.
+
+    At each state both scores are compared over all pixels, by the cosine between them or by the
+    length of their difference. The samples of a level that need a size go through its machine at
+    once.
+
+    The search begins around the median size of the level below, and goes on until the best size of
+    each sample has ``margin`` sizes on both sides that are no better, or the end of the list. If
+    the loss falls and then rises with the size, that finds the minimum; a margin as long as the
+    list tries all sizes.
+
+    Arguments:
+        field: The field, a network's.
+        machine: The local machine of a patch size, under the same process.
+        states: Points at several noise levels, at each as many: those where the field's own
+            samples pass by, :func:`~scorefield.diagnostics.states.walk`.
+        sizes: The odd sizes to try.
+        by: ``"cosine"`` or ``"l2"``.
+        margin: How many sizes on each side of the best one end the search.
+        callback: Called with each noise level that is done.
+
+    Raises:
+        ValueError: If there is no size or no state, a level has fewer than two samples, an argument
+            is out of its range, or a score is zero or not finite.
+    """
+    states = sorted(states, key=lambda state: state.sigma)
+    order = sorted(set(sizes))
+    if not states or not order:
+        raise ValueError("a calibration takes at least one state and one patch size")
+    if by not in get_args(Criterion):
+        raise ValueError(f"scores are compared by {' or '.join(get_args(Criterion))}, not {by!r}")
+    if margin < 1:
+        raise ValueError(f"the margin of a search is at least 1, got {margin}")
+    n = len(states[0].x)
+    if n < 2:
+        raise ValueError("a calibration takes at least 2 samples, for an error bar")
+    machines: dict[int, ScoreField] = {}
+
+    def likeness(state: State, truth: Tensor, rows: Tensor, size: int) -> Floats:
+        if size not in machines:
+            machines[size] = machine(size)
+        found = machines[size].for_rows(rows).predict_noise(state.x[rows], state.t)
+        values = _likeness(truth[rows], found)
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"the scores at noise level {state.sigma:g} and of patch size {size} have no "
+                f"cosine: one is zero or not finite"
+            )
+        return values
+
+    tables = np.full((2, n, len(states), len(order)), np.nan)
+    start = 0
+    with evaluation(field), torch.no_grad():
+        for level, state in enumerate(states):
+            truth = field.predict_noise(state.x, state.t)
+            table = tables[:, :, level]
+            loss = table[0 if by == "cosine" else 1]
+            best = np.full(n, start)
+            while (missing := _around(best, margin, len(order)) & np.isnan(loss)).any():
+                for j in np.flatnonzero(missing.any(axis=0)):
+                    rows = torch.from_numpy(missing[:, j].nonzero()[0]).to(state.x.device)
+                    table[:, missing[:, j], j] = likeness(state, truth, rows, order[j])
+                best = np.nanargmin(loss, axis=1)
+            start = int(np.sort(best)[(n - 1) // 2])
+            if callback is not None:
+                callback(state.sigma)
+    gap, distance = tables
+    return ScaleCalibration(tuple(s.sigma for s in states), tuple(order), by, gap, distance)
+
+
+def isotonic(loss: Floats) -> Integers:
+    r"""The rising indices :math:`j_1 \le j_2 \le \dots` that minimise :math:`\sum_i L_{i j_i}`,
+    by dynamic programming; of several such the smallest.
+
+    Arguments:
+        loss: The losses :math:`L`, a row for each place in the sequence.
+
+    References:
+        Statistical inference under order restrictions (Barlow, Bartholomew, Bremner and Brunk,
+        1972), chapter 1.
+    """
+    total = np.zeros(loss.shape[1])
+    before = []
+    for row in loss:
+        # The first place at which the least total so far is reached.
+        least = np.minimum.accumulate(total)
+        fresh = np.r_[True, total[1:] < least[:-1]]
+        before.append(np.maximum.accumulate(np.where(fresh, np.arange(len(total)), 0)))
+        total = least + row
+    chosen = [int(total.argmin())]
+    for back in before[:0:-1]:
+        chosen.append(int(back[chosen[-1]]))
+    return np.array(chosen[::-1])
+
+
+def _around(best: Integers, margin: int, choices: int) -> npt.NDArray[np.bool_]:
+    """Which places are at most ``margin`` away from the best one, a row a sample."""
+    near: npt.NDArray[np.bool_] = np.abs(np.arange(choices) - best[:, None]) <= margin
+    return near
+
+
+def _likeness(truth: Tensor, found: Tensor) -> Floats:
+    """One minus the cosine, without cancellation, and the root mean square difference."""
+    u, v = truth.double().flatten(1), found.double().flatten(1)
+    unit_u = u / torch.linalg.vector_norm(u, dim=1, keepdim=True)
+    unit_v = v / torch.linalg.vector_norm(v, dim=1, keepdim=True)
+    gap = (unit_u - unit_v).square().sum(dim=1) / 2
+    return torch.stack((gap, (u - v).square().mean(dim=1).sqrt())).cpu().numpy()

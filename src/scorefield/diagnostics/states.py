@@ -1,0 +1,87 @@
+r"""The noisy points at which fields are compared on the way from noise to samples."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.fields import ScoreField
+from scorefield.noise import Noise
+from scorefield.samplers import Sampler, SamplerState
+
+
+class State(NamedTuple):
+    r"""Points of one noise level.
+
+    Attributes:
+        sigma: The noise level :math:`\sigma / \alpha`, in units of the data.
+        t: Its time.
+        x: The noisy points at that time.
+    """
+
+    sigma: float
+    t: float
+    x: Float[Tensor, "batch *event"]
+
+
+class Walk(NamedTuple):
+    """Where a sampler goes.
+
+    Attributes:
+        states: The points on its grid of noise levels, from the first to the last above zero.
+        samples: What it ends in.
+    """
+
+    states: tuple[State, ...]
+    samples: Float[Tensor, "batch *event"]
+
+
+def walk(
+    field: ScoreField,
+    sampler: Sampler,
+    n: int,
+    seed: int = 0,
+    first: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Walk:
+    """The points that samples pass through on a field, all in one batch.
+
+    Two fields of one process start from the same noise under one seed.
+
+    Arguments:
+        field: The field that is followed.
+        sampler: A method with a grid of noise levels that all samples share.
+        n: The number of samples.
+        seed: The seed of their noise.
+        first: The index of the first.
+        dtype: The dtype of the points.
+
+    Raises:
+        ValueError: If the number is not positive, or each sample finds steps of its own.
+        FloatingPointError: If a point is not finite.
+    """
+    if n < 1:
+        raise ValueError(f"a walk takes at least one sample, got {n}")
+    if sampler.nfe is None:
+        raise ValueError(f"{type(sampler).__name__} has no noise levels that all samples share")
+    sde = field.sde
+    device = next((b.device for b in (*field.parameters(), *field.buffers())), None)
+    index = torch.arange(first, first + n, device=device)
+    start = sde.prior(field.domain).sample(Noise(seed), index, dtype)
+    top = torch.tensor(sde.t_max, dtype=torch.float64)
+    places = [(sde.sigma_max, start / float(sde.alpha(top)))]
+
+    def watch(state: SamplerState) -> None:
+        places.append((state.sigma_next, state.x.clone()))
+
+    samples = sampler.sample(
+        field, seed=seed, index=index, start=start, dtype=dtype, batch_size=n, callback=watch
+    )
+    states = []
+    for sigma, x in places[:-1]:
+        t = sde.time(torch.tensor(sigma, dtype=torch.float64))
+        states.append(State(sigma, float(t), x * float(sde.alpha(t))))
+    return Walk(tuple(states), samples)

@@ -1,0 +1,296 @@
+r"""Scores of models that see a patch of an image at a time, in closed form.
+
+A convolutional network of a small receptive field cannot learn the score of the data: what it says
+of a pixel :math:`p` depends on the window :math:`x_p` of :math:`k \times k` pixels about it. The
+best that it can do is the posterior mean of the pixel given the window,
+
+.. math:: \hat x(p) = \sum_j w_j(p)\, y_j, \qquad
+    w(p) = \mathrm{softmax}_j \Big(-\frac{|x_p - \alpha Y_j|^2}{2\sigma^2}\Big), \qquad
+    s = \frac{\alpha \hat x - x}{\sigma^2},
+
+where :math:`Y_j` are windows of the training images about pixels :math:`y_j`: those at the same
+place of all images (a *local* score, LS), or, where the network does the same everywhere, those at
+all places (an *equivariant local* score, ELS). Where its windows reach across the border, a network
+that pads with zeros can tell how far it is: there only windows at the same distance from that
+border are compared.
+
+Such a score is in general no gradient: a window looks at its neighbours, and those look back with
+weights of their own.
+
+References:
+    An analytic theory of creativity in convolutional diffusion models (Kamb and Ganguli, 2025),
+    sections 3 and 4.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from scorefield.domain import Euclidean
+from scorefield.fields.assigned import AssignedField, check_labels, of_class, together
+from scorefield.fields.base import Quantity, ScoreField, convert, times
+from scorefield.sde import EDM, SDE
+from scorefield.targets.attention import Block, lift_keys, precise, weighted_means
+from scorefield.targets.band import dense, differentiable_mean
+from scorefield.targets.sizes import PatchSizes, check_size
+from scorefield.targets.windows import (
+    Padding,
+    Section,
+    middles,
+    padded,
+    scatter,
+    sections,
+    windows,
+)
+
+_BYTES = 48 << 20
+"""So much memory the keys of a block may take, and the queries that they are compared with."""
+
+
+class PatchScore(ScoreField):
+    r"""What all scores have in common that see windows.
+
+    Training images are visited in blocks, with a running softmax, so that the memory does not grow
+    with their number. Results have the dtype of the points; what float32 has too few digits for, as
+    at little noise, is computed in float64, and so are derivatives.
+
+    Jacobians follow from the second moments of the weighted windows, which take about three
+    evaluations. The field can be differentiated once, in either mode: a second derivative would
+    need third moments.
+
+    Arguments:
+        images: The training images, of shape :math:`(N, C, H, W)`.
+        sde: The forward process; ``EDM()`` if not given.
+        size: The side :math:`k` of the windows, odd; or those by noise level.
+        labels: The class of each image, from 0, where there are classes.
+        padding: What lies outside the images.
+
+    Raises:
+        ValueError: If there are no images, they are not finite or not images, a size is not odd,
+            or too large for a torus, or the labels are not one class an image.
+    """
+
+    images: Tensor
+    centre: Tensor
+    brightest: Tensor
+    labels: Tensor | None
+    equivariant = False
+    paddings: tuple[Padding, ...] = ("zeros", "circular")
+
+    def __init__(
+        self,
+        images: Float[Tensor, "n channels height width"],
+        sde: SDE | None = None,
+        size: int | PatchSizes = 3,
+        labels: Int[Tensor, " n"] | None = None,
+        padding: Padding = "zeros",
+    ) -> None:
+        if images.dim() != 4 or 0 in images.shape:
+            raise ValueError(
+                f"training images have the shape (images, channels, height, width), got "
+                f"{tuple(images.shape)}"
+            )
+        if images.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"training images are float32 or float64, not {images.dtype}")
+        if not bool(images.isfinite().all()):
+            raise ValueError("training images must be finite")
+        if padding not in self.paddings:
+            names = " or ".join(self.paddings)
+            raise ValueError(f"{type(self).__name__} pads with {names}, not {padding!r}")
+        super().__init__(EDM() if sde is None else sde, Euclidean(tuple(images.shape[1:])))
+        sizes = size if isinstance(size, PatchSizes) else PatchSizes.same(size)
+        for k in sizes.sizes:
+            check_size(k, None if padding == "zeros" else min(images.shape[2:]))
+        self.padding = padding
+        self.sizes = sizes
+        self.register_buffer("images", images)
+        # Products of numbers that differ by little keep their digits about the mean.
+        self.register_buffer("centre", images.mean(dim=(0, 2, 3)).reshape(-1, 1, 1))
+        checked = None if labels is None else check_labels(labels, images.shape[0])
+        self.register_buffer("labels", checked, persistent=False)
+        self.register_buffer("brightest", (images - self.centre).abs().max())
+
+    @property
+    def classes(self) -> int | None:
+        return None if self.labels is None else int(self.labels.max()) + 1
+
+    def given(self, classes: int | Int[Tensor, " batch"]) -> ScoreField:
+        return AssignedField(self, classes)
+
+    def of_class(self, number: int) -> PatchScore:
+        """The score of the images of one class alone.
+
+        Raises:
+            TypeError: If the images have no classes.
+            ValueError: If there is no image of that class.
+        """
+        chosen = of_class(self, self.labels, number)
+        return type(self)(self.images[chosen], self.sde, self.sizes, None, self.padding)
+
+    def under(self, sde: SDE) -> PatchScore:
+        """The same images under another process; they are shared."""
+        twin = copy.copy(self)
+        twin.sde = sde
+        return twin
+
+    def score(
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+    ) -> Float[Tensor, "batch *event"]:
+        return self.predict(x, t, "score")
+
+    def predict(
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor, quantity: Quantity
+    ) -> Float[Tensor, "batch *event"]:
+        y, means = x.to(torch.float64), []
+        for rows, level in self._levels(x, t):
+            moments = partial(self._moments, level, x.dtype)
+            means.append((rows, differentiable_mean(moments, y[rows], self.padding)))
+        # Little noise is a small difference between the point and the mean.
+        return convert(together(means), y, t, self.sde, "denoiser", quantity).to(x.dtype)
+
+    @property
+    def has_jacobian(self) -> bool:
+        return True
+
+    def jacobian(
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+    ) -> Float[Tensor, "batch dim dim"]:
+        parts = []
+        with torch.no_grad():
+            for rows, level in self._levels(x, t):
+                _, band = self._moments(level, x.dtype, x[rows].to(torch.float64), True)
+                whole = dense(band, self.padding)
+                whole *= (level.alpha / level.sigma**2)[:, None, None]
+                whole.diagonal(dim1=1, dim2=2).sub_((1 / level.sigma**2)[:, None])
+                parts.append((rows, whole.to(x.dtype)))
+        return together(parts)
+
+    def _levels(self, x: Tensor, t: float | Tensor) -> Iterator[tuple[Tensor, _Level]]:
+        """The rows of each window size, and what the noise is there."""
+        if x.shape[1:] != self.domain.shape:
+            raise ValueError(
+                f"{type(self).__name__} has points of shape {self.domain.shape}, got "
+                f"{tuple(x.shape[1:])}"
+            )
+        time = times(x, t).reshape(-1).to(torch.float64).expand(x.shape[0])
+        alpha, sigma = self.sde.alpha(time), self.sde.sigma(time)
+        if not bool((sigma > 0).all()):
+            raise ValueError("a score of data has no value without noise: t must be positive")
+        sizes = self.sizes.at(sigma / alpha)
+        for size in sizes.unique().tolist() or self.sizes.sizes[:1]:
+            rows = (sizes == size).nonzero().squeeze(1)
+            yield rows, _Level(size, alpha[rows], sigma[rows])
+
+    def _moments(
+        self, level: _Level, dtype: torch.dtype, x: Tensor, bands: bool
+    ) -> tuple[Tensor, Tensor]:
+        """The posterior means at images, and the bands of their Jacobians, float64."""
+        u = x.detach() - level.alpha[:, None, None, None] * self.centre
+        channels, height, width = self.domain.shape
+        dim = channels * level.size**2
+        at_once = max(1, _BYTES // (height * width * (dim + 2) * 8))
+        means, covariances = [x.new_empty(0, channels, height, width)], []
+        for start in range(0, u.shape[0], at_once):
+            rows = slice(start, start + at_once)
+            part = level._replace(alpha=level.alpha[rows], sigma=level.sigma[rows])
+            features = (channels + 1) * (dim + 1) if bands else channels + 1
+            moments = u.new_empty(len(u[rows]), height, width, features - 1)
+            for section in self._sections(level.size):
+                scatter(self._section(part, dtype, u[rows], section, bands), section, moments)
+            if bands:
+                whole = F.pad(moments, (1, 0), value=1.0).unflatten(3, (channels + 1, dim + 1))
+                mean, window = whole[..., 1:, :1], whole[..., :1, 1:]
+                scale = (part.alpha / part.sigma**2)[:, None, None, None, None]
+                covariances.append((whole[..., 1:, 1:] - mean * window) * scale)
+                moments = mean.squeeze(4)
+            means.append(self.centre + moments.permute(0, 3, 1, 2))
+        covariances.append(x.new_empty(0, height, width, channels, dim))
+        return torch.cat(means), torch.cat(covariances)
+
+    def _sections(self, size: int) -> list[Section]:
+        return sections(self.domain.shape, size, self.padding, self.equivariant)
+
+    def _section(
+        self, level: _Level, dtype: torch.dtype, u: Tensor, section: Section, bands: bool
+    ) -> Tensor:
+        """The weighted means of the features of windows, at the pixels of a section."""
+        queries = windows(padded(u, level.size // 2, self.padding), level.size, section).mT
+        alpha = level.alpha.repeat_interleave(section.places)
+        sigma = level.sigma.repeat_interleave(section.places)
+        length = queries.square().sum(dim=2).amax(dim=0).sqrt()
+        longest = float(self.brightest) * queries.shape[2] ** 0.5
+        largest = float(((length + alpha * longest) ** 2 / (2 * sigma**2)).max())
+        dtype = torch.float64 if bands else precise(largest, dtype)
+        return weighted_means(
+            queries.to(dtype),
+            alpha.to(dtype),
+            sigma.to(dtype),
+            self._blocks(level.size, section.keys, dtype, bands),
+            largest,
+            len(self.images) * section.keys.places,
+        )
+
+    def _blocks(
+        self, size: int, section: Section, dtype: torch.dtype, bands: bool
+    ) -> Iterator[Block]:
+        """The windows of the training images in a section of them, and their features."""
+        channels, dim = self.domain.shape[0], self.domain.shape[0] * size**2
+        features = (channels + 1) * (dim + 1) if bands else channels + 1
+        image = channels * math.prod(side + size - 1 for side in self.domain.shape[1:])
+        one = max(section.groups * section.places * (dim + 2 + features), image)
+        outside: Padding = "circular" if self.padding == "circular" else "zeros"
+        keys = self.images.new_empty(0)
+        for some in self.images.split(max(1, _BYTES // (one * dtype.itemsize))):
+            places = len(some) * section.places
+            if keys.shape[-1] != places:
+                keys = some.new_empty((section.groups, dim + 2, places), dtype=dtype)
+            images = (some - self.centre).to(dtype)
+            outer = windows(padded(images, size // 2, outside), size, section, keys[:, :dim])
+            lift_keys(keys)
+            inner = middles(images, section).mT
+            values = F.pad(inner, (1, 0), value=1.0)
+            if bands:
+                window = F.pad(outer.mT, (1, 0), value=1.0)
+                values = (values.unsqueeze(3) * window.unsqueeze(2)).flatten(2)
+            yield Block(keys, values)
+
+
+class LocalScore(PatchScore):
+    """The local score (LS): windows are compared with those at the same place of all images.
+
+    Where windows reach across the whole image it is the score of the empirical law. Arguments and
+    errors are those of :class:`PatchScore`.
+    """
+
+
+class EquivariantLocalScore(PatchScore):
+    r"""The equivariant local score (ELS): windows are compared with those at all places of all
+    images.
+
+    With ``zeros`` outside, a window that reaches across a border is compared only with those that
+    reach as far across the same border: the :math:`k // 2` rows and columns next to a border are
+    classes of their own, which is what a network of this receptive field can tell apart. Where
+    these meet, it is the local score. With ``circular``, images are tori and all windows
+    are compared; with ``valid``, only the points are tori, and windows of the data stay inside
+    of the images. Arguments and errors are otherwise those of :class:`PatchScore`.
+    """
+
+    equivariant = True
+    paddings = get_args(Padding)
+
+
+class _Level(NamedTuple):
+    """The window side of some rows, and their coefficients, float64."""
+
+    size: int
+    alpha: Tensor
+    sigma: Tensor

@@ -1,0 +1,170 @@
+r"""Windows of images, and which of them are compared with which.
+
+A window is the square of :math:`k \times k` pixels about a pixel. Which windows of the data those
+about a pixel are compared with is said for rows and columns apart, by bands: along an axis, the
+pixels of a *shared* band are compared with all pixels of the band, those of any other with
+themselves only.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Literal, NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+Padding = Literal["zeros", "circular", "valid"]
+
+
+class Band(NamedTuple):
+    """Pixels along an axis that are treated alike.
+
+    Arguments:
+        start: The first of them.
+        stop: The one behind the last.
+        shared: Whether a window about one is compared with those about all.
+        margin: How much shorter the band is in the data, at either end.
+    """
+
+    start: int
+    stop: int
+    shared: bool
+    margin: int = 0
+
+    @property
+    def keys(self) -> Band:
+        """The band in the data."""
+        return Band(self.start + self.margin, self.stop - self.margin, self.shared)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+class Section(NamedTuple):
+    """The pixels in a band of rows and a band of columns."""
+
+    rows: Band
+    columns: Band
+
+    @property
+    def keys(self) -> Section:
+        """The section in the data."""
+        return Section(self.rows.keys, self.columns.keys)
+
+    @property
+    def groups(self) -> int:
+        """The number of sets of windows that are compared among themselves."""
+        return (1 if self.rows.shared else len(self.rows)) * (
+            1 if self.columns.shared else len(self.columns)
+        )
+
+    @property
+    def places(self) -> int:
+        """The number of pixels in each group."""
+        return len(self.rows) * len(self.columns) // self.groups
+
+
+def sections(
+    shape: tuple[int, ...], size: int, padding: Padding, equivariant: bool
+) -> list[Section]:
+    """The sections of an image.
+
+    Arguments:
+        shape: The event shape.
+        size: The side of the windows.
+        padding: What lies outside the image.
+        equivariant: Whether windows are compared with those at other places.
+    """
+    axes = [_bands(length, size, padding, equivariant) for length in shape[1:]]
+    return [Section(rows, columns) for rows, columns in product(*axes)]
+
+
+def _bands(length: int, size: int, padding: Padding, equivariant: bool) -> list[Band]:
+    if not equivariant:
+        return [Band(0, length, False)]
+    if padding == "circular":
+        return [Band(0, length, True)]
+    reach = size // 2
+    if padding == "valid":
+        return [Band(0, length, True, reach)]
+    if length <= 2 * reach:
+        return [Band(0, length, False)]
+    bands = [
+        Band(0, reach, False),
+        Band(reach, length - reach, True),
+        Band(length - reach, length, False),
+    ]
+    return [band for band in bands if len(band)]
+
+
+def padded(
+    images: Float[Tensor, "n channels height width"], reach: int, padding: Padding
+) -> Float[Tensor, "n channels _ _"]:
+    """Images with what lies outside of them, as far as windows reach."""
+    mode = "constant" if padding == "zeros" else "circular"
+    return F.pad(images, (reach, reach, reach, reach), mode=mode) if reach else images
+
+
+def windows(
+    images: Float[Tensor, "n channels height width"],
+    size: int,
+    section: Section,
+    out: Float[Tensor, "groups dim places"] | None = None,
+) -> Float[Tensor, "groups dim places"]:
+    """The windows about the pixels of a section, by groups, one in each column.
+
+    Arguments:
+        images: Padded images; see :func:`padded`.
+        size: The side of the windows.
+        section: The section, of the images before they were padded.
+        out: Where they are put; new memory if not given.
+
+    Returns:
+        The windows: their coordinates are channels, rows and columns; the places are images, rows
+        and columns.
+    """
+    view = images.unfold(2, size, 1).unfold(3, size, 1)
+    return _grouped(view, section, out)
+
+
+def middles(
+    images: Float[Tensor, "n channels height width"], section: Section
+) -> Float[Tensor, "groups channels places"]:
+    """The pixels of a section themselves, in the order of :func:`windows`."""
+    return _grouped(images[..., None, None], section, None)
+
+
+def _grouped(view: Tensor, section: Section, out: Tensor | None) -> Tensor:
+    """From (n, channels, height, width, rows, columns) to (groups, coordinates, places)."""
+    rows, columns = section
+    view = view[:, :, rows.start : rows.stop, columns.start : columns.stop]
+    apart = [axis for axis, band in ((2, rows), (3, columns)) if not band.shared]
+    together = [axis for axis, band in ((2, rows), (3, columns)) if band.shared]
+    view = view.permute(*apart, 1, 4, 5, 0, *together)
+    if out is not None:
+        out.view(view.shape).copy_(view)
+        return out
+    coordinates = view.shape[len(apart) : len(apart) + 3].numel()
+    return view.reshape(section.groups, coordinates, -1)
+
+
+def scatter(
+    values: Float[Tensor, "groups places features"],
+    section: Section,
+    out: Float[Tensor, "n height width features"],
+) -> None:
+    """Puts values at the pixels of a section, in the order of :func:`windows`, into an image."""
+    rows, columns = section
+    n = out.shape[0]
+    apart = [len(band) for band in section if not band.shared]
+    together = [len(band) for band in section if band.shared]
+    image = values.reshape(*apart, n, *together, values.shape[2])
+    order = [len(apart)]
+    own, common = 0, len(apart) + 1
+    for band in section:
+        order.append(common if band.shared else own)
+        common, own = common + band.shared, own + (not band.shared)
+    image = image.permute(*order, image.dim() - 1)
+    out[:, rows.start : rows.stop, columns.start : columns.stop] = image
