@@ -111,6 +111,9 @@ def test_gap_and_distance_are_what_they_are_called():
     assert row["gap_se"] == pytest.approx(found.gap[:, 1, 1].std(ddof=1) / 3**0.5)
     assert (row["n"], row["cosine"]) == (3, 1 - row["gap"])
     assert sum(r["best"] for r in found.rows()) == 2 * 3
+    found.gap[0, 1, 1] = found.distance[0, 1, 1] = np.nan
+    row = next(r for r in found.rows() if r["size"] == 5 and r["sigma"] == found.sigmas[1])
+    assert (row["n"], row["gap"], row["distance_se"]) == (2, "", "")
 
 
 def test_median_mode_and_monotone_sizes():

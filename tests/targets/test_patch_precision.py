@@ -108,7 +108,7 @@ def test_blocks_change_nothing(kind, bytes_at_once, entries, monkeypatch):
     whole = evaluations(kind, images, x, t)
     single = MACHINES[kind](images.float(), SDE, 3).score(x.float(), t.float())
     monkeypatch.setattr(patches, "_BYTES", bytes_at_once)
-    monkeypatch.setattr(attention, "_TILE", {"cpu": entries})
+    monkeypatch.setattr(attention, "_TILE", entries)
     monkeypatch.setattr(attention, "_QUERIES", max(1, entries // 10))
     monkeypatch.setattr(empirical, "WORKSPACE", entries)
     for found, expected in zip(evaluations(kind, images, x, t), whole, strict=True):
@@ -148,7 +148,7 @@ class Largest(TorchDispatchMode):
 def test_memory_does_not_grow_with_the_number_of_images(kind, dtype, monkeypatch):
     """No temporary is larger than the workspace, which is a fraction of the images."""
     monkeypatch.setattr(patches, "_BYTES", 1 << 14)
-    monkeypatch.setattr(attention, "_TILE", {"cpu": 1 << 10})
+    monkeypatch.setattr(attention, "_TILE", 1 << 10)
     monkeypatch.setattr(empirical, "WORKSPACE", 1 << 10)
     images = normal((300, 1, 5, 5), "images").to(dtype)
     x, t = (v[1:3].to(dtype) for v in noisy(images, LEVELS))

@@ -102,22 +102,33 @@ class ScaleCalibration:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """One plain record a level and size, for tables."""
+        """One plain record a level and size, for tables; means over samples are left empty where
+        the size was not evaluated for all of them.
+        """
         return [
             {
                 "sigma": sigma,
                 "size": size,
-                "cosine": 1 - gap.value,
-                "gap": gap.value,
-                "gap_se": gap.standard_error,
-                "distance": distance.value,
-                "distance_se": distance.standard_error,
                 "best": int((self.best[:, level] == size).sum()),
-                "n": gap.n,
+                "n": int(np.isfinite(self.gap[:, level, j]).sum()),
+                **self._means(level, j),
             }
             for level, sigma in enumerate(self.sigmas)
-            for size, (gap, distance) in self.curve(level).items()
+            for j, size in enumerate(self.sizes)
         ]
+
+    def _means(self, level: int, j: int) -> dict[str, float | str]:
+        gaps, distances = self.gap[:, level, j], self.distance[:, level, j]
+        if not np.isfinite(gaps).all():
+            return dict.fromkeys(("cosine", "gap", "gap_se", "distance", "distance_se"), "")
+        gap, distance = mean(gaps), mean(distances)
+        return {
+            "cosine": 1 - gap.value,
+            "gap": gap.value,
+            "gap_se": gap.standard_error,
+            "distance": distance.value,
+            "distance_se": distance.standard_error,
+        }
 
     def _sizes(self, sizes: Integers) -> PatchSizes:
         return PatchSizes(self.sigmas, tuple(int(size) for size in sizes))

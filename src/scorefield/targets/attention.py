@@ -25,23 +25,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_FLAT = 80.0
-"""Logits in this range have weights that are normal numbers, in float32 as well."""
+_REFERENCE = -60.0
+"""What logits are first taken relative to: none is positive, so that no sum of weights is too large
+for float32."""
+_FLAT = 140.0
+"""Logits down to its negative have weights that are normal numbers, relative to the reference."""
+_LEAST = -80.0
+"""Below, weights are as good as none; further down, ``exp`` is many times slower than elsewhere."""
 _SINGLE = 1024.0
 """Logits up to this size have float32 errors below 1e-4."""
 _RISE = 20.0
 """How far a logit may exceed the one that weights are relative to, before that one is raised."""
-_TILE = {"cpu": 1 << 20}
-"""The logits at once, by the kind of device: on processors, those that fit into a cache."""
+_TILE = 1 << 18
+"""The logits at once for each thread of a processor: 1 MiB, which fits into its cache."""
 _LARGE_TILE = 1 << 26
-_QUERIES = 1024
+"""The logits at once on other devices."""
+_QUERIES = 512
 
 
 class Block(NamedTuple):
     """Some of the keys, by groups, and their features, whose first is the constant 1."""
 
     keys: Float[Tensor, "groups dim keys"]
-    features: Float[Tensor, "groups keys features"]
+    features: Float[Tensor, "groups features keys"]
 
 
 def precise(largest: float, dtype: torch.dtype) -> torch.dtype:
@@ -58,7 +64,7 @@ def precise(largest: float, dtype: torch.dtype) -> torch.dtype:
 
 def lift_keys(keys: Float[Tensor, "groups dim keys"]) -> None:
     """Fills the last two coordinates of keys: their squared norms and 1."""
-    torch.sum(keys[:, :-2].square(), dim=1, out=keys[:, -2])
+    torch.linalg.vector_norm(keys[:, :-2], dim=1, out=keys[:, -2]).square_()
     keys[:, -1] = 1.0
 
 
@@ -67,9 +73,8 @@ def weighted_means(
     alpha: Float[Tensor, " queries"],
     sigma: Float[Tensor, " queries"],
     blocks: Iterable[Block],
-    largest: float,
     count: int,
-) -> Float[Tensor, "groups queries features"]:
+) -> Float[Tensor, "groups features queries"]:
     r"""The means of the features that keys of the same group have.
 
     Arguments:
@@ -77,37 +82,39 @@ def weighted_means(
         alpha: The coefficient :math:`\alpha` of each.
         sigma: The noise :math:`\sigma` of each.
         blocks: The keys, with two more coordinates; see :func:`lift_keys`.
-        largest: A bound on the size of the logits.
         count: The number of keys, at least.
     """
+    length = queries.square().sum(dim=2).amax(dim=0).sqrt()
     lifted = _lift_queries(queries, alpha, sigma)
     cutoff = math.log(torch.finfo(queries.dtype).eps / count)
-    sums: Tensor | None = None
-    started = False
-    for block in blocks:
-        if sums is None:
-            sums = queries.new_zeros(*queries.shape[:2], block.features.shape[2])
+    sums, flat = queries.new_empty(0), True
+    for number, block in enumerate(blocks):
+        if number == 0:
+            sums = queries.new_zeros(len(queries), block.features.shape[1], queries.shape[1])
+        longest = block.keys[:, -2].max().sqrt()
+        narrow = float(((length + alpha * longest) / sigma).max()) ** 2 <= 2 * _FLAT
+        if flat and not narrow and number > 0:
+            _refer(sums, lifted, sums[:, 0].log())
+        flat = flat and narrow
         for rows, columns in _tiles(lifted, block):
-            if largest <= _FLAT:
-                _add(sums[:, rows], lifted[:, rows], block, columns)
+            part = lifted[:, rows], block.keys[:, :, columns], block.features[:, :, columns]
+            if flat:
+                _add(sums[:, :, rows], *part)
             else:
-                first = not started and columns.start == 0
-                _add_relative(sums[:, rows], lifted[:, rows], block, columns, cutoff, first)
-        started = True
-    if sums is None:
-        raise ValueError("there is no key to compare with")
-    return sums[:, :, 1:] / sums[:, :, :1]
+                first = number == 0 and columns.start == 0
+                _add_relative(sums[:, :, rows], *part, cutoff, first)
+    return sums[:, 1:] / sums[:, :1]
 
 
 def _lift_queries(queries: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """Queries whose products with lifted keys are the logits."""
+    """Queries whose products with lifted keys are the logits, less the reference."""
     scale = (0.5 / sigma**2).expand(queries.shape[:2])
     square = queries.square().sum(dim=2)
     return torch.cat(
         (
             queries * (2 * alpha * scale)[:, :, None],
             (-(alpha**2) * scale)[:, :, None],
-            (-square * scale)[:, :, None],
+            (-square * scale - _REFERENCE)[:, :, None],
         ),
         dim=2,
     )
@@ -116,7 +123,8 @@ def _lift_queries(queries: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
 def _tiles(lifted: Tensor, block: Block) -> Iterator[tuple[slice, slice]]:
     groups, queries, _ = lifted.shape
     keys = block.keys.shape[2]
-    entries = _TILE.get(lifted.device.type, _LARGE_TILE)
+    on_processor = lifted.device.type == "cpu"
+    entries = _TILE * torch.get_num_threads() if on_processor else _LARGE_TILE
     high = max(1, min(queries, _QUERIES, entries // groups))
     wide = max(1, entries // (groups * high))
     for row in range(0, queries, high):
@@ -124,35 +132,38 @@ def _tiles(lifted: Tensor, block: Block) -> Iterator[tuple[slice, slice]]:
             yield slice(row, row + high), slice(column, column + wide)
 
 
-def _add(sums: Tensor, queries: Tensor, block: Block, columns: slice) -> None:
+def _refer(sums: Tensor, queries: Tensor, shift: Tensor) -> None:
+    """Raises what the logits are relative to."""
+    queries[:, :, -1] -= shift
+    sums *= (-shift).exp_().unsqueeze(1)
+
+
+def _add(sums: Tensor, queries: Tensor, keys: Tensor, features: Tensor) -> None:
     """Adds the features of some keys with their weights."""
-    weights = torch.bmm(queries, block.keys[:, :, columns]).exp_()
-    sums.baddbmm_(weights, block.features[:, columns])
+    weights = torch.bmm(queries, keys).exp_()
+    sums += torch.bmm(features, weights.mT)
 
 
 def _add_relative(
-    sums: Tensor, queries: Tensor, block: Block, columns: slice, cutoff: float, first: bool
+    sums: Tensor, queries: Tensor, keys: Tensor, features: Tensor, cutoff: float, first: bool
 ) -> None:
     """Adds the features of some keys with their weights relative to the largest so far, whose
-    logit the last coordinate of the queries has been lowered by.
+    logit the last coordinate of the queries is lowered by.
     """
-    logits = torch.bmm(queries, block.keys[:, :, columns])
+    logits = torch.bmm(queries, keys)
     rise = logits.amax(dim=2)
     highest = float(rise.max())
-    if highest < cutoff and not first:
-        return
     if first or highest > _RISE:
         shift = rise if first else rise.clamp(min=0)
-        queries[:, :, -1] -= shift
-        if not first:
-            sums *= (-shift).exp_().unsqueeze(2)
+        if first:
+            queries[:, :, -1] -= shift
+        else:
+            _refer(sums, queries, shift)
         logits -= shift.unsqueeze(2)
-        rise -= shift
-    features = block.features[:, columns]
+        rise = rise - shift
     rows = (rise >= cutoff).any(dim=0).nonzero().squeeze(1)
     if 2 * len(rows) < logits.shape[1]:
-        # Far below zero, exp is many times slower than elsewhere.
-        weights = logits[:, rows].clamp_(min=-_FLAT).exp_()
-        sums[:, rows] += torch.bmm(weights, features)
+        weights = logits[:, rows].clamp_(min=_LEAST).exp_()
+        sums[:, :, rows] += torch.bmm(features, weights.mT)
     else:
-        sums.baddbmm_(logits.clamp_(min=-_FLAT).exp_(), features)
+        sums += torch.bmm(features, logits.clamp_(min=_LEAST).exp_().mT)

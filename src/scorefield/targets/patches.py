@@ -112,6 +112,7 @@ class PatchScore(ScoreField):
             check_size(k, None if padding == "zeros" else min(images.shape[2:]))
         self.padding = padding
         self.sizes = sizes
+        images = images.detach()
         self.register_buffer("images", images)
         # Products of numbers that differ by little keep their digits about the mean.
         self.register_buffer("centre", images.mean(dim=(0, 2, 3)).reshape(-1, 1, 1))
@@ -235,9 +236,8 @@ class PatchScore(ScoreField):
             alpha.to(dtype),
             sigma.to(dtype),
             self._blocks(level.size, section.keys, dtype, bands),
-            largest,
             len(self.images) * section.keys.places,
-        )
+        ).mT
 
     def _blocks(
         self, size: int, section: Section, dtype: torch.dtype, bands: bool
@@ -256,11 +256,10 @@ class PatchScore(ScoreField):
             images = (some - self.centre).to(dtype)
             outer = windows(padded(images, size // 2, outside), size, section, keys[:, :dim])
             lift_keys(keys)
-            inner = middles(images, section).mT
-            values = F.pad(inner, (1, 0), value=1.0)
+            values = F.pad(middles(images, section), (0, 0, 1, 0), value=1.0)
             if bands:
-                window = F.pad(outer.mT, (1, 0), value=1.0)
-                values = (values.unsqueeze(3) * window.unsqueeze(2)).flatten(2)
+                window = F.pad(outer, (0, 0, 1, 0), value=1.0)
+                values = (values.unsqueeze(2) * window.unsqueeze(1)).flatten(1, 2)
             yield Block(keys, values)
 
 
