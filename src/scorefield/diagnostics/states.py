@@ -16,7 +16,7 @@ from scorefield.samplers import Sampler, SamplerState
 class State(NamedTuple):
     r"""Points of one noise level.
 
-    Attributes:
+    Arguments:
         sigma: The noise level :math:`\sigma / \alpha`, in units of the data.
         t: Its time.
         x: The noisy points at that time.
@@ -30,7 +30,7 @@ class State(NamedTuple):
 class Walk(NamedTuple):
     """Where a sampler goes.
 
-    Attributes:
+    Arguments:
         states: The points on its grid of noise levels, from the first to the last above zero.
         samples: What it ends in.
     """

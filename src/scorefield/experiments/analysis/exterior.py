@@ -107,7 +107,7 @@ class Course:
 class Analysis:
     """What several models show.
 
-    Attributes:
+    Arguments:
         terms: What was asked.
         sigmas: The noise levels, falling.
         times: Their times.
