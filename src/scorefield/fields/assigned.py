@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from scorefield.fields.base import Quantity, ScoreField
+from scorefield.fields.base import Quantity, ScoreField, times
 from scorefield.fields.conditional import checked, classes_of, part
 from scorefield.sde import SDE
 
@@ -99,8 +99,8 @@ class AssignedField(ScoreField):
     def _of(self, x: Tensor, t: float | Tensor) -> Iterator[tuple[Tensor, ScoreField, Tensor]]:
         """The rows of each class, its field, and their times."""
         index = classes_of(x, self.index)
-        time = torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(x.shape[0])
-        for number in index.unique().tolist():
+        time = times(x.to(torch.float64), t).reshape(-1).expand(x.shape[0])
+        for number in index.unique().tolist() or self.index[:1].tolist():
             rows = (index == number).nonzero().squeeze(1)
             here = str(number)
             field = cast(ScoreField, self.parts[here]) if here in self.parts else self.whole

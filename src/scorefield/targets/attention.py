@@ -57,9 +57,7 @@ def precise(largest: float, dtype: torch.dtype) -> torch.dtype:
         largest: A bound on the size of the logits.
         dtype: The dtype of the points.
     """
-    if dtype == torch.float64 or largest > _SINGLE:
-        return torch.float64
-    return torch.float32
+    return torch.float32 if dtype != torch.float64 and largest <= _SINGLE else torch.float64
 
 
 def lift_keys(keys: Float[Tensor, "groups dim keys"]) -> None:
@@ -125,7 +123,7 @@ def _tiles(lifted: Tensor, block: Block) -> Iterator[tuple[slice, slice]]:
     keys = block.keys.shape[2]
     on_processor = lifted.device.type == "cpu"
     entries = _TILE * torch.get_num_threads() if on_processor else _LARGE_TILE
-    high = max(1, min(queries, _QUERIES, entries // groups))
+    high = max(1, min(queries, _QUERIES, math.isqrt(entries // groups)))
     wide = max(1, entries // (groups * high))
     for row in range(0, queries, high):
         for column in range(0, keys, wide):
@@ -153,7 +151,7 @@ def _add_relative(
     logits = torch.bmm(queries, keys)
     rise = logits.amax(dim=2)
     highest = float(rise.max())
-    if first or highest > _RISE:
+    if first or not highest <= _RISE:
         shift = rise if first else rise.clamp(min=0)
         if first:
             queries[:, :, -1] -= shift

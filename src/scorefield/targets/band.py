@@ -66,6 +66,8 @@ def dense(
 class _Mean(torch.autograd.Function):
     """Posterior means, with the products of their Jacobians and its transpose."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(x: Tensor, moments: Moments, padding: Padding) -> tuple[Tensor, Tensor]:
         return moments(x, True)
@@ -81,9 +83,9 @@ class _Mean(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         band, x = ctx.saved_tensors
-        x = forward_ad.unpack_dual(x).primal
-        once = _Once.apply(_transposed(band, grads[0], ctx.padding), x)  # type: ignore[no-untyped-call]
-        return once, None, None
+        product = _transposed(band, grads[0], ctx.padding)
+        once = _Once.apply(forward_ad.unpack_dual(x).primal)  # type: ignore[no-untyped-call]
+        return product + once, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
@@ -92,14 +94,20 @@ class _Mean(torch.autograd.Function):
 
 
 class _Once(torch.autograd.Function):
-    """A derivative at points that it is not differentiable by, although it depends on them."""
+    """Zero, of points that what it is added to depends on, but has no derivative by."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, derivative: Tensor, x: Tensor) -> Tensor:
-        return derivative.view_as(derivative)
+    def forward(x: Tensor) -> Tensor:
+        return x.new_zeros(())
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
         raise RuntimeError("a score of patches can be differentiated once, not twice")
 
 
@@ -121,7 +129,7 @@ def _transposed(band: Tensor, v: Tensor, padding: Padding) -> Tensor:
         for axis, length in ((2, height), (3, width)):
             before = image.narrow(axis, 0, reach)
             image.narrow(axis, length, reach).add_(before)
-            behind = image.narrow(axis, length + reach, reach).clone()
+            behind = image.narrow(axis, length + reach, reach)
             image.narrow(axis, reach, reach).add_(behind)
     return image[:, :, reach : reach + height, reach : reach + width].to(v.dtype)
 

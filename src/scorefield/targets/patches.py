@@ -101,7 +101,9 @@ class PatchScore(ScoreField):
             )
         if images.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"training images are float32 or float64, not {images.dtype}")
-        if not bool(images.isfinite().all()):
+        # Neither takes memory, as a mask or a difference of all images would.
+        lowest, highest = images.amin(dim=(0, 2, 3)), images.amax(dim=(0, 2, 3))
+        if not bool((lowest.isfinite() & highest.isfinite()).all()):
             raise ValueError("training images must be finite")
         if padding not in self.paddings:
             names = " or ".join(self.paddings)
@@ -115,10 +117,11 @@ class PatchScore(ScoreField):
         images = images.detach()
         self.register_buffer("images", images)
         # Products of numbers that differ by little keep their digits about the mean.
-        self.register_buffer("centre", images.mean(dim=(0, 2, 3)).reshape(-1, 1, 1))
+        centre = images.mean(dim=(0, 2, 3))
+        self.register_buffer("centre", centre.reshape(-1, 1, 1))
+        self.register_buffer("brightest", torch.maximum(highest - centre, centre - lowest).max())
         checked = None if labels is None else check_labels(labels, images.shape[0])
         self.register_buffer("labels", checked, persistent=False)
-        self.register_buffer("brightest", (images - self.centre).abs().max())
 
     @property
     def classes(self) -> int | None:
@@ -139,7 +142,7 @@ class PatchScore(ScoreField):
 
     def under(self, sde: SDE) -> PatchScore:
         """The same images under another process; they are shared."""
-        twin = copy.copy(self)
+        twin = copy.deepcopy(self, {id(buffer): buffer for buffer in self.buffers()})
         twin.sde = sde
         return twin
 
@@ -152,7 +155,7 @@ class PatchScore(ScoreField):
         self, x: Float[Tensor, "batch *event"], t: float | Tensor, quantity: Quantity
     ) -> Float[Tensor, "batch *event"]:
         y, means = x.to(torch.float64), []
-        for rows, level in self._levels(x, t):
+        for rows, level in self._levels(y, t):
             moments = partial(self._moments, level, x.dtype)
             means.append((rows, differentiable_mean(moments, y[rows], self.padding)))
         # Little noise is a small difference between the point and the mean.
@@ -165,10 +168,10 @@ class PatchScore(ScoreField):
     def jacobian(
         self, x: Float[Tensor, "batch *event"], t: float | Tensor
     ) -> Float[Tensor, "batch dim dim"]:
-        parts = []
+        y, parts = x.to(torch.float64), []
         with torch.no_grad():
-            for rows, level in self._levels(x, t):
-                _, band = self._moments(level, x.dtype, x[rows].to(torch.float64), True)
+            for rows, level in self._levels(y, t):
+                _, band = self._moments(level, x.dtype, y[rows], True)
                 whole = dense(band, self.padding)
                 whole *= (level.alpha / level.sigma**2)[:, None, None]
                 whole.diagonal(dim1=1, dim2=2).sub_((1 / level.sigma**2)[:, None])
@@ -182,7 +185,7 @@ class PatchScore(ScoreField):
                 f"{type(self).__name__} has points of shape {self.domain.shape}, got "
                 f"{tuple(x.shape[1:])}"
             )
-        time = times(x, t).reshape(-1).to(torch.float64).expand(x.shape[0])
+        time = times(x, t).reshape(-1).expand(x.shape[0])
         alpha, sigma = self.sde.alpha(time), self.sde.sigma(time)
         if not bool((sigma > 0).all()):
             raise ValueError("a score of data has no value without noise: t must be positive")
@@ -198,12 +201,12 @@ class PatchScore(ScoreField):
         u = x.detach() - level.alpha[:, None, None, None] * self.centre
         channels, height, width = self.domain.shape
         dim = channels * level.size**2
-        at_once = max(1, _BYTES // (height * width * (dim + 2) * 8))
+        features = (channels + 1) * (dim + 1) if bands else channels + 1
+        at_once = max(1, _BYTES // (height * width * (dim + 2 + features) * 8))
         means, covariances = [x.new_empty(0, channels, height, width)], []
         for start in range(0, u.shape[0], at_once):
             rows = slice(start, start + at_once)
             part = level._replace(alpha=level.alpha[rows], sigma=level.sigma[rows])
-            features = (channels + 1) * (dim + 1) if bands else channels + 1
             moments = u.new_empty(len(u[rows]), height, width, features - 1)
             for section in self._sections(level.size):
                 scatter(self._section(part, dtype, u[rows], section, bands), section, moments)
@@ -253,7 +256,7 @@ class PatchScore(ScoreField):
             places = len(some) * section.places
             if keys.shape[-1] != places:
                 keys = some.new_empty((section.groups, dim + 2, places), dtype=dtype)
-            images = (some - self.centre).to(dtype)
+            images = (some.to(torch.float64) - self.centre).to(dtype)
             outer = windows(padded(images, size // 2, outside), size, section, keys[:, :dim])
             lift_keys(keys)
             values = F.pad(middles(images, section), (0, 0, 1, 0), value=1.0)

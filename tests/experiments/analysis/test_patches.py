@@ -195,3 +195,20 @@ def test_a_folder_that_cannot_be_is_told_before_the_work(run, tmp_path, capsys, 
 def test_a_network_that_is_not_there(tmp_path, capsys):
     assert main(arguments(tmp_path / "nothing", tmp_path / "out")) == 2
     assert "neither the folder of a run" in capsys.readouterr().err
+
+
+def test_one_class_alone(tmp_path):
+    """The network is asked for points of the class, and the machine made of its images."""
+    file = tmp_path / "told.yaml"
+    file.write_text(SMALL.replace("layers: 1", "layers: 1, classes: true"))
+    made = Run.create(load(file), tmp_path / "runs")
+    made.train(quiet=True)
+    bench = work.prepare("digits", made.folder, images=200, held_out=2, label=3, steps=2)
+    every = work.prepare("digits", made.folder, images=200, held_out=2, steps=2)
+    assert 0 < len(bench.images) < len(every.images) == 200
+    assert bench.about["images"] == len(bench.images)
+    assert bench.about["label"] == 3
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert not torch.equal(bench.network.score(x, 0.5), every.network.score(x, 0.5))
+    found = work.study(bench, work.Plan((3,), samples=2))
+    assert len(found.finals[work.LOCAL]) == 2

@@ -98,7 +98,7 @@ class Bench:
     Arguments:
         network: The network.
         images: The training images that machines are made of.
-        held_out: Images that were not trained on.
+        held_out: Images that were not trained on, of any class.
         sampler: The deterministic method that all follow.
         padding: What the network sees outside the images.
         about: What is known of all that, to be recorded.
