@@ -72,6 +72,11 @@ def test_inspection_says_what_the_weights_show(tmp_path):
         "padding": "circular",
         "asked for": "points of a class",
     }
+    state = state_of(network)
+    del state["output_conv.bias"]
+    torch.save(state, tmp_path / "less.pt")
+    with pytest.raises(InteropError, match=r"less.pt: the state dict lacks output_conv.bias"):
+        inspect(tmp_path / "less.pt")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(InteropError, match=r"other.pt: the weights are those of no minimal"):
         inspect(tmp_path / "other.pt")

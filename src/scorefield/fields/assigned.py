@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Protocol, cast
 
@@ -27,6 +28,8 @@ class Family(Protocol):
 
 class AssignedField(ScoreField):
     """The field of points that are known to be of a class, where every class has a field.
+
+    The fields of the classes that are asked for are made once.
 
     Arguments:
         whole: The field of all classes together, which has a field of each.
@@ -66,7 +69,10 @@ class AssignedField(ScoreField):
         return cast(Family, self.whole).under(sde).given(self.index)
 
     def for_rows(self, rows: Int[Tensor, " rows"]) -> ScoreField:
-        return self.whole.given(part(self.index, rows))
+        # The fields of the classes are kept: to make one may take a copy of its data.
+        twin = copy.deepcopy(self, {id(module): module for module in (self.whole, self.parts)})
+        twin.index = part(self.index, rows)
+        return twin
 
     def score(
         self, x: Float[Tensor, "batch *event"], t: float | Tensor

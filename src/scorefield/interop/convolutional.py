@@ -131,8 +131,8 @@ def build(
         The network, in training mode as any new one.
 
     Raises:
-        InteropError: If the weights are those of no such network, one is missing, surplus or of
-            another shape, or the images do not fit.
+        InteropError: If the weights are those of no such network, are no real numbers, one is
+            missing, surplus or of another shape, or the images do not fit.
     """
     given = {_unprefixed(name): torch.as_tensor(weight) for name, weight in state.items()}
     given = without_batch_norms(given)
@@ -146,7 +146,10 @@ def build(
     named = pairs(network)
     ours = dict(network.named_parameters())
     compare({theirs: tuple(ours[name].shape) for theirs, name in named}, {}, given)
-    network.to(reduce(torch.promote_types, (w.dtype for w in given.values())))
+    dtype = reduce(torch.promote_types, (w.dtype for w in given.values()))
+    if not dtype.is_floating_point:
+        raise InteropError(f"the weights are {str(dtype).removeprefix('torch.')}, not real numbers")
+    network.to(dtype)
     network.load_state_dict({name: given[theirs] for theirs, name in named})
     return network
 

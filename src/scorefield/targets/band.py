@@ -66,8 +66,6 @@ def dense(
 class _Mean(torch.autograd.Function):
     """Posterior means, with the products of their Jacobians and its transpose."""
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(x: Tensor, moments: Moments, padding: Padding) -> tuple[Tensor, Tensor]:
         return moments(x, True)

@@ -45,6 +45,7 @@ from scorefield.targets.sizes import PatchSizes, check_size
 from scorefield.targets.windows import (
     Padding,
     Section,
+    lengths,
     middles,
     padded,
     scatter,
@@ -81,7 +82,6 @@ class PatchScore(ScoreField):
 
     images: Tensor
     centre: Tensor
-    brightest: Tensor
     labels: Tensor | None
     equivariant = False
     paddings: tuple[Padding, ...] = ("zeros", "circular")
@@ -119,7 +119,6 @@ class PatchScore(ScoreField):
         # Products of numbers that differ by little keep their digits about the mean.
         centre = images.mean(dim=(0, 2, 3))
         self.register_buffer("centre", centre.reshape(-1, 1, 1))
-        self.register_buffer("brightest", torch.maximum(highest - centre, centre - lowest).max())
         checked = None if labels is None else check_labels(labels, images.shape[0])
         self.register_buffer("labels", checked, persistent=False)
 
@@ -208,8 +207,9 @@ class PatchScore(ScoreField):
             rows = slice(start, start + at_once)
             part = level._replace(alpha=level.alpha[rows], sigma=level.sigma[rows])
             moments = u.new_empty(len(u[rows]), height, width, features - 1)
+            working = self._precision(part, torch.float64 if bands else dtype, u[rows])
             for section in self._sections(level.size):
-                scatter(self._section(part, dtype, u[rows], section, bands), section, moments)
+                scatter(self._section(part, working, u[rows], section, bands), section, moments)
             if bands:
                 whole = F.pad(moments, (1, 0), value=1.0).unflatten(3, (channels + 1, dim + 1))
                 mean, window = whole[..., 1:, :1], whole[..., :1, 1:]
@@ -223,24 +223,34 @@ class PatchScore(ScoreField):
     def _sections(self, size: int) -> list[Section]:
         return sections(self.domain.shape, size, self.padding, self.equivariant)
 
+    def _precision(self, level: _Level, dtype: torch.dtype, u: Tensor) -> torch.dtype:
+        """The dtype that the logits of points of a dtype need."""
+        if dtype == torch.float64:
+            return dtype
+        some = self.images.split(max(1, _BYTES // (8 * self.domain.dim)))
+        longest = max(
+            float(lengths(images - self.centre, level.size, self._outside).max()) for images in some
+        )
+        length = lengths(u, level.size, self.padding) + level.alpha * longest
+        return precise(float((length**2 / (2 * level.sigma**2)).max()), dtype)
+
     def _section(
         self, level: _Level, dtype: torch.dtype, u: Tensor, section: Section, bands: bool
     ) -> Tensor:
         """The weighted means of the features of windows, at the pixels of a section."""
         queries = windows(padded(u, level.size // 2, self.padding), level.size, section).mT
-        alpha = level.alpha.repeat_interleave(section.places)
-        sigma = level.sigma.repeat_interleave(section.places)
-        length = queries.square().sum(dim=2).amax(dim=0).sqrt()
-        longest = float(self.brightest) * queries.shape[2] ** 0.5
-        largest = float(((length + alpha * longest) ** 2 / (2 * sigma**2)).max())
-        dtype = torch.float64 if bands else precise(largest, dtype)
         return weighted_means(
             queries.to(dtype),
-            alpha.to(dtype),
-            sigma.to(dtype),
+            level.alpha.repeat_interleave(section.places).to(dtype),
+            level.sigma.repeat_interleave(section.places).to(dtype),
             self._blocks(level.size, section.keys, dtype, bands),
             len(self.images) * section.keys.places,
         ).mT
+
+    @property
+    def _outside(self) -> Padding:
+        """What lies outside the training images."""
+        return "circular" if self.padding == "circular" else "zeros"
 
     def _blocks(
         self, size: int, section: Section, dtype: torch.dtype, bands: bool
@@ -250,14 +260,13 @@ class PatchScore(ScoreField):
         features = (channels + 1) * (dim + 1) if bands else channels + 1
         image = channels * math.prod(side + size - 1 for side in self.domain.shape[1:])
         one = max(section.groups * section.places * (dim + 2 + features), image)
-        outside: Padding = "circular" if self.padding == "circular" else "zeros"
         keys = self.images.new_empty(0)
         for some in self.images.split(max(1, _BYTES // (one * dtype.itemsize))):
             places = len(some) * section.places
             if keys.shape[-1] != places:
                 keys = some.new_empty((section.groups, dim + 2, places), dtype=dtype)
             images = (some.to(torch.float64) - self.centre).to(dtype)
-            outer = windows(padded(images, size // 2, outside), size, section, keys[:, :dim])
+            outer = windows(padded(images, size // 2, self._outside), size, section, keys[:, :dim])
             lift_keys(keys)
             values = F.pad(middles(images, section), (0, 0, 1, 0), value=1.0)
             if bands:

@@ -136,6 +136,18 @@ def middles(
     return _grouped(images[..., None, None], section, None)
 
 
+def lengths(
+    images: Float[Tensor, "n channels height width"], size: int, padding: Padding
+) -> Float[Tensor, " n"]:
+    """The length of the longest window of each image."""
+    energy = padded(images.square().sum(dim=1, keepdim=True), size // 2, padding)
+    for axis in (2, 3):
+        whole = F.pad(energy, (1, 0) if axis == 3 else (0, 0, 1, 0)).cumsum(axis)
+        places = energy.shape[axis] - size + 1
+        energy = whole.narrow(axis, size, places) - whole.narrow(axis, 0, places)
+    return energy.amax(dim=(1, 2, 3)).sqrt()
+
+
 def _grouped(view: Tensor, section: Section, out: Tensor | None) -> Tensor:
     """From (n, channels, height, width, rows, columns) to (groups, coordinates, places)."""
     rows, columns = section

@@ -12,7 +12,12 @@ from scorefield.cli import main
 from scorefield.diagnostics.protocol import form
 from scorefield.diagnostics.states import walk
 from scorefield.domain import Euclidean
-from scorefield.experiments.analysis import exterior, exterior_figure, exterior_files
+from scorefield.experiments.analysis import (
+    exterior,
+    exterior_figure,
+    exterior_files,
+    exterior_study,
+)
 from scorefield.experiments.analysis.exterior import Terms, analyse
 from scorefield.experiments.analysis.exterior_files import (
     MULTIPLE,
@@ -419,6 +424,7 @@ def test_the_command_needs_no_network(tmp_path, capsys, monkeypatch):
         (["--single", "--multiple", 3], "give either --single or --multiple"),
         (["--multiple", 1], "--multiple"),
         (["--single", "--machines", "els,elss"], "'elss'; the nearest is 'els'"),
+        (["--single", "--machines", "els,xyz"], "'xyz'; all are els, ls, is"),
         (["--single", "--machines", "els,els"], "els twice"),
         (["--single", "--machines", "none"], "there is no model"),
         (["--single", "--points", "none"], "there must be points"),
@@ -426,13 +432,14 @@ def test_the_command_needs_no_network(tmp_path, capsys, monkeypatch):
         (["--single", "--exact", "--precision", 0.1], "either --exact or --precision"),
         (["--single", "--precision", 2], "between 0 and 1"),
         (["--single", "--size", 4], "odd number of pixels, got 4"),
+        (["--single", "--machines", "is", "--size", 4], "odd number of pixels, got 4"),
         (["--single", "--size", 9, "--padding", "circular"], "9"),
         (["--single", "--size", 3, "--scales", "x.json"], "either --size or --scales"),
         (["--single", "--scales", "x.json"], "x.json"),
         (["--single", "--units", "velocity"], "velocity"),
         (["--single", "--images", 2000], "1 to 1437 training images, 2000"),
         (["--single", "--images", 3, "--label", 11], "of the class 11"),
-        (["--single", "--unet", "nowhere"], "nowhere is neither"),
+        (["--single", "--unet", "nowhere"], "--unet: nowhere is neither"),
         (["--single", "--data-path", "here"], "not read from a path"),
     ],
 )
@@ -444,6 +451,42 @@ def test_mistakes_are_one_sentence(arguments, what, tmp_path, capsys):
     assert lines[0].startswith("error: ")
     assert what in lines[0]
     assert not out.exists()
+
+
+def test_a_network_of_the_other_kind_is_not_told_under_its_name(digit_runs, tmp_path, capsys):
+    arguments = ["--dataset", "digits", "--single", "--output-dir", tmp_path / "out"]
+    for given, right, kind in (("unet", "resnet", "ResNet"), ("resnet", "unet", "UNet")):
+        assert command(*arguments, f"--{given}", digit_runs[right]) == 2
+        sentence = f"--{given} was given a Minimal{kind}: give it as --{right}"
+        assert sentence in capsys.readouterr().err
+
+
+def test_results_that_could_not_be_written_are_not_computed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(exterior_study, "run", None)
+    arguments = ["--dataset", "digits", "--single", "--output-dir"]
+    (tmp_path / "file").write_text("a file")
+    assert command(*arguments, tmp_path / "file") == 2
+    assert "file is no folder" in capsys.readouterr().err
+    monkeypatch.setattr(exterior_files.os, "access", lambda *asked: False)
+    assert command(*arguments, tmp_path / "out") == 2
+    assert f"{tmp_path} must not be written into" in capsys.readouterr().err
+
+
+def test_an_interrupt_while_writing_leaves_what_was_there(tmp_path, monkeypatch):
+    folder = tmp_path / "single_realization"
+    write(folder, {"ed_analysis_single.pt": b"old"})
+    rename = exterior_files.os.rename
+
+    def interrupted(old, new):
+        if new == folder and old.name.startswith(".writing"):
+            raise KeyboardInterrupt
+        rename(old, new)
+
+    monkeypatch.setattr(exterior_files.os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(folder, {"ed_analysis_single.pt": b"new"}, overwrite=True)
+    assert (folder / "ed_analysis_single.pt").read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_images_that_are_nowhere_are_a_mistake(tmp_path, capsys):

@@ -22,7 +22,8 @@ from scorefield.experiments.analysis.material import (
 from scorefield.experiments.errors import RunError
 from scorefield.experiments.subject import Subject
 from scorefield.fields import PreconditionedField
-from scorefield.networks import MinimalUNet
+from scorefield.interop.convolutional import state_of
+from scorefield.networks import MinimalResNet, MinimalUNet
 from scorefield.samplers.grid import grid_times
 from scorefield.sde import EDM, VE, VP, Cosine, DiscreteVP
 from scorefield.targets import EquivariantLocalScore, IdealScore, LocalScore
@@ -148,11 +149,28 @@ def test_networks_that_do_not_fit(digit_runs, trained, tmp_path):
     unet = digit_runs["unet"]
     refused("mnist", {"--unet": unet}, "--unet was trained on digits, not on mnist")
     refused("digits", {"--unet": trained}, "--unet takes points of shape")
-    refused("digits", {"--unet": tmp_path / "no"}, "neither the folder of a run nor a file")
-    refused("digits", {"--unet": unet}, "knows no classes", label=3)
+    refused("digits", {"--unet": tmp_path / "no"}, "--unet: .*neither the folder of a run nor")
+    refused("digits", {"--unet": unet}, "--unet: .* knows no classes", label=3)
     changes = ["field.network.fsizes=[4]", "train.steps=1", "train.checkpoint_every=1"]
     changes += ["sde.t_max=0.9", "optim.warmup=0"]
     other = Run.create(load("digits/minimal_unet", changes), tmp_path)
     other.train(quiet=True)
     both = {"--unet": unet, "--resnet": other.folder}
     refused("digits", both, "--resnet and --unet were trained under different processes")
+
+
+def test_a_file_of_weights_says_itself_what_lies_outside(tmp_path):
+    """Padding is that of machines, and of those files that are silent about it."""
+    for name in ("net_circular.pt", "net.pt"):
+        torch.save(state_of(MinimalResNet((1, 32, 32), 16, 1)), tmp_path / name)
+        opened = open_networks("mnist", {"--resnet": tmp_path / name}, padding="zeros")
+        assert padding_of(opened) == ("circular" if "circular" in name else "zeros")
+
+
+def test_images_are_of_the_shape_that_networks_take(tmp_path):
+    file = tmp_path / "net_zeros.pt"
+    torch.save(state_of(MinimalResNet((1, 32, 32), 16, 1)), file)
+    networks = open_networks("digits", {"--resnet": file})
+    what = r"--resnet takes images of shape \(1, 32, 32\), those of digits are of .*\(1, 8, 8\)"
+    with pytest.raises(RunError, match=what):
+        gather("digits", networks=networks)

@@ -10,6 +10,7 @@ from scorefield.cli import main
 from scorefield.diagnostics import ScaleCalibration
 from scorefield.experiments import Run, load
 from scorefield.experiments.analysis import patches as work
+from scorefield.experiments.analysis import patches_files
 from scorefield.experiments.analysis.scale_file import chosen_sizes, read_scales, write_scales
 from scorefield.experiments.errors import ConfigError
 from scorefield.samplers import DDIM
@@ -58,6 +59,7 @@ def test_a_file_of_sizes_reads_back(calibration, choice, tmp_path):
         ({"median": [3, 4, 5]}, "odd"),
         ({"sigmas": [0.5, 0.1, 20.0]}, "ascending"),
         ({"sigmas": [0, 0.1, 20.0]}, "positive"),
+        ({"sigmas": [0.1, 0.5, 10**400]}, "too large"),
     ],
 )
 def test_a_file_of_sizes_that_is_none_is_told_in_a_sentence(calibration, change, message, tmp_path):
@@ -69,7 +71,7 @@ def test_a_file_of_sizes_that_is_none_is_told_in_a_sentence(calibration, change,
     assert str(file) in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["{", "[1, 2]", "", "\x00"])
+@pytest.mark.parametrize("text", ["{", "[1, 2]", "", "\x00", "[" * 100_000])
 def test_a_file_that_is_no_json_of_names(text, tmp_path):
     file = tmp_path / "scales.json"
     file.write_text(text)
@@ -171,6 +173,7 @@ def test_the_command_writes_what_it_promises(run, tmp_path, capsys, others):
         (("--padding", "circular", "--sizes", "9"), "9"),
         (("--dataset", "mnist"), "was trained on digits, not on mnist"),
         (("--images", "100000"), "100000 were asked for"),
+        (("--images", "10", "--calibrate-on", "20"), "with 20 training images, there are 10"),
         (("--label", "3"), "class"),
         (("--by", "angle"), "angle"),
         (("--samples", "1"), "--samples"),
@@ -190,6 +193,20 @@ def test_a_folder_that_cannot_be_is_told_before_the_work(run, tmp_path, capsys, 
     (tmp_path / "out").write_text("a file")
     assert main(arguments(run, tmp_path / "out")) == 2
     assert "out: File exists" in capsys.readouterr().err
+
+
+def test_an_interrupted_picture_leaves_the_tables_that_were_there(
+    run, tmp_path, capsys, monkeypatch
+):
+    def interrupted(found):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(patches_files, "statistics_picture", interrupted)
+    (tmp_path / "summary.json").write_text("before")
+    assert main(arguments(run, tmp_path)) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert (tmp_path / "summary.json").read_text() == "before"
+    assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
 
 
 def test_a_network_that_is_not_there(tmp_path, capsys):

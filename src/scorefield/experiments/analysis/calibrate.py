@@ -54,7 +54,7 @@ def named(option: str, text: str | None) -> list[str]:
     names = list(INSTRUMENTS) if text is None else [name.strip() for name in text.split(";")]
     for name in names:
         if name not in INSTRUMENTS:
-            raise ConfigError(f"{option} has {name!r}; {hint(name, INSTRUMENTS, 'all are')}")
+            raise ConfigError(f"{option} has {name!r}; {hint(name, INSTRUMENTS, 'all')}")
     return names
 
 

@@ -153,8 +153,14 @@ def check_free(folder: Path, overwrite: bool) -> None:
     """Checks that results may be written into a folder, before they are computed.
 
     Raises:
-        RunError: If it exists and is not to be overwritten, or holds other things than results.
+        RunError: If it exists and is not to be overwritten, holds other things than results, or
+            lies where nothing can be written.
     """
+    above = next(place for place in folder.absolute().parents if place.exists())
+    if not above.is_dir():
+        raise RunError(f"{above} is no folder, and no results can lie in it")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise RunError(f"{above} must not be written into: give another output directory")
     if not (folder.exists() or folder.is_symlink()):
         return
     if not overwrite:
@@ -191,7 +197,7 @@ def write(folder: Path, files: Mapping[str, bytes], overwrite: bool = False) -> 
             os.rename(folder, doomed)
         os.rename(temporary, folder)
         sync_folder(folder.parent)
-    except OSError:
+    except BaseException:  # an interrupt too
         shutil.rmtree(temporary, ignore_errors=True)
         if doomed.exists() and not folder.exists():
             os.rename(doomed, folder)

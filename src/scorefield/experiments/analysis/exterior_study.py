@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -38,9 +38,11 @@ from scorefield.experiments.analysis.material import (
     under,
 )
 from scorefield.experiments.analysis.scale_file import read_scales
-from scorefield.experiments.errors import ConfigError, hint
+from scorefield.experiments.errors import ConfigError, RunError, hint
 from scorefield.experiments.progress import Stages
+from scorefield.experiments.subject import Subject
 from scorefield.fields import ScoreField
+from scorefield.networks import MinimalResNet, MinimalUNet
 from scorefield.samplers import DDIM
 from scorefield.targets import PatchSizes
 
@@ -129,7 +131,7 @@ def named(option: str, text: str, known: Sequence[str]) -> tuple[Any, ...]:
     names = [name.strip() for name in text.split(",")]
     for place, name in enumerate(names):
         if name not in known:
-            raise ConfigError(f"{option} has {name!r}; {hint(name, known, 'all are')}")
+            raise ConfigError(f"{option} has {name!r}; {hint(name, known, 'all')}")
         if name in names[:place]:
             raise ConfigError(f"{option} has {name} twice")
     return tuple(names)
@@ -176,6 +178,7 @@ def prepare(request: Request) -> Bench:
         request.label,
         request.padding,
     )
+    _check_kinds(networks)
     if not networks and not request.machines:
         raise ConfigError("there is no model: give --unet, --resnet or --machines")
     process = next((subject.field.sde for subject in networks.values()), None)
@@ -265,11 +268,24 @@ def _told(estimate: Estimate) -> str:
     return format_uncertain(estimate.value, estimate.standard_error)
 
 
+def _check_kinds(networks: Mapping[str, Subject]) -> None:
+    """Refuses networks that would be told under the name of another kind."""
+    for option, kind, right in (
+        ("--unet", MinimalResNet, "--resnet"),
+        ("--resnet", MinimalUNet, "--unet"),
+    ):
+        modules = networks[option].field.modules() if option in networks else ()
+        if any(isinstance(module, kind) for module in modules):
+            raise RunError(f"{option} was given a {kind.__name__}: give it as {right}")
+
+
 def _sizes(request: Request) -> int | PatchSizes:
     if request.size is not None and request.scales is not None:
         raise ConfigError("give either --size or --scales: each says how large patches are")
     if request.scales is not None:
         return read_scales(request.scales)
+    if request.size is not None and request.size % 2 == 0:
+        raise ConfigError(f"--size must be an odd number of pixels, got {request.size}")
     return _SIZE if request.size is None else request.size
 
 

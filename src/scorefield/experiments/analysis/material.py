@@ -22,6 +22,7 @@ from scorefield.experiments.errors import RunError
 from scorefield.experiments.subject import Subject, open_subject
 from scorefield.fields import ScoreField
 from scorefield.fields.density import CENTERED_BYTES
+from scorefield.interop import convolutional
 from scorefield.networks import MinimalResNet, MinimalUNet
 from scorefield.networks.minimal_parts import Padding as Padding
 from scorefield.samplers import DDIM
@@ -86,7 +87,8 @@ def gather(
         networks: Networks, as :func:`open_networks` gives them, whose images have these sides.
 
     Raises:
-        RunError: If the data set has no path, or there are not so many images.
+        RunError: If the data set has no path, there are not so many images, or they are of another
+            shape than the networks'.
         ValueError: If the images cannot be read.
     """
     if dataset == "digits":
@@ -95,6 +97,12 @@ def gather(
         source: DataSource = digits()
     else:
         source = image_source(dataset, centered=True, **_place(networks or {}, path))
+    for option, subject in (networks or {}).items():
+        if subject.field.domain.shape != source.shape:
+            raise RunError(
+                f"{option} takes images of shape {subject.field.domain.shape}, those of {dataset} "
+                f"are of shape {source.shape}"
+            )
     total = source.size
     assert total is not None  # images are finitely many
     if n is not None and not 1 <= n <= total:
@@ -141,7 +149,7 @@ def open_networks(
             differs from another in the shape of the images or in the process.
     """
     opened = {
-        option: open_subject(path, config=padding if path.suffix == ".pt" else None, label=label)
+        option: _open(option, path, label, padding)
         for option, path in runs.items()
         if path is not None
     }
@@ -244,6 +252,14 @@ def under(field: ScoreField, sde: SDE) -> ScoreField:
     twin = copy.copy(field)
     twin.sde = sde
     return twin
+
+
+def _open(option: str, path: Path, label: int | None, padding: Padding | None) -> Subject:
+    silent = path.suffix == ".pt" and convolutional.padding_of(path) is None
+    try:
+        return open_subject(path, config=padding if silent else None, label=label)
+    except RunError as error:
+        raise RunError(f"{option}: {error}") from error
 
 
 def _place(networks: Mapping[str, Subject], path: Path | None) -> dict[str, Any]:

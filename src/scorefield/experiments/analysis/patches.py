@@ -229,10 +229,16 @@ def study(bench: Bench, plan: Plan, stages: Stages | None = None) -> PatchStudy:
         stages: Is shown the progress.
 
     Raises:
+        ConfigError: If sizes are to be calibrated with more images than there are.
         ValueError: If an argument is out of its range.
         FloatingPointError: If samples diverge.
     """
     network, images, sampler = bench.network, bench.images, bench.sampler
+    if plan.images is not None and plan.images > len(images):
+        raise ConfigError(
+            f"sizes cannot be calibrated with {plan.images} training images, there are "
+            f"{len(images)}"
+        )
     watch = _Watch(stages, 2 * sampler.steps)
     sde, padding, n = network.sde, plan.padding, plan.samples
     calibration = calibrate_sizes(

@@ -44,7 +44,6 @@ def write(found: PatchStudy, out: Path) -> list[Path]:
         "samples": plan.samples,
         "seed": plan.seed,
     }
-    write_scales(out / SCALES, found.calibration, plan.choice, about)
     texts = {
         "calibration.csv": csv_text(found.calibration.rows()),
         "agreement.csv": csv_text(found.rows()),
@@ -52,21 +51,25 @@ def write(found: PatchStudy, out: Path) -> list[Path]:
         "spectra.csv": csv_text(_spectrum_rows(found)),
         "summary.json": json.dumps({**found.summary(), "settings": about}, indent=2) + "\n",
     }
-    for name, text in texts.items():
-        replace_text(out / name, text)
-    replace_file(out / "agreement.npz", _arrays(found))
-    pictures = {
+    figures = {
         "sizes.png": sizes_picture(found),
         "agreement.png": agreement_picture(found),
         "scatter.png": scatter_picture(found),
         "images.png": images_picture(found),
         "patch_statistics.png": statistics_picture(found),
     }
-    for name, figure in pictures.items():
+    others = {"agreement.npz": _arrays(found)}
+    for name, figure in figures.items():
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=130)
-        replace_file(out / name, content.getvalue())
-    return [out / name for name in (SCALES, *texts, "agreement.npz", *pictures)]
+        others[name] = content.getvalue()
+    # All is made before anything is replaced, so that a failure leaves what was there.
+    write_scales(out / SCALES, found.calibration, plan.choice, about)
+    for name, text in texts.items():
+        replace_text(out / name, text)
+    for name, data in others.items():
+        replace_file(out / name, data)
+    return [out / name for name in (SCALES, *texts, *others)]
 
 
 def table(found: PatchStudy) -> list[list[str]]:

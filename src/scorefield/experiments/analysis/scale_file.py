@@ -62,7 +62,7 @@ def read_scales(path: Path) -> PatchSizes:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not a file of patch sizes: it is not JSON") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} is not a file of patch sizes: it holds no names")
@@ -73,7 +73,7 @@ def read_scales(path: Path) -> PatchSizes:
     sizes = _numbers(path, content, name, (int,))
     try:
         return PatchSizes(tuple(float(sigma) for sigma in sigmas), tuple(sizes))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
