@@ -44,7 +44,9 @@ _QUERIES = 512
 
 
 class Block(NamedTuple):
-    """Some of the keys, by groups, and their features, whose first is the constant 1."""
+    """Some of the keys, by groups, each followed by its squared norm and 1; and their features, of
+    which the first is 1.
+    """
 
     keys: Float[Tensor, "groups dim keys"]
     features: Float[Tensor, "groups features keys"]
@@ -60,12 +62,6 @@ def precise(largest: float, dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype != torch.float64 and largest <= _SINGLE else torch.float64
 
 
-def lift_keys(keys: Float[Tensor, "groups dim keys"]) -> None:
-    """Fills the last two coordinates of keys: their squared norms and 1."""
-    torch.linalg.vector_norm(keys[:, :-2], dim=1, out=keys[:, -2]).square_()
-    keys[:, -1] = 1.0
-
-
 def weighted_means(
     queries: Float[Tensor, "groups queries dim"],
     alpha: Float[Tensor, " queries"],
@@ -79,7 +75,7 @@ def weighted_means(
         queries: The queries, of each group as many.
         alpha: The coefficient :math:`\alpha` of each.
         sigma: The noise :math:`\sigma` of each.
-        blocks: The keys, with two more coordinates; see :func:`lift_keys`.
+        blocks: The keys, with two more coordinates; see :class:`Block`.
         count: The number of keys, at least.
     """
     length = queries.square().sum(dim=2).amax(dim=0).sqrt()

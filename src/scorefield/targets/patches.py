@@ -39,13 +39,13 @@ from scorefield.domain import Euclidean
 from scorefield.fields.assigned import AssignedField, check_labels, of_class, together
 from scorefield.fields.base import Quantity, ScoreField, convert, times
 from scorefield.sde import EDM, SDE
-from scorefield.targets.attention import Block, lift_keys, precise, weighted_means
+from scorefield.targets.attention import Block, precise, weighted_means
 from scorefield.targets.band import dense, differentiable_mean
 from scorefield.targets.sizes import PatchSizes, check_size
 from scorefield.targets.windows import (
     Padding,
     Section,
-    lengths,
+    energies,
     middles,
     padded,
     scatter,
@@ -229,9 +229,11 @@ class PatchScore(ScoreField):
             return dtype
         some = self.images.split(max(1, _BYTES // (8 * self.domain.dim)))
         longest = max(
-            float(lengths(images - self.centre, level.size, self._outside).max()) for images in some
+            float(energies(images - self.centre, level.size, self._outside).max())
+            for images in some
         )
-        length = lengths(u, level.size, self.padding) + level.alpha * longest
+        energy = energies(u, level.size, self.padding).amax(dim=(1, 2, 3))
+        length = energy.sqrt() + level.alpha * longest**0.5
         return precise(float((length**2 / (2 * level.sigma**2)).max()), dtype)
 
     def _section(
@@ -267,7 +269,8 @@ class PatchScore(ScoreField):
                 keys = some.new_empty((section.groups, dim + 2, places), dtype=dtype)
             images = (some.to(torch.float64) - self.centre).to(dtype)
             outer = windows(padded(images, size // 2, self._outside), size, section, keys[:, :dim])
-            lift_keys(keys)
+            keys[:, -2] = middles(energies(images, size, self._outside), section).squeeze(1)
+            keys[:, -1] = 1.0
             values = F.pad(middles(images, section), (0, 0, 1, 0), value=1.0)
             if bands:
                 window = F.pad(outer, (0, 0, 1, 0), value=1.0)

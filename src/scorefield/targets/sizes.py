@@ -64,5 +64,6 @@ def check_size(size: int, most: int | None = None) -> None:
         raise ValueError(f"a patch size is a positive odd number of pixels, got {size!r}")
     if most is not None and size > most:
         raise ValueError(
-            f"a patch of {size} pixels meets itself on a torus of {most}: the largest is {most}"
+            f"a patch of {size} pixels meets itself on a torus of {most}: the largest is "
+            f"{most - 1 + most % 2}"
         )

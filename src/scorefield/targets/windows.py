@@ -136,16 +136,13 @@ def middles(
     return _grouped(images[..., None, None], section, None)
 
 
-def lengths(
+def energies(
     images: Float[Tensor, "n channels height width"], size: int, padding: Padding
-) -> Float[Tensor, " n"]:
-    """The length of the longest window of each image."""
+) -> Float[Tensor, "n 1 height width"]:
+    """The squared norm of the window about each pixel."""
     energy = padded(images.square().sum(dim=1, keepdim=True), size // 2, padding)
-    for axis in (2, 3):
-        whole = F.pad(energy, (1, 0) if axis == 3 else (0, 0, 1, 0)).cumsum(axis)
-        places = energy.shape[axis] - size + 1
-        energy = whole.narrow(axis, size, places) - whole.narrow(axis, 0, places)
-    return energy.amax(dim=(1, 2, 3)).sqrt()
+    columns = F.avg_pool2d(energy, (size, 1), stride=1, divisor_override=1)
+    return F.avg_pool2d(columns, (1, size), stride=1, divisor_override=1)
 
 
 def _grouped(view: Tensor, section: Section, out: Tensor | None) -> Tensor:
