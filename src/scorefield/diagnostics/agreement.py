@@ -91,8 +91,12 @@ def image_agreement(
     whole, other = u.square().sum(dim=1), v.square().sum(dim=1)
     r = (u * v).sum(dim=1) / (whole * other).sqrt()
     r2 = 1 - (y - f).square().sum(dim=1) / whole
-    if not bool(torch.isfinite(r).all() and torch.isfinite(r2).all()):
-        bad = (~(torch.isfinite(r) & torch.isfinite(r2))).nonzero()[0].item()
+    # The mean of a constant image rounds, and what is left of it is no variance.
+    rounding = (64 * torch.finfo(torch.float64).eps) ** 2
+    varied = (whole > rounding * y.square().sum(dim=1)) & (other > rounding * f.square().sum(dim=1))
+    told = varied & torch.isfinite(r) & torch.isfinite(r2)
+    if not bool(told.all()):
+        bad = (~told).nonzero()[0].item()
         raise ValueError(f"image {bad} has no correlation: it or its prediction is constant")
     return Agreement(r.clamp(-1, 1).cpu().numpy(), r2.cpu().numpy())
 
