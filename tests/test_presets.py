@@ -1,5 +1,7 @@
 """What the presets promise: what each changes, and what comes of it at its full length."""
 
+import re
+
 import pytest
 import torch
 
@@ -72,7 +74,7 @@ def trained(name, *overrides):
 
 
 def ablations(family):
-    return [name for name in presets.names() if name.startswith(f"{family}/m") and "_" in name]
+    return [name for name in presets.names() if re.match(rf"{family}/m\d_", name)]
 
 
 @pytest.mark.parametrize("family", ["toy", "digits"])
