@@ -73,6 +73,7 @@ def test_samples_of_whole_images_are_training_images_and_those_of_patches_are_ne
     assert float(away[1].min()) > 0.1
 
 
+@pytest.mark.parametrize("kind", ["local", "equivariant local"])
 def test_a_flow_goes_back_the_way_it_came(field):
     sde = EDM(0.5, 20.0)
     there = encode(field.under(sde), IMAGES, rtol=1e-4, atol=1e-4).x
