@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from scorefield.diagnostics import validation_loss as validation_loss
     from scorefield.diagnostics import walk as walk
     from scorefield.domain import Euclidean as Euclidean
+    from scorefield.domain import Torus as Torus
     from scorefield.estimate import Estimate as Estimate
     from scorefield.fields import ClassifierFreeGuidance as ClassifierFreeGuidance
     from scorefield.fields import ClassifierGuidance as ClassifierGuidance
@@ -124,6 +125,7 @@ if TYPE_CHECKING:
     from scorefield.targets import IdealScore as IdealScore
     from scorefield.targets import LocalScore as LocalScore
     from scorefield.targets import PatchSizes as PatchSizes
+    from scorefield.targets import PseudoAtoms as PseudoAtoms
     from scorefield.targets import Target as Target
     from scorefield.training import Fit as Fit
     from scorefield.training import Optim as Optim
@@ -164,7 +166,7 @@ _HOMES = {
         "validation_loss",
         "walk",
     ),
-    "domain": ("Euclidean",),
+    "domain": ("Euclidean", "Torus"),
     "estimate": ("Estimate",),
     "fields": (
         "EDMScaling",
@@ -256,6 +258,7 @@ _HOMES = {
         "IdealScore",
         "LocalScore",
         "PatchSizes",
+        "PseudoAtoms",
         "Gaussian",
         "GaussianMixture",
         "Target",

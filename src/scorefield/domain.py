@@ -2,8 +2,7 @@ r"""Where :math:`x` lives.
 
 A domain knows how points are compared: how a displaced point is brought back (*wrap*), what
 the displacement between two points is, and the density and score of the Gaussian kernel that
-the forward process diffuses with. Everything else is written on top of these, so that a
-curved or periodic domain changes this file only.
+the forward process diffuses with. Everything else is written on top of these.
 """
 
 from __future__ import annotations
@@ -13,8 +12,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from scorefield import wrapped
+from scorefield.noise import Noise
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,18 @@ class Domain(ABC):
         self, start: Float[Tensor, "*batch"], end: Float[Tensor, "*batch"]
     ) -> Float[Tensor, "*batch"]:
         r"""The shortest :math:`\delta` with :math:`\mathrm{wrap}(start + \delta) = end`."""
+
+    @abstractmethod
+    def unroll(
+        self, vertices: Float[Tensor, "batch corners *event"]
+    ) -> tuple[Float[Tensor, "batch corners *event"], Bool[Tensor, " batch"]]:
+        """The corners of loops in flat space, each joined to the next by the shortest edge; and
+        which of the loops close there. One that does not has gone around the domain.
+        """
+
+    @abstractmethod
+    def embed(self, x: Float[Tensor, "n *event"]) -> Float[Tensor, "n features"]:
+        """Coordinates in a flat space in which points are near each other as they are here."""
 
     @abstractmethod
     def kernel_log_prob(
@@ -87,6 +101,14 @@ class Euclidean(Domain):
     ) -> Float[Tensor, "*batch"]:
         return end - start
 
+    def unroll(
+        self, vertices: Float[Tensor, "batch corners *event"]
+    ) -> tuple[Float[Tensor, "batch corners *event"], Bool[Tensor, " batch"]]:
+        return vertices, torch.ones(len(vertices), dtype=torch.bool, device=vertices.device)
+
+    def embed(self, x: Float[Tensor, "n *event"]) -> Float[Tensor, "n features"]:
+        return x.reshape(len(x), self.dim)
+
     def kernel_log_prob(
         self, delta: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
     ) -> Float[Tensor, " batch"]:
@@ -102,3 +124,120 @@ class Euclidean(Domain):
         self, z: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
     ) -> Float[Tensor, "batch *event"]:
         return z
+
+
+@dataclass(frozen=True)
+class Torus(Domain):
+    r"""The flat torus: coordinates that are the same after a period.
+
+    A point has its representative in :math:`[0, L)`, the displacement between two points is the
+    shortest one, and the kernel is the wrapped normal law of each coordinate,
+
+    .. math:: \prod_i \sum_{k \in \mathbb{Z}} N(\delta_i + k L_i;\ 0, \sigma^2),
+
+    to rounding at every width. Its covering space is flat space: a path or a loop is given by
+    points there, and wrapped where a field is evaluated.
+
+    Arguments:
+        shape: The event shape, such as (atoms, dimensions).
+        period: The period :math:`L` of all coordinates, or one for each index of the last axis.
+
+    Raises:
+        ValueError: If a period is not positive, or there are not as many as the last axis is long.
+    """
+
+    period: float | tuple[float, ...] = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        period = self.period
+        if isinstance(period, tuple | list):
+            periods, several = tuple(map(float, period)), True
+        else:
+            periods, several = (float(period),), False
+        object.__setattr__(self, "period", periods if several else periods[0])
+        if not all(math.isfinite(p) and p > 0 for p in periods):
+            raise ValueError(f"the period of a torus is positive, got {period}")
+        if several and (not self.shape or len(periods) != self.shape[-1]):
+            raise ValueError(
+                f"{len(periods)} periods do not fit points of shape {self.shape}: there is one "
+                f"for each index of the last axis"
+            )
+
+    def periods(self, like: Tensor) -> Tensor:
+        """The periods, in a shape that broadcasts against the last axis of points."""
+        return torch.as_tensor(self.period, dtype=like.dtype, device=like.device)
+
+    def wrap(self, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        period = self.periods(x)
+        inside = x - period * torch.floor(x / period)
+        # Just below zero, a point is closer to the period than the dtype can tell.
+        return torch.where(inside >= period, inside - period, inside)
+
+    def displacement(
+        self, start: Float[Tensor, "*batch"], end: Float[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch"]:
+        return self._nearest(end - start)
+
+    def unroll(
+        self, vertices: Float[Tensor, "batch corners *event"]
+    ) -> tuple[Float[Tensor, "batch corners *event"], Bool[Tensor, " batch"]]:
+        edges = self.displacement(vertices, vertices.roll(-1, dims=1))
+        later = vertices[:, :1] + edges[:, :-1].cumsum(dim=1)
+        # A sum of edges is a whole number of periods, up to rounding.
+        turns = torch.round(edges.sum(dim=1) / self.periods(vertices)).reshape(len(vertices), -1)
+        return torch.cat((vertices[:, :1], later), dim=1), (turns == 0).all(dim=1)
+
+    def embed(self, x: Float[Tensor, "n *event"]) -> Float[Tensor, "n features"]:
+        r"""The points of circles, :math:`\frac{L}{2\pi} (\cos, \sin)\frac{2\pi x}{L}`."""
+        radius = self.periods(x) / math.tau
+        circles = torch.stack((radius * torch.cos(x / radius), radius * torch.sin(x / radius)))
+        return circles.movedim(0, -1).reshape(len(x), 2 * self.dim)
+
+    def kernel_log_prob(
+        self, delta: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
+    ) -> Float[Tensor, " batch"]:
+        each = wrapped.log_prob(*self._scaled(delta, sigma)) - self.periods(delta).log()
+        return each.reshape(delta.shape[0], self.dim).sum(dim=1)
+
+    def kernel_score(
+        self, delta: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
+    ) -> Float[Tensor, "batch *event"]:
+        return wrapped.score(*self._scaled(delta, sigma)) / self.periods(delta)
+
+    def kernel_noise(
+        self, z: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
+    ) -> Float[Tensor, "batch *event"]:
+        sigma = sigma.reshape(-1, *(1,) * (z.dim() - 1))
+        return -sigma * self.kernel_score(sigma * z, sigma.reshape(-1))
+
+    def uniform(
+        self,
+        noise: Noise,
+        purpose: str,
+        index: Int[Tensor, "*address"],
+        step: int | Tensor = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> Float[Tensor, "..."]:
+        """Draws points uniformly on the torus; arguments as of :meth:`Noise.uniform()
+        <scorefield.noise.Noise.uniform>`.
+        """
+        u = noise.uniform(purpose, self.shape, index, step, dtype=torch.float64)
+        return self.wrap((self.periods(u) * u).to(dtype))
+
+    def nonuniformity(self, sigma: float) -> float:
+        r"""A bound on the total variation between the kernel of width :math:`\sigma` and the
+        uniform law; of data, diffused by the kernel, the distance is no larger.
+        """
+        periods = self.period if isinstance(self.period, tuple) else (self.period,)
+        return wrapped.nonuniformity(sigma / max(periods), self.dim)
+
+    def _nearest(self, delta: Tensor) -> Tensor:
+        period = self.periods(delta)
+        return delta - period * torch.round(delta / period)
+
+    def _scaled(self, delta: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Displacements and widths in units of the period, of one shape."""
+        period = self.periods(delta)
+        sigma = sigma.to(delta.dtype).reshape(-1, *(1,) * (delta.dim() - 1))
+        return self._nearest(delta) / period, (sigma / period).expand_as(delta)

@@ -6,6 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from scorefield.domain import Torus
 from scorefield.fields import (
     Band,
     ClassifierFreeGuidance,
@@ -33,6 +34,7 @@ from scorefield.targets import (
     IdealScore,
     LocalScore,
     PatchSizes,
+    PseudoAtoms,
     Target,
 )
 
@@ -170,7 +172,11 @@ def covariance(dim: int, purpose: str) -> Tensor:
 
 @cache
 def targets(sde: SDE) -> dict[str, Target]:
-    """Targets of every kind, of several event shapes; they have no state."""
+    """Targets of every kind, of several event shapes; they have no state.
+
+    Those on a torus are under a process that keeps the mean, if this one does not.
+    """
+    fitting = sde if sde.keeps_mean else VE(0.01, 50.0)
     means = 1.5 * normal((4, 3), "means")
     weights = torch.tensor([0.1, 0.4, 0.3, 0.2])
     full = torch.stack([covariance(3, f"covariance {k}") for k in range(4)])
@@ -195,10 +201,15 @@ def targets(sde: SDE) -> dict[str, Target]:
         "empirical images": Empirical(3 + normal((7, 1, 2, 2), "points"), sde=sde),
         "ideal": IdealScore(normal((6, 1, 2, 2), "points"), sde, labels=torch.arange(6) % 3),
         "equivariant": EquivariantScore(normal((3, 2, 2, 3), "images"), sde),
+        "atoms on a line": PseudoAtoms([[0.25], [0.75]], std=0.05, sde=fitting),
+        "atoms in a plane": PseudoAtoms(
+            3 * normal((3, 2), "sites").abs(), std=0.4, period=(3.0, 5.0), sde=fitting
+        ),
     }
 
 
 TARGETS = list(targets(EDM()))
+PERIODIC = [name for name, target in targets(EDM()).items() if isinstance(target.domain, Torus)]
 
 
 @cache

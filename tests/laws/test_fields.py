@@ -25,6 +25,8 @@ from tests.laws.cases import (
 
 CASES = [(name, shape) for name in FIELDS for shape in SHAPES]
 CASES += [(name, None) for name in (*TARGETS, *CLOSED_FORMS)]
+NOTHING = 1e-20
+"""On a torus that noise has filled, scores are differences of equals: nothing but rounding."""
 
 
 def make(name, shape, sde, dtype=torch.float64):
@@ -105,7 +107,7 @@ def test_forward_and_reverse_mode_agree(field):
     n = len(x)
     left, right = (w * jv).reshape(n, -1).sum(dim=1), (jtw * v).reshape(n, -1).sum(dim=1)
     scale = jv.reshape(n, -1).norm(dim=1) * w.reshape(n, -1).norm(dim=1)
-    assert ((left - right).abs() <= 1e-10 * scale).all()
+    assert ((left - right).abs() <= 1e-10 * scale + NOTHING).all()
 
 
 def test_double_backward_is_the_derivative_of_the_gradient(field, case):
@@ -132,7 +134,7 @@ def test_double_backward_is_the_derivative_of_the_gradient(field, case):
     along = ((shifted[0] - shifted[1]) / (2 * h) * v).reshape(n, -1).sum(dim=1)
     exact = (second * v).reshape(n, -1).sum(dim=1)
     scale = first.detach().reshape(n, -1).norm(dim=1) / field.sde.sigma(t)
-    assert ((along - exact).abs() <= 1e-4 * (scale + exact.abs())).all()
+    assert ((along - exact).abs() <= 1e-4 * (scale + exact.abs()) + NOTHING).all()
 
 
 def test_gradients_reach_every_parameter(field):

@@ -13,6 +13,10 @@ A line integral over an edge is a :class:`Quadrature`. Rules of degree at least 
 affine field exactly, and so give exactly zero on a quadratic potential; the published
 left-end-point rule has degree 0 and does not. On other fields every rule errs; how much is told
 by its difference from a *companion* rule that errs more.
+
+The corners of a polygon are points of flat space, each joined to the next by a straight edge; a
+torus is covered by it, and a point is wrapped where the field is evaluated. So a loop may be as
+large as it likes, and always encloses an area.
 """
 
 from __future__ import annotations
@@ -100,7 +104,7 @@ def circulation(
         vertices: The corners in order; the last is joined to the first.
         t: The time of each polygon.
         rule: The quadrature on each edge; a corner that several edges share is evaluated once.
-        domain: Where the corners live.
+        domain: Where the field lives.
     """
     edges, values = _along_edges(fn, vertices, t, rule.nodes, domain)
     return _integral(rule, {c: (v * edges).flatten(1).sum(dim=1) for c, v in values.items()})
@@ -129,7 +133,7 @@ def circulation_and_error(
         vertices: The corners in order; the last is joined to the first.
         t: The time of each polygon.
         rule: The quadrature on each edge; a corner that several edges share is evaluated once.
-        domain: Where the corners live.
+        domain: Where the field lives.
         precision: The relative precision :math:`\epsilon'` of the field's values.
     """
     companion = quadrature(rule.companion)
@@ -153,7 +157,7 @@ def _along_edges(
 ) -> tuple[Tensor, dict[float, Tensor]]:
     """The edges of closed polygons, and the field on each at the nodes."""
     batch, corners, *event = vertices.shape
-    edges = domain.displacement(vertices, vertices.roll(-1, dims=1))
+    edges = vertices.roll(-1, dims=1) - vertices
     # On a closed polygon the end of an edge is the start of the next.
     inner = sorted({c % 1.0 for c in nodes})
     points = torch.stack([domain.wrap(vertices + c * edges) for c in inner], dim=2)
@@ -186,17 +190,14 @@ def in_blocks(fn: VectorField, coordinates: int = 2**18) -> VectorField:
     return blockwise
 
 
-def squared_area(
-    vertices: Float[Tensor, "batch corners *event"], domain: Domain
-) -> Float[Tensor, " batch"]:
+def squared_area(vertices: Float[Tensor, "batch corners *event"]) -> Float[Tensor, " batch"]:
     r"""The squared area :math:`|B|^2` of closed polygons, flat or not.
 
     :math:`B = \frac12 \sum_k a_k \wedge b_k` over the triangles that fan out from the first
     corner, and :math:`\langle a \wedge b, c \wedge d\rangle
     = (a \cdot c)(b \cdot d) - (a \cdot d)(b \cdot c)`.
     """
-    start = vertices[:, :1].expand(vertices[:, 1:].shape)
-    spokes = domain.displacement(start, vertices[:, 1:]).flatten(2)
+    spokes = (vertices[:, 1:] - vertices[:, :1]).flatten(2)
     gram = spokes @ spokes.mT
     aa, bb, ab = gram[:, :-1, :-1], gram[:, 1:, 1:], gram[:, :-1, 1:]
     return 0.25 * (aa * bb - ab * ab.mT).sum(dim=(1, 2)).clamp(min=0)
@@ -231,7 +232,6 @@ def regular_polygons(
     radii: Float[Tensor, " batch"],
     plane: Float[Tensor, "batch 2 *event"],
     sides: int,
-    domain: Domain,
 ) -> Float[Tensor, "batch sides *event"]:
     """Regular polygons around the centres, with corners at the given radii.
 
@@ -244,7 +244,7 @@ def regular_polygons(
     turn = torch.stack((angle.cos(), angle.sin()), dim=1)
     offsets = torch.einsum("sk,bk...->bs...", turn, plane)
     radii = radii.reshape(-1, *(1,) * (offsets.dim() - 1))
-    return domain.wrap(centres.unsqueeze(1) + radii * offsets)
+    return centres.unsqueeze(1) + radii * offsets
 
 
 def squared_curl(

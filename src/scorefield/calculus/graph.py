@@ -68,6 +68,9 @@ def find_cycles(
 ) -> Float[Tensor, "cycles length *event"]:
     """The corners of those walks that are cycles without a long edge, in the order of the draws.
 
+    They are given in flat space; on a torus, a cycle that goes around it is left out, as it is the
+    border of nothing.
+
     Arguments:
         points: The points.
         neighbours: Their graph.
@@ -76,6 +79,6 @@ def find_cycles(
         reach: The length of the longest edge.
     """
     walks, closed = propose_cycles(neighbours, draws)
-    vertices = points[walks[closed]]
-    edges = domain.displacement(vertices, vertices.roll(-1, dims=1)).flatten(2)
-    return vertices[(edges.norm(dim=2) <= reach).all(dim=1)]
+    vertices, contractible = domain.unroll(points[walks[closed]])
+    edges = (vertices.roll(-1, dims=1) - vertices).flatten(2)
+    return vertices[contractible & (edges.norm(dim=2) <= reach).all(dim=1)]

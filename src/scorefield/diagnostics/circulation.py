@@ -76,7 +76,7 @@ def squared_curls(
     domain = field.domain
     fn, precision = in_blocks(form(field, quantity)), precision_of(field, vertices.dtype)
     turn, error = circulation_and_error(fn, vertices, t, rule, domain, precision)
-    area = squared_area(vertices, domain)
+    area = squared_area(vertices)
     draws = (squared_curl(c, area, domain.dim)[0] for c in (turn, error))
     return SquaredCurls(*(d.double().cpu().numpy() for d in (*draws, area)))
 
@@ -214,4 +214,4 @@ def _loops(
         protocol.noise, "diagnostics/plane", field.domain, points.indices, dtype=protocol.dtype
     )
     radii = radius * field.sde.sigma(points.t)
-    return regular_polygons(points.noisy, radii, plane, sides, field.domain)
+    return regular_polygons(points.noisy, radii, plane, sides)

@@ -16,7 +16,7 @@ from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.estimate import Estimate
 from scorefield.fields import ScoreField
 from scorefield.fields.base import Quantity
-from scorefield.networks import COORDINATES, Features
+from scorefield.networks import Features
 from scorefield.targets import Target
 
 _PROPOSALS = 8
@@ -33,7 +33,7 @@ def cycle_circulation(
     cycles: int = 64,
     reach: float | None = None,
     rule: str = "gauss-4",
-    features: Features = COORDINATES,
+    features: Features | None = None,
     quantity: Quantity = "denoiser",
 ) -> Profile:
     r"""The curl that cycles of the nearest-neighbour graph see, by noise level.
@@ -69,7 +69,8 @@ def cycle_circulation(
         reach: The length of the longest edge, in units of :math:`\sigma(t)`; unlimited if not
             given.
         rule: The quadrature on each edge; see :func:`~scorefield.calculus.quadrature`.
-        features: The space in which neighbours are found, of the noisy points.
+        features: The space in which neighbours are found, of the noisy points; by default that of
+            their coordinates.
         quantity: The form of the field.
 
     Raises:
@@ -93,11 +94,12 @@ def cycle_circulation(
             "needs at least two"
         )
     chosen = quadrature(rule)
+    space = Features("coordinates", domain.embed) if features is None else features
 
     def at(points: Points) -> Estimate:
         longest = torch.inf if reach is None else reach * field.sde.sigma(points.t[0])
         parts = points.noisy[: clouds * cloud].split(cloud)
-        graphs = [nearest_neighbours(features(part), neighbours) for part in parts]
+        graphs = [nearest_neighbours(space(part), neighbours) for part in parts]
         sums, found = np.zeros((3, clouds)), 0
         for length in lengths:
             draws = protocol.noise.uniform(
@@ -137,6 +139,6 @@ def cycle_circulation(
         "cloud": cloud,
         "reach": "unlimited" if reach is None else reach,
         "rule": rule,
-        "features": features.name,
+        "features": space.name,
     }
     return measure("cycle_circulation", UNITS[quantity], at, field, data, protocol, **settings)

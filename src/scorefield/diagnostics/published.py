@@ -69,7 +69,7 @@ def left_cycle_circulation(
     rule = quadrature("left")
 
     def at(points: Points) -> Estimate:
-        graph = nearest_neighbours(points.noisy.flatten(1), neighbours)
+        graph = nearest_neighbours(field.domain.embed(points.noisy), neighbours)
         index = torch.arange(_PROPOSALS * cycles, device=points.noisy.device)
         draws = protocol.noise.uniform("published/walk", (length,), index, dtype=torch.float64)
         vertices = find_cycles(points.noisy, graph, draws, field.domain)[:cycles]

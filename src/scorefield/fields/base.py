@@ -49,10 +49,14 @@ class ScoreField(nn.Module, ABC):
     Arguments:
         sde: The forward process whose marginals the field describes.
         domain: Where :math:`x` lives, and the event shape.
+
+    Raises:
+        ValueError: If the process does not run on the domain.
     """
 
     def __init__(self, sde: SDE, domain: Domain) -> None:
         super().__init__()
+        sde.check(domain)
         self.sde = sde
         self.domain = domain
 

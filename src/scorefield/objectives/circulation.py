@@ -9,10 +9,10 @@ from torch import Tensor
 
 from scorefield.calculus import (
     circulation,
+    find_cycles,
     nearest_neighbours,
     per_coordinate,
     planes,
-    propose_cycles,
     regular_polygons,
     squared_area,
     squared_curl,
@@ -85,10 +85,10 @@ class LoopCirculation(Regularizer):
         x_t = field.sde.perturb(x[: t.shape[0]], t, z, domain).repeat(copies, *(1,) * (x.dim() - 1))
         sigma = field.sde.sigma(t)
         radii = torch.cat([radius * sigma for radius in self.radii])
-        vertices = regular_polygons(x_t, radii, plane, self.sides, domain)
+        vertices = regular_polygons(x_t, radii, plane, self.sides)
         t, sigma = t.repeat(copies), sigma.repeat(copies)
         turn = circulation(field.score, vertices, t, self.rule, domain)
-        numerator, denominator = squared_curl(turn, squared_area(vertices, domain), domain.dim)
+        numerator, denominator = squared_curl(turn, squared_area(vertices), domain.dim)
         return per_coordinate(numerator / denominator, sigma, domain.dim).mean()
 
 
@@ -173,20 +173,17 @@ class CycleCirculation(Regularizer):
         t, z, *walks = draws
         domain, sigma = field.domain, field.sde.sigma(t)
         x_t = field.sde.perturb(x[: z.shape[0]], t, z, domain)
-        graph = nearest_neighbours(x_t.reshape(x_t.shape[0], domain.dim), self.neighbours)
+        graph = nearest_neighbours(domain.embed(x_t), self.neighbours)
         numerators, denominators = [], []
         for draw in walks:
-            cycles, closed = propose_cycles(graph, draw)
-            vertices = x_t[cycles[closed]]
-            edges = domain.displacement(vertices, vertices.roll(-1, dims=1)).flatten(2)
-            short = (edges.norm(dim=2) <= self.reach * sigma).all(dim=1)
-            vertices = vertices[short][: self.cycles]
+            reach = self.reach * sigma
+            vertices = find_cycles(x_t, graph, draw, domain, reach)[: self.cycles]
             if not len(vertices):
                 continue
             turn = circulation(
                 field.score, vertices, t.expand(vertices.shape[0]), self.rule, domain
             )
-            curl, area = squared_curl(turn, squared_area(vertices, domain), domain.dim)
+            curl, area = squared_curl(turn, squared_area(vertices), domain.dim)
             numerators.append(curl)
             denominators.append(area)
         if not denominators:

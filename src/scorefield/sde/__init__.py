@@ -1,7 +1,9 @@
 """Forward processes: how data become noise, at once or in steps."""
 
 from scorefield.sde.base import SDE as SDE
+from scorefield.sde.base import NormalPrior as NormalPrior
 from scorefield.sde.base import Prior as Prior
+from scorefield.sde.base import UniformPrior as UniformPrior
 from scorefield.sde.cosine import Cosine as Cosine
 from scorefield.sde.discrete import DDPMSteps as DDPMSteps
 from scorefield.sde.discrete import Discretization as Discretization
@@ -18,6 +20,8 @@ from scorefield.sde.preserving import SubVP as SubVP
 __all__ = [
     "SDE",
     "Prior",
+    "NormalPrior",
+    "UniformPrior",
     "EDM",
     "VE",
     "VP",

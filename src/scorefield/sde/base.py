@@ -35,15 +35,31 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.domain import Domain
+from scorefield.domain import Domain, Torus
 from scorefield.noise import Noise
 
 PriorMean = float | tuple[float, ...]
 
+_FILLED = 0.01
+
+
+class Prior(ABC):
+    """The law that sampling starts from."""
+
+    @abstractmethod
+    def sample(
+        self, noise: Noise, index: Tensor, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "batch *event"]:
+        """Draws one point for each sample index, at the addresses of purpose ``"prior"``."""
+
+    @abstractmethod
+    def log_prob(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
+        """The log-density in nats."""
+
 
 @dataclass(frozen=True)
-class Prior:
-    r"""The law :math:`N(\text{mean}, \text{std}^2 I)` that sampling starts from.
+class NormalPrior(Prior):
+    r"""The law :math:`N(\text{mean}, \text{std}^2 I)`.
 
     Arguments:
         domain: Where the draws live.
@@ -77,14 +93,32 @@ class Prior:
     def sample(
         self, noise: Noise, index: Tensor, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "batch *event"]:
-        """Draws one point for each sample index, at the addresses of purpose ``"prior"``."""
         z = noise.normal("prior", self.domain.shape, index, dtype=dtype)
-        return self.domain.wrap(self.center(z) + self.std * z)
+        return self.center(z) + self.std * z
 
     def log_prob(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
-        """The log-density in nats."""
         delta = self.domain.displacement(self.center(x).expand_as(x), x)
         return self.domain.kernel_log_prob(delta, delta.new_full((1,), self.std))
+
+
+@dataclass(frozen=True)
+class UniformPrior(Prior):
+    """The uniform law on a torus.
+
+    Arguments:
+        domain: The torus.
+    """
+
+    domain: Torus
+
+    def sample(
+        self, noise: Noise, index: Tensor, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "batch *event"]:
+        return self.domain.uniform(noise, "prior", index, dtype=dtype)
+
+    def log_prob(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
+        volume = self.domain.periods(x).log().expand(x.shape[1:]).sum()
+        return -volume.expand(x.shape[0])
 
 
 class SDE(ABC):
@@ -106,6 +140,11 @@ class SDE(ABC):
     @abstractmethod
     def t_max(self) -> float:
         """The time of the prior."""
+
+    @property
+    def keeps_mean(self) -> bool:
+        r"""Whether :math:`\alpha = 1` at all times, so that the process can run on a torus."""
+        return False
 
     @property
     @abstractmethod
@@ -209,8 +248,40 @@ class SDE(ABC):
         return float(self.sigma(torch.tensor(self.t_max, dtype=torch.float64)))
 
     def prior(self, domain: Domain) -> Prior:
-        r"""The law of :math:`x_{t_{max}}` that sampling and likelihood share."""
-        return Prior(domain, self.prior_mean, self.prior_std)
+        r"""The law of :math:`x_{t_{max}}` that sampling and likelihood share: normal in flat space,
+        and uniform on a torus, once the noise has filled it.
+
+        Raises:
+            ValueError: If the process does not run on the torus, or ends before it is filled: where
+                the bound on the total variation of :meth:`Torus.nonuniformity()
+                <scorefield.domain.Torus.nonuniformity>` exceeds 1 %.
+        """
+        if not isinstance(domain, Torus):
+            return NormalPrior(domain, self.prior_mean, self.prior_std)
+        self.check(domain)
+        distance = domain.nonuniformity(self.sigma_max)
+        if distance > _FILLED:
+            enough = self.sigma_max
+            while domain.nonuniformity(enough) > _FILLED:
+                enough *= 1.01
+            raise ValueError(
+                f"sigma_max={self.sigma_max:g} does not fill a torus of period {domain.period}: a "
+                f"uniform start would be off by up to {distance:.2g} in total variation; take "
+                f"sigma_max of {math.ceil(1000 * enough) / 1000:g} or more"
+            )
+        return UniformPrior(domain)
+
+    def check(self, domain: Domain) -> None:
+        """Checks that the process runs on a domain.
+
+        Raises:
+            ValueError: If it is a torus, and the process does not keep the mean.
+        """
+        if isinstance(domain, Torus) and not self.keeps_mean:
+            raise ValueError(
+                f"{type(self).__name__} shrinks the data, which has no meaning on a torus; take a "
+                f"process that keeps their mean, EDM or VE"
+            )
 
 
 def check_range(owner: object, low: str, high: str) -> None:

@@ -36,6 +36,10 @@ class EDM(SDE):
         check_range(self, "sigma_min", "sigma_max")
 
     @property
+    def keeps_mean(self) -> bool:
+        return True
+
+    @property
     def t_min(self) -> float:
         return self.sigma_min
 
@@ -91,6 +95,10 @@ class VE(SDE):
         check_range(self, "sigma_min", "sigma_max")
         if not 0 <= self.t_min < 1:
             raise ValueError(f"VE: 0 <= t_min < 1 must hold, got {self.t_min}")
+
+    @property
+    def keeps_mean(self) -> bool:
+        return True
 
     @property
     def _log_ratio(self) -> float:

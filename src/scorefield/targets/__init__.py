@@ -1,5 +1,6 @@
 """Fields known in closed form at every noise level."""
 
+from scorefield.targets.atoms import PseudoAtoms as PseudoAtoms
 from scorefield.targets.base import Target as Target
 from scorefield.targets.empirical import Empirical as Empirical
 from scorefield.targets.empirical import IdealScore as IdealScore
@@ -20,4 +21,5 @@ __all__ = [
     "LocalScore",
     "EquivariantLocalScore",
     "PatchSizes",
+    "PseudoAtoms",
 ]

@@ -93,7 +93,12 @@ class Target(ScoreField):
         r"""The Jacobian of the score, of shape :math:`(B, D, D)`."""
 
     def under(self: TargetT, sde: SDE) -> TargetT:
-        """The same law under another process; the buffers are shared."""
+        """The same law under another process; the buffers are shared.
+
+        Raises:
+            ValueError: If the process does not run where the data lives.
+        """
+        sde.check(self.domain)
         twin = copy.deepcopy(self, {id(buffer): buffer for buffer in self.buffers()})
         twin.sde = sde
         return twin

@@ -1,0 +1,201 @@
+"""Atoms on a torus that cannot be told apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield import wrapped
+from scorefield.domain import Torus
+from scorefield.noise import Noise
+from scorefield.sde import SDE
+from scorefield.targets.base import Target
+from scorefield.targets.permanent import MOST, assignment, log_permanent
+
+
+class PseudoAtoms(Target):
+    r"""Atoms that vibrate about fixed sites of a periodic box, in any order.
+
+    .. math:: p_0(x) = \frac{1}{n!} \sum_\pi \prod_i W(x_i - m_{\pi(i)};\ \sigma_d), \qquad
+        p_t: \sigma_d^2 \to \sigma_e^2 = \sigma_d^2 + \sigma^2,
+
+    with the wrapped normal law :math:`W` of each coordinate. With the probability
+    :math:`P_{ij}(x)` that atom :math:`i` is at site :math:`j` and :math:`s_{ij} = \nabla \ln
+    W(x_i - m_j; \sigma_e)`,
+
+    .. math:: s_i = \sum_j P_{ij}\,s_{ij}, \qquad
+        \nabla s = \mathrm{diag}\Big(\sum_j P_{ij} \nabla s_{ij}\Big) + \mathrm{Cov}_\pi[s],
+
+    the covariance over the law of assignments. Points have the shape (atoms, dimensions).
+
+    The posterior mean is that in the covering space, :math:`x + \sigma^2 s`: where an atom came
+    from, on the straight way that the noise took it. :attr:`mean` and :attr:`std` are those of the
+    sites in the box, whose origin is arbitrary.
+
+    Arguments:
+        positions: The sites :math:`m_j`, of shape :math:`(n, d)`.
+        std: The standard deviation :math:`\sigma_d` of an atom's coordinate about its site.
+        period: The period of the box, or one for each dimension.
+        sde: A forward process that keeps the mean; ``EDM()`` if not given.
+
+    Raises:
+        ValueError: If the sites have another shape or are not finite, there are more than 16, the
+            standard deviation or a period is not positive, or the process does not keep the mean.
+
+    Example:
+        >>> truth = PseudoAtoms([[0.25], [0.75]], std=0.01, sde=VE(0.001, 0.5))
+    """
+
+    positions: Tensor
+    domain: Torus
+
+    def __init__(
+        self,
+        positions: Tensor | Sequence[Sequence[float]],
+        std: float,
+        period: float | tuple[float, ...] = 1.0,
+        sde: SDE | None = None,
+    ) -> None:
+        sites = torch.as_tensor(positions, dtype=torch.float64)
+        if sites.dim() != 2 or not sites.numel() or not bool(sites.isfinite().all()):
+            raise ValueError(
+                f"the sites of atoms are finite and have shape (atoms, dimensions), got "
+                f"{tuple(sites.shape)}"
+            )
+        if len(sites) > MOST:
+            raise ValueError(f"{len(sites)} atoms have too many orders, {MOST} is the most")
+        if not (math.isfinite(std) and std > 0):
+            raise ValueError(f"the standard deviation of an atom must be positive, got {std}")
+        domain = Torus(tuple(sites.shape), period)
+        super().__init__(domain, sde)
+        self.width = std
+        self.register_buffer("positions", domain.wrap(sites))
+
+    @property
+    def mean(self) -> Float[Tensor, "n d"]:
+        return self.positions.mean(dim=0).expand(self.domain.shape)
+
+    @property
+    def std(self) -> float:
+        spread = (self.positions - self.positions.mean(dim=0)).square().mean()
+        return math.sqrt(float(spread) + self.width**2)
+
+    def draw(
+        self,
+        noise: Noise,
+        index: Tensor,
+        step: int | Tensor = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> Float[Tensor, "..."]:
+        order = noise.uniform("data order", self.domain.shape[:1], index, step, torch.float64)
+        z = noise.normal("data", self.domain.shape, index, step, torch.float64)
+        x = self.positions[order.argsort(dim=-1)] + self.width * z
+        # The second time, since rounding may lead to the period itself.
+        return self.domain.wrap(self.domain.wrap(x).to(dtype))
+
+    def effective_width(self, t: float | Tensor) -> Tensor:
+        r"""The width :math:`\sigma_e` of an atom's law at a time, float64."""
+        time = torch.as_tensor(t, dtype=torch.float64, device=self.positions.device)
+        return (self.sde.sigma(time) ** 2 + self.width**2).sqrt()
+
+    def marginal_density(
+        self, u: Float[Tensor, " points"], t: float, axis: int = 0
+    ) -> Float[Tensor, " points"]:
+        r"""The density :math:`\frac1n \sum_j W(u - m_j)` of one coordinate of an atom.
+
+        Arguments:
+            u: Values of the coordinate.
+            t: The time.
+            axis: Which dimension.
+        """
+        delta, width, period = self._along(u, t, axis)
+        delta = delta - torch.round(delta)
+        density = torch.exp(wrapped.log_prob(delta, width)) / period
+        return density.mean(dim=1).to(u.dtype)
+
+    def marginal_cdf(
+        self, u: Float[Tensor, " points"], t: float, axis: int = 0
+    ) -> Float[Tensor, " points"]:
+        """The probability that one coordinate of an atom lies between 0 and ``u``, which is in
+        the box; arguments as of :meth:`marginal_density`.
+        """
+        end, width, _ = self._along(u, t, axis)
+        start, _, _ = self._along(torch.zeros_like(u), t, axis)
+        mass = wrapped.cdf(end, width) - wrapped.cdf(start, width)
+        return mass.mean(dim=1).to(u.dtype)
+
+    def cell_probabilities(self, bins: int, t: float) -> Float[Tensor, "bins bins"]:
+        """The exact probabilities of the cells of a regular grid over a torus of two dimensions.
+
+        Arguments:
+            bins: The number of cells along each coordinate.
+            t: The time.
+
+        Raises:
+            ValueError: If the torus has not two dimensions.
+        """
+        atoms, dims = self.domain.shape
+        if atoms * dims != 2:
+            raise ValueError(f"a grid of cells needs two coordinates, not {atoms * dims}")
+        edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=self.positions.device)
+        masses = []
+        for axis in range(dims):
+            period = self.domain.periods(self.positions).expand(dims)[axis]
+            end, width, _ = self._along(edges * period, t, axis)
+            masses.append(wrapped.cdf(end, width).diff(dim=0))
+        if atoms == 1:
+            return masses[0] * masses[1].T
+        first, second = masses[0].unbind(dim=1)
+        return 0.5 * (torch.outer(first, second) + torch.outer(second, first))
+
+    def _along(self, u: Tensor, t: float, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Displacements from all sites along an axis, and widths, in periods; and the period."""
+        period = self.domain.periods(self.positions).expand(self.domain.shape[1])[axis]
+        delta = (u.to(torch.float64).unsqueeze(1) - self.positions[:, axis]) / period
+        return delta, (self.effective_width(t) / period).expand_as(delta), period
+
+    def _pairs(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Displacements of all atoms from all sites, and widths, in periods: (B, n, n, d)."""
+        atoms, dims = self.domain.shape
+        points = x.reshape(-1, atoms, 1, dims).expand(-1, -1, atoms, -1)
+        period = self.domain.periods(x)
+        delta = self.domain.displacement(self.positions.expand_as(points), points)
+        width = (sigma**2 + self.width**2).sqrt().reshape(-1, 1, 1, 1)
+        return delta / period, (width / period).expand_as(delta)
+
+    def _log_weight(self, u: Tensor, width: Tensor) -> Tensor:
+        return (wrapped.log_prob(u, width) - self.domain.periods(u).log()).sum(dim=3)
+
+    def _log_density(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        weight = self._log_weight(*self._pairs(x, sigma))
+        return log_permanent(weight) - math.lgamma(len(self.positions) + 1)
+
+    def _score(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        pairs = self._pairs(x, sigma)
+        scores = wrapped.score(*pairs) / self.domain.periods(x)
+        p = assignment(self._log_weight(*pairs))
+        return (p.unsqueeze(3) * scores).sum(dim=2).reshape(x.shape)
+
+    def _denoise(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return x + sigma**2 * self._score(x, alpha, sigma)
+
+    def _jacobian(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        pairs = self._pairs(x, sigma)
+        period = self.domain.periods(x)
+        scores, weight = wrapped.score(*pairs) / period, self._log_weight(*pairs)
+        bend = wrapped.curvature(*pairs) / period**2
+        p, columns = assignment(weight), []
+        atoms, dims = self.domain.shape
+        for atom in range(atoms):
+            for axis in range(dims):
+                # What moves with a coordinate is one row of the weights.
+                direction = torch.zeros_like(weight)
+                direction[:, atom] = scores[:, atom, :, axis]
+                turned = torch.func.jvp(assignment, (weight,), (direction,))[1]
+                columns.append((turned.unsqueeze(3) * scores).sum(dim=2).reshape(x.shape))
+        own = (p.unsqueeze(3) * bend).sum(dim=2).reshape(x.shape)
+        return torch.stack(columns, dim=2) + torch.diag_embed(own)
