@@ -7,7 +7,7 @@ import torch
 
 from scorefield.calculus import circulation, find_cycles, quadrature, squared_area
 from scorefield.domain import Euclidean, Torus
-from scorefield.fields import NoisePrediction, PreconditionedField
+from scorefield.fields import NoisePrediction, PotentialField, PreconditionedField
 from scorefield.noise import Noise
 from scorefield.sde import EDM, VE, VP, Cosine, NormalPrior, UniformPrior
 from tests.laws.cases import Wave
@@ -174,6 +174,15 @@ def test_too_little_noise_for_a_uniform_start_says_how_much_is_enough():
     enough = float(str(e.value).split("sigma_max of ")[1].split()[0])
     assert torus.nonuniformity(enough) <= 0.01 < torus.nonuniformity(0.95 * enough)
     VE(0.001, enough).prior(torus)
+
+
+def test_what_is_not_periodic_is_no_field_on_a_torus():
+    torus, noise = Torus((2,)), NoisePrediction()
+    with pytest.raises(ValueError, match="EDM scaling adds"):
+        PreconditionedField(Wave((2,)), VE(), sigma_data=0.3, domain=torus)
+    for head in ("inner", "denoising"):
+        with pytest.raises(ValueError, match="not periodic; take 'sum'"):
+            PotentialField(Wave((2,)), VE(), None, noise, torus, head=head)
 
 
 @pytest.mark.parametrize("sde", [VP(), Cosine()], ids=lambda s: type(s).__name__)

@@ -17,7 +17,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scorefield.domain import Domain
+from scorefield.domain import Domain, Torus
 from scorefield.fields.gradient import gradient
 from scorefield.fields.preconditioned import Parametrization, PreconditionedField
 from scorefield.sde import SDE
@@ -50,7 +50,8 @@ class PotentialField(PreconditionedField):
 
     Raises:
         TypeError: Unless exactly one of ``sigma_data`` and ``parametrization`` is given.
-        ValueError: If the head is unknown, or the backbone's output does not fit it.
+        ValueError: If the head is unknown or has no meaning on the domain, or the backbone's output
+            does not fit it.
 
     References:
         Should EBMs model the energy or the score? (Salimans and Ho, 2021), section 3.
@@ -68,6 +69,8 @@ class PotentialField(PreconditionedField):
         super().__init__(backbone, sde, sigma_data, parametrization, domain)
         if head not in ("sum", "inner", "denoising"):
             raise ValueError(f"a potential head is sum, inner or denoising, not {head!r}")
+        if isinstance(self.domain, Torus) and head != "sum":
+            raise ValueError(f"head {head!r} multiplies by x, which is not periodic; take 'sum'")
         self.head = head
 
     @property

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from scorefield.domain import Domain, Euclidean
+from scorefield.domain import Domain, Euclidean, Torus
 from scorefield.fields.base import Quantity, ScoreField, affine, times
 from scorefield.fields.conditional import ClassBackbone, part
 from scorefield.fields.labels import LOG_NOISE, Label
@@ -191,6 +191,7 @@ class PreconditionedField(ScoreField):
 
     Raises:
         TypeError: Unless exactly one of ``sigma_data`` and ``parametrization`` is given.
+        ValueError: If the process or the parametrisation has no meaning on the domain.
     """
 
     def __init__(
@@ -210,6 +211,11 @@ class PreconditionedField(ScoreField):
         if sigma_data is not None:
             parametrization = EDMScaling(sigma_data)
         assert parametrization is not None
+        if isinstance(domain, Torus) and isinstance(parametrization, EDMScaling):
+            raise ValueError(
+                "EDM scaling adds a multiple of x to the score, which is not periodic; on a torus "
+                "take NoisePrediction or ScorePrediction"
+            )
         self.parametrization = parametrization
 
     @property
