@@ -4,7 +4,13 @@ import pytest
 import torch
 from mpmath import erf, exp, log, mp, mpf, pi, sqrt
 
-from scorefield import wrapped
+from scorefield.wrapped import (
+    nonuniformity,
+    wrapped_cdf,
+    wrapped_curvature,
+    wrapped_log_prob,
+    wrapped_score,
+)
 
 WIDTHS = [1e-4, 1e-3, 0.02, 0.1, 0.3, 0.3989, 0.399, 0.45, 0.8, 2.0, 10.0]
 SHIFTS = [0.0, 1e-9, 1e-4, 0.03, 0.25, 0.4, 0.499, 0.49999999, 0.5]
@@ -28,21 +34,21 @@ def test_density_score_curvature_and_cdf_against_brute_force(s):
     u = torch.tensor(SHIFTS, dtype=torch.float64)
     width = torch.full_like(u, s)
     exact = torch.tensor([definition(v, s) for v in SHIFTS], dtype=torch.float64).T
-    torch.testing.assert_close(wrapped.log_prob(u, width), exact[0], rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(wrapped_log_prob(u, width), exact[0], rtol=1e-14, atol=1e-14)
     # Half a period from the centre the score is a difference of equals, of size u / s^2.
     bound = 1e-15 / s**2 + 1e-14 * exact[1].abs()
-    assert ((wrapped.score(u, width) - exact[1]).abs() <= bound).all()
+    assert ((wrapped_score(u, width) - exact[1]).abs() <= bound).all()
     scale = s**-2 + exact[2].abs()
-    assert ((wrapped.curvature(u, width) - exact[2]).abs() <= 1e-14 * scale).all()
-    torch.testing.assert_close(wrapped.cdf(u, width), exact[3], rtol=1e-14, atol=1e-15)
+    assert ((wrapped_curvature(u, width) - exact[2]).abs() <= 1e-14 * scale).all()
+    torch.testing.assert_close(wrapped_cdf(u, width), exact[3], rtol=1e-14, atol=1e-15)
 
 
 def test_the_cdf_grows_by_one_in_a_period():
     u = torch.linspace(-0.5, 0.5, 41, dtype=torch.float64)
     for s in (0.01, 0.2, 1.0):
         width = torch.full_like(u, s)
-        torch.testing.assert_close(wrapped.cdf(u + 1, width), wrapped.cdf(u, width) + 1)
-        torch.testing.assert_close(wrapped.cdf(-u, width), -wrapped.cdf(u, width))
+        torch.testing.assert_close(wrapped_cdf(u + 1, width), wrapped_cdf(u, width) + 1)
+        torch.testing.assert_close(wrapped_cdf(-u, width), -wrapped_cdf(u, width))
 
 
 @pytest.mark.parametrize("s", [1e-3, 0.1, 0.3989, 0.399, 3.0])
@@ -50,15 +56,15 @@ def test_three_derivatives_by_autograd_are_finite_and_right(s):
     """The other branch must not leak into gradients; the third is checked by a difference."""
     u = torch.tensor([0.1, 0.31, 0.47], dtype=torch.float64, requires_grad=True)
     width = torch.full((3,), s, dtype=torch.float64, requires_grad=True)
-    value = wrapped.log_prob(u, width)
+    value = wrapped_log_prob(u, width)
     first, by_width = torch.autograd.grad(value.sum(), (u, width), create_graph=True)
-    torch.testing.assert_close(first, wrapped.score(u, width))
+    torch.testing.assert_close(first, wrapped_score(u, width))
     assert by_width.isfinite().all()
     (second,) = torch.autograd.grad(first.sum(), u, create_graph=True)
-    torch.testing.assert_close(second, wrapped.curvature(u, width), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(second, wrapped_curvature(u, width), rtol=1e-9, atol=1e-9)
     (third,) = torch.autograd.grad(second.sum(), u)
     h = 1e-5 * min(s, 1.0)
-    ahead, behind = (wrapped.curvature(u.detach() + e, width.detach()) for e in (h, -h))
+    ahead, behind = (wrapped_curvature(u.detach() + e, width.detach()) for e in (h, -h))
     limit = 1e-4 * (third.abs() + s**-3)
     assert ((third - (ahead - behind) / (2 * h)).abs() <= limit).all()
 
@@ -67,14 +73,14 @@ def test_three_derivatives_by_autograd_are_finite_and_right(s):
 @pytest.mark.parametrize("dim", [1, 2])
 def test_the_bound_on_the_distance_from_uniform_is_one(s, dim):
     edges = torch.linspace(0, 1, 401, dtype=torch.float64)
-    mass = wrapped.cdf(edges, torch.full_like(edges, s)).diff()
+    mass = wrapped_cdf(edges, torch.full_like(edges, s)).diff()
     joint = mass if dim == 1 else torch.outer(mass, mass)
     distance = 0.5 * float((joint - joint.mean()).abs().sum())
-    bound = wrapped.nonuniformity(s, dim)
+    bound = nonuniformity(s, dim)
     assert distance <= bound
     assert bound <= 3 * distance  # and no empty one
 
 
 def test_noise_that_fills_nothing_is_as_far_from_uniform_as_can_be():
-    assert wrapped.nonuniformity(1e-3, 5) == 1.0
-    assert wrapped.nonuniformity(2.0, 10_000) < 1e-20
+    assert nonuniformity(1e-3, 5) == 1.0
+    assert nonuniformity(2.0, 10_000) < 1e-20

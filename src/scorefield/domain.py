@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from scorefield import wrapped
 from scorefield.noise import Noise
+from scorefield.wrapped import nonuniformity, wrapped_log_prob, wrapped_score
 
 
 @dataclass(frozen=True)
@@ -197,13 +197,13 @@ class Torus(Domain):
     def kernel_log_prob(
         self, delta: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
     ) -> Float[Tensor, " batch"]:
-        each = wrapped.log_prob(*self._scaled(delta, sigma)) - self.periods(delta).log()
+        each = wrapped_log_prob(*self._scaled(delta, sigma)) - self.periods(delta).log()
         return each.reshape(delta.shape[0], self.dim).sum(dim=1)
 
     def kernel_score(
         self, delta: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
     ) -> Float[Tensor, "batch *event"]:
-        return wrapped.score(*self._scaled(delta, sigma)) / self.periods(delta)
+        return wrapped_score(*self._scaled(delta, sigma)) / self.periods(delta)
 
     def kernel_noise(
         self, z: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
@@ -230,7 +230,7 @@ class Torus(Domain):
         uniform law; of data, diffused by the kernel, the distance is no larger.
         """
         periods = self.period if isinstance(self.period, tuple) else (self.period,)
-        return wrapped.nonuniformity(sigma / max(periods), self.dim)
+        return nonuniformity(sigma / max(periods), self.dim)
 
     def _nearest(self, delta: Tensor) -> Tensor:
         period = self.periods(delta)

@@ -30,7 +30,7 @@ _IMAGES = 3
 _HARMONICS = 3
 
 
-def log_prob(u: Tensor, s: Tensor) -> Tensor:
+def wrapped_log_prob(u: Tensor, s: Tensor) -> Tensor:
     r"""The log-density :math:`\ln W(u; s)`, in nats."""
     narrow, wide = s.clamp(max=_BOUNDARY), s.clamp(min=_BOUNDARY)
     _, weight = _images(u, narrow)
@@ -40,7 +40,7 @@ def log_prob(u: Tensor, s: Tensor) -> Tensor:
     return torch.where(s < _BOUNDARY, near, far)
 
 
-def score(u: Tensor, s: Tensor) -> Tensor:
+def wrapped_score(u: Tensor, s: Tensor) -> Tensor:
     r"""The score :math:`\partial_u \ln W(u; s)`."""
     narrow, wide = s.clamp(max=_BOUNDARY), s.clamp(min=_BOUNDARY)
     k, weight = _images(u, narrow)
@@ -49,7 +49,7 @@ def score(u: Tensor, s: Tensor) -> Tensor:
     return torch.where(s < _BOUNDARY, -(u + shift) / narrow**2, slope / (1 + excess))
 
 
-def curvature(u: Tensor, s: Tensor) -> Tensor:
+def wrapped_curvature(u: Tensor, s: Tensor) -> Tensor:
     r"""The second derivative :math:`\partial_u^2 \ln W(u; s)`."""
     narrow, wide = s.clamp(max=_BOUNDARY), s.clamp(min=_BOUNDARY)
     k, weight = _images(u, narrow)
@@ -61,7 +61,7 @@ def curvature(u: Tensor, s: Tensor) -> Tensor:
     return torch.where(s < _BOUNDARY, near, bend / (1 + excess) - (slope / (1 + excess)) ** 2)
 
 
-def cdf(u: Tensor, s: Tensor) -> Tensor:
+def wrapped_cdf(u: Tensor, s: Tensor) -> Tensor:
     r"""The probability :math:`\int_0^u W(v; s)\,\mathrm{d}v`, for any real ``u``; odd in it."""
     narrow, wide = s.clamp(max=_BOUNDARY), s.clamp(min=_BOUNDARY)
     turns = torch.round(u)

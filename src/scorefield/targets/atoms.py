@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield import wrapped
 from scorefield.domain import Torus
 from scorefield.noise import Noise
 from scorefield.sde import SDE
 from scorefield.targets.base import Target
 from scorefield.targets.permanent import MOST, assignment, log_permanent
+from scorefield.wrapped import wrapped_cdf, wrapped_curvature, wrapped_log_prob, wrapped_score
 
 
 class PseudoAtoms(Target):
@@ -114,7 +114,7 @@ class PseudoAtoms(Target):
         """
         delta, width, period = self._along(u, t, axis)
         delta = delta - torch.round(delta)
-        density = torch.exp(wrapped.log_prob(delta, width)) / period
+        density = torch.exp(wrapped_log_prob(delta, width)) / period
         return density.mean(dim=1).to(u.dtype)
 
     def marginal_cdf(
@@ -125,7 +125,7 @@ class PseudoAtoms(Target):
         """
         end, width, _ = self._along(u, t, axis)
         start, _, _ = self._along(torch.zeros_like(u), t, axis)
-        mass = wrapped.cdf(end, width) - wrapped.cdf(start, width)
+        mass = wrapped_cdf(end, width) - wrapped_cdf(start, width)
         return mass.mean(dim=1).to(u.dtype)
 
     def cell_probabilities(self, bins: int, t: float) -> Float[Tensor, "bins bins"]:
@@ -146,7 +146,7 @@ class PseudoAtoms(Target):
         for axis in range(dims):
             period = self.domain.periods(self.positions).expand(dims)[axis]
             end, width, _ = self._along(edges * period, t, axis)
-            masses.append(wrapped.cdf(end, width).diff(dim=0))
+            masses.append(wrapped_cdf(end, width).diff(dim=0))
         if atoms == 1:
             return masses[0] * masses[1].T
         first, second = masses[0].unbind(dim=1)
@@ -168,7 +168,7 @@ class PseudoAtoms(Target):
         return delta / period, (width / period).expand_as(delta)
 
     def _log_weight(self, u: Tensor, width: Tensor) -> Tensor:
-        return (wrapped.log_prob(u, width) - self.domain.periods(u).log()).sum(dim=3)
+        return (wrapped_log_prob(u, width) - self.domain.periods(u).log()).sum(dim=3)
 
     def _log_density(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         weight = self._log_weight(*self._pairs(x, sigma))
@@ -176,7 +176,7 @@ class PseudoAtoms(Target):
 
     def _score(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         pairs = self._pairs(x, sigma)
-        scores = wrapped.score(*pairs) / self.domain.periods(x)
+        scores = wrapped_score(*pairs) / self.domain.periods(x)
         p = assignment(self._log_weight(*pairs))
         return (p.unsqueeze(3) * scores).sum(dim=2).reshape(x.shape)
 
@@ -186,8 +186,8 @@ class PseudoAtoms(Target):
     def _jacobian(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         pairs = self._pairs(x, sigma)
         period = self.domain.periods(x)
-        scores, weight = wrapped.score(*pairs) / period, self._log_weight(*pairs)
-        bend = wrapped.curvature(*pairs) / period**2
+        scores, weight = wrapped_score(*pairs) / period, self._log_weight(*pairs)
+        bend = wrapped_curvature(*pairs) / period**2
         p, columns = assignment(weight), []
         atoms, dims = self.domain.shape
         for atom in range(atoms):
