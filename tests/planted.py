@@ -1,4 +1,6 @@
-"""Fields whose curl is planted, hence known."""
+"""Fields whose curl or drift is planted, hence known."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -31,6 +33,31 @@ class Planted(ScoreField):
 
     def score(self, x, t):
         return self.base.score(x, t) + self.eps * self.rotation.score(x, t)
+
+
+class Drifting(ScoreField):
+    """A field plus a constant vector over the noise level."""
+
+    def __init__(self, base, vector):
+        super().__init__(base.sde, base.domain)
+        self.base = base
+        self.register_buffer("vector", torch.as_tensor(vector, dtype=torch.float64))
+
+    def score(self, x, t):
+        sigma = self.sde.sigma(torch.as_tensor(t, dtype=x.dtype)).reshape(-1, 1, 1)
+        return self.base.score(x, t) + self.vector.to(x) / sigma
+
+
+class Shear(ScoreField):
+    """A field of two coordinates plus sin(2 pi x_2) along x_1, which has curl and no mean."""
+
+    def __init__(self, base, size):
+        super().__init__(base.sde, base.domain)
+        self.base, self.size = base, size
+
+    def score(self, x, t):
+        push = self.size * torch.sin(2 * math.pi * x[:, 1])
+        return self.base.score(x, t) + torch.stack((push, torch.zeros_like(push)), dim=1)
 
 
 def skew(dim: int, seed: int = 0) -> Tensor:

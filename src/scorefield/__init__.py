@@ -29,11 +29,16 @@ if TYPE_CHECKING:
     from scorefield.diagnostics import asymmetry_at as asymmetry_at
     from scorefield.diagnostics import calibrate_sizes as calibrate_sizes
     from scorefield.diagnostics import circulation_growth as circulation_growth
+    from scorefield.diagnostics import consistency_error as consistency_error
     from scorefield.diagnostics import cycle_circulation as cycle_circulation
     from scorefield.diagnostics import denoising_loss as denoising_loss
     from scorefield.diagnostics import distance_to_ideal as distance_to_ideal
     from scorefield.diagnostics import exterior_derivative as exterior_derivative
     from scorefield.diagnostics import field_agreement as field_agreement
+    from scorefield.diagnostics import fokker_planck_error as fokker_planck_error
+    from scorefield.diagnostics import fokker_planck_errors as fokker_planck_errors
+    from scorefield.diagnostics import fokker_planck_gap as fokker_planck_gap
+    from scorefield.diagnostics import harmonic_part as harmonic_part
     from scorefield.diagnostics import hodge_split as hodge_split
     from scorefield.diagnostics import image_agreement as image_agreement
     from scorefield.diagnostics import loop_circulation as loop_circulation
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
     from scorefield.diagnostics import score_error as score_error
     from scorefield.diagnostics import validation_loss as validation_loss
     from scorefield.diagnostics import walk as walk
+    from scorefield.diagnostics import winding as winding
     from scorefield.domain import Euclidean as Euclidean
     from scorefield.domain import Torus as Torus
     from scorefield.estimate import Estimate as Estimate
@@ -64,31 +70,41 @@ if TYPE_CHECKING:
     from scorefield.fields import evaluation as evaluation
     from scorefield.likelihood import log_prob as log_prob
     from scorefield.metrics import frechet_distance as frechet_distance
+    from scorefield.metrics import ks_test as ks_test
+    from scorefield.metrics import marginal_ks as marginal_ks
     from scorefield.metrics import mmd as mmd
     from scorefield.metrics import mode_coverage as mode_coverage
     from scorefield.metrics import mode_weight_tv as mode_weight_tv
     from scorefield.metrics import nearest_patches as nearest_patches
     from scorefield.metrics import noise_floor as noise_floor
+    from scorefield.metrics import radial_distances as radial_distances
+    from scorefield.metrics import radial_ks as radial_ks
     from scorefield.metrics import radial_power_spectrum as radial_power_spectrum
     from scorefield.metrics import sliced_wasserstein as sliced_wasserstein
+    from scorefield.metrics import total_variation as total_variation
     from scorefield.networks import DDPM as DDPM
     from scorefield.networks import MLP as MLP
     from scorefield.networks import NCSN as NCSN
+    from scorefield.networks import EquivariantMLP as EquivariantMLP
     from scorefield.networks import MinimalResNet as MinimalResNet
     from scorefield.networks import MinimalUNet as MinimalUNet
     from scorefield.networks import NCSNpp as NCSNpp
     from scorefield.networks import NCSNv2 as NCSNv2
+    from scorefield.networks import SymmetrizedMLP as SymmetrizedMLP
     from scorefield.networks import UNet as UNet
     from scorefield.noise import Noise as Noise
     from scorefield.objectives import Asymmetry as Asymmetry
     from scorefield.objectives import BalancedWeight as BalancedWeight
     from scorefield.objectives import BoundaryMatching as BoundaryMatching
+    from scorefield.objectives import Consistency as Consistency
     from scorefield.objectives import CycleCirculation as CycleCirculation
     from scorefield.objectives import DenoisingScoreMatching as DenoisingScoreMatching
+    from scorefield.objectives import FokkerPlanck as FokkerPlanck
     from scorefield.objectives import LogNormal as LogNormal
     from scorefield.objectives import LogUniform as LogUniform
     from scorefield.objectives import LoopCirculation as LoopCirculation
     from scorefield.objectives import Objective as Objective
+    from scorefield.objectives import Regression as Regression
     from scorefield.objectives import UniformTime as UniformTime
     from scorefield.samplers import DDIM as DDIM
     from scorefield.samplers import Ancestral as Ancestral
@@ -151,11 +167,16 @@ _HOMES = {
         "asymmetry_at",
         "calibrate_sizes",
         "circulation_growth",
+        "consistency_error",
         "cycle_circulation",
         "denoising_loss",
         "distance_to_ideal",
         "exterior_derivative",
         "field_agreement",
+        "fokker_planck_error",
+        "fokker_planck_errors",
+        "fokker_planck_gap",
+        "harmonic_part",
         "hodge_split",
         "image_agreement",
         "loop_circulation",
@@ -165,6 +186,7 @@ _HOMES = {
         "score_error",
         "validation_loss",
         "walk",
+        "winding",
     ),
     "domain": ("Euclidean", "Torus"),
     "estimate": ("Estimate",),
@@ -196,9 +218,16 @@ _HOMES = {
         "noise_floor",
         "radial_power_spectrum",
         "sliced_wasserstein",
+        "ks_test",
+        "marginal_ks",
+        "radial_distances",
+        "radial_ks",
+        "total_variation",
     ),
     "networks": (
         "MLP",
+        "SymmetrizedMLP",
+        "EquivariantMLP",
         "MinimalUNet",
         "MinimalResNet",
         "UNet",
@@ -212,12 +241,15 @@ _HOMES = {
         "Asymmetry",
         "BalancedWeight",
         "BoundaryMatching",
+        "Consistency",
         "CycleCirculation",
         "DenoisingScoreMatching",
+        "FokkerPlanck",
         "LogNormal",
         "LogUniform",
         "LoopCirculation",
         "Objective",
+        "Regression",
         "UniformTime",
     ),
     "samplers": (

@@ -12,6 +12,8 @@ from scorefield.experiments.judge import (
     Terms,
     checkpoint_quality,
     measure_floors,
+    metrics_of,
+    plain_features,
     quality,
     real_samples,
     validate,
@@ -19,7 +21,9 @@ from scorefield.experiments.judge import (
 from scorefield.experiments.profiles import RADII, diagnose
 from scorefield.fields import ScoreField
 from scorefield.networks import COORDINATES, PIXELS, Features
-from scorefield.targets import Empirical, GaussianMixture
+from scorefield.sde import VE
+from scorefield.targets import Empirical, GaussianMixture, PseudoAtoms
+from tests.planted import Drifting
 
 RING = GaussianMixture.ring()
 SOURCE = TargetSource(RING, "ring")
@@ -65,6 +69,10 @@ def test_the_exact_field_has_no_curl_and_no_error(exact):
         "hodge_rest",
         "path_gap",
         "potential_gap",
+        "fokker_planck",
+        "fokker_planck_component",
+        "fokker_planck_gap",
+        "consistency",
     }
     for v in levels:
         if v.metric in ("loop_circulation", "cycle_circulation", "path_gap", "potential_gap"):
@@ -75,6 +83,10 @@ def test_the_exact_field_has_no_curl_and_no_error(exact):
         assert found["relative_asymmetry", sigma].value < 1e-14
         assert found["exterior_derivative", sigma].value < 1e-13
         assert found["hodge_rest", sigma].value < 1e-6
+        assert found["fokker_planck", sigma].value < 1e-8
+        assert found["fokker_planck_gap", sigma].value < 1e-8
+        low, high = found["consistency", sigma].interval(1 - 1e-6)
+        assert low <= 0 <= high
 
 
 def test_a_planted_rotation_is_found_at_every_level():
@@ -121,6 +133,8 @@ def test_samples_of_the_exact_field_lie_at_the_noise_floor(floors):
 def test_two_models_are_asked_at_identical_points(monkeypatch):
     # The quadrature along a path is refined as the field needs; its ends are the protocol's.
     monkeypatch.setattr(profiles, "path_gap", lambda *a, **k: denoising_loss(*a))
+    # Trajectories begin at the protocol's points, and go where the field leads.
+    monkeypatch.setattr(profiles, "consistency_error", lambda *a, **k: denoising_loss(*a))
     one, other = Turned(0.05), Turned(0.1)
     for field in (one, other):
         diagnose(field, SOURCE, TERMS)
@@ -191,3 +205,87 @@ def test_a_checkpoint_is_measured_at_one_budget_and_on_held_out_data(floors):
 def test_terms_survive_being_written():
     record = {**TERMS.record(), "weights": "ema"}
     assert Terms.read(record) == TERMS
+
+
+ATOMS = PseudoAtoms([[0.25], [0.75]], std=0.01, sde=VE(0.001, 0.5))
+BOX = TargetSource(ATOMS, "atoms")
+PERIODIC = replace(TERMS, nfes=(40,), sigmas=(0.02, 0.1, 0.4), samples=512, pairs=4)
+
+
+@pytest.fixture(scope="module")
+def drifting():
+    return Drifting(ATOMS, [[0.03], [0.04]])
+
+
+def test_on_a_torus_there_is_a_winding_and_no_hodge_split(drifting):
+    found = {(v.metric, v.sigma): v.estimate for v in diagnose(drifting, BOX, PERIODIC)}
+    metrics = {metric for metric, _ in found}
+    assert {"winding", "harmonic_part", "loop_circulation", "path_gap", "consistency"} < metrics
+    assert "hodge_rest" not in metrics
+    for sigma in PERIODIC.sigmas:
+        planted = 0.05 / 2**0.5 / sigma
+        for metric in ("winding", "harmonic_part"):
+            e = found[metric, sigma]
+            assert abs(e.value - planted) < 6 * e.standard_error + e.numerical_error + 1e-12
+        # A constant has no curl.
+        assert found["relative_asymmetry", sigma].value < 1e-12
+        assert found["fokker_planck_gap", sigma].value < 1e-8
+        assert found["score_error", sigma].value == pytest.approx(0.05 / 2**0.5)
+
+
+def test_the_exact_atoms_have_neither_curl_nor_winding():
+    levels = diagnose(ATOMS, BOX, PERIODIC)
+    assert "circulation_growth" not in {v.metric for v in levels}
+    for v in levels:
+        if v.metric != "denoising_loss":
+            low, high = v.estimate.interval(1 - 1e-6)
+            assert low <= 1e-8, (v.metric, v.sigma)
+            assert high >= 0
+
+
+def test_distances_on_a_torus_are_those_of_the_torus():
+    """Turning all samples around it changes nothing, up to rounding."""
+    plain = plain_features(BOX)
+    floors = measure_floors(BOX, PERIODIC, (plain,))
+    metrics = metrics_of(BOX, PERIODIC, (plain,))
+    assert {(m.name, m.features) for m in metrics} == set(floors)
+    assert {m.features for m in metrics} == {"circles", "cells", "first coordinate"}
+    real, x = real_samples(BOX, PERIODIC), ATOMS.sample(512, 5, dtype=torch.float64)
+    moved = x + 0.02
+    for metric in metrics:
+        same = metric.function(x, real)
+        turned = metric.function(x + torch.tensor([[1.0], [-2.0]]), real)
+        assert turned.value == pytest.approx(same.value, abs=1e-9)
+        floor = floors[metric.name, metric.features]
+        assert abs(same.value - floor.mean) < 12 * floor.sd
+        if metric.name in ("total_variation", "ks"):
+            assert metric.function(moved, real).value > floor.mean + 12 * floor.sd
+
+
+def test_samples_of_the_exact_atoms_have_their_law():
+    plain = plain_features(BOX)
+    found = {d.metric: d for d in quality(ATOMS, BOX, PERIODIC, {}, (plain,))}
+    for name in ("total_variation", "ks"):
+        assert found[name].estimate.value < 3 * found[name].estimate.settings["null"]
+
+
+def test_levels_at_the_end_of_the_process_have_no_lower_one_to_agree_with():
+    ends = replace(PERIODIC, sigmas=(0.001, 0.1), points=8)
+    found = {(v.metric, v.sigma) for v in diagnose(ATOMS, BOX, ends)}
+    assert ("consistency", 0.1) in found
+    assert ("consistency", 0.001) not in found
+    assert ("fokker_planck", 0.001) in found
+
+
+def test_one_dimension_has_the_equations_between_noise_levels_too():
+    law = GaussianMixture([[-1.0], [1.0]], stds=0.3)
+    terms = Terms(samples=32, sigmas=(0.5,), points=8)
+    metrics = {v.metric for v in diagnose(law, TargetSource(law, "line"), terms)}
+    assert metrics == {
+        "denoising_loss",
+        "score_error",
+        "fokker_planck",
+        "fokker_planck_component",
+        "fokker_planck_gap",
+        "consistency",
+    }

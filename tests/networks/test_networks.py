@@ -4,13 +4,24 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from scorefield.networks import MLP, MinimalResNet, MinimalUNet, UNet
+from scorefield.networks import (
+    MLP,
+    EquivariantMLP,
+    MinimalResNet,
+    MinimalUNet,
+    SymmetrizedMLP,
+    UNet,
+)
 
 torch.set_num_threads(1)
 
 BACKBONES = {
     "mlp": lambda: MLP(3, hidden=16, depth=2, embedding=8),
     "mlp-deep": lambda: MLP(2, hidden=8, depth=4, embedding=4),
+    "symmetrized": lambda: SymmetrizedMLP((3, 2), (1.0, 2.5), 8, 2, harmonics=2, embedding=4),
+    "symmetrized-one": lambda: SymmetrizedMLP((1, 2), 1.0, hidden=8, depth=1, embedding=4),
+    "equivariant": lambda: EquivariantMLP((4, 2), (1.0, 2.5), 8, 3, harmonics=2, embedding=4),
+    "equivariant-one": lambda: EquivariantMLP((1, 2), 1.0, hidden=8, depth=2, embedding=4),
     "unet": lambda: UNet((1, 8, 8), channels=8, attention=(4,)),
     "unet-wide": lambda: UNet((3, 4, 12), channels=12, multipliers=(1, 2, 3), attention=(4, 1)),
     "unet-one-level": lambda: UNet((2, 5, 3), channels=8, multipliers=(1,), blocks=2),

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from scorefield.experiments import Run, RunError, load
+from scorefield.experiments import Run, RunError, load, score_line
 from scorefield.experiments.evaluate import evaluate
 from scorefield.experiments.judge import Terms
 from scorefield.report import write_report
@@ -123,6 +123,8 @@ def test_every_curve_has_bars_and_all_models(report):
     )
     names = {name for name, _ in figures}
     assert {"toy-asymmetry", "toy-circulation", "toy-score", "toy-loss", "toy-sw"} <= names
+    assert {"toy-fokker-planck", "toy-consistency", "digits-fokker-planck"} <= names
+    assert not [name for name in names if "winding" in name]  # there is no torus
     assert "digits-asymmetry" in names
     assert "digits-score" not in names  # there is no truth to compare with
     for name, specification in figures:
@@ -291,3 +293,67 @@ def test_an_evaluation_without_records_is_refused(tmp_path):
     (run.folder / "eval" / "fid_vs_nfe.csv").write_text("x\n")
     with pytest.raises(RunError, match=r"fid_vs_nfe\.csv holds no record"):
         write_report(tmp_path / "runs", tmp_path / "out")
+
+
+BOX = (
+    *TOY[:3],
+    "train.checkpoint_every=6",
+    "field.network.hidden=8",
+    "field.network.depth=1",
+)
+
+
+@pytest.fixture(scope="module")
+def atoms(tmp_path_factory):
+    """Two models of atoms in a periodic box, with two seeds each."""
+    root = tmp_path_factory.mktemp("atoms")
+    terms = replace(TERMS, nfes=(8,), samples=128, pairs=2, sigmas=(0.05, 0.2), points=8)
+    with pytest.MonkeyPatch.context() as patch:
+        # Pictures of the training take longer than all of it.
+        patch.setattr(score_line, "pictures", lambda law, field: {})
+        for name in ("atoms/analytical_regression", "atoms/no_regularizer"):
+            for seed in (0, 1):
+                run = Run.create(load(name, (*BOX, f"seed={seed}")), root)
+                run.train(quiet=True)
+                evaluate(run, terms=terms)
+    return root
+
+
+def test_on_a_torus_the_page_tells_the_winding_and_the_distance_from_the_law(atoms, tmp_path):
+    text = write_report(atoms, tmp_path).read_text()
+    for name in ("winding", "harmonic", "fokker-planck", "consistency", "tv", "ks"):
+        assert f'data-plot="atoms-{name}"' in text
+    for heading in ("Around the torus", "From one noise level to the next"):
+        assert f"<dt>{heading}</dt>" in text
+    assert "The total variation from the exact law" in text
+    # Plain denoising is what the others are compared with, whatever its name.
+    assert re.search(r"Differences from no_regularizer\S*, seed by seed", text)
+    page = Page(text)
+    assert {"Fokker–Planck", "consistency"} < set(re.findall(r"<th title[^>]*>([^<]*)</th>", text))
+    assert len(set(page.ids)) == len(page.ids)
+    rows = rows_of(tmp_path / "integrability_summary.csv")
+    metrics = {row["metric_name"] for row in rows}
+    assert {"winding", "harmonic_part", "fokker_planck", "consistency"} < metrics
+    assert {row["unit"] for row in rows if row["metric_name"] == "winding"} == {"nats"}
+    paired = {row["metric_name"] for row in rows_of(tmp_path / "paired_differences.csv")}
+    assert {"winding", "fokker_planck", "total_variation", "ks"} < paired
+
+
+def test_an_evaluation_without_the_newer_diagnostics_is_reported_as_it_is(report, tmp_path):
+    root = tmp_path / "runs"
+    shutil.copytree(report[0] / "toy", root / "toy")
+    newer = ("fokker_planck", "fokker_planck_component", "fokker_planck_gap", "consistency")
+    for path in root.glob("toy/*/seed0/eval/integrability_vs_sigma.csv"):
+        lines = path.read_text().splitlines(keepends=True)
+        assert any(f",{metric}," in line for metric in newer for line in lines)
+        path.write_text("".join(x for x in lines if not any(f",{m}," in x for m in newer)))
+        summary = path.with_name("compute_summary.json")
+        record = json.loads(summary.read_text())
+        for name in ("turns", "fokker_planck", "consistency"):
+            del record["protocol"]["estimators"][name]
+        summary.write_text(json.dumps(record))
+    text = write_report(root, tmp_path / "out").read_text()
+    assert 'data-plot="toy-asymmetry"' in text
+    # What the exact field has now is no curve of the models.
+    assert 'data-plot="toy-fokker-planck"' not in text
+    assert "From one noise level to the next" not in text

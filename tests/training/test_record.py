@@ -118,6 +118,23 @@ def test_tensorboard_sees_the_curves(folder):
     assert [event.step for event in events.Scalars("loss")] == [3, 6, 9]
 
 
+def test_tensorboard_sees_the_pictures_and_not_those_after_the_step(tmp_path):
+    from matplotlib.figure import Figure
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for start, steps in ((0, (2, 4)), (2, (3,))):
+        record = Record(tmp_path, start)
+        for step in steps:
+            record.picture(step, {"one": Figure(figsize=(1, 1)), "other": Figure(figsize=(2, 1))})
+        record.close()
+    events = EventAccumulator(str(tmp_path / "tb"))
+    events.Reload()
+    assert [event.step for event in events.Images("one")] == [2, 3]
+    sizes = [(event.width, event.height) for event in events.Images("other")]
+    assert sizes == [(200, 100)] * 2
+    Record(None, 0).picture(1, {"one": Figure()})
+
+
 def test_lines_that_are_no_rows_are_passed_over(tmp_path):
     file = tmp_path / "metrics.csv"
     file.write_bytes(b"step,loss\n1,0.5\n\x00\xff\n2\r3,1\nnan,1\n" + b"9" * 200_000 + b",1\n4,2\n")

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import scorefield.training.trainer as trainer_module
+from scorefield.data import TargetSource
 from scorefield.fields import PotentialField, PreconditionedField
 from scorefield.networks import MLP, UNet
 from scorefield.noise import Noise
@@ -27,7 +28,9 @@ from scorefield.targets import Gaussian, GaussianMixture
 from scorefield.training import (
     CheckpointError,
     Optim,
+    Trainer,
     TrainingError,
+    TrainSettings,
     checkpoint,
     fit,
     load_weights,
@@ -436,3 +439,58 @@ def test_a_bar_on_a_terminal(capsys, monkeypatch):
     field, truth = small_field()
     fit(field, truth, steps=7, **{**SMALL, "quiet": False})
     assert "7/7" in capsys.readouterr().out
+
+
+def test_pictures_are_of_the_average_at_every_checkpoint_and_change_nothing(tmp_path):
+    seen = []
+
+    def draw(drawn):
+        assert not drawn.training
+        seen.append(drawn)
+        with torch.no_grad():
+            for parameter in drawn.parameters():
+                parameter.zero_()
+        return {}
+
+    def train(folder, draw):
+        field, truth = small_field()
+        objective = Objective(DenoisingScoreMatching(sigma_data=truth.std))
+        settings = TrainSettings(5, 16, checkpoint_every=2, log_every=5)
+        source = TargetSource(truth)
+        return Trainer(
+            field, source, objective, Optim(), settings, folder=folder, quiet=True, draw=draw
+        ).run()
+
+    drawn = train(tmp_path / "drawn", draw)
+    assert len(seen) == 3
+    plain = train(tmp_path / "plain", None)
+    for one, other in zip(drawn.field.parameters(), plain.field.parameters(), strict=True):
+        assert torch.equal(one, other)
+    # Without a folder there is nowhere to show them.
+    train(None, draw)
+    assert len(seen) == 3
+
+
+def test_a_picture_shows_the_averaged_weights(tmp_path):
+    seen = {}
+    field, truth = small_field()
+    objective = Objective(DenoisingScoreMatching(sigma_data=truth.std))
+    settings = TrainSettings(4, 16, checkpoint_every=2, log_every=4)
+
+    def draw(drawn):
+        seen[len(seen)] = drawn.state_dict()
+        return {}
+
+    Trainer(
+        field,
+        TargetSource(truth),
+        objective,
+        Optim(),
+        settings,
+        folder=tmp_path,
+        quiet=True,
+        draw=draw,
+    ).run()
+    for k, path in enumerate(checkpoint.paths(tmp_path / "checkpoints")):
+        stored = checkpoint.read(path).ema.tensors
+        assert all(torch.equal(seen[k][name], tensor) for name, tensor in stored.items())

@@ -208,3 +208,40 @@ def exterior(
         analysis, files = work.run(request, folder, overwrite, stages)
     print_table(work.TABLE, work.table(analysis))
     print(*files, sep="\n")
+
+
+@analyze.command()
+def atoms(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN...", help="Folders of runs on atoms.")
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="The exact field as one more model, which needs no run.")
+    ] = False,
+    samples: Annotated[int, typer.Option(min=2, help="Samples of each model.")] = 10_000,
+    levels: Annotated[int, typer.Option(min=1, help="Noise levels of the diagnostics.")] = 9,
+    points: Annotated[int, typer.Option(min=2, help="Noisy points at each level.")] = 512,
+    frames: Annotated[int, typer.Option(help="Noise levels of the film.")] = 41,
+    sampler: Annotated[
+        Literal["euler", "heun", "predictor_corrector", "ddim", "dpm_solver"] | None,
+        typer.Option(help="The method; the runs' by default."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="The number of its steps.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of starting noise and points.")] = 0,
+    out: Annotated[Path, typer.Option(help="The folder of all results.")] = Path("results/atoms"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Hold models of pseudo-atoms against the exact law: samples, fields, and a film of them."""
+    from scorefield.experiments.analysis import atoms_study as work
+    from scorefield.experiments.analysis.atoms import Terms
+    from scorefield.experiments.analysis.atoms_files import headings, table
+    from scorefield.experiments.printing import print_table
+    from scorefield.experiments.progress import Stages
+
+    terms = Terms(samples, levels, points, seed=seed)
+    request = work.Request(tuple(runs or ()), exact, terms, frames, sampler, steps)
+    with Stages() as stages:
+        outcome = work.run(request, out, overwrite, stages)
+    print_table(headings(outcome.analysis), table(outcome.analysis))
+    print(*outcome.files, sep="\n", flush=True)
+    outcome.check()

@@ -283,7 +283,9 @@ def likelihood(
 def sweep(
     arguments: Annotated[
         list[str],
-        typer.Argument(metavar="PRESETS [A.B=C]...", help="Presets or files, and changes."),
+        typer.Argument(
+            metavar="PRESETS [A.B=C]...", help="Presets, as in 'toy/*', or files, and changes."
+        ),
     ],
     seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")] = "0",
     root: Root = Path("runs"),

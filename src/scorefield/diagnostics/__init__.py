@@ -8,11 +8,16 @@ from scorefield.diagnostics.asymmetry import Probing as Probing
 from scorefield.diagnostics.asymmetry import asymmetry_at as asymmetry_at
 from scorefield.diagnostics.circulation import circulation_growth as circulation_growth
 from scorefield.diagnostics.circulation import loop_circulation as loop_circulation
+from scorefield.diagnostics.consistency import consistency_error as consistency_error
 from scorefield.diagnostics.cycles import cycle_circulation as cycle_circulation
 from scorefield.diagnostics.exterior import Asymmetries as Asymmetries
 from scorefield.diagnostics.exterior import asymmetries as asymmetries
 from scorefield.diagnostics.exterior import exterior_derivative as exterior_derivative
 from scorefield.diagnostics.exterior import relative_asymmetry as relative_asymmetry
+from scorefield.diagnostics.fokker_planck import FokkerPlanckErrors as FokkerPlanckErrors
+from scorefield.diagnostics.fokker_planck import fokker_planck_error as fokker_planck_error
+from scorefield.diagnostics.fokker_planck import fokker_planck_errors as fokker_planck_errors
+from scorefield.diagnostics.fokker_planck import fokker_planck_gap as fokker_planck_gap
 from scorefield.diagnostics.hodge import HodgeSplit as HodgeSplit
 from scorefield.diagnostics.hodge import hodge_split as hodge_split
 from scorefield.diagnostics.path import path_gap as path_gap
@@ -34,3 +39,5 @@ from scorefield.diagnostics.score_error import validation_loss as validation_los
 from scorefield.diagnostics.states import State as State
 from scorefield.diagnostics.states import Walk as Walk
 from scorefield.diagnostics.states import walk as walk
+from scorefield.diagnostics.winding import harmonic_part as harmonic_part
+from scorefield.diagnostics.winding import winding as winding

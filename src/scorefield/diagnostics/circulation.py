@@ -12,6 +12,7 @@ from torch import Tensor
 
 from scorefield.calculus import (
     Quadrature,
+    VectorField,
     circulation_and_error,
     in_blocks,
     planes,
@@ -29,6 +30,7 @@ from scorefield.diagnostics.protocol import (
     measure,
     precision_of,
 )
+from scorefield.domain import Torus
 from scorefield.estimate import Estimate, mean, ratio, root
 from scorefield.fields import ScoreField
 from scorefield.fields.base import Quantity
@@ -74,7 +76,7 @@ def squared_curls(
         quantity: The form of the field.
     """
     domain = field.domain
-    fn, precision = in_blocks(form(field, quantity)), precision_of(field, vertices.dtype)
+    fn, precision = in_blocks(_turning(field, quantity)), precision_of(field, vertices.dtype)
     turn, error = circulation_and_error(fn, vertices, t, rule, domain, precision)
     area = squared_area(vertices)
     draws = (squared_curl(c, area, domain.dim)[0] for c in (turn, error))
@@ -199,6 +201,16 @@ def circulation_growth(
 
     settings = {"quantity": quantity, "radii": list(radii), "sides": sides, "rule": rule}
     return measure("circulation_growth", "", at, field, data, protocol, **settings)
+
+
+def _turning(field: ScoreField, quantity: Quantity) -> VectorField:
+    """The field in one of its forms; on a torus less the point itself, which is a part of the
+    denoiser that has no curl, and jumps where it is wrapped.
+    """
+    fn = form(field, quantity)
+    if quantity != "denoiser" or not isinstance(field.domain, Torus):
+        return fn
+    return lambda x, t: fn(x, t) - x
 
 
 def _check_radius(radius: float) -> None:

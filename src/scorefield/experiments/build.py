@@ -5,6 +5,7 @@ from __future__ import annotations
 from scorefield.data import DataSource, TargetSource, digits, image_source
 from scorefield.experiments import config as c
 from scorefield.experiments import model as m
+from scorefield.experiments import objective_section as o
 from scorefield.experiments.build_network import build_network
 from scorefield.experiments.errors import ConfigError, section_of
 from scorefield.fields import (
@@ -26,19 +27,22 @@ from scorefield.objectives import (
     Asymmetry,
     BalancedWeight,
     BoundaryMatching,
+    Consistency,
     CycleCirculation,
     DenoisingScoreMatching,
+    FokkerPlanck,
     LogNormal,
     LogUniform,
     LoopCirculation,
     NoiseLaw,
     Objective,
+    Regression,
     Regularizer,
     TableLaw,
     UniformTime,
 )
 from scorefield.sde import EDM, SDE, VE, VP, Cosine, DiscreteVP, SubVP
-from scorefield.targets import GaussianMixture
+from scorefield.targets import GaussianMixture, PseudoAtoms
 
 _STEPS = 1000
 
@@ -51,6 +55,11 @@ def build_source(config: c.Config) -> DataSource:
             with section_of("data"):
                 target = GaussianMixture.ring(ring.modes, ring.radius, ring.std, sde)
                 return TargetSource(target, "ring")
+        case m.AtomsData() as atoms:
+            sde = build_sde(config.sde)
+            with section_of("data"):
+                law = PseudoAtoms(atoms.positions, atoms.std, atoms.period, sde)
+                return TargetSource(law, "atoms")
         case m.DigitsData():
             return digits()
         case m.ImagesData() as images:
@@ -81,14 +90,14 @@ def build_field(config: c.Config, source: DataSource) -> ScoreField:
     """
     model, sde = config.field, build_sde(config.sde)
     scaling = _parametrization(config, source)
-    plain = PreconditionedField
+    domain = None if source.truth is None else source.truth.domain
     match model:
         case m.PreconditionedModel():
             network = build_network(config, "field.network", source, config.seed, None)
-            return plain(network, sde, parametrization=scaling)
+            return PreconditionedField(network, sde, parametrization=scaling, domain=domain)
         case m.PotentialModel():
             network = build_network(config, "field.network", source, config.seed, model.head)
-            return PotentialField(network, sde, parametrization=scaling, head=model.head)
+            return PotentialField(network, sde, None, scaling, domain, model.head)
         case m.HybridModel():
             _check_boundary(model, sde)
             # The two networks start from unrelated weights.
@@ -96,8 +105,8 @@ def build_field(config: c.Config, source: DataSource) -> ScoreField:
             low = build_network(config, "field.low_network", source, seed, model.head)
             high = build_network(config, "field.network", source, config.seed, None)
             return HybridField(
-                PotentialField(low, sde, parametrization=scaling, head=model.head),
-                plain(high, sde, parametrization=scaling),
+                PotentialField(low, sde, None, scaling, domain, model.head),
+                PreconditionedField(high, sde, parametrization=scaling, domain=domain),
                 model.sigma_c,
             )
 
@@ -114,22 +123,40 @@ def build_objective(config: c.Config, source: DataSource) -> Objective:
         spread = sigma_data(config.field, source) if section.weighting == "edm" else None
         law = _law(section.law, config.levels)
         base = DenoisingScoreMatching(section.weighting, law, spread, section.reduction)
-    terms: list[Regularizer] = []
-    if (asymmetry := section.asymmetry) is not None:
-        _check_gate("asymmetry", asymmetry, sde)
-        terms.append(Asymmetry(**asymmetry.model_dump()))
-    if (loops := section.loops) is not None:
-        _check_gate("loops", loops, sde)
-        terms.append(LoopCirculation(**loops.model_dump()))
-    if (cycles := section.cycles) is not None:
-        _check_gate("cycles", cycles, sde)
-        settings = cycles.model_dump(exclude={"balance"})
-        if cycles.balance is not None:
-            settings["weight"] = BalancedWeight(**cycles.balance.model_dump())
-        terms.append(CycleCirculation(**settings))
-    if (boundary := section.boundary) is not None:
-        terms.append(BoundaryMatching(**boundary.model_dump()))
+    terms = [_regularizer(name, term, source, sde) for name, term in section.terms.items()]
     return Objective(base, terms, section.label_dropout)
+
+
+def _regularizer(name: str, term: o.Term, source: DataSource, sde: SDE) -> Regularizer:
+    if not isinstance(term, o.BoundaryTerm):
+        _check_gate(name, term, sde)
+    settings = term.model_dump(exclude={"balance", "guide"})
+    match term:
+        case o.AsymmetryTerm():
+            return Asymmetry(**settings)
+        case o.LoopsTerm():
+            return LoopCirculation(**settings)
+        case o.CyclesTerm():
+            if term.balance is not None:
+                settings["weight"] = BalancedWeight(**term.balance.model_dump())
+            return CycleCirculation(**settings)
+        case o.BoundaryTerm():
+            return BoundaryMatching(**settings)
+        case o.RegressionTerm():
+            return Regression(oracle=_oracle("objective.regression", source, sde), **settings)
+        case o.FokkerPlanckTerm():
+            return FokkerPlanck(**settings)
+        case o.ConsistencyTerm():
+            asked = term.guide == "oracle"
+            guide = _oracle("objective.consistency.guide", source, sde) if asked else None
+            return Consistency(guide=guide, **settings)
+
+
+def _oracle(where: str, source: DataSource, sde: SDE) -> ScoreField:
+    """The exact score of the data, where their law is known."""
+    if source.truth is None:
+        raise ConfigError(f"{where} needs data whose law is known, that of {source.name} is not")
+    return source.truth.under(sde)
 
 
 def sigma_data(model: m.Model, source: DataSource) -> float:
@@ -166,13 +193,13 @@ def _label(config: c.Config) -> Label:
             return IndexLabel(config.field.levels)
 
 
-def _law(law: c.Law, levels: int | None) -> NoiseLaw:
+def _law(law: o.Law, levels: int | None) -> NoiseLaw:
     match law:
-        case c.LogNormalLaw():
+        case o.LogNormalLaw():
             return LogNormal(law.mean, law.std)
-        case c.PlainLaw(kind="loguniform"):
+        case o.PlainLaw(kind="loguniform"):
             return LogUniform()
-        case c.PlainLaw(kind="table"):
+        case o.PlainLaw(kind="table"):
             assert levels is not None
             return TableLaw(levels)
         case _:
@@ -187,7 +214,7 @@ def _check_boundary(model: m.HybridModel, sde: SDE) -> None:
         )
 
 
-def _check_gate(name: str, term: c.AsymmetryTerm | c.LoopsTerm | c.CyclesTerm, sde: SDE) -> None:
+def _check_gate(name: str, term: o.GatedTerm, sde: SDE) -> None:
     low = sde.sigma_min if term.sigma_min is None else term.sigma_min
     high = sde.sigma_max if term.sigma_max is None else term.sigma_max
     if not sde.sigma_min <= low < high <= sde.sigma_max:

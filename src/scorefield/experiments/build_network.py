@@ -12,7 +12,16 @@ from scorefield.experiments import model as m
 from scorefield.experiments import network_section as s
 from scorefield.experiments.config import Config
 from scorefield.experiments.errors import ConfigError, section_of
-from scorefield.networks import DDPM, MLP, MinimalResNet, MinimalUNet, NCSNpp, UNet
+from scorefield.networks import (
+    DDPM,
+    MLP,
+    EquivariantMLP,
+    MinimalResNet,
+    MinimalUNet,
+    NCSNpp,
+    SymmetrizedMLP,
+    UNet,
+)
 from scorefield.networks.ncsn import NCSN
 from scorefield.networks.ncsnv2 import NCSNv2
 
@@ -44,6 +53,10 @@ def build_network(
                 # A sum over several outputs is no more than one output.
                 outputs = 1 if head == "sum" else None
                 return MLP(math.prod(source.shape), **own, outputs=outputs)
+            case s.SymmetrizedMLPNetwork():
+                return SymmetrizedMLP(**_box(config), **own)
+            case s.EquivariantMLPNetwork():
+                return EquivariantMLP(**_box(config), **own)
             case s.UNetNetwork():
                 return UNet(source.shape, **own, classes=classes)
             case s.NCSNppNetwork():
@@ -58,6 +71,13 @@ def build_network(
                 return MinimalUNet(source.shape, **own, classes=classes)
             case s.MinimalResNetNetwork():
                 return MinimalResNet(source.shape, **own, classes=classes)
+
+
+def _box(config: Config) -> dict[str, Any]:
+    """The atoms that a network has on a torus, and its period."""
+    assert isinstance(config.data, m.AtomsData)
+    positions = config.data.positions
+    return {"shape": (len(positions), len(positions[0])), "period": config.data.period}
 
 
 def _table(config: Config) -> dict[str, Any]:

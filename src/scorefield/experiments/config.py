@@ -3,7 +3,8 @@
 One frozen model a section. Where a section can be one of several things, its key ``kind`` says
 which, and decides what other keys it has. Numbers are in the units of the classes that they are
 given to, which are named in each docstring; ``null`` stands for none. Data, process and field have
-a file of their own, :mod:`~scorefield.experiments.model`, as have networks and samplers.
+a file of their own, :mod:`~scorefield.experiments.model`, as have networks, objectives and
+samplers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Strict, model_validator
 
 from scorefield.experiments.model import (
+    AtomsData,
     Data,
     EDMProcess,
     HybridModel,
@@ -23,7 +25,8 @@ from scorefield.experiments.model import (
     TableProcess,
     VEProcess,
 )
-from scorefield.experiments.network_section import IMAGE_NETWORKS, Network
+from scorefield.experiments.network_section import ATOM_NETWORKS, IMAGE_NETWORKS, Network
+from scorefield.experiments.objective_section import ObjectiveSection
 from scorefield.experiments.sampler_section import KarrasMethod, SamplerSection
 from scorefield.experiments.section import (
     Count,
@@ -34,123 +37,6 @@ from scorefield.experiments.section import (
     Positives,
     Section,
 )
-
-# ------------------------------------------------------------------------------------- objective
-
-
-class LogNormalLaw(Section):
-    """:class:`~scorefield.objectives.LogNormal`."""
-
-    kind: Literal["lognormal"]
-    mean: float = -1.2
-    std: Positive = 1.2
-
-
-class PlainLaw(Section):
-    """:class:`~scorefield.objectives.LogUniform` in the noise level,
-    :class:`~scorefield.objectives.UniformTime`, or :class:`~scorefield.objectives.TableLaw` over
-    the levels of the table that the field was made for.
-    """
-
-    kind: Literal["loguniform", "uniform", "table"]
-
-
-Law = Annotated[LogNormalLaw | PlainLaw, Field(discriminator="kind")]
-
-
-Rule = Annotated[str, Field(pattern=r"^(left|midpoint|trapezoid|simpson|gauss-[1-9][0-9]?)$")]
-
-
-class AsymmetryTerm(Section):
-    """:class:`~scorefield.objectives.Asymmetry`."""
-
-    weight: NonNegative
-    variant: Literal["trace", "difference"] = "trace"
-    probe: Literal["rademacher", "gaussian"] = "rademacher"
-    probes: Count = 1
-    rows: Count = 64
-    every: Count = 1
-    sigma_min: Positive | None = None
-    sigma_max: Positive | None = None
-
-
-class LoopsTerm(Section):
-    """:class:`~scorefield.objectives.LoopCirculation`."""
-
-    weight: NonNegative
-    radii: Positives = (0.25, 0.5, 1.0)
-    sides: Annotated[int, Field(ge=3)] = 4
-    quadrature: Rule = "midpoint"
-    rows: Count = 16
-    every: Count = 1
-    sigma_min: Positive | None = None
-    sigma_max: Positive | None = None
-
-
-class Balance(Section):
-    """:class:`~scorefield.objectives.BalancedWeight`."""
-
-    ratio: Positive
-    max_weight: Positive
-    horizon: Positive = 100.0
-
-
-class CyclesTerm(Section):
-    """:class:`~scorefield.objectives.CycleCirculation`; give ``weight``, or ``balance`` for one
-    that keeps itself in proportion.
-    """
-
-    weight: NonNegative | None = None
-    balance: Balance | None = None
-    points: Annotated[int, Field(ge=3)] = 128
-    cycles: Count = 32
-    neighbours: Count = 4
-    lengths: Annotated[
-        tuple[Annotated[int, Field(ge=3)], ...], Strict(False), Field(min_length=1)
-    ] = (3,)
-    quadrature: Rule = "gauss-2"
-    reach: Positive = 1.0
-    every: Count = 1
-    sigma_min: Positive | None = None
-    sigma_max: Positive | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> CyclesTerm:
-        if (self.weight is None) == (self.balance is None):
-            raise ValueError("objective.cycles needs either a weight or a balance, and not both")
-        if self.neighbours >= self.points:
-            raise ValueError(
-                f"objective.cycles.neighbours is {self.neighbours}, it must be below "
-                f"objective.cycles.points, which is {self.points}"
-            )
-        return self
-
-
-class BoundaryTerm(Section):
-    """:class:`~scorefield.objectives.BoundaryMatching`; for a hybrid field."""
-
-    weight: NonNegative
-    bandwidth: Fraction = 0.1
-    rows: Count = 64
-    every: Count = 1
-
-
-class ObjectiveSection(Section):
-    """Denoising score matching under ``weighting`` and ``law``, and the regularisers given.
-
-    Of a point ``reduction`` takes the mean over coordinates, or half the sum. ``label_dropout`` is
-    how often a network that is told classes is not told the class of a point.
-    """
-
-    weighting: Literal["edm", "score", "likelihood"] = "edm"
-    reduction: Literal["mean", "half_sum"] = "mean"
-    label_dropout: Fraction = 0.1
-    law: Law = LogNormalLaw(kind="lognormal")
-    asymmetry: AsymmetryTerm | None = None
-    loops: LoopsTerm | None = None
-    cycles: CyclesTerm | None = None
-    boundary: BoundaryTerm | None = None
-
 
 # ---------------------------------------------------------------- optim, train, sampler and eval
 
@@ -226,6 +112,7 @@ class Config(Section):
     def _consistent(self) -> Config:
         self._check_networks()
         self._check_table()
+        self._check_torus()
         if self.objective.boundary is not None and not isinstance(self.field, HybridModel):
             raise ValueError(
                 f"objective.boundary needs a field of kind 'hybrid', field.kind is "
@@ -258,7 +145,7 @@ class Config(Section):
         return self.data.centered if isinstance(self.data, ImagesData) else True
 
     def _check_networks(self) -> None:
-        wanted = ("mlp",) if self.data.kind == "ring" else IMAGE_NETWORKS
+        wanted = {"ring": ("mlp",), "atoms": ATOM_NETWORKS}.get(self.data.kind, IMAGE_NETWORKS)
         for key, network in self.networks.items():
             if network.kind not in wanted:
                 raise ValueError(
@@ -281,10 +168,41 @@ class Config(Section):
     def _check_table(self) -> None:
         if self.field.label == "index" and not isinstance(self.sde, VEProcess):
             raise ValueError(f"field.label 'index' needs sde.kind 've', it is {self.sde.kind!r}")
+        if self.objective.fokker_planck is not None and self.levels is not None:
+            raise ValueError(
+                "objective.fokker_planck differentiates the field in time, which a table of noise "
+                "levels, that of field.label 'index' or of sde.kind 'discrete_vp', does not allow"
+            )
         if self.objective.law.kind == "table" and self.levels is None:
             raise ValueError(
                 "objective.law.kind 'table' needs a table: that of sde.kind 'discrete_vp', or "
                 "field.label 'index' and field.levels"
+            )
+
+    def _check_torus(self) -> None:
+        if not isinstance(self.data, AtomsData):
+            for name, term in self.objective.terms.items():
+                if getattr(term, "points", None) == "uniform":
+                    raise ValueError(
+                        f"objective.{name}.points 'uniform' needs a torus, that of data of kind "
+                        f"'atoms', data.kind is {self.data.kind!r}"
+                    )
+            return
+        if self.sde.kind not in ("ve", "edm"):
+            raise ValueError(
+                f"sde.kind is {self.sde.kind!r}, which shrinks the data: data of kind 'atoms' live "
+                f"on a torus and need 've' or 'edm'"
+            )
+        if self.field.parametrization == "edm":
+            raise ValueError(
+                "field.parametrization is 'edm', whose skip connection is not periodic: data of "
+                "kind 'atoms' live on a torus and need 'noise' or 'score'"
+            )
+        head = getattr(self.field, "head", "sum")
+        if head != "sum":
+            raise ValueError(
+                f"field.head is {head!r}, of which no potential is periodic: data of kind 'atoms' "
+                f"live on a torus and need 'sum'"
             )
 
     @property

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from scorefield.experiments.config import CyclesTerm
 from scorefield.experiments.errors import RunError
 from scorefield.experiments.model import HybridModel
+from scorefield.experiments.objective_section import CyclesTerm
 from scorefield.experiments.run import CONFIG, Run
 from scorefield.fields import HybridField, PreconditionedField, ScoreField
 from scorefield.interop import convolutional
@@ -107,10 +107,7 @@ def _describe_objective(run: Run) -> list[tuple[str, str]]:
     section = run.config.objective
     law = section.law.kind + _settings(section.law.model_dump(exclude={"kind"}))
     lines = [("denoising", f"{section.weighting} weighting, noise levels {law}")]
-    for name in ("asymmetry", "loops", "cycles", "boundary"):
-        term = getattr(section, name)
-        if term is None:
-            continue
+    for name, term in section.terms.items():
         if isinstance(term, CyclesTerm) and term.balance is not None:
             weight = "weight kept at" + _settings(term.balance.model_dump())
         else:

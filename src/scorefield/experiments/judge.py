@@ -17,6 +17,7 @@ from torch import Tensor
 
 from scorefield.data import DataSource
 from scorefield.diagnostics import validation_loss
+from scorefield.domain import Torus
 from scorefield.estimate import Estimate
 from scorefield.experiments.build_sampling import build_sampler
 from scorefield.experiments.config import Config
@@ -26,23 +27,31 @@ from scorefield.fields import ScoreField
 from scorefield.metrics import (
     frechet_distance,
     kernel_bandwidths,
+    marginal_ks,
     mmd,
     mode_coverage,
     mode_weight_tv,
     noise_floor,
     sliced_wasserstein,
+    total_variation,
 )
 from scorefield.networks import COORDINATES, PIXELS, Features
 from scorefield.noise import Noise
-from scorefield.objectives import DenoisingScoreMatching, LogNormal
+from scorefield.objectives import DenoisingScoreMatching, LogNormal, LogUniform
 from scorefield.samplers import Heun
-from scorefield.targets import GaussianMixture
+from scorefield.targets import GaussianMixture, PseudoAtoms
 
 Floors = Mapping[tuple[str, str], Floor]
 """The noise floor of each distance that has one, by its name and that of its features."""
 Say = Callable[[str], object]
 """What is told of the progress: a few words a stage."""
+Compare = Callable[[Tensor, Tensor], Estimate]
+"""A distance between two sets of samples."""
 
+CIRCLES = "circles"
+"""The name of coordinates on a torus as features: each is a point of a circle in the plane."""
+PLAIN = (COORDINATES.name, PIXELS.name, CIRCLES)
+"""The names of features for which nothing is learned."""
 VALIDATION = "validation_loss"
 """The name under which the validation loss stands among the distances of a checkpoint."""
 
@@ -52,7 +61,7 @@ class Metric(NamedTuple):
 
     name: str
     features: str
-    function: Callable[[Tensor, Tensor], Estimate]
+    function: Compare
 
 
 @dataclass(frozen=True)
@@ -116,8 +125,11 @@ def terms_of(config: Config) -> Terms:
 
 def plain_features(source: DataSource) -> Features:
     """What samples of the data are compared on before anything is learned: an image's values, a
-    vector's coordinates.
+    vector's coordinates, and on a torus the points of circles that coordinates stand for.
     """
+    truth = source.truth
+    if truth is not None and isinstance(truth.domain, Torus):
+        return Features(CIRCLES, truth.domain.embed)
     return PIXELS if len(source.shape) == 3 else COORDINATES
 
 
@@ -125,25 +137,35 @@ def metrics_of(source: DataSource, terms: Terms, features: Sequence[Features]) -
     """The distances between samples and real samples that make sense for the data.
 
     The bandwidths of the kernel are set by the held-out samples, so that they are the same for
-    all models and for the floor. There is a Fréchet distance on each of the features.
+    all models and for the floor. There is a Fréchet distance on each of the features. Samples of a
+    law whose cells are known are held against the law itself.
     """
-    bandwidths = kernel_bandwidths(real_samples(source, terms))
-    plain = plain_features(source).name
+    plain = plain_features(source)
+    bandwidths = kernel_bandwidths(plain(real_samples(source, terms)))
     metrics = [
-        Metric("sliced_wasserstein", plain, sliced_wasserstein),
-        Metric("mmd", plain, partial(mmd, bandwidths=bandwidths)),
+        Metric("sliced_wasserstein", plain.name, _on(plain, sliced_wasserstein)),
+        Metric("mmd", plain.name, _on(plain, partial(mmd, bandwidths=bandwidths))),
         *(
             Metric("frechet_distance", f.name, partial(frechet_distance, features=f))
             for f in features
         ),
     ]
-    mixture = source.truth
-    if isinstance(mixture, GaussianMixture):
+    truth = source.truth
+    if isinstance(truth, GaussianMixture):
         metrics += [
-            Metric("mode_weight_tv", plain, lambda x, _: mode_weight_tv(x, mixture)),
-            Metric("mode_coverage", plain, lambda x, _: mode_coverage(x, mixture)),
+            Metric("mode_weight_tv", plain.name, lambda x, _: mode_weight_tv(x, truth)),
+            Metric("mode_coverage", plain.name, lambda x, _: mode_coverage(x, truth)),
+        ]
+    if isinstance(truth, PseudoAtoms):
+        metrics += [
+            Metric("total_variation", "cells", lambda x, _: total_variation(x, truth)),
+            Metric("ks", "first coordinate", lambda x, _: marginal_ks(x, truth).estimate),
         ]
     return metrics
+
+
+def _on(features: Features, distance: Compare) -> Compare:
+    return lambda x, y: distance(features(x), features(y))
 
 
 def real_samples(source: DataSource, terms: Terms) -> Tensor:
@@ -256,10 +278,11 @@ def checkpoint_quality(
 def validate(field: ScoreField, source: DataSource, terms: Terms) -> Estimate:
     r"""The denoising loss on held-out items over all noise levels, in evaluation mode.
 
-    The weight and the law of the noise levels are those of EDM in units of the data,
+    In flat space the weight and the law of the noise levels are those of EDM in units of the data,
     :math:`\ln\frac{\lambda}{2\sigma_d} + 1.2 \sim N(0, 1.2^2)` with :math:`\sigma_d` the data's
-    standard deviation, whatever the field was trained with. The loss of an item is a mean over
-    draws; the standard error is that over items.
+    standard deviation. On a torus that has no meaning: all levels count as much, uniform in their
+    logarithm, with the error of the noise. It is the same whatever the field was trained with.
+    The loss of an item is a mean over draws; the standard error is that over items.
 
     Raises:
         ValueError: If the data has too few held-out items, or a value is not finite.
@@ -268,6 +291,9 @@ def validate(field: ScoreField, source: DataSource, terms: Terms) -> Estimate:
         Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
         table 1.
     """
-    law = LogNormal(mean=math.log(source.std / 0.5) - 1.2, std=1.2)
-    loss = DenoisingScoreMatching("edm", law, source.std)
+    if isinstance(field.domain, Torus):
+        loss = DenoisingScoreMatching("score", LogUniform())
+    else:
+        law = LogNormal(mean=math.log(source.std / 0.5) - 1.2, std=1.2)
+        loss = DenoisingScoreMatching("edm", law, source.std)
     return validation_loss(field, real_samples(source, terms), loss, terms.draws, terms.seed)

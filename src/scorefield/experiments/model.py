@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import Annotated, Literal
 
-from pydantic import Field, PlainSerializer, PlainValidator, StringConstraints, model_validator
+from pydantic import Field, Strict, StringConstraints, model_validator
 
-from scorefield.experiments.document import shown
 from scorefield.experiments.network_section import Network
 from scorefield.experiments.section import (
     Count,
@@ -16,6 +14,7 @@ from scorefield.experiments.section import (
     Positive,
     Section,
     check_below,
+    one_or_each,
 )
 
 # ------------------------------------------------------------------------------------------ data
@@ -60,33 +59,58 @@ class ImagesData(Section):
     hub: Name | None = None
 
 
-Data = Annotated[RingData | DigitsData | ImagesData, Field(discriminator="kind")]
+Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
+Positions = Annotated[
+    tuple[Annotated[tuple[Coordinate, ...], Strict(False), Field(min_length=1)], ...],
+    Strict(False),
+    Field(min_length=1),
+]
+
+
+Period = Annotated[
+    float | tuple[float, ...],
+    *one_or_each(
+        "data.period",
+        "a number from 1e-06 to 1e+06, or a list of one for each coordinate of an atom",
+        lambda length: 1e-6 <= length <= 1e6,
+    ),
+]
+
+
+class AtomsData(Section):
+    """Atoms of :class:`~scorefield.targets.PseudoAtoms` on a torus, without end; ``positions`` has
+    one list of coordinates for each.
+    """
+
+    kind: Literal["atoms"]
+    positions: Positions
+    std: Length
+    period: Period = 1.0
+
+    @model_validator(mode="after")
+    def _rectangular(self) -> AtomsData:
+        numbers = [len(place) for place in self.positions]
+        if min(numbers) < max(numbers):
+            raise ValueError(
+                f"data.positions has places of {min(numbers)} and of {max(numbers)} coordinates, "
+                f"all must have as many"
+            )
+        if isinstance(self.period, tuple) and len(self.period) != numbers[0]:
+            raise ValueError(
+                f"data.period has {len(self.period)} values, it must have one for each of the "
+                f"{numbers[0]} coordinates of data.positions"
+            )
+        return self
+
+
+Data = Annotated[RingData | DigitsData | ImagesData | AtomsData, Field(discriminator="kind")]
 
 # ------------------------------------------------------------------------------------------- sde
 
 
-def _prior_mean(value: object) -> float | tuple[float, ...]:
-    if _is_number(value):
-        return float(value)  # type: ignore[arg-type]
-    if isinstance(value, list | tuple) and value and all(map(_is_number, value)):
-        return tuple(float(v) for v in value)
-    raise ValueError(
-        f"sde.prior_mean is {shown(value)}, it must be a number, or a list of one a channel"
-    )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-
-
-def _plain(value: float | tuple[float, ...]) -> float | list[float]:
-    return list(value) if isinstance(value, tuple) else value
-
-
 PriorMean = Annotated[
     float | tuple[float, ...],
-    PlainValidator(_prior_mean),
-    PlainSerializer(_plain, when_used="json"),
+    *one_or_each("sde.prior_mean", "a number, or a list of one a channel"),
 ]
 Start = Annotated[float, Field(ge=0, lt=1)]
 # A table is held in memory.

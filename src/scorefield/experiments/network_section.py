@@ -28,6 +28,26 @@ class MLPNetwork(Section):
     embedding: Annotated[int, Field(ge=4, multiple_of=2)] = 64
 
 
+class SymmetrizedMLPNetwork(Section):
+    """:class:`~scorefield.networks.SymmetrizedMLP`, for few atoms on a torus."""
+
+    kind: Literal["symmetrized_mlp"]
+    hidden: Count = 64
+    depth: Count = 3
+    harmonics: Count = 1
+    embedding: Annotated[int, Field(ge=4, multiple_of=2)] = 64
+
+
+class EquivariantMLPNetwork(Section):
+    """:class:`~scorefield.networks.EquivariantMLP`, for any number of atoms on a torus."""
+
+    kind: Literal["equivariant_mlp"]
+    hidden: Count = 64
+    depth: Count = 3
+    harmonics: Count = 1
+    embedding: Annotated[int, Field(ge=4, multiple_of=2)] = 64
+
+
 class UNetNetwork(Section):
     """:class:`~scorefield.networks.UNet`, for images; ``classes`` says whether it is told those of
     the data.
@@ -140,6 +160,8 @@ class MinimalResNetNetwork(Section):
 
 Network = Annotated[
     MLPNetwork
+    | SymmetrizedMLPNetwork
+    | EquivariantMLPNetwork
     | UNetNetwork
     | NCSNppNetwork
     | DDPMNetwork
@@ -149,6 +171,9 @@ Network = Annotated[
     | MinimalResNetNetwork,
     Field(discriminator="kind"),
 ]
+
+ATOM_NETWORKS = ("symmetrized_mlp", "equivariant_mlp")
+"""The kinds of networks that take atoms on a torus."""
 
 IMAGE_NETWORKS = ("unet", "ncsnpp", "ddpm", "ncsn", "ncsnv2", "minimal_unet", "minimal_resnet")
 """The kinds of networks that take images."""

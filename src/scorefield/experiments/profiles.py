@@ -14,15 +14,20 @@ from scorefield.diagnostics import (
     Protocol,
     asymmetries,
     circulation_growth,
+    consistency_error,
     cycle_circulation,
     denoising_loss,
     distance_to_ideal,
+    fokker_planck_errors,
+    harmonic_part,
     hodge_split,
     loop_circulation,
     path_gap,
     potential_gap,
     score_error,
+    winding,
 )
+from scorefield.domain import Torus
 from scorefield.experiments.judge import Terms
 from scorefield.experiments.records import Level
 from scorefield.fields import ScoreField
@@ -41,9 +46,11 @@ _LOOPS: dict[str, Any] = {"sides": 8, "rule": "gauss-4"}
 _CYCLES: dict[str, Any] = {"neighbours": 4, "cloud": 64, "cycles": 32, "rule": "gauss-6"}
 _PATHS: dict[str, Any] = {"bend": 0.5, "tolerance": 1e-4}
 _HODGE: dict[str, Any] = {"features": 128, "folds": 4}
+_TRAJECTORIES: dict[str, Any] = {"span": 2.0, "steps": 16, "trajectories": 4}
+_TURNS: dict[str, Any] = {"tolerance": 1e-4, "nodes": 512}
 _FEW = 8
 _COORDINATES = 2048
-_MOST_LOOPS, _MOST_PAIRS, _MOST_SPLIT = 128, 128, 256
+_MOST_LOOPS, _MOST_PAIRS, _MOST_SPLIT, _MOST_TURNS, _MOST_STARTS = 128, 128, 256, 128, 256
 _CLOUDED = 512
 
 
@@ -56,22 +63,29 @@ def estimators() -> dict[str, Any]:
         "cycles": {"length": CYCLE, "points": _CLOUDED, **_CYCLES},
         "hodge": {"points": _MOST_SPLIT, **_HODGE},
         "paths": {"pairs": _MOST_PAIRS, **_PATHS},
+        "fokker_planck": {"exact_up_to": _EXACT, "probes": _PROBES, "columns": 0.5},
+        "turns": {"loops": _MOST_TURNS, **_TURNS},
+        "consistency": {"points": _MOST_STARTS, **_TRAJECTORIES},
     }
 
 
 def diagnose(field: ScoreField, source: DataSource, terms: Terms) -> tuple[Level, ...]:
     """The diagnostics by noise level, all on the same noisy points.
 
-    Jacobians are exact up to 64 dimensions and above probed to a relative error of 5 %. They, the
-    loops, the Hodge split and the pairs of paths take the first of the points only, as the terms'
-    ``columns`` and :func:`estimators` say; the clouds of graph cycles take up to 512 points. There
-    are no cycles where the terms have fewer samples than two clouds, and no Hodge split where they
-    have fewer points than two a fold; above 8 dimensions it is made at every second level.
+    Jacobians are exact up to 64 dimensions and above probed to a relative error of 5 %; so are the
+    residuals of the Fokker–Planck equation, above with a fixed number of probes. They, the loops,
+    the trajectories, the Hodge split and the pairs of paths take the first of the points only, as
+    the terms' ``columns`` and :func:`estimators` say; the clouds of graph cycles take up to 512
+    points. There are no cycles where the terms have fewer samples than two clouds, and no Hodge
+    split where they have fewer points than two a fold; above 8 dimensions it is made at every
+    second level.
 
     Not every diagnostic is there at every level of every field: the score error needs a known law,
-    the distance to the ideal score a finite training set, the potential gap a potential, and the
-    growth of the circulation with the radius a circulation. It is measured where at each radius
-    the 95 % interval of the circulation, the numerical error included, lies above zero.
+    the distance to the ideal score a finite training set, the potential gap a potential, the
+    consistency a lower level of the process, and the growth of the circulation with the radius a
+    circulation. It is measured where at each radius the 95 % interval of the circulation, the
+    numerical error included, lies above zero. On a torus there is the winding besides, and no Hodge
+    split, whose rays are those of flat space.
 
     Raises:
         ValueError: If the data has too few points, or a value is not finite.
@@ -91,21 +105,39 @@ def _all(
     if source.size is not None:
         train = source.reference(source.size, terms.seed, "train")
         yield from _levels(distance_to_ideal(field, train, protocol))
+    probes = None if dim <= _EXACT else _PROBES
+    # Three passes back for each column of a Jacobian, where the Jacobian takes one.
+    few = _first(protocol, terms.columns // (2 * dim))
+    for profile in fokker_planck_errors(field, data, few, probes):
+        yield from _levels(profile)
+    yield from _consistency(field, data, _first(protocol, min(_MOST_STARTS, terms.columns // dim)))
+    torus = isinstance(field.domain, Torus)
+    if torus:
+        turns = _first(protocol, _MOST_TURNS // dim)
+        yield from _levels(winding(field, data, turns, **_TURNS))
+        yield from _levels(harmonic_part(field, data, turns, **_TURNS))
     if dim == 1:
         return
-    probes = None if dim <= _EXACT else _PROBES
     for profile in asymmetries(field, data, _first(protocol, terms.columns // dim), probes):
         yield from _levels(profile)
     yield from _circulation(field, data, _first(protocol, min(_MOST_LOOPS, _COORDINATES // dim)))
     yield from _cycles(field, source, terms, protocol)
     split = _first(protocol, min(_MOST_SPLIT, terms.columns // dim))
-    if split.n >= 2 * _HODGE["folds"]:
+    if split.n >= 2 * _HODGE["folds"] and not torus:
         some = replace(split, sigmas=split.sigmas[:: 1 if dim <= _FEW else 2])
         yield from _levels(hodge_split(field, data, some, **_HODGE).rest)
     pairs = _first(protocol, min(_MOST_PAIRS, _COORDINATES // dim))
     yield from _levels(path_gap(field, data, pairs, **_PATHS))
     if field.has_potential:
         yield from _levels(potential_gap(field, data, pairs, **_PATHS))
+
+
+def _consistency(field: ScoreField, data: Target | Tensor, protocol: Protocol) -> Iterator[Level]:
+    """At all levels but the least of the process, below which there is none to agree with."""
+    levels = tuple(s for s in protocol.sigmas if s > (1 + 1e-6) * field.sde.sigma_min)
+    if levels:
+        some = replace(protocol, sigmas=levels)
+        yield from _levels(consistency_error(field, data, some, **_TRAJECTORIES))
 
 
 def _circulation(field: ScoreField, data: Target | Tensor, protocol: Protocol) -> Iterator[Level]:

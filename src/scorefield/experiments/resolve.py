@@ -16,7 +16,9 @@ from scorefield.experiments.document import read, shown
 from scorefield.experiments.errors import ConfigError
 from scorefield.experiments.merge import differences, merge, parse_overrides
 
-_ENDINGS = (".yaml", ".yml")
+ENDINGS = (".yaml", ".yml")
+"""How the name of a file ends, in place of that of a preset."""
+
 # These do not decide what is trained.
 _LABELS = ("name", "description")
 
@@ -50,7 +52,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def _document(source: str) -> dict[str, Any]:
     """The document of a preset or a file, on top of all that it extends."""
-    path: Path | None = Path(source) if source.endswith(_ENDINGS) else presets.path(source)
+    path: Path | None = Path(source) if source.endswith(ENDINGS) else presets.path(source)
     layers: list[dict[str, Any]] = []
     seen: list[str] = []
     family = "runs"
@@ -77,7 +79,7 @@ def _document(source: str) -> dict[str, Any]:
 def _extended(path: Path, parent: object) -> Path:
     if not isinstance(parent, str) or not parent:
         raise ConfigError(f"{path}: extends is {shown(parent)}, it must be a preset or a file")
-    if parent.endswith(_ENDINGS):
+    if parent.endswith(ENDINGS):
         return path.parent / parent
     if "/" in parent:
         return presets.path(parent)

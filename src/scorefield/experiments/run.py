@@ -11,12 +11,12 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 from scorefield.data import DataSource
-from scorefield.experiments import schema
+from scorefield.experiments import schema, score_line
 from scorefield.experiments.build import build_field, build_objective, build_source
 from scorefield.experiments.build_sampling import build_sampler, check_sampler
 from scorefield.experiments.config import Config
@@ -28,6 +28,7 @@ from scorefield.fields import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives import Objective
 from scorefield.samplers import Sampler
+from scorefield.targets import PseudoAtoms
 from scorefield.training import Checkpoint, Fit, Optim, Trainer, TrainSettings
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.display import warn
@@ -193,6 +194,7 @@ class Run:
             Interrupted: If SIGINT or SIGTERM arrived; a checkpoint has been written.
         """
         config, source = self.config, self.source()
+        law = source.truth
         newest = checkpoints.latest(self.checkpoints, lambda _: None)
         if newest is not None:
             self._check_own(newest)
@@ -206,6 +208,7 @@ class Run:
             self.folder,
             config.document(),
             quiet,
+            partial(score_line.pictures, law) if isinstance(law, PseudoAtoms) else None,
         )
         return trainer.run()
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import isfinite
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, Strict
+
+from scorefield.experiments.document import shown
 
 S = TypeVar("S", bound="Section")
 
@@ -35,3 +39,31 @@ def check_below(section: S, where: str, low: str, high: str) -> S:
     if not a < b:
         raise ValueError(f"{where}.{low} is {a}, it must be below {where}.{high}, which is {b}")
     return section
+
+
+def one_or_each(
+    key: str, wanted: str, fits: Callable[[float], bool] = isfinite
+) -> tuple[PlainValidator, PlainSerializer]:
+    """How a value is read that is one number, or a list of one for each of several things.
+
+    Arguments:
+        key: Its key, to be named in an error.
+        wanted: What it must be, in words.
+        fits: Whether a number is allowed.
+    """
+
+    def is_one(value: object) -> bool:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and fits(float(value))  # type: ignore[arg-type]
+
+    def read(value: object) -> float | tuple[float, ...]:
+        if is_one(value):
+            return float(value)  # type: ignore[arg-type]
+        if isinstance(value, list | tuple) and value and all(map(is_one, value)):
+            return tuple(float(v) for v in value)
+        raise ValueError(f"{key} is {shown(value)}, it must be {wanted}")
+
+    def plain(value: float | tuple[float, ...]) -> float | list[float]:
+        return list(value) if isinstance(value, tuple) else value
+
+    return PlainValidator(read), PlainSerializer(plain, when_used="json")

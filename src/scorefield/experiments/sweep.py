@@ -19,9 +19,10 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, Literal
 
+from scorefield.experiments import presets
 from scorefield.experiments.config import Config
 from scorefield.experiments.errors import PREFIX, ConfigError
-from scorefield.experiments.resolve import load
+from scorefield.experiments.resolve import ENDINGS, load
 
 Status = Literal["done", "failed", "interrupted", "not started"]
 _INTERRUPTED = 130
@@ -59,12 +60,20 @@ def plan(
 ) -> list[Job]:
     """The jobs of a sweep: each name with each seed, seeds outermost.
 
+    Arguments:
+        names: Presets, patterns of their names such as ``toy/m1*``, and files.
+        seeds: The seeds.
+        overrides: What is changed in each.
+        root: The folder of all runs.
+
     Raises:
-        ConfigError: If a configuration is wrong, or two jobs would share a folder.
+        ConfigError: If a configuration is wrong, no preset matches a pattern, or two jobs would
+            share a folder.
     """
     jobs: list[Job] = []
+    expanded = [name for pattern in names for name in _named(pattern)]
     for seed in seeds:
-        for name in names:
+        for name in expanded:
             changes = (*overrides, f"seed={seed}")
             config = load(name, changes)
             folder = root / config.folder
@@ -72,6 +81,11 @@ def plan(
                 raise ConfigError(f"{name} with seed {seed} is in the sweep twice")
             jobs.append(Job(name, changes, config, folder))
     return jobs
+
+
+def _named(pattern: str) -> list[str]:
+    """What a pattern stands for; the name of a file is no pattern."""
+    return [pattern] if pattern.endswith(ENDINGS) else presets.matching(pattern)
 
 
 def run(

@@ -111,9 +111,7 @@ def short_training(config: Config, steps: int, folder: Path | None = None) -> Tr
 
 def _period(config: Config) -> int:
     """The number of steps after which the regularisers repeat."""
-    section = config.objective
-    terms = (section.asymmetry, section.loops, section.cycles, section.boundary)
-    return math.lcm(*(term.every for term in terms if term is not None))
+    return math.lcm(*(term.every for term in config.objective.terms.values()))
 
 
 def _plain(estimate: Estimate) -> dict[str, Any]:

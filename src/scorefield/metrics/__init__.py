@@ -1,5 +1,9 @@
 """Distances between two sets of samples, and the noise that they are read against."""
 
+from scorefield.metrics.exact_law import KolmogorovSmirnov as KolmogorovSmirnov
+from scorefield.metrics.exact_law import ks_test as ks_test
+from scorefield.metrics.exact_law import marginal_ks as marginal_ks
+from scorefield.metrics.exact_law import total_variation as total_variation
 from scorefield.metrics.floor import NoiseFloor as NoiseFloor
 from scorefield.metrics.floor import Reference as Reference
 from scorefield.metrics.floor import noise_floor as noise_floor
@@ -15,6 +19,10 @@ from scorefield.metrics.patch_statistics import Spectrum as Spectrum
 from scorefield.metrics.patch_statistics import fit_extremes as fit_extremes
 from scorefield.metrics.patch_statistics import nearest_patches as nearest_patches
 from scorefield.metrics.patch_statistics import radial_power_spectrum as radial_power_spectrum
+from scorefield.metrics.radial import RadialLaw as RadialLaw
+from scorefield.metrics.radial import radial_distances as radial_distances
+from scorefield.metrics.radial import radial_ks as radial_ks
+from scorefield.metrics.radial import radial_law as radial_law
 from scorefield.metrics.sliced import sliced_wasserstein as sliced_wasserstein
 
 __all__ = [
@@ -34,4 +42,12 @@ __all__ = [
     "Spectrum",
     "fit_extremes",
     "ExtremeFit",
+    "total_variation",
+    "ks_test",
+    "marginal_ks",
+    "KolmogorovSmirnov",
+    "radial_distances",
+    "radial_law",
+    "radial_ks",
+    "RadialLaw",
 ]

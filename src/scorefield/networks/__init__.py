@@ -4,6 +4,7 @@ from scorefield.networks.classifier import Classifier as Classifier
 from scorefield.networks.ddpm import DDPM as DDPM
 from scorefield.networks.embedding import LevelEmbedding as LevelEmbedding
 from scorefield.networks.embedding import SinusoidalEmbedding as SinusoidalEmbedding
+from scorefield.networks.equivariant import EquivariantMLP as EquivariantMLP
 from scorefield.networks.features import COORDINATES as COORDINATES
 from scorefield.networks.features import PIXELS as PIXELS
 from scorefield.networks.features import Features as Features
@@ -15,10 +16,14 @@ from scorefield.networks.ncsn import NCSN as NCSN
 from scorefield.networks.ncsnpp import NCSNpp as NCSNpp
 from scorefield.networks.ncsnv2 import NCSNv2 as NCSNv2
 from scorefield.networks.noise_classifier import NoiseClassifier as NoiseClassifier
+from scorefield.networks.periodic import PeriodicFeatures as PeriodicFeatures
+from scorefield.networks.symmetrized import SymmetrizedMLP as SymmetrizedMLP
 from scorefield.networks.unet import UNet as UNet
 
 __all__ = [
     "MLP",
+    "SymmetrizedMLP",
+    "EquivariantMLP",
     "UNet",
     "MinimalUNet",
     "MinimalResNet",
@@ -28,6 +33,7 @@ __all__ = [
     "DDPM",
     "Classifier",
     "NoiseClassifier",
+    "PeriodicFeatures",
     "LevelEmbedding",
     "SinusoidalEmbedding",
     "initialize",

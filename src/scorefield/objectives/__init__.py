@@ -5,6 +5,7 @@ from scorefield.objectives.balance import BalancedWeight as BalancedWeight
 from scorefield.objectives.branch import BoundaryMatching as BoundaryMatching
 from scorefield.objectives.circulation import CycleCirculation as CycleCirculation
 from scorefield.objectives.circulation import LoopCirculation as LoopCirculation
+from scorefield.objectives.consistency import Consistency as Consistency
 from scorefield.objectives.denoising import Batch as Batch
 from scorefield.objectives.denoising import DenoisingScoreMatching as DenoisingScoreMatching
 from scorefield.objectives.denoising import LogNormal as LogNormal
@@ -13,6 +14,10 @@ from scorefield.objectives.denoising import NoiseLaw as NoiseLaw
 from scorefield.objectives.denoising import Reduction as Reduction
 from scorefield.objectives.denoising import TableLaw as TableLaw
 from scorefield.objectives.denoising import UniformTime as UniformTime
+from scorefield.objectives.fokker_planck import FokkerPlanck as FokkerPlanck
+from scorefield.objectives.fokker_planck import FokkerPlanckWeighting as FokkerPlanckWeighting
 from scorefield.objectives.objective import Losses as Losses
 from scorefield.objectives.objective import Objective as Objective
 from scorefield.objectives.objective import Regularizer as Regularizer
+from scorefield.objectives.oracle import Oracle as Oracle
+from scorefield.objectives.regression import Regression as Regression

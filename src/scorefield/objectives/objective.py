@@ -20,6 +20,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +102,10 @@ class Regularizer(nn.Module, ABC):
         ``None`` where the draws leave nothing to measure.
         """
 
+    def span(self, field: ScoreField) -> int:
+        """The number of steps that are drawn at once, on which nothing drawn depends."""
+        return 64
+
     def times(
         self, law: NoiseLaw, sde: SDE, noise: Noise, index: Tensor, step: int | Tensor
     ) -> Tensor:
@@ -115,7 +120,8 @@ class Regularizer(nn.Module, ABC):
         key = (id(field), law, noise, x.shape[0])
         if self._lookahead is None or key != self._drawn_for:
             rows = x.shape[0]
-            self._lookahead = Lookahead(lambda s: self.draw(field, law, noise, rows, s))
+            draw = partial(self.draw, field, law, noise, rows)
+            self._lookahead = Lookahead(draw, self.span(field))
             self._drawn_for = key
         draws = tuple(
             d.to(device=x.device, dtype=x.dtype if d.is_floating_point() else d.dtype)

@@ -10,8 +10,8 @@ from scorefield.experiments.comparison.matched import Selection
 from scorefield.experiments.comparison.paired import Pair
 from scorefield.experiments.comparison.tables import Comparison
 from scorefield.experiments.comparison.to_target import METRIC, mean_calls
+from scorefield.experiments.judge import PLAIN
 from scorefield.experiments.profiles import RADIUS
-from scorefield.networks import COORDINATES, PIXELS
 from scorefield.report.table import Cell, Column, Span, spans
 
 _SHOWN = {
@@ -22,8 +22,13 @@ _SHOWN = {
     "loop_circulation": "circulation",
     "cycle_circulation": "cycles",
     "path_gap": "path gap",
+    "winding": "winding",
     "hodge_rest": "energy that is no gradient",
+    "fokker_planck": "Fokker–Planck residual",
+    "consistency": "consistency error",
     METRIC: "sliced Wasserstein",
+    "total_variation": "total variation",
+    "ks": "Kolmogorov–Smirnov",
     "frechet_distance": "Fréchet distance",
 }
 """The metrics that the tables of differences show, in order, and what they are called there."""
@@ -206,7 +211,7 @@ def _in_table(p: Pair, base: Group) -> bool:
         return False
     if k.sigma_bin is not None:
         return k.sigma_bin == RMS and k.scale_delta in (None, RADIUS)
-    if k.features in (COORDINATES.name, PIXELS.name) and k.metric_name == "frechet_distance":
+    if k.features in PLAIN and k.metric_name == "frechet_distance":
         return False
     return k.nfe_budget in (None, base.first.budgets[0], base.first.budgets[-1])
 

@@ -12,11 +12,7 @@ import plotly.graph_objects as go
 from scorefield.estimate import Estimate
 from scorefield.experiments.comparison.costs import Costs
 from scorefield.experiments.comparison.groups import Group, over_seeds
-from scorefield.experiments.profiles import RADIUS
 from scorefield.report.style import EXACT, Look
-
-LEAST = 1e-5
-"""Below this a relative curl is rounding: such points are drawn at the foot of the axis."""
 
 
 class Curve(NamedTuple):
@@ -48,121 +44,6 @@ class Plot(NamedTuple):
     spec: str
 
 
-def plots(
-    members: Sequence[Group], exact: Group | None, look: dict[str, Look], costs: Costs
-) -> list[Plot]:
-    """The curves of a data set: diagnostics against noise, distances against network calls and
-    against training time.
-    """
-    name = members[0].dataset
-    rounding = f"Below {LEAST:g} it is rounding: such points stand at the foot, as triangles."
-    found = [
-        against_noise(
-            f"{name}-asymmetry",
-            "Relative asymmetry",
-            f"Of the score's Jacobian: 0 for a gradient, 1 for a rotation. {rounding}",
-            "relative_asymmetry",
-            members,
-            look,
-            least=LEAST,
-        ),
-        against_noise(
-            f"{name}-circulation",
-            "Circulation around loops",
-            "The curl of the denoiser seen by octagons of radius σ/2. What the exact field shows "
-            f"is the error of the quadrature. {rounding}",
-            "loop_circulation",
-            members,
-            look,
-            exact,
-            least=LEAST,
-            scale=RADIUS,
-        ),
-        against_noise(
-            f"{name}-cycles",
-            "Circulation around graph cycles",
-            "The curl of the denoiser seen by triangles of near noisy points. At low noise their "
-            "sides are much longer than σ, and the bars hold what the quadrature may err by. "
-            f"{rounding}",
-            "cycle_circulation",
-            members,
-            look,
-            exact,
-            least=LEAST,
-        ),
-        against_noise(
-            f"{name}-paths",
-            "Gap between two paths",
-            "How much the log-density ratio of two noisings of one point depends on the way from "
-            f"one to the other: root mean square, in nats. {rounding}",
-            "path_gap",
-            members,
-            look,
-            exact,
-            least=LEAST,
-        ),
-        against_noise(
-            f"{name}-score",
-            "Error of the score",
-            "Root mean square error of the predicted noise against the exact field's.",
-            "score_error",
-            members,
-            look,
-        ),
-        against_noise(
-            f"{name}-loss",
-            "Denoising loss",
-            "Mean square error of the predicted noise on held-out data."
-            + (" No field is below the exact one, beyond the errors." if exact else ""),
-            "denoising_loss",
-            members,
-            look,
-            exact,
-        ),
-        against_calls(
-            f"{name}-sw",
-            "Sliced Wasserstein distance to real samples",
-            "Against the true number of network calls; the band is what two real sets of the same "
-            "size have between them.",
-            "sliced_wasserstein",
-            members,
-            look,
-            exact,
-        ),
-        against_calls(
-            f"{name}-mmd",
-            "Squared maximum mean discrepancy",
-            "Unbiased, and zero for equal laws: what is far below the floor's noise, or negative, "
-            "stands at the foot, as a triangle.",
-            "mmd",
-            members,
-            look,
-            exact,
-        ),
-        against_time(
-            f"{name}-along-sw",
-            "Samples along the training",
-            "The sliced Wasserstein distance at the sampler's preset number of calls, against the "
-            "time that the steps up to a checkpoint took.",
-            "sliced_wasserstein",
-            members,
-            look,
-            costs,
-        ),
-        against_time(
-            f"{name}-along-loss",
-            "Loss along the training",
-            "The denoising loss on held-out data, averaged weights, against the time that the "
-            "steps up to a checkpoint took.",
-            "validation_loss",
-            members,
-            look,
-            costs,
-        ),
-    ]
-    return [plot for plot in found if plot is not None]
-
-
 def against_noise(
     key: str,
     title: str,
@@ -175,7 +56,7 @@ def against_noise(
     scale: float | None = None,
 ) -> Plot | None:
     """A diagnostic against the noise level, at one radius where there are loops; ``None`` where it
-    was not measured.
+    was measured of no model.
     """
     curves = []
     for g in (*members, *([exact] if exact is not None else [])):
@@ -185,7 +66,7 @@ def against_noise(
             curves.append(
                 Curve(g.label, look, [v.sigma for v in levels], [v.estimate for v in levels])
             )
-    if not curves:
+    if all(c.look is EXACT for c in curves):
         return None
     return _plot(key, title, caption, "noise level σ (units of the data)", curves, least=least)
 
@@ -263,6 +144,9 @@ def _plot(
     places = sorted({x for curve in curves for x in curve.x})
     positive = [e.value for c in curves for e in c.y if e.value > 0]
     foot = least if least is not None else 0.8 * min(positive, default=1.0)
+    if band is not None and band.high <= 0:
+        # Of few pairs: all of it lies below a log axis.
+        band = None
     if band is not None and band.low <= 0:
         # An unbiased distance: well inside the floor's noise there is no place on a log axis.
         foot = band.high / 5

@@ -20,11 +20,13 @@ from scorefield.experiments.comparison.tables import Comparison, compare_models,
 from scorefield.experiments.comparison.to_target import TARGETS
 from scorefield.experiments.records import Evaluation
 from scorefield.report.comparison import PlainTable, tables
-from scorefield.report.curves import Plot, plots
+from scorefield.report.curves import Plot
+from scorefield.report.findings import findings, headline
 from scorefield.report.gallery import Gallery, exact_group, gallery
+from scorefield.report.plots import plots
 from scorefield.report.style import Look, looks
 from scorefield.report.table import Table, anchor, table
-from scorefield.report.words import findings, headline, listed, number
+from scorefield.report.words import listed, number
 from scorefield.training.files import replace_file
 
 INDEX = "index.html"
@@ -154,6 +156,7 @@ def _section(root: Path, comparison: Comparison) -> Section:
 
 _TITLES = {
     "ring": "eight Gaussian modes on a ring in the plane, whose score is known",
+    "atoms": "pseudo-atoms in a periodic box, whose score is known",
     "digits": "1,797 handwritten digits of 8×8 pixels",
 }
 
@@ -236,6 +239,8 @@ def _facts(members: Sequence[Group]) -> list[tuple[str, str]]:
             f"items, {one.validation.settings.get('law', '')}",
         ),
         ("loops, cycles, paths", _loops(p.get("estimators") or {})),
+        ("between noise levels", _evolution(p.get("estimators") or {})),
+        ("around the torus", _turns(one)),
         ("seed of the evaluation", str(p["seed"])),
     ]
     return [(name, text) for name, text in facts if text]
@@ -251,6 +256,30 @@ def _loops(e: Mapping[str, Any]) -> str:
         f"clouds of {e['cycles']['cloud']} noisy points; pairs of paths bent by "
         f"{e['paths']['bend']:g} of their chord, to {e['paths']['tolerance']:g} nats; rules of "
         "Gauss and Legendre, whose numerical errors widen the intervals"
+    )
+
+
+def _evolution(e: Mapping[str, Any]) -> str:
+    """How the equations between noise levels were measured; empty for evaluations without them."""
+    if "consistency" not in e:
+        return ""
+    c, f = e["consistency"], e["fokker_planck"]
+    return (
+        f"trajectories of {c['steps']} steps to the level divided by {c['span']:g}, "
+        f"{c['trajectories']} from a point, extrapolated to steps of length zero; the terms of the "
+        f"Fokker–Planck equation exact up to {f['exact_up_to']} dimensions, above by {f['probes']} "
+        "random signs"
+    )
+
+
+def _turns(one: Evaluation) -> str:
+    found = one.profile("winding")
+    if not found:
+        return ""
+    e = one.protocol["estimators"]["turns"]
+    return (
+        f"straight loops in every direction through {found[0].estimate.n} points, refined to "
+        f"{e['tolerance']:g} nats or {e['nodes']} nodes"
     )
 
 

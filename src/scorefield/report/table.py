@@ -36,6 +36,26 @@ class Column(NamedTuple):
     meaning: str
 
 
+_MORE = {
+    "fokker_planck": Column(
+        "field",
+        "Fokker–Planck",
+        "residual of the equation of the diffusion, in units of the noise, rms",
+    ),
+    "consistency": Column(
+        "field",
+        "consistency",
+        "mean square distance from the mean over trajectories, in units of the noise, rms",
+    ),
+}
+"""Diagnostics that not every evaluation has, by metric."""
+_LAWS = {
+    "total_variation": Column("total variation", "", "from the exact law, over a grid of cells"),
+    "ks": Column("KS", "", "Kolmogorov–Smirnov distance from the exact law of one coordinate"),
+}
+"""Distances from a law that is known, by metric."""
+
+
 class Span(NamedTuple):
     """The number of neighbouring columns of one group."""
 
@@ -93,8 +113,12 @@ def table(
         Column("field", "relative asymmetry", "|J − Jᵀ| / 2|J|, rms over noise levels"),
         Column("field", "circulation", "curl of the denoiser that loops of radius σ/2 see, rms"),
     ]
+    more = {metric: c for metric, c in _MORE.items() if members[0].profile(metric)}
+    columns += more.values()
+    laws = {metric: c for metric, c in _LAWS.items() if members[0].distance(metric, budgets[-1])}
     for name in ("sliced Wasserstein", "MMD²"):
         columns += [Column(name, f"{calls[b]} calls", f"budget {b}") for b in budgets]
+    columns += [Column(c.group, f"{calls[budgets[-1]]} calls", c.meaning) for c in laws.values()]
     if modes is not None:
         columns.append(Column("modes", f"{calls[budgets[-1]]} calls", "covered, of all"))
     columns.append(Column("cost", "time per step", f"in multiples of {members[0].label}'s"))
@@ -105,8 +129,10 @@ def table(
             row.append(Cell(g.over_levels("score_error")))
         row.append(Cell(g.over_levels("relative_asymmetry")))
         row.append(Cell(g.over_levels("loop_circulation", RADIUS)))
+        row += [Cell(g.over_levels(metric)) for metric in more]
         row += [_distance(g, "sliced_wasserstein", b) for b in budgets]
         row += [_distance(g, "mmd", b) for b in budgets]
+        row += [_distance(g, metric, budgets[-1]) for metric in laws]
         if modes is not None:
             row.append(_coverage(g, budgets[-1]))
         row.append(_cost(g, members[0], costs))
@@ -115,7 +141,7 @@ def table(
     rows = [Row(g.label, look[g.label].colour, anchor(g), cells(g)) for g in members]
     if exact is not None:
         rows.append(Row("exact field", EXACT.colour, "", cells(exact)))
-    return Table(columns, rows, _floor_row(members[0], budgets, modes is not None))
+    return Table(columns, rows, _floor_row(members[0], columns, tuple(laws)))
 
 
 def _distance(g: Group, metric: str, budget: int) -> Cell:
@@ -161,20 +187,20 @@ def _cost(g: Group, base: Group, costs: Costs) -> Cell:
     return Cell(None, f"{ms.value} ±\u00a0{ms.error}\u00a0ms", text="1")
 
 
-def _floor_row(g: Group, budgets: Sequence[int], has_modes: bool) -> list[Cell]:
+def _floor_row(g: Group, columns: Sequence[Column], laws: Sequence[str]) -> list[Cell]:
     """The row of the noise floor: a cell a column, empty where there is none."""
-    lead = [Cell(None)] * (4 if g.profile("score_error") else 3)
-    row = list(lead)
-    for metric in ("sliced_wasserstein", "mmd"):
-        for budget in budgets:
-            found = g.distance(metric, budget)
-            if found is None or found.floor is None:
-                row.append(Cell(None))
-                continue
-            floor = found.floor
-            mean = Estimate(floor.mean, floor.mean_error, floor.pairs)
-            row.append(Cell(mean, f"sd\u00a0{floor.sd:.2g}"))
-    return [*row, *([Cell(None)] * (1 + has_modes))]
+    budgets = g.first.budgets
+    row = [Cell(None) for c in columns if c.group == "field"]
+    places = [(metric, b) for metric in ("sliced_wasserstein", "mmd") for b in budgets]
+    for metric, budget in (*places, *((metric, budgets[-1]) for metric in laws)):
+        found = g.distance(metric, budget)
+        if found is None or found.floor is None:
+            row.append(Cell(None))
+            continue
+        floor = found.floor
+        mean = Estimate(floor.mean, floor.mean_error, floor.pairs)
+        row.append(Cell(mean, f"sd\u00a0{floor.sd:.2g}"))
+    return [*row, *([Cell(None)] * (len(columns) - len(row)))]
 
 
 def anchor(g: Group) -> str:

@@ -14,6 +14,7 @@ from scorefield.training.errors import TrainingError
 from scorefield.training.files import append, reason, replace_file
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
 
 Row = dict[str, int | float]
@@ -68,6 +69,14 @@ class Record:
             for name, value in row.items():
                 if name not in ("step", "images"):
                     self._writer.add_scalar(name, value, int(row["step"]))
+
+    def picture(self, step: int, figures: Mapping[str, Figure]) -> None:
+        """Adds figures, under their names, to what TensorBoard shows of a step."""
+        if self._writer is None:
+            return
+        with self._writing():
+            for name, figure in figures.items():
+                self._writer.add_figure(name, figure, step)
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
         """Replaces ``metrics.json``, and hands the curves to the disk."""

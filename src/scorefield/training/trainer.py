@@ -13,16 +13,15 @@ back as it was at the end.
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from torch.nn import Parameter
 
 from scorefield.data import DataSource
 from scorefield.fields import ScoreField
@@ -39,12 +38,19 @@ from scorefield.training.errors import (
     TrainingError,
     out_of_memory,
 )
+from scorefield.training.gradient import joint_gradient
 from scorefield.training.lock import locked
 from scorefield.training.record import Record, Row
 from scorefield.training.schedule import multiplier
 from scorefield.training.settings import Optim, TrainSettings
 from scorefield.training.stop import StopSignal
 from scorefield.training.window import Window
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Draw = Callable[[ScoreField], Mapping[str, "Figure"]]
+"""What makes figures of a field, by their names."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,9 @@ class Trainer:
         folder: The run's folder, for checkpoints and metrics; nothing is written without one.
         config: The configuration, written into each file of weights.
         quiet: Whether to show nothing on the standard output.
+        draw: Called with the field and its averaged weights, in evaluation mode, whenever there is
+            a checkpoint; the figures that it returns go to TensorBoard under their names. It draws
+            no part of what is trained.
 
     Raises:
         ValueError: If the field has no parameters, its event shape is not the data's, or it knows
@@ -94,6 +103,7 @@ class Trainer:
         folder: Path | None = None,
         config: Mapping[str, Any] | None = None,
         quiet: bool = False,
+        draw: Draw | None = None,
     ) -> None:
         self.parameters = [p for p in field.parameters() if p.requires_grad]
         if not self.parameters:
@@ -117,6 +127,7 @@ class Trainer:
         self.folder = folder
         self.config = config
         self.quiet = quiet
+        self.draw = draw
         kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
         self.optimizer = kinds[optim.kind](
             self.parameters,
@@ -126,7 +137,7 @@ class Trainer:
             weight_decay=optim.weight_decay,
             fused=True,
         )
-        self.gradient = _joint_gradient(self.parameters)
+        self.gradient = joint_gradient(self.parameters)
         self.ema = EMA(field, settings.ema_decay)
         self.window = Window()
         self.step = 0
@@ -182,6 +193,8 @@ class Trainer:
                 if last or stop.received or self.step % settings.checkpoint_every == 0:
                     pause = time.perf_counter()
                     self._save()
+                    if self.draw is not None and self.folder is not None:
+                        record.picture(self.step, self.draw(self._averaged()))
                     if record.rows:
                         record.summarize({**record.rows[-1], "steps": settings.steps})
                     clock += time.perf_counter() - pause
@@ -292,6 +305,12 @@ class Trainer:
             self.settings.keep,
         )
 
+    def _averaged(self) -> ScoreField:
+        """A copy of the field with the averaged weights, in evaluation mode."""
+        twin = copy.deepcopy(self.field)
+        self.ema.copy_to(twin)
+        return twin.eval()
+
     def _resume(self, folder: Path) -> None:
         """Takes up the newest checkpoint that is whole, if there is one."""
         checkpoint.clean(folder)
@@ -325,24 +344,3 @@ class Trainer:
         except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{found.path} belongs to another objective") from error
         self.step, self.saved = found.step, found.path
-
-
-def _joint_gradient(parameters: Sequence[Parameter]) -> Tensor:
-    """One vector that the gradients of all parameters are parts of.
-
-    Clearing, measuring and clipping it are one operation each, where separate gradients, made
-    anew at each step, cost a tenth of a small network's step.
-
-    Raises:
-        ValueError: If the parameters differ in dtype or device.
-    """
-    kinds = {(p.dtype, p.device) for p in parameters}
-    if len(kinds) > 1:
-        raise ValueError("a field is trained in one dtype and on one device, not in several")
-    joint = parameters[0].new_zeros(sum(p.numel() for p in parameters))
-    parts = joint.split([p.numel() for p in parameters])
-    for parameter, part in zip(parameters, parts, strict=True):
-        # In the order in memory of the weights, which of images may be channels last.
-        strides = parameter.stride()
-        parameter.grad = part.as_strided(parameter.shape, strides, part.storage_offset())
-    return joint

@@ -15,8 +15,8 @@ from scorefield.domain import Euclidean
 from scorefield.experiments.analysis import (
     exterior,
     exterior_figure,
-    exterior_files,
     exterior_study,
+    results_folder,
 )
 from scorefield.experiments.analysis.exterior import Terms, analyse
 from scorefield.experiments.analysis.exterior_files import (
@@ -327,7 +327,7 @@ def test_results_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device", str(path))
         path.write_bytes(content)
 
-    monkeypatch.setattr(exterior_files, "write_durably", full)
+    monkeypatch.setattr(results_folder, "write_durably", full)
     with pytest.raises(OSError, match="No space left"):
         write(folder, new, overwrite=True)
     assert [(f.name, f.read_bytes()) for f in folder.iterdir()] == [
@@ -467,7 +467,7 @@ def test_results_that_could_not_be_written_are_not_computed(tmp_path, capsys, mo
     (tmp_path / "file").write_text("a file")
     assert command(*arguments, tmp_path / "file") == 2
     assert "file is no folder" in capsys.readouterr().err
-    monkeypatch.setattr(exterior_files.os, "access", lambda *asked: False)
+    monkeypatch.setattr(results_folder.os, "access", lambda *asked: False)
     assert command(*arguments, tmp_path / "out") == 2
     assert f"{tmp_path} must not be written into" in capsys.readouterr().err
 
@@ -475,14 +475,14 @@ def test_results_that_could_not_be_written_are_not_computed(tmp_path, capsys, mo
 def test_an_interrupt_while_writing_leaves_what_was_there(tmp_path, monkeypatch):
     folder = tmp_path / "single_realization"
     write(folder, {"ed_analysis_single.pt": b"old"})
-    rename = exterior_files.os.rename
+    rename = results_folder.os.rename
 
     def interrupted(old, new):
         if new == folder and old.name.startswith(".writing"):
             raise KeyboardInterrupt
         rename(old, new)
 
-    monkeypatch.setattr(exterior_files.os, "rename", interrupted)
+    monkeypatch.setattr(results_folder.os, "rename", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write(folder, {"ed_analysis_single.pt": b"new"}, overwrite=True)
     assert (folder / "ed_analysis_single.pt").read_bytes() == b"old"

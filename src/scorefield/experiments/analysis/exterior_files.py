@@ -1,14 +1,9 @@
-"""The exterior-derivative analysis as files: arrays in two formats, a summary, pictures.
-
-A folder of results is made under another name and renamed, so that it is whole or not there.
-"""
+"""The exterior-derivative analysis as files: arrays in two formats, a summary, pictures."""
 
 from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,17 +14,14 @@ import numpy.typing as npt
 import torch
 
 from scorefield.estimate import Estimate, mean
+from scorefield.experiments.analysis import results_folder
 from scorefield.experiments.analysis.exterior import Analysis, Course, Floats
-from scorefield.experiments.errors import RunError
-from scorefield.training.files import sync_folder, write_durably
 
 Measure = Literal["exterior", "relative"]
 
 SUMMARY = "summary_stats.json"
 DDOF = 1
 """Standard deviations are those of a sample, with the number of starts less one below the root."""
-
-_WRITING, _DELETING = ".writing-", ".deleting-"
 
 
 class Place(NamedTuple):
@@ -156,20 +148,7 @@ def check_free(folder: Path, overwrite: bool) -> None:
         RunError: If it exists and is not to be overwritten, holds other things than results, or
             lies where nothing can be written.
     """
-    above = next(place for place in folder.absolute().parents if place.exists())
-    if not above.is_dir():
-        raise RunError(f"{above} is no folder, and no results can lie in it")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise RunError(f"{above} must not be written into: give another output directory")
-    if not (folder.exists() or folder.is_symlink()):
-        return
-    if not overwrite:
-        raise RunError(f"{folder} exists; overwrite it, or give another output directory")
-    if folder.is_symlink() or not folder.is_dir():
-        raise RunError(f"{folder} is no folder, and is not overwritten: remove it")
-    for file in sorted(folder.iterdir()):
-        if file.name != SUMMARY and not file.name.startswith((SINGLE.stem, MULTIPLE.stem)):
-            raise RunError(f"{folder} holds {file.name}, which is no result: it is not overwritten")
+    results_folder.check_free(folder, overwrite, _ours)
 
 
 def write(folder: Path, files: Mapping[str, bytes], overwrite: bool = False) -> list[Path]:
@@ -184,26 +163,11 @@ def write(folder: Path, files: Mapping[str, bytes], overwrite: bool = False) -> 
         RunError: As of :func:`check_free`.
         OSError: If a file cannot be written; nothing is changed then.
     """
-    check_free(folder, overwrite)
-    temporary, doomed = (folder.with_name(start + folder.name) for start in (_WRITING, _DELETING))
-    for leftover in (temporary, doomed):
-        shutil.rmtree(leftover, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        for name, content in files.items():
-            write_durably(temporary / name, content)
-        sync_folder(temporary)
-        if folder.exists():
-            os.rename(folder, doomed)
-        os.rename(temporary, folder)
-        sync_folder(folder.parent)
-    except BaseException:  # an interrupt too
-        shutil.rmtree(temporary, ignore_errors=True)
-        if doomed.exists() and not folder.exists():
-            os.rename(doomed, folder)
-        raise
-    shutil.rmtree(doomed, ignore_errors=True)
-    return [folder / name for name in files]
+    return results_folder.write(folder, files, overwrite, _ours)
+
+
+def _ours(name: str) -> bool:
+    return name == SUMMARY or name.startswith((SINGLE.stem, MULTIPLE.stem))
 
 
 def _summary(analysis: Analysis, course: Course, measure: Measure, key: str) -> dict[str, Any]:

@@ -25,6 +25,10 @@ RMS = "rms"
 """In place of the number of a noise level: the root mean square over all levels."""
 
 
+BASELINES = ("m0", "no_regularizer")
+"""The presets that the others of their family are compared with."""
+
+
 class Key(NamedTuple):
     """What a number is of; ``None`` or empty where that says nothing about it."""
 
@@ -210,6 +214,9 @@ def spread(estimates: Sequence[Estimate], name: str = "value") -> dict[str, Any]
 def collect(root: Path) -> list[Evaluation]:
     """Every evaluation in ``root/dataset/model/seed``, in the order of data set, model and seed.
 
+    The model of a data set that the others are compared with comes first: the preset that is plain
+    denoising, or without it the first by name.
+
     Raises:
         RunError: If there is none, one cannot be read, or the models of a data set were judged on
             different terms.
@@ -219,11 +226,15 @@ def collect(root: Path) -> list[Evaluation]:
         raise RunError(f"{root} holds no evaluated run: run `scorefield eval RUN` on each first")
     evaluations = sorted(
         (Evaluation.read(folder) for folder in folders),
-        key=lambda e: (e.dataset, e.model, e.seed),
+        key=lambda e: (e.dataset, not _is_baseline(e), e.model, e.seed),
     )
     for dataset, members in groupby(evaluations, lambda e: e.dataset):
         _check_terms(dataset, list(members))
     return evaluations
+
+
+def _is_baseline(e: Evaluation) -> bool:
+    return str(e.about.get("preset")).rpartition("/")[2] in BASELINES
 
 
 def groups(evaluations: Iterable[Evaluation]) -> list[Group]:

@@ -6,10 +6,11 @@ whose keys it inherits. The list is read without the libraries that train.
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from scorefield.experiments.document import read
-from scorefield.experiments.errors import ConfigError, hint
+from scorefield.experiments.errors import ConfigError, closest, hint
 
 _FOLDER = Path(__file__).parent
 
@@ -20,6 +21,24 @@ def names() -> list[str]:
     """
     files = [file for file in _FOLDER.glob("[!_]*/*.yaml") if file.stem != "base"]
     return sorted(f"{file.parent.name}/{file.stem}" for file in files)
+
+
+def matching(pattern: str) -> list[str]:
+    """The names that a pattern as of a shell stands for, such as ``toy/m1*``; what is no pattern
+    stands for itself.
+
+    Raises:
+        ConfigError: If there is none; tells the nearest.
+    """
+    if not set("*?[") & set(pattern):
+        return [pattern]
+    found = [name for name in names() if fnmatchcase(name, pattern)]
+    if not found:
+        families = sorted({name.partition("/")[0] for name in names()})
+        near = closest(pattern, [*(f"{family}/*" for family in families), *names()])
+        told = f"the nearest is {near!r}" if near else f"the families are {', '.join(families)}"
+        raise ConfigError(f"no preset matches {pattern!r}; {told}")
+    return found
 
 
 def path(name: str) -> Path:

@@ -1,0 +1,92 @@
+"""What the physics regularisers add to a training step.
+
+A step of the trainer on ``atoms/no_regularizer`` (two atoms on a circle, batch 512, a symmetrised
+perceptron of three layers of 64) against the same step with each regulariser, at the published
+sizes: the Fokker-Planck residual at 64 points, evaluated at every step; consistency along five
+steps from 512 points. The claims are ratios of at most 4 for Fokker-Planck in either form and 3
+for consistency.
+
+Each round times all of them, in an order of its own, so that a busy machine slows all of them;
+printed are the median of the rounds' ratios and the quartiles around it. Times are those of the
+processor. Run as
+
+    python benchmarks/regularizers.py
+"""
+
+import argparse
+import random
+import statistics
+import time
+
+import torch
+
+from scorefield.experiments import load
+from scorefield.experiments.timing import short_training
+
+FOKKER_PLANCK = "objective.fokker_planck"
+CONSISTENCY = "objective.consistency"
+VARIANTS = {
+    "plain": ("atoms/no_regularizer", []),
+    "analytical regression": ("atoms/analytical_regression", []),
+    "Fokker-Planck, as preset": ("atoms/fokker_planck", []),
+    "Fokker-Planck, gradient form, 64 points": (
+        "atoms/fokker_planck",
+        [f"{FOKKER_PLANCK}.every=1", f"{FOKKER_PLANCK}.rows=64", f"{FOKKER_PLANCK}.form=gradient"],
+    ),
+    "Fokker-Planck, component form, 64 points": (
+        "atoms/fokker_planck",
+        [f"{FOKKER_PLANCK}.every=1", f"{FOKKER_PLANCK}.rows=64", f"{FOKKER_PLANCK}.form=component"],
+    ),
+    "consistency, as preset": ("atoms/consistency", []),
+    "consistency, 5 steps, 512 points": (
+        "atoms/consistency",
+        [f"{CONSISTENCY}.every=1", f"{CONSISTENCY}.rows=512", f"{CONSISTENCY}.steps=5"],
+    ),
+    "consistency with analytical guide": ("atoms/consistency_with_analytical_guide", []),
+}
+CLAIMS = {"Fokker-Planck": 4.0, "consistency": 3.0}
+
+
+def step(config, steps: int) -> float:
+    """Processor seconds a step of the trainer."""
+    trainer = short_training(config, steps)
+    start = time.process_time()
+    trainer.run()
+    return (time.process_time() - start) / steps
+
+
+def claim(name: str) -> str:
+    found = [f"claim {limit:g}" for start, limit in CLAIMS.items() if name.startswith(start)]
+    return found[0] if found else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=256)
+    # On a small network, more threads only wait for each other.
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+
+    configs = {name: load(preset, changes) for name, (preset, changes) in VARIANTS.items()}
+    for config in configs.values():
+        step(config, 8)
+    seconds: dict[str, list[float]] = {name: [] for name in configs}
+    order = random.Random(0)
+    for _ in range(arguments.rounds):
+        for name in order.sample(list(configs), k=len(configs)):
+            seconds[name].append(step(configs[name], arguments.steps))
+
+    plain = seconds["plain"]
+    print(f"{'plain':<42} {1e3 * statistics.median(plain):.2f} ms a step")
+    for name, values in seconds.items():
+        if name == "plain":
+            continue
+        ratios = [value / base for value, base in zip(values, plain, strict=True)]
+        low, median, high = statistics.quantiles(ratios, n=4)
+        print(f"{name:<42} {median:.2f}  ({low:.2f} to {high:.2f})  {claim(name)}")
+
+
+if __name__ == "__main__":
+    main()

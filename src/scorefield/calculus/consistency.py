@@ -1,0 +1,135 @@
+r"""Is a field at one noise level what it says of itself at another? Trajectories and their targets.
+
+Of the exact field, two averages over the reverse process from :math:`x_s` at a time :math:`s` to
+:math:`x_e` at an earlier time :math:`e` are known: with the denoiser
+:math:`h(x, t) = \mathbb{E}[x_0 \mid x_t = x]`,
+
+.. math::
+    \nabla \log p_s(x_s) = \mathbb{E}\big[\nabla_{x_s} \log p(x_s \mid x_e) \,\big|\, x_s\big],
+    \qquad h(x_s, s) = \mathbb{E}\big[h(x_e, e) \,\big|\, x_s\big].
+
+The first says that the score is the mean of those of the transition kernels, the second that the
+denoiser is a martingale. From the end of one trajectory each gives a *target* :math:`y` for the
+score in units of the noise, :math:`\mathbb{E}[y \mid x_s] = \sigma_s \nabla \log p_s(x_s)`. A field
+that is judged by it draws the trajectory by itself, or another does. On a torus trajectories run in
+the covering space, where denoiser and displacement are continuous.
+
+References:
+    Consistent diffusion models: mitigating sampling drift by learning to be consistent (Daras,
+    Dagan, Dimakis and Daskalakis, 2023), for the martingale.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.fields import ScoreField
+from scorefield.sde import Exact
+
+
+def reverse_trajectory(
+    field: ScoreField,
+    x: Float[Tensor, "batch *event"],
+    times: Float[Tensor, "points batch"],
+    normals: Float[Tensor, "steps batch *event"],
+    first: Float[Tensor, "batch *event"] | None = None,
+) -> Float[Tensor, "steps batch *event"]:
+    r"""The states of the reverse process after each of :math:`K` steps; no gradient.
+
+    With the transition :math:`x_t = f x_u + \delta z` of the process, a step from :math:`t` back to
+    :math:`u` is
+
+    .. math:: x \leftarrow (2 - f)\,x + \delta^2 s(x, t) + \delta z,
+
+    of weak order 1. On a torus states are not wrapped, and the field is asked where they would be
+    if they were. The cost is one evaluation of the field a step.
+
+    Arguments:
+        field: The field, in evaluation mode.
+        x: Where the trajectories begin.
+        times: The :math:`K + 1` times of each, descending; their precision is that of the steps.
+        normals: The standard normals of the steps.
+        first: The score at ``x``, where it is known; the first step then costs nothing.
+
+    Raises:
+        ValueError: If there is not a step between any two times, or times do not descend within
+            the process.
+    """
+    if len(normals) != len(times) - 1:
+        raise ValueError(f"{len(times)} times are {len(times) - 1} steps, not {len(normals)}")
+    if bool((times[1:] > times[:-1]).any()):
+        raise ValueError("the times of a reverse trajectory descend")
+    forward = Exact().step(field.sde, times[:-1], times[1:])
+    shape = (*times[1:].shape, *(1,) * (x.dim() - 1))
+    factor, std = (c.to(x.dtype).reshape(shape) for c in (forward.factor, forward.std))
+    keep, gain = 2 - factor, std**2
+    states = []
+    with torch.no_grad():
+        for k, t in enumerate(times[:-1].to(x.dtype)):
+            score = first if k == 0 else None
+            if score is None:
+                score = field.score(field.domain.wrap(x), t)
+            x = keep[k] * x + gain[k] * score + std[k] * normals[k]
+            states.append(x)
+    return torch.stack(states)
+
+
+def kernel_target(
+    field: ScoreField,
+    x_s: Float[Tensor, "batch *event"],
+    s: Float[Tensor, " batch"],
+    x_e: Float[Tensor, "batch *event"],
+    e: Float[Tensor, " batch"],
+) -> Float[Tensor, "batch *event"]:
+    r"""The target :math:`\sigma_s \nabla_{x_s} \log p(x_s \mid x_e)` of the transition kernel.
+
+    .. math:: p(x_s \mid x_e) = N\big(f x_e,\; (\sigma_s^2 - f^2 \sigma_e^2) I\big),
+        \qquad f = \alpha_s / \alpha_e,
+
+    wrapped on a torus. Its variance grows without bound as :math:`e` comes near :math:`s`.
+
+    Arguments:
+        field: Tells the process and the domain; its values are not asked.
+        x_s: The starts of trajectories.
+        s: Their times.
+        x_e: The ends.
+        e: Their times, which are earlier.
+    """
+    factor, std = field.sde.transition(e, s)
+    delta = field.domain.displacement(_column(factor, x_e) * x_e, x_s)
+    sigma = field.sde.sigma(s).to(x_s.dtype)
+    return _column(sigma, x_s) * field.domain.kernel_score(delta, std.to(x_s.dtype))
+
+
+def martingale_target(
+    field: ScoreField,
+    x_s: Float[Tensor, "batch *event"],
+    s: Float[Tensor, " batch"],
+    x_e: Float[Tensor, "batch *event"],
+    e: Float[Tensor, " batch"],
+) -> Float[Tensor, "batch *event"]:
+    r"""The target :math:`(h(x_e, e) - x_s / \alpha_s) / \lambda_s` of the denoiser :math:`h`.
+
+    Less the field's own :math:`\sigma_s s(x_s, s) = (h(x_s, s) - x_s / \alpha_s) / \lambda_s` it
+    is the residual :math:`h(x_e, e) - h(x_s, s)` of the martingale in units of the noise. The cost
+    is one evaluation of the field; differentiable in what the field depends on.
+
+    Arguments:
+        field: The field whose denoiser is meant.
+        x_s: The starts of trajectories.
+        s: Their times.
+        x_e: The ends, on a torus not wrapped.
+        e: Their times.
+    """
+    sde = field.sde
+    noise = field.predict_noise(field.domain.wrap(x_e), e.to(x_e.dtype))
+    end = (x_e - _column(sde.sigma(e), x_e) * noise) / _column(sde.alpha(e), x_e)
+    start = x_s / _column(sde.alpha(s), x_s)
+    return (end - start) / _column(sde.noise_level(s), x_s)
+
+
+def _column(value: Tensor, like: Tensor) -> Tensor:
+    """One value a point, in the dtype of points and shaped to broadcast against them."""
+    return value.to(like.dtype).reshape(-1, *(1,) * (like.dim() - 1))

@@ -1,0 +1,190 @@
+"""Does the field at one noise level agree with itself at a lower one?"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from scorefield.calculus import martingale_target, reverse_trajectory
+from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
+from scorefield.estimate import Estimate, mean
+from scorefield.fields import ScoreField, evaluation
+from scorefield.sde import SDE
+from scorefield.targets import Target
+
+_COORDINATES = 2**18
+
+
+def consistency_error(
+    field: ScoreField,
+    data: Target | Tensor,
+    protocol: Protocol,
+    span: float = 2.0,
+    steps: int = 8,
+    trajectories: int = 8,
+    guide: ScoreField | None = None,
+) -> Profile:
+    r"""The mean square by which a field misses itself at a lower noise level, in units of the
+    noise, by noise level; a pure number.
+
+    .. math:: \frac{1}{D\,\lambda^2}\,
+        \mathbb{E}\,\big\|\,\mathbb{E}[h(x_e, e) \mid x_s] - h(x_s, s)\,\big\|^2
+
+    with the denoiser :math:`h`, over reverse trajectories from the noise level :math:`\lambda` down
+    to :math:`\lambda / \text{span}`, or to the least of the process where that is not so low (the
+    estimate's settings then tell the span). It is zero for the exact field, whose denoiser is a
+    martingale, and the square of an error in the unit of
+    :func:`~scorefield.diagnostics.score_error`.
+
+    From each point trajectories go in antithetic pairs: the normals of the second are those of the
+    first with the other sign, which takes out of the mean of a pair what is odd in them, the
+    larger part of the residual. The products of the means of different pairs then have the square
+    of the mean as theirs: nothing is added by the scatter of trajectories. An estimate of zero is
+    negative as often as not, and its root is not taken: it would be biased, and so would means
+    over seeds.
+
+    Trajectories are of weak order 1 in the step, and run twice, the second time in half as many
+    steps along the same Brownian path. Residuals are extrapolated from both to steps of length
+    zero. The numerical error, by which the intervals are wider, is what that changes, and what
+    rounding adds, at each step :math:`\epsilon\,(1 + |x| / \sigma)` in the coarsest precision
+    :math:`\epsilon` that values pass through.
+
+    What is consistent need not be right. On a torus it may even wind: in the covering space
+    :math:`e^{c \cdot x} p_0` diffuses as a law does, and the score of that is periodic and
+    consistent. See :func:`~scorefield.diagnostics.winding` for this part.
+
+    The cost is ``1.5 steps + 2`` evaluations of the field for each trajectory, and one for each
+    point.
+
+    Arguments:
+        field: The field.
+        data: Where the points come from.
+        protocol: The noise levels and points.
+        span: The ratio of the noise levels between which the field is asked.
+        steps: The number of steps of a trajectory, evenly spaced in the logarithm of the level;
+            even.
+        trajectories: The number of trajectories from a point; even, at least 4.
+        guide: The field that draws the trajectories; the field itself if not given.
+
+    Raises:
+        ValueError: If an argument is out of range, a noise level is the least of the process, below
+            which there is none, the guide is a field of another process or domain, or a value is
+            not finite.
+
+    References:
+        Consistent diffusion models: mitigating sampling drift by learning to be consistent (Daras,
+        Dagan, Dimakis and Daskalakis, 2023), for the property.
+
+        Expansion of the global error for numerical schemes solving stochastic differential
+        equations (Talay and Tubaro, 1990), for the extrapolation.
+    """
+    if not (math.isfinite(span) and span > 1):
+        raise ValueError(f"consistency is asked over a span above 1, got {span}")
+    if steps < 2 or steps % 2:
+        raise ValueError(f"trajectories take an even number of steps, at least 2, got {steps}")
+    if trajectories < 4 or trajectories % 2:
+        raise ValueError(
+            f"from a point goes an even number of trajectories, at least 4, got {trajectories}"
+        )
+    leader = field if guide is None else guide
+    if (leader.sde, leader.domain) != (field.sde, field.domain):
+        raise ValueError("the guide is a field of another process or domain")
+
+    def at(points: Points) -> Estimate:
+        grid = _grid(field.sde, points.sigma, span, steps)
+        rows = max(1, _COORDINATES // (field.domain.dim * trajectories))
+        parts = zip(points.noisy.split(rows), points.indices.split(rows), strict=True)
+        squares = []
+        for x, index in parts:
+            shape = (trajectories // 2, steps, *field.domain.shape)
+            z = protocol.noise.normal("diagnostics/trajectory", shape, index, dtype=x.dtype)
+            squares.append(_squares(field, leader, x, grid.to(x.device), z))
+        fine, extrapolated = np.concatenate(squares, axis=1)
+        found = mean(extrapolated)
+        numerical = abs(found.value - float(fine.mean()))
+        rounding = _rounding(field, points, steps)
+        numerical += rounding * (rounding + 2 * math.sqrt(max(found.value, 0.0)))
+        settings = {"span": points.sigma / float(field.sde.noise_level(grid[-1]))}
+        return Estimate(
+            found.value, found.standard_error, found.n, "", settings, numerical_error=numerical
+        )
+
+    settings = {
+        "span": span,
+        "steps": steps,
+        "trajectories": trajectories,
+        "guide": None if guide is None else type(guide).__name__,
+    }
+    with evaluation(leader):
+        return measure("consistency", "", at, field, data, protocol, **settings)
+
+
+def _grid(sde: SDE, sigma: float, span: float, steps: int) -> Tensor:
+    """The times of a trajectory, from a noise level down."""
+    least = float(sde.noise_level(torch.tensor(sde.t_min, dtype=torch.float64)))
+    if sigma <= least * (1 + 1e-9):
+        raise ValueError("it is the least of the process, and there is none below to agree with")
+    ends = math.log(sigma), math.log(max(sigma / span, least))
+    grid = sde.time(torch.linspace(*ends, steps + 1, dtype=torch.float64).exp())
+    return grid.clamp(sde.t_min, sde.t_max)
+
+
+def _rounding(field: ScoreField, points: Points, steps: int) -> float:
+    """What rounding adds to a residual, in quadratic mean, if errors of steps are at random."""
+    size = float(points.noisy.double().square().mean().sqrt() / field.sde.sigma(points.t[0]))
+    return precision_of(field, points.noisy.dtype) * (1 + size) * math.sqrt(steps)
+
+
+def _squares(
+    field: ScoreField, leader: ScoreField, x: Tensor, grid: Tensor, z: Tensor
+) -> npt.NDArray[np.float64]:
+    """Estimates of the square of each point's mean residual: by the steps as they are, and
+    extrapolated; of shape (2, batch).
+    """
+    pairs = z.shape[1]
+    z = torch.stack((z, -z)).transpose(1, 2).flatten(0, 2).transpose(0, 1)
+    own = field.predict_noise(x, grid[0])
+    start = x.repeat(2 * pairs, *(1,) * (x.dim() - 1))
+
+    def residual(times: Tensor, normals: Tensor) -> Tensor:
+        """The residual of the martingale, the mean over each antithetic pair."""
+        times = times.unsqueeze(1).expand(-1, len(start))
+        end = reverse_trajectory(leader, start, times, normals)[-1]
+        y = martingale_target(field, start, times[0], end, times[-1])
+        return y.reshape(2, pairs, *x.shape).mean(dim=0) + own
+
+    fine = residual(grid, z)
+    coarse = residual(grid[::2], _joined(field.sde, grid, z))
+    found = [_u_statistic(r) for r in (fine, 2 * fine - coarse)]
+    return torch.stack(found).double().cpu().numpy()
+
+
+def _joined(sde: SDE, grid: Tensor, z: Tensor) -> Tensor:
+    r"""The normals of steps over two, on the same Brownian path.
+
+    In :math:`x / \alpha` a step from the noise level :math:`\lambda` to :math:`\lambda'` adds a
+    normal of variance :math:`\lambda^2 - \lambda'^2`.
+    """
+    level = sde.noise_level(grid)
+    variance = (level[:-1] - level[1:]) * (level[:-1] + level[1:])
+    first, second = variance[::2], variance[1::2]
+    whole = first + second
+    a, b = (
+        (part / whole).sqrt().to(z.dtype).reshape(-1, *(1,) * (z.dim() - 1))
+        for part in (first, second)
+    )
+    return a * z[::2] + b * z[1::2]
+
+
+def _u_statistic(residuals: Tensor) -> Tensor:
+    r"""The mean over pairs :math:`p \neq q` of :math:`\langle r_p, r_q \rangle / D`, of residuals
+    whose first dimension counts them: :math:`(|\sum r|^2 - \sum |r|^2) / (P (P - 1) D)`.
+    """
+    count, batch = residuals.shape[:2]
+    r = residuals.reshape(count, batch, -1)
+    square = r.sum(dim=0).square().mean(dim=1) - r.square().mean(dim=2).sum(dim=0)
+    return square / (count * (count - 1))

@@ -1,0 +1,167 @@
+r"""Does the field evolve as the score of a diffusing density does? The Fokker–Planck residual.
+
+The residual is told in units of the noise, per unit of the logarithm of the noise level,
+:math:`\rho = 2 \sigma^3 r / g^2`: what it is at a level does not depend on the process's clock.
+See :mod:`scorefield.calculus.fokker_planck`.
+
+A field that has no residual is the score of a density whose evolution is that of the process, yet
+not always the right one: that takes the right score at one noise level besides.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from scorefield.calculus import (
+    FokkerPlanckForm,
+    fokker_planck_difference,
+    fokker_planck_terms,
+    per_log_noise,
+    unbiased_square,
+)
+from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
+from scorefield.estimate import Estimate, mean, root
+from scorefield.fields import ScoreField
+from scorefield.targets import Target
+
+_ENTRIES = 1 << 16
+"""The entries of the copies of points at which the field is evaluated at once, if there is more
+than one point."""
+_ROUNDING = 64.0
+"""In units of the machine precision, what rounding leaves of terms that cancel."""
+
+NAMES: dict[FokkerPlanckForm, str] = {
+    "gradient": "fokker_planck",
+    "component": "fokker_planck_component",
+}
+_BOTH: tuple[FokkerPlanckForm, ...] = ("gradient", "component")
+_GAP = "fokker_planck_gap"
+
+
+class FokkerPlanckErrors(NamedTuple):
+    """What one evaluation of both forms gives."""
+
+    gradient: Profile
+    component: Profile
+    gap: Profile
+
+
+def fokker_planck_error(
+    field: ScoreField,
+    data: Target | Tensor,
+    protocol: Protocol,
+    form: FokkerPlanckForm = "gradient",
+    probes: int | None = None,
+) -> Profile:
+    r"""The root mean square :math:`\sqrt{\mathbb{E}\,\|\rho\|^2 / D}` of the residual of a
+    coordinate, by noise level; a pure number.
+
+    The gradient form is the equation of the score. The component form agrees with it for gradients
+    and adds curl for other fields. With probes, the square of the residual is estimated without
+    bias, by the products of independent probes two by two; the standard error is that over points
+    and probes together. The numerical error is what rounding leaves where the terms cancel.
+
+    Arguments:
+        field: The field.
+        data: Where the points come from.
+        protocol: The noise levels and points.
+        form: ``gradient`` or ``component``.
+        probes: Random signs a point, at least 2; exact, at :math:`D` times the cost of one, if not
+            given.
+
+    Raises:
+        ValueError: If the form is unknown, there is a single probe, or a value is not finite.
+    """
+    _check(form, probes)
+
+    def at(points: Points) -> Estimate:
+        (estimate,) = _estimates(field, points, protocol, (form,), probes).values()
+        return estimate
+
+    return measure(NAMES[form], "", at, field, data, protocol, probes=probes or "exact")
+
+
+def fokker_planck_gap(
+    field: ScoreField, data: Target | Tensor, protocol: Protocol, probes: int | None = None
+) -> Profile:
+    r"""The root mean square difference of the two forms of the residual, by noise level.
+
+    It is made of :math:`J - J^\top` and its divergence alone, so that a gradient has none; unit,
+    arguments and errors are those of :func:`fokker_planck_error`.
+    """
+    return fokker_planck_errors(field, data, protocol, probes).gap
+
+
+def fokker_planck_errors(
+    field: ScoreField, data: Target | Tensor, protocol: Protocol, probes: int | None = None
+) -> FokkerPlanckErrors:
+    """Both forms and their difference, from one evaluation.
+
+    Arguments and errors are those of :func:`fokker_planck_error`.
+    """
+    _check("gradient", probes)
+    others: dict[str, list[Estimate]] = {NAMES["component"]: [], _GAP: []}
+
+    def at(points: Points) -> Estimate:
+        estimates = _estimates(field, points, protocol, _BOTH, probes)
+        for name, values in others.items():
+            values.append(estimates[name])
+        return estimates[NAMES["gradient"]]
+
+    settings = {"probes": probes or "exact"}
+    gradient = measure(NAMES["gradient"], "", at, field, data, protocol, **settings)
+    component, gap = (
+        Profile(name, "", tuple(values), protocol, settings) for name, values in others.items()
+    )
+    return FokkerPlanckErrors(gradient, component, gap)
+
+
+def _check(form: str, probes: int | None) -> None:
+    if form not in NAMES:
+        raise ValueError(f"a residual has the form gradient or component, not {form!r}")
+    if probes is not None and probes < 2:
+        raise ValueError(f"a square without bias takes at least 2 probes, got {probes}")
+
+
+def _estimates(
+    field: ScoreField,
+    points: Points,
+    protocol: Protocol,
+    forms: tuple[FokkerPlanckForm, ...],
+    probes: int | None,
+) -> dict[str, Estimate]:
+    """The estimates of the forms, and of their difference if there are both, by name."""
+    dim, sde = field.domain.dim, field.sde
+    at_once = max(1, _ENTRIES // (dim * (probes or dim)))
+    squares: dict[str, list[Tensor]] = {name: [] for name in (*NAMES.values(), _GAP)}
+    sizes = []
+    for rows in torch.arange(protocol.n, device=points.t.device).split(at_once):
+        x, t = points.noisy[rows], points.t[rows]
+        signs = None if probes is None else _signs(protocol, points.indices[rows], x, probes)
+        # A field that is bound to the points of a batch is asked for these.
+        terms = fokker_planck_terms(field.for_rows(rows).score, x, t, sde, forms, signs)
+        draws = {NAMES[form]: terms[form].residual(t, sde) for form in forms}
+        if len(forms) == len(NAMES):
+            draws[_GAP] = fokker_planck_difference(terms, t, sde)
+        for name, residual in draws.items():
+            square = unbiased_square(per_log_noise(residual, t, sde))
+            squares[name].append(square.reshape(len(x), -1).mean(dim=1))
+        sizes.append(per_log_noise(terms[forms[0]].size(t, sde), t, sde).square().mean())
+    rounding = _ROUNDING * precision_of(field, protocol.dtype)
+    numerical = rounding * math.sqrt(float(torch.stack(sizes).mean()))
+    return {
+        name: replace(root(mean(torch.cat(parts).cpu().numpy())), numerical_error=numerical)
+        for name, parts in squares.items()
+        if parts
+    }
+
+
+def _signs(protocol: Protocol, index: Tensor, x: Tensor, probes: int) -> Tensor:
+    shape = (probes, *x.shape[1:])
+    purpose = "diagnostics/fokker_planck"
+    return protocol.noise.signs(purpose, shape, index, dtype=protocol.dtype).movedim(1, 0)
