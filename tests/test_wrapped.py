@@ -4,13 +4,7 @@ import pytest
 import torch
 from mpmath import erf, exp, log, mp, mpf, pi, sqrt
 
-from scorefield.wrapped import (
-    nonuniformity,
-    wrapped_cdf,
-    wrapped_curvature,
-    wrapped_log_prob,
-    wrapped_score,
-)
+from scorefield.wrapped import WrappedNormal, nonuniformity, wrapped_cdf
 
 WIDTHS = [1e-4, 1e-3, 0.02, 0.1, 0.3, 0.3989, 0.399, 0.45, 0.8, 2.0, 10.0]
 SHIFTS = [0.0, 1e-9, 1e-4, 0.03, 0.25, 0.4, 0.499, 0.49999999, 0.5]
@@ -34,12 +28,12 @@ def test_density_score_curvature_and_cdf_against_brute_force(s):
     u = torch.tensor(SHIFTS, dtype=torch.float64)
     width = torch.full_like(u, s)
     exact = torch.tensor([definition(v, s) for v in SHIFTS], dtype=torch.float64).T
-    torch.testing.assert_close(wrapped_log_prob(u, width), exact[0], rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(WrappedNormal(u, width).log_prob(), exact[0], rtol=1e-14, atol=1e-14)
     # Half a period from the centre the score is a difference of equals, of size u / s^2.
     bound = 1e-15 / s**2 + 1e-14 * exact[1].abs()
-    assert ((wrapped_score(u, width) - exact[1]).abs() <= bound).all()
+    assert ((WrappedNormal(u, width).score() - exact[1]).abs() <= bound).all()
     scale = s**-2 + exact[2].abs()
-    assert ((wrapped_curvature(u, width) - exact[2]).abs() <= 1e-14 * scale).all()
+    assert ((WrappedNormal(u, width).curvature() - exact[2]).abs() <= 1e-14 * scale).all()
     torch.testing.assert_close(wrapped_cdf(u, width), exact[3], rtol=1e-14, atol=1e-15)
 
 
@@ -56,15 +50,15 @@ def test_three_derivatives_by_autograd_are_finite_and_right(s):
     """The other branch must not leak into gradients; the third is checked by a difference."""
     u = torch.tensor([0.1, 0.31, 0.47], dtype=torch.float64, requires_grad=True)
     width = torch.full((3,), s, dtype=torch.float64, requires_grad=True)
-    value = wrapped_log_prob(u, width)
+    value = WrappedNormal(u, width).log_prob()
     first, by_width = torch.autograd.grad(value.sum(), (u, width), create_graph=True)
-    torch.testing.assert_close(first, wrapped_score(u, width))
+    torch.testing.assert_close(first, WrappedNormal(u, width).score())
     assert by_width.isfinite().all()
     (second,) = torch.autograd.grad(first.sum(), u, create_graph=True)
-    torch.testing.assert_close(second, wrapped_curvature(u, width), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(second, WrappedNormal(u, width).curvature(), rtol=1e-9, atol=1e-9)
     (third,) = torch.autograd.grad(second.sum(), u)
     h = 1e-5 * min(s, 1.0)
-    ahead, behind = (wrapped_curvature(u.detach() + e, width.detach()) for e in (h, -h))
+    ahead, behind = (WrappedNormal(u.detach() + e, width.detach()).curvature() for e in (h, -h))
     limit = 1e-4 * (third.abs() + s**-3)
     assert ((third - (ahead - behind) / (2 * h)).abs() <= limit).all()
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from scorefield.noise import Noise
-from scorefield.wrapped import nonuniformity, wrapped_log_prob, wrapped_score
+from scorefield.wrapped import WrappedNormal, nonuniformity
 
 
 @dataclass(frozen=True)
@@ -197,13 +197,13 @@ class Torus(Domain):
     def kernel_log_prob(
         self, delta: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
     ) -> Float[Tensor, " batch"]:
-        each = wrapped_log_prob(*self._scaled(delta, sigma)) - self.periods(delta).log()
+        each = WrappedNormal(*self._scaled(delta, sigma)).log_prob() - self.periods(delta).log()
         return each.reshape(delta.shape[0], self.dim).sum(dim=1)
 
     def kernel_score(
         self, delta: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
     ) -> Float[Tensor, "batch *event"]:
-        return wrapped_score(*self._scaled(delta, sigma)) / self.periods(delta)
+        return WrappedNormal(*self._scaled(delta, sigma)).score() / self.periods(delta)
 
     def kernel_noise(
         self, z: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]

@@ -30,35 +30,48 @@ _IMAGES = 3
 _HARMONICS = 3
 
 
-def wrapped_log_prob(u: Tensor, s: Tensor) -> Tensor:
-    r"""The log-density :math:`\ln W(u; s)`, in nats."""
-    narrow, wide = s.clamp(max=_BOUNDARY), s.clamp(min=_BOUNDARY)
-    _, weight = _images(u, narrow)
-    near = -0.5 * (u / narrow) ** 2 - narrow.log() - 0.5 * math.log(math.tau)
-    near = near + weight.sum(dim=-1).log()
-    far = torch.log1p(_harmonics(u, wide)[0])
-    return torch.where(s < _BOUNDARY, near, far)
+class WrappedNormal:
+    r"""The law :math:`W(u; s)` at given shifts and widths, whose sums are evaluated once.
 
+    Arguments:
+        u: The shifts.
+        s: The widths, of the shape of the shifts.
+    """
 
-def wrapped_score(u: Tensor, s: Tensor) -> Tensor:
-    r"""The score :math:`\partial_u \ln W(u; s)`."""
-    narrow, wide = s.clamp(max=_BOUNDARY), s.clamp(min=_BOUNDARY)
-    k, weight = _images(u, narrow)
-    shift = (weight * k).sum(dim=-1) / weight.sum(dim=-1)
-    excess, slope, _ = _harmonics(u, wide)
-    return torch.where(s < _BOUNDARY, -(u + shift) / narrow**2, slope / (1 + excess))
+    def __init__(self, u: Tensor, s: Tensor) -> None:
+        self._u, self._near = u, s < _BOUNDARY
+        self._narrow, self._wide = s.clamp(max=_BOUNDARY), s.clamp(min=_BOUNDARY)
+        k = torch.arange(-_IMAGES, _IMAGES + 1, dtype=u.dtype, device=u.device)
+        exponent = k * (2 * u.unsqueeze(-1) + k) / (2 * self._narrow.unsqueeze(-1) ** 2)
+        # Relative to the image at the origin.
+        weight = torch.exp(-exponent)
+        self._total = weight.sum(dim=-1)
+        self._k, self._share = k, weight / self._total.unsqueeze(-1)
+        self._shift = (self._share * k).sum(dim=-1)
+        harmonics = torch.arange(1, _HARMONICS + 1, dtype=u.dtype, device=u.device)
+        self._rate, phase = math.tau * harmonics, math.tau * u.unsqueeze(-1) * harmonics
+        decay = 2 * torch.exp(-2 * (math.pi * self._wide.unsqueeze(-1) * harmonics) ** 2)
+        self._wave = decay * torch.cos(phase)
+        self._density = 1 + self._wave.sum(dim=-1)
+        self._slope = -(self._rate * decay * torch.sin(phase)).sum(dim=-1) / self._density
 
+    def log_prob(self) -> Tensor:
+        r"""The log-density :math:`\ln W`, in nats."""
+        near = -0.5 * (self._u / self._narrow) ** 2 - self._narrow.log() + self._total.log()
+        far = torch.log1p(self._wave.sum(dim=-1))
+        return torch.where(self._near, near - 0.5 * math.log(math.tau), far)
 
-def wrapped_curvature(u: Tensor, s: Tensor) -> Tensor:
-    r"""The second derivative :math:`\partial_u^2 \ln W(u; s)`."""
-    narrow, wide = s.clamp(max=_BOUNDARY), s.clamp(min=_BOUNDARY)
-    k, weight = _images(u, narrow)
-    weight = weight / weight.sum(dim=-1, keepdim=True)
-    shift = (weight * k).sum(dim=-1, keepdim=True)
-    spread = (weight * (k - shift) ** 2).sum(dim=-1)
-    excess, slope, bend = _harmonics(u, wide)
-    near = spread / narrow**4 - narrow**-2
-    return torch.where(s < _BOUNDARY, near, bend / (1 + excess) - (slope / (1 + excess)) ** 2)
+    def score(self) -> Tensor:
+        r"""The score :math:`\partial_u \ln W`."""
+        near = -(self._u + self._shift) / self._narrow**2
+        return torch.where(self._near, near, self._slope)
+
+    def curvature(self) -> Tensor:
+        r"""The second derivative :math:`\partial_u^2 \ln W`."""
+        spread = (self._share * (self._k - self._shift.unsqueeze(-1)) ** 2).sum(dim=-1)
+        bend = -(self._rate**2 * self._wave).sum(dim=-1) / self._density
+        near = spread / self._narrow**4 - self._narrow**-2
+        return torch.where(self._near, near, bend - self._slope**2)
 
 
 def wrapped_cdf(u: Tensor, s: Tensor) -> Tensor:
@@ -87,21 +100,3 @@ def nonuniformity(s: float, dim: int) -> float:
     excess = 2 * sum(math.exp(-((2 * math.pi * k * s) ** 2)) for k in range(1, 8))
     exponent = dim * math.log1p(excess)
     return min(1.0, 0.5 * math.sqrt(math.expm1(exponent))) if exponent < 2 else 1.0
-
-
-def _images(u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """The images and their weights relative to the one at the origin, along a new last axis."""
-    k = torch.arange(-_IMAGES, _IMAGES + 1, dtype=u.dtype, device=u.device)
-    exponent = k * (2 * u.unsqueeze(-1) + k) / (2 * s.unsqueeze(-1) ** 2)
-    return k, torch.exp(-exponent)
-
-
-def _harmonics(u: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The density less 1, and its first and second derivative."""
-    excess = slope = bend = torch.zeros_like(u + s)
-    for k in range(1, _HARMONICS + 1):
-        rate, decay = math.tau * k, 2 * torch.exp(-2 * (math.pi * k * s) ** 2)
-        wave = decay * torch.cos(rate * u)
-        excess, bend = excess + wave, bend - rate**2 * wave
-        slope = slope - rate * decay * torch.sin(rate * u)
-    return excess, slope, bend

@@ -150,7 +150,7 @@ class ConsistencyTerm(Section):
     weight: NonNegative
     target: Literal["kernel", "martingale"] = "martingale"
     estimator: Literal["single", "pair"] = "pair"
-    gradient: Literal["start", "both"] = "start"
+    gradient: Literal["start", "both"] | None = None
     guide: Literal["model", "oracle"] = "model"
     steps: Count = 5
     grid: Annotated[int, Field(ge=2, le=10**6)] = 100

@@ -43,12 +43,13 @@ class Consistency(Regularizer):
 
     The single trajectory of the kernel is the regulariser of the two pseudo-atoms' toy code, the
     pair of the martingale with the gradient at both ends that of consistent diffusion models. The
-    latter is the default. In units of the noise, what the martingale scatters by is less than what
-    the kernel does, by the factor :math:`1 - \lambda_e^2 / \lambda_s^2` at least, and less still
-    where the denoiser hardly depends on the point. And only with the gradient at both ends a step
-    goes down a square, for the trajectories as they are: a field that follows itself to targets
-    which are given may run away where it is not held by the data, as at uniform points. Where a
-    guide draws the trajectories, the gradient at the start scatters least.
+    latter is the default. In units of the noise the kernel scatters by
+    :math:`\lambda_s / \lambda_{se}`, where :math:`\lambda_{se}^2 = \lambda_s^2 - \lambda_e^2`, and
+    the martingale by :math:`|\nabla h|\,\lambda_{se} / \lambda_s` with the derivative of the
+    denoiser, which is 1 where there is little noise and 0 where there is much. And only with the
+    gradient at both ends a step goes down a square, for the trajectories as they are: a field that
+    follows itself to targets which are given may run away where it is not held by the data, as at
+    uniform points. Where a guide draws the trajectories, the gradient at the start scatters least.
 
     The cost is one evaluation with gradient and ``steps`` without, of twice as many points for
     pairs; the first step is free without a guide, and the martingale takes another one at the ends.

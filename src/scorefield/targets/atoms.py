@@ -14,7 +14,7 @@ from scorefield.noise import Noise
 from scorefield.sde import SDE
 from scorefield.targets.base import Target
 from scorefield.targets.permanent import MOST, assignment, log_permanent
-from scorefield.wrapped import wrapped_cdf, wrapped_curvature, wrapped_log_prob, wrapped_score
+from scorefield.wrapped import WrappedNormal, wrapped_cdf
 
 
 class PseudoAtoms(Target):
@@ -114,7 +114,7 @@ class PseudoAtoms(Target):
         """
         delta, width, period = self._along(u, t, axis)
         delta = delta - torch.round(delta)
-        density = torch.exp(wrapped_log_prob(delta, width)) / period
+        density = torch.exp(WrappedNormal(delta, width).log_prob()) / period
         return density.mean(dim=1).to(u.dtype)
 
     def marginal_cdf(
@@ -158,36 +158,35 @@ class PseudoAtoms(Target):
         delta = (u.to(torch.float64).unsqueeze(1) - self.positions[:, axis]) / period
         return delta, (self.effective_width(t) / period).expand_as(delta), period
 
-    def _pairs(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Displacements of all atoms from all sites, and widths, in periods: (B, n, n, d)."""
+    def _pairs(self, x: Tensor, sigma: Tensor) -> WrappedNormal:
+        """The law of each coordinate of each atom about each site, in periods: (B, n, n, d)."""
         atoms, dims = self.domain.shape
         points = x.reshape(-1, atoms, 1, dims).expand(-1, -1, atoms, -1)
         period = self.domain.periods(x)
         delta = self.domain.displacement(self.positions.expand_as(points), points)
         width = (sigma**2 + self.width**2).sqrt().reshape(-1, 1, 1, 1)
-        return delta / period, (width / period).expand_as(delta)
+        return WrappedNormal(delta / period, (width / period).expand_as(delta))
 
-    def _log_weight(self, u: Tensor, width: Tensor) -> Tensor:
-        return (wrapped_log_prob(u, width) - self.domain.periods(u).log()).sum(dim=3)
+    def _log_weight(self, pairs: WrappedNormal) -> Tensor:
+        return (pairs.log_prob() - self.domain.periods(self.positions).log()).sum(dim=3)
 
     def _log_density(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        weight = self._log_weight(*self._pairs(x, sigma))
+        weight = self._log_weight(self._pairs(x, sigma))
         return log_permanent(weight) - math.lgamma(len(self.positions) + 1)
 
     def _score(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         pairs = self._pairs(x, sigma)
-        scores = wrapped_score(*pairs) / self.domain.periods(x)
-        p = assignment(self._log_weight(*pairs))
+        scores = pairs.score() / self.domain.periods(x)
+        p = assignment(self._log_weight(pairs))
         return (p.unsqueeze(3) * scores).sum(dim=2).reshape(x.shape)
 
     def _denoise(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return x + sigma**2 * self._score(x, alpha, sigma)
 
     def _jacobian(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        pairs = self._pairs(x, sigma)
-        period = self.domain.periods(x)
-        scores, weight = wrapped_score(*pairs) / period, self._log_weight(*pairs)
-        bend = wrapped_curvature(*pairs) / period**2
+        pairs, period = self._pairs(x, sigma), self.domain.periods(x)
+        scores, weight = pairs.score() / period, self._log_weight(pairs)
+        bend = pairs.curvature() / period**2
         p, columns = assignment(weight), []
         atoms, dims = self.domain.shape
         for atom in range(atoms):
