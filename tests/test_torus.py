@@ -35,6 +35,17 @@ def test_a_wrapped_point_is_in_the_box_and_the_same_point(torus):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("period", [0.1, 0.3, 0.7, 3.7, math.tau])
+def test_whole_periods_and_their_neighbours_are_wrapped_into_the_box(period, dtype):
+    """Also where a quotient is rounded to a whole number of turns that it does not reach."""
+    torus, ends = Torus((1,), period), torch.tensor(period, dtype=dtype)
+    whole = (torch.arange(-50, 51).to(dtype) * ends).unsqueeze(1)
+    for x in (whole, whole.nextafter(whole - 1), whole.nextafter(whole + 1)):
+        inside = torus.wrap(x)
+        assert bool(((inside >= 0) & (inside < ends)).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_point_just_below_the_origin_stays_in_the_box(dtype):
     torus = Torus((4,), 1.0)
     x = torch.tensor([[-1e-30, -1e-9, 0.0, 1.0]], dtype=dtype)

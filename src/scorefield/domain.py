@@ -170,7 +170,7 @@ class Torus(Domain):
 
     def wrap(self, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         period = self.periods(x)
-        inside = x - period * torch.floor(x / period)
+        inside = torch.remainder(x, period)
         # Just below zero, a point is closer to the period than the dtype can tell.
         return torch.where(inside >= period, inside - period, inside)
 

@@ -11,6 +11,7 @@ from scorefield.networks import MLP
 from scorefield.noise import Noise
 from scorefield.sde import EDM, VE, VP
 from scorefield.targets import Empirical, Gaussian, GaussianMixture, PseudoAtoms
+from tests.laws.cases import KnownWave
 from tests.planted import Planted, skew
 
 ATOMS = PseudoAtoms([[0.25], [0.75]], std=0.01, sde=VE(0.001, 0.5))
@@ -162,11 +163,14 @@ def test_the_square_is_not_cut_at_zero():
 
 
 def test_blocks_of_points_change_nothing(monkeypatch):
+    """Of a field that is bound to classes of its points, too."""
     law = GaussianMixture.ring()
+    base = PreconditionedField(KnownWave((2,)), EDM(), sigma_data=0.7)
+    field = base.given(torch.arange(30) % 3)
     protocol = Protocol((1.0,), n=30)
-    whole = consistency_error(law, law, protocol)
+    whole = consistency_error(field, law, protocol)
     monkeypatch.setattr("scorefield.diagnostics.consistency._COORDINATES", 100)
-    (part,), (e,) = consistency_error(law, law, protocol).estimates, whole.estimates
+    (part,), (e,) = consistency_error(field, law, protocol).estimates, whole.estimates
     assert part.value == pytest.approx(e.value, rel=1e-9)
     assert part.standard_error == pytest.approx(e.standard_error, rel=1e-9)
 

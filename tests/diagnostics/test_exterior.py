@@ -12,8 +12,8 @@ from scorefield.diagnostics import (
 )
 from scorefield.fields import PotentialField, PreconditionedField
 from scorefield.networks import MLP
-from scorefield.sde import EDM, VP
-from scorefield.targets import GaussianMixture
+from scorefield.sde import EDM, VE, VP
+from scorefield.targets import GaussianMixture, PseudoAtoms
 from tests.planted import Planted, skew
 
 SIGMAS = (0.1, 1.0, 10.0)
@@ -131,6 +131,14 @@ def test_both_numbers_reach_the_precision():
     exact = asymmetries(network, BASE, Protocol((0.5,), n=16))
     for a, b in zip(both, exact, strict=True):
         assert a.estimates[0].value == pytest.approx(b.estimates[0].value, rel=0.12)
+
+
+def test_a_score_that_is_zero_is_a_gradient():
+    """Ten periods of noise leave a law on a torus uniform, to the last bit."""
+    law = PseudoAtoms([[0.25], [0.75]], 0.01, sde=VE(0.001, 20.0))
+    for found in asymmetries(law, law, Protocol([10.0], 8, dtype=torch.float64)):
+        (estimate,) = found.estimates
+        assert (estimate.value, estimate.standard_error) == (0, 0)
 
 
 def test_a_failed_measurement_does_not_go_on():

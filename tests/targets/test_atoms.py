@@ -9,7 +9,14 @@ import torch
 from scorefield.diagnostics import Protocol, cycle_circulation, loop_circulation, path_gap
 from scorefield.likelihood import log_prob
 from scorefield.noise import Noise
-from scorefield.samplers import DDIM, Heun, PredictorCorrector, ProbabilityFlow
+from scorefield.samplers import (
+    DDIM,
+    DPMSolverPlusPlus2M,
+    Heun,
+    PredictorCorrector,
+    ProbabilityFlow,
+    round_trip,
+)
 from scorefield.sde import EDM, VE, VP
 from scorefield.targets import PseudoAtoms
 
@@ -18,6 +25,14 @@ LINE = PseudoAtoms([[0.25], [0.75]], std=0.03, sde=SDE)
 PLANE = PseudoAtoms(
     [[0.2, 0.1], [1.7, 0.5], [0.9, 1.9]], std=0.1, period=(2.0, 2.5), sde=VE(0.001, 1.5)
 )
+
+
+class Boxed(PseudoAtoms):
+    """A law that is asked in the box only."""
+
+    def predict(self, x, t, quantity):
+        assert bool(((x >= 0) & (x < 1)).all())
+        return super().predict(x, t, quantity)
 
 
 def test_the_density_is_the_mean_over_all_orders():
@@ -101,6 +116,7 @@ def test_eleven_atoms_have_an_exact_score():
     [
         Heun(steps=30),
         DDIM(steps=60, eta=1.0, spacing="logsnr"),
+        DPMSolverPlusPlus2M(steps=24),
         ProbabilityFlow(rtol=1e-3, atol=1e-3),
         PredictorCorrector(steps=100, corrector=None),
     ],
@@ -116,6 +132,47 @@ def test_every_kind_of_sampler_gives_the_law_on_the_torus(sampler):
     assert gap < 0.04 + math.sqrt(math.log(2e7) / (2 * n))
     apart = LINE.domain.displacement(x[:, 0], x[:, 1]).abs() > 0.25
     assert float(apart.double().mean()) > 0.99
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        Heun(steps=12),
+        DDIM(steps=24),
+        DPMSolverPlusPlus2M(steps=12),
+        ProbabilityFlow(rtol=1e-6, atol=1e-6),
+    ],
+    ids=lambda s: type(s).__name__,
+)
+def test_samplers_do_not_see_the_seam(sampler):
+    """Atoms, boxes and starting points that are shifted give the samples shifted likewise."""
+    domain, shift = LINE.domain, 0.26
+    shifted = PseudoAtoms(LINE.positions + shift, std=LINE.width, sde=SDE)
+    start = domain.uniform(Noise(2), "start", torch.arange(64), dtype=torch.float64)
+    x = sampler.sample(LINE, start=start, dtype=torch.float64)
+    y = sampler.sample(shifted, start=domain.wrap(start + shift), dtype=torch.float64)
+    assert float(domain.displacement(x + shift, y).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [Heun(steps=6, churn=2.0), DDIM(steps=6), DPMSolverPlusPlus2M(steps=6), PredictorCorrector(6)],
+    ids=lambda s: type(s).__name__,
+)
+def test_samplers_ask_the_field_inside_the_box(sampler):
+    law = Boxed(LINE.positions + 0.26, std=LINE.width, sde=SDE)
+    sampler.sample(law, n=64, dtype=torch.float64)
+
+
+def test_a_round_trip_through_codes_ends_where_it_began():
+    """Not in the representative, which may be at the other end of the box."""
+    x = LINE.sample(4, seed=0, dtype=torch.float64) - 1
+    assert round_trip(LINE, x, rtol=1e-5, atol=1e-5).value < 1e-3
+
+
+def test_samples_that_are_rounded_to_the_period_are_at_the_origin():
+    edge = PseudoAtoms([[1 - 1e-10]], std=1e-12, sde=SDE)
+    assert torch.equal(edge.sample(4, seed=0), torch.zeros(4, 1, 1))
 
 
 @pytest.mark.parametrize("law", [LINE, PLANE], ids=["line", "plane"])

@@ -45,3 +45,12 @@ def test_weights_of_any_size_neither_overflow_nor_vanish():
 def test_too_many_are_refused():
     with pytest.raises(ValueError, match="16 is the most"):
         log_permanent(torch.zeros(1, 17, 17))
+
+
+def test_a_table_that_was_made_in_inference_mode_serves_gradients():
+    log_weight = torch.linspace(-2, 1, 49, dtype=torch.float64).reshape(1, 7, 7)
+    with torch.inference_mode():
+        probabilities = assignment(log_weight)
+    log_weight.requires_grad_()
+    (gradient,) = torch.autograd.grad(log_permanent(log_weight).sum(), log_weight)
+    torch.testing.assert_close(gradient, probabilities.clone())

@@ -76,7 +76,7 @@ FokkerPlanckForm = Literal["gradient", "component"]
 class FokkerPlanckTerms(NamedTuple):
     r"""The terms of one form of the residual.
 
-    Attributes:
+    Arguments:
         score: :math:`s`.
         time_derivative: :math:`\partial_t s`.
         advection: :math:`J^\top u` in gradient form, :math:`J u` in component form.
@@ -219,7 +219,7 @@ def unbiased_square(
 class _Rows(NamedTuple):
     """One pass back, for several cotangents of each point.
 
-    Attributes:
+    Arguments:
         x: Copies of the points, one a cotangent.
         cotangents: The cotangents.
         score: The score at the points.

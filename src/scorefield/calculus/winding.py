@@ -34,7 +34,7 @@ _COORDINATES = 2**18
 class Windings(NamedTuple):
     r"""Circulations around straight loops and what is known of their errors.
 
-    Attributes:
+    Arguments:
         value: The integrals :math:`C_k(x)`, in the unit of the field times that of :math:`x`.
         error: What quadrature and rounding may have added to each or taken from it.
         resolved: Whether that of the quadrature is within the tolerance.

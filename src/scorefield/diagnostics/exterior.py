@@ -137,7 +137,9 @@ def _exterior(norms: Norms, unit: str) -> Estimate:
 
 def _relative(norms: Norms) -> Estimate:
     skew, whole = (values.mean(dim=0).cpu().numpy() for values in (norms.skew, norms.whole))
-    found = replace(root(ratio(skew, whole)), numerical_error=norms.rounding)
+    # A field that does not vary, as a score is where all is noise, is a gradient.
+    square = ratio(skew, whole) if whole.any() else mean(skew)
+    found = replace(root(square), numerical_error=norms.rounding)
     return replace(found.scaled(0.5), settings=_told(norms))
 
 

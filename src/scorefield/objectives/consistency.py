@@ -17,6 +17,7 @@ from scorefield.objectives.objective import Regularizer
 from scorefield.objectives.oracle import Oracle
 from scorefield.objectives.points import PointLaw, check_points, draw_points, place_points
 from scorefield.objectives.regression import ScoreWeighting, check_weighting
+from scorefield.samplers.grid import grid_times
 from scorefield.sde import SDE
 
 ConsistencyTarget = Literal["kernel", "martingale"]
@@ -63,7 +64,7 @@ class Consistency(Regularizer):
             itself if not given. It is no part of what is trained or stored.
         steps: The number of steps of a trajectory.
         grid: The times, descending; or their number, for times of the process from the last to the
-            first at even distances.
+            first, at even distances in the logarithm of the noise level.
         weighting: ``sigma`` for units of the noise; ``none`` for the square of the score itself
             with the kernel (times :math:`1/\sigma_s^2`), and of the denoiser with the martingale
             (times :math:`\lambda_s^2`).
@@ -139,7 +140,7 @@ class Consistency(Regularizer):
             ValueError: If a time is not one of the process.
         """
         if isinstance(self.grid, int):
-            return torch.linspace(sde.t_max, sde.t_min, self.grid, dtype=torch.float64)
+            return grid_times(sde, self.grid, spacing="logsnr")
         first, last = self.grid[0], self.grid[-1]
         if not sde.t_min <= last < first <= sde.t_max:
             raise ValueError(

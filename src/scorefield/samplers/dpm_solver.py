@@ -78,8 +78,9 @@ class DPMSolverPlusPlus2M(Sampler):
             if before is not None and end > 0:
                 length = math.log(grid.sigma[step - 1] / start) / math.log(start / end)
                 target = denoised.add(denoised - before, alpha=0.5 / length)
-            x = target.add(x - target, alpha=end / start)
-            x = field.domain.wrap(block.impose(x, step + 1, 1.0, end))
-            before = denoised
+            flat = block.impose(target.add(x - target, alpha=end / start), step + 1, 1.0, end)
+            x = field.domain.wrap(flat)
+            # On a torus the posterior mean goes around with the state.
+            before = denoised + (x - flat)
             block.report(step, self.steps, start, end, x, denoised.clone, step + 1)
         return x

@@ -132,4 +132,5 @@ class KarrasSampler(Sampler):
 def noise_at(field: ScoreField, x: Tensor, step: int, levels: Levels) -> Tensor:
     r"""The slope :math:`\mathrm{d}\hat x / \mathrm{d}\lambda` at one of the levels."""
     alpha = levels.alpha[step]
-    return field.predict_noise(alpha * x if alpha != 1 else x, levels.time[step])
+    x = field.domain.wrap(alpha * x if alpha != 1 else x)
+    return field.predict_noise(x, levels.time[step])

@@ -98,7 +98,8 @@ def round_trip(
     """
     code = encode(field, x, rtol, atol, max_calls)
     back = decode(field, code.x, rtol, atol, max_calls)
-    error = (back.x - x).reshape(len(x), -1).square().mean(dim=1).sqrt()
+    apart = field.domain.displacement(x, back.x).reshape(len(x), -1)
+    error = apart.square().mean(dim=1).sqrt()
     calls = float((code.solution.calls + back.solution.calls).double().mean())
     return mean(error.cpu().numpy(), "units of the data", rtol=rtol, atol=atol, calls=calls)
 
@@ -121,6 +122,9 @@ def interpolate(
     of one length every code has it. Where no great circle is singled out it is linear: for
     parallel codes, which is the same, and where a code is zero. Opposite codes have great circles
     in every direction; the one taken passes through the coordinate in which they are smallest.
+
+    Codes are those of flat space here. On a torus, where they are uniform and have no centre, the
+    shortest way is the linear one from ``z0`` to ``z0 + domain.displacement(z0, z1)``, wrapped.
 
     Arguments:
         z0: The first code.
@@ -162,7 +166,7 @@ def temper(
         z: The codes.
         temperature: The temperature :math:`T \ge 0`; 1 changes nothing.
         center: The centre :math:`c`, the mean of the prior; see
-            :meth:`Prior.center() <scorefield.sde.Prior.center>`.
+            :meth:`NormalPrior.center() <scorefield.sde.NormalPrior.center>`.
 
     Raises:
         ValueError: If the temperature is negative or not finite.

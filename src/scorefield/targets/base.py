@@ -123,7 +123,8 @@ class Target(ScoreField):
         if t is not None:
             z = noise.normal("diffusion", self.domain.shape, index, dtype=torch.float64)
             x = self.sde.perturb(x, torch.full_like(z[:1].reshape(-1)[:1], t), z, self.domain)
-        return x.to(dtype)
+        # Wrapped once more, since rounding may lead to the end of a period.
+        return self.domain.wrap(x.to(dtype))
 
     def log_density(
         self, x: Float[Tensor, "batch *event"], t: float | Tensor

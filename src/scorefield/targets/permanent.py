@@ -20,8 +20,9 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
-from itertools import combinations
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -91,16 +92,21 @@ def _forward(log_weight: Tensor) -> list[Tensor]:
 def _layers(n: int, device: torch.device) -> tuple[_Layer, ...]:
     if n > MOST:
         raise ValueError(f"the assignments of {n} things are too many, {MOST} is the most")
-    sets = [list(combinations(range(n), size)) for size in range(n + 1)]
-    number = [{s: k for k, s in enumerate(layer)} for layer in sets]
-    layers = []
-    for i in range(n):
-        back = [[number[i][tuple(p for p in s if p != j)] for j in s] for s in sets[i + 1]]
-        free = [[j for j in range(n) if j not in s] for s in sets[i]]
-        forth = [
-            [number[i + 1][tuple(sorted((*s, j)))] for j in places]
-            for s, places in zip(sets[i], free, strict=True)
-        ]
-        tables = (back, [list(s) for s in sets[i + 1]], forth, free)
-        layers.append(_Layer(*(torch.tensor(table, device=device) for table in tables)))
-    return tuple(layers)
+    # The first to ask may do so in inference mode, the next may need a gradient.
+    with torch.inference_mode(False):
+        return tuple(_Layer(*(table.to(device) for table in tables)) for tables in _tables(n))
+
+
+def _tables(n: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    # A set is the binary number of its places.
+    places = torch.arange(n)
+    taken = (torch.arange(2**n).unsqueeze(1) >> places) % 2 == 1
+    sets = [(taken.sum(dim=1) == size).nonzero().squeeze(1) for size in range(n + 1)]
+    number = torch.empty(2**n, dtype=torch.int64)
+    for layer in sets:
+        number[layer] = torch.arange(len(layer))
+    for i, (smaller, larger) in enumerate(pairwise(sets)):
+        place = places.expand(len(larger), n)[taken[larger]].reshape(-1, i + 1)
+        free = places.expand(len(smaller), n)[~taken[smaller]].reshape(-1, n - i)
+        back, forth = larger.unsqueeze(1) - 2**place, smaller.unsqueeze(1) + 2**free
+        yield number[back], place, number[forth], free
