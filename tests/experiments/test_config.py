@@ -129,7 +129,7 @@ def test_a_wrong_value_is_told_in_one_sentence(override, told):
     [
         ("toy/m9", "there is no preset 'toy/m9'; the nearest is 'toy/m"),
         ("toi/m3", "the nearest is 'toy/m3'"),
-        ("???", "the presets are atoms/"),
+        ("???", "the families are atoms, "),
         ("toy/../toy/m0", "there is no preset"),
         ("missing.yaml", "missing.yaml cannot be read: No such file"),
     ],

@@ -90,7 +90,7 @@ def test_a_panel_for_each_level():
     assert (model.get_ydata() - exact.get_ydata()).tolist() == pytest.approx(
         [3 * math.sqrt(2)] * 11
     )
-    assert sheet.get_supxlabel() == "from (0, 1) to (1, 0)"
+    assert sheet.get_supxlabel().startswith("from (0, 1) to (1, 0); shaded: within two standard")
     assert list(pictures(TRUTH, TRUTH)) == [TAG]
 
 

@@ -106,9 +106,15 @@ class TestTotalVariation:
         law = PseudoAtoms([[0.25], [0.75]], std=0.01)
         found = total_variation(x, law, bins=2)
         assert found.value == pytest.approx(0.25)
-        # Half of ±1 with shares 3/4 and 1/4, and n - 1 in place of n.
-        assert found.standard_error == pytest.approx(math.sqrt(0.75 * 0.25 / 7))
+        # Half of ±1, with one more sample on either side: 7 of 10, and 3.
+        assert found.standard_error == pytest.approx(math.sqrt(0.7 * 0.3 / 10))
         assert found.settings["cells"] == 4
+
+    def test_samples_that_are_all_elsewhere_have_an_error_too(self):
+        x = torch.full((50, 2, 1), 0.5, dtype=torch.float64)
+        found = total_variation(x, PseudoAtoms([[0.25], [0.75]], std=0.01))
+        assert found.value == pytest.approx(1)
+        assert 0.01 < found.standard_error < 0.03
 
     @pytest.mark.parametrize("law", [PAIR, THREE], ids=["joint", "marginal"])
     @pytest.mark.parametrize("t", [None, 0.5])

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.Exit as end:
         return end.exit_code
     except KeyboardInterrupt:
-        print("interrupted; what was finished before is kept", file=sys.stderr)
+        print("interrupted; what was written before is kept", file=sys.stderr)
         return _INTERRUPTED
     except typer.TyperException as error:
         words = " ".join(error.format_message().split()).replace("Value error, ", "")

@@ -193,6 +193,11 @@ class Config(Section):
                 f"sde.kind is {self.sde.kind!r}, which shrinks the data: data of kind 'atoms' live "
                 f"on a torus and need 've' or 'edm'"
             )
+        if self.sde.prior_mean != 0:
+            raise ValueError(
+                f"sde.prior_mean is {self.sde.prior_mean}, it must be 0: data of kind 'atoms' live "
+                f"on a torus, where sampling starts from everywhere alike"
+            )
         if self.field.parametrization == "edm":
             raise ValueError(
                 "field.parametrization is 'edm', whose skip connection is not periodic: data of "

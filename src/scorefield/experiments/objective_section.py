@@ -134,7 +134,7 @@ class FokkerPlanckTerm(Section):
     weight: NonNegative
     form: Literal["gradient", "component"] = "gradient"
     weighting: Literal["sigma", "none"] = "sigma"
-    probes: Annotated[int, Field(ge=2)] | None = None
+    probes: Annotated[int, Field(ge=2, le=1024)] | None = None
     points: Points = "data"
     rows: Count = 64
     every: Count = 1

@@ -93,7 +93,7 @@ def figure(line: ScoreLine) -> Figure:
     # A layout that is computed would take as long again as the drawing.
     margins = {"left": 0.07, "right": 0.99, "bottom": 0.11, "top": 0.88, "hspace": 0.2}
     axes = sheet.subplots(
-        rows, _COLUMNS, sharex=True, squeeze=False, gridspec_kw={**margins, "wspace": 0.22}
+        rows, _COLUMNS, sharex=True, squeeze=False, gridspec_kw={**margins, "wspace": 0.28}
     ).ravel()
     rows_of = zip(axes, line.sigmas, line.widths, line.field, line.truth, strict=True)
     for panel, sigma, width, field, truth in rows_of:
@@ -106,7 +106,8 @@ def figure(line: ScoreLine) -> Figure:
         panel.set_title(f"σ = {sigma:.3g}", fontsize=9)
     sheet.legend(axes[0].lines[-2:], ("exact", "model"), loc="upper right", ncols=2)
     sheet.supylabel("σ × score, along the line")
-    sheet.supxlabel(_way(line.ends))
+    shaded = "shaded: within two standard deviations of a configuration"
+    sheet.supxlabel(f"{_way(line.ends)}; {shaded}")
     return sheet
 
 

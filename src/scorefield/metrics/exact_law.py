@@ -176,9 +176,10 @@ def total_variation(
     of the laws themselves, to which it tends on ever finer grids.
 
     The standard error is that of the mean of :math:`\frac12 \sum_c \pm 1_c(x_i)` with the signs of
-    :math:`\hat p_c - p_c`. As a sum of moduli the distance is positive for samples of the law too:
-    ``settings["null"]`` is its mean for :math:`n` of them, exact for any :math:`n` by de Moivre's
-    formula for the mean modulus of a binomial deviation.
+    :math:`\hat p_c - p_c`, a share of the samples, to which one more of either sign is added: it is
+    not zero where all samples have one sign. As a sum of moduli the distance is positive for
+    samples of the law too: ``settings["null"]`` is its mean for :math:`n` of them, exact for any
+    :math:`n` by de Moivre's formula for the mean modulus of a binomial deviation.
 
     Arguments:
         samples: The samples, at least 2, wrapped or not.
@@ -215,9 +216,9 @@ def total_variation(
     n = len(cell)
     p = p.clamp(0, 1)
     excess = torch.bincount(cell, minlength=len(p)) / n - p
-    influence = 0.5 * excess.sign()[cell]
+    share = (float((excess > 0)[cell].sum()) + 1) / (n + 2)
     settings = {"cells": len(p), "null": _null(p.cpu().numpy(), n)}
-    error = float(influence.std()) / math.sqrt(n)
+    error = math.sqrt(share * (1 - share) / (n + 2))
     return Estimate(0.5 * float(excess.abs().sum()), error, n, "", settings)
 
 

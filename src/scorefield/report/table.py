@@ -45,7 +45,7 @@ _MORE = {
     "consistency": Column(
         "field",
         "consistency",
-        "mean square distance from the mean over trajectories, in units of the noise, rms",
+        "mean square distance from the mean over trajectories, in units of the noise, mean",
     ),
 }
 """Diagnostics that not every evaluation has, by metric."""

@@ -34,8 +34,8 @@ class PseudoAtoms(Target):
 
     The posterior mean is that in the covering space, :math:`x + \sigma^2 s`: where an atom came
     from, on the straight way that the noise took it. :attr:`mean` and :attr:`std` are those of the
-    sites in the box, whose origin is arbitrary. An evaluation holds about :math:`2^{n-1} n` numbers a
-    point.
+    sites in the box, whose origin is arbitrary. An evaluation holds about :math:`2^{n-1} n`
+    numbers a point.
 
     Arguments:
         positions: The sites :math:`m_j`, of shape :math:`(n, d)`.

@@ -118,6 +118,15 @@ def test_a_region_of_a_well_is_a_disc():
         assert np.linalg.norm(line - centre, axis=1) == pytest.approx(radius, rel=0.1)
 
 
+@pytest.mark.parametrize("sigma", [1.0, 10.0])
+def test_a_uniform_law_has_no_regions(sigma):
+    """At such noise levels the density differs by less than its rounding."""
+    plane = Plane(PseudoAtoms([[0.25], [0.75]], 0.01, sde=VE(0.001, 20.0)))
+    relief = plane.relief(sigma)
+    assert relief.outlines() == [[]] * len(MASSES)
+    assert atoms_look.spread_ground(Figure().subplots(), relief) == []
+
+
 def test_the_plane_of_one_atom_has_two_periods():
     plane = Plane(PseudoAtoms([[0.5, 1.5]], 0.05, (1.0, 3.0), SDE))
     assert plane.periods == (1.0, 3.0)
@@ -233,7 +242,7 @@ def test_an_encoder_that_fails_is_an_error(script, what, tmp_path, monkeypatch, 
 
 def test_no_encoder_is_an_error(monkeypatch):
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/no/such/encoder")
-    with pytest.raises(FilmError, match="the encoder failed: No such file"):
+    with pytest.raises(FilmError, match="the encoder failed: /no/such/encoder: No such file"):
         encode(Figure((2, 2)), lambda frame: None, 1)
     monkeypatch.setitem(__import__("sys").modules, "imageio_ffmpeg", None)
     with pytest.raises(FilmError, match="there is no encoder: install the extra 'film'"):
@@ -325,6 +334,39 @@ def test_pictures_of_several_models(analysis):
     assert all(files[name].startswith(PNG) for name in pictures)
 
 
+@pytest.fixture
+def sheets(monkeypatch):
+    """The figures of samples, laid out in place of being saved."""
+    seen = []
+
+    def lay_out(sheet):
+        sheet.draw_without_rendering()
+        seen.append(sheet)
+        return b""
+
+    monkeypatch.setattr(atoms_figure, "png", lay_out)
+    return seen
+
+
+def test_the_small_print_is_within_a_narrow_sheet(analysis, sheets):
+    atoms_figure.scatter(Plane(LAW), analysis.members(EXACT), {EXACT: EXACT_LOOK})
+    (sheet,) = sheets
+    (print_,) = [text for text in sheet.texts if "shaded" in text.get_text()]
+    extent = print_.get_window_extent()
+    assert 0 <= extent.x0 < extent.x1 <= sheet.bbox.width
+
+
+@pytest.mark.parametrize(("std", "rows"), [(0.01, 3), (0.2, 1)])
+def test_a_well_is_looked_at_where_it_is_narrower_than_the_box(std, rows, sheets):
+    """A window longer than the box would show the same points several times."""
+    law = PseudoAtoms([[0.25], [0.75]], std, sde=SDE)
+    found = analyse(law, [Model(EXACT, None, law, {})], Heun(2), replace(FEW, levels=1))
+    atoms_figure.scatter(Plane(law), found.found, {EXACT: EXACT_LOOK})
+    assert len(sheets[0].axes) == rows
+    limits = sheets[0].axes[0].get_xlim()
+    assert limits == (0.0, 1.0)
+
+
 def test_atoms_in_space_have_numbers_and_no_plane(no_pictures, monkeypatch):
     """Two atoms in two dimensions, so wide that their radial law is not known."""
     law = PseudoAtoms([[0.2, 0.3], [0.6, 0.8]], 0.2, (1.0, 1.5), VE(0.01, 1.0))
@@ -337,6 +379,20 @@ def test_atoms_in_space_have_numbers_and_no_plane(no_pictures, monkeypatch):
     assert picture.startswith(PNG)
     assert {"comparison.png", "marginals.png", "exact_field/marginals.png"} <= set(files)
     assert not [name for name in files if "scatter" in name or "radial" in name]
+
+
+def test_a_single_noise_level_is_within_its_axes():
+    axes = Figure().subplots()
+    level = Level("winding", 0.1, Estimate(2.0, 0.1, 9))
+    against_noise(axes, "winding", {"a": [level]}, [], looks(["a"]))
+    low, high = axes.get_xlim()
+    assert 0.05 < low < 0.1 < high < 0.2
+
+
+def test_a_number_of_the_table_has_both_its_errors():
+    assert atoms_files._short(Estimate(5.0, 0.1, 9, numerical_error=3.0)) == "5.0 ± 3.1"
+    assert atoms_files._short(Estimate(5.0, 0.1, 9, numerical_error=6.0)) == "within 6"
+    assert atoms_files._short(Estimate(0.0, 0.0, 0)) == "0"
 
 
 def test_what_is_no_more_than_its_errors_stands_at_the_foot():
@@ -443,6 +499,12 @@ def test_mistakes_are_one_sentence(arguments, what, atom_runs, trained, tmp_path
     (line,) = capsys.readouterr().err.strip().split("\n")
     assert what in line
     assert not (tmp_path / "out").exists()
+
+
+def test_a_whole_disk_is_not_overwritten(capsys):
+    assert command("--exact", "--out", "/", "--overwrite") == 2
+    (line,) = capsys.readouterr().err.strip().split("\n")
+    assert "which is no result: it is not overwritten" in line
 
 
 @pytest.mark.parametrize(

@@ -469,7 +469,7 @@ def test_results_that_could_not_be_written_are_not_computed(tmp_path, capsys, mo
     assert "file is no folder" in capsys.readouterr().err
     monkeypatch.setattr(results_folder.os, "access", lambda *asked: False)
     assert command(*arguments, tmp_path / "out") == 2
-    assert f"{tmp_path} must not be written into" in capsys.readouterr().err
+    assert f"{tmp_path} cannot be written into" in capsys.readouterr().err
 
 
 def test_an_interrupt_while_writing_leaves_what_was_there(tmp_path, monkeypatch):

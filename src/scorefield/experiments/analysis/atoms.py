@@ -108,7 +108,7 @@ class Model:
 class Found:
     """What was found of a model.
 
-    Attributes:
+    Arguments:
         model: The model.
         samples: Its samples, on the CPU.
         states: The points that they passed by at some noise levels, from the largest.
@@ -124,10 +124,10 @@ class Found:
 
 
 @dataclass(frozen=True, eq=False)
-class Analysis:
+class AtomsAnalysis:
     """What was found of all models.
 
-    Attributes:
+    Arguments:
         law: The exact law, under the process of all models.
         terms: What was asked.
         found: What was found, model by model; seeds of one model stand together.
@@ -184,7 +184,7 @@ def analyse(
     sampler: Sampler,
     terms: Terms,
     stages: Stages | None = None,
-) -> Analysis:
+) -> AtomsAnalysis:
     """Samples all models and asks all diagnostics of them.
 
     Arguments:
@@ -208,7 +208,7 @@ def analyse(
             found.append(_study(law, model, sampler, terms, stages))
         except (ValueError, FloatingPointError) as error:
             raise RunError(f"{model.label}: {error}") from error
-    return Analysis(law, terms, tuple(found))
+    return AtomsAnalysis(law, terms, tuple(found))
 
 
 def _study(

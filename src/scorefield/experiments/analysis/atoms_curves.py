@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from scorefield.estimate import Estimate
-from scorefield.experiments.analysis.atoms import Analysis, by_metric
+from scorefield.experiments.analysis.atoms import AtomsAnalysis, by_metric
 from scorefield.experiments.analysis.atoms_look import Look, png
 from scorefield.experiments.records import Level
 
@@ -36,9 +36,10 @@ SAID = {
 _COLUMNS = 4
 _DECADES = 7
 _FACTOR = 10.0
+_MARGIN = 1.3
 
 
-def comparison(analysis: Analysis, look: Mapping[str, Look]) -> bytes:
+def comparison(analysis: AtomsAnalysis, look: Mapping[str, Look]) -> bytes:
     """Every number of every model, over its seeds, with 95 % intervals.
 
     Arguments:
@@ -107,6 +108,9 @@ def against_noise(
     axes.set_yscale("log")
     axes.set_xscale("log")
     axes.set_ylim(low, 2 * top)
+    # Of a single level, axes that find their own limits find none.
+    sigmas = [v.sigma for levels in curves.values() for v in levels]
+    axes.set_xlim(min(sigmas) / _MARGIN, max(sigmas) * _MARGIN)
     foot = low * (2 * top / low) ** 0.025
     for name, levels in single:
         told = [v for v in levels if _told(v.estimate)]
@@ -140,7 +144,7 @@ def against_noise(
             axes.plot(rest, [foot] * len(rest), "v", clip_on=False, **foot_style)  # type: ignore[arg-type]
     axes.set_xlabel("noise level σ  [units of length]", fontsize=9)
     axes.set_title(SAID.get(metric, metric), fontsize=10)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(which="both", labelsize=8)
     axes.grid(alpha=0.3)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from scorefield.experiments.analysis.atoms import Analysis, Found
+from scorefield.experiments.analysis.atoms import AtomsAnalysis, Found
 from scorefield.experiments.analysis.atoms_look import (
     EXACT,
     Look,
@@ -36,10 +37,12 @@ _ZOOM = 5.0
 _FAR = 6.0
 _FINE = 400
 _DOTS = 10_000
+_LETTERS = 13.0  # an inch of small print
 
 
 def scatter(plane: Plane, members: Sequence[Found], look: Mapping[str, Look]) -> bytes:
-    """Samples over the regions of the exact law, and about each of its wells: a column a model.
+    """Samples over the regions of the exact law, and about each of its wells, where they are
+    narrow: a column a model.
 
     Arguments:
         plane: The plane of the samples.
@@ -48,18 +51,19 @@ def scatter(plane: Plane, members: Sequence[Found], look: Mapping[str, Look]) ->
     """
     columns = min(len(members), _COLUMNS)
     bands = math.ceil(len(members) / columns)
-    rows = 1 + len(plane.wells)
     wide, high = plane.periods
+    reach = _ZOOM * plane.law.width
+    # A window longer than the box would show the same points several times.
+    wells = plane.wells if 4 * reach < min(wide, high) else []
+    rows = 1 + len(wells)
     size = (
         3.1 * columns + 0.6,
         bands * (3.0 * min(max(high / wide, 0.4), 2.5) + 2.9 * (rows - 1)) + 1,
     )
     sheet = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.09, w_pad=0.06))
     grid = sheet.subplots(bands * rows, columns, squeeze=False)
-    width = plane.law.width
     reliefs = [plane.relief(0.0)]
-    for x, y in plane.wells:
-        reach = _ZOOM * width
+    for x, y in wells:
         reliefs.append(plane.relief(0.0, ((x - reach, x + reach), (y - reach, y + reach))))
     for place in range(bands * columns):
         band, column = divmod(place, columns)
@@ -82,12 +86,13 @@ def scatter(plane: Plane, members: Sequence[Found], look: Mapping[str, Look]) ->
                 tv = found.distances["total_variation"]
                 axes.set_title(f"{found.model.label}\ntotal variation {tv}", fontsize=9)
             else:
-                _zoom(axes, plane, plane.wells[row - 1], points, colour)
+                _zoom(axes, plane, wells[row - 1], points, colour)
             if column > 0:
                 axes.set_ylabel("")
     # Below the pictures, for which there are too many to say it in each.
     shown = f"; the first {_DOTS} samples" if len(members[0].samples) > _DOTS else ""
-    sheet.supxlabel(f"shaded: {masses_told()}{shown}", fontsize=9, color="0.35")
+    told = textwrap.fill(f"shaded: {masses_told()}{shown}", int(_LETTERS * size[0]))
+    sheet.supxlabel(told, fontsize=9, color="0.35")
     return png(sheet)
 
 
@@ -110,7 +115,7 @@ def _zoom(axes: Axes, plane: Plane, well: tuple[float, float], points: Floats, c
 
 
 def radial(
-    analysis: Analysis, groups: Mapping[str, Sequence[Found]], look: Mapping[str, Look]
+    analysis: AtomsAnalysis, groups: Mapping[str, Sequence[Found]], look: Mapping[str, Look]
 ) -> bytes:
     """The distance of samples from the nearest configuration, against its exact law.
 
@@ -138,7 +143,7 @@ def radial(
             edges,
             color=look[label].colour,
             linewidth=1.6,
-            label=f"{label}  ({beyond:.2g} % beyond)",
+            label=f"{label}  ({beyond:.2g} % farther)",
         )
         r.sort()
         above = 1 - np.arange(len(r)) / len(r)
@@ -151,7 +156,7 @@ def radial(
     near.set_xlabel("distance from the nearest configuration  [units of length]")
     near.set_ylabel("density  [1/length]")
     near.set_title(
-        f"exact: σ_d χ with {law.dim} degrees of freedom, σ_d = {law.width:g}", fontsize=11
+        rf"exact: $\sigma_d\,\chi_{{{law.dim}}}$, $\sigma_d$ = {law.width:g}", fontsize=11
     )
     handle = Patch(color="0.85", label="exact law")
     near.legend(handles=[handle, *near.get_legend_handles_labels()[0]], fontsize=9, frameon=False)
@@ -174,7 +179,7 @@ def _tail(axes: Axes, law: RadialLaw, ends: tuple[float, float], least: float) -
 
 
 def marginals(
-    analysis: Analysis, groups: Mapping[str, Sequence[Found]], look: Mapping[str, Look]
+    analysis: AtomsAnalysis, groups: Mapping[str, Sequence[Found]], look: Mapping[str, Look]
 ) -> bytes:
     """One coordinate of an atom at several noise levels on the way to samples, against its exact
     law: a column a level, and for each dimension a row of the whole box and one of what lies about

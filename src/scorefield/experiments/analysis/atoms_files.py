@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,20 @@ import numpy as np
 
 from scorefield.estimate import Estimate, format_uncertain
 from scorefield.experiments.analysis import results_folder
-from scorefield.experiments.analysis.atoms import Analysis, Found, Model, by_metric
+from scorefield.experiments.analysis.atoms import AtomsAnalysis, Found, Model, by_metric
 from scorefield.experiments.analysis.atoms_curves import comparison
 from scorefield.experiments.analysis.atoms_figure import marginals, radial, scatter
 from scorefield.experiments.analysis.atoms_look import Look
 from scorefield.experiments.analysis.atoms_plane import Plane, drawable
 from scorefield.experiments.comparison.groups import over_levels, over_seeds
+from scorefield.experiments.progress import Stages
 from scorefield.experiments.records import Level
 
 NUMBERS, SUMMARY = "numbers.csv", "summary.json"
 POOLED = "all"
 """What stands for the seed where a number is one over several seeds."""
 
+_STAGE = "tables and pictures"
 _COLUMNS = (
     "model",
     "seed",
@@ -52,7 +55,10 @@ _TABLE = {
 
 
 def contents(
-    analysis: Analysis, look: Mapping[str, Look], settings: Mapping[str, Any]
+    analysis: AtomsAnalysis,
+    look: Mapping[str, Look],
+    settings: Mapping[str, Any],
+    stages: Stages | None = None,
 ) -> dict[str, bytes]:
     """The files of an analysis but for its films: their names and what is in them.
 
@@ -60,25 +66,42 @@ def contents(
         analysis: The analysis.
         look: How models are drawn, by their names.
         settings: What is recorded besides.
+        stages: Shows how far the work is.
     """
+    makers = _makers(analysis, look)
+    files = {}
+    for done, (name, make) in enumerate(makers.items()):
+        if stages is not None:
+            stages.show(_STAGE, done, len(makers), name)
+        files[name] = make()
+    if stages is not None:
+        stages.show(_STAGE, len(makers), len(makers))
+        stages.say(_STAGE)
+    return files | {SUMMARY: _summary(analysis, settings)}
+
+
+def _makers(analysis: AtomsAnalysis, look: Mapping[str, Look]) -> dict[str, Callable[[], bytes]]:
+    """What makes each file, of which pictures take a second or more."""
     plane = Plane(analysis.law) if drawable(analysis.law) else None
     groups = {name: analysis.members(name) for name in analysis.names}
-    files = {NUMBERS: _table_of_numbers(analysis), "comparison.png": comparison(analysis, look)}
-    files["marginals.png"] = marginals(analysis, groups, look)
+    files: dict[str, Callable[[], bytes]] = {
+        NUMBERS: partial(_table_of_numbers, analysis),
+        "comparison.png": partial(comparison, analysis, look),
+        "marginals.png": partial(marginals, analysis, groups, look),
+    }
     if analysis.radial is not None:
-        files["radial.png"] = radial(analysis, groups, look)
+        files["radial.png"] = partial(radial, analysis, groups, look)
     if plane is not None:
-        files["scatter.png"] = scatter(plane, analysis.found, look)
+        files["scatter.png"] = partial(scatter, plane, analysis.found, look)
     for found in analysis.found:
         key, alone = found.model.key, {found.model.label: [found]}
         own = {found.model.label: look[found.model.name]}
-        files[f"{key}/samples.npz"] = _samples(found)
-        files[f"{key}/marginals.png"] = marginals(analysis, alone, own)
+        files[f"{key}/samples.npz"] = partial(_samples, found)
+        files[f"{key}/marginals.png"] = partial(marginals, analysis, alone, own)
         if analysis.radial is not None:
-            files[f"{key}/radial.png"] = radial(analysis, alone, own)
+            files[f"{key}/radial.png"] = partial(radial, analysis, alone, own)
         if plane is not None:
-            files[f"{key}/scatter.png"] = scatter(plane, [found], look)
-    files[SUMMARY] = _summary(analysis, settings)
+            files[f"{key}/scatter.png"] = partial(scatter, plane, [found], look)
     return files
 
 
@@ -116,14 +139,14 @@ def write(folder: Path, files: Mapping[str, bytes], overwrite: bool) -> list[Pat
     return results_folder.write(folder, complete, overwrite, ours(folder).__contains__)
 
 
-def headings(analysis: Analysis) -> list[str]:
+def headings(analysis: AtomsAnalysis) -> list[str]:
     """The columns of :func:`table`."""
     return ["model", "seed", *(_TABLE[metric] for metric in _told(analysis))]
 
 
-def table(analysis: Analysis) -> list[list[str]]:
+def table(analysis: AtomsAnalysis) -> list[list[str]]:
     """The numbers, a line a run and a line a model of several seeds; of diagnostics the root mean
-    square over noise levels.
+    square over noise levels, of mean squares the mean.
     """
     return [
         [model, seed, *(_short(numbers.get(metric)) for metric in _told(analysis))]
@@ -131,13 +154,13 @@ def table(analysis: Analysis) -> list[list[str]]:
     ]
 
 
-def _told(analysis: Analysis) -> list[str]:
+def _told(analysis: AtomsAnalysis) -> list[str]:
     first = analysis.found[0]
     known = {*first.distances, *by_metric(first.levels)}
     return [metric for metric in _TABLE if metric in known]
 
 
-def _lines(analysis: Analysis) -> Iterator[tuple[str, str, dict[str, Estimate]]]:
+def _lines(analysis: AtomsAnalysis) -> Iterator[tuple[str, str, dict[str, Estimate]]]:
     for name in analysis.names:
         members = analysis.members(name)
         single = [{**f.distances, **_over_levels(f.levels)} for f in members]
@@ -162,12 +185,11 @@ def _short(estimate: Estimate | None) -> str:
         return ""
     if 0 < estimate.numerical_error >= abs(estimate.value):
         return f"within {estimate.numerical_error:.1g}"
-    if estimate.standard_error == 0:
-        return f"{estimate.value:.4g}"
-    return format_uncertain(estimate.value, estimate.standard_error)
+    error = estimate.standard_error + estimate.numerical_error
+    return format_uncertain(estimate.value, error) if error > 0 else f"{estimate.value:.4g}"
 
 
-def _table_of_numbers(analysis: Analysis) -> bytes:
+def _table_of_numbers(analysis: AtomsAnalysis) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -175,7 +197,7 @@ def _table_of_numbers(analysis: Analysis) -> bytes:
     return text.getvalue().encode()
 
 
-def _rows(analysis: Analysis) -> Iterator[dict[str, Any]]:
+def _rows(analysis: AtomsAnalysis) -> Iterator[dict[str, Any]]:
     """Every number, of single runs and over seeds."""
     for name in analysis.names:
         members = analysis.members(name)
@@ -208,7 +230,7 @@ def _rows_of(
         }
 
 
-def _summary(analysis: Analysis, settings: Mapping[str, Any]) -> bytes:
+def _summary(analysis: AtomsAnalysis, settings: Mapping[str, Any]) -> bytes:
     law, terms = analysis.law, analysis.terms
     record = {
         "law": {

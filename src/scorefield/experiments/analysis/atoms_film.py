@@ -173,7 +173,9 @@ def encode(sheet: Figure, draw: Callable[[int], None], frames: int) -> bytes:
         except subprocess.CalledProcessError as error:
             raise FilmError(f"the encoder failed: {_last_line(error)}") from error
         except OSError as error:
-            raise FilmError(f"the encoder failed: {error.strerror or error}") from error
+            # Of its own, that there is no film says enough.
+            which = "" if error.filename in (None, str(file), file) else f"{error.filename}: "
+            raise FilmError(f"the encoder failed: {which}{error.strerror or error}") from error
     if not content:
         raise FilmError("the encoder failed: it wrote nothing")
     return content

@@ -47,7 +47,9 @@ def looks(labels: Sequence[str]) -> dict[str, Look]:
 
 
 def spread_ground(axes: Axes, relief: Relief) -> list[Any]:
-    """Draws the regions of the exact density, and returns what was drawn."""
+    """Draws the regions of the exact density, if there are any, and returns what was drawn."""
+    if relief.flat:
+        return []
     top = max(float(relief.log_density.max()), relief.thresholds[-1] + 1e-12)
     levels = [*relief.thresholds, top]
     place = (relief.x, relief.y, relief.log_density)

@@ -30,6 +30,7 @@ MASSES = (0.99, 0.9, 0.5, 0.1)
 
 _LINES = 121
 _NEAR, _REACH = 31, 5.0
+_FLAT = 1e-9
 
 
 class Relief(NamedTuple):
@@ -47,8 +48,15 @@ class Relief(NamedTuple):
     log_density: Floats
     thresholds: tuple[float, ...]
 
+    @property
+    def flat(self) -> bool:
+        """Whether the density is the same everywhere but for rounding."""
+        return float(np.ptp(self.log_density)) < _FLAT
+
     def outlines(self) -> list[list[Floats]]:
-        """The boundaries of each region: lines of shape (points, 2)."""
+        """The boundaries of each region, if there are any: lines of shape (points, 2)."""
+        if self.flat:
+            return [[] for _ in self.thresholds]
         generator = contour_generator(self.x, self.y, self.log_density)
         return [generator.lines(level) for level in self.thresholds]  # type: ignore[misc]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from scorefield.experiments.analysis.atoms import EXACT, Analysis, Model, Terms, analyse
+from scorefield.experiments.analysis.atoms import EXACT, AtomsAnalysis, Model, Terms, analyse
 from scorefield.experiments.analysis.atoms_files import check_free, contents, write
 from scorefield.experiments.analysis.atoms_film import FilmError, mp4
 from scorefield.experiments.analysis.atoms_film_page import page
@@ -64,7 +64,7 @@ class Outcome(NamedTuple):
         failure: Why a film is missing; ``None`` if none is.
     """
 
-    analysis: Analysis
+    analysis: AtomsAnalysis
     files: list[Path]
     failure: FilmError | None
 
@@ -140,9 +140,7 @@ def run(
     names = [name for name in analysis.names if name != EXACT]
     look = {EXACT: EXACT_LOOK, **looks(names)}
     settings = {"sampler": str(bench.sampler), "frames": request.frames}
-    files = contents(analysis, look, settings)
-    if stages is not None:
-        stages.say("tables and pictures")
+    files = contents(analysis, look, settings, stages)
     failed: dict[str, FilmError] = {}
     if drawable(bench.law):
         pages, failed = _films(analysis, look, request.frames, stages)
@@ -159,7 +157,7 @@ def run(
 
 
 def _films(
-    analysis: Analysis, look: Mapping[str, Look], frames: int, stages: Stages | None
+    analysis: AtomsAnalysis, look: Mapping[str, Look], frames: int, stages: Stages | None
 ) -> tuple[dict[str, bytes], dict[str, FilmError]]:
     """The page and the mp4s, and which of these could not be made."""
     plane = Plane(analysis.law)

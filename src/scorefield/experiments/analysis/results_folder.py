@@ -25,18 +25,21 @@ def check_free(folder: Path, overwrite: bool, ours: Callable[[str], bool]) -> No
         RunError: If it exists and is not to be overwritten, holds other things than results, or
             lies where nothing can be written.
     """
-    above = next(place for place in folder.absolute().parents if place.exists())
+    here = folder.absolute()
+    # The root has no folder above it.
+    above = next((place for place in here.parents if place.exists()), here)
     if not above.is_dir():
         raise RunError(f"{above} is no folder, and no results can lie in it")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise RunError(f"{above} must not be written into: give another output directory")
+        raise RunError(f"{above} cannot be written into: give another output directory")
     if not (folder.exists() or folder.is_symlink()):
         return
     if not overwrite:
         raise RunError(f"{folder} exists; overwrite it, or give another output directory")
     if folder.is_symlink() or not folder.is_dir():
         raise RunError(f"{folder} is no folder, and is not overwritten: remove it")
-    for file in sorted(folder.rglob("*")):
+    # As they come: the folder may be a home, or a whole disk.
+    for file in folder.rglob("*"):
         name = file.relative_to(folder).as_posix()
         if (file.is_symlink() or not file.is_dir()) and not ours(name):
             raise RunError(f"{folder} holds {name}, which is no result: it is not overwritten")

@@ -29,6 +29,10 @@ BASELINES = ("m0", "no_regularizer")
 """The presets that the others of their family are compared with."""
 
 
+_SQUARES = ("consistency",)
+"""Diagnostics that are mean squares, estimated without bias."""
+
+
 class Key(NamedTuple):
     """What a number is of; ``None`` or empty where that says nothing about it."""
 
@@ -142,7 +146,7 @@ def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def over_levels(levels: Sequence[Level]) -> Estimate | None:
-    r"""The root mean square of a diagnostic over its noise levels.
+    r"""The root mean square of a diagnostic over its noise levels; of a mean square, its mean.
 
     All levels share their points, so that their errors are added as if they were fully
     correlated, which no correlation exceeds. ``None`` where there is no level.
@@ -150,6 +154,8 @@ def over_levels(levels: Sequence[Level]) -> Estimate | None:
     if not levels:
         return None
     estimates = [level.estimate for level in levels]
+    if levels[0].metric in _SQUARES:
+        return _mean(estimates)
     square = sum(e.value**2 for e in estimates) / len(estimates)
     value = math.sqrt(square)
 
@@ -166,6 +172,22 @@ def over_levels(levels: Sequence[Level]) -> Estimate | None:
         estimates[0].unit,
         {"levels": len(levels)},
         spread([e.numerical_error for e in estimates]),
+    )
+
+
+def _mean(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean of estimates on common points; no root is taken of what may be negative."""
+
+    def average(values: Sequence[float]) -> float:
+        return sum(values) / len(values)
+
+    return Estimate(
+        average([e.value for e in estimates]),
+        average([e.standard_error for e in estimates]),
+        min(e.n for e in estimates),
+        estimates[0].unit,
+        {"levels": len(estimates)},
+        average([e.numerical_error for e in estimates]),
     )
 
 

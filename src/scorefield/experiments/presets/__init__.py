@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from scorefield.experiments.document import read
-from scorefield.experiments.errors import ConfigError, closest, hint
+from scorefield.experiments.errors import ConfigError, closest
 
 _FOLDER = Path(__file__).parent
 
@@ -21,6 +21,11 @@ def names() -> list[str]:
     """
     files = [file for file in _FOLDER.glob("[!_]*/*.yaml") if file.stem != "base"]
     return sorted(f"{file.parent.name}/{file.stem}" for file in files)
+
+
+def families() -> list[str]:
+    """The families of presets."""
+    return sorted({name.partition("/")[0] for name in names()})
 
 
 def matching(pattern: str) -> list[str]:
@@ -34,10 +39,8 @@ def matching(pattern: str) -> list[str]:
         return [pattern]
     found = [name for name in names() if fnmatchcase(name, pattern)]
     if not found:
-        families = sorted({name.partition("/")[0] for name in names()})
-        near = closest(pattern, [*(f"{family}/*" for family in families), *names()])
-        told = f"the nearest is {near!r}" if near else f"the families are {', '.join(families)}"
-        raise ConfigError(f"no preset matches {pattern!r}; {told}")
+        patterns = [f"{family}/*" for family in families()]
+        raise ConfigError(f"no preset matches {pattern!r}; {_nearest(pattern, patterns)}")
     return found
 
 
@@ -49,8 +52,20 @@ def path(name: str) -> Path:
     """
     file = _FOLDER / f"{name}.yaml"
     if name.count("/") != 1 or ".." in name or not file.is_file():
-        raise ConfigError(f"there is no preset {name!r}; {hint(name, names(), 'the presets')}")
+        whole = name.removesuffix("*").removesuffix("/")
+        if whole in families():
+            one = next(known for known in names() if known.startswith(f"{whole}/"))
+            raise ConfigError(
+                f"{name!r} is a family of presets: name one, as in {one!r}, or sweep '{whole}/*'"
+            )
+        more = [] if "/" in name else families()
+        raise ConfigError(f"there is no preset {name!r}; {_nearest(name, more)}")
     return file
+
+
+def _nearest(word: str, more: list[str]) -> str:
+    near = closest(word, [*more, *names()])
+    return f"the nearest is {near!r}" if near else f"the families are {', '.join(families())}"
 
 
 def description(name: str) -> str:
