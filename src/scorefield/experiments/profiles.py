@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from scorefield.data import DataSource
@@ -46,7 +47,7 @@ _LOOPS: dict[str, Any] = {"sides": 8, "rule": "gauss-4"}
 _CYCLES: dict[str, Any] = {"neighbours": 4, "cloud": 64, "cycles": 32, "rule": "gauss-6"}
 _PATHS: dict[str, Any] = {"bend": 0.5, "tolerance": 1e-4}
 _HODGE: dict[str, Any] = {"features": 128, "folds": 4}
-_TRAJECTORIES: dict[str, Any] = {"span": 2.0, "steps": 16, "trajectories": 4}
+_TRAJECTORIES: dict[str, Any] = {"span": 2.0, "steps": 8, "trajectories": 8}
 _TURNS: dict[str, Any] = {"tolerance": 1e-4, "nodes": 512}
 _FEW = 8
 _COORDINATES = 2048
@@ -134,7 +135,9 @@ def _all(
 
 def _consistency(field: ScoreField, data: Target | Tensor, protocol: Protocol) -> Iterator[Level]:
     """At all levels but the least of the process, below which there is none to agree with."""
-    levels = tuple(s for s in protocol.sigmas if s > (1 + 1e-6) * field.sde.sigma_min)
+    # Not sigma_min, which of VE is the level at time 0, whatever its first time.
+    least = float(field.sde.noise_level(torch.tensor(field.sde.t_min, dtype=torch.float64)))
+    levels = tuple(s for s in protocol.sigmas if s > (1 + 1e-6) * least)
     if levels:
         some = replace(protocol, sigmas=levels)
         yield from _levels(consistency_error(field, data, some, **_TRAJECTORIES))
