@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scorefield.data import TargetSource, digits
-from scorefield.diagnostics import denoising_loss
+from scorefield.diagnostics import Protocol, denoising_loss
 from scorefield.experiments import profiles
 from scorefield.experiments.judge import (
     Terms,
@@ -289,3 +289,10 @@ def test_one_dimension_has_the_equations_between_noise_levels_too():
         "fokker_planck_gap",
         "consistency",
     }
+
+
+def test_consistency_is_asked_above_the_level_of_the_first_time():
+    """Of VE the least level is that at time 0, and trajectories end at its first time."""
+    late = GaussianMixture.ring(sde=VE(0.01, 50.0, t_min=0.2))
+    levels = profiles._consistency(late, late, Protocol((0.02, 0.5), n=8))
+    assert [level.sigma for level in levels] == [0.5]
