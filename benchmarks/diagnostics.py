@@ -35,8 +35,8 @@ from torch import Tensor
 from training_step import told, whole
 
 from scorefield.calculus import exact_asymmetry, jacobian
+from scorefield.config.resolve import load
 from scorefield.diagnostics import Protocol, exterior_derivative
-from scorefield.experiments import load
 from scorefield.fields import PreconditionedField
 from scorefield.networks import MinimalUNet
 from scorefield.noise import Noise

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from scorefield.cli import main
+from scorefield.config import presets
 from scorefield.data import TargetSource
-from scorefield.experiments import Run, presets
+from scorefield.runs.run import Run
 from scorefield.targets import GaussianMixture
 from scorefield.training import checkpoint
 
@@ -427,7 +428,7 @@ class Spoilt(TargetSource):
 def test_a_loss_that_is_not_finite_is_told_and_the_last_checkpoint_kept(
     told, small, tmp_path, monkeypatch
 ):
-    name = "scorefield.experiments.run.build_source"
+    name = "scorefield.runs.run.build_source"
     monkeypatch.setattr(name, lambda config: Spoilt(GaussianMixture.ring(), "ring"))
     sentence = told("train", small, "--root", tmp_path)
     kept = tmp_path / "toy" / "small" / "seed0" / "checkpoints" / "step_00000004"
@@ -476,7 +477,7 @@ def test_a_fault_of_the_program_shows_its_traceback(monkeypatch, trained):
     def broken(path):
         raise ValueError("a bug")
 
-    monkeypatch.setattr("scorefield.experiments.inspection.inspect", broken)
+    monkeypatch.setattr("scorefield.runs.inspection.inspect", broken)
     with pytest.raises(ValueError, match="a bug"):
         main(["inspect", str(trained)])
 

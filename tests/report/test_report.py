@@ -10,10 +10,13 @@ from html.parser import HTMLParser
 
 import pytest
 
-from scorefield.experiments import Run, RunError, load, score_line
-from scorefield.experiments.evaluate import evaluate
-from scorefield.experiments.judge import Terms
+from scorefield.config.resolve import load
+from scorefield.errors import RunError
+from scorefield.evaluation.evaluate import evaluate
+from scorefield.evaluation.judge import Terms
 from scorefield.report import write_report
+from scorefield.runs.run import Run
+from scorefield.studies import score_line
 
 TERMS = Terms(nfes=(4, 8), samples=48, pairs=3, sigmas=(0.5, 2.0), points=8, draws=2)
 TOY = (

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
+from scorefield.comparison.costs import Costs
+from scorefield.comparison.groups import Group
+from scorefield.comparison.paired import pairs
+from scorefield.comparison.tables import Comparison
 from scorefield.estimate import Estimate
-from scorefield.experiments.comparison.costs import Costs
-from scorefield.experiments.comparison.groups import Group
-from scorefield.experiments.comparison.paired import pairs
-from scorefield.experiments.comparison.tables import Comparison
-from scorefield.experiments.records import Distance, Evaluation, Floor, Level
+from scorefield.evaluation.records import Distance, Evaluation, Floor, Level
 from scorefield.report.findings import findings, headline
 from scorefield.report.words import listed, number, spoken
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scorefield.experiments.errors import ConfigError, RunError
+from scorefield.errors import ConfigError, RunError
 from scorefield.training.errors import (
     CheckpointError,
     Interrupted,

@@ -23,11 +23,11 @@ def calibrate(
     jobs: Annotated[int, typer.Option(min=1, help="How many processes at the same time.")] = 2,
 ) -> None:
     """Ask every diagnostic of fields whose answer is known: false alarms, coverage, power."""
-    from scorefield.experiments.arguments import integers
-    from scorefield.experiments.printing import print_table
+    from scorefield.cli.arguments import integers
+    from scorefield.cli.printing import print_table
 
     wanted = integers("--dims", dims)
-    from scorefield.experiments.analysis import calibrate as work
+    from scorefield.studies import calibrate as work
 
     names = work.named("--only", only)
     answers = work.calibrate(repeats, out, wanted, names, jobs)
@@ -43,10 +43,10 @@ def dose(
     seed: Annotated[int, typer.Option(min=0, help="The seed of data and errors.")] = 0,
 ) -> None:
     """Plant errors with and without curl in an exact field: what samples and likelihood lose."""
-    from scorefield.experiments.analysis.dose import Design, dose_response
-    from scorefield.experiments.analysis.dose_figure import TABLE, table, write
-    from scorefield.experiments.printing import print_table
-    from scorefield.experiments.progress import Stages
+    from scorefield.cli.printing import print_table
+    from scorefield.runs.progress import Stages
+    from scorefield.studies.dose import Design, dose_response
+    from scorefield.studies.dose_figure import TABLE, table, write
 
     design = Design(seed=seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -98,11 +98,11 @@ def patches(
     ),
 ) -> None:
     """Find the patch sizes at which a local machine is most like a network, and compare both."""
-    from scorefield.experiments.analysis import patches as work
-    from scorefield.experiments.analysis.patches_files import TABLE, table, write
-    from scorefield.experiments.arguments import integers
-    from scorefield.experiments.printing import print_table
-    from scorefield.experiments.progress import Stages
+    from scorefield.cli.arguments import integers
+    from scorefield.cli.printing import print_table
+    from scorefield.runs.progress import Stages
+    from scorefield.studies import patches as work
+    from scorefield.studies.patches_files import TABLE, table, write
 
     wanted = None if sizes is None else integers("--sizes", sizes)
     bench = work.prepare(dataset, network, data_path, images, samples, label, nsteps, padding)
@@ -179,10 +179,10 @@ def exterior(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Measure how far networks and closed forms are from gradients, from noise to images."""
-    from scorefield.experiments.analysis import exterior_study as work
-    from scorefield.experiments.analysis.exterior import Terms
-    from scorefield.experiments.printing import print_table
-    from scorefield.experiments.progress import Stages
+    from scorefield.cli.printing import print_table
+    from scorefield.runs.progress import Stages
+    from scorefield.studies import exterior_study as work
+    from scorefield.studies.exterior import Terms
 
     request = work.Request(
         dataset,
@@ -232,11 +232,11 @@ def atoms(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Hold models of pseudo-atoms against the exact law: samples, fields, and a film of them."""
-    from scorefield.experiments.analysis import atoms_study as work
-    from scorefield.experiments.analysis.atoms import Terms
-    from scorefield.experiments.analysis.atoms_files import headings, table
-    from scorefield.experiments.printing import print_table
-    from scorefield.experiments.progress import Stages
+    from scorefield.cli.printing import print_table
+    from scorefield.runs.progress import Stages
+    from scorefield.studies import atoms_study as work
+    from scorefield.studies.atoms import Terms
+    from scorefield.studies.atoms_files import headings, table
 
     terms = Terms(samples, levels, points, seed=seed)
     request = work.Request(tuple(runs or ()), exact, terms, frames, sampler, steps)

@@ -47,8 +47,8 @@ _ONE_INTERRUPT = 1.0  # seconds
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
-    from scorefield.experiments import streams
-    from scorefield.experiments.errors import PREFIX, sentence
+    from scorefield.cli import streams
+    from scorefield.errors import PREFIX, sentence
 
     streams.prepare()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -137,7 +137,7 @@ def demo(
     jobs: Annotated[int, typer.Option(min=1, help="How many processes at the same time.")] = 2,
 ) -> None:
     """Compare five models on data with a known truth, and write the report."""
-    from scorefield.experiments.demo import demo
+    from scorefield.comparison.demo import demo
     from scorefield.report import write_report
 
     demo(root, jobs=jobs)
@@ -157,13 +157,13 @@ def train(
     ] = False,
 ) -> None:
     """Train a preset or a configuration file, or go on where it stopped."""
-    from scorefield.experiments.resolve import load
+    from scorefield.config.resolve import load
 
     config = load(preset, overrides or ())
-    from scorefield.experiments.run import Run
+    from scorefield.runs.run import Run
 
     if dry_run:
-        from scorefield.experiments.document import dump
+        from scorefield.config.document import dump
 
         Run.check(config)
         print(f"# {root / config.folder}\n{dump(config.document())}", end="")
@@ -203,8 +203,8 @@ def sample(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Draw samples of a run, and write them and a picture of them."""
-    from scorefield.experiments.run import Run
-    from scorefield.experiments.sampling import SamplingProgress, choose_sampler, draw
+    from scorefield.evaluation.sampling import SamplingProgress, choose_sampler, draw
+    from scorefield.runs.run import Run
 
     opened = Run.open(run)
     method = choose_sampler(opened, sampler, steps, nfe, churn)
@@ -226,11 +226,11 @@ def evaluate_run(
     ] = None,
 ) -> None:
     """Measure a run: its samples against real ones, its curl and its error by noise level."""
-    from scorefield.experiments.arguments import integers
+    from scorefield.cli.arguments import integers
 
     nfes = None if nfe is None else integers("--nfe", nfe, least=1, most=1_000_000)
-    from scorefield.experiments.evaluate import evaluate
-    from scorefield.experiments.run import Run
+    from scorefield.evaluation.evaluate import evaluate
+    from scorefield.runs.run import Run
 
     evaluate(Run.open(run), nfes, say=print)
     for file in sorted((run / "eval").iterdir()):
@@ -266,8 +266,8 @@ def likelihood(
     out: Annotated[Path | None, typer.Option(help="The folder of the tables.")] = None,
 ) -> None:
     """Compute log-densities of data under a run, with their errors, in nats and bits."""
-    from scorefield.experiments.pricing import Terms, check_folder, price
-    from scorefield.experiments.subject import open_subject
+    from scorefield.evaluation.pricing import Terms, check_folder, price
+    from scorefield.runs.subject import open_subject
 
     subject = open_subject(path, weights, config)
     folder = out or (path / "eval" if subject.folder else None)
@@ -296,9 +296,9 @@ def sweep(
     ] = False,
 ) -> int:
     """Train several presets with several seeds."""
-    from scorefield.experiments.arguments import integers, split
-    from scorefield.experiments.printing import print_table
-    from scorefield.experiments.sweep import exit_status, plan, run, summary, time_models
+    from scorefield.cli.arguments import integers, split
+    from scorefield.cli.printing import print_table
+    from scorefield.comparison.sweep import exit_status, plan, run, summary, time_models
 
     names, overrides = split(arguments)
     outcomes = run(plan(names, integers("--seeds", seeds), overrides, root), root, jobs, evaluate)
@@ -320,7 +320,7 @@ def report(
     ] = False,
 ) -> None:
     """Gather the evaluations of all runs into tables and a page."""
-    from scorefield.experiments.arguments import numbers
+    from scorefield.cli.arguments import numbers
 
     wanted = numbers("--targets", targets)
     from scorefield.report import write_report
@@ -333,8 +333,8 @@ def inspect(
     path: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A run or checkpoint.")],
 ) -> None:
     """Say what a run or a checkpoint is, and check it."""
-    from scorefield.experiments.inspection import inspect
-    from scorefield.experiments.printing import print_sheet
+    from scorefield.cli.printing import print_sheet
+    from scorefield.runs.inspection import inspect
 
     print_sheet(inspect(path))
 
@@ -342,7 +342,7 @@ def inspect(
 @app.command()
 def presets() -> None:
     """List every named experiment."""
-    from scorefield.experiments import presets
+    from scorefield.config import presets
 
     names = presets.names()
     width = max(map(len, names))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scorefield.experiments.comparison.groups import RMS, Group
-from scorefield.experiments.comparison.matched import Selection
-from scorefield.experiments.comparison.paired import Pair
-from scorefield.experiments.comparison.tables import Comparison
-from scorefield.experiments.comparison.to_target import METRIC, mean_calls
-from scorefield.experiments.judge import PLAIN
-from scorefield.experiments.profiles import RADIUS
+from scorefield.comparison.groups import RMS, Group
+from scorefield.comparison.matched import Selection
+from scorefield.comparison.paired import Pair
+from scorefield.comparison.tables import Comparison
+from scorefield.comparison.to_target import METRIC, mean_calls
+from scorefield.evaluation.judge import PLAIN
+from scorefield.evaluation.profiles import RADIUS
 from scorefield.report.table import Cell, Column, Span, spans
 
 _SHOWN = {

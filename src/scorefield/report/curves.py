@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
+from scorefield.comparison.costs import Costs
+from scorefield.comparison.groups import Group, over_seeds
 from scorefield.estimate import Estimate
-from scorefield.experiments.comparison.costs import Costs
-from scorefield.experiments.comparison.groups import Group, over_seeds
 from scorefield.report.style import EXACT, Look
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scorefield.comparison.groups import RMS, Group
+from scorefield.comparison.paired import Pair
+from scorefield.comparison.tables import Comparison
 from scorefield.estimate import Estimate
-from scorefield.experiments.comparison.groups import RMS, Group
-from scorefield.experiments.comparison.paired import Pair
-from scorefield.experiments.comparison.tables import Comparison
-from scorefield.experiments.records import Distance
+from scorefield.evaluation.records import Distance
 from scorefield.report.words import listed, spoken, told_apart
 
 ROUNDING = 1e-5

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from scorefield.comparison.groups import Group
 from scorefield.data import DataSource
-from scorefield.experiments.comparison.groups import Group
-from scorefield.experiments.judge import (
+from scorefield.evaluation.judge import (
     Floors,
     Terms,
     plain_features,
@@ -16,9 +16,8 @@ from scorefield.experiments.judge import (
     real_samples,
     validate,
 )
-from scorefield.experiments.profiles import diagnose
-from scorefield.experiments.records import Evaluation
-from scorefield.experiments.run import Run
+from scorefield.evaluation.profiles import diagnose
+from scorefield.evaluation.records import Evaluation
 from scorefield.fields import ScoreField
 from scorefield.report.images import (
     Picture,
@@ -31,6 +30,7 @@ from scorefield.report.images import (
     shared_scale,
 )
 from scorefield.report.style import EXACT, Look
+from scorefield.runs.run import Run
 from scorefield.samplers import Heun
 from scorefield.targets import Target
 

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from plotly.offline import get_plotlyjs
 
-from scorefield.experiments.comparison.costs import Costs
-from scorefield.experiments.comparison.groups import Group, by_dataset, collect, groups
-from scorefield.experiments.comparison.strict import refuse
-from scorefield.experiments.comparison.tables import Comparison, compare_models, write_tables
-from scorefield.experiments.comparison.to_target import TARGETS
-from scorefield.experiments.records import Evaluation
+from scorefield.comparison.costs import Costs
+from scorefield.comparison.groups import Group, by_dataset, collect, groups
+from scorefield.comparison.strict import refuse
+from scorefield.comparison.tables import Comparison, compare_models, write_tables
+from scorefield.comparison.to_target import TARGETS
+from scorefield.evaluation.records import Evaluation
 from scorefield.report.comparison import PlainTable, tables
 from scorefield.report.curves import Plot
 from scorefield.report.findings import findings, headline

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scorefield.experiments.comparison.costs import Costs
-from scorefield.experiments.comparison.groups import Group
-from scorefield.experiments.profiles import RADIUS
+from scorefield.comparison.costs import Costs
+from scorefield.comparison.groups import Group
+from scorefield.evaluation.profiles import RADIUS
 from scorefield.report.curves import Plot, against_calls, against_noise, against_time
 from scorefield.report.style import Look
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from scorefield.comparison.costs import Costs
+from scorefield.comparison.groups import Group
 from scorefield.estimate import Estimate
-from scorefield.experiments.comparison.costs import Costs
-from scorefield.experiments.comparison.groups import Group
-from scorefield.experiments.profiles import RADIUS
+from scorefield.evaluation.profiles import RADIUS
 from scorefield.report.style import EXACT, Look
 from scorefield.report.words import number, told_apart
 

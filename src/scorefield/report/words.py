@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from scorefield.estimate import Estimate, format_uncertain
-from scorefield.experiments.records import Distance
+from scorefield.evaluation.records import Distance
 
 DIFFERENT = 3.0
 """How many standard deviations of real pairs above their mean a distance tells samples from real

@@ -1,0 +1,155 @@
+r"""Differences between models, paired over seeds.
+
+Trainings of two models with a common seed share their data, their noise and, where the networks are
+alike, their initial weights; and all are judged on the same points. What they share cancels in the
+difference seed by seed, whose mean has a Student interval with one degree of freedom less than
+there are seeds:
+
+.. math:: \bar d = \tfrac1k \sum_{s} (a_s - b_s), \qquad
+    \bar d \pm t_{k-1,\,0.975}\, \frac{\mathrm{sd}(a_s - b_s)}{\sqrt k}.
+
+All seeds are judged on the same samples and points as well. The scatter of the evaluation that is
+common to both models cancels in the difference; what of it differs between the models is the same
+for every seed, and is not in the interval, which says what other trainings would give on these
+samples and points.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scorefield.comparison.groups import Group, Key, measured
+from scorefield.estimate import Estimate, mean, paired_difference
+from scorefield.runs.cells import known
+
+
+@dataclass(frozen=True)
+class Pair:
+    r"""A number of a model against the same number of the baseline, over their common seeds.
+
+    Attributes:
+        model: The model.
+        baseline: What it is compared with.
+        key: What the number is of.
+        difference: The mean of model − baseline, or ``None`` for fewer than two common seeds.
+        ratio: The geometric mean of model / baseline with the ends of its interval, by Student's
+            law for the logarithms; ``None`` where a number is not positive.
+        deviation: The standard deviation of the differences over seeds.
+        seeds: The common seeds.
+        budget_fraction: The fraction of the shared training time that both were given; ``None``
+            where each model was trained to its end.
+    """
+
+    model: Group
+    baseline: Group
+    key: Key
+    difference: Estimate
+    ratio: tuple[float, float, float] | None
+    deviation: float
+    seeds: tuple[int, ...]
+    budget_fraction: float | None = None
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the 95 % interval of the difference leaves zero out."""
+        low, high = self.difference.interval()
+        return low > 0 or high < 0
+
+    def row(self) -> dict[str, Any]:
+        """The plain record."""
+        low, high = self.difference.interval()
+        ratio = self.ratio or ("", "", "")
+        return {
+            "dataset": self.model.dataset,
+            "model_id": self.model.model,
+            "baseline_id": self.baseline.model,
+            "budget_fraction": known(self.budget_fraction),
+            **{name: known(value) for name, value in self.key._asdict().items()},
+            "difference_mean": self.difference.value,
+            "difference_std": self.deviation,
+            "difference_standard_error": self.difference.standard_error,
+            "difference_low": low,
+            "difference_high": high,
+            "numerical_error": self.difference.numerical_error,
+            "unit": self.difference.unit,
+            "excludes_zero": "yes" if self.excludes_zero else "no",
+            "ratio_mean": ratio[0],
+            "ratio_low": ratio[1],
+            "ratio_high": ratio[2],
+            "num_seeds": len(self.seeds),
+        }
+
+
+COLUMNS = (
+    "dataset",
+    "model_id",
+    "baseline_id",
+    "budget_fraction",
+    *Key._fields,
+    "difference_mean",
+    "difference_std",
+    "difference_standard_error",
+    "difference_low",
+    "difference_high",
+    "numerical_error",
+    "unit",
+    "excludes_zero",
+    "ratio_mean",
+    "ratio_low",
+    "ratio_high",
+    "num_seeds",
+)
+"""The columns of :meth:`Pair.row`."""
+
+
+def pairs(members: Sequence[Group]) -> list[Pair]:
+    """Every number of every model of a data set against that of the first.
+
+    Models that have fewer than two seeds in common with the first have no interval, and are left
+    out.
+    """
+    base = members[0]
+    numbers = {g.model: {e.seed: measured(e) for e in g.members} for g in members}
+    return [
+        pair
+        for g in members[1:]
+        for pair in compare(g, base, numbers[g.model], numbers[base.model])
+    ]
+
+
+def compare(
+    model: Group,
+    base: Group,
+    numbers: Mapping[int, Mapping[Key, Estimate]],
+    base_numbers: Mapping[int, Mapping[Key, Estimate]],
+    budget_fraction: float | None = None,
+) -> list[Pair]:
+    """The numbers of two models, given by seed, over their common seeds."""
+    seeds = tuple(sorted(numbers.keys() & base_numbers.keys()))
+    if len(seeds) < 2:
+        return []
+    found = []
+    for key in numbers[seeds[0]]:
+        if not all(key in numbers[s] and key in base_numbers[s] for s in seeds):
+            continue
+        a, b = [numbers[s][key] for s in seeds], [base_numbers[s][key] for s in seeds]
+        values = [e.value for e in a], [e.value for e in b]
+        numerical = sum(e.numerical_error for e in (*a, *b)) / len(seeds)
+        difference = replace(paired_difference(*values, unit=a[0].unit), numerical_error=numerical)
+        deviation = statistics.stdev([x - y for x, y in zip(*values, strict=True)])
+        ratio = _ratio(*values)
+        found.append(Pair(model, base, key, difference, ratio, deviation, seeds, budget_fraction))
+    return found
+
+
+def _ratio(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float] | None:
+    if min(*a, *b) <= 0:
+        return None
+    logs = mean([math.log(x / y) for x, y in zip(a, b, strict=True)])
+    low, high = logs.interval()
+    # With two seeds an interval can be wider than what a float holds.
+    return math.exp(logs.value), math.exp(max(low, -700.0)), math.exp(min(high, 700.0))

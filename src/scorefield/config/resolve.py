@@ -1,0 +1,109 @@
+"""From a preset or a file, and overrides, to a configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scorefield.config import presets, schema
+from scorefield.config.config import Config
+from scorefield.config.document import read, shown
+from scorefield.config.merge import differences, merge, parse_overrides
+from scorefield.errors import ConfigError
+
+ENDINGS = (".yaml", ".yml")
+"""How the name of a file ends, in place of that of a preset."""
+
+# These do not decide what is trained.
+_LABELS = ("name", "description")
+
+
+def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a preset or a file, with overrides.
+
+    A file may extend a preset (``extends: toy/m0``), a file next to it (``extends: base``) or
+    one at a relative path (``extends: ../base.yaml``). Overrides that change a value add to the
+    name what they change, so that the runs of two configurations never share a directory.
+
+    Arguments:
+        name_or_path: ``family/member``, or the path of a YAML file.
+        overrides: Changes ``a.b=c``; the value is YAML.
+
+    Raises:
+        ConfigError: If there is no such preset or file, or something in it is wrong.
+    """
+    source = str(name_or_path)
+    document = _document(source)
+    layer = parse_overrides(overrides)
+    if not layer:
+        return schema.validate(document, source)
+    config = schema.validate(merge(document, layer, schema.keys), source)
+    if "name" in layer:
+        return config
+    unchanged = schema.validate(document, source)
+    suffix = _suffix(unchanged.document(), config.document())
+    return config.model_copy(update={"name": config.name + suffix})
+
+
+def _document(source: str) -> dict[str, Any]:
+    """The document of a preset or a file, on top of all that it extends."""
+    path: Path | None = Path(source) if source.endswith(ENDINGS) else presets.path(source)
+    layers: list[dict[str, Any]] = []
+    seen: list[str] = []
+    family = "runs"
+    while path is not None:
+        # Other than Path.resolve, it takes a loop of links.
+        real = os.path.realpath(path)
+        if real in seen:
+            raise ConfigError(f"{source} extends itself: {path} comes up twice")
+        seen.append(real)
+        layer = read(path)
+        parent = layer.pop("extends", None)
+        if layers:
+            layer = {key: value for key, value in layer.items() if key not in _LABELS}
+        layers.append(layer)
+        if family == "runs":
+            family = presets.family(path) or family
+        path = None if parent is None else _extended(path, parent)
+    merged: dict[str, Any] = {}
+    for layer in reversed(layers):
+        merged = merge(merged, layer, schema.keys)
+    return {"name": f"{family}/{Path(source).stem}", **merged}
+
+
+def _extended(path: Path, parent: object) -> Path:
+    if not isinstance(parent, str) or not parent:
+        raise ConfigError(f"{path}: extends is {shown(parent)}, it must be a preset or a file")
+    if parent.endswith(ENDINGS):
+        return path.parent / parent
+    if "/" in parent:
+        return presets.path(parent)
+    return path.with_name(f"{parent}.yaml")
+
+
+def _suffix(preset: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """What tells a changed configuration from the unchanged one: readable, and unique."""
+    changes = [
+        (key, value)
+        for key, _, value in differences(preset, config)
+        if key != "seed" and key not in _LABELS
+    ]
+    if not changes:
+        return ""
+    digest = hashlib.sha256(json.dumps(sorted(changes)).encode()).hexdigest()[:8]
+    told = [
+        f"{key.rpartition('.')[2]}={_plain(value)}" for key, value in changes if value is not None
+    ]
+    text = re.sub(r"[^\w.=+-]", "", "_".join(told))
+    return f"_{text[:40].rstrip('.=+-_')}_{digest}"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return "-".join(map(_plain, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

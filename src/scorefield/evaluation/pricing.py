@@ -1,0 +1,265 @@
+"""What a trained field says of data: log-densities, point by point and on average."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.calculus.trace import ProbeKind
+from scorefield.config import model as m
+from scorefield.data.image_files import read_arrays
+from scorefield.errors import RunError
+from scorefield.estimate import Estimate
+from scorefield.fields import LogProb
+from scorefield.fields.density import CENTERED_BYTES, UNIT_BYTES, BitsPerDim, DataTransform
+from scorefield.likelihood import log_prob
+from scorefield.noise import Noise
+from scorefield.runs.cells import csv_text, numbers, replace_text
+from scorefield.runs.progress import Stages
+from scorefield.runs.subject import Subject
+
+DIGIT_LEVELS = DataTransform(2.0, -1.0, levels=17)
+"""The pixels 0 … 16 of the digits, in [-1, 1]."""
+
+POINTS, SUMMARY = "likelihood.csv", "likelihood.json"
+_CHUNK = 64
+_LINE_EVERY = 5.0  # seconds
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How log-densities are computed; see :func:`scorefield.likelihood.log_prob`.
+
+    Arguments:
+        rtol: The relative tolerance.
+        atol: The absolute tolerance.
+        probes: The kind of probes, where the trace is not exact.
+        n_probes: Their number.
+        standard_error: The largest standard error of a point, in nats; ``None`` for any.
+        seed: The seed of probes, of the choice of points, and of dequantisation.
+    """
+
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    probes: ProbeKind = "rademacher"
+    n_probes: int = 8
+    standard_error: float | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Priced:
+    """Log-densities of points.
+
+    Attributes:
+        points: The log-densities.
+        bits: The same in bits per dimension, for data that are integers.
+        about: What was priced, and how.
+        seconds: How long it took.
+    """
+
+    points: LogProb
+    bits: BitsPerDim | None
+    about: dict[str, Any]
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """What is to be said, in plain lines."""
+        calls, n = self.points.calls.double(), len(self.points.value)
+        said = [f"log-density  {self._mean(self.points)}, over {n} points"]
+        if self.bits is not None:
+            said.append(f"bits/dim     {self._mean(self.bits)}")
+            said.append(f"data         {self.bits.transform}")
+        trace = "exact trace"
+        if bool((self.points.n_probes > 0).any()):
+            most, error = int(self.points.n_probes.max()), float(self.points.standard_error.max())
+            trace = f"{most} {self.about['probes']} probes or fewer, ± {error:.2g} nats or less"
+        said.append(f"calls        {float(calls.mean()):.0f} a point, {trace}")
+        missed = int((~self.points.reached).sum())
+        if missed:
+            said.append(f"note         {missed} points did not reach the standard error asked for")
+        return said
+
+    def write(self, folder: Path) -> list[Path]:
+        """Writes a row a point, and a summary; each file is replaced whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        files = [folder / POINTS, folder / SUMMARY]
+        replace_text(files[0], csv_text(self._rows()))
+        replace_text(files[1], json.dumps(self._summary(), indent=2) + "\n")
+        return files
+
+    def _rows(self) -> list[dict[str, Any]]:
+        p = self.points
+        columns: dict[str, list[Any]] = {
+            "log_prob": p.value.tolist(),
+            "standard_error": p.standard_error.tolist(),
+            "solver_error": p.solver_error.tolist(),
+            "probes": p.n_probes.tolist(),
+            "calls": p.calls.tolist(),
+        }
+        if self.bits is not None:
+            columns["bits_per_dim"] = self.bits.value.tolist()
+        rows = zip(*columns.values(), strict=True)
+        return [{"point": i, **dict(zip(columns, row, strict=True))} for i, row in enumerate(rows)]
+
+    def _summary(self) -> dict[str, Any]:
+        calls, bits = self.points.calls, self.bits
+        return {
+            **self.about,
+            "nats": numbers(self._mean(self.points)),
+            "bits_per_dim": None if bits is None else numbers(self._mean(bits)),
+            "transform": None
+            if bits is None
+            else {**asdict(bits.transform), "offset": bits.transform.offset},
+            "calls_mean": float(calls.double().mean()),
+            "calls_max": int(calls.max()),
+            "points_short_of_standard_error": int((~self.points.reached).sum()),
+            "seconds": self.seconds,
+        }
+
+    @staticmethod
+    def _mean(found: LogProb | BitsPerDim) -> Estimate:
+        return replace(found.mean(), settings={})
+
+
+def check_folder(folder: Path) -> None:
+    """Checks before the work that tables can be written to a folder, which need not exist.
+
+    Raises:
+        RunError: If they cannot.
+    """
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise RunError(f"{folder} cannot be written: {there} is no folder that can be written to")
+
+
+def price(subject: Subject, data: str, n: int | None, terms: Terms) -> Priced:
+    """Log-densities of points under a field, shown as they come.
+
+    Points are integrated in double precision, whatever the precision of the network. Integer data
+    are dequantised by uniform noise at the addresses ``("dequantize", point)``, unless they came
+    with noise; bits per dimension are told of them alone.
+
+    Arguments:
+        subject: The field.
+        data: ``test`` or ``train`` for a split of its data, or a file ending in ``.npz`` with one
+            array: images of bytes, or points, which are taken as they are.
+        n: How many points; 100, or all of a file, if not given.
+        terms: How.
+
+    Raises:
+        RunError: If there are no such data, fewer points than asked for, fewer than two, or they
+            have another shape than the field's.
+        StalledError: If the flow of a point cannot be followed.
+    """
+    if n is not None and n < 2:
+        raise RunError(f"n is {n}, an average with an error takes at least 2 points")
+    if data in ("test", "train"):
+        x, transform = _split(subject, "test" if data == "test" else "train", n or 100, terms.seed)
+    else:
+        x, transform = _file(Path(data), subject, n, terms.seed)
+    start, parts = time.monotonic(), []
+    said = start + _LINE_EVERY
+    device = next((p.device for p in subject.field.parameters()), x.device)
+    settings = {key: value for key, value in vars(terms).items() if key != "seed"}
+    with Stages() as stages:
+        for index in torch.arange(len(x)).split(_CHUNK):
+            parts.append(
+                log_prob(
+                    subject.field, x[index].to(device), seed=terms.seed, index=index.to(device),
+                    solver_error="two_tolerances", **settings,
+                )
+            )  # fmt: skip
+            done = int(index[-1]) + 1
+            stages.show("likelihood", done, len(x))
+            if time.monotonic() >= said:
+                said = time.monotonic() + _LINE_EVERY
+                stages.say(f"likelihood: {done} of {len(x)} points")
+    found = LogProb(
+        **{f.name: torch.cat([getattr(p, f.name) for p in parts]).cpu() for f in fields(LogProb)}
+    )
+    bits = None if transform is None else found.bits_per_dim(transform)
+    about = {**subject.about, "data": data, "n": len(x), **vars(terms)}
+    return Priced(found, bits, about, time.monotonic() - start)
+
+
+def dequantize(
+    x: Float[Tensor, "n *event"], transform: DataTransform, noise: Noise, index: Tensor
+) -> Float[Tensor, "n *event"]:
+    r"""Points of a lattice moved into the cells of their levels.
+
+    With the levels at :math:`b + a k / (L - 1)`, which fill the interval to both its ends, the
+    points become :math:`b + a (k + u) / L` for uniform :math:`u`.
+
+    Arguments:
+        x: The points.
+        transform: How integers become points.
+        noise: The noise; its address is ``("dequantize", index)``.
+        index: The names of the points.
+    """
+    level = ((x - transform.shift) / transform.scale * (transform.levels - 1)).round()
+    u = noise.uniform("dequantize", x.shape[1:], index, dtype=x.dtype)
+    return transform.shift + transform.cell * (level + u)
+
+
+def _split(
+    subject: Subject, split: Literal["test", "train"], n: int, seed: int
+) -> tuple[Tensor, DataTransform | None]:
+    """Points of the data, and how they became so if they are integers."""
+    if subject.source is None or subject.config is None:
+        raise RunError("a checkpoint of score_sde comes without data: give a file ending in .npz")
+    try:
+        x = subject.source.reference(n, seed, split, torch.float64)
+    except ValueError as error:
+        raise RunError(str(error)) from error
+    match subject.config.data:
+        case m.DigitsData():
+            transform, noisy = DIGIT_LEVELS, False
+        case m.ImagesData(centered=centered, dequantize=noisy):
+            transform = CENTERED_BYTES if centered else UNIT_BYTES
+        case _:
+            return x, None
+    if noisy:
+        return x, transform
+    return dequantize(x, transform, Noise(seed), torch.arange(n)), transform
+
+
+def _file(
+    path: Path, subject: Subject, n: int | None, seed: int
+) -> tuple[Tensor, DataTransform | None]:
+    """Points of a file, and how they became so if they are bytes."""
+    if path.suffix != ".npz":
+        raise RunError(f"data is {str(path)!r}, it must be test, train or a file ending in .npz")
+    try:
+        points = {name: array for name, array in read_arrays(path).items() if array.ndim > 0}
+    except ValueError as error:
+        raise RunError(f"{path}: {error}") from error
+    if len(points) != 1:
+        raise RunError(f"{path} must hold one array of points, it holds {len(points)}")
+    ((name, values),) = points.items()
+    shape, integral = subject.field.domain.shape, values.dtype == np.uint8
+    known = np.issubdtype(values.dtype, np.floating) or (integral and subject.transform is not None)
+    if values.shape[1:] != shape or not known:
+        also = " or bytes" if subject.transform is not None else ""
+        raise RunError(
+            f"{path}: the points {name!r} are {values.dtype} of shape {values.shape}, the field "
+            f"takes floating ones{also} of shape (n, {', '.join(map(str, shape))})"
+        )
+    if len(values) < max(2, n or 0):
+        raise RunError(f"{path} has {len(values)} points, {max(2, n or 0)} were asked for")
+    x = torch.as_tensor(values[:n], dtype=torch.float64)
+    if not bool(x.isfinite().all()):
+        raise RunError(f"{path}: the points {name!r} are not all finite")
+    if not integral or subject.transform is None:
+        return x, None
+    x = subject.transform.shift + subject.transform.scale * x / (subject.transform.levels - 1)
+    return dequantize(x, subject.transform, Noise(seed), torch.arange(len(x))), subject.transform

@@ -1,0 +1,377 @@
+"""What an evaluation leaves in a run's folder: rows of numbers with their errors.
+
+An :class:`Evaluation` is written as four files under ``eval/``, and read back from them without
+the model:
+
+``fid_vs_nfe.csv``
+    One row a distance between generated and real samples, or a property of the sampler's
+    trajectories, at one number of network calls.
+
+``integrability_vs_sigma.csv``
+    One row a diagnostic at one noise level.
+
+``quality_vs_step.csv``
+    One row a distance, or the validation loss, at one checkpoint of the training; a header alone
+    where none was measured.
+
+``compute_summary.json``
+    What the training took, the validation loss, and the protocol of the evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scorefield.errors import RunError
+from scorefield.estimate import Estimate, add_errors
+from scorefield.runs.cells import (
+    csv_text,
+    known,
+    numbers,
+    read_csv,
+    read_estimate,
+    replace_text,
+    settings_text,
+)
+
+QUALITY = "fid_vs_nfe.csv"
+PROFILES = "integrability_vs_sigma.csv"
+ALONG = "quality_vs_step.csv"
+SUMMARY = "compute_summary.json"
+
+
+class Floor(NamedTuple):
+    """The law of a distance between two real sets of the size at which a model is measured.
+
+    ``mean_error`` is the standard error of the mean over ``pairs`` pairs, ``sd`` the scatter of
+    single pairs.
+    """
+
+    mean: float
+    mean_error: float
+    sd: float
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Distance:
+    r"""A distance between generated and real samples, or another number that takes no noise level.
+
+    Arguments:
+        sampler: The sampler's name; empty where nothing was sampled.
+        budget: The number of network calls that was allowed; 0 where nothing was sampled.
+        nfe: The number of network calls that a sample took.
+        metric: What was measured.
+        features: What it was measured on: ``coordinates``, ``pixels``, or a classifier with the
+            first digits of the SHA-256 of its file.
+        estimate: The distance.
+        floor: The same distance between two real sets of the same size; none where it has none.
+        latency: The wall time of the generation of all samples.
+    """
+
+    sampler: str
+    budget: int
+    nfe: int
+    metric: str
+    features: str
+    estimate: Estimate
+    floor: Floor | None = None
+    latency: Estimate | None = None
+
+    @property
+    def ratio(self) -> Estimate | None:
+        """The distance in multiples of the floor's mean; 1 on average for a perfect model.
+
+        The standard error covers both. ``None`` where the floor is not positive beyond doubt
+        (three standard errors), as that of an unbiased distance.
+        """
+        if self.floor is None or self.floor.mean <= 3 * self.floor.mean_error:
+            return None
+        floor = Estimate(self.floor.mean, self.floor.mean_error, self.floor.pairs)
+        return replace(quotient(self.estimate, floor), unit="floors")
+
+    @property
+    def excess(self) -> float | None:
+        """The distance above the floor's mean, in standard deviations of single real pairs."""
+        if self.floor is None or self.floor.sd == 0:
+            return None
+        return (self.estimate.value - self.floor.mean) / self.floor.sd
+
+    def row(self) -> dict[str, Any]:
+        """The plain record; an empty cell where there is nothing to say."""
+        ratio, floor, latency = self.ratio, self.floor, self.latency
+        return {
+            "sampler": self.sampler,
+            "nfe_budget": self.budget,
+            "nfe": self.nfe,
+            "metric": self.metric,
+            "features": self.features,
+            **numbers(self.estimate),
+            "latency_sec": "" if latency is None else latency.value,
+            "latency_standard_error": "" if latency is None else latency.standard_error,
+            "latency_n": "" if latency is None else latency.n,
+            "floor_mean": "" if floor is None else floor.mean,
+            "floor_mean_error": "" if floor is None else floor.mean_error,
+            "floor_sd": "" if floor is None else floor.sd,
+            "floor_pairs": "" if floor is None else floor.pairs,
+            "ratio_to_floor": "" if ratio is None else ratio.value,
+            "ratio_standard_error": "" if ratio is None else ratio.standard_error,
+            "excess_in_floor_sd": known(self.excess),
+            "settings": settings_text(self.estimate.settings),
+        }
+
+    @classmethod
+    def read(cls, row: Mapping[str, str]) -> Distance:
+        """The distance that a record holds."""
+        floor = None
+        if row["floor_mean"]:
+            floor = Floor(
+                float(row["floor_mean"]),
+                float(row["floor_mean_error"]),
+                float(row["floor_sd"]),
+                int(row["floor_pairs"]),
+            )
+        latency = None
+        if row["latency_sec"]:
+            latency = Estimate(
+                float(row["latency_sec"]),
+                float(row["latency_standard_error"]),
+                int(row["latency_n"]),
+                "s",
+            )
+        return cls(
+            row["sampler"],
+            int(row["nfe_budget"]),
+            int(row["nfe"]),
+            row["metric"],
+            row["features"],
+            read_estimate(row),
+            floor,
+            latency,
+        )
+
+
+def quotient(a: Estimate, b: Estimate) -> Estimate:
+    r"""The quotient of two independent numbers, with the errors of both by the delta method.
+
+    Its degrees of freedom are those of :func:`~scorefield.estimate.add_errors`.
+    """
+    value = a.value / b.value
+    error, n = add_errors([(a.standard_error, a.n), (value * b.standard_error, b.n)])
+    numerical = a.numerical_error + abs(value) * b.numerical_error
+    return Estimate(value, error / abs(b.value), n, numerical_error=numerical / abs(b.value))
+
+
+@dataclass(frozen=True)
+class Level:
+    r"""A diagnostic at one noise level.
+
+    Arguments:
+        metric: What was measured.
+        sigma: The noise level :math:`\sigma/\alpha`, in units of the data.
+        estimate: The answer.
+        scale_delta: The radius of the loops, in units of the noise level, where there are loops.
+        cycle_len: The number of edges of the cycles, where there are cycles.
+    """
+
+    metric: str
+    sigma: float
+    estimate: Estimate
+    scale_delta: float | None = None
+    cycle_len: int | None = None
+
+    def row(self) -> dict[str, Any]:
+        """The plain record."""
+        return {
+            "metric": self.metric,
+            "sigma": self.sigma,
+            "scale_delta": known(self.scale_delta),
+            "cycle_len": known(self.cycle_len),
+            **numbers(self.estimate),
+            "settings": settings_text(self.estimate.settings),
+        }
+
+    @classmethod
+    def read(cls, row: Mapping[str, str]) -> Level:
+        """The level that a record holds."""
+        return cls(
+            row["metric"],
+            float(row["sigma"]),
+            read_estimate(row),
+            float(row["scale_delta"]) if row["scale_delta"] else None,
+            int(row["cycle_len"]) if row["cycle_len"] else None,
+        )
+
+
+@dataclass(frozen=True)
+class Milestone:
+    r"""A checkpoint of the training, and how good the field was there.
+
+    Arguments:
+        step: The number of training steps behind its weights.
+        seconds: The time that they took; ``None`` where it is not known.
+        distances: The distances at one number of network calls, and the validation loss.
+    """
+
+    step: int
+    seconds: Estimate | None
+    distances: tuple[Distance, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One plain record a distance."""
+        time = self.seconds
+        when = {
+            "step": self.step,
+            "train_seconds": "" if time is None else time.value,
+            "train_seconds_standard_error": "" if time is None else time.standard_error,
+            "train_seconds_n": "" if time is None else time.n,
+        }
+        return [{**when, **distance.row()} for distance in self.distances]
+
+    @classmethod
+    def read(cls, rows: list[dict[str, str]]) -> Milestone:
+        """The checkpoint that records of one step hold."""
+        one = rows[0]
+        seconds = None
+        if one["train_seconds"]:
+            seconds = Estimate(
+                float(one["train_seconds"]),
+                float(one["train_seconds_standard_error"]),
+                int(one["train_seconds_n"]),
+                "s",
+            )
+        return cls(int(one["step"]), seconds, tuple(Distance.read(row) for row in rows))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that was measured of one run.
+
+    Arguments:
+        dataset: The name of the data.
+        model: The name of the model, unique among the runs of the data.
+        seed: The seed of the training run.
+        step: The number of training steps behind the weights.
+        distances: The quality of samples.
+        levels: The diagnostics.
+        validation: The validation loss.
+        compute: What the training took: ``parameters``, ``steps``, ``seconds_per_step``, …
+        protocol: On what terms all of it was measured.
+        about: What the run is: preset, description, overrides, versions.
+        folder: Where the run is.
+        milestones: The checkpoints along the training, oldest first.
+    """
+
+    dataset: str
+    model: str
+    seed: int
+    step: int
+    distances: tuple[Distance, ...]
+    levels: tuple[Level, ...]
+    validation: Estimate
+    compute: Mapping[str, Any]
+    protocol: Mapping[str, Any]
+    about: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    milestones: tuple[Milestone, ...] = ()
+
+    def distance(self, metric: str, budget: int, features: str | None = None) -> Distance | None:
+        """The distance of a name at a budget, if it was measured; of several features the first,
+        where none are named.
+        """
+        found = (d for d in self.distances if d.metric == metric and d.budget == budget)
+        return next((d for d in found if features in (None, d.features)), None)
+
+    def profile(self, metric: str) -> list[Level]:
+        """The levels of a diagnostic, by radius or length, and then by noise level."""
+        found = [v for v in self.levels if v.metric == metric]
+        return sorted(found, key=lambda v: (v.scale_delta or 0, v.cycle_len or 0, v.sigma))
+
+    @property
+    def budgets(self) -> list[int]:
+        """The budgets of network calls, ascending."""
+        return sorted({d.budget for d in self.distances})
+
+    def __str__(self) -> str:
+        rows = [f"{self.dataset}/{self.model} seed {self.seed}, step {self.step}"]
+        rows.append(f"validation loss {self.validation}")
+        for d in self.distances:
+            ratio = f", {d.ratio}" if d.ratio is not None else ""
+            name = d.metric.replace("_", " ")
+            rows.append(f"{d.nfe:>4} network calls  {name:<19} {d.estimate}{ratio}")
+        for v in self.levels:
+            rows.append(f"sigma {v.sigma:<8g} {v.metric.replace('_', ' '):<25} {v.estimate}")
+        return "\n".join(rows)
+
+    def write(self, run: Path) -> None:
+        """Writes the files under ``run/eval``, each whole or not at all.
+
+        The summary, without which there is no evaluation, goes first and comes last: what is
+        read is never a mixture of two.
+
+        Raises:
+            OSError: If that fails.
+        """
+        folder = run / "eval"
+        folder.mkdir(parents=True, exist_ok=True)
+        who = {"dataset": self.dataset, "model": self.model, "seed": self.seed, "step": self.step}
+        (folder / SUMMARY).unlink(missing_ok=True)
+        replace_text(folder / QUALITY, csv_text([{**who, **d.row()} for d in self.distances]))
+        replace_text(folder / PROFILES, csv_text([{**who, **v.row()} for v in self.levels]))
+        along = [{**who, **row} for m in self.milestones for row in m.rows()]
+        columns = [*who, *Milestone(0, None, self.distances[:1]).rows()[0]]
+        replace_text(folder / ALONG, csv_text(along, dict.fromkeys(columns)))
+        summary = {
+            **who,
+            "validation_loss": {
+                **numbers(self.validation),
+                "settings": dict(self.validation.settings),
+            },
+            "compute": dict(self.compute),
+            "protocol": dict(self.protocol),
+            "about": dict(self.about),
+        }
+        replace_text(folder / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+
+    @classmethod
+    def read(cls, run: Path) -> Evaluation:
+        """Reads the evaluation of a run.
+
+        Raises:
+            RunError: If there is none, or a file is not what :meth:`write` makes.
+        """
+        folder = run / "eval"
+        try:
+            summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+            loss = summary["validation_loss"]
+            return cls(
+                summary["dataset"],
+                summary["model"],
+                int(summary["seed"]),
+                int(summary["step"]),
+                tuple(Distance.read(row) for row in read_csv(folder / QUALITY)),
+                tuple(Level.read(row) for row in read_csv(folder / PROFILES)),
+                Estimate(**loss),
+                dict(summary["compute"]),
+                dict(summary["protocol"]),
+                dict(summary["about"]),
+                run,
+                _milestones(read_csv(folder / ALONG, least=0)),
+            )
+        except OSError as error:
+            raise RunError(f"{run} has no evaluation: run `scorefield eval {run}`") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f"{folder} does not hold an evaluation of this version "
+                f"({type(error).__name__}: {error}): run `scorefield eval {run}`"
+            ) from error
+
+
+def _milestones(rows: list[dict[str, str]]) -> tuple[Milestone, ...]:
+    by_step = groupby(rows, lambda row: row["step"])
+    return tuple(Milestone.read(list(members)) for _, members in by_step)

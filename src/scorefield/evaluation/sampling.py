@@ -1,0 +1,277 @@
+"""Samples of a run, as files."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from scorefield.config import schema
+from scorefield.config.build_sampling import build_sampler
+from scorefield.errors import RunError
+from scorefield.evaluation.pictures import picture
+from scorefield.fields import ClassifierFreeGuidance, ScoreField
+from scorefield.runs.progress import Stages
+from scorefield.runs.run import Run, check_unconditional, of_class
+from scorefield.samplers import Sampler
+from scorefield.samplers.base import Callback, SamplerState
+from scorefield.training.files import replace_file
+
+_ENDINGS = (".npz", ".safetensors")
+_MOST_SAMPLES = 10_000_000
+_MOST_CALLS = 1_000_000
+_PATIENCE = 2.0  # seconds
+_LINE_EVERY = 5.0  # seconds
+
+
+class Calls(NamedTuple):
+    """How many times the network was evaluated for a sample: the fewest, the mean, the most."""
+
+    least: int
+    mean: float
+    most: int
+
+    def __str__(self) -> str:
+        if self.least == self.most:
+            return f"{self.most} network calls each"
+        return f"{self.mean:.1f} network calls each, from {self.least} to {self.most}"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Samples that were drawn and written down.
+
+    Attributes:
+        samples: The samples.
+        file: Where they are.
+        picture: Where their picture is; ``None`` if there is none of such data.
+        calls: The network calls that the samples took.
+        seconds: How long sampling took.
+    """
+
+    samples: Tensor
+    file: Path
+    picture: Path | None
+    calls: Calls
+    seconds: float
+
+
+class SamplingProgress:
+    """Shows a long sampling: a bar on a terminal, plain lines elsewhere, nothing of a short one."""
+
+    def __init__(self) -> None:
+        self._shown = ExitStack()
+        self._stages: Stages | None = None
+        self._next = time.monotonic() + _PATIENCE
+
+    def __enter__(self) -> SamplingProgress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._shown.close()
+
+    def __call__(self, state: SamplerState) -> None:
+        """Is told of a step of the sampler."""
+        now = time.monotonic()
+        if self._stages is None:
+            if now < self._next:
+                return
+            self._stages = self._shown.enter_context(Stages())
+        done, total = state.block * state.steps + state.step + 1, state.blocks * state.steps
+        self._stages.show("sampling", done, total)
+        if now >= self._next:
+            self._next = now + _LINE_EVERY
+            self._stages.say(f"sampling: {100 * done // total} %")
+
+
+def choose_sampler(
+    run: Run,
+    kind: str | None = None,
+    steps: int | None = None,
+    nfe: int | None = None,
+    churn: float | None = None,
+) -> Sampler:
+    """The sampler of a run's configuration, with changes.
+
+    Arguments:
+        run: The run.
+        kind: The method; one of another kind than the run's has the settings that are usual for it.
+        steps: The number of steps.
+        nfe: In place of ``steps``, the number of network calls that a sample may take.
+        churn: The amount of churn.
+
+    Raises:
+        RunError: If both ``steps`` and ``nfe`` are given, or one is out of bounds.
+        ConfigError: If the sampler section has no such key or value.
+        ValueError: If the method cannot keep to ``nfe``.
+    """
+    if steps is not None and nfe is not None:
+        raise RunError("give either steps or nfe: each says how long sampling takes")
+    for name, count in {"steps": steps, "nfe": nfe}.items():
+        if count is not None:
+            _check_count(name, count, _MOST_CALLS)
+    changes = {"kind": kind, "steps": steps, "churn": churn}
+    section = {key: value for key, value in changes.items() if value is not None}
+    document = run.config.document()
+    siblings = schema.keys(("sampler",), document["sampler"]["kind"])
+    if kind is None or schema.keys(("sampler",), kind) == siblings:
+        section = document["sampler"] | section
+    sampler = build_sampler(schema.validate(document | {"sampler": section}, "sample").sampler)
+    if nfe is None:
+        return sampler
+    settings = {k: v for k, v in vars(sampler).items() if k != "steps"}
+    return type(sampler).for_nfe(nfe, **settings)
+
+
+def draw(
+    run: Run,
+    n: int,
+    sampler: Sampler,
+    seed: int = 0,
+    weights: Literal["ema", "raw"] = "ema",
+    step: int | None = None,
+    out: Path | None = None,
+    overwrite: bool = False,
+    callback: Callback | None = None,
+    label: int | None = None,
+    guidance: float | None = None,
+) -> Drawn:
+    """Draws samples of a trained field, and writes them and a picture of them.
+
+    Arguments:
+        run: The run.
+        n: Their number.
+        sampler: The sampler.
+        seed: The seed of the starting noise.
+        weights: ``ema`` or ``raw``.
+        step: Which checkpoint; the newest that can be read by default.
+        out: The file, ``.npz`` or ``.safetensors``; by default one in the run's ``samples``
+            folder, named after all that it depends on.
+        overwrite: Whether ``out``, or the picture that is written next to it, may exist.
+        callback: Is told of each step of the sampler.
+        label: The class of the samples, for a field that knows classes; of any by default.
+        guidance: The scale by which the field is drawn towards the class; see
+            :class:`~scorefield.fields.ClassifierFreeGuidance`.
+
+    Raises:
+        RunError: If ``n`` is out of bounds, ``out`` or its picture exists, ``out`` has another
+            ending, there is guidance without a label, the field knows no such class, or the run
+            has no such checkpoint.
+        CheckpointError: If the checkpoint cannot be read.
+        FloatingPointError: If samples diverge.
+    """
+    _check_count("n", n, _MOST_SAMPLES)
+    if out is not None and out.suffix not in _ENDINGS:
+        raise RunError(f"{out} must end in {' or '.join(_ENDINGS)}")
+    if out is not None and not overwrite:
+        for file in (out, out.with_suffix(".png")):
+            if file.exists():
+                raise RunError(f"{file} exists; overwrite it, or give another name")
+    found = run.checkpoint(step)
+    field = run.field(weights, found.step)
+    if label is None or guidance not in (None, 1):
+        check_unconditional(run.config, field)
+    field = _steered(field, label, guidance)
+    counter = _Counter(callback)
+    start = time.perf_counter()
+    samples = sampler.sample(field, n, seed, callback=counter).cpu()
+    seconds = time.perf_counter() - start
+    # Guidance asks the network twice at every point, with the class and without.
+    calls = counter.calls(1 if guidance is None else 2)
+    method = {"sampler": type(sampler).__name__.lower(), **_plain(sampler)}
+    record = {
+        "run": run.config.name,
+        "run_seed": run.config.seed,
+        "step": found.step,
+        "weights": weights,
+        **method,
+        "label": label,
+        "guidance": guidance,
+        "nfe": calls.most,
+        "seed": seed,
+        "n": n,
+    }
+    file = run.folder / "samples" / f"{_stem(record)}.npz" if out is None else out
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(file, _content(samples, record, file.suffix))
+    title = f"{run.config.name}, {method['sampler']}, {calls.most} network calls"
+    black = -1.0 if run.config.centered else 0.0
+    image = picture(samples, run.source().truth, title, black)
+    if image is not None:
+        replace_file(file.with_suffix(".png"), image)
+    shown = None if image is None else file.with_suffix(".png")
+    return Drawn(samples, file, shown, calls, seconds)
+
+
+class _Counter:
+    """A callback that counts network calls, and passes on what it is told."""
+
+    def __init__(self, callback: Callback | None) -> None:
+        self._callback = callback
+        self._blocks: dict[int, Tensor] = {}
+
+    def __call__(self, state: SamplerState) -> None:
+        own = None if state.solution is None else state.solution.calls
+        every = torch.full(state.index.shape, state.nfe)
+        self._blocks[state.block] = every if own is None else own.cpu()
+        if self._callback is not None:
+            self._callback(state)
+
+    def calls(self, each: int) -> Calls:
+        """What the samples took, where a call evaluates the network ``each`` times a sample."""
+        counts = each * torch.cat(list(self._blocks.values()))
+        return Calls(int(counts.min()), float(counts.double().mean()), int(counts.max()))
+
+
+def _steered(field: ScoreField, label: int | None, guidance: float | None) -> ScoreField:
+    if label is None:
+        if guidance is not None:
+            raise RunError("guidance leads towards a class: give a label too")
+        return field
+    known = of_class(field, label)
+    return known if guidance is None else ClassifierFreeGuidance(field, label, guidance)
+
+
+def _plain(method: object) -> dict[str, Any]:
+    """The settings of a sampler as plain values, those of its parts with their kind."""
+    return {
+        key: {"kind": type(value).__name__.lower(), **_plain(value)}
+        if is_dataclass(value)
+        else value
+        for key, value in vars(method).items()
+    }
+
+
+def _check_count(name: str, count: int, most: int) -> None:
+    if count < 1:
+        raise RunError(f"{name} is {count}, it must be at least 1")
+    if count > most:
+        raise RunError(f"{name} is {count}, it must be at most {most}")
+
+
+def _stem(record: dict[str, Any]) -> str:
+    churn = f"_churn{record['churn']:g}" if record.get("churn") else ""
+    label = "" if record["label"] is None else f"_label{record['label']}"
+    guidance = "" if record["guidance"] is None else f"_guidance{record['guidance']:g}"
+    return (
+        f"{record['sampler']}_nfe{record['nfe']}{churn}{label}{guidance}_n{record['n']}"
+        f"_seed{record['seed']}_{record['weights']}_step{record['step']:08d}"
+    )
+
+
+def _content(samples: Tensor, record: dict[str, Any], ending: str) -> bytes:
+    text = json.dumps(record)
+    if ending == ".safetensors":
+        return save_tensors({"samples": samples.contiguous()}, {"scorefield": text})
+    content = io.BytesIO()
+    np.savez(content, samples=samples.numpy(), record=np.array(text))
+    return content.getvalue()

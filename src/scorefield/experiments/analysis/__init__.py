@@ -1,1 +1,0 @@
-"""Analyses that are no runs: instruments on fields whose answer is known, and the like."""

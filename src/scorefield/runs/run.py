@@ -1,0 +1,359 @@
+"""A run: the folder of one trained configuration.
+
+``runs/{dataset}/{model_id}/seed{n}/`` holds ``config_resolved.yaml`` and ``environment.json``,
+what the training leaves (``metrics.csv``, ``metrics.json``, ``tb/``, ``checkpoints/``, and
+``.lock``, which keeps a second training out), and what is made from it (``samples/``, ``eval/``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal
+
+from scorefield.config import schema
+from scorefield.config.build import build_field, build_objective, build_source
+from scorefield.config.build_sampling import build_sampler, check_sampler
+from scorefield.config.config import Config
+from scorefield.config.document import dump, read, shown
+from scorefield.config.merge import differences
+from scorefield.data import DataSource
+from scorefield.errors import ConfigError, RunError, section_of
+from scorefield.fields import ScoreField
+from scorefield.noise import Noise
+from scorefield.objectives import Objective
+from scorefield.runs.environment import environment, plausible
+from scorefield.samplers import Sampler
+from scorefield.studies import score_line
+from scorefield.targets import PseudoAtoms
+from scorefield.training import Checkpoint, Fit, Optim, Trainer, TrainSettings
+from scorefield.training import checkpoint as checkpoints
+from scorefield.training.display import warn
+from scorefield.training.errors import CheckpointError
+from scorefield.training.files import sync_folder, write_durably
+from scorefield.training.lock import locked
+
+CONFIG, ENVIRONMENT = "config_resolved.yaml", "environment.json"
+_WRITING, _DELETING = ".writing-", ".deleting-"
+
+
+class Run:
+    """A folder and the configuration in it; made by :meth:`create` or :meth:`open`.
+
+    Arguments:
+        folder: The folder.
+        config: Its configuration.
+    """
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.folder = folder
+        self.config = config
+
+    @classmethod
+    def create(cls, config: Config, root: str | Path = "runs", overwrite: bool = False) -> Run:
+        """The run of a configuration in ``root/dataset/model_id/seed{n}``: a new one, or the one
+        that is there, to be resumed.
+
+        Arguments:
+            config: The configuration.
+            root: The folder of all runs.
+            overwrite: Whether what is there is deleted first.
+
+        Raises:
+            RunError: If the folder belongs to another configuration, or is no run's and not
+                empty, or is a link and to be overwritten; nothing is changed then.
+            ConfigError: If the parts of the configuration do not fit each other; nothing is
+                changed then either.
+            ValueError: If the data cannot be read; nothing is changed then either.
+            TrainingError: If what is to be deleted is being trained.
+            OSError: If the folder cannot be written.
+        """
+        folder = Path(root) / config.folder
+        there = (folder / CONFIG).is_file()
+        run = cls(folder, config)
+        if there and overwrite:
+            if folder.is_symlink():
+                raise RunError(f"{folder} is a symbolic link, and is not overwritten: remove it")
+            run._check_whole()
+        _clean(folder)
+        if there and overwrite:
+            _delete(folder)
+        if (folder / CONFIG).is_file():
+            found = cls.open(folder)
+            _check_same(folder, found.config, config)
+            return found
+        if folder.is_dir() and any(folder.iterdir()):
+            raise RunError(f"{folder} is not empty, and no run: it has no {CONFIG}")
+        run._check_whole()
+        _make(folder, config)
+        return run
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Builds all that a configuration describes, and writes nothing.
+
+        Raises:
+            ConfigError: If its parts do not fit each other.
+        """
+        cls(Path(), config)._check_parts()
+
+    def _check_parts(self) -> ScoreField:
+        field = self.untrained()
+        with section_of("sde"):
+            field.sde.prior(field.domain)
+        self.objective()
+        check_sampler(self.config.sampler, field.sde)
+        return field
+
+    def _check_whole(self) -> None:
+        """Builds all that the configuration describes, and reads the data."""
+        field = self._check_parts()
+        self.source().batch(Noise(self.config.seed), 0, 1)
+        if field.classes is not None:
+            self.source().batch_classes(Noise(self.config.seed), 0, 1)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """The run in a folder.
+
+        Raises:
+            RunError: If there is none.
+            ConfigError: If its configuration cannot be read.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise RunError(f"there is no run {str(folder)!r}")
+        file = folder / CONFIG
+        if not file.is_file():
+            raise RunError(f"{folder} is not a run: it has no {CONFIG}")
+        return cls(folder, schema.validate(read(file), str(file)))
+
+    @property
+    def dataset(self) -> str:
+        """The first part of the configuration's name."""
+        return self.config.name.partition("/")[0]
+
+    @property
+    def model_id(self) -> str:
+        """The second part of the configuration's name: the preset's, and what was changed."""
+        return self.config.name.partition("/")[2]
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.folder / "checkpoints"
+
+    @cached_property
+    def _source(self) -> DataSource:
+        return build_source(self.config)
+
+    def source(self) -> DataSource:
+        """The data."""
+        return self._source
+
+    def untrained(self) -> ScoreField:
+        """The field as at the start of the training."""
+        return build_field(self.config, self.source())
+
+    def objective(self) -> Objective:
+        """The objective, as at the start of the training."""
+        return build_objective(self.config, self.source())
+
+    def sampler(self) -> Sampler:
+        """The sampler of the configuration."""
+        return build_sampler(self.config.sampler)
+
+    def steps(self) -> list[int]:
+        """The steps of which there are checkpoints, in ascending order."""
+        return list(map(checkpoints.step_of, checkpoints.paths(self.checkpoints)))
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is a checkpoint of the last step, it can be read, and it is this run's."""
+        last = self.config.train.steps
+        if last not in self.steps():
+            return False
+        try:
+            self.checkpoint(last)
+        except CheckpointError:
+            return False
+        return True
+
+    def train(self, quiet: bool = False) -> Fit:
+        """Trains to the last step, from the newest checkpoint that can be read if there is one.
+
+        Arguments:
+            quiet: Whether to show no progress.
+
+        Raises:
+            TrainingError: If a loss is not finite or a file cannot be written.
+            CheckpointError: If the newest checkpoint is that of another run.
+            Interrupted: If SIGINT or SIGTERM arrived; a checkpoint has been written.
+        """
+        config, source = self.config, self.source()
+        law = source.truth
+        newest = checkpoints.latest(self.checkpoints, lambda _: None)
+        if newest is not None:
+            self._check_own(newest)
+        trainer = Trainer(
+            self.untrained(),
+            source,
+            self.objective(),
+            Optim(**config.optim.model_dump()),
+            TrainSettings(**config.train.model_dump()),
+            config.seed,
+            self.folder,
+            config.document(),
+            quiet,
+            partial(score_line.pictures, law) if isinstance(law, PseudoAtoms) else None,
+        )
+        return trainer.run()
+
+    def field(
+        self,
+        weights: Literal["ema", "raw"] = "ema",
+        step: int | None = None,
+        report: Callable[[str], None] = warn,
+    ) -> ScoreField:
+        """The trained field.
+
+        Arguments:
+            weights: ``ema`` for the averaged weights, ``raw`` for those of the last step.
+            step: Which checkpoint; the newest that can be read by default.
+            report: Called with a sentence for each newer checkpoint that cannot be read.
+
+        Raises:
+            RunError: If there is no such checkpoint, or none that can be read.
+            CheckpointError: If the checkpoint of ``step`` cannot be read, or does not fit.
+        """
+        if weights not in ("ema", "raw"):
+            raise RunError(f"weights are 'ema' or 'raw', not {weights!r}")
+        found = self.checkpoint(step, report)
+        chosen = found.ema if weights == "ema" else found.model
+        field = self.untrained()
+        checkpoints.load_weights(field, chosen, found.path)
+        return field.eval()
+
+    def checkpoint(
+        self, step: int | None = None, report: Callable[[str], None] = warn
+    ) -> Checkpoint:
+        """A checkpoint, checked; arguments and errors are those of :meth:`field`."""
+        steps = self.steps()
+        if not steps:
+            raise RunError(f"{self.folder} has no checkpoint yet: train it first")
+        if step is not None:
+            if step not in steps:
+                there = ", ".join(map(str, steps))
+                raise RunError(f"{self.folder} has no checkpoint of step {step}, it has {there}")
+            return self._check_own(checkpoints.read(self.checkpoints / f"step_{step:08d}"))
+        found = checkpoints.latest(self.checkpoints, report)
+        if found is None:
+            raise CheckpointError(f"no checkpoint in {self.checkpoints} can be read")
+        return self._check_own(found)
+
+    def _check_own(self, found: Checkpoint) -> Checkpoint:
+        """The checkpoint, if it was made under this run's configuration."""
+        stored = found.model.config
+        if stored is None:
+            raise CheckpointError(f"{found.path} does not say of which configuration it is")
+        try:
+            # Keys that are younger than the checkpoint have their defaults.
+            theirs = schema.validate(stored, str(found.path))
+        except ConfigError as error:
+            raise CheckpointError(f"{error}; it is a checkpoint of another configuration") from None
+        differing = _differences(theirs, self.config)
+        if differing:
+            # What differs tells more than what it is called.
+            key, there, here = min(differing, key=lambda difference: difference[0] == "name")
+            raise CheckpointError(
+                f"{found.path} belongs to another run: {key} is {shown(there)} there and "
+                f"{shown(here)} in {self.folder}"
+            )
+        return found
+
+    def environment(self) -> dict[str, Any]:
+        """Where the run was made, as far as that is known."""
+        try:
+            record = json.loads((self.folder / ENVIRONMENT).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return plausible(record)
+
+
+def check_unconditional(config: Config, field: ScoreField) -> None:
+    """Checks that a field may be asked for points of any class.
+
+    Raises:
+        RunError: If it knows classes and has never been trained on points without theirs.
+    """
+    if field.classes is not None and config.objective.label_dropout == 0:
+        raise RunError(
+            f"the field of {config.name} was trained with objective.label_dropout 0, and knows "
+            f"points of one class only, not those of any"
+        )
+
+
+def of_class(field: ScoreField, label: int) -> ScoreField:
+    """The field of points of a class.
+
+    Raises:
+        RunError: If it knows no classes, or not this one.
+    """
+    if field.classes is None:
+        raise RunError("the field of this run knows no classes, and takes no label")
+    if not 0 <= label < field.classes:
+        raise RunError(f"label is {label}, it must be a class from 0 to {field.classes - 1}")
+    return field.given(label)
+
+
+def _differences(one: Config, other: Config) -> list[tuple[str, object, object]]:
+    exclude = {"description"}
+    return differences(
+        one.model_dump(mode="json", exclude=exclude), other.model_dump(mode="json", exclude=exclude)
+    )
+
+
+def _check_same(folder: Path, there: Config, wanted: Config) -> None:
+    found = _differences(there, wanted)
+    if found:
+        key, old, new = found[0]
+        raise RunError(
+            f"{folder} belongs to another configuration: {key} is {shown(old)} there and "
+            f"{shown(new)} here; overwrite it, or give this one another name"
+        )
+
+
+def _make(folder: Path, config: Config) -> None:
+    """Makes a run under a name of its own, and renames it: the folder is whole or not there."""
+    temporary = folder.with_name(_WRITING + folder.name)
+    temporary.mkdir(parents=True)
+    try:
+        record = json.dumps(environment(), indent=2) + "\n"
+        write_durably(temporary / ENVIRONMENT, record.encode())
+        write_durably(temporary / CONFIG, dump(config.document()).encode())
+        sync_folder(temporary)
+        os.rename(temporary, folder)
+        sync_folder(folder.parent)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _delete(folder: Path) -> None:
+    """Removes a run, which is there as a whole or not at all at every moment."""
+    doomed = folder.with_name(_DELETING + folder.name)
+    with locked(folder):
+        os.rename(folder, doomed)
+    shutil.rmtree(doomed)
+
+
+def _clean(folder: Path) -> None:
+    """Removes what a crash in the middle of making or deleting a run left next to it."""
+    for prefix in (_WRITING, _DELETING):
+        leftover = folder.with_name(prefix + folder.name)
+        if leftover.exists():
+            shutil.rmtree(leftover)

@@ -1,0 +1,159 @@
+"""A trained field, wherever it comes from, and what is known of its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from scorefield.config import model as m
+from scorefield.config import schema
+from scorefield.config.build import build_field, build_source
+from scorefield.config.config import Config
+from scorefield.config.document import read
+from scorefield.data import DataSource
+from scorefield.errors import ConfigError, RunError
+from scorefield.fields import ScoreField
+from scorefield.fields.density import CENTERED_BYTES, UNIT_BYTES, DataTransform
+from scorefield.interop import convolutional
+from scorefield.interop.errors import InteropError
+from scorefield.interop.score_sde.load import load
+from scorefield.networks.minimal_parts import Padding
+from scorefield.runs.run import Run, check_unconditional, of_class
+from scorefield.training import checkpoint as checkpoints
+from scorefield.training.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained field and where it comes from.
+
+    Attributes:
+        field: The field.
+        config: The configuration of its training; ``None`` for a checkpoint of score_sde.
+        source: The data that it was trained on; ``None`` as before.
+        about: What is recorded of it.
+        folder: The folder of the run; ``None`` for a file.
+        transform: How bytes become its points; ``None`` if they do not.
+    """
+
+    field: ScoreField
+    config: Config | None
+    source: DataSource | None
+    about: dict[str, Any]
+    folder: Path | None
+    transform: DataTransform | None = None
+
+
+def open_subject(
+    path: Path,
+    weights: Literal["ema", "raw"] = "ema",
+    config: str | None = None,
+    label: int | None = None,
+) -> Subject:
+    """The field of a run's folder, at its newest checkpoint, of a file of weights, of a checkpoint
+    of score_sde, or of a state dict of a minimal convolutional network. One that knows classes is
+    asked for points of any, or of one.
+
+    Arguments:
+        path: The folder, a file ending in ``.safetensors``, a checkpoint of score_sde ending in
+            ``.pth``, or a state dict ending in ``.pt`` (:mod:`scorefield.interop.convolutional`).
+        weights: Which weights of a run or checkpoint: averaged, or those of the last step.
+        config: For a checkpoint of score_sde, the name of a published configuration, or a file
+            ending in ``.yaml`` or ``.json`` with one in the original's keys; for a state dict,
+            ``zeros`` or ``circular``, or a file with ``padding`` and ``size``.
+        label: The class; of any by default.
+
+    Raises:
+        RunError: If it is none of these, there is a configuration for what has its own, the
+            field knows points of one class only and none is given, or it knows no such class.
+        CheckpointError: If the weights cannot be read.
+        ConfigError: If the configuration cannot be read.
+        InteropError: If the checkpoint cannot be used, or the configuration says too little.
+    """
+    subject = _open(path, weights, config)
+    if label is not None:
+        return replace(subject, field=of_class(subject.field, label))
+    if subject.config is not None:
+        check_unconditional(subject.config, subject.field)
+    elif not getattr(getattr(subject.field, "backbone", None), "unlabelled", True):
+        raise RunError(f"{path} knows points of one class only, and is asked for points of any")
+    return subject
+
+
+def _open(path: Path, weights: Literal["ema", "raw"], config: str | None) -> Subject:
+    if path.is_file() and path.suffix == ".pth":
+        return _published(path, weights, config)
+    if path.is_file() and path.suffix == ".pt":
+        return _convolutional(path, config)
+    if config is not None:
+        raise RunError(
+            f"{path} is no file ending in .pth or .pt: it has a configuration of its own"
+        )
+    if path.is_dir():
+        run = Run.open(path)
+        found = run.checkpoint()
+        about = {"run": run.config.name, "run_seed": run.config.seed, "step": found.step}
+        return _trained(
+            run.field(weights, found.step),
+            run.config,
+            run.source(),
+            {**about, "weights": weights},
+            run.folder,
+        )
+    if not path.is_file() or path.suffix != ".safetensors":
+        raise RunError(
+            f"{path} is neither the folder of a run nor a file ending in .safetensors, .pth or .pt"
+        )
+    stored = checkpoints.read_weights(path)
+    if stored.config is None:
+        raise CheckpointError(f"{path} does not say of which configuration it is")
+    own = schema.validate(stored.config, str(path))
+    source = build_source(own)
+    field = build_field(own, source)
+    checkpoints.load_weights(field, stored, path)
+    about = {"run": own.name, "run_seed": own.seed, "step": stored.step}
+    return _trained(field.eval(), own, source, {**about, "weights": path.name}, None)
+
+
+def _trained(
+    field: ScoreField,
+    config: Config,
+    source: DataSource,
+    about: dict[str, Any],
+    folder: Path | None,
+) -> Subject:
+    transform = None
+    if isinstance(config.data, m.ImagesData):
+        transform = CENTERED_BYTES if config.data.centered else UNIT_BYTES
+    return Subject(field, config, source, about, folder, transform)
+
+
+def _published(path: Path, weights: Literal["ema", "raw"], config: str | None) -> Subject:
+    given: dict[str, Any] | str | None = config
+    if config is not None and config.endswith((".yaml", ".yml", ".json")):
+        given = read(Path(config))
+    try:
+        field = load(path, given, weights)
+    except InteropError as error:
+        told = str(error)
+        raise InteropError(told if str(path) in told else f"{path}: {told}") from None
+    centered = getattr(getattr(field, "backbone", None), "centered", False)
+    about = {"checkpoint": str(path), "configuration": config, "weights": weights}
+    return Subject(field, None, None, about, None, CENTERED_BYTES if centered else UNIT_BYTES)
+
+
+def _convolutional(path: Path, config: str | None) -> Subject:
+    given: dict[str, Any] = {}
+    if config in get_args(Padding):
+        given = {"padding": config}
+    elif config is not None:
+        given = read(Path(config))
+        if given.keys() - {"padding", "size"} or not isinstance(given.get("size", 1), int):
+            raise ConfigError(
+                f"{config} must say the padding, zeros or circular, and the size of images, an "
+                "integer, and nothing else"
+            )
+    field = convolutional.load(path, **given)
+    about: dict[str, Any] = {"checkpoint": str(path), "padding": field.backbone.padding}
+    return Subject(field, None, None, about, None, CENTERED_BYTES)

@@ -1,0 +1,202 @@
+"""An evaluated run: what is written, what is read back, and what cannot be evaluated."""
+
+import csv
+import json
+import math
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from scorefield.config.resolve import load
+from scorefield.errors import RunError
+from scorefield.estimate import Estimate
+from scorefield.evaluation.evaluate import about, evaluate, training_time
+from scorefield.evaluation.judge import Terms
+from scorefield.evaluation.records import Distance, Evaluation, Floor
+from scorefield.runs.run import Run
+
+TERMS = Terms(nfes=(2, 8), along=5, samples=64, pairs=3, sigmas=(0.5, 5.0), points=16, draws=2)
+
+
+@pytest.fixture(scope="module")
+def run(trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluated") / "toy" / "small" / "seed0"
+    shutil.copytree(trained, folder)
+    return Run.open(folder)
+
+
+@pytest.fixture(scope="module")
+def evaluation(run):
+    return evaluate(run, terms=TERMS)
+
+
+def test_distances_are_written_in_long_form_with_true_calls(run, evaluation):
+    with (run.folder / "eval" / "fid_vs_nfe.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    wanted = "sampler nfe_budget nfe metric features value standard_error numerical_error n unit"
+    assert set(wanted.split()) < set(rows[0])
+    assert {"floor_mean", "floor_sd", "floor_pairs", "ratio_to_floor"} < set(rows[0])
+    assert {(row["nfe_budget"], row["nfe"]) for row in rows} == {("2", "1"), ("8", "7")}
+    walks = ("trajectory_length", "curvature")
+    assert {row["features"] for row in rows if row["metric"] not in walks} == {"coordinates"}
+    # One step has no interior, and so no curvature; its time has no scatter.
+    assert [r["nfe"] for r in rows if r["metric"] == "trajectory_length"] == ["1", "7"]
+    assert [r["nfe"] for r in rows if r["metric"] == "curvature"] == ["7"]
+    assert {r["latency_sec"] for r in rows if r["nfe"] == "1"} == {""}
+    assert all(float(r["latency_sec"]) > 0 for r in rows if r["nfe"] == "7")
+    assert all(math.isfinite(float(row["value"])) for row in rows)
+    assert all(float(row["standard_error"]) > 0 or row["n"] == "0" for row in rows)
+    assert "nan" not in (run.folder / "eval" / "fid_vs_nfe.csv").read_text().lower()
+
+
+def test_diagnostics_are_written_by_noise_level(run, evaluation):
+    with (run.folder / "eval" / "integrability_vs_sigma.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {float(row["sigma"]) for row in rows} == {0.5, 5.0}
+    assert {"dataset", "model", "seed", "step", "metric", "settings"} < set(rows[0])
+    assert {"scale_delta", "cycle_len", "numerical_error"} < set(rows[0])
+    loops = [row for row in rows if row["metric"] == "loop_circulation"]
+    assert {float(row["scale_delta"]) for row in loops} == {0.25, 0.5, 1.0}
+    assert all(float(row["numerical_error"]) > 0 for row in loops)
+    asymmetry = [row for row in rows if row["metric"] == "relative_asymmetry"]
+    assert all(0 <= float(row["value"]) <= 1 and "exact" in row["settings"] for row in asymmetry)
+
+
+def test_every_checkpoint_is_measured_at_one_budget(run, evaluation):
+    with (run.folder / "eval" / "quality_vs_step.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert run.steps() == [2, 4, 6]
+    assert [int(row["step"]) for row in rows if row["metric"] == "validation_loss"] == run.steps()
+    assert {row["nfe"] for row in rows if row["metric"] == "sliced_wasserstein"} == {"5"}
+    times = {int(row["step"]): float(row["train_seconds"]) for row in rows}
+    assert times[2] < times[4] < times[6]
+    assert times[6] == pytest.approx(evaluation.compute["wall_seconds"])
+    assert all(float(row["train_seconds_standard_error"]) > 0 for row in rows)
+    last = evaluation.milestones[-1].distances[-1]
+    assert last.estimate == evaluation.validation
+
+
+def test_the_time_up_to_a_step_within_a_row_is_its_share(run):
+    (run.folder / "metrics.csv").rename(run.folder / "kept.csv")
+    (run.folder / "metrics.csv").write_text("step,seconds_per_step\n4,1.0\n8,3.0\n")
+    try:
+        assert training_time(run, 4).value == 4
+        assert training_time(run, 6).value == 4 + 2 * 3
+        # The two rows are 2 apart: a standard deviation of the square root of 2.
+        assert training_time(run, 6).standard_error == pytest.approx(math.sqrt(2 * (16 + 4)))
+        assert training_time(run, 9) is None
+    finally:
+        (run.folder / "kept.csv").rename(run.folder / "metrics.csv")
+
+
+def test_checkpoints_can_be_left_out(run):
+    found = evaluate(run, terms=replace(TERMS, along=None))
+    assert found.milestones == ()
+    assert Evaluation.read(run.folder).milestones == ()
+
+
+def test_the_summary_tells_cost_and_terms(run, evaluation):
+    summary = json.loads((run.folder / "eval" / "compute_summary.json").read_text())
+    compute = summary["compute"]
+    assert compute["steps"] == 6
+    assert compute["images"] == 6 * 16
+    assert compute["parameters"] == sum(p.numel() for p in run.field().parameters())
+    assert compute["images_per_second"] == pytest.approx(16 / compute["seconds_per_step"])
+    assert compute["wall_seconds"] > 0
+    assert summary["protocol"]["samples"] == 64
+    assert summary["protocol"]["weights"] == "ema"
+    assert summary["protocol"]["data"] == run.config.data.model_dump()
+    assert summary["protocol"]["features"] == ["coordinates"]
+    assert summary["protocol"]["estimators"]["loops"]["radii"] == [0.25, 0.5, 1.0]
+
+
+def test_an_evaluation_is_read_back_as_it_was(run, evaluation):
+    evaluation.write(run.folder)
+    found = Evaluation.read(run.folder)
+    assert [d.row() | {"settings": ""} for d in found.distances] == [
+        d.row() | {"settings": ""} for d in evaluation.distances
+    ]
+    assert [(v.metric, v.sigma, v.estimate.value) for v in found.levels] == [
+        (v.metric, v.sigma, v.estimate.value) for v in evaluation.levels
+    ]
+    assert found.validation.value == evaluation.validation.value
+    assert found.protocol == evaluation.protocol
+    assert [plain(m.rows()) for m in found.milestones] == [
+        plain(m.rows()) for m in evaluation.milestones
+    ]
+
+
+def plain(rows):
+    """Records without the settings, which are read back as text."""
+    return [{**row, "settings": ""} for row in rows]
+
+
+def test_evaluating_twice_gives_the_same_numbers(run, evaluation):
+    again = evaluate(run, terms=TERMS)
+    assert [d.estimate.value for d in again.distances] == [
+        d.estimate.value for d in evaluation.distances
+    ]
+    assert str(again) == str(evaluation)
+
+
+def test_the_terms_are_not_those_of_the_training(run, monkeypatch):
+    """Whatever a run was trained with, the same evaluation is asked of it."""
+    # The same weights under another configuration, which is refused otherwise.
+    monkeypatch.setattr(Run, "_check_own", lambda self, found: found)
+    run = Run(run.folder, run.config)
+    other = run.config.model_copy(
+        update={"objective": run.config.objective.model_copy(update={"weighting": "score"})}
+    )
+    changed = evaluate(Run(run.folder, other), terms=TERMS)
+    assert changed.validation == evaluate(run, terms=TERMS).validation
+
+
+def test_budgets_can_be_given(run):
+    found = evaluate(run, [5], terms=TERMS)
+    assert {(d.budget, d.nfe) for d in found.distances} == {(5, 5)}
+
+
+@pytest.mark.parametrize("nfes", [(), (0,), (8, -1)])
+def test_a_budget_without_a_call_is_refused(run, nfes):
+    with pytest.raises(RunError, match="sampling takes a network call"):
+        evaluate(run, nfes, terms=TERMS)
+
+
+def test_a_run_without_a_checkpoint_cannot_be_evaluated(small, tmp_path):
+    with pytest.raises(RunError, match="has no checkpoint yet"):
+        evaluate(Run.create(load(small), tmp_path), terms=TERMS)
+
+
+def test_a_folder_without_an_evaluation_names_the_command(tmp_path):
+    with pytest.raises(RunError, match="scorefield eval"):
+        Evaluation.read(tmp_path)
+
+
+def test_a_spoilt_evaluation_is_an_error_and_not_a_number(run, evaluation, tmp_path):
+    folder = tmp_path / "eval"
+    shutil.copytree(run.folder / "eval", folder)
+    text = (folder / "fid_vs_nfe.csv").read_text().splitlines()
+    (folder / "fid_vs_nfe.csv").write_text("\n".join([text[0], text[1].replace(",", ",x", 8)]))
+    with pytest.raises(RunError, match="does not hold an evaluation"):
+        Evaluation.read(tmp_path)
+
+
+def test_the_commands_of_a_run_name_its_preset_and_changes(tmp_path):
+    config = load("toy/m3", ["train.steps=700", "optim.lr=1e-3"])
+    facts = about(Run.create(config, tmp_path))
+    assert facts["label"] == "M3"
+    assert facts["preset"] == "toy/m3"
+    assert load(facts["preset"], facts["overrides"]) == config
+
+
+def test_a_ratio_to_the_floor_carries_the_errors_of_both():
+    floor = Floor(mean=2.0, mean_error=0.1, sd=0.3, pairs=9)
+    distance = Distance("heun", 8, 7, "d", "coordinates", Estimate(4.0, 0.2, 9), floor)
+    assert distance.ratio.value == 2
+    assert distance.ratio.standard_error == pytest.approx(math.hypot(0.2, 2 * 0.1) / 2)
+    # Two equal errors of 8 degrees of freedom each have 16 together (Satterthwaite).
+    assert distance.ratio.n - 1 == 16
+    assert distance.excess == pytest.approx(2 / 0.3)
+    assert replace(distance, floor=floor._replace(mean=0.01)).ratio is None
+    assert replace(distance, floor=None).excess is None

@@ -1,0 +1,52 @@
+"""Models timed side by side: by the sweep that trained them, for whole periods of their terms."""
+
+import json
+
+import pytest
+
+from scorefield.cli import main
+from scorefield.config.resolve import load
+from scorefield.evaluation.timing import ratio, time_steps
+
+SMALL = """\
+extends: toy/{model}
+field: {{network: {{hidden: 8, depth: 1, embedding: 4}}}}
+train: {{steps: 4, batch_size: 16, checkpoint_every: 2, log_every: 1}}
+eval: {{nfes: [8], samples: 16, pairs: 2, sigmas: [1.0], points: 4}}
+"""
+
+
+@pytest.fixture
+def files(tmp_path):
+    for model in ("m0", "m1"):
+        (tmp_path / f"{model}.yaml").write_text(SMALL.format(model=model))
+    return [str(tmp_path / f"{model}.yaml") for model in ("m0", "m1")]
+
+
+def test_a_sweep_times_the_models_of_a_data_set_once(files, tmp_path, capsys):
+    root = tmp_path / "runs"
+    command = ["sweep", *files, "--eval", "--root", str(root)]
+    assert main(command) == 0
+    path = root / "toy" / "step_times.json"
+    written = path.read_text()
+    record = json.loads(written)
+    assert set(record["rounds"]) == {"m0", "m1"}
+    assert all(len(seconds) == 4 for seconds in record["rounds"].values())
+    assert main(command) == 0
+    assert path.read_text() == written
+    capsys.readouterr()
+
+
+def test_a_term_that_is_evaluated_now_and_then_is_timed_over_whole_periods(files, tmp_path):
+    """The asymmetry of ``m1`` is evaluated at every eighth step."""
+    configs = [load(file) for file in files]
+    assert configs[1].objective.asymmetry.every == 8
+    time_steps(configs, tmp_path, rounds=2)
+    told = json.loads((tmp_path / "step_times.json").read_text())["told"]
+    assert "2 rounds of 8 steps a model" in told  # no more than the training, in whole periods
+
+
+def test_what_slows_a_round_does_not_change_the_ratio():
+    found = ratio([2.0, 20.0, 6.0], [1.0, 10.0, 3.0])
+    assert found.value == pytest.approx(2.0)
+    assert found.standard_error == pytest.approx(0.0, abs=1e-12)

@@ -1,0 +1,57 @@
+"""What is told to a person, and what is a fault of the program."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scorefield.errors import sentence
+from scorefield.metrics import mmd
+from scorefield.sde import EDM
+from scorefield.training import fit
+from scorefield.training.checkpoint import step_of
+
+
+def caught(call):
+    with pytest.raises(Exception) as error:  # noqa: PT011
+        call()
+    return error.value
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: EDM(sigma_min=-1.0), "sigma_min"),
+        (lambda: mmd(torch.zeros(2, 2), torch.zeros(2, 2)), "samples"),
+        (lambda: fit(None, None, objective=1, regularizers=[1]), "either an objective or"),
+    ],
+)
+def test_what_the_package_refuses_is_told(unchecked, call, words):
+    error = caught(call)
+    assert type(error) in (ValueError, TypeError)
+    assert sentence(error) == str(error)
+    assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: torch.ones(2).reshape(3),
+        lambda: np.ones(2).reshape(3),
+        # In the package, but by an operation, not by a statement on what was given.
+        lambda: step_of(Path("step_x")),
+        lambda: step_of(3),
+    ],
+)
+def test_what_goes_wrong_by_itself_is_a_fault(unchecked, call):
+    assert sentence(caught(call)) is None
+
+
+@pytest.mark.parametrize("allocate", [lambda: torch.empty(2**50), lambda: bytearray(2**60)])
+def test_too_little_memory_is_told(allocate):
+    assert sentence(caught(allocate)).startswith("memory does not suffice")
+
+
+def test_files_are_named():
+    assert sentence(caught(Path("nowhere").read_text)) == "nowhere: No such file or directory"
