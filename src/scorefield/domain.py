@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.noise import Noise
 from scorefield.wrapped import WrappedNormal, nonuniformity
 
@@ -35,7 +36,7 @@ class Domain(ABC):
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         if any(n < 1 for n in self.shape):
-            raise ValueError(f"an event shape has positive lengths, got {self.shape}")
+            raise UserError(f"an event shape has positive lengths, got {self.shape}")
 
     @property
     def dim(self) -> int:
@@ -157,9 +158,9 @@ class Torus(Domain):
             periods, several = (float(period),), False
         object.__setattr__(self, "period", periods if several else periods[0])
         if not all(math.isfinite(p) and p > 0 for p in periods):
-            raise ValueError(f"the period of a torus is positive, got {period}")
+            raise UserError(f"the period of a torus is positive, got {period}")
         if several and (not self.shape or len(periods) != self.shape[-1]):
-            raise ValueError(
+            raise UserError(
                 f"{len(periods)} periods do not fit points of shape {self.shape}: there is one "
                 f"for each index of the last axis"
             )

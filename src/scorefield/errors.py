@@ -13,11 +13,15 @@ PREFIX = "error: "
 """How the command line begins the sentence about a mistake."""
 
 
-class ConfigError(ValueError):
+class UserError(ValueError):
+    """A value that is refused, or a request that cannot be met: one sentence for the user."""
+
+
+class ConfigError(UserError):
     """A configuration that cannot be used: an unknown key, a wrong value, an unreadable file."""
 
 
-class RunError(ValueError):
+class RunError(UserError):
     """A run directory that is missing, incomplete or taken, or a request that it cannot meet."""
 
 

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from scorefield.errors import UserError
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -47,15 +49,15 @@ class Estimate:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
-            raise ValueError(f"a measurement gave {self.value}, which is not a finite number")
+            raise UserError(f"a measurement gave {self.value}, which is not a finite number")
         for name, error in (
             ("standard", self.standard_error),
             ("numerical", self.numerical_error),
         ):
             if not (math.isfinite(error) and error >= 0):
-                raise ValueError(f"a {name} error is finite and >= 0, got {error}")
+                raise UserError(f"a {name} error is finite and >= 0, got {error}")
         if self.n < 0 or (self.n == 0 and self.standard_error > 0):
-            raise ValueError(f"a number with an error bar rests on draws, got n={self.n}")
+            raise UserError(f"a number with an error bar rests on draws, got n={self.n}")
 
     @property
     def exact(self) -> bool:
@@ -73,7 +75,7 @@ class Estimate:
             ValueError: If ``confidence`` is out of range.
         """
         if not 0 < confidence < 1:
-            raise ValueError(f"a confidence lies in (0, 1), got {confidence}")
+            raise UserError(f"a confidence lies in (0, 1), got {confidence}")
         quantile = 0.5 + confidence / 2
         half = self.numerical_error
         if self.n > 1:
@@ -134,9 +136,9 @@ def ratio(
     """
     a, b = _finite(numerators), _finite(denominators)
     if a.size != b.size:
-        raise ValueError(f"a ratio needs paired draws, got {a.size} and {b.size}")
+        raise UserError(f"a ratio needs paired draws, got {a.size} and {b.size}")
     if b.mean() == 0:
-        raise ValueError("a ratio with denominator zero is not defined")
+        raise UserError("a ratio with denominator zero is not defined")
     value = float(a.mean() / b.mean())
     residual = mean((a - value * b) / b.mean())
     return Estimate(value, residual.standard_error, a.size, unit, settings)
@@ -152,7 +154,7 @@ def root(square: Estimate, unit: str = "") -> Estimate:
         ValueError: If the mean square is negative by more than six standard errors.
     """
     if square.value < -6 * square.standard_error:
-        raise ValueError(f"a mean square came out as {square.value}, which has no root")
+        raise UserError(f"a mean square came out as {square.value}, which has no root")
     if square.value <= square.standard_error:
         value, error = math.sqrt(max(square.value, 0.0)), math.sqrt(square.standard_error)
     else:
@@ -210,7 +212,7 @@ def median(draws: ArrayLike, /, confidence: float = 0.95) -> Median:
         Order statistics (David and Nagaraja, 2003), section 7.1.
     """
     if not 0 < confidence < 1:
-        raise ValueError(f"a confidence lies in (0, 1), got {confidence}")
+        raise UserError(f"a confidence lies in (0, 1), got {confidence}")
     y = np.sort(_finite(draws))
     n = int(y.size)
     misses = 2 * stats.binom.cdf(np.arange(n // 2), n, 0.5)
@@ -227,7 +229,7 @@ def paired_difference(a: ArrayLike, b: ArrayLike, unit: str = "", **settings: An
     """
     x, y = _finite(a), _finite(b)
     if x.size != y.size:
-        raise ValueError(f"a paired difference needs paired draws, got {x.size} and {y.size}")
+        raise UserError(f"a paired difference needs paired draws, got {x.size} and {y.size}")
     return mean(x - y, unit, **settings)
 
 
@@ -243,7 +245,7 @@ def pool(estimates: Sequence[Estimate]) -> Estimate:
     """
     units = {e.unit for e in estimates}
     if len(units) > 1:
-        raise ValueError(f"estimates in different units cannot be pooled: {sorted(units)}")
+        raise UserError(f"estimates in different units cannot be pooled: {sorted(units)}")
     pooled = mean([e.value for e in estimates], next(iter(units), ""))
     numerical = sum(e.numerical_error for e in estimates) / len(estimates)
     return replace(pooled, numerical_error=numerical)
@@ -287,7 +289,7 @@ def format_uncertain(value: float, error: float) -> str:
 def _finite(draws: ArrayLike) -> np.ndarray[Any, np.dtype[np.float64]]:
     y = np.asarray(draws, dtype=np.float64).reshape(-1)
     if y.size < 2:
-        raise ValueError(f"a standard error needs at least two draws, got {y.size}")
+        raise UserError(f"a standard error needs at least two draws, got {y.size}")
     if not np.isfinite(y).all():
-        raise ValueError(f"{int((~np.isfinite(y)).sum())} of {y.size} draws are not finite")
+        raise UserError(f"{int((~np.isfinite(y)).sum())} of {y.size} draws are not finite")
     return y

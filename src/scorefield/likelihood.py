@@ -61,6 +61,7 @@ from scorefield.calculus.trace import (
     value_and_products,
     without,
 )
+from scorefield.errors import UserError
 from scorefield.fields import LogProb, ScoreField, evaluation
 from scorefield.noise import Noise
 from scorefield.samplers.flow import Flow
@@ -178,26 +179,26 @@ def log_prob(
     sde, dim = field.sde, field.domain.dim
     start = sde.t_min if t_min is None else t_min
     if not sde.t_min <= start < sde.t_max:
-        raise ValueError(f"t_min must lie in [{sde.t_min:g}, {sde.t_max:g}), got {start:g}")
+        raise UserError(f"t_min must lie in [{sde.t_min:g}, {sde.t_max:g}), got {start:g}")
     words = (("trace", trace, Trace), ("probes", probes, ProbeKind),
              ("solver_error", solver_error, SolverError))  # fmt: skip
     for name, value, known in words:
         if value is not None and value not in get_args(known):
-            raise ValueError(f"{name} is one of {', '.join(get_args(known))}, not {value!r}")
+            raise UserError(f"{name} is one of {', '.join(get_args(known))}, not {value!r}")
     counts = {"n_probes": n_probes, "max_probes": max_probes, "batch_size": batch_size}
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} must be a positive integer, got {count!r}")
+            raise UserError(f"{name} must be a positive integer, got {count!r}")
     exact = dim <= EXACT_UP_TO if trace is None else trace == "exact"
     if standard_error is not None:
         if not (math.isfinite(standard_error) and standard_error > 0):
-            raise ValueError(f"standard_error must be positive, got {standard_error}")
+            raise UserError(f"standard_error must be positive, got {standard_error}")
         if n_probes < 2 and not exact:
-            raise ValueError("n_probes must be at least 2: one probe has no standard error")
+            raise UserError("n_probes must be at least 2: one probe has no standard error")
     if index is None:
         index = torch.arange(len(x), device=x.device)
     elif index.shape != x.shape[:1]:
-        raise ValueError(f"index names {index.numel()} points, there are {len(x)}")
+        raise UserError(f"index names {index.numel()} points, there are {len(x)}")
     noise = seed if isinstance(seed, Noise) else Noise(seed)
     # With few dimensions left to them, probes would be far from normal, and so their mean.
     rank = min(n_probes, dim // 3)

@@ -41,6 +41,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorefield.errors import UserError
+
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _MASK = 0xFFFFFFFF
@@ -154,7 +156,7 @@ class Noise:
         ``high`` is not positive.
         """
         if high < 1:
-            raise ValueError(f"integers are drawn below a positive bound, got high={high}")
+            raise UserError(f"integers are drawn below a positive bound, got high={high}")
         draws = self.uniform(purpose, shape, index, step, dtype=torch.float64)
         return draws.mul_(high).floor_().to(torch.int64)
 
@@ -172,9 +174,9 @@ class Noise:
         index = index.to(torch.int64)
         steps = torch.as_tensor(step, dtype=torch.int64, device=index.device)
         if index.numel() and min(int(index.min()), int(steps.min())) < 0:
-            raise ValueError("sample indices and steps must not be negative")
+            raise UserError("sample indices and steps must not be negative")
         if steps.numel() and int(steps.max()) > _MASK:
-            raise ValueError(f"a step must be below 2³², got {int(steps.max())}")
+            raise UserError(f"a step must be below 2³², got {int(steps.max())}")
         index, steps = torch.broadcast_tensors(index, steps)
         batch = index.shape
         index, steps = index.reshape(-1, 1), steps.reshape(-1, 1)
@@ -264,7 +266,7 @@ class Lookahead:
 
     def __init__(self, draw: Callable[[Tensor], tuple[Tensor, ...]], span: int = 64) -> None:
         if span < 1:
-            raise ValueError(f"a look-ahead spans at least one step, got {span}")
+            raise UserError(f"a look-ahead spans at least one step, got {span}")
         self._draw = draw
         self._span = span
         self._chunk: int | None = None

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.calculus.derivatives import VectorField, jvp_vjp
+from scorefield.errors import UserError
 
 Variant = Literal["difference", "trace"]
 
@@ -66,7 +67,7 @@ def probed_asymmetry(
             square = backward.square().sum(dim=1) - (forward * backward).sum(dim=1)
             return 2 * square, norm
         case _:
-            raise ValueError(f"asymmetry is estimated by difference or trace, not {variant!r}")
+            raise UserError(f"asymmetry is estimated by difference or trace, not {variant!r}")
 
 
 def per_coordinate(

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from scorefield.calculus.derivatives import VectorField
 from scorefield.domain import Domain
+from scorefield.errors import UserError
 from scorefield.noise import Noise
 
 
@@ -85,7 +86,7 @@ def quadrature(name: str) -> Quadrature:
                 2 * int(n) - 1,
                 f"gauss-{int(n) - 1}" if int(n) > 1 else "trapezoid",
             )
-    raise ValueError(
+    raise UserError(
         f"quadrature is left, midpoint, trapezoid, simpson or gauss-n (n = 1, 2, …), not {name!r}"
     )
 
@@ -217,7 +218,7 @@ def planes(
         ValueError: In fewer than two dimensions, where nothing circulates.
     """
     if domain.dim < 2:
-        raise ValueError(f"circulation needs two dimensions, the event shape is {domain.shape}")
+        raise UserError(f"circulation needs two dimensions, the event shape is {domain.shape}")
     z = noise.normal(purpose, (2, domain.dim), index, step, dtype=torch.float64)
     first, second = z.unbind(dim=-2)
     first = first / first.norm(dim=-1, keepdim=True)
@@ -239,7 +240,7 @@ def regular_polygons(
         ValueError: For fewer than three sides.
     """
     if sides < 3:
-        raise ValueError(f"a loop has at least three sides, got {sides}")
+        raise UserError(f"a loop has at least three sides, got {sides}")
     angle = torch.arange(sides, dtype=centres.dtype, device=centres.device) * (math.tau / sides)
     turn = torch.stack((angle.cos(), angle.sin()), dim=1)
     offsets = torch.einsum("sk,bk...->bs...", turn, plane)

@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.fields import ScoreField
 from scorefield.sde import Exact
 
@@ -58,9 +59,9 @@ def reverse_trajectory(
             the process.
     """
     if len(normals) != len(times) - 1:
-        raise ValueError(f"{len(times)} times are {len(times) - 1} steps, not {len(normals)}")
+        raise UserError(f"{len(times)} times are {len(times) - 1} steps, not {len(normals)}")
     if bool((times[1:] > times[:-1]).any()):
-        raise ValueError("the times of a reverse trajectory descend")
+        raise UserError("the times of a reverse trajectory descend")
     forward = Exact().step(field.sde, times[:-1], times[1:])
     shape = (*times[1:].shape, *(1,) * (x.dim() - 1))
     factor, std = (c.to(x.dtype).reshape(shape) for c in (forward.factor, forward.std))

@@ -21,6 +21,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from scorefield.errors import UserError
+
 VectorField = Callable[[Tensor, Tensor], Tensor]
 
 _ROWS = 16
@@ -119,7 +121,7 @@ def jacobian(
     dim = x.shape[1:].numel()
     rows = max(_ROWS, _ENTRIES // dim) if rows is None else rows
     if rows < 1:
-        raise ValueError(f"a Jacobian takes at least one row at a time, got {rows}")
+        raise UserError(f"a Jacobian takes at least one row at a time, got {rows}")
     result = x.new_zeros(x.shape[0], dim, dim)
     blocks = zip(result.split(rows), x.split(rows), t.split(rows), strict=True)
     with differentiable(), torch.enable_grad():

@@ -67,6 +67,7 @@ from torch import Tensor
 
 from scorefield.calculus.derivatives import VectorField, differentiable
 from scorefield.calculus.trace import basis
+from scorefield.errors import UserError
 from scorefield.sde import SDE
 
 FokkerPlanckForm = Literal["gradient", "component"]
@@ -129,9 +130,9 @@ def fokker_planck_terms(
     """
     for form in forms:
         if form not in get_args(FokkerPlanckForm):
-            raise ValueError(f"a residual has the form gradient or component, not {form!r}")
+            raise UserError(f"a residual has the form gradient or component, not {form!r}")
     if probes is not None and len(probes) < 1:
-        raise ValueError("a residual by probes takes at least one probe")
+        raise UserError("a residual by probes takes at least one probe")
     exact, keep = probes is None, torch.is_grad_enabled()
     # A field that is itself a gradient has its derivatives only while gradients are enabled.
     with differentiable(), torch.enable_grad():

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from scorefield.domain import Domain
+from scorefield.errors import UserError
 
 
 def nearest_neighbours(
@@ -24,7 +25,7 @@ def nearest_neighbours(
     """
     n = features.shape[0]
     if not 1 <= k < n:
-        raise ValueError(f"{n} points have 1 to {n - 1} nearest neighbours, asked for {k}")
+        raise UserError(f"{n} points have 1 to {n - 1} nearest neighbours, asked for {k}")
     distances = torch.cdist(features, features)
     distances.fill_diagonal_(torch.inf)
     return distances.topk(k, largest=False).indices
@@ -48,7 +49,7 @@ def propose_cycles(
     points, k = neighbours.shape
     length = draws.shape[1]
     if length < 3:
-        raise ValueError(f"a cycle has at least three vertices, got {length}")
+        raise UserError(f"a cycle has at least three vertices, got {length}")
     walk = [(draws[:, 0] * points).to(torch.int64).clamp(max=points - 1)]
     for i in range(1, length):
         edge = (draws[:, i] * k).to(torch.int64).clamp(max=k - 1)

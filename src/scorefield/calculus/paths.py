@@ -23,6 +23,7 @@ from torch import Tensor
 from scorefield.calculus.circulation import quadrature
 from scorefield.calculus.derivatives import VectorField
 from scorefield.domain import Domain
+from scorefield.errors import UserError
 from scorefield.noise import Noise
 
 _RULE = quadrature("gauss-4")
@@ -90,7 +91,7 @@ def detours(
     """
     event = chord.shape[1:]
     if event.numel() < 2:
-        raise ValueError(f"a path bends in two dimensions or more, the event shape is {event}")
+        raise UserError(f"a path bends in two dimensions or more, the event shape is {event}")
     z = noise.normal(purpose, event, index, dtype=torch.float64).flatten(1)
     e = chord.to(torch.float64).flatten(1)
     z = z - (z * e).sum(dim=1, keepdim=True) / e.square().sum(dim=1, keepdim=True) * e
@@ -129,9 +130,9 @@ def line_integrals(
         ValueError: If the tolerance is not positive, or there are fewer than two panels.
     """
     if not tolerance > 0:
-        raise ValueError(f"the tolerance of a line integral must be positive, got {tolerance}")
+        raise UserError(f"the tolerance of a line integral must be positive, got {tolerance}")
     if panels < 2:
-        raise ValueError(f"a refinement needs at least two panels, got {panels}")
+        raise UserError(f"a refinement needs at least two panels, got {panels}")
     value, size = _composite(fn, paths, t, domain, steepness, 1)
     bound = tolerance + epsilon * size
     error = torch.full_like(value, torch.inf)

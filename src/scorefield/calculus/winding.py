@@ -25,6 +25,7 @@ from torch import Tensor
 
 from scorefield.calculus.derivatives import VectorField
 from scorefield.domain import Torus
+from scorefield.errors import UserError
 
 _LEAST = 64
 _COORDINATES = 2**18
@@ -84,9 +85,9 @@ def straight_loops(
         The exponentially convergent trapezoidal rule (Trefethen and Weideman, 2014), section 3.
     """
     if not tolerance > 0:
-        raise ValueError(f"the tolerance of a line integral must be positive, got {tolerance}")
+        raise UserError(f"the tolerance of a line integral must be positive, got {tolerance}")
     if nodes < _LEAST:
-        raise ValueError(f"a loop takes at least {_LEAST} nodes, got {nodes}")
+        raise UserError(f"a loop takes at least {_LEAST} nodes, got {nodes}")
     lines = torch.arange(len(x) * domain.dim, device=x.device)
     at_once = max(1, _COORDINATES // nodes)
     parts = []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scorefield.comparison.groups import Group
-from scorefield.errors import RunError
+from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.evaluation.records import quotient
 from scorefield.evaluation.timing import STEP_TIMES, ratio
@@ -83,7 +83,7 @@ def _read(path: Path) -> tuple[dict[str, list[float]], str]:
         if len({len(values) for values in rounds.values()}) != 1 or any(
             len(values) < 2 or min(values) <= 0 for values in rounds.values()
         ):
-            raise ValueError("the rounds are not two or more positive times a model")
+            raise UserError("the rounds are not two or more positive times a model")
         return rounds, str(record["told"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path} does not hold step times: remove it ({error!r})") from error

@@ -37,6 +37,7 @@ from scorefield.config.section import (
     Positives,
     Section,
 )
+from scorefield.errors import UserError
 
 # ---------------------------------------------------------------- optim, train, sampler and eval
 
@@ -114,13 +115,13 @@ class Config(Section):
         self._check_table()
         self._check_torus()
         if self.objective.boundary is not None and not isinstance(self.field, HybridModel):
-            raise ValueError(
+            raise UserError(
                 f"objective.boundary needs a field of kind 'hybrid', field.kind is "
                 f"{self.field.kind!r}"
             )
         cycles, batch = self.objective.cycles, self.train.batch_size
         if cycles is not None and cycles.neighbours >= batch:
-            raise ValueError(
+            raise UserError(
                 f"objective.cycles.neighbours is {cycles.neighbours}, it must be below "
                 f"train.batch_size, which is {batch}"
             )
@@ -148,33 +149,33 @@ class Config(Section):
         wanted = {"ring": ("mlp",), "atoms": ATOM_NETWORKS}.get(self.data.kind, IMAGE_NETWORKS)
         for key, network in self.networks.items():
             if network.kind not in wanted:
-                raise ValueError(
+                raise UserError(
                     f"{key}.kind is {network.kind!r}, but data of kind {self.data.kind!r} needs "
                     + " or ".join(map(repr, wanted))
                 )
             tabular = network.kind in ("ncsn", "ncsnv2")
             if tabular and self.field.label != "index":
-                raise ValueError(
+                raise UserError(
                     f"{key}.kind is {network.kind!r}, which is told the noise level by its place "
                     f"in a table: field.label must be 'index', not {self.field.label!r}"
                 )
             scaled = getattr(network, "scale_by_sigma", False)
             label = "sigma" if getattr(network, "embedding", None) == "fourier" else "index"
             if scaled and self.field.label != label:
-                raise ValueError(
+                raise UserError(
                     f"{key}.scale_by_sigma needs field.label {label!r}, it is {self.field.label!r}"
                 )
 
     def _check_table(self) -> None:
         if self.field.label == "index" and not isinstance(self.sde, VEProcess):
-            raise ValueError(f"field.label 'index' needs sde.kind 've', it is {self.sde.kind!r}")
+            raise UserError(f"field.label 'index' needs sde.kind 've', it is {self.sde.kind!r}")
         if self.objective.fokker_planck is not None and self.levels is not None:
-            raise ValueError(
+            raise UserError(
                 "objective.fokker_planck differentiates the field in time, which a table of noise "
                 "levels, that of field.label 'index' or of sde.kind 'discrete_vp', does not allow"
             )
         if self.objective.law.kind == "table" and self.levels is None:
-            raise ValueError(
+            raise UserError(
                 "objective.law.kind 'table' needs a table: that of sde.kind 'discrete_vp', or "
                 "field.label 'index' and field.levels"
             )
@@ -183,29 +184,29 @@ class Config(Section):
         if not isinstance(self.data, AtomsData):
             for name, term in self.objective.terms.items():
                 if getattr(term, "points", None) == "uniform":
-                    raise ValueError(
+                    raise UserError(
                         f"objective.{name}.points 'uniform' needs a torus, that of data of kind "
                         f"'atoms', data.kind is {self.data.kind!r}"
                     )
             return
         if self.sde.kind not in ("ve", "edm"):
-            raise ValueError(
+            raise UserError(
                 f"sde.kind is {self.sde.kind!r}, which shrinks the data: data of kind 'atoms' live "
                 f"on a torus and need 've' or 'edm'"
             )
         if self.sde.prior_mean != 0:
-            raise ValueError(
+            raise UserError(
                 f"sde.prior_mean is {self.sde.prior_mean}, it must be 0: data of kind 'atoms' live "
                 f"on a torus, where sampling starts from everywhere alike"
             )
         if self.field.parametrization == "edm":
-            raise ValueError(
+            raise UserError(
                 "field.parametrization is 'edm', whose skip connection is not periodic: data of "
                 "kind 'atoms' live on a torus and need 'noise' or 'score'"
             )
         head = getattr(self.field, "head", "sum")
         if head != "sum":
-            raise ValueError(
+            raise UserError(
                 f"field.head is {head!r}, of which no potential is periodic: data of kind 'atoms' "
                 f"live on a torus and need 'sum'"
             )

@@ -16,6 +16,7 @@ from scorefield.config.section import (
     check_below,
     one_or_each,
 )
+from scorefield.errors import UserError
 
 # ------------------------------------------------------------------------------------------ data
 
@@ -91,12 +92,12 @@ class AtomsData(Section):
     def _rectangular(self) -> AtomsData:
         numbers = [len(place) for place in self.positions]
         if min(numbers) < max(numbers):
-            raise ValueError(
+            raise UserError(
                 f"data.positions has places of {min(numbers)} and of {max(numbers)} coordinates, "
                 f"all must have as many"
             )
         if isinstance(self.period, tuple) and len(self.period) != numbers[0]:
-            raise ValueError(
+            raise UserError(
                 f"data.period has {len(self.period)} values, it must have one for each of the "
                 f"{numbers[0]} coordinates of data.positions"
             )
@@ -172,7 +173,7 @@ class TableProcess(Section):
     def _ordered(self) -> TableProcess:
         check_below(self, "sde", "beta_min", "beta_max")
         if not self.beta_max < self.levels:
-            raise ValueError(
+            raise UserError(
                 f"sde.levels is {self.levels}, it must be above sde.beta_max, which is "
                 f"{self.beta_max}: a step would leave less than nothing of the data"
             )
@@ -193,7 +194,7 @@ class CosineProcess(Section):
     def _ordered(self) -> CosineProcess:
         margin = self.offset if self.margin is None else self.margin
         if not self.t_max + self.offset < 1 + margin:
-            raise ValueError(
+            raise UserError(
                 f"sde.t_max + sde.offset is {self.t_max + self.offset:g}, it must be below "
                 f"1 + sde.margin, which is {1 + margin:g}: nothing would be left of the data"
             )
@@ -226,9 +227,9 @@ class Prediction(Section):
     @model_validator(mode="after")
     def _labelled(self) -> Prediction:
         if self.label == "index" and self.levels is None:
-            raise ValueError("field.label 'index' needs field.levels, the length of the table")
+            raise UserError("field.label 'index' needs field.levels, the length of the table")
         if self.label != "index" and self.levels is not None:
-            raise ValueError(
+            raise UserError(
                 f"field.levels is the length of the table for field.label 'index', which is "
                 f"{self.label!r}"
             )

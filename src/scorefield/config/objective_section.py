@@ -14,6 +14,7 @@ from scorefield.config.section import (
     Positives,
     Section,
 )
+from scorefield.errors import UserError
 
 
 class LogNormalLaw(Section):
@@ -98,9 +99,9 @@ class CyclesTerm(Section):
     @model_validator(mode="after")
     def _consistent(self) -> CyclesTerm:
         if (self.weight is None) == (self.balance is None):
-            raise ValueError("objective.cycles needs either a weight or a balance, and not both")
+            raise UserError("objective.cycles needs either a weight or a balance, and not both")
         if self.neighbours >= self.points:
-            raise ValueError(
+            raise UserError(
                 f"objective.cycles.neighbours is {self.neighbours}, it must be below "
                 f"objective.cycles.points, which is {self.points}"
             )
@@ -164,12 +165,12 @@ class ConsistencyTerm(Section):
     @model_validator(mode="after")
     def _consistent(self) -> ConsistencyTerm:
         if self.grid <= self.steps:
-            raise ValueError(
+            raise UserError(
                 f"objective.consistency.grid is {self.grid}, it must be above "
                 f"objective.consistency.steps, which is {self.steps}"
             )
         if self.gradient == "both" and (self.target, self.estimator) != ("martingale", "pair"):
-            raise ValueError(
+            raise UserError(
                 f"objective.consistency.gradient 'both' needs target 'martingale' and estimator "
                 f"'pair', they are {self.target!r} and {self.estimator!r}"
             )

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from scorefield.config.section import Count, NonNegative, Positive, Section
+from scorefield.errors import UserError
 
 Spacing = Literal["karras", "time", "logsnr"]
 
@@ -25,7 +26,7 @@ class KarrasMethod(Section):
     @model_validator(mode="after")
     def _window(self) -> KarrasMethod:
         if self.churn_max is not None and self.churn_max < self.churn_min:
-            raise ValueError(
+            raise UserError(
                 f"sampler.churn_max is {self.churn_max}, it must be at least sampler.churn_min, "
                 f"which is {self.churn_min}"
             )
@@ -60,9 +61,9 @@ class PredictorCorrectorMethod(Section):
     @model_validator(mode="after")
     def _something(self) -> PredictorCorrectorMethod:
         if self.predictor == "none" and self.corrector == "none":
-            raise ValueError("sampler.predictor and sampler.corrector are both 'none'")
+            raise UserError("sampler.predictor and sampler.corrector are both 'none'")
         if self.probability_flow and self.predictor not in ("reverse_diffusion", "euler_maruyama"):
-            raise ValueError(
+            raise UserError(
                 f"sampler.probability_flow is for the predictors reverse_diffusion and "
                 f"euler_maruyama, not for {self.predictor!r}"
             )

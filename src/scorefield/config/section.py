@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, Strict
 
 from scorefield.config.document import shown
+from scorefield.errors import UserError
 
 S = TypeVar("S", bound="Section")
 
@@ -37,7 +38,7 @@ def check_below(section: S, where: str, low: str, high: str) -> S:
     """
     a, b = getattr(section, low), getattr(section, high)
     if not a < b:
-        raise ValueError(f"{where}.{low} is {a}, it must be below {where}.{high}, which is {b}")
+        raise UserError(f"{where}.{low} is {a}, it must be below {where}.{high}, which is {b}")
     return section
 
 
@@ -61,7 +62,7 @@ def one_or_each(
             return float(value)  # type: ignore[arg-type]
         if isinstance(value, list | tuple) and value and all(map(is_one, value)):
             return tuple(float(v) for v in value)
-        raise ValueError(f"{key} is {shown(value)}, it must be {wanted}")
+        raise UserError(f"{key} is {shown(value)}, it must be {wanted}")
 
     def plain(value: float | tuple[float, ...]) -> float | list[float]:
         return list(value) if isinstance(value, tuple) else value

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.data.source import DataSource, Split, check_split, chosen, positions
+from scorefield.errors import UserError
 from scorefield.noise import Noise
 from scorefield.targets.base import Target
 
@@ -33,9 +34,9 @@ class ArraySource(DataSource):
         self, train: Float[Tensor, "n *event"], test: Float[Tensor, "m *event"], name: str
     ) -> None:
         if train.dim() < 1 or train.shape[0] < 1:
-            raise ValueError(f"{name}: there is no training point")
+            raise UserError(f"{name}: there is no training point")
         if train.shape[1:] != test.shape[1:]:
-            raise ValueError(
+            raise UserError(
                 f"{name}: training points of shape {tuple(train.shape[1:])} and test points of "
                 f"shape {tuple(test.shape[1:])} are not one data set"
             )
@@ -43,7 +44,7 @@ class ArraySource(DataSource):
             finite = points.isfinite()
             if not bool(finite.all()):
                 place = tuple((~finite).nonzero()[0].tolist())
-                raise ValueError(f"{name}: {argument} is {float(points[place])} at index {place}")
+                raise UserError(f"{name}: {argument} is {float(points[place])} at index {place}")
         self._splits = {"train": train, "test": test}
         self._name = name
         exact = train.to(torch.float64)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from scorefield.data.image_files import Form, Images, Splits, of_pictures, split_off
+from scorefield.errors import UserError
 
 _TRAIN, _TEST = "train", ("test", "valid", "validation")
 _IMAGES, _LABELS = ("image", "img"), ("label", "labels")
@@ -27,20 +28,20 @@ def download_images(name: str, form: Form) -> Splits:
     try:
         datasets = import_module("datasets")
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"reading {name} from the Hugging Face hub needs the extra 'images' (pip install "
             f"'scorefield[images]'); or give the file or folder of the images with data.path"
         ) from error
     try:
         found = datasets.load_dataset(name)
     except Exception as error:  # the library's own kinds, and those of all that it builds on
-        raise ValueError(
+        raise UserError(
             f"{name} cannot be read from the Hugging Face hub ({type(error).__name__}); give the "
             f"file or folder of the images with data.path"
         ) from error
     splits = [split for split in _TEST if split in found]
     if _TRAIN not in found:
-        raise ValueError(f"{name} has no split called train, it has {', '.join(found)}")
+        raise UserError(f"{name} has no split called train, it has {', '.join(found)}")
     train = _images(name, found[_TRAIN], form)
     return Splits(train, _images(name, found[splits[0]], form)) if splits else split_off(train)
 
@@ -48,7 +49,7 @@ def download_images(name: str, form: Form) -> Splits:
 def _images(name: str, rows: Any, form: Form) -> Images:
     columns = [column for column in _IMAGES if column in rows.column_names]
     if not columns:
-        raise ValueError(f"{name} has no column of images, it has {', '.join(rows.column_names)}")
+        raise UserError(f"{name} has no column of images, it has {', '.join(rows.column_names)}")
     labels = [column for column in _LABELS if column in rows.column_names]
     pixels = of_pictures((row[columns[0]] for row in rows), form)
     return Images(pixels, torch.tensor(rows[labels[0]]) if labels else None)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scorefield.data.image_sets import Filter
+from scorefield.errors import UserError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 """How the names of image files end."""
@@ -67,7 +68,7 @@ def prepare(
     """
     _, channels, height, width = pixels.shape
     if channels != form.channels:
-        raise ValueError(f"the images have {channels} channels, {form.channels} are wanted")
+        raise UserError(f"the images have {channels} channels, {form.channels} are wanted")
     if height == width == form.side:
         return pixels
     crop = min(height, width, form.crop or max(height, width))
@@ -102,15 +103,15 @@ def read_images(path: Path, form: Form) -> Splits:
             or has other channels; one sentence that names it.
     """
     if not path.exists():
-        raise ValueError(f"there is no file or folder {path}")
+        raise UserError(f"there is no file or folder {path}")
     try:
         if path.is_dir():
             return _of_folder(path, form)
         if path.suffix in (".npy", ".npz"):
             return _of_numpy(path, form)
     except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    raise ValueError(f"{path} is neither a folder nor a file ending in .npy or .npz")
+        raise UserError(f"{path}: {error}") from error
+    raise UserError(f"{path} is neither a folder nor a file ending in .npy or .npz")
 
 
 def of_pictures(pictures: Iterable[Any], form: Form) -> UInt8[Tensor, "n channels side side"]:
@@ -127,7 +128,7 @@ def of_pictures(pictures: Iterable[Any], form: Form) -> UInt8[Tensor, "n channel
         rows = (torch.from_numpy(a.copy()).permute(2, 0, 1)[None] for a in arrays)
         made.append(torch.cat([prepare(row, form) for row in rows]))
     if not made:
-        raise ValueError("there are no images")
+        raise UserError("there are no images")
     return torch.cat(made)
 
 
@@ -138,7 +139,7 @@ def _as_bytes(picture: Any) -> Any:
 
         return Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
     if picture.mode in ("I", "F"):
-        raise ValueError(f"a picture has values of mode {picture.mode!r}, which are not bytes")
+        raise UserError(f"a picture has values of mode {picture.mode!r}, which are not bytes")
     return picture
 
 
@@ -150,7 +151,7 @@ def split_off(images: Images) -> Splits:
     """
     n = len(images.pixels)
     if n < 2:
-        raise ValueError("a set of images has at least two, one of them held out")
+        raise UserError("a set of images has at least two, one of them held out")
     sizes = [n - max(1, n // HELD_OUT), max(1, n // HELD_OUT)]
     pixels = images.pixels.split(sizes)
     if images.labels is None:
@@ -181,7 +182,7 @@ def _of_pictures_in(folder: Path, form: Form) -> Images:
     """
     found = [file for file in folder.rglob("*") if file.suffix.lower() in ENDINGS]
     if not found:
-        raise ValueError(f"there are no images ({', '.join(ENDINGS)}) in {folder}")
+        raise UserError(f"there are no images ({', '.join(ENDINGS)}) in {folder}")
     files = sorted(found, key=lambda file: (file.name, file.parent))
     kinds = sorted({file.parent.relative_to(folder) for file in files})
     labels = None
@@ -199,7 +200,7 @@ def _opened(files: Sequence[Path]) -> Iterator[Any]:
                 picture.load()
                 yield picture
         except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"{file.name} is no image that can be read") from error
+            raise UserError(f"{file.name} is no image that can be read") from error
 
 
 def _of_idx(files: dict[str, Path], split: str, form: Form) -> Images:
@@ -212,7 +213,7 @@ def _one(files: dict[str, Path], start: str) -> Path:
     for name, file in sorted(files.items()):
         if name.startswith(start):
             return file
-    raise ValueError(f"there is no file whose name begins with {start}")
+    raise UserError(f"there is no file whose name begins with {start}")
 
 
 def _read_idx(file: Path, axes: int) -> NDArray[Any]:
@@ -221,10 +222,10 @@ def _read_idx(file: Path, axes: int) -> NDArray[Any]:
         content: bytes = stream.read()
     head = 4 + 4 * axes
     if len(content) < head or content[:4] != bytes((0, 0, _IDX_BYTES, axes)):
-        raise ValueError(f"{file.name} is not an idx file of {axes} axes of bytes")
+        raise UserError(f"{file.name} is not an idx file of {axes} axes of bytes")
     shape = np.frombuffer(content, ">i4", axes, 4).tolist()
     if len(content) - head != math.prod(shape):
-        raise ValueError(f"{file.name} has {len(content) - head} bytes for an array of {shape}")
+        raise UserError(f"{file.name} has {len(content) - head} bytes for an array of {shape}")
     return np.frombuffer(content, np.uint8, offset=head).reshape(shape).copy()
 
 
@@ -232,7 +233,7 @@ def _of_cifar(files: Sequence[Path], form: Form) -> Images:
     """CIFAR-10's binary files: records of a class and the three planes of an image."""
     records = np.concatenate([np.fromfile(file, np.uint8) for file in files])
     if records.size == 0 or records.size % _CIFAR_RECORD:
-        raise ValueError(f"{files[0].name} has no whole number of records")
+        raise UserError(f"{files[0].name} has no whole number of records")
     rows = records.reshape(-1, _CIFAR_RECORD)
     return _of_array(rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0], form)
 
@@ -245,7 +246,7 @@ def _of_numpy(path: Path, form: Form) -> Splits:
         # Not np.load, which takes archives of several arrays too.
         values = np.lib.format.open_memmap(path, mode="c")
     except ValueError as error:
-        raise ValueError("it is no NumPy array of numbers") from error
+        raise UserError("it is no NumPy array of numbers") from error
     return split_off(_of_array(values, None, form))
 
 
@@ -262,7 +263,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             return dict(arrays)
     except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         # What NumPy says here recommends to run the file all the same.
-        raise ValueError("it is no whole file of NumPy arrays of numbers") from error
+        raise UserError("it is no whole file of NumPy arrays of numbers") from error
 
 
 def _of_arrays(arrays: dict[str, NDArray[Any]], form: Form) -> Splits:
@@ -274,7 +275,7 @@ def _of_arrays(arrays: dict[str, NDArray[Any]], form: Form) -> Splits:
         return Splits(train, test)
     if "images" in arrays:
         return split_off(_of_array(arrays["images"], arrays.get("labels"), form))
-    raise ValueError(
+    raise UserError(
         f"the arrays must be called train and test, or images, and are called "
         f"{', '.join(arrays) or 'nothing'}"
     )
@@ -286,14 +287,14 @@ def _of_array(values: NDArray[Any], labels: NDArray[Any] | None, form: Form) -> 
     elif values.ndim == 4 and (values.shape[-1] == form.channels or values.shape[1] not in (1, 3)):
         values = np.moveaxis(values, -1, 1)
     if values.ndim != 4 or values.size == 0:
-        raise ValueError(
+        raise UserError(
             f"images have shape (n, height, width), with or without channels, got {values.shape}"
         )
     pixels = prepare(torch.from_numpy(_bytes(values)), form)
     if labels is None:
         return Images(pixels)
     if labels.shape != values.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
+        raise UserError(
             f"{len(values)} images need as many integers for labels, got {labels.dtype} of shape "
             f"{labels.shape}"
         )
@@ -304,13 +305,11 @@ def _bytes(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype == np.uint8:
         return values
     if not np.issubdtype(values.dtype, np.floating):
-        raise ValueError(
-            f"the values of images are bytes, or numbers in [0, 1], not {values.dtype}"
-        )
+        raise UserError(f"the values of images are bytes, or numbers in [0, 1], not {values.dtype}")
     if not np.isfinite(values).all():
-        raise ValueError("the images have values that are not finite")
+        raise UserError("the images have values that are not finite")
     if values.min() < 0 or values.max() > 1:
-        raise ValueError(
+        raise UserError(
             f"images that are not bytes have values in [0, 1], got {values.min():g} to "
             f"{values.max():g}"
         )

@@ -20,6 +20,7 @@ from scorefield.data.hub import download_images
 from scorefield.data.image_files import Form, Images, Splits, read_images
 from scorefield.data.image_sets import KNOWN, ImageSet
 from scorefield.data.source import DataSource, Split, check_split, chosen, positions
+from scorefield.errors import UserError
 from scorefield.noise import Noise
 from scorefield.targets.base import Target
 
@@ -148,7 +149,7 @@ class ImageSource(DataSource):
         splits = self._load()
         for images in splits:
             if tuple(images.pixels.shape[1:]) != self.shape:
-                raise ValueError(
+                raise UserError(
                     f"{self.name}: images of shape {tuple(images.pixels.shape[1:])} were read, "
                     f"{self.shape} are wanted"
                 )
@@ -158,10 +159,10 @@ class ImageSource(DataSource):
         """The classes of the images of a split."""
         labels, classes = self._images(split).labels, self._classes
         if labels is None:
-            raise ValueError(f"{self.name}: {classes} classes are wanted, the images have none")
+            raise UserError(f"{self.name}: {classes} classes are wanted, the images have none")
         low, high = int(labels.min()), int(labels.max())
         if classes is not None and not 0 <= low <= high < classes:
-            raise ValueError(
+            raise UserError(
                 f"{self.name}: a label is a class from 0 to {classes - 1}, got {low} to {high}"
             )
         return labels
@@ -224,14 +225,14 @@ def image_source(
     """
     known = KNOWN.get(dataset)
     if known is None and (size is None or channels is None or (path is None and hub is None)):
-        raise ValueError(
+        raise UserError(
             f"{dataset!r} is none of the known data sets, {', '.join(KNOWN)}: its size, its "
             f"channels and its path must be given"
         )
     about = ImageSet(channels or 3, size or 0) if known is None else known
     form = Form(channels or about.channels, size or about.side, about.crop, about.filter)
     if form.channels not in (1, 3):
-        raise ValueError(f"images have 1 or 3 channels, got channels={form.channels}")
+        raise UserError(f"images have 1 or 3 channels, got channels={form.channels}")
     return ImageSource(
         partial(_read, dataset, about, form, None if path is None else Path(path), hub),
         dataset,
@@ -251,7 +252,7 @@ def _read(dataset: str, about: ImageSet, form: Form, path: Path | None, hub: str
         return read_images(installed[0], form)
     name = hub or about.hub
     if name is None:
-        raise ValueError(
+        raise UserError(
             f"it is not known where the images of {dataset} are: give a file or folder with "
             f"data.path, or a data set on the Hugging Face hub with data.hub"
         )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from scorefield.data.arrays import ArraySource, in_order
 from scorefield.data.source import Split, check_split, chosen, positions
+from scorefield.errors import UserError
 from scorefield.noise import Noise
 
 
@@ -41,12 +42,12 @@ class LabelledSource(ArraySource):
         self._labels = {"train": train_labels.long(), "test": test_labels.long()}
         for split, labels in self._labels.items():
             if labels.shape != self._splits[split].shape[:1]:
-                raise ValueError(
+                raise UserError(
                     f"{name}: {len(self._splits[split])} {split} points cannot have "
                     f"{labels.numel()} labels"
                 )
             if labels.numel() and int(labels.min()) < 0:
-                raise ValueError(f"{name}: a label is a class from 0, got {int(labels.min())}")
+                raise UserError(f"{name}: a label is a class from 0, got {int(labels.min())}")
 
     @property
     def classes(self) -> int:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.noise import Noise
 from scorefield.targets.base import Target
 
@@ -192,10 +193,10 @@ def positions(step: int | Tensor, batch_size: int) -> Tensor:
         ValueError: If a step is negative or the batch is empty.
     """
     if batch_size < 1:
-        raise ValueError(f"a batch has at least one item, got batch_size={batch_size}")
+        raise UserError(f"a batch has at least one item, got batch_size={batch_size}")
     step = torch.as_tensor(step, dtype=torch.int64)
     if step.numel() and int(step.min()) < 0:
-        raise ValueError(f"a training step must not be negative, got {int(step.min())}")
+        raise UserError(f"a training step must not be negative, got {int(step.min())}")
     return step.unsqueeze(-1) * batch_size + torch.arange(batch_size, device=step.device)
 
 
@@ -206,11 +207,11 @@ def chosen(name: str, total: int, n: int, seed: int, split: Split) -> Tensor:
         ValueError: If there are fewer points than are asked for.
     """
     if n > total:
-        raise ValueError(f"{name} has {total} {split} points, {n} were asked for")
+        raise UserError(f"{name} has {total} {split} points, {n} were asked for")
     return Noise(seed).permutation("reference", total)[:n]
 
 
 def check_split(split: str) -> None:
     """Raises ``ValueError`` unless the split is known."""
     if split not in get_args(Split):
-        raise ValueError(f"a split is train or test, not {split!r}")
+        raise UserError(f"a split is train or test, not {split!r}")

@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.diagnostics.states import State
+from scorefield.errors import UserError
 from scorefield.estimate import Median, median
 from scorefield.fields import ScoreField, evaluation
 from scorefield.fields.base import Quantity, convert
@@ -64,7 +65,7 @@ class Agreement:
             ValueError: If the images are not as many.
         """
         if len(self) != len(other):
-            raise ValueError(f"{len(self)} images cannot be compared with {len(other)}")
+            raise UserError(f"{len(self)} images cannot be compared with {len(other)}")
         return int((self.correlation > other.correlation).sum())
 
 
@@ -82,7 +83,7 @@ def image_agreement(
             not finite.
     """
     if predicted.shape != observed.shape:
-        raise ValueError(
+        raise UserError(
             f"images of shape {tuple(observed.shape)} cannot be compared with predictions of "
             f"shape {tuple(predicted.shape)}"
         )
@@ -97,7 +98,7 @@ def image_agreement(
     told = varied & torch.isfinite(r) & torch.isfinite(r2)
     if not bool(told.all()):
         bad = (~told).nonzero()[0].item()
-        raise ValueError(f"image {bad} has no correlation: it or its prediction is constant")
+        raise UserError(f"image {bad} has no correlation: it or its prediction is constant")
     return Agreement(r.clamp(-1, 1).cpu().numpy(), r2.cpu().numpy())
 
 
@@ -136,7 +137,7 @@ def field_agreement(
                     try:
                         found[name, quantity].append(image_agreement(predicted, observed))
                     except ValueError as error:
-                        raise ValueError(
+                        raise UserError(
                             f"{quantity} of {name} at noise level {sigma:g}: {error}"
                         ) from error
     return {key: tuple(values) for key, values in found.items()}

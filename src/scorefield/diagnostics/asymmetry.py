@@ -21,6 +21,7 @@ from torch import Tensor
 
 from scorefield.calculus import VectorField, exact_asymmetry, jacobian, probed_asymmetry
 from scorefield.diagnostics.protocol import form, precision_of
+from scorefield.errors import UserError
 from scorefield.fields import ScoreField
 from scorefield.fields.base import Quantity, affine
 from scorefield.noise import Noise
@@ -119,9 +120,9 @@ class Probing:
 
     def __post_init__(self) -> None:
         if self.first < 1:
-            raise ValueError(f"probes must be positive, got {self.first}")
+            raise UserError(f"probes must be positive, got {self.first}")
         if self.precision is not None and not 0 < self.precision < 1:
-            raise ValueError(f"a precision lies in (0, 1), got {self.precision}")
+            raise UserError(f"a precision lies in (0, 1), got {self.precision}")
 
 
 Judge = Callable[[Norms], float]
@@ -163,7 +164,7 @@ def asymmetry_at(
             norms = _probed(form(field, quantity), x, t, probing, judges, rounding)
     bad = ~(norms.skew + norms.whole).isfinite().all(dim=0)
     if bool(bad.any()):
-        raise ValueError(f"the Jacobian is not finite at {int(bad.sum())} of {len(x)} points")
+        raise UserError(f"the Jacobian is not finite at {int(bad.sum())} of {len(x)} points")
     return norms
 
 

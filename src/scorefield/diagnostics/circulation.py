@@ -31,6 +31,7 @@ from scorefield.diagnostics.protocol import (
     precision_of,
 )
 from scorefield.domain import Torus
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, ratio, root
 from scorefield.fields import ScoreField
 from scorefield.fields.base import Quantity
@@ -175,7 +176,7 @@ def circulation_growth(
     for radius in radii:
         _check_radius(radius)
     if len(set(radii)) < 2:
-        raise ValueError(f"a growth needs loops of at least two radii, got {list(radii)}")
+        raise UserError(f"a growth needs loops of at least two radii, got {list(radii)}")
     chosen = quadrature(rule)
     x = np.log(np.asarray(radii, dtype=np.float64))
     slope = (x - x.mean()) / np.square(x - x.mean()).sum()
@@ -187,7 +188,7 @@ def circulation_growth(
             curls = squared_curls(field, loops, points.t, chosen, quantity)
             curl = curls.root(UNITS[quantity])
             if not curl.value > curl.numerical_error:
-                raise ValueError(
+                raise UserError(
                     f"loops of radius {radius:g} sigma see a curl of {curl.value:.1e}, which does "
                     f"not exceed its numerical error {curl.numerical_error:.1e}: the growth of "
                     "nothing is not defined"
@@ -215,7 +216,7 @@ def _turning(field: ScoreField, quantity: Quantity) -> VectorField:
 
 def _check_radius(radius: float) -> None:
     if not radius > 0:
-        raise ValueError(f"the radius of a loop must be positive, got {radius}")
+        raise UserError(f"the radius of a loop must be positive, got {radius}")
 
 
 def _loops(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scorefield.calculus import martingale_target, reverse_trajectory
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.fields import ScoreField, evaluation
 from scorefield.sde import SDE
@@ -84,16 +85,16 @@ def consistency_error(
         equations (Talay and Tubaro, 1990), for the extrapolation.
     """
     if not (math.isfinite(span) and span > 1):
-        raise ValueError(f"consistency is asked over a span above 1, got {span}")
+        raise UserError(f"consistency is asked over a span above 1, got {span}")
     if steps < 2 or steps % 2:
-        raise ValueError(f"trajectories take an even number of steps, at least 2, got {steps}")
+        raise UserError(f"trajectories take an even number of steps, at least 2, got {steps}")
     if trajectories < 4 or trajectories % 2:
-        raise ValueError(
+        raise UserError(
             f"from a point goes an even number of trajectories, at least 4, got {trajectories}"
         )
     leader = field if guide is None else guide
     if (leader.sde, leader.domain) != (field.sde, field.domain):
-        raise ValueError("the guide is a field of another process or domain")
+        raise UserError("the guide is a field of another process or domain")
 
     def at(points: Points) -> Estimate:
         grid = _grid(field.sde, points.sigma, span, steps)
@@ -130,7 +131,7 @@ def _grid(sde: SDE, sigma: float, span: float, steps: int) -> Tensor:
     """The times of a trajectory, from a noise level down."""
     least = float(sde.noise_level(torch.tensor(sde.t_min, dtype=torch.float64)))
     if sigma <= least * (1 + 1e-9):
-        raise ValueError("it is the least of the process, and there is none below to agree with")
+        raise UserError("it is the least of the process, and there is none below to agree with")
     ends = math.log(sigma), math.log(max(sigma / span, least))
     grid = sde.time(torch.linspace(*ends, steps + 1, dtype=torch.float64).exp())
     return grid.clamp(sde.t_min, sde.t_max)

@@ -13,6 +13,7 @@ from scorefield.calculus import find_cycles, nearest_neighbours, quadrature
 from scorefield.diagnostics.circulation import SquaredCurls, squared_curls
 from scorefield.diagnostics.exterior import UNITS
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.fields import ScoreField
 from scorefield.fields.base import Quantity
@@ -80,16 +81,16 @@ def cycle_circulation(
     """
     domain, clouds = field.domain, protocol.n // max(cloud, 1)
     if domain.dim < 2:
-        raise ValueError(f"circulation needs two dimensions, the event shape is {domain.shape}")
+        raise UserError(f"circulation needs two dimensions, the event shape is {domain.shape}")
     if not lengths or min(lengths) < 3 or cycles < 1 or not 1 <= neighbours < cloud:
-        raise ValueError(
+        raise UserError(
             "cycle_circulation: lengths >= 3, cycles >= 1 and 1 <= neighbours < cloud must hold, "
             f"got lengths={list(lengths)}, cycles={cycles}, neighbours={neighbours}, cloud={cloud}"
         )
     if reach is not None and not reach > 0:
-        raise ValueError(f"cycle_circulation: reach must be positive, got {reach}")
+        raise UserError(f"cycle_circulation: reach must be positive, got {reach}")
     if clouds < 2:
-        raise ValueError(
+        raise UserError(
             f"cycle_circulation: {protocol.n} points make {clouds} cloud of {cloud}, an error bar "
             "needs at least two"
         )
@@ -123,7 +124,7 @@ def cycle_circulation(
                 np.add.at(row, home, column)
         filled = sums[:, sums[2] > 0]
         if filled.shape[1] < 2:
-            raise ValueError(
+            raise UserError(
                 f"{filled.shape[1]} of {clouds} clouds of {cloud} points have a cycle of length "
                 f"{' or '.join(map(str, lengths))}"
                 + ("" if reach is None else f" with edges below {reach:g} sigma")

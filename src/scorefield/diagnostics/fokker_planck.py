@@ -25,6 +25,7 @@ from scorefield.calculus import (
     unbiased_square,
 )
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
 from scorefield.fields import ScoreField
 from scorefield.targets import Target
@@ -123,9 +124,9 @@ def fokker_planck_errors(
 
 def _check(form: str, probes: int | None) -> None:
     if form not in NAMES:
-        raise ValueError(f"a residual has the form gradient or component, not {form!r}")
+        raise UserError(f"a residual has the form gradient or component, not {form!r}")
     if probes is not None and probes < 2:
-        raise ValueError(f"a square without bias takes at least 2 probes, got {probes}")
+        raise UserError(f"a square without bias takes at least 2 probes, got {probes}")
 
 
 def _estimates(

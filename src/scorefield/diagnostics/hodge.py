@@ -51,6 +51,7 @@ from torch import Tensor
 from scorefield.calculus import jvp_vjp, quadrature
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, measure
 from scorefield.domain import Euclidean
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate, ratio
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
@@ -132,13 +133,13 @@ def hodge_split(
             two points a fold, or a value is not finite.
     """
     if not isinstance(field.domain, Euclidean):
-        raise ValueError(f"a Hodge split needs straight rays in flat space, not {field.domain}")
+        raise UserError(f"a Hodge split needs straight rays in flat space, not {field.domain}")
     if features < 2 or folds < 3:
-        raise ValueError(
+        raise UserError(
             f"a Hodge split takes at least 2 waves and 3 folds, got {features} and {folds}"
         )
     if protocol.n < 2 * folds:
-        raise ValueError(
+        raise UserError(
             f"a Hodge split in {folds} folds needs {2 * folds} points, the protocol has "
             f"{protocol.n}"
         )

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from scorefield.calculus import LineIntegrals, Paths, detours, in_blocks, line_integrals
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
 from scorefield.fields import ScoreField
 from scorefield.targets import Target
@@ -65,7 +66,7 @@ def path_gap(
     """
     _check(bend)
     if field.domain.dim < 2:
-        raise ValueError(
+        raise UserError(
             f"a second path needs two dimensions, the event shape is {field.domain.shape}"
         )
 
@@ -110,7 +111,7 @@ def potential_gap(
     """
     _check(bend)
     if not field.has_potential:
-        raise ValueError(
+        raise UserError(
             f"{type(field).__name__} has no potential for its line integrals to be compared with"
         )
     epsilon, finest = precision_of(field, protocol.dtype), torch.finfo(protocol.dtype).eps
@@ -135,7 +136,7 @@ def potential_gap(
 
 def _check(bend: float) -> None:
     if not (math.isfinite(bend) and bend > 0):
-        raise ValueError(f"a path that bends has a positive bend, got {bend}")
+        raise UserError(f"a path that bends has a positive bend, got {bend}")
 
 
 def _paths(field: ScoreField, points: Points, protocol: Protocol, bend: float) -> Paths:

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.calculus import VectorField
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.fields import ScoreField, evaluation
 from scorefield.fields.base import Quantity
@@ -62,11 +63,11 @@ class Protocol:
     def __post_init__(self) -> None:
         object.__setattr__(self, "sigmas", tuple(float(s) for s in self.sigmas))
         if not self.sigmas or not all(math.isfinite(s) and s > 0 for s in self.sigmas):
-            raise ValueError(f"a protocol needs positive noise levels, got {list(self.sigmas)}")
+            raise UserError(f"a protocol needs positive noise levels, got {list(self.sigmas)}")
         if self.n < 2:
-            raise ValueError(f"a protocol needs at least 2 points for an error bar, got {self.n}")
+            raise UserError(f"a protocol needs at least 2 points for an error bar, got {self.n}")
         if self.precision is not None and not 0 < self.precision < 1:
-            raise ValueError(f"a precision lies in (0, 1), got {self.precision}")
+            raise UserError(f"a precision lies in (0, 1), got {self.precision}")
 
     @property
     def noise(self) -> Noise:
@@ -91,7 +92,7 @@ class Protocol:
         sde, domain = field.sde, field.domain
         outside = [s for s in self.sigmas if not sde.sigma_min <= s <= sde.sigma_max]
         if outside:
-            raise ValueError(
+            raise UserError(
                 f"the noise levels {outside} of the protocol are outside those of the process, "
                 f"{sde.sigma_min:g} to {sde.sigma_max:g}"
             )
@@ -100,7 +101,7 @@ class Protocol:
         if isinstance(data, Target):
             clean = data.draw(self.noise, index, dtype=self.dtype)
         elif data.shape[0] < self.n:
-            raise ValueError(f"the protocol asks for {self.n} points, the data has {len(data)}")
+            raise UserError(f"the protocol asks for {self.n} points, the data has {len(data)}")
         else:
             chosen = self.noise.permutation("diagnostics/choice", data.shape[0])[: self.n]
             clean = data[chosen.to(data.device)].to(device=device, dtype=self.dtype)
@@ -212,5 +213,5 @@ def measure(
             try:
                 estimates.append(at(points))
             except ValueError as error:
-                raise ValueError(f"{name} at noise level {points.sigma:g}: {error}") from error
+                raise UserError(f"{name} at noise level {points.sigma:g}: {error}") from error
     return Profile(name, unit, tuple(estimates), protocol, settings)

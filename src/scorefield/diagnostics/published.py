@@ -21,6 +21,7 @@ from scorefield.calculus import (
 )
 from scorefield.diagnostics.exterior import UNITS
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
 from scorefield.fields import ScoreField
 from scorefield.targets import Target
@@ -115,7 +116,7 @@ def path_variance(
             not finite.
     """
     if paths < 2 or segments < 1:
-        raise ValueError(
+        raise UserError(
             f"path_variance: paths >= 2 and segments >= 1 must hold, got {paths} and {segments}"
         )
 
@@ -173,7 +174,7 @@ def finite_difference_asymmetry(
         ValueError: If an argument is not positive, or a value is not finite.
     """
     if probes < 1 or not step > 0:
-        raise ValueError(
+        raise UserError(
             "finite_difference_asymmetry: probes and step must be positive, got "
             f"{probes} and {step}"
         )

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from scorefield.diagnostics.states import State
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.fields import ScoreField, evaluation
 from scorefield.targets import PatchSizes
@@ -171,14 +172,14 @@ def calibrate_sizes(
     states = sorted(states, key=lambda state: state.sigma)
     order = sorted(set(sizes))
     if not states or not order:
-        raise ValueError("a calibration takes at least one state and one patch size")
+        raise UserError("a calibration takes at least one state and one patch size")
     if by not in get_args(Criterion):
-        raise ValueError(f"scores are compared by {' or '.join(get_args(Criterion))}, not {by!r}")
+        raise UserError(f"scores are compared by {' or '.join(get_args(Criterion))}, not {by!r}")
     if margin < 1:
-        raise ValueError(f"the margin of a search is at least 1, got {margin}")
+        raise UserError(f"the margin of a search is at least 1, got {margin}")
     n = len(states[0].x)
     if n < 2:
-        raise ValueError("a calibration takes at least 2 samples, for an error bar")
+        raise UserError("a calibration takes at least 2 samples, for an error bar")
     machines: dict[int, ScoreField] = {}
 
     def likeness(state: State, truth: Tensor, rows: Tensor, size: int) -> Floats:
@@ -187,7 +188,7 @@ def calibrate_sizes(
         found = machines[size].for_rows(rows).predict_noise(state.x[rows], state.t)
         values = _likeness(truth[rows], found)
         if not np.isfinite(values).all():
-            raise ValueError(
+            raise UserError(
                 f"the scores at noise level {state.sigma:g} and of patch size {size} have no "
                 f"cosine: one is zero or not finite"
             )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
 from scorefield.fields import ScoreField, evaluation
 from scorefield.noise import Noise
@@ -66,7 +67,7 @@ def distance_to_ideal(field: ScoreField, train: Tensor, protocol: Protocol) -> P
         equation 57.
     """
     if tuple(train.shape[1:]) != field.domain.shape:
-        raise ValueError(
+        raise UserError(
             f"the field has points of shape {field.domain.shape}, the training set of shape "
             f"{tuple(train.shape[1:])}"
         )
@@ -123,7 +124,7 @@ def validation_loss(
         ValueError: For fewer than two points or one draw, or a value that is not finite.
     """
     if draws < 1:
-        raise ValueError(f"a validation loss takes at least one draw a point, got {draws}")
+        raise UserError(f"a validation loss takes at least one draw a point, got {draws}")
     noise, index = Noise(-1 - seed), torch.arange(data.shape[0], device=data.device)
     total = torch.zeros(data.shape[0], dtype=torch.float64, device=data.device)
     with evaluation(field), torch.no_grad():

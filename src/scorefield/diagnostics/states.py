@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
 from scorefield.samplers import Sampler, SamplerState
@@ -64,9 +65,9 @@ def walk(
         FloatingPointError: If a point is not finite.
     """
     if n < 1:
-        raise ValueError(f"a walk takes at least one sample, got {n}")
+        raise UserError(f"a walk takes at least one sample, got {n}")
     if sampler.nfe is None:
-        raise ValueError(f"{type(sampler).__name__} has no noise levels that all samples share")
+        raise UserError(f"{type(sampler).__name__} has no noise levels that all samples share")
     sde = field.sde
     device = next((b.device for b in (*field.parameters(), *field.buffers())), None)
     index = torch.arange(first, first + n, device=device)

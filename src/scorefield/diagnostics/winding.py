@@ -16,6 +16,7 @@ from torch import Tensor
 from scorefield.calculus import Windings, straight_loops
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
 from scorefield.domain import Torus
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
 from scorefield.fields import ScoreField
 from scorefield.targets import Target
@@ -109,7 +110,7 @@ def harmonic_part(
 
 def _torus(field: ScoreField) -> Torus:
     if not isinstance(field.domain, Torus):
-        raise ValueError(
+        raise UserError(
             f"a winding needs a torus, on which there are loops that cannot be shrunk; the field "
             f"is on {field.domain}"
         )

@@ -20,6 +20,7 @@ from scorefield.config.config import Config
 from scorefield.data import DataSource
 from scorefield.diagnostics import validation_loss
 from scorefield.domain import Torus
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Distance, Floor
 from scorefield.evaluation.trajectory import Trajectory
@@ -211,7 +212,7 @@ class _Pool:
 
     def reference(self, n: int, seed: int) -> Tensor:
         if n > len(self._items):
-            raise ValueError(
+            raise UserError(
                 f"{self._name} has {len(self._items)} items in all, the noise floor of "
                 f"{n // 2} samples needs {n}"
             )
@@ -269,7 +270,7 @@ def checkpoint_quality(
         FloatingPointError: If samples diverge.
     """
     if terms.along is None:
-        raise ValueError("these terms leave the checkpoints along the training out")
+        raise UserError("these terms leave the checkpoints along the training out")
     distances = quality(field, source, replace(terms, nfes=(terms.along,)), floors, features)
     loss = validate(field, source, terms)
     return (*distances, Distance("", 0, 0, VALIDATION, "", loss))

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from scorefield.errors import UserError
 from scorefield.fields.base import Quantity, ScoreField, times
 from scorefield.fields.conditional import checked, classes_of, part
 from scorefield.sde import SDE
@@ -128,12 +129,12 @@ def check_labels(labels: Tensor, n: int) -> Tensor:
         ValueError: If they are not one non-negative integer for each point.
     """
     if labels.shape != (n,) or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise ValueError(
+        raise UserError(
             f"{n} points need one integer class each, got {labels.dtype} of shape "
             f"{tuple(labels.shape)}"
         )
     if int(labels.min()) < 0:
-        raise ValueError(f"classes are counted from 0, got {int(labels.min())}")
+        raise UserError(f"classes are counted from 0, got {int(labels.min())}")
     return labels.long()
 
 
@@ -148,5 +149,5 @@ def of_class(field: ScoreField, labels: Tensor | None, number: int) -> Tensor:
         raise TypeError(f"{type(field).__name__} has no classes")
     chosen = (labels == number).nonzero().squeeze(1)
     if not len(chosen):
-        raise ValueError(f"no training point is of class {number}")
+        raise UserError(f"no training point is of class {number}")
     return chosen

@@ -34,6 +34,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from scorefield.domain import Domain
+from scorefield.errors import UserError
 from scorefield.fields.density import LogProb
 from scorefield.sde import SDE
 
@@ -204,7 +205,7 @@ def affine(
             return sde.drift(t), -sde.diffusion_squared(t)
         case _:
             names = ", ".join(get_args(Quantity))
-            raise ValueError(f"a field is said as one of {names}, not {quantity!r}")
+            raise UserError(f"a field is said as one of {names}, not {quantity!r}")
 
 
 def convert(
@@ -247,7 +248,7 @@ def times(x: Tensor, t: float | Tensor) -> Tensor:
     """
     t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
     if t.dim() > 1 or (t.dim() == 1 and t.shape[0] not in (1, x.shape[0])):
-        raise ValueError(f"{x.shape[0]} points need one time or as many, got {tuple(t.shape)}")
+        raise UserError(f"{x.shape[0]} points need one time or as many, got {tuple(t.shape)}")
     return t.reshape(-1, *(1,) * (x.dim() - 1))
 
 

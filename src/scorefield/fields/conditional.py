@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from scorefield.errors import UserError
+
 
 class ClassBackbone(nn.Module):
     """A backbone that is told the classes of its points.
@@ -77,11 +79,11 @@ def checked(
         said = repr(classes)
         if isinstance(classes, Tensor):
             said = f"{classes.dtype} of shape {tuple(classes.shape)}"
-        raise ValueError(f"classes must be an integer, or a row of at least one, got {said}")
+        raise UserError(f"classes must be an integer, or a row of at least one, got {said}")
     ends = classes.aminmax() if isinstance(classes, Tensor) else (classes, classes)
     low, high = map(int, ends)
     if low < 0 or high >= count:
-        raise ValueError(f"classes must lie in 0 … {count - 1}, got {low if low < 0 else high}")
+        raise UserError(f"classes must lie in 0 … {count - 1}, got {low if low < 0 else high}")
     index = torch.as_tensor(classes).reshape(-1).long()
     return index.to(next((p.device for p in near.parameters()), index.device))
 
@@ -96,7 +98,7 @@ def classes_of(x: Float[Tensor, "batch ..."], index: Int[Tensor, " rows"]) -> In
     if len(index) == 1:
         return index.expand(n)
     if n % len(index):
-        raise ValueError(
+        raise UserError(
             f"classes of {len(index)} points do not fit {n} points: a field is evaluated at the "
             "batch whose classes it was given, or at copies of it"
         )

@@ -27,6 +27,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 
 Dequantization = Literal["uniform", "none"]
@@ -56,14 +57,14 @@ class DataTransform:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"DataTransform: scale must be positive, got {self.scale}")
+            raise UserError(f"DataTransform: scale must be positive, got {self.scale}")
         if not math.isfinite(self.shift):
-            raise ValueError(f"DataTransform: shift must be finite, got {self.shift}")
+            raise UserError(f"DataTransform: shift must be finite, got {self.shift}")
         if self.levels < 2:
-            raise ValueError(f"DataTransform: there are at least 2 levels, got {self.levels}")
+            raise UserError(f"DataTransform: there are at least 2 levels, got {self.levels}")
         if self.dequantization not in get_args(Dequantization):
             names = " or ".join(get_args(Dequantization))
-            raise ValueError(
+            raise UserError(
                 f"DataTransform: dequantization is {names}, not {self.dequantization!r}"
             )
 
@@ -146,7 +147,7 @@ class LogProb:
             ValueError: If ``confidence`` is not in (0, 1).
         """
         if not 0 < confidence < 1:
-            raise ValueError(f"a confidence lies in (0, 1), got {confidence}")
+            raise UserError(f"a confidence lies in (0, 1), got {confidence}")
         freedom = (self.n_probes - 1).clamp(min=1).cpu().numpy()
         quantile = torch.as_tensor(stats.t.ppf(0.5 + confidence / 2, df=freedom))
         half = quantile.to(self.value) * self.standard_error + self.solver_error

@@ -29,6 +29,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.errors import UserError
 from scorefield.fields.base import Quantity, ScoreField, affine, times
 from scorefield.fields.conditional import checked, classes_of, part
 from scorefield.fields.gradient import gradient
@@ -121,7 +122,7 @@ class ClassifierGuidance(ScoreField):
         n = u.shape[0]
         logits: Tensor = self.classifier(u.to(dtype), level.reshape(-1).expand(n).to(dtype))
         if logits.dim() != 2 or logits.shape[1] < self._least:
-            raise ValueError(
+            raise UserError(
                 f"classes go up to {self._least - 1}, the classifier gave logits of shape "
                 f"{tuple(logits.shape)}"
             )
@@ -222,5 +223,5 @@ class ClassifierFreeGuidance(ScoreField):
 
 def _finite(scale: float | int) -> float:
     if not math.isfinite(scale):
-        raise ValueError(f"the scale of guidance must be finite, got {scale}")
+        raise UserError(f"the scale of guidance must be finite, got {scale}")
     return float(scale)

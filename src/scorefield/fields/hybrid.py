@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.fields.base import Quantity, ScoreField, times
 
 
@@ -30,9 +31,9 @@ class HybridField(ScoreField):
 
     def __init__(self, low: ScoreField, high: ScoreField, sigma_c: float) -> None:
         if low.sde != high.sde or low.domain != high.domain:
-            raise ValueError("the two fields of a hybrid share one process and one domain")
+            raise UserError("the two fields of a hybrid share one process and one domain")
         if not (math.isfinite(sigma_c) and sigma_c > 0):
-            raise ValueError(f"sigma_c must be positive, got {sigma_c}")
+            raise UserError(f"sigma_c must be positive, got {sigma_c}")
         super().__init__(low.sde, low.domain)
         self.low = low
         self.high = high

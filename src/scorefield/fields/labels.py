@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.sde import SDE
 from scorefield.sde.tables import check_levels
 
@@ -63,7 +64,7 @@ class TimeLabel(Label):
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"TimeLabel: scale must be positive, got {self.scale}")
+            raise UserError(f"TimeLabel: scale must be positive, got {self.scale}")
 
     def __call__(self, t: Tensor, sde: SDE) -> Tensor:
         return self.scale * t

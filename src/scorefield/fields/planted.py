@@ -30,6 +30,7 @@ from jaxtyping import Float
 from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
 
+from scorefield.errors import UserError
 from scorefield.fields.base import Quantity, ScoreField, convert, evaluation, times
 from scorefield.noise import Noise
 
@@ -59,9 +60,9 @@ class Band:
 
     def __post_init__(self) -> None:
         if not 0 <= self.low < self.high:
-            raise ValueError(f"a band has 0 <= low < high, got {self.low} and {self.high}")
+            raise UserError(f"a band has 0 <= low < high, got {self.low} and {self.high}")
         if not (math.isfinite(self.width) and self.width > 0):
-            raise ValueError(f"the width of a band's edges must be positive, got {self.width}")
+            raise UserError(f"the width of a band's edges must be positive, got {self.width}")
 
     def __call__(self, level: Tensor) -> Tensor:
         """How much of the error is planted at noise levels, between 0 and 1."""
@@ -154,7 +155,7 @@ class Waves(Perturbation):
     def __init__(self, dim: int, scale: float, count: int = 16, seed: int = 0) -> None:
         super().__init__()
         if dim < 1 or count < 1:
-            raise ValueError(f"waves have a dimension and a count >= 1, got {dim} and {count}")
+            raise UserError(f"waves have a dimension and a count >= 1, got {dim} and {count}")
         self.scale = _positive("scale", scale)
         noise, index = Noise(seed), torch.arange(count)
         direction = noise.normal("waves/direction", (dim,), index, dtype=torch.float64)
@@ -194,7 +195,7 @@ class Turned(Perturbation):
     def __init__(self, perturbation: Perturbation, matrix: Float[Tensor, "d d"]) -> None:
         super().__init__()
         if matrix.dim() != 2 or not torch.equal(matrix, -matrix.mT):
-            raise ValueError(f"an error is turned by a skew matrix, got {tuple(matrix.shape)}")
+            raise UserError(f"an error is turned by a skew matrix, got {tuple(matrix.shape)}")
         self.perturbation = perturbation
         self.register_buffer("matrix", matrix)
 
@@ -240,7 +241,7 @@ class Matched(Perturbation):
     ) -> None:
         super().__init__()
         if levels < 4:
-            raise ValueError(f"a size is matched at 4 noise levels at least, got {levels}")
+            raise UserError(f"a size is matched at 4 noise levels at least, got {levels}")
         self.perturbation = perturbation
         sde, index = base.sde, torch.arange(len(data), device=data.device)
         z = Noise(seed).normal("planted/noise", base.domain.shape, index, dtype=data.dtype)
@@ -255,7 +256,7 @@ class Matched(Perturbation):
                 error = perturbation(x, noise, level.reshape(-1, *(1,) * (x.dim() - 1)))
                 sizes.append(float(error.square().mean().sqrt()))
         if not all(math.isfinite(size) and size > 0 for size in sizes):
-            raise ValueError("an error that vanishes at a noise level cannot be brought to size 1")
+            raise UserError("an error that vanishes at a noise level cannot be brought to size 1")
         spline = CubicSpline(logs.numpy(), [math.log(size) for size in sizes])
         self.register_buffer("logs", logs.to(data.device))
         self.register_buffer("pieces", torch.as_tensor(spline.c, device=data.device))
@@ -296,7 +297,7 @@ class PlantedField(ScoreField):
         self, base: ScoreField, perturbation: Perturbation, dose: float, band: Band | None = None
     ) -> None:
         if not math.isfinite(dose):
-            raise ValueError(f"a dose is a finite number, got {dose}")
+            raise UserError(f"a dose is a finite number, got {dose}")
         super().__init__(base.sde, base.domain)
         self.base = base
         self.perturbation = perturbation
@@ -328,7 +329,7 @@ def right_angle(dim: int) -> Float[Tensor, "dim dim"]:
         ValueError: For fewer than two dimensions, where nothing can be turned.
     """
     if dim < 2:
-        raise ValueError(f"a rotation needs two dimensions, got {dim}")
+        raise UserError(f"a rotation needs two dimensions, got {dim}")
     quarter = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64)
     matrix = torch.zeros(dim, dim, dtype=torch.float64)
     matrix[: dim // 2 * 2, : dim // 2 * 2] = torch.block_diag(*[quarter] * (dim // 2))
@@ -341,5 +342,5 @@ def _length(level: Tensor, scale: float) -> Tensor:
 
 def _positive(name: str, value: float) -> float:
     if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"the {name} of a perturbation must be positive, got {value}")
+        raise UserError(f"the {name} of a perturbation must be positive, got {value}")
     return value

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scorefield.domain import Domain, Torus
+from scorefield.errors import UserError
 from scorefield.fields.gradient import gradient
 from scorefield.fields.preconditioned import Parametrization, PreconditionedField
 from scorefield.sde import SDE
@@ -68,9 +69,9 @@ class PotentialField(PreconditionedField):
     ) -> None:
         super().__init__(backbone, sde, sigma_data, parametrization, domain)
         if head not in ("sum", "inner", "denoising"):
-            raise ValueError(f"a potential head is sum, inner or denoising, not {head!r}")
+            raise UserError(f"a potential head is sum, inner or denoising, not {head!r}")
         if isinstance(self.domain, Torus) and head != "sum":
-            raise ValueError(f"head {head!r} multiplies by x, which is not periodic; take 'sum'")
+            raise UserError(f"head {head!r} multiplies by x, which is not periodic; take 'sum'")
         self.head = head
 
     @property
@@ -92,7 +93,7 @@ class PotentialField(PreconditionedField):
         if self.head == "sum":
             return _total(output)
         if output.shape != u.shape:
-            raise ValueError(
+            raise UserError(
                 f"head {self.head!r} needs a backbone that returns the shape {tuple(u.shape)} "
                 f"of its input, got {tuple(output.shape)}"
             )

@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from scorefield.domain import Domain, Euclidean, Torus
+from scorefield.errors import UserError
 from scorefield.fields.base import Quantity, ScoreField, affine, times
 from scorefield.fields.conditional import ClassBackbone, part
 from scorefield.fields.labels import LOG_NOISE, Label
@@ -82,7 +83,7 @@ class EDMScaling(Parametrization):
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.sigma_data) and self.sigma_data > 0):
-            raise ValueError(f"sigma_data must be positive, got {self.sigma_data}")
+            raise UserError(f"sigma_data must be positive, got {self.sigma_data}")
 
     def coefficients(self, t: Tensor, sde: SDE) -> Coefficients:
         alpha, sigma = sde.alpha(t), sde.sigma(t)
@@ -212,7 +213,7 @@ class PreconditionedField(ScoreField):
             parametrization = EDMScaling(sigma_data)
         assert parametrization is not None
         if isinstance(domain, Torus) and isinstance(parametrization, EDMScaling):
-            raise ValueError(
+            raise UserError(
                 "EDM scaling adds a multiple of x to the score, which is not periodic; on a torus "
                 "take NoisePrediction or ScorePrediction"
             )

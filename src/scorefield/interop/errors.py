@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from scorefield.errors import UserError
 
-class InteropError(ValueError):
+
+class InteropError(UserError):
     """A file or configuration of another code base that cannot be used."""
 
 

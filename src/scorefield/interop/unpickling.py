@@ -19,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
+from scorefield.errors import UserError
 from scorefield.interop.errors import ForeignCodeError, InteropError
 
 _LONGEST = 64 << 20
@@ -160,7 +161,7 @@ class _NumberType:
 
     def __init__(self, code: str, align: bool = False, copy: bool = True) -> None:
         if code not in _NUMBERS:
-            raise ValueError(f"it has a number of the unknown kind {code!r}")
+            raise UserError(f"it has a number of the unknown kind {code!r}")
         self.code, self.order = code, "="
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.metrics.sets import flat
 from scorefield.sde import EDM
@@ -104,9 +105,9 @@ def ks_test(
         corollary 1.
     """
     if not 0 < confidence < 1:
-        raise ValueError(f"a confidence lies in (0, 1), got {confidence}")
+        raise UserError(f"a confidence lies in (0, 1), got {confidence}")
     if not 0 <= inexact < 1:
-        raise ValueError(f"what a distribution function is off by lies in [0, 1), got {inexact}")
+        raise UserError(f"what a distribution function is off by lies in [0, 1), got {inexact}")
     x = flat(values, least=2)[:, 0].sort().values
     n = len(x)
     f = cdf(x).to(torch.float64)
@@ -201,7 +202,7 @@ def total_variation(
         (Diaconis and Zabell, 1991), section 1.
     """
     if bins < 2:
-        raise ValueError(f"a grid has at least two cells along a coordinate, got {bins}")
+        raise UserError(f"a grid has at least two cells along a coordinate, got {bins}")
     clean, time = at_time(law, t)
     if law.domain.dim == 2:
         x = flat(_points(samples, law), least=2)
@@ -242,7 +243,7 @@ def _cells(turns: Tensor, bins: int) -> Tensor:
 
 def _points(samples: Tensor, law: PseudoAtoms) -> Tensor:
     if samples.shape[1:] != law.domain.shape:
-        raise ValueError(
+        raise UserError(
             f"samples of shape {tuple(samples.shape[1:])} cannot be held against a law on "
             f"{law.domain}"
         )
@@ -252,7 +253,7 @@ def _points(samples: Tensor, law: PseudoAtoms) -> Tensor:
 def _coordinate(samples: Tensor, law: PseudoAtoms, atom: int, axis: int) -> Tensor:
     atoms, dims = law.domain.shape
     if not (0 <= atom < atoms and 0 <= axis < dims):
-        raise ValueError(
+        raise UserError(
             f"coordinate {axis} of atom {atom} does not exist among {atoms} atoms in {dims} "
             "dimensions"
         )

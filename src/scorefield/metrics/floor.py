@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.estimate import mean as mean_of
 from scorefield.noise import Noise
@@ -57,7 +58,7 @@ class NoiseFloor:
             ValueError: Unless ``q`` lies in [0, 1].
         """
         if not 0 <= q <= 1:
-            raise ValueError(f"a quantile is asked for at a level in [0, 1], got {q}")
+            raise UserError(f"a quantile is asked for at a level in [0, 1], got {q}")
         return float(torch.tensor(self.values, dtype=torch.float64).quantile(q))
 
     def ratio(self, distance: Estimate | float) -> float:
@@ -68,7 +69,7 @@ class NoiseFloor:
                 of an unbiased distance: use :meth:`excess`.
         """
         if self.mean.value <= 3 * self.mean.standard_error:
-            raise ValueError(
+            raise UserError(
                 f"a noise floor of {self.mean} is not positive beyond doubt, so that ratios to it "
                 "mean nothing: use excess"
             )
@@ -81,7 +82,7 @@ class NoiseFloor:
             ValueError: If the distances of all pairs are equal.
         """
         if self.sd == 0:
-            raise ValueError("all pairs of real sets have the same distance: there is no scale")
+            raise UserError("all pairs of real sets have the same distance: there is no scale")
         return (_value(distance) - self.mean.value) / self.sd
 
 
@@ -115,9 +116,9 @@ def noise_floor(
     """
     m = n if m is None else m
     if n < 1 or m < 1:
-        raise ValueError(f"a noise floor needs sets of at least one sample, got {n} and {m}")
+        raise UserError(f"a noise floor needs sets of at least one sample, got {n} and {m}")
     if pairs < 2:
-        raise ValueError(f"a noise floor needs at least 2 pairs of real sets, got {pairs}")
+        raise UserError(f"a noise floor needs at least 2 pairs of real sets, got {pairs}")
     distances = []
     for pair in range(pairs):
         if isinstance(source, Target):

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.metrics.sets import flat, variance_of_means
 from scorefield.networks.features import COORDINATES, Features
@@ -50,7 +51,7 @@ def frechet_distance(
     """
     x, y = (flat(features(set_), least=2) for set_ in (samples, reference))
     if x.shape[1] != y.shape[1]:
-        raise ValueError(
+        raise UserError(
             f"features {features.name!r} of the two sets have {x.shape[1]} and {y.shape[1]} columns"
         )
     shift = x.mean(dim=0) - y.mean(dim=0)

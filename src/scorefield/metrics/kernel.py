@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.metrics.sets import flat, flat_pair
 
@@ -81,7 +82,7 @@ def mmd(
     if bandwidths is None:
         bandwidths = kernel_bandwidths(reference)
     if not bandwidths or not all(math.isfinite(h) and h > 0 for h in bandwidths):
-        raise ValueError(f"the bandwidths of a kernel must be positive, got {bandwidths}")
+        raise UserError(f"the bandwidths of a kernel must be positive, got {bandwidths}")
     n, m = len(x), len(y)
     xx, yy, xy = (_within(x, bandwidths), _within(y, bandwidths), _between(x, y, bandwidths))
     value = xx.mean + yy.mean - 2 * xy.mean
@@ -116,7 +117,7 @@ def median_distance(points: Float[Tensor, "n *event"]) -> float:
     rows = flat(points, least=2)[:_MEDIAN_POINTS]
     median = float(torch.pdist(rows).median())
     if median == 0:
-        raise ValueError("the median distance is zero: more than half of the points coincide")
+        raise UserError("the median distance is zero: more than half of the points coincide")
     return median
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.metrics.sets import flat
 from scorefield.sde import EDM
@@ -45,9 +46,9 @@ def mode_coverage(
     """
     x = _points(samples, mixture)
     if not 0 < share <= 1:
-        raise ValueError(f"the share that covers a mode lies in (0, 1], got {share}")
+        raise UserError(f"the share that covers a mode lies in (0, 1], got {share}")
     if not (math.isfinite(within) and within > 0):
-        raise ValueError(f"the size of a mode must be positive, got {within}")
+        raise UserError(f"the size of a mode must be positive, got {within}")
     means, covariances = mixture.means.to(x), mixture.covariances.to(x)
     factor = torch.linalg.cholesky(covariances)
     delta = (x.unsqueeze(0) - means.unsqueeze(1)).mT
@@ -110,7 +111,7 @@ def mode_weight_tv(samples: Float[Tensor, "n d"], mixture: GaussianMixture) -> E
 
 def _points(samples: Tensor, mixture: GaussianMixture, least: int = 1) -> Tensor:
     if samples.shape[1:] != mixture.domain.shape:
-        raise ValueError(
+        raise UserError(
             f"samples of shape {tuple(samples.shape[1:])} cannot be held against a mixture on "
             f"shape {mixture.domain.shape}"
         )

@@ -21,6 +21,7 @@ from scipy import stats
 from torch import Tensor
 from torch.nn.functional import unfold
 
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 
 Place = Literal["any", "same"]
@@ -121,15 +122,15 @@ def nearest_patches(
     _check_images("samples", samples)
     _check_images("training images", train)
     if samples.shape[1:] != train.shape[1:]:
-        raise ValueError(
+        raise UserError(
             f"patches are compared between images of one shape, got {tuple(samples.shape[1:])} "
             f"and {tuple(train.shape[1:])}"
         )
     height, width = samples.shape[2:]
     if not 1 <= size <= min(height, width):
-        raise ValueError(f"a patch of side {size} does not fit into images of {height}x{width}")
+        raise UserError(f"a patch of side {size} does not fit into images of {height}x{width}")
     if place not in get_args(Place):
-        raise ValueError(f"a patch comes from any place or the same, not {place!r}")
+        raise UserError(f"a patch comes from any place or the same, not {place!r}")
     train = train.to(samples)
     windows = (height - size + 1) * (width - size + 1)
     entries = windows * samples.shape[1] * size**2
@@ -193,9 +194,9 @@ def fit_extremes(distances: Tensor | npt.NDArray[np.float64]) -> tuple[ExtremeFi
     """
     values = np.asarray(torch.as_tensor(distances).detach().cpu(), dtype=np.float64).reshape(-1)
     if values.size < _LEAST:
-        raise ValueError(f"a fit takes at least {_LEAST} distances, got {values.size}")
+        raise UserError(f"a fit takes at least {_LEAST} distances, got {values.size}")
     if not (np.isfinite(values).all() and (values > 0).all()):
-        raise ValueError("laws of extreme values are fitted to finite, positive distances")
+        raise UserError("laws of extreme values are fitted to finite, positive distances")
     laws = {"weibull": stats.weibull_min, "gumbel": stats.gumbel_r, "gev": stats.genextreme}
     fits = []
     for name, law in laws.items():
@@ -203,7 +204,7 @@ def fit_extremes(distances: Tensor | npt.NDArray[np.float64]) -> tuple[ExtremeFi
         parameters = tuple(float(p) for p in law.fit(values, **held))
         likelihood = float(law.logpdf(values, *parameters).sum())
         if not math.isfinite(likelihood):
-            raise ValueError(f"the fit of the {name} law to {values.size} distances failed")
+            raise UserError(f"the fit of the {name} law to {values.size} distances failed")
         free = len(parameters) - len(held)
         gap = float(stats.kstest(values, law.cdf, args=parameters).statistic)
         fits.append(ExtremeFit(name, parameters, 2 * free - 2 * likelihood, gap))
@@ -266,8 +267,8 @@ def _improve(query: Tensor, keys: Tensor, before: int, top: Tensor, chosen: Tens
 
 def _check_images(what: str, images: Tensor) -> None:
     if images.dim() != 4 or not images.numel():
-        raise ValueError(
+        raise UserError(
             f"{what} have the shape (n, channels, height, width), got {tuple(images.shape)}"
         )
     if not bool(images.isfinite().all()):
-        raise ValueError(f"a value of the {what} is not finite")
+        raise UserError(f"a value of the {what} is not finite")

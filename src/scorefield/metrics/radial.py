@@ -28,6 +28,7 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.metrics.exact_law import KolmogorovSmirnov, at_time, ks_test
 from scorefield.metrics.sets import flat
 from scorefield.targets.atoms import PseudoAtoms
@@ -81,7 +82,7 @@ def radial_distances(x: Float[Tensor, "batch n d"], atoms: PseudoAtoms) -> Float
     """
     domain = atoms.domain
     if x.shape[1:] != domain.shape:
-        raise ValueError(
+        raise UserError(
             f"points of shape {tuple(x.shape[1:])} have no distance from atoms on {domain}"
         )
     sites = atoms.positions
@@ -111,7 +112,7 @@ def radial_law(atoms: PseudoAtoms, t: float | None = None) -> RadialLaw:
     lost = torch.special.gammaincc(torch.full_like(half, 0.5 * dims), 0.5 * half**2)
     error = float(lost.sum())
     if error > _KNOWN:
-        raise ValueError(
+        raise UserError(
             f"atoms of width {width:.3g} about sites {2 * width * float(half.min()):.3g} apart "
             f"overlap: their radial law is known only up to {min(error, 1.0):.2g}, not to "
             f"{_KNOWN:g}"

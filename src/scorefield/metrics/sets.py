@@ -21,6 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.errors import UserError
+
 
 def flat_pair(samples: Tensor, reference: Tensor, least: int = 2) -> tuple[Tensor, Tensor]:
     """Two sets as float64 matrices, one sample a row.
@@ -34,7 +36,7 @@ def flat_pair(samples: Tensor, reference: Tensor, least: int = 2) -> tuple[Tenso
         ValueError: If the event shapes differ, a set is too small, or a value is not finite.
     """
     if samples.shape[1:] != reference.shape[1:]:
-        raise ValueError(
+        raise UserError(
             f"two sets of samples need one event shape, got {tuple(samples.shape[1:])} and "
             f"{tuple(reference.shape[1:])}"
         )
@@ -44,13 +46,13 @@ def flat_pair(samples: Tensor, reference: Tensor, least: int = 2) -> tuple[Tenso
 def flat(samples: Tensor, least: int = 1) -> Tensor:
     """A set as a float64 matrix; arguments and errors are those of :func:`flat_pair`."""
     if samples.dim() == 0 or len(samples) < least:
-        raise ValueError(
+        raise UserError(
             f"a set of at least {least} samples is needed, got shape {tuple(samples.shape)}"
         )
     rows = samples.detach().to(torch.float64).reshape(len(samples), -1)
     bad = int((~torch.isfinite(rows).all(dim=1)).sum())
     if bad:
-        raise ValueError(f"{bad} of {len(samples)} samples are not finite")
+        raise UserError(f"{bad} of {len(samples)} samples are not finite")
     return rows
 
 

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate, root
 from scorefield.metrics.sets import flat_pair, variance_of_means
 from scorefield.noise import Noise
@@ -76,9 +77,9 @@ def sliced_wasserstein(
     """
     x, y = flat_pair(samples, reference, least=2)
     if order not in (1, 2):
-        raise ValueError(f"the order of a sliced distance is 1 or 2, got {order}")
+        raise UserError(f"the order of a sliced distance is 1 or 2, got {order}")
     if projections < 2:
-        raise ValueError(f"a sliced distance takes at least 2 projections, got {projections}")
+        raise UserError(f"a sliced distance takes at least 2 projections, got {projections}")
     theta = _directions(x.shape[1], projections, seed).to(x.device)
     plan = _plan(len(x), len(y), x.device)
     u, v, costs = torch.zeros_like(x[:, 0]), torch.zeros_like(y[:, 0]), []

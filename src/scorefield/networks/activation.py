@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from torch import nn
 
+from scorefield.errors import UserError
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
     "relu": nn.ReLU,
@@ -22,5 +24,5 @@ def activation(name: str) -> nn.Module:
         ValueError: If there is none.
     """
     if name not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
+        raise UserError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
     return ACTIVATIONS[name]()

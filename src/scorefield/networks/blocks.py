@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F
 
+from scorefield.errors import UserError
 from scorefield.networks.resampling import Double, Halve
 
 # Up to which a product of matrices was not slower than a convolution, at 256 and 512 channels.
@@ -53,7 +54,7 @@ class Style:
         """
         groups = min(channels // 4, 32) if self.groups is None else self.groups
         if groups == 0 or channels % groups:
-            raise ValueError(
+            raise UserError(
                 f"channels: a layer of {channels} channels cannot be normalised in "
                 f"{groups} equal groups"
             )
@@ -208,7 +209,7 @@ class Combine(nn.Module):
     def __init__(self, inputs: int, outputs: int, combine: Literal["sum", "cat"]) -> None:
         super().__init__()
         if combine not in ("sum", "cat"):
-            raise ValueError(f"combine is sum or cat, not {combine!r}")
+            raise UserError(f"combine is sum or cat, not {combine!r}")
         self.cat = combine == "cat"
         self.convolution = Pointwise(inputs, outputs)
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.errors import UserError
 from scorefield.networks.initial import initialize
 
 _GRID = 4
@@ -45,12 +46,12 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         if len(shape) != 3 or min(shape) < 1:
-            raise ValueError(
+            raise UserError(
                 f"a classifier takes images of shape (channels, height, width), got {tuple(shape)}"
             )
         for name, size in {"classes": classes, "channels": channels, "features": features}.items():
             if size < 1:
-                raise ValueError(f"a classifier needs {name} >= 1, got {size}")
+                raise UserError(f"a classifier needs {name} >= 1, got {size}")
         self.event_shape = tuple(shape)
         self.first = nn.Conv2d(shape[0], channels, 3, padding=1)
         self.second = nn.Conv2d(channels, 2 * channels, 3, padding=1)

@@ -20,6 +20,8 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
+from scorefield.errors import UserError
+
 
 class FourierFeatures(nn.Module):
     r"""Waves of random frequency in the logarithm of the noise level.
@@ -136,7 +138,7 @@ def within(name: str, values: Tensor, low: float | int, high: float | int) -> No
         return
     least, most = (float(bound) for bound in values.detach().aminmax())
     if not (low <= least and most <= high):
-        raise ValueError(f"{name} must lie in [{low}, {high}], got {least} to {most}")
+        raise UserError(f"{name} must lie in [{low}, {high}], got {least} to {most}")
 
 
 def _widest(device: torch.device) -> torch.dtype:

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from scorefield.errors import UserError
 from scorefield.networks.conditioning import within
 
 _SLOWEST = 0.5
@@ -43,7 +44,7 @@ class SinusoidalEmbedding(nn.Module):
     def __init__(self, features: int) -> None:
         super().__init__()
         if features < 4 or features % 2:
-            raise ValueError(f"an embedding has an even number >= 4 of features, got {features}")
+            raise UserError(f"an embedding has an even number >= 4 of features, got {features}")
         exponents = torch.linspace(0, 1, features // 2, dtype=torch.float64)
         frequencies = _SLOWEST * (_FASTEST / _SLOWEST) ** exponents
         # Derived, so it is not part of the weights.
@@ -88,7 +89,7 @@ class ClassEmbedding(nn.Module):
     def __init__(self, classes: int, outputs: int, unlabelled: bool = True) -> None:
         super().__init__()
         if classes < 1:
-            raise ValueError(f"a network that knows classes needs classes >= 1, got {classes}")
+            raise UserError(f"a network that knows classes needs classes >= 1, got {classes}")
         self.classes, self.unlabelled = classes, unlabelled
         self.vectors = nn.Embedding(classes + unlabelled, outputs)
 
@@ -96,7 +97,7 @@ class ClassEmbedding(nn.Module):
         """The vector of each point; one for all where the classes are not given."""
         if classes is None:
             if not self.unlabelled:
-                raise ValueError(
+                raise UserError(
                     "the network was trained on points of known classes only, and needs them"
                 )
             return self.vectors.weight[-1:]

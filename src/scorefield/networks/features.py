@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.errors import UserError
+
 
 @dataclass(frozen=True)
 class Features:
@@ -29,7 +31,7 @@ class Features:
         """
         values = self.function(samples)
         if len(values) != len(samples):
-            raise ValueError(
+            raise UserError(
                 f"features {self.name!r} gave {len(values)} rows for {len(samples)} samples"
             )
         return values.reshape(len(values), -1)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorefield.errors import UserError
+
 
 @dataclass(frozen=True)
 class NoiseTable:
@@ -36,12 +38,12 @@ class NoiseTable:
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
-            raise ValueError(
+            raise UserError(
                 "0 < sigma_min < sigma_max must hold, got "
                 f"sigma_min={self.sigma_min}, sigma_max={self.sigma_max}"
             )
         if self.levels < 2:
-            raise ValueError(f"levels must be at least 2, got {self.levels}")
+            raise UserError(f"levels must be at least 2, got {self.levels}")
 
     def at(self, index: Tensor, like: Tensor) -> Tensor:
         """The levels at places in the table, shaped to broadcast against the rows of a tensor.
@@ -75,13 +77,13 @@ def places(label: Tensor, levels: int, batch: int) -> Tensor:
         ValueError: If their number is wrong, or one is no whole number or not in the table.
     """
     if label.shape != (batch,):
-        raise ValueError(f"label must have the shape ({batch},), got {tuple(label.shape)}")
+        raise UserError(f"label must have the shape ({batch},), got {tuple(label.shape)}")
     index = label.to(torch.int64)
     # Values inside of a vmap over the labels cannot be looked at, and the device meta has none.
     if not (label.is_meta or torch._C._functorch.is_batchedtensor(label)):
         wrong = (index != label) | (index < 0) | (index >= levels)
         if bool(wrong.any()):
-            raise ValueError(
+            raise UserError(
                 f"label must hold whole numbers from 0 to {levels - 1}, got {label[wrong][0]:g}"
             )
     return index

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.errors import UserError
 from scorefield.networks.initial import initialize
 from scorefield.networks.minimal_parts import (
     LabelVector,
@@ -174,13 +175,13 @@ class MinimalResNet(nn.Module):
     ) -> None:
         super().__init__()
         if len(shape) != 3 or min(shape) < 1:
-            raise ValueError(
+            raise UserError(
                 f"a ResNet takes images of shape (channels, height, width), got {shape}"
             )
         if channels < 16 or channels % 8:
-            raise ValueError(f"the channels must be a multiple of 8 from 16 on, got {channels}")
+            raise UserError(f"the channels must be a multiple of 8 from 16 on, got {channels}")
         if layers < 1:
-            raise ValueError(f"a ResNet has a positive number of layers, got {layers}")
+            raise UserError(f"a ResNet has a positive number of layers, got {layers}")
         check(shape, padding, normalization, (kernel_size, last_kernel_size), min(shape[1:]))
         self.event_shape = tuple(shape)
         self.padding, self.classes, self.unlabelled = padding, classes, unlabelled
@@ -216,12 +217,12 @@ class MinimalResNet(nn.Module):
 def _smallest(shape: Sequence[int], fsizes: Sequence[int]) -> int:
     """The shortest side at the lowest level of a U-Net."""
     if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"a U-Net takes images of shape (channels, height, width), got {shape}")
+        raise UserError(f"a U-Net takes images of shape (channels, height, width), got {shape}")
     if not fsizes or min(fsizes) < 1:
-        raise ValueError(f"a U-Net has a positive number of channels a level, got {list(fsizes)}")
+        raise UserError(f"a U-Net has a positive number of channels a level, got {list(fsizes)}")
     factor = 2 ** (len(fsizes) - 1)
     if shape[1] % factor or shape[2] % factor:
-        raise ValueError(
+        raise UserError(
             f"a U-Net of {len(fsizes)} levels fits images whose sides are multiples of {factor}, "
             f"got {shape[1]} x {shape[2]}"
         )

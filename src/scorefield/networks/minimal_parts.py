@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.errors import UserError
 from scorefield.networks.conditioning import positional_features
 from scorefield.networks.embedding import ClassEmbedding, embedded
 
@@ -41,7 +42,7 @@ class LabelVector(nn.Module):
     def __init__(self, features: int, classes: int | None = None, unlabelled: bool = True) -> None:
         super().__init__()
         if features < 4 or features % 2:
-            raise ValueError(f"an embedding has an even number >= 4 of features, got {features}")
+            raise UserError(f"an embedding has an even number >= 4 of features, got {features}")
         self.features = features
         self.classes = None if classes is None else ClassEmbedding(classes, features, unlabelled)
 
@@ -140,7 +141,7 @@ def norm(channels: int, groups: int, normalization: Normalization | None) -> nn.
     if normalization is None:
         return nn.Identity()
     if channels % groups:
-        raise ValueError(f"{channels} channels cannot be normalised in {groups} groups")
+        raise UserError(f"{channels} channels cannot be normalised in {groups} groups")
     return nn.GroupNorm(groups, channels)
 
 
@@ -165,16 +166,16 @@ def check(
             side is shorter than what is wrapped around it.
     """
     if padding not in get_args(Padding):
-        raise ValueError(f"a minimal network pads with zeros or circular, not {padding!r}")
+        raise UserError(f"a minimal network pads with zeros or circular, not {padding!r}")
     if normalization not in (None, *get_args(Normalization)):
-        raise ValueError(
+        raise UserError(
             f"a minimal network normalises by group or not at all, not {normalization!r}"
         )
     if any(k < 1 or k % 2 == 0 for k in kernels):
-        raise ValueError(f"kernels have an odd number of pixels a side, got {list(kernels)}")
+        raise UserError(f"kernels have an odd number of pixels a side, got {list(kernels)}")
     for kernel, side in ((kernels[0], smallest), (kernels[1], min(shape[1:]))):
         if padding == "circular" and kernel // 2 > side:
-            raise ValueError(
+            raise UserError(
                 f"circular padding of {kernel // 2} pixels needs sides as long, of images of "
                 f"{shape[1]} x {shape[2]} the network sees one of {side}"
             )

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.errors import UserError
 from scorefield.networks.embedding import ClassEmbedding, LevelEmbedding, embedded
 from scorefield.networks.initial import initialize
 
@@ -54,7 +55,7 @@ class MLP(nn.Module):
             sizes["outputs"] = outputs
         for name, size in sizes.items():
             if size < 1:
-                raise ValueError(f"an MLP needs {name} >= 1, got {size}")
+                raise UserError(f"an MLP needs {name} >= 1, got {size}")
         self.event_shape = (dim,)
         self.classes = classes
         self.level = LevelEmbedding(embedding, hidden, hidden)

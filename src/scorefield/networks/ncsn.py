@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from scorefield.errors import UserError
 from scorefield.networks.activation import activation as named
 from scorefield.networks.instance_norm import LabelledInstanceNormPlus
 from scorefield.networks.levels import places
@@ -55,9 +56,9 @@ class NCSN(nn.Module):
     ) -> None:
         super().__init__()
         if channels < 2:
-            raise ValueError(f"channels must be at least 2, got {channels}")
+            raise UserError(f"channels must be at least 2, got {channels}")
         if levels < 2:
-            raise ValueError(f"levels must be at least 2, got {levels}")
+            raise UserError(f"levels must be at least 2, got {levels}")
         self.event_shape = check_images(shape, shape[0], 1, "shape")
         self.levels = levels
         self.centered = centered

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+from scorefield.errors import UserError
 from scorefield.networks.activation import activation as named
 from scorefield.networks.blocks import Style
 from scorefield.networks.conditioning import Conditioning
@@ -110,7 +111,7 @@ class NCSNpp(ScoreUNet):
             ("combine", combine, Join),
         ):
             if value not in get_args(choices):
-                raise ValueError(f"{name} is one of {get_args(choices)}, not {value!r}")
+                raise UserError(f"{name} is one of {get_args(choices)}, not {value!r}")
         told = conditional or classes is not None
         style = Style(named(activation), 4 * channels if told else None, dropout, skip_rescale)
         plan = Plan(

@@ -13,6 +13,7 @@ from typing import Literal
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from scorefield.errors import UserError
 from scorefield.networks.activation import activation as named
 from scorefield.networks.instance_norm import (
     EPSILON,
@@ -85,9 +86,9 @@ class NCSNv2(nn.Module):
     ) -> None:
         super().__init__()
         if size not in _DEPTHS:
-            raise ValueError(f"size must be 64, 128 or 256, got {size}")
+            raise UserError(f"size must be 64, 128 or 256, got {size}")
         if channels < 2:
-            raise ValueError(f"channels must be at least 2, got {channels}")
+            raise UserError(f"channels must be at least 2, got {channels}")
         widths, self._halvings = _DEPTHS[size]
         self.event_shape = check_images(shape, shape[0], self._halvings, "shape")
         self.table = NoiseTable(sigma_min, sigma_max, levels)
@@ -133,5 +134,5 @@ def _normalization(name: str, epsilon: float) -> Normalization:
         "VarianceNorm": VarianceNorm,
     }
     if name not in kinds:
-        raise ValueError(f"normalization must be one of {', '.join(kinds)}, got {name!r}")
+        raise UserError(f"normalization must be one of {', '.join(kinds)}, got {name!r}")
     return kinds[name]

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.errors import UserError
 from scorefield.networks.conditioning import FourierFeatures
 from scorefield.networks.initial import initialize_average, normal_
 
@@ -107,13 +108,13 @@ class NoiseClassifier(nn.Module):
     ) -> None:
         super().__init__()
         if len(shape) != 3 or min(shape) < 1:
-            raise ValueError(
+            raise UserError(
                 f"a classifier takes images of shape (channels, height, width), got {tuple(shape)}"
             )
         sizes = {"classes": classes, "multiplier": multiplier, "blocks": blocks}
         for name, size in {**sizes, "embedding": embedding, "scale": scale}.items():
             if not size > 0:
-                raise ValueError(f"a noise classifier needs a positive {name}, got {size}")
+                raise UserError(f"a noise classifier needs a positive {name}, got {size}")
         self.event_shape = tuple(shape)
         self.classes = classes
         told = 4 * embedding

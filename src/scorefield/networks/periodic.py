@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scorefield.errors import UserError
+
 
 class PeriodicFeatures(nn.Module):
     r"""Cosines and sines of coordinates.
@@ -34,11 +36,11 @@ class PeriodicFeatures(nn.Module):
         super().__init__()
         periods = (period,) * dims if isinstance(period, int | float) else tuple(period)
         if len(periods) != dims:
-            raise ValueError(f"{dims} coordinates need one period or {dims}, got {len(periods)}")
+            raise UserError(f"{dims} coordinates need one period or {dims}, got {len(periods)}")
         if not all(math.isfinite(length) and length > 0 for length in periods):
-            raise ValueError(f"a period is positive and finite, got {period}")
+            raise UserError(f"a period is positive and finite, got {period}")
         if harmonics < 1:
-            raise ValueError(f"periodic features need harmonics >= 1, got {harmonics}")
+            raise UserError(f"periodic features need harmonics >= 1, got {harmonics}")
         # Numbers, not a buffer: a buffer would be rounded with the weights, and a network in
         # double precision would then be periodic in single precision only.
         self.waves = tuple(

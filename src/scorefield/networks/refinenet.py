@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from scorefield.errors import UserError
 from scorefield.networks.instance_norm import InstanceNormPlus
 from scorefield.noise import Noise
 
@@ -312,12 +313,12 @@ def check_images(
     """
     factor = 2**halvings
     if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"{name} must be (channels, height, width), got {tuple(shape)}")
+        raise UserError(f"{name} must be (channels, height, width), got {tuple(shape)}")
     if channels != shape[0]:
-        raise ValueError(f"{name} must have {channels} channels, got the shape {tuple(shape)}")
+        raise UserError(f"{name} must have {channels} channels, got the shape {tuple(shape)}")
     height, width = shape[1:]
     if height % factor or width % factor or height * width < 2 * factor**2:
-        raise ValueError(
+        raise UserError(
             f"{name} must have sides that are multiples of {factor}, and more than {factor} x "
             f"{factor} pixels, got {height} x {width}"
         )

@@ -20,6 +20,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.errors import UserError
+
 
 def normalized(kernel: Sequence[float | int]) -> Float[Tensor, "rows columns"]:
     r"""The kernel :math:`k k^\top / (\sum_i k_i)^2` of an image, from that of a row.
@@ -32,7 +34,7 @@ def normalized(kernel: Sequence[float | int]) -> Float[Tensor, "rows columns"]:
     """
     total = sum(kernel)
     if total == 0:
-        raise ValueError(f"fir_kernel needs weights with a sum that is not zero, got {kernel}")
+        raise UserError(f"fir_kernel needs weights with a sum that is not zero, got {kernel}")
     row = torch.tensor([tap / total for tap in kernel], dtype=torch.float64)
     return torch.outer(row, row).float()
 

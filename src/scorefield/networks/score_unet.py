@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
+from scorefield.errors import UserError
 from scorefield.networks.attention import PixelAttention
 from scorefield.networks.blocks import ResidualBlock
 from scorefield.networks.conditioning import Conditioning, within
@@ -146,12 +147,12 @@ class ScoreUNet(nn.Module):
 
     def _check_inputs(self, x: Tensor, label: Tensor, classes: Tensor | None) -> None:
         if x.dim() != 4 or tuple(x.shape[1:]) != self.event_shape:
-            raise ValueError(
+            raise UserError(
                 f"x has shape (batch, {', '.join(map(str, self.event_shape))}) here, "
                 f"got {tuple(x.shape)}"
             )
         if label.shape != x.shape[:1]:
-            raise ValueError(
+            raise UserError(
                 f"label has shape ({len(x)},), one for each image, got {tuple(label.shape)}"
             )
         if self.positive:
@@ -159,9 +160,9 @@ class ScoreUNet(nn.Module):
         if classes is None:
             return
         if self.conditioning is None or self.conditioning.classes is None:
-            raise ValueError("classes are given to a network that was built without classes")
+            raise UserError("classes are given to a network that was built without classes")
         if classes.shape != x.shape[:1] or classes.is_floating_point():
-            raise ValueError(
+            raise UserError(
                 f"classes are {len(x)} integers, one for each image, got {classes.dtype} of "
                 f"shape {tuple(classes.shape)}"
             )
@@ -186,17 +187,17 @@ class ScoreUNet(nn.Module):
 
 def _check(shape: Sequence[int], channels: int, multipliers: Sequence[int], plan: Plan) -> None:
     if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"shape is (channels, height, width), all positive, got {tuple(shape)}")
+        raise UserError(f"shape is (channels, height, width), all positive, got {tuple(shape)}")
     if channels < 4 or plan.blocks < 1 or not multipliers or min(multipliers) < 1:
-        raise ValueError(
+        raise UserError(
             "a score network has channels >= 4 and positive multipliers and blocks, got "
             f"channels={channels}, multipliers={tuple(multipliers)}, blocks={plan.blocks}"
         )
     if not 0 <= plan.style.dropout < 1:
-        raise ValueError(f"dropout lies in [0, 1), got {plan.style.dropout}")
+        raise UserError(f"dropout lies in [0, 1), got {plan.style.dropout}")
     factor = 2 ** (len(multipliers) - 1)
     if shape[1] % factor or shape[2] % factor:
-        raise ValueError(
+        raise UserError(
             f"shape: {len(multipliers)} levels fit images whose sides are multiples of {factor}, "
             f"got {shape[1]} x {shape[2]}"
         )

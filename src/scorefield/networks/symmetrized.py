@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.errors import UserError
 from scorefield.networks.embedding import LevelEmbedding
 from scorefield.networks.initial import initialize
 from scorefield.networks.periodic import PeriodicFeatures
@@ -68,7 +69,7 @@ class SymmetrizedMLP(nn.Module):
         super().__init__()
         atoms, dims = check_sizes(type(self).__name__, shape, hidden, depth)
         if atoms > _MOST_ATOMS:
-            raise ValueError(
+            raise UserError(
                 f"a SymmetrizedMLP averages over all permutations of at most {_MOST_ATOMS} atoms, "
                 f"got {atoms}: take an EquivariantMLP"
             )
@@ -107,9 +108,9 @@ def check_sizes(name: str, shape: Sequence[int], hidden: int, depth: int) -> tup
         ValueError: If the shape is not of two lengths, or a size is not positive.
     """
     if len(shape) != 2:
-        raise ValueError(f"an event of {name} has a shape (atoms, dims), got {tuple(shape)}")
+        raise UserError(f"an event of {name} has a shape (atoms, dims), got {tuple(shape)}")
     atoms, dims = map(int, shape)
     for what, size in {"atoms": atoms, "dims": dims, "hidden": hidden, "depth": depth}.items():
         if size < 1:
-            raise ValueError(f"{name} needs {what} >= 1, got {size}")
+            raise UserError(f"{name} needs {what} >= 1, got {size}")
     return atoms, dims

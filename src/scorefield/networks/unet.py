@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.errors import UserError
 from scorefield.networks.embedding import ClassEmbedding, LevelEmbedding, embedded
 from scorefield.networks.initial import initialize
 
@@ -235,24 +236,22 @@ def _resolutions(
 ) -> list[int]:
     """The resolution of each level, after the arguments have been checked."""
     if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"a U-Net takes images of shape (channels, height, width), got {shape}")
+        raise UserError(f"a U-Net takes images of shape (channels, height, width), got {shape}")
     if not multipliers or min(multipliers) < 1 or channels < 1 or blocks < 1:
-        raise ValueError(
+        raise UserError(
             "a U-Net has positive channels, multipliers and blocks, got "
             f"channels={channels}, multipliers={tuple(multipliers)}, blocks={blocks}"
         )
     if not 0 <= dropout < 1:
-        raise ValueError(f"a probability of dropout lies in [0, 1), got {dropout}")
+        raise UserError(f"a probability of dropout lies in [0, 1), got {dropout}")
     factor = 2 ** (len(multipliers) - 1)
     if shape[1] % factor or shape[2] % factor:
-        raise ValueError(
+        raise UserError(
             f"a U-Net of {len(multipliers)} levels fits images whose sides are multiples of "
             f"{factor}, got {shape[1]} x {shape[2]}"
         )
     resolutions = [min(shape[1:]) // 2**k for k in range(len(multipliers))]
     missing = sorted(set(attention) - set(resolutions))
     if missing:
-        raise ValueError(
-            f"attention is possible at the resolutions {resolutions}, got {missing[0]}"
-        )
+        raise UserError(f"attention is possible at the resolutions {resolutions}, got {missing[0]}")
     return resolutions

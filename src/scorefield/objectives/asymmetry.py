@@ -7,6 +7,7 @@ from torch import Tensor
 
 from scorefield.calculus import per_coordinate, probed_asymmetry
 from scorefield.calculus.asymmetry import Variant
+from scorefield.errors import UserError
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.balance import BalancedWeight
@@ -53,11 +54,11 @@ class Asymmetry(Regularizer):
     ) -> None:
         super().__init__(weight, every, sigma_min, sigma_max)
         if variant not in ("difference", "trace"):
-            raise ValueError(f"asymmetry: variant is difference or trace, not {variant!r}")
+            raise UserError(f"asymmetry: variant is difference or trace, not {variant!r}")
         if probe not in ("rademacher", "gaussian"):
-            raise ValueError(f"asymmetry: probe is rademacher or gaussian, not {probe!r}")
+            raise UserError(f"asymmetry: probe is rademacher or gaussian, not {probe!r}")
         if min(probes, rows) < 1:
-            raise ValueError(f"asymmetry: probes and rows must be positive, got {probes}, {rows}")
+            raise UserError(f"asymmetry: probes and rows must be positive, got {probes}, {rows}")
         self.variant = variant
         self.probe = probe
         self.probes = probes

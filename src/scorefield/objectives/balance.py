@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from scorefield.errors import UserError
+
 
 class BalancedWeight(nn.Module):
     r"""The weight :math:`\min(w_{max},\; r\,\bar L / \bar R)`.
@@ -29,7 +31,7 @@ class BalancedWeight(nn.Module):
     def __init__(self, ratio: float, max_weight: float, horizon: float = 100.0) -> None:
         super().__init__()
         if not min(ratio, max_weight, horizon) > 0:
-            raise ValueError(
+            raise UserError(
                 "balance: ratio, max_weight and horizon must be positive, got "
                 f"{ratio}, {max_weight}, {horizon}"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.fields import HybridField, ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.balance import BalancedWeight
@@ -40,7 +41,7 @@ class BoundaryMatching(Regularizer):
     ) -> None:
         super().__init__(weight, every)
         if not 0 <= bandwidth < 1 or rows < 1:
-            raise ValueError(
+            raise UserError(
                 f"boundary: 0 <= bandwidth < 1 and rows >= 1 must hold, got {bandwidth}, {rows}"
             )
         self.bandwidth = bandwidth
@@ -54,7 +55,7 @@ class BoundaryMatching(Regularizer):
         hybrid, sde = _hybrid(field), field.sde
         low, high = ((1 + s * self.bandwidth) * hybrid.sigma_c for s in (-1, 1))
         if not sde.sigma_min <= low <= high <= sde.sigma_max:
-            raise ValueError(
+            raise UserError(
                 f"boundary: noise levels from {low:g} to {high:g} around sigma_c are not all "
                 f"within the process's {sde.sigma_min:g} to {sde.sigma_max:g}"
             )

@@ -18,6 +18,7 @@ from scorefield.calculus import (
     squared_curl,
 )
 from scorefield.calculus import quadrature as quadrature_rule
+from scorefield.errors import UserError
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.balance import BalancedWeight
@@ -62,9 +63,9 @@ class LoopCirculation(Regularizer):
     ) -> None:
         super().__init__(weight, every, sigma_min, sigma_max)
         if not radii or min(radii) <= 0:
-            raise ValueError(f"loops: radii must be positive, got {list(radii)}")
+            raise UserError(f"loops: radii must be positive, got {list(radii)}")
         if sides < 3 or rows < 1:
-            raise ValueError(f"loops: sides >= 3 and rows >= 1 must hold, got {sides}, {rows}")
+            raise UserError(f"loops: sides >= 3 and rows >= 1 must hold, got {sides}, {rows}")
         self.radii = tuple(radii)
         self.sides = sides
         self.rule = quadrature_rule(quadrature)
@@ -140,13 +141,13 @@ class CycleCirculation(Regularizer):
     ) -> None:
         super().__init__(weight, every, sigma_min, sigma_max)
         if not lengths or min(lengths) < 3 or cycles < 1 or not 1 <= neighbours < points:
-            raise ValueError(
+            raise UserError(
                 "cycles: lengths >= 3, cycles >= 1 and 1 <= neighbours < points must hold, got "
                 f"lengths={list(lengths)}, cycles={cycles}, neighbours={neighbours}, "
                 f"points={points}"
             )
         if not reach > 0:
-            raise ValueError(f"cycles: reach must be positive, got {reach}")
+            raise UserError(f"cycles: reach must be positive, got {reach}")
         self.points = points
         self.cycles = cycles
         self.neighbours = neighbours
@@ -158,7 +159,7 @@ class CycleCirculation(Regularizer):
         self, field: ScoreField, law: NoiseLaw, noise: Noise, rows: int, step: Tensor
     ) -> tuple[Tensor, ...]:
         if rows <= self.neighbours:
-            raise ValueError(f"cycles: {rows} points cannot have {self.neighbours} neighbours each")
+            raise UserError(f"cycles: {rows} points cannot have {self.neighbours} neighbours each")
         index = torch.arange(min(rows, self.points))
         t = self.times(law, field.sde, noise, index[:1], step)
         z = noise.normal("cycles/perturbation", field.domain.shape, index, step)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefield.calculus import kernel_target, martingale_target, reverse_trajectory
+from scorefield.errors import UserError
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.balance import BalancedWeight
@@ -111,7 +112,7 @@ class Consistency(Regularizer):
             gradient = "both" if squared else "start"
         _check_choice("gradient", gradient, get_args(ConsistencyGradient))
         if gradient == "both" and not squared:
-            raise ValueError(
+            raise UserError(
                 f"consistency: the gradient at both ends needs target='martingale' and "
                 f"estimator='pair', not {target!r} and {estimator!r}"
             )
@@ -143,7 +144,7 @@ class Consistency(Regularizer):
             return grid_times(sde, self.grid, spacing="logsnr")
         first, last = self.grid[0], self.grid[-1]
         if not sde.t_min <= last < first <= sde.t_max:
-            raise ValueError(
+            raise UserError(
                 f"consistency: the grid has times from {first:g} to {last:g}, the process from "
                 f"{sde.t_max:g} to {sde.t_min:g}"
             )
@@ -210,7 +211,7 @@ class Consistency(Regularizer):
         high = torch.inf if self.sigma_max is None else self.sigma_max * (1 + 1e-9)
         (starts,) = ((level >= low) & (level <= high)).nonzero(as_tuple=True)
         if not len(starts):
-            raise ValueError(
+            raise UserError(
                 f"consistency: none of the {len(level)} times with {self.steps} behind them has a "
                 f"noise level between {low:g} and {high:g}"
             )
@@ -218,21 +219,21 @@ class Consistency(Regularizer):
 
     def _check_grid(self) -> None:
         if self.steps < 1:
-            raise ValueError(f"consistency: steps must be positive, got {self.steps}")
+            raise UserError(f"consistency: steps must be positive, got {self.steps}")
         count = self.grid if isinstance(self.grid, int) else len(self.grid)
         if count <= self.steps:
-            raise ValueError(
+            raise UserError(
                 f"consistency: {self.steps} steps need a grid of more times, got {count}"
             )
         if not isinstance(self.grid, int):
             pairs = zip(self.grid, self.grid[1:], strict=False)
             if not all(later < earlier for earlier, later in pairs):
-                raise ValueError("consistency: the times of the grid must descend")
+                raise UserError("consistency: the times of the grid must descend")
 
 
 def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"consistency: {what} is {' or '.join(choices)}, not {value!r}")
+        raise UserError(f"consistency: {what} is {' or '.join(choices)}, not {value!r}")
 
 
 def _copied(x: Tensor, copies: int) -> Tensor:

@@ -48,6 +48,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
 from scorefield.sde import SDE, DiscreteVP
@@ -107,7 +108,7 @@ class NoiseLaw(ABC):
         low = least if lower is None else lower
         high = sde.sigma_max if upper is None else upper
         if not least <= low < high <= sde.sigma_max:
-            raise ValueError(
+            raise UserError(
                 f"{purpose}: noise levels from {low:g} to {high:g} were asked for, the process "
                 f"has {least:g} to {sde.sigma_max:g}"
             )
@@ -137,7 +138,7 @@ class LogNormal(NoiseLaw):
 
     def __post_init__(self) -> None:
         if not self.std > 0:
-            raise ValueError(f"LogNormal: std must be positive, got {self.std}")
+            raise UserError(f"LogNormal: std must be positive, got {self.std}")
 
     def quantile(self, sde: SDE, u: Tensor, lower: float, upper: float) -> Tensor:
         ends = torch.tensor([lower, upper], dtype=u.dtype, device=u.device)
@@ -193,12 +194,12 @@ class TableLaw(NoiseLaw):
 
     def quantile(self, sde: SDE, u: Tensor, lower: float, upper: float) -> Tensor:
         if sde.t_min > 0:
-            raise ValueError(
+            raise UserError(
                 f"TableLaw: a table begins at time 0, but t_min={sde.t_min:g} of "
                 f"{type(sde).__name__}"
             )
         if isinstance(sde, DiscreteVP) and sde.levels != self.levels:
-            raise ValueError(
+            raise UserError(
                 f"TableLaw: levels={self.levels}, but the process has {sde.levels} levels"
             )
         times = torch.linspace(0, sde.t_max, self.levels, dtype=u.dtype, device=u.device)
@@ -206,7 +207,7 @@ class TableLaw(NoiseLaw):
         level = sde.noise_level(times)
         allowed = times[(level >= lower * (1 - 1e-9)) & (level <= upper * (1 + 1e-9))]
         if not allowed.numel():
-            raise ValueError(
+            raise UserError(
                 f"TableLaw: none of the {self.levels} levels lies between {lower:g} and {upper:g}"
             )
         return allowed[(u * allowed.numel()).long()]
@@ -234,16 +235,16 @@ class DenoisingScoreMatching:
 
     def __post_init__(self) -> None:
         if self.reduction not in ("mean", "half_sum"):
-            raise ValueError(f"reduction is mean or half_sum, not {self.reduction!r}")
+            raise UserError(f"reduction is mean or half_sum, not {self.reduction!r}")
         if self.weighting == "likelihood" and isinstance(self.law, TableLaw):
-            raise ValueError(
+            raise UserError(
                 "weighting='likelihood' is an integral over all times and has no meaning for the "
                 "discrete ones of TableLaw; take 'score'"
             )
         if self.weighting not in ("edm", "score", "likelihood"):
-            raise ValueError(f"weighting is edm, score or likelihood, not {self.weighting!r}")
+            raise UserError(f"weighting is edm, score or likelihood, not {self.weighting!r}")
         if self.weighting == "edm" and not (self.sigma_data is not None and self.sigma_data > 0):
-            raise ValueError(f"edm weighting needs a positive sigma_data, got {self.sigma_data}")
+            raise UserError(f"edm weighting needs a positive sigma_data, got {self.sigma_data}")
 
     def draw(
         self, field: ScoreField, noise: Noise, index: Tensor, step: int | Tensor

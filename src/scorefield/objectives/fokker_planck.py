@@ -13,6 +13,7 @@ from scorefield.calculus import (
     per_log_noise,
     unbiased_square,
 )
+from scorefield.errors import UserError
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.balance import BalancedWeight
@@ -80,11 +81,11 @@ class FokkerPlanck(Regularizer):
     ) -> None:
         super().__init__(weight, every, sigma_min, sigma_max)
         if form not in get_args(FokkerPlanckForm):
-            raise ValueError(f"fokker_planck: form is gradient or component, not {form!r}")
+            raise UserError(f"fokker_planck: form is gradient or component, not {form!r}")
         if weighting not in get_args(FokkerPlanckWeighting):
-            raise ValueError(f"fokker_planck: weighting is sigma or none, not {weighting!r}")
+            raise UserError(f"fokker_planck: weighting is sigma or none, not {weighting!r}")
         if probes is not None and probes < 2:
-            raise ValueError(
+            raise UserError(
                 f"fokker_planck: a square without bias takes at least 2 probes, got {probes}"
             )
         check_points("fokker_planck", points, rows)

@@ -25,6 +25,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from scorefield.errors import UserError
 from scorefield.fields import ScoreField, evaluation
 from scorefield.noise import Lookahead, Noise
 from scorefield.objectives.balance import BalancedWeight
@@ -74,12 +75,12 @@ class Regularizer(nn.Module, ABC):
     ) -> None:
         super().__init__()
         if not isinstance(weight, BalancedWeight) and not (math.isfinite(weight) and weight >= 0):
-            raise ValueError(f"{self.name}: weight must be >= 0, got {weight}")
+            raise UserError(f"{self.name}: weight must be >= 0, got {weight}")
         if every < 1:
-            raise ValueError(f"{self.name}: every must be at least 1, got {every}")
+            raise UserError(f"{self.name}: every must be at least 1, got {every}")
         low, high = sigma_min or 0.0, math.inf if sigma_max is None else sigma_max
         if not 0 <= low < high:
-            raise ValueError(
+            raise UserError(
                 f"{self.name}: 0 < sigma_min < sigma_max must hold, got {sigma_min} and {sigma_max}"
             )
         self.weight = weight
@@ -158,11 +159,11 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= label_dropout <= 1:
-            raise ValueError(f"label_dropout must lie in [0, 1], got {label_dropout}")
+            raise UserError(f"label_dropout must lie in [0, 1], got {label_dropout}")
         self.label_dropout = float(label_dropout)
         names = [r.name for r in regularizers]
         if len(set(names)) < len(names):
-            raise ValueError(f"each kind of regulariser may be given once, got {names}")
+            raise UserError(f"each kind of regulariser may be given once, got {names}")
         self.denoising = denoising
         self.regularizers = nn.ModuleDict({r.name: r for r in regularizers})
 

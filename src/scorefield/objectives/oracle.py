@@ -11,6 +11,7 @@ from dataclasses import dataclass, is_dataclass
 import torch
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.fields import ScoreField, evaluation
 
 
@@ -38,7 +39,7 @@ class Oracle:
         """Raises ``ValueError`` unless the oracle has a field's process and domain."""
         mine, theirs = ((f.sde, f.domain) for f in (self.field, field))
         if mine != theirs:
-            raise ValueError(
+            raise UserError(
                 f"{owner}: the oracle is a field of {mine[0]} on {mine[1]}, and what is trained "
                 f"of {theirs[0]} on {theirs[1]}"
             )

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.domain import Torus
+from scorefield.errors import UserError
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
 
@@ -19,9 +20,9 @@ which are where the data never come at little noise."""
 def check_points(owner: str, law: str, rows: int) -> None:
     """Raises ``ValueError`` unless the law of the points is known and there is a point."""
     if law not in get_args(PointLaw):
-        raise ValueError(f"{owner}: points are data or uniform, not {law!r}")
+        raise UserError(f"{owner}: points are data or uniform, not {law!r}")
     if rows < 1:
-        raise ValueError(f"{owner}: rows must be positive, got {rows}")
+        raise UserError(f"{owner}: rows must be positive, got {rows}")
 
 
 def draw_points(
@@ -40,7 +41,7 @@ def draw_points(
     if law == "data":
         return noise.normal(purpose, field.domain.shape, index, step)
     if not isinstance(field.domain, Torus):
-        raise ValueError(f"{purpose}: uniform points need a torus, the field is on {field.domain}")
+        raise UserError(f"{purpose}: uniform points need a torus, the field is on {field.domain}")
     return field.domain.uniform(noise, purpose, index, step)
 
 

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.balance import BalancedWeight
@@ -83,4 +84,4 @@ class Regression(Regularizer):
 def check_weighting(owner: str, weighting: str) -> None:
     """Raises ``ValueError`` unless the weighting is known."""
     if weighting not in get_args(ScoreWeighting):
-        raise ValueError(f"{owner}: weighting is sigma or none, not {weighting!r}")
+        raise UserError(f"{owner}: weighting is sigma or none, not {weighting!r}")

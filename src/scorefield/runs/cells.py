@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.training.files import replace_file
 
@@ -41,7 +42,7 @@ def read_csv(path: Path, least: int = 1) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if len(rows) < least:
-        raise ValueError(f"{path.name} holds no record")
+        raise UserError(f"{path.name} holds no record")
     return rows
 
 

@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField, evaluation
 from scorefield.noise import Noise
 from scorefield.samplers.measurements import Measurement
@@ -231,19 +232,19 @@ class Sampler(ABC):
         """
         shape = field.domain.shape
         if not dtype.is_floating_point:
-            raise ValueError(f"samples have a floating dtype, not {dtype}")
+            raise UserError(f"samples have a floating dtype, not {dtype}")
         if start is not None and start.shape[1:] != shape:
-            raise ValueError(
+            raise UserError(
                 f"starting points of event shape {tuple(start.shape[1:])} were given to a field "
                 f"on event shape {shape}"
             )
         index = _indices(n, index, start)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}")
+            raise UserError(f"batch_size must be a positive integer, got {batch_size!r}")
         device = _device(field) if device is None else torch.device(device)
         noise = seed if isinstance(seed, Noise) else Noise(seed)
         if isinstance(classes, Tensor) and classes.shape != index.shape:
-            raise ValueError(f"{len(index)} samples cannot have {classes.numel()} classes")
+            raise UserError(f"{len(index)} samples cannot have {classes.numel()} classes")
         if measurement is not None:
             if not self.takes_measurements:
                 raise TypeError(f"{type(self).__name__} takes no measurement")
@@ -276,27 +277,27 @@ class Sampler(ABC):
 def check_budget(budget: int) -> None:
     """Raises ``ValueError`` unless a budget of network calls is a positive integer."""
     if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
-        raise ValueError(f"sampling takes at least one network call, got a budget of {budget!r}")
+        raise UserError(f"sampling takes at least one network call, got a budget of {budget!r}")
 
 
 def _indices(n: int | None, index: Tensor | None, start: Tensor | None) -> Tensor:
     """The sample indices, from whichever argument says how many samples are wanted."""
     if n is not None and index is not None:
-        raise ValueError("give either n or index: each says how many samples are wanted")
+        raise UserError("give either n or index: each says how many samples are wanted")
     if index is None:
         if n is None and start is None:
-            raise ValueError("say how many samples are wanted: n, index or start is missing")
+            raise UserError("say how many samples are wanted: n, index or start is missing")
         count = n if n is not None else len(start)  # type: ignore[arg-type]
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"the number of samples must be a positive integer, got {count!r}")
+            raise UserError(f"the number of samples must be a positive integer, got {count!r}")
         index = torch.arange(count)
     if index.dim() != 1 or index.numel() == 0 or index.dtype not in (torch.int64, torch.int32):
-        raise ValueError(
+        raise UserError(
             f"sample indices are one row of at least one integer, got {index.dtype} of shape "
             f"{tuple(index.shape)}"
         )
     if start is not None and len(start) != len(index):
-        raise ValueError(f"{len(index)} samples cannot start from {len(start)} points")
+        raise UserError(f"{len(index)} samples cannot start from {len(start)} points")
     return index
 
 

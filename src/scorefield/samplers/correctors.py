@@ -25,6 +25,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.sde import SDE, ForwardStep
 
@@ -49,9 +50,9 @@ class Corrector(ABC):
     def __post_init__(self) -> None:
         name = type(self).__name__
         if not (math.isfinite(self.snr) and self.snr > 0):
-            raise ValueError(f"{name}: snr must be positive, got {self.snr}")
+            raise UserError(f"{name}: snr must be positive, got {self.snr}")
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ValueError(f"{name}: steps must be a positive integer, got {self.steps!r}")
+            raise UserError(f"{name}: steps must be a positive integer, got {self.steps!r}")
 
     @abstractmethod
     def scale(self, sde: SDE, t: Tensor, forward: ForwardStep) -> Tensor:
@@ -136,7 +137,7 @@ class Langevin(Corrector):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.norm not in get_args(Norm):
-            raise ValueError(f"norm is one of {', '.join(get_args(Norm))}, not {self.norm!r}")
+            raise UserError(f"norm is one of {', '.join(get_args(Norm))}, not {self.norm!r}")
 
     def scale(self, sde: SDE, t: Tensor, forward: ForwardStep) -> Tensor:
         return 2 * (forward.factor * self.snr) ** 2

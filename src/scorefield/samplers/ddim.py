@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.samplers.base import Block, Sampler, check_budget
 from scorefield.samplers.grid import Spacing, at_times, check_grid, grid_times
@@ -54,7 +55,7 @@ class DDIM(Sampler):
     def __post_init__(self) -> None:
         check_grid(self.steps, self.spacing, self.rho)
         if not 0 <= self.eta <= 1:
-            raise ValueError(f"DDIM: eta must lie in [0, 1], got {self.eta}")
+            raise UserError(f"DDIM: eta must lie in [0, 1], got {self.eta}")
 
     @property
     def stochastic(self) -> bool:

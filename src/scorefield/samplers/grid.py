@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.sde import SDE
 
 Spacing = Literal["karras", "time", "logsnr"]
@@ -100,7 +101,7 @@ def grid_times(
     check_grid(steps, spacing, rho)
     start, end = sde.t_max, sde.t_min if t_end is None else t_end
     if not sde.t_min <= end < start:
-        raise ValueError(f"t_end must lie in [{sde.t_min:g}, {start:g}), got {end:g}")
+        raise UserError(f"t_end must lie in [{sde.t_min:g}, {start:g}), got {end:g}")
     if spacing == "time":
         return torch.linspace(start, end, steps, dtype=torch.float64)
     bottom = _level(sde, end)
@@ -131,13 +132,13 @@ def at_levels(sigma: Float[Tensor, " levels"], sde: SDE, x: Tensor) -> Levels:
 def check_steps(steps: int) -> None:
     """Raises ``ValueError`` unless the number of steps is a positive integer."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"a sampler takes a positive integer number of steps, got {steps!r}")
+        raise UserError(f"a sampler takes a positive integer number of steps, got {steps!r}")
 
 
 def check_rho(rho: float) -> None:
     """Raises ``ValueError`` unless the exponent of a grid is positive and finite."""
     if not (math.isfinite(rho) and rho > 0):
-        raise ValueError(f"the exponent rho of a noise grid must be positive, got {rho}")
+        raise UserError(f"the exponent rho of a noise grid must be positive, got {rho}")
 
 
 def check_grid(steps: int, spacing: str, rho: float) -> None:
@@ -146,7 +147,7 @@ def check_grid(steps: int, spacing: str, rho: float) -> None:
     check_rho(rho)
     if spacing not in get_args(Spacing):
         names = ", ".join(get_args(Spacing))
-        raise ValueError(f"spacing is one of {names}, not {spacing!r}")
+        raise UserError(f"spacing is one of {names}, not {spacing!r}")
 
 
 def _level(sde: SDE, t: float) -> float:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.samplers.base import Block, Sampler
 from scorefield.samplers.grid import Levels, at_levels, check_steps, karras_levels
@@ -63,16 +64,16 @@ class KarrasSampler(Sampler):
         name = type(self).__name__
         check_steps(self.steps)
         if not (math.isfinite(self.rho) and self.rho > 0):
-            raise ValueError(f"{name}: rho must be positive, got {self.rho}")
+            raise UserError(f"{name}: rho must be positive, got {self.rho}")
         if not (math.isfinite(self.churn) and self.churn >= 0):
-            raise ValueError(f"{name}: churn must not be negative, got {self.churn}")
+            raise UserError(f"{name}: churn must not be negative, got {self.churn}")
         if not 0 <= self.churn_min <= self.churn_max:
-            raise ValueError(
+            raise UserError(
                 f"{name}: 0 <= churn_min <= churn_max must hold, got "
                 f"{self.churn_min} and {self.churn_max}"
             )
         if not (math.isfinite(self.churn_noise) and self.churn_noise > 0):
-            raise ValueError(f"{name}: churn_noise must be positive, got {self.churn_noise}")
+            raise UserError(f"{name}: churn_noise must be positive, got {self.churn_noise}")
 
     @property
     def stochastic(self) -> bool:

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.fields.base import ScoreField, evaluation
 from scorefield.samplers.flow import Flow
@@ -138,11 +139,11 @@ def interpolate(
             for opposite codes of one coordinate, between which there is no circle.
     """
     if z0.shape != z1.shape:
-        raise ValueError(f"z0 and z1 differ in shape: {tuple(z0.shape)} and {tuple(z1.shape)}")
+        raise UserError(f"z0 and z1 differ in shape: {tuple(z0.shape)} and {tuple(z1.shape)}")
     if isinstance(n, bool) or not isinstance(n, int) or n < 2:
-        raise ValueError(f"n must be an integer of at least 2, both ends included, got {n!r}")
+        raise UserError(f"n must be an integer of at least 2, both ends included, got {n!r}")
     if kind not in get_args(Interpolation):
-        raise ValueError(f"kind must be spherical or linear, not {kind!r}")
+        raise UserError(f"kind must be spherical or linear, not {kind!r}")
     tau = torch.linspace(0, 1, n, dtype=z0.dtype, device=z0.device).unsqueeze(1)
     a, b = ((z - center).reshape(1, -1) for z in (z0, z1))
     path = (1 - tau) * a + tau * b
@@ -172,7 +173,7 @@ def temper(
         ValueError: If the temperature is negative or not finite.
     """
     if not (math.isfinite(temperature) and temperature >= 0):
-        raise ValueError(f"temperature must be a number of at least 0, got {temperature}")
+        raise UserError(f"temperature must be a number of at least 0, got {temperature}")
     return center + math.sqrt(temperature) * (z - center)
 
 
@@ -197,15 +198,15 @@ def check_points(field: ScoreField, x: Tensor) -> None:
     """Raises ``ValueError`` unless points are finite, floating and of the field's event shape."""
     shape = field.domain.shape
     if x.dim() < 1 or x.shape[1:] != shape or not x.dtype.is_floating_point:
-        raise ValueError(
+        raise UserError(
             f"x must be floating points of event shape {shape}, which the field has, got "
             f"{x.dtype} of shape {tuple(x.shape)}"
         )
     if len(x) == 0:
-        raise ValueError("x must hold at least one point")
+        raise UserError("x must hold at least one point")
     bad = (~x.isfinite().reshape(len(x), -1).all(dim=1)).nonzero().flatten().tolist()
     if bad:
-        raise ValueError(f"x must be finite: {len(bad)} of {len(x)} points are not, the first is "
+        raise UserError(f"x must be finite: {len(bad)} of {len(x)} points are not, the first is "
                          f"point {bad[0]}")  # fmt: skip
 
 
@@ -219,7 +220,7 @@ def _circle(a: Tensor, b: Tensor, tau: Tensor) -> Tensor:
             path = (1 - tau) * a + tau * b
             return path / path.norm(dim=1, keepdim=True)
         if a.shape[1] < 2:
-            raise ValueError("z0 and z1 are opposite numbers, between which there is no circle")
+            raise UserError("z0 and z1 are opposite numbers, between which there is no circle")
         across = torch.zeros_like(a)
         across[0, int(a.abs().argmin())] = 1.0
         across = across - (across * a).sum() * a

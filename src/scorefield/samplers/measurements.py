@@ -37,6 +37,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from scorefield.errors import UserError
+
 MeasurementT = TypeVar("MeasurementT", bound="Measurement")
 
 
@@ -83,12 +85,12 @@ class Measurement(ABC):
     def check(self, n: int, shape: tuple[int, ...]) -> None:
         """Raises ``ValueError`` unless the measurement is one of ``n`` samples of a shape."""
         if self.known.shape[1:] != shape:
-            raise ValueError(
+            raise UserError(
                 f"a measurement of points of shape {tuple(self.known.shape[1:])} was given to a "
                 f"field on event shape {shape}"
             )
         if len(self.known) not in (1, n):
-            raise ValueError(f"{n} samples cannot agree with {len(self.known)} measurements")
+            raise UserError(f"{n} samples cannot agree with {len(self.known)} measurements")
 
 
 class Inpainting(Measurement):
@@ -106,16 +108,16 @@ class Inpainting(Measurement):
 
     def __init__(self, mask: Tensor, known: Float[Tensor, "n *event"]) -> None:
         if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
-            raise ValueError("mask must be 1 where a coordinate is known and 0 elsewhere")
+            raise UserError("mask must be 1 where a coordinate is known and 0 elsewhere")
         try:
             self.mask: Bool[Tensor, "n *event"] = (mask != 0).expand(known.shape)
         except RuntimeError:
-            raise ValueError(
+            raise UserError(
                 f"mask of shape {tuple(mask.shape)} does not broadcast to known of shape "
                 f"{tuple(known.shape)}"
             ) from None
         if not bool(self.mask.any()):
-            raise ValueError("mask is 0 everywhere: it leaves nothing known")
+            raise UserError("mask is 0 everywhere: it leaves nothing known")
         # What stands at unknown places may be anything, also no number.
         super().__init__(torch.where(self.mask, known, 0))
         _check_finite("known", self.known, " where the mask is set")
@@ -149,10 +151,10 @@ class Colorization(Measurement):
 
     def __init__(self, gray: Float[Tensor, "n c *space"], channels: int = 3) -> None:
         if gray.dim() < 2 or gray.shape[1] not in (1, channels):
-            raise ValueError(f"gray has 1 or {channels} channels, got shape {tuple(gray.shape)}")
+            raise UserError(f"gray has 1 or {channels} channels, got shape {tuple(gray.shape)}")
         _check_finite("gray", gray)
         if not torch.allclose(gray, gray[:, :1], rtol=1e-5, atol=1e-6):
-            raise ValueError("gray must have the same values in all channels")
+            raise UserError("gray must have the same values in all channels")
         super().__init__(gray.mean(dim=1, keepdim=True).expand(-1, channels, *gray.shape[2:]))
 
     def project(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
@@ -189,12 +191,12 @@ class LinearMeasurement(Measurement):
         least_squares: bool = False,
     ) -> None:
         if y.dim() != 2 or matrix.dim() < 1:
-            raise ValueError(
+            raise UserError(
                 "matrix has the shape (m, *event) and y the shape (n, m), got "
                 f"{tuple(matrix.shape)} and {tuple(y.shape)}"
             )
         if y.shape[1] != len(matrix):
-            raise ValueError(f"y has {y.shape[1]} values a sample, and matrix {len(matrix)} rows")
+            raise UserError(f"y has {y.shape[1]} values a sample, and matrix {len(matrix)} rows")
         _check_finite("matrix", matrix)
         _check_finite("y", y)
         a = matrix.reshape(len(matrix), -1).to(torch.float64)
@@ -202,14 +204,14 @@ class LinearMeasurement(Measurement):
         u, s, vh = torch.linalg.svd(a, full_matrices=False)
         kept = s > max(a.shape) * torch.finfo(torch.float64).eps * s[0]
         if not bool(kept.any()):
-            raise ValueError("matrix is zero: it measures nothing")
+            raise UserError("matrix is zero: it measures nothing")
         u, s, self._axes = u[:, kept], s[kept], vh[kept]
         along = data @ u
         missed = torch.linalg.vector_norm(data - along @ u.T, dim=1)
         size = torch.linalg.vector_norm(data, dim=1)
         if not least_squares and bool((missed > 1e-5 * size).any()):
             worst = int((missed / size.clamp(min=torch.finfo(size.dtype).tiny)).argmax())
-            raise ValueError(
+            raise UserError(
                 f"y contradicts itself: no point has the measurements of row {worst}, the nearest "
                 f"are {float(missed[worst]):.3g} away; least_squares=True takes those"
             )
@@ -232,4 +234,4 @@ def _select(value: Tensor, rows: slice) -> Tensor:
 
 def _check_finite(name: str, value: Tensor, where: str = "") -> None:
     if not bool(value.isfinite().all()):
-        raise ValueError(f"{name} must be finite{where}")
+        raise UserError(f"{name} must be finite{where}")

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.samplers.base import Block, Sampler, SamplerState
 from scorefield.samplers.flow import Flow
@@ -66,9 +67,9 @@ class ProbabilityFlow(Sampler):
         for name in ("rtol", "atol"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"ProbabilityFlow: {name} must be positive, got {value}")
+                raise UserError(f"ProbabilityFlow: {name} must be positive, got {value}")
         if isinstance(self.max_calls, bool) or not self.max_calls >= 1:
-            raise ValueError(f"ProbabilityFlow: max_calls must be positive, got {self.max_calls}")
+            raise UserError(f"ProbabilityFlow: max_calls must be positive, got {self.max_calls}")
 
     @property
     def stochastic(self) -> bool:
@@ -80,7 +81,7 @@ class ProbabilityFlow(Sampler):
 
     @classmethod
     def for_nfe(cls, budget: int, **settings: Any) -> ProbabilityFlow:
-        raise ValueError(
+        raise UserError(
             "ProbabilityFlow takes as many network calls as its tolerance asks for, which no "
             "budget decides: choose rtol and atol, or another sampler"
         )
@@ -89,7 +90,7 @@ class ProbabilityFlow(Sampler):
         sde, flow = field.sde, Flow(field)
         end = sde.t_min if self.t_end is None else self.t_end
         if not sde.t_min <= end < sde.t_max:
-            raise ValueError(f"t_end must lie in [{sde.t_min:g}, {sde.t_max:g}), got {end:g}")
+            raise UserError(f"t_end must lie in [{sde.t_min:g}, {sde.t_max:g}), got {end:g}")
         alpha = float(sde.alpha(torch.tensor(sde.t_max, dtype=torch.float64)))
         report = None if block.callback is None else _Report(flow, block, flow.angle(end))
         solution = flow.carry(

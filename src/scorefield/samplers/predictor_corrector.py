@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.samplers.base import Block, Sampler, check_budget
 from scorefield.samplers.correctors import Corrector
@@ -99,15 +100,15 @@ class PredictorCorrector(Sampler):
     def __post_init__(self) -> None:
         check_grid(self.steps, self.spacing, self.rho)
         if self.predictor is None and self.corrector is None:
-            raise ValueError("PredictorCorrector: give a predictor or a corrector")
+            raise UserError("PredictorCorrector: give a predictor or a corrector")
         if self.first not in get_args(First):
             names = " or ".join(get_args(First))
-            raise ValueError(f"PredictorCorrector: first is {names}, not {self.first!r}")
+            raise UserError(f"PredictorCorrector: first is {names}, not {self.first!r}")
         if not self._corrector_first and self.steps < 2:
-            raise ValueError("PredictorCorrector: with the predictor first, steps are at least 2")
+            raise UserError("PredictorCorrector: with the predictor first, steps are at least 2")
         levels = levels_of(self.discretization)
         if levels is not None and levels != self.steps:
-            raise ValueError(
+            raise UserError(
                 f"PredictorCorrector: discretization has {levels} levels, which steps={self.steps} "
                 "times do not go through"
             )
@@ -148,7 +149,7 @@ class PredictorCorrector(Sampler):
         least = cls(steps=2, **settings)
         rounds = (budget - least._tweedie) // least._calls
         if rounds < 1:
-            raise ValueError(
+            raise UserError(
                 f"a step takes {least._calls + least._tweedie} network calls, more than a budget "
                 f"of {budget}"
             )

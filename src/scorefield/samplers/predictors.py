@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.sde import SDE, Discretization, EulerForward, ForwardStep
 
 Variance = Literal["upper", "posterior"]
@@ -173,7 +174,7 @@ class Ancestral(Predictor):
 
     def __post_init__(self) -> None:
         if self.variance is not None and self.variance not in get_args(Variance):
-            raise ValueError(
+            raise UserError(
                 f"variance is one of {', '.join(get_args(Variance))}, not {self.variance!r}"
             )
 

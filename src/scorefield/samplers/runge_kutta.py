@@ -36,6 +36,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from scorefield.errors import UserError
+
 Slope = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Maps places ``(n,)`` in float64, states ``(n, width)`` and the numbers ``(n,)`` of their rows to
 slopes like the states."""
@@ -139,11 +141,11 @@ def check_tolerances(rtol: float, atol: float, dtype: torch.dtype) -> None:
     """Raises ``ValueError`` for tolerances that are not positive or finer than rounding."""
     least = 10 * torch.finfo(dtype).eps
     if not (math.isfinite(rtol) and rtol >= least):
-        raise ValueError(
+        raise UserError(
             f"rtol must be at least {least:.1e} and finite for states of {dtype}, got {rtol}"
         )
     if not (math.isfinite(atol) and atol >= 0):
-        raise ValueError(f"atol must be a number of at least 0, got {atol}")
+        raise UserError(f"atol must be a number of at least 0, got {atol}")
 
 
 def solve(
@@ -186,7 +188,7 @@ def solve(
     """
     check_tolerances(rtol, atol, y.dtype)
     if isinstance(max_calls, bool) or not isinstance(max_calls, int) or max_calls < 1:
-        raise ValueError(f"max_calls must be a positive integer, got {max_calls!r}")
+        raise UserError(f"max_calls must be a positive integer, got {max_calls!r}")
     n, device = len(y), y.device
     direction, span = math.copysign(1.0, end - start), abs(end - start)
     least = _RESOLUTION * torch.finfo(y.dtype).eps * span

@@ -36,6 +36,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.domain import Domain, Torus
+from scorefield.errors import UserError
 from scorefield.noise import Noise
 
 PriorMean = float | tuple[float, ...]
@@ -79,9 +80,9 @@ class NormalPrior(Prior):
     def __post_init__(self) -> None:
         shape = self.domain.shape
         if not all(map(math.isfinite, torch.tensor(self.mean).reshape(-1).tolist())):
-            raise ValueError(f"prior_mean must be finite, got {self.mean}")
+            raise UserError(f"prior_mean must be finite, got {self.mean}")
         if isinstance(self.mean, tuple) and (not shape or len(self.mean) != shape[0]):
-            raise ValueError(
+            raise UserError(
                 f"prior_mean has {len(self.mean)} values, which do not fit points of shape {shape}"
             )
 
@@ -211,7 +212,7 @@ class SDE(ABC):
             ValueError: If a time precedes its start.
         """
         if bool((t < s).any()):
-            raise ValueError("a transition goes forward: every t must be at least its s")
+            raise UserError("a transition goes forward: every t must be at least its s")
         alpha_t, lower, upper = self.alpha(t), self.noise_level(s), self.noise_level(t)
         return alpha_t / self.alpha(s), alpha_t * ((upper - lower) * (upper + lower)).sqrt()
 
@@ -264,7 +265,7 @@ class SDE(ABC):
             enough = self.sigma_max
             while domain.nonuniformity(enough) > _FILLED:
                 enough *= 1.01
-            raise ValueError(
+            raise UserError(
                 f"sigma_max={self.sigma_max:g} does not fill a torus of period {domain.period}: a "
                 f"uniform start would be off by up to {distance:.2g} in total variation; take "
                 f"sigma_max of {math.ceil(1000 * enough) / 1000:g} or more"
@@ -278,7 +279,7 @@ class SDE(ABC):
             ValueError: If it is a torus, and the process does not keep the mean.
         """
         if isinstance(domain, Torus) and not self.keeps_mean:
-            raise ValueError(
+            raise UserError(
                 f"{type(self).__name__} shrinks the data, which has no meaning on a torus; take a "
                 f"process that keeps their mean, EDM or VE"
             )
@@ -289,4 +290,4 @@ def check_range(owner: object, low: str, high: str) -> None:
     a, b = getattr(owner, low), getattr(owner, high)
     if not (math.isfinite(a) and math.isfinite(b) and 0 < a < b):
         name = type(owner).__name__
-        raise ValueError(f"{name}: 0 < {low} < {high} must hold, got {low}={a} and {high}={b}")
+        raise UserError(f"{name}: 0 < {low} < {high} must hold, got {low}={a} and {high}={b}")

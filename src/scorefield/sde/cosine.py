@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.sde.base import SDE, PriorMean, check_range
 
 
@@ -47,9 +48,9 @@ class Cosine(SDE):
         check_range(self, "t_min", "t_max")
         for name, value in (("offset", self.offset), ("margin", self._margin)):
             if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"Cosine: {name} must not be negative, got {value}")
+                raise UserError(f"Cosine: {name} must not be negative, got {value}")
         if not self.t_max + self.offset < 1 + self._margin:
-            raise ValueError(
+            raise UserError(
                 f"Cosine: t_max + offset must be below 1 + margin, got t_max={self.t_max}, "
                 f"offset={self.offset} and margin={self._margin}"
             )

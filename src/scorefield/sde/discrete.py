@@ -24,6 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.sde.base import SDE
 from scorefield.sde.exploding import VE
 from scorefield.sde.preserving import VP, DiscreteVP
@@ -64,9 +65,9 @@ class Discretization(ABC):
                 or if the process is not of the kind that is discretised, or has too few levels.
         """
         if not bool(((t >= 0) & (t <= sde.t_max)).all()):
-            raise ValueError(f"t must lie in [0, {sde.t_max:g}], got {_extremes(t)}")
+            raise UserError(f"t must lie in [0, {sde.t_max:g}], got {_extremes(t)}")
         if s is not None and not bool(((s >= 0) & (s <= t)).all()):
-            raise ValueError(
+            raise UserError(
                 f"a step goes forward from s in [0, t], got s of {_extremes(s)} and t of "
                 f"{_extremes(t)}"
             )
@@ -140,7 +141,7 @@ class SMLDSteps(_Tabular):
 
     def table(self, sde: SDE) -> ForwardStep:
         if not isinstance(sde, VE):
-            raise ValueError(f"sde: SMLD discretises VE, not {type(sde).__name__}")
+            raise UserError(f"sde: SMLD discretises VE, not {type(sde).__name__}")
         to = sigmas(sde.sigma_min, sde.sigma_max, self.levels)
         start = _shifted(to)
         return ForwardStep(torch.ones_like(to), ((to - start) * (to + start)).sqrt(), start, to)
@@ -169,9 +170,9 @@ class DDPMSteps(_Tabular):
 
     def table(self, sde: SDE) -> ForwardStep:
         if not isinstance(sde, VP):
-            raise ValueError(f"sde: DDPM discretises VP, not {type(sde).__name__}")
+            raise UserError(f"sde: DDPM discretises VP, not {type(sde).__name__}")
         if isinstance(sde, DiscreteVP) and sde.levels != self.levels:
-            raise ValueError(f"levels: the process has {sde.levels}, the steps {self.levels}")
+            raise UserError(f"levels: the process has {sde.levels}, the steps {self.levels}")
         rates = sde.beta_min, sde.beta_max, self.levels
         beta = betas(*rates)
         to = (1 - alphas_cumprod(*rates)).sqrt()
@@ -204,7 +205,7 @@ class EulerForward(Discretization):
         h = sde.t_max / self.levels
         factor = 1 + sde.drift(t) * h
         if bool((factor <= 0).any()):
-            raise ValueError(
+            raise UserError(
                 f"levels={self.levels} are too few for the drift of {type(sde).__name__}: a step "
                 f"would multiply the data by {float(factor.min()):g}"
             )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.sde.base import SDE, PriorMean, check_range
 
 
@@ -94,7 +95,7 @@ class VE(SDE):
     def __post_init__(self) -> None:
         check_range(self, "sigma_min", "sigma_max")
         if not 0 <= self.t_min < 1:
-            raise ValueError(f"VE: 0 <= t_min < 1 must hold, got {self.t_min}")
+            raise UserError(f"VE: 0 <= t_min < 1 must hold, got {self.t_min}")
 
     @property
     def keeps_mean(self) -> bool:

@@ -8,6 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.sde.base import SDE, PriorMean, check_range
 from scorefield.sde.tables import betas, level_index
 
@@ -139,7 +140,7 @@ class DiscreteVP(VP):
         check_range(self, "beta_min", "beta_max")
         betas(self.beta_min, self.beta_max, self.levels)
         if not 0 <= self.t_min < 1:
-            raise ValueError(f"DiscreteVP: 0 <= t_min < 1 must hold, got {self.t_min}")
+            raise UserError(f"DiscreteVP: 0 <= t_min < 1 must hold, got {self.t_min}")
 
     def _segment(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The place of the step before each time, the integral there, and its growth up to the

@@ -18,6 +18,8 @@ import math
 import torch
 from torch import Tensor
 
+from scorefield.errors import UserError
+
 
 def sigmas(sigma_min: float, sigma_max: float, levels: int) -> Tensor:
     r"""The noise levels of SMLD, :math:`\sigma_i = \sigma_{min}
@@ -59,7 +61,7 @@ def betas(beta_min: float, beta_max: float, levels: int) -> Tensor:
     """
     check_levels(levels)
     if beta_max >= levels:
-        raise ValueError(
+        raise UserError(
             f"levels={levels} are too few for beta_max={beta_max:g}: the last step would multiply "
             f"the variance of the data by {1 - beta_max / levels:g}; levels must exceed beta_max"
         )
@@ -110,6 +112,6 @@ def level_index(t: Tensor, levels: int, t_max: float = 1.0) -> Tensor:
 def check_levels(levels: int) -> None:
     """Raises ``ValueError`` unless there is an integer number of at least two levels."""
     if isinstance(levels, bool) or not isinstance(levels, int):
-        raise ValueError(f"levels must be an integer, got {levels!r}")
+        raise UserError(f"levels must be an integer, got {levels!r}")
     if levels < 2:
-        raise ValueError(f"levels must be at least 2, got {levels}")
+        raise UserError(f"levels must be at least 2, got {levels}")

@@ -30,7 +30,7 @@ from scorefield.diagnostics import (
     winding,
 )
 from scorefield.diagnostics.states import State
-from scorefield.errors import RunError
+from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Level
 from scorefield.fields import ScoreField
@@ -74,7 +74,7 @@ class Terms:
         least = {"samples": 2, "levels": 1, "points": 2, "cells": 2}
         for name, bound in least.items():
             if getattr(self, name) < bound:
-                raise ValueError(f"{name} is {getattr(self, name)}, it must be at least {bound}")
+                raise UserError(f"{name} is {getattr(self, name)}, it must be at least {bound}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +201,7 @@ def analyse(
     """
     labels = [model.label for model in models]
     if not labels or len(set(labels)) < len(labels):
-        raise ValueError(f"an analysis takes models of different names or seeds, got {labels}")
+        raise UserError(f"an analysis takes models of different names or seeds, got {labels}")
     found = []
     for model in models:
         try:

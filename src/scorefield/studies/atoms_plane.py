@@ -20,6 +20,7 @@ import torch
 from contourpy import contour_generator
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.sde import EDM
 from scorefield.targets import PseudoAtoms
 
@@ -76,7 +77,7 @@ class Plane:
 
     def __post_init__(self) -> None:
         if not drawable(self.law):
-            raise ValueError(f"a plane has two coordinates, the atoms {self.law.domain.dim}")
+            raise UserError(f"a plane has two coordinates, the atoms {self.law.domain.dim}")
 
     @cached_property
     def _by_level(self) -> PseudoAtoms:

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.fields import LogProb
 
@@ -59,7 +60,7 @@ def divergence(log_p: Float[Tensor, " n"], log_q: LogProb) -> Divergence:
         ValueError: For fewer than four points.
     """
     if len(log_p) < 4:
-        raise ValueError(f"a divergence takes at least 4 points, got {len(log_p)}")
+        raise UserError(f"a divergence takes at least 4 points, got {len(log_p)}")
     u = log_q.value - log_p
     control = u.expm1()
     beta = torch.empty_like(u)

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from scorefield.diagnostics import Protocol, relative_asymmetry
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
 from scorefield.fields import (
     Band,
@@ -262,9 +263,7 @@ class _Bench:
             case "gradient":
                 shape = Waves(2, _SCALE, seed=seed)
             case _:
-                raise ValueError(
-                    f"an error is of one of the kinds {', '.join(KINDS)}, not {kind!r}"
-                )
+                raise UserError(f"an error is of one of the kinds {', '.join(KINDS)}, not {kind!r}")
         return Matched(shape, self.truth, self.data, seed)
 
     def response(self, case: Case, field: ScoreField) -> Response:

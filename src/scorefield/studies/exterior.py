@@ -26,7 +26,7 @@ from torch import Tensor
 
 from scorefield.diagnostics.asymmetry import Norms, Probing, asymmetry_at
 from scorefield.diagnostics.states import Walk, walk
-from scorefield.errors import RunError
+from scorefield.errors import RunError, UserError
 from scorefield.fields import ScoreField, evaluation
 from scorefield.noise import Noise
 from scorefield.runs.progress import Stages
@@ -73,11 +73,11 @@ class Terms:
 
     def __post_init__(self) -> None:
         if self.realizations < 1:
-            raise ValueError(f"an analysis has at least one start, got {self.realizations}")
+            raise UserError(f"an analysis has at least one start, got {self.realizations}")
         if not self.points or len(set(self.points)) != len(self.points):
-            raise ValueError(f"kinds of points are named once each, got {list(self.points)}")
+            raise UserError(f"kinds of points are named once each, got {list(self.points)}")
         if self.precision is not None and not 0 < self.precision < 1:
-            raise ValueError(f"a precision lies in (0, 1), got {self.precision}")
+            raise UserError(f"a precision lies in (0, 1), got {self.precision}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,15 +166,15 @@ def _check(
     fields: Mapping[str, ScoreField], sampler: DDIM, terms: Terms, held_out: Tensor | None
 ) -> None:
     if not fields:
-        raise ValueError("an analysis takes at least one model")
+        raise UserError("an analysis takes at least one model")
     if sampler.stochastic:
-        raise ValueError("an analysis follows a deterministic sampler, eta must be 0")
+        raise UserError("an analysis follows a deterministic sampler, eta must be 0")
     first, *others = fields.items()
     for name, field in others:
         if field.domain.shape != first[1].domain.shape or field.sde != first[1].sde:
-            raise ValueError(f"{name} and {first[0]} differ in the shape or the process")
+            raise UserError(f"{name} and {first[0]} differ in the shape or the process")
     if "data" in terms.points and (held_out is None or len(held_out) != terms.realizations):
-        raise ValueError(f"points of the data take {terms.realizations} held-out images")
+        raise UserError(f"points of the data take {terms.realizations} held-out images")
 
 
 @contextmanager
@@ -254,5 +254,5 @@ def _norms(field: ScoreField, x: Tensor, t: float, purpose: str, terms: Terms) -
     times = torch.full((len(x),), t, dtype=x.dtype, device=x.device)
     norms = asymmetry_at(field, x, times, terms.unit, probing)
     if not bool(norms.relative.isfinite().all()):
-        raise ValueError("the Jacobian is zero, and has no relative asymmetry")
+        raise UserError("the Jacobian is zero, and has no relative asymmetry")
     return norms

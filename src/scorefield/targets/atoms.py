@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.domain import Torus
+from scorefield.errors import UserError
 from scorefield.noise import Noise
 from scorefield.sde import SDE
 from scorefield.targets.base import Target
@@ -63,14 +64,14 @@ class PseudoAtoms(Target):
     ) -> None:
         sites = torch.as_tensor(positions, dtype=torch.float64)
         if sites.dim() != 2 or not sites.numel() or not bool(sites.isfinite().all()):
-            raise ValueError(
+            raise UserError(
                 f"the sites of atoms are finite and have shape (atoms, dimensions), got "
                 f"{tuple(sites.shape)}"
             )
         if len(sites) > MOST:
-            raise ValueError(f"{len(sites)} atoms have too many orders, {MOST} is the most")
+            raise UserError(f"{len(sites)} atoms have too many orders, {MOST} is the most")
         if not (math.isfinite(std) and std > 0):
-            raise ValueError(f"the standard deviation of an atom must be positive, got {std}")
+            raise UserError(f"the standard deviation of an atom must be positive, got {std}")
         domain = Torus(tuple(sites.shape), period)
         super().__init__(domain, sde)
         self.width = std
@@ -141,7 +142,7 @@ class PseudoAtoms(Target):
         """
         atoms, dims = self.domain.shape
         if atoms * dims != 2:
-            raise ValueError(f"a grid of cells needs two coordinates, not {atoms * dims}")
+            raise UserError(f"a grid of cells needs two coordinates, not {atoms * dims}")
         edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=self.positions.device)
         masses = []
         for axis in range(dims):

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.domain import Domain
+from scorefield.errors import UserError
 from scorefield.fields.base import Quantity, ScoreField, affine, times
 from scorefield.noise import Noise
 from scorefield.sde import EDM, SDE
@@ -182,7 +183,7 @@ class Target(ScoreField):
     def _flat(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Flat float64 points and their coefficients alpha and sigma."""
         if x.shape[1:] != self.domain.shape:
-            raise ValueError(
+            raise UserError(
                 f"{type(self).__name__} has points of shape {self.domain.shape}, "
                 f"got {tuple(x.shape[1:])}"
             )

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.domain import Euclidean
+from scorefield.errors import UserError
 from scorefield.fields.assigned import AssignedField, check_labels, of_class
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
@@ -60,11 +61,11 @@ class Empirical(Target):
 
     def __init__(self, points: Float[Tensor, "n *event"], sde: SDE | None = None) -> None:
         if points.dim() < 1 or points.shape[0] < 1:
-            raise ValueError(
+            raise UserError(
                 f"an empirical law needs points of shape (N, *event), got {tuple(points.shape)}"
             )
         if not bool(points.isfinite().all()):
-            raise ValueError("the points of an empirical law must be finite")
+            raise UserError("the points of an empirical law must be finite")
         super().__init__(Euclidean(tuple(points.shape[1:])), sde)
         flat = points.to(torch.float64).reshape(points.shape[0], self.domain.dim)
         self.register_buffer("data", flat.clone())
@@ -130,7 +131,7 @@ class Empirical(Target):
     ) -> Iterator[tuple[tuple[Tensor, Tensor, Tensor], Posterior]]:
         """Blocks of rows, centred and with their coefficients, and what the data says of them."""
         if not bool((sigma > 0).all()):
-            raise ValueError("an empirical law has no density without noise: t must be positive")
+            raise UserError("an empirical law has no density without noise: t must be positive")
         alpha, sigma = alpha.expand(x.shape[0], 1), sigma.expand(x.shape[0], 1)
         u = x - alpha * self.centre
         for block in zip(u.split(rows), alpha.split(rows), sigma.split(rows), strict=True):

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scorefield.errors import UserError
 from scorefield.noise import Noise
 from scorefield.sde import SDE
 from scorefield.targets.empirical import IdealScore, Posterior
@@ -45,7 +46,7 @@ class EquivariantScore(IdealScore):
         labels: Int[Tensor, " n"] | None = None,
     ) -> None:
         if points.dim() != 4 or 0 in points.shape:
-            raise ValueError(
+            raise UserError(
                 f"shifted images have the shape (images, channels, height, width), got "
                 f"{tuple(points.shape)}"
             )

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.domain import Euclidean
+from scorefield.errors import UserError
 from scorefield.noise import Noise
 from scorefield.sde import SDE
 from scorefield.targets.base import Target
@@ -53,7 +54,7 @@ class Gaussian(Target):
             try:
                 deviation = deviation.expand(m.shape)
             except RuntimeError:
-                raise ValueError(
+                raise UserError(
                     f"std has shape {tuple(deviation.shape)}, which does not broadcast to the "
                     f"mean's {tuple(m.shape)}"
                 ) from None
@@ -61,7 +62,7 @@ class Gaussian(Target):
         if covariance is not None:
             covariances = torch.as_tensor(covariance, dtype=torch.float64, device=m.device)
             if covariances.shape != (dim, dim):
-                raise ValueError(
+                raise UserError(
                     f"a covariance over {dim} coordinates has shape {(dim, dim)}, "
                     f"got {tuple(covariances.shape)}"
                 )

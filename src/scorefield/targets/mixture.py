@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.domain import Euclidean
+from scorefield.errors import UserError
 from scorefield.noise import Noise
 from scorefield.sde import SDE
 from scorefield.targets.base import Target
@@ -56,14 +57,14 @@ class GaussianMixture(Target):
     ) -> None:
         m = torch.as_tensor(means, dtype=torch.float64)
         if m.dim() != 2 or m.shape[0] < 1:
-            raise ValueError(f"the means of a mixture have shape (K, D), got {tuple(m.shape)}")
+            raise UserError(f"the means of a mixture have shape (K, D), got {tuple(m.shape)}")
         modes, dim = m.shape
         super().__init__(Euclidean((dim,)), sde)
         variances = None
         if stds is not None:
             deviation = torch.as_tensor(stds, dtype=torch.float64, device=m.device)
             if deviation.shape not in ((), (modes,), (modes, dim)):
-                raise ValueError(
+                raise UserError(
                     f"the stds of {modes} components in {dim} dimensions have shape (), "
                     f"{(modes,)} or {(modes, dim)}, got {tuple(deviation.shape)}"
                 )
@@ -73,7 +74,7 @@ class GaussianMixture(Target):
         if covariances is not None:
             covariances = torch.as_tensor(covariances, dtype=torch.float64, device=m.device)
             if covariances.shape != (modes, dim, dim):
-                raise ValueError(
+                raise UserError(
                     f"the covariances of {modes} components in {dim} dimensions have shape "
                     f"{(modes, dim, dim)}, got {tuple(covariances.shape)}"
                 )
@@ -82,7 +83,7 @@ class GaussianMixture(Target):
         else:
             w = torch.as_tensor(weights, dtype=torch.float64, device=m.device)
         if w.shape != (modes,) or not bool((w.isfinite() & (w > 0)).all()):
-            raise ValueError(f"a mixture of {modes} components has {modes} positive weights")
+            raise UserError(f"a mixture of {modes} components has {modes} positive weights")
         self.components = Normals(m, variances, covariances)
         self.register_buffer("weights", w / w.sum())
 

@@ -22,6 +22,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scorefield.errors import UserError
+
 
 class Frame(NamedTuple):
     r"""Points as seen by each law: coordinates :math:`y` of shape :math:`(B, K, D)` along its
@@ -61,14 +63,14 @@ class Normals(nn.Module):
     ) -> None:
         super().__init__()
         if not bool(means.isfinite().all()):
-            raise ValueError("the mean of a normal law must be finite")
+            raise UserError("the mean of a normal law must be finite")
         axes = None
         if covariances is not None and variances is None:
             variances, axes = _principal_axes(covariances)
         elif variances is None or covariances is not None:
             raise TypeError("a normal law has either standard deviations or a covariance")
         elif not bool((variances.isfinite() & (variances > 0)).all()):
-            raise ValueError("a standard deviation must be positive and finite")
+            raise UserError("a standard deviation must be positive and finite")
         self.register_buffer("means", means.to(torch.float64).clone())
         self.register_buffer("variances", variances.to(torch.float64).clone())
         self.register_buffer("axes", axes)
@@ -137,9 +139,9 @@ class Normals(nn.Module):
 def _principal_axes(covariances: Tensor) -> tuple[Tensor, Tensor]:
     covariances = covariances.to(torch.float64)
     if not bool(covariances.isfinite().all()) or not torch.allclose(covariances, covariances.mT):
-        raise ValueError("a covariance must be finite and symmetric")
+        raise UserError("a covariance must be finite and symmetric")
     variances, axes = torch.linalg.eigh(0.5 * (covariances + covariances.mT))
     floor = covariances.shape[-1] * torch.finfo(torch.float64).eps * variances[:, -1:]
     if not bool((variances > floor).all()):
-        raise ValueError("a covariance must be positive definite")
+        raise UserError("a covariance must be positive definite")
     return variances, axes

@@ -36,6 +36,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scorefield.domain import Euclidean
+from scorefield.errors import UserError
 from scorefield.fields.assigned import AssignedField, check_labels, of_class, together
 from scorefield.fields.base import Quantity, ScoreField, convert, times
 from scorefield.sde import EDM, SDE
@@ -95,19 +96,19 @@ class PatchScore(ScoreField):
         padding: Padding = "zeros",
     ) -> None:
         if images.dim() != 4 or 0 in images.shape:
-            raise ValueError(
+            raise UserError(
                 f"training images have the shape (images, channels, height, width), got "
                 f"{tuple(images.shape)}"
             )
         if images.dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"training images are float32 or float64, not {images.dtype}")
+            raise UserError(f"training images are float32 or float64, not {images.dtype}")
         # Neither takes memory, as a mask or a difference of all images would.
         lowest, highest = images.amin(dim=(0, 2, 3)), images.amax(dim=(0, 2, 3))
         if not bool((lowest.isfinite() & highest.isfinite()).all()):
-            raise ValueError("training images must be finite")
+            raise UserError("training images must be finite")
         if padding not in self.paddings:
             names = " or ".join(self.paddings)
-            raise ValueError(f"{type(self).__name__} pads with {names}, not {padding!r}")
+            raise UserError(f"{type(self).__name__} pads with {names}, not {padding!r}")
         super().__init__(EDM() if sde is None else sde, Euclidean(tuple(images.shape[1:])))
         sizes = size if isinstance(size, PatchSizes) else PatchSizes.same(size)
         for k in sizes.sizes:
@@ -180,14 +181,14 @@ class PatchScore(ScoreField):
     def _levels(self, x: Tensor, t: float | Tensor) -> Iterator[tuple[Tensor, _Level]]:
         """The rows of each window size, and what the noise is there."""
         if x.shape[1:] != self.domain.shape:
-            raise ValueError(
+            raise UserError(
                 f"{type(self).__name__} has points of shape {self.domain.shape}, got "
                 f"{tuple(x.shape[1:])}"
             )
         time = times(x, t).reshape(-1).expand(x.shape[0])
         alpha, sigma = self.sde.alpha(time), self.sde.sigma(time)
         if not bool((sigma > 0).all()):
-            raise ValueError("a score of data has no value without noise: t must be positive")
+            raise UserError("a score of data has no value without noise: t must be positive")
         sizes = self.sizes.at(sigma / alpha)
         for size in sizes.unique().tolist() or self.sizes.sizes[:1]:
             rows = (sizes == size).nonzero().squeeze(1)

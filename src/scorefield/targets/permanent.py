@@ -29,6 +29,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.errors import UserError
+
 MOST = 16
 """The largest number of things: beyond, the sets are too many."""
 
@@ -91,7 +93,7 @@ def _forward(log_weight: Tensor) -> list[Tensor]:
 @lru_cache(maxsize=8)
 def _layers(n: int, device: torch.device) -> tuple[_Layer, ...]:
     if n > MOST:
-        raise ValueError(f"the assignments of {n} things are too many, {MOST} is the most")
+        raise UserError(f"the assignments of {n} things are too many, {MOST} is the most")
     # The first to ask may do so in inference mode, the next may need a gradient.
     with torch.inference_mode(False):
         return tuple(_Layer(*(table.to(device) for table in tables)) for tables in _tables(n))

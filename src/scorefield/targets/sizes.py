@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scorefield.errors import UserError
+
 
 @dataclass(frozen=True)
 class PatchSizes:
@@ -34,14 +36,14 @@ class PatchSizes:
         object.__setattr__(self, "sigmas", tuple(float(s) for s in self.sigmas))
         object.__setattr__(self, "sizes", tuple(self.sizes))
         if not self.sigmas or len(self.sigmas) != len(self.sizes):
-            raise ValueError(
+            raise UserError(
                 f"patch sizes are one for each noise level, got {len(self.sizes)} for "
                 f"{len(self.sigmas)}"
             )
         if not all(math.isfinite(s) and s > 0 for s in self.sigmas):
-            raise ValueError(f"noise levels are positive numbers, got {list(self.sigmas)}")
+            raise UserError(f"noise levels are positive numbers, got {list(self.sigmas)}")
         if any(b <= a for a, b in zip(self.sigmas, self.sigmas[1:], strict=False)):
-            raise ValueError(f"noise levels are in ascending order, got {list(self.sigmas)}")
+            raise UserError(f"noise levels are in ascending order, got {list(self.sigmas)}")
         for size in self.sizes:
             check_size(size)
 
@@ -61,9 +63,9 @@ class PatchSizes:
 def check_size(size: int, most: int | None = None) -> None:
     """Raises ``ValueError`` unless a window has a middle, and is not larger than it may be."""
     if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
-        raise ValueError(f"a patch size is a positive odd number of pixels, got {size!r}")
+        raise UserError(f"a patch size is a positive odd number of pixels, got {size!r}")
     if most is not None and size > most:
-        raise ValueError(
+        raise UserError(
             f"a patch of {size} pixels meets itself on a torus of {most}: the largest is "
             f"{most - 1 + most % 2}"
         )

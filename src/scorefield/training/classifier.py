@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scorefield.data import LabelledSource
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.networks import Classifier, Features
 from scorefield.noise import Noise
@@ -70,7 +71,7 @@ def train_classifier(source: LabelledSource, seed: int = 0) -> TrainedClassifier
     network = Classifier(**sizes, seed=seed)
     held_out, answers = source.labelled("test")
     if len(held_out) < 2:
-        raise ValueError(f"{source.name}: an accuracy needs held-out points, got {len(held_out)}")
+        raise UserError(f"{source.name}: an accuracy needs held-out points, got {len(held_out)}")
     x, labels = source.labelled("train")
     noise, n = Noise(seed), len(x)
     batch = min(_BATCH, n)

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from scorefield.errors import UserError
+
 
 class EMA:
     r"""The exponential moving average of a module's parameters over training steps.
@@ -28,7 +30,7 @@ class EMA:
 
     def __init__(self, module: nn.Module, decay: float, warmup: bool = True) -> None:
         if not 0 <= decay < 1:
-            raise ValueError(f"the decay of an average lies in [0, 1), got {decay}")
+            raise UserError(f"the decay of an average lies in [0, 1), got {decay}")
         self.decay = decay
         self.warmup = warmup
         self.updates = 0
@@ -54,7 +56,7 @@ class EMA:
             ValueError: If the field's parameters are not of the shapes that were averaged.
         """
         if [p.shape for p in field.parameters()] != [a.shape for a in self._average]:
-            raise ValueError("the field's parameters are not those that were averaged")
+            raise UserError("the field's parameters are not those that were averaged")
         _copy(field.parameters(), self._average)
 
     def state_dict(self) -> dict[str, Tensor]:

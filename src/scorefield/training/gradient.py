@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import Parameter
 
+from scorefield.errors import UserError
+
 
 def joint_gradient(parameters: Sequence[Parameter]) -> Tensor:
     """One vector that the gradients of all parameters are parts of.
@@ -19,7 +21,7 @@ def joint_gradient(parameters: Sequence[Parameter]) -> Tensor:
     """
     kinds = {(p.dtype, p.device) for p in parameters}
     if len(kinds) > 1:
-        raise ValueError("a field is trained in one dtype and on one device, not in several")
+        raise UserError("a field is trained in one dtype and on one device, not in several")
     joint = parameters[0].new_zeros(sum(p.numel() for p in parameters))
     parts = joint.split([p.numel() for p in parameters])
     for parameter, part in zip(parameters, parts, strict=True):

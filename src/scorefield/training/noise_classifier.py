@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scorefield.data import LabelledSource
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.networks import NoiseClassifier
 from scorefield.noise import Lookahead, Noise
@@ -91,9 +92,9 @@ def train_noise_classifier(
     """
     for name, number in {"steps": steps, "batch_size": batch_size, "lr": lr}.items():
         if not number > 0:
-            raise ValueError(f"{name} must be positive, got {number}")
+            raise UserError(f"{name} must be positive, got {number}")
     if len(source.labelled("test")[0]) < 2:
-        raise ValueError(f"{source.name}: an accuracy needs held-out points")
+        raise UserError(f"{source.name}: an accuracy needs held-out points")
     law = LogUniform() if law is None else law
     made: dict[str, Any] = {
         "shape": list(source.shape),

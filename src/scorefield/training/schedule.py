@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal, get_args
 
+from scorefield.errors import UserError
+
 Decay = Literal["constant", "cosine", "linear", "inverse_sqrt"]
 
 
@@ -37,9 +39,9 @@ def multiplier(step: int, steps: int, warmup: int = 0, decay: Decay = "constant"
         Attention is all you need (Vaswani et al., 2017), equation 3.
     """
     if decay not in get_args(Decay):
-        raise ValueError(f"decay is one of {', '.join(get_args(Decay))}, not {decay!r}")
+        raise UserError(f"decay is one of {', '.join(get_args(Decay))}, not {decay!r}")
     if warmup < 0 or not 0 <= step < steps:
-        raise ValueError(
+        raise UserError(
             f"a step lies in [0, steps) and a warm-up is not negative, got step={step}, "
             f"steps={steps}, warmup={warmup}"
         )

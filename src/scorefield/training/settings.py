@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from scorefield.errors import UserError
 from scorefield.training.schedule import Decay, multiplier
 
 Kind = Literal["adam", "adamw"]
@@ -46,7 +47,7 @@ class Optim:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise ValueError(f"an optimiser is adam or adamw, not {self.kind!r}")
+            raise UserError(f"an optimiser is adam or adamw, not {self.kind!r}")
         _require(self.lr > 0, "lr", "positive", self.lr)
         _require(all(0 <= b < 1 for b in self.betas), "betas", "in [0, 1)", self.betas)
         _require(self.eps > 0, "eps", "positive", self.eps)
@@ -88,4 +89,4 @@ class TrainSettings:
 
 def _require(condition: bool, name: str, what: str, value: object) -> None:
     if not condition:
-        raise ValueError(f"{name} must be {what}, got {value}")
+        raise UserError(f"{name} must be {what}, got {value}")

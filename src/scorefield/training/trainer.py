@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from scorefield.data import DataSource
+from scorefield.errors import UserError
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives import Batch, Objective
@@ -107,14 +108,14 @@ class Trainer:
     ) -> None:
         self.parameters = [p for p in field.parameters() if p.requires_grad]
         if not self.parameters:
-            raise ValueError(f"{type(field).__name__} has no parameters to train")
+            raise UserError(f"{type(field).__name__} has no parameters to train")
         if field.domain.shape != source.shape:
-            raise ValueError(
+            raise UserError(
                 f"the field lives on the event shape {field.domain.shape}, the data "
                 f"{source.name} on {source.shape}"
             )
         if field.classes not in (None, source.classes):
-            raise ValueError(
+            raise UserError(
                 f"the field knows {field.classes} classes, the data {source.name} have "
                 f"{source.classes or 'none'}"
             )
