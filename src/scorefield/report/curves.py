@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from scorefield.comparison.costs import Costs
 from scorefield.comparison.groups import Group, over_seeds
 from scorefield.estimate import Estimate
-from scorefield.report.style import EXACT, Look
+from scorefield.plotting.palette import EXACT, Look
 
 
 class Curve(NamedTuple):

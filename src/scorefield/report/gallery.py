@@ -19,6 +19,7 @@ from scorefield.evaluation.judge import (
 from scorefield.evaluation.profiles import diagnose
 from scorefield.evaluation.records import Evaluation
 from scorefield.fields import ScoreField
+from scorefield.plotting.palette import EXACT, Look
 from scorefield.report.images import (
     Picture,
     colour_bar,
@@ -29,7 +30,6 @@ from scorefield.report.images import (
     reach_of,
     shared_scale,
 )
-from scorefield.report.style import EXACT, Look
 from scorefield.runs.run import Run
 from scorefield.samplers import Heun
 from scorefield.targets import Target

@@ -19,12 +19,12 @@ from scorefield.comparison.strict import refuse
 from scorefield.comparison.tables import Comparison, compare_models, write_tables
 from scorefield.comparison.to_target import TARGETS
 from scorefield.evaluation.records import Evaluation
+from scorefield.plotting.palette import Look, looks
 from scorefield.report.comparison import PlainTable, tables
 from scorefield.report.curves import Plot
 from scorefield.report.findings import findings, headline
 from scorefield.report.gallery import Gallery, exact_group, gallery
 from scorefield.report.plots import plots
-from scorefield.report.style import Look, looks
 from scorefield.report.table import Table, anchor, table
 from scorefield.report.words import listed, number
 from scorefield.training.files import replace_file

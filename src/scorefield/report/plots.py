@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from scorefield.comparison.costs import Costs
 from scorefield.comparison.groups import Group
 from scorefield.evaluation.profiles import RADIUS
+from scorefield.plotting.palette import Look
 from scorefield.report.curves import Plot, against_calls, against_noise, against_time
-from scorefield.report.style import Look
 
 LEAST = 1e-5
 """Below this a relative curl is rounding: such points are drawn at the foot of the axis."""

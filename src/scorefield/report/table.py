@@ -10,7 +10,7 @@ from scorefield.comparison.costs import Costs
 from scorefield.comparison.groups import Group
 from scorefield.estimate import Estimate
 from scorefield.evaluation.profiles import RADIUS
-from scorefield.report.style import EXACT, Look
+from scorefield.plotting.palette import EXACT, Look
 from scorefield.report.words import number, told_apart
 
 _FAR = 100.0

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,10 +26,9 @@ from scorefield.errors import ConfigError, RunError, section_of
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives import Objective
+from scorefield.plotting import training_figures
 from scorefield.runs.environment import environment, plausible
 from scorefield.samplers import Sampler
-from scorefield.studies import score_line
-from scorefield.targets import PseudoAtoms
 from scorefield.training import Checkpoint, Fit, Optim, Trainer, TrainSettings
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.display import warn
@@ -195,7 +194,6 @@ class Run:
             Interrupted: If SIGINT or SIGTERM arrived; a checkpoint has been written.
         """
         config, source = self.config, self.source()
-        law = source.truth
         newest = checkpoints.latest(self.checkpoints, lambda _: None)
         if newest is not None:
             self._check_own(newest)
@@ -209,7 +207,7 @@ class Run:
             self.folder,
             config.document(),
             quiet,
-            partial(score_line.pictures, law) if isinstance(law, PseudoAtoms) else None,
+            training_figures(source.truth),
         )
         return trainer.run()
 
