@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate, add_errors
+from scorefield.files import write_file
 from scorefield.runs.cells import (
     csv_text,
     known,
