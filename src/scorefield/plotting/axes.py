@@ -103,7 +103,7 @@ def noise_profile(
 ) -> None:
     """Draw estimates against the noise level, on logarithmic axes, with 95 % intervals.
 
-    What is not clear of zero is a hollow triangle at the foot of the axes, whose limits are set
+    What is not clear of zero is a hollow triangle at the bottom of the axes, whose limits are set
     before.
 
     Arguments:

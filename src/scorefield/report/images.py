@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scorefield import plotting
 from scorefield.calculus import jacobian
-from scorefield.fields import ScoreField, evaluation
+from scorefield.fields import ScoreField, evaluation_mode
 from scorefield.plotting.palette import DIVERGING, INK
 from scorefield.targets import Target
 
@@ -58,7 +58,7 @@ def field_map(field: ScoreField, sigma: float, reach: float) -> FieldMap:
     def denoiser(x: Tensor, times: Tensor) -> Tensor:
         return field.predict(x, times, "denoiser")
 
-    with evaluation(field), torch.no_grad():
+    with evaluation_mode(field), torch.no_grad():
         j = jacobian(denoiser, fine, torch.full((len(fine),), t, dtype=fine.dtype))
         arrows = field.denoise(coarse, t) - coarse
     curl = (j[:, 1, 0] - j[:, 0, 1]).reshape(_MAP, _MAP).numpy()

@@ -9,37 +9,25 @@ that is asked for.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
-import numpy as np
-import torch
-
 from scorefield import __version__
 from scorefield.errors import RunError
-from scorefield.fields import ScoreField
-from scorefield.runs import results_folder
+from scorefield.files import write_folder
 from scorefield.runs.progress import Stages
+from scorefield.studies.results import RECORD, check_free, json_bytes
 from scorefield.studies.settings import Settings
-from scorefield.training.files import replace_file
+from scorefield.studies.work import Work
 
-T = TypeVar("T")
 R = TypeVar("R")
 S = TypeVar("S", bound=Settings)
-
-RECORD = "study.json"
-"""The file with the settings of a study and the names of all its files."""
-
-_NUMPY = (np.ndarray, np.dtype, np.zeros(0).__reduce__()[0])
-_DTYPES = tuple(type(np.dtype(kind)) for kind in ("f4", "f8", "i8", "bool"))
 
 
 class NotMade(RunError):
@@ -51,70 +39,6 @@ class Table(NamedTuple):
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
-
-
-class Work:
-    """The parts of a study that are done, and how far it is.
-
-    Arguments:
-        folder: Where parts are kept; nowhere by default.
-        kinds: The classes that parts are made of, besides tensors, arrays and plain containers.
-        stages: Shows how far the work is.
-    """
-
-    def __init__(
-        self,
-        folder: Path | None = None,
-        kinds: Iterable[type] = (),
-        stages: Stages | None = None,
-    ) -> None:
-        self._folder = folder
-        self._kinds = [*_NUMPY, *_DTYPES, *kinds]
-        self._stages = stages
-
-    def part(self, name: str, compute: Callable[[], T]) -> T:
-        """A part by its name: as it was kept, or computed and kept.
-
-        Raises:
-            RunError: If a kept part cannot be read.
-        """
-        kept: T | None = self.kept(name)
-        return self.keep(name, compute()) if kept is None else kept
-
-    def kept(self, name: str) -> Any | None:
-        """A part that was kept; ``None`` if it was not."""
-        file = self._file(name)
-        if file is None or not file.is_file():
-            return None
-        try:
-            with torch.serialization.safe_globals(self._kinds):
-                return torch.load(file, weights_only=True)
-        except Exception as error:
-            raise RunError(f"{file} cannot be read: delete its folder and start again") from error
-
-    def keep(self, name: str, value: T) -> T:
-        """Keeps a part, and returns it."""
-        file = self._file(name)
-        if file is not None:
-            content = io.BytesIO()
-            torch.save(value, content)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(file, content.getvalue())
-        return value
-
-    def show(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Shows how much of a stage is done."""
-        if self._stages is not None:
-            self._stages.show(stage, done, total, note)
-
-    def say(self, line: str) -> None:
-        """Prints that something is done, where there are no bars to show it."""
-        if self._stages is not None:
-            self._stages.say(line)
-
-    def _file(self, name: str) -> Path | None:
-        key = hashlib.sha256(name.encode()).hexdigest()[:24]
-        return None if self._folder is None else self._folder / f"{key}.pt"
 
 
 class Study(ABC, Generic[S, R]):
@@ -222,62 +146,11 @@ def run(
     work.show("files", len(makers), len(makers))
     work.say(f"{len(files)} files")
     record["files"] = sorted([*files, RECORD])
-    written = results_folder.write(
-        folder, {**files, RECORD: json_bytes(record)}, overwrite, _results(folder).__contains__
-    )
+    check_free(folder, overwrite)
+    written = write_folder(folder, {**files, RECORD: json_bytes(record)}, overwrite)
     for finished in folder.parent.glob(start + "*"):
         shutil.rmtree(finished)
     return Written(opened.table(result), written, _failure(folder, failed))
-
-
-def check_free(folder: Path, overwrite: bool) -> None:
-    """Checks that results may be written into a folder, before they are computed.
-
-    Raises:
-        RunError: If it exists and is not to be overwritten, has files that are no results of a
-            study, or nothing can be written there.
-    """
-    results_folder.check_free(folder, overwrite, _results(folder).__contains__)
-
-
-def fingerprint(field: ScoreField) -> str:
-    """A hash of the weights of a field, by which one checkpoint is distinguished from another."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(field.state_dict().items()):
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
-
-
-def json_bytes(record: Mapping[str, Any]) -> bytes:
-    """A record as JSON."""
-    return (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
-
-
-def csv_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Records as CSV under the names of the first; numbers read back as they are."""
-    rows = list(rows)
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
-
-
-def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
-    """Arrays as a compressed npz without pickles."""
-    content = io.BytesIO()
-    np.savez_compressed(content, allow_pickle=False, **arrays)
-    return content.getvalue()
-
-
-def _results(folder: Path) -> set[str]:
-    """The names of the files of a study in its folder."""
-    try:
-        names = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
-    return set(map(str, names)) if isinstance(names, list) else set()
 
 
 def _failure(folder: Path, failed: Mapping[str, NotMade]) -> NotMade | None:

@@ -86,7 +86,7 @@ def against_noise(
 ) -> None:
     """A diagnostic against the noise level, on logarithmic axes, with 95 % intervals.
 
-    What does not exceed its errors is at the foot, hollow.
+    What does not exceed its errors is at the bottom, hollow.
 
     Arguments:
         axes: The axes.

@@ -37,8 +37,8 @@ from scorefield.evaluation.records import Level
 from scorefield.fields import ScoreField
 from scorefield.metrics import RadialLaw, marginal_ks, radial_ks, radial_law, total_variation
 from scorefield.samplers import Sampler
-from scorefield.studies.frame import Work
 from scorefield.studies.settings import Atoms
+from scorefield.studies.work import Work
 from scorefield.targets import PseudoAtoms
 
 EXACT = "exact field"

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from scorefield.fields import ScoreField, evaluation
+from scorefield.fields import ScoreField, evaluation_mode
 from scorefield.plotting.palette import DIFFERENCE, EXACT, Look
 from scorefield.studies.atoms.compute import noise_levels
 from scorefield.studies.atoms.plane import Floats, Plane, Relief
-from scorefield.studies.frame import Work
+from scorefield.studies.work import Work
 
 
 class Scene(NamedTuple):
@@ -139,7 +139,7 @@ def _vectors(
     found = {}
     for name, field in fields.items():
         dtype = next((p.dtype for p in field.parameters()), torch.float64)
-        with evaluation(field), torch.no_grad():
+        with evaluation_mode(field), torch.no_grad():
             noise = field.predict_noise(plane.points(x, y).to(dtype), t)
         found[name] = -noise.double().reshape(len(y), len(x), 2).cpu().numpy()
         if not np.isfinite(found[name]).all():

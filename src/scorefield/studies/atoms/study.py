@@ -31,17 +31,10 @@ from scorefield.studies.atoms.film import mp4
 from scorefield.studies.atoms.page import page
 from scorefield.studies.atoms.plane import Plane, drawable
 from scorefield.studies.atoms.scenes import make_film
-from scorefield.studies.frame import (
-    RECORD,
-    Study,
-    Table,
-    Work,
-    csv_bytes,
-    fingerprint,
-    json_bytes,
-    npz_bytes,
-)
+from scorefield.studies.frame import Study, Table
+from scorefield.studies.results import RECORD, csv_bytes, json_bytes, npz_bytes
 from scorefield.studies.settings import Atoms
+from scorefield.studies.work import Work, fingerprint
 from scorefield.targets import PseudoAtoms
 
 PRESET = "atoms/no_regularizer"

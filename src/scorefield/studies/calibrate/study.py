@@ -14,8 +14,10 @@ from scorefield.errors import ConfigError, hint
 from scorefield.estimate import Estimate, proportion
 from scorefield.studies.calibrate.instruments import DIMS, INSTRUMENTS
 from scorefield.studies.calibrate.measure import SIZE, SIZES, Case, Rates, cases, measure
-from scorefield.studies.frame import Study, Table, Work, csv_bytes
+from scorefield.studies.frame import Study, Table
+from scorefield.studies.results import csv_bytes
 from scorefield.studies.settings import Calibration
+from scorefield.studies.work import Work
 
 COLUMNS = (
     "instrument",

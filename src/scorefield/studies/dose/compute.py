@@ -52,8 +52,8 @@ from scorefield.noise import Noise
 from scorefield.samplers import Heun
 from scorefield.sde import EDM
 from scorefield.studies.dose.divergence import Divergence, divergence
-from scorefield.studies.frame import Work
 from scorefield.studies.settings import Dose
+from scorefield.studies.work import Work
 from scorefield.targets import GaussianMixture
 
 KINDS = Dose.kinds

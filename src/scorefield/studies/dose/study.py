@@ -18,8 +18,10 @@ from scorefield.studies.dose.compute import (
     Response,
     dose_response,
 )
-from scorefield.studies.frame import Study, Table, Work, csv_bytes
+from scorefield.studies.frame import Study, Table
+from scorefield.studies.results import csv_bytes
 from scorefield.studies.settings import Dose
+from scorefield.studies.work import Work
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -165,7 +167,7 @@ def _draw(
     responses: Sequence[Response],
     place: Callable[[Response], float],
 ) -> None:
-    """A line a kind with 95 % intervals; what covers zero is at the foot."""
+    """A line a kind with 95 % intervals; what covers zero is at the bottom."""
     axes.set_ylim(quantity.low, quantity.high)
     if quantity.null is not None:
         axes.axhspan(*quantity.null, color=PALE, label="real samples, 95 %")

@@ -27,11 +27,11 @@ from torch import Tensor
 from scorefield.diagnostics.asymmetry import Norms, Probing, asymmetry_at
 from scorefield.diagnostics.states import State, Walk, walk
 from scorefield.errors import RunError, UserError
-from scorefield.fields import ScoreField, evaluation
+from scorefield.fields import ScoreField, evaluation_mode
 from scorefield.noise import Noise
 from scorefield.samplers import DDIM
-from scorefield.studies.frame import Work
 from scorefield.studies.settings import Exterior, Points
+from scorefield.studies.work import Work
 
 Floats = npt.NDArray[np.float64]
 
@@ -122,7 +122,7 @@ def analyse(
     trajectories: dict[str, Walk] = {}
     dtype = getattr(torch, settings.dtype)
     for name, field in fields.items():
-        with evaluation(field):
+        with evaluation_mode(field):
             with _named(name):
                 follow = partial(walk, field, sampler, settings.starts, settings.seed, dtype=dtype)
                 trajectories[name] = work.part(f"{name}/walk", follow)

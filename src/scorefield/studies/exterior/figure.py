@@ -127,7 +127,7 @@ def _legend(part: Any, curves: Sequence[_Curve]) -> None:
     ]
     if not all(curve.clear.all() for curve in curves):
         hollow: dict[str, Any] = {"markerfacecolor": "white", "linestyle": "none", "marker": "v"}
-        label = f"{_ROUNDING} (at the foot of logarithmic axes)"
+        label = f"{_ROUNDING} (at the bottom of logarithmic axes)"
         handles.append(Line2D([], [], color=GUIDE, label=label, **hollow))
     part.legend(handles=handles, loc="center", ncols=len(handles), fontsize=11, frameon=False)
 
@@ -156,7 +156,7 @@ def _by_time(axes: Axes, analysis: Analysis, curves: Sequence[_Curve], label: st
 def _by_level(
     axes: Axes, analysis: Analysis, curves: Sequence[_Curve], label: str, title: str
 ) -> None:
-    """Means on logarithmic axes; what is rounding is at the foot, hollow."""
+    """Means on logarithmic axes; what is rounding is at the bottom, hollow."""
     inside = np.concatenate([c.value.mean(axis=0)[c.shown] for c in curves])
     low, high = (inside.min(), inside.max()) if inside.size else (1e-1, 1.0)
     axes.set_ylim(low / 2.5, 2 * high)

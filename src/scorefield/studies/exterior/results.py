@@ -14,7 +14,7 @@ import torch
 
 from scorefield.estimate import Estimate, mean
 from scorefield.studies.exterior.compute import Analysis, Floats, Profile
-from scorefield.studies.frame import npz_bytes
+from scorefield.studies.results import npz_bytes
 
 Measure = Literal["exterior", "relative"]
 

@@ -18,7 +18,7 @@ from scorefield.samplers import DDIM
 from scorefield.studies.exterior.compute import LABELS, PARTS, Analysis, analyse
 from scorefield.studies.exterior.figure import figure, figures_of
 from scorefield.studies.exterior.results import DDOF, npz, over_steps, summary, tensors
-from scorefield.studies.frame import Study, Table, Work, fingerprint, json_bytes
+from scorefield.studies.frame import Study, Table
 from scorefield.studies.networks import (
     class_of,
     closed_form,
@@ -29,7 +29,9 @@ from scorefield.studies.networks import (
     with_process,
 )
 from scorefield.studies.patch_sizes import read_scales
+from scorefield.studies.results import json_bytes
 from scorefield.studies.settings import Exterior
+from scorefield.studies.work import Work, fingerprint
 from scorefield.targets import PatchSizes
 
 HEADINGS = ("model", "points", "|J - Jᵀ|, mean over steps", "|J - Jᵀ| / 2|J|", "Jacobians")

@@ -31,10 +31,10 @@ from scorefield.fields import ScoreField
 from scorefield.fields.base import Quantity
 from scorefield.metrics import Spectrum, nearest_patches, radial_power_spectrum
 from scorefield.samplers import DDIM
-from scorefield.studies.frame import Work
 from scorefield.studies.networks import closed_form
 from scorefield.studies.patch_sizes import Choice, chosen_sizes
 from scorefield.studies.settings import Patches
+from scorefield.studies.work import Work
 from scorefield.targets import PatchSizes
 from scorefield.targets.windows import Padding
 

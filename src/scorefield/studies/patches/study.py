@@ -8,15 +8,7 @@ from typing import Any
 import numpy as np
 
 from scorefield.diagnostics import Agreement
-from scorefield.studies.frame import (
-    Study,
-    Table,
-    Work,
-    csv_bytes,
-    fingerprint,
-    json_bytes,
-    npz_bytes,
-)
+from scorefield.studies.frame import Study, Table
 from scorefield.studies.networks import (
     class_of,
     open_networks,
@@ -28,7 +20,9 @@ from scorefield.studies.networks import (
 from scorefield.studies.patch_sizes import scales_json
 from scorefield.studies.patches import figures
 from scorefield.studies.patches.compute import IDEAL, LOCAL, PARTS, Comparison, Subjects, compare
+from scorefield.studies.results import csv_bytes, json_bytes, npz_bytes
 from scorefield.studies.settings import Patches
+from scorefield.studies.work import Work, fingerprint
 
 HEADINGS = ("model", "median r (interval)", "median r² (interval)", "better than the ideal score")
 
