@@ -4,7 +4,7 @@ A study computes a result of named parts and makes tables, arrays and figures of
 each file is kept in a hidden work folder beside the results as soon as it is done, so that the same
 command, started again, continues where it was interrupted. The work folder is found by all that the
 numbers depend on. The results are written whole or not at all, and nothing is overwritten unless
-that is asked for.
+``--overwrite`` is given.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from scorefield import __version__
 from scorefield.errors import RunError
@@ -56,7 +56,7 @@ class Study(ABC, Generic[S, R]):
 
     @classmethod
     @abstractmethod
-    def open(cls, settings: S) -> Self:
+    def open(cls, settings: S) -> Study[S, R]:
         """Opens what the settings name.
 
         Raises:
@@ -132,7 +132,7 @@ def run(
     place = folder.absolute().with_name(start + key)
     work = Work(place, study.kinds, stages)
     if place.is_dir():
-        work.say(f"continues what was interrupted: {len(list(place.iterdir()))} parts are done")
+        work.report(f"continues what was interrupted: {len(list(place.iterdir()))} parts are done")
     result = opened.compute(work)
     makers = opened.files(result, work)
     files: dict[str, bytes] = {}
@@ -144,7 +144,7 @@ def run(
         except NotMade as error:
             failed[name] = error
     work.show("files", len(makers), len(makers))
-    work.say(f"{len(files)} files")
+    work.report(f"{len(files)} files")
     record["files"] = sorted([*files, RECORD])
     check_free(folder, overwrite)
     written = write_folder(folder, {**files, RECORD: json_bytes(record)}, overwrite)

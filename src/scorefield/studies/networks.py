@@ -32,7 +32,7 @@ from scorefield.targets import EquivariantLocalScore, IdealScore, LocalScore, Pa
 from scorefield.targets.windows import Padding as Outside
 
 IMAGES = 1500
-"""The most training images that a closed form is made of unless more are asked for."""
+"""The most training images that a closed form is made of unless a number is given."""
 
 _CHOICE = 0
 
@@ -103,7 +103,7 @@ def read_images(
     total = source.size
     assert total is not None  # images are finitely many
     if n is not None and not 1 <= n <= total:
-        raise RunError(f"{dataset} has 1 to {total} training images, {n} were asked for")
+        raise RunError(f"{dataset} has 1 to {total} training images, {n} were requested")
     count = min(total, IMAGES) if n is None else n
     images = source.reference(count, _CHOICE, "train")
     labels = None

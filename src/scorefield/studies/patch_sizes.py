@@ -53,7 +53,7 @@ def read_scales(path: Path) -> PatchSizes:
     """The sizes that a file of ``analyze patches`` has chosen.
 
     Raises:
-        ConfigError: If the file is not such a one; tells what is wrong with it.
+        ConfigError: If the file is not such a one.
         OSError: If it cannot be read.
     """
     try:

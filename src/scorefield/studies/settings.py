@@ -178,9 +178,7 @@ class Exterior(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.single == (self.multiple is not None):
-            raise ConfigError(
-                "give either --single or --multiple N: each says how many starts there are"
-            )
+            raise ConfigError("give either --single or --multiple N: both set the number of starts")
         if self.exact and self.precision is not None:
             raise ConfigError("give either --exact or --precision: exact Jacobians need no probes")
         if self.precision is not None and not 0 < self.precision < 1:
@@ -189,7 +187,7 @@ class Exterior(Settings):
             points = list(self.points)
             raise ConfigError(f"there must be points, their kinds named once each, got {points}")
         if self.size is not None and self.scales is not None:
-            raise ConfigError("give either --size or --scales: each says how large patches are")
+            raise ConfigError("give either --size or --scales: both set the size of patches")
         if self.size is not None and self.size % 2 == 0:
             raise ConfigError(f"--size must be an odd number of pixels, got {self.size}")
 

@@ -38,7 +38,7 @@ class Work:
         stages: Stages | None = None,
     ) -> None:
         self._folder = folder
-        self._kinds = [*_NUMPY, *_DTYPES, *kinds]
+        self._kinds: list[Any] = [*_NUMPY, *_DTYPES, *kinds]
         self._stages = stages
 
     def part(self, name: str, compute: Callable[[], T]) -> T:
@@ -75,7 +75,7 @@ class Work:
         if self._stages is not None:
             self._stages.show(stage, done, total, note)
 
-    def say(self, line: str) -> None:
+    def report(self, line: str) -> None:
         """Prints that something is done, where there are no bars to show it."""
         if self._stages is not None:
             self._stages.say(line)

@@ -226,7 +226,7 @@ def _evaluate(
 
         levels += work.part(f"{label}/{name}", measure)
     work.show(label, total, total)
-    work.say(f"{label}: {settings.samples} samples, {len(sigmas)} noise levels")
+    work.report(f"{label}: {settings.samples} samples, {len(sigmas)} noise levels")
     whole = torch.cat(samples)
     return ModelResult(model, whole, states, _distances(whole, truth, settings), tuple(levels))
 

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from scorefield.plotting.palette import INK, PALE, REGION_EDGE, Look
 from scorefield.studies.atoms.film import FPS
-from scorefield.studies.atoms.plane import Floats, Relief, format_masses
+from scorefield.studies.atoms.plane import Relief, format_masses
 from scorefield.studies.atoms.scenes import Film, Panel, Scene, panels
 
 _TITLE = "The score of pseudo-atoms as a vector field"
@@ -43,7 +44,8 @@ h1 {{ font-size: 24px; }}
 <script type="application/json" id="figures">{figures}</script>
 <script>
 const figures = JSON.parse(document.getElementById("figures").textContent);
-const show = (k) => Plotly.newPlot("film", structuredClone(figures[k]));
+const config = {{displayModeBar: false}};
+const show = (k) => Plotly.newPlot("film", {{...structuredClone(figures[k]), config}});
 document.getElementById("view").addEventListener("change", (event) => show(event.target.value));
 show(0);
 </script>
@@ -131,7 +133,7 @@ def view(film: Film, shown: Mapping[str, Look]) -> go.Figure:
         {"label": f"{scene.sigma:.3g}", "method": "animate", "args": [[str(k)], still]}
         for k, scene in enumerate(scenes)
     ]
-    height = rows * _PANEL * min(max(high / wide, 0.3), 3)
+    height = 0.85 * rows * _PANEL * min(max(high / wide, 0.3), 3)
     below = -80 / height
     buttons = {
         "type": "buttons",
@@ -176,6 +178,7 @@ def _traces(film: Film, scene: Scene, panel: Panel) -> list[go.Scatter]:
             "angle": angles.ravel().round().astype(np.int16),
             "size": (_ARROW * lengths).ravel().astype(np.float32),
             "color": panel.colour,
+            "opacity": 1,
             "line": {"width": 0},
         },
     )
@@ -184,12 +187,11 @@ def _traces(film: Film, scene: Scene, panel: Panel) -> list[go.Scatter]:
     return [lines, arrows]
 
 
-def _outlines(relief: Relief) -> tuple[Floats, Floats]:
-    """All boundaries as one broken line."""
+def _outlines(relief: Relief) -> npt.NDArray[np.float32]:
+    """All boundaries as one broken line, a row a coordinate."""
     parts = [np.full((1, 2), np.nan)]
     for lines in relief.outlines():
         for line in lines:
             kept = np.unique(np.linspace(0, len(line) - 1, min(len(line), _POINTS)).round())
             parts += [line[kept.astype(int)], np.full((1, 2), np.nan)]
-    x, y = np.concatenate(parts).astype(np.float32).T
-    return x, y
+    return np.concatenate(parts).astype(np.float32).T

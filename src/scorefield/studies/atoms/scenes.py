@@ -129,7 +129,7 @@ def make_film(
         exact = vectors.pop("exact")
         scenes.append(Scene(sigma, t, plane.relief(sigma), exact, vectors))
         work.show("vector fields", done + 1, frames)
-    work.say(f"vector fields at {frames} noise levels")
+    work.report(f"vector fields at {frames} noise levels")
     return Film(plane, x, y, tuple(scenes))
 
 

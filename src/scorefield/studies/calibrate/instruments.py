@@ -66,7 +66,7 @@ class Setting:
 
     Attributes:
         measure: The diagnostic: field, data and protocol to a profile.
-        points: The number of points, by dimension; no others are asked for.
+        points: The number of points, by dimension; there are no others.
         dtype: The precision.
     """
 
@@ -90,7 +90,7 @@ class Instrument:
         lean: Its setting within :data:`BUDGET` calls; none if it has none.
         calls: What one way forth through the field counts for: 2 with a tangent.
         nulls: The conservative fields on which the right answer is zero.
-        curl: Whether it is asked of planted curl.
+        curl: Whether it is evaluated on planted curl.
         detects: Whether an answer other than zero means that there is curl.
         published: Whether it is a published variant, there for comparison only.
         costly: The dimensions in which a tenth of the repetitions has to do: where one takes long,

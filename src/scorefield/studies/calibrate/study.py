@@ -62,7 +62,7 @@ class CalibrationStudy(Study[Calibration, list[Rates]]):
             for rates in pool.imap_unordered(measure, rest):
                 found.append(work.keep(repr(rates.case), rates))
                 work.show("calibration", len(found), len(wanted), rates.case.instrument)
-                work.say(f"{len(found)} of {len(wanted)}  {rates.case}")
+                work.report(f"{len(found)} of {len(wanted)}  {rates.case}")
         return sorted(found, key=lambda r: self._order(r.case))
 
     def files(self, result: list[Rates], work: Work) -> Mapping[str, Callable[[], bytes]]:

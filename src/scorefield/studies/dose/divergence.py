@@ -1,4 +1,4 @@
-r"""The Kullback–Leibler divergence from log-densities at points of the true law.
+r"""The Kullback–Leibler divergence from log-densities at points of the true distribution.
 
 With :math:`u = \log q(x) - \log p(x)` and :math:`x \sim p`, the terms of the plain mean of
 :math:`-u` have a standard deviation of :math:`\sqrt{2\,\mathrm{KL}}`, far more than KL where it is
@@ -53,7 +53,7 @@ def divergence(log_p: Float[Tensor, " n"], log_q: LogProb) -> Divergence:
     other half least, so that it depends on none of the points that it is used for.
 
     Arguments:
-        log_p: The true log-densities at points of the true law, in nats.
+        log_p: The true log-densities at points of the true distribution, in nats.
         log_q: The model's log-densities there.
 
     Raises:

@@ -206,7 +206,7 @@ def _profile(
             found.append(work.part(f"{name}/{points}/{step}", columns))
         done = settings.points.index(points) * steps + step + 1
         work.show(label, done, len(settings.points) * steps, points)
-    work.say(f"{label}, {points}: {steps} steps")
+    work.report(f"{label}, {points}: {steps} steps")
 
     def table(column: str) -> Floats:
         return torch.stack([step[column] for step in found], dim=1).double().cpu().numpy()

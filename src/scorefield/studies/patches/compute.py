@@ -216,7 +216,7 @@ class _Counter:
     def __call__(self, sigma: float) -> None:
         self._done += 1
         self._work.show(self._stage, self._done, self._total, f"noise level {sigma:.3g}")
-        self._work.say(f"{self._stage} {self._done} of {self._total}  noise level {sigma:.3g}")
+        self._work.report(f"{self._stage} {self._done} of {self._total}  noise level {sigma:.3g}")
 
 
 def _distances(images: Tensor, train: Tensor, sizes: Sequence[int]) -> dict[int, Estimate]:

@@ -18,14 +18,14 @@ from scorefield.runs.run import Run
 from scorefield.runs.subject import Subject
 from scorefield.samplers.grid import grid_times
 from scorefield.sde import EDM, VE, VP, Cosine, DiscreteVP
-from scorefield.studies.material import (
-    build_machine,
+from scorefield.studies.networks import (
     class_of,
-    gather,
+    closed_form,
     open_networks,
     padding_of,
-    reverse,
-    under,
+    read_images,
+    reverse_process,
+    with_process,
 )
 from scorefield.targets import EquivariantLocalScore, IdealScore, LocalScore
 
@@ -46,40 +46,43 @@ def fashion(tmp_path):
 
 
 def test_fewer_images_are_a_part_of_more():
-    some, more = gather("digits", n=20), gather("digits", n=50)
+    some, more = read_images("digits", n=20), read_images("digits", n=50)
     assert torch.equal(some.images, more.images[:20])
     assert torch.equal(some.labels, more.labels[:20])
-    assert len(gather("digits").images) == 1437
+    assert len(read_images("digits").images) == 1437
     assert float(some.images.min()) == -1
 
 
 def test_images_keep_their_labels_and_are_never_held_out():
     train, labels = digits().labelled("train")
     known = {bytes(x.numpy()): int(y) for x, y in zip(train, labels, strict=True)}
-    material = gather("digits", n=200)
-    assert [known[bytes(x.numpy())] for x in material.images] == material.labels.tolist()
-    held_out = material.held_out(360, seed=3)
+    images = read_images("digits", n=200)
+    assert [known[bytes(x.numpy())] for x in images.images] == images.labels.tolist()
+    held_out = images.held_out(360, seed=3)
     test, _ = digits().labelled("test")
     assert {bytes(x.numpy()) for x in held_out} == {bytes(x.numpy()) for x in test}
 
 
 def test_images_of_files_lie_between_minus_one_and_one(fashion):
-    material = gather("fashion_mnist", fashion)
-    assert material.shape == (1, 28, 28)
-    assert (float(material.images.min()), float(material.images.max())) == (-1, 1)
-    assert material.labels.bincount().tolist() == [20, 10]
+    images = read_images("fashion_mnist", fashion)
+    assert images.shape == (1, 28, 28)
+    assert (float(images.images.min()), float(images.images.max())) == (-1, 1)
+    assert images.labels.bincount().tolist() == [20, 10]
     # The order of the file, in which a class comes first, is not that of the images.
-    assert 0 < int(material.labels[:20].sum()) < 20
-    assert len(class_of(material, 1)) == 10
+    assert 0 < int(images.labels[:20].sum()) < 20
+    assert len(class_of(images, 1)) == 10
 
 
 @pytest.mark.parametrize(
     ("ask", "what"),
     [
-        (lambda: gather("digits", n=1438), "1 to 1437 training images, 1438"),
-        (lambda: gather("digits", n=0), "1 to 1437 training images, 0"),
-        (lambda: gather("digits", Path("here")), "not read from a path"),
-        (lambda: class_of(gather("digits", n=3), 11), "none of the 3 images is of the class 11"),
+        (lambda: read_images("digits", n=1438), "1 to 1437 training images, 1438"),
+        (lambda: read_images("digits", n=0), "1 to 1437 training images, 0"),
+        (lambda: read_images("digits", Path("here")), "not read from a path"),
+        (
+            lambda: class_of(read_images("digits", n=3), 11),
+            "none of the 3 images is of the class",
+        ),
     ],
 )
 def test_mistakes_about_images(ask, what):
@@ -90,14 +93,14 @@ def test_mistakes_about_images(ask, what):
 @pytest.mark.parametrize("steps", [1, 2, 7, 20])
 @pytest.mark.parametrize("sde", [None, VP(), DiscreteVP()])
 def test_times_are_those_of_even_steps(sde, steps):
-    process, sampler = reverse(sde, steps)
+    process, sampler = reverse_process(sde, steps)
     times = grid_times(process, sampler.steps, sampler.spacing)
     expected = torch.arange(steps, 0, -1, dtype=torch.float64) / steps
     assert torch.allclose(times, expected * process.t_max, rtol=1e-14)
 
 
 def test_the_process_without_networks_is_the_published_one():
-    process, _ = reverse(None, 20)
+    process, _ = reverse_process(None, 20)
     t = torch.linspace(0.05, 1, 20, dtype=torch.float64)
     beta = 1 - torch.cos(torch.pi * t / 2 / 1.008) ** 2
     assert torch.allclose(process.sigma(t) ** 2, beta, rtol=1e-12)
@@ -106,16 +109,16 @@ def test_the_process_without_networks_is_the_published_one():
 
 @pytest.mark.parametrize("sde", [EDM(), VE()])
 def test_noise_levels_that_are_times_stay_as_they_are(sde):
-    process, sampler = reverse(sde, 9)
+    process, sampler = reverse_process(sde, 9)
     assert process == sde
     assert sampler.spacing == "karras"
 
 
-def test_machines():
-    images, sde = gather("digits", n=5).images, Cosine()
-    assert type(build_machine("els", images, sde, 5)) is EquivariantLocalScore
-    assert type(build_machine("ls", images, sde, 5, "circular")) is LocalScore
-    assert type(build_machine("is", images, sde)) is IdealScore
+def test_closed_forms():
+    images, sde = read_images("digits", n=5).images, Cosine()
+    assert type(closed_form("els", images, sde, 5)) is EquivariantLocalScore
+    assert type(closed_form("ls", images, sde, 5, "circular")) is LocalScore
+    assert type(closed_form("is", images, sde)) is IdealScore
 
 
 def test_networks_of_one_process(digit_runs):
@@ -124,7 +127,7 @@ def test_networks_of_one_process(digit_runs):
     assert list(opened) == ["--unet", "--resnet"]
     first, second = (subject.field for subject in opened.values())
     assert first.sde == second.sde
-    late = under(first, reverse(first.sde, 10)[0])
+    late = with_process(first, reverse_process(first.sde, 10)[0])
     assert (late.sde.t_min, first.sde.t_min) == (0.1, 1e-3)
     x = torch.zeros(1, 1, 8, 8)
     assert torch.equal(late.denoise(x, 0.5), first.denoise(x, 0.5))
@@ -174,4 +177,4 @@ def test_images_are_of_the_shape_that_networks_take(tmp_path):
     networks = open_networks("digits", {"--resnet": file})
     what = r"--resnet takes images of shape \(1, 32, 32\), those of digits are of .*\(1, 8, 8\)"
     with pytest.raises(RunError, match=what):
-        gather("digits", networks=networks)
+        read_images("digits", networks=networks)

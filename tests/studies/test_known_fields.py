@@ -3,7 +3,7 @@ import math
 import pytest
 
 from scorefield.diagnostics import Protocol, exterior_derivative, relative_asymmetry
-from scorefield.studies.specimens import SIGMA, conservative, planted
+from scorefield.studies.calibrate.fields import SIGMA, conservative, planted
 
 
 @pytest.mark.parametrize("law", ["gaussian", "mixture"])
@@ -11,21 +11,19 @@ from scorefield.studies.specimens import SIGMA, conservative, planted
 @pytest.mark.parametrize("size", [0.01, 0.2])
 def test_a_planted_curl_is_what_it_is_called(law, dim, shape, size):
     """Exact Jacobians find the curl to rounding, and the relative asymmetry within its error."""
-    specimen = planted(law, dim, shape, size)
+    known = planted(law, dim, shape, size)
     protocol = Protocol((SIGMA,), n=2000 if dim == 2 else 64)
-    (curl,) = exterior_derivative(
-        specimen.field, specimen.data, protocol, quantity="score"
-    ).estimates
-    assert curl.value == pytest.approx(specimen.answers["exterior derivative"], rel=1e-9)
-    (relative,) = relative_asymmetry(specimen.field, specimen.data, protocol).estimates
+    (curl,) = exterior_derivative(known.field, known.data, protocol, quantity="score").estimates
+    assert curl.value == pytest.approx(known.answers["exterior derivative"], rel=1e-9)
+    (relative,) = relative_asymmetry(known.field, known.data, protocol).estimates
     assert abs(relative.value - size) < 6 * relative.standard_error + 0.02 * size
 
 
 @pytest.mark.parametrize("law", ["gaussian", "mixture", "empirical", "potential"])
 @pytest.mark.parametrize("dim", [2, 64])
 def test_what_is_called_conservative_has_symmetric_jacobians(law, dim):
-    specimen = conservative(law, dim)
-    profile = exterior_derivative(specimen.field, specimen.data, Protocol((SIGMA,), n=8))
+    known = conservative(law, dim)
+    profile = exterior_derivative(known.field, known.data, Protocol((SIGMA,), n=8))
     assert profile.estimates[0].value < 1e-12
 
 
