@@ -8,8 +8,8 @@ PAGE = Path(__file__).with_name("metrics.md")
 HEAD = """\
 # Metrics
 
-What an evaluation measures. This page is written from the catalogue, `scorefield.evaluation.catalogue`,
-by `python docs/metrics_page.py`; a test compares the two.
+What an evaluation measures. `python docs/metrics_page.py` writes this page from the catalogue,
+`scorefield.evaluation.catalogue`; a test compares the two.
 """
 GROUPS = {
     "The field as a whole": OF_FIELD,

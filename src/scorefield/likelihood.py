@@ -62,7 +62,7 @@ from scorefield.calculus.trace import (
     without,
 )
 from scorefield.errors import UserError
-from scorefield.fields import LogProb, ScoreField, evaluation
+from scorefield.fields import LogProb, ScoreField, evaluation_mode
 from scorefield.noise import Noise
 from scorefield.samplers.flow import Flow
 from scorefield.samplers.latent import check_points
@@ -205,7 +205,7 @@ def log_prob(
     two = solver_error == "two_tolerances"
     settings = _Settings(rtol, atol, max_calls, exact, probes, rank, two, start)
     parts = []
-    with torch.no_grad(), evaluation(field):
+    with torch.no_grad(), evaluation_mode(field):
         for rows in torch.arange(len(x), device=x.device).split(batch_size):
             price = _Pricing(field.for_rows(rows), x[rows], index[rows], noise, settings)
             parts.append(price.run(n_probes, standard_error, max_probes))

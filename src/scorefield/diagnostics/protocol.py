@@ -20,7 +20,7 @@ from torch import Tensor
 from scorefield.calculus import VectorField
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
-from scorefield.fields import ScoreField, evaluation
+from scorefield.fields import ScoreField, evaluation_mode
 from scorefield.fields.base import Quantity
 from scorefield.noise import Noise
 from scorefield.targets import Target
@@ -208,7 +208,7 @@ def measure(
         ValueError: If a value is not finite; says which diagnostic and which noise level.
     """
     estimates = []
-    with evaluation(field), torch.no_grad():
+    with evaluation_mode(field), torch.no_grad():
         for points in protocol.points(data, field):
             try:
                 estimates.append(at(points))

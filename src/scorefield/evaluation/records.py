@@ -34,7 +34,8 @@ from scorefield.errors import RunError
 from scorefield.estimate import Estimate, add_errors
 from scorefield.evaluation.catalogue import VALIDATION, current_name
 from scorefield.evaluation.columns import ESTIMATE, Column, Schema, duration, parts, stored
-from scorefield.runs.cells import csv_text, numbers, read_csv, replace_text
+from scorefield.files import write_file
+from scorefield.runs.cells import csv_text, numbers, read_csv
 
 QUALITY = "fid_vs_nfe.csv"
 PROFILES = "integrability_vs_sigma.csv"
@@ -257,7 +258,6 @@ class Evaluation:
             OSError: If that fails.
         """
         folder = run / "eval"
-        folder.mkdir(parents=True, exist_ok=True)
         who = _WHO.row(self)
         (folder / SUMMARY).unlink(missing_ok=True)
         distances = [{**who, **DISTANCES.row(d)} for d in self.distances]
@@ -268,9 +268,9 @@ class Evaluation:
             for d in m.distances
         ]
         columns = dict.fromkeys((*_WHO.names, *MILESTONES.names, *DISTANCES.names))
-        replace_text(folder / QUALITY, csv_text(distances))
-        replace_text(folder / PROFILES, csv_text(levels))
-        replace_text(folder / ALONG, csv_text(along, columns))
+        write_file(folder / QUALITY, csv_text(distances))
+        write_file(folder / PROFILES, csv_text(levels))
+        write_file(folder / ALONG, csv_text(along, columns))
         loss = {**numbers(self.validation), "settings": dict(self.validation.settings)}
         summary = {
             **who,
@@ -279,7 +279,7 @@ class Evaluation:
             "protocol": dict(self.protocol),
             "about": dict(self.about),
         }
-        replace_text(folder / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+        write_file(folder / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
 
     @classmethod
     def read(cls, run: Path) -> Evaluation:

@@ -4,7 +4,7 @@ from scorefield.fields.assigned import AssignedField as AssignedField
 from scorefield.fields.base import Quantity as Quantity
 from scorefield.fields.base import ScoreField as ScoreField
 from scorefield.fields.base import convert as convert
-from scorefield.fields.base import evaluation as evaluation
+from scorefield.fields.base import evaluation_mode as evaluation_mode
 from scorefield.fields.density import LogProb as LogProb
 from scorefield.fields.guided import ClassifierFreeGuidance as ClassifierFreeGuidance
 from scorefield.fields.guided import ClassifierGuidance as ClassifierGuidance
@@ -37,7 +37,7 @@ __all__ = [
     "ScoreField",
     "LogProb",
     "convert",
-    "evaluation",
+    "evaluation_mode",
     "PreconditionedField",
     "Parametrization",
     "EDMScaling",

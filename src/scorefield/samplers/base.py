@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.errors import UserError
-from scorefield.fields.base import ScoreField, evaluation
+from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.noise import Noise
 from scorefield.samplers.measurements import Measurement
 from scorefield.samplers.runge_kutta import Solution
@@ -258,7 +258,7 @@ class Sampler(ABC):
         elif classes is not None:
             known = [classes] * len(blocks)
         results = []
-        with torch.no_grad(), evaluation(field):
+        with torch.no_grad(), evaluation_mode(field):
             for number, rows in enumerate(blocks):
                 first = number * batch_size
                 here = slice(first, first + len(rows))
