@@ -26,8 +26,9 @@ def text() -> str:
         lines += [f"## {heading}\n", "| name | what it is | unit | better | applies to |"]
         lines += ["|---|---|---|---|---|"]
         for m in metrics:
-            # In a table of Markdown a bar ends the cell.
-            caption = m.caption.replace("|", "\\|")
+            caption = m.caption
+            if m in OF_LEVELS and m.estimator.method:
+                caption += f" *Method:* {m.estimator.method.format(**m.estimator.settings)}."
             lines.append(
                 f"| `{m.name}` | **{m.title}.** {caption} | {m.unit or '1'} | {m.better} "
                 f"| {m.applies} |"

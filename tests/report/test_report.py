@@ -324,7 +324,7 @@ def atoms(tmp_path_factory):
 
 def test_on_a_torus_the_page_tells_the_winding_and_the_distance_from_the_law(atoms, tmp_path):
     text = write_report(atoms, tmp_path).read_text()
-    for name in ("winding", "harmonic", "fokker-planck", "consistency", "tv", "ks"):
+    for name in ("winding", "harmonic", "fokker-planck", "consistency", "tv", "marginal_ks"):
         assert f'data-plot="atoms-{name}"' in text
     for heading in ("Around the torus", "From one noise level to the next"):
         assert f"<dt>{heading}</dt>" in text
@@ -339,7 +339,7 @@ def test_on_a_torus_the_page_tells_the_winding_and_the_distance_from_the_law(ato
     assert {"winding", "harmonic_part", "fokker_planck", "consistency"} < metrics
     assert {row["unit"] for row in rows if row["metric_name"] == "winding"} == {"nats"}
     paired = {row["metric_name"] for row in rows_of(tmp_path / "paired_differences.csv")}
-    assert {"winding", "fokker_planck", "total_variation", "ks"} < paired
+    assert {"winding", "fokker_planck", "total_variation", "marginal_ks"} < paired
 
 
 def test_an_evaluation_without_the_newer_diagnostics_is_reported_as_it_is(report, tmp_path):

@@ -177,7 +177,7 @@ def plots(
             exact,
         ),
         against_calls(
-            f"{name}-ks",
+            f"{name}-marginal_ks",
             "Kolmogorov–Smirnov distance from the exact law",
             "The largest gap between the distribution function of one coordinate and its exact "
             "marginal law; the band is what as many samples of the law have.",

@@ -25,7 +25,6 @@ from scorefield.diagnostics import (
 )
 from scorefield.domain import Torus
 from scorefield.evaluation.catalogue.metric import (
-    BELOW,
     PROBED_ABOVE,
     PROBES,
     ROUNDING,
@@ -81,7 +80,7 @@ RELATIVE_ASYMMETRY = OfLevel(
     title="Relative asymmetry",
     label="relative asymmetry",
     caption="‖J − Jᵀ‖ / 2‖J‖ of the score's Jacobian J: 0 for a gradient, 1 for a rotation; root "
-    f"mean square. {BELOW}",
+    "mean square.",
     shown=("curve", "table", "differences"),
     finding=Finding(
         "Gradient or not",
@@ -128,7 +127,7 @@ LOOP_CIRCULATION = OfLevel(
     title="Circulation around loops",
     label="circulation",
     caption="The curl of the denoiser seen by octagons of radius σ/2, root mean square. What the "
-    f"exact field shows is the error of the quadrature. {BELOW}",
+    "exact field shows is the error of the quadrature.",
     shown=("curve", "table", "differences"),
     estimator=_AROUND_LOOPS,
     rounding=ROUNDING,
@@ -156,8 +155,7 @@ CYCLE_CIRCULATION = OfLevel(
     title="Circulation around graph cycles",
     label="cycles",
     caption="The curl of the denoiser seen by triangles of near noisy points. At low noise their "
-    "sides are much longer than σ, and the bars hold what the quadrature may err by. "
-    f"{BELOW}",
+    "sides are much longer than σ, and the bars hold what the quadrature may err by.",
     shown=("curve", "differences"),
     estimator=Estimator(
         measure=_cycles,
@@ -223,7 +221,7 @@ PATH_GAP = OfLevel(
     title="Gap between two paths",
     label="path gap",
     caption="How much the log-density ratio of two noisings of one point depends on the path from "
-    f"one to the other: root mean square, in nats. {BELOW}",
+    "one to the other: root mean square, in nats.",
     unit="nats",
     shown=("curve", "differences"),
     estimator=_ALONG_PATHS,
@@ -261,7 +259,7 @@ WINDING = OfLevel(
     caption="The circulation of the score around straight loops that cannot be shrunk: what the "
     "log-density gains in a turn, root mean square over points and directions, in nats. "
     "Where the exact field's score jumps over less than the nodes of a loop resolve, its "
-    f"bars hold what the quadrature may err by. {BELOW}",
+    "bars hold what the quadrature may err by.",
     unit="nats",
     shown=("curve", "differences"),
     finding=Finding(
@@ -277,7 +275,7 @@ HARMONIC_PART = OfLevel(
     title="Harmonic part",
     label="harmonic part",
     caption="The mean of the score over the torus times the period: the part of the winding that "
-    f"no curl explains, root mean square over directions, in nats a turn. {BELOW}",
+    "no curl explains, root mean square over directions, in nats a turn.",
     unit="nats",
     shown=("curve",),
     finding=Finding("Around the torus", "The harmonic part of it, which no curl explains"),

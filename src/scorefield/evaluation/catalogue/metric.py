@@ -26,7 +26,6 @@ models, and at the checkpoints along the training and at equal training time.
 
 ROUNDING = 1e-5
 """A relative curl below this is the rounding of float32."""
-BELOW = f"Below {ROUNDING:g} it is rounding: such points are at the foot, as triangles."
 PROBED_ABOVE, PROBES = 64, 8
 """The dimension up to which Jacobians are exact, and the number of random probes above it."""
 
@@ -128,7 +127,7 @@ class OfLevel(Metric):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OfSamples(Metric):
-    """A distance between generated and real samples, or from the exact law.
+    """A distance between generated and real samples, or from the exact distribution.
 
     Attributes:
         compare: The distances on a benchmark, by the name of the features that they are taken

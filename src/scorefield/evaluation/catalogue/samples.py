@@ -1,8 +1,8 @@
 """Metrics of samples, of the sampler's paths, and of the field as a whole.
 
 Samples of a finite data set are compared with held-out ones on features: an image's values, a
-vector's coordinates, or what a classifier has learned; samples of a law whose cells or coordinates
-are known with the law itself.
+vector's coordinates, or what a classifier has learned; pseudo-atoms and mixtures with
+their exact distribution.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ from scorefield.objectives import DenoisingScoreMatching, LogNormal, LogUniform
 from scorefield.targets import GaussianMixture, PseudoAtoms
 
 Distances = Sequence[tuple[str, Compare]]
-_BAND = "the band is what two real sets of the same size have between them."
 
 
 def _plain(b: Benchmark, distance: Compare) -> Distances:
@@ -72,7 +71,8 @@ SLICED_WASSERSTEIN = OfSamples(
     name="sliced_wasserstein",
     title="Sliced Wasserstein distance to real samples",
     label="sliced Wasserstein",
-    caption=f"Against the true number of network calls; {_BAND}",
+    caption="Wasserstein distance of order 2 between projections of generated and real samples "
+    "onto lines, root mean square over directions.",
     unit="units of the data",
     shown=("curve", "table", "differences", "training"),
     finding=Finding("Samples", "the sliced Wasserstein distance of generated from real samples"),
@@ -82,8 +82,8 @@ MMD = OfSamples(
     name="mmd",
     title="Squared maximum mean discrepancy",
     label="MMD²",
-    caption="Unbiased, and zero for equal laws: what is far below the floor's noise, or negative, "
-    "is at the foot, as a triangle.",
+    caption="Between kernel means of generated and real samples, unbiased: zero on average for "
+    "equal distributions, and negative for some.",
     shown=("curve", "table"),
     compare=_mmd,
 )
@@ -91,8 +91,8 @@ FRECHET_DISTANCE = OfSamples(
     name="frechet_distance",
     title="Fréchet distance",
     label="Fréchet distance",
-    caption="Between normal laws of the mean and covariance of features of generated and real "
-    f"samples, squared; {_BAND}",
+    caption="Squared, between the normal distributions with the mean and the covariance of "
+    "features of generated and of real samples.",
     unit="squared units of the features",
     shown=("differences",),
     compare=lambda b: [(f.name, partial(frechet_distance, features=f)) for f in b.features],
@@ -103,7 +103,7 @@ MODE_WEIGHT_TV = OfSamples(
     label="weights of the modes",
     caption="Between the modes' weights among the samples and the true ones.",
     shown=("table",),
-    data="mixtures of normal laws",
+    data="mixtures of normal distributions",
     compare=partial(_of_modes, mode_weight_tv),
 )
 MODE_COVERAGE = OfSamples(
@@ -115,28 +115,27 @@ MODE_COVERAGE = OfSamples(
     better="higher",
     shown=("table",),
     finding=Finding("Samples", "the number of modes covered"),
-    data="mixtures of normal laws",
+    data="mixtures of normal distributions",
     compare=partial(_of_modes, mode_coverage),
     floor=False,
     total="modes",
 )
 TOTAL_VARIATION = OfSamples(
     name="total_variation",
-    title="Total variation from the exact law",
+    title="Total variation from the exact distribution",
     label="total variation",
-    caption="Between the samples and their law, over the cells of a regular grid; the band is what "
-    "as many samples of the law have.",
+    caption="Between the samples and the exact distribution, over the cells of a regular grid.",
     shown=("curve", "table", "differences"),
-    finding=Finding("Samples", "the total variation from the exact law over a grid"),
+    finding=Finding("Samples", "the total variation from the exact distribution over a grid"),
     data="pseudo-atoms",
     compare=partial(_of_atoms, "cells", total_variation),
 )
 MARGINAL_KS = OfSamples(
     name="marginal_ks",
-    title="Kolmogorov–Smirnov distance from the exact law",
+    title="Kolmogorov–Smirnov distance from the exact distribution",
     label="Kolmogorov–Smirnov",
-    caption="The largest gap between the distribution function of one coordinate and its exact "
-    "marginal law; the band is what as many samples of the law have.",
+    caption="The largest gap between the distribution function of one coordinate and the "
+    "exact one.",
     shown=("curve", "table", "differences"),
     data="pseudo-atoms",
     compare=partial(_of_atoms, "first coordinate", lambda x, law: marginal_ks(x, law).estimate),
@@ -165,8 +164,8 @@ CURVATURE = OfPaths(
 def _validate(field: ScoreField, b: Benchmark) -> Estimate:
     r"""The denoising loss on held-out items over all noise levels, in evaluation mode.
 
-    In flat space the weight and the law of the noise levels are those of EDM in units of the data,
-    :math:`\ln\frac{\lambda}{2\sigma_d} + 1.2 \sim N(0, 1.2^2)` with :math:`\sigma_d` the data's
+    In flat space the weight and the distribution of the noise levels are those of EDM in units of
+    the data, :math:`\ln\frac{\lambda}{2\sigma_d} + 1.2 \sim N(0, 1.2^2)` with :math:`\sigma_d` the data's
     standard deviation. On a torus that has no meaning: all levels count as much, uniform in their
     logarithm, with the error of the noise. It is the same whatever the field was trained with.
     The loss of an item is a mean over draws; the standard error is that over items.

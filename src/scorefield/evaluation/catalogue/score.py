@@ -20,7 +20,6 @@ from scorefield.diagnostics import (
     score_error,
 )
 from scorefield.evaluation.catalogue.metric import (
-    BELOW,
     PROBED_ABOVE,
     PROBES,
     ROUNDING,
@@ -69,7 +68,7 @@ SCORE_ERROR = OfLevel(
     ),
     estimator=Estimator(
         measure=_true_score,
-        applies=Condition("data of known law", lambda f, b: b.truth is not None),
+        applies=Condition("data of known distribution", lambda f, b: b.truth is not None),
     ),
 )
 DISTANCE_TO_IDEAL = OfLevel(
@@ -108,8 +107,7 @@ FOKKER_PLANCK = OfLevel(
     title="Residual of the Fokker–Planck equation",
     label="Fokker–Planck residual",
     caption="By how much the score changes with the noise level otherwise than the equation of the "
-    "diffusion says: root mean square, in units of the noise for each unit of ln σ. "
-    f"{BELOW}",
+    "diffusion says: root mean square, in units of the noise for each unit of ln σ.",
     shown=("curve", "table", "differences"),
     finding=Finding(
         _BETWEEN,
@@ -133,7 +131,7 @@ FOKKER_PLANCK_GAP = OfLevel(
     title="Curl in the Fokker–Planck equation",
     label="gap of the two forms",
     caption="The difference between the equation's form for gradients and that for each component, "
-    f"which curl alone makes; root mean square, in the same unit. {BELOW}",
+    "which curl alone makes; root mean square, in the same unit.",
     shown=("curve",),
     estimator=_EQUATION,
     rounding=ROUNDING,
@@ -159,7 +157,7 @@ CONSISTENCY = OfLevel(
     label="consistency error",
     caption="The mean square distance of the field at one noise level from the mean of its values "
     "at the end of its own trajectories, at half the level; in squared units of the noise. It is "
-    "unbiased: what is near zero, or negative, is at the foot, as a triangle.",
+    "unbiased, and may be negative.",
     shown=("curve", "table", "differences"),
     finding=Finding(
         _BETWEEN,
