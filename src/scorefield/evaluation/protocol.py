@@ -15,8 +15,9 @@ from typing import Any, Literal
 from torch import Tensor
 
 from scorefield import diagnostics
-from scorefield.config.build_sampling import build_sampler
 from scorefield.config.config import Config
+from scorefield.config.evaluate import EvalSection
+from scorefield.config.sampler import build_sampler
 from scorefield.data import DataSource
 from scorefield.domain import Torus
 from scorefield.networks import COORDINATES, PIXELS, Features
@@ -33,6 +34,7 @@ PLAIN = (COORDINATES.name, PIXELS.name, CIRCLES)
 PRECISION = 0.05
 """The relative standard error at which random probes of a Jacobian stop."""
 
+_SECTION = EvalSection()
 _METHODS: dict[str, type[Euler | Heun]] = {"euler": Euler, "heun": Heun}
 
 
@@ -56,15 +58,15 @@ class Protocol:
             churn, whatever sampler a configuration names.
     """
 
-    nfes: tuple[int, ...] = (8, 18, 32, 64)
+    nfes: tuple[int, ...] = tuple(_SECTION.nfes)
     along: int | None = None
-    samples: int = 2048
-    pairs: int = 8
-    sigmas: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-    points: int = 256
+    samples: int = _SECTION.samples
+    pairs: int = _SECTION.pairs
+    sigmas: tuple[float, ...] = tuple(_SECTION.sigmas)
+    points: int = _SECTION.points
     columns: int = 1024
     draws: int = 16
-    seed: int = 0
+    seed: int = _SECTION.seed
     sampler: Literal["euler", "heun"] = "heun"
 
     def method(self, nfe: int) -> Euler | Heun:

@@ -167,7 +167,8 @@ def _validate(field: ScoreField, b: Benchmark) -> Estimate:
     In flat space the weight and the distribution of the noise levels are those of EDM in units of
     the data, :math:`\ln\frac{\lambda}{2\sigma_d} + 1.2 \sim N(0, 1.2^2)` with :math:`\sigma_d` the
     standard deviation of the data. On a torus that has no meaning: all levels count as much,
-    uniform in their logarithm, with the error of the noise. It is the same whatever the field was trained with.
+    uniform in their logarithm, with the error of the noise. It is the same whatever the field was
+    trained with.
     The loss of an item is a mean over draws; the standard error is that over items.
 
     References:
