@@ -17,8 +17,9 @@ Four errors of equal energy are planted, one at a time, inside a band of noise l
 
 The *dose* is the root mean square error of the predicted noise inside the band,
 :math:`\delta = \sqrt{\mathbb{E}_{p_t}\,\sigma^2 \|r\|^2 / D}`, equal for all kinds at every noise
-level. The response is the distance of samples from the true distribution, and the likelihood that the model
-loses: the divergence :math:`\mathrm{KL}(p \,\|\, q)` of the model's distribution :math:`q` from the data's.
+level. The response is the distance of samples from the true distribution, and the likelihood that
+the model loses: the divergence :math:`\mathrm{KL}(p \,\|\, q)` of the model's distribution
+:math:`q` from the data's.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class Response(NamedTuple):
         case: The error.
         asymmetry: The relative asymmetry of the score, in root mean square over five noise levels
             of the band; its standard error takes their errors as fully correlated.
-        distance: The sliced Wasserstein distance, of order 1, of samples from the true distribution.
+        distance: The sliced Wasserstein distance, of order 1, of samples from the truth.
         ratio: The same in multiples of its noise floor.
         weights: The total variation between the modes' shares of the samples and their weights.
         kl: :math:`\mathrm{KL}(p\,\|\,q)` in nats, less that of the exact field, which has the
