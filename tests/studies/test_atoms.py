@@ -289,7 +289,7 @@ def test_seeds_are_pooled(analysis):
         ["shifted", "1"],
         ["shifted", "all"],
     ]
-    assert printed.headings[:3] == ["model", "seed", "TV"]
+    assert printed.headings[:3] == ["model", "seed", "total variation"]
 
 
 def made(analysis):

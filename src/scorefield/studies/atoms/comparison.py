@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,27 +12,13 @@ from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Level
 from scorefield.plotting.palette import GUIDE, Look
 from scorefield.studies.atoms.compute import AtomsAnalysis, by_metric
+from scorefield.studies.atoms.numbers import title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TITLES = {
-    "score_error": "error of the score\nσ|Δs|, root mean square",
-    "fokker_planck": "Fokker–Planck residual\ngradient form, root mean square",
-    "fokker_planck_component": "Fokker–Planck residual\ncomponent form, root mean square",
-    "fokker_planck_gap": "gap of both forms\npure curl, root mean square",
-    "consistency": "consistency error\nmean square, in units of the noise",
-    "exterior_derivative": "curl of the denoiser\n‖J − Jᵀ‖, root mean square",
-    "relative_asymmetry": "relative asymmetry\n‖J − Jᵀ‖ / 2‖J‖ of the score",
-    "winding": "winding  [nats]\ncirculation of the score around the box",
-    "harmonic_part": "harmonic part  [nats]\nmean of the circulation",
-    "total_variation": "total variation of samples\nover cells of the exact distribution",
-    "marginal_ks": "Kolmogorov–Smirnov\none coordinate of an atom",
-    "radial_ks": "Kolmogorov–Smirnov\ndistance from the nearest configuration",
-}
-"""What each number is called in figures."""
-
 _COLUMNS = 4
+_WIDEST = 40  # letters of a title
 _DECADES = 7
 _FACTOR = 10.0
 _MARGIN = 1.3
@@ -119,7 +106,7 @@ def against_noise(
             errors=[_bounded(e) for e in estimates],
         )
     axes.set_xlabel("noise level σ  [units of length]", fontsize=9)
-    axes.set_title(TITLES.get(metric, metric), fontsize=10)
+    axes.set_title(textwrap.fill(title(metric), _WIDEST), fontsize=10)
     axes.tick_params(which="both", labelsize=8)
     axes.grid(alpha=0.3)
 
@@ -155,6 +142,6 @@ def _side_by_side(
     axes.margins(y=0.15)
     # Intervals over two seeds are wide, and may leave the figure.
     axes.set_xlim(0, min(widest, axes.get_xlim()[1]))
-    axes.set_title(TITLES.get(metric, metric), fontsize=10)
+    axes.set_title(textwrap.fill(title(metric), _WIDEST), fontsize=10)
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="x", alpha=0.3)

@@ -7,6 +7,7 @@ from typing import Any
 
 from scorefield.comparison.groups import over_levels, over_seeds
 from scorefield.estimate import Estimate, format_uncertain
+from scorefield.evaluation.catalogue import find
 from scorefield.evaluation.records import Level
 from scorefield.studies.atoms.compute import AtomsAnalysis, ModelResult, by_metric
 from scorefield.studies.frame import Table
@@ -14,17 +15,21 @@ from scorefield.studies.frame import Table
 POOLED = "all"
 """What the seed is called where a number is one over several seeds."""
 
-_HEADINGS = {
-    "total_variation": "TV",
-    "marginal_ks": "KS, marginal",
-    "radial_ks": "KS, radial",
-    "score_error": "score error",
-    "fokker_planck": "Fokker–Planck",
-    "fokker_planck_gap": "gap of forms",
-    "consistency": "consistency",
-    "exterior_derivative": "curl",
-    "winding": "winding",
-}
+_RADIAL = "Kolmogorov–Smirnov, distance from the nearest configuration"
+
+
+def title(name: str) -> str:
+    """The title of a metric's figure, with its unit."""
+    metric = find(name)
+    if metric is None:  # of atoms alone
+        return _RADIAL if name == "radial_ks" else name
+    return f"{metric.title}  [{metric.unit}]" if metric.unit else metric.title
+
+
+def heading(name: str) -> str:
+    """The heading of a metric's column."""
+    metric = find(name)
+    return name.replace("_", " ") if metric is None else metric.label
 
 
 def table(analysis: AtomsAnalysis) -> Table:
@@ -32,9 +37,9 @@ def table(analysis: AtomsAnalysis) -> Table:
     square over noise levels, of mean squares the mean.
     """
     lines = list(_lines(analysis))
-    metrics = [metric for metric in _HEADINGS if metric in lines[0][2]]
+    metrics = list(lines[0][2])
     return Table(
-        ["model", "seed", *(_HEADINGS[metric] for metric in metrics)],
+        ["model", "seed", *map(heading, metrics)],
         [
             [model, seed, *(format_short(numbers.get(metric)) for metric in metrics)]
             for model, seed, numbers in lines
