@@ -28,7 +28,7 @@ Sheet = dict[str, list[tuple[str, str]]]
 _TAIL = 5
 
 
-def inspect(path: Path) -> Sheet:
+def inspect(path: Path, trust_code: bool = False) -> Sheet:
     """Describes a run's folder, a checkpoint's folder, a file of weights, a checkpoint of the
     score_sde code, or a state dict of a minimal convolutional network.
 
@@ -46,7 +46,7 @@ def inspect(path: Path) -> Sheet:
         ours = path.suffix == ".safetensors"
         return _describe_file(path) if ours else _describe_published(path)
     if (path / CONFIG).is_file():
-        return _describe_run(Run.open(path))
+        return _describe_run(Run.open(path, trust_code))
     if any((path / name).exists() for name in ("state.pt", "model.safetensors")):
         return _describe_weights(path, checkpoints.read(path).ema, "ok")
     raise RunError(f"{path} is neither a run (it has no {CONFIG}) nor a checkpoint")

@@ -82,9 +82,8 @@ class Run:
             with locked(folder):
                 delete_folder(folder)
         if (folder / CONFIG).is_file():
-            found = cls.open(folder)
-            _check_same(folder, found.config, config)
-            return found
+            _check_same(folder, cls.open(folder).config, config)
+            return run
         if folder.is_dir() and any(folder.iterdir()):
             raise RunError(f"{folder} is not empty, and no run: it has no {CONFIG}")
         run._check_whole()
@@ -117,8 +116,13 @@ class Run:
             self.source().batch_classes(Noise(self.config.seed), 0, 1)
 
     @classmethod
-    def open(cls, folder: str | Path) -> Run:
+    def open(cls, folder: str | Path, trust_code: bool = False) -> Run:
         """The run in a folder.
+
+        Arguments:
+            folder: The folder.
+            trust_code: Whether classes of the user's own that its configuration names may be
+                imported, once they are needed.
 
         Raises:
             RunError: If there is none.
@@ -130,7 +134,7 @@ class Run:
         file = folder / CONFIG
         if not file.is_file():
             raise RunError(f"{folder} is not a run: it has no {CONFIG}")
-        return cls(folder, schema.validate(read(file), str(file)))
+        return cls(folder, schema.validate(read(file), str(file), trust_code))
 
     @property
     def dataset(self) -> str:
