@@ -93,12 +93,13 @@ def build(section: Section, where: str, kind: Callable[..., T], **known: Any) ->
     Raises:
         ConfigError: If the constructor refuses its arguments, or makes something else.
     """
-    constructor, settings = section.constructor(where), section.settings()
-    # A class may take anything in `__new__`.
-    call = signature(constructor.__init__ if isinstance(constructor, type) else constructor)
-    given = {key: value for key, value in known.items() if key in call.parameters} | settings
+    constructor: Any = section.constructor(where)
+    is_class = isinstance(constructor, type)
+    # Of a class, `__new__` may take anything.
+    call = signature(constructor.__init__ if is_class else constructor)
+    given = {k: v for k, v in known.items() if k in call.parameters} | section.settings()
     try:
-        call.bind(*([None] if isinstance(constructor, type) else []), **given)
+        call.bind(*(["self"] if is_class else []), **given)
     except TypeError as error:
         raise ConfigError(f"{where}: {_path(constructor)}: {error}") from error
     with section_of(where):

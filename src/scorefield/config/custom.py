@@ -17,7 +17,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from scorefield.config.base import Section
 from scorefield.errors import ConfigError
@@ -36,12 +36,12 @@ class Custom(Section):
 
     kind: Literal["custom"] = "custom"
     target: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default={})
     sha256: str | None = None
     _trusted: bool = PrivateAttr(default=True)
 
     @model_validator(mode="after")
-    def _from(self, info: ValidationInfo) -> Custom:
+    def _from(self, info: Any) -> Custom:
         self._trusted = info.context is None or info.context[TRUST]
         return self
 
@@ -53,7 +53,7 @@ class Custom(Section):
         if not self._trusted:
             raise ConfigError(
                 f"{where} is {self.target!r}, code that is not part of scorefield: give "
-                f"--trust-code to import and run it"
+                f"--trust-code to import it (trust_code=True in Python)"
             )
         file = _source(self.target, where)
         if self.sha256 not in (None, _hash(file)):

@@ -225,7 +225,7 @@ Network = Annotated[
 ]
 
 
-def kinds(points: str) -> list[str]:
+def kinds(points: str | None) -> list[str]:
     """The kinds of networks that take points of a sort."""
     sections: tuple[type[NetworkSection | CustomNetwork], ...] = get_args(get_args(Network)[0])
     return [
@@ -262,7 +262,7 @@ def build_network(network: Network, where: str, source: DataSource, **known: Any
         return build(network, where, nn.Module, **known)
     with torch.random.fork_rng(devices=[]):
         # Most networks draw their weights from torch's own generator.
-        torch.random.default_generator.manual_seed(known["seed"])
+        torch.default_generator.manual_seed(known["seed"])
         return build(network, where, nn.Module, **known)
 
 

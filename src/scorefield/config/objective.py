@@ -226,6 +226,11 @@ class ConsistencyTerm(Term):
 class CustomTerm(Custom):
     """A :class:`~scorefield.objectives.Regularizer` of the user's own."""
 
+    @property
+    def every(self) -> Any:
+        """The number of steps from one evaluation to the next."""
+        return self.arguments.get("every", 1)
+
 
 class ObjectiveSection(Section):
     """:class:`~scorefield.objectives.DenoisingScoreMatching` under ``weighting`` and ``law``, and
@@ -249,7 +254,7 @@ class ObjectiveSection(Section):
     regression: RegressionTerm | None = None
     fokker_planck: FokkerPlanckTerm | None = None
     consistency: ConsistencyTerm | None = None
-    custom: dict[str, CustomTerm] = {}
+    custom: dict[str, CustomTerm] = Field(default={})
 
     @property
     def terms(self) -> dict[str, Term | CustomTerm]:

@@ -17,7 +17,7 @@ from scorefield.config import schema
 from scorefield.config.build import build_field, build_objective, build_source
 from scorefield.config.config import Config
 from scorefield.config.document import dump, read, shown
-from scorefield.config.merge import differences
+from scorefield.config.merge import differences, flatten
 from scorefield.config.sampler import build_sampler, check_sampler
 from scorefield.config.train import build_optim, build_train
 from scorefield.data import DataSource
@@ -325,6 +325,12 @@ def _check_same(folder: Path, there: Config, wanted: Config) -> None:
     found = _differences(there, wanted)
     if found:
         key, old, new = found[0]
+        if key.endswith(".sha256"):
+            target = flatten(wanted.document())[key.removesuffix("sha256") + "target"]
+            raise RunError(
+                f"{folder} was made with another version of {target}: the file of the module has "
+                f"changed since, and {key} with it; overwrite it, or give this one another name"
+            )
         raise RunError(
             f"{folder} belongs to another configuration: {key} is {shown(old)} there and "
             f"{shown(new)} here; overwrite it, or give this one another name"
