@@ -185,8 +185,7 @@ def sample(
     run: RunFolder,
     n: Annotated[int, typer.Option("--n", help="The number of samples.")] = 64,
     sampler: Annotated[
-        Literal["euler", "heun", "predictor_corrector", "ode", "ddim", "dpm_solver"] | None,
-        typer.Option(help="The method; the run's by default."),
+        str | None, typer.Option(help="The method, as in sampler.kind; the run's by default.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="The number of steps.")] = None,
     nfe: Annotated[
