@@ -270,7 +270,7 @@ def test_a_call_is_one_evaluation():
     rows, truth = [], correlated(5)
 
     class Watched(Gaussian):
-        def predict(self, x, t, quantity):
+        def predict(self, x, t, quantity, classes=None):
             rows.append(len(x))
             return super().predict(x, t, quantity)
 

@@ -120,7 +120,7 @@ def test_a_field_that_winds_can_be_consistent():
     """Where the noise fills the box, a constant is as consistent as the score without it."""
 
     class Drifting(PseudoAtoms):
-        def predict(self, x, t, quantity):
+        def predict(self, x, t, quantity, classes=None):
             assert quantity in ("score", "noise")
             value = super().predict(x, t, quantity)
             return value + (1.0 if quantity == "score" else -self.sde.sigma(t).reshape(-1, 1, 1))

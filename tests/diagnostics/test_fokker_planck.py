@@ -59,7 +59,7 @@ def test_a_known_residual():
     late = Gaussian(torch.zeros(2), 0.5)
 
     class Late(Gaussian):
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             return late.score(x, 2 * t)
 
     field, b = Late(torch.zeros(2), 0.5), 0.8
@@ -165,7 +165,7 @@ def test_mistakes_are_named():
         fokker_planck_errors(RING, RING, protocol, 1)
 
     class Broken(GaussianMixture):
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             return super().score(x, t) * torch.inf
 
     with pytest.raises(ValueError, match=r"fokker_planck at noise level 0\.02"):

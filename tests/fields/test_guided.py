@@ -41,7 +41,7 @@ class Known(ScoreField):
         super().__init__(sde, mixture.domain)
         self.mixture = mixture
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         return self.mixture.score(x, t)
 
     def given(self, classes):
