@@ -203,7 +203,7 @@ def tell(rows: Sequence[Row]) -> None:
             each = [[at[name, b, p] for b in BUDGETS] for p in PROCESSES]
             found = " / ".join(f"{slope(own):.2f}" for own in each)
             errors.append([name, str(one.order), *(cell(own, rms) for own in across), found])
-    table(f"| method | order | calls a step | draws noise | {budgets} |", laws)
+    table(f"| method | order | calls per step | stochastic | {budgets} |", laws)
     table(f"| method | order | {budgets} | slope |", errors)
     table(f"| width of a mode | {budgets} |", widths)
     flows = []

@@ -62,7 +62,7 @@ from scorefield.calculus.trace import (
     without,
 )
 from scorefield.errors import UserError
-from scorefield.fields import Classes, LogProb, ScoreField, evaluation
+from scorefield.fields import Classes, LogProb, ScoreField, evaluation_mode
 from scorefield.fields.classes import classes_at
 from scorefield.noise import Noise
 from scorefield.samplers.flow import Flow
@@ -208,7 +208,7 @@ def log_prob(
     two = solver_error == "two_tolerances"
     settings = _Settings(rtol, atol, max_calls, exact, probes, rank, two, start)
     parts, own = [], field.class_rows(classes, x)
-    with torch.no_grad(), evaluation(field):
+    with torch.no_grad(), evaluation_mode(field):
         for rows in torch.arange(len(x), device=x.device).split(batch_size):
             batch = x[rows], index[rows], classes_at(own, rows)
             price = _Pricing(field, *batch, noise, settings)

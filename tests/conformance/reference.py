@@ -1,44 +1,31 @@
-"""Reference values that lie beside the checkout, in the folder named by SCOREFIELD_FIXTURES."""
+"""The recorded numbers of ``tests/reference``, which says where they are from."""
 
 import json
-import os
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
-
-def folder(family="score_sde"):
-    """The folder of a family of fixtures; the test is skipped where there is none."""
-    root = os.environ.get("SCOREFIELD_FIXTURES")
-    if root is None:
-        pytest.skip("SCOREFIELD_FIXTURES does not name the folder of reference values")
-    path = Path(root) / family
-    assert path.is_dir(), f"SCOREFIELD_FIXTURES names {root}, which has no {family}"
-    return path
+ROOT = Path(__file__).parents[1] / "reference"
 
 
 @lru_cache(maxsize=4)
-def _arrays(path):
-    with np.load(path) as arrays:
-        return {name: arrays[name] for name in arrays.files}
-
-
 def load(name, family="score_sde"):
-    """The arrays of a file, by name."""
-    return _arrays(folder(family) / f"{name}.npz")
+    """The arrays of a file, by name; half precision stands for float32 that it holds exactly."""
+    with np.load(ROOT / family / f"{name}.npz") as arrays:
+        found = {key: arrays[key] for key in arrays.files}
+    return {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in found.items()}
 
 
-def index(family="score_sde"):
-    """The index of all files: their metadata and the shapes of their arrays."""
-    return json.loads((folder(family) / "index.json").read_text())
+@cache
+def _index():
+    return json.loads((ROOT / "score_sde" / "index.json").read_text())
 
 
-def meta(name, family="score_sde"):
-    """The metadata of a file."""
-    return index(family)[name]["meta"]
+def meta(name):
+    """The metadata of a file of score_sde: the configuration, the order of its parameters."""
+    return _index()[name]
 
 
 def tensor(array, dtype=None):

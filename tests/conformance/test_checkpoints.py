@@ -16,7 +16,7 @@ NAME = "checkpoint_expected"
 
 @pytest.fixture
 def path():
-    return reference.folder() / "checkpoint_reference_layout.pth"
+    return reference.ROOT / "score_sde" / "checkpoint_reference_layout.pth"
 
 
 @pytest.fixture

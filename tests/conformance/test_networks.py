@@ -1,8 +1,5 @@
 """Networks agree with the score_sde code, given its weights."""
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 from torch.func import functional_call
@@ -14,11 +11,9 @@ from scorefield.networks.blocks import Style
 from scorefield.networks.conditioning import FourierFeatures, positional_features
 from scorefield.networks.levels import NoiseTable
 from scorefield.networks.resampling import Double, Halve, HalvingConv, resample
-from tests.conformance.reference import load, meta, tensor
+from tests.conformance.reference import ROOT, load, meta, tensor
 
-ROOT = os.environ.get("SCOREFIELD_FIXTURES")
-FILES = sorted(Path(ROOT, "score_sde").glob("model_*.npz")) if ROOT else []
-MODELS = [path.stem for path in FILES] or ["model_ddpm_vp"]
+MODELS = sorted(path.stem for path in (ROOT / "score_sde").glob("model_*.npz"))
 
 
 @pytest.fixture(params=MODELS)

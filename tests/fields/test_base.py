@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scorefield.domain import Euclidean
-from scorefield.fields import PreconditionedField, Quantity, ScoreField, convert, evaluation
+from scorefield.fields import PreconditionedField, Quantity, ScoreField, convert, evaluation_mode
 from scorefield.fields.base import affine
 from scorefield.sde import EDM
 from tests.laws.cases import SDES, SHAPES, Wave, normal, times
@@ -95,7 +95,7 @@ def test_evaluation_restores_every_module_even_after_an_error():
     within = []
 
     def fail():
-        with evaluation(net):
+        with evaluation_mode(net):
             within.extend(m.training for m in net.modules())
             raise RuntimeError("inside")
 

@@ -323,7 +323,7 @@ def test_results_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device", str(path))
         path.write_bytes(content)
 
-    monkeypatch.setattr(results_folder, "write_durably", full)
+    monkeypatch.setattr("scorefield.files._write", full)
     with pytest.raises(OSError, match="No space left"):
         write(folder, new, overwrite=True)
     assert [(f.name, f.read_bytes()) for f in folder.iterdir()] == [

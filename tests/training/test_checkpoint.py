@@ -1,8 +1,13 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from scorefield import files
 from scorefield.training import CheckpointError, checkpoint
 
 
@@ -153,8 +158,13 @@ def test_writing_over_a_damaged_one(tmp_path):
 
 
 def test_leftovers_are_removed(tmp_path):
-    (tmp_path / ".writing-step_00000003").mkdir()
-    (tmp_path / ".writing-step_00000003" / "model.safetensors").write_bytes(b"half")
+    """Of a writer that was killed; that it is dead is known by the number of its process."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    name = files._beside(tmp_path / "step_00000003", "writing").name
+    leftover = tmp_path / name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+    leftover.mkdir()
+    (leftover / "model.safetensors").write_bytes(b"half")
     write(tmp_path, 1)
     assert [p.name for p in tmp_path.iterdir()] == ["step_00000001"]
 

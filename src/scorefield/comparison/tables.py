@@ -38,7 +38,8 @@ from scorefield.comparison.paired import Pair, pairs
 from scorefield.comparison.to_target import TARGETS, Reached, reached
 from scorefield.evaluation.judge import VALIDATION
 from scorefield.evaluation.records import Distance, Evaluation
-from scorefield.runs.cells import csv_text, replace_text, settings_text
+from scorefield.files import write_file
+from scorefield.runs.cells import csv_text, settings_text
 
 QUALITY_TABLE = "fid_summary.csv"
 INTEGRABILITY_TABLE = "integrability_summary.csv"
@@ -224,10 +225,9 @@ def write_tables(comparisons: Sequence[Comparison], out: Path) -> list[Path]:
     Raises:
         OSError: If that fails.
     """
-    out.mkdir(parents=True, exist_ok=True)
     written = []
     for name, (rows, columns) in table_rows(comparisons).items():
-        replace_text(out / name, csv_text(rows, columns))
+        write_file(out / name, csv_text(rows, columns))
         written.append(out / name)
     return written
 

@@ -29,7 +29,7 @@ from torch import Tensor
 from scorefield.diagnostics.states import State
 from scorefield.errors import UserError
 from scorefield.estimate import Median, median
-from scorefield.fields import ScoreField, evaluation
+from scorefield.fields import ScoreField, evaluation_mode
 from scorefield.fields.base import Quantity, convert
 
 
@@ -126,7 +126,7 @@ def field_agreement(
     found: dict[tuple[str, Quantity], list[Agreement]] = {
         (name, quantity): [] for name in machines for quantity in quantities
     }
-    with evaluation(field), torch.no_grad():
+    with evaluation_mode(field), torch.no_grad():
         for sigma, t, x, classes in states:
             wide, truth = x.double(), field.predict_noise(x, t, classes).double()
             for name, machine in machines.items():

@@ -13,7 +13,7 @@ from scorefield.calculus import martingale_target, reverse_trajectory
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
-from scorefield.fields import Classes, ScoreField, evaluation
+from scorefield.fields import Classes, ScoreField, evaluation_mode
 from scorefield.fields.classes import classes_at
 from scorefield.sde import SDE
 from scorefield.targets import Target
@@ -125,7 +125,7 @@ def consistency_error(
         "trajectories": trajectories,
         "guide": None if guide is None else type(guide).__name__,
     }
-    with evaluation(leader):
+    with evaluation_mode(leader):
         return measure("consistency", "", at, field, data, protocol, classes, **settings)
 
 

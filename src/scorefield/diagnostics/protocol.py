@@ -20,7 +20,7 @@ from torch import Tensor
 from scorefield.calculus import VectorField
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
-from scorefield.fields import Classes, ScoreField, evaluation
+from scorefield.fields import Classes, ScoreField, evaluation_mode
 from scorefield.fields.base import Quantity
 from scorefield.fields.classes import classes_at
 from scorefield.noise import Noise
@@ -228,7 +228,7 @@ def measure(
     if classes is not None:
         settings["classes"] = classes if isinstance(classes, int) else "of each point"
     estimates = []
-    with evaluation(field), torch.no_grad():
+    with evaluation_mode(field), torch.no_grad():
         for points in protocol.points(data, field, classes):
             try:
                 estimates.append(at(points))

@@ -25,7 +25,7 @@ from torch import Tensor
 from scorefield.diagnostics.states import State
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
-from scorefield.fields import ScoreField, evaluation
+from scorefield.fields import ScoreField, evaluation_mode
 from scorefield.fields.classes import classes_at
 from scorefield.targets import PatchSizes
 
@@ -199,7 +199,7 @@ def calibrate_sizes(
 
     tables = np.full((2, n, len(states), len(order)), np.nan)
     start = 0
-    with evaluation(field), torch.no_grad():
+    with evaluation_mode(field), torch.no_grad():
         for level, state in enumerate(states):
             truth = field.predict_noise(state.x, state.t, state.classes)
             table = tables[:, :, level]

@@ -8,7 +8,7 @@ from torch import Tensor
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
-from scorefield.fields import Classes, ScoreField, evaluation
+from scorefield.fields import Classes, ScoreField, evaluation_mode
 from scorefield.noise import Noise
 from scorefield.objectives import Batch, DenoisingScoreMatching
 from scorefield.targets import IdealScore, Target
@@ -145,7 +145,7 @@ def validation_loss(
         raise UserError(f"a validation loss takes at least one draw a point, got {draws}")
     noise, index = Noise(-1 - seed), torch.arange(data.shape[0], device=data.device)
     total = torch.zeros(data.shape[0], dtype=torch.float64, device=data.device)
-    with evaluation(field), torch.no_grad():
+    with evaluation_mode(field), torch.no_grad():
         for draw in range(draws):
             t, z = denoising.draw(field, noise, index, draw)
             total += denoising(field, Batch(data, t.to(data.dtype), z.to(data.dtype)))

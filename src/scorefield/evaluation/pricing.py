@@ -21,9 +21,10 @@ from scorefield.errors import RunError
 from scorefield.estimate import Estimate
 from scorefield.fields import LogProb
 from scorefield.fields.density import CENTERED_BYTES, UNIT_BYTES, BitsPerDim, DataTransform
+from scorefield.files import write_file
 from scorefield.likelihood import log_prob
 from scorefield.noise import Noise
-from scorefield.runs.cells import csv_text, numbers, replace_text
+from scorefield.runs.cells import csv_text, numbers
 from scorefield.runs.progress import Stages
 from scorefield.runs.subject import Subject
 
@@ -91,10 +92,9 @@ class Priced:
 
     def write(self, folder: Path) -> list[Path]:
         """Writes a row a point, and a summary; each file is replaced whole or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
         files = [folder / POINTS, folder / SUMMARY]
-        replace_text(files[0], csv_text(self._rows()))
-        replace_text(files[1], json.dumps(self._summary(), indent=2) + "\n")
+        write_file(files[0], csv_text(self._rows()))
+        write_file(files[1], json.dumps(self._summary(), indent=2) + "\n")
         return files
 
     def _rows(self) -> list[dict[str, Any]]:

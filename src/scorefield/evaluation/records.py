@@ -29,13 +29,13 @@ from typing import Any, NamedTuple
 
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate, add_errors
+from scorefield.files import write_file
 from scorefield.runs.cells import (
     csv_text,
     known,
     numbers,
     read_csv,
     read_estimate,
-    replace_text,
     settings_text,
 )
 
@@ -318,14 +318,13 @@ class Evaluation:
             OSError: If that fails.
         """
         folder = run / "eval"
-        folder.mkdir(parents=True, exist_ok=True)
         who = {"dataset": self.dataset, "model": self.model, "seed": self.seed, "step": self.step}
         (folder / SUMMARY).unlink(missing_ok=True)
-        replace_text(folder / QUALITY, csv_text([{**who, **d.row()} for d in self.distances]))
-        replace_text(folder / PROFILES, csv_text([{**who, **v.row()} for v in self.levels]))
+        write_file(folder / QUALITY, csv_text([{**who, **d.row()} for d in self.distances]))
+        write_file(folder / PROFILES, csv_text([{**who, **v.row()} for v in self.levels]))
         along = [{**who, **row} for m in self.milestones for row in m.rows()]
         columns = [*who, *Milestone(0, None, self.distances[:1]).rows()[0]]
-        replace_text(folder / ALONG, csv_text(along, dict.fromkeys(columns)))
+        write_file(folder / ALONG, csv_text(along, dict.fromkeys(columns)))
         summary = {
             **who,
             "validation_loss": {
@@ -336,7 +335,7 @@ class Evaluation:
             "protocol": dict(self.protocol),
             "about": dict(self.about),
         }
-        replace_text(folder / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+        write_file(folder / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
 
     @classmethod
     def read(cls, run: Path) -> Evaluation:

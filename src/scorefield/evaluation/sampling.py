@@ -20,11 +20,11 @@ from scorefield.config.build_sampling import build_sampler
 from scorefield.errors import RunError
 from scorefield.evaluation.pictures import picture
 from scorefield.fields import ClassifierFreeGuidance, ScoreField
+from scorefield.files import write_file
 from scorefield.runs.progress import Stages
 from scorefield.runs.run import Run, check_unconditional, of_class
 from scorefield.samplers import Sampler
 from scorefield.samplers.base import Callback, SamplerState
-from scorefield.training.files import replace_file
 
 _ENDINGS = (".npz", ".safetensors")
 _MOST_SAMPLES = 10_000_000
@@ -201,13 +201,12 @@ def draw(
         "n": n,
     }
     file = run.folder / "samples" / f"{_stem(record)}.npz" if out is None else out
-    file.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(file, _content(samples, record, file.suffix))
+    write_file(file, _content(samples, record, file.suffix))
     title = f"{run.config.name}, {method['sampler']}, {calls.most} network calls"
     black = -1.0 if run.config.centered else 0.0
     image = picture(samples, run.source().truth, title, black)
     if image is not None:
-        replace_file(file.with_suffix(".png"), image)
+        write_file(file.with_suffix(".png"), image)
     shown = None if image is None else file.with_suffix(".png")
     return Drawn(samples, file, shown, calls, seconds)
 

@@ -14,8 +14,8 @@ import torch
 from scorefield.config.build import build_field, build_objective, build_source
 from scorefield.config.config import Config
 from scorefield.estimate import Estimate, mean
+from scorefield.files import write_file
 from scorefield.training import Optim, Trainer, TrainSettings
-from scorefield.training.files import replace_file
 
 STEP_TIMES = "step_times.json"
 
@@ -69,8 +69,7 @@ def time_steps(
             f"process of {torch.get_num_threads()} thread(s); ratios are taken within a round."
         ),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / STEP_TIMES, (json.dumps(record, indent=2) + "\n").encode())
+    write_file(folder / STEP_TIMES, json.dumps(record, indent=2) + "\n")
     return ratios
 
 

@@ -3,7 +3,7 @@
 from scorefield.fields.base import Quantity as Quantity
 from scorefield.fields.base import ScoreField as ScoreField
 from scorefield.fields.base import convert as convert
-from scorefield.fields.base import evaluation as evaluation
+from scorefield.fields.base import evaluation_mode as evaluation_mode
 from scorefield.fields.classes import Classes as Classes
 from scorefield.fields.density import LogProb as LogProb
 from scorefield.fields.guided import ClassifierFreeGuidance as ClassifierFreeGuidance
@@ -39,7 +39,7 @@ __all__ = [
     "Classes",
     "LogProb",
     "convert",
-    "evaluation",
+    "evaluation_mode",
     "PreconditionedField",
     "Parametrization",
     "EDMScaling",

@@ -245,7 +245,7 @@ def times(x: Tensor, t: float | Tensor) -> Tensor:
 
 
 @contextmanager
-def evaluation(field: nn.Module) -> Iterator[None]:
+def evaluation_mode(field: nn.Module) -> Iterator[None]:
     """Puts every module of the field into evaluation mode, and each back as it was."""
     modes = [(module, module.training) for module in field.modules()]
     field.eval()

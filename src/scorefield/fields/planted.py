@@ -31,7 +31,7 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
 
 from scorefield.errors import UserError
-from scorefield.fields.base import Quantity, ScoreField, convert, evaluation, times
+from scorefield.fields.base import Quantity, ScoreField, convert, evaluation_mode, times
 from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
 
@@ -250,7 +250,7 @@ class Matched(Perturbation):
             math.log(sde.sigma_min), math.log(sde.sigma_max), levels, dtype=torch.float64
         )
         sizes = []
-        with torch.no_grad(), evaluation(base):
+        with torch.no_grad(), evaluation_mode(base):
             for level in logs.exp().to(data):
                 x, t = data + level * z, sde.time(level)
                 noise = base.predict_noise(sde.alpha(t) * x, t)

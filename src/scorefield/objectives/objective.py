@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefield.errors import UserError
-from scorefield.fields import ScoreField, evaluation
+from scorefield.fields import ScoreField, evaluation_mode
 from scorefield.noise import Lookahead, Noise
 from scorefield.objectives.balance import BalancedWeight
 from scorefield.objectives.denoising import Batch, DenoisingScoreMatching, NoiseLaw
@@ -128,7 +128,7 @@ class Regularizer(nn.Module, ABC):
             d.to(device=x.device, dtype=x.dtype if d.is_floating_point() else d.dtype)
             for d in self._lookahead(step)
         )
-        with evaluation(field):
+        with evaluation_mode(field):
             return self.energy(field, x, draws)
 
     def extra_repr(self) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import UserError
-from scorefield.fields import ScoreField, evaluation
+from scorefield.fields import ScoreField, evaluation_mode
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,7 +48,7 @@ class Oracle:
     def asked(self, x: Tensor) -> Iterator[ScoreField]:
         """The field in evaluation mode, on the device of points."""
         field = self.field.to(x.device)
-        with evaluation(field):
+        with evaluation_mode(field):
             yield field
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from scorefield.calculus import jacobian
-from scorefield.fields import ScoreField, evaluation
+from scorefield.fields import ScoreField, evaluation_mode
 from scorefield.targets import Target
 
 Array = NDArray[np.float64]
@@ -57,7 +57,7 @@ def field_map(field: ScoreField, sigma: float, reach: float) -> FieldMap:
     def denoiser(x: Tensor, times: Tensor) -> Tensor:
         return field.predict(x, times, "denoiser")
 
-    with evaluation(field), torch.no_grad():
+    with evaluation_mode(field), torch.no_grad():
         j = jacobian(denoiser, fine, torch.full((len(fine),), t, dtype=fine.dtype))
         arrows = field.denoise(coarse, t) - coarse
     curl = (j[:, 1, 0] - j[:, 0, 1]).reshape(_MAP, _MAP).numpy()

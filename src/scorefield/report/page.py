@@ -19,6 +19,7 @@ from scorefield.comparison.strict import refuse
 from scorefield.comparison.tables import Comparison, compare_models, write_tables
 from scorefield.comparison.to_target import TARGETS
 from scorefield.evaluation.records import Evaluation
+from scorefield.files import write_file
 from scorefield.report.comparison import PlainTable, tables
 from scorefield.report.curves import Plot
 from scorefield.report.findings import findings, headline
@@ -27,7 +28,6 @@ from scorefield.report.plots import plots
 from scorefield.report.style import Look, looks
 from scorefield.report.table import Table, anchor, table
 from scorefield.report.words import listed, number
-from scorefield.training.files import replace_file
 
 INDEX = "index.html"
 
@@ -92,7 +92,7 @@ def write_report(
     if strict:
         command.append("--strict")
     page = _render(root, evaluations, comparisons, command, [t.name for t in written])
-    replace_file(out / INDEX, page.encode())
+    write_file(out / INDEX, page)
     return out / INDEX
 
 

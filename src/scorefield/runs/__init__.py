@@ -4,24 +4,6 @@ The names below are imported when they are first used: listing the presets needs
 libraries that train.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from scorefield.runs.run import Run as Run
-
-_HOMES = {
-    "Run": "runs.run",
-}
-
-__all__ = [
-    "Run",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"scorefield.{_HOMES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

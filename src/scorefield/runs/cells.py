@@ -10,12 +10,6 @@ from typing import Any
 
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
-from scorefield.training.files import replace_file
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Replaces a file by a text, whole or not at all."""
-    replace_file(path, text.encode())
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] | None = None) -> str:

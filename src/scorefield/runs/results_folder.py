@@ -1,16 +1,13 @@
-"""A folder of results, which is whole or not there: it is made under another name and renamed."""
+"""A folder of results, which is replaced only where it holds nothing but results."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from scorefield.errors import RunError
-from scorefield.training.files import sync_folder, write_durably
-
-_WRITING, _DELETING = ".writing-", ".deleting-"
+from scorefield.files import write_folder
 
 
 def check_free(folder: Path, overwrite: bool, ours: Callable[[str], bool]) -> None:
@@ -61,25 +58,4 @@ def write(
         OSError: If a file cannot be written; nothing is changed then.
     """
     check_free(folder, overwrite, ours)
-    temporary, doomed = (folder.with_name(start + folder.name) for start in (_WRITING, _DELETING))
-    for leftover in (temporary, doomed):
-        shutil.rmtree(leftover, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        for name, content in files.items():
-            file = temporary / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_durably(file, content)
-        for place in {(temporary / name).parent for name in files} | {temporary}:
-            sync_folder(place)
-        if folder.exists():
-            os.rename(folder, doomed)
-        os.rename(temporary, folder)
-        sync_folder(folder.parent)
-    except BaseException:  # an interrupt too
-        shutil.rmtree(temporary, ignore_errors=True)
-        if doomed.exists() and not folder.exists():
-            os.rename(doomed, folder)
-        raise
-    shutil.rmtree(doomed, ignore_errors=True)
-    return [folder / name for name in files]
+    return write_folder(folder, files, overwrite)

@@ -8,8 +8,6 @@ what the training leaves (``metrics.csv``, ``metrics.json``, ``tb/``, ``checkpoi
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,6 +22,7 @@ from scorefield.config.merge import differences
 from scorefield.data import DataSource
 from scorefield.errors import ConfigError, RunError, section_of
 from scorefield.fields import OneClass, ScoreField
+from scorefield.files import clean, delete_folder, write_folder
 from scorefield.noise import Noise
 from scorefield.objectives import Objective
 from scorefield.runs.environment import environment, plausible
@@ -34,11 +33,9 @@ from scorefield.training import Checkpoint, Fit, Optim, Trainer, TrainSettings
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.display import warn
 from scorefield.training.errors import CheckpointError
-from scorefield.training.files import sync_folder, write_durably
 from scorefield.training.lock import locked
 
 CONFIG, ENVIRONMENT = "config_resolved.yaml", "environment.json"
-_WRITING, _DELETING = ".writing-", ".deleting-"
 
 
 class Run:
@@ -79,9 +76,10 @@ class Run:
             if folder.is_symlink():
                 raise RunError(f"{folder} is a symbolic link, and is not overwritten: remove it")
             run._check_whole()
-        _clean(folder)
+        clean(folder.parent)
         if there and overwrite:
-            _delete(folder)
+            with locked(folder):
+                delete_folder(folder)
         if (folder / CONFIG).is_file():
             found = cls.open(folder)
             _check_same(folder, found.config, config)
@@ -89,7 +87,8 @@ class Run:
         if folder.is_dir() and any(folder.iterdir()):
             raise RunError(f"{folder} is not empty, and no run: it has no {CONFIG}")
         run._check_whole()
-        _make(folder, config)
+        record = json.dumps(environment(), indent=2) + "\n"
+        write_folder(folder, {ENVIRONMENT: record, CONFIG: dump(config.document())})
         return run
 
     @classmethod
@@ -325,35 +324,3 @@ def _check_same(folder: Path, there: Config, wanted: Config) -> None:
             f"{folder} belongs to another configuration: {key} is {shown(old)} there and "
             f"{shown(new)} here; overwrite it, or give this one another name"
         )
-
-
-def _make(folder: Path, config: Config) -> None:
-    """Makes a run under a name of its own, and renames it: the folder is whole or not there."""
-    temporary = folder.with_name(_WRITING + folder.name)
-    temporary.mkdir(parents=True)
-    try:
-        record = json.dumps(environment(), indent=2) + "\n"
-        write_durably(temporary / ENVIRONMENT, record.encode())
-        write_durably(temporary / CONFIG, dump(config.document()).encode())
-        sync_folder(temporary)
-        os.rename(temporary, folder)
-        sync_folder(folder.parent)
-    except OSError:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _delete(folder: Path) -> None:
-    """Removes a run, which is there as a whole or not at all at every moment."""
-    doomed = folder.with_name(_DELETING + folder.name)
-    with locked(folder):
-        os.rename(folder, doomed)
-    shutil.rmtree(doomed)
-
-
-def _clean(folder: Path) -> None:
-    """Removes what a crash in the middle of making or deleting a run left next to it."""
-    for prefix in (_WRITING, _DELETING):
-        leftover = folder.with_name(prefix + folder.name)
-        if leftover.exists():
-            shutil.rmtree(leftover)

@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.errors import UserError
-from scorefield.fields.base import ScoreField, evaluation
+from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
 from scorefield.noise import Noise
 from scorefield.samplers.measurements import Measurement
@@ -254,7 +254,7 @@ class Sampler(ABC):
         index = index.to(device)
         blocks, known = index.split(batch_size), field.class_rows(classes, index)
         results = []
-        with torch.no_grad(), evaluation(field):
+        with torch.no_grad(), evaluation_mode(field):
             for number, rows in enumerate(blocks):
                 first = number * batch_size
                 here = slice(first, first + len(rows))

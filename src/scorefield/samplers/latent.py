@@ -23,7 +23,7 @@ from torch import Tensor
 
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
-from scorefield.fields.base import ScoreField, evaluation
+from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes
 from scorefield.samplers.flow import Flow
 from scorefield.samplers.runge_kutta import Solution
@@ -194,7 +194,7 @@ def _carry(
     check_points(field, x)
     sde = field.sde
     top = float(sde.alpha(torch.tensor(sde.t_max, dtype=torch.float64)))
-    with torch.no_grad(), evaluation(field):
+    with torch.no_grad(), evaluation_mode(field):
         flow = Flow(field, field.class_rows(classes, x))
         if forward:
             solution = flow.carry(x, sde.t_min, sde.t_max, rtol, atol, max_calls)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from scorefield.fields import ScoreField, evaluation
+from scorefield.fields import ScoreField, evaluation_mode
 from scorefield.runs.progress import Stages
 from scorefield.studies.atoms_plane import Floats, Plane, Relief
 
@@ -120,7 +120,7 @@ def _vectors(
     field: ScoreField, plane: Plane, x: Floats, y: Floats, sigma: float, t: float, name: str
 ) -> npt.NDArray[np.float64]:
     dtype = next((p.dtype for p in field.parameters()), torch.float64)
-    with evaluation(field), torch.no_grad():
+    with evaluation_mode(field), torch.no_grad():
         noise = field.predict_noise(plane.points(x, y).to(dtype), t)
     vectors = -noise.double().reshape(len(y), len(x), 2).cpu().numpy()
     if not np.isfinite(vectors).all():

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from scorefield.errors import ConfigError, hint
-from scorefield.runs.cells import csv_text, replace_text
+from scorefield.files import write_file
+from scorefield.runs.cells import csv_text
 from scorefield.runs.progress import Stages
 from scorefield.studies.calibration import (
     DIMS,
@@ -26,7 +27,6 @@ from scorefield.studies.calibration import (
     questions,
 )
 from scorefield.studies.instruments import INSTRUMENTS
-from scorefield.training.files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,10 +93,10 @@ def calibrate(
         for answer in pool.imap_unordered(ask, asked):
             answers.append(answer)
             answers.sort(key=lambda a: _place(a.question, names))
-            replace_text(out / TABLE, csv_text([a.row() for a in answers]))
+            write_file(out / TABLE, csv_text([a.row() for a in answers]))
             stages.show("calibration", len(answers), len(asked), answer.question.instrument)
             stages.say(f"{len(answers)} of {len(asked)}  {_told(answer.question)}")
-    replace_file(out / PICTURE, picture(answers))
+    write_file(out / PICTURE, picture(answers))
     return answers
 
 

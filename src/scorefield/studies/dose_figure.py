@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scorefield.estimate import Estimate
-from scorefield.runs.cells import csv_text, replace_text
+from scorefield.files import write_file
+from scorefield.runs.cells import csv_text
 from scorefield.studies.dose import BANDS, DoseResponse, Response
-from scorefield.training.files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,9 +54,8 @@ def write(result: DoseResponse, out: Path) -> list[Path]:
     Raises:
         OSError: If that fails.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    replace_text(out / NUMBERS, csv_text(result.rows()))
-    replace_file(out / FIGURE, figure(result))
+    write_file(out / NUMBERS, csv_text(result.rows()))
+    write_file(out / FIGURE, figure(result))
     return [out / NUMBERS, out / FIGURE]
 
 

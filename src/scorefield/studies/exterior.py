@@ -27,7 +27,7 @@ from torch import Tensor
 from scorefield.diagnostics.asymmetry import Norms, Probing, asymmetry_at
 from scorefield.diagnostics.states import Walk, walk
 from scorefield.errors import RunError, UserError
-from scorefield.fields import ScoreField, evaluation
+from scorefield.fields import ScoreField, evaluation_mode
 from scorefield.noise import Noise
 from scorefield.runs.progress import Stages
 from scorefield.samplers import DDIM
@@ -152,7 +152,7 @@ def analyse(
     courses: dict[tuple[str, Where], Course] = {}
     images = {}
     for name, field in fields.items():
-        with evaluation(field):
+        with evaluation_mode(field):
             with _named(name):
                 way = walk(field, sampler, terms.realizations, terms.seed, dtype=terms.dtype)
             images[name] = way.samples

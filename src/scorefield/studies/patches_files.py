@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from scorefield.diagnostics import Agreement
-from scorefield.runs.cells import csv_text, replace_text
+from scorefield.files import write_file
+from scorefield.runs.cells import csv_text
 from scorefield.studies.patches import IDEAL, LOCAL, PatchStudy
 from scorefield.studies.patches_figure import (
     agreement_picture,
@@ -20,7 +21,6 @@ from scorefield.studies.patches_figure import (
     statistics_picture,
 )
 from scorefield.studies.scale_file import write_scales
-from scorefield.training.files import replace_file
 
 SCALES = "scales.json"
 TABLE = ("model", "median r (interval)", "median r² (interval)", "better than the ideal score")
@@ -66,9 +66,9 @@ def write(found: PatchStudy, out: Path) -> list[Path]:
     # All is made before anything is replaced, so that a failure leaves what was there.
     write_scales(out / SCALES, found.calibration, plan.choice, about)
     for name, text in texts.items():
-        replace_text(out / name, text)
+        write_file(out / name, text)
     for name, data in others.items():
-        replace_file(out / name, data)
+        write_file(out / name, data)
     return [out / name for name in (SCALES, *texts, *others)]
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from scorefield.diagnostics import ScaleCalibration
 from scorefield.errors import ConfigError
-from scorefield.runs.cells import replace_text
+from scorefield.files import write_file
 from scorefield.targets import PatchSizes
 
 Choice = Literal["median", "mode", "monotone"]
@@ -50,7 +50,7 @@ def write_scales(
         "settings": {"by": calibration.by, "sizes": list(calibration.sizes), **settings},
     }
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()]
-    replace_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    write_file(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def read_scales(path: Path) -> PatchSizes:

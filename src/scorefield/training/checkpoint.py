@@ -38,13 +38,13 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from scorefield.files import reason, write_folder
 from scorefield.training.errors import CheckpointError
-from scorefield.training.files import reason, sync_folder, write_durably
 
 _FORMAT = "scorefield checkpoint 1"
 _MODEL, _EMA, _STATE = "model.safetensors", "ema.safetensors", "state.pt"
 _NAME = re.compile(r"step_[0-9]{8,18}")
-_TEMPORARY, _UNREAD = ".writing-", "unreadable-"
+_UNREAD = "unreadable-"
 WEIGHTS = (_MODEL, _EMA)
 """The names of the files of weights in a checkpoint."""
 # What reading damaged or foreign bytes can raise, from the archive to the unpickler.
@@ -139,23 +139,11 @@ def save(
     files[_STATE] = buffer.getvalue()
 
     path = folder / f"step_{step:08d}"
-    temporary = folder / f"{_TEMPORARY}{path.name}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        clean(folder)
-        temporary.mkdir()
-        for name, content in files.items():
-            write_durably(temporary / name, content)
-        sync_folder(temporary)
-        if path.exists():
-            # Only a checkpoint that could not be read is ever written again.
-            os.rename(path, folder / f"{_TEMPORARY}{path.name}-old")
-        os.rename(temporary, path)
-        sync_folder(folder)
+        # Only a checkpoint that could not be read is ever written again.
+        write_folder(path, files, overwrite=True)
     except OSError as error:
-        clean(folder)
         raise CheckpointError(f"cannot write checkpoint {path}: {reason(error)}") from error
-    clean(folder)
     if keep is not None:
         # What bears a later step is not older, whatever it is.
         for old in [p for p in paths(folder) if step_of(p) <= step][:-keep]:
@@ -174,12 +162,6 @@ def paths(folder: Path) -> list[Path]:
 def step_of(path: Path) -> int:
     """The step in the name of a checkpoint's folder."""
     return int(path.name.removeprefix("step_"))
-
-
-def clean(folder: Path) -> None:
-    """Removes what interrupted writes left behind."""
-    for leftover in folder.glob(f"{_TEMPORARY}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def latest(folder: Path, report: Callable[[str], None]) -> Checkpoint | None:

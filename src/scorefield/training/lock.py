@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from scorefield.files import reason
 from scorefield.training.display import warn
 from scorefield.training.errors import TrainingError
-from scorefield.training.files import reason
+
+# A file system without locks is no reason not to train.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
 @contextmanager
@@ -22,24 +27,19 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         TrainingError: If another training has the folder, or it cannot be written.
     """
-    # Not on every system; a training without a folder does without.
-    import fcntl
-
-    file = folder / ".lock"
+    lock = FileLock(folder / ".lock", blocking=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        lock.acquire()
+    except Timeout:
+        raise TrainingError(
+            f"{folder} is being trained by another process: wait for its end or stop it"
+        ) from None
     except OSError as error:
-        raise TrainingError(f"cannot write {file}: {reason(error)}") from error
+        if error.errno not in _NO_LOCKS:
+            raise TrainingError(f"cannot write {lock.lock_file}: {reason(error)}") from error
+        warn(f"{folder} cannot be locked ({reason(error)}): see to it that it is trained once")
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise TrainingError(
-                f"{folder} is being trained by another process: wait for its end or stop it"
-            ) from None
-        except OSError as error:
-            warn(f"{folder} cannot be locked ({reason(error)}): see to it that it is trained once")
         yield
     finally:
-        os.close(descriptor)
+        lock.release()

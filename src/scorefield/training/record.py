@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scorefield.files import append, reason, write_file
 from scorefield.training.errors import TrainingError
-from scorefield.training.files import append, reason, replace_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,8 +83,7 @@ class Record:
         if self._folder is None:
             return
         with self._writing():
-            content = json.dumps(summary, indent=2) + "\n"
-            replace_file(self._folder / "metrics.json", content.encode())
+            write_file(self._folder / "metrics.json", json.dumps(summary, indent=2) + "\n")
             assert self._writer is not None
             self._writer.flush()
 
@@ -97,7 +96,7 @@ class Record:
     def _rewrite(self) -> None:
         lines = [_line(self._columns)] if self._columns else []
         lines += [_line(row.get(name) for name in self._columns) for row in self.rows]
-        replace_file(self._csv, b"".join(lines))
+        write_file(self._csv, b"".join(lines))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +22,8 @@ from torch import Tensor, nn
 
 from scorefield.data import LabelledSource
 from scorefield.estimate import Estimate
+from scorefield.files import reason, write_file
 from scorefield.training.errors import CheckpointError
-from scorefield.training.files import reason, sync_folder, write_durably
 
 
 def store(network: nn.Module, about: dict[str, Any], path: Path) -> None:
@@ -40,16 +39,9 @@ def store(network: nn.Module, about: dict[str, Any], path: Path) -> None:
     """
     tensors = {k: v.contiguous() for k, v in network.state_dict().items()}
     content = _content(tensors, {**about, "sha256": _checksum(tensors, about)})
-    # Several processes may come here at once: each writes a file of its own, and the last counts.
-    temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(temporary, content)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
+        write_file(path, content)
     except OSError as error:
-        if temporary.exists():
-            temporary.unlink()
         raise CheckpointError(f"cannot write {path}: {reason(error)}") from error
 
 

@@ -26,6 +26,7 @@ import torch
 from scorefield.data import DataSource
 from scorefield.errors import UserError
 from scorefield.fields import ScoreField
+from scorefield.files import clean
 from scorefield.noise import Noise
 from scorefield.objectives import Batch, Objective
 from scorefield.training import checkpoint, identity
@@ -314,7 +315,7 @@ class Trainer:
 
     def _resume(self, folder: Path) -> None:
         """Takes up the newest checkpoint that is whole, if there is one."""
-        checkpoint.clean(folder)
+        clean(folder)
         found = checkpoint.latest(folder, warn)
         if found is not None:
             self._take_up(found)

@@ -1,0 +1,197 @@
+"""Files and folders that are written whole or not at all.
+
+Everything is written under a temporary name beside its place, forced to the disk, and renamed. A
+temporary name starts with a dot and carries the process and the host of its writer, so that what
+a killed process left behind is removed by the next writer in the same folder, while the files of
+living writers are left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import secrets
+import shutil
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_WRITING, _REPLACED, _DELETING = "writing", "replaced", "deleting"
+_TEMPORARY = re.compile(
+    rf"\.({_WRITING}|{_REPLACED}|{_DELETING})-([0-9]+)-[0-9a-f]{{8}}-([0-9a-f]{{8}})-(.+)"
+)
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+# Of a process on another host nothing is known: what it has not touched for a day is litter.
+_ABANDONED = 86_400.0  # seconds
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Writes or replaces a file: at every moment it has the old content, if any, or the new.
+
+    Arguments:
+        path: The file; its folder is made where there is none.
+        content: The content; text is encoded as UTF-8.
+
+    Raises:
+        OSError: If that fails; it names the file, which is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _naming(path):
+        clean(path.parent)
+        temporary = _beside(path, _WRITING)
+        try:
+            _write(temporary, content)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        except BaseException:  # an interrupt too
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_folder(
+    path: Path, files: Mapping[str, bytes | str], overwrite: bool = False
+) -> list[Path]:
+    """Writes all files of a folder or none.
+
+    Arguments:
+        path: The folder, which is made.
+        files: What is in it, by name; a name may have folders, as in ``"a/b.txt"``.
+        overwrite: Whether the folder may exist; it is replaced then, with all that is in it.
+
+    Returns:
+        The files, in the order of their names in ``files``.
+
+    Raises:
+        OSError: If it cannot be written, or exists, is not empty, and is not to be replaced; it is
+            as it was then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _naming(path):
+        clean(path.parent)
+        temporary, replaced = _beside(path, _WRITING), _beside(path, _REPLACED)
+        try:
+            temporary.mkdir()
+            for name, content in files.items():
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+                _write(temporary / name, content)
+            for folder in (temporary, *filter(Path.is_dir, temporary.rglob("*"))):
+                _sync(folder)
+            if overwrite and path.exists():
+                os.rename(path, replaced)
+            os.rename(temporary, path)
+            _sync(path.parent)
+        except BaseException:  # an interrupt too
+            shutil.rmtree(temporary, ignore_errors=True)
+            if replaced.exists() and not path.exists():
+                os.rename(replaced, path)
+            raise
+        shutil.rmtree(replaced, ignore_errors=True)
+    return [path / name for name in files]
+
+
+def delete_folder(path: Path) -> None:
+    """Deletes a folder, which is there as a whole or not at all at every moment.
+
+    Raises:
+        OSError: If it cannot be deleted.
+    """
+    doomed = _beside(path, _DELETING)
+    os.rename(path, doomed)
+    shutil.rmtree(doomed)
+
+
+def append(path: Path, content: bytes) -> None:
+    """Appends to a file, in one piece unless the disk is full.
+
+    Raises:
+        OSError: If that fails; it names the file.
+    """
+    with _naming(path), _opened(path, os.O_APPEND) as descriptor:
+        _write_all(descriptor, content)
+
+
+def clean(folder: Path) -> None:
+    """Removes what killed processes left in a folder, and puts back what they were replacing."""
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        found = [match for entry in entries if (match := _TEMPORARY.fullmatch(entry.name))]
+    for match in found:
+        leftover, (kind, process, host, name) = folder / match[0], match.groups()
+        if _is_written(leftover, int(process), host):
+            continue
+        with suppress(OSError):  # another process cleans too, or the folder is another user's
+            if kind == _REPLACED and not (folder / name).exists():
+                os.rename(leftover, folder / name)
+            elif leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
+
+
+def reason(error: OSError) -> str:
+    """What the operating system says, in words."""
+    return (error.strerror or str(error)).lower()
+
+
+def _beside(path: Path, kind: str) -> Path:
+    return path.with_name(f".{kind}-{os.getpid()}-{secrets.token_hex(4)}-{_HOST}-{path.name}")
+
+
+def _is_written(leftover: Path, process: int, host: str) -> bool:
+    """Whether a temporary file or folder may have a living writer."""
+    try:
+        # Renaming changes this time, but not that of the last modification.
+        if time.time() - leftover.stat().st_ctime > _ABANDONED:
+            return False
+        if host == _HOST:
+            os.kill(process, 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
+
+
+def _write(path: Path, content: bytes | str) -> None:
+    """Writes a new file and waits until it is on the disk."""
+    with _opened(path, os.O_EXCL) as descriptor:
+        _write_all(descriptor, content.encode() if isinstance(content, str) else content)
+        os.fsync(descriptor)
+
+
+@contextmanager
+def _opened(path: Path, flag: int) -> Iterator[int]:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flag, 0o644)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _sync(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Lets an error name the file or folder, in place of a temporary one or none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
