@@ -94,15 +94,17 @@ def fokker_planck(field, rows, classes, probes):
 def lines(field, rows, classes):
     paths = c.Paths(X[rows], V[rows], 0.3 * V[rows].flip(1))
     steep = torch.ones_like(T[rows])
-    return c.line_integrals(
-        field.score, paths, T[rows], field.domain, 1e-7, 1e-15, steep, classes=classes
-    ).value
+    with torch.no_grad():
+        return c.line_integrals(
+            field.score, paths, T[rows], field.domain, 1e-7, 1e-15, steep, classes=classes
+        ).value
 
 
 def loops(field, rows, classes):
     steep = torch.ones_like(T[rows])
     at = X[rows], T[rows], TORUS, 1e-7, 1e-15, steep, 256
-    return c.straight_loops(field.score, *at, classes=classes).value
+    with torch.no_grad():
+        return c.straight_loops(field.score, *at, classes=classes).value
 
 
 def trajectory(field, rows, classes):
@@ -251,14 +253,15 @@ class Coded(Protocol):
 class Checking(ScoreField):
     """A field that compares the classes that it is given with those that the times tell."""
 
-    classes, has_potential, level = 3, True, 1.0
+    classes, has_potential = 3, True
 
     def __init__(self, field):
         super().__init__(field.sde, field.domain)
         self.field, self.checked = field, 0
 
     def check(self, t, classes):
-        told = torch.round((t.detach() / self.level - 1) / STEP).long()
+        level = self.sde.time(torch.ones_like(t))
+        told = torch.round((t.detach() / level - 1) / STEP).long()
         assert torch.equal(told, classes), "these are the classes of other points"
         self.checked += len(told)
 
