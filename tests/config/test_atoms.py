@@ -1,6 +1,7 @@
 """Experiments on atoms: what a configuration may say, and what comes of it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from scorefield.config.resolve import load
 from scorefield.data import TargetSource
 from scorefield.domain import Torus
 from scorefield.errors import ConfigError
-from scorefield.evaluation.judge import Terms, validate
+from scorefield.evaluation.measure import validate
+from scorefield.evaluation.protocol import Benchmark, Protocol
 from scorefield.fields import HybridField, PotentialField, PreconditionedField, ScoreField
 from scorefield.networks import EquivariantMLP, SymmetrizedMLP
 from scorefield.objectives import Consistency, FokkerPlanck, Regression
@@ -157,13 +159,13 @@ def test_oracles_are_the_known_law_under_the_process():
     _, source, field, objective = built("atoms/analytical_regression", "sde.sigma_max=0.7")
     (regression,) = objective.regularizers.values()
     assert isinstance(regression, Regression)
-    assert regression.oracle.field.sde == field.sde
+    assert regression.truth.field.sde == field.sde
     x = source.reference(4, 0)
-    assert torch.equal(regression.oracle.field.score(x, 0.5), source.truth.score(x, 0.5))
+    assert torch.equal(regression.truth.field.score(x, 0.5), source.truth.score(x, 0.5))
     for member, guided in (("consistency", False), ("consistency_with_analytical_guide", True)):
         (consistency,) = built(f"atoms/{member}")[3].regularizers.values()
         assert isinstance(consistency, Consistency)
-        assert (consistency.guide is not None) == guided
+        assert (consistency.leader is not None) == guided
     assert isinstance(built("atoms/fokker_planck")[3].regularizers["fokker_planck"], FokkerPlanck)
 
 
@@ -272,18 +274,18 @@ def test_more_atoms_than_can_be_permuted_are_told_of_the_other_network():
 
 def test_the_validation_loss_is_the_same_for_all_and_lowest_for_the_truth():
     law = PseudoAtoms([[0.25], [0.75]], 0.01, sde=VE(0.001, 0.5))
-    source, terms = TargetSource(law, "atoms"), Terms(samples=2000, draws=16)
+    benchmark = Benchmark(TargetSource(law, "atoms"), Protocol(samples=2000, draws=16))
 
     class Worse(ScoreField):
         def score(self, x, t, classes=None):
             return law.score(x, t) + 0.3 / self.sde.sigma(torch.as_tensor(t)).reshape(-1, 1, 1)
 
-    exact, other = (validate(f, source, terms) for f in (law, Worse(law.sde, law.domain)))
+    exact, other = (validate(f, benchmark) for f in (law, Worse(law.sde, law.domain)))
     # In units of the noise a constant error of 0.3 adds its square, at every level alike.
     gap = other.value - exact.value
     assert abs(gap - 0.09) < 6 * math.hypot(exact.standard_error, other.standard_error)
-    assert validate(law, source, terms) == exact
+    assert validate(law, benchmark) == exact
     # Levels uniform in their logarithm, whatever the process calls its times.
     same = law.under(EDM(0.001, 0.5))
-    level = validate(same, TargetSource(same, "atoms"), terms)
+    level = validate(same, replace(benchmark, source=TargetSource(same, "atoms")))
     assert abs(level.value - exact.value) < 6 * exact.standard_error
