@@ -53,7 +53,7 @@ class Turning(ScoreField):
         self.matrix = torch.as_tensor(matrix)
         self.asked = []
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         self.asked.append((x.detach().clone(), torch.as_tensor(t).reshape(-1)[0].item()))
         return (x.flatten(1) @ self.matrix.T.to(x.dtype)).reshape(x.shape)
 
@@ -102,7 +102,7 @@ def test_values_are_those_of_jacobians_on_the_way():
     profile = result.profiles["els", "trajectory"]
     assert result.sigmas.tolist() == [state.sigma for state in states]
     assert np.allclose(result.times, [1, 0.8, 0.6, 0.4, 0.2])
-    for step, (_, t, x) in enumerate(states):
+    for step, (_, t, x, _) in enumerate(states):
         truth = jacobian(form(field, "score"), x, torch.full((2,), t, dtype=torch.float64))
         curl = (truth - truth.mT).flatten(1).norm(dim=1)
         assert torch.allclose(torch.tensor(profile.exterior[:, step]), curl, rtol=1e-8)
@@ -194,7 +194,7 @@ def test_a_start_does_not_depend_on_the_others():
 class Failing(Turning):
     """Not a number below a time."""
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         bad = torch.as_tensor(t).reshape(-1)[0] < 0.5
         return super().score(x, t) * (torch.nan if bad else 1)
 

@@ -125,7 +125,8 @@ def choose_sampler(
     siblings = schema.keys(("sampler",), document["sampler"]["kind"])
     if kind is None or schema.keys(("sampler",), kind) == siblings:
         section = document["sampler"] | section
-    sampler = build_sampler(schema.validate(document | {"sampler": section}, "sample").sampler)
+    source = "sample" if kind is None else "--sampler"
+    sampler = build_sampler(schema.validate(document | {"sampler": section}, source).sampler)
     if nfe is None:
         return sampler
     settings = {k: v for k, v in vars(sampler).items() if k != "steps"}
@@ -237,7 +238,7 @@ def _steered(field: ScoreField, label: int | None, guidance: float | None) -> Sc
             raise RunError("guidance leads towards a class: give a label too")
         return field
     known = of_class(field, label)
-    return known if guidance is None else ClassifierFreeGuidance(field, label, guidance)
+    return known if guidance is None else of_class(ClassifierFreeGuidance(field, guidance), label)
 
 
 def _plain(method: object) -> dict[str, Any]:

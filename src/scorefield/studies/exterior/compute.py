@@ -197,12 +197,14 @@ def _profile(
 ) -> Profile:
     steps, label = len(places), LABELS.get(name, name)
     found: list[dict[str, Tensor]] = []
-    for step, (sigma, t, x) in enumerate(places):
+    for step, state in enumerate(places):
 
-        def columns(step: int = step, t: float = t, x: Tensor = x) -> dict[str, Tensor]:
+        def columns(step: int = step, t: float = state.t, x: Tensor = state.x) -> dict[str, Tensor]:
             return _columns(_norms(field, x, t, f"exterior/{points}/{step}", settings))
 
-        with _named(f"{name}, {points}: step {step + 1} of {steps}, at noise level {sigma:.4g}"):
+        with _named(
+            f"{name}, {points}: step {step + 1} of {steps}, at noise level {state.sigma:.4g}"
+        ):
             found.append(work.part(f"{name}/{points}/{step}", columns))
         done = settings.points.index(points) * steps + step + 1
         work.show(label, done, len(settings.points) * steps, points)
