@@ -447,7 +447,7 @@ def test_images_that_are_nowhere_are_a_mistake(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_failure_leaves_nothing(tmp_path, capsys, monkeypatch):
+def test_a_failure_leaves_no_results(tmp_path, capsys, monkeypatch):
     def failing(*arguments):
         raise ValueError("the Jacobian is not finite at 1 of 1 points")
 
@@ -456,4 +456,5 @@ def test_a_failure_leaves_nothing(tmp_path, capsys, monkeypatch):
     assert command(*arguments, "--output-dir", tmp_path / "out") == 2
     sentence = capsys.readouterr().err
     assert "els, trajectory: step 1 of 2, at noise level 80" in sentence
-    assert not (tmp_path / "out").exists()
+    # Finished parts are kept in a hidden folder; there are no results.
+    assert not (tmp_path / "out" / "digits" / "single_realization").exists()

@@ -93,11 +93,11 @@ def contours(
 
 def noise_profile(
     axes: Axes,
-    sigmas: Sequence[float],
+    sigmas: Sequence[float] | Floats,
     estimates: Sequence[Estimate],
     look: Look = MODELS[0],
     label: str | None = None,
-    clear: Sequence[bool] | None = None,
+    clear: Sequence[bool] | npt.NDArray[np.bool_] | None = None,
     errors: Sequence[tuple[float, float]] | None = None,
     **style: Any,
 ) -> None:

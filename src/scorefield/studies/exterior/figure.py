@@ -251,7 +251,7 @@ def _bars(axes: Axes, curves: Sequence[_Curve], measure: Measure, label: str) ->
         text = _ROUNDING if rounding else f"{average.value:.4g}"
         if not rounding and high - low > 0.001 * average.value:
             text += f"  ({max(low, 0):.4g} to {high:.4g})"
-        bar(place - height / 2 if several else float(place), average.value, text, 1)
+        bar(place - height / 2 if several else float(place), average.value, text, 1.0)
         if several:
             spread = float(curve.std.mean())
             bar(place + height / 2, spread, "" if rounding else f"{spread:.3g}", 0.4)
