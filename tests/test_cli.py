@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from scorefield.data import TargetSource
 from scorefield.runs.run import Run
 from scorefield.targets import GaussianMixture
 from scorefield.training import checkpoint
+from tests import processes
 
 SMALL = """\
 extends: toy/m0
@@ -96,12 +96,9 @@ def test_what_must_answer_at_once_imports_nothing_heavy(arguments):
     code = (
         "import sys; from scorefield.cli import main; main(sys.argv[1:]); "
         "print(sorted({'torch', 'numpy', 'scipy', 'pydantic', 'rich', 'matplotlib'} "
-        "& set(sys.modules)), file=sys.stderr)"
+        "& set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
-    )
-    assert done.stderr.strip() == "[]"
+    assert processes.python(code, *arguments).splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("argument", ["--help", "presets"])
@@ -109,9 +106,7 @@ def test_what_must_answer_at_once_does(argument):
     seconds = []
     for _ in range(5):
         begin = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "scorefield", argument], check=True, capture_output=True
-        )
+        assert processes.run(sys.executable, "-m", "scorefield", argument).returncode == 0
         seconds.append(time.perf_counter() - begin)
     assert statistics.median(seconds) < 0.6
 
@@ -497,69 +492,62 @@ def test_samples_that_diverge_are_told(told, copied, monkeypatch):
 # -------------------------------------------------------------------------------------- processes
 
 
+LONG = ["train.steps=100000000", "train.checkpoint_every=10000000", "name=toy/long"]
+
+
 def start(*arguments, cwd):
-    return subprocess.Popen(
-        [sys.executable, "-m", "scorefield", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    """The command in a process of its own, which ends with the block."""
+    return processes.started(
+        *[sys.executable, "-m", "scorefield", *arguments],
         cwd=cwd,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 
+def end(process):
+    """The exit status, and what was written to the two streams."""
+    output, errors = process.communicate(timeout=120)
+    return process.returncode, output, errors
+
+
 def test_an_interrupt_keeps_a_checkpoint_and_the_run_can_go_on(told, small, tmp_path):
-    long = ["train.steps=100000000", "train.checkpoint_every=10000000", "name=toy/long"]
-    process = start("train", small, *long, cwd=tmp_path)
     root = tmp_path / "runs"
     folder = root / "toy" / "long" / "seed0"
-    deadline = time.monotonic() + 120
-    while not (folder / "metrics.csv").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert "is being trained by another process" in told("train", small, *long, "--root", root)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
+    with start("train", small, *LONG, cwd=tmp_path) as process:
+        processes.wait_for((folder / "metrics.csv").exists)
+        assert "is being trained by another process" in told("train", small, *LONG, "--root", root)
+        process.send_signal(signal.SIGINT)
+        status, _, errors = end(process)
+    assert status == 130
     assert "Traceback" not in errors
     assert "interrupted" in errors
     assert len(errors.splitlines()) == 1
     assert len(list((folder / "checkpoints").glob("step_*"))) == 1
 
 
-def wait_for(file):
-    deadline = time.monotonic() + 120
-    while not file.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert file.exists()
-
-
-LONG = ["train.steps=100000000", "train.checkpoint_every=10000000", "name=toy/long"]
-
-
 def test_two_signals_in_quick_succession_are_one_interrupt(small, tmp_path):
-    process = start("train", small, *LONG, cwd=tmp_path)
+    """As from a terminal and from a parent process; both wait while the process is stopped."""
     folder = tmp_path / "runs" / "toy" / "long" / "seed0"
-    wait_for(folder / "metrics.csv")
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
+    with start("train", small, *LONG, cwd=tmp_path) as process:
+        processes.wait_for((folder / "metrics.csv").exists)
+        for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
+            process.send_signal(number)
+        status, _, errors = end(process)
+    assert status == 130
     assert "resume from" in errors
     assert len(list((folder / "checkpoints").glob("step_*"))) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_a_sweep_alone_reaches_its_runs(small, tmp_path, number):
-    options = ["--seeds", "0,1,2", "--jobs", "2"]
-    process = start("sweep", small, *LONG, *options, cwd=tmp_path)
     folders = [tmp_path / "runs" / "toy" / "long" / f"seed{seed}" for seed in range(3)]
-    for folder in folders[:2]:
-        wait_for(folder / "metrics.csv")
-    process.send_signal(number)
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert errors == ""
+    options = ["--seeds", "0,1,2", "--jobs", "2"]
+    with start("sweep", small, *LONG, *options, cwd=tmp_path) as process:
+        for folder in folders[:2]:
+            processes.wait_for((folder / "metrics.csv").exists)
+        process.send_signal(number)
+        status, output, errors = end(process)
+    assert (status, errors) == (130, "")
     rows = [line.split() for line in output.splitlines()]
     told = [row[2] for row in rows if row[:1] == ["toy/long"] and row[1] in "012"]
     assert told == ["interrupted", "interrupted", "not"], output
@@ -570,22 +558,22 @@ def test_a_signal_to_a_sweep_alone_reaches_its_runs(small, tmp_path, number):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_of_sampling_is_one_sentence(trained, tmp_path, number):
     options = ["--n", "10000000", "--steps", "1000", "--out", "samples.npz"]
-    process = start("sample", trained, *options, cwd=tmp_path)
-    # The first line of progress.
-    assert "sampling: " in process.stdout.readline()
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
+    with start("sample", trained, *options, cwd=tmp_path) as process:
+        # The first line of progress.
+        assert "sampling: " in process.stdout.readline()
+        process.send_signal(number)
+        status, _, errors = end(process)
+    assert status == 130
     assert errors.startswith("interrupted; ")
     assert len(errors.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
 def test_training_goes_on_when_no_one_reads(small, tmp_path):
-    process = start("train", small, cwd=tmp_path)
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    assert process.wait(timeout=120) == 0
+    with start("train", small, cwd=tmp_path) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=120) == 0
     assert (tmp_path / "runs/toy/small/seed0/checkpoints/step_00000006").is_dir()
 
 
@@ -603,9 +591,7 @@ def test_training_goes_on_when_no_one_reads(small, tmp_path):
 def test_any_streams_will_do(trained, command, status):
     line = f"set -o pipefail; {sys.executable} -m scorefield {command.format(run=trained)}"
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    done = subprocess.run(
-        ["bash", "-c", line], capture_output=True, text=True, env={**os.environ, **plain}
-    )
+    done = processes.run("bash", "-c", line, env={**os.environ, **plain})
     assert done.returncode == status
     assert done.stderr.count("\n") == (1 if status else 0)
 
@@ -614,10 +600,9 @@ def test_a_sweep_goes_on_after_a_failure_and_reports_it(small, tmp_path):
     good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
     good.write_text(SMALL)
     bad.write_text(SMALL + "optim: {lr: 1e+30, clip: null, warmup: 0}\n")
-    process = start("sweep", bad, good, "--seeds", "3", "--jobs", "2", cwd=tmp_path)
-    output, errors = process.communicate(timeout=240)
-    assert process.returncode == 1
-    assert errors == ""
+    with start("sweep", bad, good, "--seeds", "3", "--jobs", "2", cwd=tmp_path) as process:
+        status, output, errors = end(process)
+    assert (status, errors) == (1, "")
     rows = [line.split() for line in output.splitlines() if "toy/" in line]
     table = {words[0]: words[2] for words in rows if words[1] == "3"}
     assert table["toy/good"] == "done"

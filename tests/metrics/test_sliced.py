@@ -51,8 +51,10 @@ def test_on_a_line_it_is_exact_for_any_sizes(n, m):
 
 def test_a_set_is_at_distance_zero_from_itself():
     x = normals(30, 3, 0)
+    # A projection is a sum of three products, whose order may depend on the row.
+    rounding = 3 * torch.finfo(x.dtype).eps * float(x.norm(dim=1).max())
     for order in (1, 2):
-        assert sliced_wasserstein(x, x.flip(0), order=order).value == 0
+        assert sliced_wasserstein(x, x.flip(0), order=order).value <= rounding
 
 
 @pytest.mark.parametrize("order", [1, 2])
