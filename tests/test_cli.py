@@ -22,14 +22,6 @@ from scorefield.targets import GaussianMixture
 from scorefield.training import checkpoint
 from tests import processes
 
-SMALL = """\
-extends: toy/m0
-field: {network: {hidden: 8, depth: 1, embedding: 4}}
-train: {steps: 6, batch_size: 16, checkpoint_every: 2, log_every: 2, keep: 3}
-eval: {nfes: [3], samples: 32, pairs: 2, points: 4, sigmas: [0.5]}
-"""
-
-
 TINY = [
     "field.network.channels=16",
     "field.network.multipliers=[1, 1]",
@@ -38,17 +30,8 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    file = tmp_path_factory.mktemp("configurations") / "small.yaml"
-    file.write_text(SMALL)
-    return str(file)
-
-
-@pytest.fixture(scope="module")
-def trained(small, tmp_path_factory):
-    root = tmp_path_factory.mktemp("runs")
-    assert main(["train", small, "--root", str(root)]) == 0
-    return root / "toy" / "small" / "seed0"
+def small(small):
+    return str(small)
 
 
 @pytest.fixture
@@ -175,13 +158,15 @@ def test_the_likelihood_has_an_error_and_is_written_down(copied, capsys):
 
 
 @pytest.fixture(scope="module")
-def classes(tmp_path_factory):
+def classes(shared):
     """A run whose network knows the classes of the digits, barely trained."""
-    root = tmp_path_factory.mktemp("classes")
     small = ["field.network.multipliers=[1]", "field.network.attention=[]"]
     changes = ["train.steps=2", *small, "sampler.steps=4", "name=d/c"]
-    assert main(["train", "digits/ncsnpp_classes", *changes, "--root", str(root)]) == 0
-    return root / "d" / "c" / "seed0"
+
+    def fill(root):
+        assert main(["train", "digits/ncsnpp_classes", *changes, "--root", str(root)]) == 0
+
+    return shared("classes", fill) / "d" / "c" / "seed0"
 
 
 def test_samples_of_a_class(classes, capsys, told):
@@ -367,9 +352,9 @@ def test_an_unreadable_file_is_one_sentence(told, tmp_path, content):
     assert str(file) in told("train", file)
 
 
-def test_a_folder_of_another_configuration_is_refused(told, copied, tmp_path):
+def test_a_folder_of_another_configuration_is_refused(told, copied, small, tmp_path):
     file = tmp_path / "other.yaml"
-    file.write_text(SMALL + "name: toy/small\noptim: {lr: 0.5}\n")
+    file.write_text(Path(small).read_text() + "name: toy/small\noptim: {lr: 0.5}\n")
     root = tmp_path / "runs"
     shutil.copytree(copied, root / "toy" / "small" / "seed0")
     sentence = told("train", file, "--root", root)
@@ -598,8 +583,8 @@ def test_any_streams_will_do(trained, command, status):
 
 def test_a_sweep_goes_on_after_a_failure_and_reports_it(small, tmp_path):
     good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
-    good.write_text(SMALL)
-    bad.write_text(SMALL + "optim: {lr: 1e+30, clip: null, warmup: 0}\n")
+    shutil.copy(small, good)
+    bad.write_text(good.read_text() + "optim: {lr: 1e+30, clip: null, warmup: 0}\n")
     with start("sweep", bad, good, "--seeds", "3", "--jobs", "2", cwd=tmp_path) as process:
         status, output, errors = end(process)
     assert (status, errors) == (1, "")
