@@ -7,7 +7,6 @@ import shutil
 import signal
 import statistics
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
