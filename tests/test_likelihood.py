@@ -427,7 +427,7 @@ def test_wrong_transforms_are_named(unchecked, settings, words):
         (torch.zeros(2, 2), {"index": torch.arange(3)}, "index names 3 points"),
     ],
 )
-def test_mistakes_are_named(unchecked, x, settings, words):
+def test_log_prob_names_the_argument_that_it_refuses(unchecked, x, settings, words):
     with pytest.raises(ValueError, match=words):
         log_prob(GaussianMixture.ring(), x, **settings)
 

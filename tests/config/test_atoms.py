@@ -209,7 +209,7 @@ def test_regularisers_serve_data_in_flat_space_too():
         ("objective.fokker_planck={weight: 1, form: lai}", "objective.fokker_planck.form is 'lai'"),
     ],
 )
-def test_a_wrong_value_is_told_in_one_sentence(override, told):
+def test_a_wrong_value_of_atoms_is_refused_in_one_sentence(override, told):
     with pytest.raises(ConfigError) as error:
         load("atoms/no_regularizer", [override])
     assert told in str(error.value)

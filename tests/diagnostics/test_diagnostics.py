@@ -249,6 +249,6 @@ def test_profiles_print_and_become_rows():
         (lambda: loop_circulation(RING, RING, Protocol((1.0,), n=4), sides=2), "sides"),
     ],
 )
-def test_bad_arguments_are_named(make, message):
+def test_a_protocol_and_a_diagnostic_name_the_setting_that_they_refuse(make, message):
     with pytest.raises(ValueError, match=message):
         make()

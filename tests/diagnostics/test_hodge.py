@@ -220,6 +220,6 @@ def test_a_batch_of_points_at_a_time_gives_the_same(monkeypatch):
         (7, {}, "needs 8 points, the protocol has 7"),
     ],
 )
-def test_says_what_is_wrong(n, arguments, message):
+def test_the_split_needs_two_waves_three_folds_and_eight_points(n, arguments, message):
     with pytest.raises(ValueError, match=message):
         hodge_split(RING, RING, Protocol((1.0,), n=n), **arguments)

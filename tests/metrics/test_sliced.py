@@ -90,7 +90,7 @@ def test_order_of_samples_and_parts_of_directions_do_not_matter(monkeypatch):
         assert other.standard_error == pytest.approx(whole.standard_error, rel=1e-9)
 
 
-def test_any_event_shape():
+def test_images_have_the_distance_of_their_pixels():
     x, y = normals(20, 6, 0), normals(20, 6, 1)
     image = sliced_wasserstein(x.reshape(20, 1, 2, 3), y.reshape(20, 1, 2, 3))
     assert image == sliced_wasserstein(x, y)
@@ -101,6 +101,6 @@ def test_any_event_shape():
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("options", [{"order": 3}, {"projections": 1}])
-def test_options_out_of_range_are_refused(options):
+def test_an_order_of_three_and_a_single_projection_are_refused(options):
     with pytest.raises(ValueError, match="sliced distance"):
         sliced_wasserstein(normals(5, 2, 0), normals(5, 2, 1), **options)

@@ -169,7 +169,7 @@ def test_draws_of_many_steps_are_those_of_each_step():
         torch.testing.assert_close(together[0][step], t, rtol=1e-6, atol=0)
 
 
-def test_bad_arguments_are_named(unchecked):
+def test_score_matching_names_the_setting_that_it_refuses(unchecked):
     with pytest.raises(ValueError, match="'dsm'"):
         DenoisingScoreMatching("dsm")
     with pytest.raises(ValueError, match="sigma_data"):

@@ -362,6 +362,6 @@ def test_the_controller_is_part_of_the_state():
     ],
 )
 @pytest.mark.usefixtures("unchecked")
-def test_bad_arguments_are_named(make, message):
+def test_regularisers_name_the_setting_that_they_refuse(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -241,7 +241,7 @@ def test_a_constant_field_has_no_relative_asymmetry():
         (lambda: Terms(precision=0.0), r"\(0, 1\)"),
     ],
 )
-def test_mistakes(ask, what):
+def test_an_analysis_names_the_setting_that_it_refuses(ask, what):
     with pytest.raises(ValueError, match=what):
         ask()
 
@@ -439,7 +439,7 @@ def test_the_command_needs_no_network(tmp_path, capsys, monkeypatch):
         (["--single", "--data-path", "here"], "not read from a path"),
     ],
 )
-def test_mistakes_are_one_sentence(arguments, what, tmp_path, capsys):
+def test_options_that_do_not_fit_are_refused_in_one_line(arguments, what, tmp_path, capsys):
     out = tmp_path / "out"
     assert command("--dataset", "digits", *arguments, "--output-dir", out) == 2
     lines = capsys.readouterr().err.splitlines()
