@@ -492,7 +492,9 @@ def test_a_failed_encoder_loses_nothing_else(no_pictures, tmp_path, capsys, monk
         (["--exact", "--steps", 0], "steps is 0"),
     ],
 )
-def test_an_analysis_that_cannot_be_made_is_refused_in_one_line(arguments, what, atom_runs, trained, tmp_path, capsys):
+def test_an_analysis_that_cannot_be_made_is_refused_in_one_line(
+    arguments, what, atom_runs, trained, tmp_path, capsys
+):
     places = {"trained": trained, "run": atom_runs[0]}
     asked = [str(a).format(**places) for a in arguments]
     assert command(*asked, "--out", tmp_path / "out") == 2
