@@ -28,7 +28,7 @@ TINY = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def small(small):
     return str(small)
 
