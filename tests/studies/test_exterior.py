@@ -30,7 +30,7 @@ from scorefield.studies.exterior_files import (
 )
 from scorefield.studies.material import gather, reverse
 from scorefield.targets import EquivariantLocalScore, IdealScore, LocalScore
-from tests.planted import Function, Watched
+from tests.planted import Function, Plus, Watched
 
 SDE, DDIM = reverse(None, 5)
 MATERIAL = gather("digits", n=40)
@@ -185,12 +185,13 @@ def test_a_start_does_not_depend_on_the_others():
 # -------------------------------------------------------------------------------------- failures
 
 
-class Failing(Turning):
+def failing(matrix):
     """Not a number below a time."""
 
-    def score(self, x, t, classes=None):
-        bad = torch.as_tensor(t).reshape(-1)[0] < 0.5
-        return super().score(x, t) * (torch.nan if bad else 1)
+    def error(x, t):
+        return torch.nan if torch.as_tensor(t).reshape(-1)[0] < 0.5 else 0.0
+
+    return Plus(turning(matrix), error)
 
 
 @pytest.mark.parametrize(
@@ -203,17 +204,17 @@ class Failing(Turning):
 def test_a_failure_on_the_way_is_told(points, what):
     with pytest.raises(RunError, match=what):
         analyse(
-            {"unet": Failing(-np.eye(4))}, DDIM, Terms(2, points=points), torch.zeros(2, 1, 2, 2)
+            {"unet": failing(-np.eye(4))}, DDIM, Terms(2, points=points), torch.zeros(2, 1, 2, 2)
         )
 
 
 def test_a_failed_jacobian_names_model_step_and_level(monkeypatch):
     whole = exterior.asymmetry_at
 
-    def failing(field, x, t, *rest):
-        return whole(Failing(np.eye(4)), x, t, *rest)
+    def broken(field, x, t, *rest):
+        return whole(failing(np.eye(4)), x, t, *rest)
 
-    monkeypatch.setattr(exterior, "asymmetry_at", failing)
+    monkeypatch.setattr(exterior, "asymmetry_at", broken)
     with pytest.raises(RunError, match=r"resnet, noise: step 4 of 5, at noise level 0\.71.*finite"):
         analyse({"resnet": turning(-np.eye(4))}, DDIM, Terms(2, points=("noise",)))
 
