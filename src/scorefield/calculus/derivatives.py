@@ -7,21 +7,20 @@ one row, :math:`D \times D` after flattening.
 
 All results are differentiable in whatever ``fn`` depends on if gradients are enabled; under
 ``torch.no_grad`` they carry no graph. Fused attention supports neither forward mode nor double
-backward, so everything here runs inside :func:`differentiable`.
+backward, so everything here runs inside :func:`~scorefield.fields.gradient.differentiable`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scorefield.errors import UserError
+from scorefield.fields.gradient import differentiable
 
 VectorField = Callable[[Tensor, Tensor], Tensor]
 
@@ -29,13 +28,6 @@ _ROWS = 16
 _ENTRIES = 1 << 14
 """A Jacobian is computed from at least so many rows, or so many entries, at once: large networks
 gain nothing from more, and small ones lose to the overhead of a call from less."""
-
-
-@contextmanager
-def differentiable() -> Iterator[None]:
-    """Makes attention differentiable in forward mode and twice in reverse mode."""
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
 
 
 def jvp(

@@ -65,9 +65,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.calculus.derivatives import VectorField, differentiable
+from scorefield.calculus.derivatives import VectorField
 from scorefield.calculus.trace import basis
 from scorefield.errors import UserError
+from scorefield.fields.gradient import differentiable
 from scorefield.sde import SDE
 
 FokkerPlanckForm = Literal["gradient", "component"]

@@ -31,7 +31,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.calculus.derivatives import VectorField, differentiable
+from scorefield.calculus.derivatives import VectorField
+from scorefield.fields.gradient import differentiable
 from scorefield.noise import Noise
 
 ProbeKind = Literal["rademacher", "gaussian", "variance_reduced"]
