@@ -7,8 +7,8 @@ import torch
 
 from scorefield.config import presets
 from scorefield.config.build import build_field, build_objective, build_source
-from scorefield.config.build_sampling import build_sampler
 from scorefield.config.resolve import load
+from scorefield.config.sampler import build_sampler
 from scorefield.errors import ConfigError
 from scorefield.fields import NoisePrediction, TimeLabel
 from scorefield.interop.convolutional import PROCESS, state_of
@@ -84,8 +84,8 @@ def test_a_small_one_has_a_score_and_a_gradient(name):
         assert bool(field.score(x, float(t)).isfinite().all())
     t = torch.tensor([1e-3, 0.1, 0.5, 1.0])
     z = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
-    told = field.given(torch.tensor([0, 9, 10, 3]))
-    loss = (told.predict_noise(field.sde.perturb(x, t, z), t) - z).square().mean()
+    classes = torch.tensor([0, 9, 10, 3])
+    loss = (field.predict_noise(field.sde.perturb(x, t, z), t, classes) - z).square().mean()
     loss.backward()
     assert math.isfinite(float(loss.detach()))
     assert all(p.grad is not None for p in field.parameters())

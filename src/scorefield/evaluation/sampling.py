@@ -16,7 +16,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from scorefield.config import schema
-from scorefield.config.build_sampling import build_sampler
+from scorefield.config.sampler import build_sampler
 from scorefield.errors import RunError
 from scorefield.evaluation.pictures import picture
 from scorefield.fields import ClassifierFreeGuidance, ScoreField
@@ -237,7 +237,7 @@ def _steered(field: ScoreField, label: int | None, guidance: float | None) -> Sc
             raise RunError("guidance leads towards a class: give a label too")
         return field
     known = of_class(field, label)
-    return known if guidance is None else ClassifierFreeGuidance(field, label, guidance)
+    return known if guidance is None else of_class(ClassifierFreeGuidance(field, guidance), label)
 
 
 def _plain(method: object) -> dict[str, Any]:
