@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate, add_errors
 from scorefield.evaluation.catalogue import VALIDATION, current_name
-from scorefield.evaluation.columns import ESTIMATE, Column, Schema, duration, parts, stored
+from scorefield.evaluation.columns import ESTIMATE, Schema, derived, duration, parts, stored
 from scorefield.files import write_file
 from scorefield.runs.cells import csv_text, numbers, read_csv
 
@@ -163,11 +163,12 @@ DISTANCES = Schema(
         Floor,
         (float, float, float, int),
     ),
-    Column(
-        ("ratio_to_floor", "ratio_standard_error"),
-        lambda d: d.ratio and (d.ratio.value, d.ratio.standard_error),
+    derived(
+        "ratio_to_floor",
+        "ratio_standard_error",
+        get=lambda d: d.ratio and (d.ratio.value, d.ratio.standard_error),
     ),
-    Column(("excess_in_floor_sd",), lambda d: None if d.excess is None else (d.excess,)),
+    derived("excess_in_floor_sd", get=lambda d: d.excess),
     SETTINGS,
 )
 """The columns of a :class:`Distance`."""

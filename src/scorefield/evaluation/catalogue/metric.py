@@ -135,12 +135,16 @@ class OfSamples(Metric):
         data: Which data it applies to, in words.
         floor: Whether two real sets have such a distance: the noise floor.
         total: Of a count, the setting that holds the largest possible one.
+        every_budget: Whether the table shows it at every budget, or at the largest only.
+        learned: Whether it is taken on learned features too, which are the ones to compare by.
     """
 
     compare: Callable[[Benchmark], Sequence[tuple[str, Compare]]]
     data: str = "all data"
     floor: bool = True
     total: str = ""
+    every_budget: bool = False
+    learned: bool = False
 
     @property
     def applies(self) -> str:
