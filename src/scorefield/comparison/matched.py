@@ -131,6 +131,14 @@ def matched_records(
     return records
 
 
+def budget_records(
+    members: Sequence[Group], costs: Costs
+) -> list[tuple[Group, Costs, float | None]]:
+    """What the training of every model takes, and the time that all can afford, in seconds."""
+    budget = shared_budget(members, costs)
+    return [(g, costs, budget) for g in members]
+
+
 def _select(group: Group, fraction: float, budget: float | None, costs: Costs) -> Selection:
     step_time = costs.seconds.get(group.model)
 
@@ -219,9 +227,7 @@ BUDGET_COLUMNS = Schema(
     ),
     derived("num_seeds", get=lambda r: len(r[0].seeds)),
 )
-"""The table of a model, the costs, and the budget in seconds: what its training takes, and the
-time that all can afford.
-"""
+"""The table of :func:`budget_records`."""
 
 
 def _estimates(record: tuple[Selection, Distance | None]) -> list[Estimate] | None:

@@ -29,10 +29,10 @@ from scorefield.comparison.matched import (
     BUDGET_COLUMNS,
     MATCHED_COLUMNS,
     Selection,
+    budget_records,
     matched_pairs,
     matched_records,
     select,
-    shared_budget,
 )
 from scorefield.comparison.paired import PAIR_COLUMNS, Pair, pairs
 from scorefield.comparison.to_target import (
@@ -189,7 +189,7 @@ TABLES = (
     Table(
         "compute_budget_by_dataset.csv",
         BUDGET_COLUMNS,
-        lambda c: [(g, c.costs, shared_budget(c.members, c.costs)) for g in c.members],
+        lambda c: budget_records(c.members, c.costs),
     ),
     Table("compute_matched_fid.csv", MATCHED_COLUMNS, lambda c: matched_records(c.selections)),
     Table("paired_differences.csv", PAIR_COLUMNS, lambda c: [*c.pairs, *c.matched_pairs]),
