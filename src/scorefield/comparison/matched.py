@@ -15,7 +15,7 @@ from scorefield.comparison.costs import Costs
 from scorefield.comparison.groups import Group, Key, common, distance_key, joined, spread
 from scorefield.comparison.paired import Pair, compare
 from scorefield.estimate import Estimate
-from scorefield.evaluation.columns import Column, Schema, derived
+from scorefield.evaluation.columns import Column, Schema, derived, uncertain
 from scorefield.evaluation.records import Distance, Milestone
 
 FRACTIONS = (1.0, 0.5, 0.25)
@@ -195,24 +195,14 @@ def _step(record: tuple[Group, Costs, float | None]) -> Estimate | None:
     return record[1].seconds.get(record[0].model)
 
 
-def _value_and_error(*names: str, get: Callable[[Any], Estimate | None]) -> Column:
-    """The columns of a number and its standard error, and of its interval where they are named."""
-
-    def cells(record: Any) -> tuple[float, ...] | None:
-        e = get(record)
-        return None if e is None else (e.value, e.standard_error, *e.interval())[: len(names)]
-
-    return derived(*names, get=cells)
-
-
 BUDGET_COLUMNS = Schema(
     derived("dataset", get=lambda r: r[0].dataset),
     derived("model_id", get=lambda r: r[0].model),
     derived("parameters", get=lambda r: r[0].first.compute.get("parameters")),
     derived("steps", get=lambda r: r[0].first.step),
     derived("images", get=lambda r: r[0].first.compute.get("images")),
-    _value_and_error("seconds_per_step", "seconds_per_step_standard_error", get=_step),
-    _value_and_error(
+    uncertain("seconds_per_step", "seconds_per_step_standard_error", get=_step),
+    uncertain(
         "model_mean_hours",
         "model_hours_standard_error",
         "model_hours_low",
@@ -256,7 +246,7 @@ MATCHED_COLUMNS = Schema(
     derived("selected_run_count", get=lambda r: len(r[0].milestones)),
     derived("num_seeds", get=lambda r: len(r[0].group.seeds)),
     derived("selected_step_mean", get=lambda r: r[0].steps),
-    _value_and_error(
+    uncertain(
         "selected_hours_mean",
         "selected_hours_standard_error",
         get=_hours(lambda r: r[0].seconds),
@@ -269,7 +259,7 @@ MATCHED_COLUMNS = Schema(
         get=lambda r: r[1] and (r[1].estimate.numerical_error, r[1].estimate.unit),
     ),
     derived("error_from", get=lambda r: r[1] and _error_from(len(r[0].milestones))),
-    _value_and_error("ratio_to_floor", "ratio_standard_error", get=lambda r: r[1] and r[1].ratio),
+    uncertain("ratio_to_floor", "ratio_standard_error", get=lambda r: r[1] and r[1].ratio),
 )
 """The table of :func:`matched_records`; the columns of the numbers are empty where there are
 none.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from scorefield.comparison.groups import Group, over_seeds, spread
 from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import TARGET
-from scorefield.evaluation.columns import Schema, derived
+from scorefield.evaluation.columns import Schema, derived, uncertain
 from scorefield.evaluation.records import Distance, Evaluation
 
 TARGETS = (1.5, 2.0, 3.0, 5.0)
@@ -108,23 +108,20 @@ TARGET_COLUMNS = Schema(
     derived("target", get=lambda r: r.target),
     derived("target_value", get=lambda r: r.target * r.floor),
     derived("steps_to_target", get=lambda r: r.distance and r.distance.nfe),
-    derived(
-        "value_at_target_step", "value_standard_error", "value_low", "value_high",
-        get=lambda r: r.distance
-        and (
-            r.distance.estimate.value,
-            r.distance.estimate.standard_error,
-            *r.distance.estimate.interval(),
-        ),
+    uncertain(
+        "value_at_target_step",
+        "value_standard_error",
+        "value_low",
+        "value_high",
+        get=lambda r: r.distance and r.distance.estimate,
     ),
     derived("below_target_beyond_doubt", get=lambda r: "yes" if r.beyond_doubt else "no"),
-    derived(
-        "latency_sec_at_target_step", "latency_standard_error",
-        get=lambda r: r.distance
-        and r.distance.latency
-        and (r.distance.latency.value, r.distance.latency.standard_error),
+    uncertain(
+        "latency_sec_at_target_step",
+        "latency_standard_error",
+        get=lambda r: r.distance and r.distance.latency,
     ),
-)  # fmt: skip
+)
 """The table of :class:`Reached`, a row a run and target; empty cells where it is not reached."""
 
 SUMMARY_COLUMNS = Schema(

@@ -130,6 +130,18 @@ def derived(*names: str, get: Callable[[Any], Any]) -> Column:
     return Column(names, write)
 
 
+def uncertain(*names: str, get: Callable[[Any], Estimate | None]) -> Column:
+    """The columns of a number: its value and standard error, and its 95 % interval where four are
+    named.
+    """
+
+    def cells(record: Any) -> Sequence[Any] | None:
+        e = get(record)
+        return None if e is None else (e.value, e.standard_error, *e.interval())[: len(names)]
+
+    return derived(*names, get=cells)
+
+
 def attributes(*names: str, of: str) -> tuple[Column, ...]:
     """A column for each of the attributes that a part of a record has."""
     return tuple(derived(name, get=attrgetter(f"{of}.{name}")) for name in names)

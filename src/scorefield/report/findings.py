@@ -1,4 +1,4 @@
-"""The results, in sentences that say what the numbers allow."""
+"""The results, in sentences that go as far as the numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import CATALOGUE, OF_LEVELS, OF_SAMPLES, TARGET
 from scorefield.evaluation.catalogue.metric import Finding, Metric, OfLevel, OfSamples
 from scorefield.evaluation.records import Distance
-from scorefield.report.words import listed, spoken, told_apart
+from scorefield.report.words import distinguishable, in_words, listed
 
 
 def findings(comparison: Comparison, reference: Group | None) -> list[tuple[str, str]]:
@@ -37,13 +37,14 @@ def headline(members: Sequence[Group]) -> str:
     if found:
         nfe = next(iter(found.values())).nfe
         every = [_distances(members, m) for m in OF_SAMPLES if m.finding and m.floor]
-        off = [m for m in found if any(told_apart(d[m]) for d in every if m in d)]
+        off = [m for m in found if any(distinguishable(d[m]) for d in every if m in d)]
         if not off:
-            parts.append(f"at {nfe} network calls no model's samples can be told from real ones")
+            who = "no model's samples are distinguishable from real ones"
         elif len(off) == len(found):
-            parts.append(f"at {nfe} network calls every model's samples can be told from real ones")
+            who = "every model's samples are distinguishable from real ones"
         else:
-            parts.append(f"at {nfe} network calls only {listed(off)} can be told from real data")
+            who = f"only {listed(off)} {_is(off)} distinguishable from real data"
+        parts.append(f"at {nfe} network calls {who}")
     for metric in OF_LEVELS:
         values = _summaries(members, metric) if metric.zero else {}
         none = _rounding(values, metric)
@@ -68,7 +69,7 @@ def _sentences(comparison: Comparison, reference: Group | None) -> Iterator[tupl
     yield "Cost", _costs(comparison)
     if not comparison.pairs and len(comparison.members) > 1:
         yield (
-            "What one training tells",
+            "What one training shows",
             "Differences between single trainings have no interval: what another seed would "
             "change is not in the errors here, which are those of finitely many samples and "
             "points. To compare models, train each with several seeds.",
@@ -94,19 +95,23 @@ def _of_samples(comparison: Comparison, metric: OfSamples, finding: Finding) -> 
     found = {m: d for m, d in found.items() if d.floor is not None}
     if not found:
         return ""
-    ratios = [f"{m} {spoken(d.ratio)}" for m, d in found.items() if d.ratio is not None]
-    off = [m for m, d in found.items() if told_apart(d)]
+    ratios = {m: d.ratio for m, d in found.items() if d.ratio is not None}
+    values = [f"{m} {in_words(ratios.get(m, d.estimate))}" for m, d in found.items()]
+    unit = ", in multiples of that between two real sets of the same size," if ratios else ""
+    off = [m for m, d in found.items() if distinguishable(d)]
     within = [m for m in found if m not in off]
-    text = (
-        f"At {one.nfe} network calls {finding.quantity} is, in multiples of that between two real "
-        f"sets of the same size, {listed(ratios)}. "
-    )
+    text = f"At {one.nfe} network calls {finding.quantity} is{unit} {listed(values)}. "
     if not off:
-        text += "By this distance, and with so many samples, no model can be told from real data."
+        text += (
+            "By this distance, and with so many samples, none is distinguishable from real data."
+        )
     elif not within:
-        text += "By this distance all can be told from real data."
+        text += "By this distance all are distinguishable from real data."
     else:
-        text += f"{listed(off)} can be told from real data, {listed(within)} cannot."
+        text += (
+            f"{listed(off)} {_is(off)} distinguishable from real data, {listed(within)} "
+            f"{_is(within)} not."
+        )
     return f"{text} {_against_first(comparison, metric)}".strip()
 
 
@@ -117,8 +122,8 @@ def _of_level(comparison: Comparison, metric: OfLevel, finding: Finding) -> str:
         return ""
     none = _rounding(values, metric) if metric.zero else []
     unit = f" {metric.unit}" if metric.unit else ""
-    told = [f"{spoken(e)}{unit} for {m}" for m, e in values.items() if m not in none]
-    parts = [f"{finding.quantity} is {listed(told)}"] if told else []
+    each = [f"{in_words(e)}{unit} for {m}" for m, e in values.items() if m not in none]
+    parts = [f"{finding.quantity} is {listed(each)}"] if each else []
     if none:
         largest = f"{max(abs(values[m].value) for m in none):.0e}".replace("e-0", "e−")
         parts.append(f"{listed(none)} {_is(none)} {metric.zero} up to rounding ({largest})")
@@ -170,7 +175,7 @@ def _paired(found: dict[str, Pair], base: str) -> str:
     if not found:
         return ""
     if not apart:
-        return f"Seed by seed {listed(same)} cannot be told from {base}."
+        return f"Seed by seed {listed(same)} {_is(same)} not distinguishable from {base}."
     parts = []
     for word in ("less", "more"):
         some = [m for m in apart if (found[m].difference.value < 0) == (word == "less")]
@@ -178,7 +183,7 @@ def _paired(found: dict[str, Pair], base: str) -> str:
             each = [f"{m} ({_difference(found[m])})" for m in some]
             parts.append(f"{listed(each)} {'has' if len(some) == 1 else 'have'} {word} than {base}")
     if same:
-        parts.append(f"{listed(same)} cannot be told from it")
+        parts.append(f"{listed(same)} {_is(same)} not distinguishable from it")
     return f"Seed by seed {'; '.join(parts)}."
 
 
@@ -191,14 +196,14 @@ def _difference(pair: Pair) -> str:
 def _few_calls(members: Sequence[Group], exact: Group | None) -> str:
     budget = members[0].first.budgets[0]
     truth = None if exact is None else exact.distance(TARGET.name, budget)
-    if truth is None or truth.ratio is None or not told_apart(truth):
+    if truth is None or truth.ratio is None or not distinguishable(truth):
         return ""
     found = [g.distance(TARGET.name, budget) for g in members]
     ratios = [d.ratio.value for d in found if d is not None and d.ratio is not None]
     ends = [f"{min(ratios):.0f}", f"{max(ratios):.0f}"]
     text = (
-        f"At {truth.nfe} calls even the exact field is {spoken(truth.ratio)} times the floor away, "
-        f"the trained ones {' to '.join(dict.fromkeys(ends))} times"
+        f"At {truth.nfe} calls even the exact field is {in_words(truth.ratio)} times the floor "
+        f"away, the trained ones {' to '.join(dict.fromkeys(ends))} times"
     )
     # The samplers' share is known for the exact field only.
     alike = all(0.5 < ratio / truth.ratio.value < 2 for ratio in ratios)
@@ -223,5 +228,5 @@ def _matched(comparison: Comparison) -> str:
 def _costs(comparison: Comparison) -> str:
     base, *others = comparison.members
     ratios = comparison.costs.ratios
-    told = [f"{g.label} {spoken(ratios[g.model])}" for g in others if g.model in ratios]
-    return f"A training step takes, in multiples of {base.label}'s: {listed(told)}." if told else ""
+    each = [f"{g.label} {in_words(ratios[g.model])}" for g in others if g.model in ratios]
+    return f"A training step takes, in multiples of {base.label}'s: {listed(each)}." if each else ""

@@ -1,4 +1,4 @@
-"""The page: one offline file that says what was compared, and the results."""
+"""The page: one offline file with what was compared, and the results."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def _methods(one: Evaluation) -> Iterator[tuple[str, str]]:
     for estimator, metrics in groupby(OF_LEVELS, lambda m: m.estimator):
         measured = {m.label: levels for m in metrics if (levels := one.profile(m.name))}
         if measured and estimator.method and estimator.key in recorded:
-            method = estimator.method.format(**recorded[estimator.key])
+            method = estimator.describe(recorded[estimator.key])
             found = next(iter(measured.values()))
             yield listed(list(measured)), f"{method}; n = {found[0].estimate.n} at a level"
 

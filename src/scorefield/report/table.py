@@ -13,7 +13,7 @@ from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import OF_LEVELS, OF_SAMPLES, VALIDATION
 from scorefield.evaluation.catalogue.metric import OfLevel, OfSamples
 from scorefield.report.style import EXACT, Look
-from scorefield.report.words import number, told_apart
+from scorefield.report.words import distinguishable, number
 
 _FAR = 100.0
 
@@ -145,7 +145,7 @@ def _distance(metric: OfSamples, budget: int, g: Group) -> Cell:
     if metric.total:
         value, total = found.estimate.value, int(found.estimate.settings.get(metric.total, 0))
         return Cell(None, "", value == total, f"{value:g} of {total}")
-    good = not told_apart(found)
+    good = not distinguishable(found)
     if found.ratio is not None:
         ratio = number(found.ratio)
         error = f"\u00a0±\u00a0{ratio.error}" if ratio.exponent is None else ""

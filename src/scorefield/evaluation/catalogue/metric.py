@@ -68,6 +68,17 @@ class Estimator:
     settings: Mapping[str, Any] = field(default_factory=dict)
     method: str = ""
 
+    def describe(self, settings: Mapping[str, Any]) -> str:
+        """How it measures with these settings; empty where there is nothing to say."""
+        words = {key: _words(value) for key, value in settings.items()}
+        return self.method.format(**words)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Metric:

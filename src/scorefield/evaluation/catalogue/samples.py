@@ -195,3 +195,15 @@ VALIDATION_LOSS = OfField(
     shown=("table", "differences", "training"),
     measure=_validate,
 )
+
+OF_SAMPLES: tuple[OfSamples, ...] = (
+    SLICED_WASSERSTEIN,
+    MMD,
+    FRECHET_DISTANCE,
+    MODE_WEIGHT_TV,
+    MODE_COVERAGE,
+    TOTAL_VARIATION,
+    MARGINAL_KS,
+)
+OF_PATHS: tuple[OfPaths, ...] = (TRAJECTORY_LENGTH, CURVATURE)
+OF_FIELD: tuple[OfField, ...] = (VALIDATION_LOSS,)
