@@ -52,7 +52,7 @@ SUMMARY = "compute_summary.json"
 
 
 class Floor(NamedTuple):
-    """The distribution of a distance between two real sets of the size at which a model is measured.
+    """The distance between two real sets of the size at which a model is measured, over pairs.
 
     ``mean_error`` is the standard error of the mean over ``pairs`` pairs, ``sd`` the scatter of
     single pairs.
