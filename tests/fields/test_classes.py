@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from scorefield.calculus import jacobian, vjp
+from scorefield.calculus import differentiable, jacobian, vjp
 from scorefield.fields import (
     EDMScaling,
     HybridField,
@@ -56,7 +56,7 @@ def test_the_network_is_told_the_classes_as_they_are():
     field = PreconditionedField(network, SDE, parametrization=EDMScaling(0.7))
     c = EDMScaling(0.7).coefficients(T[:, None], SDE)
     output = network(c.c_in * X, c.c_noise[:, 0], CLASSES)
-    torch.testing.assert_close(field.score(X, T, CLASSES), c.p * X + c.q * output)
+    torch.testing.assert_close(field.score(X, T, CLASSES), c.c_skip * X + c.c_out * output)
 
 
 def test_the_field_of_one_class_shares_the_weights_and_knows_no_other(field, unchecked):
@@ -100,9 +100,10 @@ def test_jacobians_of_points_with_classes_of_their_own(field, rows):
 
 def test_transforms_of_torch_func(field):
     v = normal((5, 3), "v")
-    _, product = torch.func.vjp(lambda x: field.score(x, T, CLASSES), X)
+    with differentiable():
+        _, product = torch.func.vjp(lambda x: field.score(x, T, CLASSES), X)
+        _, forward = torch.func.jvp(lambda x: field.score(x, T, CLASSES), (X,), (v,))
     torch.testing.assert_close(product(v)[0], vjp(field.score, X, T, v, CLASSES))
-    _, forward = torch.func.jvp(lambda x: field.score(x, T, CLASSES), (X,), (v,))
     exact = torch.einsum("bij,bj->bi", jacobian(field.score, X, T, None, CLASSES), v)
     torch.testing.assert_close(forward, exact)
 

@@ -2,17 +2,17 @@
 
 import itertools
 import re
-import subprocess
 import sys
 
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from scorefield.calculus import differentiable
 from scorefield.networks import NCSNpp
 from scorefield.networks.attention import PixelAttention
 from scorefield.networks.blocks import Convolution, Style
 from scorefield.networks.resampling import Double, DoublingConv, Halve, HalvingConv, resample
+from tests import processes
 
 torch.set_num_threads(1)
 
@@ -86,7 +86,7 @@ def test_derivatives_of_every_kind(network):
     def f(u):
         return network(u, label)
 
-    with sdpa_kernel(SDPBackend.MATH):
+    with differentiable():
         y, tangent = torch.func.jvp(f, (x,), (v,))
         step = 1e-5
         differences = (f(x + step * v) - f(x - step * v)) / (2 * step)
@@ -327,9 +327,8 @@ print(peak() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from Linux")
 def test_attention_does_not_hold_all_pairs_of_pixels():
-    done = subprocess.run([sys.executable, "-c", PEAK], check=True, capture_output=True, text=True)
     # Four images' pairs alone would be 256 MiB.
-    assert float(re.findall(r"[\d.]+", done.stdout)[-1]) < 64
+    assert float(re.findall(r"[\d.]+", processes.python(PEAK))[-1]) < 64
 
 
 def test_attention_is_its_equation():

@@ -79,8 +79,8 @@ def result():
 
 
 def test_every_case_is_there(result):
-    cases = [r.case for r in result.responses]
-    assert len(set(cases)) == len(cases) == 9
+    planted = [r.case for r in result.responses]
+    assert len(set(planted)) == len(planted) == 9
     assert [len(result.of(kind, "middle")) for kind in SMALL.kinds] == [2, 2, 2]
     assert len(set(cases(Dose()))) == len(KINDS) * (len(BANDS) * 4 + 6)
 
