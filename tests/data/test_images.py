@@ -63,7 +63,7 @@ def test_idx_files(idx):
     for points, pixels in ((train, PIXELS[:40]), (test, PIXELS[40:])):
         found = sorted(map(bytes, bytes_of(points).numpy()))
         assert found == sorted(map(bytes, pixels))
-    with pytest.raises(ValueError, match="mnist has 20 test points, 21 were asked for"):
+    with pytest.raises(ValueError, match="mnist has 20 test points, 21 were requested"):
         source.reference(21, 0)
 
 
@@ -221,9 +221,12 @@ def test_the_centre_is_cut_and_resized_without_aliasing():
         ({"images": np.zeros((4, 3, 8, 8), np.uint8)}, "have 3 channels, 1 are wanted"),
         ({"images": np.zeros((0, 8, 8), np.uint8)}, "got (0, 1, 8, 8)"),
         ({"images": np.zeros((1, 8, 8), np.uint8)}, "has at least two"),
-        ({"x": np.zeros((4, 8, 8), np.uint8)}, "must be called train and test, or images"),
+        ({"x": np.zeros((4, 8, 8), np.uint8)}, "must be named train and test, or images"),
         ({"images": PIXELS, "labels": np.zeros(3, np.int64)}, "60 images need as many integers"),
-        ({"images": np.array([{}], dtype=object)}, "no whole file of NumPy arrays of numbers"),
+        (
+            {"images": np.array([{}], dtype=object)},
+            "not a complete file of NumPy arrays of numbers",
+        ),
     ],
 )
 def test_what_is_wrong_with_arrays_is_told_with_the_file(tmp_path, arrays, told):
@@ -245,7 +248,7 @@ def test_what_is_wrong_with_files_is_told(tmp_path, idx):
     with pytest.raises(ValueError, match="there are no images"):
         mnist(empty).reference(1, 0)
     (empty / "a.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"a\.png is no image that can be read"):
+    with pytest.raises(ValueError, match=r"a\.png is not a readable image"):
         mnist(empty).reference(1, 0)
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(ValueError, match="neither a folder nor a file ending in"):

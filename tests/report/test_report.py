@@ -253,7 +253,7 @@ def test_the_page_compares_models_seed_by_seed_and_at_equal_time(seeds, tmp_path
         assert heading in text
     assert "7.5 × floor" in text
     assert "--targets 2,7.5" in text
-    assert "What one training tells" not in text
+    assert "Single trainings" not in text
     differences = rows_of(tmp_path / "paired_differences.csv")
     assert {row["num_seeds"] for row in differences} == {"2"}
     assert {row["model_id"].partition("_")[0] for row in differences} == {"m2"}
@@ -261,7 +261,7 @@ def test_the_page_compares_models_seed_by_seed_and_at_equal_time(seeds, tmp_path
 
 def test_single_trainings_are_not_compared(report):
     text = report[2]
-    assert "What one training tells" in text
+    assert "Single trainings" in text
     assert "Differences from M0, seed by seed" not in text
 
 

@@ -11,7 +11,7 @@ from scorefield.comparison.groups import Group
 from scorefield.estimate import Estimate
 from scorefield.evaluation.profiles import RADIUS
 from scorefield.report.style import EXACT, Look
-from scorefield.report.words import number, told_apart
+from scorefield.report.words import is_distinguishable, number
 
 _FAR = 100.0
 
@@ -148,7 +148,7 @@ def _distance(g: Group, metric: str, budget: int) -> Cell:
     found = g.distance(metric, budget)
     if found is None:
         return Cell(None)
-    good = not told_apart(found)
+    good = not is_distinguishable(found)
     if found.ratio is not None:
         ratio = number(found.ratio)
         error = f"\u00a0±\u00a0{ratio.error}" if ratio.exponent is None else ""
