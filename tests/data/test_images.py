@@ -220,7 +220,7 @@ def test_the_centre_is_cut_and_resized_without_aliasing():
         ({"images": np.zeros((4, 8), np.uint8)}, "images have shape (n, height, width)"),
         ({"images": np.zeros((4, 3, 8, 8), np.uint8)}, "have 3 channels, 1 are wanted"),
         ({"images": np.zeros((0, 8, 8), np.uint8)}, "got (0, 1, 8, 8)"),
-        ({"images": np.zeros((1, 8, 8), np.uint8)}, "has at least two"),
+        ({"images": np.zeros((1, 8, 8), np.uint8)}, "needs at least two"),
         ({"x": np.zeros((4, 8, 8), np.uint8)}, "must be named train and test, or images"),
         ({"images": PIXELS, "labels": np.zeros(3, np.int64)}, "60 images need as many integers"),
         (
@@ -328,7 +328,7 @@ def test_pictures_of_sixteen_bits_are_brought_to_bytes(tmp_path):
 def test_files_that_are_no_arrays_are_told_in_our_words(tmp_path, ending, content):
     file = tmp_path / f"images.{ending}"
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"images\.np.: it is no ") as caught:
+    with pytest.raises(ValueError, match=r"images\.np.: it is not ") as caught:
         read_images(file, Form(1, 8))
     assert "pickle" not in str(caught.value)
 

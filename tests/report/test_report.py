@@ -238,7 +238,7 @@ def rows_of(path):
 
 def test_several_seeds_become_one_row_with_the_error_of_their_scatter(seeds, tmp_path):
     page = write_report(seeds, tmp_path).read_text()
-    assert "modes are covered" in page or "Every model covers all 8 modes" in page
+    assert "Modes covered" in page or "Every model covers all 8 modes" in page
     assert {row["num_seeds"] for row in rows_of(tmp_path / "fid_summary.csv")} == {"2"}
 
 
@@ -322,13 +322,15 @@ def atoms(tmp_path_factory):
     return root
 
 
-def test_on_a_torus_the_page_tells_the_winding_and_the_distance_from_the_law(atoms, tmp_path):
+def test_the_page_of_a_torus_has_the_winding_and_the_distance_from_the_exact_distribution(
+    atoms, tmp_path
+):
     text = write_report(atoms, tmp_path).read_text()
     for name in ("winding", "harmonic", "fokker-planck", "consistency", "tv", "ks"):
         assert f'data-plot="atoms-{name}"' in text
-    for heading in ("Around the torus", "From one noise level to the next"):
+    for heading in ("Winding around the torus", "Consistency between noise levels"):
         assert f"<dt>{heading}</dt>" in text
-    assert "The total variation from the exact law" in text
+    assert "The total variation from the exact distribution" in text
     # Plain denoising is what the others are compared with, whatever its name.
     assert re.search(r"Differences from no_regularizer\S*, seed by seed", text)
     page = Page(text)
@@ -359,4 +361,4 @@ def test_an_evaluation_without_the_newer_diagnostics_is_reported_as_it_is(report
     assert 'data-plot="toy-asymmetry"' in text
     # What the exact field has now is no curve of the models.
     assert 'data-plot="toy-fokker-planck"' not in text
-    assert "From one noise level to the next" not in text
+    assert "Consistency between noise levels" not in text

@@ -1,4 +1,4 @@
-"""Is the field a gradient at a finite scale? Circulation around loops."""
+"""Circulation around loops: curl at a finite scale."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class SquaredCurls(NamedTuple):
 def squared_curls(
     field: ScoreField, vertices: Tensor, t: Tensor, rule: Quadrature, quantity: Quantity
 ) -> SquaredCurls:
-    """What the circulation around closed polygons says of the curl, a draw a polygon.
+    """Estimate the curl from the circulation around closed polygons, one draw per polygon.
 
     Arguments:
         field: The field.
@@ -93,7 +93,7 @@ def loop_circulation(
     rule: str = "gauss-4",
     quantity: Quantity = "denoiser",
 ) -> Profile:
-    r"""The curl that loops of a given radius see, by noise level.
+    r"""The curl from the circulation around loops of a given radius, by noise level.
 
     .. math:: \sqrt{D (D - 1)\, \mathbb{E}\,C^2 / \mathbb{E}\,|B|^2}
 
@@ -102,9 +102,9 @@ def loop_circulation(
     :math:`\|J - J^\top\|_F`, the number that
     :func:`~scorefield.diagnostics.exterior_derivative` gives, in the same unit.
 
-    A gradient does not circulate, but a quadrature that is not exact for it finds a little. The
-    numerical error, by which the intervals are wider, is the root mean square of the differences
-    between the rule and its companion, in the same normalisation.
+    The circulation of a gradient is zero, up to the quadrature error. The numerical error, which
+    widens the intervals, is the root mean square of the differences between the rule and its
+    companion, in the same normalisation.
 
     Arguments:
         field: The field.
@@ -140,13 +140,13 @@ def circulation_growth(
     rule: str = "gauss-4",
     quantity: Quantity = "denoiser",
 ) -> Profile:
-    r"""How the curl that loops see grows with their radius, by noise level; a pure number.
+    r"""The growth of the loop curl with the radius, by noise level; a pure number.
 
     It is the slope :math:`\beta` of :math:`\log c(r)` against :math:`\log r` by least squares,
     where :math:`c(r)` is the root mean square curl of
     :func:`~scorefield.diagnostics.loop_circulation` at the radius :math:`r`. The curl of an
     affine field is the same at all scales, :math:`\beta = 0`; where curl varies within a loop and
-    cancels there, :math:`\beta < 0`; where loops reach to curl that is not at their centre,
+    cancels there, :math:`\beta < 0`; where loops reach curl that is not at their centre,
     :math:`\beta > 0`.
 
     The loops of all radii have common centres and planes, so that what their circulations share
@@ -176,7 +176,7 @@ def circulation_growth(
     for radius in radii:
         _check_radius(radius)
     if len(set(radii)) < 2:
-        raise UserError(f"a growth needs loops of at least two radii, got {list(radii)}")
+        raise UserError(f"a growth rate needs at least two radii, got {list(radii)}")
     chosen = quadrature(rule)
     x = np.log(np.asarray(radii, dtype=np.float64))
     slope = (x - x.mean()) / np.square(x - x.mean()).sum()
@@ -205,8 +205,8 @@ def circulation_growth(
 
 
 def _turning(field: ScoreField, quantity: Quantity) -> VectorField:
-    """The field in one of its forms; on a torus less the point itself, which is a part of the
-    denoiser that has no curl, and jumps where it is wrapped.
+    """The field in one of its parametrisations; on a torus minus the point itself, the part of the
+    denoiser without curl that jumps where it is wrapped.
     """
     fn = form(field, quantity)
     if quantity != "denoiser" or not isinstance(field.domain, Torus):
