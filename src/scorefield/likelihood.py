@@ -72,7 +72,7 @@ Trace = Literal["exact", "probes"]
 SolverError = Literal["embedded", "two_tolerances"]
 
 EXACT_UP_TO = 64
-"""The largest dimension whose traces are exact unless probes are asked for."""
+"""The largest dimension with exact traces by default."""
 
 _AUDITED = 100.0
 """How many times the embedded error is reported, times the tolerance to the power 1 / 5."""

@@ -1,16 +1,16 @@
 r"""Differences between models, paired over seeds.
 
 Trainings of two models with a common seed share their data, their noise and, where the networks are
-alike, their initial weights; and all are judged on the same points. What they share cancels in the
-difference seed by seed, whose mean has a Student interval with one degree of freedom less than
+alike, their initial weights; and all are evaluated on the same points. What they share cancels in
+the difference seed by seed, whose mean has a Student interval with one degree of freedom less than
 there are seeds:
 
 .. math:: \bar d = \tfrac1k \sum_{s} (a_s - b_s), \qquad
     \bar d \pm t_{k-1,\,0.975}\, \frac{\mathrm{sd}(a_s - b_s)}{\sqrt k}.
 
-All seeds are judged on the same samples and points as well. The scatter of the evaluation that is
-common to both models cancels in the difference; what of it differs between the models is the same
-for every seed, and is not in the interval, which says what other trainings would give on these
+All seeds are evaluated on the same samples and points as well. The scatter of the evaluation that
+is common to both models cancels in the difference; what of it differs between the models is the
+same for every seed, and is not in the interval, which says what other trainings would give on these
 samples and points.
 """
 

@@ -171,7 +171,7 @@ def circulation_growth(
     Raises:
         ValueError: If the domain has fewer than two dimensions, an argument is out of range, a
             value is not finite, or the curl at a radius does not exceed its numerical error: the
-            growth of nothing is not defined.
+            growth rate of zero is not defined.
     """
     for radius in radii:
         _check_radius(radius)
@@ -189,9 +189,9 @@ def circulation_growth(
             curl = curls.root(UNITS[quantity])
             if not curl.value > curl.numerical_error:
                 raise UserError(
-                    f"loops of radius {radius:g} sigma see a curl of {curl.value:.1e}, which does "
-                    f"not exceed its numerical error {curl.numerical_error:.1e}: the growth of "
-                    "nothing is not defined"
+                    f"loops of radius {radius:g} sigma have a curl of {curl.value:.1e}, which does "
+                    f"not exceed its numerical error {curl.numerical_error:.1e}: the growth rate "
+                    "is not defined"
                 )
             value += a * math.log(curl.value)
             numerical -= abs(a) * math.log1p(-curl.numerical_error / curl.value)

@@ -31,7 +31,7 @@ class KarrasSampler(Sampler):
         \text{ if } S_{tmin} \le \lambda_i \le S_{tmax} \text{, else } 0,
 
     and then follows the probability flow from :math:`\hat\lambda` to :math:`\lambda_{i+1}`. With
-    an exact field and :math:`S_{noise} = 1` this leaves the law of the samples as it was. The
+    an exact field and :math:`S_{noise} = 1` this preserves the distribution of the samples. The
     noise has the address ``("churn", sample, step)``. Where the window takes in the top of the
     grid, the first step calls the field above its highest noise level.
 

@@ -24,7 +24,7 @@ class ProbabilityFlow(Sampler):
     each sample.
 
     A sample takes as many network calls as its tolerance asks for, and leaves the batch when it has
-    arrived. How many these are is told by the callback: it is called whenever the last of a block's
+    arrived. The callback receives their number: it is called whenever the last of a block's
     samples has come another hundredth of the way, with :attr:`SamplerState.nfe` the calls of the
     sample that took most, and :attr:`SamplerState.solution` with those of each, accepted and
     rejected steps, and the tolerances.
@@ -101,7 +101,7 @@ class ProbabilityFlow(Sampler):
 
 
 class _Report:
-    """Tells the callback how far the last of a block's samples has come."""
+    """Report the progress of the last of a block's samples to the callback."""
 
     def __init__(self, flow: Flow, block: Block, end: float) -> None:
         self.flow, self.block, self.end = flow, block, end
