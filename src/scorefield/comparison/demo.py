@@ -24,7 +24,8 @@ from scorefield.config.config import Config
 from scorefield.config.resolve import load
 from scorefield.errors import RunError, sentence
 from scorefield.evaluation.evaluate import evaluate, floors_of
-from scorefield.evaluation.judge import Floors, Terms, terms_of
+from scorefield.evaluation.measure import Floors
+from scorefield.evaluation.protocol import Protocol, protocol_of
 from scorefield.evaluation.records import Evaluation
 from scorefield.evaluation.timing import STEP_TIMES, time_steps
 from scorefield.runs.progress import Stages
@@ -67,9 +68,9 @@ class Family:
     runs: list[Run]
 
     @property
-    def terms(self) -> Terms:
-        """The terms that all are judged on."""
-        return terms_of(self.configs[0])
+    def protocol(self) -> Protocol:
+        """The protocol that all are evaluated by."""
+        return protocol_of(self.configs[0])
 
 
 def demo(
@@ -156,13 +157,13 @@ def _family(name: str, root: Path, overrides: Sequence[str]) -> Family:
 def _train_and_evaluate(plans: Sequence[Family], workers: _Workers, stages: Stages) -> None:
     floors: dict[str, Floors] = {}
     ready: list[tuple[Family, Run]] = []
-    left = {p.name: [run for run in p.runs if not _evaluated(run, p.terms)] for p in plans}
+    left = {p.name: [run for run in p.runs if not _evaluated(run, p.protocol)] for p in plans}
 
     def release() -> None:
         """Queues the evaluation of what is trained, where the floor is known."""
         for plan, run in [pair for pair in ready if pair[0].name in floors]:
             ready.remove((plan, run))
-            job = partial(_evaluate, run.folder, plan.terms, floors[plan.name])
+            job = partial(_evaluate, run.folder, plan.protocol, floors[plan.name])
             workers.add(job, partial(judged, plan, run))
 
     def measured(plan: Family, found: Floors) -> None:
@@ -189,7 +190,9 @@ def _train_and_evaluate(plans: Sequence[Family], workers: _Workers, stages: Stag
 
     for plan in plans:
         if left[plan.name]:
-            workers.add(partial(_floors, plan.runs[0].folder, plan.terms), partial(measured, plan))
+            workers.add(
+                partial(_floors, plan.runs[0].folder, plan.protocol), partial(measured, plan)
+            )
     for plan in plans:
         for run in left[plan.name]:
             workers.add(partial(_train, run.folder), partial(trained, plan, run))
@@ -242,23 +245,23 @@ def _train(folder: Path) -> None:
 
 
 @_told()
-def _floors(folder: Path, terms: Terms) -> Floors:
-    return floors_of(Run.open(folder), terms)
+def _floors(folder: Path, protocol: Protocol) -> Floors:
+    return floors_of(Run.open(folder), protocol)
 
 
 @_told()
-def _evaluate(folder: Path, terms: Terms, floors: Floors) -> None:
-    evaluate(Run.open(folder), terms=terms, floors=floors)
+def _evaluate(folder: Path, protocol: Protocol, floors: Floors) -> None:
+    evaluate(Run.open(folder), protocol=protocol, floors=floors)
 
 
-def _evaluated(run: Run, terms: Terms) -> bool:
-    """Whether the finished run has been judged on these terms."""
+def _evaluated(run: Run, protocol: Protocol) -> bool:
+    """Whether the finished run has been evaluated by this protocol."""
     try:
         found = Evaluation.read(run.folder)
     except RunError:
         return False
-    known = {key: found.protocol.get(key) for key in terms.record()}
-    return found.step == run.config.train.steps and known == terms.record()
+    known = {key: found.protocol.get(key) for key in protocol.record()}
+    return found.step == run.config.train.steps and known == protocol.record()
 
 
 def _steps_done(run: Run) -> int:
