@@ -332,7 +332,7 @@ def test_data_that_cannot_be_read_cost_no_run(told, tmp_path, monkeypatch):
     file = Path("runs/i/i/seed0/checkpoints/step_00000001/ema.safetensors")
     weights = file.read_bytes()
     Path("images.npy").write_bytes(b"nothing")
-    assert "images.npy: it is not a NumPy array" in told(
+    assert "images.npy: it is no NumPy array" in told(
         *command, "data.path=images.npy", "--overwrite"
     )
     assert file.read_bytes() == weights

@@ -134,12 +134,10 @@ def test_a_mean_of_calls_is_not_that_of_the_successful_seeds(tmp_path):
     assert summary["steps_to_target_mean"] == ""
 
 
-def test_models_of_different_protocols_do_not_share_a_table(runs):
+def test_models_judged_on_different_terms_do_not_share_a_table(runs):
     other = evaluation("m2", 0, 1.0)
     write(runs, replace(other, protocol={**other.protocol, "samples": 200}))
-    with pytest.raises(
-        RunError, match=r"different evaluation protocols, .* samples is 100 and 200"
-    ):
+    with pytest.raises(RunError, match=r"different terms, .* samples is 100 and 200"):
         collect(runs)
 
 

@@ -220,13 +220,10 @@ def test_the_centre_is_cut_and_resized_without_aliasing():
         ({"images": np.zeros((4, 8), np.uint8)}, "images have shape (n, height, width)"),
         ({"images": np.zeros((4, 3, 8, 8), np.uint8)}, "have 3 channels, 1 are wanted"),
         ({"images": np.zeros((0, 8, 8), np.uint8)}, "got (0, 1, 8, 8)"),
-        ({"images": np.zeros((1, 8, 8), np.uint8)}, "needs at least two"),
-        ({"x": np.zeros((4, 8, 8), np.uint8)}, "must be named train and test, or images"),
+        ({"images": np.zeros((1, 8, 8), np.uint8)}, "has at least two"),
+        ({"x": np.zeros((4, 8, 8), np.uint8)}, "must be called train and test, or images"),
         ({"images": PIXELS, "labels": np.zeros(3, np.int64)}, "60 images need as many integers"),
-        (
-            {"images": np.array([{}], dtype=object)},
-            "not a complete file of NumPy arrays of numbers",
-        ),
+        ({"images": np.array([{}], dtype=object)}, "no whole file of NumPy arrays of numbers"),
     ],
 )
 def test_what_is_wrong_with_arrays_is_told_with_the_file(tmp_path, arrays, told):
@@ -248,7 +245,7 @@ def test_what_is_wrong_with_files_is_told(tmp_path, idx):
     with pytest.raises(ValueError, match="there are no images"):
         mnist(empty).reference(1, 0)
     (empty / "a.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"a\.png is not a readable image"):
+    with pytest.raises(ValueError, match=r"a\.png is no image that can be read"):
         mnist(empty).reference(1, 0)
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(ValueError, match="neither a folder nor a file ending in"):
@@ -328,7 +325,7 @@ def test_pictures_of_sixteen_bits_are_brought_to_bytes(tmp_path):
 def test_files_that_are_no_arrays_are_told_in_our_words(tmp_path, ending, content):
     file = tmp_path / f"images.{ending}"
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"images\.np.: it is not ") as caught:
+    with pytest.raises(ValueError, match=r"images\.np.: it is no ") as caught:
         read_images(file, Form(1, 8))
     assert "pickle" not in str(caught.value)
 

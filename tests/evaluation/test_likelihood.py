@@ -215,7 +215,7 @@ def test_a_configuration_is_for_published_checkpoints_only(trained):
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 and no more"])
 def test_a_file_that_is_no_archive_is_told(subject, tmp_path, content):
     (tmp_path / "x.npz").write_bytes(content)
-    match = r"x.npz: it is not a complete file of NumPy arrays"
+    match = r"x.npz: it is no whole file of NumPy arrays"
     with pytest.raises(RunError, match=match) as caught:
         data_likelihood(subject, str(tmp_path / "x.npz"), None, ROUGH)
     assert "pickle" not in str(caught.value)

@@ -238,7 +238,7 @@ def rows_of(path):
 
 def test_several_seeds_become_one_row_with_the_error_of_their_scatter(seeds, tmp_path):
     page = write_report(seeds, tmp_path).read_text()
-    assert "Modes covered" in page or "Every model covers all 8 modes" in page
+    assert "modes are covered" in page or "Every model covers all 8 modes" in page
     assert {row["num_seeds"] for row in rows_of(tmp_path / "fid_summary.csv")} == {"2"}
 
 
@@ -253,7 +253,7 @@ def test_the_page_compares_models_seed_by_seed_and_at_equal_time(seeds, tmp_path
         assert heading in text
     assert "7.5 × floor" in text
     assert "--targets 2,7.5" in text
-    assert "Single trainings" not in text
+    assert "What one training tells" not in text
     differences = rows_of(tmp_path / "paired_differences.csv")
     assert {row["num_seeds"] for row in differences} == {"2"}
     assert {row["model_id"].partition("_")[0] for row in differences} == {"m2"}
@@ -261,7 +261,7 @@ def test_the_page_compares_models_seed_by_seed_and_at_equal_time(seeds, tmp_path
 
 def test_single_trainings_are_not_compared(report):
     text = report[2]
-    assert "Single trainings" in text
+    assert "What one training tells" in text
     assert "Differences from M0, seed by seed" not in text
 
 
@@ -322,15 +322,13 @@ def atoms(tmp_path_factory):
     return root
 
 
-def test_the_page_of_a_torus_has_the_winding_and_the_distance_from_the_exact_distribution(
-    atoms, tmp_path
-):
+def test_on_a_torus_the_page_tells_the_winding_and_the_distance_from_the_law(atoms, tmp_path):
     text = write_report(atoms, tmp_path).read_text()
     for name in ("winding", "harmonic", "fokker-planck", "consistency", "tv", "marginal_ks"):
         assert f'data-plot="atoms-{name}"' in text
-    for heading in ("Winding around the torus", "Consistency between noise levels"):
+    for heading in ("Around the torus", "From one noise level to the next"):
         assert f"<dt>{heading}</dt>" in text
-    assert "The total variation from the exact distribution" in text
+    assert "The total variation from the exact law" in text
     # Plain denoising is what the others are compared with, whatever its name.
     assert re.search(r"Differences from no_regularizer\S*, seed by seed", text)
     page = Page(text)
@@ -361,4 +359,4 @@ def test_an_evaluation_without_the_newer_diagnostics_is_reported_as_it_is(report
     assert 'data-plot="toy-asymmetry"' in text
     # What the exact field has now is no curve of the models.
     assert 'data-plot="toy-fokker-planck"' not in text
-    assert "Consistency between noise levels" not in text
+    assert "From one noise level to the next" not in text

@@ -1,8 +1,8 @@
-"""The command line: one function per command.
+"""The command line: one verb a function.
 
-Libraries are imported inside the commands, so that help and the list of presets respond at once. A
-mistake of the user is one sentence on standard error and exit status 2; an interrupt is exit status
-130; anything else is a bug, and shows its traceback.
+Libraries are imported inside the verbs, so that help and the list of presets answer at once. A
+mistake of the person is one sentence on the standard error and exit status 2; an interrupt is
+exit status 130; anything else is a fault of the program, and shows its traceback.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scorefield.cli.analyses import analyze
 
 app = typer.Typer(
     name="scorefield",
-    help="Train, sample and evaluate score models as vector fields.",
+    help="Score models as vector fields: train them, sample with them, measure them.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -37,7 +37,7 @@ app.add_typer(analyze, name="analyze")
 
 Root = Annotated[Path, typer.Option(help="The folder of all runs.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[A.B=C]...", help="Overrides, as in optim.lr=1e-3.")
+    list[str] | None, typer.Argument(metavar="[A.B=C]...", help="Changes, as in optim.lr=1e-3.")
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
@@ -46,7 +46,7 @@ _ONE_INTERRUPT = 1.0  # seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
+    """Runs the command line and returns its exit status."""
     from scorefield.cli import streams
     from scorefield.errors import PREFIX, sentence
 
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
     try:
-        # Not the command's own main, which would not handle a broken pipe and an interrupt.
+        # Not the command's own main: it would leave a broken pipe and an interrupt to no one.
         with _interruptible(), command.make_context("scorefield", arguments or ["--help"]) as made:
             status = command.invoke(made)
             sys.stdout.flush()
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let SIGTERM interrupt as Ctrl-C does, and treat signals in quick succession as one."""
+    """Lets SIGTERM interrupt as Ctrl-C does, and takes signals in quick succession for one."""
     received = -math.inf
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -95,7 +95,7 @@ def _interruptible() -> Iterator[None]:
         signal.SIGTERM: signal.SIG_DFL,
     }
     here = threading.current_thread() is threading.main_thread()
-    # Signals ignored by the parent process stay ignored.
+    # What whoever started this process ignores stays ignored.
     changed = [n for n, handler in usual.items() if here and signal.getsignal(n) == handler]
     for number in changed:
         signal.signal(number, interrupt)
@@ -127,16 +127,16 @@ def scorefield(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Train, sample and evaluate score models as vector fields."""
+    """Score models as vector fields: train them, sample with them, measure them."""
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("reports/demo"),
     root: Root = Path("runs/demo"),
-    jobs: Annotated[int, typer.Option(min=1, help="The number of parallel processes.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="How many processes at the same time.")] = 2,
 ) -> None:
-    """Train and evaluate five models on two data sets, and write the report."""
+    """Compare five models on data with a known truth, and write the report."""
     from scorefield.comparison.demo import demo
     from scorefield.report import write_report
 
@@ -151,14 +151,12 @@ def train(
     ],
     overrides: Overrides = None,
     root: Root = Path("runs"),
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete an existing run first.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete what is there.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the configuration and the folder, and exit.")
+        bool, typer.Option("--dry-run", help="Show the configuration and the folder only.")
     ] = False,
 ) -> None:
-    """Train a preset or a configuration file; resume an existing run."""
+    """Train a preset or a configuration file, or go on where it stopped."""
     from scorefield.config.resolve import load
 
     config = load(preset, overrides or ())
@@ -185,34 +183,26 @@ def sample(
     n: Annotated[int, typer.Option("--n", help="The number of samples.")] = 64,
     sampler: Annotated[
         Literal["euler", "heun", "predictor_corrector", "ode", "ddim", "dpm_solver"] | None,
-        typer.Option(help="The sampler; the run's by default."),
+        typer.Option(help="The method; the run's by default."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="The number of steps.")] = None,
     nfe: Annotated[
-        int | None,
-        typer.Option(help="The largest number of network calls per sample, instead of steps."),
+        int | None, typer.Option(help="In place of steps, the most network calls a sample.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The seed of the starting noise.")] = 0,
     churn: Annotated[float | None, typer.Option(help="The amount of churn.")] = None,
     label: Annotated[int | None, typer.Option(help="The class of the samples.")] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="The guidance scale w; 1 is no guidance.")
+        float | None, typer.Option(help="How far to go towards the class; 1 is its law.")
     ] = None,
     weights: Annotated[
-        Literal["ema", "raw"],
-        typer.Option(help="Averaged weights (ema) or those of the last step (raw)."),
+        Literal["ema", "raw"], typer.Option(help="Averaged weights, or the last step's.")
     ] = "ema",
-    step: Annotated[
-        int | None, typer.Option(help="The step of the checkpoint; the newest by default.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The file of the samples, .npz or .safetensors.")
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing file.")
-    ] = False,
+    step: Annotated[int | None, typer.Option(help="The checkpoint; the newest by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A file ending in .npz or .safetensors.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
-    """Draw samples from a run, and write them and a figure of them."""
+    """Draw samples of a run, and write them and a picture of them."""
     from scorefield.evaluation.sampling import SamplingProgress, choose_sampler, draw
     from scorefield.runs.run import Run
 
@@ -255,35 +245,31 @@ def evaluate_run(
 def likelihood(
     path: Annotated[
         Path,
-        typer.Argument(
-            metavar="RUN|FIELD", help="A run, its weights, or a foreign .pth or .pt file."
-        ),
+        typer.Argument(metavar="RUN|FIELD", help="A run, its weights, a .pth or a .pt of others."),
     ],
     config: Annotated[
         str | None,
-        typer.Option(help="The configuration of a foreign file: a published name or a file."),
+        typer.Option(help="For a file of others, its configuration: a name or a file."),
     ] = None,
-    data: Annotated[str, typer.Option(help="The data: test, train, or an .npz file.")] = "test",
+    data: Annotated[str, typer.Option(help="test, train, or a file ending in .npz.")] = "test",
     n: Annotated[int | None, typer.Option("--n", help="The number of points.")] = None,
-    rtol: Annotated[float, typer.Option(help="The relative tolerance of the solver.")] = 1e-5,
-    atol: Annotated[float, typer.Option(help="The absolute tolerance of the solver.")] = 1e-5,
+    rtol: Annotated[float, typer.Option(help="The relative tolerance.")] = 1e-5,
+    atol: Annotated[float, typer.Option(help="The absolute tolerance.")] = 1e-5,
     probes: Annotated[
         Literal["rademacher", "gaussian", "variance_reduced"],
-        typer.Option(help="The kind of random probes, if the trace is not exact."),
+        typer.Option(help="The kind of probes, where the trace is not exact."),
     ] = "rademacher",
-    n_probes: Annotated[int, typer.Option(help="The number of probes.")] = 8,
+    n_probes: Annotated[int, typer.Option(help="Their number.")] = 8,
     standard_error: Annotated[
-        float | None,
-        typer.Option(help="Add probes until every standard error is this small, in nats."),
+        float | None, typer.Option(help="More probes until no point's error is larger, in nats.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The seed of points and probes.")] = 0,
     weights: Annotated[
-        Literal["ema", "raw"],
-        typer.Option(help="Averaged weights (ema) or those of the last step (raw)."),
+        Literal["ema", "raw"], typer.Option(help="Averaged weights, or the last step's.")
     ] = "ema",
     out: Annotated[Path | None, typer.Option(help="The folder of the tables.")] = None,
 ) -> None:
-    """Compute log-densities of data under a run, with errors, in nats and bits per dimension."""
+    """Compute log-densities of data under a run, with their errors, in nats and bits."""
     from scorefield.evaluation.likelihood import (
         LikelihoodSettings,
         check_folder,
@@ -307,19 +293,18 @@ def sweep(
     arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="PRESETS [A.B=C]...",
-            help="Presets, as in 'toy/*', or files, followed by overrides.",
+            metavar="PRESETS [A.B=C]...", help="Presets, as in 'toy/*', or files, and changes."
         ),
     ],
-    seeds: Annotated[str, typer.Option(help="The seeds, as in 0,1,2.")] = "0",
+    seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")] = "0",
     root: Root = Path("runs"),
-    jobs: Annotated[int, typer.Option(min=1, help="The number of parallel runs.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="How many runs at the same time.")] = 1,
     evaluate: Annotated[
         bool,
-        typer.Option("--eval", help="Evaluate each run after training, and time the models."),
+        typer.Option("--eval", help="Evaluate each run after its training, and time the models."),
     ] = False,
 ) -> int:
-    """Train presets with several seeds."""
+    """Train several presets with several seeds."""
     from scorefield.cli.arguments import integers, split
     from scorefield.cli.printing import print_table
     from scorefield.comparison.sweep import exit_status, plan, run, summary, time_models
@@ -337,13 +322,13 @@ def report(
     root: Annotated[Path, typer.Argument(help="The folder of all runs.")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("reports"),
     targets: Annotated[
-        str, typer.Option(help="Targets of the sample distance, in multiples of the noise floor.")
+        str, typer.Option(help="Targets of the samples, in multiples of the noise floor.")
     ] = "1.5,2,3,5",
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse numbers without an interval over seeds.")
+        bool, typer.Option("--strict", help="Refuse any number without an interval over seeds.")
     ] = False,
 ) -> None:
-    """Write tables and an HTML page from the evaluations of all runs."""
+    """Gather the evaluations of all runs into tables and a page."""
     from scorefield.cli.arguments import numbers
 
     wanted = numbers("--targets", targets)
@@ -356,7 +341,7 @@ def report(
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A run or checkpoint.")],
 ) -> None:
-    """Identify and check a run or a checkpoint."""
+    """Say what a run or a checkpoint is, and check it."""
     from scorefield.cli.printing import print_sheet
     from scorefield.runs.inspection import inspect
 
@@ -365,7 +350,7 @@ def inspect(
 
 @app.command()
 def presets() -> None:
-    """List all presets."""
+    """List every named experiment."""
     from scorefield.config import presets
 
     names = presets.names()

@@ -1,4 +1,4 @@
-"""Arguments of the command line with several values."""
+"""Arguments of the command line that hold several values."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def integers(
     """The integers of a list such as ``8,18,32``.
 
     Arguments:
-        option: The name of the option, for errors.
+        option: What the list is for, to be named in an error.
         text: The list.
-        least: The smallest allowed value.
-        most: The largest allowed value.
+        least: The least that each may be.
+        most: The most that each may be.
 
     Raises:
         ConfigError: If there is none, or one is not an integer, out of bounds or given twice.

@@ -2,8 +2,8 @@
 
 Where a model has several seeds, a number is their mean. Its standard error has two parts: the
 scatter between seeds, which holds everything that varies between trainings, and the error of the
-single evaluations, which their mean does not make smaller, since all seeds are evaluated on the
-same samples, points and starting noise.
+single evaluations, which their mean does not make smaller, since all seeds are judged on the same
+samples, points and starting noise.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Group:
 
 
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
-    r"""The mean over seeds that were evaluated on common points; for one seed, its own number.
+    r"""The mean over seeds that were judged on common points; of one seed, its own number.
 
     Its standard error is :math:`(s^2 / k + \bar e^2)^{1/2}` with the standard deviation :math:`s`
     over the :math:`k` seeds and the mean :math:`\bar e` of their own errors, which are taken for
@@ -286,7 +286,7 @@ def _check_terms(dataset: str, members: list[Evaluation]) -> None:
     for other in members[1:]:
         for key, a, b in _differences(first.protocol, other.protocol):
             raise RunError(
-                f"{first.folder} and {other.folder} have different evaluation protocols, so that "
+                f"{first.folder} and {other.folder} were judged on different terms, so that "
                 f"no table of {dataset} can hold both: {key} is {a} and {b}; evaluate both "
                 "again with the same settings"
             )

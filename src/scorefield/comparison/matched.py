@@ -1,8 +1,8 @@
 """Models at equal training time: the newest checkpoint within a budget that all can afford.
 
 The budget is the time that the cheapest model's training takes, and fractions of it. A model
-with more expensive steps is then evaluated after fewer steps. A run that cannot be matched is
-listed as such, without a replacement.
+whose steps are dearer is then judged as it was after fewer steps. No other run takes the place of
+one that cannot be matched: it is named as such.
 """
 
 from __future__ import annotations

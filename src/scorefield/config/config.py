@@ -1,4 +1,4 @@
-"""A complete configuration, and the constraints between its sections."""
+"""A whole configuration, and what its sections ask of each other."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ class Config(Section):
             tabular = network.kind in ("ncsn", "ncsnv2")
             if tabular and self.field.label != "index":
                 raise UserError(
-                    f"{key}.kind is {network.kind!r}, which takes the index of the noise "
-                    f"level in a table: field.label must be 'index', not {self.field.label!r}"
+                    f"{key}.kind is {network.kind!r}, which is told the noise level by its place "
+                    f"in a table: field.label must be 'index', not {self.field.label!r}"
                 )
             scaled = getattr(network, "scale_by_sigma", False)
             label = "sigma" if getattr(network, "embedding", None) == "fourier" else "index"

@@ -22,9 +22,9 @@ from scorefield.data.image_sets import Filter
 from scorefield.errors import UserError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-"""The suffixes of image files."""
+"""How the names of image files end."""
 HELD_OUT = 20
-"""In a set without held-out images one of so many, the last, is held out."""
+"""Of a set without held-out images the last of so many are held out."""
 
 _TEST = ("test", "val", "valid", "validation")
 _CHUNK = 1024
@@ -32,21 +32,21 @@ _IDX_BYTES, _CIFAR_RECORD = 8, 1 + 3 * 32 * 32
 
 
 class Images(NamedTuple):
-    """Images of bytes, and the class of each if there are classes."""
+    """Images of bytes, and the class of each where there are classes."""
 
     pixels: UInt8[Tensor, "n channels height width"]
     labels: Int[Tensor, " n"] | None = None
 
 
 class Splits(NamedTuple):
-    """The training images and the held-out images."""
+    """The images to train on, and those that are held out."""
 
     train: Images
     test: Images
 
 
 class Form(NamedTuple):
-    """The channels and sides of images, by a crop of the centre and a filter.
+    """What images are made to be: their channels and sides, by a crop of the centre and a filter.
 
     The crop is a square of side ``crop``, or the largest for ``None``.
     """
@@ -61,7 +61,7 @@ def prepare(
     pixels: UInt8[Tensor, "n channels height width"], form: Form
 ) -> UInt8[Tensor, "n channels side side"]:
     """The centre of images, resized without aliasing and rounded to bytes; images of the right
-    size are unchanged.
+    size as they are.
 
     Raises:
         ValueError: If the images have other channels.
@@ -87,10 +87,10 @@ def prepare(
 
 
 def read_images(path: Path, form: Form) -> Splits:
-    """Read the images of a file or a folder.
+    """The images of a file or a folder.
 
-    A file is a NumPy array (``.npy``; images of the right size are then read on demand and not
-    kept in memory) or several (``.npz``, called ``train`` and ``test`` or ``images``, with
+    A file is a NumPy array (``.npy``; images of the right size are then read when they are needed
+    and not kept in memory) or several (``.npz``, called ``train`` and ``test`` or ``images``, with
     ``train_labels`` and ``test_labels`` or ``labels`` where there are classes). A folder holds
     idx files as MNIST's, CIFAR-10's binary files, or images: in folders ``train`` and ``test``
     or all together, in folders by class or not. Arrays have shape ``(n, height, width)`` or
@@ -99,8 +99,8 @@ def read_images(path: Path, form: Form) -> Splits:
     Where no images are held out, the last 5 % are, of image files in the order of their names.
 
     Raises:
-        ValueError: If there is no such file, or its content is none of these, is not finite, or
-            has other channels; one sentence that names it.
+        ValueError: If there is no such file, or what is in it is nothing of these, is not finite,
+            or has other channels; one sentence that names it.
     """
     if not path.exists():
         raise UserError(f"there is no file or folder {path}")
@@ -115,7 +115,7 @@ def read_images(path: Path, form: Form) -> Splits:
 
 
 def of_pictures(pictures: Iterable[Any], form: Form) -> UInt8[Tensor, "n channels side side"]:
-    """Pillow images, each of any size.
+    """Pictures of Pillow, of any size each.
 
     Raises:
         ValueError: If there is none.
@@ -133,7 +133,7 @@ def of_pictures(pictures: Iterable[Any], form: Form) -> UInt8[Tensor, "n channel
 
 
 def _as_bytes(picture: Any) -> Any:
-    """An image whose grey values are bytes; Pillow's conversion would clip larger ones."""
+    """A picture whose grey values are bytes; Pillow's own conversion cuts off greater ones."""
     if picture.mode.startswith("I;16"):
         from PIL import Image
 
@@ -144,14 +144,14 @@ def _as_bytes(picture: Any) -> Any:
 
 
 def split_off(images: Images) -> Splits:
-    """The images with the last 5 % held out, at least one.
+    """The images with the last 5 % held out; one at least.
 
     Raises:
         ValueError: If there are fewer than two.
     """
     n = len(images.pixels)
     if n < 2:
-        raise UserError("a set of images needs at least two, one of them held out")
+        raise UserError("a set of images has at least two, one of them held out")
     sizes = [n - max(1, n // HELD_OUT), max(1, n // HELD_OUT)]
     pixels = images.pixels.split(sizes)
     if images.labels is None:
@@ -177,7 +177,9 @@ def _of_folder(folder: Path, form: Form) -> Splits:
 
 
 def _of_pictures_in(folder: Path, form: Form) -> Images:
-    """The image files below a folder; if each is in a subfolder of its class, with the classes."""
+    """The image files below a folder; where each lies in a folder of its own kind, that is its
+    class.
+    """
     found = [file for file in folder.rglob("*") if file.suffix.lower() in ENDINGS]
     if not found:
         raise UserError(f"there are no images ({', '.join(ENDINGS)}) in {folder}")
@@ -198,7 +200,7 @@ def _opened(files: Sequence[Path]) -> Iterator[Any]:
                 picture.load()
                 yield picture
         except (UnidentifiedImageError, OSError) as error:
-            raise UserError(f"{file.name} is not a readable image") from error
+            raise UserError(f"{file.name} is no image that can be read") from error
 
 
 def _of_idx(files: dict[str, Path], split: str, form: Form) -> Images:
@@ -240,11 +242,11 @@ def _of_numpy(path: Path, form: Form) -> Splits:
     if path.suffix == ".npz":
         return _of_arrays(read_arrays(path), form)
     try:
-        # Copy on write: torch does not accept read-only arrays.
-        # Not np.load, which accepts archives of several arrays too.
+        # Changes would stay in memory; torch takes no array that cannot be written.
+        # Not np.load, which takes archives of several arrays too.
         values = np.lib.format.open_memmap(path, mode="c")
     except ValueError as error:
-        raise UserError("it is not a NumPy array of numbers") from error
+        raise UserError("it is no NumPy array of numbers") from error
     return split_off(_of_array(values, None, form))
 
 
@@ -252,16 +254,16 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of a file of ``numpy.savez``, by name.
 
     Raises:
-        ValueError: If it is no such file, or contains anything but arrays of numbers and text.
+        ValueError: If it is no such file, or holds anything but arrays of numbers and texts.
         OSError: If it cannot be read.
     """
     try:
-        # Given a path, NumPy leaves the file open if it is no archive.
+        # Of a path, NumPy leaves the file open where it is no archive.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
     except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        # NumPy's message would recommend to execute the file.
-        raise UserError("it is not a complete file of NumPy arrays of numbers") from error
+        # What NumPy says here recommends to run the file all the same.
+        raise UserError("it is no whole file of NumPy arrays of numbers") from error
 
 
 def _of_arrays(arrays: dict[str, NDArray[Any]], form: Form) -> Splits:
@@ -274,7 +276,7 @@ def _of_arrays(arrays: dict[str, NDArray[Any]], form: Form) -> Splits:
     if "images" in arrays:
         return split_off(_of_array(arrays["images"], arrays.get("labels"), form))
     raise UserError(
-        f"the arrays must be named train and test, or images, and are named "
+        f"the arrays must be called train and test, or images, and are called "
         f"{', '.join(arrays) or 'nothing'}"
     )
 

@@ -1,4 +1,4 @@
-"""Reports: tables of many runs, and one offline page with their results."""
+"""Reports: tables of many runs, and one offline page that says what they show."""
 
 from scorefield.report.page import write_report as write_report
 

@@ -1,4 +1,4 @@
-"""Comparison over seeds, as tables of the page: differences, targets, equal training time."""
+"""The comparison over seeds, in tables of the page: differences, targets, equal training time."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class PlainTable(NamedTuple):
 
 
 def tables(comparison: Comparison) -> list[PlainTable]:
-    """The tables of a data set; empty tables are omitted."""
+    """The tables of a data set; those that would be empty are left out."""
     found = [
         differences_table(comparison),
         targets_table(comparison),
@@ -93,7 +93,7 @@ def differences_table(comparison: Comparison) -> PlainTable | None:
 
 
 def targets_table(comparison: Comparison) -> PlainTable | None:
-    """The network calls that each model needs to reach multiples of the noise floor."""
+    """The network calls that each model needs to come within multiples of the noise floor."""
     if not comparison.reached:
         return None
     targets = list(dict.fromkeys(r.target for r in comparison.reached))
@@ -163,7 +163,7 @@ def matched_table(comparison: Comparison) -> PlainTable | None:
         columns,
         rows,
         f"The budget is the {budget:.0f} s that the cheapest training takes, steps only, and "
-        "fractions of it. Each model is evaluated at its newest checkpoint within the "
+        "fractions of it. Each model is judged as it was at its newest checkpoint within the "
         f"budget, at {calls} network calls; below the steps stands the share of the budget that "
         "this checkpoint used. A checkpoint in the middle of a training has a learning rate that "
         "has not decayed yet, the last one of the cheapest model has: what is dearer is at a "

@@ -1,4 +1,4 @@
-"""Results in sentences that the numbers support."""
+"""What came out, in sentences that say what the numbers allow."""
 
 from __future__ import annotations
 
@@ -9,52 +9,51 @@ from scorefield.comparison.paired import Pair
 from scorefield.comparison.tables import Comparison
 from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Distance
-from scorefield.report.words import format_interval, is_distinguishable, listed
+from scorefield.report.words import listed, spoken, told_apart
 
 ROUNDING = 1e-5
 """A relative asymmetry below this is the rounding of float32."""
 
 
 def findings(comparison: Comparison, reference: Group | None) -> list[tuple[str, str]]:
-    """The results on one data set: pairs of a heading and a sentence or two.
+    """What came out on one data set: pairs of a heading and a sentence or two.
 
-    A model differs from the first only if the 95 % interval of their difference over common seeds
-    excludes zero; single trainings are not compared.
+    That a model differs from the first is said only where the 95 % interval of their difference
+    over common seeds leaves zero out; of single trainings nothing of the kind is said.
 
     Arguments:
         comparison: The trained models; the first is the baseline.
-        reference: The exact field, if there is one.
+        reference: The exact field, where there is one.
     """
     members = comparison.members
-    sections = [
+    said = [
         ("Samples", _samples(comparison)),
         ("Few network calls", _few_calls(members, reference)),
-        ("Curl", _integrability(comparison)),
-        ("Winding around the torus", _winding(comparison)),
-        ("Consistency between noise levels", _evolution(comparison)),
-        ("Score error", _score_error(comparison)),
+        ("Gradient or not", _integrability(comparison)),
+        ("Around the torus", _winding(comparison)),
+        ("From one noise level to the next", _evolution(comparison)),
+        ("Distance from the true score", _score_error(comparison)),
         ("Equal training time", _matched(comparison)),
         ("Cost", _costs(members, comparison.costs.ratios)),
-        ("Single trainings", _single(comparison)),
+        ("What one training tells", _single(comparison)),
     ]
-    return [(heading, text) for heading, text in sections if text]
+    return [(heading, text) for heading, text in said if text]
 
 
 def headline(members: Sequence[Group]) -> str:
-    """The result in one sentence: sample quality and curl."""
+    """The answer in one sentence: are the samples right, and are the fields gradients?"""
     found = _distances(members)
     parts = []
     if found:
         nfe = next(iter(found.values())).nfe
         laws = _distances(members, "total_variation")
-        off = [m for m in found if any(is_distinguishable(d[m]) for d in (found, laws) if m in d)]
+        off = [m for m in found if any(told_apart(d[m]) for d in (found, laws) if m in d)]
         if not off:
-            subject = "no model is"
+            parts.append(f"at {nfe} network calls no model's samples can be told from real ones")
         elif len(off) == len(found):
-            subject = "every model is"
+            parts.append(f"at {nfe} network calls every model's samples can be told from real ones")
         else:
-            subject = f"only {listed(off)} {_is(off)}"
-        parts.append(f"at {nfe} network calls {subject} distinguishable from real data")
+            parts.append(f"at {nfe} network calls only {listed(off)} can be told from real data")
     values = _summaries(members, "relative_asymmetry")
     still = [m for m, e in values.items() if e.value < ROUNDING]
     if still:
@@ -88,37 +87,36 @@ def _samples(comparison: Comparison) -> str:
     if not found:
         return ""
     nfe = next(iter(found.values())).nfe
-    ratios = [f"{m} {format_interval(d.ratio)}" for m, d in found.items() if d.ratio is not None]
-    off = [m for m, d in found.items() if is_distinguishable(d)]
+    ratios = [f"{m} {spoken(d.ratio)}" for m, d in found.items() if d.ratio is not None]
+    off = [m for m, d in found.items() if told_apart(d)]
     within = [m for m in found if m not in off]
     text = (
         f"At {nfe} network calls the sliced Wasserstein distance of generated from real samples "
         f"is, in multiples of that between two real sets of the same size, {listed(ratios)}. "
     )
     if not off:
-        text += "At this sample size no model is distinguishable from real data. "
+        text += "By this distance, and with so many samples, no model can be told from real data. "
     elif not within:
-        text += "By this distance all are distinguishable from real data. "
+        text += "By this distance all can be told from real data. "
     else:
-        text += f"{listed(off)} {_is(off)} distinguishable from real data, "
-        text += f"{listed(within)} {_is(within)} not. "
-    text += _against_first(comparison, "sliced_wasserstein", "closer", "further away")
+        text += f"{listed(off)} can be told from real data, {listed(within)} cannot. "
+    text += _against_first(comparison, "sliced_wasserstein", "closer", "further off")
     return " ".join(filter(None, (text.strip(), _exact_law(members), _coverage(members))))
 
 
 def _exact_law(members: Sequence[Group]) -> str:
-    """The total variation from the exact distribution of the data, if known."""
+    """The total variation from the law of the data, where its cells are known."""
     found = _distances(members, "total_variation")
     if not found:
         return ""
-    values = [f"{m} {format_interval(d.estimate)}" for m, d in found.items()]
+    told = [f"{m} {spoken(d.estimate)}" for m, d in found.items()]
     floor = next(iter(found.values())).floor
     assert floor is not None
-    off = [m for m, d in found.items() if is_distinguishable(d)]
-    verdict = f"{listed(off) or 'none'} {_is(off or ['none'])} distinguishable from it"
+    off = [m for m, d in found.items() if told_apart(d)]
+    verdict = f"{listed(off)} can be told from it" if off else "none can be told from it"
     return (
-        f"The total variation from the exact distribution over a grid is {listed(values)}, and "
-        f"{floor.mean:.3f} on average for as many exact samples: {verdict}."
+        f"The total variation from the exact law over a grid is {listed(told)}, where as many "
+        f"samples of the law have {floor.mean:.3f} on average: {verdict}."
     )
 
 
@@ -133,8 +131,8 @@ def _coverage(members: Sequence[Group]) -> str:
     total = int(own.estimate.settings["modes"])
     if all(e.value == total for e in counts.values()):
         return f"Every model covers all {total} modes."
-    covered = listed([f"{m} {e.value:g}" for m, e in counts.items()])
-    return f"Modes covered, of {total}: {covered}."
+    told = listed([f"{m} {e.value:g}" for m, e in counts.items()])
+    return f"Of {total} modes are covered: {told}."
 
 
 def _pairs(pairs: Sequence[Pair], metric: str, budget: int | None) -> dict[str, Pair]:
@@ -154,11 +152,11 @@ def _against_first(comparison: Comparison, metric: str, less: str, more: str) ->
 
 
 def _paired(found: dict[str, Pair], base: str, less: str, more: str) -> str:
-    """The models that differ from the baseline, with the interval of the difference."""
+    """Who differs from the baseline, with the interval of the difference."""
     if not found:
         return ""
 
-    def clause(models: Sequence[str], word: str) -> str:
+    def told(models: Sequence[str], word: str) -> str:
         each = [f"{m} ({_difference(found[m])})" for m in models]
         return f"{listed(each)} {_is(models)} {word} than {base}"
 
@@ -168,13 +166,13 @@ def _paired(found: dict[str, Pair], base: str, less: str, more: str) -> str:
     same = [m for m in found if m not in apart]
     parts = []
     if below:
-        parts.append(clause(below, less))
+        parts.append(told(below, less))
     if above:
-        parts.append(clause(above, more))
+        parts.append(told(above, more))
     if same and not apart:
-        return f"Seed by seed no model differs significantly from {base}."
+        return f"Seed by seed no model differs from {base} by more than chance explains."
     if same:
-        parts.append(f"{listed(same)} {_is(same)} not distinguishable from it")
+        parts.append(f"{listed(same)} cannot be told from it")
     return f"Seed by seed {'; '.join(parts)}."
 
 
@@ -186,18 +184,18 @@ def _difference(pair: Pair) -> str:
 def _few_calls(members: Sequence[Group], exact: Group | None) -> str:
     budget = members[0].first.budgets[0]
     truth = None if exact is None else exact.distance("sliced_wasserstein", budget)
-    if truth is None or truth.ratio is None or not is_distinguishable(truth):
+    if truth is None or truth.ratio is None or not told_apart(truth):
         return ""
     found = [g.distance("sliced_wasserstein", budget) for g in members]
     ratios = [d.ratio.value for d in found if d is not None and d.ratio is not None]
     ends = [f"{min(ratios):.0f}", f"{max(ratios):.0f}"]
     text = (
-        f"At {truth.nfe} calls even the exact field is at {format_interval(truth.ratio)} times the "
-        f"floor, the trained ones {' to '.join(dict.fromkeys(ends))} times"
+        f"At {truth.nfe} calls even the exact field is {spoken(truth.ratio)} times the floor away, "
+        f"the trained ones {' to '.join(dict.fromkeys(ends))} times"
     )
-    # The sampler's own error is known for the exact field only.
+    # The samplers' share is known for the exact field only.
     alike = all(0.5 < ratio / truth.ratio.value < 2 for ratio in ratios)
-    return text + (": most of it is the error of the sampler." if alike else ".")
+    return text + (": most of that is the error of the sampler." if alike else ".")
 
 
 def _integrability(comparison: Comparison) -> str:
@@ -208,11 +206,11 @@ def _integrability(comparison: Comparison) -> str:
         return ""
     zero = [m for m, e in values.items() if e.value < ROUNDING]
     found = _pairs(comparison.pairs, "relative_asymmetry", None)
-    shown = [m for m in values if m not in zero and (m == base or m not in found)]
+    told = [m for m in values if m not in zero and (m == base or m not in found)]
     text = (
         "The relative asymmetry of the Jacobian (0 for a gradient, 1 for a rotation; root mean "
-        "square over noise levels) is "
-    ) + listed([f"{format_interval(values[m])} for {m}" for m in shown])
+        f"square over noise levels) is {listed([f'{spoken(values[m])} for {m}' for m in told])}"
+    )
     parts, same = [], []
     for m, p in found.items():
         if m in zero:
@@ -232,52 +230,52 @@ def _integrability(comparison: Comparison) -> str:
             )
         )
     if same:
-        parts.append(f"{listed(same)} {_is(same)} not distinguishable from {base}, seed by seed")
+        parts.append(f"{listed(same)} cannot be told from {base}, seed by seed")
     return text + ("; " if parts else "") + "; ".join(parts) + "."
 
 
 def _winding(comparison: Comparison) -> str:
-    """The circulation around the torus."""
+    """What the log-density gains in a turn around a torus."""
     around = _summaries(comparison.members, "winding")
     if not around:
         return ""
     text = (
-        "The circulation of the score around straight non-contractible loops, root mean square "
-        f"over points, directions and noise levels, is {_nats(around)}"
+        "Around straight loops that cannot be shrunk the score gains, root mean square over "
+        f"points, directions and noise levels, {_nats(around)}"
     )
     harmonic = _summaries(comparison.members, "harmonic_part")
     if harmonic:
-        text += f"; the harmonic part, independent of the curl, is {_nats(harmonic)} per turn"
+        text += f"; the harmonic part, which no curl explains, is {_nats(harmonic)} a turn"
     return (
         f"{text}. {_against_first(comparison, 'winding', 'winding less', 'winding more')}".strip()
     )
 
 
 def _nats(values: dict[str, Estimate]) -> str:
-    return listed([f"{format_interval(e)} nats for {m}" for m, e in values.items()])
+    return listed([f"{spoken(e)} nats for {m}" for m, e in values.items()])
 
 
 def _evolution(comparison: Comparison) -> str:
-    """The consistency of the field between noise levels."""
+    """Whether the scores of different noise levels fit together."""
     parts = []
     for metric, name, unit in (
         (
             "fokker_planck",
-            "The Fokker–Planck residual",
-            "in units of the noise per unit of ln σ",
+            "The residual of the Fokker–Planck equation",
+            "in units of the noise for each unit of ln σ",
         ),
         (
             "consistency",
-            "The consistency error, the mean square residual of the denoiser's martingale property "
-            "along the field's own trajectories",
+            "The mean square distance of the field from the mean of what it says at the end of its "
+            "own trajectories",
             "in squared units of the noise",
         ),
     ):
         values = _summaries(comparison.members, metric)
         if values:
-            shown = listed([f"{m} {format_interval(e)}" for m, e in values.items()])
-            parts.append(f"{name}, {unit} (root mean square over noise levels): {shown}.")
-            parts.append(_against_first(comparison, metric, "closer", "further away"))
+            told = listed([f"{m} {spoken(e)}" for m, e in values.items()])
+            parts.append(f"{name}, {unit} (root mean square over noise levels): {told}.")
+            parts.append(_against_first(comparison, metric, "closer", "further off"))
     return " ".join(filter(None, parts))
 
 
@@ -290,16 +288,15 @@ def _score_error(comparison: Comparison) -> str:
     if not values:
         return ""
     ranked = sorted(values, key=lambda m: values[m].value)
-    shown = listed([f"{m} {format_interval(values[m])}" for m in ranked])
     text = (
-        "The score error in units of the noise (root mean square over points and noise levels): "
-        f"{shown}. "
+        "The error of the score in units of the noise (root mean square over points and noise "
+        "levels): " + listed([f"{m} {spoken(values[m])}" for m in ranked]) + ". "
     )
-    return (text + _against_first(comparison, "score_error", "closer", "further away")).strip()
+    return (text + _against_first(comparison, "score_error", "closer", "further off")).strip()
 
 
 def _matched(comparison: Comparison) -> str:
-    """The differences at the training time of the cheapest model."""
+    """Who is better when all are given the time of the cheapest training."""
     base = comparison.members[0].label
     whole = [p for p in comparison.matched_pairs if p.budget_fraction == 1]
     distances = {p.model.label: p for p in whole if p.key.metric_name == "sliced_wasserstein"}
@@ -307,8 +304,8 @@ def _matched(comparison: Comparison) -> str:
     if not distances or not losses:
         return ""
     return (
-        "At the training time of the cheapest model, in the sliced Wasserstein distance: "
-        f"{_lower(_paired(distances, base, 'closer', 'further away'))} In the validation loss: "
+        "Given the time of the cheapest training, in the sliced Wasserstein distance: "
+        f"{_lower(_paired(distances, base, 'closer', 'further off'))} In the validation loss: "
         f"{_lower(_paired(losses, base, 'lower', 'higher'))}"
     )
 
@@ -321,9 +318,9 @@ def _single(comparison: Comparison) -> str:
     if comparison.pairs or len(comparison.members) < 2:
         return ""
     return (
-        "Differences between single trainings have no interval: the errors here are those of "
-        "finitely many samples and points, without the variation between seeds. To compare models, "
-        "train each with several seeds."
+        "Differences between single trainings have no interval: what another seed would change is "
+        "not in the errors here, which are those of finitely many samples and points. To compare "
+        "models, train each with several seeds."
     )
 
 
@@ -332,5 +329,5 @@ def _costs(members: Sequence[Group], costs: dict[str, Estimate]) -> str:
     others = [g for g in members if g.model in costs and g.label != base]
     if not others:
         return ""
-    ratios = listed([f"{g.label} {format_interval(costs[g.model])}" for g in others])
-    return f"Time of a training step, in multiples of {base}'s: {ratios}."
+    told = listed([f"{g.label} {spoken(costs[g.model])}" for g in others])
+    return f"A training step takes, in multiples of {base}'s: {told}."

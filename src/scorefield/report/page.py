@@ -1,4 +1,4 @@
-"""The page: one offline file with the comparison and its results."""
+"""The page: one offline file that says what was compared and what came out."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Commands(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """The content of the page for one data set."""
+    """All that the page says on one data set."""
 
     name: str
     title: str
@@ -63,7 +63,7 @@ class Section:
 def write_report(
     root: Path, out: Path, targets: Sequence[float] = TARGETS, strict: bool = False
 ) -> Path:
-    """Write tables and a page from the evaluated runs in a folder.
+    """Gathers the evaluated runs under a folder into tables and a page.
 
     Arguments:
         root: The folder of all runs.
@@ -77,7 +77,7 @@ def write_report(
 
     Raises:
         RunError: If there is no evaluated run, one cannot be read, the models of a data set
-            have different evaluation protocols, or a number is refused.
+            were judged on different terms, or a number is refused.
         CheckpointError: If the checkpoint of a run cannot be read.
         OSError: If the report cannot be written.
     """
@@ -186,7 +186,7 @@ def _lede(sections: Sequence[Section]) -> str:
     alike = ", for the same number of steps" if all(len(v) == 1 for v in lengths.values()) else ""
     return (
         f"{_count(len(labels))} score {many[0]}, {listed(labels)}, {many[1]} trained {trained} on "
-        f"{data}{alike}, and evaluated on the same real samples, the same starting noise and "
+        f"{data}{alike}, and judged on the same real samples, the same starting noise and "
         "the same noisy points."
     )
 

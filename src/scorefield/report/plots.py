@@ -10,7 +10,7 @@ from scorefield.report.curves import Plot, against_calls, against_noise, against
 from scorefield.report.style import Look
 
 LEAST = 1e-5
-"""A relative curl below this is rounding, and drawn at the lower edge of the axis."""
+"""Below this a relative curl is rounding: such points are drawn at the foot of the axis."""
 _LEAST_SQUARE = 1e-5
 """The same of a mean square that is estimated without bias, and has noise about zero."""
 
@@ -22,7 +22,7 @@ def plots(
     against training time.
     """
     name = members[0].dataset
-    rounding = f"Below {LEAST:g} it is rounding: such points are triangles at the lower edge."
+    rounding = f"Below {LEAST:g} it is rounding: such points stand at the foot, as triangles."
     found = [
         against_noise(
             f"{name}-asymmetry",

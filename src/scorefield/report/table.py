@@ -10,7 +10,7 @@ from scorefield.comparison.costs import Costs
 from scorefield.comparison.groups import Group
 from scorefield.estimate import Estimate
 from scorefield.report.style import EXACT, Look
-from scorefield.report.words import is_distinguishable, number
+from scorefield.report.words import number, told_apart
 
 _FAR = 100.0
 
@@ -147,7 +147,7 @@ def _distance(g: Group, metric: str, budget: int) -> Cell:
     found = g.distance(metric, budget)
     if found is None:
         return Cell(None)
-    good = not is_distinguishable(found)
+    good = not told_apart(found)
     if found.ratio is not None:
         ratio = number(found.ratio)
         error = f"\u00a0±\u00a0{ratio.error}" if ratio.exponent is None else ""

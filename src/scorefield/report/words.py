@@ -1,4 +1,4 @@
-"""Numbers as text of the page."""
+"""Numbers in words, as the page says them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from scorefield.estimate import Estimate, format_uncertain
 from scorefield.evaluation.records import Distance
 
 DIFFERENT = 3.0
-"""The distance, in standard deviations of real pairs above their mean, at which samples are
-distinguishable from real ones: 0.1 % of real pairs are further apart."""
+"""How many standard deviations of real pairs above their mean a distance tells samples from real
+ones: 0.1 % of real pairs are further apart."""
 
 
 class Number(NamedTuple):
-    """A formatted number: ``value`` ± ``error``, times ten to the ``exponent``."""
+    """A number as it is set: ``value`` ± ``error``, times ten to the ``exponent``."""
 
     value: str
     error: str
@@ -35,8 +35,8 @@ def number(estimate: Estimate) -> Number:
     return Number(value.replace("-", "−"), error, exponent)
 
 
-def format_interval(estimate: Estimate) -> str:
-    """The number and its 95 % interval, as text."""
+def spoken(estimate: Estimate) -> str:
+    """The number and its 95 % interval, as a sentence has it."""
     low, high = estimate.interval()
     if estimate.standard_error == 0:
         return f"{estimate.value:.3g}"
@@ -58,6 +58,6 @@ def listed(items: Sequence[str]) -> str:
     return f"{', '.join(items[:-1])} and {items[-1]}"
 
 
-def is_distinguishable(distance: Distance) -> bool:
-    """Whether a distance to real samples exceeds those between two real sets."""
+def told_apart(distance: Distance) -> bool:
+    """Whether a distance to real samples is larger than those between two real sets."""
     return distance.excess is None or distance.excess > DIFFERENT
