@@ -277,7 +277,7 @@ def test_the_validation_loss_is_the_same_for_all_and_lowest_for_the_truth():
     benchmark = Benchmark(TargetSource(law, "atoms"), Protocol(samples=2000, draws=16))
 
     class Worse(ScoreField):
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             return law.score(x, t) + 0.3 / self.sde.sigma(torch.as_tensor(t)).reshape(-1, 1, 1)
 
     exact, other = (validate(f, benchmark) for f in (law, Worse(law.sde, law.domain)))

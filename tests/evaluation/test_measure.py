@@ -37,7 +37,7 @@ class Turned(ScoreField):
         self.rate = rate
         self.seen: list[torch.Tensor] = []
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         self.seen.append(x.detach().clone())
         sigma = torch.as_tensor(t, dtype=x.dtype).reshape(-1, 1)
         turned = torch.stack((-x[:, 1], x[:, 0]), dim=1)
