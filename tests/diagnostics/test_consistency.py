@@ -217,5 +217,5 @@ def test_consistency_names_the_setting_that_it_refuses(arguments, message):
 
 def test_below_the_least_level_there_is_nothing_to_agree_with():
     law = Gaussian(torch.zeros(2), 1.0, sde=EDM(0.1, 10.0))
-    with pytest.raises(ValueError, match=r"consistency at noise level 0.1: it is the least"):
+    with pytest.raises(ValueError, match=r"consistency at noise level 0.1: it is the lowest"):
         consistency_error(law, law, Protocol((0.1,), n=8))
