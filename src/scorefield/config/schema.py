@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from scorefield.config.config import Config
+from scorefield.config.custom import TRUST
 from scorefield.config.document import shown
 from scorefield.errors import ConfigError, closest, hint
 
@@ -40,18 +41,19 @@ def keys(path: tuple[str, ...], kind: str) -> frozenset[str]:
     return frozenset() if model is None else frozenset(model.model_fields)
 
 
-def validate(document: Mapping[str, Any], source: str) -> Config:
+def validate(document: Mapping[str, Any], source: str, trust_code: bool = False) -> Config:
     """The configuration that a document describes.
 
     Arguments:
         document: The document.
         source: Where it is from, for the error.
+        trust_code: Whether classes of the user's own that it names may be imported.
 
     Raises:
         ConfigError: If it is wrong; one sentence on the first mistake.
     """
     try:
-        return Config.model_validate(document)
+        return Config.model_validate(document, context={TRUST: trust_code})
     except ValidationError as error:
         # A misspelt key tells more than the key that is then missing.
         first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
@@ -59,7 +61,7 @@ def validate(document: Mapping[str, Any], source: str) -> Config:
 
 
 def _sentence(error: Any, document: Mapping[str, Any]) -> str:
-    path = tuple(_without_tags(error["loc"]))
+    path = tuple(_without_tags(error["loc"], document))
     dotted = ".".join(map(str, path))
     match error["type"]:
         case "extra_forbidden":
@@ -113,16 +115,17 @@ def _unknown_key(path: tuple[Any, ...], document: Mapping[str, Any]) -> str:
     )
 
 
-def _without_tags(loc: Sequence[int | str]) -> Iterator[int | str]:
-    """The place of an error in the document; pydantic names the chosen kind in between."""
-    candidates: list[type[BaseModel]] = [Config]
+def _without_tags(loc: Sequence[int | str], here: Any) -> Iterator[int | str]:
+    """The place of an error in a document; pydantic names the chosen kind in between."""
     for part in loc:
-        fields = [m.model_fields[part] for m in candidates if part in m.model_fields]
-        tagged = [m for m in candidates if part in _kinds(m)]
-        if not fields and len(candidates) > 1 and tagged:
-            candidates = tagged
-            continue
-        candidates = list(_models(fields[0].annotation)) if fields else []
+        if isinstance(here, Mapping):
+            if part not in here and part == here.get("kind"):
+                continue
+            here = here.get(part)
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        else:
+            here = None
         yield part
 
 

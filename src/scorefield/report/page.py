@@ -1,30 +1,32 @@
-"""The page: one offline file that says what was compared and what came out."""
+"""The page: one offline file with what was compared, and the results."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from plotly.offline import get_plotlyjs
 
+from scorefield.comparison.collect import collect
 from scorefield.comparison.costs import Costs
-from scorefield.comparison.groups import Group, by_dataset, collect, groups
+from scorefield.comparison.groups import Group, by_dataset, groups
 from scorefield.comparison.strict import refuse
 from scorefield.comparison.tables import Comparison, compare_models, write_tables
 from scorefield.comparison.to_target import TARGETS
+from scorefield.evaluation.catalogue import OF_LEVELS
 from scorefield.evaluation.records import Evaluation
 from scorefield.files import write_file
 from scorefield.report.comparison import PlainTable, tables
-from scorefield.report.curves import Plot
+from scorefield.report.curves import Plot, plots
 from scorefield.report.findings import findings, headline
 from scorefield.report.gallery import Gallery, exact_group, gallery
-from scorefield.report.plots import plots
 from scorefield.report.style import Look, looks
 from scorefield.report.table import Table, anchor, table
 from scorefield.report.words import listed, number
@@ -61,7 +63,11 @@ class Section:
 
 
 def write_report(
-    root: Path, out: Path, targets: Sequence[float] = TARGETS, strict: bool = False
+    root: Path,
+    out: Path,
+    targets: Sequence[float] = TARGETS,
+    strict: bool = False,
+    trust_code: bool = False,
 ) -> Path:
     """Gathers the evaluated runs under a folder into tables and a page.
 
@@ -71,13 +77,14 @@ def write_report(
         targets: The targets of the sample quality, in multiples of the noise floor.
         strict: Whether to refuse numbers without an interval over seeds, before anything is
             written.
+        trust_code: Whether classes that a run names by import path may be imported.
 
     Returns:
         The page, ``out/index.html``.
 
     Raises:
         RunError: If there is no evaluated run, one cannot be read, the models of a data set
-            were judged on different terms, or a number is refused.
+            were evaluated by different protocols, or a number is refused.
         CheckpointError: If the checkpoint of a run cannot be read.
         OSError: If the report cannot be written.
     """
@@ -91,7 +98,10 @@ def write_report(
         command += ["--targets", ",".join(f"{t:g}" for t in targets)]
     if strict:
         command.append("--strict")
-    page = _render(root, evaluations, comparisons, command, [t.name for t in written])
+    if trust_code:
+        command.append("--trust-code")
+    sections = [_section(root, c, trust_code) for c in comparisons]
+    page = _render(root, evaluations, sections, command, [t.name for t in written])
     write_file(out / INDEX, page)
     return out / INDEX
 
@@ -99,12 +109,11 @@ def write_report(
 def _render(
     root: Path,
     evaluations: Sequence[Evaluation],
-    comparisons: Sequence[Comparison],
+    sections: list[Section],
     command: Sequence[str],
     written: Sequence[str],
 ) -> str:
     """The page as text."""
-    sections = [_section(root, c) for c in comparisons]
     members = [g for s in sections for g in s.members]
     # Where the truth is known there is more to see.
     sections.sort(key=lambda s: s.exact is None)
@@ -132,10 +141,10 @@ def _render(
     )
 
 
-def _section(root: Path, comparison: Comparison) -> Section:
+def _section(root: Path, comparison: Comparison, trust_code: bool) -> Section:
     members = comparison.members
     look = looks([g.label for g in members])
-    exact = exact_group(members[0])
+    exact = exact_group(members[0], trust_code)
     return Section(
         name=members[0].dataset,
         title=_TITLES.get(str(members[0].first.about.get("data")), members[0].dataset),
@@ -147,7 +156,7 @@ def _section(root: Path, comparison: Comparison) -> Section:
         table=table(members, exact, look, comparison.costs),
         comparison=tables(comparison),
         plots=plots(members, exact, look, comparison.costs),
-        gallery=gallery(members, look),
+        gallery=gallery(members, look, trust_code),
         commands=[_commands(root, g) for g in members],
         facts=_facts(members),
         costs=comparison.costs,
@@ -186,7 +195,7 @@ def _lede(sections: Sequence[Section]) -> str:
     alike = ", for the same number of steps" if all(len(v) == 1 for v in lengths.values()) else ""
     return (
         f"{_count(len(labels))} score {many[0]}, {listed(labels)}, {many[1]} trained {trained} on "
-        f"{data}{alike}, and judged on the same real samples, the same starting noise and "
+        f"{data}{alike}, and evaluated on the same real samples, the same starting noise and "
         "the same noisy points."
     )
 
@@ -223,69 +232,33 @@ def _facts(members: Sequence[Group]) -> list[tuple[str, str]]:
         ("changed from the presets", overrides),
         (
             "samples",
-            f"{p['samples']} generated and {p['samples']} real ones, Heun's method; budget "
-            f"of network calls → calls taken: {calls}",
+            f"{p['samples']} generated and {p['samples']} real ones, drawn by {p['sampler']}, the "
+            "sampler of the protocol, whatever sampler a configuration names; budget of network "
+            f"calls → calls taken: {calls}",
         ),
         ("noise floor", f"{p['pairs']} pairs of disjoint real sets of {p['samples']} items each"),
         ("noise levels", f"σ = {levels}, in units of the data"),
-        (
-            "noisy points",
-            f"{p['points']} at each level, the same for all models and levels; the "
-            f"Jacobians of the first {_derivatives(one)}, all columns computed",
-        ),
+        ("noisy points", f"{p['points']} at each level, the same for all models and levels"),
         (
             "validation loss",
             f"{p['draws']} draws of noise for each of {p['samples']} held-out "
             f"items, {one.validation.settings.get('law', '')}",
         ),
-        ("loops, cycles, paths", _loops(p.get("estimators") or {})),
-        ("between noise levels", _evolution(p.get("estimators") or {})),
-        ("around the torus", _turns(one)),
+        *_methods(one),
         ("seed of the evaluation", str(p["seed"])),
     ]
     return [(name, text) for name, text in facts if text]
 
 
-def _loops(e: Mapping[str, Any]) -> str:
-    if not e:
-        return ""
-    radii = ", ".join(f"{r:g}" for r in e["loops"]["radii"])
-    return (
-        f"polygons of {e['loops']['sides']} sides and radii {radii} σ; cycles of "
-        f"{e['cycles']['length']} edges between {e['cycles']['neighbours']} nearest neighbours in "
-        f"clouds of {e['cycles']['cloud']} noisy points; pairs of paths bent by "
-        f"{e['paths']['bend']:g} of their chord, to {e['paths']['tolerance']:g} nats; rules of "
-        "Gauss and Legendre, whose numerical errors widen the intervals"
-    )
-
-
-def _evolution(e: Mapping[str, Any]) -> str:
-    """How the equations between noise levels were measured; empty for evaluations without them."""
-    if "consistency" not in e:
-        return ""
-    c, f = e["consistency"], e["fokker_planck"]
-    return (
-        f"trajectories of {c['steps']} steps to the level divided by {c['span']:g}, "
-        f"{c['trajectories']} from a point, extrapolated to steps of length zero; the terms of the "
-        f"Fokker–Planck equation exact up to {f['exact_up_to']} dimensions, above by {f['probes']} "
-        "random signs"
-    )
-
-
-def _turns(one: Evaluation) -> str:
-    found = one.profile("winding")
-    if not found:
-        return ""
-    e = one.protocol["estimators"]["turns"]
-    return (
-        f"straight loops in every direction through {found[0].estimate.n} points, refined to "
-        f"{e['tolerance']:g} nats or {e['nodes']} nodes"
-    )
-
-
-def _derivatives(one: Evaluation) -> str:
-    found = one.profile("relative_asymmetry")
-    return str(found[0].estimate.n) if found else "none"
+def _methods(one: Evaluation) -> Iterator[tuple[str, str]]:
+    """How each estimator measured, with the settings that were recorded, where it measured."""
+    recorded = one.protocol.get("estimators") or {}
+    for estimator, metrics in groupby(OF_LEVELS, lambda m: m.estimator):
+        measured = {m.label: levels for m in metrics if (levels := one.profile(m.name))}
+        if measured and estimator.method and estimator.key in recorded:
+            method = estimator.describe(recorded[estimator.key])
+            found = next(iter(measured.values()))
+            yield listed(list(measured)), f"{method}; n = {found[0].estimate.n} at a level"
 
 
 def _commands(root: Path, g: Group) -> Commands:
@@ -298,10 +271,10 @@ def _commands(root: Path, g: Group) -> Commands:
             lines.append(shlex.join(line))
         nfes = ",".join(map(str, e.budgets))
         lines.append(shlex.join(["scorefield", "eval", str(e.folder), "--nfe", nfes]))
-    n, seed = g.first.protocol["samples"], g.first.protocol["seed"]
+    n, seed, sampler = (g.first.protocol[key] for key in ("samples", "seed", "sampler"))
     options = ["--n", str(n), "--nfe", str(g.first.budgets[-1]), "--seed", str(seed)]
     lines.append(
-        shlex.join(["scorefield", "sample", str(g.first.folder), "--sampler", "heun", *options])
+        shlex.join(["scorefield", "sample", str(g.first.folder), "--sampler", sampler, *options])
     )
     return Commands(g.label, anchor(g), lines)
 
