@@ -40,7 +40,6 @@ from .fields import ClassifierGuidance as ClassifierGuidance
 from .fields import EDMScaling as EDMScaling
 from .fields import HybridField as HybridField
 from .fields import IndexLabel as IndexLabel
-from .fields import LogProb as LogProb
 from .fields import NoisePrediction as NoisePrediction
 from .fields import OneClass as OneClass
 from .fields import PlantedField as PlantedField
@@ -52,6 +51,7 @@ from .fields import SigmaLabel as SigmaLabel
 from .fields import TimeLabel as TimeLabel
 from .fields import convert as convert
 from .fields import evaluation_mode as evaluation_mode
+from .likelihood import LogProb as LogProb
 from .likelihood import log_prob as log_prob
 from .metrics import frechet_distance as frechet_distance
 from .metrics import ks_test as ks_test
