@@ -99,6 +99,7 @@ from .samplers import Colorization as Colorization
 from .samplers import DPMSolverPlusPlus2M as DPMSolverPlusPlus2M
 from .samplers import Euler as Euler
 from .samplers import EulerMaruyama as EulerMaruyama
+from .samplers import GridSampler as GridSampler
 from .samplers import Heun as Heun
 from .samplers import Inpainting as Inpainting
 from .samplers import Langevin as Langevin
@@ -107,6 +108,8 @@ from .samplers import PredictorCorrector as PredictorCorrector
 from .samplers import ProbabilityFlow as ProbabilityFlow
 from .samplers import ReverseDiffusion as ReverseDiffusion
 from .samplers import Sampler as Sampler
+from .samplers import StepContext as StepContext
+from .samplers import Stepped as Stepped
 from .samplers import decode as decode
 from .samplers import encode as encode
 from .samplers import interpolate as interpolate

@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -33,6 +33,10 @@ from scorefield.samplers.grid import check_steps, grid_times
 from scorefield.samplers.measurements import Measurement
 from scorefield.samplers.step import PLAIN, StepContext, Stepped, level
 from scorefield.sde import SDE
+
+
+SamplerT = TypeVar("SamplerT", bound="Sampler")
+GridSamplerT = TypeVar("GridSamplerT", bound="GridSampler")
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Sampler(ABC):
 
     @classmethod
     @abstractmethod
-    def for_nfe(cls, budget: int, **settings: Any) -> Sampler:
+    def for_nfe(cls: type[SamplerT], budget: int, **settings: Any) -> SamplerT:
         """The sampler with the most steps that takes at most ``budget`` network calls.
 
         Arguments:
@@ -247,7 +251,7 @@ class GridSampler(Sampler):
         return self.calls * self.rounds
 
     @classmethod
-    def for_nfe(cls, budget: int, **settings: Any) -> GridSampler:
+    def for_nfe(cls: type[GridSamplerT], budget: int, **settings: Any) -> GridSamplerT:
         if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
             raise UserError(f"sampling takes at least one network call, got a budget of {budget!r}")
         few = cls(steps=2, **settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from torch import Tensor
 
@@ -78,7 +78,7 @@ class ProbabilityFlow(Sampler):
         return None
 
     @classmethod
-    def for_nfe(cls, budget: int, **settings: Any) -> ProbabilityFlow:
+    def for_nfe(cls, budget: int, **settings: Any) -> NoReturn:
         raise UserError(
             "ProbabilityFlow takes as many network calls as its tolerance asks for, which no "
             "budget decides: choose rtol and atol, or another sampler"
