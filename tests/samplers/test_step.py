@@ -27,7 +27,7 @@ from scorefield.samplers import (
 )
 from scorefield.samplers.trajectory import Trajectory
 from scorefield.sde import EDM, VP
-from scorefield.targets import Gaussian, GaussianMixture
+from scorefield.targets import GaussianMixture
 from tests.laws.cases import KnownWave
 
 INDEX = torch.arange(6)
@@ -109,9 +109,10 @@ class TestOwn:
     """What a class with an order, its calls and a step can do."""
 
     def test_its_order(self):
-        truth = Gaussian([0.4, -0.3], covariance=[[1.0, 0.5], [0.5, 0.6]], sde=EDM(0.5, 20.0))
+        means = [[1.0, 0.5], [-1.5, 0.2], [0.3, -1.2]]
+        truth = GaussianMixture(means, stds=[0.7, 0.9, 0.6], sde=EDM(0.5, 20.0))
         start = truth.sde.prior(truth.domain).sample(Noise(1), torch.arange(16), torch.float64)
-        fine = Midpoint(2000).sample(truth, start=start, dtype=torch.float64)
+        fine = Midpoint(1000).sample(truth, start=start, dtype=torch.float64)
         errors = []
         for steps in (50, 100):
             x = Midpoint(steps).sample(truth, start=start, dtype=torch.float64)
