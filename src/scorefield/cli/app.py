@@ -40,6 +40,9 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[A.B=C]...", help="Changes, as in optim.lr=1e-3.")
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Import classes of others that the run names.")
+]
 
 _INTERRUPTED = 130
 _ONE_INTERRUPT = 1.0  # seconds
@@ -182,8 +185,7 @@ def sample(
     run: RunFolder,
     n: Annotated[int, typer.Option("--n", help="The number of samples.")] = 64,
     sampler: Annotated[
-        Literal["euler", "heun", "predictor_corrector", "ode", "ddim", "dpm_solver"] | None,
-        typer.Option(help="The method; the run's by default."),
+        str | None, typer.Option(help="The method, as in sampler.kind; the run's by default.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="The number of steps.")] = None,
     nfe: Annotated[
@@ -201,12 +203,13 @@ def sample(
     step: Annotated[int | None, typer.Option(help="The checkpoint; the newest by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="A file ending in .npz or .safetensors.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Draw samples of a run, and write them and a picture of them."""
     from scorefield.evaluation.sampling import SamplingProgress, choose_sampler, draw
     from scorefield.runs.run import Run
 
-    opened = Run.open(run)
+    opened = Run.open(run, trust_code)
     method = choose_sampler(opened, sampler, steps, nfe, churn)
     with SamplingProgress() as progress:
         drawn = draw(
@@ -224,6 +227,7 @@ def evaluate_run(
     nfe: Annotated[
         str | None, typer.Option(help="Numbers of network calls, as in 8,18,32.")
     ] = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Evaluate a run: sample quality, curl, score error.
 
@@ -236,7 +240,7 @@ def evaluate_run(
     from scorefield.evaluation.evaluate import evaluate
     from scorefield.runs.run import Run
 
-    evaluate(Run.open(run), nfes, on_progress=print)
+    evaluate(Run.open(run, trust_code), nfes, on_progress=print)
     for file in sorted((run / "eval").iterdir()):
         print(file)
 
@@ -268,6 +272,7 @@ def likelihood(
         Literal["ema", "raw"], typer.Option(help="Averaged weights, or the last step's.")
     ] = "ema",
     out: Annotated[Path | None, typer.Option(help="The folder of the tables.")] = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Compute log-densities of data under a run, with their errors, in nats and bits."""
     from scorefield.evaluation.likelihood import (
@@ -277,7 +282,7 @@ def likelihood(
     )
     from scorefield.runs.subject import open_subject
 
-    subject = open_subject(path, weights, config)
+    subject = open_subject(path, weights, config, trust_code=trust_code)
     folder = out or (path / "eval" if subject.folder else None)
     if folder is not None:
         check_folder(folder)
@@ -327,6 +332,7 @@ def report(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse any number without an interval over seeds.")
     ] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Gather the evaluations of all runs into tables and a page."""
     from scorefield.cli.arguments import numbers
@@ -334,18 +340,19 @@ def report(
     wanted = numbers("--targets", targets)
     from scorefield.report import write_report
 
-    print(write_report(root, out, wanted, strict))
+    print(write_report(root, out, wanted, strict, trust_code))
 
 
 @app.command()
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A run or checkpoint.")],
+    trust_code: TrustCode = False,
 ) -> None:
     """Say what a run or a checkpoint is, and check it."""
     from scorefield.cli.printing import print_sheet
     from scorefield.runs.inspection import inspect
 
-    print_sheet(inspect(path))
+    print_sheet(inspect(path, trust_code))
 
 
 @app.command()

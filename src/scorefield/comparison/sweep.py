@@ -168,7 +168,8 @@ def time_models(
         if parallel > 1:
             torch.set_num_threads(_threads(parallel))
         # Sorted by name: the first is what a report compares the others with.
-        configs = [Run.open(run).config for run in first.values()]
+        given = {root / o.job.config.folder: o.job.config for o in outcomes}
+        configs = [given.get(run) or Run.open(run).config for run in first.values()]
         say(f"{folder.name}: timing the steps of {len(configs)} models side by side")
         time_steps(configs, folder)
         written.append(folder / STEP_TIMES)
@@ -248,7 +249,8 @@ def _work(
     label = f"{job.config.name} seed{job.config.seed}"
     commands = [["train", job.name, *job.overrides, "--root", str(root)]]
     if evaluate:
-        commands.append(["eval", str(job.folder)])
+        # What the user has given for training may be imported again.
+        commands.append(["eval", str(job.folder), "--trust-code"])
     status: Status = "done"
     reason = ""
     for command in commands:
