@@ -34,7 +34,6 @@ from scorefield.samplers.measurements import Measurement
 from scorefield.samplers.step import PLAIN, StepContext, Stepped, level
 from scorefield.sde import SDE
 
-
 SamplerT = TypeVar("SamplerT", bound="Sampler")
 GridSamplerT = TypeVar("GridSamplerT", bound="GridSampler")
 
