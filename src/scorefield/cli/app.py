@@ -48,7 +48,7 @@ _ONE_INTERRUPT = 1.0  # seconds
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
     from scorefield.cli import streams
-    from scorefield.errors import PREFIX, sentence
+    from scorefield.errors import PREFIX, Interrupted, sentence
 
     streams.prepare()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -64,13 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; what was written before is kept", file=sys.stderr)
         return _INTERRUPTED
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        return _INTERRUPTED
     except typer.TyperException as error:
         words = " ".join(error.format_message().split()).replace("Value error, ", "")
         told = words.rstrip(".").replace(". ", "; ")
     except Exception as error:
-        if _interrupted(error):
-            print(error, file=sys.stderr)
-            return _INTERRUPTED
         known = sentence(error)
         if known is None:
             raise
@@ -104,11 +104,6 @@ def _interruptible() -> Iterator[None]:
     finally:
         for number in changed:
             signal.signal(number, usual[number])
-
-
-def _interrupted(error: Exception) -> bool:
-    module = sys.modules.get("scorefield.training.errors")
-    return module is not None and isinstance(error, module.Interrupted)
 
 
 def _print_version(wanted: bool) -> bool:

@@ -22,14 +22,13 @@ import torch
 
 from scorefield.config.config import Config
 from scorefield.config.resolve import load
-from scorefield.errors import RunError, sentence
+from scorefield.errors import Interrupted, RunError, sentence
 from scorefield.evaluation.evaluate import evaluate, floors_of
 from scorefield.evaluation.judge import Floors, Terms, terms_of
 from scorefield.evaluation.records import Evaluation
 from scorefield.evaluation.timing import STEP_TIMES, time_steps
 from scorefield.runs.progress import Stages
 from scorefield.runs.run import Run
-from scorefield.training import Interrupted
 from scorefield.training.record import read_rows
 
 MODELS = ("m0", "m1", "m2", "m3", "m4")

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import Quantity, ScoreField, times
 from scorefield.fields.conditional import checked, classes_of, part
 from scorefield.sde import SDE
@@ -49,7 +49,7 @@ class AssignedField(ScoreField):
         super().__init__(whole.sde, whole.domain)
         known = whole.classes
         if known is None:
-            raise TypeError(f"{type(whole).__name__} has no classes")
+            raise UnsupportedError(f"{type(whole).__name__} has no classes")
         self.whole = whole
         index = checked(classes, known + 1, whole)
         self.register_buffer("index", index, persistent=False)
@@ -146,7 +146,7 @@ def of_class(field: ScoreField, labels: Tensor | None, number: int) -> Tensor:
         ValueError: If no point is of that class.
     """
     if labels is None:
-        raise TypeError(f"{type(field).__name__} has no classes")
+        raise UnsupportedError(f"{type(field).__name__} has no classes")
     chosen = (labels == number).nonzero().squeeze(1)
     if not len(chosen):
         raise UserError(f"no training point is of class {number}")

@@ -34,7 +34,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from scorefield.domain import Domain
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.density import LogProb
 from scorefield.sde import SDE
 
@@ -115,7 +115,9 @@ class ScoreField(nn.Module, ABC):
         Raises:
             TypeError: If the field has none.
         """
-        raise TypeError(f"{type(self).__name__} has no potential: its score is not a gradient")
+        raise UnsupportedError(
+            f"{type(self).__name__} has no potential: its score is not a gradient"
+        )
 
     @property
     def has_jacobian(self) -> bool:
@@ -131,7 +133,7 @@ class ScoreField(nn.Module, ABC):
         Raises:
             TypeError: If the field does not have it in closed form.
         """
-        raise TypeError(f"{type(self).__name__} has no Jacobian in closed form")
+        raise UnsupportedError(f"{type(self).__name__} has no Jacobian in closed form")
 
     @property
     def classes(self) -> int | None:
@@ -155,7 +157,7 @@ class ScoreField(nn.Module, ABC):
             ValueError: If the classes are not integers, there is none, or one is out of range;
                 in a later call of the field, if they do not fit its points.
         """
-        raise TypeError(f"{type(self).__name__} has no classes")
+        raise UnsupportedError(f"{type(self).__name__} has no classes")
 
     def for_rows(self, rows: Int[Tensor, " rows"]) -> ScoreField:
         """The field of some points of the batch that it is bound to, where it is bound to one.

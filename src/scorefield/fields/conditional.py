@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 
 
 class ClassBackbone(nn.Module):
@@ -45,7 +45,7 @@ class ClassBackbone(nn.Module):
             backbone = backbone.network
         known = getattr(backbone, "classes", None)
         if known is None:
-            raise TypeError(f"{type(backbone).__name__} knows no classes")
+            raise UnsupportedError(f"{type(backbone).__name__} knows no classes")
         self.network = backbone
         self.classes: int = known
         count = known + bool(getattr(backbone, "unlabelled", True))

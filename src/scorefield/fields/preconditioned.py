@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from scorefield.domain import Domain, Euclidean, Torus
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import Quantity, ScoreField, affine, times
 from scorefield.fields.conditional import ClassBackbone, part
 from scorefield.fields.labels import LOG_NOISE, Label
@@ -204,7 +204,7 @@ class PreconditionedField(ScoreField):
         domain: Domain | None = None,
     ) -> None:
         if (sigma_data is None) == (parametrization is None):
-            raise TypeError("give either sigma_data or a parametrization")
+            raise UnsupportedError("give either sigma_data or a parametrization")
         if domain is None:
             domain = Euclidean(tuple(backbone.event_shape))  # type: ignore[arg-type]
         super().__init__(sde, domain)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields import HybridField, ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.balance import BalancedWeight
@@ -73,5 +73,5 @@ class BoundaryMatching(Regularizer):
 
 def _hybrid(field: ScoreField) -> HybridField:
     if not isinstance(field, HybridField):
-        raise TypeError(f"boundary matching needs a HybridField, got {type(field).__name__}")
+        raise UnsupportedError(f"boundary matching needs a HybridField, got {type(field).__name__}")
     return field

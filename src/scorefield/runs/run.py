@@ -20,7 +20,7 @@ from scorefield.config.config import Config
 from scorefield.config.document import dump, read, shown
 from scorefield.config.merge import differences
 from scorefield.data import DataSource
-from scorefield.errors import ConfigError, RunError, section_of
+from scorefield.errors import CheckpointError, ConfigError, RunError, section_of
 from scorefield.fields import ScoreField
 from scorefield.files import clean, delete_folder, write_folder
 from scorefield.noise import Noise
@@ -32,7 +32,6 @@ from scorefield.targets import PseudoAtoms
 from scorefield.training import Checkpoint, Fit, Optim, Trainer, TrainSettings
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.display import warn
-from scorefield.training.errors import CheckpointError
 from scorefield.training.lock import locked
 
 CONFIG, ENVIRONMENT = "config_resolved.yaml", "environment.json"

@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.errors import UserError
+from scorefield.errors import DivergedError, UnsupportedError, UserError
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.noise import Noise
 from scorefield.samplers.measurements import Measurement
@@ -110,7 +110,7 @@ class Block:
             return
         bad = self.index[~finite.reshape(x.shape[0], -1).all(dim=1)].tolist()
         shown = ", ".join(map(str, bad[:_SHOWN])) + (", …" if len(bad) > _SHOWN else "")
-        raise FloatingPointError(
+        raise DivergedError(
             f"{len(bad)} of {x.shape[0]} samples stopped being finite in step {step + 1} of "
             f"{steps}, from noise level {sigma:.6g} to {sigma_next:.6g}: sample indices {shown}"
         )
@@ -247,7 +247,7 @@ class Sampler(ABC):
             raise UserError(f"{len(index)} samples cannot have {classes.numel()} classes")
         if measurement is not None:
             if not self.takes_measurements:
-                raise TypeError(f"{type(self).__name__} takes no measurement")
+                raise UnsupportedError(f"{type(self).__name__} takes no measurement")
             measurement.check(len(index), shape)
         prior = field.sde.prior(field.domain)
         top = torch.tensor(field.sde.t_max, dtype=torch.float64)

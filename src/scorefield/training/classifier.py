@@ -18,12 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scorefield.data import LabelledSource
-from scorefield.errors import UserError
+from scorefield.errors import CheckpointError, TrainingError, UserError
 from scorefield.estimate import Estimate
 from scorefield.networks import Classifier, Features
 from scorefield.noise import Noise
 from scorefield.training.checkpoint import Weights, load_weights
-from scorefield.training.errors import CheckpointError, TrainingError
 from scorefield.training.stored import digest_of, one_thread, read, share, store
 
 FILE = "classifier.safetensors"

@@ -22,14 +22,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scorefield.data import LabelledSource
-from scorefield.errors import UserError
+from scorefield.errors import CheckpointError, TrainingError, UserError
 from scorefield.estimate import Estimate
 from scorefield.networks import NoiseClassifier
 from scorefield.noise import Lookahead, Noise
 from scorefield.objectives import LogUniform, NoiseLaw
 from scorefield.sde import SDE
 from scorefield.training.checkpoint import Weights, load_weights
-from scorefield.training.errors import CheckpointError, TrainingError
 from scorefield.training.stored import digest_of, one_thread, read, share, store
 
 _FORMAT = "scorefield noise classifier 1"

@@ -21,9 +21,9 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from scorefield.data import LabelledSource
+from scorefield.errors import CheckpointError
 from scorefield.estimate import Estimate
 from scorefield.files import reason, write_file
-from scorefield.training.errors import CheckpointError
 
 
 def store(network: nn.Module, about: dict[str, Any], path: Path) -> None:
