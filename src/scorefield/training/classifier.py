@@ -171,7 +171,7 @@ def read_classifier(path: Path) -> TrainedClassifier:
     try:
         network, training = Classifier(**about["sizes"]), about["training"]
         accuracy, weights = Estimate(**about["accuracy"]), Weights(tensors, training["steps"], None)
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} is not a classifier of this version ({type(error).__name__}: {error})"
         ) from error

@@ -194,7 +194,7 @@ def read_noise_classifier(path: str | Path) -> TrainedNoiseClassifier:
         network, training = NoiseClassifier(**about["sizes"]), about["training"]
         accuracy = {float(level): Estimate(**found) for level, found in about["accuracy"]}
         weights = Weights(tensors, training["steps"], None)
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} is not a noise classifier of this version ({type(error).__name__}: {error})"
         ) from error
