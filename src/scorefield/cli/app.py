@@ -156,6 +156,7 @@ def train(
 
     config = load(preset, overrides or ())
     from scorefield.runs.run import Run
+    from scorefield.studies.score_line import drawing_of
 
     if dry_run:
         from scorefield.config.document import dump
@@ -168,7 +169,7 @@ def train(
         print(f"{run.folder} is complete: {config.train.steps} steps")
         return
     print(f"training {config.name} in {run.folder}", flush=True)
-    fit = run.train()
+    fit = run.train(draw=drawing_of)
     print(f"{run.folder} is complete: {config.train.steps} steps, {fit.seconds:.1f} s")
 
 
@@ -293,13 +294,13 @@ def sweep(
     """Train several presets with several seeds."""
     from scorefield.cli.arguments import integers, split
     from scorefield.cli.printing import print_table
-    from scorefield.comparison.sweep import exit_status, plan, run, summary, time_models
+    from scorefield.comparison.sweep import exit_status, plan, run, summary
+    from scorefield.studies.score_line import drawing_of
 
     names, overrides = split(arguments)
-    outcomes = run(plan(names, integers("--seeds", seeds), overrides, root), root, jobs, evaluate)
-    if evaluate and exit_status(outcomes) == 0:
-        time_models(outcomes, root, jobs)
-    print_table(*summary(outcomes))
+    planned = plan(names, integers("--seeds", seeds), overrides, root)
+    outcomes = run(planned, root, jobs, evaluate, draw=drawing_of)
+    print_table(*summary(planned, outcomes))
     return exit_status(outcomes)
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scorefield.comparison.groups import Group
+from scorefield.comparison.timing import STEP_TIMES, ratio
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.evaluation.records import quotient
-from scorefield.evaluation.timing import STEP_TIMES, ratio
 
 
 @dataclass(frozen=True)

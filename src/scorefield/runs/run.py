@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,9 +27,7 @@ from scorefield.noise import Noise
 from scorefield.objectives import Objective
 from scorefield.runs.environment import environment, plausible
 from scorefield.samplers import Sampler
-from scorefield.studies import score_line
-from scorefield.targets import PseudoAtoms
-from scorefield.training import Checkpoint, Fit, Optim, Trainer, TrainSettings
+from scorefield.training import Checkpoint, DrawFor, Fit, Optim, Trainer, TrainSettings
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.display import warn
 from scorefield.training.lock import locked
@@ -181,11 +179,13 @@ class Run:
             return False
         return True
 
-    def train(self, quiet: bool = False) -> Fit:
+    def train(self, quiet: bool = False, draw: DrawFor | None = None) -> Fit:
         """Trains to the last step, from the newest checkpoint that can be read if there is one.
 
         Arguments:
             quiet: Whether to show no progress.
+            draw: Returns what draws figures of a field that is trained on the data, for
+                TensorBoard; ``None`` for data of which there are none.
 
         Raises:
             TrainingError: If a loss is not finite or a file cannot be written.
@@ -193,7 +193,6 @@ class Run:
             Interrupted: If SIGINT or SIGTERM arrived; a checkpoint has been written.
         """
         config, source = self.config, self.source()
-        law = source.truth
         newest = checkpoints.latest(self.checkpoints, lambda _: None)
         if newest is not None:
             self._check_own(newest)
@@ -207,7 +206,7 @@ class Run:
             self.folder,
             config.document(),
             quiet,
-            partial(score_line.pictures, law) if isinstance(law, PseudoAtoms) else None,
+            None if draw is None else draw(source),
         )
         return trainer.run()
 

@@ -21,6 +21,7 @@ from scorefield.training.record import Row as Row
 from scorefield.training.schedule import multiplier as multiplier
 from scorefield.training.settings import Optim as Optim
 from scorefield.training.settings import TrainSettings as TrainSettings
+from scorefield.training.trainer import DrawFor as DrawFor
 from scorefield.training.trainer import Fit as Fit
 from scorefield.training.trainer import Trainer as Trainer
 
@@ -28,6 +29,7 @@ __all__ = [
     "fit",
     "Fit",
     "Trainer",
+    "DrawFor",
     "Optim",
     "TrainSettings",
     "EMA",

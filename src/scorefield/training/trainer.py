@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 Draw = Callable[[ScoreField], Mapping[str, "Figure"]]
 """What makes figures of a field, by their names."""
 
+DrawFor = Callable[[DataSource], Draw | None]
+"""What knows how to draw fields of some data, and nothing of other data."""
+
 
 @dataclass(frozen=True)
 class Fit:
