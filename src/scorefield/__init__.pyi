@@ -87,7 +87,9 @@ from .objectives import LogNormal as LogNormal
 from .objectives import LogUniform as LogUniform
 from .objectives import LoopCirculation as LoopCirculation
 from .objectives import Objective as Objective
+from .objectives import PointRegularizer as PointRegularizer
 from .objectives import Regression as Regression
+from .objectives import Regularizer as Regularizer
 from .objectives import UniformTime as UniformTime
 from .samplers import DDIM as DDIM
 from .samplers import Ancestral as Ancestral

@@ -157,13 +157,13 @@ def test_oracles_are_the_known_law_under_the_process():
     _, source, field, objective = built("atoms/analytical_regression", "sde.sigma_max=0.7")
     (regression,) = objective.regularizers.values()
     assert isinstance(regression, Regression)
-    assert regression.oracle.field.sde == field.sde
+    assert regression.truth.field.sde == field.sde
     x = source.reference(4, 0)
-    assert torch.equal(regression.oracle.field.score(x, 0.5), source.truth.score(x, 0.5))
+    assert torch.equal(regression.truth.field.score(x, 0.5), source.truth.score(x, 0.5))
     for member, guided in (("consistency", False), ("consistency_with_analytical_guide", True)):
         (consistency,) = built(f"atoms/{member}")[3].regularizers.values()
         assert isinstance(consistency, Consistency)
-        assert (consistency.guide is not None) == guided
+        assert (consistency.leader is not None) == guided
     assert isinstance(built("atoms/fokker_planck")[3].regularizers["fokker_planck"], FokkerPlanck)
 
 

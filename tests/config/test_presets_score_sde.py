@@ -7,8 +7,8 @@ import torch
 
 from scorefield.config import presets
 from scorefield.config.build import build_field, build_objective, build_source
-from scorefield.config.build_sampling import build_sampler
 from scorefield.config.resolve import load
+from scorefield.config.sampler import build_sampler
 from scorefield.fields import IndexLabel, NoisePrediction, ScorePrediction, SigmaLabel, TimeLabel
 from scorefield.objectives import TableLaw, UniformTime
 from scorefield.samplers import (

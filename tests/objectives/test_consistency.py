@@ -33,6 +33,10 @@ KINDS = [
 ]
 
 
+def settings(kind):
+    return dict(zip(("target", "estimator", "gradient"), kind, strict=True))
+
+
 def energies(regularizer, field, x, steps):
     with torch.no_grad():
         return torch.stack([regularizer(field, LAW, x, Noise(0), k) for k in range(steps)])
@@ -73,7 +77,14 @@ def test_estimators_are_unbiased(kind, weighting):
     only what depends on the target alone is missing from the single trajectory's."""
     field = Planted(Gaussian(torch.zeros(2), 0.5, sde=SDE), skew(2), eps=0.4)
     times = SDE.time(torch.tensor([1.2, 1.0, 0.7, 0.5, 0.3], dtype=torch.float64))
-    term = Consistency(1.0, *kind, steps=2, grid=times.tolist(), weighting=weighting, rows=500)
+    term = Consistency(
+        weight=1.0,
+        **settings(kind),
+        steps=2,
+        grid=times.tolist(),
+        weighting=weighting,
+        rows=500,
+    )
     found = energies(term, field, torch.zeros(500, 2).double(), 12)
     expected = expected_energy(field, times, *kind[:2], weighting)
     assert abs(z_score(found, expected)) < 6
@@ -84,7 +95,14 @@ def test_estimators_are_unbiased(kind, weighting):
 @pytest.mark.parametrize("points", ["data", "uniform"])
 def test_the_exact_field_on_a_torus_has_nothing_to_do(kind, points):
     """In short steps, whose error is of no account."""
-    term = Consistency(1.0, *kind, grid=400, points=points, rows=64, sigma_min=0.05)
+    term = Consistency(
+        weight=1.0,
+        **settings(kind),
+        grid=400,
+        points=points,
+        rows=64,
+        sigma_min=0.05,
+    )
     found = energies(term, ATOMS, ATOMS.sample(64, 0, dtype=torch.float64), 10)
     assert abs(z_score(found)) < 6
 
@@ -105,7 +123,7 @@ class Levels(ScoreField):
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
 def test_the_gradient_reaches_the_ends_that_are_named_and_no_trajectory(kind):
     field = Levels()
-    term = Consistency(1.0, *kind, steps=2, grid=(1.0, 0.6, 0.2), rows=16)
+    term = Consistency(weight=1.0, **settings(kind), steps=2, grid=(1.0, 0.6, 0.2), rows=16)
     term(field, LAW, torch.ones(16, 2).double(), Noise(0), 0).backward()
     start, middle, end = field.weights.grad.tolist()
     assert start != 0
@@ -117,7 +135,7 @@ def test_the_gradient_in_both_ends_is_that_of_the_square():
     """By finite differences of the mean over fixed trajectories, which a guide draws."""
     field, x = Levels(), torch.ones(100, 2).double()
     grid = {"steps": 2, "grid": (1.0, 0.6, 0.2), "rows": 100}
-    term = Consistency(1.0, gradient="both", guide=Gaussian(torch.zeros(2), 0.7), **grid)
+    term = Consistency(weight=1.0, gradient="both", guide=Gaussian(torch.zeros(2), 0.7), **grid)
     term(field, LAW, x, Noise(0), 0).backward()
     for k in (0, 2):
         values = []
@@ -138,7 +156,13 @@ def test_pairs_have_the_gradient_of_single_trajectories_for_a_given_target():
         for estimator in ("single", "pair"):
             field = Levels()
             kind = (target, estimator, "start")
-            term = Consistency(1.0, *kind, steps=2, grid=(1.0, 0.6, 0.2), rows=2_000)
+            term = Consistency(
+                weight=1.0,
+                **settings(kind),
+                steps=2,
+                grid=(1.0, 0.6, 0.2),
+                rows=2_000,
+            )
             term(field, LAW, x, Noise(0), 0).backward()
             grads.append(float(field.weights.grad[0]))
         assert grads[0] == pytest.approx(grads[1], rel=0.3)
@@ -161,7 +185,7 @@ class Counted(GaussianMixture):
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
 def test_the_cost_is_the_one_that_is_stated(kind, guided):
     field, guide = Counted(), Counted() if guided else None
-    term = Consistency(1.0, *kind, guide=guide, rows=10)
+    term = Consistency(weight=1.0, **settings(kind), guide=guide, rows=10)
     term(field, LAW, torch.zeros(64, 2), Noise(0), 0)
     many = 20 if kind[1] == "pair" else 10
     ends = [many] if kind[0] == "martingale" else []
@@ -174,13 +198,13 @@ def test_a_guide_draws_the_trajectories_and_is_not_trained():
     """With the guide of the exact field the target is what it is for it, whatever the field."""
     guide = PreconditionedField(Masked(), SDE, sigma_data=1.0).train()
     field = PreconditionedField(MLP(2, hidden=8, depth=1), SDE, sigma_data=1.0)
-    term = Consistency(1.0, guide=guide)
+    term = Consistency(weight=1.0, guide=guide)
     x = torch.ones(64, 2)
     values = [float(term(field, LAW, x, Noise(0), 0).detach()) for _ in range(2)]
     assert values[0] == values[1]
     assert guide.training
     assert guide.backbone.dropout.training
-    assert values[0] != float(Consistency(1.0)(field, LAW, x, Noise(0), 0).detach())
+    assert values[0] != float(Consistency(weight=1.0)(field, LAW, x, Noise(0), 0).detach())
     objective = Objective(DenoisingScoreMatching("score", LAW), [term])
     term(field, LAW, x, Noise(0), 0).backward()
     assert not list(objective.parameters())
@@ -204,7 +228,7 @@ class Masked(nn.Module):
 
 def test_a_training_knows_its_guide():
     def identity(guide):
-        return of_module("objective", Consistency(1.0, guide=guide))
+        return of_module("objective", Consistency(weight=1.0, guide=guide))
 
     first, same, other = (Gaussian(torch.zeros(2), s, sde=SDE) for s in (1.0, 1.0, 1.1))
     assert identity(first) == identity(same)
@@ -223,7 +247,7 @@ def test_each_point_has_a_start_of_its_own():
             return super().score(x, t)
 
     times = [3.0, 2.0, 1.5, 1.0, 0.7, 0.5, 0.4]
-    term = Consistency(1.0, steps=2, grid=times, rows=600, sigma_min=0.7, sigma_max=2.0)
+    term = Consistency(weight=1.0, steps=2, grid=times, rows=600, sigma_min=0.7, sigma_max=2.0)
     energies(term, Spy(), torch.zeros(600, 2).double(), 1)
     starts, counts = seen[0].unique(return_counts=True)
     assert starts.tolist() == [0.7, 1.0, 1.5, 2.0]
@@ -236,7 +260,7 @@ def test_each_point_has_a_start_of_its_own():
 
 @pytest.mark.parametrize("sde", [VP(), VE(0.01, 5.0), EDM(0.1, 5.0)])
 def test_the_default_grid_is_of_the_whole_process(sde):
-    times = Consistency(1.0).times_of(sde)
+    times = Consistency(weight=1.0).times_of(sde)
     assert len(times) == 100
     assert float(times[0]) == sde.t_max
     assert float(times[-1]) == sde.t_min
@@ -249,7 +273,7 @@ def test_the_default_grid_is_of_the_whole_process(sde):
 def test_points_of_any_shape(shape):
     field = Gaussian(torch.zeros(shape), 1.0, sde=SDE)
     for kind in KINDS:
-        term = Consistency(1.0, *kind, rows=8)
+        term = Consistency(weight=1.0, **settings(kind), rows=8)
         value = term(field, LAW, torch.ones(8, *shape), Noise(0), 0)
         assert value.shape == ()
         assert math.isfinite(float(value))
@@ -259,18 +283,18 @@ def test_points_of_any_shape(shape):
 def test_large_points_are_drawn_few_steps_at_once(monkeypatch):
     """What is drawn does not depend on how many."""
     field, x = Gaussian(torch.zeros(8), 1.0, sde=SDE), torch.ones(64, 8)
-    whole = energies(Consistency(1.0), field, x, 3)
+    whole = energies(Consistency(weight=1.0), field, x, 3)
     shapes = [(2,), (3, 32, 32), (3, 256, 256)]
-    spans = [Consistency(1.0).span(Gaussian(torch.zeros(s), std=1.0)) for s in shapes]
+    spans = [Consistency(weight=1.0).span(Gaussian(torch.zeros(s), std=1.0)) for s in shapes]
     assert spans == [64, 2, 1]
     monkeypatch.setattr(Consistency, "span", lambda self, field: 2)
-    assert torch.equal(energies(Consistency(1.0), field, x, 3), whole)
+    assert torch.equal(energies(Consistency(weight=1.0), field, x, 3), whole)
 
 
 def test_the_gradient_is_at_both_ends_where_it_can_be():
-    assert Consistency(1.0).gradient == "both"
-    assert Consistency(1.0, estimator="single").gradient == "start"
-    assert Consistency(1.0, "kernel").gradient == "start"
+    assert Consistency(weight=1.0).gradient == "both"
+    assert Consistency(weight=1.0, estimator="single").gradient == "start"
+    assert Consistency(weight=1.0, target="kernel").gradient == "start"
 
 
 def test_networks_learn_to_agree_with_themselves():
@@ -278,7 +302,7 @@ def test_networks_learn_to_agree_with_themselves():
     ring = GaussianMixture.ring(sde=SDE)
     field = PreconditionedField(MLP(2, hidden=16, depth=2), SDE, sigma_data=1.0)
     optimizer = torch.optim.Adam(field.parameters(), 1e-2)
-    term = Consistency(1.0, rows=64, grid=30, guide=ring)
+    term = Consistency(weight=1.0, rows=64, grid=30, guide=ring)
     values = []
     for step in range(40):
         optimizer.zero_grad()
@@ -298,9 +322,9 @@ def test_networks_learn_to_agree_with_themselves():
         ({"target": "kernel", "gradient": "both"}, "gradient at both ends needs"),
         ({"estimator": "single", "gradient": "both"}, "gradient at both ends needs"),
         ({"weighting": "edm"}, "consistency: weighting is sigma or none"),
-        ({"points": "grid"}, "consistency: points are data or uniform"),
-        ({"rows": 0}, "rows must be positive"),
-        ({"steps": 0}, "steps must be positive"),
+        ({"points": "grid"}, "consistency: points is data or uniform"),
+        ({"rows": 0}, "rows must be at least 1"),
+        ({"steps": 0}, "steps must be at least 1"),
         ({"grid": 5}, "5 steps need a grid of more times, got 5"),
         ({"grid": (1.0, 0.5), "steps": 2}, "more times, got 2"),
         ({"grid": (1.0, 0.5, 0.5), "steps": 2}, "must descend"),
@@ -309,7 +333,7 @@ def test_networks_learn_to_agree_with_themselves():
 @pytest.mark.usefixtures("unchecked")
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
-        Consistency(1.0, **arguments)
+        Consistency(weight=1.0, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -325,12 +349,12 @@ def test_bad_arguments_are_named(arguments, message):
 def test_what_does_not_fit_the_field_is_named(arguments, message):
     field = Gaussian(torch.zeros(2), 1.0, sde=SDE)
     with pytest.raises(ValueError, match=message):
-        Consistency(1.0, **arguments)(field, LAW, torch.zeros(8, 2), Noise(0), 0)
+        Consistency(weight=1.0, **arguments)(field, LAW, torch.zeros(8, 2), Noise(0), 0)
 
 
 def test_the_kind_of_domain_is_that_of_the_field():
     assert isinstance(ATOMS.domain, Torus)
-    term = Consistency(1.0, points="uniform", rows=8)
+    term = Consistency(weight=1.0, points="uniform", rows=8)
     found = [energies(term, ATOMS, ATOMS.sample(8, seed), 2) for seed in (0, 1)]
     assert torch.equal(*found)
 
@@ -339,5 +363,7 @@ def test_a_law_of_times_does_not_matter():
     """The grid is the law of the starts."""
     field = GaussianMixture.ring(sde=SDE)
     x = field.sample(64, 0)
-    first, second = (Consistency(1.0)(field, law, x, Noise(0), 0) for law in (LAW, LogNormal()))
+    first, second = (
+        Consistency(weight=1.0)(field, law, x, Noise(0), 0) for law in (LAW, LogNormal())
+    )
     assert torch.equal(first, second)

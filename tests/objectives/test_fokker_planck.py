@@ -38,7 +38,9 @@ def clean(n=64):
 @pytest.mark.parametrize("weighting", ["sigma", "none"])
 def test_the_energy_is_the_mean_square_of_a_coordinate(form, weighting):
     field = network()
-    energy = FokkerPlanck(1.0, form, weighting)(field, LAW, clean(), Noise(0), 3)
+    energy = FokkerPlanck(weight=1.0, form=form, weighting=weighting)(
+        field, LAW, clean(), Noise(0), 3
+    )
     step, index = torch.tensor([[3]]), torch.arange(64)
     t = LAW.times(SDE, Noise(0), index, step, "fokker_planck/time").double()[0]
     z = Noise(0).normal("fokker_planck/point", (2,), index, step).double()[0]
@@ -53,7 +55,7 @@ def test_the_energy_is_the_mean_square_of_a_coordinate(form, weighting):
 def test_the_truth_leaves_it_nothing_to_do(form, points):
     x = ATOMS.draw(Noise(1), torch.arange(32), dtype=torch.float64)
     for step in range(3):
-        regularizer = FokkerPlanck(1.0, form, points=points)
+        regularizer = FokkerPlanck(weight=1.0, form=form, points=points)
         assert float(regularizer(ATOMS, LAW, x, Noise(0), step).detach()) < 1e-16
 
 
@@ -61,7 +63,7 @@ def test_probes_leave_no_bias():
     """At the same points, the difference from the exact energy is zero on average, within five
     standard errors of 100 steps; its spread is not."""
     field, x = network(), clean(16)
-    exact, probed = (FokkerPlanck(1.0, "component", probes=p) for p in (None, 3))
+    exact, probed = (FokkerPlanck(weight=1.0, form="component", probes=p) for p in (None, 3))
     with torch.no_grad():
         differences = torch.stack(
             [
@@ -85,8 +87,8 @@ def test_uniform_points_are_anywhere_on_the_torus():
     field = Spy([[0.25], [0.75]], std=0.05, sde=VE(0.01, 0.5))
     x = field.draw(Noise(1), torch.arange(64), dtype=torch.float64)
     narrow = {"sigma_max": 0.02}
-    FokkerPlanck(1.0, points="uniform", **narrow)(field, LAW, x, Noise(0), 0)
-    FokkerPlanck(1.0, points="data", **narrow)(field, LAW, x, Noise(0), 0)
+    FokkerPlanck(weight=1.0, points="uniform", **narrow)(field, LAW, x, Noise(0), 0)
+    FokkerPlanck(weight=1.0, points="data", **narrow)(field, LAW, x, Noise(0), 0)
     sites = field.positions.flatten()
     far = [float((y - sites).abs().amin(dim=2).mean()) for y in seen]
     assert far[0] > 0.1 > 0.06 > far[1]
@@ -95,7 +97,7 @@ def test_uniform_points_are_anywhere_on_the_torus():
 
 def test_uniform_points_need_a_torus():
     with pytest.raises(ValueError, match="fokker_planck/point: uniform points need a torus"):
-        FokkerPlanck(1.0, points="uniform")(network(), LAW, clean(), Noise(0), 0)
+        FokkerPlanck(weight=1.0, points="uniform")(network(), LAW, clean(), Noise(0), 0)
 
 
 def test_rows_and_gates():
@@ -107,7 +109,7 @@ def test_rows_and_gates():
             return super().score(x, t)
 
     field = Spy(TRUTH.means, 0.35, sde=SDE)
-    FokkerPlanck(1.0, rows=8, sigma_min=0.1, sigma_max=0.2)(field, LAW, clean(), Noise(0), 0)
+    FokkerPlanck(weight=1.0, rows=8, sigma_min=0.1, sigma_max=0.2)(field, LAW, clean(), Noise(0), 0)
     assert len(seen) == 2 * 8
     assert 0.1 * (1 - 1e-6) <= min(seen) < max(seen) <= 0.2 * (1 + 1e-6)
 
@@ -116,7 +118,9 @@ def test_rows_and_gates():
 @pytest.mark.parametrize("probes", [None, 2])
 def test_gradients_reach_every_weight(form, probes):
     for field in (network(), network(PotentialField, outputs=1)):
-        FokkerPlanck(1.0, form, probes=probes)(field, LAW, clean(), Noise(0), 0).backward()
+        FokkerPlanck(weight=1.0, form=form, probes=probes)(
+            field, LAW, clean(), Noise(0), 0
+        ).backward()
         grads = {name: p.grad for name, p in field.named_parameters()}
         assert all(g is not None and bool(g.any()) for g in grads.values())
 
@@ -133,14 +137,16 @@ def test_the_network_is_asked_in_evaluation_mode():
             return torch.tanh(self.dropout(self.linear(x)))
 
     field = PreconditionedField(Masked(), SDE, sigma_data=2.85).double().train()
-    values = {float(FokkerPlanck(1.0)(field, LAW, clean(), Noise(0), 0).detach()) for _ in range(3)}
+    values = {
+        float(FokkerPlanck(weight=1.0)(field, LAW, clean(), Noise(0), 0).detach()) for _ in range(3)
+    }
     assert len(values) == 1
     assert field.training
 
 
 def test_it_is_a_term_of_the_loss():
     objective = Objective(
-        DenoisingScoreMatching("edm", LAW, TRUTH.std), [FokkerPlanck(0.3, every=2, probes=2)]
+        DenoisingScoreMatching("edm", LAW, TRUTH.std), [FokkerPlanck(weight=0.3, every=2, probes=2)]
     )
     field, x, index = network(), clean(), torch.arange(64)
     for step in range(4):
@@ -155,7 +161,7 @@ def test_it_is_a_term_of_the_loss():
 @pytest.mark.parametrize("probes", [None, 2])
 def test_a_step_draws_the_same_wherever_the_run_began(probes):
     field, x = network(), clean()
-    one, two = (FokkerPlanck(1.0, probes=probes) for _ in range(2))
+    one, two = (FokkerPlanck(weight=1.0, probes=probes) for _ in range(2))
     with torch.no_grad():
         whole = [one(field, LAW, x, Noise(0), step) for step in range(67)]
         assert torch.equal(whole[66], two(field, LAW, x, Noise(0), 66))
@@ -169,7 +175,7 @@ def test_descent_makes_a_field_obey_the_equation():
     )
     x = torch.zeros(64, 2, 1)
     optimizer = torch.optim.Adam(field.parameters(), lr=1e-2)
-    regularizer, values = FokkerPlanck(1.0, points="uniform"), []
+    regularizer, values = FokkerPlanck(weight=1.0, points="uniform"), []
     for step in range(60):
         optimizer.zero_grad()
         energy = regularizer(field, LAW, x, Noise(0), step)
@@ -187,8 +193,8 @@ def test_descent_makes_a_field_obey_the_equation():
         ({"form": "curl"}, "gradient or component, not 'curl'"),
         ({"weighting": "rate"}, "sigma or none, not 'rate'"),
         ({"probes": 1}, "at least 2 probes, got 1"),
-        ({"points": "grid"}, "points are data or uniform, not 'grid'"),
-        ({"rows": 0}, "rows must be positive"),
+        ({"points": "grid"}, "points is data or uniform, not 'grid'"),
+        ({"rows": 0}, "rows must be at least 1"),
         ({"every": 0}, "every"),
         ({"sigma_min": 2.0, "sigma_max": 1.0}, "sigma_min"),
     ],

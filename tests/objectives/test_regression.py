@@ -24,23 +24,25 @@ def energy(term, field, x, step=0):
 @pytest.mark.parametrize("weighting", ["sigma", "none"])
 def test_the_energy_is_the_mean_square_of_the_error(weighting):
     field, x = Planted(TRUTH, skew(2), eps=0.2), TRUTH.sample(64, 0, dtype=torch.float64)
-    found = energy(Regression(1.0, TRUTH, weighting), field, x)
+    found = energy(Regression(weight=1.0, oracle=TRUTH, weighting=weighting), field, x)
     t = LAW.times(SDE, Noise(0), torch.arange(64), torch.tensor([[0]]), "regression/time")[0]
     z = Noise(0).normal("regression/points", (2,), torch.arange(64), torch.tensor([[0]]))[0]
     square = (0.2 * SDE.perturb(x, t, z.double())).square().mean(dim=1)
     expected = (square * t**2 if weighting == "sigma" else square).mean()
     assert found == pytest.approx(float(expected), rel=1e-5)
-    assert energy(Regression(1.0, TRUTH, weighting), TRUTH, x) == 0.0
+    assert energy(Regression(weight=1.0, oracle=TRUTH, weighting=weighting), TRUTH, x) == 0.0
 
 
 def test_uniform_points_are_where_the_data_never_come():
     wrong = PseudoAtoms([[0.2], [0.7]], std=0.05, sde=ATOMS.sde)
     x = ATOMS.sample(64, 0)
-    near = energy(Regression(1.0, ATOMS, sigma_max=0.05), wrong, x)
-    far = energy(Regression(1.0, ATOMS, sigma_max=0.05, points="uniform"), wrong, x)
+    near = energy(Regression(weight=1.0, oracle=ATOMS, sigma_max=0.05), wrong, x)
+    far = energy(Regression(weight=1.0, oracle=ATOMS, sigma_max=0.05, points="uniform"), wrong, x)
     assert near > 0
     assert far > near
-    other = energy(Regression(1.0, ATOMS, sigma_max=0.05, points="uniform"), wrong, 0 * x)
+    other = energy(
+        Regression(weight=1.0, oracle=ATOMS, sigma_max=0.05, points="uniform"), wrong, 0 * x
+    )
     assert far == other
 
 
@@ -49,7 +51,7 @@ def test_the_gradient_is_the_fields_alone():
         PreconditionedField(MLP(2, hidden=8, depth=1, seed=k), SDE, sigma_data=2.0) for k in (0, 1)
     )
     oracle.train()
-    term = Regression(1.0, oracle)
+    term = Regression(weight=1.0, oracle=oracle)
     objective = Objective(DenoisingScoreMatching("score", LAW), [term])
     term(field, LAW, TRUTH.sample(64, 0), Noise(0), 0).backward()
     assert all(p.grad is not None for p in field.parameters())
@@ -61,7 +63,9 @@ def test_the_gradient_is_the_fields_alone():
 
 def test_a_training_knows_its_oracle():
     laws = [GaussianMixture.ring(std=s, sde=SDE) for s in (0.1, 0.1, 0.2)]
-    first, same, other = (of_module("objective", Regression(1.0, law)) for law in laws)
+    first, same, other = (
+        of_module("objective", Regression(weight=1.0, oracle=law)) for law in laws
+    )
     assert first == same != other
 
 
@@ -69,16 +73,16 @@ def test_a_training_knows_its_oracle():
     ("arguments", "message"),
     [
         ({"weighting": "edm"}, "regression: weighting is sigma or none, not 'edm'"),
-        ({"points": "all"}, "regression: points are data or uniform"),
-        ({"rows": 0}, "regression: rows must be positive"),
+        ({"points": "all"}, "regression: points is data or uniform"),
+        ({"rows": 0}, "regression: rows must be at least 1"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
-        Regression(1.0, TRUTH, **arguments)
+        Regression(weight=1.0, oracle=TRUTH, **arguments)
 
 
 def test_an_oracle_of_another_process_is_refused():
     with pytest.raises(ValueError, match="regression: the oracle is a field of VE"):
-        energy(Regression(1.0, ATOMS), TRUTH, TRUTH.sample(8, 0))
+        energy(Regression(weight=1.0, oracle=ATOMS), TRUTH, TRUTH.sample(8, 0))

@@ -1,3 +1,4 @@
+import inspect
 import itertools
 import math
 
@@ -18,6 +19,7 @@ from scorefield.objectives import (
     LogNormal,
     LoopCirculation,
     Objective,
+    PointRegularizer,
 )
 from scorefield.sde import EDM
 from scorefield.targets import Gaussian, GaussianMixture
@@ -40,10 +42,10 @@ def points(dim=2, n=256):
 @pytest.mark.parametrize(
     "regularizer",
     [
-        Asymmetry(1.0, "difference", rows=128),
-        Asymmetry(1.0, "trace", "gaussian", probes=3, rows=64),
-        LoopCirculation(1.0, rows=128),
-        LoopCirculation(1.0, sides=3, quadrature="gauss-3", rows=64),
+        Asymmetry(weight=1.0, variant="difference", rows=128),
+        Asymmetry(weight=1.0, variant="trace", probe="gaussian", probes=3, rows=64),
+        LoopCirculation(weight=1.0, rows=128),
+        LoopCirculation(weight=1.0, sides=3, quadrature="gauss-3", rows=64),
     ],
     ids=["difference", "trace", "square loops", "triangular loops"],
 )
@@ -66,7 +68,7 @@ def test_planted_curl_is_seen_by_all_in_the_same_unit(regularizer, dim):
 @pytest.mark.parametrize("lengths", [(3,), (3, 4, 5)])
 def test_cycles_see_a_rotation_exactly_in_two_dimensions(lengths):
     """In the plane C / B is the curl of an affine field on every cycle: no error is left."""
-    regularizer = CycleCirculation(1.0, lengths=lengths, reach=50.0)
+    regularizer = CycleCirculation(weight=1.0, lengths=lengths, reach=50.0)
     rotation = Planted(Gaussian(torch.zeros(2), 1.0, sde=SDE), skew(2), eps=0.3)
     for step in range(5):
         with torch.no_grad():
@@ -80,7 +82,9 @@ def test_a_rule_of_degree_one_is_blind_to_a_harmonic_potential_and_the_left_rule
     gradient = Affine(-torch.diag(torch.tensor([1.0, 3.0], dtype=torch.float64)), sde=SDE)
     with torch.no_grad():
         right, wrong = (
-            energy(CycleCirculation(1.0, quadrature=q, reach=50.0), gradient, points(), steps=3)
+            energy(
+                CycleCirculation(weight=1.0, quadrature=q, reach=50.0), gradient, points(), steps=3
+            )
             for q in ("trapezoid", "left")
         )
     assert float(right.max()) < 1e-20
@@ -93,8 +97,8 @@ def test_cycles_find_less_in_the_truth_than_in_a_slight_rotation_of_it():
     edges and the trapezoid it would be what is measured."""
     x = TRUTH.sample(512, seed=1, dtype=torch.float64)
     gates = {"sigma_min": 0.2, "sigma_max": 1.5}
-    fine = CycleCirculation(1.0, **gates)
-    rough = CycleCirculation(1.0, quadrature="trapezoid", reach=50.0, **gates)
+    fine = CycleCirculation(weight=1.0, **gates)
+    rough = CycleCirculation(weight=1.0, quadrature="trapezoid", reach=50.0, **gates)
     with torch.no_grad():
         truth = energy(fine, TRUTH, x, steps=40)
         turned = energy(fine, Planted(TRUTH, skew(2), eps=0.02), x, steps=40)
@@ -107,7 +111,7 @@ def test_cycles_find_less_in_the_truth_than_in_a_slight_rotation_of_it():
 def test_a_step_without_a_cycle_has_no_such_term():
     """No number is made up: neither the loss nor the controller hears of the step."""
     balance = BalancedWeight(0.1, 1.0)
-    cycles = CycleCirculation(balance, reach=1e-6)
+    cycles = CycleCirculation(weight=balance, reach=1e-6)
     losses = objective(cycles)(Planted(TRUTH, skew(2), 0.2), batch(), Noise(0), 0)
     assert set(losses.terms) == {"denoising"}
     assert float(balance.count) == 0
@@ -126,7 +130,7 @@ def test_the_noise_gates_hold(kind):
             return super().score(x, t)
 
     x = 0.05 * points()
-    energy(kind(1.0, sigma_min=0.1, sigma_max=0.2), Spy(skew(2), sde=SDE), x, steps=30)
+    energy(kind(weight=1.0, sigma_min=0.1, sigma_max=0.2), Spy(skew(2), sde=SDE), x, steps=30)
     assert 0.1 * (1 - 1e-6) <= min(seen) < 0.13
     assert 0.17 < max(seen) <= 0.2 * (1 + 1e-6)
 
@@ -134,7 +138,7 @@ def test_the_noise_gates_hold(kind):
 @pytest.mark.parametrize("gate", [{"sigma_min": 1e-3}, {"sigma_max": 100.0}])
 def test_gates_outside_of_the_process_are_an_error(gate):
     with pytest.raises(ValueError, match="loops/time: noise levels from"):
-        energy(LoopCirculation(1.0, **gate), TRUTH, points())
+        energy(LoopCirculation(weight=1.0, **gate), TRUTH, points())
 
 
 def test_the_potential_of_a_hybrid_is_not_asked_above_its_gate():
@@ -143,7 +147,7 @@ def test_the_potential_of_a_hybrid_is_not_asked_above_its_gate():
             raise AssertionError("the low branch was asked")
 
     hybrid = HybridField(Forbidden(skew(2), sde=SDE), Affine(skew(2), sde=SDE), sigma_c=0.35)
-    energy(CycleCirculation(1.0, sigma_min=0.35 * (1 + 1e-9)), hybrid, points(), steps=20)
+    energy(CycleCirculation(weight=1.0, sigma_min=0.35 * (1 + 1e-9)), hybrid, points(), steps=20)
 
 
 def objective(*regularizers):
@@ -160,7 +164,7 @@ def batch(step=0, n=64, dtype=torch.float64):
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_weight_is_the_weight_on_average_over_steps(every):
     field = Planted(TRUTH, skew(2), eps=0.2)
-    total = objective(LoopCirculation(0.7, every=every))
+    total = objective(LoopCirculation(weight=0.7, every=every))
     added = []
     for step in range(6):
         losses = total(field, batch(step), Noise(0), step)
@@ -179,7 +183,7 @@ def test_a_weight_of_zero_switches_off_and_costs_nothing():
             calls.append(len(x))
             return super().score(x, t)
 
-    parts = (Asymmetry(0.0), LoopCirculation(0.0), CycleCirculation(0.0))
+    parts = (Asymmetry(weight=0.0), LoopCirculation(weight=0.0), CycleCirculation(weight=0.0))
     losses = objective(*parts)(Counting(skew(2), sde=SDE), batch(), Noise(0), 0)
     assert len(calls) == 1
     assert set(losses.terms) == {"denoising"}
@@ -200,7 +204,7 @@ class Masked(nn.Module):
 
 @pytest.mark.parametrize(
     "regularizer",
-    [Asymmetry(1.0), LoopCirculation(1.0), CycleCirculation(1.0)],
+    [Asymmetry(weight=1.0), LoopCirculation(weight=1.0), CycleCirculation(weight=1.0)],
     ids=lambda r: r.name,
 )
 def test_regularisers_do_not_see_dropout(regularizer):
@@ -214,7 +218,11 @@ def test_regularisers_do_not_see_dropout(regularizer):
 
 def test_gradients_reach_the_network_through_every_regulariser():
     field = PreconditionedField(MLP(2, hidden=16, depth=2), SDE, sigma_data=2.85)
-    for regularizer in (Asymmetry(1.0), LoopCirculation(1.0), CycleCirculation(1.0)):
+    for regularizer in (
+        Asymmetry(weight=1.0),
+        LoopCirculation(weight=1.0),
+        CycleCirculation(weight=1.0),
+    ):
         field.zero_grad()
         regularizer(field, LAW, points().float(), Noise(0), 0).backward()
         grads = {n: p.grad for n, p in field.named_parameters()}
@@ -229,31 +237,31 @@ def test_a_conservative_field_leaves_the_regularisers_nothing_to_do():
         for variant, probe in itertools.product(
             ("difference", "trace"), ("rademacher", "gaussian")
         ):
-            value = energy(Asymmetry(1.0, variant, probe), field, points())
+            value = energy(Asymmetry(weight=1.0, variant=variant, probe=probe), field, points())
             assert float(value.abs().max()) < 1e-14
-        fine = LoopCirculation(1.0, radii=(0.25,), quadrature="gauss-8")
+        fine = LoopCirculation(weight=1.0, radii=(0.25,), quadrature="gauss-8")
         assert float(energy(fine, field, points()).max()) < 1e-18
 
 
 def test_boundary_matching_is_the_squared_jump():
     low = Planted(TRUTH, skew(2), eps=0.2)
     hybrid = HybridField(low, TRUTH, sigma_c=0.5)
-    value = energy(BoundaryMatching(1.0, bandwidth=0.0, rows=200), hybrid, points()).item()
+    value = energy(BoundaryMatching(weight=1.0, bandwidth=0.0, rows=200), hybrid, points()).item()
     z = Noise(0).normal("boundary/perturbation", (2,), torch.arange(200), torch.tensor([[0]]))
     x_t = points()[:200] + 0.5 * z[0].double()
     expected = (0.5 * 0.2 * x_t).square().mean().item()
     assert value == pytest.approx(expected, rel=1e-6)
     same = HybridField(TRUTH, TRUTH, sigma_c=0.5)
-    assert energy(BoundaryMatching(1.0), same, points()).item() == 0.0
+    assert energy(BoundaryMatching(weight=1.0), same, points()).item() == 0.0
     with pytest.raises(TypeError, match="HybridField"):
-        energy(BoundaryMatching(1.0), TRUTH, points())
+        energy(BoundaryMatching(weight=1.0), TRUTH, points())
 
 
 def test_boundary_matching_moves_both_branches():
     low = PotentialField(MLP(2, hidden=8, depth=1, outputs=1), SDE, sigma_data=2.85)
     high = PreconditionedField(MLP(2, hidden=8, depth=1, seed=1), SDE, sigma_data=2.85)
     field = HybridField(low, high, sigma_c=0.5)
-    energy(BoundaryMatching(1.0), field, points().float()).sum().backward()
+    energy(BoundaryMatching(weight=1.0), field, points().float()).sum().backward()
     assert all(p.grad is not None for p in field.parameters())
 
 
@@ -261,9 +269,32 @@ def test_a_step_draws_the_same_wherever_the_run_began():
     field = Planted(TRUTH, skew(2), eps=0.2)
     for make in (Asymmetry, LoopCirculation, CycleCirculation):
         with torch.no_grad():
-            whole = energy(make(1.0), field, points(), steps=70)
-            resumed = make(1.0)(field, LAW, points(), Noise(0), 66)
+            whole = energy(make(weight=1.0), field, points(), steps=70)
+            resumed = make(weight=1.0)(field, LAW, points(), Noise(0), 66)
         assert torch.equal(whole[66], resumed)
+
+
+def test_a_regulariser_of_ones_own_is_a_class_with_one_method():
+    """Its settings are keywords of the constructor and show in the signature."""
+
+    class Large(PointRegularizer):
+        name = "large"
+        power: float = 1.0
+
+        def energy(self, field, x, t):
+            return x.abs().pow(self.power).mean()
+
+    assert inspect.signature(Large).parameters["power"].default == 1.0
+    with pytest.raises(TypeError, match="positional"):
+        Large(1.0)
+    large = Large(weight=2.0, power=2.0, rows=32, sigma_min=0.1, sigma_max=0.2)
+    losses = objective(large)(TRUTH, batch(), Noise(0), 0)
+    t = LAW.times(SDE, Noise(0), torch.arange(32), torch.tensor([[0]]), "large/time", 0.1, 0.2)[0]
+    z = Noise(0).normal("large/perturbation", (2,), torch.arange(32), torch.tensor([[0]]))[0]
+    expected = SDE.perturb(batch().x[:32], t, z.double()).square().mean()
+    torch.testing.assert_close(losses.terms["large"], expected, rtol=1e-6, atol=0)
+    added = losses.total - losses.terms["denoising"]
+    torch.testing.assert_close(added, 2 * losses.terms["large"])
 
 
 def test_balance_keeps_the_proportion_within_its_bound():
@@ -294,7 +325,9 @@ def test_balance_is_an_average_that_is_corrected_for_its_start():
 
 def test_the_controller_is_part_of_the_state():
     def make():
-        return objective(CycleCirculation(BalancedWeight(1e-3, 1e6, horizon=3.0), reach=50.0))
+        return objective(
+            CycleCirculation(weight=BalancedWeight(1e-3, 1e6, horizon=3.0), reach=50.0)
+        )
 
     field = Planted(TRUTH, skew(2), eps=0.2)
     first, second = make(), make()
@@ -310,24 +343,25 @@ def test_the_controller_is_part_of_the_state():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Asymmetry(-1.0), "weight"),
-        (lambda: Asymmetry(math.nan), "weight"),
-        (lambda: Asymmetry(1.0, every=0), "every"),
-        (lambda: Asymmetry(1.0, probes=0), "probes"),
-        (lambda: Asymmetry(1.0, probe="sphere"), "'sphere'"),
-        (lambda: LoopCirculation(1.0, radii=(0.0,)), "radii"),
-        (lambda: LoopCirculation(1.0, sides=2), "sides"),
-        (lambda: LoopCirculation(1.0, sigma_max=-1.0), "sigma_max"),
-        (lambda: CycleCirculation(1.0, lengths=(2,)), "lengths"),
-        (lambda: CycleCirculation(1.0, neighbours=128), "neighbours"),
-        (lambda: CycleCirculation(1.0, quadrature="romberg"), "romberg"),
-        (lambda: CycleCirculation(1.0, reach=0.0), "reach"),
-        (lambda: LoopCirculation(1.0, sigma_min=2.0, sigma_max=1.0), "sigma_min"),
-        (lambda: BoundaryMatching(1.0, bandwidth=1.0), "bandwidth"),
+        (lambda: Asymmetry(weight=-1.0), "weight"),
+        (lambda: Asymmetry(weight=math.nan), "weight"),
+        (lambda: Asymmetry(weight=1.0, every=0), "every"),
+        (lambda: Asymmetry(weight=1.0, probes=0), "probes"),
+        (lambda: Asymmetry(weight=1.0, probe="sphere"), "'sphere'"),
+        (lambda: LoopCirculation(weight=1.0, radii=(0.0,)), "radii"),
+        (lambda: LoopCirculation(weight=1.0, sides=2), "sides"),
+        (lambda: LoopCirculation(weight=1.0, sigma_max=-1.0), "sigma_max"),
+        (lambda: CycleCirculation(weight=1.0, lengths=(2,)), "lengths"),
+        (lambda: CycleCirculation(weight=1.0, neighbours=128), "neighbours"),
+        (lambda: CycleCirculation(weight=1.0, quadrature="romberg"), "romberg"),
+        (lambda: CycleCirculation(weight=1.0, reach=0.0), "reach"),
+        (lambda: LoopCirculation(weight=1.0, sigma_min=2.0, sigma_max=1.0), "sigma_min"),
+        (lambda: BoundaryMatching(weight=1.0, bandwidth=1.0), "bandwidth"),
         (lambda: BalancedWeight(0.0, 1.0), "ratio"),
-        (lambda: objective(Asymmetry(1.0), Asymmetry(2.0)), "once"),
+        (lambda: objective(Asymmetry(weight=1.0), Asymmetry(weight=2.0)), "once"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -115,7 +115,7 @@ def test_other_shares_of_hidden_labels_are_another_training(tmp_path):
 
 
 def test_regularisers_see_the_field_without_classes():
-    regularizer = CycleCirculation(1e-3, points=16, cycles=8)
+    regularizer = CycleCirculation(weight=1e-3, points=16, cycles=8)
     found = train(field(), clusters(), regularizers=[regularizer])
     assert all(v.isfinite().all() for v in weights(found).values())
 

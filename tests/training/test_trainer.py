@@ -285,7 +285,7 @@ def test_a_folder_is_that_of_one_objective_field_and_data(tmp_path):
         field = PotentialField(network, sde or EDM(), sigma_data=scale, head=head)
         objective = Objective(
             DenoisingScoreMatching(law=law or LogNormal(), sigma_data=1.0),
-            [regularizer or CycleCirculation(BalancedWeight(0.1, 1.0), points=16, cycles=4)],
+            [regularizer or CycleCirculation(weight=BalancedWeight(0.1, 1.0), points=16, cycles=4)],
         )
         fit(field, truth, objective=objective, steps=2, folder=tmp_path, **SMALL)
 
@@ -299,11 +299,11 @@ def test_a_folder_is_that_of_one_objective_field_and_data(tmp_path):
         ({"radius": 5.0}, r"data\.std is 2\.8\d* there and 3\.5\d* here"),
         ({"law": LogNormal(0.0, 1.0)}, r"objective\.denoising is .* there and .* here"),
         (
-            {"regularizer": CycleCirculation(BalancedWeight(0.2, 1.0), points=16, cycles=4)},
+            {"regularizer": CycleCirculation(weight=BalancedWeight(0.2, 1.0), points=16, cycles=4)},
             r"objective\.regularizers\.cycles\.weight\.ratio is 0\.1 there and 0\.2 here",
         ),
         (
-            {"regularizer": Asymmetry(0.1)},
+            {"regularizer": Asymmetry(weight=0.1)},
             r"objective\.regularizers\.asymmetry is missing there and Asymmetry here",
         ),
     ):
@@ -419,7 +419,7 @@ def test_says_what_cannot_be_trained():
         fit(field, torch.eye(3), steps=1)
     objective = Objective(DenoisingScoreMatching(sigma_data=1.0))
     with pytest.raises(TypeError, match="either an objective or regularizers"):
-        fit(field, truth, objective=objective, regularizers=[Asymmetry(0.1)], steps=1)
+        fit(field, truth, objective=objective, regularizers=[Asymmetry(weight=0.1)], steps=1)
     field.backbone.last.double()
     with pytest.raises(ValueError, match="in one dtype"):
         fit(field, truth, steps=1)

@@ -30,7 +30,7 @@ def train(folder, steps=STEPS, hidden=8, **settings) -> Fit:
     truth = GaussianMixture.ring()
     network = Noisy(MLP(2, hidden=hidden, depth=1, embedding=4))
     field = PreconditionedField(network, EDM(), sigma_data=truth.std)
-    cycles = CycleCirculation(BalancedWeight(1e-6, 1.0, 10.0), points=16, cycles=8, every=2)
+    cycles = CycleCirculation(weight=BalancedWeight(1e-6, 1.0, 10.0), points=16, cycles=8, every=2)
     objective = Objective(DenoisingScoreMatching(sigma_data=truth.std), [cycles])
     defaults = {
         "optim": Optim(lr=1e-2, warmup=20, decay="cosine", clip=1.0),

@@ -110,7 +110,7 @@ def short_training(config: Config, steps: int, folder: Path | None = None) -> Tr
 
 def _period(config: Config) -> int:
     """The number of steps after which the regularisers repeat."""
-    return math.lcm(*(term.every for term in config.objective.terms.values()))
+    return math.lcm(*(getattr(term, "every", 1) for term in config.objective.terms.values()))
 
 
 def _plain(estimate: Estimate) -> dict[str, Any]:

@@ -1,94 +1,22 @@
-"""What a configuration may say.
-
-One frozen model a section. Where a section can be one of several things, its key ``kind`` says
-which, and decides what other keys it has. Numbers are in the units of the classes that they are
-given to, which are named in each docstring; ``null`` stands for none. Data, process and field have
-a file of their own, :mod:`~scorefield.config.model`, as have networks, objectives and
-samplers.
-"""
+"""A whole configuration, and what its sections ask of each other."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, model_validator
 
-from scorefield.config.model import (
-    AtomsData,
-    Data,
-    EDMProcess,
-    HybridModel,
-    ImagesData,
-    Model,
-    Process,
-    TableProcess,
-    VEProcess,
-)
-from scorefield.config.network_section import ATOM_NETWORKS, IMAGE_NETWORKS, Network
-from scorefield.config.objective_section import ObjectiveSection
-from scorefield.config.sampler_section import KarrasMethod, SamplerSection
-from scorefield.config.section import (
-    Count,
-    Counts,
-    Fraction,
-    NonNegative,
-    Positive,
-    Positives,
-    Section,
-)
+from scorefield.config.base import Section, section
+from scorefield.config.data import Data
+from scorefield.config.evaluate import EvalSection
+from scorefield.config.field import HybridModel, Model, table_length
+from scorefield.config.network import Network, kinds
+from scorefield.config.objective import ObjectiveSection
+from scorefield.config.sampler import SamplerSection
+from scorefield.config.sde import Process, VEProcess
+from scorefield.config.train import OptimSection, TrainSection
 from scorefield.errors import UserError
-
-# ---------------------------------------------------------------- optim, train, sampler and eval
-
-
-class OptimSection(Section):
-    """The optimiser: ``lr`` rises over ``warmup`` steps, then decays to zero by the last step or
-    stays; the gradient's norm is cut at ``clip``.
-    """
-
-    kind: Literal["adam", "adamw"] = "adam"
-    lr: Positive = 1e-3
-    betas: Annotated[tuple[Fraction, Fraction], Strict(False)] = (0.9, 0.999)
-    eps: Positive = 1e-8
-    weight_decay: NonNegative = 0.0
-    warmup: Annotated[int, Field(ge=0)] = 0
-    decay: Literal["constant", "linear", "cosine", "inverse_sqrt"] = "constant"
-    clip: Positive | None = None
-
-
-class TrainSection(Section):
-    """How long and with what; ``keep`` is the number of newest checkpoints that
-    stay, ``null`` for all.
-    """
-
-    steps: Count = 10_000
-    batch_size: Count = 512
-    checkpoint_every: Count = 1000
-    log_every: Count = 100
-    ema_decay: Fraction = 0.999
-    keep: Count | None = 2
-
-
-class EvalSection(Section):
-    """The protocol that a field is judged by.
-
-    ``samples`` samples for each number ``nfes`` of network calls, against as many real points;
-    the noise floor over ``pairs`` pairs of real sets; diagnostics on ``points`` noisy points at
-    each noise level of ``sigmas``; ``along`` says whether the checkpoints along the training are
-    measured too.
-    """
-
-    nfes: Counts = (8, 18, 32, 64)
-    along: bool = True
-    samples: Annotated[int, Field(ge=4)] = 2048
-    pairs: Annotated[int, Field(ge=2)] = 8
-    sigmas: Positives = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-    points: Annotated[int, Field(ge=2)] = 256
-    seed: int = 0
-
-
-# ------------------------------------------------------------------------------------- the whole
 
 
 class Config(Section):
@@ -100,13 +28,13 @@ class Config(Section):
     name: Annotated[str, Field(pattern=r"^\w[\w+=.,@-]*/\w[\w+=.,@-]*$")]
     description: str = ""
     data: Data
-    sde: Process = EDMProcess(kind="edm")
+    sde: Process = section(kind="edm")
     field: Model
-    objective: ObjectiveSection = ObjectiveSection()
-    optim: OptimSection = OptimSection()
-    train: TrainSection = TrainSection()
-    sampler: SamplerSection = KarrasMethod(kind="heun")
-    eval: EvalSection = EvalSection()
+    objective: ObjectiveSection = section()
+    optim: OptimSection = section()
+    train: TrainSection = section()
+    sampler: SamplerSection = section(kind="heun")
+    eval: EvalSection = section()
     seed: int = 0
 
     @model_validator(mode="after")
@@ -136,22 +64,16 @@ class Config(Section):
         return networks
 
     @property
-    def levels(self) -> int | None:
-        """The length of the table of noise levels that the field was made for."""
-        return self.sde.levels if isinstance(self.sde, TableProcess) else self.field.levels
-
-    @property
     def centered(self) -> bool:
         """Whether the values of images lie in [-1, 1]; in [0, 1] otherwise."""
-        return self.data.centered if isinstance(self.data, ImagesData) else True
+        return getattr(self.data, "centered", True)
 
     def _check_networks(self) -> None:
-        wanted = {"ring": ("mlp",), "atoms": ATOM_NETWORKS}.get(self.data.kind, IMAGE_NETWORKS)
         for key, network in self.networks.items():
-            if network.kind not in wanted:
+            if network.takes != self.data.points:
                 raise UserError(
                     f"{key}.kind is {network.kind!r}, but data of kind {self.data.kind!r} needs "
-                    + " or ".join(map(repr, wanted))
+                    + " or ".join(map(repr, kinds(self.data.points)))
                 )
             tabular = network.kind in ("ncsn", "ncsnv2")
             if tabular and self.field.label != "index":
@@ -169,19 +91,20 @@ class Config(Section):
     def _check_table(self) -> None:
         if self.field.label == "index" and not isinstance(self.sde, VEProcess):
             raise UserError(f"field.label 'index' needs sde.kind 've', it is {self.sde.kind!r}")
-        if self.objective.fokker_planck is not None and self.levels is not None:
+        levels = table_length(self.field, self.sde)
+        if self.objective.fokker_planck is not None and levels is not None:
             raise UserError(
                 "objective.fokker_planck differentiates the field in time, which a table of noise "
                 "levels, that of field.label 'index' or of sde.kind 'discrete_vp', does not allow"
             )
-        if self.objective.law.kind == "table" and self.levels is None:
+        if self.objective.law.kind == "table" and levels is None:
             raise UserError(
                 "objective.law.kind 'table' needs a table: that of sde.kind 'discrete_vp', or "
                 "field.label 'index' and field.levels"
             )
 
     def _check_torus(self) -> None:
-        if not isinstance(self.data, AtomsData):
+        if self.data.points != "atoms":
             for name, term in self.objective.terms.items():
                 if getattr(term, "points", None) == "uniform":
                     raise UserError(
@@ -189,7 +112,7 @@ class Config(Section):
                         f"'atoms', data.kind is {self.data.kind!r}"
                     )
             return
-        if self.sde.kind not in ("ve", "edm"):
+        if not self.sde.keeps_scale:
             raise UserError(
                 f"sde.kind is {self.sde.kind!r}, which shrinks the data: data of kind 'atoms' live "
                 f"on a torus and need 've' or 'edm'"

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from scorefield.config.build_sampling import build_sampler
 from scorefield.config.config import Config
+from scorefield.config.sampler import build_sampler
 from scorefield.data import DataSource
 from scorefield.diagnostics import validation_loss
 from scorefield.domain import Torus

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.calculus.trace import ProbeKind
-from scorefield.config import model as m
+from scorefield.config.data import DigitsData, ImagesData
 from scorefield.data.image_files import read_arrays
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate
@@ -222,9 +222,9 @@ def _split(
     except ValueError as error:
         raise RunError(str(error)) from error
     match subject.config.data:
-        case m.DigitsData():
+        case DigitsData():
             transform, noisy = DIGIT_LEVELS, False
-        case m.ImagesData(centered=centered, dequantize=noisy):
+        case ImagesData(centered=centered, dequantize=noisy):
             transform = CENTERED_BYTES if centered else UNIT_BYTES
         case _:
             return x, None

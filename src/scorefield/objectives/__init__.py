@@ -18,6 +18,8 @@ from scorefield.objectives.fokker_planck import FokkerPlanck as FokkerPlanck
 from scorefield.objectives.fokker_planck import FokkerPlanckWeighting as FokkerPlanckWeighting
 from scorefield.objectives.objective import Losses as Losses
 from scorefield.objectives.objective import Objective as Objective
-from scorefield.objectives.objective import Regularizer as Regularizer
 from scorefield.objectives.oracle import Oracle as Oracle
 from scorefield.objectives.regression import Regression as Regression
+from scorefield.objectives.regularizer import PointLaw as PointLaw
+from scorefield.objectives.regularizer import PointRegularizer as PointRegularizer
+from scorefield.objectives.regularizer import Regularizer as Regularizer

@@ -13,20 +13,19 @@ from scorefield.calculus import (
     nearest_neighbours,
     per_coordinate,
     planes,
+    quadrature,
     regular_polygons,
     squared_area,
     squared_curl,
 )
-from scorefield.calculus import quadrature as quadrature_rule
 from scorefield.errors import UserError
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
-from scorefield.objectives.balance import BalancedWeight
 from scorefield.objectives.denoising import NoiseLaw
-from scorefield.objectives.objective import Regularizer
+from scorefield.objectives.regularizer import PointRegularizer, Regularizer
 
 
-class LoopCirculation(Regularizer):
+class LoopCirculation(PointRegularizer):
     r"""The squared curl seen by regular polygons of several radii around noised points.
 
     With the circulation :math:`C` around a polygon of area :math:`|B|` in a random plane,
@@ -35,14 +34,10 @@ class LoopCirculation(Regularizer):
     fields.
 
     Arguments:
-        weight: The weight, averaged over steps, or a controller.
         radii: The radii of the polygons, in units of :math:`\sigma`.
         sides: The number of their sides.
         quadrature: The rule on each side; see :func:`~scorefield.calculus.quadrature`.
         rows: The number of points, at most the batch; each is the centre of one loop a radius.
-        every: Evaluated at every ``every``-th step.
-        sigma_min: The least noise level; the process's by default.
-        sigma_max: The largest; the process's by default.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -50,45 +45,34 @@ class LoopCirculation(Regularizer):
 
     name = "loops"
 
-    def __init__(
-        self,
-        weight: float | BalancedWeight,
-        radii: Sequence[float] = (0.25, 0.5, 1.0),
-        sides: int = 4,
-        quadrature: str = "midpoint",
-        rows: int = 16,
-        every: int = 1,
-        sigma_min: float | None = None,
-        sigma_max: float | None = None,
-    ) -> None:
-        super().__init__(weight, every, sigma_min, sigma_max)
-        if not radii or min(radii) <= 0:
-            raise UserError(f"loops: radii must be positive, got {list(radii)}")
-        if sides < 3 or rows < 1:
-            raise UserError(f"loops: sides >= 3 and rows >= 1 must hold, got {sides}, {rows}")
-        self.radii = tuple(radii)
-        self.sides = sides
-        self.rule = quadrature_rule(quadrature)
-        self.rows = rows
+    rows: int = 16
+    radii: Sequence[float] = (0.25, 0.5, 1.0)
+    sides: int = 4
+    quadrature: str = "midpoint"
 
-    def draw(
-        self, field: ScoreField, law: NoiseLaw, noise: Noise, rows: int, step: Tensor
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.radii = tuple(self.radii)
+        if not self.radii or min(self.radii) <= 0:
+            raise UserError(f"loops: radii must be positive, got {list(self.radii)}")
+        if self.sides < 3:
+            raise UserError(f"loops: sides must be at least 3, got {self.sides}")
+        self._rule = quadrature(self.quadrature)
+
+    def directions(
+        self, field: ScoreField, noise: Noise, index: Tensor, step: Tensor
     ) -> tuple[Tensor, ...]:
-        index = torch.arange(min(rows, self.rows))
-        t = self.times(law, field.sde, noise, index, step)
-        z = noise.normal("loops/perturbation", field.domain.shape, index, step)
-        index = torch.arange(index.numel() * len(self.radii))
-        return t, z, planes(noise, "loops/plane", field.domain, index, step)
+        loops = torch.arange(index.numel() * len(self.radii))
+        return (planes(noise, "loops/plane", field.domain, loops, step),)
 
-    def energy(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        t, z, plane = draws
+    def energy(self, field: ScoreField, x: Tensor, t: Tensor, *directions: Tensor) -> Tensor:
+        (plane,) = directions
         domain, copies = field.domain, len(self.radii)
-        x_t = field.sde.perturb(x[: t.shape[0]], t, z, domain).repeat(copies, *(1,) * (x.dim() - 1))
-        sigma = field.sde.sigma(t)
+        x, sigma = x.repeat(copies, *(1,) * (x.dim() - 1)), field.sde.sigma(t)
         radii = torch.cat([radius * sigma for radius in self.radii])
-        vertices = regular_polygons(x_t, radii, plane, self.sides)
+        vertices = regular_polygons(x, radii, plane, self.sides)
         t, sigma = t.repeat(copies), sigma.repeat(copies)
-        turn = circulation(field.score, vertices, t, self.rule, domain)
+        turn = circulation(field.score, vertices, t, self._rule, domain)
         numerator, denominator = squared_curl(turn, squared_area(vertices), domain.dim)
         return per_coordinate(numerator / denominator, sigma, domain.dim).mean()
 
@@ -106,7 +90,6 @@ class CycleCirculation(Regularizer):
     sought: longer edges are left out, and on the others the rule should have degree 3.
 
     Arguments:
-        weight: The weight, averaged over steps, or a controller.
         points: The number of points, at most the batch.
         cycles: The largest number of cycles that are measured, for each length; eight times as
             many walks are proposed.
@@ -115,9 +98,6 @@ class CycleCirculation(Regularizer):
         quadrature: The rule on each edge; see :func:`~scorefield.calculus.quadrature`. That of the
             published benchmark is ``left``.
         reach: The length of the longest edge, in units of :math:`\sigma`.
-        every: Evaluated at every ``every``-th step.
-        sigma_min: The least noise level; the process's by default.
-        sigma_max: The largest; the process's by default.
 
     Raises:
         ValueError: If an argument is out of range, or a batch has no more points than
@@ -126,34 +106,26 @@ class CycleCirculation(Regularizer):
 
     name = "cycles"
 
-    def __init__(
-        self,
-        weight: float | BalancedWeight,
-        points: int = 128,
-        cycles: int = 32,
-        neighbours: int = 4,
-        lengths: Sequence[int] = (3,),
-        quadrature: str = "gauss-2",
-        reach: float = 1.0,
-        every: int = 1,
-        sigma_min: float | None = None,
-        sigma_max: float | None = None,
-    ) -> None:
-        super().__init__(weight, every, sigma_min, sigma_max)
-        if not lengths or min(lengths) < 3 or cycles < 1 or not 1 <= neighbours < points:
+    points: int = 128
+    cycles: int = 32
+    neighbours: int = 4
+    lengths: Sequence[int] = (3,)
+    quadrature: str = "gauss-2"
+    reach: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.lengths = tuple(self.lengths)
+        if not self.lengths or min(self.lengths) < 3:
+            raise UserError(f"cycles: lengths must be at least 3, got {list(self.lengths)}")
+        self._check_positive("cycles", "neighbours")
+        if self.neighbours >= self.points:
             raise UserError(
-                "cycles: lengths >= 3, cycles >= 1 and 1 <= neighbours < points must hold, got "
-                f"lengths={list(lengths)}, cycles={cycles}, neighbours={neighbours}, "
-                f"points={points}"
+                f"cycles: {self.points} points cannot have {self.neighbours} neighbours each"
             )
-        if not reach > 0:
-            raise UserError(f"cycles: reach must be positive, got {reach}")
-        self.points = points
-        self.cycles = cycles
-        self.neighbours = neighbours
-        self.lengths = tuple(lengths)
-        self.rule = quadrature_rule(quadrature)
-        self.reach = reach
+        if not self.reach > 0:
+            raise UserError(f"cycles: reach must be positive, got {self.reach}")
+        self._rule = quadrature(self.quadrature)
 
     def draw(
         self, field: ScoreField, law: NoiseLaw, noise: Noise, rows: int, step: Tensor
@@ -161,7 +133,7 @@ class CycleCirculation(Regularizer):
         if rows <= self.neighbours:
             raise UserError(f"cycles: {rows} points cannot have {self.neighbours} neighbours each")
         index = torch.arange(min(rows, self.points))
-        t = self.times(law, field.sde, noise, index[:1], step)
+        t = self.times(field, law, noise, index[:1], step)
         z = noise.normal("cycles/perturbation", field.domain.shape, index, step)
         walks = torch.arange(8 * self.cycles)
         draws = [
@@ -170,7 +142,7 @@ class CycleCirculation(Regularizer):
         ]
         return t, z, *draws
 
-    def energy(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor | None:
+    def evaluate(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor | None:
         t, z, *walks = draws
         domain, sigma = field.domain, field.sde.sigma(t)
         x_t = field.sde.perturb(x[: z.shape[0]], t, z, domain)
@@ -181,9 +153,8 @@ class CycleCirculation(Regularizer):
             vertices = find_cycles(x_t, graph, draw, domain, reach)[: self.cycles]
             if not len(vertices):
                 continue
-            turn = circulation(
-                field.score, vertices, t.expand(vertices.shape[0]), self.rule, domain
-            )
+            t_all = t.expand(len(vertices))
+            turn = circulation(field.score, vertices, t_all, self._rule, domain)
             curl, area = squared_curl(turn, squared_area(vertices), domain.dim)
             numerators.append(curl)
             denominators.append(area)

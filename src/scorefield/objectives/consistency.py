@@ -3,7 +3,8 @@ r"""A regulariser that makes a field agree with itself between noise levels."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from dataclasses import InitVar
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,12 +13,10 @@ from scorefield.calculus import kernel_target, martingale_target, reverse_trajec
 from scorefield.errors import UserError
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
-from scorefield.objectives.balance import BalancedWeight
 from scorefield.objectives.denoising import NoiseLaw
-from scorefield.objectives.objective import Regularizer
 from scorefield.objectives.oracle import Oracle
-from scorefield.objectives.points import PointLaw, check_points, draw_points, place_points
-from scorefield.objectives.regression import ScoreWeighting, check_weighting
+from scorefield.objectives.regression import ScoreWeighting
+from scorefield.objectives.regularizer import PointRegularizer
 from scorefield.samplers.grid import grid_times
 from scorefield.sde import SDE
 
@@ -26,7 +25,7 @@ ConsistencyEstimator = Literal["single", "pair"]
 ConsistencyGradient = Literal["start", "both"]
 
 
-class Consistency(Regularizer):
+class Consistency(PointRegularizer):
     r"""The mean squared inconsistency :math:`\frac1D \|\mathbb{E}[y \mid x_s] - p\|^2` between a
     noise level and a lower one.
 
@@ -57,7 +56,6 @@ class Consistency(Regularizer):
     pairs; the first step is free without a guide, and the martingale takes another one at the ends.
 
     Arguments:
-        weight: The weight, averaged over steps, or a controller.
         target: ``kernel`` or ``martingale``.
         estimator: ``single`` or ``pair``.
         gradient: ``start`` or ``both``; if not given, ``both`` for the pair of the martingale.
@@ -69,9 +67,6 @@ class Consistency(Regularizer):
         weighting: ``sigma`` for units of the noise; ``none`` for the square of the score itself
             with the kernel (times :math:`1/\sigma_s^2`), and of the denoiser with the martingale
             (times :math:`\lambda_s^2`).
-        points: ``data`` for noised points of the batch, ``uniform`` for those of a torus.
-        rows: The number of points, at most the batch.
-        every: Evaluated at every ``every``-th step.
         sigma_min: The least noise level of a start; that of the grid by default.
         sigma_max: The largest; that of the grid by default.
 
@@ -87,46 +82,33 @@ class Consistency(Regularizer):
     """
 
     name = "consistency"
+    purpose = "points"
 
-    def __init__(
-        self,
-        weight: float | BalancedWeight,
-        target: ConsistencyTarget = "martingale",
-        estimator: ConsistencyEstimator = "pair",
-        gradient: ConsistencyGradient | None = None,
-        guide: ScoreField | None = None,
-        steps: int = 5,
-        grid: int | Sequence[float] = 100,
-        weighting: ScoreWeighting = "sigma",
-        points: PointLaw = "data",
-        rows: int = 64,
-        every: int = 1,
-        sigma_min: float | None = None,
-        sigma_max: float | None = None,
-    ) -> None:
-        super().__init__(weight, every, sigma_min, sigma_max)
-        _check_choice("target", target, get_args(ConsistencyTarget))
-        _check_choice("estimator", estimator, get_args(ConsistencyEstimator))
-        squared = (target, estimator) == ("martingale", "pair")
-        if gradient is None:
-            gradient = "both" if squared else "start"
-        _check_choice("gradient", gradient, get_args(ConsistencyGradient))
-        if gradient == "both" and not squared:
+    target: ConsistencyTarget = "martingale"
+    estimator: ConsistencyEstimator = "pair"
+    gradient: ConsistencyGradient | None = None
+    guide: InitVar[ScoreField | None] = None
+    steps: int = 5
+    grid: int | Sequence[float] = 100
+    weighting: ScoreWeighting = "sigma"
+
+    def __post_init__(self, guide: ScoreField | None) -> None:
+        super().__post_init__()
+        self._check_choice("target", ConsistencyTarget)
+        self._check_choice("estimator", ConsistencyEstimator)
+        squared = (self.target, self.estimator) == ("martingale", "pair")
+        if self.gradient is None:
+            self.gradient = "both" if squared else "start"
+        self._check_choice("gradient", ConsistencyGradient)
+        if self.gradient == "both" and not squared:
             raise UserError(
                 f"consistency: the gradient at both ends needs target='martingale' and "
-                f"estimator='pair', not {target!r} and {estimator!r}"
+                f"estimator='pair', not {self.target!r} and {self.estimator!r}"
             )
-        check_weighting(self.name, weighting)
-        check_points(self.name, points, rows)
-        self.target = target
-        self.estimator = estimator
-        self.gradient = gradient
-        self.guide = None if guide is None else Oracle(guide)
-        self.steps = steps
-        self.grid = grid if isinstance(grid, int) else tuple(float(t) for t in grid)
-        self.weighting = weighting
-        self.points: PointLaw = points
-        self.rows = rows
+        self._check_choice("weighting", ScoreWeighting)
+        self.leader = None if guide is None else Oracle(guide)
+        if not isinstance(self.grid, int):
+            self.grid = tuple(float(t) for t in self.grid)
         self._check_grid()
 
     @property
@@ -155,36 +137,35 @@ class Consistency(Regularizer):
         numbers = self.rows * self._copies * self.steps * field.domain.dim
         return max(1, min(super().span(field), 2**22 // numbers))
 
-    def draw(
-        self, field: ScoreField, law: NoiseLaw, noise: Noise, rows: int, step: Tensor
+    def times(
+        self, field: ScoreField, law: NoiseLaw, noise: Noise, index: Tensor, step: Tensor
+    ) -> Tensor:
+        return self.times_of(field.sde)[self._starts(field.sde, noise, index, step)]
+
+    def directions(
+        self, field: ScoreField, noise: Noise, index: Tensor, step: Tensor
     ) -> tuple[Tensor, ...]:
-        if self.guide is not None:
-            self.guide.check(self.name, field)
-        starts = self._starts(field.sde)
-        index = torch.arange(min(rows, self.rows))
-        chosen = noise.integers("consistency/start", len(starts), (), index, step)
-        drawn = draw_points(self.points, field, noise, "consistency/points", index, step)
+        if self.leader is not None:
+            self.leader.check(self.name, field)
         event = (self._copies, self.steps, *field.domain.shape)
         z = noise.normal("consistency/trajectory", event, index, step)
-        return starts[chosen], drawn, z
+        return self._starts(field.sde, noise, index, step), z
 
-    def energy(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        start, drawn, z = draws
+    def energy(self, field: ScoreField, x: Tensor, t: Tensor, *directions: Tensor) -> Tensor:
+        start, z = directions
         rows, copies = z.shape[:2]
         offsets = torch.arange(self.steps + 1, device=start.device).unsqueeze(1)
         times = self.times_of(field.sde).to(start.device)[start + offsets]
-        t = times[0].to(x.dtype)
-        x_s = place_points(self.points, field, x, t, drawn)
-        score = -field.predict_noise(x_s, t)
+        score = -field.predict_noise(x, t)
         # All trajectories at once: the copies of the points one after the other.
-        times, x_s = times.repeat(1, copies), _copied(x_s, copies)
+        times, x_s = times.repeat(1, copies), _copied(x, copies)
         normals = z.transpose(0, 1).flatten(0, 1).transpose(0, 1)
-        if self.guide is None:
+        if self.leader is None:
             sigma = field.sde.sigma(t).reshape(-1, *(1,) * (x.dim() - 1))
             known = _copied(score.detach() / sigma, copies)
             x_e = reverse_trajectory(field, x_s, times, normals, known)[-1]
         else:
-            with self.guide.asked(x) as guide:
+            with self.leader.asked(x) as guide:
                 x_e = reverse_trajectory(guide, x_s, times, normals)[-1]
         y = self._targets(field, x_s, times[0], x_e, times[-1])
         y = y.reshape(copies, rows, field.domain.dim)
@@ -203,8 +184,8 @@ class Consistency(Regularizer):
             return torch.ones_like(t)
         return sde.sigma(t) ** -2 if self.target == "kernel" else sde.noise_level(t) ** 2
 
-    def _starts(self, sde: SDE) -> Tensor:
-        """The places on the grid at which a trajectory may start."""
+    def _starts(self, sde: SDE, noise: Noise, index: Tensor, step: Tensor) -> Tensor:
+        """The places on the grid at which trajectories start, each as likely as another."""
         grid = self.times_of(sde)
         level = sde.noise_level(grid[: len(grid) - self.steps])
         low = 0.0 if self.sigma_min is None else self.sigma_min * (1 - 1e-9)
@@ -215,11 +196,10 @@ class Consistency(Regularizer):
                 f"consistency: none of the {len(level)} times with {self.steps} behind them has a "
                 f"noise level between {low:g} and {high:g}"
             )
-        return starts
+        return starts[noise.integers("consistency/start", len(starts), (), index, step)]
 
     def _check_grid(self) -> None:
-        if self.steps < 1:
-            raise UserError(f"consistency: steps must be positive, got {self.steps}")
+        self._check_positive("steps")
         count = self.grid if isinstance(self.grid, int) else len(self.grid)
         if count <= self.steps:
             raise UserError(
@@ -229,11 +209,6 @@ class Consistency(Regularizer):
             pairs = zip(self.grid, self.grid[1:], strict=False)
             if not all(later < earlier for earlier, later in pairs):
                 raise UserError("consistency: the times of the grid must descend")
-
-
-def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UserError(f"consistency: {what} is {' or '.join(choices)}, not {value!r}")
 
 
 def _copied(x: Tensor, copies: int) -> Tensor:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
-import torch
 from torch import Tensor
 
 from scorefield.calculus import (
@@ -16,17 +15,14 @@ from scorefield.calculus import (
 from scorefield.errors import UserError
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
-from scorefield.objectives.balance import BalancedWeight
-from scorefield.objectives.denoising import NoiseLaw
-from scorefield.objectives.objective import Regularizer
-from scorefield.objectives.points import PointLaw, check_points, draw_points, place_points
+from scorefield.objectives.regularizer import PointRegularizer
 
 FokkerPlanckWeighting = Literal["sigma", "none"]
 """``sigma`` for the residual in units of the noise, per unit of its logarithm; ``none`` for that of
 the score, per unit of time."""
 
 
-class FokkerPlanck(Regularizer):
+class FokkerPlanck(PointRegularizer):
     r"""The mean square of a coordinate of the residual of the score Fokker–Planck equation.
 
     .. math:: \frac1D\, \mathbb{E}\,\|\rho\|^2, \qquad \rho = \frac{2 \sigma^3}{g^2}\, r,
@@ -45,16 +41,10 @@ class FokkerPlanck(Regularizer):
     The network has to have second derivatives: those of rectified linear units are zero.
 
     Arguments:
-        weight: The weight, averaged over steps, or a controller.
         form: ``gradient`` for the equation as it is; ``component`` for the form that agrees with it
             for gradients only.
         weighting: ``sigma`` or ``none``.
         probes: The number of random signs a point, at least 2; exact if not given.
-        points: ``data`` for noised points of the batch, ``uniform`` for points anywhere on a torus.
-        rows: The number of points, at most the batch.
-        every: Evaluated at every ``every``-th step.
-        sigma_min: The least noise level; the process's by default.
-        sigma_max: The largest; the process's by default.
 
     Raises:
         ValueError: If an argument is out of range; in use, if uniform points are asked for and the
@@ -66,53 +56,34 @@ class FokkerPlanck(Regularizer):
     """
 
     name = "fokker_planck"
+    purpose = "point"
 
-    def __init__(
-        self,
-        weight: float | BalancedWeight,
-        form: FokkerPlanckForm = "gradient",
-        weighting: FokkerPlanckWeighting = "sigma",
-        probes: int | None = None,
-        points: PointLaw = "data",
-        rows: int = 64,
-        every: int = 1,
-        sigma_min: float | None = None,
-        sigma_max: float | None = None,
-    ) -> None:
-        super().__init__(weight, every, sigma_min, sigma_max)
-        if form not in get_args(FokkerPlanckForm):
-            raise UserError(f"fokker_planck: form is gradient or component, not {form!r}")
-        if weighting not in get_args(FokkerPlanckWeighting):
-            raise UserError(f"fokker_planck: weighting is sigma or none, not {weighting!r}")
-        if probes is not None and probes < 2:
+    form: FokkerPlanckForm = "gradient"
+    weighting: FokkerPlanckWeighting = "sigma"
+    probes: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_choice("form", FokkerPlanckForm)
+        self._check_choice("weighting", FokkerPlanckWeighting)
+        if self.probes is not None and self.probes < 2:
             raise UserError(
-                f"fokker_planck: a square without bias takes at least 2 probes, got {probes}"
+                f"fokker_planck: a square without bias takes at least 2 probes, got {self.probes}"
             )
-        check_points("fokker_planck", points, rows)
-        self.form: FokkerPlanckForm = form
-        self.weighting = weighting
-        self.probes = probes
-        self.points: PointLaw = points
-        self.rows = rows
 
-    def draw(
-        self, field: ScoreField, law: NoiseLaw, noise: Noise, rows: int, step: Tensor
+    def directions(
+        self, field: ScoreField, noise: Noise, index: Tensor, step: Tensor
     ) -> tuple[Tensor, ...]:
-        index = torch.arange(min(rows, self.rows))
-        t = self.times(law, field.sde, noise, index, step)
-        drawn = draw_points(self.points, field, noise, "fokker_planck/point", index, step)
         if self.probes is None:
-            return t, drawn
+            return ()
         shape = (self.probes, *field.domain.shape)
-        v = noise.signs("fokker_planck/probe", shape, index, step)
-        return t, drawn, v.movedim(2, 1)
+        return (noise.signs("fokker_planck/probe", shape, index, step).movedim(2, 1),)
 
-    def energy(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        t, drawn, *probes = draws
-        sde, x_t = field.sde, place_points(self.points, field, x, t, drawn)
-        v = probes[0] if probes else None
-        terms = fokker_planck_terms(field.score, x_t, t, sde, (self.form,), v)[self.form]
-        residual = terms.residual(t, sde)
+    def energy(self, field: ScoreField, x: Tensor, t: Tensor, *directions: Tensor) -> Tensor:
+        sde, (v,) = field.sde, directions or (None,)
+        residual = fokker_planck_terms(field.score, x, t, sde, (self.form,), v)[self.form].residual(
+            t, sde
+        )
         if self.weighting == "sigma":
             residual = per_log_noise(residual, t, sde)
         return unbiased_square(residual).mean()

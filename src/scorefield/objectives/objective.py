@@ -16,21 +16,18 @@ References:
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from scorefield.errors import UserError
-from scorefield.fields import ScoreField, evaluation_mode
-from scorefield.noise import Lookahead, Noise
+from scorefield.fields import ScoreField
+from scorefield.noise import Noise
 from scorefield.objectives.balance import BalancedWeight
-from scorefield.objectives.denoising import Batch, DenoisingScoreMatching, NoiseLaw
-from scorefield.sde import SDE
+from scorefield.objectives.denoising import Batch, DenoisingScoreMatching
+from scorefield.objectives.regularizer import Regularizer
 
 
 @dataclass(frozen=True)
@@ -45,95 +42,6 @@ class Losses:
 
     total: Tensor
     terms: dict[str, Tensor]
-
-
-class Regularizer(nn.Module, ABC):
-    """A property that the field should have, as a number to be made small.
-
-    Its random numbers are drawn for many steps at once.
-
-    Arguments:
-        weight: The weight :math:`w`, averaged over steps; 0 switches the regulariser off. Or a
-            controller that chooses it.
-        every: The regulariser is evaluated at every ``every``-th step.
-        sigma_min: The least noise level at which it is evaluated; the process's by default.
-        sigma_max: The largest; the process's by default.
-
-    Raises:
-        ValueError: If ``weight`` is negative, ``every`` is not positive, or the noise levels are
-            not positive or not in order.
-    """
-
-    name: str
-
-    def __init__(
-        self,
-        weight: float | BalancedWeight,
-        every: int = 1,
-        sigma_min: float | None = None,
-        sigma_max: float | None = None,
-    ) -> None:
-        super().__init__()
-        if not isinstance(weight, BalancedWeight) and not (math.isfinite(weight) and weight >= 0):
-            raise UserError(f"{self.name}: weight must be >= 0, got {weight}")
-        if every < 1:
-            raise UserError(f"{self.name}: every must be at least 1, got {every}")
-        low, high = sigma_min or 0.0, math.inf if sigma_max is None else sigma_max
-        if not 0 <= low < high:
-            raise UserError(
-                f"{self.name}: 0 < sigma_min < sigma_max must hold, got {sigma_min} and {sigma_max}"
-            )
-        self.weight = weight
-        self.every = every
-        self.sigma_min = sigma_min
-        self.sigma_max = sigma_max
-        self._drawn_for: tuple[object, ...] | None = None
-        self._lookahead: Lookahead | None = None
-
-    @abstractmethod
-    def draw(
-        self, field: ScoreField, law: NoiseLaw, noise: Noise, rows: int, step: Tensor
-    ) -> tuple[Tensor, ...]:
-        """The random numbers of the steps, of shape ``(steps, 1)``, for ``rows`` points."""
-
-    @abstractmethod
-    def energy(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor | None:
-        """The number to be made small, given the clean points of the batch and the draws.
-
-        ``None`` where the draws leave nothing to measure.
-        """
-
-    def span(self, field: ScoreField) -> int:
-        """The number of steps that are drawn at once, on which nothing drawn depends."""
-        return 64
-
-    def times(
-        self, law: NoiseLaw, sde: SDE, noise: Noise, index: Tensor, step: int | Tensor
-    ) -> Tensor:
-        """Times of the training law between the noise levels of the regulariser."""
-        purpose = f"{self.name}/time"
-        return law.times(sde, noise, index, step, purpose, self.sigma_min, self.sigma_max)
-
-    def forward(
-        self, field: ScoreField, law: NoiseLaw, x: Tensor, noise: Noise, step: int
-    ) -> Tensor | None:
-        """The energy at a training step."""
-        key = (id(field), law, noise, x.shape[0])
-        if self._lookahead is None or key != self._drawn_for:
-            rows = x.shape[0]
-            draw = partial(self.draw, field, law, noise, rows)
-            self._lookahead = Lookahead(draw, self.span(field))
-            self._drawn_for = key
-        draws = tuple(
-            d.to(device=x.device, dtype=x.dtype if d.is_floating_point() else d.dtype)
-            for d in self._lookahead(step)
-        )
-        with evaluation_mode(field):
-            return self.energy(field, x, draws)
-
-    def extra_repr(self) -> str:
-        settings = {k: v for k, v in vars(self).items() if not k.startswith("_")}
-        return ", ".join(f"{k}={v}" for k, v in settings.items() if k != "training")
 
 
 class Objective(nn.Module):

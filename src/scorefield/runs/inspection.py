@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from scorefield.config.model import HybridModel
-from scorefield.config.objective_section import CyclesTerm
+from scorefield.config.field import HybridModel
+from scorefield.config.objective import CyclesTerm
 from scorefield.errors import RunError
 from scorefield.fields import HybridField, PreconditionedField, ScoreField
 from scorefield.interop import convolutional
@@ -112,7 +112,7 @@ def _describe_objective(run: Run) -> list[tuple[str, str]]:
             weight = "weight kept at" + _settings(term.balance.model_dump())
         else:
             weight = f"weight {term.weight:g}"
-        lines.append((name, f"{weight}, every {term.every} steps"))
+        lines.append((name, f"{weight}, every {getattr(term, 'every', 1)} steps"))
     return lines
 
 

@@ -15,10 +15,11 @@ from typing import Any, Literal
 
 from scorefield.config import schema
 from scorefield.config.build import build_field, build_objective, build_source
-from scorefield.config.build_sampling import build_sampler, check_sampler
 from scorefield.config.config import Config
 from scorefield.config.document import dump, read, shown
 from scorefield.config.merge import differences
+from scorefield.config.sampler import build_sampler, check_sampler
+from scorefield.config.train import build_optim, build_train
 from scorefield.data import DataSource
 from scorefield.errors import CheckpointError, ConfigError, RunError, section_of
 from scorefield.fields import ScoreField
@@ -27,7 +28,7 @@ from scorefield.noise import Noise
 from scorefield.objectives import Objective
 from scorefield.runs.environment import environment, plausible
 from scorefield.samplers import Sampler
-from scorefield.training import Checkpoint, DrawFor, Fit, Optim, Trainer, TrainSettings
+from scorefield.training import Checkpoint, DrawFor, Fit, Trainer
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.display import warn
 from scorefield.training.lock import locked
@@ -200,8 +201,8 @@ class Run:
             self.untrained(),
             source,
             self.objective(),
-            Optim(**config.optim.model_dump()),
-            TrainSettings(**config.train.model_dump()),
+            build_optim(config.optim),
+            build_train(config.train),
             config.seed,
             self.folder,
             config.document(),

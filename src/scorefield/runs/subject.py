@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from scorefield.config import model as m
 from scorefield.config import schema
 from scorefield.config.build import build_field, build_source
 from scorefield.config.config import Config
+from scorefield.config.data import ImagesData
 from scorefield.config.document import read
 from scorefield.data import DataSource
 from scorefield.errors import CheckpointError, ConfigError, RunError
@@ -123,7 +123,7 @@ def _trained(
     folder: Path | None,
 ) -> Subject:
     transform = None
-    if isinstance(config.data, m.ImagesData):
+    if isinstance(config.data, ImagesData):
         transform = CENTERED_BYTES if config.data.centered else UNIT_BYTES
     return Subject(field, config, source, about, folder, transform)
 

@@ -44,7 +44,7 @@ class Corrector(ABC):
         ValueError: If the ratio is not positive or ``steps`` not a positive integer.
     """
 
-    snr: float
+    snr: float = 0.16
     steps: int = 1
 
     def __post_init__(self) -> None:

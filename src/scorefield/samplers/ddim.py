@@ -47,7 +47,7 @@ class DDIM(Sampler):
     order: ClassVar[int] = 1
     takes_measurements: ClassVar[bool] = True
 
-    steps: int
+    steps: int = 50
     eta: float = 0.0
     spacing: Spacing = "karras"
     rho: float = 7.0

@@ -45,7 +45,7 @@ class DPMSolverPlusPlus2M(Sampler):
     order: ClassVar[int] = 2
     takes_measurements: ClassVar[bool] = True
 
-    steps: int
+    steps: int = 20
     spacing: Spacing = "karras"
     rho: float = 7.0
 

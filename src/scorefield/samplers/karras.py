@@ -53,7 +53,7 @@ class KarrasSampler(Sampler):
 
     takes_measurements: ClassVar[bool] = True
 
-    steps: int
+    steps: int = 18
     rho: float = 7.0
     churn: float = 0.0
     churn_min: float = 0.0

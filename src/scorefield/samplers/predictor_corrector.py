@@ -87,7 +87,7 @@ class PredictorCorrector(Sampler):
     order: ClassVar[int] = 1
     takes_measurements: ClassVar[bool] = True
 
-    steps: int
+    steps: int = 1000
     predictor: Predictor | None = _REVERSE
     corrector: Corrector | None = None
     discretization: Discretization = _EXACT

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from scorefield.config.data import AtomsData
 from scorefield.config.merge import differences
-from scorefield.config.model import AtomsData
 from scorefield.config.resolve import load
 from scorefield.errors import ConfigError, RunError
 from scorefield.evaluation.evaluate import about

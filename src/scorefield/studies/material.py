@@ -16,7 +16,7 @@ from typing import Any, Literal
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.config import model as m
+from scorefield.config.data import ImagesData
 from scorefield.data import DataSource, digits, image_source
 from scorefield.errors import RunError
 from scorefield.fields import ScoreField
@@ -268,7 +268,7 @@ def _place(networks: Mapping[str, Subject], path: Path | None) -> dict[str, Any]
         channels, *sides = subject.field.domain.shape
         found: dict[str, Any] = {"channels": channels, "size": sides[0], "path": path}
         data = None if subject.config is None else subject.config.data
-        if path is None and isinstance(data, m.ImagesData):
+        if path is None and isinstance(data, ImagesData):
             found |= {"path": data.path, "hub": data.hub}
         return found
     return {"path": path}
@@ -283,10 +283,10 @@ def _check_data(option: str, subject: Subject, dataset: Dataset) -> None:
             raise RunError(f"{option} takes images with values in [0, 1], not in [-1, 1]")
         return
     data = subject.config.data
-    name = data.dataset if isinstance(data, m.ImagesData) else data.kind
+    name = data.dataset if isinstance(data, ImagesData) else data.kind
     if name != dataset:
         raise RunError(f"{option} was trained on {name}, not on {dataset}")
-    if isinstance(data, m.ImagesData) and not data.centered:
+    if isinstance(data, ImagesData) and not data.centered:
         raise RunError(
             f"{option} was trained on images with values in [0, 1], not in [-1, 1]: "
             f"data.centered was false"

@@ -24,12 +24,12 @@ def fit(
     objective: Objective | None = None,
     regularizers: Sequence[Regularizer] = (),
     optim: Optim | None = None,
-    steps: int = 20_000,
-    batch_size: int = 512,
-    ema_decay: float = 0.999,
-    log_every: int = 100,
-    checkpoint_every: int = 5_000,
-    keep: int | None = None,
+    steps: int = TrainSettings.steps,
+    batch_size: int = TrainSettings.batch_size,
+    ema_decay: float = TrainSettings.ema_decay,
+    log_every: int = TrainSettings.log_every,
+    checkpoint_every: int = TrainSettings.checkpoint_every,
+    keep: int | None = TrainSettings.keep,
     seed: int = 0,
     folder: str | Path | None = None,
     config: Mapping[str, Any] | None = None,
@@ -52,7 +52,7 @@ def fit(
         ema_decay: The decay of the moving average of the weights.
         log_every: The number of steps that a row of the metrics averages over.
         checkpoint_every: The number of steps between checkpoints.
-        keep: The number of newest checkpoints to keep; all by default.
+        keep: The number of newest checkpoints to keep; ``None`` for all.
         seed: The seed of everything random in the training.
         folder: A folder for checkpoints and metrics, in which a training that stopped is taken
             up again; nothing is written without one.

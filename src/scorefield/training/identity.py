@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -38,6 +39,25 @@ def of_source(source: DataSource) -> dict[str, str]:
         # Its last digits are the machine's.
         "data.std": f"{source.std:.6g}",
     }
+
+
+def translated(found: dict[str, Any]) -> dict[str, Any]:
+    """An identity that the first version wrote, in today's names; today's stays what it is.
+
+    Regularisers held their quadrature as an object and oracles under the name of the argument;
+    three of them had no choice of points.
+    """
+    today: dict[str, Any] = {}
+    for key, value in found.items():
+        path, _, name = key.rpartition(".")
+        if name == "rule" and (rule := re.match(r"Quadrature\(name=('[^']*')", value)):
+            today[f"{path}.quadrature"] = rule[1]
+        else:
+            renamed = {"oracle": "truth", "guide": "leader"}.get(name, name)
+            today[f"{path}.{renamed}" if path else key] = value
+        if value in ("Asymmetry", "LoopCirculation", "BoundaryMatching"):
+            today.setdefault(f"{key}.points", "'data'")
+    return today
 
 
 def _is_plain(value: Any) -> bool:

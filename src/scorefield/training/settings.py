@@ -67,18 +67,18 @@ class TrainSettings:
             any case.
         log_every: The number of steps that a row of the metrics averages over.
         ema_decay: The decay of the moving average of the weights, in [0, 1).
-        keep: The number of newest checkpoints to keep; all by default.
+        keep: The number of newest checkpoints to keep; ``None`` for all.
 
     Raises:
         ValueError: If a value is out of range.
     """
 
-    steps: int = 20_000
+    steps: int = 10_000
     batch_size: int = 512
-    checkpoint_every: int = 5_000
+    checkpoint_every: int = 1_000
     log_every: int = 100
     ema_decay: float = 0.999
-    keep: int | None = None
+    keep: int | None = 2
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "checkpoint_every", "log_every"):

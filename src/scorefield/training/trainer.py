@@ -323,6 +323,7 @@ class Trainer:
         mine, theirs = self._identity(), found.state.get("identity")
         if not isinstance(theirs, dict):
             raise CheckpointError(f"{found.path} does not say of which training it is")
+        theirs = identity.translated(theirs)
         # In this order: what differs first is what the rest follows from.
         for name in mine | theirs:
             if mine.get(name) != theirs.get(name):

@@ -1,0 +1,226 @@
+"""How a field is sampled."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from scorefield.config.base import Count, NonNegative, Positive, Section, build, default_of
+from scorefield.errors import ConfigError, UserError, section_of
+
+if TYPE_CHECKING:
+    from scorefield.samplers import Corrector, Predictor, Sampler
+    from scorefield.sde import SDE, Discretization
+
+_LANGEVIN = "scorefield.samplers.correctors:Langevin"
+Spacing = Literal["karras", "time", "logsnr"]
+
+
+class KarrasMethod(Section):
+    """A method on the grid of Karras et al.; ``churn_max: null`` is no bound."""
+
+    kind: str
+    steps: Count
+    rho: Positive
+    churn: NonNegative
+    churn_min: NonNegative
+    churn_max: Positive | None = None
+    churn_noise: Positive
+
+    @model_validator(mode="after")
+    def _window(self) -> KarrasMethod:
+        if self.churn_max is not None and self.churn_max < self.churn_min:
+            raise UserError(
+                f"sampler.churn_max is {self.churn_max}, it must be at least sampler.churn_min, "
+                f"which is {self.churn_min}"
+            )
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        found = super().settings()
+        return found | {"churn_max": math.inf if self.churn_max is None else self.churn_max}
+
+
+class EulerMethod(KarrasMethod):
+    """:class:`~scorefield.samplers.Euler`."""
+
+    builds = "scorefield.samplers.euler:Euler"
+    kind: Literal["euler"]
+
+
+class HeunMethod(KarrasMethod):
+    """:class:`~scorefield.samplers.Heun`."""
+
+    builds = "scorefield.samplers.heun:Heun"
+    kind: Literal["heun"]
+
+
+class PredictorCorrectorMethod(Section):
+    """:class:`~scorefield.samplers.PredictorCorrector`.
+
+    ``discretization`` says how the process steps forward: by its own transitions, or by the levels
+    of a table, which are as many as there are ``steps``. ``probability_flow`` is the predictor's;
+    ``snr``, ``corrector_steps`` and ``norm`` are the corrector's. ``t_end: null`` is what is
+    customary for the process.
+    """
+
+    builds = "scorefield.samplers.predictor_corrector:PredictorCorrector"
+    kind: Literal["predictor_corrector"]
+    steps: Annotated[int, Field(ge=2, le=10**12)]
+    predictor: Literal["reverse_diffusion", "euler_maruyama", "ancestral", "none"] = (
+        "reverse_diffusion"
+    )
+    probability_flow: bool = default_of(
+        "scorefield.samplers.predictors:ReverseDiffusion", "probability_flow"
+    )
+    corrector: Literal["langevin", "annealed", "none"] = "none"
+    snr: Positive = default_of(_LANGEVIN, "snr")
+    corrector_steps: Count = default_of(_LANGEVIN, "steps")
+    norm: Literal["sample", "batch"] = default_of(_LANGEVIN, "norm")
+    discretization: Literal["exact", "smld", "ddpm", "euler"] = "exact"
+    first: Literal["corrector", "predictor"]
+    spacing: Spacing
+    t_end: Positive | None
+    denoise: bool
+
+    @model_validator(mode="after")
+    def _something(self) -> PredictorCorrectorMethod:
+        if self.predictor == "none" and self.corrector == "none":
+            raise UserError("sampler.predictor and sampler.corrector are both 'none'")
+        if self.probability_flow and self.predictor not in ("reverse_diffusion", "euler_maruyama"):
+            raise UserError(
+                f"sampler.probability_flow is for the predictors reverse_diffusion and "
+                f"euler_maruyama, not for {self.predictor!r}"
+            )
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        own = ("steps", "first", "spacing", "t_end", "denoise")
+        return {
+            "predictor": self.build_predictor(),
+            "corrector": self.build_corrector(),
+            "discretization": self.build_discretization(),
+            **{key: getattr(self, key) for key in own},
+        }
+
+    def build_predictor(self) -> Predictor | None:
+        """The predictor."""
+        from scorefield.samplers import Ancestral, EulerMaruyama, ReverseDiffusion
+
+        match self.predictor:
+            case "reverse_diffusion":
+                return ReverseDiffusion(self.probability_flow)
+            case "euler_maruyama":
+                return EulerMaruyama(self.probability_flow)
+            case "ancestral":
+                return Ancestral()
+            case "none":
+                return None
+
+    def build_corrector(self) -> Corrector | None:
+        """The corrector."""
+        from scorefield.samplers import AnnealedLangevin, Langevin
+
+        match self.corrector:
+            case "langevin":
+                return Langevin(self.snr, self.corrector_steps, self.norm)
+            case "annealed":
+                return AnnealedLangevin(self.snr, self.corrector_steps)
+            case "none":
+                return None
+
+    def build_discretization(self) -> Discretization:
+        """How the process steps forward."""
+        from scorefield.sde import DDPMSteps, EulerForward, Exact, SMLDSteps
+
+        match self.discretization:
+            case "exact":
+                return Exact()
+            case "smld":
+                return SMLDSteps(self.steps)
+            case "ddpm":
+                return DDPMSteps(self.steps)
+            case "euler":
+                return EulerForward(self.steps)
+
+
+class ODEMethod(Section):
+    """:class:`~scorefield.samplers.ProbabilityFlow`; ``t_end: null`` is where the process
+    begins.
+    """
+
+    builds = "scorefield.samplers.ode:ProbabilityFlow"
+    kind: Literal["ode"]
+    rtol: Positive
+    atol: Positive
+    t_end: Positive | None
+    denoise: bool
+    max_calls: Count
+
+
+class DDIMMethod(Section):
+    """:class:`~scorefield.samplers.DDIM`."""
+
+    builds = "scorefield.samplers.ddim:DDIM"
+    kind: Literal["ddim"]
+    steps: Count
+    eta: Annotated[float, Field(ge=0, le=1)]
+    spacing: Spacing
+    rho: Positive
+
+
+class DPMSolverMethod(Section):
+    """:class:`~scorefield.samplers.DPMSolverPlusPlus2M`."""
+
+    builds = "scorefield.samplers.dpm_solver:DPMSolverPlusPlus2M"
+    kind: Literal["dpm_solver"]
+    steps: Count
+    spacing: Spacing
+    rho: Positive
+
+
+SamplerSection = Annotated[
+    EulerMethod | HeunMethod | PredictorCorrectorMethod | ODEMethod | DDIMMethod | DPMSolverMethod,
+    Field(discriminator="kind"),
+]
+
+
+def build_sampler(section: SamplerSection) -> Sampler:
+    """The sampler.
+
+    Raises:
+        ConfigError: If it refuses a value.
+    """
+    from scorefield.samplers import Sampler
+
+    return build(section, "sampler", Sampler)
+
+
+def check_sampler(section: SamplerSection, sde: SDE) -> None:
+    """Builds the sampler and compares it with a process.
+
+    Raises:
+        ConfigError: If it refuses a value, or does not fit the process.
+    """
+    import torch
+
+    build_sampler(section)
+    end = getattr(section, "t_end", None)
+    if end is not None and not sde.t_min <= end < sde.t_max:
+        raise ConfigError(
+            f"sampler.t_end is {end:g}, it must lie in [{sde.t_min:g}, {sde.t_max:g}), the times "
+            f"of the process"
+        )
+    if not isinstance(section, PredictorCorrectorMethod):
+        return
+    t = torch.tensor([sde.t_max], dtype=torch.float64)
+    predictor, corrector = section.build_predictor(), section.build_corrector()
+    with section_of("sampler"):
+        discretization = section.build_discretization()
+        forward = discretization.step(sde, t, None)
+        if predictor is not None:
+            predictor.reverse(sde, t, None, discretization)
+        if corrector is not None:
+            corrector.scale(sde, t, forward)

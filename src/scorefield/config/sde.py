@@ -1,0 +1,152 @@
+"""The forward process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from scorefield.config.base import (
+    NoiseLevel,
+    NonNegative,
+    Positive,
+    Section,
+    build,
+    check_below,
+    one_or_each,
+)
+from scorefield.errors import UserError
+
+if TYPE_CHECKING:
+    from scorefield.sde import SDE
+
+PriorMean = Annotated[
+    float | tuple[float, ...],
+    *one_or_each("sde.prior_mean", "a number, or a list of one a channel"),
+]
+Start = Annotated[float, Field(ge=0, lt=1)]
+AfterZero = Annotated[float, Field(gt=0, lt=1)]
+# A table is held in memory.
+Levels = Annotated[int, Field(ge=2, le=10**6)]
+
+
+class ProcessSection(Section):
+    """A process, which leaves the scale of the data as it is or shrinks it to nothing."""
+
+    keeps_scale: ClassVar[bool] = False
+    kind: str
+
+
+class EDMProcess(ProcessSection):
+    """:class:`~scorefield.sde.EDM`, between two noise levels."""
+
+    builds = "scorefield.sde.exploding:EDM"
+    keeps_scale = True
+    kind: Literal["edm"]
+    sigma_min: NoiseLevel
+    sigma_max: NoiseLevel
+    prior_mean: PriorMean
+
+    @model_validator(mode="after")
+    def _ordered(self) -> EDMProcess:
+        return check_below(self, "sde", "sigma_min", "sigma_max")
+
+
+class VEProcess(ProcessSection):
+    """:class:`~scorefield.sde.VE`, between two noise levels."""
+
+    builds = "scorefield.sde.exploding:VE"
+    keeps_scale = True
+    kind: Literal["ve"]
+    sigma_min: NoiseLevel
+    sigma_max: NoiseLevel
+    prior_mean: PriorMean
+    t_min: Start
+
+    @model_validator(mode="after")
+    def _ordered(self) -> VEProcess:
+        return check_below(self, "sde", "sigma_min", "sigma_max")
+
+
+class RatesProcess(ProcessSection):
+    """A process between two rates."""
+
+    beta_min: Positive
+    beta_max: Positive
+    prior_mean: PriorMean
+    t_min: AfterZero
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RatesProcess:
+        return check_below(self, "sde", "beta_min", "beta_max")
+
+
+class VPProcess(RatesProcess):
+    """:class:`~scorefield.sde.VP`."""
+
+    builds = "scorefield.sde.preserving:VP"
+    kind: Literal["vp"]
+
+
+class SubVPProcess(RatesProcess):
+    """:class:`~scorefield.sde.SubVP`."""
+
+    builds = "scorefield.sde.preserving:SubVP"
+    kind: Literal["subvp"]
+
+
+class TableProcess(ProcessSection):
+    """:class:`~scorefield.sde.DiscreteVP`, of ``levels`` steps between two rates."""
+
+    builds = "scorefield.sde.preserving:DiscreteVP"
+    kind: Literal["discrete_vp"]
+    beta_min: Positive
+    beta_max: Positive
+    prior_mean: PriorMean
+    t_min: Start
+    levels: Levels
+
+    @model_validator(mode="after")
+    def _ordered(self) -> TableProcess:
+        check_below(self, "sde", "beta_min", "beta_max")
+        if not self.beta_max < self.levels:
+            raise UserError(
+                f"sde.levels is {self.levels}, it must be above sde.beta_max, which is "
+                f"{self.beta_max}: a step would leave less than nothing of the data"
+            )
+        return self
+
+
+class CosineProcess(ProcessSection):
+    """:class:`~scorefield.sde.Cosine`; ``margin: null`` is the offset."""
+
+    builds = "scorefield.sde.cosine:Cosine"
+    kind: Literal["cosine"]
+    offset: NonNegative
+    prior_mean: PriorMean
+    t_min: AfterZero
+    t_max: Annotated[float, Field(gt=0, le=1)]
+    margin: NonNegative | None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CosineProcess:
+        margin = self.offset if self.margin is None else self.margin
+        if not self.t_max + self.offset < 1 + margin:
+            raise UserError(
+                f"sde.t_max + sde.offset is {self.t_max + self.offset:g}, it must be below "
+                f"1 + sde.margin, which is {1 + margin:g}: nothing would be left of the data"
+            )
+        return check_below(self, "sde", "t_min", "t_max")
+
+
+Process = Annotated[
+    EDMProcess | VEProcess | VPProcess | SubVPProcess | TableProcess | CosineProcess,
+    Field(discriminator="kind"),
+]
+
+
+def build_sde(process: Process) -> SDE:
+    """The forward process."""
+    from scorefield.sde import SDE
+
+    return build(process, "sde", SDE)

@@ -1,0 +1,223 @@
+r"""What every regulariser has in common.
+
+A regulariser is a number that is small for the fields one wants. A subclass declares its settings
+as the fields of a dataclass, all of them keywords of its constructor, and says what is measured:
+
+.. code-block:: python
+
+    class SmallScore(PointRegularizer):
+        name = "small_score"
+        power: float = 2.0
+
+        def energy(self, field, x, t):
+            return field.predict_noise(x, t).abs().pow(self.power).mean()
+
+    fit(field, data, regularizers=[SmallScore(weight=1e-3, power=4.0)])
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from functools import partial
+from typing import Any, ClassVar, Literal, dataclass_transform, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from scorefield.domain import Torus
+from scorefield.errors import UserError
+from scorefield.fields import ScoreField, evaluation_mode
+from scorefield.noise import Lookahead, Noise
+from scorefield.objectives.balance import BalancedWeight
+from scorefield.objectives.denoising import NoiseLaw
+
+PointLaw = Literal["data", "uniform"]
+"""``data`` for noised points of the batch, ``uniform`` for uniform points on the torus, most of
+which are where the data never come at little noise."""
+
+# A module is compared by identity and shows its parts, which a dataclass would replace.
+_settings = partial(dataclasses.dataclass, kw_only=True, eq=False, repr=False)
+
+
+@_settings
+@dataclass_transform(kw_only_default=True, eq_default=False)
+class Regularizer(nn.Module, ABC):
+    """A property that the field should have, as a number to be made small.
+
+    Its random numbers are drawn for many steps at once. Subclasses are dataclasses without being
+    decorated; they set ``name``, by which the term is known in metrics.
+
+    Arguments:
+        weight: The weight :math:`w`, averaged over steps; 0 switches the regulariser off. Or a
+            controller that chooses it.
+        every: The regulariser is evaluated at every ``every``-th step.
+        sigma_min: The least noise level at which it is evaluated; the process's by default.
+        sigma_max: The largest; the process's by default.
+
+    Raises:
+        ValueError: If ``weight`` is negative, ``every`` is not positive, or the noise levels are
+            not positive or not in order.
+    """
+
+    name: ClassVar[str]
+
+    weight: float | BalancedWeight
+    every: int = 1
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        _settings(cls)
+
+    def __new__(cls, **settings: Any) -> Regularizer:
+        # Before the settings are set, some of which are modules.
+        module = super().__new__(cls)
+        nn.Module.__init__(module)
+        return module
+
+    def __post_init__(self) -> None:
+        weight = self.weight
+        if not isinstance(weight, BalancedWeight) and not (math.isfinite(weight) and weight >= 0):
+            raise UserError(f"{self.name}: weight must be >= 0, got {weight}")
+        self._check_positive("every")
+        low = self.sigma_min or 0.0
+        high = math.inf if self.sigma_max is None else self.sigma_max
+        if not 0 <= low < high:
+            raise UserError(
+                f"{self.name}: 0 < sigma_min < sigma_max must hold, got {self.sigma_min} and "
+                f"{self.sigma_max}"
+            )
+        self._drawn_for: tuple[object, ...] | None = None
+        self._lookahead: Lookahead | None = None
+
+    @abstractmethod
+    def draw(
+        self, field: ScoreField, law: NoiseLaw, noise: Noise, rows: int, step: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The random numbers of the steps, of shape ``(steps, 1)``, for ``rows`` points."""
+
+    @abstractmethod
+    def evaluate(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor | None:
+        """The number to be made small, given the clean points of the batch and the draws.
+
+        ``None`` where the draws leave nothing to measure.
+        """
+
+    def span(self, field: ScoreField) -> int:
+        """The number of steps that are drawn at once, on which nothing drawn depends."""
+        return 64
+
+    def times(
+        self, field: ScoreField, law: NoiseLaw, noise: Noise, index: Tensor, step: Tensor
+    ) -> Tensor:
+        """Times of the training law between the noise levels of the regulariser."""
+        purpose = f"{self.name}/time"
+        return law.times(field.sde, noise, index, step, purpose, self.sigma_min, self.sigma_max)
+
+    def forward(
+        self, field: ScoreField, law: NoiseLaw, x: Tensor, noise: Noise, step: int
+    ) -> Tensor | None:
+        """The energy at a training step."""
+        key = (id(field), law, noise, x.shape[0])
+        if self._lookahead is None or key != self._drawn_for:
+            draw = partial(self.draw, field, law, noise, x.shape[0])
+            self._lookahead = Lookahead(draw, self.span(field))
+            self._drawn_for = key
+        draws = tuple(
+            d.to(device=x.device, dtype=x.dtype if d.is_floating_point() else d.dtype)
+            for d in self._lookahead(step)
+        )
+        with evaluation_mode(field):
+            return self.evaluate(field, x, draws)
+
+    def extra_repr(self) -> str:
+        settings = {k: v for k, v in vars(self).items() if not k.startswith("_")}
+        return ", ".join(f"{k}={v}" for k, v in settings.items() if k != "training")
+
+    def _check_positive(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"{self.name}: {name} must be at least 1, got {getattr(self, name)}"
+                )
+
+    def _check_choice(self, name: str, choices: Any) -> None:
+        if getattr(self, name) not in get_args(choices):
+            names = " or ".join(get_args(choices))
+            raise UserError(f"{self.name}: {name} is {names}, not {getattr(self, name)!r}")
+
+
+class PointRegularizer(Regularizer):
+    """A regulariser that is evaluated at independent noisy points.
+
+    Subclasses define :meth:`energy`, and :meth:`directions` where it needs more random numbers
+    than those of the points.
+
+    Arguments:
+        rows: The number of points, at most the batch.
+        points: ``data`` for noised points of the batch, ``uniform`` for points anywhere on a torus.
+
+    Raises:
+        ValueError: If there is no point or the kind of points is unknown; in use, if uniform points
+            are asked for in flat space.
+    """
+
+    purpose: ClassVar[str] = "perturbation"
+    """The address of the random numbers that make the points."""
+
+    rows: int = 64
+    points: PointLaw = "data"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_positive("rows")
+        self._check_choice("points", PointLaw)
+
+    @abstractmethod
+    def energy(
+        self,
+        field: ScoreField,
+        x: Float[Tensor, "rows *event"],
+        t: Float[Tensor, " rows"],
+        *directions: Tensor,
+    ) -> Float[Tensor, ""]:
+        """The number to be made small, at noisy points ``x`` of times ``t``."""
+
+    def directions(
+        self, field: ScoreField, noise: Noise, index: Tensor, step: Tensor
+    ) -> tuple[Tensor, ...]:
+        """What is drawn beside the points, of shape ``(steps, rows, ...)``."""
+        return ()
+
+    def draw(
+        self, field: ScoreField, law: NoiseLaw, noise: Noise, rows: int, step: Tensor
+    ) -> tuple[Tensor, ...]:
+        index = torch.arange(min(rows, self.rows))
+        t = self.times(field, law, noise, index, step)
+        points = self.draw_points(field, noise, index, step)
+        return t, points, *self.directions(field, noise, index, step)
+
+    def evaluate(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
+        t, drawn, *directions = draws
+        return self.energy(field, self.place_points(field, x, t, drawn), t, *directions)
+
+    def draw_points(self, field: ScoreField, noise: Noise, index: Tensor, step: Tensor) -> Tensor:
+        """What :meth:`place_points` makes points of: standard normals, or points of the torus."""
+        purpose = f"{self.name}/{self.purpose}"
+        if self.points == "data":
+            return noise.normal(purpose, field.domain.shape, index, step)
+        if not isinstance(field.domain, Torus):
+            raise UserError(
+                f"{purpose}: uniform points need a torus, the field is on {field.domain}"
+            )
+        return field.domain.uniform(noise, purpose, index, step)
+
+    def place_points(self, field: ScoreField, x: Tensor, t: Tensor, drawn: Tensor) -> Tensor:
+        """The points at given times, from as many clean points at least and what was drawn."""
+        if self.points == "uniform":
+            return drawn
+        return field.sde.perturb(x[: len(t)], t, drawn, field.domain)
