@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -31,6 +31,13 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[A.B=C]...", help="Changes, as in optim.lr=1e-3.")
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+
+
+def _drawing_of(source: Any) -> Any:
+    """What draws a training on the data; for a sweep's processes, which alone import torch."""
+    from scorefield.studies.score_line import drawing_of
+
+    return drawing_of(source)
 
 
 def _print_version(wanted: bool) -> bool:
@@ -85,7 +92,6 @@ def train(
 
     config = load(preset, overrides or ())
     from scorefield.runs.run import Run
-    from scorefield.studies.score_line import drawing_of
 
     if dry_run:
         from scorefield.config.document import dump
@@ -98,7 +104,7 @@ def train(
         print(f"{run.folder} is complete: {config.train.steps} steps")
         return
     print(f"training {config.name} in {run.folder}", flush=True)
-    fit = run.train(draw=drawing_of)
+    fit = run.train(draw=_drawing_of)
     print(f"{run.folder} is complete: {config.train.steps} steps, {fit.seconds:.1f} s")
 
 
@@ -228,11 +234,10 @@ def sweep(
     from scorefield.cli.arguments import split
     from scorefield.cli.printing import print_table
     from scorefield.comparison.sweep import exit_status, plan, run, summary
-    from scorefield.studies.score_line import drawing_of
 
     names, overrides = split(arguments)
     planned = plan(names, seeds, overrides, root)
-    outcomes = run(planned, root, jobs, evaluate, draw=drawing_of)
+    outcomes = run(planned, root, jobs, evaluate, draw=_drawing_of)
     print_table(*summary(planned, outcomes))
     return exit_status(outcomes)
 
