@@ -18,7 +18,7 @@ class Affine(ScoreField):
         self.register_buffer("matrix", matrix)
         self.mu = mu
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         return (x - self.mu) @ self.matrix.to(x.dtype).T
 
 
@@ -31,7 +31,7 @@ class Planted(ScoreField):
         self.rotation = Affine(matrix, mu, base.sde)
         self.eps = eps
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         return self.base.score(x, t) + self.eps * self.rotation.score(x, t)
 
 
@@ -43,7 +43,7 @@ class Drifting(ScoreField):
         self.base = base
         self.register_buffer("vector", torch.as_tensor(vector, dtype=torch.float64))
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         sigma = self.sde.sigma(torch.as_tensor(t, dtype=x.dtype)).reshape(-1, 1, 1)
         return self.base.score(x, t) + self.vector.to(x) / sigma
 
@@ -55,7 +55,7 @@ class Shear(ScoreField):
         super().__init__(base.sde, base.domain)
         self.base, self.size = base, size
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         push = self.size * torch.sin(2 * math.pi * x[:, 1])
         return self.base.score(x, t) + torch.stack((push, torch.zeros_like(push)), dim=1)
 

@@ -42,6 +42,7 @@ from .fields import HybridField as HybridField
 from .fields import IndexLabel as IndexLabel
 from .fields import LogProb as LogProb
 from .fields import NoisePrediction as NoisePrediction
+from .fields import OneClass as OneClass
 from .fields import PlantedField as PlantedField
 from .fields import PotentialField as PotentialField
 from .fields import PreconditionedField as PreconditionedField

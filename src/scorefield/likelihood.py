@@ -62,7 +62,8 @@ from scorefield.calculus.trace import (
     without,
 )
 from scorefield.errors import UserError
-from scorefield.fields import LogProb, ScoreField, evaluation_mode
+from scorefield.fields import Classes, LogProb, ScoreField, evaluation_mode
+from scorefield.fields.classes import classes_at
 from scorefield.noise import Noise
 from scorefield.samplers.flow import Flow
 from scorefield.samplers.latent import check_points
@@ -126,6 +127,7 @@ def log_prob(
     batch_size: int = 1024,
     max_calls: int = 10_000,
     solver_error: SolverError = "two_tolerances",
+    classes: Classes = None,
 ) -> LogProb:
     r"""The log-density of the model at points, in nats.
 
@@ -161,11 +163,12 @@ def log_prob(
         solver_error: How the error of the integration is found: ``"two_tolerances"``, from a second
             integration at 32 times the tolerances, for half as many calls again; ``"embedded"``,
             from the steps of the one integration, for none.
+        classes: The class of each point, or of all, whose density is meant.
 
     Raises:
         ValueError: If ``x`` has another event shape than the field, no floating dtype or a value
-            that is not finite; if an argument is out of its range; if a standard error is asked
-            for of a single probe.
+            that is not finite; if an argument is out of its range, or the classes do not fit; if a
+            standard error is asked for of a single probe.
         StalledError: If a point does not come to the greatest noise level; says which, and where.
 
     Example:
@@ -204,10 +207,11 @@ def log_prob(
     rank = min(n_probes, dim // 3)
     two = solver_error == "two_tolerances"
     settings = _Settings(rtol, atol, max_calls, exact, probes, rank, two, start)
-    parts = []
+    parts, own = [], field.class_rows(classes, x)
     with torch.no_grad(), evaluation_mode(field):
         for rows in torch.arange(len(x), device=x.device).split(batch_size):
-            price = _Pricing(field.for_rows(rows), x[rows], index[rows], noise, settings)
+            batch = x[rows], index[rows], classes_at(own, rows)
+            price = _Pricing(field, *batch, noise, settings)
             parts.append(price.run(n_probes, standard_error, max_probes))
     names = LogProb.__dataclass_fields__
     return LogProb(**{n: torch.cat([getattr(part, n) for part in parts]) for n in names})
@@ -217,9 +221,15 @@ class _Pricing:
     """A batch of points, and the integrations along their flow."""
 
     def __init__(
-        self, field: ScoreField, x: Tensor, index: Tensor, noise: Noise, settings: _Settings
+        self,
+        field: ScoreField,
+        x: Tensor,
+        index: Tensor,
+        classes: Tensor | None,
+        noise: Noise,
+        settings: _Settings,
     ) -> None:
-        self.field, self.x, self.index = field, x, index
+        self.field, self.x, self.index, self.classes = field, x, index, classes
         self.noise, self.settings = noise, settings
 
     def run(self, n: int, target: float | None, most: int) -> LogProb:
@@ -269,8 +279,9 @@ class _Pricing:
         return fine._replace(solver_error=error, calls=fine.calls + coarse.calls)
 
     def _integrate(self, rows: Tensor, numbers: range, coarser: float) -> _Round:
-        x, field, settings = self.x[rows], self.field.for_rows(rows), self.settings
-        flow, sde, domain = Flow(field), field.sde, field.domain
+        x, field, settings = self.x[rows], self.field, self.settings
+        flow = Flow(field, classes_at(self.classes, rows))
+        sde, domain = field.sde, field.domain
         batch, dim = len(x), domain.dim
         start, end = flow.angle(settings.t_min), flow.angle(sde.t_max)
         vectors, known = self._vectors(flow, x, rows, numbers)
@@ -280,8 +291,8 @@ class _Pricing:
             place = flow.at(angle, state.dtype)
             v = vectors if len(active) == batch else vectors[:, active]
             points = flow.points(state[:, :dim], place)
-            fn = flow.of(active).predict_noise
-            noise, products = value_and_products(fn, points, place.time, v)
+            own = classes_at(flow.classes, active)
+            noise, products = value_and_products(field.predict_noise, points, place.time, v, own)
             velocity = noise.reshape(-1, dim) / place.cos - place.tan * state[:, :dim]
             v, products = v.reshape(len(v), -1, dim), products.reshape(len(v), -1, dim)
             forms, squares = (products * v).sum(dim=2).T, v.square().sum(dim=2).T
@@ -338,7 +349,7 @@ class _Pricing:
             place = flow.at(torch.full((len(x),), angle, dtype=torch.float64).to(x.device), x.dtype)
             points = flow.points(math.cos(angle) * x.reshape(len(x), -1), place)
             fn = flow.field.predict_noise
-            _, products = value_and_products(fn, points, place.time, v)
+            _, products = value_and_products(fn, points, place.time, v, flow.classes)
             alpha = float(place.alpha[0])
             sketch += alpha / math.cos(angle) ** 2 * products - math.tan(angle) * v
         return orthonormal(sketch)

@@ -86,7 +86,7 @@ def test_a_known_first_score_is_not_asked_again():
     calls = []
 
     class Counting(GaussianMixture):
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             calls.append(len(x))
             return super().score(x, t)
 
@@ -107,7 +107,7 @@ class Wandering(ScoreField):
         super().__init__(VE(0.01, 1.0), Torus((2,), 1.0))
         self.seen = []
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         self.seen.append(x)
         return torch.full_like(x, 40.0)
 
@@ -131,7 +131,7 @@ def test_trajectories_have_no_gradient_and_martingales_have():
             super().__init__(EDM(), Gaussian(torch.zeros(2), 1.0).domain)
             self.weight = torch.nn.Parameter(torch.tensor(-1.0, dtype=torch.float64))
 
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             return self.weight * x
 
     field, x = Scaled(), torch.ones(3, 2).double()

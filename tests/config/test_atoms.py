@@ -1,6 +1,7 @@
 """Experiments on atoms: what a configuration may say, and what comes of it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from scorefield.config.resolve import load
 from scorefield.data import TargetSource
 from scorefield.domain import Torus
 from scorefield.errors import ConfigError
-from scorefield.evaluation.judge import Terms, validate
+from scorefield.evaluation.measure import validate
+from scorefield.evaluation.protocol import Benchmark, Protocol
 from scorefield.fields import HybridField, PotentialField, PreconditionedField, ScoreField
 from scorefield.networks import EquivariantMLP, SymmetrizedMLP
 from scorefield.objectives import Consistency, FokkerPlanck, Regression
@@ -272,18 +274,18 @@ def test_more_atoms_than_can_be_permuted_are_told_of_the_other_network():
 
 def test_the_validation_loss_is_the_same_for_all_and_lowest_for_the_truth():
     law = PseudoAtoms([[0.25], [0.75]], 0.01, sde=VE(0.001, 0.5))
-    source, terms = TargetSource(law, "atoms"), Terms(samples=2000, draws=16)
+    benchmark = Benchmark(TargetSource(law, "atoms"), Protocol(samples=2000, draws=16))
 
     class Worse(ScoreField):
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             return law.score(x, t) + 0.3 / self.sde.sigma(torch.as_tensor(t)).reshape(-1, 1, 1)
 
-    exact, other = (validate(f, source, terms) for f in (law, Worse(law.sde, law.domain)))
+    exact, other = (validate(f, benchmark) for f in (law, Worse(law.sde, law.domain)))
     # In units of the noise a constant error of 0.3 adds its square, at every level alike.
     gap = other.value - exact.value
     assert abs(gap - 0.09) < 6 * math.hypot(exact.standard_error, other.standard_error)
-    assert validate(law, source, terms) == exact
+    assert validate(law, benchmark) == exact
     # Levels uniform in their logarithm, whatever the process calls its times.
     same = law.under(EDM(0.001, 0.5))
-    level = validate(same, TargetSource(same, "atoms"), terms)
+    level = validate(same, replace(benchmark, source=TargetSource(same, "atoms")))
     assert abs(level.value - exact.value) < 6 * exact.standard_error

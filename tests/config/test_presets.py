@@ -11,7 +11,7 @@ from scorefield.config.document import read
 from scorefield.config.merge import differences
 from scorefield.config.resolve import load
 from scorefield.diagnostics import Protocol, relative_asymmetry
-from scorefield.evaluation.evaluate import about
+from scorefield.evaluation.description import about
 from scorefield.metrics import mode_coverage, noise_floor, sliced_wasserstein
 from scorefield.runs.run import Run
 from scorefield.samplers import Heun

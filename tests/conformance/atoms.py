@@ -58,7 +58,7 @@ class PerceptronField(ScoreField):
         super().__init__(PROCESS, domain)
         self.network = Perceptron(state)
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         t = torch.as_tensor(t, dtype=x.dtype).expand(x.shape[0])
         sigma = self.sde.sigma(t)
         return self.network(x, t, sigma) / sigma.reshape(-1, 1, 1)

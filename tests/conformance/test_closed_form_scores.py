@@ -116,9 +116,9 @@ def test_scores_of_a_class(name, dtype):
     arrays, expected = recorded(dtype), recorded()[name].flatten(0, 1)
     make, size = OF_A_CLASS[name]
     known = make(arrays["train"], size, labels=arrays["labels"])
-    close(known.given(1).score(*points(arrays)), expected, dtype)
+    close(known.score(*points(arrays), 1), expected, dtype)
     each = torch.ones(len(expected), dtype=torch.int64)
-    close(known.given(each).score(*points(arrays)), expected, dtype)
+    close(known.score(*points(arrays), each), expected, dtype)
     alone = make(arrays["train"][arrays["labels"] == 1], size)
     close(alone.score(*points(arrays)), expected, dtype)
 

@@ -55,7 +55,7 @@ class Watched(ScoreField):
         super().__init__(field.sde, field.domain)
         self.field, self.points = field, []
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         self.points.append(x)
         return self.field.score(x, t)
 

@@ -136,7 +136,7 @@ def test_probes_have_addresses():
 
 def test_what_is_not_finite_is_an_error():
     class Broken(Affine):
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             return super().score(x, t) * torch.where(x[:, :1] > 0, torch.inf, 1.0)
 
     x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [2.0, 0.0]])

@@ -45,7 +45,7 @@ class Wave(ScoreField):
         super().__init__(EDM(), Euclidean((dim,)))
         self.k = k
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         wave = torch.zeros_like(x)
         wave[:, 1] = torch.sin(self.k * x[:, 0]) / self.k
         return wave

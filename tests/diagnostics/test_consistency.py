@@ -120,7 +120,7 @@ def test_a_field_that_winds_can_be_consistent():
     """Where the noise fills the box, a constant is as consistent as the score without it."""
 
     class Drifting(PseudoAtoms):
-        def predict(self, x, t, quantity):
+        def predict(self, x, t, quantity, classes=None):
             assert quantity in ("score", "noise")
             value = super().predict(x, t, quantity)
             return value + (1.0 if quantity == "score" else -self.sde.sigma(t).reshape(-1, 1, 1))
@@ -163,14 +163,14 @@ def test_the_square_is_not_cut_at_zero():
 
 
 def test_blocks_of_points_change_nothing(monkeypatch):
-    """Of a field that is bound to classes of its points, too."""
+    """Of points with classes, too."""
     law = GaussianMixture.ring()
-    base = PreconditionedField(KnownWave((2,)), EDM(), sigma_data=0.7)
-    field = base.given(torch.arange(30) % 3)
-    protocol = Protocol((1.0,), n=30)
-    whole = consistency_error(field, law, protocol)
+    field = PreconditionedField(KnownWave((2,)), EDM(), sigma_data=0.7)
+    protocol, classes = Protocol((1.0,), n=30), torch.arange(30) % 3
+    whole = consistency_error(field, law, protocol, classes=classes)
     monkeypatch.setattr("scorefield.diagnostics.consistency._COORDINATES", 100)
-    (part,), (e,) = consistency_error(field, law, protocol).estimates, whole.estimates
+    again = consistency_error(field, law, protocol, classes=classes)
+    (part,), (e,) = again.estimates, whole.estimates
     assert part.value == pytest.approx(e.value, rel=1e-9)
     assert part.standard_error == pytest.approx(e.standard_error, rel=1e-9)
 

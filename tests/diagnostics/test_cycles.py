@@ -110,7 +110,7 @@ def test_neighbours_are_found_in_the_named_features():
     seen = []
 
     class Watched(Gaussian):
-        def predict(self, x, t, quantity):
+        def predict(self, x, t, quantity, classes=None):
             seen.append(x)
             return super().predict(x, t, quantity)
 

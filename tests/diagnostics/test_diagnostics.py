@@ -149,7 +149,7 @@ class Shifted(ScoreField):
         super().__init__(truth.sde, truth.domain)
         self.truth, self.shift = truth, shift
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         return self.truth.score(x, t) - self.shift / self.sde.sigma(t).reshape(-1, 1)
 
 
@@ -184,7 +184,7 @@ def test_all_fields_see_the_same_points():
     seen = {}
 
     class Spy(Affine):
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             seen.setdefault(id(self), []).append(x.clone())
             return super().score(x, t)
 

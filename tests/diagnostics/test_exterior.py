@@ -147,7 +147,7 @@ def test_a_failed_measurement_does_not_go_on():
     class Broken(Planted):
         calls = 0
 
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             self.calls += 1
             return math.inf * super().score(x, t)
 

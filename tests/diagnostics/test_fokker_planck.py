@@ -59,7 +59,7 @@ def test_a_known_residual():
     late = Gaussian(torch.zeros(2), 0.5)
 
     class Late(Gaussian):
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             return late.score(x, 2 * t)
 
     field, b = Late(torch.zeros(2), 0.5), 0.8
@@ -141,14 +141,14 @@ def test_the_clock_does_not_matter():
 
 
 def test_blocks_of_points_change_nothing(monkeypatch):
-    """Of a field that is bound to classes of its points, too."""
+    """Of points with classes, too."""
     data = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
-    base = PreconditionedField(KnownWave((3,)), EDM(), parametrization=EDMScaling(0.7))
-    field = base.given(torch.arange(10) % 3)
+    field = PreconditionedField(KnownWave((3,)), EDM(), parametrization=EDMScaling(0.7))
+    classes = torch.arange(10) % 3
     for probes in (None, 2):
-        whole = fokker_planck_errors(field, data, Protocol((0.3,), n=10), probes)
+        whole = fokker_planck_errors(field, data, Protocol((0.3,), n=10), probes, classes)
         monkeypatch.setattr(module, "_ENTRIES", 30)
-        parts = fokker_planck_errors(field, data, Protocol((0.3,), n=10), probes)
+        parts = fokker_planck_errors(field, data, Protocol((0.3,), n=10), probes, classes)
         monkeypatch.undo()
         for one, other in zip(whole, parts, strict=True):
             a, b = one.estimates[0], other.estimates[0]
@@ -165,7 +165,7 @@ def test_mistakes_are_named():
         fokker_planck_errors(RING, RING, protocol, 1)
 
     class Broken(GaussianMixture):
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             return super().score(x, t) * torch.inf
 
     with pytest.raises(ValueError, match=r"fokker_planck at noise level 0\.02"):

@@ -21,7 +21,7 @@ class Sum(ScoreField):
         super().__init__(first.sde, first.domain)
         self.first, self.second = first, second
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         return self.first.score(x, t) + self.second.score(x, t)
 
 
@@ -36,7 +36,7 @@ class Swirl(ScoreField):
         super().__init__(base.sde, base.domain)
         self.k = k
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         v = (1 + self.sde.sigma(t) ** 2).reshape(-1)
         h = (self.k * x[:, 0]).cos()
         slope = -self.k * (self.k * x[:, 0]).sin()

@@ -18,7 +18,7 @@ class Shifted(ScoreField):
         super().__init__(base.sde, base.domain)
         self.base, self.shift = base, shift
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         return self.base.score(x, t) - self.shift / self.sde.sigma(t).reshape(-1, 1)
 
 

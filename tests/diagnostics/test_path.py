@@ -35,7 +35,7 @@ class Wrong(Planted):
     def has_potential(self):
         return True
 
-    def potential(self, x, t):
+    def potential(self, x, t, classes=None):
         return self.base.potential(x, t)
 
 

@@ -9,14 +9,18 @@ from dataclasses import replace
 import pytest
 
 from scorefield.config.resolve import load
+from scorefield.config.schema import validate
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate
-from scorefield.evaluation.evaluate import about, evaluate, training_time
-from scorefield.evaluation.judge import Terms
-from scorefield.evaluation.records import Distance, Evaluation, Floor
+from scorefield.evaluation.description import about, training_time
+from scorefield.evaluation.evaluate import evaluate
+from scorefield.evaluation.protocol import Protocol
+from scorefield.evaluation.records import DISTANCES, Distance, Evaluation, Floor
 from scorefield.runs.run import Run
 
-TERMS = Terms(nfes=(2, 8), along=5, samples=64, pairs=3, sigmas=(0.5, 5.0), points=16, draws=2)
+PROTOCOL = Protocol(
+    nfes=(2, 8), along=5, samples=64, pairs=3, sigmas=(0.5, 5.0), points=16, draws=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,7 @@ def run(trained, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluation(run):
-    return evaluate(run, terms=TERMS)
+    return evaluate(run, protocol=PROTOCOL)
 
 
 def test_distances_are_written_in_long_form_with_true_calls(run, evaluation):
@@ -91,12 +95,12 @@ def test_the_time_up_to_a_step_within_a_row_is_its_share(run):
 
 
 def test_checkpoints_can_be_left_out(run):
-    found = evaluate(run, terms=replace(TERMS, along=None))
+    found = evaluate(run, protocol=replace(PROTOCOL, along=None))
     assert found.milestones == ()
     assert Evaluation.read(run.folder).milestones == ()
 
 
-def test_the_summary_tells_cost_and_terms(run, evaluation):
+def test_the_summary_has_cost_and_protocol(run, evaluation):
     summary = json.loads((run.folder / "eval" / "compute_summary.json").read_text())
     compute = summary["compute"]
     assert compute["steps"] == 6
@@ -106,6 +110,7 @@ def test_the_summary_tells_cost_and_terms(run, evaluation):
     assert compute["wall_seconds"] > 0
     assert summary["protocol"]["samples"] == 64
     assert summary["protocol"]["weights"] == "ema"
+    assert summary["protocol"]["sampler"] == "heun"
     assert summary["protocol"]["data"] == run.config.data.model_dump()
     assert summary["protocol"]["features"] == ["coordinates"]
     assert summary["protocol"]["estimators"]["loops"]["radii"] == [0.25, 0.5, 1.0]
@@ -114,33 +119,32 @@ def test_the_summary_tells_cost_and_terms(run, evaluation):
 def test_an_evaluation_is_read_back_as_it_was(run, evaluation):
     evaluation.write(run.folder)
     found = Evaluation.read(run.folder)
-    assert [d.row() | {"settings": ""} for d in found.distances] == [
-        d.row() | {"settings": ""} for d in evaluation.distances
+    assert [DISTANCES.row(d) | {"settings": ""} for d in found.distances] == [
+        DISTANCES.row(d) | {"settings": ""} for d in evaluation.distances
     ]
     assert [(v.metric, v.sigma, v.estimate.value) for v in found.levels] == [
         (v.metric, v.sigma, v.estimate.value) for v in evaluation.levels
     ]
     assert found.validation.value == evaluation.validation.value
     assert found.protocol == evaluation.protocol
-    assert [plain(m.rows()) for m in found.milestones] == [
-        plain(m.rows()) for m in evaluation.milestones
-    ]
+    assert [plain(m) for m in found.milestones] == [plain(m) for m in evaluation.milestones]
 
 
-def plain(rows):
-    """Records without the settings, which are read back as text."""
-    return [{**row, "settings": ""} for row in rows]
+def plain(milestone):
+    """A checkpoint without the settings, which are read back as text."""
+    rows = [{**DISTANCES.row(d), "settings": ""} for d in milestone.distances]
+    return milestone.step, milestone.seconds, rows
 
 
 def test_evaluating_twice_gives_the_same_numbers(run, evaluation):
-    again = evaluate(run, terms=TERMS)
+    again = evaluate(run, protocol=PROTOCOL)
     assert [d.estimate.value for d in again.distances] == [
         d.estimate.value for d in evaluation.distances
     ]
     assert str(again) == str(evaluation)
 
 
-def test_the_terms_are_not_those_of_the_training(run, monkeypatch):
+def test_the_protocol_is_not_that_of_the_training(run, monkeypatch):
     """Whatever a run was trained with, the same evaluation is asked of it."""
     # The same weights under another configuration, which is refused otherwise.
     monkeypatch.setattr(Run, "_check_own", lambda self, found: found)
@@ -148,24 +152,24 @@ def test_the_terms_are_not_those_of_the_training(run, monkeypatch):
     other = run.config.model_copy(
         update={"objective": run.config.objective.model_copy(update={"weighting": "score"})}
     )
-    changed = evaluate(Run(run.folder, other), terms=TERMS)
-    assert changed.validation == evaluate(run, terms=TERMS).validation
+    changed = evaluate(Run(run.folder, other), protocol=PROTOCOL)
+    assert changed.validation == evaluate(run, protocol=PROTOCOL).validation
 
 
 def test_budgets_can_be_given(run):
-    found = evaluate(run, [5], terms=TERMS)
+    found = evaluate(run, [5], protocol=PROTOCOL)
     assert {(d.budget, d.nfe) for d in found.distances} == {(5, 5)}
 
 
 @pytest.mark.parametrize("nfes", [(), (0,), (8, -1)])
 def test_a_budget_without_a_call_is_refused(run, nfes):
     with pytest.raises(RunError, match="sampling takes a network call"):
-        evaluate(run, nfes, terms=TERMS)
+        evaluate(run, nfes, protocol=PROTOCOL)
 
 
 def test_a_run_without_a_checkpoint_cannot_be_evaluated(small, tmp_path):
     with pytest.raises(RunError, match="has no checkpoint yet"):
-        evaluate(Run.create(load(small), tmp_path), terms=TERMS)
+        evaluate(Run.create(load(small), tmp_path), protocol=PROTOCOL)
 
 
 def test_a_folder_without_an_evaluation_names_the_command(tmp_path):
@@ -200,3 +204,31 @@ def test_a_ratio_to_the_floor_carries_the_errors_of_both():
     assert distance.excess == pytest.approx(2 / 0.3)
     assert replace(distance, floor=floor._replace(mean=0.01)).ratio is None
     assert replace(distance, floor=None).excess is None
+
+
+def test_records_of_the_first_version_are_read_with_todays_names_and_its_sampler(
+    run, evaluation, tmp_path
+):
+    folder = tmp_path / "eval"
+    evaluation.write(run.folder)
+    shutil.copytree(run.folder / "eval", folder)
+    path, summary = folder / "fid_vs_nfe.csv", folder / "compute_summary.json"
+    path.write_text(path.read_text().replace(",mmd,", ",ks,"))
+    record = json.loads(summary.read_text())
+    del record["protocol"]["sampler"]
+    summary.write_text(json.dumps(record))
+    found = Evaluation.read(tmp_path)
+    assert found.protocol == evaluation.protocol
+    assert {d.metric for d in found.distances} & {"ks", "marginal_ks"} == {"marginal_ks"}
+    assert found.levels[0].sigma == evaluation.levels[0].sigma
+
+
+def test_an_evaluation_says_that_the_configurations_sampler_is_not_used(run, monkeypatch):
+    monkeypatch.setattr(Run, "_check_own", lambda self, found: found)
+    document = run.config.document() | {"sampler": {"kind": "heun", "churn": 3.0}}
+    for sampler, said in (({"kind": "heun"}, False), ({"kind": "heun", "churn": 3.0}, True)):
+        other = Run(run.folder, validate(document | {"sampler": sampler}, "test"))
+        words: list[str] = []
+        evaluate(other, [3], protocol=replace(PROTOCOL, along=None), on_progress=words.append)
+        (line,) = [w for w in words if w.startswith("samples are drawn by heun")]
+        assert ("is not used" in line) == said

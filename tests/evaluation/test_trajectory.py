@@ -19,7 +19,7 @@ class Turning(ScoreField):
         super().__init__(sde, domain)
         self.levels, self.angle = levels, angle
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         sigma = self.sde.noise_level(t.double().reshape(-1))
         place = (self.levels - sigma.reshape(-1, 1)).abs().argmin(dim=1)
         turn = self.angle * place

@@ -107,7 +107,7 @@ def test_evaluation_restores_every_module_even_after_an_error():
 
 def test_a_field_is_known_by_its_score_alone():
     class Linear(ScoreField):
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             return -x
 
     field = Linear(EDM(), Euclidean((2,)))

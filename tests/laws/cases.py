@@ -15,6 +15,7 @@ from scorefield.fields import (
     Head,
     HybridField,
     NoisePrediction,
+    OneClass,
     Parametrization,
     PlantedField,
     PotentialField,
@@ -146,15 +147,15 @@ def field_makers(
         "potential, noise prediction": lambda: potential(noise, "inner"),
         "potential, score prediction": lambda: potential(score, "denoising"),
         "hybrid": lambda: HybridField(potential(edm, "inner"), free(edm), sigma_c=0.5),
-        "of a class": lambda: known(PreconditionedField).given(1),
-        "classifier guidance": lambda: ClassifierGuidance(
-            potential(edm, "sum"), judge(), classes=1, scale=0.7
+        "of a class": lambda: OneClass(known(PreconditionedField), 1),
+        "classifier guidance": lambda: OneClass(
+            ClassifierGuidance(potential(edm, "sum"), judge(), scale=0.7), 1
         ),
-        "classifier-free guidance": lambda: ClassifierFreeGuidance(
-            known(PreconditionedField), classes=1, scale=2.0
+        "classifier-free guidance": lambda: OneClass(
+            ClassifierFreeGuidance(known(PreconditionedField), scale=2.0), 1
         ),
-        "classifier-free guidance, potential": lambda: ClassifierFreeGuidance(
-            known(PotentialField), classes=1, scale=2.0
+        "classifier-free guidance, potential": lambda: OneClass(
+            ClassifierFreeGuidance(known(PotentialField), scale=2.0), 1
         ),
         "planted": lambda: PlantedField(free(edm), Radial(1.0), dose=0.1, band=Band(0.05, 5.0)),
     }
@@ -218,14 +219,16 @@ def closed_forms(sde: SDE) -> dict[str, ScoreField]:
     images, labels = normal((6, 2, 3, 4), "images"), torch.arange(6) % 3
     ideal, sizes = targets(sde)["ideal"], PatchSizes([0.1, 1.0, 10.0], [1, 3, 5])
     return {
-        "ideal of a class": ideal.given(1),
+        "ideal of a class": OneClass(ideal, 1),
         "local": LocalScore(images, sde),
         "local circular": LocalScore(images, sde, padding="circular"),
         "equivariant local": EquivariantLocalScore(images, sde),
         "equivariant local circular": EquivariantLocalScore(images, sde, padding="circular"),
         "equivariant local valid": EquivariantLocalScore(images, sde, padding="valid"),
         "equivariant local by noise": EquivariantLocalScore(images, sde, sizes),
-        "equivariant local of a class": EquivariantLocalScore(images, sde, labels=labels).given(1),
+        "equivariant local of a class": OneClass(
+            EquivariantLocalScore(images, sde, labels=labels), 1
+        ),
     }
 
 

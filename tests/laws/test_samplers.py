@@ -63,10 +63,10 @@ class Counting(ScoreField):
         self.rows = 0
         self.first: list[torch.Tensor] = []
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         return self.predict(x, t, "score")
 
-    def predict(self, x, t, quantity):
+    def predict(self, x, t, quantity, classes=None):
         self.calls += 1
         self.rows += len(x)
         if self.calls == 1:
@@ -282,7 +282,7 @@ def test_samples_of_an_affine_flow_are_where_the_flow_puts_them(sampler):
     """With the posterior mean constant, every one-step method without churn is exact."""
 
     class Point(ScoreField):
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             t = torch.as_tensor(t).to(x)
             return -(x - self.sde.alpha(t) * 2.0) / self.sde.sigma(t) ** 2
 

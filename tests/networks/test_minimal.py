@@ -137,12 +137,12 @@ def test_a_network_of_known_classes_only_needs_them(make):
     assert network.label.classes.vectors.weight.shape[0] == 3
     field = PreconditionedField(network, VP(), parametrization=NoisePrediction(TimeLabel(1.0)))
     x, t = image(2, 1, 8, 8), torch.tensor([0.2, 0.7], dtype=torch.float64)
-    told = field.given(torch.tensor([2, 0])).score(x, t)
-    torch.testing.assert_close(told[1:], field.given(0).score(x[1:], t[1:]))
+    told = field.score(x, t, torch.tensor([2, 0]))
+    torch.testing.assert_close(told[1:], field.score(x[1:], t[1:], 0))
     with pytest.raises(ValueError, match="trained on points of known classes only"):
         field.score(x, t)
     with pytest.raises(ValueError, match=r"classes must lie in 0 … 2, got 3"):
-        field.given(3)
+        field.score(x, t, 3)
     with pytest.raises(ValueError, match=r"classes must lie in \[0, 2\], got 0.0 to 3.0"):
         network(x, t, torch.tensor([0, 3]))
 

@@ -114,7 +114,7 @@ class Levels(ScoreField):
         super().__init__(EDM(), Gaussian(torch.zeros(2), 1.0).domain)
         self.weights = nn.Parameter(torch.tensor([-0.3, -0.5, -0.7], dtype=torch.float64))
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         t = torch.as_tensor(t).to(x.dtype).expand(len(x))
         weight = self.weights[(t < 0.9).long() + (t < 0.4).long()]
         return weight.unsqueeze(1) * x
@@ -176,7 +176,7 @@ class Counted(GaussianMixture):
         super().__init__(ring.means, stds=0.1, sde=SDE)
         self.calls = []
 
-    def predict(self, x, t, quantity):
+    def predict(self, x, t, quantity, classes=None):
         self.calls.append(len(x))
         return super().predict(x, t, quantity)
 
@@ -242,7 +242,7 @@ def test_each_point_has_a_start_of_its_own():
     seen = []
 
     class Spy(Levels):
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             seen.append(t)
             return super().score(x, t)
 

@@ -57,7 +57,7 @@ class Wrong(ScoreField):
         super().__init__(truth.sde, truth.domain)
         self.truth, self.error = truth, error
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         sigma = self.sde.sigma(t).reshape(-1, *(1,) * (x.dim() - 1))
         return self.truth.score(x, t) - self.error / sigma
 
@@ -103,7 +103,7 @@ def test_the_three_weights_in_their_customary_forms():
 @pytest.mark.parametrize("shape", [(), (4,), (2, 3, 3)], ids=str)
 def test_predicting_no_noise_costs_the_variance_of_the_noise(shape):
     class Nothing(ScoreField):
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             return torch.zeros_like(x)
 
     field = Nothing(EDM(), Euclidean(shape))

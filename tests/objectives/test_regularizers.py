@@ -125,7 +125,7 @@ def test_the_noise_gates_hold(kind):
     seen = []
 
     class Spy(Affine):
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             seen.extend(t.tolist())
             return super().score(x, t)
 
@@ -143,7 +143,7 @@ def test_gates_outside_of_the_process_are_an_error(gate):
 
 def test_the_potential_of_a_hybrid_is_not_asked_above_its_gate():
     class Forbidden(Affine):
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             raise AssertionError("the low branch was asked")
 
     hybrid = HybridField(Forbidden(skew(2), sde=SDE), Affine(skew(2), sde=SDE), sigma_c=0.35)
@@ -179,7 +179,7 @@ def test_a_weight_of_zero_switches_off_and_costs_nothing():
     calls = []
 
     class Counting(Affine):
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             calls.append(len(x))
             return super().score(x, t)
 

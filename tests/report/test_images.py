@@ -29,7 +29,7 @@ class Turning(ScoreField):
         super().__init__(RING.sde, RING.domain)
         self.rate = rate
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         sigma = torch.as_tensor(t, dtype=x.dtype).reshape(-1, 1)
         turned = torch.stack((-x[:, 1], x[:, 0]), dim=1)
         return RING.score(x, t) + self.rate * turned / sigma**2

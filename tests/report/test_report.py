@@ -13,11 +13,11 @@ import pytest
 from scorefield.config.resolve import load
 from scorefield.errors import RunError
 from scorefield.evaluation.evaluate import evaluate
-from scorefield.evaluation.judge import Terms
+from scorefield.evaluation.protocol import Protocol
 from scorefield.report import write_report
 from scorefield.runs.run import Run
 
-TERMS = Terms(nfes=(4, 8), samples=48, pairs=3, sigmas=(0.5, 2.0), points=8, draws=2)
+PROTOCOL = Protocol(nfes=(4, 8), samples=48, pairs=3, sigmas=(0.5, 2.0), points=8, draws=2)
 TOY = (
     "train.steps=6",
     "train.log_every=1",
@@ -79,8 +79,8 @@ def report(tmp_path_factory):
     for name, overrides in (("toy/m0", TOY), ("toy/m2", TOY), ("digits/m0", DIGITS)):
         run = Run.create(load(name, overrides), root)
         run.train(quiet=True)
-        terms = TERMS if name.startswith("toy") else replace(TERMS, points=2)
-        evaluate(run, terms=terms)
+        protocol = PROTOCOL if name.startswith("toy") else replace(PROTOCOL, points=2)
+        evaluate(run, protocol=protocol)
     out = tmp_path_factory.mktemp("report")
     path = write_report(root, out)
     return root, out, path.read_text(encoding="utf-8")
@@ -220,13 +220,13 @@ def test_a_report_of_nothing_is_refused(tmp_path):
 def seeds(tmp_path_factory):
     """Two models with two seeds each, and checkpoints along their trainings."""
     root = tmp_path_factory.mktemp("seeds")
-    terms = replace(TERMS, nfes=(8, 9), along=5)
+    protocol = replace(PROTOCOL, nfes=(8, 9), along=5)
     for name in ("toy/m0", "toy/m2"):
         for seed in (0, 1):
             overrides = (*TOY, "train.checkpoint_every=2", "train.keep=null", f"seed={seed}")
             run = Run.create(load(name, overrides), root)
             run.train(quiet=True)
-            evaluate(run, terms=terms)
+            evaluate(run, protocol=protocol)
     return root
 
 
@@ -291,7 +291,7 @@ def test_a_strict_report_of_single_trainings_is_refused_and_writes_nothing(repor
 def test_an_evaluation_without_records_is_refused(tmp_path):
     run = Run.create(load("toy/m0", TOY), tmp_path / "runs")
     run.train(quiet=True)
-    evaluate(run, terms=TERMS)
+    evaluate(run, protocol=PROTOCOL)
     (run.folder / "eval" / "fid_vs_nfe.csv").write_text("x\n")
     with pytest.raises(RunError, match=r"fid_vs_nfe\.csv holds no record"):
         write_report(tmp_path / "runs", tmp_path / "out")
@@ -309,18 +309,18 @@ BOX = (
 def atoms(tmp_path_factory):
     """Two models of atoms in a periodic box, with two seeds each."""
     root = tmp_path_factory.mktemp("atoms")
-    terms = replace(TERMS, nfes=(8,), samples=128, pairs=2, sigmas=(0.05, 0.2), points=8)
+    protocol = replace(PROTOCOL, nfes=(8,), samples=128, pairs=2, sigmas=(0.05, 0.2), points=8)
     for name in ("atoms/analytical_regression", "atoms/no_regularizer"):
         for seed in (0, 1):
             run = Run.create(load(name, (*BOX, f"seed={seed}")), root)
             run.train(quiet=True)
-            evaluate(run, terms=terms)
+            evaluate(run, protocol=protocol)
     return root
 
 
 def test_on_a_torus_the_page_tells_the_winding_and_the_distance_from_the_law(atoms, tmp_path):
     text = write_report(atoms, tmp_path).read_text()
-    for name in ("winding", "harmonic", "fokker-planck", "consistency", "tv", "ks"):
+    for name in ("winding", "harmonic", "fokker-planck", "consistency", "tv", "marginal_ks"):
         assert f'data-plot="atoms-{name}"' in text
     for heading in ("Around the torus", "From one noise level to the next"):
         assert f"<dt>{heading}</dt>" in text
@@ -335,7 +335,7 @@ def test_on_a_torus_the_page_tells_the_winding_and_the_distance_from_the_law(ato
     assert {"winding", "harmonic_part", "fokker_planck", "consistency"} < metrics
     assert {row["unit"] for row in rows if row["metric_name"] == "winding"} == {"nats"}
     paired = {row["metric_name"] for row in rows_of(tmp_path / "paired_differences.csv")}
-    assert {"winding", "fokker_planck", "total_variation", "ks"} < paired
+    assert {"winding", "fokker_planck", "total_variation", "marginal_ks"} < paired
 
 
 def test_an_evaluation_without_the_newer_diagnostics_is_reported_as_it_is(report, tmp_path):

@@ -31,7 +31,7 @@ class Breaking(ScoreField):
         super().__init__(EDM(), Euclidean((2,)))
         self.value = value
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         t = torch.as_tensor(t).to(x)
         broken = (x[:, :1] > 0) & (t < 1.0)
         return torch.where(broken, self.value, -x / (t**2 + 1))

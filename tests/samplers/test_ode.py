@@ -81,7 +81,7 @@ def test_the_callback_tells_what_was_taken():
     rows, truth = [], GaussianMixture.ring(sde=EDM())
 
     class Watched(type(truth)):
-        def predict(self, x, t, quantity):
+        def predict(self, x, t, quantity, classes=None):
             rows.append(len(x))
             return super().predict(x, t, quantity)
 
@@ -134,7 +134,7 @@ def test_a_stalled_sample_is_named_with_its_noise_level_and_kept():
 
 def test_a_field_that_is_not_a_number_is_named_with_sample_and_noise_level():
     class Broken(Gaussian):
-        def predict(self, x, t, quantity):
+        def predict(self, x, t, quantity, classes=None):
             value = super().predict(x, t, quantity)
             return torch.where(
                 (torch.as_tensor(t).reshape(-1, 1) < 3.0) & (x > 0), torch.nan, value

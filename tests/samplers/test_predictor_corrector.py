@@ -120,11 +120,11 @@ def test_the_order_of_the_updates(first):
     levels = []
 
     class Watched(Gaussian):
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             levels.append(float(t))
             return super().score(x, t)
 
-        def denoise(self, x, t):
+        def denoise(self, x, t, classes=None):
             levels.append(float(t))
             return super().denoise(x, t)
 

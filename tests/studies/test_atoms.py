@@ -54,7 +54,7 @@ class Shifted(ScoreField):
         super().__init__(law.sde, law.domain)
         self.law, self.by = law, by
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         sigma = self.sde.sigma(torch.as_tensor(t, dtype=x.dtype)).reshape(-1, *(1,) * (x.dim() - 1))
         return self.law.score(x, t) + self.by / sigma
 
@@ -411,7 +411,7 @@ def test_what_is_no_more_than_its_errors_stands_at_the_foot():
 
 def test_a_failure_names_the_model():
     class Failing(Shifted):
-        def score(self, x, t):
+        def score(self, x, t, classes=None):
             return super().score(x, t) * math.nan
 
     with pytest.raises(RunError, match=r"^bad, seed 3: .*stopped being finite in step 1"):

@@ -50,7 +50,7 @@ class Turning(ScoreField):
         self.matrix = torch.as_tensor(matrix)
         self.asked = []
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         self.asked.append((x.detach().clone(), torch.as_tensor(t).reshape(-1)[0].item()))
         return (x.flatten(1) @ self.matrix.T.to(x.dtype)).reshape(x.shape)
 
@@ -191,7 +191,7 @@ def test_a_start_does_not_depend_on_the_others():
 class Failing(Turning):
     """Not a number below a time."""
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         bad = torch.as_tensor(t).reshape(-1)[0] < 0.5
         return super().score(x, t) * (torch.nan if bad else 1)
 

@@ -30,7 +30,7 @@ class Shifted(ScoreField):
     def __init__(self) -> None:
         super().__init__(TRUTH.sde, TRUTH.domain)
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         return TRUTH.score(x, t) + torch.tensor([[3.0], [-3.0]]).to(x) / self.sde.sigma(
             torch.as_tensor(t)
         )

@@ -119,7 +119,7 @@ class Opaque(ScoreField):
         super().__init__(field.sde, field.domain)
         self.field = field
 
-    def score(self, x, t):
+    def score(self, x, t, classes=None):
         return self.field.score(x, t)
 
 

@@ -242,10 +242,10 @@ class TestClasses:
     @pytest.mark.parametrize("label", [0, 1, 2, 3])
     def test_a_class_is_its_images_alone_and_its_number_that_of_none(self, kind, label):
         x, t = noisy(self.IMAGES, LEVELS)
-        field, alone = self.make(kind).given(label), self.of(kind, label)
-        close(field.score(x, t), alone.score(x, t))
-        close(field.denoise(x, t), alone.denoise(x, t))
-        close(field.jacobian(x, t), alone.jacobian(x, t))
+        field, alone = self.make(kind), self.of(kind, label)
+        close(field.score(x, t, label), alone.score(x, t))
+        close(field.denoise(x, t, label), alone.denoise(x, t))
+        close(field.jacobian(x, t, label), alone.jacobian(x, t))
         assert field.classes == 3
 
     def test_without_a_class_all_images_count(self, kind):
@@ -253,31 +253,19 @@ class TestClasses:
         close(self.make(kind).score(x, t), self.of(kind, 3).score(x, t))
         assert self.make(kind).classes == 3
         assert self.of(kind, 3).classes is None
-        with pytest.raises(TypeError, match="classes"):
-            self.of(kind, 3).given(0)
+        with pytest.raises(ValueError, match="has no classes, and was given 0"):
+            self.of(kind, 3).score(x, t, 0)
 
     def test_each_point_may_have_a_class_of_its_own(self, kind):
         classes = torch.tensor([1, 3, 0, 2, 1])
         x, t = noisy(self.IMAGES, [0.02, 0.5, 0.5, 2.0, 8.0])
-        field = self.make(kind).given(classes)
+        field = self.make(kind)
         for name in ("score", "denoise", "jacobian"):
             alone = [
                 getattr(self.of(kind, c), name)(x[k : k + 1], t[k : k + 1])
                 for k, c in enumerate(classes.tolist())
             ]
-            close(getattr(field, name)(x, t), torch.cat(alone))
-        # Again and again for copies of the batch, and in part for a part of it.
-        twice = field.score(x.repeat(2, 1, 1, 1), t.repeat(2))
-        close(twice, field.score(x, t).repeat(2, 1, 1, 1))
-        rows = torch.tensor([3, 0])
-        close(field.for_rows(rows).score(x[rows], t[rows]), field.score(x, t)[rows])
-        with pytest.raises(ValueError, match="5 points do not fit 3"):
-            field.score(x[:3], t[:3])
-
-    def test_given_again_it_is_of_the_new_class(self, kind):
-        x, t = noisy(self.IMAGES, LEVELS)
-        again = self.make(kind).given(torch.tensor([0, 0, 1])).given(2)
-        close(again.score(x, t), self.of(kind, 2).score(x, t))
+            close(getattr(field, name)(x, t, classes), torch.cat(alone))
 
     def test_samples_of_a_class(self, kind):
         x = Heun(4).sample(self.make(kind), n=3, classes=1, dtype=torch.float64)
@@ -287,13 +275,13 @@ class TestClasses:
     @pytest.mark.parametrize("label", [-1, 4])
     def test_a_class_out_of_range_is_an_error(self, kind, label):
         with pytest.raises(ValueError, match=f"classes must lie in 0 … 3, got {label}"):
-            self.make(kind).given(label)
+            self.make(kind).score(self.IMAGES, 1.0, label)
 
     def test_a_class_without_images_is_an_error(self, kind):
         field = MACHINES[kind](self.IMAGES, SDE, 3, labels=2 * (self.LABELS == 2).long())
         for classes in (1, torch.tensor([0, 2, 1])):
             with pytest.raises(ValueError, match="of class 1"):
-                field.given(classes)
+                field.score(self.IMAGES[:3], 1.0, classes)
 
     @pytest.mark.parametrize(
         ("labels", "message"),
@@ -339,11 +327,9 @@ class TestSizes:
         images, labels = normal((6, 1, 7, 7), "images"), torch.tensor([0, 1, 2, 0, 1, 2])
         classes = torch.tensor([2, 0, 3, 1])
         x, t = noisy(images, [0.03, 9.0, 0.4, 0.04])
-        field = MACHINES[kind](images, SDE, self.SIZES, labels=labels).given(classes)
-        alone = [
-            field.given(c).score(x[k : k + 1], t[k : k + 1]) for k, c in enumerate(classes.tolist())
-        ]
-        close(field.score(x, t), torch.cat(alone))
+        field = MACHINES[kind](images, SDE, self.SIZES, labels=labels)
+        alone = [field.score(x[k : k + 1], t[k : k + 1], c) for k, c in enumerate(classes.tolist())]
+        close(field.score(x, t, classes), torch.cat(alone))
 
     @pytest.mark.parametrize(
         ("sigmas", "sizes", "message"),
@@ -436,8 +422,8 @@ class TestModules:
             assert a.data_ptr() == b.data_ptr()
         x, t = noisy(self.IMAGES, LEVELS, EDM())
         close(twin.score(x, t), self.make(kind, sde=EDM()).score(x, t), 1e-14)
-        of_one = field.given(1).under(EDM())
-        close(of_one.score(x, t), twin.given(1).score(x, t), 1e-14)
+        of_one = field.of_class(1).under(EDM())
+        close(of_one.score(x, t), twin.score(x, t, 1), 1e-14)
 
     def test_a_process_is_only_a_scale_and_a_clock(self, kind):
         field = self.make(kind)
@@ -449,7 +435,7 @@ class TestModules:
     def test_a_copy_is_the_same_field(self, kind):
         x, t = noisy(self.IMAGES, LEVELS)
         field = self.make(kind)
-        for original in (field, field.given(0)):
+        for original in (field, field.of_class(0)):
             assert torch.equal(copy.deepcopy(original).score(x, t), original.score(x, t))
 
     def test_a_state_makes_another_field_the_same(self, kind):
@@ -483,7 +469,7 @@ class TestModules:
 
     def test_everything_moves_with_the_field(self, kind):
         """Images and classes are buffers, and no tensor is left behind."""
-        for field in (self.make(kind), self.make(kind).given(torch.tensor([0, 1, 2]))):
+        for field in (self.make(kind), self.make(kind).of_class(1)):
             assert all(buffer.is_meta for buffer in field.to("meta").buffers())
             kept = [value for module in field.modules() for value in vars(module).values()]
             assert not any(isinstance(value, torch.Tensor) for value in kept)

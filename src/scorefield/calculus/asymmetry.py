@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.calculus.derivatives import VectorField, jvp_vjp
@@ -41,6 +41,7 @@ def probed_asymmetry(
     t: Float[Tensor, " batch"],
     v: Float[Tensor, "batch *event"],
     variant: Variant = "difference",
+    classes: Int[Tensor, " batch"] | None = None,
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     r"""Unbiased estimates of :math:`\|J - J^\top\|_F^2` and :math:`\|J\|_F^2` from one probe a row.
 
@@ -54,11 +55,12 @@ def probed_asymmetry(
         v: The probes, with :math:`\mathbb{E}\,v v^\top = I`.
         variant: ``difference`` for :math:`\|Jv - J^\top v\|^2`, which is never negative;
             ``trace`` for :math:`2(\|J^\top v\|^2 - \langle Jv, J^\top v\rangle)`.
+        classes: The class of each point.
 
     Raises:
         ValueError: If the variant is unknown.
     """
-    forward, backward = (p.reshape(x.shape[0], -1) for p in jvp_vjp(fn, x, t, v))
+    forward, backward = (p.reshape(x.shape[0], -1) for p in jvp_vjp(fn, x, t, v, classes))
     norm = 0.5 * (forward.square() + backward.square()).sum(dim=1)
     match variant:
         case "difference":

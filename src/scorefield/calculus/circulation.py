@@ -27,12 +27,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.calculus.derivatives import VectorField
+from scorefield.calculus.derivatives import VectorField, evaluate
 from scorefield.domain import Domain
 from scorefield.errors import UserError
+from scorefield.fields.classes import classes_at
 from scorefield.noise import Noise
 
 
@@ -97,6 +98,7 @@ def circulation(
     t: Float[Tensor, " batch"],
     rule: Quadrature,
     domain: Domain,
+    classes: Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, " batch"]:
     r"""The circulation :math:`\oint s \cdot \mathrm{d}l` around closed polygons.
 
@@ -106,8 +108,9 @@ def circulation(
         t: The time of each polygon.
         rule: The quadrature on each edge; a corner that several edges share is evaluated once.
         domain: Where the field lives.
+        classes: The class of each polygon's points.
     """
-    edges, values = _along_edges(fn, vertices, t, rule.nodes, domain)
+    edges, values = _along_edges(fn, vertices, t, classes, rule.nodes, domain)
     return _integral(rule, {c: (v * edges).flatten(1).sum(dim=1) for c, v in values.items()})
 
 
@@ -118,6 +121,7 @@ def circulation_and_error(
     rule: Quadrature,
     domain: Domain,
     precision: float,
+    classes: Int[Tensor, " batch"] | None = None,
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     r"""The circulation by a rule, and how far off it may be: its distance from the circulation by
     the rule's companion, and what rounding adds.
@@ -136,10 +140,11 @@ def circulation_and_error(
         rule: The quadrature on each edge; a corner that several edges share is evaluated once.
         domain: Where the field lives.
         precision: The relative precision :math:`\epsilon'` of the field's values.
+        classes: The class of each polygon's points.
     """
     companion = quadrature(rule.companion)
     nodes = rule.nodes + companion.nodes
-    edges, values = _along_edges(fn, vertices, t, nodes, domain)
+    edges, values = _along_edges(fn, vertices, t, classes, nodes, domain)
     along = {c: (v * edges).flatten(1).sum(dim=1) for c, v in values.items()}
     lengths = edges.flatten(2).norm(dim=2)
     sizes = {c: (v.flatten(2).norm(dim=2) * lengths).sum(dim=1) for c, v in values.items()}
@@ -154,7 +159,12 @@ def circulation_and_error(
 
 
 def _along_edges(
-    fn: VectorField, vertices: Tensor, t: Tensor, nodes: Sequence[float], domain: Domain
+    fn: VectorField,
+    vertices: Tensor,
+    t: Tensor,
+    classes: Tensor | None,
+    nodes: Sequence[float],
+    domain: Domain,
 ) -> tuple[Tensor, dict[float, Tensor]]:
     """The edges of closed polygons, and the field on each at the nodes."""
     batch, corners, *event = vertices.shape
@@ -162,8 +172,9 @@ def _along_edges(
     # On a closed polygon the end of an edge is the start of the next.
     inner = sorted({c % 1.0 for c in nodes})
     points = torch.stack([domain.wrap(vertices + c * edges) for c in inner], dim=2)
-    times = t.reshape(-1, 1).expand(batch, corners * len(inner)).reshape(-1)
-    values = fn(points.reshape(-1, *event), times).reshape(points.shape)
+    home = torch.arange(batch, device=t.device).repeat_interleave(corners * len(inner))
+    values = evaluate(fn, points.reshape(-1, *event), t[home], classes_at(classes, home))
+    values = values.reshape(points.shape)
     found = {c: values[:, :, inner.index(c % 1.0)] for c in nodes}
     return edges, {c: v.roll(-1, dims=1) if c == 1.0 else v for c, v in found.items()}
 
@@ -183,10 +194,10 @@ def in_blocks(fn: VectorField, coordinates: int = 2**18) -> VectorField:
         coordinates: The largest number of coordinates in one evaluation (of one point at least).
     """
 
-    def blockwise(x: Tensor, t: Tensor) -> Tensor:
+    def blockwise(x: Tensor, t: Tensor, classes: Tensor | None = None) -> Tensor:
         rows = max(1, coordinates // max(1, x.shape[1:].numel()))
-        blocks = zip(x.split(rows), t.split(rows), strict=True)
-        return torch.cat([fn(points, times) for points, times in blocks])
+        blocks = torch.arange(len(x), device=x.device).split(rows)
+        return torch.cat([evaluate(fn, x[b], t[b], classes_at(classes, b)) for b in blocks])
 
     return blockwise
 

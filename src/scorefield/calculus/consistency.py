@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.errors import UserError
-from scorefield.fields import ScoreField
+from scorefield.fields import Classes, ScoreField
 from scorefield.sde import Exact
 
 
@@ -36,6 +36,7 @@ def reverse_trajectory(
     times: Float[Tensor, "points batch"],
     normals: Float[Tensor, "steps batch *event"],
     first: Float[Tensor, "batch *event"] | None = None,
+    classes: Classes = None,
 ) -> Float[Tensor, "steps batch *event"]:
     r"""The states of the reverse process after each of :math:`K` steps; no gradient.
 
@@ -53,6 +54,7 @@ def reverse_trajectory(
         times: The :math:`K + 1` times of each, descending; their precision is that of the steps.
         normals: The standard normals of the steps.
         first: The score at ``x``, where it is known; the first step then costs nothing.
+        classes: The class of each trajectory.
 
     Raises:
         ValueError: If there is not a step between any two times, or times do not descend within
@@ -71,7 +73,7 @@ def reverse_trajectory(
         for k, t in enumerate(times[:-1].to(x.dtype)):
             score = first if k == 0 else None
             if score is None:
-                score = field.score(field.domain.wrap(x), t)
+                score = field.score(field.domain.wrap(x), t, classes)
             x = keep[k] * x + gain[k] * score + std[k] * normals[k]
             states.append(x)
     return torch.stack(states)
@@ -110,6 +112,7 @@ def martingale_target(
     s: Float[Tensor, " batch"],
     x_e: Float[Tensor, "batch *event"],
     e: Float[Tensor, " batch"],
+    classes: Classes = None,
 ) -> Float[Tensor, "batch *event"]:
     r"""The target :math:`(h(x_e, e) - x_s / \alpha_s) / \lambda_s` of the denoiser :math:`h`.
 
@@ -123,9 +126,10 @@ def martingale_target(
         s: Their times.
         x_e: The ends, on a torus not wrapped.
         e: Their times.
+        classes: The class of each trajectory.
     """
     sde = field.sde
-    noise = field.predict_noise(field.domain.wrap(x_e), e.to(x_e.dtype))
+    noise = field.predict_noise(field.domain.wrap(x_e), e.to(x_e.dtype), classes)
     end = (x_e - _column(sde.sigma(e), x_e) * noise) / _column(sde.alpha(e), x_e)
     start = x_s / _column(sde.alpha(s), x_s)
     return (end - start) / _column(sde.noise_level(s), x_s)

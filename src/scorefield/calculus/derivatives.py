@@ -1,9 +1,11 @@
 r"""Derivatives of vector fields in :math:`x`.
 
 Throughout, ``fn`` is a field in one of its forms (``field.score``, ``field.denoise``, …): it maps
-points of shape :math:`(batch, *event)` and times of shape :math:`(batch)` to vectors of the
-shape of the points, each row on its own. :math:`J = \partial f / \partial x` is the Jacobian of
-one row, :math:`D \times D` after flattening.
+points of shape :math:`(batch, *event)`, times of shape :math:`(batch)` and, where they are given,
+classes of the points to vectors of the shape of the points, each row on its own. Points are
+repeated or taken in parts together with their times and classes.
+:math:`J = \partial f / \partial x` is the Jacobian of one row, :math:`D \times D` after
+flattening.
 
 All results are differentiable in whatever ``fn`` depends on if gradients are enabled; under
 ``torch.no_grad`` they carry no graph. Fused attention supports neither forward mode nor double
@@ -16,19 +18,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scorefield.errors import UserError
+from scorefield.fields.classes import classes_at
 
-VectorField = Callable[[Tensor, Tensor], Tensor]
+VectorField = Callable[..., Tensor]
+"""A function ``fn(x, t)`` of points and times, or ``fn(x, t, classes)``."""
 
 _ROWS = 16
 _ENTRIES = 1 << 14
 """A Jacobian is computed from at least so many rows, or so many entries, at once: large networks
 gain nothing from more, and small ones lose to the overhead of a call from less."""
+
+
+def evaluate(fn: VectorField, x: Tensor, t: Tensor, classes: Tensor | None) -> Tensor:
+    """A vector field at points, which is given the classes where there are any."""
+    return fn(x, t) if classes is None else fn(x, t, classes)
 
 
 @contextmanager
@@ -43,6 +52,7 @@ def jvp(
     x: Float[Tensor, "batch *event"],
     t: Float[Tensor, " batch"],
     v: Float[Tensor, "batch *event"],
+    classes: Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch *event"]:
     r"""The product :math:`J v`, by forward mode.
 
@@ -51,12 +61,15 @@ def jvp(
         x: The points.
         t: Their times.
         v: The tangents.
+        classes: The class of each point.
     """
     keep = torch.is_grad_enabled()
     # A field that is itself a gradient is differentiable in forward mode only through
     # the formulas that autograd uses while gradients are enabled.
     with differentiable(), torch.enable_grad(), forward_ad.dual_level():
-        value, tangent = forward_ad.unpack_dual(fn(forward_ad.make_dual(x, v), t))
+        value, tangent = forward_ad.unpack_dual(
+            evaluate(fn, forward_ad.make_dual(x, v), t, classes)
+        )
         product = torch.zeros_like(value) if tangent is None else tangent
     return product if keep else product.detach()
 
@@ -66,12 +79,13 @@ def vjp(
     x: Float[Tensor, "batch *event"],
     t: Float[Tensor, " batch"],
     v: Float[Tensor, "batch *event"],
+    classes: Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch *event"]:
     r"""The product :math:`J^\top v`, by reverse mode; arguments as for :func:`jvp`."""
     keep = torch.is_grad_enabled()
     with differentiable(), torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()
-        (product,) = torch.autograd.grad(fn(x, t), x, v, create_graph=keep)
+        (product,) = torch.autograd.grad(evaluate(fn, x, t, classes), x, v, create_graph=keep)
     return product
 
 
@@ -80,6 +94,7 @@ def jvp_vjp(
     x: Float[Tensor, "batch *event"],
     t: Float[Tensor, " batch"],
     v: Float[Tensor, "batch *event"],
+    classes: Int[Tensor, " batch"] | None = None,
 ) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, "batch *event"]]:
     r"""The products :math:`J v` and :math:`J^\top v` from one evaluation of ``fn``.
 
@@ -90,7 +105,9 @@ def jvp_vjp(
     # Gradients stay enabled throughout, for the reason given in `jvp`.
     with differentiable(), torch.enable_grad(), forward_ad.dual_level():
         x = x if x.requires_grad else x.detach().requires_grad_()
-        value, tangent = forward_ad.unpack_dual(fn(forward_ad.make_dual(x, v), t))
+        value, tangent = forward_ad.unpack_dual(
+            evaluate(fn, forward_ad.make_dual(x, v), t, classes)
+        )
         (backward,) = torch.autograd.grad(value, x, v, create_graph=True)
         forward = torch.zeros_like(value) if tangent is None else tangent
     return (forward, backward) if keep else (forward.detach(), backward.detach())
@@ -101,6 +118,7 @@ def jacobian(
     x: Float[Tensor, "batch *event"],
     t: Float[Tensor, " batch"],
     rows: int | None = None,
+    classes: Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch dim dim"]:
     r"""The exact Jacobians :math:`J_{ij} = \partial f_i / \partial x_j`, without a graph.
 
@@ -114,6 +132,7 @@ def jacobian(
         t: Their times.
         rows: The largest number of rows in one evaluation of ``fn``, which bounds the memory
             beyond that of the result; :math:`2^{14} / D`, at least 16, if not given.
+        classes: The class of each point.
 
     Raises:
         ValueError: If ``rows`` is not positive.
@@ -123,20 +142,24 @@ def jacobian(
     if rows < 1:
         raise UserError(f"a Jacobian takes at least one row at a time, got {rows}")
     result = x.new_zeros(x.shape[0], dim, dim)
-    blocks = zip(result.split(rows), x.split(rows), t.split(rows), strict=True)
     with differentiable(), torch.enable_grad():
-        for block, points, times in blocks:
-            _fill(block, fn, points.detach(), times, max(1, rows // max(1, len(points))))
+        for start in range(0, len(x), rows):
+            some = slice(start, start + rows)
+            copies = max(1, rows // len(x[some]))
+            _fill(result[some], fn, x[some].detach(), t[some], classes_at(classes, some), copies)
     return result
 
 
-def _fill(block: Tensor, fn: VectorField, x: Tensor, t: Tensor, copies: int) -> None:
+def _fill(
+    block: Tensor, fn: VectorField, x: Tensor, t: Tensor, classes: Tensor | None, copies: int
+) -> None:
     """Writes the Jacobians of a few points, ``copies`` rows of each at a time."""
     batch, dim, _ = block.shape
     passes = -(-dim // copies)
     copies = -(-dim // passes)
-    x = x.repeat(copies, *(1,) * (x.dim() - 1)).requires_grad_()
-    value = fn(x, t.repeat(copies))
+    again = torch.arange(batch, device=x.device).repeat(copies)
+    x = x[again].requires_grad_()
+    value = evaluate(fn, x, t[again], classes_at(classes, again))
     if not value.requires_grad:
         return
     basis = torch.eye(dim, dtype=value.dtype, device=x.device)

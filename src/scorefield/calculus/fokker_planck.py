@@ -62,12 +62,13 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.calculus.derivatives import VectorField, differentiable
+from scorefield.calculus.derivatives import VectorField, differentiable, evaluate
 from scorefield.calculus.trace import basis
 from scorefield.errors import UserError
+from scorefield.fields.classes import classes_at
 from scorefield.sde import SDE
 
 FokkerPlanckForm = Literal["gradient", "component"]
@@ -110,6 +111,7 @@ def fokker_planck_terms(
     sde: SDE,
     forms: Sequence[FokkerPlanckForm] = ("gradient", "component"),
     probes: Float[Tensor, "draws batch *event"] | None = None,
+    classes: Int[Tensor, " batch"] | None = None,
 ) -> dict[FokkerPlanckForm, FokkerPlanckTerms]:
     r"""The terms of one or both forms of the residual, from one set of derivatives.
 
@@ -124,6 +126,7 @@ def fokker_planck_terms(
         sde: The process.
         forms: Which forms are wanted.
         probes: Independent random signs; the terms are exact if not given.
+        classes: The class of each point.
 
     Raises:
         ValueError: If a form is unknown, or probes are given of which there are none.
@@ -137,10 +140,10 @@ def fokker_planck_terms(
     # A field that is itself a gradient has its derivatives only while gradients are enabled.
     with differentiable(), torch.enable_grad():
         v = basis(x) if probes is None else probes
-        rows = _rows(fn, x, t, v, timed=exact, turned="component" in forms)
+        rows = _rows(fn, x, t, classes, v, timed=exact, turned="component" in forms)
         f, g2 = _coefficients(x, t, sde)
         u = g2 * rows.score - f * x
-        time, advection = _sums(rows, u) if exact else _products(fn, x, t, u, forms)
+        time, advection = _sums(rows, u) if exact else _products(fn, x, t, classes, u, forms)
         diffusion = _diffusion(rows, forms, keep)
     found = {}
     for form in forms:
@@ -158,12 +161,13 @@ def fokker_planck_residual(
     sde: SDE,
     form: FokkerPlanckForm = "gradient",
     probes: Float[Tensor, "draws batch *event"] | None = None,
+    classes: Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch *event"]:
     """The residual per unit of time, exact or estimated without bias.
 
     Arguments and errors are those of :func:`fokker_planck_terms`.
     """
-    terms = fokker_planck_terms(fn, x, t, sde, (form,), probes)
+    terms = fokker_planck_terms(fn, x, t, sde, (form,), probes, classes)
     return terms[form].residual(t, sde).mean(dim=0)
 
 
@@ -235,13 +239,22 @@ class _Rows(NamedTuple):
     rates: Tensor | None
 
 
-def _rows(fn: VectorField, x: Tensor, t: Tensor, v: Tensor, timed: bool, turned: bool) -> _Rows:
+def _rows(
+    fn: VectorField,
+    x: Tensor,
+    t: Tensor,
+    classes: Tensor | None,
+    v: Tensor,
+    timed: bool,
+    turned: bool,
+) -> _Rows:
     """The first pass; ``turned`` if there is to be a third, back to the cotangents."""
     copies, batch = v.shape[:2]
-    x, t = x.repeat(copies, *(1,) * (x.dim() - 1)), t.repeat(copies)
+    again = torch.arange(batch, device=x.device).repeat(copies)
+    x, t = x[again], t[again]
     x, v = x.requires_grad_(), v.reshape(x.shape).detach().requires_grad_(turned)
     inputs = (x, t.requires_grad_()) if timed else (x,)
-    score = fn(x, t)
+    score = evaluate(fn, x, t, classes_at(classes, again))
     products, *rates = _back(score, inputs, v)
     return _Rows(x, v, score[:batch], products, rates[0] if timed else None)
 
@@ -270,12 +283,17 @@ def _sums(rows: _Rows, u: Tensor) -> tuple[Tensor, dict[FokkerPlanckForm, Tensor
 
 
 def _products(
-    fn: VectorField, x: Tensor, t: Tensor, u: Tensor, forms: Sequence[FokkerPlanckForm]
+    fn: VectorField,
+    x: Tensor,
+    t: Tensor,
+    classes: Tensor | None,
+    u: Tensor,
+    forms: Sequence[FokkerPlanckForm],
 ) -> tuple[Tensor, dict[FokkerPlanckForm, Tensor]]:
     """The same from a pass back with the cotangent ``u``, and its transpose."""
     x, t = x.clone().requires_grad_(), t.clone().requires_grad_()
     u = u if u.requires_grad else u.detach().requires_grad_()
-    product, rate = _back(fn(x, t), (x, t), u)
+    product, rate = _back(evaluate(fn, x, t, classes), (x, t), u)
     (time,) = _back(rate, (u,), torch.ones_like(rate))
     advection: dict[FokkerPlanckForm, Tensor] = {"gradient": product}
     if "component" in forms:

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from scorefield.calculus.circulation import quadrature
-from scorefield.calculus.derivatives import VectorField
+from scorefield.calculus.derivatives import VectorField, evaluate
 from scorefield.domain import Domain
 from scorefield.errors import UserError
+from scorefield.fields.classes import classes_at
 from scorefield.noise import Noise
 
 _RULE = quadrature("gauss-4")
@@ -107,6 +108,7 @@ def line_integrals(
     epsilon: float,
     steepness: Float[Tensor, " batch"],
     panels: int = 64,
+    classes: Int[Tensor, " batch"] | None = None,
 ) -> LineIntegrals:
     r"""The integrals :math:`\int_0^1 s(\gamma) \cdot \dot\gamma\, \mathrm{d}\tau` along paths.
 
@@ -125,6 +127,7 @@ def line_integrals(
         epsilon: The relative precision :math:`\epsilon` in which ``fn`` is evaluated.
         steepness: How steep ``fn`` is, the size :math:`L` of its Jacobian, along each path.
         panels: The largest number of panels.
+        classes: The class of each path's points.
 
     Raises:
         ValueError: If the tolerance is not positive, or there are fewer than two panels.
@@ -133,12 +136,13 @@ def line_integrals(
         raise UserError(f"the tolerance of a line integral must be positive, got {tolerance}")
     if panels < 2:
         raise UserError(f"a refinement needs at least two panels, got {panels}")
-    value, size = _composite(fn, paths, t, domain, steepness, 1)
+    value, size = _composite(fn, paths, t, classes, domain, steepness, 1)
     bound = tolerance + epsilon * size
     error = torch.full_like(value, torch.inf)
     active, count = torch.arange(len(paths), device=t.device), 2
     while len(active) and count <= panels:
-        finer, _ = _composite(fn, paths[active], t[active], domain, steepness[active], count)
+        some = paths[active], t[active], classes_at(classes, active)
+        finer, _ = _composite(fn, *some, domain, steepness[active], count)
         error[active] = (finer - value[active]).abs()
         value[active] = finer
         active, count = active[~(error[active] <= bound[active])], 2 * count
@@ -146,7 +150,13 @@ def line_integrals(
 
 
 def _composite(
-    fn: VectorField, paths: Paths, t: Tensor, domain: Domain, steepness: Tensor, panels: int
+    fn: VectorField,
+    paths: Paths,
+    t: Tensor,
+    classes: Tensor | None,
+    domain: Domain,
+    steepness: Tensor,
+    panels: int,
 ) -> tuple[Tensor, Tensor]:
     r"""The integrals by panels, and :math:`\int (|s| + L |\gamma|)\, |\mathrm{d}\gamma|`."""
     left = torch.arange(panels, dtype=t.dtype, device=t.device).reshape(-1, 1)
@@ -156,8 +166,9 @@ def _composite(
     parts = []
     for block in torch.arange(len(paths), device=t.device).split(rows):
         points, velocity = paths[block].at(tau, domain)
-        times = t[block].repeat_interleave(tau.numel())
-        value = fn(points.flatten(0, 1), times).reshape(len(block), tau.numel(), -1)
+        home = block.repeat_interleave(tau.numel())
+        value = evaluate(fn, points.flatten(0, 1), t[home], classes_at(classes, home))
+        value = value.reshape(len(block), tau.numel(), -1)
         points, velocity = (v.reshape(value.shape) for v in (points, velocity))
         reach = value.norm(dim=2) + steepness[block].unsqueeze(1) * points.norm(dim=2)
         along = torch.stack(((value * velocity).sum(dim=2), reach * velocity.norm(dim=2)))

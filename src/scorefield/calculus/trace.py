@@ -31,7 +31,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.calculus.derivatives import VectorField, differentiable
+from scorefield.calculus.derivatives import VectorField, differentiable, evaluate
+from scorefield.fields.classes import classes_at
 from scorefield.noise import Noise
 
 ProbeKind = Literal["rademacher", "gaussian", "variance_reduced"]
@@ -46,6 +47,7 @@ def value_and_products(
     x: Float[Tensor, "batch *event"],
     t: Float[Tensor, " batch"],
     v: Float[Tensor, "vectors batch *event"],
+    classes: Int[Tensor, " batch"] | None = None,
 ) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, "vectors batch *event"]]:
     r"""The vectors :math:`f(x)`, and the products :math:`J^\top v` of their Jacobians.
 
@@ -57,13 +59,15 @@ def value_and_products(
         x: The points.
         t: Their times.
         v: The vectors, several for each point.
+        classes: The class of each point.
     """
     count, batch = v.shape[:2]
     copies = min(count, max(1, _ROWS // max(1, batch)))
     products = torch.zeros_like(v, memory_format=torch.contiguous_format)
     with differentiable(), torch.enable_grad():
-        points = x.detach().repeat(copies, *(1,) * (x.dim() - 1)).requires_grad_()
-        value = fn(points, t.repeat(copies))
+        again = torch.arange(batch, device=x.device).repeat(copies)
+        points = x.detach()[again].requires_grad_()
+        value = evaluate(fn, points, t[again], classes_at(classes, again))
         for start in range(0, count if value.requires_grad else 0, copies):
             some = v[start : start + copies]
             rest = v.new_zeros(copies - len(some), *v.shape[1:])

@@ -20,12 +20,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from scorefield.calculus.derivatives import VectorField
+from scorefield.calculus.derivatives import VectorField, evaluate
 from scorefield.domain import Torus
 from scorefield.errors import UserError
+from scorefield.fields.classes import classes_at
 
 _LEAST = 64
 _COORDINATES = 2**18
@@ -55,6 +56,7 @@ def straight_loops(
     epsilon: float,
     steepness: Float[Tensor, " batch"],
     nodes: int = 1024,
+    classes: Int[Tensor, " batch"] | None = None,
 ) -> Windings:
     r"""The circulations :math:`C_k(x)` around the straight loops through points, one a coordinate.
 
@@ -77,6 +79,7 @@ def straight_loops(
         epsilon: The relative precision :math:`\epsilon` of points and values.
         steepness: How steep ``fn`` is, the size :math:`S` of its Jacobian, at each time.
         nodes: The largest number of nodes.
+        classes: The class of each point.
 
     Raises:
         ValueError: If the tolerance is not positive, or there are fewer than 64 nodes.
@@ -92,7 +95,7 @@ def straight_loops(
     at_once = max(1, _COORDINATES // nodes)
     parts = []
     for some in lines.split(at_once):
-        loops = _Loops(fn, x, t, domain, some)
+        loops = _Loops(fn, x, t, classes, domain, some)
         parts.append(_refine(loops, tolerance, epsilon, steepness[loops.point], nodes))
     value, error, resolved = (torch.cat(v).reshape(len(x), -1) for v in zip(*parts, strict=True))
     return Windings(value, error, resolved)
@@ -105,12 +108,22 @@ class _Loops:
         fn: The vector field.
         x: The points.
         t: Their times.
+        classes: Their classes.
         domain: The torus.
         lines: The numbers of the loops.
     """
 
-    def __init__(self, fn: VectorField, x: Tensor, t: Tensor, domain: Torus, lines: Tensor) -> None:
-        self._fn, self._x, self._t, self._domain = fn, x, t, domain
+    def __init__(
+        self,
+        fn: VectorField,
+        x: Tensor,
+        t: Tensor,
+        classes: Tensor | None,
+        domain: Torus,
+        lines: Tensor,
+    ) -> None:
+        self._fn, self._x, self._t, self._classes = fn, x, t, classes
+        self._domain = domain
         self.point, self.axis = lines // domain.dim, lines % domain.dim
         self.length = domain.periods(x).expand(domain.shape).reshape(-1)[self.axis]
 
@@ -124,8 +137,9 @@ class _Loops:
             axis = self.axis[some].reshape(-1, 1, 1).expand(-1, len(turns), 1)
             points.scatter_add_(2, axis, (self.length[some, None] * turns).unsqueeze(2))
             points = self._domain.wrap(points.reshape(-1, *self._domain.shape))
-            times = self._t[self.point[some]].repeat_interleave(len(turns))
-            values = self._fn(points, times).reshape(len(some), len(turns), -1)
+            home = self.point[some].repeat_interleave(len(turns))
+            values = evaluate(self._fn, points, self._t[home], classes_at(self._classes, home))
+            values = values.reshape(len(some), len(turns), -1)
             parts.append(values.gather(2, axis).squeeze(2))
         return torch.cat(parts)
 

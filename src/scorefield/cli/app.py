@@ -159,11 +159,15 @@ def evaluate_run(
         ),
     ] = None,
 ) -> None:
-    """Evaluate a run: sample quality, curl and score error by noise level."""
+    """Evaluate a run: sample quality, curl and score error by noise level.
+
+    Samples are drawn by Heun's method, the sampler of the evaluation protocol, whatever sampler
+    the run's configuration names.
+    """
     from scorefield.evaluation.evaluate import evaluate
     from scorefield.runs.run import Run
 
-    evaluate(Run.open(run), nfe, say=print)
+    evaluate(Run.open(run), nfe, on_progress=print)
     for file in sorted((run / "eval").iterdir()):
         print(file)
 
@@ -199,17 +203,22 @@ def likelihood(
     out: Annotated[Path | None, typer.Option(help="The folder of the tables.")] = None,
 ) -> None:
     """Compute log-densities of data under a run, with their errors, in nats and bits."""
-    from scorefield.evaluation.pricing import Terms, check_folder, price
+    from scorefield.evaluation.likelihood import (
+        LikelihoodSettings,
+        check_folder,
+        data_likelihood,
+    )
     from scorefield.runs.subject import open_subject
 
     subject = open_subject(path, weights, config)
     folder = out or (path / "eval" if subject.folder else None)
     if folder is not None:
         check_folder(folder)
-    priced = price(subject, data, n, Terms(rtol, atol, probes, n_probes, standard_error, seed))
-    print(*priced.lines(), sep="\n")
+    settings = LikelihoodSettings(rtol, atol, probes, n_probes, standard_error, seed)
+    found = data_likelihood(subject, data, n, settings)
+    print(*found.lines(), sep="\n")
     if folder is not None:
-        print(*priced.write(folder), sep="\n")
+        print(*found.write(folder), sep="\n")
 
 
 @app.command()

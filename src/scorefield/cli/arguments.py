@@ -23,13 +23,13 @@ class Numbers(tuple[float, ...]):
     """Numbers, written as in ``1.5,2,5``."""
 
 
-def integers(text: str) -> Integers:
-    """Integers, each of them once.
+def integers(text: str | Integers) -> Integers:
+    """Integers, each of them once; Typer parses defaults too, which are integers already.
 
     Raises:
         UserError: If a part is not an integer, or given twice.
     """
-    return Integers(_distinct(text, int, "integers"))
+    return text if isinstance(text, Integers) else Integers(_distinct(text, int, "integers"))
 
 
 def counts(text: str) -> Integers:
@@ -47,12 +47,14 @@ def counts(text: str) -> Integers:
     return values
 
 
-def positive_numbers(text: str) -> Numbers:
-    """Positive numbers, each of them once, in ascending order.
+def positive_numbers(text: str | Numbers) -> Numbers:
+    """Positive numbers, each of them once, in ascending order; a default is that already.
 
     Raises:
         UserError: If a part is not a positive number, or given twice.
     """
+    if isinstance(text, Numbers):
+        return text
     return Numbers(sorted(_distinct(text, _positive, "positive numbers")))
 
 

@@ -19,7 +19,8 @@ from scorefield.comparison.timing import STEP_TIMES, time_steps
 from scorefield.config.resolve import load
 from scorefield.errors import RunError
 from scorefield.evaluation.evaluate import evaluate, floors_of
-from scorefield.evaluation.judge import Floors, Terms, terms_of
+from scorefield.evaluation.measure import Floors
+from scorefield.evaluation.protocol import Protocol, protocol_of
 from scorefield.evaluation.records import Evaluation
 from scorefield.runs.progress import Stages
 from scorefield.runs.run import Run
@@ -56,13 +57,13 @@ class Family:
 
     Attributes:
         name: The data set.
-        terms: The terms that all are judged on.
+        protocol: The protocol that all are evaluated by.
         runs: The runs.
         left: The evaluations that have not been made, as tasks.
     """
 
     name: str
-    terms: Terms
+    protocol: Protocol
     runs: list[Run]
     left: list[Task]
 
@@ -116,22 +117,22 @@ def demo(
 
 def _family(name: str, root: Path, overrides: Sequence[str]) -> Family:
     configs = [load(f"{name}/{model}", overrides or SHORTER[name]) for model in MODELS]
-    return Family(name, terms_of(configs[0]), [Run.create(c, root) for c in configs], [])
+    return Family(name, protocol_of(configs[0]), [Run.create(c, root) for c in configs], [])
 
 
 def _train_and_evaluate(plans: Sequence[Family], processes: LocalProcesses, stages: Stages) -> None:
     said: dict[Task, str] = {}
     floors, trainings = [], []
     for plan in plans:
-        floor = Task(f"noise floor of {plan.name}", _floors, (plan.runs[0].folder, plan.terms))
+        floor = Task(f"noise floor of {plan.name}", _floors, (plan.runs[0].folder, plan.protocol))
         said[floor] = f"noise floor of {plan.name} measured"
         for run in plan.runs:
-            if _evaluated(run, plan.terms):
+            if _evaluated(run, plan.protocol):
                 continue
             name = _name(run)
             training = Task(f"training of {name}", _train, (run.folder,))
             said[training] = f"{name} trained, {run.config.train.steps} steps"
-            arguments, needs = (run.folder, plan.terms), (floor, training)
+            arguments, needs = (run.folder, plan.protocol), (floor, training)
             evaluation = Task(f"evaluation of {name}", _evaluate, arguments, needs)
             said[evaluation] = f"{name} evaluated"
             trainings.append(training)
@@ -184,22 +185,22 @@ def _train(folder: Path) -> None:
         run.train(quiet=True)
 
 
-def _floors(folder: Path, terms: Terms) -> Floors:
-    return floors_of(Run.open(folder), terms)
+def _floors(folder: Path, protocol: Protocol) -> Floors:
+    return floors_of(Run.open(folder), protocol)
 
 
-def _evaluate(folder: Path, terms: Terms, floors: Floors, _trained: None) -> None:
-    evaluate(Run.open(folder), terms=terms, floors=floors)
+def _evaluate(folder: Path, protocol: Protocol, floors: Floors, _trained: None) -> None:
+    evaluate(Run.open(folder), protocol=protocol, floors=floors)
 
 
-def _evaluated(run: Run, terms: Terms) -> bool:
-    """Whether the finished run has been judged on these terms."""
+def _evaluated(run: Run, protocol: Protocol) -> bool:
+    """Whether the finished run has been evaluated by this protocol."""
     try:
         found = Evaluation.read(run.folder)
     except RunError:
         return False
-    known = {key: found.protocol.get(key) for key in terms.record()}
-    return found.step == run.config.train.steps and known == terms.record()
+    known = {key: found.protocol.get(key) for key in protocol.record()}
+    return found.step == run.config.train.steps and known == protocol.record()
 
 
 def _steps_done(run: Run) -> int:

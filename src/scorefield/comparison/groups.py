@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate, add_errors, pool
-from scorefield.evaluation.judge import VALIDATION
+from scorefield.evaluation.catalogue import VALIDATION, find
+from scorefield.evaluation.catalogue.metric import OfLevel
 from scorefield.evaluation.records import SUMMARY, Distance, Evaluation, Level
 
 RMS = "rms"
@@ -27,10 +28,6 @@ RMS = "rms"
 
 BASELINES = ("m0", "no_regularizer")
 """The presets that the others of their family are compared with."""
-
-
-_SQUARES = ("consistency",)
-"""Diagnostics that are mean squares, estimated without bias."""
 
 
 class Key(NamedTuple):
@@ -154,7 +151,8 @@ def over_levels(levels: Sequence[Level]) -> Estimate | None:
     if not levels:
         return None
     estimates = [level.estimate for level in levels]
-    if levels[0].metric in _SQUARES:
+    metric = find(levels[0].metric)
+    if isinstance(metric, OfLevel) and metric.over_levels == "mean":
         return _mean(estimates)
     square = sum(e.value**2 for e in estimates) / len(estimates)
     value = math.sqrt(square)
@@ -193,7 +191,7 @@ def _mean(estimates: Sequence[Estimate]) -> Estimate:
 
 def measured(evaluation: Evaluation) -> dict[Key, Estimate]:
     """Every number of an evaluation, and each diagnostic's root mean square over noise levels."""
-    found = {Key(VALIDATION): evaluation.validation}
+    found = {Key(VALIDATION.name): evaluation.validation}
     found |= {distance_key(d): d.estimate for d in evaluation.distances}
     sigmas = sorted({v.sigma for v in evaluation.levels})
     for level in evaluation.levels:

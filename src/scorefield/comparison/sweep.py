@@ -143,7 +143,7 @@ def _work(config: Config, root: Path, evaluate: bool, draw: DrawFor | None) -> N
         run.train(draw=draw)
     if evaluate:
         print("evaluating", flush=True)
-        evaluate_run(run, say=print)
+        evaluate_run(run, on_progress=print)
 
 
 def time_models(folder: Path) -> None:

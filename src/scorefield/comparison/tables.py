@@ -36,8 +36,8 @@ from scorefield.comparison.matched import (
 )
 from scorefield.comparison.paired import Pair, pairs
 from scorefield.comparison.to_target import TARGETS, Reached, reached
-from scorefield.evaluation.judge import VALIDATION
-from scorefield.evaluation.records import Distance, Evaluation
+from scorefield.evaluation.catalogue import VALIDATION
+from scorefield.evaluation.records import DISTANCES, Distance, Evaluation
 from scorefield.files import write_file
 from scorefield.runs.cells import csv_text, settings_text
 
@@ -164,7 +164,7 @@ def quality_rows(members: Sequence[Group]) -> list[dict[str, Any]]:
     """One record a model, budget and distance; the validation loss has no budget."""
     rows = []
     for g in members:
-        loss = Distance("", 0, 0, VALIDATION, "", g.validation)
+        loss = Distance("", 0, 0, VALIDATION.name, "", g.validation)
         rows.append(_quality(g, loss, [e.validation for e in g.members]))
         for one in g.first.distances:
             found = g.distance(one.metric, one.budget, one.features)
@@ -233,7 +233,7 @@ def write_tables(comparisons: Sequence[Comparison], out: Path) -> list[Path]:
 
 
 def _quality(g: Group, d: Distance, estimates: Sequence[Any]) -> dict[str, Any]:
-    row = d.row()
+    row = DISTANCES.row(d)
     return {
         **_who(g, distance_key(d)),
         **spread(estimates),

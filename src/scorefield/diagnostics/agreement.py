@@ -127,10 +127,10 @@ def field_agreement(
         (name, quantity): [] for name in machines for quantity in quantities
     }
     with evaluation_mode(field), torch.no_grad():
-        for sigma, t, x in states:
-            wide, truth = x.double(), field.predict_noise(x, t).double()
+        for sigma, t, x, classes in states:
+            wide, truth = x.double(), field.predict_noise(x, t, classes).double()
             for name, machine in machines.items():
-                guess = machine.denoise(x, t).double()
+                guess = machine.denoise(x, t, classes).double()
                 for quantity in quantities:
                     predicted = convert(guess, wide, t, field.sde, "denoiser", quantity)
                     observed = convert(truth, wide, t, field.sde, "noise", quantity)

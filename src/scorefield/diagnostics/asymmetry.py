@@ -24,6 +24,7 @@ from scorefield.diagnostics.protocol import form, precision_of
 from scorefield.errors import UserError
 from scorefield.fields import ScoreField
 from scorefield.fields.base import Quantity, affine
+from scorefield.fields.classes import classes_at
 from scorefield.noise import Noise
 
 MOST_PROBES = 1024
@@ -125,6 +126,9 @@ class Probing:
             raise UserError(f"a precision lies in (0, 1), got {self.precision}")
 
 
+At = tuple[Tensor, Tensor, Tensor | None]
+"""Points, their times and their classes."""
+
 Judge = Callable[[Norms], float]
 """The relative standard error of a number that is made of norms."""
 
@@ -142,6 +146,7 @@ def asymmetry_at(
     quantity: Quantity = "score",
     probing: Probing | None = None,
     judges: tuple[Judge, ...] = (each_point,),
+    classes: Int[Tensor, " points"] | None = None,
 ) -> Norms:
     r"""The squared norms of :math:`J - J^\top` and :math:`J` at points, without a graph.
 
@@ -152,6 +157,7 @@ def asymmetry_at(
         quantity: The form of the field whose Jacobian is meant.
         probing: How the Jacobians are probed; they are exact if not given.
         judges: Of which numbers the precision is asked; of those at each point by default.
+        classes: The class of each point.
 
     Raises:
         ValueError: If a norm is not finite.
@@ -159,29 +165,38 @@ def asymmetry_at(
     rounding = _ROUNDING * precision_of(field, x.dtype)
     with torch.no_grad():
         if probing is None:
-            norms = _exact(field, x, t, quantity, rounding)
+            norms = _exact(field, x, t, classes, quantity, rounding)
         else:
-            norms = _probed(form(field, quantity), x, t, probing, judges, rounding)
+            norms = _probed(form(field, quantity), (x, t, classes), probing, judges, rounding)
     bad = ~(norms.skew + norms.whole).isfinite().all(dim=0)
     if bool(bad.any()):
         raise UserError(f"the Jacobian is not finite at {int(bad.sum())} of {len(x)} points")
     return norms
 
 
-def _exact(field: ScoreField, x: Tensor, t: Tensor, quantity: Quantity, rounding: float) -> Norms:
+def _exact(
+    field: ScoreField,
+    x: Tensor,
+    t: Tensor,
+    classes: Tensor | None,
+    quantity: Quantity,
+    rounding: float,
+) -> Norms:
     at_once = max(1, _WORKSPACE // (x.shape[1:].numel() ** 2 * x.element_size()))
     parts = [
-        exact_asymmetry(_jacobian(field, points, times, quantity))
-        for points, times in zip(x.split(at_once), t.split(at_once), strict=True)
+        exact_asymmetry(_jacobian(field, x[r], t[r], classes_at(classes, r), quantity))
+        for r in torch.arange(len(x), device=x.device).split(at_once)
     ]
     skew, whole = (torch.cat(values).unsqueeze(0) for values in zip(*parts, strict=True))
     return Norms(skew, whole, rounding)
 
 
-def _jacobian(field: ScoreField, x: Tensor, t: Tensor, quantity: Quantity) -> Tensor:
+def _jacobian(
+    field: ScoreField, x: Tensor, t: Tensor, classes: Tensor | None, quantity: Quantity
+) -> Tensor:
     if not field.has_jacobian:
-        return jacobian(form(field, quantity), x, t)
-    score = field.jacobian(x, t)
+        return jacobian(form(field, quantity), x, t, classes=classes)
+    score = field.jacobian(x, t, classes)
     if quantity == "score":
         return score
     a, b = affine(x.flatten(1), t, field.sde, quantity)
@@ -192,16 +207,15 @@ def _jacobian(field: ScoreField, x: Tensor, t: Tensor, quantity: Quantity) -> Te
 
 def _probed(
     fn: VectorField,
-    x: Tensor,
-    t: Tensor,
+    at: At,
     probing: Probing,
     judges: tuple[Judge, ...],
     rounding: float,
 ) -> Norms:
     if probing.precision is None:
-        return _round(fn, x, t, probing, 0, probing.first, rounding)
+        return _round(fn, at, probing, 0, probing.first, rounding)
     used = min(max(2, probing.first), MOST_PROBES)
-    norms = _round(fn, x, t, probing, 0, used, rounding)
+    norms = _round(fn, at, probing, 0, used, rounding)
     while True:
         skew, whole = float(norms.skew.mean()), float(norms.whole.mean())
         if not rounding**2 * whole < skew < math.inf:
@@ -209,7 +223,7 @@ def _probed(
         error = max(judge(norms) for judge in judges)
         if error <= probing.precision or used == MOST_PROBES:
             return replace(norms, added=error)
-        further = _round(fn, x, t, probing, used, min(2 * used, MOST_PROBES), rounding)
+        further = _round(fn, at, probing, used, min(2 * used, MOST_PROBES), rounding)
         norms = replace(
             norms,
             skew=torch.cat((norms.skew, further.skew)),
@@ -220,14 +234,14 @@ def _probed(
 
 def _round(
     fn: VectorField,
-    x: Tensor,
-    t: Tensor,
+    at: At,
     probing: Probing,
     start: int,
     end: int,
     rounding: float,
 ) -> Norms:
     """The estimates of the probes ``start … end - 1`` of each point."""
+    x, t, classes = at
     n, *event = x.shape
     at_once = max(1, _ENTRIES // x.shape[1:].numel())
     row = torch.arange(n, device=t.device).repeat(end - start)
@@ -236,6 +250,7 @@ def _round(
     for chosen, steps in zip(row.split(at_once), step.split(at_once), strict=True):
         index = probing.index[chosen]
         v = probing.noise.signs(probing.purpose, event, index, steps, dtype=probing.dtype)
-        parts.append(probed_asymmetry(fn, x[chosen], t[chosen], v))
+        known = classes_at(classes, chosen)
+        parts.append(probed_asymmetry(fn, x[chosen], t[chosen], v, classes=known))
     skew, whole = (torch.cat(values).reshape(-1, n) for values in zip(*parts, strict=True))
     return Norms(skew, whole, rounding, exact=False)

@@ -33,7 +33,7 @@ from scorefield.diagnostics.protocol import (
 from scorefield.domain import Torus
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, ratio, root
-from scorefield.fields import ScoreField
+from scorefield.fields import Classes, ScoreField
 from scorefield.fields.base import Quantity
 from scorefield.targets import Target
 
@@ -65,7 +65,12 @@ class SquaredCurls(NamedTuple):
 
 
 def squared_curls(
-    field: ScoreField, vertices: Tensor, t: Tensor, rule: Quadrature, quantity: Quantity
+    field: ScoreField,
+    vertices: Tensor,
+    t: Tensor,
+    rule: Quadrature,
+    quantity: Quantity,
+    classes: Tensor | None,
 ) -> SquaredCurls:
     """What the circulation around closed polygons says of the curl, a draw a polygon.
 
@@ -75,10 +80,11 @@ def squared_curls(
         t: The time of each polygon.
         rule: The quadrature on each edge.
         quantity: The form of the field.
+        classes: The class of each polygon's points.
     """
     domain = field.domain
     fn, precision = in_blocks(_turning(field, quantity)), precision_of(field, vertices.dtype)
-    turn, error = circulation_and_error(fn, vertices, t, rule, domain, precision)
+    turn, error = circulation_and_error(fn, vertices, t, rule, domain, precision, classes)
     area = squared_area(vertices)
     draws = (squared_curl(c, area, domain.dim)[0] for c in (turn, error))
     return SquaredCurls(*(d.double().cpu().numpy() for d in (*draws, area)))
@@ -92,6 +98,7 @@ def loop_circulation(
     sides: int = 8,
     rule: str = "gauss-4",
     quantity: Quantity = "denoiser",
+    classes: Classes = None,
 ) -> Profile:
     r"""The curl that loops of a given radius see, by noise level.
 
@@ -114,6 +121,7 @@ def loop_circulation(
         sides: The number of sides of the polygons.
         rule: The quadrature on each side; see :func:`~scorefield.calculus.quadrature`.
         quantity: The form of the field.
+        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Raises:
         ValueError: If the domain has fewer than two dimensions, an argument is out of range, or a
@@ -124,11 +132,13 @@ def loop_circulation(
 
     def at(points: Points) -> Estimate:
         loops = _loops(field, points, protocol, radius, sides)
-        curls = squared_curls(field, loops, points.t, chosen, quantity)
+        curls = squared_curls(field, loops, points.t, chosen, quantity, points.classes)
         return curls.root(UNITS[quantity])
 
     settings = {"quantity": quantity, "radius": radius, "sides": sides, "rule": rule}
-    return measure("loop_circulation", UNITS[quantity], at, field, data, protocol, **settings)
+    return measure(
+        "loop_circulation", UNITS[quantity], at, field, data, protocol, classes, **settings
+    )
 
 
 def circulation_growth(
@@ -139,6 +149,7 @@ def circulation_growth(
     sides: int = 8,
     rule: str = "gauss-4",
     quantity: Quantity = "denoiser",
+    classes: Classes = None,
 ) -> Profile:
     r"""How the curl that loops see grows with their radius, by noise level; a pure number.
 
@@ -167,6 +178,7 @@ def circulation_growth(
         sides: The number of sides of the polygons.
         rule: The quadrature on each side; see :func:`~scorefield.calculus.quadrature`.
         quantity: The form of the field.
+        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Raises:
         ValueError: If the domain has fewer than two dimensions, an argument is out of range, a
@@ -185,7 +197,7 @@ def circulation_growth(
         value, numerical, influence = 0.0, 0.0, np.zeros(protocol.n)
         for a, radius in zip(slope.tolist(), radii, strict=True):
             loops = _loops(field, points, protocol, radius, sides)
-            curls = squared_curls(field, loops, points.t, chosen, quantity)
+            curls = squared_curls(field, loops, points.t, chosen, quantity, points.classes)
             curl = curls.root(UNITS[quantity])
             if not curl.value > curl.numerical_error:
                 raise UserError(
@@ -201,7 +213,7 @@ def circulation_growth(
         return Estimate(value, error, protocol.n, numerical_error=numerical)
 
     settings = {"quantity": quantity, "radii": list(radii), "sides": sides, "rule": rule}
-    return measure("circulation_growth", "", at, field, data, protocol, **settings)
+    return measure("circulation_growth", "", at, field, data, protocol, classes, **settings)
 
 
 def _turning(field: ScoreField, quantity: Quantity) -> VectorField:
@@ -211,7 +223,7 @@ def _turning(field: ScoreField, quantity: Quantity) -> VectorField:
     fn = form(field, quantity)
     if quantity != "denoiser" or not isinstance(field.domain, Torus):
         return fn
-    return lambda x, t: fn(x, t) - x
+    return lambda x, t, *classes: fn(x, t, *classes) - x
 
 
 def _check_radius(radius: float) -> None:

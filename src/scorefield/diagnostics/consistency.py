@@ -13,7 +13,8 @@ from scorefield.calculus import martingale_target, reverse_trajectory
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
-from scorefield.fields import ScoreField, evaluation_mode
+from scorefield.fields import Classes, ScoreField, evaluation_mode
+from scorefield.fields.classes import classes_at
 from scorefield.sde import SDE
 from scorefield.targets import Target
 
@@ -28,6 +29,7 @@ def consistency_error(
     steps: int = 8,
     trajectories: int = 8,
     guide: ScoreField | None = None,
+    classes: Classes = None,
 ) -> Profile:
     r"""The mean square by which a field misses itself at a lower noise level, in units of the
     noise, by noise level; a pure number.
@@ -71,6 +73,7 @@ def consistency_error(
             even.
         trajectories: The number of trajectories from a point; even, at least 4.
         guide: The field that draws the trajectories; the field itself if not given.
+        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Raises:
         ValueError: If an argument is out of range, a noise level is the least of the process, below
@@ -104,9 +107,8 @@ def consistency_error(
         for rows in torch.arange(protocol.n, device=points.t.device).split(at_once):
             x, index = points.noisy[rows], points.indices[rows]
             z = protocol.noise.normal("diagnostics/trajectory", shape, index, dtype=x.dtype)
-            # A field that is bound to the points of a batch is asked for these.
-            bound = field.for_rows(rows), leader.for_rows(rows)
-            squares.append(_squares(*bound, x, grid.to(x.device), z))
+            known = classes_at(points.classes, rows)
+            squares.append(_squares(field, leader, x, known, grid.to(x.device), z))
         fine, extrapolated = np.concatenate(squares, axis=1)
         found = mean(extrapolated)
         numerical = abs(found.value - float(fine.mean()))
@@ -124,7 +126,7 @@ def consistency_error(
         "guide": None if guide is None else type(guide).__name__,
     }
     with evaluation_mode(leader):
-        return measure("consistency", "", at, field, data, protocol, **settings)
+        return measure("consistency", "", at, field, data, protocol, classes, **settings)
 
 
 def _grid(sde: SDE, sigma: float, span: float, steps: int) -> Tensor:
@@ -144,21 +146,27 @@ def _rounding(field: ScoreField, points: Points, steps: int) -> float:
 
 
 def _squares(
-    field: ScoreField, leader: ScoreField, x: Tensor, grid: Tensor, z: Tensor
+    field: ScoreField,
+    leader: ScoreField,
+    x: Tensor,
+    classes: Tensor | None,
+    grid: Tensor,
+    z: Tensor,
 ) -> npt.NDArray[np.float64]:
     """Estimates of the square of each point's mean residual: by the steps as they are, and
     extrapolated; of shape (2, batch).
     """
     pairs = z.shape[1]
     z = torch.stack((z, -z)).transpose(1, 2).flatten(0, 2).transpose(0, 1)
-    own = field.predict_noise(x, grid[0])
-    start = x.repeat(2 * pairs, *(1,) * (x.dim() - 1))
+    own = field.predict_noise(x, grid[0], classes)
+    again = torch.arange(len(x), device=x.device).repeat(2 * pairs)
+    start, known = x[again], classes_at(classes, again)
 
     def residual(times: Tensor, normals: Tensor) -> Tensor:
         """The residual of the martingale, the mean over each antithetic pair."""
         times = times.unsqueeze(1).expand(-1, len(start))
-        end = reverse_trajectory(leader, start, times, normals)[-1]
-        y = martingale_target(field, start, times[0], end, times[-1])
+        end = reverse_trajectory(leader, start, times, normals, classes=known)[-1]
+        y = martingale_target(field, start, times[0], end, times[-1], known)
         return y.reshape(2, pairs, *x.shape).mean(dim=0) + own
 
     fine = residual(grid, z)

@@ -15,8 +15,9 @@ from scorefield.diagnostics.exterior import UNITS
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
-from scorefield.fields import ScoreField
+from scorefield.fields import Classes, ScoreField
 from scorefield.fields.base import Quantity
+from scorefield.fields.classes import classes_at
 from scorefield.networks import Features
 from scorefield.targets import Target
 
@@ -36,6 +37,7 @@ def cycle_circulation(
     rule: str = "gauss-4",
     features: Features | None = None,
     quantity: Quantity = "denoiser",
+    classes: Classes = None,
 ) -> Profile:
     r"""The curl that cycles of the nearest-neighbour graph see, by noise level.
 
@@ -47,11 +49,11 @@ def cycle_circulation(
     :func:`~scorefield.diagnostics.exterior_derivative` does, in the same unit; elsewhere the
     planes that the data spreads in count for more.
 
-    The noisy points of a level are split, in order, into disjoint clouds, each with a graph of
-    its own; points that do not fill a cloud are left out. Cycles of one cloud share points, clouds
-    are independent: the estimate is a ratio over clouds, and their number its number of draws.
-    Clouds without a cycle are left out; each estimate tells how many ``clouds`` and ``cycles`` it
-    rests on.
+    The noisy points of a level, or of each class, are split, in order, into disjoint clouds, each
+    with a graph of its own; points that do not fill a cloud are left out. Cycles of one cloud share
+    points, clouds are independent: the estimate is a ratio over clouds, and their number its number
+    of draws. Clouds without a cycle are left out; each estimate tells how many ``clouds`` and
+    ``cycles`` it rests on.
 
     An edge is as long as neighbours are apart. On edges much longer than :math:`\sigma` the field
     bends too much for any fixed rule: the difference between the rule and its companion, which
@@ -73,13 +75,14 @@ def cycle_circulation(
         features: The space in which neighbours are found, of the noisy points; by default that of
             their coordinates.
         quantity: The form of the field.
+        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Raises:
         ValueError: If the domain has fewer than two dimensions, an argument is out of range, the
             protocol has too few points for two clouds, fewer than two clouds of a level have a
             cycle, or a value is not finite.
     """
-    domain, clouds = field.domain, protocol.n // max(cloud, 1)
+    domain = field.domain
     if domain.dim < 2:
         raise UserError(f"circulation needs two dimensions, the event shape is {domain.shape}")
     if not lengths or min(lengths) < 3 or cycles < 1 or not 1 <= neighbours < cloud:
@@ -89,17 +92,20 @@ def cycle_circulation(
         )
     if reach is not None and not reach > 0:
         raise UserError(f"cycle_circulation: reach must be positive, got {reach}")
-    if clouds < 2:
-        raise UserError(
-            f"cycle_circulation: {protocol.n} points make {clouds} cloud of {cloud}, an error bar "
-            "needs at least two"
-        )
-    chosen = quadrature(rule)
+    integral = quadrature(rule)
     space = Features("coordinates", domain.embed) if features is None else features
 
     def at(points: Points) -> Estimate:
         longest = torch.inf if reach is None else reach * field.sde.sigma(points.t[0])
-        parts = points.noisy[: clouds * cloud].split(cloud)
+        whole = [rows[: len(rows) // cloud * cloud] for rows in points.by_class()]
+        rows = [part for some in whole if len(some) for part in some.split(cloud)]
+        clouds = len(rows)
+        if clouds < 2:
+            raise UserError(
+                f"{protocol.n} points make {clouds} cloud of {cloud}, an error bar needs at least "
+                "two"
+            )
+        parts = [points.noisy[some] for some in rows]
         graphs = [nearest_neighbours(space(part), neighbours) for part in parts]
         sums, found = np.zeros((3, clouds)), 0
         for length in lengths:
@@ -118,8 +124,9 @@ def cycle_circulation(
             if not home.size:
                 continue
             found += home.size
-            times = points.t[:1].expand(home.size)
-            curls = squared_curls(field, torch.cat(polygons), times, chosen, quantity)
+            first = torch.stack([some[0] for some in rows])[torch.from_numpy(home).to(rows[0])]
+            times, known = points.t[first], classes_at(points.classes, first)
+            curls = squared_curls(field, torch.cat(polygons), times, integral, quantity, known)
             for row, column in zip(sums, curls, strict=True):
                 np.add.at(row, home, column)
         filled = sums[:, sums[2] > 0]
@@ -142,4 +149,6 @@ def cycle_circulation(
         "rule": rule,
         "features": space.name,
     }
-    return measure("cycle_circulation", UNITS[quantity], at, field, data, protocol, **settings)
+    return measure(
+        "cycle_circulation", UNITS[quantity], at, field, data, protocol, classes, **settings
+    )

@@ -17,7 +17,7 @@ from torch import Tensor
 from scorefield.diagnostics.asymmetry import Judge, Norms, Probing, asymmetry_at
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.estimate import Estimate, mean, ratio, root
-from scorefield.fields import ScoreField
+from scorefield.fields import Classes, ScoreField
 from scorefield.fields.base import Quantity, affine
 from scorefield.targets import Target
 
@@ -43,6 +43,7 @@ def exterior_derivative(
     protocol: Protocol,
     probes: int | None = None,
     quantity: Quantity = "denoiser",
+    classes: Classes = None,
 ) -> Profile:
     r"""The root mean square of :math:`\|J - J^\top\|_F` over noisy points, by noise level.
 
@@ -55,6 +56,7 @@ def exterior_derivative(
             round; the exact Jacobian if not given.
         quantity: The form of the field whose Jacobian is meant. The denoiser's is a pure
             number, :math:`\sigma^2/\alpha` times the score's.
+        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Returns:
         A profile. Where a precision was asked for, its settings tell the probes used at each
@@ -70,7 +72,9 @@ def exterior_derivative(
 
     settings = {"quantity": quantity, "probes": probes or "exact"}
     return _tell(
-        measure("exterior_derivative", UNITS[quantity], at, field, data, protocol, **settings)
+        measure(
+            "exterior_derivative", UNITS[quantity], at, field, data, protocol, classes, **settings
+        )
     )
 
 
@@ -80,6 +84,7 @@ def relative_asymmetry(
     protocol: Protocol,
     probes: int | None = None,
     quantity: Quantity = "score",
+    classes: Classes = None,
 ) -> Profile:
     r"""The relative asymmetry, by noise level; a pure number in [0, 1].
 
@@ -93,7 +98,7 @@ def relative_asymmetry(
         return _relative(_norms(field, points, protocol, probes, quantity, (_relative_error,)))
 
     settings = {"quantity": quantity, "probes": probes or "exact"}
-    return _tell(measure("relative_asymmetry", "", at, field, data, protocol, **settings))
+    return _tell(measure("relative_asymmetry", "", at, field, data, protocol, classes, **settings))
 
 
 def asymmetries(
@@ -102,6 +107,7 @@ def asymmetries(
     protocol: Protocol,
     probes: int | None = None,
     quantity: Quantity = "denoiser",
+    classes: Classes = None,
 ) -> Asymmetries:
     r"""The exterior derivative and the relative asymmetry from one set of Jacobians.
 
@@ -120,11 +126,14 @@ def asymmetries(
         return _exterior(norms, UNITS["score"]).scaled(abs(float(factor)), UNITS[quantity])
 
     settings = {"quantity": quantity, "probes": probes or "exact"}
-    exterior = measure(
-        "exterior_derivative", UNITS[quantity], at, field, data, protocol, **settings
-    )
+    unit = UNITS[quantity]
+    exterior = measure("exterior_derivative", unit, at, field, data, protocol, classes, **settings)
     relative = Profile(
-        "relative_asymmetry", "", tuple(relatives), protocol, {**settings, "quantity": "score"}
+        "relative_asymmetry",
+        "",
+        tuple(relatives),
+        protocol,
+        {**exterior.settings, "quantity": "score"},
     )
     return Asymmetries(_tell(exterior), _tell(relative))
 
@@ -174,7 +183,7 @@ def _norms(
         probing = Probing(
             protocol.noise, points.indices, probes, protocol.precision, dtype=protocol.dtype
         )
-    return asymmetry_at(field, points.noisy, points.t, quantity, probing, judges)
+    return asymmetry_at(field, points.noisy, points.t, quantity, probing, judges, points.classes)
 
 
 def _told(norms: Norms) -> dict[str, int | float]:

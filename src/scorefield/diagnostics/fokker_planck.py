@@ -27,7 +27,8 @@ from scorefield.calculus import (
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
-from scorefield.fields import ScoreField
+from scorefield.fields import Classes, ScoreField
+from scorefield.fields.classes import classes_at
 from scorefield.targets import Target
 
 _ENTRIES = 1 << 16
@@ -58,6 +59,7 @@ def fokker_planck_error(
     protocol: Protocol,
     form: FokkerPlanckForm = "gradient",
     probes: int | None = None,
+    classes: Classes = None,
 ) -> Profile:
     r"""The root mean square :math:`\sqrt{\mathbb{E}\,\|\rho\|^2 / D}` of the residual of a
     coordinate, by noise level; a pure number.
@@ -74,6 +76,7 @@ def fokker_planck_error(
         form: ``gradient`` or ``component``.
         probes: Random signs a point, at least 2; exact, at :math:`D` times the cost of one, if not
             given.
+        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Raises:
         ValueError: If the form is unknown, there is a single probe, or a value is not finite.
@@ -84,22 +87,30 @@ def fokker_planck_error(
         (estimate,) = _estimates(field, points, protocol, (form,), probes).values()
         return estimate
 
-    return measure(NAMES[form], "", at, field, data, protocol, probes=probes or "exact")
+    return measure(NAMES[form], "", at, field, data, protocol, classes, probes=probes or "exact")
 
 
 def fokker_planck_gap(
-    field: ScoreField, data: Target | Tensor, protocol: Protocol, probes: int | None = None
+    field: ScoreField,
+    data: Target | Tensor,
+    protocol: Protocol,
+    probes: int | None = None,
+    classes: Classes = None,
 ) -> Profile:
     r"""The root mean square difference of the two forms of the residual, by noise level.
 
     It is made of :math:`J - J^\top` and its divergence alone, so that a gradient has none; unit,
     arguments and errors are those of :func:`fokker_planck_error`.
     """
-    return fokker_planck_errors(field, data, protocol, probes).gap
+    return fokker_planck_errors(field, data, protocol, probes, classes).gap
 
 
 def fokker_planck_errors(
-    field: ScoreField, data: Target | Tensor, protocol: Protocol, probes: int | None = None
+    field: ScoreField,
+    data: Target | Tensor,
+    protocol: Protocol,
+    probes: int | None = None,
+    classes: Classes = None,
 ) -> FokkerPlanckErrors:
     """Both forms and their difference, from one evaluation.
 
@@ -115,9 +126,10 @@ def fokker_planck_errors(
         return estimates[NAMES["gradient"]]
 
     settings = {"probes": probes or "exact"}
-    gradient = measure(NAMES["gradient"], "", at, field, data, protocol, **settings)
+    gradient = measure(NAMES["gradient"], "", at, field, data, protocol, classes, **settings)
     component, gap = (
-        Profile(name, "", tuple(values), protocol, settings) for name, values in others.items()
+        Profile(name, "", tuple(values), protocol, gradient.settings)
+        for name, values in others.items()
     )
     return FokkerPlanckErrors(gradient, component, gap)
 
@@ -144,8 +156,8 @@ def _estimates(
     for rows in torch.arange(protocol.n, device=points.t.device).split(at_once):
         x, t = points.noisy[rows], points.t[rows]
         signs = None if probes is None else _signs(protocol, points.indices[rows], x, probes)
-        # A field that is bound to the points of a batch is asked for these.
-        terms = fokker_planck_terms(field.for_rows(rows).score, x, t, sde, forms, signs)
+        known = classes_at(points.classes, rows)
+        terms = fokker_planck_terms(field.score, x, t, sde, forms, signs, known)
         draws = {NAMES[form]: terms[form].residual(t, sde) for form in forms}
         if len(forms) == len(NAMES):
             draws[_GAP] = fokker_planck_difference(terms, t, sde)

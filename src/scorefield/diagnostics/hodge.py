@@ -53,7 +53,8 @@ from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, mea
 from scorefield.domain import Euclidean
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, ratio
-from scorefield.fields import ScoreField
+from scorefield.fields import Classes, ScoreField
+from scorefield.fields.classes import classes_at
 from scorefield.noise import Noise
 from scorefield.targets import Target
 
@@ -106,6 +107,7 @@ def hodge_split(
     protocol: Protocol,
     features: int = 256,
     folds: int = 4,
+    classes: Classes = None,
 ) -> HodgeSplit:
     r"""The fractions :math:`\mathbb{E}\,|\nabla\psi|^2 / \mathbb{E}\,|f|^2` and
     :math:`\mathbb{E}\,|v|^2 / \mathbb{E}\,|f|^2` of the predicted noise :math:`f`, by noise level;
@@ -127,6 +129,7 @@ def hodge_split(
         protocol: The noise levels and points.
         features: The number of waves.
         folds: The number of folds, at least 3.
+        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Raises:
         ValueError: If the domain is not flat, an argument is out of range, there are fewer than
@@ -147,7 +150,7 @@ def hodge_split(
     def at(points: Points) -> Estimate:
         centre = float(field.sde.alpha(points.t[0])) * points.clean.mean(dim=0)
         sigma, offsets = float(field.sde.sigma(points.t[0])), _flat(points.noisy - centre)
-        value = _flat(field.predict_noise(points.noisy, points.t))
+        value = _flat(field.predict_noise(points.noisy, points.t, points.classes))
         energy = value.square().sum(dim=1)
 
         def rest(nodes: int, waves: int) -> Estimate:
@@ -161,7 +164,7 @@ def hodge_split(
         return replace(best, numerical_error=error)
 
     settings: dict[str, Any] = {"quantity": "noise", "features": features, "folds": folds}
-    rest = measure("hodge_rest", "", at, field, data, protocol, **settings)
+    rest = measure("hodge_rest", "", at, field, data, protocol, classes, **settings)
     gradient = replace(
         rest,
         name="hodge_gradient",
@@ -322,11 +325,12 @@ def _off(
     fn, rule = form(field, "noise"), quadrature(f"gauss-{nodes}")
     at_once = max(1, _ENTRIES // centre.numel())
     parts = []
-    for x, t in zip(points.noisy.split(at_once), points.t.split(at_once), strict=True):
+    for rows in torch.arange(len(points.t), device=points.t.device).split(at_once):
+        x, t, known = points.noisy[rows], points.t[rows], classes_at(points.classes, rows)
         ray = x - centre
         off = torch.zeros_like(x)
         for tau, weight in zip(rule.nodes, rule.weights, strict=True):
-            forward, backward = jvp_vjp(fn, centre + tau * ray, t, ray)
+            forward, backward = jvp_vjp(fn, centre + tau * ray, t, ray, known)
             off += weight * tau * (forward - backward)
         parts.append(_flat(off))
     return torch.cat(parts)

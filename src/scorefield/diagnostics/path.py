@@ -20,7 +20,7 @@ from scorefield.calculus import LineIntegrals, Paths, detours, in_blocks, line_i
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
-from scorefield.fields import ScoreField
+from scorefield.fields import Classes, ScoreField
 from scorefield.targets import Target
 
 
@@ -31,6 +31,7 @@ def path_gap(
     bend: float = 0.5,
     tolerance: float = 1e-6,
     panels: int = 64,
+    classes: Classes = None,
 ) -> Profile:
     r"""How much two paths from :math:`a` to :math:`b` disagree, by noise level, in nats.
 
@@ -59,6 +60,7 @@ def path_gap(
             chord's length.
         tolerance: To what the integrals settle, in nats.
         panels: The largest number of panels that a path is cut into.
+        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Raises:
         ValueError: If the domain has fewer than two dimensions, where there is no second path, an
@@ -79,7 +81,7 @@ def path_gap(
         return _rms(first.value - second.value, first.error + second.error, unresolved)
 
     settings = {"bend": bend, "tolerance": tolerance, "panels": panels}
-    return measure("path_gap", "nats", at, field, data, protocol, **settings)
+    return measure("path_gap", "nats", at, field, data, protocol, classes, **settings)
 
 
 def potential_gap(
@@ -89,6 +91,7 @@ def potential_gap(
     bend: float = 0.5,
     tolerance: float = 1e-6,
     panels: int = 64,
+    classes: Classes = None,
 ) -> Profile:
     r"""How much the score and the potential disagree, by noise level, in nats.
 
@@ -121,17 +124,17 @@ def potential_gap(
         t, paths = points.t, _paths(field, points, protocol, bend)
         integral = _integrals(field, paths, points, tolerance, panels)
         start, end = paths.start, field.domain.wrap(paths.start + paths.chord)
-        low, high = potential(start, t), potential(end, t)
+        low, high = potential(start, t, points.classes), potential(end, t, points.classes)
         error = integral.error + epsilon * (low.abs() + high.abs())
         for x in (start, end):
             size = _length(x)
-            error = error + epsilon * _length(score(x, t)) * size
+            error = error + epsilon * _length(score(x, t, points.classes)) * size
             error = error + finest * (size / field.sde.sigma(t)) ** 2
         gap = integral.value - (high - low)
         return _rms(gap, error, int((~integral.resolved).sum()))
 
     settings = {"bend": bend, "tolerance": tolerance, "panels": panels}
-    return measure("potential_gap", "nats", at, field, data, protocol, **settings)
+    return measure("potential_gap", "nats", at, field, data, protocol, classes, **settings)
 
 
 def _check(bend: float) -> None:
@@ -168,6 +171,7 @@ def _integrals(
         # The score of a density blurred by sigma changes by its own size over a length sigma.
         steepness=field.sde.sigma(points.t) ** -2,
         panels=panels,
+        classes=points.classes,
     )
 
 

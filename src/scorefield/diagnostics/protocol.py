@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.calculus import VectorField
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
-from scorefield.fields import ScoreField, evaluation_mode
+from scorefield.fields import Classes, ScoreField, evaluation_mode
 from scorefield.fields.base import Quantity
+from scorefield.fields.classes import classes_at
 from scorefield.noise import Noise
 from scorefield.targets import Target
 
@@ -35,6 +36,13 @@ class Points(NamedTuple):
     z: Float[Tensor, "batch *event"]
     t: Float[Tensor, " batch"]
     indices: Tensor
+    classes: Int[Tensor, " batch"] | None
+
+    def by_class(self) -> list[Int[Tensor, " rows"]]:
+        """The rows of the points of each class; of all points, where they have none."""
+        if self.classes is None:
+            return [torch.arange(len(self.t), device=self.t.device)]
+        return [(self.classes == c).nonzero().flatten() for c in self.classes.unique()]
 
 
 @dataclass(frozen=True)
@@ -78,16 +86,21 @@ class Protocol:
         """
         return Noise(-1 - self.seed)
 
-    def points(self, data: Target | Tensor, field: ScoreField) -> Iterator[Points]:
+    def points(
+        self, data: Target | Tensor, field: ScoreField, classes: Classes = None
+    ) -> Iterator[Points]:
         """The points at each noise level, in order.
 
         Arguments:
             data: A target, or clean points to choose from without replacement.
-            field: Tells the process, the domain and the device; nothing else of it is used.
+            field: Tells the process, the domain, the device and the number of classes; nothing else
+                of it is used.
+            classes: The class of all points, or of each of the data: of all that there are to
+                choose from, or of the ``n`` that are drawn from a target.
 
         Raises:
-            ValueError: If the data has fewer points than the protocol asks for, or a noise level is
-                not one of the field's process.
+            ValueError: If the data has fewer points than the protocol asks for, a noise level is
+                not one of the field's process, or the classes do not fit.
         """
         sde, domain = field.sde, field.domain
         outside = [s for s in self.sigmas if not sde.sigma_min <= s <= sde.sigma_max]
@@ -100,16 +113,20 @@ class Protocol:
         index = torch.arange(self.n, device=device)
         if isinstance(data, Target):
             clean = data.draw(self.noise, index, dtype=self.dtype)
+            rows = field.class_rows(classes, index)
         elif data.shape[0] < self.n:
             raise UserError(f"the protocol asks for {self.n} points, the data has {len(data)}")
         else:
-            chosen = self.noise.permutation("diagnostics/choice", data.shape[0])[: self.n]
-            clean = data[chosen.to(data.device)].to(device=device, dtype=self.dtype)
+            places = self.noise.permutation("diagnostics/choice", data.shape[0])[: self.n]
+            places = places.to(data.device)
+            clean = data[places].to(device=device, dtype=self.dtype)
+            rows = classes_at(field.class_rows(classes, data), places)
+            rows = None if rows is None else rows.to(device)
         z = self.noise.normal("diagnostics/noise", domain.shape, index, dtype=self.dtype)
         for sigma in self.sigmas:
             level = torch.full((self.n,), sigma, dtype=self.dtype, device=device)
             t = sde.time(level)
-            yield Points(sigma, clean, sde.perturb(clean, t, z, domain), z, t, index)
+            yield Points(sigma, clean, sde.perturb(clean, t, z, domain), z, t, index, rows)
 
     def record(self) -> dict[str, Any]:
         """The protocol as plain values, to be stored with results."""
@@ -174,10 +191,10 @@ class Profile:
 
 
 def form(field: ScoreField, quantity: Quantity) -> VectorField:
-    """The field in one of its forms, as a function of points and times."""
+    """The field in one of its forms, as a function of points, times and classes."""
 
-    def fn(x: Tensor, t: Tensor) -> Tensor:
-        return field.predict(x, t, quantity)
+    def fn(x: Tensor, t: Tensor, classes: Tensor | None = None) -> Tensor:
+        return field.predict(x, t, quantity, classes)
 
     return fn
 
@@ -200,6 +217,7 @@ def measure(
     field: ScoreField,
     data: Target | Tensor,
     protocol: Protocol,
+    classes: Classes,
     **settings: Any,
 ) -> Profile:
     """Evaluates ``at`` at each noise level of a protocol, the field in evaluation mode.
@@ -207,9 +225,11 @@ def measure(
     Raises:
         ValueError: If a value is not finite; says which diagnostic and which noise level.
     """
+    if classes is not None:
+        settings["classes"] = classes if isinstance(classes, int) else "of each point"
     estimates = []
     with evaluation_mode(field), torch.no_grad():
-        for points in protocol.points(data, field):
+        for points in protocol.points(data, field, classes):
             try:
                 estimates.append(at(points))
             except UserError as error:

@@ -23,7 +23,8 @@ from scorefield.diagnostics.exterior import UNITS
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
-from scorefield.fields import ScoreField
+from scorefield.fields import Classes, ScoreField
+from scorefield.fields.classes import classes_at
 from scorefield.targets import Target
 
 _PROPOSALS = 16
@@ -37,6 +38,7 @@ def left_cycle_circulation(
     neighbours: int = 4,
     length: int = 3,
     cycles: int = 256,
+    classes: Classes = None,
 ) -> Profile:
     r"""The mean square circulation :math:`\mathbb{E}\,C^2` of the score around cycles of the
     nearest-neighbour graph, by the left-end-point rule, in nats².
@@ -58,10 +60,12 @@ def left_cycle_circulation(
     Arguments:
         field: The field.
         data: Where the points come from.
-        protocol: The noise levels and points; all points of a level are one cloud.
+        protocol: The noise levels and points; all points of a level, or of a class, are one
+            cloud.
         neighbours: The number of nearest neighbours in the graph.
         length: The number of corners of the cycles.
-        cycles: The largest number of cycles.
+        cycles: The largest number of cycles of a cloud.
+        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Raises:
         ValueError: If an argument is out of range, there are fewer than two cycles, or a value is
@@ -70,17 +74,21 @@ def left_cycle_circulation(
     rule = quadrature("left")
 
     def at(points: Points) -> Estimate:
-        graph = nearest_neighbours(field.domain.embed(points.noisy), neighbours)
         index = torch.arange(_PROPOSALS * cycles, device=points.noisy.device)
         draws = protocol.noise.uniform("published/walk", (length,), index, dtype=torch.float64)
-        vertices = find_cycles(points.noisy, graph, draws, field.domain)[:cycles]
-        turn = circulation(
-            field.score, vertices, points.t[:1].expand(len(vertices)), rule, field.domain
-        )
-        return mean(turn.square().cpu().numpy(), "nats²")
+        turns = []
+        for rows in points.by_class():
+            graph = nearest_neighbours(field.domain.embed(points.noisy[rows]), neighbours)
+            vertices = find_cycles(points.noisy[rows], graph, draws, field.domain)[:cycles]
+            first = rows[:1].expand(len(vertices))
+            at = vertices, points.t[first], rule, field.domain, classes_at(points.classes, first)
+            turns.append(circulation(field.score, *at))
+        return mean(torch.cat(turns).square().cpu().numpy(), "nats²")
 
     settings = {"neighbours": neighbours, "length": length, "rule": "left"}
-    return measure("left_cycle_circulation", "nats²", at, field, data, protocol, **settings)
+    return measure(
+        "left_cycle_circulation", "nats²", at, field, data, protocol, classes, **settings
+    )
 
 
 def path_variance(
@@ -90,6 +98,7 @@ def path_variance(
     paths: int = 8,
     segments: int = 12,
     pairs: int = 64,
+    classes: Classes = None,
 ) -> Profile:
     r"""The variance of line integrals of the score over random paths between two points, in nats²;
     the mean over pairs that share their start.
@@ -106,10 +115,12 @@ def path_variance(
     Arguments:
         field: The field.
         data: Where the points come from.
-        protocol: The noise levels and points; the first point of a level is the start.
+        protocol: The noise levels and points; the first point of a level, or of a class, is the
+            start.
         paths: The number of paths of a pair, at least 2.
         segments: The number of pieces of a path.
         pairs: The largest number of pairs.
+        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Raises:
         ValueError: If an argument is out of range, there are fewer than two pairs, or a value is
@@ -121,7 +132,10 @@ def path_variance(
         )
 
     def at(points: Points) -> Estimate:
-        ends = points.noisy[1 : pairs + 1]
+        # The points of a class share the first of these as their start.
+        rows = [(some[:1].expand(len(some) - 1), some[1:]) for some in points.by_class()]
+        start, end = (torch.cat(part)[:pairs] for part in zip(*rows, strict=True))
+        ends = points.noisy[end]
         index = torch.arange(len(ends), device=ends.device)
         inner = protocol.noise.uniform(
             "published/knot", (paths, segments - 1), index, dtype=protocol.dtype
@@ -129,18 +143,19 @@ def path_variance(
         border = inner.new_zeros(len(ends), paths, 1)
         knots = torch.cat((border, inner.sort(dim=2).values, border + 1), dim=2)
         middle, width = (knots[:, :, 1:] + knots[:, :, :-1]) / 2, knots.diff(dim=2)
-        chord = (ends - points.noisy[:1]).flatten(1)
-        x = points.noisy[:1].flatten(1) + middle.reshape(len(ends), -1, 1) * chord.unsqueeze(1)
+        chord = (ends - points.noisy[start]).flatten(1)
+        x = points.noisy[start].flatten(1).unsqueeze(1)
+        x = x + middle.reshape(len(ends), -1, 1) * chord.unsqueeze(1)
+        home = start.repeat_interleave(x.shape[1])
         x = x.reshape(-1, *field.domain.shape)
-        values = in_blocks(field.score)(x, points.t[:1].expand(len(x))).reshape(
-            len(ends), -1, chord.shape[1]
-        )
+        values = in_blocks(field.score)(x, points.t[home], classes_at(points.classes, home))
+        values = values.reshape(len(ends), -1, chord.shape[1])
         along = (values * chord.unsqueeze(1)).sum(dim=2).reshape(middle.shape)
         integrals = (along * width).sum(dim=2)
         return mean(integrals.var(dim=1).cpu().numpy(), "nats²")
 
     settings = {"paths": paths, "segments": segments, "rule": "midpoint"}
-    return measure("path_variance", "nats²", at, field, data, protocol, **settings)
+    return measure("path_variance", "nats²", at, field, data, protocol, classes, **settings)
 
 
 def finite_difference_asymmetry(
@@ -149,6 +164,7 @@ def finite_difference_asymmetry(
     protocol: Protocol,
     probes: int = 1,
     step: float = 1e-3,
+    classes: Classes = None,
 ) -> Profile:
     r"""The root mean square of :math:`\|J - J^\top\|_F` of the score by normal probes, with a
     one-sided difference in float32 in place of :math:`Jv`.
@@ -169,6 +185,7 @@ def finite_difference_asymmetry(
         protocol: The noise levels and points, which are rounded to float32.
         probes: The number of probes a point.
         step: The step :math:`h`, in units of the data.
+        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Raises:
         ValueError: If an argument is not positive, or a value is not finite.
@@ -180,17 +197,17 @@ def finite_difference_asymmetry(
         )
 
     def at(points: Points) -> Estimate:
-        x, t = points.noisy.float(), points.t.float()
-        base = field.score(x, t)
+        x, t, known = points.noisy.float(), points.t.float(), points.classes
+        base = field.score(x, t, known)
         total = torch.zeros_like(t)
         for k in range(probes):
             v = protocol.noise.normal(
                 "published/probe", field.domain.shape, points.indices, step=k, dtype=x.dtype
             )
-            forward = (field.score(x + step * v, t) - base) / step
-            total += (forward - vjp(field.score, x, t, v)).flatten(1).square().sum(dim=1)
+            forward = (field.score(x + step * v, t, known) - base) / step
+            total += (forward - vjp(field.score, x, t, v, known)).flatten(1).square().sum(dim=1)
         return root(mean((total / probes).cpu().numpy()), UNITS["score"])
 
     settings = {"quantity": "score", "probes": probes, "step": step}
     name = "finite_difference_asymmetry"
-    return measure(name, UNITS["score"], at, field, data, protocol, **settings)
+    return measure(name, UNITS["score"], at, field, data, protocol, classes, **settings)

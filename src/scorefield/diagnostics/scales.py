@@ -26,6 +26,7 @@ from scorefield.diagnostics.states import State
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.fields import ScoreField, evaluation_mode
+from scorefield.fields.classes import classes_at
 from scorefield.targets import PatchSizes
 
 Criterion = Literal["cosine", "l2"]
@@ -185,7 +186,9 @@ def calibrate_sizes(
     def likeness(state: State, truth: Tensor, rows: Tensor, size: int) -> Floats:
         if size not in machines:
             machines[size] = machine(size)
-        found = machines[size].for_rows(rows).predict_noise(state.x[rows], state.t)
+        found = machines[size].predict_noise(
+            state.x[rows], state.t, classes_at(state.classes, rows)
+        )
         values = _likeness(truth[rows], found)
         if not np.isfinite(values).all():
             raise UserError(
@@ -198,7 +201,7 @@ def calibrate_sizes(
     start = 0
     with evaluation_mode(field), torch.no_grad():
         for level, state in enumerate(states):
-            truth = field.predict_noise(state.x, state.t)
+            truth = field.predict_noise(state.x, state.t, state.classes)
             table = tables[:, :, level]
             loss = table[0 if by == "cosine" else 1]
             best = np.full(n, start)

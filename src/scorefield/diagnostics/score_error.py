@@ -8,13 +8,18 @@ from torch import Tensor
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
-from scorefield.fields import ScoreField, evaluation_mode
+from scorefield.fields import Classes, ScoreField, evaluation_mode
 from scorefield.noise import Noise
 from scorefield.objectives import Batch, DenoisingScoreMatching
-from scorefield.targets import Empirical, Target
+from scorefield.targets import IdealScore, Target
 
 
-def score_error(field: ScoreField, truth: Target, protocol: Protocol) -> Profile:
+def score_error(
+    field: ScoreField,
+    truth: Target,
+    protocol: Protocol,
+    classes: Classes = None,
+) -> Profile:
     r"""The error of the score in units of the noise, by noise level; a pure number.
 
     .. math:: \sqrt{\tfrac{1}{D}\,\mathbb{E}\,\sigma^2 \|s - s_{true}\|^2}
@@ -24,8 +29,10 @@ def score_error(field: ScoreField, truth: Target, protocol: Protocol) -> Profile
 
     Arguments:
         field: The field.
-        truth: The target whose score is true; the points come from it.
+        truth: The target whose score is true; the points come from it. It knows classes where
+            the field is given any.
         protocol: The noise levels and points.
+        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Raises:
         ValueError: If a value is not finite.
@@ -33,22 +40,26 @@ def score_error(field: ScoreField, truth: Target, protocol: Protocol) -> Profile
     exact = truth.under(field.sde)
 
     def at(points: Points) -> Estimate:
-        error = field.predict_noise(points.noisy, points.t) - exact.predict_noise(
-            points.noisy, points.t
-        )
+        here = points.noisy, points.t, points.classes
+        error = field.predict_noise(*here) - exact.predict_noise(*here)
         return root(mean(_per_point(error.square())))
 
-    return measure("score_error", "", at, field, truth, protocol)
+    return measure("score_error", "", at, field, truth, protocol, classes)
 
 
-def distance_to_ideal(field: ScoreField, train: Tensor, protocol: Protocol) -> Profile:
+def distance_to_ideal(
+    field: ScoreField,
+    train: Tensor,
+    protocol: Protocol,
+    classes: Classes = None,
+) -> Profile:
     r"""How far the field is from having learnt its training set by heart, by noise level; a pure
     number.
 
     .. math:: \sqrt{\tfrac{1}{D}\,\mathbb{E}\,\sigma^2 \|s - s_{ideal}\|^2}
 
     The ideal score :math:`s_{ideal}` is that of the training set as a law of its own,
-    :class:`~scorefield.targets.Empirical`, which minimises the training loss; whoever follows it
+    :class:`~scorefield.targets.IdealScore`, which minimises the training loss; whoever follows it
     samples training points. The points are noised training points. 0 is a training set learnt by
     heart; a field that generalises stays away from it at noise levels at which the training
     points do not overlap.
@@ -57,6 +68,7 @@ def distance_to_ideal(field: ScoreField, train: Tensor, protocol: Protocol) -> P
         field: The field.
         train: The training set, of shape ``(n, *event)``, all of it.
         protocol: The noise levels and points.
+        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Raises:
         ValueError: If the training set has another event shape than the field or fewer points than
@@ -71,17 +83,22 @@ def distance_to_ideal(field: ScoreField, train: Tensor, protocol: Protocol) -> P
             f"the field has points of shape {field.domain.shape}, the training set of shape "
             f"{tuple(train.shape[1:])}"
         )
-    ideal = Empirical(train, field.sde)
+    ideal = IdealScore(train, field.sde, field.class_rows(classes, train))
 
     def at(points: Points) -> Estimate:
-        best = ideal.to(points.noisy.device).predict_noise(points.noisy, points.t)
-        error = field.predict_noise(points.noisy, points.t) - best
+        here = points.noisy, points.t, points.classes
+        error = field.predict_noise(*here) - ideal.to(points.noisy.device).predict_noise(*here)
         return root(mean(_per_point(error.square())))
 
-    return measure("distance_to_ideal", "", at, field, train, protocol, train=len(train))
+    return measure("distance_to_ideal", "", at, field, train, protocol, classes, train=len(train))
 
 
-def denoising_loss(field: ScoreField, data: Target | Tensor, protocol: Protocol) -> Profile:
+def denoising_loss(
+    field: ScoreField,
+    data: Target | Tensor,
+    protocol: Protocol,
+    classes: Classes = None,
+) -> Profile:
     r"""The denoising loss :math:`\tfrac1D \mathbb{E}\,\|\hat\varepsilon - \varepsilon\|^2` by noise
     level: a pure number.
 
@@ -89,16 +106,17 @@ def denoising_loss(field: ScoreField, data: Target | Tensor, protocol: Protocol)
         field: The field.
         data: Where the points come from.
         protocol: The noise levels and points.
+        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Raises:
         ValueError: If the data has too few points, or a value is not finite.
     """
 
     def at(points: Points) -> Estimate:
-        error = field.predict_noise(points.noisy, points.t) - points.z
+        error = field.predict_noise(points.noisy, points.t, points.classes) - points.z
         return mean(_per_point(error.square()))
 
-    return measure("denoising_loss", "", at, field, data, protocol)
+    return measure("denoising_loss", "", at, field, data, protocol, classes)
 
 
 def validation_loss(

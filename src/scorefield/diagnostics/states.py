@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.errors import UserError
-from scorefield.fields import ScoreField
+from scorefield.fields import Classes, ScoreField
 from scorefield.noise import Noise
 from scorefield.samplers import Sampler, SamplerState
 
@@ -21,11 +21,13 @@ class State(NamedTuple):
         sigma: The noise level :math:`\sigma / \alpha`, in units of the data.
         t: Its time.
         x: The noisy points at that time.
+        classes: The class of each, where they have been given any.
     """
 
     sigma: float
     t: float
     x: Float[Tensor, "batch *event"]
+    classes: Int[Tensor, " batch"] | None = None
 
 
 class Walk(NamedTuple):
@@ -47,6 +49,7 @@ def walk(
     seed: int = 0,
     first: int = 0,
     dtype: torch.dtype = torch.float32,
+    classes: Classes = None,
 ) -> Walk:
     """The points that samples pass through on a field, all in one batch.
 
@@ -59,6 +62,7 @@ def walk(
         seed: The seed of their noise.
         first: The index of the first.
         dtype: The dtype of the points.
+        classes: The class of all samples, or of each.
 
     Raises:
         ValueError: If the number is not positive, or each sample finds steps of its own.
@@ -78,11 +82,19 @@ def walk(
     def watch(state: SamplerState) -> None:
         places.append((state.sigma_next, state.x.clone()))
 
+    known = field.class_rows(classes, index)
     samples = sampler.sample(
-        field, seed=seed, index=index, start=start, dtype=dtype, batch_size=n, callback=watch
+        field,
+        seed=seed,
+        index=index,
+        start=start,
+        dtype=dtype,
+        batch_size=n,
+        callback=watch,
+        classes=known,
     )
     states = []
     for sigma, x in places[:-1]:
         t = sde.time(torch.tensor(sigma, dtype=torch.float64))
-        states.append(State(sigma, float(t), x * float(sde.alpha(t))))
+        states.append(State(sigma, float(t), x * float(sde.alpha(t)), known))
     return Walk(tuple(states), samples)

@@ -18,7 +18,7 @@ from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, 
 from scorefield.domain import Torus
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
-from scorefield.fields import ScoreField
+from scorefield.fields import Classes, ScoreField
 from scorefield.targets import Target
 
 
@@ -28,6 +28,7 @@ def winding(
     protocol: Protocol,
     tolerance: float = 1e-6,
     nodes: int = 1024,
+    classes: Classes = None,
 ) -> Profile:
     r"""The circulation of the score around the straight loops through noisy points, by noise level,
     in nats.
@@ -51,6 +52,7 @@ def winding(
         protocol: The noise levels and points.
         tolerance: To what the integrals settle, in nats.
         nodes: The largest number of nodes on a loop.
+        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Raises:
         ValueError: If the field is not on a torus, an argument is out of range, or a value is not
@@ -66,7 +68,7 @@ def winding(
         return replace(rms, numerical_error=numerical, settings=_told(loops))
 
     settings = {"tolerance": tolerance, "nodes": nodes}
-    return measure("winding", "nats", at, field, data, protocol, **settings)
+    return measure("winding", "nats", at, field, data, protocol, classes, **settings)
 
 
 def harmonic_part(
@@ -75,6 +77,7 @@ def harmonic_part(
     protocol: Protocol,
     tolerance: float = 1e-6,
     nodes: int = 1024,
+    classes: Classes = None,
 ) -> Profile:
     r"""The harmonic part of the score, by noise level, in nats a turn.
 
@@ -105,7 +108,7 @@ def harmonic_part(
         return replace(rms, numerical_error=numerical, settings=_told(loops))
 
     settings = {"tolerance": tolerance, "nodes": nodes}
-    return measure("harmonic_part", "nats", at, field, data, protocol, **settings)
+    return measure("harmonic_part", "nats", at, field, data, protocol, classes, **settings)
 
 
 def _torus(field: ScoreField) -> Torus:
@@ -130,6 +133,7 @@ def _loops(
         # The score of a density blurred by sigma changes by its own size over a length sigma.
         steepness=field.sde.sigma(points.t) ** -2,
         nodes=nodes,
+        classes=points.classes,
     )
 
 

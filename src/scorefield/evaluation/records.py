@@ -1,11 +1,11 @@
-"""What an evaluation leaves in a run's folder: rows of numbers with their errors.
+r"""What an evaluation leaves in a run's folder: rows of numbers with their errors.
 
 An :class:`Evaluation` is written as four files under ``eval/``, and read back from them without
 the model:
 
 ``fid_vs_nfe.csv``
     One row a distance between generated and real samples, or a property of the sampler's
-    trajectories, at one number of network calls.
+    paths, at one number of network calls.
 
 ``integrability_vs_sigma.csv``
     One row a diagnostic at one noise level.
@@ -16,12 +16,15 @@ the model:
 
 ``compute_summary.json``
     What the training took, the validation loss, and the protocol of the evaluation.
+
+The columns are those of :data:`DISTANCES`, :data:`LEVELS` and :data:`MILESTONES`. Records of
+earlier versions are read with today's names of metrics, and with the sampler that all of them used.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -29,15 +32,10 @@ from typing import Any, NamedTuple
 
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate, add_errors
+from scorefield.evaluation.catalogue import VALIDATION, current_name
+from scorefield.evaluation.columns import ESTIMATE, Column, Schema, duration, parts, stored
 from scorefield.files import write_file
-from scorefield.runs.cells import (
-    csv_text,
-    known,
-    numbers,
-    read_csv,
-    read_estimate,
-    settings_text,
-)
+from scorefield.runs.cells import csv_text, numbers, read_csv
 
 QUALITY = "fid_vs_nfe.csv"
 PROFILES = "integrability_vs_sigma.csv"
@@ -102,59 +100,6 @@ class Distance:
             return None
         return (self.estimate.value - self.floor.mean) / self.floor.sd
 
-    def row(self) -> dict[str, Any]:
-        """The plain record; an empty cell where there is nothing to say."""
-        ratio, floor, latency = self.ratio, self.floor, self.latency
-        return {
-            "sampler": self.sampler,
-            "nfe_budget": self.budget,
-            "nfe": self.nfe,
-            "metric": self.metric,
-            "features": self.features,
-            **numbers(self.estimate),
-            "latency_sec": "" if latency is None else latency.value,
-            "latency_standard_error": "" if latency is None else latency.standard_error,
-            "latency_n": "" if latency is None else latency.n,
-            "floor_mean": "" if floor is None else floor.mean,
-            "floor_mean_error": "" if floor is None else floor.mean_error,
-            "floor_sd": "" if floor is None else floor.sd,
-            "floor_pairs": "" if floor is None else floor.pairs,
-            "ratio_to_floor": "" if ratio is None else ratio.value,
-            "ratio_standard_error": "" if ratio is None else ratio.standard_error,
-            "excess_in_floor_sd": known(self.excess),
-            "settings": settings_text(self.estimate.settings),
-        }
-
-    @classmethod
-    def read(cls, row: Mapping[str, str]) -> Distance:
-        """The distance that a record holds."""
-        floor = None
-        if row["floor_mean"]:
-            floor = Floor(
-                float(row["floor_mean"]),
-                float(row["floor_mean_error"]),
-                float(row["floor_sd"]),
-                int(row["floor_pairs"]),
-            )
-        latency = None
-        if row["latency_sec"]:
-            latency = Estimate(
-                float(row["latency_sec"]),
-                float(row["latency_standard_error"]),
-                int(row["latency_n"]),
-                "s",
-            )
-        return cls(
-            row["sampler"],
-            int(row["nfe_budget"]),
-            int(row["nfe"]),
-            row["metric"],
-            row["features"],
-            read_estimate(row),
-            floor,
-            latency,
-        )
-
 
 def quotient(a: Estimate, b: Estimate) -> Estimate:
     r"""The quotient of two independent numbers, with the errors of both by the delta method.
@@ -185,28 +130,6 @@ class Level:
     scale_delta: float | None = None
     cycle_len: int | None = None
 
-    def row(self) -> dict[str, Any]:
-        """The plain record."""
-        return {
-            "metric": self.metric,
-            "sigma": self.sigma,
-            "scale_delta": known(self.scale_delta),
-            "cycle_len": known(self.cycle_len),
-            **numbers(self.estimate),
-            "settings": settings_text(self.estimate.settings),
-        }
-
-    @classmethod
-    def read(cls, row: Mapping[str, str]) -> Level:
-        """The level that a record holds."""
-        return cls(
-            row["metric"],
-            float(row["sigma"]),
-            read_estimate(row),
-            float(row["scale_delta"]) if row["scale_delta"] else None,
-            int(row["cycle_len"]) if row["cycle_len"] else None,
-        )
-
 
 @dataclass(frozen=True)
 class Milestone:
@@ -222,30 +145,47 @@ class Milestone:
     seconds: Estimate | None
     distances: tuple[Distance, ...]
 
-    def rows(self) -> list[dict[str, Any]]:
-        """One plain record a distance."""
-        time = self.seconds
-        when = {
-            "step": self.step,
-            "train_seconds": "" if time is None else time.value,
-            "train_seconds_standard_error": "" if time is None else time.standard_error,
-            "train_seconds_n": "" if time is None else time.n,
-        }
-        return [{**when, **distance.row()} for distance in self.distances]
 
-    @classmethod
-    def read(cls, rows: list[dict[str, str]]) -> Milestone:
-        """The checkpoint that records of one step hold."""
-        one = rows[0]
-        seconds = None
-        if one["train_seconds"]:
-            seconds = Estimate(
-                float(one["train_seconds"]),
-                float(one["train_seconds_standard_error"]),
-                int(one["train_seconds_n"]),
-                "s",
-            )
-        return cls(int(one["step"]), seconds, tuple(Distance.read(row) for row in rows))
+METRIC = stored("metric", current_name)
+NUMBER, SETTINGS = ESTIMATE
+DISTANCES = Schema(
+    stored("sampler"),
+    stored("budget", int, "nfe_budget"),
+    stored("nfe", int),
+    METRIC,
+    stored("features"),
+    NUMBER,
+    duration("latency", "latency_sec", "latency_standard_error", "latency_n"),
+    parts(
+        "floor",
+        ("floor_mean", "floor_mean_error", "floor_sd", "floor_pairs"),
+        Floor._fields,
+        Floor,
+        (float, float, float, int),
+    ),
+    Column(
+        ("ratio_to_floor", "ratio_standard_error"),
+        lambda d: d.ratio and (d.ratio.value, d.ratio.standard_error),
+    ),
+    Column(("excess_in_floor_sd",), lambda d: None if d.excess is None else (d.excess,)),
+    SETTINGS,
+)
+"""The columns of a :class:`Distance`."""
+LEVELS = Schema(
+    METRIC,
+    stored("sigma", float),
+    stored("scale_delta", float),
+    stored("cycle_len", int),
+    NUMBER,
+    SETTINGS,
+)
+"""The columns of a :class:`Level`."""
+MILESTONES = Schema(
+    stored("step", int),
+    duration("seconds", "train_seconds", "train_seconds_standard_error", "train_seconds_n"),
+)
+"""The columns of a :class:`Milestone`, to the left of those of its distances."""
+_WHO = Schema(stored("dataset"), stored("model"), stored("seed", int), stored("step", int))
 
 
 @dataclass(frozen=True)
@@ -318,19 +258,23 @@ class Evaluation:
             OSError: If that fails.
         """
         folder = run / "eval"
-        who = {"dataset": self.dataset, "model": self.model, "seed": self.seed, "step": self.step}
+        who = _WHO.row(self)
         (folder / SUMMARY).unlink(missing_ok=True)
-        write_file(folder / QUALITY, csv_text([{**who, **d.row()} for d in self.distances]))
-        write_file(folder / PROFILES, csv_text([{**who, **v.row()} for v in self.levels]))
-        along = [{**who, **row} for m in self.milestones for row in m.rows()]
-        columns = [*who, *Milestone(0, None, self.distances[:1]).rows()[0]]
-        write_file(folder / ALONG, csv_text(along, dict.fromkeys(columns)))
+        distances = [{**who, **DISTANCES.row(d)} for d in self.distances]
+        levels = [{**who, **LEVELS.row(v)} for v in self.levels]
+        along = [
+            {**who, **MILESTONES.row(m), **DISTANCES.row(d)}
+            for m in self.milestones
+            for d in m.distances
+        ]
+        columns = dict.fromkeys((*_WHO.names, *MILESTONES.names, *DISTANCES.names))
+        write_file(folder / QUALITY, csv_text(distances))
+        write_file(folder / PROFILES, csv_text(levels))
+        write_file(folder / ALONG, csv_text(along, columns))
+        loss = {**numbers(self.validation), "settings": dict(self.validation.settings)}
         summary = {
             **who,
-            "validation_loss": {
-                **numbers(self.validation),
-                "settings": dict(self.validation.settings),
-            },
+            VALIDATION.name: loss,
             "compute": dict(self.compute),
             "protocol": dict(self.protocol),
             "about": dict(self.about),
@@ -347,17 +291,16 @@ class Evaluation:
         folder = run / "eval"
         try:
             summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-            loss = summary["validation_loss"]
             return cls(
                 summary["dataset"],
                 summary["model"],
                 int(summary["seed"]),
                 int(summary["step"]),
-                tuple(Distance.read(row) for row in read_csv(folder / QUALITY)),
-                tuple(Level.read(row) for row in read_csv(folder / PROFILES)),
-                Estimate(**loss),
+                tuple(Distance(**DISTANCES.read(row)) for row in read_csv(folder / QUALITY)),
+                tuple(Level(**LEVELS.read(row)) for row in read_csv(folder / PROFILES)),
+                Estimate(**summary[VALIDATION.name]),
                 dict(summary["compute"]),
-                dict(summary["protocol"]),
+                {"sampler": "heun", **summary["protocol"]},
                 dict(summary["about"]),
                 run,
                 _milestones(read_csv(folder / ALONG, least=0)),
@@ -371,6 +314,10 @@ class Evaluation:
             ) from error
 
 
-def _milestones(rows: list[dict[str, str]]) -> tuple[Milestone, ...]:
-    by_step = groupby(rows, lambda row: row["step"])
-    return tuple(Milestone.read(list(members)) for _, members in by_step)
+def _milestones(rows: Sequence[Mapping[str, str]]) -> tuple[Milestone, ...]:
+    milestones = []
+    for _, members in groupby(rows, lambda row: row["step"]):
+        some = list(members)
+        distances = tuple(Distance(**DISTANCES.read(row)) for row in some)
+        milestones.append(Milestone(**MILESTONES.read(some[0]), distances=distances))
+    return tuple(milestones)

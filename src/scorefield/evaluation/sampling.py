@@ -237,7 +237,7 @@ def _steered(field: ScoreField, label: int | None, guidance: float | None) -> Sc
             raise RunError("guidance leads towards a class: give a label too")
         return field
     known = of_class(field, label)
-    return known if guidance is None else ClassifierFreeGuidance(field, label, guidance)
+    return known if guidance is None else of_class(ClassifierFreeGuidance(field, guidance), label)
 
 
 def _plain(method: object) -> dict[str, Any]:

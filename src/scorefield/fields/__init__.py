@@ -1,10 +1,10 @@
 """Score fields: anything with a score, and the forms in which it can be said."""
 
-from scorefield.fields.assigned import AssignedField as AssignedField
 from scorefield.fields.base import Quantity as Quantity
 from scorefield.fields.base import ScoreField as ScoreField
 from scorefield.fields.base import convert as convert
 from scorefield.fields.base import evaluation_mode as evaluation_mode
+from scorefield.fields.classes import Classes as Classes
 from scorefield.fields.density import LogProb as LogProb
 from scorefield.fields.guided import ClassifierFreeGuidance as ClassifierFreeGuidance
 from scorefield.fields.guided import ClassifierGuidance as ClassifierGuidance
@@ -14,6 +14,7 @@ from scorefield.fields.labels import Label as Label
 from scorefield.fields.labels import LogNoiseLabel as LogNoiseLabel
 from scorefield.fields.labels import SigmaLabel as SigmaLabel
 from scorefield.fields.labels import TimeLabel as TimeLabel
+from scorefield.fields.one_class import OneClass as OneClass
 from scorefield.fields.planted import Band as Band
 from scorefield.fields.planted import Matched as Matched
 from scorefield.fields.planted import Perturbation as Perturbation
@@ -35,6 +36,7 @@ from scorefield.fields.preconditioned import TablePrediction as TablePrediction
 __all__ = [
     "Quantity",
     "ScoreField",
+    "Classes",
     "LogProb",
     "convert",
     "evaluation_mode",
@@ -51,8 +53,8 @@ __all__ = [
     "IndexLabel",
     "PotentialField",
     "Head",
-    "AssignedField",
     "HybridField",
+    "OneClass",
     "ClassifierGuidance",
     "ClassifierFreeGuidance",
     "PlantedField",

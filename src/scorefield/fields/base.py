@@ -27,7 +27,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from scorefield.domain import Domain
 from scorefield.errors import UnsupportedError, UserError
-from scorefield.fields.density import LogProb
+from scorefield.fields.classes import Classes, class_rows
 from scorefield.sde import SDE
 
 Quantity = Literal["score", "denoiser", "noise", "velocity", "drift"]
@@ -63,44 +63,53 @@ class ScoreField(nn.Module, ABC):
 
     @abstractmethod
     def score(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
     ) -> Float[Tensor, "batch *event"]:
         r"""The score :math:`s(x, t)`, per unit of :math:`x`.
 
         Arguments:
             x: Noisy points.
             t: The time of each point, of shape ``(batch,)``, or one time for all.
+            classes: The class of each point, or one for all; points are of any class if not given.
+                The number of classes stands for none of them.
+
+        Raises:
+            ValueError: If the classes do not fit the field or the points; see :meth:`class_rows`.
         """
 
     def predict(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, quantity: Quantity
+        self,
+        x: Float[Tensor, "batch *event"],
+        t: float | Tensor,
+        quantity: Quantity,
+        classes: Classes = None,
     ) -> Float[Tensor, "batch *event"]:
-        """The field in any of its forms; arguments as in :meth:`score`."""
-        return convert(self.score(x, t), x, t, self.sde, "score", quantity)
+        """The field in any of its forms; arguments and errors as of :meth:`score`."""
+        return convert(self.score(x, t, classes), x, t, self.sde, "score", quantity)
 
     def denoise(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
     ) -> Float[Tensor, "batch *event"]:
         r"""The posterior mean :math:`\mathbb{E}[x_0 \mid x_t = x]`, in units of the data."""
-        return self.predict(x, t, "denoiser")
+        return self.predict(x, t, "denoiser", classes)
 
     def predict_noise(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
     ) -> Float[Tensor, "batch *event"]:
         r"""The posterior mean :math:`\mathbb{E}[\varepsilon \mid x_t = x]` of the noise."""
-        return self.predict(x, t, "noise")
+        return self.predict(x, t, "noise", classes)
 
     def velocity(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
     ) -> Float[Tensor, "batch *event"]:
         r"""The velocity :math:`\mathrm{d}x/\mathrm{d}t` of the probability-flow ODE."""
-        return self.predict(x, t, "velocity")
+        return self.predict(x, t, "velocity", classes)
 
     def drift(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
     ) -> Float[Tensor, "batch *event"]:
         r"""The drift :math:`f x - g^2 s` of the reverse-time SDE."""
-        return self.predict(x, t, "drift")
+        return self.predict(x, t, "drift", classes)
 
     @property
     def has_potential(self) -> bool:
@@ -108,7 +117,7 @@ class ScoreField(nn.Module, ABC):
         return False
 
     def potential(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
     ) -> Float[Tensor, " batch"]:
         r"""A scalar :math:`\phi` with :math:`\nabla_x \phi = s`, in nats, up to a constant.
 
@@ -125,7 +134,7 @@ class ScoreField(nn.Module, ABC):
         return False
 
     def jacobian(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
     ) -> Float[Tensor, "batch dim dim"]:
         r"""The Jacobian :math:`J_{ij} = \partial s_i / \partial x_j` of the score, over the
         :math:`D` coordinates of a flattened point; arguments as in :meth:`score`.
@@ -140,48 +149,31 @@ class ScoreField(nn.Module, ABC):
         """The number of classes that the field knows; ``None`` where it knows none."""
         return None
 
-    def given(self, classes: int | Int[Tensor, " batch"]) -> ScoreField:
-        """The field of points that are known to be of a class: of one class all, or each of its
-        own.
+    @property
+    def unlabelled(self) -> bool:
+        """Whether the field can be evaluated without classes."""
+        return True
 
-        The weights are shared. A field of points that have each a class of its own is bound to
-        their batch: it is evaluated at as many points, or at whole copies of the batch. Given
-        again, it is the field of the new classes.
+    def class_rows(self, classes: Classes, points: Tensor) -> Int[Tensor, " batch"] | None:
+        """The class of each point, int64 on the device of the points; ``None`` without classes.
+
+        A field that knows classes passes them through here, which is where they are checked.
 
         Arguments:
-            classes: Classes from 0; the number of classes, where a network knows them, stands for
-                no class.
+            classes: The class of all points, or of each.
+            points: The points; their number and their device matter only.
 
         Raises:
-            TypeError: If the field knows no classes.
-            ValueError: If the classes are not integers, there is none, or one is out of range;
-                in a later call of the field, if they do not fit its points.
+            ValueError: If the field has no classes, or cannot be evaluated without; if the classes
+                are not integers, not as many as the points, or one is out of range.
         """
-        raise UnsupportedError(f"{type(self).__name__} has no classes")
-
-    def for_rows(self, rows: Int[Tensor, " rows"]) -> ScoreField:
-        """The field of some points of the batch that it is bound to, where it is bound to one.
-
-        What evaluates a field at a part of a batch, at those points that are still on their way,
-        say, asks the field of that part.
-
-        Arguments:
-            rows: The places of the points in the batch.
-        """
-        return self
-
-    def log_prob(self, x: Float[Tensor, "batch *event"], **settings: Any) -> LogProb:
-        """The log-density of clean points; see :func:`scorefield.likelihood.log_prob`."""
-        # Upwards, for once: a field is asked for its density as a distribution is.
-        from scorefield.likelihood import log_prob
-
-        return log_prob(self, x, **settings)
+        return class_rows(type(self).__name__, self.classes, self.unlabelled, classes, points)
 
     def forward(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
     ) -> Float[Tensor, "batch *event"]:
         """The score; see :meth:`score`."""
-        return self.score(x, t)
+        return self.score(x, t, classes)
 
 
 def affine(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from scorefield.errors import UserError
 from scorefield.fields.base import Quantity, ScoreField, times
+from scorefield.fields.classes import Classes, classes_at
 
 
 class HybridField(ScoreField):
@@ -26,12 +27,18 @@ class HybridField(ScoreField):
         sigma_c: The noise level :math:`\sigma_c` of the boundary, in units of the data.
 
     Raises:
-        ValueError: If the two fields differ in process or domain, or ``sigma_c`` is not positive.
+        ValueError: If the two fields differ in process, domain or number of classes, or
+            ``sigma_c`` is not positive.
     """
 
     def __init__(self, low: ScoreField, high: ScoreField, sigma_c: float) -> None:
         if low.sde != high.sde or low.domain != high.domain:
             raise UserError("the two fields of a hybrid share one process and one domain")
+        if low.classes != high.classes:
+            raise UserError(
+                f"the two fields of a hybrid know the same classes, not {low.classes or 'none'} "
+                f"and {high.classes or 'none'}"
+            )
         if not (math.isfinite(sigma_c) and sigma_c > 0):
             raise UserError(f"sigma_c must be positive, got {sigma_c}")
         super().__init__(low.sde, low.domain)
@@ -39,26 +46,39 @@ class HybridField(ScoreField):
         self.high = high
         self.sigma_c = sigma_c
 
+    @property
+    def classes(self) -> int | None:
+        return self.low.classes
+
+    @property
+    def unlabelled(self) -> bool:
+        return self.low.unlabelled and self.high.unlabelled
+
     def score(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
     ) -> Float[Tensor, "batch *event"]:
-        return self.predict(x, t, "score")
+        return self.predict(x, t, "score", classes)
 
     def predict(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, quantity: Quantity
+        self,
+        x: Float[Tensor, "batch *event"],
+        t: float | Tensor,
+        quantity: Quantity,
+        classes: Classes = None,
     ) -> Float[Tensor, "batch *event"]:
         t = times(x, t).reshape(-1)
         below = self.sde.noise_level(t) <= self.sigma_c
         if bool(below.all()):
-            return self.low.predict(x, t, quantity)
+            return self.low.predict(x, t, quantity, classes)
         if not bool(below.any()):
-            return self.high.predict(x, t, quantity)
+            return self.high.predict(x, t, quantity, classes)
+        known = self.class_rows(classes, x)
         t, below = t.expand(x.shape[0]), below.expand(x.shape[0])
         rows = torch.cat((below.nonzero(), (~below).nonzero())).reshape(-1)
         n_low = int(below.sum())
         low, high = rows[:n_low], rows[n_low:]
         parts = (
-            self.low.predict(x[low], t[low], quantity),
-            self.high.predict(x[high], t[high], quantity),
+            self.low.predict(x[low], t[low], quantity, classes_at(known, low)),
+            self.high.predict(x[high], t[high], quantity, classes_at(known, high)),
         )
         return torch.cat(parts)[torch.argsort(rows)]

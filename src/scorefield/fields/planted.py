@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from scorefield.errors import UserError
 from scorefield.fields.base import Quantity, ScoreField, convert, evaluation_mode, times
+from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
 
 
@@ -304,17 +305,29 @@ class PlantedField(ScoreField):
         self.dose = dose
         self.band = Band() if band is None else band
 
+    @property
+    def classes(self) -> int | None:
+        return self.base.classes
+
+    @property
+    def unlabelled(self) -> bool:
+        return self.base.unlabelled
+
     def score(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
     ) -> Float[Tensor, "batch *event"]:
-        return self.predict(x, t, "score")
+        return self.predict(x, t, "score", classes)
 
     def predict(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, quantity: Quantity
+        self,
+        x: Float[Tensor, "batch *event"],
+        t: float | Tensor,
+        quantity: Quantity,
+        classes: Classes = None,
     ) -> Float[Tensor, "batch *event"]:
         time = times(x, t)
         level = self.sde.noise_level(time)
-        noise = self.base.predict_noise(x, t)
+        noise = self.base.predict_noise(x, t, classes)
         eta = self.perturbation(x / self.sde.alpha(time), noise, level)
         planted = noise + self.dose * self.band(level) * eta
         return convert(planted, x, t, self.sde, "noise", quantity)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from scorefield.domain import Domain, Torus
 from scorefield.errors import UserError
+from scorefield.fields.classes import Classes
 from scorefield.fields.gradient import gradient
 from scorefield.fields.preconditioned import Parametrization, PreconditionedField
 from scorefield.sde import SDE
@@ -79,17 +80,17 @@ class PotentialField(PreconditionedField):
         return True
 
     def potential(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
     ) -> Float[Tensor, " batch"]:
-        c = self._coefficients(x, t)
-        psi = self._psi(c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0]))
+        c, rows = self._coefficients(x, t), self.class_rows(classes, x)
+        psi = self._psi(c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0]), rows)
         return 0.5 * c.p.reshape(-1) * _total(x.square()) + (c.q / c.c_in).reshape(-1) * psi
 
-    def _output(self, u: Tensor, label: Tensor) -> Tensor:
-        return gradient(lambda v: self._psi(v, label), u)
+    def _output(self, u: Tensor, label: Tensor, classes: Tensor | None) -> Tensor:
+        return gradient(lambda v: self._psi(v, label, classes), u)
 
-    def _psi(self, u: Tensor, label: Tensor) -> Tensor:
-        output = self._call(u, label)
+    def _psi(self, u: Tensor, label: Tensor, classes: Tensor | None) -> Tensor:
+        output = self._call(u, label, classes)
         if self.head == "sum":
             return _total(output)
         if output.shape != u.shape:

@@ -13,7 +13,6 @@ nearly equal numbers.
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -21,13 +20,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from scorefield.domain import Domain, Euclidean, Torus
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import Quantity, ScoreField, affine, times
-from scorefield.fields.conditional import ClassBackbone, part
+from scorefield.fields.classes import Classes
 from scorefield.fields.labels import LOG_NOISE, Label
 from scorefield.sde import SDE
 from scorefield.sde.tables import alphas_cumprod, level_index
@@ -181,9 +180,9 @@ class PreconditionedField(ScoreField):
         backbone: A module called as ``backbone(x, label)`` with :math:`x` of shape
             ``(batch, *event)`` and a label of shape ``(batch,)``; returns the shape of ``x``. It
             computes in the dtype of its parameters; the result has the dtype of the input. One
-            that knows classes has their number as its attribute ``classes`` and is called as
-            ``backbone(x, label, classes)`` where they are given; see
-            :class:`~scorefield.fields.conditional.ClassBackbone`.
+            that knows classes has their number :math:`K` as its attribute ``classes``, and is
+            called as ``backbone(x, label, classes)`` where they are given: int64 from 0, with
+            :math:`K` for no class unless its attribute ``unlabelled`` is false.
         sde: The forward process.
         sigma_data: The standard deviation of the data; short for
             ``parametrization=EDMScaling(sigma_data)``.
@@ -223,39 +222,36 @@ class PreconditionedField(ScoreField):
     def classes(self) -> int | None:
         return getattr(self.backbone, "classes", None)
 
-    def given(self, classes: int | Int[Tensor, " batch"]) -> PreconditionedField:
-        view = copy.copy(self)
-        # The dictionary, not the modules in it, is the view's own.
-        view._modules = {**self._modules, "backbone": ClassBackbone(self.backbone, classes)}
-        return view
-
-    def for_rows(self, rows: Int[Tensor, " rows"]) -> PreconditionedField:
-        backbone = self.backbone
-        if not isinstance(backbone, ClassBackbone):
-            return self
-        return self.given(part(backbone.index, rows))
+    @property
+    def unlabelled(self) -> bool:
+        return getattr(self.backbone, "unlabelled", True)
 
     def score(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
     ) -> Float[Tensor, "batch *event"]:
-        return self.predict(x, t, "score")
+        return self.predict(x, t, "score", classes)
 
     def predict(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, quantity: Quantity
+        self,
+        x: Float[Tensor, "batch *event"],
+        t: float | Tensor,
+        quantity: Quantity,
+        classes: Classes = None,
     ) -> Float[Tensor, "batch *event"]:
-        c = self._coefficients(x, t)
-        output = self._output(c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0]))
+        c, rows = self._coefficients(x, t), self.class_rows(classes, x)
+        output = self._output(c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0]), rows)
         a, b = affine(x, t, self.sde, quantity)
         return (a + b * c.p) * x + (b * c.q) * output
 
     def _coefficients(self, x: Tensor, t: float | Tensor) -> Coefficients:
         return self.parametrization.coefficients(times(x, t), self.sde)
 
-    def _output(self, u: Tensor, label: Tensor) -> Tensor:
+    def _output(self, u: Tensor, label: Tensor, classes: Tensor | None) -> Tensor:
         """The vector :math:`F(u, label)`, in the dtype of ``u``."""
-        return self._call(u, label)
+        return self._call(u, label, classes)
 
-    def _call(self, u: Tensor, label: Tensor) -> Tensor:
+    def _call(self, u: Tensor, label: Tensor, classes: Tensor | None) -> Tensor:
         dtype = next((p.dtype for p in self.backbone.parameters()), u.dtype)
-        output: Tensor = self.backbone(u.to(dtype), label.to(dtype))
+        known = () if classes is None else (classes,)
+        output: Tensor = self.backbone(u.to(dtype), label.to(dtype), *known)
         return output.to(u.dtype)

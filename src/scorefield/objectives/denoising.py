@@ -272,11 +272,10 @@ class DenoisingScoreMatching:
 
     def __call__(self, field: ScoreField, batch: Batch) -> Float[Tensor, " batch"]:
         """The loss of each sample: the weighted squared error, reduced over coordinates."""
-        field = field if batch.classes is None else field.given(batch.classes)
         sde, domain = field.sde, field.domain
         x_t = sde.perturb(batch.x, batch.t, batch.z, domain)
         target = domain.kernel_noise(batch.z, sde.sigma(batch.t))
-        error = (field.predict_noise(x_t, batch.t) - target).square()
+        error = (field.predict_noise(x_t, batch.t, batch.classes) - target).square()
         error = error.reshape(error.shape[0], -1)
         reduced = error.mean(dim=1) if self.reduction == "mean" else 0.5 * error.sum(dim=1)
         return self.weight(sde, batch.t) * reduced

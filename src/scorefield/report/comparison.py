@@ -10,8 +10,7 @@ from scorefield.comparison.matched import Selection
 from scorefield.comparison.paired import Pair
 from scorefield.comparison.tables import Comparison
 from scorefield.comparison.to_target import METRIC, mean_calls
-from scorefield.evaluation.judge import PLAIN
-from scorefield.evaluation.profiles import RADIUS
+from scorefield.evaluation.protocol import PLAIN
 from scorefield.report.table import Cell, Column, Span, spans
 
 _SHOWN = {
@@ -28,7 +27,7 @@ _SHOWN = {
     "consistency": "consistency error",
     METRIC: "sliced Wasserstein",
     "total_variation": "total variation",
-    "ks": "Kolmogorov–Smirnov",
+    "marginal_ks": "Kolmogorov–Smirnov",
     "frechet_distance": "Fréchet distance",
 }
 """The metrics that the tables of differences show, in order, and what they are called there."""
@@ -210,7 +209,7 @@ def _in_table(p: Pair, base: Group) -> bool:
     if k.metric_name not in _SHOWN:
         return False
     if k.sigma_bin is not None:
-        return k.sigma_bin == RMS and k.scale_delta in (None, RADIUS)
+        return k.sigma_bin == RMS and k.scale_delta in (None, 0.5)
     if k.features in PLAIN and k.metric_name == "frechet_distance":
         return False
     return k.nfe_budget in (None, base.first.budgets[0], base.first.budgets[-1])

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from scorefield.comparison.groups import Group
-from scorefield.data import DataSource
-from scorefield.evaluation.judge import (
+from scorefield.evaluation.measure import (
     Floors,
-    Terms,
-    plain_features,
-    quality,
-    real_samples,
+    measure_levels,
+    measure_samples,
     validate,
 )
-from scorefield.evaluation.profiles import diagnose
+from scorefield.evaluation.protocol import Benchmark, Protocol
 from scorefield.evaluation.records import Evaluation
 from scorefield.fields import ScoreField
 from scorefield.report.images import (
@@ -31,7 +28,6 @@ from scorefield.report.images import (
 )
 from scorefield.report.style import EXACT, Look
 from scorefield.runs.run import Run
-from scorefield.samplers import Heun
 from scorefield.targets import Target
 
 _SHOWN = {"points": 1500, "images": 64}
@@ -65,23 +61,22 @@ def gallery(members: Sequence[Group], look: dict[str, Look]) -> Gallery:
     runs = {g.label: _run(g) for g in members}
     source = next(iter(runs.values())).source()
     models = {g.label: runs[g.label].field("ema", g.first.step) for g in members}
-    terms = Terms.read(members[0].first.protocol)
+    benchmark = Benchmark(source, Protocol.read(members[0].first.protocol))
     black = -1.0 if next(iter(runs.values())).config.centered else 0.0
-    samples = _samples(models, source, terms, look, black)
-    return Gallery(_fields(models, source, terms), samples)
+    samples = _samples(models, benchmark, look, black)
+    return Gallery(_fields(models, benchmark), samples)
 
 
 def exact_group(group: Group) -> Group | None:
-    """The exact field judged on the terms of a group; ``None`` where it is not known."""
+    """The exact field evaluated by the protocol of a group; ``None`` where it is not known."""
     one = group.first
     run = _run(group)
     source = run.source()
     truth = source.truth
     if truth is None:
         return None
-    terms = Terms.read(one.protocol)
+    benchmark = Benchmark(source, Protocol.read(one.protocol))
     floors: Floors = {(d.metric, d.features): d.floor for d in one.distances if d.floor is not None}
-    features = (plain_features(source),)
     return Group(
         group.dataset,
         "exact",
@@ -91,9 +86,9 @@ def exact_group(group: Group) -> Group | None:
                 "exact",
                 seed=0,
                 step=0,
-                distances=quality(truth, source, terms, floors, features),
-                levels=diagnose(truth, source, terms),
-                validation=validate(truth, source, terms),
+                distances=measure_samples(truth, benchmark, floors),
+                levels=measure_levels(truth, benchmark),
+                validation=validate(truth, benchmark),
                 compute={},
                 protocol=one.protocol,
                 about={"label": "exact field"},
@@ -107,12 +102,12 @@ def _run(group: Group) -> Run:
     return Run.open(group.first.folder)
 
 
-def _fields(models: dict[str, ScoreField], source: DataSource, terms: Terms) -> list[Strip]:
-    truth = source.truth
-    if truth is None or source.shape != (2,):
+def _fields(models: dict[str, ScoreField], benchmark: Benchmark) -> list[Strip]:
+    truth = benchmark.truth
+    if truth is None or benchmark.source.shape != (2,):
         return []
     strips = []
-    for sigma in _telling(truth, terms):
+    for sigma in _telling(truth, benchmark.protocol):
         reach = reach_of(truth, sigma)
         shown: dict[str, ScoreField] = {**models, "exact field": truth}
         maps = {label: field_map(f, sigma, reach) for label, f in shown.items()}
@@ -122,33 +117,32 @@ def _fields(models: dict[str, ScoreField], source: DataSource, terms: Terms) -> 
     return strips
 
 
-def _telling(truth: Target, terms: Terms) -> list[float]:
+def _telling(truth: Target, protocol: Protocol) -> list[float]:
     """Two noise levels of the protocol: where the parts of the data melt, and where they have."""
     wanted = (0.18 * truth.std, 0.7 * truth.std)
-    nearest = [min((abs(s - w), s) for s in terms.sigmas)[1] for w in wanted]
+    nearest = [min((abs(s - w), s) for s in protocol.sigmas)[1] for w in wanted]
     return list(dict.fromkeys(nearest))
 
 
 def _samples(
     models: dict[str, ScoreField],
-    source: DataSource,
-    terms: Terms,
+    benchmark: Benchmark,
     look: dict[str, Look],
     black: float,
 ) -> list[Strip]:
-    truth, shape = source.truth, source.shape
+    truth, shape, protocol = benchmark.truth, benchmark.source.shape, benchmark.protocol
     if shape == (2,) and truth is not None:
-        n = min(_SHOWN["points"], terms.samples)
+        n = min(_SHOWN["points"], protocol.samples)
     elif len(shape) == 3 and shape[0] in (1, 3):
-        n = min(_SHOWN["images"], terms.samples)
+        n = min(_SHOWN["images"], protocol.samples)
     else:
         return []
-    real = real_samples(source, terms)[:n]
+    real = benchmark.real[:n]
     strips = []
     # At the smallest budget, samples of the plane would lie far outside of the picture.
-    ascending = sorted(terms.nfes)
+    ascending = sorted(protocol.nfes)
     for budget in dict.fromkeys((ascending[-1], ascending[:2][-1])):
-        sampler = Heun.for_nfe(budget)
+        sampler = protocol.method(budget)
         pictures = []
         if truth is not None:
             draw = partial(draw_scatter, truth=truth)
@@ -157,7 +151,7 @@ def _samples(
             alt = f"{n} real images, held out"
             pictures.append(draw_images("real", alt, real, black=black))
         for label, field in models.items():
-            x = sampler.sample(field, n, terms.seed).cpu()
+            x = sampler.sample(field, n, protocol.seed).cpu()
             alt = f"{n} samples of {label} at {sampler.nfe} network calls"
             if truth is not None:
                 pictures.append(draw(label, alt, x, colour=look[label].colour))

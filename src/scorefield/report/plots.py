@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from scorefield.comparison.costs import Costs
 from scorefield.comparison.groups import Group
-from scorefield.evaluation.profiles import RADIUS
 from scorefield.report.curves import Plot, against_calls, against_noise, against_time
 from scorefield.report.style import Look
 
@@ -44,7 +43,7 @@ def plots(
             look,
             exact,
             least=LEAST,
-            scale=RADIUS,
+            scale=0.5,
         ),
         against_noise(
             f"{name}-cycles",
@@ -178,11 +177,11 @@ def plots(
             exact,
         ),
         against_calls(
-            f"{name}-ks",
+            f"{name}-marginal_ks",
             "Kolmogorov–Smirnov distance from the exact law",
             "The largest gap between the distribution function of one coordinate and its exact "
             "marginal law; the band is what as many samples of the law have.",
-            "ks",
+            "marginal_ks",
             members,
             look,
             exact,

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from scorefield.comparison.costs import Costs
 from scorefield.comparison.groups import Group
 from scorefield.estimate import Estimate
-from scorefield.evaluation.profiles import RADIUS
 from scorefield.report.style import EXACT, Look
 from scorefield.report.words import number, told_apart
 
@@ -51,7 +50,7 @@ _MORE = {
 """Diagnostics that not every evaluation has, by metric."""
 _LAWS = {
     "total_variation": Column("total variation", "", "from the exact law, over a grid of cells"),
-    "ks": Column("KS", "", "Kolmogorov–Smirnov distance from the exact law of one coordinate"),
+    "marginal_ks": Column("KS", "", "largest gap of distribution functions of one coordinate"),
 }
 """Distances from a law that is known, by metric."""
 
@@ -128,7 +127,7 @@ def table(
         if members[0].profile("score_error"):
             row.append(Cell(g.over_levels("score_error")))
         row.append(Cell(g.over_levels("relative_asymmetry")))
-        row.append(Cell(g.over_levels("loop_circulation", RADIUS)))
+        row.append(Cell(g.over_levels("loop_circulation", 0.5)))
         row += [Cell(g.over_levels(metric)) for metric in more]
         row += [_distance(g, "sliced_wasserstein", b) for b in budgets]
         row += [_distance(g, "mmd", b) for b in budgets]

@@ -22,7 +22,7 @@ from scorefield.config.sampler import build_sampler, check_sampler
 from scorefield.config.train import build_optim, build_train
 from scorefield.data import DataSource
 from scorefield.errors import CheckpointError, ConfigError, RunError, section_of
-from scorefield.fields import ScoreField
+from scorefield.fields import OneClass, ScoreField
 from scorefield.files import clean, delete_folder, write_folder
 from scorefield.noise import Noise
 from scorefield.objectives import Objective
@@ -305,7 +305,7 @@ def of_class(field: ScoreField, label: int) -> ScoreField:
         raise RunError("the field of this run knows no classes, and takes no label")
     if not 0 <= label < field.classes:
         raise RunError(f"label is {label}, it must be a class from 0 to {field.classes - 1}")
-    return field.given(label)
+    return OneClass(field, label)
 
 
 def _differences(one: Config, other: Config) -> list[tuple[str, object, object]]:

@@ -75,7 +75,7 @@ def open_subject(
         return replace(subject, field=of_class(subject.field, label))
     if subject.config is not None:
         check_unconditional(subject.config, subject.field)
-    elif not getattr(getattr(subject.field, "backbone", None), "unlabelled", True):
+    elif not subject.field.unlabelled:
         raise RunError(f"{path} knows points of one class only, and is asked for points of any")
     return subject
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar
@@ -29,6 +29,7 @@ from torch import Tensor
 
 from scorefield.errors import DivergedError, UnsupportedError, UserError
 from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.fields.classes import Classes, classes_at
 from scorefield.noise import Noise
 from scorefield.samplers.measurements import Measurement
 from scorefield.samplers.runge_kutta import Solution
@@ -80,6 +81,7 @@ class Block:
     count: int
     callback: Callback | None
     measurement: Measurement | None = None
+    classes: Tensor | None = None
 
     def normal(self, purpose: str, step: int, like: Tensor) -> Tensor:
         """Standard normals in the shape, the dtype and on the device of ``like``."""
@@ -193,7 +195,7 @@ class Sampler(ABC):
         device: torch.device | str | None = None,
         callback: Callback | None = None,
         start: Float[Tensor, "n *event"] | None = None,
-        classes: int | Int[Tensor, " n"] | None = None,
+        classes: Classes = None,
         measurement: Measurement | None = None,
     ) -> Float[Tensor, "n *event"]:
         r"""Draws samples, in units of the data.
@@ -224,10 +226,10 @@ class Sampler(ABC):
         Raises:
             ValueError: If it is not clear how many samples are wanted, their number or the batch
                 size is not positive, the indices are not integers, the dtype is not a floating
-                one, ``start`` or the measurement has another event shape than the field, or the
-                classes or the measurements are not as many as the samples.
-            TypeError: If classes are given to a field without any, or a measurement to a
-                sampler that takes none.
+                one, ``start`` or the measurement has another event shape than the field, the
+                measurements are not as many as the samples, or the classes do not fit them or the
+                field.
+            TypeError: If a measurement is given to a sampler that takes none.
             FloatingPointError: If a state stops being finite; names step, noise level and samples.
         """
         shape = field.domain.shape
@@ -243,34 +245,29 @@ class Sampler(ABC):
             raise UserError(f"batch_size must be a positive integer, got {batch_size!r}")
         device = _device(field) if device is None else torch.device(device)
         noise = seed if isinstance(seed, Noise) else Noise(seed)
-        if isinstance(classes, Tensor) and classes.shape != index.shape:
-            raise UserError(f"{len(index)} samples cannot have {classes.numel()} classes")
         if measurement is not None:
             if not self.takes_measurements:
                 raise UnsupportedError(f"{type(self).__name__} takes no measurement")
             measurement.check(len(index), shape)
         prior = field.sde.prior(field.domain)
         top = torch.tensor(field.sde.t_max, dtype=torch.float64)
-        blocks = index.to(device).split(batch_size)
-        known: Sequence[int | Tensor] | None = None
-        if isinstance(classes, Tensor):
-            known = classes.to(device).split(batch_size)
-        elif classes is not None:
-            known = [classes] * len(blocks)
+        index = index.to(device)
+        blocks, known = index.split(batch_size), field.class_rows(classes, index)
         results = []
         with torch.no_grad(), evaluation_mode(field):
             for number, rows in enumerate(blocks):
                 first = number * batch_size
                 here = slice(first, first + len(rows))
                 datum = None if measurement is None else measurement.rows(here, dtype, device)
-                block = Block(noise, rows, number, len(blocks), callback, datum)
+                block = Block(
+                    noise, rows, number, len(blocks), callback, datum, classes_at(known, here)
+                )
                 if start is None:
                     x = prior.sample(noise, rows, dtype)
                     x = block.impose(x, 0, float(field.sde.alpha(top)), float(field.sde.sigma(top)))
                 else:
                     x = start[here].to(device=device, dtype=dtype)
-                asked = field if known is None else field.given(known[number])
-                results.append(self._solve(asked, x, block))
+                results.append(self._solve(field, x, block))
         return torch.cat(results)
 
 

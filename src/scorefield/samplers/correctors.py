@@ -27,6 +27,7 @@ from torch import Tensor
 
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
+from scorefield.fields.classes import Classes
 from scorefield.sde import SDE, ForwardStep
 
 Norm = Literal["sample", "batch"]
@@ -69,6 +70,7 @@ class Corrector(ABC):
         t: float | Tensor,
         scale: float | Tensor,
         draw: Callable[[int], Tensor],
+        classes: Classes = None,
     ) -> Correction:
         """Takes all steps at one level.
 
@@ -79,9 +81,10 @@ class Corrector(ABC):
             scale: What :meth:`scale` says there; where it has several values, shaped to
                 broadcast against ``x``.
             draw: Gives the standard normals of each step, from 0.
+            classes: The class of each state, or of all.
         """
         for k in range(self.steps):
-            z, score, before = draw(k), field.score(x, t), x
+            z, score, before = draw(k), field.score(x, t, classes), x
             size = self.size(scale, score, z)
             mean = x + size * score
             x = field.domain.wrap(mean + (2 * size) ** 0.5 * z)

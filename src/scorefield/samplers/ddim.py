@@ -76,7 +76,7 @@ class DDIM(Sampler):
         x = x / grid.alpha[0] if grid.alpha[0] != 1 else x
         for step, start in enumerate(grid.sigma):
             end = grid.sigma[step + 1] if step + 1 < self.steps else 0.0
-            before, noise = x, noise_at(field, x, step, grid)
+            before, noise = x, noise_at(field, x, step, grid, block.classes)
             fresh = self.eta * end / start * math.sqrt((start - end) * (start + end))
             kept = math.sqrt(max(0.0, (end - fresh) * (end + fresh)))
             x = x.add(noise, alpha=kept - start)

@@ -73,7 +73,7 @@ class DPMSolverPlusPlus2M(Sampler):
         for step, start in enumerate(grid.sigma):
             end = grid.sigma[step + 1] if step + 1 < self.steps else 0.0
             alpha = grid.alpha[step]
-            denoised = field.denoise(alpha * x if alpha != 1 else x, grid.time[step])
+            denoised = field.denoise(alpha * x if alpha != 1 else x, grid.time[step], block.classes)
             target = denoised
             if before is not None and end > 0:
                 length = math.log(grid.sigma[step - 1] / start) / math.log(start / end)

@@ -46,7 +46,14 @@ class Euler(KarrasSampler):
         return cls(steps=budget, **settings)
 
     def _step(
-        self, field: ScoreField, x: Tensor, slope: Tensor, step: int, start: float, grid: Levels
+        self,
+        field: ScoreField,
+        x: Tensor,
+        slope: Tensor,
+        step: int,
+        start: float,
+        grid: Levels,
+        classes: Tensor | None,
     ) -> tuple[Tensor, int]:
         end = grid.sigma[step + 1] if step + 1 < self.steps else 0.0
         return x.add(slope, alpha=end - start), 0

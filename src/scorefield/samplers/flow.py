@@ -32,11 +32,12 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.errors import DivergedError
 from scorefield.fields.base import ScoreField
+from scorefield.fields.classes import classes_at
 from scorefield.samplers.runge_kutta import Observer, Outcome, Solution, solve
 
 _SHOWN = 4
@@ -75,12 +76,13 @@ class Flow:
 
     Arguments:
         field: The field.
+        classes: The class of each point.
     """
 
-    def __init__(self, field: ScoreField) -> None:
+    def __init__(self, field: ScoreField, classes: Int[Tensor, " n"] | None = None) -> None:
         self.field = field
         self.sde = field.sde
-        self._part: tuple[int, ScoreField] | None = None
+        self.classes = classes
 
     def angle(self, t: float) -> float:
         r"""The angle :math:`\varphi` of a time."""
@@ -100,17 +102,11 @@ class Flow:
         x = domain.wrap((y / place.cos).reshape(-1, *domain.shape))
         return place.alpha.reshape(-1, *(1,) * len(domain.shape)) * x
 
-    def of(self, rows: Tensor) -> ScoreField:
-        """The field of some of the points, for one that is bound to a batch."""
-        # A row that has left does not come back: as many rows are the same rows.
-        if self._part is None or self._part[0] != len(rows):
-            self._part = len(rows), self.field.for_rows(rows)
-        return self._part[1]
-
     def slope(self, angle: Tensor, y: Tensor, rows: Tensor) -> Tensor:
         r"""The velocity :math:`\mathrm{d}y / \mathrm{d}\varphi`."""
         place = self.at(angle, y.dtype)
-        noise = self.of(rows).predict_noise(self.points(y, place), place.time)
+        points, classes = self.points(y, place), classes_at(self.classes, rows)
+        noise = self.field.predict_noise(points, place.time, classes)
         return noise.reshape(y.shape) / place.cos - place.tan * y
 
     def denoised(self, solution: Solution) -> Float[Tensor, "n *event"]:

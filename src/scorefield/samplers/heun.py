@@ -45,10 +45,18 @@ class Heun(KarrasSampler):
         return cls(steps=(budget + 1) // 2, **settings)
 
     def _step(
-        self, field: ScoreField, x: Tensor, slope: Tensor, step: int, start: float, grid: Levels
+        self,
+        field: ScoreField,
+        x: Tensor,
+        slope: Tensor,
+        step: int,
+        start: float,
+        grid: Levels,
+        classes: Tensor | None,
     ) -> tuple[Tensor, int]:
         if step + 1 == self.steps:
             return x.add(slope, alpha=-start), 0
         length = grid.sigma[step + 1] - start
-        corrected = slope + noise_at(field, x.add(slope, alpha=length), step + 1, grid)
+        end = noise_at(field, x.add(slope, alpha=length), step + 1, grid, classes)
+        corrected = slope + end
         return x.add(corrected, alpha=0.5 * length), 1

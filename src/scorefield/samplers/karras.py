@@ -88,6 +88,7 @@ class KarrasSampler(Sampler):
         step: int,
         start: float,
         grid: Levels,
+        classes: Tensor | None,
     ) -> tuple[Tensor, int]:
         """Moves the states from the level ``start`` to the grid's level ``step + 1``.
 
@@ -98,6 +99,7 @@ class KarrasSampler(Sampler):
             step: The number of the step.
             start: The noise level that the step starts from.
             grid: The positive levels of the grid; the level after the last is 0.
+            classes: The class of each state.
 
         Returns:
             The new states, and how many more network calls they took.
@@ -120,8 +122,8 @@ class KarrasSampler(Sampler):
             if start > sigma:
                 std = self.churn_noise * math.sqrt((start - sigma) * (start + sigma))
                 x = x + std * block.normal("churn", step, like=x)
-            before, slope = x, noise_at(field, x, step, raised)
-            x, more = self._step(field, x, slope, step, start, grid)
+            before, slope = x, noise_at(field, x, step, raised, block.classes)
+            x, more = self._step(field, x, slope, step, start, grid, block.classes)
             nfe += 1 + more
             end = grid.sigma[step + 1] if step + 1 < self.steps else 0.0
             x = field.domain.wrap(block.impose(x, step + 1, 1.0, end))
@@ -130,8 +132,10 @@ class KarrasSampler(Sampler):
         return x
 
 
-def noise_at(field: ScoreField, x: Tensor, step: int, levels: Levels) -> Tensor:
+def noise_at(
+    field: ScoreField, x: Tensor, step: int, levels: Levels, classes: Tensor | None
+) -> Tensor:
     r"""The slope :math:`\mathrm{d}\hat x / \mathrm{d}\lambda` at one of the levels."""
     alpha = levels.alpha[step]
     x = field.domain.wrap(alpha * x if alpha != 1 else x)
-    return field.predict_noise(x, levels.time[step])
+    return field.predict_noise(x, levels.time[step], classes)

@@ -24,6 +24,7 @@ from torch import Tensor
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.fields.classes import Classes
 from scorefield.samplers.flow import Flow
 from scorefield.samplers.runge_kutta import Solution
 
@@ -51,6 +52,7 @@ def encode(
     rtol: float = 1e-5,
     atol: float = 1e-5,
     max_calls: int = 10_000,
+    classes: Classes = None,
 ) -> Carried:
     r"""The codes :math:`x_{t_{max}}` of points :math:`\hat x_{t_{min}}`.
 
@@ -61,13 +63,14 @@ def encode(
         rtol: The relative tolerance; each point has steps of its own.
         atol: The absolute tolerance.
         max_calls: The largest number of network calls of a point.
+        classes: The class of each point, or of all.
 
     Raises:
         ValueError: If ``x`` has another event shape than the field or is not finite, or a
             tolerance is out of its range.
         StalledError: If a point does not arrive.
     """
-    return _carry(field, x, rtol, atol, max_calls, forward=True)
+    return _carry(field, x, rtol, atol, max_calls, classes, forward=True)
 
 
 def decode(
@@ -76,9 +79,10 @@ def decode(
     rtol: float = 1e-5,
     atol: float = 1e-5,
     max_calls: int = 10_000,
+    classes: Classes = None,
 ) -> Carried:
     r"""The points :math:`\hat x_{t_{min}}` of codes; arguments and errors as of :func:`encode`."""
-    return _carry(field, z, rtol, atol, max_calls, forward=False)
+    return _carry(field, z, rtol, atol, max_calls, classes, forward=False)
 
 
 def round_trip(
@@ -87,6 +91,7 @@ def round_trip(
     rtol: float = 1e-5,
     atol: float = 1e-5,
     max_calls: int = 10_000,
+    classes: Classes = None,
 ) -> Estimate:
     """How far points that are encoded and decoded again end from where they were.
 
@@ -97,8 +102,8 @@ def round_trip(
     Raises:
         ValueError: As of :func:`encode`; or for fewer than two points.
     """
-    code = encode(field, x, rtol, atol, max_calls)
-    back = decode(field, code.x, rtol, atol, max_calls)
+    code = encode(field, x, rtol, atol, max_calls, classes)
+    back = decode(field, code.x, rtol, atol, max_calls, classes)
     apart = field.domain.displacement(x, back.x).reshape(len(x), -1)
     error = apart.square().mean(dim=1).sqrt()
     calls = float((code.solution.calls + back.solution.calls).double().mean())
@@ -178,13 +183,19 @@ def temper(
 
 
 def _carry(
-    field: ScoreField, x: Tensor, rtol: float, atol: float, max_calls: int, forward: bool
+    field: ScoreField,
+    x: Tensor,
+    rtol: float,
+    atol: float,
+    max_calls: int,
+    classes: Classes,
+    forward: bool,
 ) -> Carried:
     check_points(field, x)
     sde = field.sde
     top = float(sde.alpha(torch.tensor(sde.t_max, dtype=torch.float64)))
     with torch.no_grad(), evaluation_mode(field):
-        flow = Flow(field)
+        flow = Flow(field, field.class_rows(classes, x))
         if forward:
             solution = flow.carry(x, sde.t_min, sde.t_max, rtol, atol, max_calls)
         else:

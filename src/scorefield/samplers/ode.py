@@ -87,7 +87,7 @@ class ProbabilityFlow(Sampler):
         )
 
     def _solve(self, field: ScoreField, x: Tensor, block: Block) -> Tensor:
-        sde, flow = field.sde, Flow(field)
+        sde, flow = field.sde, Flow(field, block.classes)
         end = sde.t_min if self.t_end is None else self.t_end
         if not sde.t_min <= end < sde.t_max:
             raise UserError(f"t_end must lie in [{sde.t_min:g}, {sde.t_max:g}), got {end:g}")

@@ -171,7 +171,7 @@ class PredictorCorrector(Sampler):
             # Without a predictor the states stay at their time, to be taken for those of the next.
             end = i + 1 if self.predictor is not None else min(i + 1, self.steps - 1)
             if self._tweedie and i + 1 == self._rounds:
-                x = field.denoise(x, plan.time[-1])
+                x = field.denoise(x, plan.time[-1], block.classes)
                 x = field.domain.wrap(block.impose(x, 0, 1.0, 0.0))
                 nfe, end = nfe + 1, self.steps
             scaled = x if plan.alpha[end] == 1 or block.callback is None else x / plan.alpha[end]
@@ -192,7 +192,8 @@ class PredictorCorrector(Sampler):
         def draw(k: int) -> Tensor:
             return block.normal("corrector", first + k, like=x)
 
-        after = self.corrector.correct(field, x, plan.time[i], plan.scale[i], draw)
+        here = plan.time[i], plan.scale[i]
+        after = self.corrector.correct(field, x, *here, draw, block.classes)
         corrected = block.impose(after.x, 2 * i + 1, plan.alpha[i], plan.sigma[i])
         return field.domain.wrap(corrected), _Call(i, after.before, after.score)
 
@@ -202,7 +203,7 @@ class PredictorCorrector(Sampler):
         """Moves the states from a time of the grid to the next, or to the clean data."""
         if self.predictor is None:
             return x, None
-        score, step = field.score(x, plan.time[i]), plan.reverse[i]
+        score, step = field.score(x, plan.time[i], block.classes), plan.reverse[i]
         predicted = step.mean(x, score)
         if step.spread != 0 and not (self.denoise and i + 1 == self.steps):
             predicted = predicted + step.spread * block.normal("predictor", i, like=x)

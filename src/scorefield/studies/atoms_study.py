@@ -11,7 +11,7 @@ from scorefield.config.data import AtomsData
 from scorefield.config.merge import differences
 from scorefield.config.resolve import load
 from scorefield.errors import ConfigError, RunError
-from scorefield.evaluation.evaluate import about
+from scorefield.evaluation.description import about
 from scorefield.evaluation.sampling import choose_sampler
 from scorefield.runs.progress import Stages
 from scorefield.runs.run import Run

@@ -197,7 +197,8 @@ def _course(
 ) -> Course:
     found: list[Norms] = []
     steps, label = len(way.states), LABELS.get(name, name)
-    for step, (sigma, t, _) in enumerate(way.states):
+    for step, state in enumerate(way.states):
+        sigma, t = state.sigma, state.t
         with _named(f"{name}, {where}: step {step + 1} of {steps}, at noise level {sigma:.4g}"):
             x = _points(where, field, way, step, terms, held_out)
             found.append(_norms(field, x, t, f"exterior/{where}/{step}", terms))

@@ -42,7 +42,7 @@ from scorefield.diagnostics.published import (
     path_variance,
 )
 from scorefield.estimate import Estimate
-from scorefield.fields import ScoreField
+from scorefield.fields import Classes, ScoreField
 from scorefield.fields.base import Quantity
 from scorefield.studies.specimens import SIGMA, Law
 from scorefield.targets import Empirical, Target
@@ -113,12 +113,14 @@ class Counting(ScoreField):
         self.rows = 0
         self.back = 0
 
-    def score(self, x: Tensor, t: float | Tensor) -> Tensor:
-        return self.predict(x, t, "score")
+    def score(self, x: Tensor, t: float | Tensor, classes: Classes = None) -> Tensor:
+        return self.predict(x, t, "score", classes)
 
-    def predict(self, x: Tensor, t: float | Tensor, quantity: Quantity) -> Tensor:
+    def predict(
+        self, x: Tensor, t: float | Tensor, quantity: Quantity, classes: Classes = None
+    ) -> Tensor:
         self.rows += x.shape[0]
-        value = self.base.predict(x, t, quantity)
+        value = self.base.predict(x, t, quantity, classes)
         if value.requires_grad:
             value.register_hook(self._count_back)
         return value
@@ -130,9 +132,9 @@ class Counting(ScoreField):
     def has_potential(self) -> bool:
         return self.base.has_potential
 
-    def potential(self, x: Tensor, t: float | Tensor) -> Tensor:
+    def potential(self, x: Tensor, t: float | Tensor, classes: Classes = None) -> Tensor:
         self.rows += x.shape[0]
-        return self.base.potential(x, t)
+        return self.base.potential(x, t, classes)
 
 
 def _by_dim(two: int, sixty_four: int, large: int) -> dict[int, int]:

@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from scorefield.fields import PlantedField, PotentialField, Radial, ScoreField, Turned
+from scorefield.fields import Classes, PlantedField, PotentialField, Radial, ScoreField, Turned
 from scorefield.networks import MLP
 from scorefield.noise import Noise
 from scorefield.sde import EDM
@@ -67,8 +67,8 @@ class _Claiming(PlantedField):
     def has_potential(self) -> bool:
         return True
 
-    def potential(self, x: Tensor, t: float | Tensor) -> Tensor:
-        return self.base.potential(x, t)
+    def potential(self, x: Tensor, t: float | Tensor, classes: Classes = None) -> Tensor:
+        return self.base.potential(x, t, classes)
 
 
 def conservative(law: Law, dim: int) -> Specimen:

@@ -9,9 +9,7 @@ digits left behind the point.
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -19,14 +17,14 @@ from torch import Tensor
 
 from scorefield.domain import Domain
 from scorefield.errors import UserError
-from scorefield.fields.base import Quantity, ScoreField, affine, times
+from scorefield.fields.base import Quantity, affine, times
+from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
 from scorefield.sde import EDM, SDE
+from scorefield.targets.closed_form import ClosedForm
 
-TargetT = TypeVar("TargetT", bound="Target")
 
-
-class Target(ScoreField):
+class Target(ClosedForm):
     r"""The exact field of a known law, diffused by any process.
 
     Subclasses define the law's moments, :meth:`draw`, and the four functions below on flat
@@ -93,17 +91,6 @@ class Target(ScoreField):
     def _jacobian(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         r"""The Jacobian of the score, of shape :math:`(B, D, D)`."""
 
-    def under(self: TargetT, sde: SDE) -> TargetT:
-        """The same law under another process; the buffers are shared.
-
-        Raises:
-            ValueError: If the process does not run where the data lives.
-        """
-        sde.check(self.domain)
-        twin = copy.deepcopy(self, {id(buffer): buffer for buffer in self.buffers()})
-        twin.sde = sde
-        return twin
-
     def sample(
         self,
         n: int,
@@ -128,27 +115,26 @@ class Target(ScoreField):
         return self.domain.wrap(x.to(dtype))
 
     def log_density(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
     ) -> Float[Tensor, " batch"]:
         r"""The log-density :math:`\log p_t(x)` of the diffused data, in nats.
 
         Arguments:
             x: Points.
             t: The time of each point, or one time for all; 0 gives the density of the data.
+            classes: The class of each point, or one for all, whose density is meant.
 
         Raises:
-            ValueError: If ``x`` has another event shape, or there is no density at ``t``.
+            ValueError: If ``x`` has another event shape, there is no density at ``t``, or the
+                classes do not fit.
         """
-        return self._log_density(*self._flat(x, t)).to(x.dtype)
 
-    def score(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor
-    ) -> Float[Tensor, "batch *event"]:
-        return self.predict(x, t, "score")
+        def evaluate(field: Target, x: Tensor, t: float | Tensor) -> Tensor:
+            return field._log_density(*field._flat(x, t)).to(x.dtype)
 
-    def predict(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, quantity: Quantity
-    ) -> Float[Tensor, "batch *event"]:
+        return self._by_class(evaluate, x, t, classes)
+
+    def _predict(self, x: Tensor, t: float | Tensor, quantity: Quantity) -> Tensor:
         y, alpha, sigma = self._flat(x, t)
         if quantity == "denoiser":
             value = self._denoise(y, alpha, sigma)
@@ -157,18 +143,7 @@ class Target(ScoreField):
             value = a * y + b * self._score(y, alpha, sigma)
         return value.reshape(x.shape).to(x.dtype)
 
-    @property
-    def has_jacobian(self) -> bool:
-        return True
-
-    def jacobian(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor
-    ) -> Float[Tensor, "batch dim dim"]:
-        r"""The Jacobian :math:`J_{ij} = \partial s_i / \partial x_j` of the score, which is the
-        Hessian of the log-density, over the :math:`D` coordinates of a flattened point.
-
-        Arguments and errors are those of :meth:`log_density`.
-        """
+    def _jacobians(self, x: Tensor, t: float | Tensor) -> Tensor:
         return self._jacobian(*self._flat(x, t)).to(x.dtype)
 
     @property
@@ -176,9 +151,9 @@ class Target(ScoreField):
         return True
 
     def potential(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor
+        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
     ) -> Float[Tensor, " batch"]:
-        return self.log_density(x, t)
+        return self.log_density(x, t, classes)
 
     def _flat(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Flat float64 points and their coefficients alpha and sigma."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from scorefield.domain import Euclidean
 from scorefield.errors import UserError
-from scorefield.fields.assigned import AssignedField, check_labels, of_class
-from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.sde import SDE
 from scorefield.targets.base import Target
+
+IdealScoreT = TypeVar("IdealScoreT", bound="IdealScore")
 
 WORKSPACE = 1 << 22
 """The number of float64 entries that a temporary of one block may have (32 MiB)."""
@@ -179,8 +179,6 @@ class IdealScore(Empirical):
         2025), section 2.
     """
 
-    labels: Tensor | None
-
     def __init__(
         self,
         points: Float[Tensor, "n *event"],
@@ -188,24 +186,10 @@ class IdealScore(Empirical):
         labels: Int[Tensor, " n"] | None = None,
     ) -> None:
         super().__init__(points, sde)
-        checked = None if labels is None else check_labels(labels, points.shape[0])
-        self.register_buffer("labels", checked, persistent=False)
+        self._label(labels, points.shape[0])
 
-    @property
-    def classes(self) -> int | None:
-        return None if self.labels is None else int(self.labels.max()) + 1
-
-    def given(self, classes: int | Int[Tensor, " batch"]) -> ScoreField:
-        return AssignedField(self, classes)
-
-    def of_class(self, number: int) -> IdealScore:
-        """The score of the points of one class alone.
-
-        Raises:
-            TypeError: If the points have no classes.
-            ValueError: If no point is of that class.
-        """
-        return type(self)(self.points[of_class(self, self.labels, number)], self.sde)
+    def _part(self: IdealScoreT, rows: Int[Tensor, " rows"]) -> IdealScoreT:
+        return type(self)(self.points[rows], self.sde)
 
 
 def _log_weights(u: Tensor, alpha: Tensor, sigma: Tensor, offsets: Tensor) -> Tensor:

@@ -24,11 +24,10 @@ References:
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple, get_args
+from typing import NamedTuple, TypeVar, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -37,11 +36,11 @@ from torch.nn import functional as F
 
 from scorefield.domain import Euclidean
 from scorefield.errors import UserError
-from scorefield.fields.assigned import AssignedField, check_labels, of_class, together
-from scorefield.fields.base import Quantity, ScoreField, convert, times
+from scorefield.fields.base import Quantity, convert, times
 from scorefield.sde import EDM, SDE
 from scorefield.targets.attention import Block, precise, weighted_means
 from scorefield.targets.band import dense, differentiable_mean
+from scorefield.targets.closed_form import ClosedForm, together
 from scorefield.targets.sizes import PatchSizes, check_size
 from scorefield.targets.windows import (
     Padding,
@@ -54,11 +53,13 @@ from scorefield.targets.windows import (
     windows,
 )
 
+PatchScoreT = TypeVar("PatchScoreT", bound="PatchScore")
+
 _BYTES = 48 << 20
 """So much memory the keys of a block may take, and the queries that they are compared with."""
 
 
-class PatchScore(ScoreField):
+class PatchScore(ClosedForm):
     r"""What all scores have in common that see windows.
 
     Training images are visited in blocks, with a running softmax, so that the memory does not grow
@@ -83,7 +84,6 @@ class PatchScore(ScoreField):
 
     images: Tensor
     centre: Tensor
-    labels: Tensor | None
     equivariant = False
     paddings: tuple[Padding, ...] = ("zeros", "circular")
 
@@ -120,40 +120,12 @@ class PatchScore(ScoreField):
         # Products of numbers that differ by little keep their digits about the mean.
         centre = images.mean(dim=(0, 2, 3))
         self.register_buffer("centre", centre.reshape(-1, 1, 1))
-        checked = None if labels is None else check_labels(labels, images.shape[0])
-        self.register_buffer("labels", checked, persistent=False)
+        self._label(labels, images.shape[0])
 
-    @property
-    def classes(self) -> int | None:
-        return None if self.labels is None else int(self.labels.max()) + 1
+    def _part(self: PatchScoreT, rows: Int[Tensor, " rows"]) -> PatchScoreT:
+        return type(self)(self.images[rows], self.sde, self.sizes, None, self.padding)
 
-    def given(self, classes: int | Int[Tensor, " batch"]) -> ScoreField:
-        return AssignedField(self, classes)
-
-    def of_class(self, number: int) -> PatchScore:
-        """The score of the images of one class alone.
-
-        Raises:
-            TypeError: If the images have no classes.
-            ValueError: If there is no image of that class.
-        """
-        chosen = of_class(self, self.labels, number)
-        return type(self)(self.images[chosen], self.sde, self.sizes, None, self.padding)
-
-    def under(self, sde: SDE) -> PatchScore:
-        """The same images under another process; they are shared."""
-        twin = copy.deepcopy(self, {id(buffer): buffer for buffer in self.buffers()})
-        twin.sde = sde
-        return twin
-
-    def score(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor
-    ) -> Float[Tensor, "batch *event"]:
-        return self.predict(x, t, "score")
-
-    def predict(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, quantity: Quantity
-    ) -> Float[Tensor, "batch *event"]:
+    def _predict(self, x: Tensor, t: float | Tensor, quantity: Quantity) -> Tensor:
         y, means = x.to(torch.float64), []
         for rows, level in self._levels(y, t):
             moments = partial(self._moments, level, x.dtype)
@@ -161,13 +133,7 @@ class PatchScore(ScoreField):
         # Little noise is a small difference between the point and the mean.
         return convert(together(means), y, t, self.sde, "denoiser", quantity).to(x.dtype)
 
-    @property
-    def has_jacobian(self) -> bool:
-        return True
-
-    def jacobian(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor
-    ) -> Float[Tensor, "batch dim dim"]:
+    def _jacobians(self, x: Tensor, t: float | Tensor) -> Tensor:
         y, parts = x.to(torch.float64), []
         with torch.no_grad():
             for rows, level in self._levels(y, t):

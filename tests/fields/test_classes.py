@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from scorefield.calculus import jacobian, vjp
-from scorefield.fields import EDMScaling, PotentialField, PreconditionedField
+from scorefield.fields import (
+    EDMScaling,
+    HybridField,
+    OneClass,
+    PlantedField,
+    PotentialField,
+    PreconditionedField,
+    Radial,
+)
+from scorefield.likelihood import log_prob
 from scorefield.networks import MLP, MinimalResNet, MinimalUNet, UNet
 from scorefield.samplers import Heun
 from scorefield.sde import EDM
@@ -31,81 +40,84 @@ X = normal((5, 3), "x")
 
 
 def test_each_point_has_the_field_of_its_own_class(field):
-    together = field.given(CLASSES).score(X, T)
+    together = field.score(X, T, CLASSES)
     for k, c in enumerate(CLASSES.tolist()):
-        alone = field.given(c).score(X[k : k + 1], T[k : k + 1])
+        alone = field.score(X[k : k + 1], T[k : k + 1], c)
         torch.testing.assert_close(alone, together[k : k + 1], rtol=1e-11, atol=1e-11)
-    assert not torch.allclose(field.given(0).score(X, T), field.given(1).score(X, T))
+    assert not torch.allclose(field.score(X, T, 0), field.score(X, T, 1))
 
 
 def test_the_last_index_stands_for_no_class(field):
-    assert torch.equal(field.given(3).score(X, T), field.score(X, T))
+    assert torch.equal(field.score(X, T, 3), field.score(X, T))
 
 
 def test_the_network_is_told_the_classes_as_they_are():
     network = MLP(3, hidden=8, depth=1, embedding=4, classes=4).double()
-    field = PreconditionedField(network, SDE, parametrization=EDMScaling(0.7)).given(CLASSES)
+    field = PreconditionedField(network, SDE, parametrization=EDMScaling(0.7))
     c = EDMScaling(0.7).coefficients(T[:, None], SDE)
     output = network(c.c_in * X, c.c_noise[:, 0], CLASSES)
-    torch.testing.assert_close(field.score(X, T), c.p * X + c.q * output)
+    torch.testing.assert_close(field.score(X, T, CLASSES), c.p * X + c.q * output)
 
 
-def test_the_weights_are_shared_and_not_listed_twice(field):
-    view = field.given(CLASSES)
-    assert isinstance(view, type(field))
-    assert {id(p) for p in view.parameters()} == {id(p) for p in field.parameters()}
-    assert field.state_dict().keys() == make().state_dict().keys()
-    assert len(view.state_dict()) == len(field.state_dict())
-    with torch.no_grad():
-        field.backbone.outward.mul_(2)
-    assert torch.equal(field.given(CLASSES).score(X, T), view.score(X, T))
-    assert torch.equal(copy.deepcopy(view).score(X, T), view.score(X, T))
+def test_the_field_of_one_class_shares_the_weights_and_knows_no_other(field, unchecked):
+    one = OneClass(field, 2)
+    assert {id(p) for p in one.parameters()} == {id(p) for p in field.parameters()}
+    assert torch.equal(one.score(X, T), field.score(X, T, 2))
+    assert torch.equal(copy.deepcopy(one).score(X, T), one.score(X, T))
+    assert one.classes is None
+    with pytest.raises(ValueError, match="OneClass has no classes, and was given 1"):
+        one.score(X, T, 1)
+    with pytest.raises(ValueError, match=r"classes must lie in 0 … 3, got 4"):
+        OneClass(field, 4)
 
 
-def test_given_again_it_is_of_the_new_classes(field):
-    assert torch.equal(field.given(0).given(CLASSES).score(X, T), field.given(CLASSES).score(X, T))
-    assert field.given(0).classes == 3
+@pytest.mark.parametrize("n", [1, 4, 6, 10])
+def test_there_are_as_many_classes_as_points(field, n, unchecked):
+    with pytest.raises(ValueError, match=f"{n} points need as many classes, got torch.int64"):
+        field.score(normal((n, 3), "x"), 1.0, CLASSES)
 
 
-def test_copies_of_a_batch_have_its_classes(field):
-    view = field.given(CLASSES)
-    torch.testing.assert_close(
-        view.score(X.repeat(3, 1), T.repeat(3)), view.score(X, T).repeat(3, 1)
-    )
-
-
-@pytest.mark.parametrize("n", [1, 4, 6])
-def test_other_points_than_those_of_the_batch_are_an_error(field, n):
-    with pytest.raises(ValueError, match=f"classes of 5 points do not fit {n} points"):
-        field.given(CLASSES).score(normal((n, 3), "x"), 1.0)
-
-
-def test_a_part_of_a_batch_has_the_classes_of_its_points(field):
-    rows = torch.tensor([4, 1])
-    part = field.given(CLASSES).for_rows(rows)
-    torch.testing.assert_close(part.score(X[rows], T[rows]), field.given(CLASSES).score(X, T)[rows])
-    assert torch.equal(
-        field.given(1).for_rows(rows).score(X[rows], T[rows]),
-        field.given(1).score(X[rows], T[rows]),
-    )
-    assert field.for_rows(rows) is field
+def test_a_network_that_was_never_trained_without_classes_needs_them():
+    network = MinimalResNet((1, 4, 4), 16, 1, classes=5, unlabelled=False)
+    field = PreconditionedField(network, SDE, sigma_data=0.7)
+    x = torch.zeros(2, 1, 4, 4)
+    assert not field.unlabelled
+    assert not PlantedField(field, Radial(1.0), dose=0.1).unlabelled
+    with pytest.raises(ValueError, match="trained on points of known classes only, and needs"):
+        field.score(x, 1.0)
+    with pytest.raises(ValueError, match=r"classes must lie in 0 … 4, got 5"):
+        field.score(x, 1.0, 5)
+    assert OneClass(field, 4).score(x, 1.0).shape == x.shape
 
 
 @pytest.mark.parametrize("rows", [None, 7])
 def test_jacobians_of_points_with_classes_of_their_own(field, rows):
-    found = jacobian(field.given(CLASSES).score, X, T, rows)
+    found = jacobian(field.score, X, T, rows, CLASSES)
     for k, c in enumerate(CLASSES.tolist()):
-        expected = jacobian(field.given(c).score, X[k : k + 1], T[k : k + 1])
+        expected = jacobian(OneClass(field, c).score, X[k : k + 1], T[k : k + 1])
         torch.testing.assert_close(found[k : k + 1], expected)
 
 
 def test_transforms_of_torch_func(field):
-    view, v = field.given(CLASSES), normal((5, 3), "v")
-    _, product = torch.func.vjp(lambda x: view.score(x, T), X)
-    torch.testing.assert_close(product(v)[0], vjp(view.score, X, T, v))
-    _, forward = torch.func.jvp(lambda x: view.score(x, T), (X,), (v,))
-    exact = torch.einsum("bij,bj->bi", jacobian(view.score, X, T), v)
+    v = normal((5, 3), "v")
+    _, product = torch.func.vjp(lambda x: field.score(x, T, CLASSES), X)
+    torch.testing.assert_close(product(v)[0], vjp(field.score, X, T, v, CLASSES))
+    _, forward = torch.func.jvp(lambda x: field.score(x, T, CLASSES), (X,), (v,))
+    exact = torch.einsum("bij,bj->bi", jacobian(field.score, X, T, None, CLASSES), v)
     torch.testing.assert_close(forward, exact)
+
+
+def test_hybrid_and_planted_fields_pass_the_classes_on(field):
+    planted = PlantedField(field, Radial(1.0), dose=0.1)
+    hybrid = HybridField(field, make(PreconditionedField), sigma_c=1.5)
+    for whole in (planted, hybrid):
+        assert whole.classes == 3
+        found = whole.score(X, T, CLASSES)
+        for k, c in enumerate(CLASSES.tolist()):
+            alone = whole.score(X[k : k + 1], T[k : k + 1], c)
+            torch.testing.assert_close(alone, found[k : k + 1], rtol=1e-11, atol=1e-11)
+    with pytest.raises(ValueError, match="know the same classes, not 3 and none"):
+        HybridField(field, PreconditionedField(Wave((3,)), SDE, sigma_data=0.7), sigma_c=1.5)
 
 
 def test_samples_of_each_class_whatever_the_block(field):
@@ -122,9 +134,9 @@ def test_samples_of_each_class_whatever_the_block(field):
 def test_log_densities_of_points_with_classes_of_their_own():
     field = make(shape=(2,))
     x = 0.5 * normal((5, 2), "points")
-    together = field.given(CLASSES).log_prob(x).value
+    together = log_prob(field, x, classes=CLASSES).value
     for k, c in enumerate(CLASSES.tolist()):
-        alone = field.given(c).log_prob(x[k : k + 1]).value
+        alone = log_prob(field, x[k : k + 1], classes=c).value
         torch.testing.assert_close(alone, together[k : k + 1], rtol=1e-6, atol=1e-6)
 
 
@@ -160,30 +172,30 @@ def test_networks_with_and_without_classes_begin_with_the_same_weights(network):
         (4, r"classes must lie in 0 … 3, got 4"),
         (10**30, r"classes must lie in 0 … 3, got 10{30}"),
         (torch.tensor([0, 4]), r"classes must lie in 0 … 3, got 4"),
-        (
-            torch.tensor([0.0, 1.0]),
-            r"classes must be an integer.* got torch.float32 of shape \(2,\)",
-        ),
-        (torch.tensor([[0, 1]]), r"classes must be an integer.* of shape \(1, 2\)"),
-        (torch.tensor([], dtype=torch.int64), r"at least one, got torch.int64 of shape \(0,\)"),
-        (True, "classes must be an integer"),
-        (1.0, "classes must be an integer"),
+        (torch.tensor([0.0, 1.0]), r"classes must be integers, got torch.float32 of shape \(2,\)"),
+        (torch.tensor([[0, 1]]), r"2 points need as many classes, got torch.int64 of .* \(1, 2\)"),
+        (torch.tensor([], dtype=torch.int64), r"2 points need as many classes, got .* \(0,\)"),
+        (True, "classes must be integers, got True"),
+        (1.0, "classes must be integers, got 1.0"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_no_class_is_an_error(classes, message):
     with pytest.raises(ValueError, match=message):
-        make().given(classes)
+        make().score(X[:2], T[:2], classes)
 
 
 def test_fields_without_classes_say_so():
     for network in (Wave((3,)), MLP(3, hidden=4, embedding=4), MinimalUNet((1, 4, 4), (4, 8))):
         field = PreconditionedField(network, SDE, sigma_data=1.0)
         assert field.classes is None
-        with pytest.raises(TypeError, match=f"{type(network).__name__} knows no classes"):
-            field.given(0)
-    with pytest.raises(TypeError, match="Gaussian has no classes"):
-        Gaussian(0.0, std=1.0).given(0)
+        x = torch.zeros(2, *field.domain.shape, dtype=torch.float64)
+        with pytest.raises(ValueError, match="PreconditionedField has no classes"):
+            field.score(x, 1.0, 0)
+    with pytest.raises(ValueError, match="Gaussian has no classes, and was given 0"):
+        Gaussian([0.0], std=1.0).potential(X[:, :1], T, 0)
+    with pytest.raises(ValueError, match=r"Gaussian has no classes, and was given torch\.int64"):
+        Heun(4).sample(Gaussian([0.0], std=1.0), 3, classes=torch.tensor([0, 1, 1]))
 
 
 def test_a_network_has_at_least_one_class():

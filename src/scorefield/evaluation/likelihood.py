@@ -1,4 +1,4 @@
-"""What a trained field says of data: log-densities, point by point and on average."""
+"""The likelihood of a data set under a field: log-densities, point by point and on average."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LINE_EVERY = 5.0  # seconds
 
 
 @dataclass(frozen=True)
-class Terms:
+class LikelihoodSettings:
     """How log-densities are computed; see :func:`scorefield.likelihood.log_prob`.
 
     Arguments:
@@ -58,13 +58,13 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Priced:
+class DataLikelihood:
     """Log-densities of points.
 
     Attributes:
         points: The log-densities.
         bits: The same in bits per dimension, for data that are integers.
-        about: What was priced, and how.
+        about: Of which points under which field, and how.
         seconds: How long it took.
     """
 
@@ -74,7 +74,7 @@ class Priced:
     seconds: float
 
     def lines(self) -> list[str]:
-        """What is to be said, in plain lines."""
+        """The results, in plain lines."""
         calls, n = self.points.calls.double(), len(self.points.value)
         said = [f"log-density  {self._mean(self.points)}, over {n} points"]
         if self.bits is not None:
@@ -142,19 +142,21 @@ def check_folder(folder: Path) -> None:
         raise RunError(f"{folder} cannot be written: {there} is no folder that can be written to")
 
 
-def price(subject: Subject, data: str, n: int | None, terms: Terms) -> Priced:
+def data_likelihood(
+    subject: Subject, data: str, n: int | None, settings: LikelihoodSettings
+) -> DataLikelihood:
     """Log-densities of points under a field, shown as they come.
 
     Points are integrated in double precision, whatever the precision of the network. Integer data
     are dequantised by uniform noise at the addresses ``("dequantize", point)``, unless they came
-    with noise; bits per dimension are told of them alone.
+    with noise; bits per dimension are given of them alone.
 
     Arguments:
         subject: The field.
         data: ``test`` or ``train`` for a split of its data, or a file ending in ``.npz`` with one
             array: images of bytes, or points, which are taken as they are.
         n: How many points; 100, or all of a file, if not given.
-        terms: How.
+        settings: How.
 
     Raises:
         RunError: If there are no such data, fewer points than asked for, fewer than two, or they
@@ -164,19 +166,21 @@ def price(subject: Subject, data: str, n: int | None, terms: Terms) -> Priced:
     if n is not None and n < 2:
         raise RunError(f"n is {n}, an average with an error takes at least 2 points")
     if data in ("test", "train"):
-        x, transform = _split(subject, "test" if data == "test" else "train", n or 100, terms.seed)
+        x, transform = _split(
+            subject, "test" if data == "test" else "train", n or 100, settings.seed
+        )
     else:
-        x, transform = _file(Path(data), subject, n, terms.seed)
+        x, transform = _file(Path(data), subject, n, settings.seed)
     start, parts = time.monotonic(), []
     said = start + _LINE_EVERY
     device = next((p.device for p in subject.field.parameters()), x.device)
-    settings = {key: value for key, value in vars(terms).items() if key != "seed"}
+    options = {key: value for key, value in vars(settings).items() if key != "seed"}
     with Stages() as stages:
         for index in torch.arange(len(x)).split(_CHUNK):
             parts.append(
                 log_prob(
-                    subject.field, x[index].to(device), seed=terms.seed, index=index.to(device),
-                    solver_error="two_tolerances", **settings,
+                    subject.field, x[index].to(device), seed=settings.seed, index=index.to(device),
+                    solver_error="two_tolerances", **options,
                 )
             )  # fmt: skip
             done = int(index[-1]) + 1
@@ -188,8 +192,8 @@ def price(subject: Subject, data: str, n: int | None, terms: Terms) -> Priced:
         **{f.name: torch.cat([getattr(p, f.name) for p in parts]).cpu() for f in fields(LogProb)}
     )
     bits = None if transform is None else found.bits_per_dim(transform)
-    about = {**subject.about, "data": data, "n": len(x), **vars(terms)}
-    return Priced(found, bits, about, time.monotonic() - start)
+    about = {**subject.about, "data": data, "n": len(x), **vars(settings)}
+    return DataLikelihood(found, bits, about, time.monotonic() - start)
 
 
 def dequantize(

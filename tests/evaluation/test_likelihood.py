@@ -7,11 +7,11 @@ import torch
 
 from scorefield.config.resolve import load
 from scorefield.errors import RunError
-from scorefield.evaluation.pricing import (
+from scorefield.evaluation.likelihood import (
     DIGIT_LEVELS,
-    Terms,
+    LikelihoodSettings,
+    data_likelihood,
     dequantize,
-    price,
 )
 from scorefield.fields.density import UNIT_BYTES
 from scorefield.interop.score_sde.refinenet_names import build_refinenet
@@ -21,7 +21,7 @@ from scorefield.runs.subject import Subject, open_subject
 from scorefield.sde import EDM
 from scorefield.targets import Gaussian
 
-ROUGH = Terms(rtol=1e-2, atol=1e-2)
+ROUGH = LikelihoodSettings(rtol=1e-2, atol=1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -40,41 +40,41 @@ def digits():
     return Subject(field, config, source, {"run": "digits/normal"}, None)
 
 
-def test_a_run_is_priced_and_written(subject, tmp_path, capsys):
-    priced = price(subject, "test", 6, ROUGH)
-    files = priced.write(tmp_path / "eval")
+def test_a_run_has_log_densities_that_are_written(subject, tmp_path, capsys):
+    found = data_likelihood(subject, "test", 6, ROUGH)
+    files = found.write(tmp_path / "eval")
     rows = read_csv(files[0])
-    assert [float(row["log_prob"]) for row in rows] == priced.points.value.tolist()
+    assert [float(row["log_prob"]) for row in rows] == found.points.value.tolist()
     assert all(int(row["calls"]) > 0 for row in rows)
     summary = json.loads(files[1].read_text())
-    assert summary["nats"]["value"] == pytest.approx(float(priced.points.value.mean()))
+    assert summary["nats"]["value"] == pytest.approx(float(found.points.value.mean()))
     assert summary["nats"]["n"] == summary["n"] == 6
     assert (summary["data"], summary["weights"], summary["rtol"]) == ("test", "ema", 1e-2)
     assert summary["bits_per_dim"] is None
-    assert priced.bits is None
-    assert any("nats" in line for line in priced.lines())
-    assert not any("bits" in line for line in priced.lines())
+    assert found.bits is None
+    assert any("nats" in line for line in found.lines())
+    assert not any("bits" in line for line in found.lines())
 
 
-def test_a_file_of_weights_is_priced_as_its_run(subject, trained):
+def test_a_file_of_weights_has_the_likelihood_of_its_run(subject, trained):
     (file,) = sorted(trained.glob("checkpoints/*/ema.safetensors"))[-1:]
     alone = open_subject(file)
     assert alone.folder is None
-    found = price(alone, "train", 3, ROUGH)
-    assert torch.equal(found.points.value, price(subject, "train", 3, ROUGH).points.value)
+    found = data_likelihood(alone, "train", 3, ROUGH)
+    assert torch.equal(found.points.value, data_likelihood(subject, "train", 3, ROUGH).points.value)
 
 
 def test_points_of_a_file_are_taken_as_they_are(subject, tmp_path):
     x = subject.source.reference(5, 0, "test", torch.float64)
     np.savez(tmp_path / "points.npz", samples=x.numpy(), record=np.array("{}"))
-    found = price(subject, str(tmp_path / "points.npz"), None, ROUGH)
-    same = price(subject, "test", 5, ROUGH)
+    found = data_likelihood(subject, str(tmp_path / "points.npz"), None, ROUGH)
+    same = data_likelihood(subject, "test", 5, ROUGH)
     assert torch.equal(found.points.value, same.points.value)
-    assert len(price(subject, str(tmp_path / "points.npz"), 2, ROUGH).points.value) == 2
+    assert len(data_likelihood(subject, str(tmp_path / "points.npz"), 2, ROUGH).points.value) == 2
 
 
 def test_digits_are_dequantized_and_told_in_bits(digits):
-    found = price(digits, "test", 8, Terms(rtol=1e-3, atol=1e-3))
+    found = data_likelihood(digits, "test", 8, LikelihoodSettings(rtol=1e-3, atol=1e-3))
     points = dequantize(
         digits.source.reference(8, 0, "test", torch.float64), DIGIT_LEVELS, Noise(0),
         torch.arange(8),
@@ -87,13 +87,13 @@ def test_digits_are_dequantized_and_told_in_bits(digits):
     bits = math.log2(17 / 2) - exact / (64 * math.log(2))
     torch.testing.assert_close(found.bits.value, bits, rtol=0, atol=0.01)
     assert any("17 levels in [-1, 1], dequantization uniform" in line for line in found.lines())
-    seeded = price(digits, "test", 8, Terms(rtol=1e-3, atol=1e-3, seed=1))
+    seeded = data_likelihood(digits, "test", 8, LikelihoodSettings(rtol=1e-3, atol=1e-3, seed=1))
     assert not torch.equal(seeded.points.value, found.points.value)
 
 
 def test_a_standard_error_that_is_not_reached_is_told(digits):
-    terms = Terms(rtol=1e-2, atol=1e-2, probes="gaussian")
-    found = price(digits, "test", 2, terms)
+    settings = LikelihoodSettings(rtol=1e-2, atol=1e-2, probes="gaussian")
+    found = data_likelihood(digits, "test", 2, settings)
     # 64 dimensions are exact.
     assert not any("did not reach" in line for line in found.lines())
     short = type(found)(
@@ -130,12 +130,12 @@ def test_mistakes_are_named(subject, tmp_path, monkeypatch, data, n, words):
     np.savez("wide.npz", a=np.zeros((4, 3)))
     np.savez("few.npz", a=np.zeros((4, 2)))
     with pytest.raises(RunError, match=words):
-        price(subject, data, n, ROUGH)
+        data_likelihood(subject, data, n, ROUGH)
 
 
 def test_more_points_than_there_are_is_an_error(digits):
     with pytest.raises(RunError, match="360 test points, 400 were asked for"):
-        price(digits, "test", 400, ROUGH)
+        data_likelihood(digits, "test", 400, ROUGH)
 
 
 def test_what_is_neither_run_nor_weights_is_named(tmp_path):
@@ -180,7 +180,7 @@ def published(tmp_path):
     return path, tmp_path / "config.json"
 
 
-def test_bytes_are_priced_under_a_published_checkpoint(published, tmp_path, capsys):
+def test_bytes_have_a_likelihood_under_a_published_checkpoint(published, tmp_path, capsys):
     from scorefield.cli import main
 
     path, config = published
@@ -204,7 +204,7 @@ def test_bytes_are_priced_under_a_published_checkpoint(published, tmp_path, caps
 def test_a_published_checkpoint_comes_without_data(published):
     path, config = published
     with pytest.raises(RunError, match=r"give a file ending in .npz"):
-        price(open_subject(path, config=str(config)), "test", 2, ROUGH)
+        data_likelihood(open_subject(path, config=str(config)), "test", 2, ROUGH)
 
 
 def test_a_configuration_is_for_published_checkpoints_only(trained):
@@ -216,11 +216,11 @@ def test_a_configuration_is_for_published_checkpoints_only(trained):
 def test_a_file_that_is_no_archive_is_told(subject, tmp_path, content):
     (tmp_path / "x.npz").write_bytes(content)
     with pytest.raises(RunError, match=r"x.npz: it is no whole file of NumPy arrays") as caught:
-        price(subject, str(tmp_path / "x.npz"), None, ROUGH)
+        data_likelihood(subject, str(tmp_path / "x.npz"), None, ROUGH)
     assert "pickle" not in str(caught.value)
 
 
 def test_points_that_are_not_finite_are_told_with_their_file(subject, tmp_path):
     np.savez(tmp_path / "x.npz", a=np.full((3, 2), np.nan))
     with pytest.raises(RunError, match=r"x.npz: the points 'a' are not all finite"):
-        price(subject, str(tmp_path / "x.npz"), None, ROUGH)
+        data_likelihood(subject, str(tmp_path / "x.npz"), None, ROUGH)

@@ -1,0 +1,70 @@
+"""The catalogue of metrics: one entry each, in the order in which they are shown.
+
+A metric is added by its estimator and an entry here; evaluation, tables, studies, report and
+documentation follow from the entry.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scorefield.evaluation.catalogue import curl, samples, score
+from scorefield.evaluation.catalogue.metric import Metric, OfField, OfLevel, OfPaths, OfSamples
+
+OF_FIELD: tuple[OfField, ...] = (samples.VALIDATION_LOSS,)
+OF_LEVELS: tuple[OfLevel, ...] = (
+    score.DENOISING_LOSS,
+    score.SCORE_ERROR,
+    score.DISTANCE_TO_IDEAL,
+    curl.RELATIVE_ASYMMETRY,
+    curl.EXTERIOR_DERIVATIVE,
+    curl.LOOP_CIRCULATION,
+    curl.CIRCULATION_GROWTH,
+    curl.CYCLE_CIRCULATION,
+    curl.PATH_GAP,
+    curl.POTENTIAL_GAP,
+    curl.WINDING,
+    curl.HARMONIC_PART,
+    curl.HODGE_REST,
+    score.FOKKER_PLANCK,
+    score.FOKKER_PLANCK_COMPONENT,
+    score.FOKKER_PLANCK_GAP,
+    score.CONSISTENCY,
+)
+OF_SAMPLES: tuple[OfSamples, ...] = (
+    samples.SLICED_WASSERSTEIN,
+    samples.MMD,
+    samples.FRECHET_DISTANCE,
+    samples.MODE_WEIGHT_TV,
+    samples.MODE_COVERAGE,
+    samples.TOTAL_VARIATION,
+    samples.MARGINAL_KS,
+)
+OF_PATHS: tuple[OfPaths, ...] = (samples.TRAJECTORY_LENGTH, samples.CURVATURE)
+
+CATALOGUE: tuple[Metric, ...] = (*OF_FIELD, *OF_LEVELS, *OF_SAMPLES, *OF_PATHS)
+"""Every metric of an evaluation."""
+
+TARGET = samples.SLICED_WASSERSTEIN
+"""The distance in which targets of the sample quality are stated."""
+VALIDATION = samples.VALIDATION_LOSS
+"""The one number of a field that needs neither samples nor a known law."""
+
+_BY_NAME = {name: m for m in CATALOGUE for name in (m.name, *m.formerly)}
+
+
+def find(name: str) -> Metric | None:
+    """The metric of a name, a former one included; ``None`` for one of another version."""
+    return _BY_NAME.get(name)
+
+
+def current_name(name: str) -> str:
+    """The name that a metric has today."""
+    metric = find(name)
+    return name if metric is None else metric.name
+
+
+def estimator_settings() -> dict[str, Any]:
+    """The settings of all estimators by noise level, as plain values, stored with the protocol."""
+    found = {m.estimator.key: dict(m.estimator.settings) for m in OF_LEVELS if m.estimator.key}
+    return {"most_coordinates": curl.COORDINATES, **found}

@@ -1,0 +1,284 @@
+"""Metrics by noise level of what a gradient does not have: curl, circulation, winding.
+
+Jacobians are exact up to 64 dimensions and above probed to a relative error of 5 %. They, loops,
+paths and turns take the first of the points only, as the protocol's ``columns`` and the settings
+here bound them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from scorefield.diagnostics import (
+    Profile,
+    asymmetries,
+    circulation_growth,
+    cycle_circulation,
+    harmonic_part,
+    hodge_split,
+    loop_circulation,
+    path_gap,
+    potential_gap,
+    winding,
+)
+from scorefield.domain import Torus
+from scorefield.evaluation.catalogue.metric import (
+    PROBED_ABOVE,
+    PROBES,
+    ROUNDING,
+    Condition,
+    Estimator,
+    Finding,
+    OfLevel,
+)
+from scorefield.evaluation.protocol import PRECISION, Benchmark
+from scorefield.fields import ScoreField
+
+RADII = (0.25, 0.5, 1.0)
+"""The radii of the loops, in units of the noise level."""
+COORDINATES = 2048
+"""The most coordinates of points that loops and paths start from."""
+
+_LOOPS: dict[str, Any] = {"sides": 8, "rule": "gauss-4"}
+_CYCLES: dict[str, Any] = {"neighbours": 4, "cloud": 64, "cycles": 32, "rule": "gauss-6"}
+_PATHS: dict[str, Any] = {"bend": 0.5, "tolerance": 1e-4}
+_HODGE: dict[str, Any] = {"features": 128, "folds": 4}
+_TURNS: dict[str, Any] = {"tolerance": 1e-4, "nodes": 512}
+_MOST_LOOPS, _MOST_PAIRS, _MOST_SPLIT, _MOST_TURNS, _CLOUDED = 128, 128, 256, 128, 512
+_FEW = 8
+
+
+def _dim(field: ScoreField) -> int:
+    return field.domain.dim
+
+
+def _split_points(field: ScoreField, b: Benchmark) -> int:
+    return b.points(min(_MOST_SPLIT, b.protocol.columns // _dim(field))).n
+
+
+_PLANE = Condition("fields in two or more dimensions", lambda f, b: _dim(f) > 1)
+_TORUS = Condition("fields on a torus", lambda f, b: isinstance(f.domain, Torus))
+
+
+def _asymmetries(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
+    probes = None if _dim(field) <= PROBED_ABOVE else PROBES
+    points = b.points(b.protocol.columns // _dim(field))
+    yield from asymmetries(field, b.data(), points, probes)
+
+
+_JACOBIANS = Estimator(
+    measure=_asymmetries,
+    applies=_PLANE,
+    key="jacobians",
+    settings={"exact_up_to": PROBED_ABOVE, "probes": PROBES, "precision": PRECISION},
+    method="Jacobians of the first points exact up to {exact_up_to} dimensions, above by probes",
+)
+RELATIVE_ASYMMETRY = OfLevel(
+    name="relative_asymmetry",
+    title="Relative asymmetry",
+    label="relative asymmetry",
+    caption="‖J − Jᵀ‖ / 2‖J‖ of the score's Jacobian J: 0 for a gradient, 1 for a rotation; root "
+    "mean square.",
+    shown=("curve", "table", "differences"),
+    finding=Finding(
+        "Gradient or not",
+        "The relative asymmetry of the Jacobian (0 for a gradient, 1 for a rotation; root mean "
+        "square over noise levels)",
+    ),
+    estimator=_JACOBIANS,
+    rounding=ROUNDING,
+    zero="a gradient",
+)
+EXTERIOR_DERIVATIVE = OfLevel(
+    name="exterior_derivative",
+    title="Curl of the denoiser",
+    label="curl",
+    caption="‖J − Jᵀ‖ of the denoiser's Jacobian J, root mean square.",
+    estimator=_JACOBIANS,
+    rounding=ROUNDING,
+)
+
+
+def _loops(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
+    """Loops of all radii, and the growth with the radius where they see a curl."""
+    points = b.points(min(_MOST_LOOPS, COORDINATES // _dim(field)))
+    seen = set(points.sigmas)
+    for radius in RADII:
+        profile = loop_circulation(field, b.data(), points, radius, **_LOOPS)
+        seen &= {sigma for sigma, e in profile if e.interval()[0] > 0}
+        yield profile
+    levels = tuple(sigma for sigma in points.sigmas if sigma in seen)
+    if levels:
+        growing = replace(points, sigmas=levels)
+        yield circulation_growth(field, b.data(), growing, RADII, **_LOOPS)
+
+
+_AROUND_LOOPS = Estimator(
+    measure=_loops,
+    applies=_PLANE,
+    key="loops",
+    settings={"radii": list(RADII), "points": _MOST_LOOPS, **_LOOPS},
+    method="polygons of {sides} sides and radii {radii} σ, by the rule {rule}",
+)
+LOOP_CIRCULATION = OfLevel(
+    name="loop_circulation",
+    title="Circulation around loops",
+    label="circulation",
+    caption="The curl of the denoiser seen by octagons of radius σ/2, root mean square. What the "
+    "exact field shows is the error of the quadrature.",
+    shown=("curve", "table", "differences"),
+    estimator=_AROUND_LOOPS,
+    rounding=ROUNDING,
+    radius=0.5,
+)
+CIRCULATION_GROWTH = OfLevel(
+    name="circulation_growth",
+    title="Growth of the circulation",
+    label="growth of the circulation",
+    caption="The slope of the logarithm of the curl that loops see against that of their radius, "
+    "where at each radius there is one beyond the errors.",
+    better="neither",
+    estimator=_AROUND_LOOPS,
+)
+
+
+def _cycles(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
+    n = min(b.protocol.samples, _CLOUDED)
+    clouds = replace(b.points(), n=n)
+    yield cycle_circulation(field, b.data(n), clouds, (3,), **_CYCLES)
+
+
+CYCLE_CIRCULATION = OfLevel(
+    name="cycle_circulation",
+    title="Circulation around graph cycles",
+    label="cycles",
+    caption="The curl of the denoiser seen by triangles of near noisy points. At low noise their "
+    "sides are much longer than σ, and the bars hold what the quadrature may err by.",
+    shown=("curve", "differences"),
+    estimator=Estimator(
+        measure=_cycles,
+        applies=Condition(
+            "fields in two or more dimensions, two clouds of samples",
+            lambda f, b: _dim(f) > 1 and min(b.protocol.samples, _CLOUDED) >= 2 * _CYCLES["cloud"],
+        ),
+        key="cycles",
+        settings={"length": 3, "points": _CLOUDED, **_CYCLES},
+        method="cycles of {length} edges between {neighbours} nearest neighbours in clouds of "
+        "{cloud} noisy points, by the rule {rule}",
+    ),
+    rounding=ROUNDING,
+)
+
+
+def _hodge(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
+    sigmas = b.protocol.sigmas[:: 1 if _dim(field) <= _FEW else 2]
+    some = replace(b.points(_split_points(field, b)), sigmas=sigmas)
+    yield hodge_split(field, b.data(), some, **_HODGE).rest
+
+
+HODGE_REST = OfLevel(
+    name="hodge_rest",
+    title="Energy that is no gradient",
+    label="energy that is no gradient",
+    caption="The share of the predicted noise that no potential explains; above 8 dimensions at "
+    "every second level.",
+    shown=("differences",),
+    estimator=Estimator(
+        measure=_hodge,
+        applies=Condition(
+            "fields in flat space of two or more dimensions, two points a fold",
+            lambda f, b: (
+                _dim(f) > 1
+                and not isinstance(f.domain, Torus)
+                and _split_points(f, b) >= 2 * _HODGE["folds"]
+            ),
+        ),
+        key="hodge",
+        settings={"points": _MOST_SPLIT, **_HODGE},
+        method="potentials of {features} waves, fitted in {folds} folds",
+    ),
+)
+
+
+def _paths(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
+    pairs = b.points(min(_MOST_PAIRS, COORDINATES // _dim(field)))
+    yield path_gap(field, b.data(), pairs, **_PATHS)
+    if field.has_potential:
+        yield potential_gap(field, b.data(), pairs, **_PATHS)
+
+
+_ALONG_PATHS = Estimator(
+    measure=_paths,
+    applies=_PLANE,
+    key="paths",
+    settings={"pairs": _MOST_PAIRS, **_PATHS},
+    method="pairs of paths bent by {bend} of their chord, to {tolerance} nats",
+)
+PATH_GAP = OfLevel(
+    name="path_gap",
+    title="Gap between two paths",
+    label="path gap",
+    caption="How much the log-density ratio of two noisings of one point depends on the path from "
+    "one to the other: root mean square, in nats.",
+    unit="nats",
+    shown=("curve", "differences"),
+    estimator=_ALONG_PATHS,
+    rounding=ROUNDING,
+)
+POTENTIAL_GAP = OfLevel(
+    name="potential_gap",
+    title="Gap between a path and the potential",
+    label="potential gap",
+    caption="How much a path's integral of the score differs from the difference of the field's "
+    "own potential, root mean square, in nats; of fields with a potential.",
+    unit="nats",
+    estimator=_ALONG_PATHS,
+    rounding=ROUNDING,
+)
+
+
+def _turns(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
+    turns = b.points(_MOST_TURNS // _dim(field))
+    yield winding(field, b.data(), turns, **_TURNS)
+    yield harmonic_part(field, b.data(), turns, **_TURNS)
+
+
+_AROUND_TORUS = Estimator(
+    measure=_turns,
+    applies=_TORUS,
+    key="turns",
+    settings={"loops": _MOST_TURNS, **_TURNS},
+    method="straight loops in every direction, refined to {tolerance} nats or {nodes} nodes",
+)
+WINDING = OfLevel(
+    name="winding",
+    title="Winding around the torus",
+    label="winding",
+    caption="The circulation of the score around straight loops that cannot be shrunk: what the "
+    "log-density gains in a turn, root mean square over points and directions, in nats. "
+    "Where the exact field's score jumps over less than the nodes of a loop resolve, its "
+    "bars hold what the quadrature may err by.",
+    unit="nats",
+    shown=("curve", "differences"),
+    finding=Finding(
+        "Around the torus",
+        "The gain of the log-density around straight loops that cannot be shrunk (root mean square "
+        "over points, directions and noise levels)",
+    ),
+    estimator=_AROUND_TORUS,
+    rounding=ROUNDING,
+)
+HARMONIC_PART = OfLevel(
+    name="harmonic_part",
+    title="Harmonic part",
+    label="harmonic part",
+    caption="The mean of the score over the torus times the period: the part of the winding that "
+    "no curl explains, root mean square over directions, in nats a turn.",
+    unit="nats",
+    shown=("curve",),
+    finding=Finding("Around the torus", "The harmonic part of it, which no curl explains"),
+    estimator=_AROUND_TORUS,
+    rounding=ROUNDING,
+)

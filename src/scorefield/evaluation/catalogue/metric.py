@@ -1,0 +1,169 @@
+"""What is to be known of a metric: one frozen descriptor each.
+
+Evaluation, tables, studies, report and documentation read these descriptors; none of them names a
+metric. There are four kinds, by what is measured: a field at a noise level, its samples, the paths
+of its sampler, or the field as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor
+
+from scorefield.diagnostics import Profile
+from scorefield.estimate import Estimate
+from scorefield.evaluation.protocol import Benchmark
+from scorefield.evaluation.trajectory import Trajectory
+from scorefield.fields import ScoreField
+
+Place = Literal["curve", "table", "differences", "training"]
+"""Where the report shows a metric: as a curve, in the main table, among the differences between
+models, and at the checkpoints along the training and at equal training time.
+"""
+
+ROUNDING = 1e-5
+"""A relative curl below this is the rounding of float32."""
+PROBED_ABOVE, PROBES = 64, 8
+"""The dimension up to which Jacobians are exact, and the number of random probes above it."""
+
+Compare = Callable[[Tensor, Tensor], Estimate]
+"""A distance between generated and real samples."""
+
+
+class Finding(NamedTuple):
+    """A sentence of the report's summary: its heading, and the quantity as the subject."""
+
+    heading: str
+    quantity: str
+
+
+class Condition(NamedTuple):
+    """Which fields and data a metric applies to, in words and as a test."""
+
+    words: str
+    holds: Callable[[ScoreField, Benchmark], bool]
+
+
+ALWAYS = Condition("all fields", lambda field, benchmark: True)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Estimator:
+    """A measurement by noise level that gives one or more metrics.
+
+    Attributes:
+        measure: Gives a profile for each metric.
+        applies: What it applies to.
+        key: Its place in the record of the protocol; empty where there is nothing to record.
+        settings: What is recorded there, as plain values.
+        method: How it measures, for the report; a format string over the settings.
+    """
+
+    measure: Callable[[ScoreField, Benchmark], Iterable[Profile]]
+    applies: Condition = ALWAYS
+    key: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    method: str = ""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Metric:
+    """A number that an evaluation gives of a field.
+
+    Attributes:
+        name: Its name in records and tables.
+        title: The heading of its figure.
+        label: Its name in tables and sentences of the report.
+        caption: What it is, in a sentence or two.
+        unit: Its unit; empty for a pure number.
+        better: Which of two fields is the better one.
+        shown: Where the report shows it.
+        finding: Its sentence in the report's summary.
+        formerly: Names that it had in older records.
+    """
+
+    name: str
+    title: str
+    label: str
+    caption: str
+    unit: str = ""
+    better: Literal["lower", "higher", "neither"] = "lower"
+    shown: tuple[Place, ...] = ()
+    finding: Finding | None = None
+    formerly: tuple[str, ...] = ()
+
+    @property
+    def applies(self) -> str:
+        """Which fields and data it applies to, in words."""
+        return ALWAYS.words
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OfLevel(Metric):
+    """A property of a field at a noise level.
+
+    Attributes:
+        estimator: What measures it.
+        over_levels: How it is summed up over noise levels: the root mean square, or the mean of
+            what is a mean square already.
+        rounding: Below this a value is rounding, or the noise of an estimate without bias.
+        radius: The radius of the loops that summaries show, in units of the noise level.
+        zero: What a field is for which it vanishes.
+    """
+
+    estimator: Estimator
+    over_levels: Literal["rms", "mean"] = "rms"
+    rounding: float | None = None
+    radius: float | None = None
+    zero: str = ""
+
+    @property
+    def applies(self) -> str:
+        return self.estimator.applies.words
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OfSamples(Metric):
+    """A distance between generated and real samples, or from the exact distribution.
+
+    Attributes:
+        compare: The distances on a benchmark, by the name of the features that they are taken
+            on; none where it does not apply.
+        data: Which data it applies to, in words.
+        floor: Whether two real sets have such a distance: the noise floor.
+        total: Of a count, the setting that holds the largest possible one.
+    """
+
+    compare: Callable[[Benchmark], Sequence[tuple[str, Compare]]]
+    data: str = "all data"
+    floor: bool = True
+    total: str = ""
+
+    @property
+    def applies(self) -> str:
+        return self.data
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OfPaths(Metric):
+    """A property of the sampler's paths.
+
+    Attributes:
+        read: The number, from paths that were followed; ``None`` where they are too short.
+    """
+
+    read: Callable[[Trajectory], Estimate | None]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OfField(Metric):
+    """A property of a field as a whole.
+
+    Attributes:
+        measure: The number.
+    """
+
+    measure: Callable[[ScoreField, Benchmark], Estimate]

@@ -1,0 +1,194 @@
+"""Metrics of samples, of the sampler's paths, and of the field as a whole.
+
+Samples of a finite data set are compared with held-out ones on features: an image's values, a
+vector's coordinates, or what a classifier has learned; pseudo-atoms and mixtures with
+their exact distribution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from torch import Tensor
+
+from scorefield.diagnostics import validation_loss
+from scorefield.domain import Torus
+from scorefield.estimate import Estimate
+from scorefield.evaluation.catalogue.metric import (
+    Compare,
+    Finding,
+    OfField,
+    OfPaths,
+    OfSamples,
+)
+from scorefield.evaluation.protocol import Benchmark
+from scorefield.fields import ScoreField
+from scorefield.metrics import (
+    frechet_distance,
+    kernel_bandwidths,
+    marginal_ks,
+    mmd,
+    mode_coverage,
+    mode_weight_tv,
+    sliced_wasserstein,
+    total_variation,
+)
+from scorefield.objectives import DenoisingScoreMatching, LogNormal, LogUniform
+from scorefield.targets import GaussianMixture, PseudoAtoms
+
+Distances = Sequence[tuple[str, Compare]]
+
+
+def _plain(b: Benchmark, distance: Compare) -> Distances:
+    """A distance on the plain features."""
+    return [(b.plain.name, lambda x, y: distance(b.plain(x), b.plain(y)))]
+
+
+def _of_modes(distance: Callable[[Tensor, GaussianMixture], Estimate], b: Benchmark) -> Distances:
+    truth = b.truth
+    if not isinstance(truth, GaussianMixture):
+        return []
+    return [(b.plain.name, lambda x, _: distance(x, truth))]
+
+
+def _of_atoms(
+    features: str, distance: Callable[[Tensor, PseudoAtoms], Estimate], b: Benchmark
+) -> Distances:
+    truth = b.truth
+    if not isinstance(truth, PseudoAtoms):
+        return []
+    return [(features, lambda x, _: distance(x, truth))]
+
+
+def _mmd(b: Benchmark) -> Distances:
+    """With bandwidths of the held-out samples: the same for all models and the floor."""
+    return _plain(b, partial(mmd, bandwidths=kernel_bandwidths(b.plain(b.real))))
+
+
+SLICED_WASSERSTEIN = OfSamples(
+    name="sliced_wasserstein",
+    title="Sliced Wasserstein distance to real samples",
+    label="sliced Wasserstein",
+    caption="Wasserstein distance of order 2 between projections of generated and real samples "
+    "onto lines, root mean square over directions.",
+    unit="units of the data",
+    shown=("curve", "table", "differences", "training"),
+    finding=Finding("Samples", "the sliced Wasserstein distance of generated from real samples"),
+    compare=lambda b: _plain(b, sliced_wasserstein),
+)
+MMD = OfSamples(
+    name="mmd",
+    title="Squared maximum mean discrepancy",
+    label="MMD²",
+    caption="Between kernel means of generated and real samples, unbiased: zero on average for "
+    "equal distributions, and negative for some.",
+    shown=("curve", "table"),
+    compare=_mmd,
+)
+FRECHET_DISTANCE = OfSamples(
+    name="frechet_distance",
+    title="Fréchet distance",
+    label="Fréchet distance",
+    caption="Squared, between the normal distributions with the mean and the covariance of "
+    "features of generated and of real samples.",
+    unit="squared units of the features",
+    shown=("differences",),
+    compare=lambda b: [(f.name, partial(frechet_distance, features=f)) for f in b.features],
+)
+MODE_WEIGHT_TV = OfSamples(
+    name="mode_weight_tv",
+    title="Total variation of the modes' weights",
+    label="weights of the modes",
+    caption="Between the modes' weights among the samples and the true ones.",
+    shown=("table",),
+    data="mixtures of normal distributions",
+    compare=partial(_of_modes, mode_weight_tv),
+)
+MODE_COVERAGE = OfSamples(
+    name="mode_coverage",
+    title="Modes covered",
+    label="modes covered",
+    caption="The number of modes that have samples, of all.",
+    unit="modes",
+    better="higher",
+    shown=("table",),
+    finding=Finding("Samples", "the number of modes covered"),
+    data="mixtures of normal distributions",
+    compare=partial(_of_modes, mode_coverage),
+    floor=False,
+    total="modes",
+)
+TOTAL_VARIATION = OfSamples(
+    name="total_variation",
+    title="Total variation from the exact distribution",
+    label="total variation",
+    caption="Between the samples and the exact distribution, over the cells of a regular grid.",
+    shown=("curve", "table", "differences"),
+    finding=Finding("Samples", "the total variation from the exact distribution over a grid"),
+    data="pseudo-atoms",
+    compare=partial(_of_atoms, "cells", total_variation),
+)
+MARGINAL_KS = OfSamples(
+    name="marginal_ks",
+    title="Kolmogorov–Smirnov distance from the exact distribution",
+    label="Kolmogorov–Smirnov",
+    caption="The largest gap between the distribution function of one coordinate and the "
+    "exact one.",
+    shown=("curve", "table", "differences"),
+    data="pseudo-atoms",
+    compare=partial(_of_atoms, "first coordinate", lambda x, law: marginal_ks(x, law).estimate),
+    formerly=("ks",),
+)
+TRAJECTORY_LENGTH = OfPaths(
+    name="trajectory_length",
+    title="Length of the sampler's paths",
+    label="path length",
+    caption="The mean length of a path, scaled to no drift.",
+    unit="units of the data",
+    better="neither",
+    read=lambda paths: paths.length,
+)
+CURVATURE = OfPaths(
+    name="curvature",
+    title="Curvature of the sampler's paths",
+    label="curvature",
+    caption="One minus the cosine between neighbouring steps, on average: 0 for a straight path; "
+    "it depends on the number of steps.",
+    better="neither",
+    read=lambda paths: paths.curvature,
+)
+
+
+def _validate(field: ScoreField, b: Benchmark) -> Estimate:
+    r"""The denoising loss on held-out items over all noise levels, in evaluation mode.
+
+    In flat space the weight and the distribution of the noise levels are those of EDM in units of
+    the data, :math:`\ln\frac{\lambda}{2\sigma_d} + 1.2 \sim N(0, 1.2^2)` with :math:`\sigma_d` the
+    standard deviation of the data. On a torus that has no meaning: all levels count as much,
+    uniform in their logarithm, with the error of the noise. It is the same whatever the field was
+    trained with.
+    The loss of an item is a mean over draws; the standard error is that over items.
+
+    References:
+        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
+        table 1.
+    """
+    if isinstance(field.domain, Torus):
+        loss = DenoisingScoreMatching("score", LogUniform())
+    else:
+        law = LogNormal(mean=math.log(b.source.std / 0.5) - 1.2, std=1.2)
+        loss = DenoisingScoreMatching("edm", law, b.source.std)
+    return validation_loss(field, b.real, loss, b.protocol.draws, b.protocol.seed)
+
+
+VALIDATION_LOSS = OfField(
+    name="validation_loss",
+    title="Validation loss",
+    label="validation loss",
+    caption="The denoising loss on held-out data over all noise levels, with the weighting of EDM "
+    "(on a torus, uniform in ln σ); averaged weights.",
+    shown=("table", "differences", "training"),
+    measure=_validate,
+)

@@ -1,0 +1,180 @@
+"""Metrics by noise level of the score itself: its error, and how its noise levels fit together.
+
+Residuals of the Fokker–Planck equation are exact up to 64 dimensions and by random signs above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from scorefield.diagnostics import (
+    Profile,
+    consistency_error,
+    denoising_loss,
+    distance_to_ideal,
+    fokker_planck_errors,
+    score_error,
+)
+from scorefield.evaluation.catalogue.metric import (
+    PROBED_ABOVE,
+    PROBES,
+    ROUNDING,
+    Condition,
+    Estimator,
+    Finding,
+    OfLevel,
+)
+from scorefield.evaluation.protocol import Benchmark
+from scorefield.fields import ScoreField
+
+_TRAJECTORIES: dict[str, Any] = {"span": 2.0, "steps": 8, "trajectories": 8}
+_STARTS = 256
+
+
+def _ideal(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
+    assert b.source.size is not None
+    train = b.source.reference(b.source.size, b.protocol.seed, "train")
+    yield distance_to_ideal(field, train, b.points())
+
+
+def _true_score(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
+    assert b.truth is not None
+    yield score_error(field, b.truth, b.points())
+
+
+DENOISING_LOSS = OfLevel(
+    name="denoising_loss",
+    title="Denoising loss",
+    label="denoising loss",
+    caption="Mean square error of the predicted noise on held-out data. No field has less than "
+    "the exact one, beyond the errors.",
+    shown=("curve",),
+    estimator=Estimator(measure=lambda f, b: [denoising_loss(f, b.data(), b.points())]),
+)
+SCORE_ERROR = OfLevel(
+    name="score_error",
+    title="Error of the score",
+    label="score error",
+    caption="Root mean square error of the predicted noise against the exact field's.",
+    shown=("curve", "table", "differences"),
+    finding=Finding(
+        "Distance from the true score",
+        "The error of the score in units of the noise (root mean square over points and noise "
+        "levels)",
+    ),
+    estimator=Estimator(
+        measure=_true_score,
+        applies=Condition("data of known distribution", lambda f, b: b.truth is not None),
+    ),
+)
+DISTANCE_TO_IDEAL = OfLevel(
+    name="distance_to_ideal",
+    title="Distance to the ideal score",
+    label="distance to the ideal score",
+    caption="Root mean square distance of the predicted noise from that of the training set's own "
+    "score, which a field that learns it by heart has.",
+    better="neither",
+    shown=("differences",),
+    estimator=Estimator(
+        measure=_ideal,
+        applies=Condition("finite training sets", lambda f, b: b.source.size is not None),
+    ),
+)
+
+
+def _fokker_planck(field: ScoreField, b: Benchmark) -> tuple[Profile, ...]:
+    dim = field.domain.dim
+    # Three passes back for each column of a Jacobian, where the Jacobian takes one.
+    points = b.points(b.protocol.columns // (2 * dim))
+    probes = None if dim <= PROBED_ABOVE else PROBES
+    return tuple(fokker_planck_errors(field, b.data(), points, probes))
+
+
+_BETWEEN = "From one noise level to the next"
+_EQUATION = Estimator(
+    measure=_fokker_planck,
+    key="fokker_planck",
+    settings={"exact_up_to": PROBED_ABOVE, "probes": PROBES, "columns": 0.5},
+    method="the terms of the Fokker–Planck equation exact up to {exact_up_to} dimensions, above by "
+    "{probes} random signs",
+)
+FOKKER_PLANCK = OfLevel(
+    name="fokker_planck",
+    title="Residual of the Fokker–Planck equation",
+    label="Fokker–Planck residual",
+    caption="By how much the score changes with the noise level otherwise than the equation of the "
+    "diffusion says: root mean square, in units of the noise for each unit of ln σ.",
+    shown=("curve", "table", "differences"),
+    finding=Finding(
+        _BETWEEN,
+        "The residual of the Fokker–Planck equation, in units of the noise for each unit of ln σ "
+        "(root mean square over noise levels)",
+    ),
+    estimator=_EQUATION,
+    rounding=ROUNDING,
+)
+FOKKER_PLANCK_COMPONENT = OfLevel(
+    name="fokker_planck_component",
+    title="Residual of the Fokker–Planck equation, by components",
+    label="Fokker–Planck residual by components",
+    caption="The same for the form of the equation that holds for each component of a gradient, "
+    "root mean square, in the same unit.",
+    estimator=_EQUATION,
+    rounding=ROUNDING,
+)
+FOKKER_PLANCK_GAP = OfLevel(
+    name="fokker_planck_gap",
+    title="Curl in the Fokker–Planck equation",
+    label="gap of the two forms",
+    caption="The difference between the equation's form for gradients and that for each component, "
+    "which curl alone makes; root mean square, in the same unit.",
+    shown=("curve",),
+    estimator=_EQUATION,
+    rounding=ROUNDING,
+)
+
+
+def levels_above_the_last(field: ScoreField, b: Benchmark) -> tuple[float, ...]:
+    """The noise levels above that of the first time, below which there is none to agree with."""
+    # Not sigma_min, which of VE is the level at time 0, whatever its first time.
+    least = float(field.sde.noise_level(torch.tensor(field.sde.t_min, dtype=torch.float64)))
+    return tuple(s for s in b.protocol.sigmas if s > (1 + 1e-6) * least)
+
+
+def _consistency(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
+    points = b.points(min(_STARTS, b.protocol.columns // field.domain.dim))
+    some = replace(points, sigmas=levels_above_the_last(field, b))
+    yield consistency_error(field, b.data(), some, **_TRAJECTORIES)
+
+
+CONSISTENCY = OfLevel(
+    name="consistency",
+    title="Consistency error",
+    label="consistency error",
+    caption="The mean square distance of the field at one noise level from the mean of its values "
+    "at the end of its own trajectories, at half the level; in squared units of the noise. It is "
+    "unbiased, and may be negative.",
+    shown=("curve", "table", "differences"),
+    finding=Finding(
+        _BETWEEN,
+        "The mean square distance of the field from the mean of its values at the end of its own "
+        "trajectories, in squared units of the noise (mean over noise levels)",
+    ),
+    estimator=Estimator(
+        measure=_consistency,
+        applies=Condition(
+            "noise levels above that of the first time",
+            lambda f, b: bool(levels_above_the_last(f, b)),
+        ),
+        key="consistency",
+        settings={"points": _STARTS, **_TRAJECTORIES},
+        method="trajectories of {steps} steps to the level divided by {span}, {trajectories} from "
+        "a point, extrapolated to steps of length zero",
+    ),
+    over_levels="mean",
+    rounding=1e-5,
+)

@@ -1,0 +1,114 @@
+"""Tables of records: each column is declared once, and written and read by its declaration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from scorefield.estimate import Estimate
+from scorefield.runs.cells import numbers, read_estimate, settings_text
+
+
+class Column(NamedTuple):
+    """Neighbouring columns of a table that hold one value of a record.
+
+    Attributes:
+        names: Their headings.
+        write: The cells, from a record; ``None`` for empty ones.
+        argument: What the value is called where a record is made of a row; empty for a value that
+            follows from others.
+        read: The value, from a row of texts.
+    """
+
+    names: tuple[str, ...]
+    write: Callable[[Any], Sequence[Any] | None]
+    argument: str = ""
+    read: Callable[[Mapping[str, str]], Any] | None = None
+
+
+def stored(argument: str, kind: Callable[[str], Any] = str, name: str = "") -> Column:
+    """The column of a plain attribute; an empty cell stands for ``None``, or for no text."""
+    name = name or argument
+
+    def write(record: Any) -> tuple[Any] | None:
+        value = getattr(record, argument)
+        return None if value is None else (value,)
+
+    def read(row: Mapping[str, str]) -> Any:
+        return kind(row[name]) if row[name] or kind is str else None
+
+    return Column((name,), write, argument, read)
+
+
+def parts(
+    argument: str,
+    names: Sequence[str],
+    attributes: Sequence[str],
+    make: Callable[..., Any],
+    kinds: Sequence[Callable[[str], Any]],
+) -> Column:
+    """The columns of an attribute that consists of several numbers, or is ``None``."""
+
+    def write(record: Any) -> list[Any] | None:
+        value = getattr(record, argument)
+        return None if value is None else [getattr(value, a) for a in attributes]
+
+    def read(row: Mapping[str, str]) -> Any:
+        if not row[names[0]]:
+            return None
+        return make(*(kind(row[name]) for kind, name in zip(kinds, names, strict=True)))
+
+    return Column(tuple(names), write, argument, read)
+
+
+def duration(argument: str, name: str, error: str, n: str) -> Column:
+    """The columns of a time in seconds with its error."""
+    return parts(
+        argument,
+        (name, error, n),
+        ("value", "standard_error", "n"),
+        lambda value, error, n: Estimate(value, error, n, "s"),
+        (float, float, int),
+    )
+
+
+ESTIMATE = (
+    Column(
+        ("value", "standard_error", "numerical_error", "n", "unit"),
+        lambda record: list(numbers(record.estimate).values()),
+        "estimate",
+        read_estimate,
+    ),
+    Column(("settings",), lambda record: (settings_text(record.estimate.settings),)),
+)
+"""The columns of a number, and at the end of a table that of its settings."""
+
+
+class Schema:
+    """The columns of a table.
+
+    Arguments:
+        columns: The columns, in order.
+    """
+
+    def __init__(self, *columns: Column) -> None:
+        self._columns = columns
+        self.names = tuple(name for column in columns for name in column.names)
+
+    def row(self, record: Any) -> dict[str, Any]:
+        """The cells of a record, by column; empty where there is nothing to say."""
+        row: dict[str, Any] = {}
+        for column in self._columns:
+            cells = column.write(record)
+            cells = [""] * len(column.names) if cells is None else cells
+            row |= zip(column.names, cells, strict=True)
+        return row
+
+    def read(self, row: Mapping[str, str]) -> dict[str, Any]:
+        """The arguments of the record that a row of texts holds.
+
+        Raises:
+            KeyError: If a column is missing.
+            ValueError: If a cell is not what it should be.
+        """
+        return {c.argument: c.read(row) for c in self._columns if c.read is not None}

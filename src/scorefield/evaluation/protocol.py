@@ -1,0 +1,164 @@
+r"""The evaluation protocol, and a data set under it.
+
+All fields on one data set are evaluated by the same :class:`Protocol`: the same real samples, the
+same sampler and starting noise, the same noisy points and estimators, whatever each was trained
+with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from torch import Tensor
+
+from scorefield import diagnostics
+from scorefield.config.config import Config
+from scorefield.config.evaluate import EvalSection
+from scorefield.config.sampler import build_sampler
+from scorefield.data import DataSource
+from scorefield.domain import Torus
+from scorefield.networks import COORDINATES, PIXELS, Features
+from scorefield.samplers import Euler, Heun
+from scorefield.targets import Target
+
+OnProgress = Callable[[str], object]
+"""Receives a few words at each stage of an evaluation."""
+
+CIRCLES = "circles"
+"""The name of coordinates on a torus as features: each is a point of a circle in the plane."""
+PLAIN = (COORDINATES.name, PIXELS.name, CIRCLES)
+"""The names of features for which nothing is learned."""
+PRECISION = 0.05
+"""The relative standard error at which random probes of a Jacobian stop."""
+
+_SECTION = EvalSection()
+_METHODS: dict[str, type[Euler | Heun]] = {"euler": Euler, "heun": Heun}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    r"""How the fields on a data set are evaluated.
+
+    Arguments:
+        nfes: The budgets of network calls.
+        along: The budget at which the checkpoints along the training are measured; they are left
+            out where it is ``None``.
+        samples: The number of samples, generated and real.
+        pairs: The number of pairs of real sets behind each noise floor.
+        sigmas: The noise levels of the diagnostics, in units of the data.
+        points: The number of noisy points at each level.
+        columns: A bound on what derivatives cost: in :math:`D` dimensions the first
+            ``columns / D`` points have their Jacobian computed.
+        draws: The number of noise draws for each held-out item in the validation loss.
+        seed: The seed of points, probes, real samples and starting noise.
+        sampler: The deterministic method that draws the samples, on Karras' grid and without
+            churn, whatever sampler a configuration names.
+    """
+
+    nfes: tuple[int, ...] = tuple(_SECTION.nfes)
+    along: int | None = None
+    samples: int = _SECTION.samples
+    pairs: int = _SECTION.pairs
+    sigmas: tuple[float, ...] = tuple(_SECTION.sigmas)
+    points: int = _SECTION.points
+    columns: int = 1024
+    draws: int = 16
+    seed: int = _SECTION.seed
+    sampler: Literal["euler", "heun"] = "heun"
+
+    def method(self, nfe: int) -> Euler | Heun:
+        """The sampler that takes at most ``nfe`` network calls a sample."""
+        return _METHODS[self.sampler].for_nfe(nfe)
+
+    def record(self) -> dict[str, Any]:
+        """The protocol as plain values."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Protocol:
+        """The protocol that a record holds, whatever else it holds."""
+        known: dict[str, Any] = {f.name: record[f.name] for f in fields(cls)}
+        for name in ("nfes", "sigmas"):
+            known[name] = tuple(known[name])
+        return cls(**known)
+
+
+def protocol_of(config: Config) -> Protocol:
+    """The protocol of the section ``eval`` of a configuration.
+
+    Checkpoints along the training are measured at the number of network calls that the
+    configuration's sampler takes.
+    """
+    section = config.eval
+    return Protocol(
+        nfes=tuple(section.nfes),
+        along=build_sampler(config.sampler).nfe if section.along else None,
+        samples=section.samples,
+        pairs=section.pairs,
+        sigmas=tuple(section.sigmas),
+        points=section.points,
+        seed=section.seed,
+    )
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A data set under a protocol: all that the evaluations of its fields share.
+
+    Arguments:
+        source: The data.
+        protocol: The protocol.
+        learned: Features that a network has learned, besides the plain ones.
+    """
+
+    source: DataSource
+    protocol: Protocol
+    learned: tuple[Features, ...] = ()
+
+    @property
+    def truth(self) -> Target | None:
+        """The law of the data where it is known."""
+        return self.source.truth
+
+    @cached_property
+    def plain(self) -> Features:
+        """What samples are compared on before anything is learned: an image's values, a vector's
+        coordinates, and on a torus the points of circles that coordinates stand for.
+        """
+        truth = self.truth
+        if truth is not None and isinstance(truth.domain, Torus):
+            return Features(CIRCLES, truth.domain.embed)
+        return PIXELS if len(self.source.shape) == 3 else COORDINATES
+
+    @property
+    def features(self) -> tuple[Features, ...]:
+        """The features that Fréchet distances are taken on."""
+        return (self.plain, *self.learned)
+
+    @cached_property
+    def real(self) -> Tensor:
+        """The held-out samples that generated ones are compared with.
+
+        Raises:
+            ValueError: If the data has too few.
+        """
+        return self.source.reference(self.protocol.samples, self.protocol.seed, "test")
+
+    def data(self, n: int | None = None) -> Target | Tensor:
+        """Where noisy points come from: the law of the data, or ``n`` held-out items (as many as
+        the protocol has points, if not given).
+        """
+        if self.truth is not None:
+            return self.truth
+        return self.source.reference(n or self.protocol.points, self.protocol.seed, "test")
+
+    def points(self, most: int | None = None) -> diagnostics.Protocol:
+        """The noisy points of the diagnostics; at most so many, and two at least, for an error
+        bar.
+        """
+        p = self.protocol
+        points = diagnostics.Protocol(p.sigmas, p.points, p.seed, precision=PRECISION)
+        return points if most is None else replace(points, n=max(2, min(p.points, most)))

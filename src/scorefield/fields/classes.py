@@ -1,0 +1,81 @@
+r"""Classes of points: how a field is conditioned on them, and the one place where they are checked.
+
+Every evaluation of a field takes ``classes``: one integer for all points, an integer tensor with
+the class of each, or ``None`` for points of any class. Classes count from 0; the number of classes
+:math:`K` stands for none of them. Whoever repeats, chooses or splits points does the same with
+their classes, as with their times.
+
+References:
+    Classifier-free diffusion guidance (Ho and Salimans, 2022), section 3.2.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from scorefield.errors import UserError
+
+Classes = Int[Tensor, " batch"] | int | None
+"""The class of each point, of all points, or none."""
+
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def class_rows(
+    owner: str, known: int | None, unlabelled: bool, classes: Classes, points: Tensor
+) -> Int[Tensor, " batch"] | None:
+    """The class of each point; see :meth:`ScoreField.class_rows()
+    <scorefield.fields.base.ScoreField.class_rows>`.
+
+    Arguments:
+        owner: The name of the field, for messages.
+        known: The number of classes that it knows; ``None`` if it knows none.
+        unlabelled: Whether it can be evaluated without a class.
+        classes: The class of all points, or of each.
+        points: The points; their number and their device matter only.
+
+    Raises:
+        ValueError: If the field has no classes, or cannot be evaluated without; if the classes are
+            not integers, not as many as the points, or one is out of range.
+    """
+    if classes is None:
+        if not unlabelled:
+            raise UserError(
+                f"{owner} was trained on points of known classes only, and needs their classes"
+            )
+        return None
+    if known is None:
+        raise UserError(f"{owner} has no classes, and was given {_shown(classes)}")
+    if isinstance(classes, Tensor):
+        integral = classes.dtype in _INTEGERS
+    else:
+        integral = isinstance(classes, int) and not isinstance(classes, bool)
+    if not integral:
+        raise UserError(f"classes must be integers, got {_shown(classes)}")
+    if isinstance(classes, Tensor) and classes.shape != points.shape[:1]:
+        raise UserError(f"{len(points)} points need as many classes, got {_shown(classes)}")
+    last = known if unlabelled else known - 1
+    ends = (classes, classes)
+    if isinstance(classes, Tensor):
+        # The values of classes on a GPU would have to be waited for.
+        ends = (0, 0) if classes.is_cuda or not len(classes) else classes.aminmax()
+    for end in map(int, ends):
+        if not 0 <= end <= last:
+            raise UserError(f"classes must lie in 0 … {last}, got {end}")
+    rows = classes if isinstance(classes, Tensor) else torch.full(points.shape[:1], classes)
+    return rows.to(points.device, torch.int64)
+
+
+def classes_at(
+    classes: Int[Tensor, " batch"] | None, rows: Int[Tensor, " rows"] | slice
+) -> Int[Tensor, " _"] | None:
+    """The classes of some of the points."""
+    return None if classes is None else classes[rows]
+
+
+def _shown(classes: object) -> str:
+    if isinstance(classes, Tensor):
+        return f"{classes.dtype} of shape {tuple(classes.shape)}"
+    return repr(classes)
