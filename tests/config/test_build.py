@@ -6,6 +6,7 @@ import torch
 from scorefield.config.build import build_field, build_objective, build_source
 from scorefield.config.resolve import load
 from scorefield.config.sampler import EulerMethod, HeunMethod, build_sampler
+from scorefield.config.train import build_optim, build_train
 from scorefield.errors import ConfigError
 from scorefield.fields import HybridField, PotentialField, PreconditionedField
 from scorefield.networks import DDPM, NCSNpp, UNet
@@ -36,6 +37,7 @@ from scorefield.sde import (
     SMLDSteps,
     SubVP,
 )
+from scorefield.training import Optim, TrainSettings
 
 SMALL = ["field.network.hidden=8", "field.network.depth=1", "field.network.embedding=4"]
 
@@ -134,6 +136,17 @@ def test_every_parameter_of_a_potential_has_a_gradient():
     x = torch.randn(16, 2, generator=torch.Generator().manual_seed(0))
     field.score(x, 1.0).square().sum().backward()
     assert all(p.grad is not None and bool((p.grad != 0).any()) for p in field.parameters())
+
+
+def test_the_optimiser_and_the_length_of_the_training():
+    optim = "kind: adamw, lr: 0.5, betas: [0.1, 0.2], eps: 0.3, weight_decay: 0.4, warmup: 3"
+    train = "steps: 9, batch_size: 8, checkpoint_every: 7, log_every: 6, keep: 5, ema_decay: 0.5"
+    changes = [f"optim={{{optim}, decay: linear, clip: 7.0}}", f"train={{{train}}}"]
+    config = load("toy/m0", changes)
+    assert build_optim(config.optim) == Optim(
+        "adamw", 0.5, (0.1, 0.2), 0.3, 0.4, warmup=3, decay="linear", clip=7.0
+    )
+    assert build_train(config.train) == TrainSettings(9, 8, 7, 6, 0.5, 5)
 
 
 def test_the_sampler():

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from scorefield.calculus import jacobian, vjp
+from scorefield.calculus import differentiable, jacobian, vjp
 from scorefield.fields import (
     EDMScaling,
     HybridField,
@@ -100,9 +100,10 @@ def test_jacobians_of_points_with_classes_of_their_own(field, rows):
 
 def test_transforms_of_torch_func(field):
     v = normal((5, 3), "v")
-    _, product = torch.func.vjp(lambda x: field.score(x, T, CLASSES), X)
+    with differentiable():
+        _, product = torch.func.vjp(lambda x: field.score(x, T, CLASSES), X)
+        _, forward = torch.func.jvp(lambda x: field.score(x, T, CLASSES), (X,), (v,))
     torch.testing.assert_close(product(v)[0], vjp(field.score, X, T, v, CLASSES))
-    _, forward = torch.func.jvp(lambda x: field.score(x, T, CLASSES), (X,), (v,))
     exact = torch.einsum("bij,bj->bi", jacobian(field.score, X, T, None, CLASSES), v)
     torch.testing.assert_close(forward, exact)
 

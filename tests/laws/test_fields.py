@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.autograd import forward_ad
 
+from scorefield.calculus import differentiable
 from scorefield.fields import Quantity, convert
 from scorefield.sde import EDM, VP
 from scorefield.targets import Target
@@ -98,8 +99,9 @@ def test_forward_and_reverse_mode_agree(field):
     """Jv by torch.func.jvp and by dual numbers, Jᵀw by reverse mode: ⟨w, Jv⟩ = ⟨Jᵀw, v⟩."""
     x, t = points(field)
     v, w = normal(tuple(x.shape), "v"), normal(tuple(x.shape), "w")
-    _, jv = torch.func.jvp(lambda y: field.score(y, t), (x,), (v,))
-    with forward_ad.dual_level():
+    with differentiable():
+        _, jv = torch.func.jvp(lambda y: field.score(y, t), (x,), (v,))
+    with differentiable(), forward_ad.dual_level():
         dual = forward_ad.unpack_dual(field.score(forward_ad.make_dual(x, v), t)).tangent
     torch.testing.assert_close(dual, jv, rtol=1e-10, atol=1e-10)
     y = x.clone().requires_grad_()

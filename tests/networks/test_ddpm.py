@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from scorefield.calculus import differentiable
 from scorefield.networks import DDPM
 
 torch.set_num_threads(1)
@@ -52,7 +52,7 @@ def test_gradients_reach_every_parameter(network):
 
 def test_forward_mode_and_maps(network):
     x, label = inputs(network)
-    with sdpa_kernel(SDPBackend.MATH):
+    with differentiable():
         y, tangent = torch.func.jvp(lambda u: network(u, label), (x,), (x.cos(),))
         mapped = torch.func.vmap(lambda u, c: network(u[None], c[None])[0])(x, label)
     torch.testing.assert_close(mapped, y, rtol=1e-11, atol=1e-11)

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from scorefield.calculus import differentiable
 from scorefield.networks import NCSNpp
 from scorefield.networks.attention import PixelAttention
 from scorefield.networks.blocks import Convolution, Style
@@ -86,7 +86,7 @@ def test_derivatives_of_every_kind(network):
     def f(u):
         return network(u, label)
 
-    with sdpa_kernel(SDPBackend.MATH):
+    with differentiable():
         y, tangent = torch.func.jvp(f, (x,), (v,))
         step = 1e-5
         differences = (f(x + step * v) - f(x - step * v)) / (2 * step)

@@ -16,7 +16,6 @@ from scorefield.calculus.consistency import kernel_target as kernel_target
 from scorefield.calculus.consistency import martingale_target as martingale_target
 from scorefield.calculus.consistency import reverse_trajectory as reverse_trajectory
 from scorefield.calculus.derivatives import VectorField as VectorField
-from scorefield.calculus.derivatives import differentiable as differentiable
 from scorefield.calculus.derivatives import jacobian as jacobian
 from scorefield.calculus.derivatives import jvp as jvp
 from scorefield.calculus.derivatives import jvp_vjp as jvp_vjp
@@ -37,3 +36,4 @@ from scorefield.calculus.paths import detours as detours
 from scorefield.calculus.paths import line_integrals as line_integrals
 from scorefield.calculus.winding import Windings as Windings
 from scorefield.calculus.winding import straight_loops as straight_loops
+from scorefield.fields.gradient import differentiable as differentiable

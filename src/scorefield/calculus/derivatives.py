@@ -9,22 +9,21 @@ flattening.
 
 All results are differentiable in whatever ``fn`` depends on if gradients are enabled; under
 ``torch.no_grad`` they carry no graph. Fused attention supports neither forward mode nor double
-backward, so everything here runs inside :func:`differentiable`.
+backward, so everything here runs inside :func:`~scorefield.fields.gradient.differentiable`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scorefield.errors import UserError
 from scorefield.fields.classes import classes_at
+from scorefield.fields.gradient import differentiable
 
 VectorField = Callable[..., Tensor]
 """A function ``fn(x, t)`` of points and times, or ``fn(x, t, classes)``."""
@@ -38,13 +37,6 @@ gain nothing from more, and small ones lose to the overhead of a call from less.
 def evaluate(fn: VectorField, x: Tensor, t: Tensor, classes: Tensor | None) -> Tensor:
     """A vector field at points, which is given the classes where there are any."""
     return fn(x, t) if classes is None else fn(x, t, classes)
-
-
-@contextmanager
-def differentiable() -> Iterator[None]:
-    """Makes attention differentiable in forward mode and twice in reverse mode."""
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
 
 
 def jvp(

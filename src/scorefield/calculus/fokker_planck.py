@@ -65,10 +65,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.calculus.derivatives import VectorField, differentiable, evaluate
+from scorefield.calculus.derivatives import VectorField, evaluate
 from scorefield.calculus.trace import basis
 from scorefield.errors import UserError
 from scorefield.fields.classes import classes_at
+from scorefield.fields.gradient import differentiable
 from scorefield.sde import SDE
 
 FokkerPlanckForm = Literal["gradient", "component"]

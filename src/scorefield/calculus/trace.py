@@ -31,8 +31,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.calculus.derivatives import VectorField, differentiable, evaluate
+from scorefield.calculus.derivatives import VectorField, evaluate
 from scorefield.fields.classes import classes_at
+from scorefield.fields.gradient import differentiable
 from scorefield.noise import Noise
 
 ProbeKind = Literal["rademacher", "gaussian", "variance_reduced"]

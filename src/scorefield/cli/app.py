@@ -31,6 +31,9 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[A.B=C]...", help="Changes, as in optim.lr=1e-3.")
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Import classes of others that the run names.")
+]
 
 
 def _drawing_of(source: Any) -> Any:
@@ -113,8 +116,7 @@ def sample(
     run: RunFolder,
     n: Annotated[int, typer.Option("--n", help="The number of samples.")] = 64,
     sampler: Annotated[
-        Literal["euler", "heun", "predictor_corrector", "ode", "ddim", "dpm_solver"] | None,
-        typer.Option(help="The method; the run's by default."),
+        str | None, typer.Option(help="The method, as in sampler.kind; the run's by default.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="The number of steps.")] = None,
     nfe: Annotated[
@@ -132,12 +134,13 @@ def sample(
     step: Annotated[int | None, typer.Option(help="The checkpoint; the newest by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="A file ending in .npz or .safetensors.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Sample a run, and write the samples and a picture of them."""
     from scorefield.evaluation.sampling import SamplingProgress, choose_sampler, draw
     from scorefield.runs.run import Run
 
-    opened = Run.open(run)
+    opened = Run.open(run, trust_code)
     method = choose_sampler(opened, sampler, steps, nfe, churn)
     with SamplingProgress() as progress:
         drawn = draw(
@@ -158,6 +161,7 @@ def evaluate_run(
             parser=counts, metavar="N,N...", help="Numbers of network calls, as in 8,18,32."
         ),
     ] = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Evaluate a run: sample quality, curl and score error by noise level.
 
@@ -167,7 +171,7 @@ def evaluate_run(
     from scorefield.evaluation.evaluate import evaluate
     from scorefield.runs.run import Run
 
-    evaluate(Run.open(run), nfe, on_progress=print)
+    evaluate(Run.open(run, trust_code), nfe, on_progress=print)
     for file in sorted((run / "eval").iterdir()):
         print(file)
 
@@ -201,6 +205,7 @@ def likelihood(
         Literal["ema", "raw"], typer.Option(help="Averaged weights, or the last step's.")
     ] = "ema",
     out: Annotated[Path | None, typer.Option(help="The folder of the tables.")] = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Compute log-densities of data under a run, with their errors, in nats and bits."""
     from scorefield.evaluation.likelihood import (
@@ -210,7 +215,7 @@ def likelihood(
     )
     from scorefield.runs.subject import open_subject
 
-    subject = open_subject(path, weights, config)
+    subject = open_subject(path, weights, config, trust_code=trust_code)
     folder = out or (path / "eval" if subject.folder else None)
     if folder is not None:
         check_folder(folder)
@@ -266,22 +271,24 @@ def report(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse any number without an interval over seeds.")
     ] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Compare the evaluations of all runs in tables and a page."""
     from scorefield.report import write_report
 
-    print(write_report(root, out, targets, strict))
+    print(write_report(root, out, targets, strict, trust_code))
 
 
 @app.command()
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A run or checkpoint.")],
+    trust_code: TrustCode = False,
 ) -> None:
     """Describe a run or a checkpoint, and check it."""
     from scorefield.cli.printing import print_sheet
     from scorefield.runs.inspection import inspect
 
-    print_sheet(inspect(path))
+    print_sheet(inspect(path, trust_code))
 
 
 @app.command()

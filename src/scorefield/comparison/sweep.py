@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -119,7 +119,8 @@ def run(
         outcomes = list(run_tasks(tasks, processes, partial(_say_failure, say)).values())
         if evaluate and exit_status(outcomes) == 0:
             folders = dict.fromkeys(root / job.config.folder.parts[0] for job in jobs)
-            timings = [Task(folder.name, time_models, (folder,)) for folder in folders]
+            given = {root / job.config.folder: job.config for job in jobs}
+            timings = [Task(folder.name, time_models, (folder, given)) for folder in folders]
             demand(run_tasks(timings, processes))
     return outcomes
 
@@ -146,13 +147,15 @@ def _work(config: Config, root: Path, evaluate: bool, draw: DrawFor | None) -> N
         evaluate_run(run, on_progress=print)
 
 
-def time_models(folder: Path) -> None:
+def time_models(folder: Path, given: Mapping[Path, Config]) -> None:
     """Times the training steps of all evaluated models of a data set side by side.
 
     Nothing is timed where there is one model only, or the times of all are known.
 
     Arguments:
         folder: The folder of the data set's runs, in which the times are written.
+        given: The configurations that the user has given, by the folders of their runs: classes
+            that they name may be imported, those of other runs may not.
 
     Raises:
         ConfigError: If the configuration of a run in the folder cannot be read.
@@ -169,7 +172,7 @@ def time_models(folder: Path) -> None:
     if len(first) < 2 or first.keys() <= timed_models(folder):
         return
     # Sorted by name: the first is what a report compares the others with.
-    configs = [Run.open(run).config for run in first.values()]
+    configs = [given.get(run) or Run.open(run).config for run in first.values()]
     print(f"timing the steps of {len(configs)} models side by side", flush=True)
     time_steps(configs, folder)
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from inspect import signature
 from math import isfinite
 from operator import attrgetter
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 from pydantic import (
     BaseModel,
@@ -21,7 +21,7 @@ from pydantic import (
 
 from scorefield.config.defaults import defaults
 from scorefield.config.document import shown
-from scorefield.errors import UserError, section_of
+from scorefield.errors import ConfigError, UserError, section_of
 
 S = TypeVar("S", bound="Section")
 T = TypeVar("T")
@@ -60,8 +60,14 @@ class Section(BaseModel):
         return {**known, **values}
 
     def settings(self) -> dict[str, Any]:
-        """The arguments of what the section builds that stand in the section."""
+        """The arguments that the section gives to what it builds."""
         return {key: value for key, value in self if key != "kind"}
+
+    def constructor(self, where: str) -> Callable[..., Any]:
+        """What the section builds; ``where`` is its key, to be named in an error."""
+        module, _, name = self.builds.partition(":")
+        found: Callable[..., Any] = attrgetter(name)(import_module(module))
+        return found
 
 
 def section(**values: Any) -> Any:
@@ -85,16 +91,29 @@ def build(section: Section, where: str, kind: Callable[..., T], **known: Any) ->
             parameter for.
 
     Raises:
-        ConfigError: If the constructor refuses a value.
+        ConfigError: If the constructor refuses its arguments, or makes something else.
     """
-    module, _, name = section.builds.partition(":")
-    constructor = attrgetter(name)(import_module(module))
-    takes = signature(constructor).parameters
+    constructor: Any = section.constructor(where)
+    is_class = isinstance(constructor, type)
+    # Of a class, `__new__` may take anything.
+    call = signature(constructor.__init__ if is_class else constructor)
+    given = {k: v for k, v in known.items() if k in call.parameters} | section.settings()
+    try:
+        call.bind(*(["self"] if is_class else []), **given)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {_path(constructor)}: {error}") from error
     with section_of(where):
-        built: T = constructor(
-            **{name: value for name, value in known.items() if name in takes}, **section.settings()
+        built: T = constructor(**given)
+    if not isinstance(built, cast(type, kind)):
+        raise ConfigError(
+            f"{where}: {_path(constructor)} makes a {type(built).__name__}, it must make a "
+            f"{kind.__name__}"
         )
     return built
+
+
+def _path(constructor: Callable[..., Any]) -> str:
+    return f"{constructor.__module__}:{constructor.__qualname__}"
 
 
 def check_below(section: S, where: str, low: str, high: str) -> S:

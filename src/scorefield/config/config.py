@@ -70,7 +70,7 @@ class Config(Section):
 
     def _check_networks(self) -> None:
         for key, network in self.networks.items():
-            if network.takes != self.data.points:
+            if network.takes != self.data.points and None not in (network.takes, self.data.points):
                 raise UserError(
                     f"{key}.kind is {network.kind!r}, but data of kind {self.data.kind!r} needs "
                     + " or ".join(map(repr, kinds(self.data.points)))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, Strict, StringConstraints, model_validator
 
 from scorefield.config.base import Count, Section, build, one_or_each
-from scorefield.errors import UserError
+from scorefield.config.custom import Custom
+from scorefield.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from scorefield.data import DataSource
@@ -98,7 +99,17 @@ class AtomsData(Section):
         return self
 
 
-Data = Annotated[RingData | DigitsData | ImagesData | AtomsData, Field(discriminator="kind")]
+class CustomData(Custom):
+    """Data of the user's own: a :class:`~scorefield.data.DataSource`, or a
+    :class:`~scorefield.targets.Target`, which gets the process if it has a parameter ``sde``.
+    """
+
+    points: ClassVar[None] = None
+
+
+Data = Annotated[
+    RingData | DigitsData | ImagesData | AtomsData | CustomData, Field(discriminator="kind")
+]
 
 
 def build_source(data: Data, sde: SDE) -> DataSource:
@@ -106,6 +117,13 @@ def build_source(data: Data, sde: SDE) -> DataSource:
     from scorefield.data import DataSource, TargetSource
     from scorefield.targets import Target
 
-    if isinstance(data, RingData | AtomsData):
-        return TargetSource(build(data, "data", Target, sde=sde), data.kind)
-    return build(data, "data", DataSource)
+    match build(data, "data", object, sde=sde):
+        case DataSource() as source:
+            return source
+        case Target() as target:
+            name = data.target if isinstance(data, CustomData) else data.kind
+            return TargetSource(target, name)
+        case other:
+            raise ConfigError(
+                f"data makes a {type(other).__name__}, it must make a DataSource or a Target"
+            )

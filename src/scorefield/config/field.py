@@ -107,11 +107,12 @@ def build_field(
     Raises:
         ConfigError: If the field does not fit the data or the process.
     """
+    from scorefield.domain import Euclidean
     from scorefield.fields import HybridField, PotentialField, PreconditionedField
 
     sde = build_sde(process)
     scaling = _parametrization(model, process, source)
-    domain = None if source.truth is None else source.truth.domain
+    domain = Euclidean(source.shape) if source.truth is None else source.truth.domain
     known: dict[str, Any] = {"centered": getattr(data, "centered", True), **_table(model, process)}
     if hasattr(data, "period"):
         known["period"] = data.period

@@ -20,6 +20,7 @@ from scorefield.config.base import (
     Section,
     build,
 )
+from scorefield.config.custom import Custom
 from scorefield.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -198,6 +199,16 @@ class MinimalResNetNetwork(NetworkSection):
     classes: bool = False
 
 
+class CustomNetwork(Custom):
+    """A network of the user's own: a module that is called as ``network(x, level)``.
+
+    Of ``shape`` and ``dim`` of the data, ``period``, ``centered``, ``outputs`` and ``seed`` it
+    gets what it has a parameter for.
+    """
+
+    takes: ClassVar[None] = None
+
+
 Network = Annotated[
     MLPNetwork
     | SymmetrizedMLPNetwork
@@ -208,14 +219,15 @@ Network = Annotated[
     | NCSNNetwork
     | NCSNv2Network
     | MinimalUNetNetwork
-    | MinimalResNetNetwork,
+    | MinimalResNetNetwork
+    | CustomNetwork,
     Field(discriminator="kind"),
 ]
 
 
-def kinds(points: str) -> list[str]:
+def kinds(points: str | None) -> list[str]:
     """The kinds of networks that take points of a sort."""
-    sections: tuple[type[NetworkSection], ...] = get_args(get_args(Network)[0])
+    sections: tuple[type[NetworkSection | CustomNetwork], ...] = get_args(get_args(Network)[0])
     return [
         kind
         for section in sections
@@ -236,6 +248,7 @@ def build_network(network: Network, where: str, source: DataSource, **known: Any
     Raises:
         ConfigError: If it does not fit the data.
     """
+    import torch
     from torch import nn
 
     known |= {"shape": source.shape, "dim": math.prod(source.shape)}
@@ -245,7 +258,12 @@ def build_network(network: Network, where: str, source: DataSource, **known: Any
         known["classes"] = source.classes
     if isinstance(network, NCSNppNetwork | DDPMNetwork):
         _check_attention(network, where, source.shape[-1])
-    return build(network, where, nn.Module, **known)
+    if not isinstance(network, CustomNetwork):
+        return build(network, where, nn.Module, **known)
+    with torch.random.fork_rng(devices=[]):
+        # Most networks draw their weights from torch's own generator.
+        torch.default_generator.manual_seed(known["seed"])
+        return build(network, where, nn.Module, **known)
 
 
 def _check_attention(network: NCSNppNetwork | DDPMNetwork, where: str, width: int) -> None:

@@ -17,6 +17,7 @@ from scorefield.config.base import (
     default_of,
     section,
 )
+from scorefield.config.custom import Custom
 from scorefield.config.field import Model, sigma_data, table_length
 from scorefield.config.sde import Process, build_sde
 from scorefield.errors import ConfigError, UserError, section_of
@@ -222,6 +223,15 @@ class ConsistencyTerm(Term):
         return {key: value for key, value in super().settings().items() if key != "guide"}
 
 
+class CustomTerm(Custom):
+    """A :class:`~scorefield.objectives.Regularizer` of the user's own."""
+
+    @property
+    def every(self) -> Any:
+        """The number of steps from one evaluation to the next."""
+        return self.arguments.get("every", 1)
+
+
 class ObjectiveSection(Section):
     """:class:`~scorefield.objectives.DenoisingScoreMatching` under ``weighting`` and ``law``, and
     the regularisers given.
@@ -244,11 +254,13 @@ class ObjectiveSection(Section):
     regression: RegressionTerm | None = None
     fokker_planck: FokkerPlanckTerm | None = None
     consistency: ConsistencyTerm | None = None
+    custom: dict[str, CustomTerm] = Field(default={})
 
     @property
-    def terms(self) -> dict[str, Term]:
+    def terms(self) -> dict[str, Term | CustomTerm]:
         """The regularisers given, by their keys."""
-        return {name: term for name, term in self if isinstance(term, Term)}
+        own = {name: term for name, term in self if isinstance(term, Term)}
+        return own | {f"custom.{name}": term for name, term in self.custom.items()}
 
 
 def build_objective(
@@ -277,7 +289,7 @@ def build_objective(
     return Objective(base, terms, section.label_dropout)
 
 
-def _regularizer(where: str, term: Term, source: DataSource, sde: SDE) -> Regularizer:
+def _regularizer(where: str, term: Term | CustomTerm, source: DataSource, sde: SDE) -> Regularizer:
     from scorefield.objectives import Regularizer
 
     low = getattr(term, "sigma_min", None) or sde.sigma_min

@@ -12,6 +12,7 @@ from typing import Any
 
 from scorefield.config import presets, schema
 from scorefield.config.config import Config
+from scorefield.config.custom import with_hashes
 from scorefield.config.document import read, shown
 from scorefield.config.merge import differences, merge, parse_overrides
 from scorefield.errors import ConfigError
@@ -29,6 +30,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
     A file may extend a preset (``extends: toy/m0``), a file next to it (``extends: base``) or
     one at a relative path (``extends: ../base.yaml``). Overrides that change a value add to the
     name what they change, so that the runs of two configurations never share a directory.
+    Classes of the user's own may be imported, and are recorded with the hashes of their files.
 
     Arguments:
         name_or_path: ``family/member``, or the path of a YAML file.
@@ -38,16 +40,14 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: If there is no such preset or file, or something in it is wrong.
     """
     source = str(name_or_path)
-    document = _document(source)
-    layer = parse_overrides(overrides)
-    if not layer:
-        return schema.validate(document, source)
-    config = schema.validate(merge(document, layer, schema.keys), source)
-    if "name" in layer:
-        return config
-    unchanged = schema.validate(document, source)
-    suffix = _suffix(unchanged.document(), config.document())
-    return config.model_copy(update={"name": config.name + suffix})
+    document, layer = _document(source), parse_overrides(overrides)
+    config = schema.validate(merge(document, layer, schema.keys), source, trust_code=True)
+    if layer and "name" not in layer:
+        suffix = _suffix(schema.validate(document, source).document(), config.document())
+        config = config.model_copy(update={"name": config.name + suffix})
+    plain = config.document()
+    hashed = with_hashes(plain)
+    return config if hashed == plain else schema.validate(hashed, source, trust_code=True)
 
 
 def _document(source: str) -> dict[str, Any]:

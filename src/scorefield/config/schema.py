@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from scorefield.config.config import Config
+from scorefield.config.custom import TRUST
 from scorefield.config.document import shown
 from scorefield.errors import ConfigError, closest, hint
 
@@ -40,18 +41,19 @@ def keys(path: tuple[str, ...], kind: str) -> frozenset[str]:
     return frozenset() if model is None else frozenset(model.model_fields)
 
 
-def validate(document: Mapping[str, Any], source: str) -> Config:
+def validate(document: Mapping[str, Any], source: str, trust_code: bool = False) -> Config:
     """The configuration that a document describes.
 
     Arguments:
         document: The document.
         source: Where it is from, for the error.
+        trust_code: Whether classes of the user's own that it names may be imported.
 
     Raises:
         ConfigError: If it is wrong; one sentence on the first mistake.
     """
     try:
-        return Config.model_validate(document)
+        return Config.model_validate(document, context={TRUST: trust_code})
     except ValidationError as error:
         # A misspelt key tells more than the key that is then missing.
         first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, Strict
 
@@ -26,6 +26,10 @@ class OptimSection(Section):
     warmup: Annotated[int, Field(ge=0)]
     decay: Literal["constant", "linear", "cosine", "inverse_sqrt"]
     clip: Positive | None
+
+    def settings(self) -> dict[str, Any]:
+        # Here the kind is an argument of the constructor.
+        return dict(self)
 
 
 class TrainSection(Section):

@@ -125,7 +125,8 @@ def choose_sampler(
     siblings = schema.keys(("sampler",), document["sampler"]["kind"])
     if kind is None or schema.keys(("sampler",), kind) == siblings:
         section = document["sampler"] | section
-    sampler = build_sampler(schema.validate(document | {"sampler": section}, "sample").sampler)
+    source = "sample" if kind is None else "--sampler"
+    sampler = build_sampler(schema.validate(document | {"sampler": section}, source).sampler)
     if nfe is None:
         return sampler
     settings = {k: v for k, v in vars(sampler).items() if k != "steps"}

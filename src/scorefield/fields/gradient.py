@@ -1,12 +1,40 @@
-"""The gradient of a scalar, at any depth of differentiation."""
+"""Differentiation at any depth: the context that allows it, and the gradient of a scalar."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+_differentiable = False
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """Evaluates fields and networks by operations that have derivatives of every kind.
+
+    These are second derivatives, forward mode and the transforms of ``torch.func``. Outside of
+    the context the fastest operations are taken: fused attention has first derivatives only, group
+    normalisation no forward mode where channels come last in memory, and the gradient of a
+    potential is not a transform of ``torch.func``. Like the choice of an attention kernel, which
+    is part of it, the context holds for the whole process.
+    """
+    global _differentiable
+    before, _differentiable = _differentiable, True
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        _differentiable = before
+
+
+def is_differentiable() -> bool:
+    """Whether the caller is inside of :func:`differentiable`."""
+    return _differentiable
 
 
 def gradient(
@@ -14,16 +42,16 @@ def gradient(
 ) -> Float[Tensor, "batch *event"]:
     r"""The gradient :math:`\nabla_u \psi(u)` of a scalar of each row.
 
-    It works under ``torch.no_grad`` and the transforms of ``torch.func``, but not under
-    ``torch.inference_mode``; where gradients are enabled it can itself be differentiated.
+    It works under ``torch.no_grad``, but not under ``torch.inference_mode``; where gradients are
+    enabled it can itself be differentiated. Transforms of ``torch.func`` need
+    :func:`differentiable`.
 
     Arguments:
         scalar: The function :math:`\psi`, from rows to a number each.
         u: The rows: a tensor that nobody else holds, since it may be made to ask for a gradient.
     """
-    if torch._C._are_functorch_transforms_active():
-        # Inside torch.func a tensor cannot ask for a gradient; outside, torch.func.grad would
-        # record a graph that sampling has no use for.
+    if _differentiable:
+        # It always records a graph, for which sampling has no use.
         return torch.func.grad(lambda v: scalar(v).sum())(u)
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():

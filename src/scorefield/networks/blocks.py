@@ -16,10 +16,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from scorefield.errors import UserError
+from scorefield.fields.gradient import is_differentiable
 from scorefield.networks.resampling import Double, Halve
 
 # Up to which a product of matrices was not slower than a convolution, at 256 and 512 channels.
@@ -66,41 +66,29 @@ def merged(x: Tensor, h: Tensor, rescale: bool) -> Tensor:
 
     Arguments:
         x: One branch.
-        h: The other, fresh from a linear map, whose memory may be taken.
+        h: The other, fresh from a linear map; without gradients, the sum takes its memory.
         rescale: Whether the sum is divided.
     """
-    total = added(h, x)
+    total = x + h if torch.is_grad_enabled() else h.add_(x)
     return total.mul_(math.sqrt(0.5)) if rescale else total
 
 
-def added(h: Tensor, other: Tensor) -> Tensor:
-    """The sum, in the memory of ``h``, which must be fresh from a linear map."""
-    # Under vmap, only one of the two may have a further dimension; in the memory of a view, the
-    # derivative takes more copies than this saves.
-    apart = torch._C._are_functorch_transforms_active() or h._is_view()
-    return h + other if apart else h.add_(other)
-
-
 def activated(act: nn.Module, h: Tensor) -> Tensor:
-    """The nonlinearity of a fresh ``h``, in its memory where no derivative will ask for it."""
+    """The nonlinearity of a fresh ``h``; without gradients, in its memory."""
     if isinstance(act, nn.SiLU) and not torch.is_grad_enabled():
         return F.silu(h, inplace=True)
     return act(h)
 
 
 class Normalization(nn.GroupNorm):
-    r"""Group normalisation, with derivatives of every kind in every order of memory.
+    """Group normalisation, with forward mode inside of
+    :func:`~scorefield.fields.gradient.differentiable`.
 
-    PyTorch's own has neither forward mode nor ``vmap`` where channels come last in memory.
+    PyTorch's own has none where channels come last in memory.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0):
-            return super().forward(x)
-        grouped = x.reshape(len(x), self.num_groups, -1)
-        variance, mean = torch.var_mean(grouped, dim=2, correction=0, keepdim=True)
-        h = ((grouped - mean) * (variance + self.eps).rsqrt()).reshape(x.shape)
-        return h * self.weight[:, None, None] + self.bias[:, None, None]
+        return super().forward(x.contiguous() if is_differentiable() else x)
 
 
 class Convolution(nn.Conv2d):
@@ -187,7 +175,7 @@ class ResidualBlock(nn.Module):
             h, x = self.resampling(h), self.resampling(x)
         h = self.first(h)
         if self.level is not None:
-            h = added(h, self.level(condition)[:, :, None, None])
+            h = h + self.level(condition)[:, :, None, None]
         h = self.second(self.dropout(activated(self.act, self.second_norm(h))))
         if self.shortcut is not None:
             x = self.shortcut(x)

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from scorefield.errors import UserError
+from scorefield.networks.inspection import within
 
 
 class FourierFeatures(nn.Module):
@@ -121,24 +121,6 @@ class Conditioning(nn.Module):
             total = row if total is None else total + row
         assert total is not None, "there is something to tell"
         return self.act(total)
-
-
-def within(name: str, values: Tensor, low: float | int, high: float | int) -> None:
-    """Checks that numbers lie in a range, where that costs nothing.
-
-    Numbers on a GPU would have to be waited for, and those under a transform of ``torch.func``
-    may not be read: neither is checked.
-
-    Raises:
-        ValueError: If a number is less than ``low``, more than ``high``, or NaN.
-    """
-    if values.device.type != "cpu" or torch._C._are_functorch_transforms_active():
-        return
-    if torch.compiler.is_compiling() or values.numel() == 0:
-        return
-    least, most = (float(bound) for bound in values.detach().aminmax())
-    if not (low <= least and most <= high):
-        raise UserError(f"{name} must lie in [{low}, {high}], got {least} to {most}")
 
 
 def _widest(device: torch.device) -> torch.dtype:

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from scorefield.errors import UnsupportedError, UserError
-from scorefield.networks.conditioning import within
+from scorefield.networks.inspection import within
 
 _SLOWEST = 0.5
 _FASTEST = 32.0

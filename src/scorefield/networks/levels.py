@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import UserError
+from scorefield.networks.inspection import inspect
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,13 @@ def places(label: Tensor, levels: int, batch: int) -> Tensor:
     """
     if label.shape != (batch,):
         raise UserError(f"label must have the shape ({batch},), got {tuple(label.shape)}")
-    index = label.to(torch.int64)
-    # Values inside of a vmap over the labels cannot be looked at, and the device meta has none.
-    if not (label.is_meta or torch._C._functorch.is_batchedtensor(label)):
-        wrong = (index != label) | (index < 0) | (index >= levels)
+
+    def check(numbers: Tensor) -> None:
+        wrong = (numbers != numbers.to(torch.int64)) | (numbers < 0) | (numbers >= levels)
         if bool(wrong.any()):
             raise UserError(
-                f"label must hold whole numbers from 0 to {levels - 1}, got {label[wrong][0]:g}"
+                f"label must hold whole numbers from 0 to {levels - 1}, got {numbers[wrong][0]:g}"
             )
-    return index
+
+    inspect(label, check)
+    return label.to(torch.int64)

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from scorefield.errors import UserError
 from scorefield.networks.attention import PixelAttention
 from scorefield.networks.blocks import ResidualBlock
-from scorefield.networks.conditioning import Conditioning, within
+from scorefield.networks.conditioning import Conditioning
 from scorefield.networks.initial import initialize_average, normal_
+from scorefield.networks.inspection import within
 from scorefield.networks.levels import NoiseTable, places
 from scorefield.networks.stages import Ascent, Descent, Plan
 
@@ -71,7 +72,6 @@ class ScoreUNet(nn.Module):
         self.centered, self.positive, self.division = centered, positive, division
         self.act = plan.style.act
         self.conditioning = conditioning
-        self.classes = None if conditioning is None else conditioning.null
         self.classes = None if conditioning is None else conditioning.null
         widths = [channels * m for m in multipliers]
         attended = [shape[2] // 2**k in attention for k in range(len(widths))]

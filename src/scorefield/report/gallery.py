@@ -50,7 +50,7 @@ class Gallery:
     samples: list[Strip]
 
 
-def gallery(members: Sequence[Group], look: dict[str, Look]) -> Gallery:
+def gallery(members: Sequence[Group], look: dict[str, Look], trust_code: bool) -> Gallery:
     """The pictures of the first seed of each model; none for data that is neither points of the
     plane nor images.
 
@@ -58,7 +58,7 @@ def gallery(members: Sequence[Group], look: dict[str, Look]) -> Gallery:
         RunError: If a run has no checkpoint.
         CheckpointError: If a checkpoint cannot be read.
     """
-    runs = {g.label: _run(g) for g in members}
+    runs = {g.label: _run(g, trust_code) for g in members}
     source = next(iter(runs.values())).source()
     models = {g.label: runs[g.label].field("ema", g.first.step) for g in members}
     benchmark = Benchmark(source, Protocol.read(members[0].first.protocol))
@@ -67,10 +67,10 @@ def gallery(members: Sequence[Group], look: dict[str, Look]) -> Gallery:
     return Gallery(_fields(models, benchmark), samples)
 
 
-def exact_group(group: Group) -> Group | None:
+def exact_group(group: Group, trust_code: bool) -> Group | None:
     """The exact field evaluated by the protocol of a group; ``None`` where it is not known."""
     one = group.first
-    run = _run(group)
+    run = _run(group, trust_code)
     source = run.source()
     truth = source.truth
     if truth is None:
@@ -97,9 +97,9 @@ def exact_group(group: Group) -> Group | None:
     )
 
 
-def _run(group: Group) -> Run:
+def _run(group: Group, trust_code: bool) -> Run:
     assert group.first.folder is not None
-    return Run.open(group.first.folder)
+    return Run.open(group.first.folder, trust_code)
 
 
 def _fields(models: dict[str, ScoreField], benchmark: Benchmark) -> list[Strip]:

@@ -61,7 +61,11 @@ class Section:
 
 
 def write_report(
-    root: Path, out: Path, targets: Sequence[float] = TARGETS, strict: bool = False
+    root: Path,
+    out: Path,
+    targets: Sequence[float] = TARGETS,
+    strict: bool = False,
+    trust_code: bool = False,
 ) -> Path:
     """Gathers the evaluated runs under a folder into tables and a page.
 
@@ -71,6 +75,7 @@ def write_report(
         targets: The targets of the sample quality, in multiples of the noise floor.
         strict: Whether to refuse numbers without an interval over seeds, before anything is
             written.
+        trust_code: Whether classes that a run names by import path may be imported.
 
     Returns:
         The page, ``out/index.html``.
@@ -91,7 +96,10 @@ def write_report(
         command += ["--targets", ",".join(f"{t:g}" for t in targets)]
     if strict:
         command.append("--strict")
-    page = _render(root, evaluations, comparisons, command, [t.name for t in written])
+    if trust_code:
+        command.append("--trust-code")
+    sections = [_section(root, c, trust_code) for c in comparisons]
+    page = _render(root, evaluations, sections, command, [t.name for t in written])
     write_file(out / INDEX, page)
     return out / INDEX
 
@@ -99,12 +107,11 @@ def write_report(
 def _render(
     root: Path,
     evaluations: Sequence[Evaluation],
-    comparisons: Sequence[Comparison],
+    sections: list[Section],
     command: Sequence[str],
     written: Sequence[str],
 ) -> str:
     """The page as text."""
-    sections = [_section(root, c) for c in comparisons]
     members = [g for s in sections for g in s.members]
     # Where the truth is known there is more to see.
     sections.sort(key=lambda s: s.exact is None)
@@ -132,10 +139,10 @@ def _render(
     )
 
 
-def _section(root: Path, comparison: Comparison) -> Section:
+def _section(root: Path, comparison: Comparison, trust_code: bool) -> Section:
     members = comparison.members
     look = looks([g.label for g in members])
-    exact = exact_group(members[0])
+    exact = exact_group(members[0], trust_code)
     return Section(
         name=members[0].dataset,
         title=_TITLES.get(str(members[0].first.about.get("data")), members[0].dataset),
@@ -147,7 +154,7 @@ def _section(root: Path, comparison: Comparison) -> Section:
         table=table(members, exact, look, comparison.costs),
         comparison=tables(comparison),
         plots=plots(members, exact, look, comparison.costs),
-        gallery=gallery(members, look),
+        gallery=gallery(members, look, trust_code),
         commands=[_commands(root, g) for g in members],
         facts=_facts(members),
         costs=comparison.costs,

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from scorefield.config.field import HybridModel
-from scorefield.config.objective import CyclesTerm
+from scorefield.config.objective import CustomTerm, CyclesTerm
 from scorefield.errors import RunError
 from scorefield.fields import HybridField, PreconditionedField, ScoreField
 from scorefield.interop import convolutional
@@ -28,9 +28,13 @@ Sheet = dict[str, list[tuple[str, str]]]
 _TAIL = 5
 
 
-def inspect(path: Path) -> Sheet:
+def inspect(path: Path, trust_code: bool = False) -> Sheet:
     """Describes a run's folder, a checkpoint's folder, a file of weights, a checkpoint of the
     score_sde code, or a state dict of a minimal convolutional network.
+
+    Arguments:
+        path: The folder or file.
+        trust_code: Whether classes that a run names by import path may be imported.
 
     Raises:
         RunError: If the path is none of these.
@@ -46,7 +50,7 @@ def inspect(path: Path) -> Sheet:
         ours = path.suffix == ".safetensors"
         return _describe_file(path) if ours else _describe_published(path)
     if (path / CONFIG).is_file():
-        return _describe_run(Run.open(path))
+        return _describe_run(Run.open(path, trust_code))
     if any((path / name).exists() for name in ("state.pt", "model.safetensors")):
         return _describe_weights(path, checkpoints.read(path).ema, "ok")
     raise RunError(f"{path} is neither a run (it has no {CONFIG}) nor a checkpoint")
@@ -108,7 +112,9 @@ def _describe_objective(run: Run) -> list[tuple[str, str]]:
     law = section.law.kind + _settings(section.law.model_dump(exclude={"kind"}))
     lines = [("denoising", f"{section.weighting} weighting, noise levels {law}")]
     for name, term in section.terms.items():
-        if isinstance(term, CyclesTerm) and term.balance is not None:
+        if isinstance(term, CustomTerm):
+            weight = term.target + _settings(term.arguments)
+        elif isinstance(term, CyclesTerm) and term.balance is not None:
             weight = "weight kept at" + _settings(term.balance.model_dump())
         else:
             weight = f"weight {term.weight:g}"

@@ -17,7 +17,7 @@ from scorefield.config import schema
 from scorefield.config.build import build_field, build_objective, build_source
 from scorefield.config.config import Config
 from scorefield.config.document import dump, read, shown
-from scorefield.config.merge import differences
+from scorefield.config.merge import differences, flatten
 from scorefield.config.sampler import build_sampler, check_sampler
 from scorefield.config.train import build_optim, build_train
 from scorefield.data import DataSource
@@ -79,9 +79,8 @@ class Run:
             with locked(folder):
                 delete_folder(folder)
         if (folder / CONFIG).is_file():
-            found = cls.open(folder)
-            _check_same(folder, found.config, config)
-            return found
+            _check_same(folder, cls.open(folder).config, config)
+            return run
         if folder.is_dir() and any(folder.iterdir()):
             raise RunError(f"{folder} is not empty, and no run: it has no {CONFIG}")
         run._check_whole()
@@ -114,8 +113,13 @@ class Run:
             self.source().batch_classes(Noise(self.config.seed), 0, 1)
 
     @classmethod
-    def open(cls, folder: str | Path) -> Run:
+    def open(cls, folder: str | Path, trust_code: bool = False) -> Run:
         """The run in a folder.
+
+        Arguments:
+            folder: The folder.
+            trust_code: Whether classes of the user's own that its configuration names may be
+                imported, once they are needed.
 
         Raises:
             RunError: If there is none.
@@ -127,7 +131,7 @@ class Run:
         file = folder / CONFIG
         if not file.is_file():
             raise RunError(f"{folder} is not a run: it has no {CONFIG}")
-        return cls(folder, schema.validate(read(file), str(file)))
+        return cls(folder, schema.validate(read(file), str(file), trust_code))
 
     @property
     def dataset(self) -> str:
@@ -319,6 +323,12 @@ def _check_same(folder: Path, there: Config, wanted: Config) -> None:
     found = _differences(there, wanted)
     if found:
         key, old, new = found[0]
+        if key.endswith(".sha256"):
+            target = flatten(wanted.document())[key.removesuffix("sha256") + "target"]
+            raise RunError(
+                f"{folder} was made with another version of {target}: the file of the module has "
+                f"changed since, and {key} with it; overwrite it, or give this one another name"
+            )
         raise RunError(
             f"{folder} belongs to another configuration: {key} is {shown(old)} there and "
             f"{shown(new)} here; overwrite it, or give this one another name"

@@ -49,6 +49,7 @@ def open_subject(
     weights: Literal["ema", "raw"] = "ema",
     config: str | None = None,
     label: int | None = None,
+    trust_code: bool = False,
 ) -> Subject:
     """The field of a run's folder, at its newest checkpoint, of a file of weights, of a checkpoint
     of score_sde, or of a state dict of a minimal convolutional network. One that knows classes is
@@ -62,6 +63,7 @@ def open_subject(
             ending in ``.yaml`` or ``.json`` with one in the original's keys; for a state dict,
             ``zeros`` or ``circular``, or a file with ``padding`` and ``size``.
         label: The class; of any by default.
+        trust_code: Whether classes of the user's own that its configuration names are imported.
 
     Raises:
         RunError: If it is none of these, there is a configuration for what has its own, the
@@ -70,7 +72,7 @@ def open_subject(
         ConfigError: If the configuration cannot be read.
         InteropError: If the checkpoint cannot be used, or the configuration says too little.
     """
-    subject = _open(path, weights, config)
+    subject = _open(path, weights, config, trust_code)
     if label is not None:
         return replace(subject, field=of_class(subject.field, label))
     if subject.config is not None:
@@ -80,7 +82,9 @@ def open_subject(
     return subject
 
 
-def _open(path: Path, weights: Literal["ema", "raw"], config: str | None) -> Subject:
+def _open(
+    path: Path, weights: Literal["ema", "raw"], config: str | None, trust_code: bool
+) -> Subject:
     if path.is_file() and path.suffix == ".pth":
         return _published(path, weights, config)
     if path.is_file() and path.suffix == ".pt":
@@ -90,7 +94,7 @@ def _open(path: Path, weights: Literal["ema", "raw"], config: str | None) -> Sub
             f"{path} is no file ending in .pth or .pt: it has a configuration of its own"
         )
     if path.is_dir():
-        run = Run.open(path)
+        run = Run.open(path, trust_code)
         found = run.checkpoint()
         about = {"run": run.config.name, "run_seed": run.config.seed, "step": found.step}
         return _trained(
@@ -107,7 +111,7 @@ def _open(path: Path, weights: Literal["ema", "raw"], config: str | None) -> Sub
     stored = checkpoints.read_weights(path)
     if stored.config is None:
         raise CheckpointError(f"{path} does not say of which configuration it is")
-    own = schema.validate(stored.config, str(path))
+    own = schema.validate(stored.config, str(path), trust_code)
     source = build_source(own)
     field = build_field(own, source)
     checkpoints.load_weights(field, stored, path)

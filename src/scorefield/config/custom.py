@@ -1,0 +1,112 @@
+"""Classes of the user's own, named in a configuration by import path.
+
+They are imported only where a configuration comes from the user: from a file or the command line,
+or from a run with the user's word that its code is to be trusted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import isroutine
+from operator import attrgetter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from scorefield.config.base import Section
+from scorefield.errors import ConfigError
+
+TRUST = "trust_code"
+"""The key of the validation context that says whether code may be imported."""
+
+
+class Custom(Section):
+    """A class or function of the user's own.
+
+    ``target`` is ``module:name``; the module is looked for where Python looks, and in the working
+    directory. ``arguments`` are those of the call. ``sha256`` is the hash of the module's file,
+    filled in when the user's configuration is read: code that has changed since is refused.
+    """
+
+    kind: Literal["custom"] = "custom"
+    target: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
+    arguments: dict[str, Any] = Field(default={})
+    sha256: str | None = None
+    _trusted: bool = PrivateAttr(default=True)
+
+    @model_validator(mode="after")
+    def _from(self, info: Any) -> Custom:
+        self._trusted = info.context is None or info.context[TRUST]
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        return dict(self.arguments)
+
+    def constructor(self, where: str) -> Callable[..., Any]:
+        where = f"{where}.target"
+        if not self._trusted:
+            raise ConfigError(
+                f"{where} is {self.target!r}, code that is not part of scorefield: give "
+                f"--trust-code to import it (trust_code=True in Python)"
+            )
+        file = _source(self.target, where)
+        if self.sha256 not in (None, _hash(file)):
+            raise ConfigError(
+                f"{where} is {self.target!r}, whose file {file} is not the one of the "
+                f"configuration: its sha256 is {_hash(file)[:12]}…, not {self.sha256[:12]}…"
+            )
+        module, _, name = self.target.partition(":")
+        try:
+            found = attrgetter(name)(import_module(module))
+        except AttributeError as error:
+            raise ConfigError(f"{where} is {self.target!r}: {error}") from error
+        except (ImportError, SyntaxError) as error:
+            raise ConfigError(
+                f"{where} is {self.target!r}, which cannot be imported: {error}"
+            ) from error
+        if not isinstance(found, type) and not isroutine(found):
+            raise ConfigError(f"{where} is {self.target!r}, neither a class nor a function")
+        constructor: Callable[..., Any] = found
+        return constructor
+
+
+def with_hashes(document: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """The document of a configuration, in which every custom class has the hash of its file.
+
+    Raises:
+        ConfigError: If there is no module of that name.
+    """
+    if document.get("kind") == "custom":
+        given = document["sha256"] or _hash(_source(document["target"], f"{path}target"))
+        return {**document, "sha256": given}
+    return {
+        key: with_hashes(value, f"{path}{key}.") if isinstance(value, Mapping) else value
+        for key, value in document.items()
+    }
+
+
+def _source(target: str, where: str) -> Path:
+    """The source file of the module of a target."""
+    if os.getcwd() not in sys.path:
+        # Last, so that nothing in it takes the place of an installed module.
+        sys.path.append(os.getcwd())
+    module = target.partition(":")[0]
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{where} is {target!r}: {error}") from error
+    if spec is None:
+        raise ConfigError(f"{where} is {target!r}: there is no module {module!r}")
+    if spec.origin is None or not Path(spec.origin).is_file():
+        raise ConfigError(f"{where} is {target!r}: the module {module!r} has no source file")
+    return Path(spec.origin)
+
+
+def _hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
