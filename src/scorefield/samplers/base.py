@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
 from scorefield.noise import Noise
@@ -179,7 +179,7 @@ class Sampler(ABC):
         noise = seed if isinstance(seed, Noise) else Noise(seed)
         if measurement is not None:
             if not self.takes_measurements:
-                raise TypeError(f"{type(self).__name__} takes no measurement")
+                raise UnsupportedError(f"{type(self).__name__} takes no measurement")
             measurement.check(len(index), shape)
         prior, top = field.sde.prior(field.domain), level(field.sde, field.sde.t_max)
         index = index.to(device)
