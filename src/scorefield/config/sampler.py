@@ -60,7 +60,7 @@ class HeunMethod(KarrasMethod):
 class PredictorCorrectorMethod(Section):
     """:class:`~scorefield.samplers.PredictorCorrector`.
 
-    ``discretization`` says how the process steps forward: by its own transitions, or by the levels
+    ``discretization`` is the forward step of the process: by its own transitions, or by the levels
     of a table, which are as many as there are ``steps``. ``probability_flow`` is the predictor's;
     ``snr``, ``corrector_steps`` and ``norm`` are the corrector's. ``t_end: null`` is what is
     customary for the process.

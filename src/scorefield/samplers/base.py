@@ -285,12 +285,12 @@ class GridSampler(Sampler):
 
 
 def _indices(n: int | None, index: Tensor | None, start: Tensor | None) -> Tensor:
-    """The sample indices, from whichever argument says how many samples are wanted."""
+    """The sample indices, from n, index or start."""
     if n is not None and index is not None:
-        raise UserError("give either n or index: each says how many samples are wanted")
+        raise UserError("give either n or index, not both")
     if index is None:
         if n is None and start is None:
-            raise UserError("say how many samples are wanted: n, index or start is missing")
+            raise UserError("the number of samples is missing: give n, index or start")
         count = n if n is not None else len(start)  # type: ignore[arg-type]
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise UserError(f"the number of samples must be a positive integer, got {count!r}")
