@@ -41,7 +41,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -73,7 +73,7 @@ class Noise:
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise TypeError(f"seed must be an integer, got {self.seed!r}")
+            raise UnsupportedError(f"seed must be an integer, got {self.seed!r}")
 
     def normal(
         self,
@@ -170,7 +170,7 @@ class Noise:
     ) -> tuple[Tensor, torch.Size]:
         """Philox words as (4, batch, block), and the batch shape."""
         if index.is_floating_point():
-            raise TypeError(f"sample indices are integers, got {index.dtype}")
+            raise UnsupportedError(f"sample indices are integers, got {index.dtype}")
         index = index.to(torch.int64)
         steps = torch.as_tensor(step, dtype=torch.int64, device=index.device)
         if index.numel() and min(int(index.min()), int(steps.min())) < 0:

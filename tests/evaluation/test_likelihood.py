@@ -13,8 +13,8 @@ from scorefield.evaluation.likelihood import (
     data_likelihood,
     dequantize,
 )
-from scorefield.fields.density import UNIT_BYTES
 from scorefield.interop.score_sde.refinenet_names import build_refinenet
+from scorefield.likelihood import UNIT_BYTES
 from scorefield.noise import Noise
 from scorefield.runs.cells import read_csv
 from scorefield.runs.subject import Subject, open_subject

@@ -46,14 +46,14 @@ class KarrasMethod(Section):
 class EulerMethod(KarrasMethod):
     """:class:`~scorefield.samplers.Euler`."""
 
-    builds = "scorefield.samplers.euler:Euler"
+    builds = "scorefield.samplers.karras:Euler"
     kind: Literal["euler"]
 
 
 class HeunMethod(KarrasMethod):
     """:class:`~scorefield.samplers.Heun`."""
 
-    builds = "scorefield.samplers.heun:Heun"
+    builds = "scorefield.samplers.karras:Heun"
     kind: Literal["heun"]
 
 

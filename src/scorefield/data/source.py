@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 from scorefield.noise import Noise
 from scorefield.targets.base import Target
 
@@ -98,7 +98,7 @@ class DataSource(ABC):
             TypeError: If the points have no classes.
             ValueError: As of :meth:`batch`.
         """
-        raise TypeError(f"the points of {self.name} have no classes")
+        raise UnsupportedError(f"the points of {self.name} have no classes")
 
     @abstractmethod
     def reference(
@@ -128,7 +128,7 @@ class DataSource(ABC):
             TypeError: If the points have no classes.
             ValueError: As of :meth:`reference`.
         """
-        raise TypeError(f"the points of {self.name} have no classes")
+        raise UnsupportedError(f"the points of {self.name} have no classes")
 
 
 class TargetSource(DataSource):

@@ -136,7 +136,7 @@ def field_agreement(
                     observed = convert(truth, wide, t, field.sde, "noise", quantity)
                     try:
                         found[name, quantity].append(image_agreement(predicted, observed))
-                    except ValueError as error:
+                    except UserError as error:
                         raise UserError(
                             f"{quantity} of {name} at noise level {sigma:g}: {error}"
                         ) from error

@@ -232,6 +232,6 @@ def measure(
         for points in protocol.points(data, field, classes):
             try:
                 estimates.append(at(points))
-            except ValueError as error:
+            except UserError as error:
                 raise UserError(f"{name} at noise level {points.sigma:g}: {error}") from error
     return Profile(name, unit, tuple(estimates), protocol, settings)

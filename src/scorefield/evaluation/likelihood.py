@@ -19,10 +19,15 @@ from scorefield.config.data import DigitsData, ImagesData
 from scorefield.data.image_files import read_arrays
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate
-from scorefield.fields import LogProb
-from scorefield.fields.density import CENTERED_BYTES, UNIT_BYTES, BitsPerDim, DataTransform
 from scorefield.files import write_file
-from scorefield.likelihood import log_prob
+from scorefield.likelihood import (
+    CENTERED_BYTES,
+    UNIT_BYTES,
+    BitsPerDim,
+    DataTransform,
+    LogProb,
+    log_prob,
+)
 from scorefield.noise import Noise
 from scorefield.runs.cells import csv_text, numbers
 from scorefield.runs.progress import Stages

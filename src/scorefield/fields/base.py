@@ -33,7 +33,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from scorefield.domain import Domain, Euclidean
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.classes import Classes, class_rows
 from scorefield.sde import SDE
 
@@ -145,7 +145,9 @@ class ScoreField(nn.Module):
         Raises:
             TypeError: If the field has none.
         """
-        raise TypeError(f"{type(self).__name__} has no potential: its score is not a gradient")
+        raise UnsupportedError(
+            f"{type(self).__name__} has no potential: its score is not a gradient"
+        )
 
     @property
     def has_jacobian(self) -> bool:
@@ -161,7 +163,7 @@ class ScoreField(nn.Module):
         Raises:
             TypeError: If the field does not have it in closed form.
         """
-        raise TypeError(f"{type(self).__name__} has no Jacobian in closed form")
+        raise UnsupportedError(f"{type(self).__name__} has no Jacobian in closed form")
 
     @property
     def classes(self) -> int | None:

@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scorefield.domain import Domain, Euclidean, Torus
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import Quantity, ScoreField, affine, times
 from scorefield.fields.classes import Classes
 from scorefield.fields.labels import LOG_NOISE, Label
@@ -216,9 +216,9 @@ class PreconditionedField(ScoreField):
         shape: Sequence[int] | None = None,
     ) -> None:
         if (sigma_data is None) == (parametrization is None):
-            raise TypeError("give either sigma_data or a parametrization")
+            raise UnsupportedError("give either sigma_data or a parametrization")
         if domain is not None and shape is not None:
-            raise TypeError("give either a domain or a shape")
+            raise UnsupportedError("give either a domain or a shape")
         if shape is None:
             shape = getattr(backbone, "event_shape", None)
         if domain is None and shape is not None:

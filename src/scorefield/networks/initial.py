@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from scorefield.errors import UnsupportedError
 from scorefield.noise import Noise
 
 
@@ -57,7 +58,7 @@ def _inputs(layer: nn.Module, name: str) -> int:
             return 1
         case nn.ConvTranspose2d() if layer.stride == layer.kernel_size:
             return layer.in_channels
-    raise TypeError(f"no initial law is known for the {type(layer).__name__} {name!r}")
+    raise UnsupportedError(f"no initial law is known for the {type(layer).__name__} {name!r}")
 
 
 def _uniform(noise: Noise, purpose: str, like: Tensor, bound: float) -> Tensor:

@@ -35,6 +35,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scorefield.errors import DivergedError
 from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import classes_at
 from scorefield.samplers.runge_kutta import Observer, Outcome, Solution, solve
@@ -54,7 +55,7 @@ class Place(NamedTuple):
     tan: Tensor
 
 
-class StalledError(FloatingPointError):
+class StalledError(DivergedError):
     r"""Points that did not come to the end of the flow.
 
     Attributes:

@@ -38,8 +38,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from scorefield.errors import CheckpointError
 from scorefield.files import reason, write_folder
-from scorefield.training.errors import CheckpointError
 
 _FORMAT = "scorefield checkpoint 1"
 _MODEL, _EMA, _STATE = "model.safetensors", "ema.safetensors", "state.pt"

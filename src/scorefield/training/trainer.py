@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from scorefield.data import DataSource
-from scorefield.errors import UserError
+from scorefield.errors import CheckpointError, Interrupted, TrainingError, UserError, out_of_memory
 from scorefield.fields import ScoreField
 from scorefield.files import clean
 from scorefield.noise import Noise
@@ -34,12 +34,6 @@ from scorefield.training.checkpoint import Checkpoint
 from scorefield.training.display import Display, warn
 from scorefield.training.draws import has_dropout, training_draws
 from scorefield.training.ema import EMA
-from scorefield.training.errors import (
-    CheckpointError,
-    Interrupted,
-    TrainingError,
-    out_of_memory,
-)
 from scorefield.training.gradient import joint_gradient
 from scorefield.training.lock import locked
 from scorefield.training.record import Record, Row
@@ -53,6 +47,9 @@ if TYPE_CHECKING:
 
 Draw = Callable[[ScoreField], Mapping[str, "Figure"]]
 """What makes figures of a field, by their names."""
+
+DrawFor = Callable[[DataSource], Draw | None]
+"""What knows how to draw fields of some data, and nothing of other data."""
 
 
 @dataclass(frozen=True)
