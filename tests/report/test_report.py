@@ -320,11 +320,8 @@ def atoms(shared):
     protocol = replace(PROTOCOL, nfes=(8,), samples=128, pairs=2, sigmas=(0.05, 0.2), points=8)
 
     def fill(root):
-        with pytest.MonkeyPatch.context() as patch:
-            # Pictures of the training take longer than all of it.
-            patch.setattr("scorefield.plotting.score_line._figures", lambda law, field: {})
-            for name, seed in product(("analytical_regression", "no_regularizer"), (0, 1)):
-                make(root, f"atoms/{name}", (*BOX, f"seed={seed}"), protocol)
+        for name, seed in product(("analytical_regression", "no_regularizer"), (0, 1)):
+            make(root, f"atoms/{name}", (*BOX, f"seed={seed}"), protocol)
 
     return shared("report-atoms", fill)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
+from scorefield.cli.arguments import Integers, integers
 from scorefield.errors import ConfigError, hint
 from scorefield.studies import settings as studies
 
@@ -63,6 +64,10 @@ def _parameter(name: str, kind: Any, default: Any, option: studies.Option) -> in
             typer.Argument(metavar=option.metavar, help=option.help),
         ]
         default = None
+    elif get_origin(kind) is tuple and get_args(kind)[0] is int:
+        listed: Any = {"parser": integers, "metavar": "N,N..."}
+        annotation = Annotated[Integers | None, typer.Option(flag, help=option.help, **listed)]
+        default = Integers(default) if default else None
     elif get_origin(kind) is tuple:
         annotation = Annotated[str | None, typer.Option(flag, help=option.help)]
         default = ",".join(map(str, default)) or None
@@ -81,15 +86,11 @@ def _read(name: str, value: Any, kind: Any) -> Any:
     Raises:
         ConfigError: If a list has a wrong element, or one twice.
     """
-    if get_origin(kind) is not tuple or isinstance(value, list):
+    if get_origin(kind) is not tuple or isinstance(value, (list, tuple)):
         return tuple(value) if isinstance(value, list) else value
-    from scorefield.cli.arguments import integers
-
     option, element = f"--{name.replace('_', '-')}", get_args(kind)[0]
     if value is None:
         return ()
-    if element is int:
-        return integers(option, value)
     if get_origin(element) is not Literal:  # names with commas, which the study knows
         return tuple(part.strip() for part in value.split(";"))
     return _names(option, value, get_args(element))

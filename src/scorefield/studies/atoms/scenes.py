@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from scorefield.errors import DivergedError
 from scorefield.fields import ScoreField, evaluation_mode
 from scorefield.plotting.palette import DIFFERENCE, EXACT, Look
 from scorefield.studies.atoms.compute import noise_levels
@@ -143,5 +144,5 @@ def _vectors(
             noise = field.predict_noise(plane.points(x, y).to(dtype), t)
         found[name] = -noise.double().reshape(len(y), len(x), 2).cpu().numpy()
         if not np.isfinite(found[name]).all():
-            raise FloatingPointError(f"{name}: the score is not finite at noise level {sigma:.4g}")
+            raise DivergedError(f"{name}: the score is not finite at noise level {sigma:.4g}")
     return found
