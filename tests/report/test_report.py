@@ -112,7 +112,7 @@ def test_every_number_of_the_tables_has_an_error_or_is_exact(report):
     cells = [cell for cell in Page(report[2]).cells if cell.strip("–")]
     assert len(cells) > 40
     for cell in cells:
-        counted = re.fullmatch(r"\d of 8TV.*|.* of \d+ seeds.*", cell.strip())
+        counted = re.fullmatch(r"\d of 8|.* of \d+ seeds.*", cell.strip())
         counted = counted or cell.startswith("1")
         assert "±" in cell or "exact" in cell or counted, cell
     assert "nan" not in " ".join(cells).lower()
@@ -124,11 +124,12 @@ def test_every_curve_has_bars_and_all_models(report):
         r'<script type="application/json" data-plot="([^"]+)">(.*?)</script>', text
     )
     names = {name for name, _ in figures}
-    assert {"toy-asymmetry", "toy-circulation", "toy-score", "toy-loss", "toy-sw"} <= names
-    assert {"toy-fokker-planck", "toy-consistency", "digits-fokker-planck"} <= names
+    curl = {"toy-relative_asymmetry", "toy-loop_circulation"}
+    assert curl | {"toy-score_error", "toy-denoising_loss", "toy-sliced_wasserstein"} <= names
+    assert {"toy-fokker_planck", "toy-consistency", "digits-fokker_planck"} <= names
     assert not [name for name in names if "winding" in name]  # there is no torus
-    assert "digits-asymmetry" in names
-    assert "digits-score" not in names  # there is no truth to compare with
+    assert "digits-relative_asymmetry" in names
+    assert "digits-score_error" not in names  # there is no truth to compare with
     for name, specification in figures:
         figure = json.loads(specification)
         lines = [t for t in figure["data"] if t["mode"] == "lines+markers"]
@@ -237,7 +238,7 @@ def rows_of(path):
 
 def test_several_seeds_become_one_row_with_the_error_of_their_scatter(seeds, tmp_path):
     page = write_report(seeds, tmp_path).read_text()
-    assert "modes are covered" in page or "Every model covers all 8 modes" in page
+    assert "the number of modes covered, of 8: M0" in page
     assert {row["num_seeds"] for row in rows_of(tmp_path / "fid_summary.csv")} == {"2"}
 
 
@@ -247,12 +248,12 @@ def test_the_page_compares_models_seed_by_seed_and_at_equal_time(seeds, tmp_path
         "Differences from M0, seed by seed",
         "Network calls to a target",
         "At equal training time",
-        "Samples along the training",
+        "Sliced Wasserstein distance to real samples along the training",
     ):
         assert heading in text
     assert "7.5 × floor" in text
     assert "--targets 2,7.5" in text
-    assert "What one training tells" not in text
+    assert "What one training shows" not in text
     differences = rows_of(tmp_path / "paired_differences.csv")
     assert {row["num_seeds"] for row in differences} == {"2"}
     assert {row["model_id"].partition("_")[0] for row in differences} == {"m2"}
@@ -260,7 +261,7 @@ def test_the_page_compares_models_seed_by_seed_and_at_equal_time(seeds, tmp_path
 
 def test_single_trainings_are_not_compared(report):
     text = report[2]
-    assert "What one training tells" in text
+    assert "What one training shows" in text
     assert "Differences from M0, seed by seed" not in text
 
 
@@ -320,15 +321,17 @@ def atoms(tmp_path_factory):
 
 def test_on_a_torus_the_page_tells_the_winding_and_the_distance_from_the_law(atoms, tmp_path):
     text = write_report(atoms, tmp_path).read_text()
-    for name in ("winding", "harmonic", "fokker-planck", "consistency", "tv", "marginal_ks"):
+    of_levels = ("winding", "harmonic_part", "fokker_planck", "consistency")
+    for name in (*of_levels, "total_variation", "marginal_ks"):
         assert f'data-plot="atoms-{name}"' in text
     for heading in ("Around the torus", "From one noise level to the next"):
         assert f"<dt>{heading}</dt>" in text
-    assert "The total variation from the exact law" in text
+    assert "the total variation from the exact distribution over a grid is" in text
     # Plain denoising is what the others are compared with, whatever its name.
     assert re.search(r"Differences from no_regularizer\S*, seed by seed", text)
     page = Page(text)
-    assert {"Fokker–Planck", "consistency"} < set(re.findall(r"<th title[^>]*>([^<]*)</th>", text))
+    headings = set(re.findall(r"<th title[^>]*>([^<]*)</th>", text))
+    assert {"Fokker–Planck residual", "consistency error"} < headings
     assert len(set(page.ids)) == len(page.ids)
     rows = rows_of(tmp_path / "integrability_summary.csv")
     metrics = {row["metric_name"] for row in rows}
@@ -352,7 +355,7 @@ def test_an_evaluation_without_the_newer_diagnostics_is_reported_as_it_is(report
             del record["protocol"]["estimators"][name]
         summary.write_text(json.dumps(record))
     text = write_report(root, tmp_path / "out").read_text()
-    assert 'data-plot="toy-asymmetry"' in text
+    assert 'data-plot="toy-relative_asymmetry"' in text
     # What the exact field has now is no curve of the models.
-    assert 'data-plot="toy-fokker-planck"' not in text
+    assert 'data-plot="toy-fokker_planck"' not in text
     assert "From one noise level to the next" not in text
