@@ -209,7 +209,7 @@ def test_networks_in_float32_are_judged_in_evaluation_mode():
         ({"guide": Gaussian(torch.zeros(2), 1.0, sde=VP())}, "another process"),
     ],
 )
-def test_bad_arguments_are_named(arguments, message):
+def test_consistency_names_the_setting_that_it_refuses(arguments, message):
     law = Gaussian(torch.zeros(2), 1.0)
     with pytest.raises(ValueError, match=message):
         consistency_error(law, law, Protocol((1.0,), n=8), **arguments)

@@ -124,7 +124,9 @@ def test_every_level_has_a_cell_of_its_own():
         ("few.npz", 9, "has 4 points, 9 were asked for"),
     ],
 )
-def test_mistakes_are_named(subject, tmp_path, monkeypatch, data, n, words):
+def test_points_that_have_no_likelihood_are_refused_by_name(
+    subject, tmp_path, monkeypatch, data, n, words
+):
     monkeypatch.chdir(tmp_path)
     np.savez("two.npz", a=np.zeros((4, 2)), b=np.zeros((4, 2)))
     np.savez("wide.npz", a=np.zeros((4, 3)))

@@ -56,7 +56,7 @@ class TestCoverage:
         assert abs(inside - expected) < 6 * math.sqrt(expected * (1 - expected) / n)
 
     @pytest.mark.parametrize("options", [{"share": 0.0}, {"share": 1.5}, {"within": 0.0}])
-    def test_options_out_of_range_are_refused(self, options):
+    def test_a_share_and_a_distance_out_of_range_are_refused(self, options):
         with pytest.raises(ValueError, match="mode"):
             mode_coverage(RING.sample(10, 0), RING, **options)
 

@@ -7,6 +7,7 @@ import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import product
 
 import pytest
 
@@ -73,17 +74,26 @@ class Page(HTMLParser):
             self.cells[-1] += data
 
 
+def make(root, name, overrides, protocol):
+    """Trains and evaluates a run."""
+    run = Run.create(load(name, overrides), root)
+    run.train(quiet=True)
+    evaluate(run, protocol=protocol)
+
+
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    root = tmp_path_factory.mktemp("runs")
-    for name, overrides in (("toy/m0", TOY), ("toy/m2", TOY), ("digits/m0", DIGITS)):
-        run = Run.create(load(name, overrides), root)
-        run.train(quiet=True)
-        protocol = PROTOCOL if name.startswith("toy") else replace(PROTOCOL, points=2)
-        evaluate(run, protocol=protocol)
-    out = tmp_path_factory.mktemp("report")
-    path = write_report(root, out)
-    return root, out, path.read_text(encoding="utf-8")
+def report(shared):
+    """The folders of three runs and of their report, and its page."""
+
+    def fill(folder):
+        for name in ("toy/m0", "toy/m2"):
+            make(folder / "runs", name, TOY, PROTOCOL)
+        make(folder / "runs", "digits/m0", DIGITS, replace(PROTOCOL, points=2))
+        write_report(folder / "runs", folder / "out")
+
+    folder = shared("report", fill)
+    page = folder / "out" / "index.html"
+    return folder / "runs", page.parent, page.read_text(encoding="utf-8")
 
 
 def test_the_page_loads_nothing_from_outside(report):
@@ -218,17 +228,15 @@ def test_a_report_of_nothing_is_refused(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def seeds(tmp_path_factory):
+def seeds(shared):
     """Two models with two seeds each, and checkpoints along their trainings."""
-    root = tmp_path_factory.mktemp("seeds")
-    protocol = replace(PROTOCOL, nfes=(8, 9), along=5)
-    for name in ("toy/m0", "toy/m2"):
-        for seed in (0, 1):
+
+    def fill(root):
+        for name, seed in product(("toy/m0", "toy/m2"), (0, 1)):
             overrides = (*TOY, "train.checkpoint_every=2", "train.keep=null", f"seed={seed}")
-            run = Run.create(load(name, overrides), root)
-            run.train(quiet=True)
-            evaluate(run, protocol=protocol)
-    return root
+            make(root, name, overrides, replace(PROTOCOL, nfes=(8, 9), along=5))
+
+    return shared("report-seeds", fill)
 
 
 def rows_of(path):
@@ -307,16 +315,15 @@ BOX = (
 
 
 @pytest.fixture(scope="module")
-def atoms(tmp_path_factory):
+def atoms(shared):
     """Two models of atoms in a periodic box, with two seeds each."""
-    root = tmp_path_factory.mktemp("atoms")
     protocol = replace(PROTOCOL, nfes=(8,), samples=128, pairs=2, sigmas=(0.05, 0.2), points=8)
-    for name in ("atoms/analytical_regression", "atoms/no_regularizer"):
-        for seed in (0, 1):
-            run = Run.create(load(name, (*BOX, f"seed={seed}")), root)
-            run.train(quiet=True)
-            evaluate(run, protocol=protocol)
-    return root
+
+    def fill(root):
+        for name, seed in product(("analytical_regression", "no_regularizer"), (0, 1)):
+            make(root, f"atoms/{name}", (*BOX, f"seed={seed}"), protocol)
+
+    return shared("report-atoms", fill)
 
 
 def test_on_a_torus_the_page_tells_the_winding_and_the_distance_from_the_law(atoms, tmp_path):

@@ -24,16 +24,15 @@ References:
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from scorefield.domain import Domain
+from scorefield.domain import Domain, Euclidean
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.classes import Classes, class_rows
 from scorefield.sde import SDE
@@ -41,27 +40,48 @@ from scorefield.sde import SDE
 Quantity = Literal["score", "denoiser", "noise", "velocity", "drift"]
 
 
-class ScoreField(nn.Module, ABC):
+class ScoreField(nn.Module):
     r"""Anything with a score.
 
-    Subclasses define :meth:`score`, or :meth:`predict` where another form is computed with
-    less rounding.
+    Subclasses define one method: :meth:`score`, or :meth:`predict` where other forms are computed
+    with less rounding than from the score.
 
     Arguments:
         sde: The forward process whose marginals the field describes.
-        domain: Where :math:`x` lives, and the event shape.
+        domain: Where :math:`x` lives, and the event shape. Without one, it becomes flat space by
+            :meth:`learn_shape`.
 
     Raises:
+        TypeError: If the class defines neither :meth:`score` nor :meth:`predict`.
         ValueError: If the process does not run on the domain.
     """
 
-    def __init__(self, sde: SDE, domain: Domain) -> None:
-        super().__init__()
-        sde.check(domain)
-        self.sde = sde
-        self.domain = domain
+    domain: Domain
 
-    @abstractmethod
+    def __init__(self, sde: SDE, domain: Domain | None) -> None:
+        super().__init__()
+        if (type(self).score, type(self).predict) == (ScoreField.score, ScoreField.predict):
+            raise TypeError(f"{type(self).__name__} must define score or predict")
+        self.sde = sde
+        if domain is not None:
+            sde.check(domain)
+            self.domain = domain
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "domain":
+            raise UserError(
+                f"{type(self).__name__} does not know its event shape yet: give shape=, train it "
+                "with fit, or evaluate it once"
+            )
+        return super().__getattr__(name)
+
+    def learn_shape(self, shape: Sequence[int]) -> None:
+        """Takes points to be of an event shape in flat space, unless the domain is known."""
+        if "domain" not in vars(self):
+            domain = Euclidean(tuple(shape))
+            self.sde.check(domain)
+            self.domain = domain
+
     def score(
         self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
     ) -> Float[Tensor, "batch *event"]:
@@ -76,6 +96,7 @@ class ScoreField(nn.Module, ABC):
         Raises:
             ValueError: If the classes do not fit the field or the points; see :meth:`class_rows`.
         """
+        return self.predict(x, t, "score", classes)
 
     def predict(
         self,

@@ -64,6 +64,7 @@ def fit(
         TrainingError: See :meth:`~scorefield.training.trainer.Trainer.run`.
     """
     source = _source(data)
+    field.learn_shape(source.shape)
     if objective is None:
         objective = Objective(DenoisingScoreMatching(sigma_data=source.std), regularizers)
     elif regularizers:
