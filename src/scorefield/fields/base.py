@@ -1,4 +1,4 @@
-r"""Score fields and the five ways of saying the same thing.
+r"""Score fields and their five parametrisations.
 
 A score field is a vector field :math:`s(x, t) \approx \nabla_x \log p_t(x)` of a process
 :math:`x_t = \alpha x_0 + \sigma\varepsilon`. Five quantities are affine functions of it,
@@ -220,7 +220,7 @@ def affine(
             return sde.drift(t), -sde.diffusion_squared(t)
         case _:
             names = ", ".join(get_args(Quantity))
-            raise UserError(f"a field is said as one of {names}, not {quantity!r}")
+            raise UserError(f"the parametrisations of a field are {names}, not {quantity!r}")
 
 
 def convert(

@@ -108,7 +108,7 @@ def train_classifier(source: LabelledSource, seed: int = 0) -> TrainedClassifier
 
 
 def classifier_features(source: LabelledSource, folder: str | Path) -> Features:
-    """The last hidden layer of the data's classifier, under a name that says which one it is.
+    """The last hidden layer of the data's classifier, named by its hash.
 
     The classifier is read from ``classifier.safetensors`` in the folder; where there is none, it
     is trained and stored there first, whole or not at all.
