@@ -7,10 +7,16 @@ import torch
 from torch import nn
 
 from scorefield.calculus.trace import value_and_products
-from scorefield.fields import LogProb, PlantedField, PreconditionedField, Turned, right_angle
-from scorefield.fields.density import CENTERED_BYTES, UNIT_BYTES, DataTransform
+from scorefield.fields import PlantedField, PreconditionedField, Turned, right_angle
 from scorefield.fields.planted import PredictedNoise
-from scorefield.likelihood import EXACT_UP_TO, log_prob
+from scorefield.likelihood import (
+    CENTERED_BYTES,
+    EXACT_UP_TO,
+    UNIT_BYTES,
+    DataTransform,
+    LogProb,
+    log_prob,
+)
 from scorefield.noise import Noise
 from scorefield.samplers.flow import StalledError
 from scorefield.sde import EDM, VE, VP, SubVP

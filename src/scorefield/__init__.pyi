@@ -40,7 +40,6 @@ from .fields import ClassifierGuidance as ClassifierGuidance
 from .fields import EDMScaling as EDMScaling
 from .fields import HybridField as HybridField
 from .fields import IndexLabel as IndexLabel
-from .fields import LogProb as LogProb
 from .fields import NoisePrediction as NoisePrediction
 from .fields import OneClass as OneClass
 from .fields import PlantedField as PlantedField
@@ -52,6 +51,7 @@ from .fields import SigmaLabel as SigmaLabel
 from .fields import TimeLabel as TimeLabel
 from .fields import convert as convert
 from .fields import evaluation_mode as evaluation_mode
+from .likelihood import LogProb as LogProb
 from .likelihood import log_prob as log_prob
 from .metrics import frechet_distance as frechet_distance
 from .metrics import ks_test as ks_test
@@ -99,6 +99,7 @@ from .samplers import Colorization as Colorization
 from .samplers import DPMSolverPlusPlus2M as DPMSolverPlusPlus2M
 from .samplers import Euler as Euler
 from .samplers import EulerMaruyama as EulerMaruyama
+from .samplers import GridSampler as GridSampler
 from .samplers import Heun as Heun
 from .samplers import Inpainting as Inpainting
 from .samplers import Langevin as Langevin
@@ -107,6 +108,8 @@ from .samplers import PredictorCorrector as PredictorCorrector
 from .samplers import ProbabilityFlow as ProbabilityFlow
 from .samplers import ReverseDiffusion as ReverseDiffusion
 from .samplers import Sampler as Sampler
+from .samplers import StepContext as StepContext
+from .samplers import Stepped as Stepped
 from .samplers import decode as decode
 from .samplers import encode as encode
 from .samplers import interpolate as interpolate

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from scorefield.fields.density import CENTERED_BYTES, UNIT_BYTES
-from scorefield.likelihood import log_prob
+from scorefield.likelihood import CENTERED_BYTES, UNIT_BYTES, log_prob
 from scorefield.noise import Noise
 from scorefield.sde import VE, VP
 from scorefield.targets import Gaussian

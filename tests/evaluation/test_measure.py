@@ -141,7 +141,7 @@ def test_a_floor_is_a_distance_between_disjoint_real_sets(floors):
 
 
 def test_a_finite_data_set_has_so_many_samples_and_no_more():
-    with pytest.raises(ValueError, match="digits has 360 test points, 500 were asked for"):
+    with pytest.raises(ValueError, match="digits has 360 test points, 500 were requested"):
         _ = Benchmark(digits(), Protocol(samples=500)).real
 
 

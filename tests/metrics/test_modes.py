@@ -61,7 +61,7 @@ class TestCoverage:
             mode_coverage(RING.sample(10, 0), RING, **options)
 
     def test_a_set_of_another_dimension_is_refused(self):
-        with pytest.raises(ValueError, match="cannot be held against a mixture"):
+        with pytest.raises(ValueError, match="cannot be compared with a mixture"):
             mode_coverage(torch.zeros(4, 3), RING)
 
 

@@ -17,7 +17,6 @@ from scorefield.evaluation.evaluate import evaluate
 from scorefield.evaluation.protocol import Protocol
 from scorefield.report import write_report
 from scorefield.runs.run import Run
-from scorefield.studies import score_line
 
 PROTOCOL = Protocol(nfes=(4, 8), samples=48, pairs=3, sigmas=(0.5, 2.0), points=8, draws=2)
 TOY = (
@@ -321,11 +320,8 @@ def atoms(shared):
     protocol = replace(PROTOCOL, nfes=(8,), samples=128, pairs=2, sigmas=(0.05, 0.2), points=8)
 
     def fill(root):
-        with pytest.MonkeyPatch.context() as patch:
-            # Pictures of the training take longer than all of it.
-            patch.setattr(score_line, "pictures", lambda law, field: {})
-            for name, seed in product(("analytical_regression", "no_regularizer"), (0, 1)):
-                make(root, f"atoms/{name}", (*BOX, f"seed={seed}"), protocol)
+        for name, seed in product(("analytical_regression", "no_regularizer"), (0, 1)):
+            make(root, f"atoms/{name}", (*BOX, f"seed={seed}"), protocol)
 
     return shared("report-atoms", fill)
 

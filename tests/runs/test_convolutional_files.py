@@ -5,9 +5,9 @@ import torch
 
 from scorefield.cli import main
 from scorefield.errors import ConfigError, RunError
-from scorefield.fields.density import CENTERED_BYTES
 from scorefield.interop.convolutional import state_of
 from scorefield.interop.errors import InteropError
+from scorefield.likelihood import CENTERED_BYTES
 from scorefield.networks import MinimalResNet, MinimalUNet
 from scorefield.runs.inspection import inspect
 from scorefield.runs.subject import open_subject

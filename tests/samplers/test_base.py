@@ -130,8 +130,8 @@ class TestMistakes:
         with pytest.raises(ValueError, match="number of samples must be a positive integer"):
             Euler(2).sample(TRUTH, n=n)
 
-    def test_somebody_says_how_many(self):
-        with pytest.raises(ValueError, match="say how many"):
+    def test_the_number_of_samples_is_required(self):
+        with pytest.raises(ValueError, match="number of samples is missing"):
             Euler(2).sample(TRUTH)
         with pytest.raises(ValueError, match="either n or index"):
             Euler(2).sample(TRUTH, n=3, index=torch.arange(3))

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from scorefield.config.resolve import load
 from scorefield.runs.run import Run
 from scorefield.sde import EDM, VE
-from scorefield.studies.score_line import figure, pictures, score_line
+from scorefield.studies.score_line import drawing_of, figure, pictures, score_line
 from scorefield.targets import PseudoAtoms
 from scorefield.training import checkpoint
 from tests.planted import Drifting
@@ -107,19 +107,18 @@ def test_a_training_draws_at_every_checkpoint_and_is_no_other_for_it(small, tmp_
         return [event.step for event in events.Images(TAG)]
 
     run = Run.create(load(small), tmp_path / "drawn")
-    run.train(quiet=True)
+    run.train(quiet=True, draw=drawing_of)
     assert images(run) == [2, 4]
 
     halved = Run.create(load(small), tmp_path / "halved")
     monkeypatch.setattr("scorefield.training.trainer.StopSignal", Stopped)
     with pytest.raises(Exception, match="interrupted"):
-        halved.train(quiet=True)
+        halved.train(quiet=True, draw=drawing_of)
     monkeypatch.undo()
     assert halved.steps() == [1]
-    halved.train(quiet=True)
+    halved.train(quiet=True, draw=drawing_of)
     assert images(halved) == [1, 2, 4]
 
-    monkeypatch.setattr("scorefield.studies.score_line.pictures", lambda *_: {})
     plain = Run.create(load(small), tmp_path / "plain")
     plain.train(quiet=True)
     for name, tensor in weights(run).items():

@@ -46,21 +46,21 @@ class KarrasMethod(Section):
 class EulerMethod(KarrasMethod):
     """:class:`~scorefield.samplers.Euler`."""
 
-    builds = "scorefield.samplers.euler:Euler"
+    builds = "scorefield.samplers.karras:Euler"
     kind: Literal["euler"]
 
 
 class HeunMethod(KarrasMethod):
     """:class:`~scorefield.samplers.Heun`."""
 
-    builds = "scorefield.samplers.heun:Heun"
+    builds = "scorefield.samplers.karras:Heun"
     kind: Literal["heun"]
 
 
 class PredictorCorrectorMethod(Section):
     """:class:`~scorefield.samplers.PredictorCorrector`.
 
-    ``discretization`` says how the process steps forward: by its own transitions, or by the levels
+    ``discretization`` is the forward step of the process: by its own transitions, or by the levels
     of a table, which are as many as there are ``steps``. ``probability_flow`` is the predictor's;
     ``snr``, ``corrector_steps`` and ``norm`` are the corrector's. ``t_end: null`` is what is
     customary for the process.

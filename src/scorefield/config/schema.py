@@ -130,7 +130,7 @@ def _without_tags(loc: Sequence[int | str], here: Any) -> Iterator[int | str]:
 
 
 def _model_at(path: Sequence[Any], kind: Any) -> type[BaseModel] | None:
-    """The model of the mapping at a path, where ``kind(path)`` tells which of several it is."""
+    """The model of the mapping at a path, where ``kind(path)`` selects one of several."""
     candidates: list[type[BaseModel]] = [Config]
     for depth in range(len(path) + 1):
         here = tuple(path[:depth])

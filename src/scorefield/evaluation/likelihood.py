@@ -19,10 +19,15 @@ from scorefield.config.data import DigitsData, ImagesData
 from scorefield.data.image_files import read_arrays
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate
-from scorefield.fields import LogProb
-from scorefield.fields.density import CENTERED_BYTES, UNIT_BYTES, BitsPerDim, DataTransform
 from scorefield.files import write_file
-from scorefield.likelihood import log_prob
+from scorefield.likelihood import (
+    CENTERED_BYTES,
+    UNIT_BYTES,
+    BitsPerDim,
+    DataTransform,
+    LogProb,
+    log_prob,
+)
 from scorefield.noise import Noise
 from scorefield.runs.cells import csv_text, numbers
 from scorefield.runs.progress import Stages
@@ -259,7 +264,7 @@ def _file(
             f"takes floating ones{also} of shape (n, {', '.join(map(str, shape))})"
         )
     if len(values) < max(2, n or 0):
-        raise RunError(f"{path} has {len(values)} points, {max(2, n or 0)} were asked for")
+        raise RunError(f"{path} has {len(values)} points, {max(2, n or 0)} were requested")
     x = torch.as_tensor(values[:n], dtype=torch.float64)
     if not bool(x.isfinite().all()):
         raise RunError(f"{path}: the points {name!r} are not all finite")

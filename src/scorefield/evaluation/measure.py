@@ -15,10 +15,10 @@ from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import OF_LEVELS, OF_PATHS, OF_SAMPLES, VALIDATION
 from scorefield.evaluation.protocol import Benchmark, OnProgress, Protocol
 from scorefield.evaluation.records import Distance, Floor, Level
-from scorefield.evaluation.trajectory import Trajectory
 from scorefield.fields import ScoreField
 from scorefield.metrics import noise_floor
 from scorefield.noise import Noise
+from scorefield.samplers.trajectory import Trajectory
 
 Floors = Mapping[tuple[str, str], Floor]
 """The noise floor of each distance that has one, by its name and that of its features."""

@@ -312,7 +312,7 @@ class Evaluation:
             )
         except OSError as error:
             raise RunError(f"{run} has no evaluation: run `scorefield eval {run}`") from error
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise RunError(
                 f"{folder} does not hold an evaluation of this version "
                 f"({type(error).__name__}: {error}): run `scorefield eval {run}`"

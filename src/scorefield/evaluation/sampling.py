@@ -23,8 +23,7 @@ from scorefield.fields import ClassifierFreeGuidance, ScoreField
 from scorefield.files import write_file
 from scorefield.runs.progress import Stages
 from scorefield.runs.run import Run, check_unconditional, of_class
-from scorefield.samplers import Sampler
-from scorefield.samplers.base import Callback, SamplerState
+from scorefield.samplers import Callback, Sampler, SamplerState
 
 _ENDINGS = (".npz", ".safetensors")
 _MOST_SAMPLES = 10_000_000

@@ -5,7 +5,6 @@ from scorefield.fields.base import ScoreField as ScoreField
 from scorefield.fields.base import convert as convert
 from scorefield.fields.base import evaluation_mode as evaluation_mode
 from scorefield.fields.classes import Classes as Classes
-from scorefield.fields.density import LogProb as LogProb
 from scorefield.fields.guided import ClassifierFreeGuidance as ClassifierFreeGuidance
 from scorefield.fields.guided import ClassifierGuidance as ClassifierGuidance
 from scorefield.fields.hybrid import HybridField as HybridField
@@ -37,7 +36,6 @@ __all__ = [
     "Quantity",
     "ScoreField",
     "Classes",
-    "LogProb",
     "convert",
     "evaluation_mode",
     "PreconditionedField",

@@ -1,4 +1,4 @@
-r"""Score fields and the five ways of saying the same thing.
+r"""Score fields and their five parametrisations.
 
 A score field is a vector field :math:`s(x, t) \approx \nabla_x \log p_t(x)` of a process
 :math:`x_t = \alpha x_0 + \sigma\varepsilon`. Five quantities are affine functions of it,
@@ -33,7 +33,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from scorefield.domain import Domain, Euclidean
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.classes import Classes, class_rows
 from scorefield.sde import SDE
 
@@ -145,7 +145,9 @@ class ScoreField(nn.Module):
         Raises:
             TypeError: If the field has none.
         """
-        raise TypeError(f"{type(self).__name__} has no potential: its score is not a gradient")
+        raise UnsupportedError(
+            f"{type(self).__name__} has no potential: its score is not a gradient"
+        )
 
     @property
     def has_jacobian(self) -> bool:
@@ -161,7 +163,7 @@ class ScoreField(nn.Module):
         Raises:
             TypeError: If the field does not have it in closed form.
         """
-        raise TypeError(f"{type(self).__name__} has no Jacobian in closed form")
+        raise UnsupportedError(f"{type(self).__name__} has no Jacobian in closed form")
 
     @property
     def classes(self) -> int | None:
@@ -218,7 +220,7 @@ def affine(
             return sde.drift(t), -sde.diffusion_squared(t)
         case _:
             names = ", ".join(get_args(Quantity))
-            raise UserError(f"a field is said as one of {names}, not {quantity!r}")
+            raise UserError(f"the parametrisations of a field are {names}, not {quantity!r}")
 
 
 def convert(

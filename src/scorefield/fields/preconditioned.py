@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scorefield.domain import Domain, Euclidean, Torus
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import Quantity, ScoreField, affine, times
 from scorefield.fields.classes import Classes
 from scorefield.fields.labels import LOG_NOISE, Label
@@ -51,7 +51,7 @@ class Coefficients(NamedTuple):
 @dataclass(frozen=True)
 class Parametrization(ABC):
     r"""What the backbone predicts, as coefficients of :math:`\alpha` and :math:`\sigma`, and the
-    label :math:`c_{noise}` by which it is told the noise level.
+    noise label :math:`c_{noise}`.
     """
 
     @abstractmethod
@@ -74,7 +74,7 @@ class EDMScaling(Parametrization):
 
     Arguments:
         sigma_data: The standard deviation :math:`\sigma_d` of a coordinate of the data.
-        label: How the network is told the noise level.
+        label: The noise label of the network.
 
     Raises:
         ValueError: If ``sigma_data`` is not positive.
@@ -104,7 +104,7 @@ class NoisePrediction(Parametrization):
     r"""The backbone sees :math:`x_t` and predicts the noise: :math:`s = -F(x) / \sigma`.
 
     Arguments:
-        label: How the network is told the noise level.
+        label: The noise label of the network.
 
     References:
         Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), equation 11.
@@ -122,7 +122,7 @@ class ScorePrediction(Parametrization):
     r"""The backbone sees :math:`x_t` and predicts the score itself: :math:`s = F(x)`.
 
     Arguments:
-        label: How the network is told the noise level.
+        label: The noise label of the network.
     """
 
     label: Label = LOG_NOISE
@@ -216,9 +216,9 @@ class PreconditionedField(ScoreField):
         shape: Sequence[int] | None = None,
     ) -> None:
         if (sigma_data is None) == (parametrization is None):
-            raise TypeError("give either sigma_data or a parametrization")
+            raise UnsupportedError("give either sigma_data or a parametrization")
         if domain is not None and shape is not None:
-            raise TypeError("give either a domain or a shape")
+            raise UnsupportedError("give either a domain or a shape")
         if shape is None:
             shape = getattr(backbone, "event_shape", None)
         if domain is None and shape is not None:

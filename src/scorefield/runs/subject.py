@@ -12,16 +12,15 @@ from scorefield.config.config import Config
 from scorefield.config.data import ImagesData
 from scorefield.config.document import read
 from scorefield.data import DataSource
-from scorefield.errors import ConfigError, RunError
+from scorefield.errors import CheckpointError, ConfigError, RunError
 from scorefield.fields import ScoreField
-from scorefield.fields.density import CENTERED_BYTES, UNIT_BYTES, DataTransform
 from scorefield.interop import convolutional
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.load import load
+from scorefield.likelihood import CENTERED_BYTES, UNIT_BYTES, DataTransform
 from scorefield.networks.minimal_parts import Padding
 from scorefield.runs.run import Run, check_unconditional, of_class
 from scorefield.training import checkpoint as checkpoints
-from scorefield.training.errors import CheckpointError
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,18 @@
 """Methods that turn a score field into samples."""
 
-from scorefield.samplers.base import Callback as Callback
+from scorefield.samplers.base import GridSampler as GridSampler
 from scorefield.samplers.base import Sampler as Sampler
-from scorefield.samplers.base import SamplerState as SamplerState
+from scorefield.samplers.block import Callback as Callback
+from scorefield.samplers.block import SamplerState as SamplerState
 from scorefield.samplers.correctors import AnnealedLangevin as AnnealedLangevin
 from scorefield.samplers.correctors import Corrector as Corrector
 from scorefield.samplers.correctors import Langevin as Langevin
 from scorefield.samplers.ddim import DDIM as DDIM
 from scorefield.samplers.dpm_solver import DPMSolverPlusPlus2M as DPMSolverPlusPlus2M
-from scorefield.samplers.euler import Euler as Euler
 from scorefield.samplers.grid import grid_times as grid_times
 from scorefield.samplers.grid import karras_levels as karras_levels
-from scorefield.samplers.heun import Heun as Heun
+from scorefield.samplers.karras import Euler as Euler
+from scorefield.samplers.karras import Heun as Heun
 from scorefield.samplers.latent import decode as decode
 from scorefield.samplers.latent import encode as encode
 from scorefield.samplers.latent import interpolate as interpolate
@@ -27,9 +28,16 @@ from scorefield.samplers.predictors import Ancestral as Ancestral
 from scorefield.samplers.predictors import EulerMaruyama as EulerMaruyama
 from scorefield.samplers.predictors import Predictor as Predictor
 from scorefield.samplers.predictors import ReverseDiffusion as ReverseDiffusion
+from scorefield.samplers.step import StepContext as StepContext
+from scorefield.samplers.step import Stepped as Stepped
+from scorefield.samplers.step import level as level
 
 __all__ = [
     "Sampler",
+    "GridSampler",
+    "StepContext",
+    "Stepped",
+    "level",
     "SamplerState",
     "Callback",
     "Euler",

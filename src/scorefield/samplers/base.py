@@ -1,8 +1,7 @@
-r"""What every sampler shares: blocks, addresses, checks and callbacks.
+r"""What a sampler is: times, a step between two of them, and the loop over both.
 
-A sampler moves the scaled state :math:`\hat x = x / \alpha(t)` from the noise level
-:math:`\lambda = \sigma / \alpha` of the prior to zero, where :math:`\hat x` is a sample in units
-of the data. In these coordinates the probability-flow ODE of every process is
+In the scaled states :math:`\hat x = x / \alpha(t)`, in units of the data, and the noise level
+:math:`\lambda = \sigma / \alpha` the probability-flow ODE of every process is
 
 .. math:: \frac{\mathrm{d}\hat x}{\mathrm{d}\lambda} = \mathbb{E}[\varepsilon \mid x_t]
     = -\sigma(t)\, s\big(\alpha(t)\,\hat x, t\big),
@@ -16,135 +15,35 @@ References:
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import chain
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
 from scorefield.noise import Noise
+from scorefield.samplers.block import Block, Callback
+from scorefield.samplers.grid import check_steps, grid_times
 from scorefield.samplers.measurements import Measurement
-from scorefield.samplers.runge_kutta import Solution
+from scorefield.samplers.step import PLAIN, StepContext, Stepped, level
+from scorefield.sde import SDE
 
-_SHOWN = 8
-
-
-@dataclass(frozen=True, eq=False)
-class SamplerState:
-    r"""Where a sampler stands after a step; what a callback is given.
-
-    Arguments:
-        step: The step that has just been taken, from 0 to ``steps - 1``.
-        steps: The number of steps.
-        sigma: The noise level :math:`\lambda` on the grid that the step started from.
-        sigma_next: The noise level that it ended at; 0 after the last.
-        x: The scaled states :math:`\hat x` after the step, in units of the data.
-        denoised: The posterior means :math:`\mathbb{E}[x_0 \mid x_t]` at the start of the step.
-        nfe: The network calls that each of these samples has taken so far.
-        index: The indices of these samples.
-        block: The block of samples that is being worked on, from 0.
-        blocks: The number of blocks.
-        solution: Of samplers whose samples have steps of their own, what each has taken so far.
-    """
-
-    step: int
-    steps: int
-    sigma: float
-    sigma_next: float
-    x: Float[Tensor, "batch *event"]
-    denoised: Float[Tensor, "batch *event"]
-    nfe: int
-    index: Int[Tensor, " batch"]
-    block: int
-    blocks: int
-    solution: Solution | None = None
-
-
-Callback = Callable[[SamplerState], object]
-
-
-@dataclass(frozen=True)
-class Block:
-    """A block of samples on its way: its addresses, and who watches it."""
-
-    noise: Noise
-    index: Tensor
-    number: int
-    count: int
-    callback: Callback | None
-    measurement: Measurement | None = None
-    classes: Tensor | None = None
-
-    def normal(self, purpose: str, step: int, like: Tensor) -> Tensor:
-        """Standard normals in the shape, the dtype and on the device of ``like``."""
-        return self.noise.normal(purpose, like.shape[1:], self.index, step, dtype=like.dtype)
-
-    def impose(self, x: Tensor, step: int, alpha: float, sigma: float) -> Tensor:
-        r"""Puts what is measured into the states, diffused to :math:`\alpha` and :math:`\sigma`.
-
-        The noise has the address ``("measurement", sample, step)``; there is none for
-        :math:`\sigma = 0`. Without a measurement the states stay as they are.
-        """
-        if self.measurement is None:
-            return x
-        z = self.normal("measurement", step, like=x) if sigma > 0 else None
-        return self.measurement.impose(x, alpha, sigma, z)
-
-    def check(self, x: Tensor, step: int, steps: int, sigma: float, sigma_next: float) -> None:
-        """Checks the states after a step.
-
-        Raises:
-            FloatingPointError: If a state is not finite.
-        """
-        # A sum is finite only if its terms are, and costs a fraction of looking at each.
-        if math.isfinite(float(x.sum())):
-            return
-        finite = torch.isfinite(x)
-        if bool(finite.all()):
-            return
-        bad = self.index[~finite.reshape(x.shape[0], -1).all(dim=1)].tolist()
-        shown = ", ".join(map(str, bad[:_SHOWN])) + (", …" if len(bad) > _SHOWN else "")
-        raise FloatingPointError(
-            f"{len(bad)} of {x.shape[0]} samples stopped being finite in step {step + 1} of "
-            f"{steps}, from noise level {sigma:.6g} to {sigma_next:.6g}: sample indices {shown}"
-        )
-
-    def report(
-        self,
-        step: int,
-        steps: int,
-        sigma: float,
-        sigma_next: float,
-        x: Tensor,
-        denoised: Callable[[], Tensor],
-        nfe: int,
-    ) -> None:
-        """Checks the states after a step and shows them to the callback; arguments are those of
-        :class:`SamplerState`, with ``denoised`` worked out only if somebody looks.
-
-        Raises:
-            FloatingPointError: If a state is not finite.
-        """
-        self.check(x, step, steps, sigma, sigma_next)
-        if self.callback is not None:
-            place = (self.index, self.number, self.count)
-            self.callback(SamplerState(step, steps, sigma, sigma_next, x, denoised(), nfe, *place))
+SamplerT = TypeVar("SamplerT", bound="Sampler")
+GridSamplerT = TypeVar("GridSamplerT", bound="GridSampler")
 
 
 @dataclass(frozen=True)
 class Sampler(ABC):
     r"""A method that turns a field into samples.
 
-    Subclasses are frozen dataclasses that declare :attr:`order`, :attr:`stochastic` and
-    :attr:`nfe`, and define how a block of states goes from the prior to a noise level of zero.
+    Samplers are frozen dataclasses. One that goes through a grid of times, as most do, is a
+    :class:`GridSampler`.
     """
 
     order: ClassVar[int]
@@ -155,9 +54,9 @@ class Sampler(ABC):
     """Whether samples can be drawn that agree with a measurement."""
 
     @property
-    @abstractmethod
     def stochastic(self) -> bool:
         """Whether noise is drawn after the start."""
+        return False
 
     @property
     @abstractmethod
@@ -168,7 +67,7 @@ class Sampler(ABC):
 
     @classmethod
     @abstractmethod
-    def for_nfe(cls, budget: int, **settings: Any) -> Sampler:
+    def for_nfe(cls: type[SamplerT], budget: int, **settings: Any) -> SamplerT:
         """The sampler with the most steps that takes at most ``budget`` network calls.
 
         Arguments:
@@ -176,12 +75,45 @@ class Sampler(ABC):
             settings: The other arguments of the class.
 
         Raises:
-            ValueError: If the budget is not a positive integer.
+            ValueError: If the budget is not a positive integer, or less than the least that the
+                method takes.
         """
 
     @abstractmethod
-    def _solve(self, field: ScoreField, x: Tensor, block: Block) -> Tensor:
-        r"""Moves states from :math:`x_{t_{max}}` to :math:`\hat x` at noise level 0."""
+    def step(
+        self,
+        field: ScoreField,
+        x: Float[Tensor, "batch *event"],
+        t: float,
+        s: float | None,
+        at: StepContext = PLAIN,
+    ) -> Stepped:
+        r"""Moves states from one time to an earlier one, or to the clean data.
+
+        Arguments:
+            field: The field.
+            x: The states :math:`x_t`, in the units of the process.
+            t: Their time.
+            s: The time to go to; ``None`` for the clean data.
+            at: The classes of the samples, the addresses of their noise, what is known of them,
+                and the step before.
+
+        Raises:
+            ValueError: If the step draws noise and has been given none.
+
+        Example:
+            A loop of one's own, which gives what ``sampler.sample(field, 64, seed=0)`` does:
+
+            >>> noise, index = Noise(0), torch.arange(64)
+            >>> x, done = field.sde.prior(field.domain).sample(noise, index), None
+            >>> for k, (t, s) in enumerate(pairwise(sampler.times(field.sde))):
+            ...     done = sampler.step(field, x, t, s, StepContext(noise, index, k, previous=done))
+            ...     x = done.x  # to be looked at, changed, or stopped at
+        """
+
+    @abstractmethod
+    def _run(self, field: ScoreField, x: Tensor, block: Block) -> Tensor:
+        r"""Carries the states of a block from :math:`t_{max}` to the end."""
 
     def sample(
         self,
@@ -247,10 +179,9 @@ class Sampler(ABC):
         noise = seed if isinstance(seed, Noise) else Noise(seed)
         if measurement is not None:
             if not self.takes_measurements:
-                raise TypeError(f"{type(self).__name__} takes no measurement")
+                raise UnsupportedError(f"{type(self).__name__} takes no measurement")
             measurement.check(len(index), shape)
-        prior = field.sde.prior(field.domain)
-        top = torch.tensor(field.sde.t_max, dtype=torch.float64)
+        prior, top = field.sde.prior(field.domain), level(field.sde, field.sde.t_max)
         index = index.to(device)
         blocks, known = index.split(batch_size), field.class_rows(classes, index)
         results = []
@@ -259,31 +190,107 @@ class Sampler(ABC):
                 first = number * batch_size
                 here = slice(first, first + len(rows))
                 datum = None if measurement is None else measurement.rows(here, dtype, device)
-                block = Block(
-                    noise, rows, number, len(blocks), callback, datum, classes_at(known, here)
-                )
+                at = StepContext(noise, rows, 0, classes_at(known, here), datum)
                 if start is None:
-                    x = prior.sample(noise, rows, dtype)
-                    x = block.impose(x, 0, float(field.sde.alpha(top)), float(field.sde.sigma(top)))
+                    x = at.arrive(prior.sample(noise, rows, dtype), top, field.domain, 0)
                 else:
                     x = start[here].to(device=device, dtype=dtype)
-                results.append(self._solve(field, x, block))
+                block = Block(rows, at, number, len(blocks), callback)
+                results.append(self._run(field, x, block))
         return torch.cat(results)
 
 
-def check_budget(budget: int) -> None:
-    """Raises ``ValueError`` unless a budget of network calls is a positive integer."""
-    if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
-        raise UserError(f"sampling takes at least one network call, got a budget of {budget!r}")
+@dataclass(frozen=True)
+class GridSampler(Sampler):
+    r"""A method that visits a grid of times, the same for all samples.
+
+    A method of one's own declares its :attr:`order`, its network calls a step and :meth:`step`;
+    sampling in blocks, the network calls of a budget, callbacks and trajectories follow.
+
+    Arguments:
+        steps: The number :math:`N` of steps.
+
+    Raises:
+        ValueError: If it is not a positive integer.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class Midpoint(GridSampler):
+        ...     order = calls = 2
+        ...
+        ...     def step(self, field, x, t, s, at=PLAIN):
+        ...         here, there = level(field.sde, t), level(field.sde, s)
+        ...         half = (here.sigma + there.sigma) / 2
+        ...         middle = float(field.sde.time(torch.tensor(half, dtype=torch.float64)))
+        ...         noise = field.predict_noise(x, t, at.classes)
+        ...         scaled = x / here.alpha
+        ...         x = level(field.sde, middle).alpha * (scaled + (half - here.sigma) * noise)
+        ...         slope = field.predict_noise(x, middle, at.classes)
+        ...         x = there.alpha * (scaled + (there.sigma - here.sigma) * slope)
+        ...         x = at.arrive(x, there, field.domain)
+        ...         return Stepped(x, scaled - here.sigma * noise, t, s)
+        >>> x = Midpoint(steps=16).sample(field, n=64, seed=0)
+    """
+
+    calls: ClassVar[int] = 1
+    """The network calls of a step."""
+
+    steps: int
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps)
+
+    @property
+    def rounds(self) -> int:
+        """How often :meth:`step` is called."""
+        return self.steps
+
+    @property
+    def nfe(self) -> int:
+        return self.calls * self.rounds
+
+    @classmethod
+    def for_nfe(cls: type[GridSamplerT], budget: int, **settings: Any) -> GridSamplerT:
+        if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
+            raise UserError(f"sampling takes at least one network call, got a budget of {budget!r}")
+        few = cls(steps=2, **settings)
+        besides = few.nfe - few.calls * few.rounds
+        rounds = (budget - besides) // few.calls
+        if rounds < 1:
+            raise UserError(
+                f"a step takes {few.calls + besides} network calls, more than a budget of {budget}"
+            )
+        return cls(steps=rounds + few.steps - few.rounds, **settings)
+
+    def times(self, sde: SDE) -> list[float | None]:
+        r"""The times that are visited, in descending order from :math:`t_{max}`; ``None``, which
+        stands for the clean data, comes last.
+        """
+        return [*grid_times(sde, self.steps).tolist(), None]
+
+    def _run(self, field: ScoreField, x: Tensor, block: Block) -> Tensor:
+        done = None
+        for step, (t, s) in enumerate(pairwise(self.times(field.sde))):
+            assert t is not None
+            at = replace(block.context, step=step, previous=done)
+            done = self.step(field, x, t, s, at)
+            x = done.x
+            start, end = level(field.sde, t), level(field.sde, done.end)
+            place = step, self.rounds, start.sigma, end.sigma
+            block.check(x, *place)
+            # The last step may take more or less than the others.
+            calls = self.nfe if step + 1 == self.rounds else (step + 1) * self.calls
+            block.show(*place, x / end.alpha, done.denoised, calls)
+        return x
 
 
 def _indices(n: int | None, index: Tensor | None, start: Tensor | None) -> Tensor:
-    """The sample indices, from whichever argument says how many samples are wanted."""
+    """The sample indices, from n, index or start."""
     if n is not None and index is not None:
-        raise UserError("give either n or index: each says how many samples are wanted")
+        raise UserError("give either n or index, not both")
     if index is None:
         if n is None and start is None:
-            raise UserError("say how many samples are wanted: n, index or start is missing")
+            raise UserError("the number of samples is missing: give n, index or start")
         count = n if n is not None else len(start)  # type: ignore[arg-type]
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise UserError(f"the number of samples must be a positive integer, got {count!r}")

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
-from scorefield.samplers.base import Block, Sampler, check_budget
-from scorefield.samplers.grid import Spacing, at_times, check_grid, grid_times
+from scorefield.samplers.base import GridSampler
+from scorefield.samplers.grid import Spacing, check_grid, grid_times
 from scorefield.samplers.karras import noise_at
+from scorefield.samplers.step import PLAIN, StepContext, Stepped, level
+from scorefield.sde import SDE
 
 
 @dataclass(frozen=True)
-class DDIM(Sampler):
+class DDIM(GridSampler):
     r"""Steps that go to the posterior mean and back up to the next noise level.
 
     .. math:: \hat x_{i+1} = D + \sqrt{\lambda_{i+1}^2 - c_i^2}\;\hat\varepsilon + c_i\,z, \qquad
@@ -27,7 +27,7 @@ class DDIM(Sampler):
 
     in :math:`\hat x = x / \alpha` and :math:`\lambda = \sigma / \alpha`, where it is one
     method for all processes. With :math:`\eta = 0` nothing is drawn, and on Karras' grid it is
-    :class:`~scorefield.samplers.euler.Euler`; with :math:`\eta = 1` it is ancestral sampling with
+    :class:`~scorefield.samplers.karras.Euler`; with :math:`\eta = 1` it is ancestral sampling with
     the posterior variance. It takes :math:`N` network calls; the last step goes to the posterior
     mean. The noise has the address ``("ddim", sample, step)``.
 
@@ -61,28 +61,20 @@ class DDIM(Sampler):
     def stochastic(self) -> bool:
         return self.eta > 0
 
-    @property
-    def nfe(self) -> int:
-        return self.steps
+    def times(self, sde: SDE) -> list[float | None]:
+        return [*grid_times(sde, self.steps, self.spacing, rho=self.rho).tolist(), None]
 
-    @classmethod
-    def for_nfe(cls, budget: int, **settings: Any) -> DDIM:
-        check_budget(budget)
-        return cls(steps=budget, **settings)
-
-    def _solve(self, field: ScoreField, x: Tensor, block: Block) -> Tensor:
-        times = grid_times(field.sde, self.steps, self.spacing, rho=self.rho)
-        grid = at_times(times, field.sde, x)
-        x = x / grid.alpha[0] if grid.alpha[0] != 1 else x
-        for step, start in enumerate(grid.sigma):
-            end = grid.sigma[step + 1] if step + 1 < self.steps else 0.0
-            before, noise = x, noise_at(field, x, step, grid, block.classes)
-            fresh = self.eta * end / start * math.sqrt((start - end) * (start + end))
-            kept = math.sqrt(max(0.0, (end - fresh) * (end + fresh)))
-            x = x.add(noise, alpha=kept - start)
-            if fresh > 0:
-                x = x.add(block.normal("ddim", step, like=x), alpha=fresh)
-            x = field.domain.wrap(block.impose(x, step + 1, 1.0, end))
-            denoised = partial(torch.sub, before, noise, alpha=start)
-            block.report(step, self.steps, start, end, x, denoised, step + 1)
-        return x
+    def step(
+        self, field: ScoreField, x: Tensor, t: float, s: float | None, at: StepContext = PLAIN
+    ) -> Stepped:
+        here, there = level(field.sde, t), level(field.sde, s)
+        start, end = here.sigma, there.sigma
+        fresh = self.eta * end / start * math.sqrt((start - end) * (start + end))
+        kept = math.sqrt(max(0.0, (end - fresh) * (end + fresh)))
+        scaled = x / here.alpha
+        noise = noise_at(field, scaled, here, t, at)
+        moved = scaled.add(noise, alpha=kept - start)
+        if fresh > 0:
+            moved = moved.add(at.normal("ddim", moved), alpha=fresh)
+        x = at.arrive(there.alpha * moved, there, field.domain)
+        return Stepped(x, scaled.sub(noise, alpha=start), t, s)

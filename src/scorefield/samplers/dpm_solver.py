@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from scorefield.fields.base import ScoreField
-from scorefield.samplers.base import Block, Sampler, check_budget
-from scorefield.samplers.grid import Spacing, at_times, check_grid, grid_times
+from scorefield.samplers.base import GridSampler
+from scorefield.samplers.grid import Spacing, check_grid, grid_times
+from scorefield.samplers.step import PLAIN, StepContext, Stepped, level
+from scorefield.sde import SDE
 
 
 @dataclass(frozen=True)
-class DPMSolverPlusPlus2M(Sampler):
+class DPMSolverPlusPlus2M(GridSampler):
     r"""The second-order multistep method: one network call a step, and the line through the last
     two posterior means.
 
@@ -27,7 +29,9 @@ class DPMSolverPlusPlus2M(Sampler):
         + \frac{1}{2r} (D_i - D_{i-1})\Big).
 
     The first step has no step before it, and the last goes to :math:`\lambda = 0`, infinitely far
-    in :math:`\ell`: both take :math:`D_i` alone. It takes :math:`N` network calls.
+    in :math:`\ell`: both take :math:`D_i` alone. It takes :math:`N` network calls. In a loop of
+    one's own the outcome of the step before is part of the context; without it a step is one of the
+    first order.
 
     Arguments:
         steps: The number :math:`N` of steps.
@@ -52,35 +56,20 @@ class DPMSolverPlusPlus2M(Sampler):
     def __post_init__(self) -> None:
         check_grid(self.steps, self.spacing, self.rho)
 
-    @property
-    def stochastic(self) -> bool:
-        return False
+    def times(self, sde: SDE) -> list[float | None]:
+        return [*grid_times(sde, self.steps, self.spacing, rho=self.rho).tolist(), None]
 
-    @property
-    def nfe(self) -> int:
-        return self.steps
-
-    @classmethod
-    def for_nfe(cls, budget: int, **settings: Any) -> DPMSolverPlusPlus2M:
-        check_budget(budget)
-        return cls(steps=budget, **settings)
-
-    def _solve(self, field: ScoreField, x: Tensor, block: Block) -> Tensor:
-        times = grid_times(field.sde, self.steps, self.spacing, rho=self.rho)
-        grid = at_times(times, field.sde, x)
-        x = x / grid.alpha[0] if grid.alpha[0] != 1 else x
-        before: Tensor | None = None
-        for step, start in enumerate(grid.sigma):
-            end = grid.sigma[step + 1] if step + 1 < self.steps else 0.0
-            alpha = grid.alpha[step]
-            denoised = field.denoise(alpha * x if alpha != 1 else x, grid.time[step], block.classes)
-            target = denoised
-            if before is not None and end > 0:
-                length = math.log(grid.sigma[step - 1] / start) / math.log(start / end)
-                target = denoised.add(denoised - before, alpha=0.5 / length)
-            flat = block.impose(target.add(x - target, alpha=end / start), step + 1, 1.0, end)
-            x = field.domain.wrap(flat)
-            # On a torus the posterior mean goes around with the state.
-            before = denoised + (x - flat)
-            block.report(step, self.steps, start, end, x, denoised.clone, step + 1)
-        return x
+    def step(
+        self, field: ScoreField, x: Tensor, t: float, s: float | None, at: StepContext = PLAIN
+    ) -> Stepped:
+        here, there, before = level(field.sde, t), level(field.sde, s), at.previous
+        denoised = field.denoise(x, t, at.classes)
+        target = denoised
+        if before is not None and s is not None:
+            last = level(field.sde, before.start).sigma
+            length = math.log(last / here.sigma) / math.log(here.sigma / there.sigma)
+            # On a torus from the nearest image: states may have been wrapped since.
+            change = field.domain.displacement(before.denoised, denoised)
+            target = denoised.add(change, alpha=0.5 / length)
+        moved = target.add(x / here.alpha - target, alpha=there.sigma / here.sigma)
+        return Stepped(at.arrive(there.alpha * moved, there, field.domain), denoised, t, s)

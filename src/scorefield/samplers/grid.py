@@ -1,10 +1,9 @@
-r"""Grids of noise levels, and what a sampler needs to know at each of them."""
+r"""Grids of times and noise levels."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -16,20 +15,6 @@ from scorefield.sde import SDE
 Spacing = Literal["karras", "time", "logsnr"]
 r"""What is evenly spaced on a grid: :math:`\lambda^{1/\rho}`, the time, or
 :math:`\ln\lambda`."""
-
-
-class Levels(NamedTuple):
-    r"""Noise levels with their times and mean coefficients, worked out in float64.
-
-    Arguments:
-        sigma: The noise levels :math:`\lambda = \sigma / \alpha`, in units of the data.
-        alpha: The mean coefficients :math:`\alpha` there.
-        time: The times, as tensors without dimensions in the dtype and on the device of the state.
-    """
-
-    sigma: Sequence[float]
-    alpha: Sequence[float]
-    time: Sequence[Tensor]
 
 
 def karras_levels(sde: SDE, steps: int, rho: float = 7.0) -> Float[Tensor, " levels"]:
@@ -74,7 +59,7 @@ def grid_times(
 ) -> Float[Tensor, " steps"]:
     r"""The times that a sampler visits before the clean data, in float64.
 
-    The grid has as many times as it is asked for, whatever levels a network was trained on.
+    The number of times is independent of the levels that a network was trained on.
 
     Arguments:
         sde: The forward process.
@@ -114,19 +99,6 @@ def grid_times(
     times[-1] = end
     times[0] = start
     return times
-
-
-def at_times(time: Float[Tensor, " times"], sde: SDE, x: Tensor) -> Levels:
-    """Noise levels and mean coefficients at times, for states like ``x``."""
-    sigma, alpha = sde.noise_level(time).tolist(), sde.alpha(time).tolist()
-    return Levels(sigma, alpha, time.to(dtype=x.dtype, device=x.device).unbind())
-
-
-def at_levels(sigma: Float[Tensor, " levels"], sde: SDE, x: Tensor) -> Levels:
-    """Times and mean coefficients at positive noise levels, for states like ``x``."""
-    time = sde.time(sigma)
-    state_time = time.to(dtype=x.dtype, device=x.device)
-    return Levels(sigma.tolist(), sde.alpha(time).tolist(), state_time.unbind())
 
 
 def check_steps(steps: int) -> None:

@@ -1,25 +1,24 @@
-r"""The loop that one-step methods on Karras' grid share: churn, a step, a report."""
+r"""Euler's and Heun's method on Karras' grid, with churn."""
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
-from scorefield.samplers.base import Block, Sampler
-from scorefield.samplers.grid import Levels, at_levels, check_steps, karras_levels
+from scorefield.samplers.base import GridSampler
+from scorefield.samplers.grid import check_rho, grid_times
+from scorefield.samplers.step import PLAIN, Level, StepContext, Stepped, level
+from scorefield.sde import SDE
 
 
 @dataclass(frozen=True)
-class KarrasSampler(Sampler):
+class KarrasSampler(GridSampler):
     r"""A one-step method on Karras' grid, with churn.
 
     With churn, a step from :math:`\lambda_i` first raises the noise level to
@@ -31,8 +30,8 @@ class KarrasSampler(Sampler):
         \text{ if } S_{tmin} \le \lambda_i \le S_{tmax} \text{, else } 0,
 
     and then follows the probability flow from :math:`\hat\lambda` to :math:`\lambda_{i+1}`. With
-    an exact field and :math:`S_{noise} = 1` this leaves the law of the samples as it was. The
-    noise has the address ``("churn", sample, step)``. Where the window takes in the top of the
+    an exact field and :math:`S_{noise} = 1` this leaves the distribution of the samples as it was.
+    The noise has the address ``("churn", sample, step)``. Where the window takes in the top of the
     grid, the first step calls the field above its highest noise level.
 
     Arguments:
@@ -61,10 +60,9 @@ class KarrasSampler(Sampler):
     churn_noise: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         name = type(self).__name__
-        check_steps(self.steps)
-        if not (math.isfinite(self.rho) and self.rho > 0):
-            raise UserError(f"{name}: rho must be positive, got {self.rho}")
+        check_rho(self.rho)
         if not (math.isfinite(self.churn) and self.churn >= 0):
             raise UserError(f"{name}: churn must not be negative, got {self.churn}")
         if not 0 <= self.churn_min <= self.churn_max:
@@ -79,63 +77,97 @@ class KarrasSampler(Sampler):
     def stochastic(self) -> bool:
         return self.churn > 0
 
-    @abstractmethod
-    def _step(
-        self,
-        field: ScoreField,
-        x: Tensor,
-        slope: Tensor,
-        step: int,
-        start: float,
-        grid: Levels,
-        classes: Tensor | None,
-    ) -> tuple[Tensor, int]:
-        """Moves the states from the level ``start`` to the grid's level ``step + 1``.
+    def times(self, sde: SDE) -> list[float | None]:
+        return [*grid_times(sde, self.steps, rho=self.rho).tolist(), None]
 
-        Arguments:
-            field: The score field.
-            x: The states at ``start``.
-            slope: The slope there.
-            step: The number of the step.
-            start: The noise level that the step starts from.
-            grid: The positive levels of the grid; the level after the last is 0.
-            classes: The class of each state.
-
-        Returns:
-            The new states, and how many more network calls they took.
-        """
-
-    def _raised(self, levels: Float[Tensor, " levels"]) -> Float[Tensor, " levels"]:
-        """The levels after churn."""
-        gamma = min(self.churn / self.steps, math.sqrt(2) - 1)
-        inside = (levels >= self.churn_min) & (levels <= self.churn_max)
-        return torch.where(inside, (1 + gamma) * levels, levels)
-
-    def _solve(self, field: ScoreField, x: Tensor, block: Block) -> Tensor:
-        levels = karras_levels(field.sde, self.steps, self.rho)[:-1]
-        grid = at_levels(levels, field.sde, x)
-        raised = at_levels(self._raised(levels), field.sde, x) if self.stochastic else grid
-        x = x / grid.alpha[0] if grid.alpha[0] != 1 else x
-        nfe = 0
-        for step in range(self.steps):
-            sigma, start = grid.sigma[step], raised.sigma[step]
-            if start > sigma:
-                std = self.churn_noise * math.sqrt((start - sigma) * (start + sigma))
-                x = x + std * block.normal("churn", step, like=x)
-            before, slope = x, noise_at(field, x, step, raised, block.classes)
-            x, more = self._step(field, x, slope, step, start, grid, block.classes)
-            nfe += 1 + more
-            end = grid.sigma[step + 1] if step + 1 < self.steps else 0.0
-            x = field.domain.wrap(block.impose(x, step + 1, 1.0, end))
-            denoised = partial(torch.sub, before, slope, alpha=start)
-            block.report(step, self.steps, sigma, end, x, denoised, nfe)
-        return x
+    def _raised(
+        self, sde: SDE, x: Tensor, t: float, at: StepContext
+    ) -> tuple[Tensor, Level, float]:
+        r"""The scaled states :math:`\hat x` after churn, with their level and their time."""
+        here = level(sde, t)
+        scaled = x / here.alpha
+        if not (self.churn > 0 and self.churn_min <= here.sigma <= self.churn_max):
+            return scaled, here, t
+        raised = (1 + min(self.churn / self.steps, math.sqrt(2) - 1)) * here.sigma
+        std = self.churn_noise * math.sqrt((raised - here.sigma) * (raised + here.sigma))
+        t = float(sde.time(torch.tensor(raised, dtype=torch.float64)))
+        return scaled + std * at.normal("churn", scaled), Level(level(sde, t).alpha, raised), t
 
 
-def noise_at(
-    field: ScoreField, x: Tensor, step: int, levels: Levels, classes: Tensor | None
-) -> Tensor:
-    r"""The slope :math:`\mathrm{d}\hat x / \mathrm{d}\lambda` at one of the levels."""
-    alpha = levels.alpha[step]
-    x = field.domain.wrap(alpha * x if alpha != 1 else x)
-    return field.predict_noise(x, levels.time[step], classes)
+@dataclass(frozen=True)
+class Euler(KarrasSampler):
+    r"""The first-order method: one slope a step.
+
+    .. math:: \hat x_{i+1} = \hat x_i + (\lambda_{i+1} - \lambda_i)\,
+        \mathbb{E}[\varepsilon \mid \hat x_i, \lambda_i].
+
+    It takes :math:`N` network calls. Without churn it is DDIM in the coordinates
+    :math:`(\hat x, \lambda)`. Arguments and errors are those of
+    :class:`~scorefield.samplers.karras.KarrasSampler`.
+
+    Example:
+        >>> x = Euler(steps=64).sample(field, n=4096, seed=0)
+
+    References:
+        Denoising diffusion implicit models (Song, Meng and Ermon, 2021), equation 13.
+
+        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
+        algorithm 2 without lines 9 to 11.
+    """
+
+    order: ClassVar[int] = 1
+
+    def step(
+        self, field: ScoreField, x: Tensor, t: float, s: float | None, at: StepContext = PLAIN
+    ) -> Stepped:
+        scaled, here, raised = self._raised(field.sde, x, t, at)
+        there = level(field.sde, s)
+        slope = noise_at(field, scaled, here, raised, at)
+        x = there.alpha * scaled.add(slope, alpha=there.sigma - here.sigma)
+        denoised = scaled.sub(slope, alpha=here.sigma)
+        return Stepped(at.arrive(x, there, field.domain), denoised, t, s)
+
+
+@dataclass(frozen=True)
+class Heun(KarrasSampler):
+    r"""The second-order method: the mean of the slopes at both ends of a step.
+
+    .. math:: \tilde x = \hat x_i + h\,d_i, \qquad
+        \hat x_{i+1} = \hat x_i + \tfrac{h}{2} \big(d_i + d(\tilde x, \lambda_{i+1})\big),
+        \qquad h = \lambda_{i+1} - \lambda_i.
+
+    It takes :math:`2N - 1` network calls: the last step ends at :math:`\lambda = 0`, where
+    there is no slope, and is Euler's. Arguments and errors are those of
+    :class:`~scorefield.samplers.karras.KarrasSampler`.
+
+    Example:
+        >>> x = Heun(steps=18).sample(field, n=4096, seed=0)  # 35 network calls
+
+    References:
+        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
+        algorithm 2 (algorithm 1 without churn).
+    """
+
+    order: ClassVar[int] = 2
+    calls: ClassVar[int] = 2
+
+    @property
+    def nfe(self) -> int:
+        return 2 * self.steps - 1
+
+    def step(
+        self, field: ScoreField, x: Tensor, t: float, s: float | None, at: StepContext = PLAIN
+    ) -> Stepped:
+        scaled, here, raised = self._raised(field.sde, x, t, at)
+        there = level(field.sde, s)
+        slope, length = noise_at(field, scaled, here, raised, at), there.sigma - here.sigma
+        denoised = scaled.sub(slope, alpha=here.sigma)
+        if s is not None:
+            slope = 0.5 * (slope + noise_at(field, scaled.add(slope, alpha=length), there, s, at))
+        x = there.alpha * scaled.add(slope, alpha=length)
+        return Stepped(at.arrive(x, there, field.domain), denoised, t, s)
+
+
+def noise_at(field: ScoreField, scaled: Tensor, here: Level, t: float, at: StepContext) -> Tensor:
+    r"""The slope :math:`\mathrm{d}\hat x / \mathrm{d}\lambda` at scaled states of a time."""
+    return field.predict_noise(field.domain.wrap(here.alpha * scaled), t, at.classes)

@@ -16,7 +16,7 @@ remaining steps go. The law is that of :math:`x_0` given :math:`y` where the two
 independent, and otherwise lies between that and the law without the measurement. Of two normal
 coordinates of correlation 0.8, one known to be 1, the other has mean 0.8 and variance 0.36; it
 comes out with 0.49 and 0.46 to 0.51 from ancestral steps and 0.33 and 0.63 from
-:class:`~scorefield.samplers.heun.Heun`. Corrector steps bring it nearer: four of
+:class:`~scorefield.samplers.karras.Heun`. Corrector steps bring it nearer: four of
 :class:`~scorefield.samplers.correctors.AnnealedLangevin` with ratio 0.5 at each of 100 times to
 0.72 to 0.76 and 0.38 to 0.41.
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
-import torch
 from torch import Tensor
 
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
-from scorefield.samplers.base import Block, Sampler, SamplerState
+from scorefield.samplers.base import Sampler
+from scorefield.samplers.block import Block
 from scorefield.samplers.flow import Flow
-from scorefield.samplers.runge_kutta import Solution
+from scorefield.samplers.runge_kutta import Observer, Solution
+from scorefield.samplers.step import PLAIN, StepContext, Stepped, level
+from scorefield.sde import SDE
 
 _MARKS = 100
 
@@ -24,7 +26,7 @@ class ProbabilityFlow(Sampler):
     each sample.
 
     A sample takes as many network calls as its tolerance asks for, and leaves the batch when it has
-    arrived. How many these are is told by the callback: it is called whenever the last of a block's
+    arrived. The callback receives their number: it is called whenever the last of a block's
     samples has come another hundredth of the way, with :attr:`SamplerState.nfe` the calls of the
     sample that took most, and :attr:`SamplerState.solution` with those of each, accepted and
     rejected steps, and the tolerances.
@@ -72,36 +74,59 @@ class ProbabilityFlow(Sampler):
             raise UserError(f"ProbabilityFlow: max_calls must be positive, got {self.max_calls}")
 
     @property
-    def stochastic(self) -> bool:
-        return False
-
-    @property
     def nfe(self) -> None:
         return None
 
     @classmethod
-    def for_nfe(cls, budget: int, **settings: Any) -> ProbabilityFlow:
+    def for_nfe(cls, budget: int, **settings: Any) -> NoReturn:
         raise UserError(
             "ProbabilityFlow takes as many network calls as its tolerance asks for, which no "
             "budget decides: choose rtol and atol, or another sampler"
         )
 
-    def _solve(self, field: ScoreField, x: Tensor, block: Block) -> Tensor:
-        sde, flow = field.sde, Flow(field, block.classes)
+    def step(
+        self, field: ScoreField, x: Tensor, t: float, s: float | None, at: StepContext = PLAIN
+    ) -> Stepped:
+        """Carries states along the flow, from one time to an earlier one or to the end; raises
+        :class:`~scorefield.samplers.flow.StalledError` if a sample does not arrive. Arguments are
+        those of :meth:`Sampler.step() <scorefield.samplers.base.Sampler.step>`.
+        """
+        return self._carry(Flow(field, at.classes), x, t, s, at, None)
+
+    def _run(self, field: ScoreField, x: Tensor, block: Block) -> Tensor:
+        flow, t = Flow(field, block.context.classes), field.sde.t_max
+        report = None
+        if block.callback is not None:
+            report = _Report(flow, block, flow.angle(self._end(field.sde)))
+        return self._carry(flow, x, t, None, block.context, report).x
+
+    def _carry(
+        self,
+        flow: Flow,
+        x: Tensor,
+        t: float,
+        s: float | None,
+        at: StepContext,
+        observer: Observer | None,
+    ) -> Stepped:
+        end = self._end(flow.sde) if s is None else s
+        scaled, limits = x / level(flow.sde, t).alpha, (self.rtol, self.atol, self.max_calls)
+        solution = flow.carry(scaled, t, end, *limits, observer)
+        flow.check(solution, at.index)
+        denoised = flow.denoised(solution)
+        if s is None:
+            return Stepped(denoised if self.denoise else flow.scaled(solution), denoised, end, None)
+        return Stepped(level(flow.sde, s).alpha * flow.scaled(solution), denoised, s, s)
+
+    def _end(self, sde: SDE) -> float:
         end = sde.t_min if self.t_end is None else self.t_end
         if not sde.t_min <= end < sde.t_max:
             raise UserError(f"t_end must lie in [{sde.t_min:g}, {sde.t_max:g}), got {end:g}")
-        alpha = float(sde.alpha(torch.tensor(sde.t_max, dtype=torch.float64)))
-        report = None if block.callback is None else _Report(flow, block, flow.angle(end))
-        solution = flow.carry(
-            x / alpha, sde.t_max, end, self.rtol, self.atol, self.max_calls, report
-        )
-        flow.check(solution, block.index)
-        return flow.denoised(solution) if self.denoise else flow.scaled(solution)
+        return end
 
 
 class _Report:
-    """Tells the callback how far the last of a block's samples has come."""
+    """Shows the callback how far the last of a block's samples has come."""
 
     def __init__(self, flow: Flow, block: Block, end: float) -> None:
         self.flow, self.block, self.end = flow, block, end
@@ -114,20 +139,6 @@ class _Report:
         if mark == self.mark:
             return
         self.mark, before, self.last = mark, self.last, slowest
-        block = self.block
-        assert block.callback is not None
-        block.callback(
-            SamplerState(
-                mark - 1,
-                _MARKS,
-                math.tan(before),
-                math.tan(slowest),
-                self.flow.scaled(solution),
-                self.flow.denoised(solution),
-                int(solution.calls.max()),
-                block.index,
-                block.number,
-                block.count,
-                solution,
-            )
-        )
+        levels, states = (math.tan(before), math.tan(slowest)), self.flow.scaled(solution)
+        denoised, calls = self.flow.denoised(solution), int(solution.calls.max())
+        self.block.show(mark - 1, _MARKS, *levels, states, denoised, calls, solution)

@@ -2,26 +2,20 @@ r"""Predictor–corrector sampling."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
-from scorefield.samplers.base import Block, Sampler, check_budget
+from scorefield.samplers.base import GridSampler
 from scorefield.samplers.correctors import Corrector
 from scorefield.samplers.grid import Spacing, check_grid, grid_times
-from scorefield.samplers.predictors import (
-    Predictor,
-    ReverseDiffusion,
-    ReverseStep,
-    levels_of,
-)
-from scorefield.sde import SDE, VE, VP, DiscreteVP, Discretization, Exact, ForwardStep, SubVP
+from scorefield.samplers.predictors import Predictor, ReverseDiffusion, ReverseStep, levels_of
+from scorefield.samplers.step import CLEAN, PLAIN, Level, StepContext, Stepped, level
+from scorefield.sde import SDE, VE, VP, DiscreteVP, Discretization, Exact, SubVP
 
 First = Literal["corrector", "predictor"]
 
@@ -29,7 +23,7 @@ _REVERSE, _EXACT = ReverseDiffusion(), Exact()
 
 
 @dataclass(frozen=True)
-class PredictorCorrector(Sampler):
+class PredictorCorrector(GridSampler):
     r"""Steps of the reverse process, each corrected by Langevin steps at its noise level.
 
     The grid has the times :math:`t_1 = t_{max} > \dots > t_K = t_{end}`, whatever table a
@@ -43,7 +37,7 @@ class PredictorCorrector(Sampler):
     call); where there is no predictor or it comes first, by one more call and Tweedie's formula,
     :math:`(x + \sigma^2 s) / \alpha` at :math:`t_{end}`.
 
-    The law of the samples has the order 1 in the number of times, without a corrector.
+    The distribution of the samples has order 1 in the number of times, without a corrector.
     A corrector of finite step adds an error of its own, which no number of times makes smaller.
     On one Brownian path, a stochastic predictor has the strong order 1, since the noise of the
     process does not depend on its state.
@@ -120,8 +114,18 @@ class PredictorCorrector(Sampler):
         )
 
     @property
+    def calls(self) -> int:  # type: ignore[override]
+        """The network calls of a predictor and its corrector steps."""
+        corrector = 0 if self.corrector is None else self.corrector.steps
+        return corrector + (self.predictor is not None)
+
+    @property
+    def rounds(self) -> int:
+        return self.steps if self._corrector_first else self.steps - 1
+
+    @property
     def nfe(self) -> int:
-        return self._rounds * self._calls + self._tweedie
+        return self.calls * self.rounds + self._tweedie
 
     @property
     def _corrector_first(self) -> bool:
@@ -129,135 +133,90 @@ class PredictorCorrector(Sampler):
         return self.first == "corrector" or self.predictor is None
 
     @property
-    def _calls(self) -> int:
-        """The network calls of a round, which is a predictor and its corrector steps."""
-        corrector = 0 if self.corrector is None else self.corrector.steps
-        return corrector + (self.predictor is not None)
-
-    @property
-    def _rounds(self) -> int:
-        return self.steps if self._corrector_first else self.steps - 1
-
-    @property
     def _tweedie(self) -> bool:
         """Whether removing the noise takes a network call."""
         return self.denoise and (self.predictor is None or not self._corrector_first)
 
-    @classmethod
-    def for_nfe(cls, budget: int, **settings: Any) -> PredictorCorrector:
-        check_budget(budget)
-        least = cls(steps=2, **settings)
-        rounds = (budget - least._tweedie) // least._calls
-        if rounds < 1:
-            raise UserError(
-                f"a step takes {least._calls + least._tweedie} network calls, more than a budget "
-                f"of {budget}"
-            )
-        return cls(steps=rounds + (not least._corrector_first), **settings)
+    def times(self, sde: SDE) -> list[float | None]:
+        grid = self._grid(sde)
+        return [*grid, None] if self._corrector_first else [*grid[:-1], None]
 
-    def _solve(self, field: ScoreField, x: Tensor, block: Block) -> Tensor:
-        plan = self._plan(field.sde, x)
-        nfe = 0
-        for i in range(self._rounds):
-            if self._corrector_first:
-                x, corrected = self._correct(field, x, i, plan, block)
-                x, predicted = self._predict(field, x, i, plan, block)
-                calls = corrected, predicted
-            else:
-                x, predicted = self._predict(field, x, i, plan, block)
-                x, corrected = self._correct(field, x, i + 1, plan, block)
-                calls = predicted, corrected
-            nfe += self._calls
-            # Without a predictor the states stay at their time, to be taken for those of the next.
-            end = i + 1 if self.predictor is not None else min(i + 1, self.steps - 1)
-            if self._tweedie and i + 1 == self._rounds:
-                x = field.denoise(x, plan.time[-1], block.classes)
-                x = field.domain.wrap(block.impose(x, 0, 1.0, 0.0))
-                nfe, end = nfe + 1, self.steps
-            scaled = x if plan.alpha[end] == 1 or block.callback is None else x / plan.alpha[end]
-            levels = plan.level(i), plan.level(end)
-            last = [call for call in calls if call is not None][-1]
-            denoised = partial(last.denoised, plan)
-            block.report(i, self._rounds, *levels, scaled, denoised, nfe)
-        return x
+    def step(
+        self, field: ScoreField, x: Tensor, t: float, s: float | None, at: StepContext = PLAIN
+    ) -> Stepped:
+        """Moves states from one time to an earlier one, or removes their noise at the end.
+
+        With the predictor first, the step to the clean data goes to ``t_end``. Arguments and
+        errors are those of :meth:`Sampler.step() <scorefield.samplers.base.Sampler.step>`.
+        """
+        if self._corrector_first:
+            x, denoised = self._correct(field, x, t, s, at, at.step)
+            if self.predictor is not None:
+                x, denoised = self._predict(field, x, t, s, at)
+            # Without a predictor the states stay, to be taken for those of the next time.
+            end = t if s is None and self.predictor is None else s
+        else:
+            grid = self._grid(field.sde)
+            end = grid[-1] if s is None else s
+            x, denoised = self._predict(field, x, t, end, at)
+            if self.corrector is not None:
+                then = next((u for u in grid if u < end), None)
+                x, denoised = self._correct(field, x, end, then, at, at.step + 1)
+        if s is None and self._tweedie:
+            assert end is not None
+            x, end = field.denoise(x, end, at.classes), None
+            x = at.arrive(x, CLEAN, field.domain)
+        return Stepped(x, denoised, t, end)
 
     def _correct(
-        self, field: ScoreField, x: Tensor, i: int, plan: _Plan, block: Block
-    ) -> tuple[Tensor, _Call | None]:
-        """Corrects the states at a time of the grid."""
+        self, field: ScoreField, x: Tensor, t: float, s: float | None, at: StepContext, i: int
+    ) -> tuple[Tensor, Tensor]:
+        """Corrects the states at the time ``t``, number ``i`` of the grid, from which the process
+        steps back to ``s``, and returns the posterior means at its last call.
+        """
         if self.corrector is None:
-            return x, None
+            return x, x
         first = i * self.corrector.steps
 
         def draw(k: int) -> Tensor:
-            return block.normal("corrector", first + k, like=x)
+            return at.normal("corrector", x, first + k)
 
-        here = plan.time[i], plan.scale[i]
-        after = self.corrector.correct(field, x, *here, draw, block.classes)
-        corrected = block.impose(after.x, 2 * i + 1, plan.alpha[i], plan.sigma[i])
-        return field.domain.wrap(corrected), _Call(i, after.before, after.score)
+        time = torch.tensor(t, dtype=torch.float64)
+        forward = self.discretization.step(field.sde, time, _time(s))
+        scale = float(self.corrector.scale(field.sde, time, forward))
+        after = self.corrector.correct(field, x, t, scale, draw, at.classes)
+        here = level(field.sde, t)
+        x = at.arrive(after.x, here, field.domain, 2 * i + 1)
+        return x, _denoised(after.before, after.score, here)
 
     def _predict(
-        self, field: ScoreField, x: Tensor, i: int, plan: _Plan, block: Block
-    ) -> tuple[Tensor, _Call | None]:
-        """Moves the states from a time of the grid to the next, or to the clean data."""
-        if self.predictor is None:
-            return x, None
-        score, step = field.score(x, plan.time[i], block.classes), plan.reverse[i]
-        predicted = step.mean(x, score)
-        if step.spread != 0 and not (self.denoise and i + 1 == self.steps):
-            predicted = predicted + step.spread * block.normal("predictor", i, like=x)
-        predicted = block.impose(predicted, 2 * i + 2, plan.alpha[i + 1], plan.sigma[i + 1])
-        return field.domain.wrap(predicted), _Call(i, x, score)
+        self, field: ScoreField, x: Tensor, t: float, s: float | None, at: StepContext
+    ) -> tuple[Tensor, Tensor]:
+        """Moves the states from one time to another or to the clean data, and returns the posterior
+        means before.
+        """
+        assert self.predictor is not None
+        time = torch.tensor(t, dtype=torch.float64)
+        reverse = self.predictor.reverse(field.sde, time, _time(s), self.discretization)
+        step, score = ReverseStep(*map(float, reverse)), field.score(x, t, at.classes)
+        moved = step.mean(x, score)
+        if step.spread != 0 and not (self.denoise and s is None):
+            moved = moved + step.spread * at.normal("predictor", x)
+        moved = at.arrive(moved, level(field.sde, s), field.domain, 2 * at.step + 2)
+        return moved, _denoised(x, score, level(field.sde, t))
 
-    def _plan(self, sde: SDE, x: Tensor) -> _Plan:
-        """All that the steps need of the process, for the whole grid and in float64."""
+    def _grid(self, sde: SDE) -> list[float]:
         end = _default_end(sde) if self.t_end is None else self.t_end
-        t = grid_times(sde, self.steps, self.spacing, end, self.rho)
-
-        def whole(step: Callable[[Tensor, Tensor | None], tuple[Any, ...]]) -> list[Tensor]:
-            """A step at every time of the grid; from the last it goes to the clean data."""
-            parts = [step(t[:-1], t[1:])] if len(t) > 1 else []
-            columns = zip(*parts, step(t[-1:], None), strict=True)
-            return [torch.cat(column) for column in columns]
-
-        reverse: list[ReverseStep] = []
-        if self.predictor is not None:
-            predict = partial(self.predictor.reverse, discretization=self.discretization)
-            rows = whole(partial(predict, sde))
-            reverse = [ReverseStep(*row) for row in torch.stack(rows, dim=1).tolist()]
-        scale: list[float] = []
-        if self.corrector is not None:
-            forward = ForwardStep(*whole(partial(self.discretization.step, sde)))
-            scale = self.corrector.scale(sde, t, forward).tolist()
-        alpha, sigma = [*sde.alpha(t).tolist(), 1.0], [*sde.sigma(t).tolist(), 0.0]
-        time = t.to(dtype=x.dtype, device=x.device).unbind()
-        return _Plan(time, alpha, sigma, reverse, scale)
+        times: list[float] = grid_times(sde, self.steps, self.spacing, end, self.rho).tolist()
+        return times
 
 
-class _Plan(NamedTuple):
-    """What the steps need at the times of the grid; the levels end with the clean data's."""
-
-    time: Sequence[Tensor]
-    alpha: Sequence[float]
-    sigma: Sequence[float]
-    reverse: Sequence[ReverseStep]
-    scale: Sequence[float]
-
-    def level(self, i: int) -> float:
-        return self.sigma[i] / self.alpha[i]
+def _time(s: float | None) -> Tensor | None:
+    return None if s is None else torch.tensor(s, dtype=torch.float64)
 
 
-class _Call(NamedTuple):
-    """A network call: the index of its time, where it was made, and the score there."""
-
-    time: int
-    x: Tensor
-    score: Tensor
-
-    def denoised(self, plan: _Plan) -> Tensor:
-        variance = plan.sigma[self.time] ** 2
-        return (self.x + variance * self.score) / plan.alpha[self.time]
+def _denoised(x: Tensor, score: Tensor, here: Level) -> Tensor:
+    return (x + (here.alpha * here.sigma) ** 2 * score) / here.alpha
 
 
 def _default_end(sde: SDE) -> float:

@@ -5,8 +5,7 @@ Every predictor is affine in the state and its score,
 .. math:: \bar x = a\,x + b\,s(x, t), \qquad x' = \bar x + c\,z, \qquad z \sim N(0, I),
 
 and says what :math:`a, b, c` are, given how the process steps forward,
-:math:`x_t = f x_s + \delta z`. So the coefficients of a whole grid are worked out before
-the first step, in float64. States are :math:`x_t` itself and not :math:`x_t / \alpha`.
+:math:`x_t = f x_s + \delta z`. States are :math:`x_t` itself and not :math:`x_t / \alpha`.
 
 References:
     Score-based generative modeling through stochastic differential equations (Song,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
-from scorefield.fields import LogProb
+from scorefield.likelihood import LogProb
 
 
 class Divergence(NamedTuple):

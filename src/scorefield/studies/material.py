@@ -20,8 +20,8 @@ from scorefield.config.data import ImagesData
 from scorefield.data import DataSource, digits, image_source
 from scorefield.errors import RunError
 from scorefield.fields import ScoreField
-from scorefield.fields.density import CENTERED_BYTES
 from scorefield.interop import convolutional
+from scorefield.likelihood import CENTERED_BYTES
 from scorefield.networks import MinimalResNet, MinimalUNet
 from scorefield.networks.minimal_parts import Padding as Padding
 from scorefield.runs.subject import Subject, open_subject

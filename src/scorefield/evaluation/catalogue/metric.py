@@ -16,8 +16,8 @@ from torch import Tensor
 from scorefield.diagnostics import Profile
 from scorefield.estimate import Estimate
 from scorefield.evaluation.protocol import Benchmark
-from scorefield.evaluation.trajectory import Trajectory
 from scorefield.fields import ScoreField
+from scorefield.samplers.trajectory import Trajectory
 
 Place = Literal["curve", "table", "differences", "training"]
 """Where the report shows a metric: as a curve, in the main table, among the differences between

@@ -23,8 +23,8 @@ from torch import Tensor
 from scorefield.estimate import Estimate, mean
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
-from scorefield.samplers import Sampler
-from scorefield.samplers.base import SamplerState
+from scorefield.samplers.base import Sampler
+from scorefield.samplers.block import SamplerState
 
 _LEAST_STEPS = 3
 
