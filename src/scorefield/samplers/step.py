@@ -40,6 +40,11 @@ def level(sde: SDE, t: float | None) -> Level:
     return Level(float(sde.alpha(time)), float(sde.noise_level(time)))
 
 
+def clock(t: float, x: Tensor) -> Tensor:
+    """A time in the precision and on the device of states, as they are given to a field."""
+    return torch.tensor(t, dtype=x.dtype, device=x.device)
+
+
 class Stepped(NamedTuple):
     r"""The outcome of a step.
 
