@@ -20,8 +20,8 @@ import time
 
 import torch
 
+from scorefield.comparison.timing import short_training
 from scorefield.config.resolve import load
-from scorefield.evaluation.timing import short_training
 
 FOKKER_PLANCK = "objective.fokker_planck"
 CONSISTENCY = "objective.consistency"

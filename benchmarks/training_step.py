@@ -22,9 +22,9 @@ from pathlib import Path
 
 import torch
 
+from scorefield.comparison.timing import short_training
 from scorefield.config.config import Config
 from scorefield.config.resolve import load
-from scorefield.evaluation.timing import short_training
 from scorefield.networks import MLP
 
 MODELS = ("m0", "m1", "m2", "m3", "m4")

@@ -28,7 +28,7 @@ def text() -> str:
         for m in metrics:
             caption = m.caption
             if m in OF_LEVELS and m.estimator.method:
-                caption += f" *Method:* {m.estimator.method.format(**m.estimator.settings)}."
+                caption += f" *Method:* {m.estimator.describe(m.estimator.settings)}."
             lines.append(
                 f"| `{m.name}` | **{m.title}.** {caption} | {m.unit or '1'} | {m.better} "
                 f"| {m.applies} |"

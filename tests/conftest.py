@@ -5,12 +5,14 @@ this file is read (see ``addopts`` in pyproject.toml): import nothing of the pac
 """
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jaxtyping
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -30,11 +32,33 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Gives the folder of a name, filled by the first of the workers that needs it, for all of
+    them; not to be changed.
+    """
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder(name: str, fill: Callable[[Path], object]) -> Path:
+        path, filled = root / name, root / f"{name}.filled"
+        with FileLock(root / f"{name}.lock"):
+            if not filled.exists():
+                shutil.rmtree(path, ignore_errors=True)
+                path.mkdir()
+                fill(path)
+                filled.touch()
+        return path
+
+    return folder
+
+
 SMALL = """\
 extends: toy/m0
 description: a small run
 field: {network: {hidden: 8, depth: 1, embedding: 4}}
 train: {steps: 6, batch_size: 16, checkpoint_every: 2, log_every: 2, keep: 3}
+eval: {nfes: [3], samples: 32, pairs: 2, points: 4, sigmas: [0.5]}
 """
 
 
@@ -47,11 +71,10 @@ def small(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(small, tmp_path_factory) -> Path:
+def trained(small, shared) -> Path:
     """The folder of a trained run; not to be changed."""
     from scorefield.config.resolve import load
     from scorefield.runs.run import Run
 
-    run = Run.create(load(small), tmp_path_factory.mktemp("runs"))
-    run.train(quiet=True)
-    return run.folder
+    root = shared("small", lambda root: Run.create(load(small), root).train(quiet=True))
+    return root / "toy" / "small" / "seed0"

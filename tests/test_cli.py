@@ -6,9 +6,7 @@ import os
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +19,7 @@ from scorefield.data import TargetSource
 from scorefield.runs.run import Run
 from scorefield.targets import GaussianMixture
 from scorefield.training import checkpoint
-
-SMALL = """\
-extends: toy/m0
-field: {network: {hidden: 8, depth: 1, embedding: 4}}
-train: {steps: 6, batch_size: 16, checkpoint_every: 2, log_every: 2, keep: 3}
-eval: {nfes: [3], samples: 32, pairs: 2, points: 4, sigmas: [0.5]}
-"""
-
+from tests import processes
 
 TINY = [
     "field.network.channels=16",
@@ -37,18 +28,9 @@ TINY = [
 ]
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    file = tmp_path_factory.mktemp("configurations") / "small.yaml"
-    file.write_text(SMALL)
-    return str(file)
-
-
-@pytest.fixture(scope="module")
-def trained(small, tmp_path_factory):
-    root = tmp_path_factory.mktemp("runs")
-    assert main(["train", small, "--root", str(root)]) == 0
-    return root / "toy" / "small" / "seed0"
+@pytest.fixture(scope="session")
+def small(small):
+    return str(small)
 
 
 @pytest.fixture
@@ -96,23 +78,21 @@ def test_what_must_answer_at_once_imports_nothing_heavy(arguments):
     code = (
         "import sys; from scorefield.cli import main; main(sys.argv[1:]); "
         "print(sorted({'torch', 'numpy', 'scipy', 'pydantic', 'rich', 'matplotlib'} "
-        "& set(sys.modules)), file=sys.stderr)"
+        "& set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
-    )
-    assert done.stderr.strip() == "[]"
+    assert processes.python(code, *arguments).splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("argument", ["--help", "presets"])
 def test_what_must_answer_at_once_does(argument):
+    """In seconds of the processor, of which others on the machine take none away."""
     seconds = []
     for _ in range(5):
-        begin = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "scorefield", argument], check=True, capture_output=True
-        )
-        seconds.append(time.perf_counter() - begin)
+        before = os.times()
+        assert processes.run(sys.executable, "-m", "scorefield", argument).returncode == 0
+        after = os.times()
+        children = (after.children_user, after.children_system)
+        seconds.append(sum(children) - before.children_user - before.children_system)
     assert statistics.median(seconds) < 0.6
 
 
@@ -143,7 +123,7 @@ def test_a_complete_run_says_so(trained, small, capsys):
 
 def test_sampling_says_where_and_how(copied, capsys):
     assert main(["sample", str(copied), "--n", "4", "--nfe", "8"]) == 0
-    summary, file, picture = capsys.readouterr().out.splitlines()
+    summary, file, picture = capsys.readouterr().out.splitlines()[-3:]
     assert summary.startswith("4 samples in ")
     assert summary.endswith("7 network calls each")
     assert os.path.exists(file)
@@ -162,7 +142,7 @@ def test_sampling_says_where_and_how(copied, capsys):
 def test_every_sampler_says_what_it_took(copied, capsys, options, told):
     """An adaptive one has as many calls as each sample needed: a mean and a range."""
     assert main(["sample", str(copied), "--n", "4", *options]) == 0
-    summary, file, picture = capsys.readouterr().out.splitlines()
+    summary, file, picture = capsys.readouterr().out.splitlines()[-3:]
     assert told in summary
     assert os.path.exists(file)
     assert os.path.exists(picture)
@@ -180,13 +160,15 @@ def test_the_likelihood_has_an_error_and_is_written_down(copied, capsys):
 
 
 @pytest.fixture(scope="module")
-def classes(tmp_path_factory):
+def classes(shared):
     """A run whose network knows the classes of the digits, barely trained."""
-    root = tmp_path_factory.mktemp("classes")
     small = ["field.network.multipliers=[1]", "field.network.attention=[]"]
     changes = ["train.steps=2", *small, "sampler.steps=4", "name=d/c"]
-    assert main(["train", "digits/ncsnpp_classes", *changes, "--root", str(root)]) == 0
-    return root / "d" / "c" / "seed0"
+
+    def fill(root):
+        assert main(["train", "digits/ncsnpp_classes", *changes, "--root", str(root)]) == 0
+
+    return shared("classes", fill) / "d" / "c" / "seed0"
 
 
 def test_samples_of_a_class(classes, capsys, told):
@@ -194,7 +176,7 @@ def test_samples_of_a_class(classes, capsys, told):
     for options, calls in (([], 8), (["--label", "3"], 8), (["--label=3", "--guidance=2"], 16)):
         capsys.readouterr()
         assert main(["sample", str(classes), "--n", "2", *options]) == 0
-        summary, file, _ = capsys.readouterr().out.splitlines()
+        summary, file, _ = capsys.readouterr().out.splitlines()[-3:]
         assert summary.endswith(f", {calls} network calls each")
         files.append(file)
     assert len(set(files)) == 3
@@ -258,16 +240,19 @@ def test_a_sweep_trains_evaluates_and_is_reported(small, tmp_path, capsys):
         (["train", "nowhere.yaml"], "nowhere.yaml cannot be read"),
         (["sample", "nowhere"], "there is no run 'nowhere'"),
         (["eval", "nowhere"], "there is no run 'nowhere'"),
-        (["eval", "nowhere", "--nfe", "8,0"], "--nfe has 0, each must be at least 1"),
+        (["eval", "nowhere", "--nfe", "8,0"], "'--nfe': it has 0, each must be at least 1"),
         (["eval", "nowhere", "--nfe", "8;9"], "it must be integers"),
         (["report", "nowhere", "--targets", "2,-1"], "it must be positive numbers"),
-        (["report", "nowhere", "--targets", "2,2.0"], "--targets has 2 twice"),
+        (["report", "nowhere", "--targets", "2,2.0"], "'--targets': it has 2 twice"),
         (["inspect", "nowhere"], "there is no run or checkpoint 'nowhere'"),
         (["analyze", "calibrate", "--dims", "3"], "not 3"),
         (["analyze", "calibrate", "--only", "loop"], "'loop'; the nearest is 'loops'"),
         (["analyze", "atoms"], "nothing to analyse: give runs, or --exact"),
         (["sweep", "toy/m0", "toy/mm"], "there is no preset 'toy/mm'"),
-        (["sweep", "toy/m0", "--seeds", "0,x"], "--seeds is '0,x'"),
+        (
+            ["sweep", "toy/m0", "--seeds", "0,x"],
+            "'--seeds': it must be integers with commas in between, not '0,x'",
+        ),
         (["sweep", "toy/m0", "--jobs", "0"], "'--jobs': Input should be greater than"),
         (["demo", "--jobs", "0"], "'--jobs': Input should be greater than"),
         (["train", "toy/m3", "train.batch_size=4"], "must be below train.batch_size"),
@@ -372,9 +357,9 @@ def test_an_unreadable_file_is_one_sentence(told, tmp_path, content):
     assert str(file) in told("train", file)
 
 
-def test_a_folder_of_another_configuration_is_refused(told, copied, tmp_path):
+def test_a_folder_of_another_configuration_is_refused(told, copied, small, tmp_path):
     file = tmp_path / "other.yaml"
-    file.write_text(SMALL + "name: toy/small\noptim: {lr: 0.5}\n")
+    file.write_text(Path(small).read_text() + "name: toy/small\noptim: {lr: 0.5}\n")
     root = tmp_path / "runs"
     shutil.copytree(copied, root / "toy" / "small" / "seed0")
     sentence = told("train", file, "--root", root)
@@ -497,69 +482,62 @@ def test_samples_that_diverge_are_told(told, copied, monkeypatch):
 # -------------------------------------------------------------------------------------- processes
 
 
+LONG = ["train.steps=100000000", "train.checkpoint_every=10000000", "name=toy/long"]
+
+
 def start(*arguments, cwd):
-    return subprocess.Popen(
-        [sys.executable, "-m", "scorefield", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    """The command in a process of its own, which ends with the block."""
+    return processes.started(
+        *[sys.executable, "-m", "scorefield", *arguments],
         cwd=cwd,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 
+def end(process):
+    """The exit status, and what was written to the two streams."""
+    output, errors = process.communicate(timeout=120)
+    return process.returncode, output, errors
+
+
 def test_an_interrupt_keeps_a_checkpoint_and_the_run_can_go_on(told, small, tmp_path):
-    long = ["train.steps=100000000", "train.checkpoint_every=10000000", "name=toy/long"]
-    process = start("train", small, *long, cwd=tmp_path)
     root = tmp_path / "runs"
     folder = root / "toy" / "long" / "seed0"
-    deadline = time.monotonic() + 120
-    while not (folder / "metrics.csv").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert "is being trained by another process" in told("train", small, *long, "--root", root)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
+    with start("train", small, *LONG, cwd=tmp_path) as process:
+        processes.wait_for((folder / "metrics.csv").exists)
+        assert "is being trained by another process" in told("train", small, *LONG, "--root", root)
+        process.send_signal(signal.SIGINT)
+        status, _, errors = end(process)
+    assert status == 130
     assert "Traceback" not in errors
     assert "interrupted" in errors
     assert len(errors.splitlines()) == 1
     assert len(list((folder / "checkpoints").glob("step_*"))) == 1
 
 
-def wait_for(file):
-    deadline = time.monotonic() + 120
-    while not file.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert file.exists()
-
-
-LONG = ["train.steps=100000000", "train.checkpoint_every=10000000", "name=toy/long"]
-
-
 def test_two_signals_in_quick_succession_are_one_interrupt(small, tmp_path):
-    process = start("train", small, *LONG, cwd=tmp_path)
+    """As from a terminal and from a parent process; both wait while the process is stopped."""
     folder = tmp_path / "runs" / "toy" / "long" / "seed0"
-    wait_for(folder / "metrics.csv")
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
+    with start("train", small, *LONG, cwd=tmp_path) as process:
+        processes.wait_for((folder / "metrics.csv").exists)
+        for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
+            process.send_signal(number)
+        status, _, errors = end(process)
+    assert status == 130
     assert "resume from" in errors
     assert len(list((folder / "checkpoints").glob("step_*"))) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_a_sweep_alone_reaches_its_runs(small, tmp_path, number):
-    options = ["--seeds", "0,1,2", "--jobs", "2"]
-    process = start("sweep", small, *LONG, *options, cwd=tmp_path)
     folders = [tmp_path / "runs" / "toy" / "long" / f"seed{seed}" for seed in range(3)]
-    for folder in folders[:2]:
-        wait_for(folder / "metrics.csv")
-    process.send_signal(number)
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert errors == ""
+    options = ["--seeds", "0,1,2", "--jobs", "2"]
+    with start("sweep", small, *LONG, *options, cwd=tmp_path) as process:
+        for folder in folders[:2]:
+            processes.wait_for((folder / "metrics.csv").exists)
+        process.send_signal(number)
+        status, output, errors = end(process)
+    assert (status, errors) == (130, "")
     rows = [line.split() for line in output.splitlines()]
     told = [row[2] for row in rows if row[:1] == ["toy/long"] and row[1] in "012"]
     assert told == ["interrupted", "interrupted", "not"], output
@@ -570,22 +548,22 @@ def test_a_signal_to_a_sweep_alone_reaches_its_runs(small, tmp_path, number):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_of_sampling_is_one_sentence(trained, tmp_path, number):
     options = ["--n", "10000000", "--steps", "1000", "--out", "samples.npz"]
-    process = start("sample", trained, *options, cwd=tmp_path)
-    # The first line of progress.
-    assert "sampling: " in process.stdout.readline()
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
+    with start("sample", trained, *options, cwd=tmp_path) as process:
+        # The first line of progress.
+        assert "sampling: " in process.stdout.readline()
+        process.send_signal(number)
+        status, _, errors = end(process)
+    assert status == 130
     assert errors.startswith("interrupted; ")
     assert len(errors.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
 def test_training_goes_on_when_no_one_reads(small, tmp_path):
-    process = start("train", small, cwd=tmp_path)
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    assert process.wait(timeout=120) == 0
+    with start("train", small, cwd=tmp_path) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=120) == 0
     assert (tmp_path / "runs/toy/small/seed0/checkpoints/step_00000006").is_dir()
 
 
@@ -603,21 +581,18 @@ def test_training_goes_on_when_no_one_reads(small, tmp_path):
 def test_any_streams_will_do(trained, command, status):
     line = f"set -o pipefail; {sys.executable} -m scorefield {command.format(run=trained)}"
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    done = subprocess.run(
-        ["bash", "-c", line], capture_output=True, text=True, env={**os.environ, **plain}
-    )
+    done = processes.run("bash", "-c", line, env={**os.environ, **plain})
     assert done.returncode == status
     assert done.stderr.count("\n") == (1 if status else 0)
 
 
 def test_a_sweep_goes_on_after_a_failure_and_reports_it(small, tmp_path):
     good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
-    good.write_text(SMALL)
-    bad.write_text(SMALL + "optim: {lr: 1e+30, clip: null, warmup: 0}\n")
-    process = start("sweep", bad, good, "--seeds", "3", "--jobs", "2", cwd=tmp_path)
-    output, errors = process.communicate(timeout=240)
-    assert process.returncode == 1
-    assert errors == ""
+    shutil.copy(small, good)
+    bad.write_text(good.read_text() + "optim: {lr: 1e+30, clip: null, warmup: 0}\n")
+    with start("sweep", bad, good, "--seeds", "3", "--jobs", "2", cwd=tmp_path) as process:
+        status, output, errors = end(process)
+    assert (status, errors) == (1, "")
     rows = [line.split() for line in output.splitlines() if "toy/" in line]
     table = {words[0]: words[2] for words in rows if words[1] == "3"}
     assert table["toy/good"] == "done"

@@ -1,4 +1,4 @@
-"""What is told to a person, and what is a fault of the program."""
+"""What is the user's and gets one sentence, and what is a fault of the program."""
 
 from pathlib import Path
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from scorefield.errors import sentence
+from scorefield.errors import DivergedError, TrainingError, UnsupportedError, UserError, sentence
 from scorefield.metrics import mmd
+from scorefield.samplers.flow import StalledError
 from scorefield.sde import EDM
 from scorefield.training import fit
 from scorefield.training.checkpoint import step_of
@@ -27,11 +28,26 @@ def caught(call):
         (lambda: fit(None, None, objective=1, regularizers=[1]), "either an objective or"),
     ],
 )
-def test_what_the_package_refuses_is_told(unchecked, call, words):
+def test_what_the_package_refuses_is_the_users(unchecked, call, words):
     error = caught(call)
-    assert type(error) in (ValueError, TypeError)
+    assert isinstance(error, UserError)
     assert sentence(error) == str(error)
     assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "promised"),
+    [
+        (UserError, ValueError),
+        (UnsupportedError, TypeError),
+        (DivergedError, FloatingPointError),
+        (StalledError, FloatingPointError),
+        (TrainingError, UserError),
+    ],
+)
+def test_the_kinds_of_the_standard_library_catch_them_too(error, promised):
+    assert issubclass(error, (promised,))
+    assert issubclass(error, UserError)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +58,8 @@ def test_what_the_package_refuses_is_told(unchecked, call, words):
         # In the package, but by an operation, not by a statement on what was given.
         lambda: step_of(Path("step_x")),
         lambda: step_of(3),
+        # Which file is meant, nobody can tell.
+        lambda: (_ for _ in ()).throw(OSError(28, "No space left on device")),
     ],
 )
 def test_what_goes_wrong_by_itself_is_a_fault(unchecked, call):

@@ -3,14 +3,13 @@
 import hashlib
 import math
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from scipy import stats
 
 from scorefield.noise import Noise, philox
+from tests import processes
 
 # Two-sided false-alarm probability of a standard normal statistic beyond this: 3.8e-8.
 LIMIT = 5.5
@@ -259,16 +258,10 @@ print(digest.hexdigest())
     x = Noise(5).normal("prior", (3, 5), index, 2)
     u = Noise(5).uniform("time", (), index, 2)
     here = hashlib.sha256(torch.cat((x.flatten(1), u[:, None]), dim=1).numpy().tobytes())
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script.format(threads=threads, batch=batch)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONHASHSEED": str(batch)},
-        )
-        for threads, batch in ((1, 600), (2, 37))
-    ]
-    assert [p.communicate()[0].strip() for p in processes] == [here.hexdigest()] * 2
+    for threads, batch in ((1, 600), (2, 37)):
+        environment = {**os.environ, "PYTHONHASHSEED": str(batch)}
+        there = processes.python(script.format(threads=threads, batch=batch), env=environment)
+        assert there.strip() == here.hexdigest()
 
 
 def test_global_random_state_is_neither_read_nor_written():

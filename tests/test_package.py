@@ -1,15 +1,14 @@
 import pkgutil
-import subprocess
-import sys
 
 import scorefield
+from tests import processes
 
 
 def test_importing_the_package_does_not_import_torch():
     code = (
         "import sys, scorefield; assert 'torch' not in sys.modules; assert scorefield.__version__"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    processes.python(code)
 
 
 def test_every_public_name_is_importable():

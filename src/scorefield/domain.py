@@ -1,8 +1,8 @@
-r"""Where :math:`x` lives.
+r"""The domain of :math:`x`: flat space or a torus.
 
-A domain knows how points are compared: how a displaced point is brought back (*wrap*), what
-the displacement between two points is, and the density and score of the Gaussian kernel that
-the forward process diffuses with. Everything else is written on top of these.
+A domain defines how a displaced point is mapped back (*wrap*), the displacement between two
+points, and the density and score of the Gaussian kernel of the forward process. Everything else
+is built on these.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Domain(ABC):
 
     @abstractmethod
     def wrap(self, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Brings a displaced point back to its representative in the domain."""
+        """Map a displaced point to its representative in the domain."""
 
     @abstractmethod
     def displacement(
@@ -58,12 +58,12 @@ class Domain(ABC):
         self, vertices: Float[Tensor, "batch corners *event"]
     ) -> tuple[Float[Tensor, "batch corners *event"], Bool[Tensor, " batch"]]:
         """The corners of loops in flat space, each joined to the next by the shortest edge; and
-        which of the loops close there. One that does not has gone around the domain.
+        which of the loops close there. A loop that does not close winds around the domain.
         """
 
     @abstractmethod
     def embed(self, x: Float[Tensor, "n *event"]) -> Float[Tensor, "n features"]:
-        """Coordinates in a flat space in which points are near each other as they are here."""
+        """Coordinates in a flat space that preserve which points are near each other."""
 
     @abstractmethod
     def kernel_log_prob(
@@ -81,8 +81,8 @@ class Domain(ABC):
     def kernel_noise(
         self, z: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
     ) -> Float[Tensor, "batch *event"]:
-        r"""The noise that the kernel's score tells of a displacement :math:`\sigma z`: its
-        :meth:`kernel_score` there, times :math:`-\sigma`.
+        r"""The noise implied by the kernel's score at a displacement :math:`\sigma z`:
+        :math:`-\sigma` times :meth:`kernel_score`.
         """
 
 
@@ -129,22 +129,22 @@ class Euclidean(Domain):
 
 @dataclass(frozen=True)
 class Torus(Domain):
-    r"""The flat torus: coordinates that are the same after a period.
+    r"""The flat torus: coordinates modulo a period.
 
     A point has its representative in :math:`[0, L)`, the displacement between two points is the
-    shortest one, and the kernel is the wrapped normal law of each coordinate,
+    shortest one, and the kernel is the wrapped normal distribution of each coordinate,
 
     .. math:: \prod_i \sum_{k \in \mathbb{Z}} N(\delta_i + k L_i;\ 0, \sigma^2),
 
-    to rounding at every width. Its covering space is flat space: a path or a loop is given by
-    points there, and wrapped where a field is evaluated.
+    exact to rounding at every width. Its covering space is flat space: paths and loops are given by
+    points there, which are wrapped where a field is evaluated.
 
     Arguments:
         shape: The event shape, such as (atoms, dimensions).
         period: The period :math:`L` of all coordinates, or one for each index of the last axis.
 
     Raises:
-        ValueError: If a period is not positive, or there are not as many as the last axis is long.
+        ValueError: If a period is not positive, or their number is not the length of the last axis.
     """
 
     period: float | tuple[float, ...] = 1.0
@@ -172,7 +172,7 @@ class Torus(Domain):
     def wrap(self, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         period = self.periods(x)
         inside = torch.remainder(x, period)
-        # Just below zero, a point is closer to the period than the dtype can tell.
+        # Just below zero, the remainder rounds to the period.
         return torch.where(inside >= period, inside - period, inside)
 
     def displacement(
@@ -220,7 +220,7 @@ class Torus(Domain):
         step: int | Tensor = 0,
         dtype: torch.dtype = torch.float32,
     ) -> Float[Tensor, "..."]:
-        """Draws points uniformly on the torus; arguments as of :meth:`Noise.uniform()
+        """Draw points uniformly on the torus; arguments as of :meth:`Noise.uniform()
         <scorefield.noise.Noise.uniform>`.
         """
         u = noise.uniform(purpose, self.shape, index, step, dtype=torch.float64)
@@ -228,7 +228,7 @@ class Torus(Domain):
 
     def nonuniformity(self, sigma: float) -> float:
         r"""A bound on the total variation between the kernel of width :math:`\sigma` and the
-        uniform law; of data, diffused by the kernel, the distance is no larger.
+        uniform distribution; the distance of data diffused by the kernel is no larger.
         """
         periods = self.period if isinstance(self.period, tuple) else (self.period,)
         return nonuniformity(sigma / max(periods), self.dim)

@@ -1,20 +1,30 @@
-"""The mistakes that a person can make, each told in one sentence."""
+"""What a user can cause to fail, each failure explained in one sentence."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from opcode import opmap
+from pathlib import Path
 
 PREFIX = "error: "
 """How the command line begins the sentence about a mistake."""
 
 
 class UserError(ValueError):
-    """A value that is refused, or a request that cannot be met: one sentence for the user."""
+    """A value that is refused, or a request that cannot be met: one sentence for the user.
+
+    All that a user can cause derives from it; any other error is a bug.
+    """
+
+
+class UnsupportedError(UserError, TypeError):
+    """A value of the wrong kind, or an operation that an object does not offer."""
+
+
+class DivergedError(UserError, FloatingPointError):
+    """Samples or scores that are not finite, or a solver that cannot reach its tolerance."""
 
 
 class ConfigError(UserError):
@@ -23,6 +33,33 @@ class ConfigError(UserError):
 
 class RunError(UserError):
     """A run directory that is missing, incomplete or taken, or a request that it cannot meet."""
+
+
+class TrainingError(UserError):
+    """Training cannot go on: a loss that is not finite, a full disk, too little memory."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint that cannot be written, or is not what it should be."""
+
+
+class Interrupted(RuntimeError):
+    """Training received SIGINT or SIGTERM, and stopped after a whole step.
+
+    Arguments:
+        step: The number of steps done.
+        checkpoint: The checkpoint of that step, if there is a folder to write to.
+    """
+
+    def __init__(self, step: int, checkpoint: Path | None) -> None:
+        where = "nothing was saved" if checkpoint is None else f"resume from {checkpoint}"
+        super().__init__(f"training was interrupted after step {step}; {where}")
+        self.step = step
+        self.checkpoint = checkpoint
+
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[int, Path | None]]:
+        # An exception is otherwise rebuilt from its message, on the way between processes too.
+        return type(self), (self.step, self.checkpoint)
 
 
 def closest(word: object, words: Iterable[str]) -> str | None:
@@ -60,13 +97,17 @@ def section_of(where: str) -> Iterator[None]:
 
 
 def sentence(error: BaseException) -> str | None:
-    """What to tell a person about an error; ``None`` if it is a fault of the program."""
-    if isinstance(error, OSError):
+    """What to print of an error; ``None`` if it is a fault of the program.
+
+    It is the user's if it is a :class:`UserError`, the system's if it names a file or says that
+    there is too little memory.
+    """
+    if isinstance(error, OSError) and error.filename:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        text = f"{error.filename}: {reason}" if error.filename else reason
-    elif isinstance(error, (ConfigError, RunError)) or _of_training(error) or _refused(error):
+        text = f"{error.filename}: {reason}"
+    elif isinstance(error, UserError):
         text = str(error)
-    elif _out_of_memory(error):
+    elif out_of_memory(error):
         text = (
             "memory does not suffice for what was asked: make the network, the batch or the "
             "number of samples smaller"
@@ -76,26 +117,9 @@ def sentence(error: BaseException) -> str | None:
     return " ".join(text.split())
 
 
-def _refused(error: BaseException) -> bool:
-    """Whether a statement ``raise`` of this package refused a value.
-
-    The same kinds of error, raised by a library or by an operation gone wrong, are faults.
-    """
-    trace = error.__traceback__
-    if not isinstance(error, (ValueError, TypeError, FloatingPointError)) or trace is None:
-        return False
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    inside = str(trace.tb_frame.f_globals.get("__name__")).startswith("scorefield.")
-    return inside and trace.tb_frame.f_code.co_code[trace.tb_lasti] == opmap["RAISE_VARARGS"]
-
-
-def _of_training(error: BaseException) -> bool:
-    # If training has not been imported, it cannot have raised anything.
-    module = sys.modules.get("scorefield.training.errors")
-    return module is not None and isinstance(error, module.TrainingError)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    module = sys.modules.get("scorefield.training.errors")
-    return isinstance(error, MemoryError) or (module is not None and module.out_of_memory(error))
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory does not suffice."""
+    # On the CPU, torch says it in words only.
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    said = isinstance(error, RuntimeError) and any(w in str(error) for w in words)
+    return said or isinstance(error, MemoryError)

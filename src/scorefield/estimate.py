@@ -1,8 +1,8 @@
 r"""A number with its uncertainty.
 
-Everything the library measures is an :class:`Estimate`: a value, its standard error, the number
-of independent draws behind it, and the unit. An exact number has standard error zero. What a
-quadrature or a solver may add is a second error, which no number of draws reduces.
+Every measurement of the library is an :class:`Estimate`: a value, its standard error, the number
+of independent draws behind it, and the unit. An exact number has standard error zero. The error of
+a quadrature or a solver is a second, numerical error, which more draws do not reduce.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Estimate:
             measurement, in ``unit``; zero where the number is exact.
         n: The number of independent draws that were averaged; 0 where the number is exact.
         unit: The unit, in words; empty for a pure number.
-        settings: What the number depends on besides the field: quadrature, radius, probes, …
-        numerical_error: How much quadrature or a solver may have added to ``value`` or taken from
-            it, in ``unit``; it widens every interval.
+        settings: The settings of the estimator: quadrature, radius, probes, …
+        numerical_error: A bound on the error of quadrature or solver in ``value``, in ``unit``;
+            it widens every interval.
 
     Raises:
         ValueError: If the value is not finite or an error is not a finite, non-negative number
@@ -55,9 +55,9 @@ class Estimate:
             ("numerical", self.numerical_error),
         ):
             if not (math.isfinite(error) and error >= 0):
-                raise UserError(f"a {name} error is finite and >= 0, got {error}")
+                raise UserError(f"a {name} error must be finite and >= 0, got {error}")
         if self.n < 0 or (self.n == 0 and self.standard_error > 0):
-            raise UserError(f"a number with an error bar rests on draws, got n={self.n}")
+            raise UserError(f"a number with a standard error needs draws, got n={self.n}")
 
     @property
     def exact(self) -> bool:
@@ -65,8 +65,8 @@ class Estimate:
         return self.n == 0 and self.numerical_error == 0
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """The two-sided confidence interval, by Student's law with ``n - 1`` degrees of freedom,
-        widened by the numerical error on both sides.
+        """The two-sided confidence interval, by Student's distribution with ``n - 1`` degrees of
+        freedom, widened by the numerical error on both sides.
 
         Arguments:
             confidence: The coverage, in (0, 1).
@@ -75,7 +75,7 @@ class Estimate:
             ValueError: If ``confidence`` is out of range.
         """
         if not 0 < confidence < 1:
-            raise UserError(f"a confidence lies in (0, 1), got {confidence}")
+            raise UserError(f"a confidence must be in (0, 1), got {confidence}")
         quantile = 0.5 + confidence / 2
         half = self.numerical_error
         if self.n > 1:
@@ -112,7 +112,7 @@ def mean(draws: ArrayLike, /, unit: str = "", **settings: Any) -> Estimate:
     Arguments:
         draws: At least two numbers.
         unit: Their unit.
-        settings: What they depend on.
+        settings: The settings of the estimator.
 
     Raises:
         ValueError: For fewer than two draws, or a draw that is not finite.
@@ -154,7 +154,7 @@ def root(square: Estimate, unit: str = "") -> Estimate:
         ValueError: If the mean square is negative by more than six standard errors.
     """
     if square.value < -6 * square.standard_error:
-        raise UserError(f"a mean square came out as {square.value}, which has no root")
+        raise UserError(f"a mean square of {square.value} has no root")
     if square.value <= square.standard_error:
         value, error = math.sqrt(max(square.value, 0.0)), math.sqrt(square.standard_error)
     else:
@@ -168,14 +168,14 @@ def root(square: Estimate, unit: str = "") -> Estimate:
 
 @dataclass(frozen=True)
 class Median:
-    """A median with an interval that holds whatever the law of the draws.
+    """A median with a distribution-free interval.
 
     Attributes:
         value: The median of the draws.
-        low: The lower end of the interval for the median of their law, one of the draws.
+        low: The lower end of the interval for the median of their distribution, one of the draws.
         high: The upper end, likewise.
-        confidence: The probability that the interval covers that median: exact for a law without
-            atoms, and at least that for any.
+        confidence: The coverage of the interval: exact for a distribution without atoms, and a
+            lower bound for any.
         n: The number of draws.
     """
 
@@ -195,14 +195,14 @@ def median(draws: ArrayLike, /, confidence: float = 0.95) -> Median:
     r"""The median of independent draws, with the interval between two order statistics.
 
     For :math:`n` draws the interval from the :math:`j`-th smallest to the :math:`j`-th largest
-    covers the median of their law with probability
+    covers the median of their distribution with probability
     :math:`1 - 2\,P(B \le j - 1)`, :math:`B \sim \mathrm{Bin}(n, \tfrac12)`. Of these the
     narrowest whose probability is at least ``confidence`` is taken; fewer than six draws have none
-    of 95 %, and their whole range is given. The result tells the probability that its interval has.
+    of 95 %, and their whole range is returned. The result has the coverage of its interval.
 
     Arguments:
         draws: At least two numbers.
-        confidence: The coverage that is wanted, in (0, 1).
+        confidence: The requested coverage, in (0, 1).
 
     Raises:
         ValueError: For fewer than two draws, a draw that is not finite, or a confidence out of
@@ -212,11 +212,11 @@ def median(draws: ArrayLike, /, confidence: float = 0.95) -> Median:
         Order statistics (David and Nagaraja, 2003), section 7.1.
     """
     if not 0 < confidence < 1:
-        raise UserError(f"a confidence lies in (0, 1), got {confidence}")
+        raise UserError(f"a confidence must be in (0, 1), got {confidence}")
     y = np.sort(_finite(draws))
     n = int(y.size)
     misses = 2 * stats.binom.cdf(np.arange(n // 2), n, 0.5)
-    # Number j leaves out j draws on both sides.
+    # Number j excludes j draws on both sides.
     j = max(0, int((misses <= 1 - confidence).sum()) - 1)
     return Median(float(np.median(y)), float(y[j]), float(y[n - 1 - j]), float(1 - misses[j]), n)
 
@@ -252,8 +252,8 @@ def pool(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def add_errors(parts: Sequence[tuple[float, int]]) -> tuple[float, int]:
-    r"""The standard error of a sum of independent errors, and the number of draws whose Student's
-    law it has: one more than the degrees of freedom of Welch and Satterthwaite, rounded down.
+    r"""The standard error of a sum of independent errors, and an equivalent number of draws: one
+    more than the degrees of freedom of Welch and Satterthwaite, rounded down.
 
     Arguments:
         parts: Standard errors, each with the number of draws behind it; 0 and 1 stand for an
@@ -273,7 +273,7 @@ def add_errors(parts: Sequence[tuple[float, int]]) -> tuple[float, int]:
 
 
 def format_uncertain(value: float, error: float) -> str:
-    """Writes ``value ± error`` with two significant digits of the error."""
+    """Format ``value ± error`` with two significant digits of the error."""
     if error == 0:
         return f"{value:.6g} ± 0"
     digits = 1 - math.floor(math.log10(error))

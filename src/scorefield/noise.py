@@ -1,11 +1,11 @@
-r"""Randomness with an address.
+r"""Random numbers with addresses.
 
 Every random number of the library is a pure function of its *address*
 
 .. math:: (\text{seed},\ \text{purpose},\ \text{sample index},\ \text{step},\ \text{component}),
 
 so that sample 17 draws the same numbers alone, in a batch of 64, on one process or on
-several, today or after a resume.
+several, before and after a resume.
 
 Construction
     ``blake2b(seed, purpose)`` gives a 64-bit key; ``(block, step, index mod 2³², index div 2³²)``
@@ -41,7 +41,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -73,7 +73,7 @@ class Noise:
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise TypeError(f"seed must be an integer, got {self.seed!r}")
+            raise UnsupportedError(f"seed must be an integer, got {self.seed!r}")
 
     def normal(
         self,
@@ -83,10 +83,10 @@ class Noise:
         step: int | Tensor = 0,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        """Draws standard normals.
+        """Draw standard normals.
 
         Arguments:
-            purpose: What the numbers are for; part of the address.
+            purpose: The use of the numbers; part of the address.
             shape: The event shape.
             index: The sample indices, non-negative integers of shape :math:`(*)`.
             step: The step or steps, integers in ``[0, 2³²)``, broadcast against ``index``.
@@ -100,7 +100,7 @@ class Noise:
         """
         size = math.prod(shape)
         words, batch = self._words(purpose, -(-size // 4), index, step)
-        # Of a short draw, half of the block is not needed.
+        # A short draw needs half of the block only.
         values = _box_muller(words if size > 2 else words[:2])
         return _assemble(values, batch, size, shape).to(dtype)
 
@@ -112,7 +112,7 @@ class Noise:
         step: int | Tensor = 0,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        """Draws uniforms in the half-open interval [0, 1), with 53 bits before rounding.
+        """Draw uniforms in the half-open interval [0, 1), with 53 bits before rounding.
 
         Arguments and errors are those of :meth:`normal`. In float64 the value is never 0.
         """
@@ -132,7 +132,7 @@ class Noise:
         step: int | Tensor = 0,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        """Draws Rademacher signs, -1 or +1 with equal probability.
+        """Draw Rademacher signs, -1 or +1 with equal probability.
 
         Arguments and errors are those of :meth:`normal`.
         """
@@ -150,7 +150,7 @@ class Noise:
         index: Tensor,
         step: int | Tensor = 0,
     ) -> Tensor:
-        """Draws int64 integers uniformly from ``0 … high - 1`` (bias below ``high · 2⁻⁵³``).
+        """Draw int64 integers uniformly from ``0 … high - 1`` (bias below ``high · 2⁻⁵³``).
 
         Arguments and errors are those of :meth:`normal`; also raises ``ValueError`` if
         ``high`` is not positive.
@@ -161,7 +161,7 @@ class Noise:
         return draws.mul_(high).floor_().to(torch.int64)
 
     def permutation(self, purpose: str, n: int, step: int = 0) -> Tensor:
-        """Draws a permutation of ``0 … n - 1`` (by sorting one 62-bit key an element)."""
+        """Draw a permutation of ``0 … n - 1`` (by sorting one 62-bit key per element)."""
         words, _ = self._words(purpose, 1, torch.arange(n), step)
         return torch.argsort((words[0, :, 0] << 30) + (words[1, :, 0] >> 2), stable=True)
 
@@ -170,7 +170,7 @@ class Noise:
     ) -> tuple[Tensor, torch.Size]:
         """Philox words as (4, batch, block), and the batch shape."""
         if index.is_floating_point():
-            raise TypeError(f"sample indices are integers, got {index.dtype}")
+            raise UnsupportedError(f"sample indices are integers, got {index.dtype}")
         index = index.to(torch.int64)
         steps = torch.as_tensor(step, dtype=torch.int64, device=index.device)
         if index.numel() and min(int(index.min()), int(steps.min())) < 0:
@@ -191,7 +191,7 @@ def philox(counter: Tensor, key: tuple[int, int]) -> Tensor:
     """The Philox-4x32-10 block cipher on 32-bit words held in int64.
 
     Arguments:
-        counter: The counters, one word a row, of shape ``(4, *)``.
+        counter: The counters, one word per row, of shape ``(4, *)``.
         key: The two words of the key.
 
     Returns:
@@ -203,7 +203,7 @@ def philox(counter: Tensor, key: tuple[int, int]) -> Tensor:
     x0, x1, x2, x3 = counter.unbind()
     for r in range(10):
         k0, k1 = ((key[i] + r * _WEYL[i]) & _MASK for i in (0, 1))
-        # The products overflow int64; their 64 bits are right all the same. Only the low halves
+        # The products overflow int64, but their 64 bits are correct. Only the low halves
         # of x1 and x3 count, so that their high halves may stay until the next mask.
         p0, p1 = x0 * _MULTIPLIERS[0], x2 * _MULTIPLIERS[1]
         x0 = (p1 >> 32).bitwise_xor_(x1).bitwise_xor_(k0).bitwise_and_(_MASK)
@@ -252,11 +252,11 @@ def _box_muller(words: Tensor) -> Tensor:
 
 
 class Lookahead:
-    """Draws of many steps made in one call, handed out a step at a time.
+    """Draws of many steps made in one call, returned one step at a time.
 
     A draw costs about as much for one step as for a hundred. Steps are drawn in aligned chunks
-    (``0 … span - 1``, ``span … 2 span - 1``, …), so that what is handed out for a step does
-    not depend on where a run began.
+    (``0 … span - 1``, ``span … 2 span - 1``, …), so that the draws of a step do not depend on
+    where a run began.
 
     Arguments:
         draw: Maps steps of shape ``(span, 1)`` to tensors whose first dimension is ``span``;

@@ -1,9 +1,9 @@
-r"""The wrapped normal law on a circle of circumference 1, at any width.
+r"""The wrapped normal distribution on a circle of circumference 1, at any width.
 
 .. math:: W(u; s) = \sum_{k \in \mathbb{Z}} \frac{1}{\sqrt{2\pi}\,s} e^{-(u + k)^2 / 2s^2}
     = 1 + 2 \sum_{k \ge 1} q^{k^2} \cos 2\pi k u, \qquad q = e^{-2\pi^2 s^2} .
 
-The first sum, over images, converges fast where the law is narrow; the second, its Poisson
+The first sum, over images, converges fast where the density is narrow; the second, its Poisson
 resummation, where it is wide. At :math:`s = 1/\sqrt{2\pi}` both take the same number of terms:
 seven images, of which the nearest is factored out so that nothing underflows, and three harmonics
 leave out less than :math:`5 \cdot 10^{-17}` of the density. Each sum is evaluated at a width on its
@@ -31,7 +31,7 @@ _HARMONICS = 3
 
 
 class WrappedNormal:
-    r"""The law :math:`W(u; s)` at given shifts and widths, whose sums are evaluated once.
+    r"""The distribution :math:`W(u; s)` at given shifts and widths; its sums are evaluated once.
 
     Arguments:
         u: The shifts.
@@ -91,8 +91,8 @@ def wrapped_cdf(u: Tensor, s: Tensor) -> Tensor:
 
 
 def nonuniformity(s: float, dim: int) -> float:
-    r"""A bound on the total variation between the law of ``dim`` independent wrapped normals and
-    the uniform one: :math:`\frac12 \big((1 + 2\sum_k q^{2k^2})^{dim} - 1\big)^{1/2}`.
+    r"""A bound on the total variation between ``dim`` independent wrapped normals and the uniform
+    distribution: :math:`\frac12 \big((1 + 2\sum_k q^{2k^2})^{dim} - 1\big)^{1/2}`.
 
     References:
         Group representations in probability and statistics (Diaconis, 1988), chapter 3, lemma 1.

@@ -11,6 +11,7 @@ from scorefield.noise import Noise
 from scorefield.samplers import ReverseDiffusion
 from scorefield.sde import EDM, VE, VP, Cosine, Exact
 from scorefield.targets import Gaussian, GaussianMixture, PseudoAtoms
+from tests.planted import Function, Watched
 
 PROCESSES = [EDM(0.01, 20.0), VE(0.01, 20.0), VP(), Cosine()]
 ATOMS = PseudoAtoms([[0.25], [0.75]], std=0.01, sde=VE(0.001, 0.5))
@@ -83,44 +84,29 @@ def test_each_trajectory_has_times_of_its_own():
 
 
 def test_a_known_first_score_is_not_asked_again():
-    calls = []
 
-    class Counting(GaussianMixture):
-        def score(self, x, t, classes=None):
-            calls.append(len(x))
-            return super().score(x, t)
-
-    field = Counting(torch.eye(2), stds=0.3)
+    field = Watched(GaussianMixture(torch.eye(2), stds=0.3))
     x, z = torch.ones(5, 2).double(), torch.zeros(3, 5, 2).double()
     times = grid(field.sde, 1.0, 0.5, 3).unsqueeze(1).expand(-1, 5)
     plain = reverse_trajectory(field, x, times, z)
-    assert calls == [5, 5, 5]
+    assert [len(x) for x in field.points] == [5, 5, 5]
     known = reverse_trajectory(field, x, times, z, first=field.score(x, times[0]))
     torch.testing.assert_close(known, plain)
-    assert calls == [5, 5, 5, 5, 5, 5]
-
-
-class Wandering(ScoreField):
-    """A field on a torus that remembers where it was asked, and drives all points one way."""
-
-    def __init__(self):
-        super().__init__(VE(0.01, 1.0), Torus((2,), 1.0))
-        self.seen = []
-
-    def score(self, x, t, classes=None):
-        self.seen.append(x)
-        return torch.full_like(x, 40.0)
+    assert [len(x) for x in field.points] == [5] * 6
 
 
 def test_on_a_torus_trajectories_go_round_and_the_field_is_asked_inside():
-    field = Wandering()
+    drift = Function(
+        lambda x, t: torch.full_like(x, 40.0), sde=VE(0.01, 1.0), domain=Torus((2,), 1.0)
+    )
+    field = Watched(drift)
     x = torch.full((1, 2), 0.9, dtype=torch.float64)
     times = grid(field.sde, 0.8, 0.1, 6).unsqueeze(1)
     end = reverse_trajectory(field, x, times, torch.zeros(6, 1, 2).double())[-1]
     torch.testing.assert_close(end, x + 40 * (0.8**2 - 0.1**2))
     y = martingale_target(field, x, times[0], end, times[-1])
     torch.testing.assert_close(y, torch.full_like(x, 40 * 0.8))
-    seen = torch.cat(field.seen)
+    seen = torch.cat(field.points)
     assert len(seen) == 7
     assert bool(((seen >= 0) & (seen < 1)).all())
 

@@ -386,7 +386,7 @@ def test_a_gaussian_whose_width_is_wrong_has_the_residual_of_its_error():
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_mistakes_are_named():
+def test_an_unknown_form_and_no_probes_are_refused():
     x = normal((4, 3), "x")
     with pytest.raises(ValueError, match="gradient or component, not 'curl'"):
         fokker_planck_residual(Affine(skew(3)).score, x, LEVELS, EDM(), "curl")

@@ -172,7 +172,7 @@ def test_scalar_events_have_line_integrals():
     torch.testing.assert_close(found.value, expected)
 
 
-def test_bad_arguments_are_named():
+def test_paths_need_a_tolerance_two_panels_and_two_dimensions():
     along, t, domain = batch((2,))
     with pytest.raises(ValueError, match="tolerance"):
         integrate(RING.score, along, t, domain, 0.0)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from scorefield.comparison.groups import collect
+from scorefield.comparison.collect import collect
 from scorefield.comparison.strict import refuse
 from scorefield.comparison.tables import compare_models
 from scorefield.errors import RunError
@@ -39,7 +39,7 @@ def test_seeds_that_differ_between_models_are_refused(runs):
 
 def test_seeds_of_different_length_are_refused(runs):
     write(runs, evaluation("m1", 1, 1.0, steps=50))
-    with pytest.raises(RunError, match=r"toy/m1 were judged after different .* 50, 100"):
+    with pytest.raises(RunError, match=r"toy/m1 were evaluated after different .* 50, 100"):
         check(runs)
 
 

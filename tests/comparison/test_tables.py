@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
-from scorefield.comparison.groups import collect, groups, over_levels
+from scorefield.comparison.collect import collect
+from scorefield.comparison.groups import groups, over_levels
 from scorefield.comparison.tables import compare_models, table_rows, write_tables
 from scorefield.errors import RunError
 from tests.comparison.benchmark import evaluation, sliced, write
@@ -134,14 +135,14 @@ def test_a_mean_of_calls_is_not_that_of_the_successful_seeds(tmp_path):
     assert summary["steps_to_target_mean"] == ""
 
 
-def test_models_judged_on_different_terms_do_not_share_a_table(runs):
+def test_models_of_different_protocols_do_not_share_a_table(runs):
     other = evaluation("m2", 0, 1.0)
     write(runs, replace(other, protocol={**other.protocol, "samples": 200}))
-    with pytest.raises(RunError, match=r"different terms, .* samples is 100 and 200"):
+    with pytest.raises(RunError, match=r"different protocols, .* samples is 100 and 200"):
         collect(runs)
 
 
-def test_models_judged_by_different_estimators_do_not_share_a_table(runs):
+def test_models_evaluated_by_different_estimators_do_not_share_a_table(runs):
     other = evaluation("m2", 0, 1.0)
     changed = {**other.protocol, "estimators": {"loops": {"sides": 4}}}
     write(runs, replace(other, protocol=changed))
@@ -173,7 +174,7 @@ def test_a_number_that_a_seed_lacks_is_left_out(runs):
     assert m0.distance("sliced_wasserstein", 8) is not None
     assert m0.distance("sliced_wasserstein", 18) is None
     assert [v.sigma for v in m0.profile("relative_asymmetry")] == [2.0]
-    rows, _ = table_rows(compare_models(collect(runs), runs))["integrability_summary.csv"]
+    rows = table_rows(compare_models(collect(runs), runs))["integrability_summary.csv"]
     mine = [r for r in rows if r["model_id"] == "m0"]
     assert {r["sigma"] for r in mine if r["metric_name"] == "relative_asymmetry"} == {2.0}
 

@@ -16,12 +16,13 @@ from scorefield.domain import Torus
 from scorefield.errors import ConfigError
 from scorefield.evaluation.measure import validate
 from scorefield.evaluation.protocol import Benchmark, Protocol
-from scorefield.fields import HybridField, PotentialField, PreconditionedField, ScoreField
+from scorefield.fields import HybridField, PotentialField, PreconditionedField
 from scorefield.networks import EquivariantMLP, SymmetrizedMLP
 from scorefield.objectives import Consistency, FokkerPlanck, Regression
 from scorefield.sde import EDM, VE
 from scorefield.targets import PseudoAtoms
 from scorefield.training import Optim, Trainer, TrainSettings
+from tests.planted import Drifting
 
 EXPERIMENTS = {
     "no_regularizer": None,
@@ -209,7 +210,7 @@ def test_regularisers_serve_data_in_flat_space_too():
         ("objective.fokker_planck={weight: 1, form: lai}", "objective.fokker_planck.form is 'lai'"),
     ],
 )
-def test_a_wrong_value_is_told_in_one_sentence(override, told):
+def test_a_wrong_value_of_atoms_is_refused_in_one_sentence(override, told):
     with pytest.raises(ConfigError) as error:
         load("atoms/no_regularizer", [override])
     assert told in str(error.value)
@@ -276,11 +277,7 @@ def test_the_validation_loss_is_the_same_for_all_and_lowest_for_the_truth():
     law = PseudoAtoms([[0.25], [0.75]], 0.01, sde=VE(0.001, 0.5))
     benchmark = Benchmark(TargetSource(law, "atoms"), Protocol(samples=2000, draws=16))
 
-    class Worse(ScoreField):
-        def score(self, x, t, classes=None):
-            return law.score(x, t) + 0.3 / self.sde.sigma(torch.as_tensor(t)).reshape(-1, 1, 1)
-
-    exact, other = (validate(f, benchmark) for f in (law, Worse(law.sde, law.domain)))
+    exact, other = (validate(f, benchmark) for f in (law, Drifting(law, 0.3)))
     # In units of the noise a constant error of 0.3 adds its square, at every level alike.
     gap = other.value - exact.value
     assert abs(gap - 0.09) < 6 * math.hypot(exact.standard_error, other.standard_error)

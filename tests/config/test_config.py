@@ -115,7 +115,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("override", "told"), WRONG)
-def test_a_wrong_value_is_told_in_one_sentence(override, told):
+def test_a_wrong_value_is_refused_in_one_sentence(override, told):
     with pytest.raises(ConfigError) as error:
         load("toy/m0", [override])
     sentence = str(error.value)

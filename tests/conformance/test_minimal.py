@@ -43,7 +43,7 @@ def close(found, expected, tolerance=1e-10):
 
 @DTYPES
 @pytest.mark.parametrize("name", NETWORKS)
-def test_outputs(name, dtype, tolerance):
+def test_outputs_and_embeddings_are_the_recorded_ones(name, dtype, tolerance):
     exact, _ = recorded(name)
     arrays, field = made(name, dtype)
     network, classes = field.backbone, arrays.get("label")

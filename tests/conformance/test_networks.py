@@ -41,7 +41,7 @@ def error(found, expected):
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-9)], ids=["32", "64"]
 )
-def test_outputs(case, dtype, tolerance):
+def test_outputs_are_the_recorded_ones(case, dtype, tolerance):
     _, arrays, network = case
     found = network.to(dtype)(*inputs(arrays, dtype))
     assert found.dtype == dtype

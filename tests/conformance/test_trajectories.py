@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from scorefield.fields import ScoreField
 from scorefield.noise import Noise
 from scorefield.samplers import (
     Ancestral,
@@ -19,6 +18,7 @@ from scorefield.samplers.grid import grid_times
 from scorefield.sde import VE, VP, DDPMSteps, EulerForward, SMLDSteps, SubVP
 from scorefield.targets import Gaussian
 from tests.conformance import reference
+from tests.planted import Watched
 
 N, SNR = 20, 0.16
 LANGEVIN = Langevin(SNR, norm="batch")
@@ -46,18 +46,6 @@ class Recorded(Noise):
 
     def normal(self, purpose, shape, index, step=0, dtype=torch.float32):
         return self.draws[purpose, step][index]
-
-
-class Watched(ScoreField):
-    """A field that keeps the points at which it is asked."""
-
-    def __init__(self, field):
-        super().__init__(field.sde, field.domain)
-        self.field, self.points = field, []
-
-    def score(self, x, t, classes=None):
-        self.points.append(x)
-        return self.field.score(x, t)
 
 
 def recorded(noises, predictor, corrector):

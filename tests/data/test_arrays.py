@@ -52,7 +52,7 @@ def test_reference_points_are_distinct_and_of_their_split(source):
 
 
 def test_more_reference_points_than_there_are_is_an_error(source):
-    with pytest.raises(ValueError, match="pairs has 13 test points, 14 were asked for"):
+    with pytest.raises(ValueError, match="pairs has 13 test points, 14 were requested"):
         source.reference(14, 0)
     with pytest.raises(ValueError, match="37 train points"):
         source.reference(38, 0, "train")

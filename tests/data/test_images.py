@@ -63,7 +63,7 @@ def test_idx_files(idx):
     for points, pixels in ((train, PIXELS[:40]), (test, PIXELS[40:])):
         found = sorted(map(bytes, bytes_of(points).numpy()))
         assert found == sorted(map(bytes, pixels))
-    with pytest.raises(ValueError, match="mnist has 20 test points, 21 were asked for"):
+    with pytest.raises(ValueError, match="mnist has 20 test points, 21 were requested"):
         source.reference(21, 0)
 
 

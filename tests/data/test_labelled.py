@@ -44,7 +44,7 @@ def test_the_classes_of_reference_points_are_theirs(split, n):
     points = labelled.reference(n, 2, split)
     classes = labelled.reference_classes(n, 2, split)
     assert torch.equal(classes, (points[:, 0] / 2).long() % 4)
-    with pytest.raises(ValueError, match=r"pairs has . .* points, 7 were asked for"):
+    with pytest.raises(ValueError, match=r"pairs has . .* points, 7 were requested"):
         labelled.reference_classes(7, 2, split)
 
 

@@ -150,7 +150,7 @@ def test_what_is_not_finite_is_an_error():
     ("settings", "what"),
     [({"first": 0}, "positive"), ({"first": 2, "precision": 1.0}, r"in \(0, 1\)")],
 )
-def test_mistakes(settings, what):
+def test_a_number_of_probes_and_a_precision_out_of_range_are_refused(settings, what):
     with pytest.raises(ValueError, match=what):
         Probing(Noise(0), torch.arange(2), **settings)
 

@@ -11,12 +11,11 @@ from scorefield.diagnostics import (
     exterior_derivative,
     loop_circulation,
 )
-from scorefield.domain import Euclidean
-from scorefield.fields import PotentialField, ScoreField
+from scorefield.fields import PotentialField
 from scorefield.networks import MLP
 from scorefield.sde import EDM, VP
 from scorefield.targets import Empirical, Gaussian, GaussianMixture
-from tests.planted import Planted, skew
+from tests.planted import Function, Planted, skew
 
 SIGMAS = (0.02, 0.1, 0.5, 2.0, 10.0)
 RULES = ["left", "midpoint", "trapezoid", "simpson", "gauss-2", "gauss-4"]
@@ -38,17 +37,15 @@ def conservative(dim):
     return [(normal, normal), (law, law), (data, data), (network.double(), law)]
 
 
-class Wave(ScoreField):
+def wave(dim, k):
     """A shear wave: the score k^-1 sin(k . x) m with m at a right angle to k."""
 
-    def __init__(self, dim, k):
-        super().__init__(EDM(), Euclidean((dim,)))
-        self.k = k
+    def score(x, t):
+        value = torch.zeros_like(x)
+        value[:, 1] = torch.sin(k * x[:, 0]) / k
+        return value
 
-    def score(self, x, t, classes=None):
-        wave = torch.zeros_like(x)
-        wave[:, 1] = torch.sin(self.k * x[:, 0]) / self.k
-        return wave
+    return Function(score, (dim,))
 
 
 @pytest.mark.parametrize("dim", [2, 64])
@@ -127,13 +124,13 @@ def test_the_curl_of_a_plane_wave_averages_to_a_bessel_function():
     """A loop of radius r sees the curl cos(k x) times 2 J1(k r) / (k r)."""
     k, sigma, protocol = 2.0, 0.5, Protocol((0.5,), n=50)
     center = mixture(2)
-    (points,) = protocol.points(center, Wave(2, k))
+    (points,) = protocol.points(center, wave(2, k))
     # |J - J^T|_F is sqrt(2) |curl|
     local = math.sqrt(2 * float((k * points.noisy[:, 0]).cos().square().mean()))
     for radius in (0.1, 1.0, 2.5):
         kr = k * radius * sigma
         profile = loop_circulation(
-            Wave(2, k), center, protocol, radius, sides=256, rule="gauss-2", quantity="score"
+            wave(2, k), center, protocol, radius, sides=256, rule="gauss-2", quantity="score"
         )
         expected = local * 2 * special.j1(kr) / kr
         assert profile.estimates[0].value == pytest.approx(expected, rel=1e-3)
@@ -154,7 +151,7 @@ def test_the_growth_of_a_plane_wave_in_closed_form():
     kr = k * 0.5 * np.asarray(radii)
     expected = np.polyfit(np.log(radii), np.log(2 * special.j1(kr) / kr), 1)[0]
     (e,) = circulation_growth(
-        Wave(2, k), mixture(2), Protocol((0.5,), n=20), radii, sides=256, rule="gauss-2"
+        wave(2, k), mixture(2), Protocol((0.5,), n=20), radii, sides=256, rule="gauss-2"
     ).estimates
     assert expected < -0.1
     assert e.value == pytest.approx(expected, rel=1e-3)
@@ -166,7 +163,7 @@ def test_the_growth_of_a_plane_wave_in_closed_form():
 def test_the_numerical_error_of_a_growth_bounds_what_the_rule_gets_wrong(rule):
     protocol = Protocol((0.5,), n=20)
     exact, coarse = (
-        circulation_growth(Wave(2, 2.0), mixture(2), protocol, (0.5, 1.0, 2.0), rule=r).estimates[0]
+        circulation_growth(wave(2, 2.0), mixture(2), protocol, (0.5, 1.0, 2.0), rule=r).estimates[0]
         for r in ("gauss-8", rule)
     )
     assert 1e-9 < abs(coarse.value - exact.value) <= coarse.numerical_error
@@ -194,7 +191,7 @@ def test_the_growth_lies_in_its_interval():
     data, inside = Gaussian(torch.zeros(3), 5.0), 0
     for seed in range(300):
         profile = circulation_growth(
-            Wave(3, k), data, Protocol((sigma,), n=60, seed=seed), radii, sides=24, rule="midpoint"
+            wave(3, k), data, Protocol((sigma,), n=60, seed=seed), radii, sides=24, rule="midpoint"
         )
         low, high = profile.estimates[0].interval()
         inside += low <= expected <= high

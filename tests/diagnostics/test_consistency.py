@@ -201,15 +201,15 @@ def test_networks_in_float32_are_judged_in_evaluation_mode():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"span": 1.0}, "span above 1"),
-        ({"span": math.inf}, "span above 1"),
-        ({"steps": 3}, "even number of steps"),
+        ({"span": 1.0}, "must be above 1"),
+        ({"span": math.inf}, "must be above 1"),
+        ({"steps": 3}, "must be even and at least 2"),
         ({"trajectories": 2}, "at least 4, got 2"),
-        ({"trajectories": 5}, "even number of trajectories"),
+        ({"trajectories": 5}, "trajectories must be even"),
         ({"guide": Gaussian(torch.zeros(2), 1.0, sde=VP())}, "another process"),
     ],
 )
-def test_bad_arguments_are_named(arguments, message):
+def test_consistency_names_the_setting_that_it_refuses(arguments, message):
     law = Gaussian(torch.zeros(2), 1.0)
     with pytest.raises(ValueError, match=message):
         consistency_error(law, law, Protocol((1.0,), n=8), **arguments)
@@ -217,5 +217,5 @@ def test_bad_arguments_are_named(arguments, message):
 
 def test_below_the_least_level_there_is_nothing_to_agree_with():
     law = Gaussian(torch.zeros(2), 1.0, sde=EDM(0.1, 10.0))
-    with pytest.raises(ValueError, match=r"consistency at noise level 0.1: it is the least"):
+    with pytest.raises(ValueError, match=r"consistency at noise level 0.1: it is the lowest"):
         consistency_error(law, law, Protocol((0.1,), n=8))

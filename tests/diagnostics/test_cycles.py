@@ -156,7 +156,7 @@ def test_edges_are_no_longer_than_reach():
         ({"rule": "romberg"}, "quadrature"),
     ],
 )
-def test_bad_arguments_are_named(settings, message):
+def test_cycles_name_the_setting_that_they_refuse(settings, message):
     with pytest.raises(ValueError, match=message):
         cycle_circulation(RING, RING, Protocol((0.5,), n=128), **settings)
 

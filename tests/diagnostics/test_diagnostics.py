@@ -13,12 +13,12 @@ from scorefield.diagnostics import (
     score_error,
     validation_loss,
 )
-from scorefield.fields import PotentialField, PreconditionedField, ScoreField
+from scorefield.fields import PotentialField, PreconditionedField
 from scorefield.networks import MLP
 from scorefield.objectives import DenoisingScoreMatching, LogNormal
 from scorefield.sde import EDM, VP
 from scorefield.targets import Empirical, Gaussian, GaussianMixture
-from tests.planted import Affine, Planted, skew
+from tests.planted import Affine, Drifting, Planted, skew
 
 SIGMAS = (0.02, 0.1, 0.5, 2.0, 10.0)
 RING = GaussianMixture.ring()
@@ -142,21 +142,10 @@ def test_probes_agree_with_the_exact_norms():
         assert abs(a.value - b.value) < 6 * math.hypot(a.standard_error, b.standard_error)
 
 
-class Shifted(ScoreField):
-    """The truth, with the predicted noise off by a constant."""
-
-    def __init__(self, truth, shift):
-        super().__init__(truth.sde, truth.domain)
-        self.truth, self.shift = truth, shift
-
-    def score(self, x, t, classes=None):
-        return self.truth.score(x, t) - self.shift / self.sde.sigma(t).reshape(-1, 1)
-
-
 def test_score_error_of_a_known_error():
     for sde in (EDM(), VP()):
         truth = RING.under(sde)
-        for _, e in score_error(Shifted(truth, 0.25), RING, Protocol(SIGMAS, n=8)):
+        for _, e in score_error(Drifting(truth, 0.25), RING, Protocol(SIGMAS, n=8)):
             assert e.value == pytest.approx(0.25, rel=1e-9)
         for _, e in score_error(truth, RING, Protocol(SIGMAS, n=8)):
             assert e.value < 1e-9
@@ -249,6 +238,6 @@ def test_profiles_print_and_become_rows():
         (lambda: loop_circulation(RING, RING, Protocol((1.0,), n=4), sides=2), "sides"),
     ],
 )
-def test_bad_arguments_are_named(make, message):
+def test_a_protocol_and_a_diagnostic_name_the_setting_that_they_refuse(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -157,7 +157,7 @@ def test_blocks_of_points_change_nothing(monkeypatch):
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_mistakes_are_named():
+def test_an_unknown_form_one_probe_and_values_that_are_not_finite_are_refused():
     protocol = Protocol(LEVELS, n=8)
     with pytest.raises(ValueError, match="gradient or component, not 'curl'"):
         fokker_planck_error(RING, RING, protocol, "curl")

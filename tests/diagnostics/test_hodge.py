@@ -4,62 +4,49 @@ import pytest
 import torch
 
 from scorefield.diagnostics import Protocol, hodge, hodge_split
-from scorefield.fields import PotentialField, PreconditionedField, ScoreField
+from scorefield.fields import PotentialField, PreconditionedField
 from scorefield.networks import MLP
 from scorefield.sde import EDM, VP
 from scorefield.targets import Empirical, Gaussian, GaussianMixture
-from tests.planted import Affine, Planted, skew
+from tests.planted import Affine, Function, Planted, Plus, skew
 
 SIGMAS = (0.05, 0.5, 5.0)
 RING = GaussianMixture.ring()
 
 
-class Sum(ScoreField):
-    """One field plus another."""
-
-    def __init__(self, first, second):
-        super().__init__(first.sde, first.domain)
-        self.first, self.second = first, second
-
-    def score(self, x, t, classes=None):
-        return self.first.score(x, t) + self.second.score(x, t)
-
-
-class Swirl(ScoreField):
+def swirl(base, k):
     r"""A field that is orthogonal to every gradient under N(0, v) in the plane, and not affine.
 
     With h = cos(k x_1) it is the rotated gradient of h times the density, over the density:
     (-d_2, d_1) h + h (-d_2, d_1) log p = (h x_2 / v, h' - h x_1 / v).
     """
 
-    def __init__(self, base, k):
-        super().__init__(base.sde, base.domain)
-        self.k = k
-
-    def score(self, x, t, classes=None):
-        v = (1 + self.sde.sigma(t) ** 2).reshape(-1)
-        h = (self.k * x[:, 0]).cos()
-        slope = -self.k * (self.k * x[:, 0]).sin()
+    def score(x, t):
+        v = (1 + base.sde.sigma(t) ** 2).reshape(-1)
+        h, slope = (k * x[:, 0]).cos(), -k * (k * x[:, 0]).sin()
         return torch.stack((h * x[:, 1] / v, slope - h * x[:, 0] / v), dim=1)
 
-    def energy(self, v):
-        """E|.|^2 = E[h^2 x_2^2 / v^2 + (h' - h x_1 / v)^2] in closed form."""
-        k, decay = self.k, math.exp(-2 * self.k**2 * v)
-        square = (1 + decay) / 2
-        weighted = v / 2 * (1 + decay * (1 - 4 * k**2 * v))
-        # By parts, E[h h' x_1] = v E[h'^2 + h h''] = -v k^2 E[cos(2 k x_1)].
-        slopes = k**2 * (1 - decay) / 2
-        return square / v + slopes + weighted / v**2 + 2 * k**2 * decay
+    return Function(score)
+
+
+def energy_of_the_swirl(k, v):
+    """E|.|^2 = E[h^2 x_2^2 / v^2 + (h' - h x_1 / v)^2] in closed form."""
+    decay = math.exp(-2 * k**2 * v)
+    square = (1 + decay) / 2
+    weighted = v / 2 * (1 + decay * (1 - 4 * k**2 * v))
+    # By parts, E[h h' x_1] = v E[h'^2 + h h''] = -v k^2 E[cos(2 k x_1)].
+    slopes = k**2 * (1 - decay) / 2
+    return square / v + slopes + weighted / v**2 + 2 * k**2 * decay
 
 
 def test_the_swirl_is_orthogonal_to_gradients_and_has_its_energy():
     """What the tests below rest on, by quadrature over a million points."""
     base = Gaussian(torch.zeros(2), 1.0)
-    field, v = Swirl(base, 0.8), 1.25
+    field, energy = swirl(base, 0.8), energy_of_the_swirl(0.8, 1.25)
     x = base.sample(1_000_000, seed=0, dtype=torch.float64, t=0.5)
     value = field.score(x, torch.full((len(x),), 0.5, dtype=torch.float64))
     square = value.square().sum(dim=1)
-    assert abs(float(square.mean()) - field.energy(v)) < 6 * float(square.std()) / 1e3
+    assert abs(float(square.mean()) - energy) < 6 * float(square.std()) / 1e3
     for gradient in (x, torch.stack((x[:, 1], x[:, 0]), dim=1), x**3, (0.7 * x).sin()):
         product = (value * gradient).sum(dim=1)
         assert abs(float(product.mean())) < 6 * float(product.std()) / 1e3
@@ -169,11 +156,11 @@ def test_the_rest_is_a_bound_that_waves_make_tight(k):
     The fit can only add: the rest is not below the truth, and with 128 waves at most 15% above.
     """
     base = Gaussian(torch.zeros(2), 1.0)
-    swirl = Swirl(base, k)
-    energy = swirl.energy(1.25)
+    field = Plus(base, swirl(base, k))
+    energy = energy_of_the_swirl(k, 1.25)
     expected = energy / (2 / 1.25 + energy)
     few, many = (
-        hodge_split(Sum(base, swirl), base, Protocol((0.5,), n=1024), features=f).rest.estimates[0]
+        hodge_split(field, base, Protocol((0.5,), n=1024), features=f).rest.estimates[0]
         for f in (2, 128)
     )
     assert expected - 5 * many.standard_error < many.value < 1.15 * expected
@@ -184,10 +171,10 @@ def test_the_rest_is_a_bound_that_waves_make_tight(k):
 def test_a_gradient_that_is_added_changes_what_is_left_by_nothing():
     """The energy of the rest, not its share, is the same with and without the mixture's score."""
     base = Gaussian(torch.zeros(2), 1.0)
-    swirl = Swirl(base, 0.5)
+    alone = swirl(base, 0.5)
     other = GaussianMixture(torch.tensor([[1.0, 0.0], [-1.0, 0.5]]), stds=[0.5, 1.0])
     protocol, energies = Protocol((0.5,), n=512), []
-    for field in (swirl, Sum(base, swirl), Sum(other, swirl)):
+    for field in (alone, Plus(base, alone), Plus(other, alone)):
         (points,) = protocol.points(base, field)
         square = field.predict_noise(points.noisy, points.t).square().sum(dim=1).mean()
         rest = hodge_split(field, base, protocol, features=64).rest
@@ -204,7 +191,7 @@ def test_an_unconstrained_network_is_mostly_a_gradient_but_not_quite():
 
 def test_a_batch_of_points_at_a_time_gives_the_same(monkeypatch):
     base = Gaussian(torch.zeros(2), 1.0)
-    field, protocol = Sum(base, Swirl(base, 0.5)), Protocol((0.5,), n=24)
+    field, protocol = Plus(base, swirl(base, 0.5)), Protocol((0.5,), n=24)
     (expected,) = hodge_split(field, base, protocol, features=16).rest.estimates
     monkeypatch.setattr(hodge, "_ENTRIES", 15)
     monkeypatch.setattr(hodge, "_WORKSPACE", 500)
@@ -220,6 +207,6 @@ def test_a_batch_of_points_at_a_time_gives_the_same(monkeypatch):
         (7, {}, "needs 8 points, the protocol has 7"),
     ],
 )
-def test_says_what_is_wrong(n, arguments, message):
+def test_the_split_needs_two_waves_three_folds_and_eight_points(n, arguments, message):
     with pytest.raises(ValueError, match=message):
         hodge_split(RING, RING, Protocol((1.0,), n=n), **arguments)

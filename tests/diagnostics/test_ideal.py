@@ -2,24 +2,12 @@ import pytest
 import torch
 
 from scorefield.diagnostics import Protocol, denoising_loss, distance_to_ideal
-from scorefield.fields import ScoreField
 from scorefield.sde import EDM, VP
 from scorefield.targets import Empirical, Gaussian, GaussianMixture
-from tests.planted import Affine, skew
+from tests.planted import Affine, Drifting, skew
 
 SIGMAS = (0.02, 0.5, 10.0)
 TRAIN = GaussianMixture.ring().sample(60, seed=3)
-
-
-class Shifted(ScoreField):
-    """A field whose predicted noise is off by a constant."""
-
-    def __init__(self, base, shift):
-        super().__init__(base.sde, base.domain)
-        self.base, self.shift = base, shift
-
-    def score(self, x, t, classes=None):
-        return self.base.score(x, t) - self.shift / self.sde.sigma(t).reshape(-1, 1)
 
 
 @pytest.mark.parametrize("sde", [EDM(), VP()], ids=["edm", "vp"])
@@ -30,7 +18,7 @@ def test_what_is_learnt_by_heart_is_at_no_distance(sde):
 
 @pytest.mark.parametrize("sde", [EDM(), VP()], ids=["edm", "vp"])
 def test_a_known_shift_is_the_distance(sde):
-    field = Shifted(Empirical(TRAIN, sde), 0.25)
+    field = Drifting(Empirical(TRAIN, sde), 0.25)
     for _, e in distance_to_ideal(field, TRAIN, Protocol(SIGMAS, n=40)):
         assert e.value == pytest.approx(0.25, rel=1e-9)
 

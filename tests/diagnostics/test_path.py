@@ -165,7 +165,7 @@ def test_a_field_without_a_potential_is_named():
     ("settings", "message"),
     [({"bend": 0.0}, "bend"), ({"tolerance": 0.0}, "tolerance"), ({"panels": 1}, "panels")],
 )
-def test_bad_arguments_are_named(diagnostic, settings, message):
+def test_a_bend_a_tolerance_and_panels_out_of_range_are_refused(diagnostic, settings, message):
     with pytest.raises(ValueError, match=message):
         diagnostic(RING, RING, Protocol((0.5,), n=8), **settings)
 

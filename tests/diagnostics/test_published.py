@@ -86,6 +86,6 @@ def test_where_rounding_is_small_the_differences_are_right():
         (lambda p: left_cycle_circulation(RING, RING, p, neighbours=8), "1 to 7"),
     ],
 )
-def test_says_what_is_wrong(make, message):
+def test_published_estimators_name_the_setting_that_they_refuse(make, message):
     with pytest.raises(ValueError, match=message):
         make(Protocol((1.0,), n=8))

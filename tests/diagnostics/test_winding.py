@@ -141,6 +141,6 @@ def test_flat_space_is_refused(diagnostic):
 @pytest.mark.parametrize(
     ("settings", "message"), [({"tolerance": 0.0}, "tolerance"), ({"nodes": 32}, "nodes")]
 )
-def test_bad_arguments_are_named(settings, message):
+def test_winding_names_the_setting_that_it_refuses(settings, message):
     with pytest.raises(ValueError, match=message):
         winding(PAIR, PAIR, Protocol((0.5,), n=4), **settings)

@@ -11,7 +11,7 @@ from scorefield.evaluation.catalogue import CATALOGUE, OF_LEVELS
 
 ROOT = Path(scorefield.__file__).parent
 NAMES = {name for m in CATALOGUE for name in (m.name, *m.formerly)}
-ROOMS = ("evaluation",)
+ROOMS = ("evaluation", "comparison", "report", "runs", "cli")
 
 
 def strings(path):
@@ -38,9 +38,8 @@ def test_names_are_unique_and_every_estimator_has_a_record_of_its_own():
 def test_an_entry_says_all_that_is_shown(metric):
     assert all((metric.title, metric.label, metric.applies))
     assert metric.caption.endswith(".")
-    settings = metric.estimator.settings if metric in OF_LEVELS else {}
-    if metric in OF_LEVELS and metric.estimator.method:
-        assert "{" not in metric.estimator.method.format(**settings)
+    if metric in OF_LEVELS:
+        assert "{" not in metric.estimator.describe(metric.estimator.settings)
 
 
 def test_the_page_of_the_documentation_is_that_of_the_catalogue():

@@ -121,10 +121,12 @@ def test_every_level_has_a_cell_of_its_own():
         ("test", 1, "at least 2 points"),
         ("two.npz", None, "must hold one array of points, it holds 2"),
         ("wide.npz", None, r"shape \(n, 2\)"),
-        ("few.npz", 9, "has 4 points, 9 were asked for"),
+        ("few.npz", 9, "has 4 points, 9 were requested"),
     ],
 )
-def test_mistakes_are_named(subject, tmp_path, monkeypatch, data, n, words):
+def test_points_that_have_no_likelihood_are_refused_by_name(
+    subject, tmp_path, monkeypatch, data, n, words
+):
     monkeypatch.chdir(tmp_path)
     np.savez("two.npz", a=np.zeros((4, 2)), b=np.zeros((4, 2)))
     np.savez("wide.npz", a=np.zeros((4, 3)))
@@ -134,7 +136,7 @@ def test_mistakes_are_named(subject, tmp_path, monkeypatch, data, n, words):
 
 
 def test_more_points_than_there_are_is_an_error(digits):
-    with pytest.raises(RunError, match="360 test points, 400 were asked for"):
+    with pytest.raises(RunError, match="360 test points, 400 were requested"):
         data_likelihood(digits, "test", 400, ROUGH)
 
 
@@ -215,7 +217,8 @@ def test_a_configuration_is_for_published_checkpoints_only(trained):
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 and no more"])
 def test_a_file_that_is_no_archive_is_told(subject, tmp_path, content):
     (tmp_path / "x.npz").write_bytes(content)
-    with pytest.raises(RunError, match=r"x.npz: it is no whole file of NumPy arrays") as caught:
+    match = r"x.npz: it is no whole file of NumPy arrays"
+    with pytest.raises(RunError, match=match) as caught:
         data_likelihood(subject, str(tmp_path / "x.npz"), None, ROUGH)
     assert "pickle" not in str(caught.value)
 

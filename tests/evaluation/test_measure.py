@@ -17,31 +17,15 @@ from scorefield.evaluation.measure import (
     validate,
 )
 from scorefield.evaluation.protocol import Benchmark, Protocol
-from scorefield.fields import ScoreField
 from scorefield.networks import Features
 from scorefield.sde import VE
 from scorefield.targets import Empirical, GaussianMixture, PseudoAtoms
-from tests.planted import Drifting
+from tests.planted import Drifting, Turned, Watched
 
 RING = GaussianMixture.ring()
 SOURCE = TargetSource(RING, "ring")
 PROTOCOL = Protocol(nfes=(7, 40), samples=1024, pairs=8, sigmas=(0.1, 1.0, 5.0), points=32)
 BENCHMARK = Benchmark(SOURCE, PROTOCOL)
-
-
-class Turned(ScoreField):
-    """The exact field plus a rotation of the denoiser: its curl is known."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__(RING.sde, RING.domain)
-        self.rate = rate
-        self.seen: list[torch.Tensor] = []
-
-    def score(self, x, t, classes=None):
-        self.seen.append(x.detach().clone())
-        sigma = torch.as_tensor(t, dtype=x.dtype).reshape(-1, 1)
-        turned = torch.stack((-x[:, 1], x[:, 0]), dim=1)
-        return RING.score(x, t) + self.rate * turned / sigma**2
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +73,7 @@ def test_the_exact_field_has_no_curl_and_no_error(exact):
 
 def test_a_planted_rotation_is_found_at_every_level():
     rate = 0.03
-    levels = measure_levels(Turned(rate), BENCHMARK)
+    levels = measure_levels(Turned(RING, rate), BENCHMARK)
     found = {(v.metric, v.sigma, v.scale_delta): v.estimate for v in levels}
     for sigma in PROTOCOL.sigmas:
         # The denoiser's Jacobian has the antisymmetric part rate * [[0, -1], [1, 0]].
@@ -133,16 +117,16 @@ def test_two_models_are_asked_at_identical_points(monkeypatch):
     monkeypatch.setattr(curl, "path_gap", lambda *a, **k: denoising_loss(*a))
     # Trajectories begin at the protocol's points, and go where the field leads.
     monkeypatch.setattr(score, "consistency_error", lambda *a, **k: denoising_loss(*a))
-    one, other = Turned(0.05), Turned(0.1)
+    one, other = (Watched(Turned(RING, rate)) for rate in (0.05, 0.1))
     for field in (one, other):
         measure_levels(field, BENCHMARK)
         validate(field, BENCHMARK)
-    assert len(one.seen) == len(other.seen) > 0
-    assert all(torch.equal(a, b) for a, b in zip(one.seen, other.seen, strict=True))
+    assert len(one.points) == len(other.points) > 0
+    assert all(torch.equal(a, b) for a, b in zip(one.points, other.points, strict=True))
 
 
 def test_no_field_has_a_lower_validation_loss_than_the_exact_one():
-    exact, turned = (validate(field, BENCHMARK) for field in (RING, Turned(0.2)))
+    exact, turned = (validate(field, BENCHMARK) for field in (RING, Turned(RING, 0.2)))
     assert exact.value < turned.value
     assert exact.standard_error > 0
 
@@ -157,7 +141,7 @@ def test_a_floor_is_a_distance_between_disjoint_real_sets(floors):
 
 
 def test_a_finite_data_set_has_so_many_samples_and_no_more():
-    with pytest.raises(ValueError, match="digits has 360 test points, 500 were asked for"):
+    with pytest.raises(ValueError, match="digits has 360 test points, 500 were requested"):
         _ = Benchmark(digits(), Protocol(samples=500)).real
 
 

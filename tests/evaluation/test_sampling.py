@@ -1,23 +1,13 @@
 import pytest
 
-from scorefield.cli import main
 from scorefield.errors import RunError
 from scorefield.evaluation.sampling import choose_sampler, draw
 from scorefield.runs.run import Run
 
-SMALL = """\
-extends: toy/m0
-field: {network: {hidden: 8, depth: 1, embedding: 4}}
-train: {steps: 2, batch_size: 16}
-"""
-
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sampling")
-    (folder / "small.yaml").write_text(SMALL)
-    assert main(["train", str(folder / "small.yaml"), "--root", str(folder)]) == 0
-    return Run.open(folder / "toy" / "small" / "seed0")
+def run(trained):
+    return Run.open(trained)
 
 
 def test_a_picture_that_is_there_is_not_replaced(run, tmp_path):

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scorefield.domain import Euclidean
-from scorefield.fields import PreconditionedField, Quantity, ScoreField, convert, evaluation_mode
+from scorefield.fields import PreconditionedField, Quantity, convert, evaluation_mode
 from scorefield.fields.base import affine
 from scorefield.sde import EDM
 from tests.laws.cases import SDES, SHAPES, Wave, normal, times
+from tests.planted import Function
 
 QUANTITIES = get_args(Quantity)
 
@@ -106,11 +106,7 @@ def test_evaluation_restores_every_module_even_after_an_error():
 
 
 def test_a_field_is_known_by_its_score_alone():
-    class Linear(ScoreField):
-        def score(self, x, t, classes=None):
-            return -x
-
-    field = Linear(EDM(), Euclidean((2,)))
+    field = Function(lambda x, t: -x)
     x = normal((3, 2), "x")
     torch.testing.assert_close(field.denoise(x, 0.5), x - 0.25 * x)
     torch.testing.assert_close(field.predict_noise(x, 0.5), 0.5 * x)

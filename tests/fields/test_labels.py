@@ -46,7 +46,7 @@ def test_networks_see_the_label_that_was_chosen(sde, make):
     x = torch.zeros(9, 2, dtype=torch.float64)
     for label, value in expected.items():
         parametrization = make(label)
-        q = parametrization.coefficients(t, sde).q
+        q = parametrization.coefficients(t, sde).c_out
         field = PreconditionedField(Told(), sde, parametrization=parametrization)
         torch.testing.assert_close(field.score(x, t), (q * value).unsqueeze(1).expand(9, 2))
 

@@ -164,6 +164,6 @@ def test_waves_are_a_function_of_their_seed_and_of_size_one():
         ),
     ],
 )
-def test_mistakes_are_named(make, words):
+def test_a_perturbation_names_the_setting_that_it_refuses(make, words):
     with pytest.raises(ValueError, match=words):
         make()

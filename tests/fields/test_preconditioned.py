@@ -4,9 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from scorefield.fields import EDMScaling, NoisePrediction, PreconditionedField, ScorePrediction
+from scorefield.domain import Euclidean
+from scorefield.fields import (
+    EDMScaling,
+    NoisePrediction,
+    PotentialField,
+    PreconditionedField,
+    ScoreField,
+    ScorePrediction,
+)
 from scorefield.sde import EDM
 from scorefield.targets import Gaussian
+from scorefield.training import fit
 from tests.laws.cases import PARAMETRIZATIONS, SDES, SHAPES, Wave, normal, times
 
 SIGMA_DATA = 0.7
@@ -49,8 +58,8 @@ def test_edm_scaling_gives_unit_variance_to_input_and_target(sde):
     one = torch.ones_like(alpha)
     close(c.c_in**2 * ((alpha * SIGMA_DATA) ** 2 + sigma**2), one)
     # The target F = (−ε/σ − p x)/q with x = α x₀ + σ ε, variance of x₀ times that of its factor.
-    from_data = (-c.p * alpha / c.q * SIGMA_DATA) ** 2
-    from_noise = ((-1 / sigma - c.p * sigma) / c.q) ** 2
+    from_data = (-c.c_skip * alpha / c.c_out * SIGMA_DATA) ** 2
+    from_noise = ((-1 / sigma - c.c_skip * sigma) / c.c_out) ** 2
     close(from_data + from_noise, one, rtol=1e-9)
 
 
@@ -83,7 +92,7 @@ def test_the_optimal_output_gives_the_exact_score(sde, parametrization):
             c = parametrization.coefficients(t, sde)
             x = u / c.c_in
             score = -(x - alpha * mean) / ((alpha * std) ** 2 + sigma**2)
-            return (score - c.p * x) / c.q
+            return (score - c.c_skip * x) / c.c_out
 
     field = PreconditionedField(Optimum(), sde, parametrization=parametrization)
     truth = Gaussian(torch.full((3,), mean), std=std, sde=sde)
@@ -135,3 +144,37 @@ def test_exactly_one_description_of_the_scaling_is_given():
 def test_sigma_data_is_positive(value):
     with pytest.raises(ValueError, match="sigma_data must be positive"):
         PreconditionedField(Wave((2,)), EDM(), sigma_data=value)
+
+
+class Plain(nn.Module):
+    """A network of a user's own, which says nothing about itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x, c_noise):
+        return self.linear(x) * c_noise[:, None]
+
+
+@pytest.mark.parametrize("kind", [PreconditionedField, PotentialField])
+def test_the_shape_is_given_or_learned(kind):
+    assert kind(Plain(), EDM(), 0.5, shape=(3,)).domain == Euclidean((3,))
+    field = kind(Plain(), EDM(), 0.5)
+    with pytest.raises(ValueError, match="does not know its event shape yet: give shape="):
+        _ = field.domain
+    field.score(torch.zeros(2, 3), 0.5)
+    assert field.domain == Euclidean((3,))
+    trained = kind(Plain(), EDM(), 0.5)
+    fit(trained, torch.randn(8, 3), steps=1, quiet=True)
+    assert trained.domain == Euclidean((3,))
+    with pytest.raises(TypeError, match="a domain or a shape"):
+        kind(Plain(), EDM(), 0.5, domain=Euclidean((3,)), shape=(3,))
+
+
+def test_a_field_defines_its_score_or_a_form_of_it():
+    class Wrong(ScoreField):
+        pass
+
+    with pytest.raises(TypeError, match="Wrong must define score or predict"):
+        Wrong(EDM(), Euclidean((3,)))

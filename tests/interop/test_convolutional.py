@@ -189,7 +189,7 @@ def weights(padding="zeros", **options):
             lambda s: s.update({"embs.0.0.bias": torch.zeros(3)}),
             r"other shapes of embs.0.0.bias \(3,\) instead of \(16,\)",
         ),
-        (lambda s: s.pop("up_projection.weight"), "the weights are those of no minimal network"),
+        (lambda s: s.pop("up_projection.weight"), "the weights do not fit a minimal network"),
         (
             lambda s: s.update({"down_projection.weight": torch.zeros(1, 16, 2, 2)}),
             r"kernels have an odd number of pixels a side, got \[3, 2\]",
@@ -219,7 +219,10 @@ def test_images_that_do_not_fit_are_an_error():
     ("network", "message"),
     [
         (MinimalUNet((1, 4, 4), (4,), embedding=8), "at least two levels"),
-        (MinimalUNet((1, 4, 4), (4, 8), embedding=8, last_norm=True), "last normalisation beside"),
+        (
+            MinimalUNet((1, 4, 4), (4, 8), embedding=8, last_norm=True),
+            "no last normalisation without",
+        ),
     ],
 )
 def test_networks_that_their_code_does_not_have(network, message):
@@ -253,7 +256,7 @@ def test_a_file_that_does_not_say_the_padding_needs_it(name, tmp_path):
 @pytest.mark.parametrize("content", [[1, 2], {}, {"model": {"a": 1}}, {"a": torch.zeros(1)}])
 def test_a_file_of_something_else_is_an_error(content, tmp_path):
     torch.save(content, tmp_path / "zeros.pt")
-    with pytest.raises(InteropError, match=r"zeros.pt(:| holds a| is no) .*(no|not a) "):
+    with pytest.raises(InteropError, match=r"zeros.pt(:| holds a| is not a) .*(no|not a|not) "):
         convolutional.load(tmp_path / "zeros.pt")
 
 

@@ -6,8 +6,7 @@ from functools import cache, partial
 import pytest
 import torch
 
-from scorefield.domain import Euclidean
-from scorefield.fields import HybridField, PotentialField, PreconditionedField, ScoreField
+from scorefield.fields import HybridField, PotentialField, PreconditionedField
 from scorefield.noise import Noise
 from scorefield.samplers import (
     DDIM,
@@ -22,7 +21,8 @@ from scorefield.samplers import (
     ReverseDiffusion,
 )
 from scorefield.sde import EDM, VE, VP, Cosine, SubVP
-from scorefield.targets import Gaussian, GaussianMixture
+from scorefield.targets import Empirical, Gaussian, GaussianMixture
+from tests.planted import Watched
 
 PROCESSES = [EDM(), VE(), VP(), SubVP(), Cosine()]
 SAMPLERS = [Euler, Heun]
@@ -51,27 +51,6 @@ ALL = [
     PredictorCorrector(6, EulerMaruyama(), denoise=False, spacing="logsnr"),
     PredictorCorrector(6, ReverseDiffusion(probability_flow=True)),
 ]
-
-
-class Counting(ScoreField):
-    """A field that counts the calls that each sample takes part in, and keeps its first points."""
-
-    def __init__(self, field: ScoreField) -> None:
-        super().__init__(field.sde, field.domain)
-        self.field = field
-        self.calls = 0
-        self.rows = 0
-        self.first: list[torch.Tensor] = []
-
-    def score(self, x, t, classes=None):
-        return self.predict(x, t, "score")
-
-    def predict(self, x, t, quantity, classes=None):
-        self.calls += 1
-        self.rows += len(x)
-        if self.calls == 1:
-            self.first.append(x.clone())
-        return self.field.predict(x, t, quantity)
 
 
 class Linear(torch.nn.Module):
@@ -166,18 +145,18 @@ class TestAddresses:
     def test_the_start_is_bit_equal_in_any_batch(self, sampler):
         starts = []
         for index in (torch.arange(64), torch.tensor([17])):
-            watched = Counting(Gaussian([0.0, 0.0], std=1.0))
+            watched = Watched(Gaussian([0.0, 0.0], std=1.0))
             # Churn would come between; it is one more draw at an address of its own.
             calm = type(sampler)(steps=sampler.steps)
             calm.sample(watched, index=index, seed=4)
-            starts.append(watched.first[0])
+            starts.append(watched.points[0])
         assert torch.equal(starts[0][17], starts[1][0])
 
     def test_noise_is_bit_equal_in_any_batch(self, sampler):
         def first_states(index):
-            watched = Counting(Gaussian([0.0, 0.0], std=1.0))
+            watched = Watched(Gaussian([0.0, 0.0], std=1.0))
             sampler.sample(watched, index=index, seed=4)
-            return watched.first[0]
+            return watched.points[0]
 
         assert torch.equal(first_states(torch.arange(64))[17], first_states(torch.tensor([17]))[0])
 
@@ -213,11 +192,11 @@ def test_states_have_the_dtype_asked_for_and_the_network_keeps_its_own(sampler, 
 
 @pytest.mark.parametrize("sampler", [*ALL, Euler(1), Heun(1), Heun(2), PredictorCorrector(1)])
 def test_nfe_is_the_true_number_of_network_calls(sampler):
-    watched = Counting(Gaussian([0.0], std=1.0))
+    watched = Watched(Gaussian([0.0], std=1.0))
     told = []
     sampler.sample(watched, n=10, batch_size=4, callback=lambda state: told.append(state.nfe))
-    assert watched.calls == 3 * sampler.nfe
-    assert watched.rows == 10 * sampler.nfe
+    assert len(watched.points) == 3 * sampler.nfe
+    assert sum(map(len, watched.points)) == 10 * sampler.nfe
     assert told[-1] == sampler.nfe
 
 
@@ -280,14 +259,9 @@ def test_a_mixture_comes_out_with_its_weights(sampler):
 @pytest.mark.parametrize("sampler", EXACT_ON_POINTS)
 def test_samples_of_an_affine_flow_are_where_the_flow_puts_them(sampler):
     """With the posterior mean constant, every one-step method without churn is exact."""
-
-    class Point(ScoreField):
-        def score(self, x, t, classes=None):
-            t = torch.as_tensor(t).to(x)
-            return -(x - self.sde.alpha(t) * 2.0) / self.sde.sigma(t) ** 2
-
     for sde in PROCESSES:
-        x = sampler.sample(Point(sde, Euclidean((2,))), n=4, dtype=torch.float64)
+        point = Empirical(torch.full((1, 2), 2.0), sde)
+        x = sampler.sample(point, n=4, dtype=torch.float64)
         assert torch.allclose(x, torch.full_like(x, 2.0), atol=1e-9)
 
 

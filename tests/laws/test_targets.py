@@ -52,7 +52,13 @@ def test_the_jacobian_is_the_derivative_of_the_score(target):
     jacobian = target.jacobian(x, t)
     assert jacobian.shape == (len(x), target.domain.dim, target.domain.dim)
     scale = 1 / target.sde.sigma(t).reshape(-1, 1, 1) ** 2
-    torch.testing.assert_close(jacobian / scale, expected / scale, rtol=1e-7, atol=1e-9)
+    # The derivative of a weight is a difference of numbers as large as the score, which a point
+    # multiplies: with little noise it cancels.
+    size = score.detach().norm(dim=1) * x.reshape(len(x), -1).norm(dim=1)
+    limit = (
+        1e-9 + 4 * torch.finfo(x.dtype).eps * size.reshape(-1, 1, 1) + 1e-7 * expected.abs() / scale
+    )
+    assert ((jacobian - expected).abs() / scale <= limit).all()
     torch.testing.assert_close(jacobian, jacobian.mT, rtol=1e-12, atol=1e-12 * float(scale.max()))
 
 

@@ -66,7 +66,10 @@ class TestKolmogorovSmirnov:
 
     @pytest.mark.parametrize(
         ("options", "message"),
-        [({"confidence": 1.0}, "confidence lies in"), ({"inexact": -0.1}, "off by lies in")],
+        [
+            ({"confidence": 1.0}, "confidence must be in"),
+            ({"inexact": -0.1}, "function must be in"),
+        ],
     )
     def test_options_out_of_range_are_named(self, options, message):
         with pytest.raises(ValueError, match=message):
@@ -95,7 +98,7 @@ class TestMarginals:
     def test_what_does_not_fit_is_named(self):
         with pytest.raises(ValueError, match="coordinate 1 of atom 0 does not exist"):
             marginal_ks(PAIR.sample(10, 0), PAIR, axis=1)
-        with pytest.raises(ValueError, match="cannot be held against a law on Torus"):
+        with pytest.raises(ValueError, match="cannot be compared with a distribution on Torus"):
             marginal_ks(torch.zeros(4, 3, 1), PAIR)
 
 

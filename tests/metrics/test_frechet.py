@@ -89,7 +89,7 @@ def test_order_and_dtype():
     assert math.isclose(single.value, whole.value, rel_tol=1e-5)
 
 
-def test_mistakes_are_named():
+def test_one_sample_and_features_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="at least 2 samples"):
         frechet_distance(normals(1, 2, 0), normals(5, 2, 1))
     broken = Features("broken", lambda samples: samples[:1])

@@ -56,12 +56,12 @@ class TestCoverage:
         assert abs(inside - expected) < 6 * math.sqrt(expected * (1 - expected) / n)
 
     @pytest.mark.parametrize("options", [{"share": 0.0}, {"share": 1.5}, {"within": 0.0}])
-    def test_options_out_of_range_are_refused(self, options):
+    def test_a_share_and_a_distance_out_of_range_are_refused(self, options):
         with pytest.raises(ValueError, match="mode"):
             mode_coverage(RING.sample(10, 0), RING, **options)
 
     def test_a_set_of_another_dimension_is_refused(self):
-        with pytest.raises(ValueError, match="cannot be held against a mixture"):
+        with pytest.raises(ValueError, match="cannot be compared with a mixture"):
             mode_coverage(torch.zeros(4, 3), RING)
 
 

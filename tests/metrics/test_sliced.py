@@ -51,8 +51,10 @@ def test_on_a_line_it_is_exact_for_any_sizes(n, m):
 
 def test_a_set_is_at_distance_zero_from_itself():
     x = normals(30, 3, 0)
+    # A projection is a sum of three products, whose order may depend on the row.
+    rounding = 3 * torch.finfo(x.dtype).eps * float(x.norm(dim=1).max())
     for order in (1, 2):
-        assert sliced_wasserstein(x, x.flip(0), order=order).value == 0
+        assert sliced_wasserstein(x, x.flip(0), order=order).value <= rounding
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -88,7 +90,7 @@ def test_order_of_samples_and_parts_of_directions_do_not_matter(monkeypatch):
         assert other.standard_error == pytest.approx(whole.standard_error, rel=1e-9)
 
 
-def test_any_event_shape():
+def test_images_have_the_distance_of_their_pixels():
     x, y = normals(20, 6, 0), normals(20, 6, 1)
     image = sliced_wasserstein(x.reshape(20, 1, 2, 3), y.reshape(20, 1, 2, 3))
     assert image == sliced_wasserstein(x, y)
@@ -99,6 +101,6 @@ def test_any_event_shape():
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("options", [{"order": 3}, {"projections": 1}])
-def test_options_out_of_range_are_refused(options):
+def test_an_order_of_three_and_a_single_projection_are_refused(options):
     with pytest.raises(ValueError, match="sliced distance"):
         sliced_wasserstein(normals(5, 2, 0), normals(5, 2, 1), **options)

@@ -22,7 +22,7 @@ def image(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def test_says_which_sizes_fit():
+def test_the_minimal_networks_name_the_sizes_that_fit():
     with pytest.raises(ValueError, match=r"4 levels .* multiples of 8, got 28 x 28"):
         MinimalUNet((1, 28, 28), (32, 64, 128, 256))
 

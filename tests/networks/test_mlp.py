@@ -27,7 +27,7 @@ def test_outputs_have_unit_scale_at_initialisation():
 
 
 @pytest.mark.parametrize("name", ["dim", "hidden", "depth", "outputs"])
-def test_says_which_size_is_wrong(name):
+def test_the_perceptron_names_the_size_that_it_refuses(name):
     with pytest.raises(ValueError, match=f"{name} >= 1, got 0"):
         MLP(**{"dim": 2, name: 0})
 

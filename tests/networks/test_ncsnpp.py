@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import subprocess
 import sys
 
 import pytest
@@ -13,6 +12,7 @@ from scorefield.networks import NCSNpp
 from scorefield.networks.attention import PixelAttention
 from scorefield.networks.blocks import Convolution, Style
 from scorefield.networks.resampling import Double, DoublingConv, Halve, HalvingConv, resample
+from tests import processes
 
 torch.set_num_threads(1)
 
@@ -327,9 +327,8 @@ print(peak() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from Linux")
 def test_attention_does_not_hold_all_pairs_of_pixels():
-    done = subprocess.run([sys.executable, "-c", PEAK], check=True, capture_output=True, text=True)
     # Four images' pairs alone would be 256 MiB.
-    assert float(re.findall(r"[\d.]+", done.stdout)[-1]) < 64
+    assert float(re.findall(r"[\d.]+", processes.python(PEAK))[-1]) < 64
 
 
 def test_attention_is_its_equation():

@@ -116,6 +116,6 @@ def test_the_seed_decides_the_weights():
         ({"scale": 0.0}, "positive scale, got 0.0"),
     ],
 )
-def test_says_which_size_is_wrong(sizes, message):
+def test_the_classifier_names_the_size_that_it_refuses(sizes, message):
     with pytest.raises(ValueError, match=message):
         NoiseClassifier(**(SMALL | sizes))

@@ -13,7 +13,7 @@ def test_begins_at_nearly_zero_with_gradients_everywhere():
     assert all(p.grad.abs().amax() > 0 for p in network.parameters())
 
 
-def test_says_which_sizes_fit():
+def test_the_unet_names_the_sizes_that_fit():
     with pytest.raises(ValueError, match=r"3 levels .* multiples of 4, got 8 x 6"):
         UNet((1, 8, 6), multipliers=(1, 2, 2))
 

@@ -331,7 +331,7 @@ def test_networks_learn_to_agree_with_themselves():
     ],
 )
 @pytest.mark.usefixtures("unchecked")
-def test_bad_arguments_are_named(arguments, message):
+def test_the_regulariser_names_the_setting_that_it_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         Consistency(weight=1.0, **arguments)
 

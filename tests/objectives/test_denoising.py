@@ -4,8 +4,6 @@ import pytest
 import torch
 from scipy import stats
 
-from scorefield.domain import Euclidean
-from scorefield.fields import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives import (
     Batch,
@@ -17,6 +15,7 @@ from scorefield.objectives import (
 )
 from scorefield.sde import EDM, VE, VP, Cosine, DiscreteVP
 from scorefield.targets import Gaussian, GaussianMixture
+from tests.planted import Drifting, Function
 
 LAWS = [LogNormal(-1.2, 1.2), LogNormal(3.0, 2.0), LogUniform(), UniformTime()]
 
@@ -50,18 +49,6 @@ def test_the_ends_of_the_range_hold_no_atoms():
     assert len(t.unique()) == 5000
 
 
-class Wrong(ScoreField):
-    """The truth plus a known error of the predicted noise."""
-
-    def __init__(self, truth, error):
-        super().__init__(truth.sde, truth.domain)
-        self.truth, self.error = truth, error
-
-    def score(self, x, t, classes=None):
-        sigma = self.sde.sigma(t).reshape(-1, *(1,) * (x.dim() - 1))
-        return self.truth.score(x, t) - self.error / sigma
-
-
 @pytest.mark.parametrize("weighting", ["edm", "score", "likelihood"])
 @pytest.mark.parametrize("sde", [EDM(0.01, 40.0), VP()], ids=["edm", "vp"])
 def test_the_excess_loss_is_the_weighted_squared_error(weighting, sde):
@@ -73,7 +60,7 @@ def test_the_excess_loss_is_the_weighted_squared_error(weighting, sde):
     noise = Noise(0)
     t, z = loss.draw(truth, noise, index, 0)
     batch = Batch(truth.draw(noise, index, dtype=torch.float64), t.double(), z.double())
-    excess = loss(Wrong(truth, 0.3), batch) - loss(truth, batch)
+    excess = loss(Drifting(truth, 0.3), batch) - loss(truth, batch)
     expected = 0.09 * loss.weight(sde, batch.t)
     difference = excess - expected
     assert abs(difference.mean()) < 6 * difference.std() / math.sqrt(len(index))
@@ -102,11 +89,7 @@ def test_the_three_weights_in_their_customary_forms():
 
 @pytest.mark.parametrize("shape", [(), (4,), (2, 3, 3)], ids=str)
 def test_predicting_no_noise_costs_the_variance_of_the_noise(shape):
-    class Nothing(ScoreField):
-        def score(self, x, t, classes=None):
-            return torch.zeros_like(x)
-
-    field = Nothing(EDM(), Euclidean(shape))
+    field = Function(lambda x, t: torch.zeros_like(x), shape)
     z = Noise(0).normal("z", shape, torch.arange(10), dtype=torch.float64)
     loss = DenoisingScoreMatching("score")(
         field, Batch(torch.ones_like(z), torch.ones(10, dtype=torch.float64), z)
@@ -169,7 +152,7 @@ def test_draws_of_many_steps_are_those_of_each_step():
         torch.testing.assert_close(together[0][step], t, rtol=1e-6, atol=0)
 
 
-def test_bad_arguments_are_named(unchecked):
+def test_score_matching_names_the_setting_that_it_refuses(unchecked):
     with pytest.raises(ValueError, match="'dsm'"):
         DenoisingScoreMatching("dsm")
     with pytest.raises(ValueError, match="sigma_data"):

@@ -199,6 +199,6 @@ def test_descent_makes_a_field_obey_the_equation():
         ({"sigma_min": 2.0, "sigma_max": 1.0}, "sigma_min"),
     ],
 )
-def test_mistakes_are_named(arguments, message):
+def test_the_regulariser_names_the_setting_that_it_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         FokkerPlanck(**{"weight": 1.0, **arguments})

@@ -78,7 +78,7 @@ def test_a_training_knows_its_oracle():
     ],
 )
 @pytest.mark.usefixtures("unchecked")
-def test_bad_arguments_are_named(arguments, message):
+def test_regression_names_the_setting_that_it_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         Regression(weight=1.0, oracle=TRUTH, **arguments)
 

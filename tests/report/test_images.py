@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from scorefield.data import digits
-from scorefield.fields import ScoreField
 from scorefield.report.images import (
     colour_bar,
     draw_field,
@@ -20,19 +19,9 @@ from scorefield.report.images import (
     shared_scale,
 )
 from scorefield.targets import GaussianMixture
+from tests.planted import Turned
 
 RING = GaussianMixture.ring()
-
-
-class Turning(ScoreField):
-    def __init__(self, rate: float) -> None:
-        super().__init__(RING.sde, RING.domain)
-        self.rate = rate
-
-    def score(self, x, t, classes=None):
-        sigma = torch.as_tensor(t, dtype=x.dtype).reshape(-1, 1)
-        turned = torch.stack((-x[:, 1], x[:, 0]), dim=1)
-        return RING.score(x, t) + self.rate * turned / sigma**2
 
 
 def pixels(picture):
@@ -45,11 +34,11 @@ def pixels(picture):
 def test_the_map_of_a_planted_rotation_is_twice_its_rate(sigma):
     reach = reach_of(RING, sigma)
     assert np.allclose(field_map(RING, sigma, reach).curl, 0, atol=1e-10)
-    assert np.allclose(field_map(Turning(0.2), sigma, reach).curl, 0.4, atol=1e-10)
+    assert np.allclose(field_map(Turned(RING, 0.2), sigma, reach).curl, 0.4, atol=1e-10)
 
 
 def test_the_scale_is_set_by_the_model_that_turns_most():
-    maps = {str(r): field_map(Turning(r), 0.5, reach_of(RING, 0.5)) for r in (0.0, 0.1, 0.3)}
+    maps = {str(r): field_map(Turned(RING, r), 0.5, reach_of(RING, 0.5)) for r in (0.0, 0.1, 0.3)}
     assert shared_scale(maps, RING, 0.5) == pytest.approx(0.6, rel=1e-6)
 
 
@@ -57,7 +46,7 @@ def test_a_turning_field_is_red_and_a_gradient_is_not():
     reach = reach_of(RING, 0.5)
     shown = {}
     for rate in (0.0, 0.3, -0.3):
-        values = field_map(Turning(rate), 0.5, reach)
+        values = field_map(Turned(RING, rate), 0.5, reach)
         shown[rate] = pixels(draw_field("M", "M", values, RING, 0.5, 0.6)).mean(axis=(0, 1))
     red = {rate: colour[0] - colour[2] for rate, colour in shown.items()}
     assert abs(red[0.0]) < 5

@@ -9,7 +9,7 @@ from scorefield.comparison.tables import Comparison
 from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Distance, Evaluation, Floor, Level
 from scorefield.report.findings import findings, headline
-from scorefield.report.words import listed, number, spoken
+from scorefield.report.words import in_words, listed, number
 
 SCATTER = (-0.003, 0.0, 0.003)
 
@@ -64,11 +64,11 @@ def test_numbers_are_set_with_two_digits_of_their_error():
     assert number(Estimate(-0.2, 0.1, 10)).value.startswith("−")
 
 
-def test_a_spoken_number_has_its_interval():
+def test_a_number_in_words_has_its_interval():
     low, high = Estimate(1.0, 0.1, 1000).interval()
-    assert spoken(Estimate(1.0, 0.1, 1000)) == f"1.0 ({low:.1f} to {high:.1f})"
-    assert spoken(Estimate(3.0, 0.0, 0)) == "3"
-    assert spoken(Estimate(4.0e-8, 1.0e-9, 10_000)) == "4.0e−8 (3.8e−8 to 4.2e−8)"
+    assert in_words(Estimate(1.0, 0.1, 1000)) == f"1.0 ({low:.1f} to {high:.1f})"
+    assert in_words(Estimate(3.0, 0.0, 0)) == "3"
+    assert in_words(Estimate(4.0e-8, 1.0e-9, 10_000)) == "4.0e−8 (3.8e−8 to 4.2e−8)"
 
 
 def test_lists_read_as_lists():
@@ -79,12 +79,12 @@ def test_lists_read_as_lists():
 def test_of_single_trainings_no_model_is_said_to_be_better():
     members = [group("M0", 1.0, 0.1, 0.05), group("M1", 3.0, 0.05, 0.02)]
     said = dict(findings(comparison(*members), None))
-    assert "no interval" in said["What one training tells"]
+    assert "no interval" in said["What one training shows"]
     for text in said.values():
-        for word in ("closer", "further off", "times less", "times more", "Seed by seed"):
+        for word in ("has less", "has more", "Seed by seed"):
             assert word not in text
     # What each is by itself is said.
-    assert "M1 can be told from real data, M0 cannot" in said["Samples"]
+    assert "M1 is distinguishable from real data, M0 is not" in said["Samples"]
     assert "for M0 and" in said["Gradient or not"]
 
 
@@ -92,12 +92,13 @@ def test_what_cannot_be_told_apart_is_said_to_be_so():
     wobble = [(-0.1, 0.1, 0.0), (0.1, -0.1, 0.02)]
     members = [group("M0", 1.05, 0.1, shifts=wobble[0]), group("M1", 1.06, 0.1, shifts=wobble[1])]
     assert headline(members) == (
-        "At 7 network calls no model's samples can be told from real ones; no field is a gradient."
+        "At 7 network calls no model's samples are distinguishable from real ones; "
+        "no field is a gradient."
     )
     said = dict(findings(comparison(*members), None))
-    assert "no model differs from M0" in said["Samples"]
-    assert "Every model covers all 8 modes" in said["Samples"]
-    assert "M1 cannot be told from M0" in said["Gradient or not"]
+    assert "Seed by seed M1 is not distinguishable from M0" in said["Samples"]
+    assert "the number of modes covered, of 8: M0 8 and M1 8" in said["Samples"]
+    assert "M1 is not distinguishable from M0" in said["Gradient or not"]
     assert "Cost" not in said
 
 
@@ -108,16 +109,19 @@ def test_what_differs_is_named_with_its_direction_and_interval():
         group("M2", 1.0, 1e-8, 0.05, shifts=SCATTER),
     ]
     assert headline(members) == (
-        "At 7 network calls only M1 can be told from real data; only M2 is a gradient."
+        "At 7 network calls only M1 is distinguishable from real data; only M2 is a gradient."
     )
     said = dict(findings(comparison(*members, ratios={"m1": Estimate(1.5, 0.05, 4)}), None))
-    assert "M1 can be told from real data, M0 and M2 cannot" in said["Samples"]
-    assert "M1 (+2 to +2) is further off than M0; M2 cannot be told from it" in said["Samples"]
-    assert "Of 8 modes are covered: M0 8, M1 5 and M2 8" in said["Samples"]
+    assert "M1 is distinguishable from real data, M0 and M2 are not" in said["Samples"]
+    assert (
+        "M1 (+2 to +2, 3 times) has more than M0; M2 is not distinguishable from it"
+        in said["Samples"]
+    )
+    assert "the number of modes covered, of 8: M0 8, M1 5 and M2 8" in said["Samples"]
     # The scatter of the seeds is common to both, and cancels in their ratio.
-    assert "M1 has 2.00 times less (−0.05 to −0.05)" in said["Gradient or not"]
+    assert "M1 (−0.05 to −0.05, 0.5 times) has less than M0" in said["Gradient or not"]
     assert "M2 is a gradient up to rounding" in said["Gradient or not"]
-    assert "is closer than M0" in said["Distance from the true score"]
+    assert "has less than M0" in said["Distance from the true score"]
     assert said["Cost"].startswith("A training step takes, in multiples of M0's: M1 1.5 (")
 
 
@@ -153,19 +157,22 @@ def on_a_torus(label, tv, winding, shifts=(0.0,)):
 def test_samples_are_told_from_a_known_law_by_its_cells():
     """Where the sliced distance sees nothing."""
     members = [on_a_torus("A", 0.05, 1.0), on_a_torus("B", 0.3, 2.0)]
-    assert headline(members).startswith("At 7 network calls only B can be told from real data")
+    assert headline(members).startswith(
+        "At 7 network calls only B is distinguishable from real data"
+    )
     said = dict(findings(comparison(*members), None))
-    assert "where as many samples of the law have 0.040 on average" in said["Samples"]
-    assert "B can be told from it" in said["Samples"]
+    assert "the total variation from the exact distribution over a grid is" in said["Samples"]
+    assert "A 1.2 (" in said["Samples"]  # 0.05 in multiples of 0.04
+    assert "B is distinguishable from real data, A is not" in said["Samples"]
 
 
 def test_what_winds_and_what_does_not_fit_between_levels_is_compared_seed_by_seed():
     members = [on_a_torus("A", 0.05, 1.0, SCATTER), on_a_torus("B", 0.05, 2.0, SCATTER)]
     said = dict(findings(comparison(*members), None))
     assert "nats for A and" in said["Around the torus"]
-    assert "the harmonic part, which no curl explains, is 0.5" in said["Around the torus"]
-    assert "is winding more than A" in said["Around the torus"]
+    assert "The harmonic part of it, which no curl explains, is 0.5" in said["Around the torus"]
+    assert "has more than A" in said["Around the torus"]
     assert "The residual of the Fokker–Planck equation" in said["From one noise level to the next"]
-    assert said["From one noise level to the next"].count("is further off than A") == 2
+    assert said["From one noise level to the next"].count("has more than A") == 2
     flat = dict(findings(comparison(group("M0", 1.0, 0.1)), None))
     assert not {"Around the torus", "From one noise level to the next"} & set(flat)

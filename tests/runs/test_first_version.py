@@ -2,7 +2,6 @@
 
 import csv
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Evaluation
 from scorefield.runs.run import Run
 from scorefield.samplers import Heun
+from tests import processes
 
 STORED = Path(__file__).parent.parent / "data" / "first_version" / "runs"
 
@@ -65,7 +65,7 @@ def test_an_old_run_evaluated_again_gives_the_numbers_it_gave(old):
     """Points, noise and protocol are those of the first version; only rounding may differ."""
     before = Evaluation.read(old)
     command = [sys.executable, "-m", "scorefield", "eval", old, "--nfe", "8,18"]
-    subprocess.run(command, check=True)
+    assert processes.run(*command).returncode == 0
     after = Evaluation.read(old)
     measured = {(d.metric, d.budget): d.estimate for d in after.distances}
     for d in before.distances:

@@ -135,5 +135,5 @@ def test_other_files_are_refused_in_a_sentence(tmp_path):
     other = {"w": torch.zeros(2)}
     ema = {"decay": 0.9, "num_updates": 0, "shadow_params": [torch.zeros(2)]}
     torch.save({"model": other, "ema": ema, "step": 0}, file)
-    with pytest.raises(InteropError, match="of no network of score_sde"):
+    with pytest.raises(InteropError, match="do not fit a network of score_sde"):
         inspect(file)

@@ -1,7 +1,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from scorefield.runs.run import Run
 from scorefield.samplers import Euler, Heun
 from scorefield.training import CheckpointError, TrainingError
 from scorefield.training.lock import locked
+from tests import processes
 
 
 @pytest.fixture
@@ -61,13 +61,10 @@ def test_the_folder_of_another_configuration_is_refused_and_left_alone(small, tm
 def test_killed_while_it_is_made_or_replaced_a_run_can_be_made_again(small, tmp_path):
     other = tmp_path / "other.yaml"
     other.write_text(small.read_text() + "name: toy/small\noptim: {lr: 0.5}\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.runs.killed", tmp_path / "runs", small, other],
+    done = processes.run(
+        *[sys.executable, "-m", "tests.runs.killed", tmp_path / "runs", small, other],
         cwd=Path(__file__).parents[2],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=200,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 

@@ -115,6 +115,6 @@ def test_temperature_is_that_of_the_law():
         (lambda f, x: temper(x, -1.0), "temperature must be"),
     ],
 )
-def test_mistakes_are_named(unchecked, call, words):
+def test_codes_name_the_argument_that_they_refuse(unchecked, call, words):
     with pytest.raises(ValueError, match=words):
         call(GaussianMixture.ring(), torch.ones(2, 2))

@@ -193,7 +193,7 @@ def test_it_has_no_number_of_calls_of_its_own():
         ({"max_calls": 0}, "max_calls must be positive"),
     ],
 )
-def test_mistakes_are_named(settings, words):
+def test_a_tolerance_and_a_number_of_calls_are_positive(settings, words):
     with pytest.raises(ValueError, match=words):
         ProbabilityFlow(**settings)
 

@@ -167,7 +167,7 @@ def test_the_start_is_not_changed_and_dtypes_stay():
         ({"max_calls": 0}, "max_calls must be a positive integer"),
     ],
 )
-def test_mistakes_are_named(settings, words):
+def test_a_tolerance_below_rounding_is_refused(settings, words):
     settings = {"rtol": 1e-3, "atol": 1e-3} | settings
     with pytest.raises(ValueError, match=words):
         solve(decay(1.0), torch.ones(1, 1), 0.0, 1.0, **settings)

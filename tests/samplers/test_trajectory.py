@@ -5,26 +5,23 @@ import math
 import pytest
 import torch
 
-from scorefield.fields import ScoreField
 from scorefield.samplers import Euler, Heun
 from scorefield.samplers.trajectory import Trajectory
 from scorefield.sde import EDM, VP
 from scorefield.targets import Gaussian
+from tests.planted import Function
 
 
-class Turning(ScoreField):
+def turning(sde, levels, angle):
     """The predicted noise has length one and turns by a fixed angle from one level to the next."""
 
-    def __init__(self, sde, domain, levels, angle):
-        super().__init__(sde, domain)
-        self.levels, self.angle = levels, angle
-
-    def score(self, x, t, classes=None):
-        sigma = self.sde.noise_level(t.double().reshape(-1))
-        place = (self.levels - sigma.reshape(-1, 1)).abs().argmin(dim=1)
-        turn = self.angle * place
+    def score(x, t):
+        level = sde.noise_level(t.double().reshape(-1, 1))
+        turn = angle * (levels - level).abs().argmin(dim=1)
         noise = torch.stack((torch.cos(turn), torch.sin(turn)), dim=1).to(x)
-        return (-noise / self.sde.sigma(t.to(x)).reshape(-1, 1)).expand_as(x)
+        return (-noise / sde.sigma(t.to(x)).reshape(-1, 1)).expand_as(x)
+
+    return Function(score, sde=sde)
 
 
 @pytest.mark.parametrize("sde", [EDM(sigma_min=0.01, sigma_max=40.0), VP()])
@@ -43,8 +40,7 @@ def test_a_field_that_turns_by_an_angle_has_that_curvature():
     from scorefield.samplers.grid import karras_levels
 
     levels = karras_levels(sde, steps)[:-1]
-    domain = Gaussian(torch.zeros(2), 1.0, sde=sde).domain
-    seen = Trajectory(Turning(sde, domain, levels, angle), Euler(steps=steps), 16, seed=0)
+    seen = Trajectory(turning(sde, levels, angle), Euler(steps=steps), 16, seed=0)
     assert seen.curvature.value == pytest.approx(1 - math.cos(angle), rel=1e-4)
     # Each step is as long as the noise level falls.
     assert seen.length.value == pytest.approx(40.0, rel=1e-5)

@@ -18,7 +18,6 @@ from scorefield.cli import main
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Level
-from scorefield.fields import ScoreField
 from scorefield.report import style
 from scorefield.samplers import Heun
 from scorefield.sde import VE
@@ -40,6 +39,7 @@ from scorefield.studies.atoms_look import looks
 from scorefield.studies.atoms_plane import MASSES, Plane
 from scorefield.studies.atoms_scenes import noise_levels, shoot
 from scorefield.targets import PseudoAtoms
+from tests.planted import Drifting
 
 SDE = VE(0.001, 0.5)
 LAW = PseudoAtoms([[0.25], [0.75]], 0.01, sde=SDE)
@@ -47,23 +47,11 @@ FEW = Terms(samples=64, levels=3, points=8, cells=8)
 PNG = b"\x89PNG"
 
 
-class Shifted(ScoreField):
-    """The exact score and a constant vector, in units of the noise."""
-
-    def __init__(self, law=LAW, by=0.5):
-        super().__init__(law.sde, law.domain)
-        self.law, self.by = law, by
-
-    def score(self, x, t, classes=None):
-        sigma = self.sde.sigma(torch.as_tensor(t, dtype=x.dtype)).reshape(-1, *(1,) * (x.dim() - 1))
-        return self.law.score(x, t) + self.by / sigma
-
-
 def models(law=LAW):
     return [
         Model(EXACT, None, law, {}),
-        Model("shifted", 0, Shifted(law), {}),
-        Model("shifted", 1, Shifted(law, 0.7), {}),
+        Model("shifted", 0, Drifting(law, 0.5), {}),
+        Model("shifted", 1, Drifting(law, 0.7), {}),
     ]
 
 
@@ -74,7 +62,9 @@ def analysis():
 
 @pytest.fixture(scope="module")
 def film():
-    return shoot(Plane(LAW), {"one": Shifted(), "two": Shifted(by=-0.5)}, frames=3, side=5)
+    return shoot(
+        Plane(LAW), {"one": Drifting(LAW, 0.5), "two": Drifting(LAW, -0.5)}, frames=3, side=5
+    )
 
 
 @pytest.fixture
@@ -173,7 +163,7 @@ def test_a_model_is_seen_beside_the_exact_field_and_its_error(film):
 
 def test_a_field_that_is_not_finite_is_named():
     with pytest.raises(FloatingPointError, match="bad: the score is not finite at"):
-        shoot(Plane(LAW), {"bad": Shifted(by=math.nan)}, frames=2, side=3)
+        shoot(Plane(LAW), {"bad": Drifting(LAW, math.nan)}, frames=2, side=3)
 
 
 def test_colours_are_those_of_the_report():
@@ -410,12 +400,9 @@ def test_what_is_no_more_than_its_errors_stands_at_the_foot():
 
 
 def test_a_failure_names_the_model():
-    class Failing(Shifted):
-        def score(self, x, t, classes=None):
-            return super().score(x, t) * math.nan
-
+    failing = Drifting(LAW, math.nan)
     with pytest.raises(RunError, match=r"^bad, seed 3: .*stopped being finite in step 1"):
-        analyse(LAW, [Model("bad", 3, Failing(), {})], Heun(3), FEW)
+        analyse(LAW, [Model("bad", 3, failing, {})], Heun(3), FEW)
 
 
 @pytest.mark.parametrize("number", ["samples", "levels", "points", "cells"])
@@ -492,7 +479,9 @@ def test_a_failed_encoder_loses_nothing_else(no_pictures, tmp_path, capsys, monk
         (["--exact", "--steps", 0], "steps is 0"),
     ],
 )
-def test_mistakes_are_one_sentence(arguments, what, atom_runs, trained, tmp_path, capsys):
+def test_an_analysis_that_cannot_be_made_is_refused_in_one_line(
+    arguments, what, atom_runs, trained, tmp_path, capsys
+):
     places = {"trained": trained, "run": atom_runs[0]}
     asked = [str(a).format(**places) for a in arguments]
     assert command(*asked, "--out", tmp_path / "out") == 2

@@ -11,9 +11,8 @@ from scorefield.calculus import jacobian
 from scorefield.cli import main
 from scorefield.diagnostics.protocol import form
 from scorefield.diagnostics.states import walk
-from scorefield.domain import Euclidean
 from scorefield.errors import RunError
-from scorefield.fields import PreconditionedField, ScoreField
+from scorefield.fields import PreconditionedField
 from scorefield.fields.base import affine
 from scorefield.networks import MinimalUNet
 from scorefield.noise import Noise
@@ -31,6 +30,7 @@ from scorefield.studies.exterior_files import (
 )
 from scorefield.studies.material import gather, reverse
 from scorefield.targets import EquivariantLocalScore, IdealScore, LocalScore
+from tests.planted import Function, Plus, Watched
 
 SDE, DDIM = reverse(None, 5)
 MATERIAL = gather("digits", n=40)
@@ -42,17 +42,14 @@ MACHINES = {
 WHERE = ("trajectory", "noise", "data")
 
 
-class Turning(ScoreField):
-    """The score M x of images of 2 x 2 pixels, which remembers what it is asked."""
+def turning(matrix):
+    """The score M x of images of 2 x 2 pixels, which keeps where it was evaluated."""
+    matrix = torch.as_tensor(matrix)
 
-    def __init__(self, matrix):
-        super().__init__(SDE, Euclidean((1, 2, 2)))
-        self.matrix = torch.as_tensor(matrix)
-        self.asked = []
+    def score(x, t):
+        return (x.flatten(1) @ matrix.T.to(x.dtype)).reshape(x.shape)
 
-    def score(self, x, t, classes=None):
-        self.asked.append((x.detach().clone(), torch.as_tensor(t).reshape(-1)[0].item()))
-        return (x.flatten(1) @ self.matrix.T.to(x.dtype)).reshape(x.shape)
+    return Watched(Function(score, (1, 2, 2), SDE))
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +122,7 @@ def test_units_differ_by_a_known_factor(unit):
 def test_a_planted_matrix_is_found_in_every_unit(precision):
     matrix = torch.tensor(np.random.default_rng(0).normal(size=(4, 4)))
     terms = Terms(2, points=("noise",), precision=precision, dtype=torch.float64)
-    found = analyse({"unet": Turning(matrix)}, DDIM, terms).courses["unet", "noise"]
+    found = analyse({"unet": turning(matrix)}, DDIM, terms).courses["unet", "noise"]
     skew = float((matrix - matrix.T).norm())
     assert found.exterior == pytest.approx(np.full((2, 5), skew), rel=1e-12)
     assert found.relative == pytest.approx(
@@ -135,25 +132,25 @@ def test_a_planted_matrix_is_found_in_every_unit(precision):
 
 def test_all_models_start_from_one_noise():
     """At the start, and at all times where the points are the noise itself."""
-    first, second = Turning(-np.eye(4)), Turning(-2 * np.eye(4))
+    first, second = turning(-np.eye(4)), turning(-2 * np.eye(4))
     terms = Terms(3, seed=7, points=("noise", "trajectory", "data"), dtype=torch.float64)
     data = torch.rand(3, 1, 2, 2, dtype=torch.float64)
     result = analyse({"unet": first, "resnet": second}, DDIM, terms, data)
     noise = Noise(7).normal("prior", (1, 2, 2), torch.arange(3), dtype=torch.float64)
     walked = DDIM.steps
     for field in (first, second):
-        start, *_ = field.asked
-        assert torch.allclose(start[0], noise, rtol=1e-14)
-        at_noise = field.asked[walked : 2 * walked]
-        assert [t for _, t in at_noise] == pytest.approx(result.times.tolist())
-        for x, _ in at_noise:
+        times = [t.reshape(-1)[:1].double() for t in field.times]
+        assert torch.allclose(field.points[0], noise, rtol=1e-14)
+        assert [float(t) for t in times[walked : 2 * walked]] == pytest.approx(
+            result.times.tolist()
+        )
+        for x in field.points[walked : 2 * walked]:
             # The points of exact Jacobians are repeated, a row each.
             assert torch.allclose(x, noise.repeat(len(x) // 3, 1, 1, 1), rtol=1e-14)
-        for x, t in field.asked[3 * walked :]:
-            t = torch.tensor([t], dtype=torch.float64)
+        for x, t in zip(field.points[3 * walked :], times[3 * walked :], strict=True):
             mixed = SDE.alpha(t) * data + SDE.sigma(t) * noise
             assert torch.allclose(x[:3], mixed, rtol=1e-12)
-    ways = [field.asked[walked - 1][0] for field in (first, second)]
+    ways = [field.points[walked - 1] for field in (first, second)]
     assert not torch.allclose(*ways)
 
 
@@ -188,12 +185,13 @@ def test_a_start_does_not_depend_on_the_others():
 # -------------------------------------------------------------------------------------- failures
 
 
-class Failing(Turning):
+def failing(matrix):
     """Not a number below a time."""
 
-    def score(self, x, t, classes=None):
-        bad = torch.as_tensor(t).reshape(-1)[0] < 0.5
-        return super().score(x, t) * (torch.nan if bad else 1)
+    def error(x, t):
+        return torch.nan if torch.as_tensor(t).reshape(-1)[0] < 0.5 else 0.0
+
+    return Plus(turning(matrix), error)
 
 
 @pytest.mark.parametrize(
@@ -206,24 +204,24 @@ class Failing(Turning):
 def test_a_failure_on_the_way_is_told(points, what):
     with pytest.raises(RunError, match=what):
         analyse(
-            {"unet": Failing(-np.eye(4))}, DDIM, Terms(2, points=points), torch.zeros(2, 1, 2, 2)
+            {"unet": failing(-np.eye(4))}, DDIM, Terms(2, points=points), torch.zeros(2, 1, 2, 2)
         )
 
 
 def test_a_failed_jacobian_names_model_step_and_level(monkeypatch):
     whole = exterior.asymmetry_at
 
-    def failing(field, x, t, *rest):
-        return whole(Failing(np.eye(4)), x, t, *rest)
+    def broken(field, x, t, *rest):
+        return whole(failing(np.eye(4)), x, t, *rest)
 
-    monkeypatch.setattr(exterior, "asymmetry_at", failing)
+    monkeypatch.setattr(exterior, "asymmetry_at", broken)
     with pytest.raises(RunError, match=r"resnet, noise: step 4 of 5, at noise level 0\.71.*finite"):
-        analyse({"resnet": Turning(-np.eye(4))}, DDIM, Terms(2, points=("noise",)))
+        analyse({"resnet": turning(-np.eye(4))}, DDIM, Terms(2, points=("noise",)))
 
 
 def test_a_constant_field_has_no_relative_asymmetry():
     with pytest.raises(RunError, match=r"unet, noise: step 1 of 5.*the Jacobian is zero"):
-        analyse({"unet": Turning(np.zeros((4, 4)))}, DDIM, Terms(2, points=("noise",)))
+        analyse({"unet": turning(np.zeros((4, 4)))}, DDIM, Terms(2, points=("noise",)))
 
 
 @pytest.mark.parametrize(
@@ -232,7 +230,7 @@ def test_a_constant_field_has_no_relative_asymmetry():
         (lambda: analyse({}, DDIM, Terms()), "at least one model"),
         (lambda: analyse(MACHINES, DDIM, Terms(2, points=("data",))), "2 held-out images"),
         (
-            lambda: analyse({**MACHINES, "unet": Turning(np.eye(4))}, DDIM, Terms()),
+            lambda: analyse({**MACHINES, "unet": turning(np.eye(4))}, DDIM, Terms()),
             "unet and els differ",
         ),
         (lambda: Terms(0), "at least one start"),
@@ -241,7 +239,7 @@ def test_a_constant_field_has_no_relative_asymmetry():
         (lambda: Terms(precision=0.0), r"\(0, 1\)"),
     ],
 )
-def test_mistakes(ask, what):
+def test_an_analysis_names_the_setting_that_it_refuses(ask, what):
     with pytest.raises(ValueError, match=what):
         ask()
 
@@ -439,7 +437,7 @@ def test_the_command_needs_no_network(tmp_path, capsys, monkeypatch):
         (["--single", "--data-path", "here"], "not read from a path"),
     ],
 )
-def test_mistakes_are_one_sentence(arguments, what, tmp_path, capsys):
+def test_options_that_do_not_fit_are_refused_in_one_line(arguments, what, tmp_path, capsys):
     out = tmp_path / "out"
     assert command("--dataset", "digits", *arguments, "--output-dir", out) == 2
     lines = capsys.readouterr().err.splitlines()

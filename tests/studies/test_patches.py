@@ -107,13 +107,12 @@ def test_a_machine_is_found_out_by_its_own_patches():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("patches")
-    file = folder / "tiny.yaml"
-    file.write_text(SMALL)
-    made = Run.create(load(file), folder / "runs")
-    made.train(quiet=True)
-    return made.folder
+def run(shared):
+    def fill(folder):
+        (folder / "tiny.yaml").write_text(SMALL)
+        Run.create(load(folder / "tiny.yaml"), folder).train(quiet=True)
+
+    return shared("patches", fill) / "digits" / "tiny" / "seed0"
 
 
 def arguments(run, out, *others):

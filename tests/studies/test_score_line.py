@@ -7,12 +7,12 @@ import torch
 from matplotlib.figure import Figure
 
 from scorefield.config.resolve import load
-from scorefield.fields import ScoreField
 from scorefield.runs.run import Run
 from scorefield.sde import EDM, VE
-from scorefield.studies.score_line import figure, pictures, score_line
+from scorefield.studies.score_line import drawing_of, figure, pictures, score_line
 from scorefield.targets import PseudoAtoms
 from scorefield.training import checkpoint
+from tests.planted import Drifting
 
 TRUTH = PseudoAtoms([[0.25], [0.75]], 0.01, sde=VE(0.001, 0.5))
 TAG = "score along the line through the configurations"
@@ -24,16 +24,8 @@ train: {steps: 4, batch_size: 8, checkpoint_every: 2, log_every: 2}
 """
 
 
-class Shifted(ScoreField):
-    """The exact score plus a constant in units of the noise, the opposite for the second atom."""
-
-    def __init__(self) -> None:
-        super().__init__(TRUTH.sde, TRUTH.domain)
-
-    def score(self, x, t, classes=None):
-        return TRUTH.score(x, t) + torch.tensor([[3.0], [-3.0]]).to(x) / self.sde.sigma(
-            torch.as_tensor(t)
-        )
+# Off by a constant in units of the noise, the opposite for the second atom.
+SHIFTED = Drifting(TRUTH, [[3.0], [-3.0]])
 
 
 def test_the_line_goes_through_both_wells():
@@ -60,7 +52,7 @@ def test_levels_are_those_of_the_process():
 
 
 def test_values_are_the_component_along_the_line_in_units_of_the_noise():
-    line = score_line(Shifted(), TRUTH, points=5)
+    line = score_line(SHIFTED, TRUTH, points=5)
     torch.testing.assert_close(
         line.field - line.truth, torch.full((8, 5), 3 * math.sqrt(2)).double()
     )
@@ -83,7 +75,7 @@ def test_any_number_of_atoms_and_dimensions(positions):
 
 
 def test_a_panel_for_each_level():
-    sheet = figure(score_line(Shifted(), TRUTH, points=11))
+    sheet = figure(score_line(SHIFTED, TRUTH, points=11))
     assert isinstance(sheet, Figure)
     titles = [panel.get_title() for panel in sheet.axes]
     assert (len(titles), titles[0], titles[-1]) == (8, "σ = 0.001", "σ = 0.5")
@@ -115,19 +107,18 @@ def test_a_training_draws_at_every_checkpoint_and_is_no_other_for_it(small, tmp_
         return [event.step for event in events.Images(TAG)]
 
     run = Run.create(load(small), tmp_path / "drawn")
-    run.train(quiet=True)
+    run.train(quiet=True, draw=drawing_of)
     assert images(run) == [2, 4]
 
     halved = Run.create(load(small), tmp_path / "halved")
     monkeypatch.setattr("scorefield.training.trainer.StopSignal", Stopped)
     with pytest.raises(Exception, match="interrupted"):
-        halved.train(quiet=True)
+        halved.train(quiet=True, draw=drawing_of)
     monkeypatch.undo()
     assert halved.steps() == [1]
-    halved.train(quiet=True)
+    halved.train(quiet=True, draw=drawing_of)
     assert images(halved) == [1, 2, 4]
 
-    monkeypatch.setattr("scorefield.studies.score_line.pictures", lambda *_: {})
     plain = Run.create(load(small), tmp_path / "plain")
     plain.train(quiet=True)
     for name, tensor in weights(run).items():

@@ -213,6 +213,6 @@ def test_curl_loops_cycles_and_paths_find_nothing_in_the_exact_field():
         (lambda: PLANE.cell_probabilities(8, 0.0), "two coordinates, not 6"),
     ],
 )
-def test_mistakes_are_one_sentence(make, message):
+def test_pseudo_atoms_name_the_setting_that_they_refuse(make, message):
     with pytest.raises(ValueError, match=message):
         make()

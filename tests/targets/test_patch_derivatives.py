@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from scorefield.calculus import exact_asymmetry, jacobian, jvp, jvp_vjp, vjp
-from scorefield.fields import ScoreField
 from tests.laws.cases import normal
+from tests.planted import Watched
 from tests.targets import definition
 from tests.targets.test_patches import LEVELS, MACHINES, SDE, close, noisy
 
@@ -112,19 +112,8 @@ def test_float32_is_near_to_float64(field):
     close(field.jacobian(x, t).double(), field.jacobian(x.double(), t.double()), 1e-4)
 
 
-class Opaque(ScoreField):
-    """A field of which nothing is known but its score."""
-
-    def __init__(self, field):
-        super().__init__(field.sde, field.domain)
-        self.field = field
-
-    def score(self, x, t, classes=None):
-        return self.field.score(x, t)
-
-
 def test_other_fields_have_no_jacobian_of_their_own(field):
     x, t = noisy(IMAGES, LEVELS)
-    assert not Opaque(field).has_jacobian
-    with pytest.raises(TypeError, match="Opaque"):
-        Opaque(field).jacobian(x, t)
+    assert not Watched(field).has_jacobian
+    with pytest.raises(TypeError, match="Watched"):
+        Watched(field).jacobian(x, t)

@@ -12,7 +12,6 @@ from scorefield.diagnostics import (
     relative_asymmetry,
     score_error,
 )
-from scorefield.fields import ScoreField
 from scorefield.likelihood import log_prob
 from scorefield.samplers import (
     DDIM,
@@ -30,6 +29,7 @@ from scorefield.samplers import (
 from scorefield.sde import EDM
 from scorefield.targets import EquivariantLocalScore, IdealScore, LocalScore, PatchSizes
 from tests.laws.cases import normal
+from tests.planted import Watched
 from tests.targets.test_patches import MACHINES
 
 IMAGES = normal((4, 1, 3, 4), "images")
@@ -81,23 +81,12 @@ def test_a_flow_goes_back_the_way_it_came(field):
     assert float((back - IMAGES).abs().max()) < 0.02
 
 
-class Opaque(ScoreField):
-    """A field of which nothing is known but its score."""
-
-    def __init__(self, field):
-        super().__init__(field.sde, field.domain)
-        self.field = field
-
-    def score(self, x, t, classes=None):
-        return self.field.score(x, t)
-
-
 @pytest.mark.parametrize("quantity", ["score", "denoiser", "noise"])
 def test_curl_is_the_same_by_jacobians_autograd_and_probes(quantity):
     field = EquivariantLocalScore(IMAGES, SDE, PatchSizes([0.5, 1.0], [1, 3]))
     for measure in (exterior_derivative, relative_asymmetry):
         closed = measure(field, IMAGES, PROTOCOL, quantity=quantity)
-        autograd = measure(Opaque(field), IMAGES, PROTOCOL, quantity=quantity)
+        autograd = measure(Watched(field), IMAGES, PROTOCOL, quantity=quantity)
         # At the same points they differ by the error of the probes: six times 5 %.
         precise = Protocol(PROTOCOL.sigmas, PROTOCOL.n, precision=0.05)
         probed = measure(field, IMAGES, precise, 8, quantity)

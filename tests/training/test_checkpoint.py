@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -9,6 +7,7 @@ from torch import nn
 
 from scorefield import files
 from scorefield.training import CheckpointError, checkpoint
+from tests import processes
 
 
 def write(folder, step, keep=None, scale=1.0):
@@ -159,8 +158,8 @@ def test_writing_over_a_damaged_one(tmp_path):
 
 def test_leftovers_are_removed(tmp_path):
     """Of a writer that was killed; that it is dead is known by the number of its process."""
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
+    with processes.started("true") as dead:
+        dead.wait()
     name = files._beside(tmp_path / "step_00000003", "writing").name
     leftover = tmp_path / name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
     leftover.mkdir()

@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from scorefield.errors import ConfigError, RunError
-from scorefield.training.errors import (
+from scorefield.errors import (
     CheckpointError,
+    ConfigError,
     Interrupted,
+    RunError,
     TrainingError,
     out_of_memory,
 )

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from scorefield.training.errors import TrainingError
+from scorefield.errors import TrainingError
 from scorefield.training.record import Record, read_rows
 
 

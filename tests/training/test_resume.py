@@ -32,7 +32,9 @@ class Process:
 
     def __init__(self, folder, **fate):
         self.receiver, sender = CONTEXT.Pipe(duplex=False)
-        self.process = CONTEXT.Process(target=worker.main, args=(sender, folder), kwargs=fate)
+        self.process = CONTEXT.Process(
+            target=worker.main, args=(sender, folder), kwargs=fate, daemon=True
+        )
         self.process.start()
         sender.close()
 

@@ -1,4 +1,4 @@
-r"""Line integrals of a field along polygons, and what they say about curl.
+r"""Line integrals of a field along polygons, and their relation to curl.
 
 The circulation :math:`C = \oint s \cdot \mathrm{d}l` of a gradient vanishes on every loop. For an
 affine field, :math:`C = -\sum_{i<j} A_{ij} B_{ij}` with the skew part :math:`A = J - J^\top` and
@@ -11,12 +11,12 @@ estimates the same squared curl :math:`\|J - J^\top\|_F^2` as the Jacobian does.
 
 A line integral over an edge is a :class:`Quadrature`. Rules of degree at least 1 integrate an
 affine field exactly, and so give exactly zero on a quadratic potential; the published
-left-end-point rule has degree 0 and does not. On other fields every rule errs; how much is told
-by its difference from a *companion* rule that errs more.
+left-endpoint rule has degree 0 and does not. On other fields every rule has an error, which is
+estimated by the difference from a less accurate *companion* rule.
 
-The corners of a polygon are points of flat space, each joined to the next by a straight edge; a
-torus is covered by it, and a point is wrapped where the field is evaluated. So a loop may be as
-large as it likes, and always encloses an area.
+The corners of a polygon are points of flat space, each joined to the next by a straight edge. Flat
+space covers a torus, and points are wrapped where the field is evaluated: a loop of any size
+encloses an area.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Quadrature:
     r"""A rule :math:`\int_0^1 f \approx \sum_q w_q f(c_q)`.
 
     Arguments:
-        name: What it is called.
+        name: Its name.
         nodes: The nodes :math:`c_q` in [0, 1].
         weights: The weights :math:`w_q`, which sum to 1.
         degree: The largest degree of the polynomials that are integrated exactly; cut into ever
@@ -63,8 +63,8 @@ def quadrature(name: str) -> Quadrature:
 
     A companion is the rule of the next lower degree: of ``gauss-n`` the one with a node less, of
     ``simpson`` the ``trapezoid``. The rules of degree 1 are each other's, as their errors have
-    opposite signs; ``gauss-1`` is the midpoint rule and has its companion. Nothing is below
-    ``left``, whose error the ``trapezoid`` tells to leading order.
+    opposite signs; ``gauss-1`` is the midpoint rule and has its companion. No rule is below
+    ``left``, whose error is estimated to leading order by the ``trapezoid``.
 
     Raises:
         ValueError: If there is no rule of that name.
@@ -123,13 +123,13 @@ def circulation_and_error(
     precision: float,
     classes: Int[Tensor, " batch"] | None = None,
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-    r"""The circulation by a rule, and how far off it may be: its distance from the circulation by
-    the rule's companion, and what rounding adds.
+    r"""The circulation by a rule, and a bound on its error: the difference from the companion rule,
+    plus rounding.
 
     Rounding of the corners is the same at all nodes of an edge and adds at most
     :math:`\epsilon \oint |s|\, |\mathrm{d}l|` in their dtype. That of the field's values, in
-    which :math:`\epsilon'` may be far larger, is another at each node q of an edge k and in each
-    coordinate i, and adds up as errors at random do, to
+    which :math:`\epsilon'` may be far larger, is independent at each node q of an edge k and in
+    each coordinate i, and sums in quadrature to
 
     .. math:: \epsilon' \Big(\sum_{k, q, i} w_q^2\, s_{kqi}^2\, \Delta_{ki}^2\Big)^{1/2} .
 
@@ -187,7 +187,7 @@ def _integral(rule: Quadrature, at: dict[float, Tensor]) -> Tensor:
 
 
 def in_blocks(fn: VectorField, coordinates: int = 2**18) -> VectorField:
-    """The same field, evaluated at a few points at a time to bound the memory.
+    """A field that is evaluated at a few points at a time to bound the memory.
 
     Arguments:
         fn: The vector field.
@@ -226,7 +226,7 @@ def planes(
     """Two orthonormal directions for each address, of uniformly random orientation.
 
     Raises:
-        ValueError: In fewer than two dimensions, where nothing circulates.
+        ValueError: In fewer than two dimensions, where there is no circulation.
     """
     if domain.dim < 2:
         raise UserError(f"circulation needs two dimensions, the event shape is {domain.shape}")
@@ -251,7 +251,7 @@ def regular_polygons(
         ValueError: For fewer than three sides.
     """
     if sides < 3:
-        raise UserError(f"a loop has at least three sides, got {sides}")
+        raise UserError(f"a loop needs at least three sides, got {sides}")
     angle = torch.arange(sides, dtype=centres.dtype, device=centres.device) * (math.tau / sides)
     turn = torch.stack((angle.cos(), angle.sin()), dim=1)
     offsets = torch.einsum("sk,bk...->bs...", turn, plane)

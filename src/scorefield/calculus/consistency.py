@@ -1,6 +1,6 @@
-r"""Is a field at one noise level what it says of itself at another? Trajectories and their targets.
+r"""Consistency of a field between noise levels: reverse trajectories and their targets.
 
-Of the exact field, two averages over the reverse process from :math:`x_s` at a time :math:`s` to
+For the exact field, two averages over the reverse process from :math:`x_s` at a time :math:`s` to
 :math:`x_e` at an earlier time :math:`e` are known: with the denoiser
 :math:`h(x, t) = \mathbb{E}[x_0 \mid x_t = x]`,
 
@@ -8,10 +8,10 @@ Of the exact field, two averages over the reverse process from :math:`x_s` at a 
     \nabla \log p_s(x_s) = \mathbb{E}\big[\nabla_{x_s} \log p(x_s \mid x_e) \,\big|\, x_s\big],
     \qquad h(x_s, s) = \mathbb{E}\big[h(x_e, e) \,\big|\, x_s\big].
 
-The first says that the score is the mean of those of the transition kernels, the second that the
+By the first, the score is the mean of those of the transition kernels; by the second, the
 denoiser is a martingale. From the end of one trajectory each gives a *target* :math:`y` for the
 score in units of the noise, :math:`\mathbb{E}[y \mid x_s] = \sigma_s \nabla \log p_s(x_s)`. A field
-that is judged by it draws the trajectory by itself, or another does. On a torus trajectories run in
+under evaluation draws the trajectory itself, or a guide does. On a torus trajectories are in
 the covering space, where denoiser and displacement are continuous.
 
 References:
@@ -45,12 +45,12 @@ def reverse_trajectory(
 
     .. math:: x \leftarrow (2 - f)\,x + \delta^2 s(x, t) + \delta z,
 
-    of weak order 1. On a torus states are not wrapped, and the field is asked where they would be
-    if they were. The cost is one evaluation of the field a step.
+    of weak order 1. On a torus states are not wrapped, and the field is evaluated at wrapped
+    points. The cost is one evaluation of the field per step.
 
     Arguments:
         field: The field, in evaluation mode.
-        x: Where the trajectories begin.
+        x: The starting points.
         times: The :math:`K + 1` times of each, descending; their precision is that of the steps.
         normals: The standard normals of the steps.
         first: The score at ``x``, where it is known; the first step then costs nothing.
@@ -63,7 +63,7 @@ def reverse_trajectory(
     if len(normals) != len(times) - 1:
         raise UserError(f"{len(times)} times are {len(times) - 1} steps, not {len(normals)}")
     if bool((times[1:] > times[:-1]).any()):
-        raise UserError("the times of a reverse trajectory descend")
+        raise UserError("the times of a reverse trajectory must descend")
     forward = Exact().step(field.sde, times[:-1], times[1:])
     shape = (*times[1:].shape, *(1,) * (x.dim() - 1))
     factor, std = (c.to(x.dtype).reshape(shape) for c in (forward.factor, forward.std))
@@ -94,7 +94,7 @@ def kernel_target(
     wrapped on a torus. Its variance grows without bound as :math:`e` comes near :math:`s`.
 
     Arguments:
-        field: Tells the process and the domain; its values are not asked.
+        field: Provides the process and the domain; it is not evaluated.
         x_s: The starts of trajectories.
         s: Their times.
         x_e: The ends.
@@ -121,7 +121,7 @@ def martingale_target(
     is one evaluation of the field; differentiable in what the field depends on.
 
     Arguments:
-        field: The field whose denoiser is meant.
+        field: The field.
         x_s: The starts of trajectories.
         s: Their times.
         x_e: The ends, on a torus not wrapped.
@@ -136,5 +136,5 @@ def martingale_target(
 
 
 def _column(value: Tensor, like: Tensor) -> Tensor:
-    """One value a point, in the dtype of points and shaped to broadcast against them."""
+    """One value per point, in the dtype of points and shaped to broadcast against them."""
     return value.to(like.dtype).reshape(-1, *(1,) * (like.dim() - 1))

@@ -30,8 +30,8 @@ VectorField = Callable[..., Tensor]
 
 _ROWS = 16
 _ENTRIES = 1 << 14
-"""A Jacobian is computed from at least so many rows, or so many entries, at once: large networks
-gain nothing from more, and small ones lose to the overhead of a call from less."""
+"""The smallest number of rows, or entries, of a Jacobian computed at once: large networks gain
+nothing from more, and for small ones fewer cost the overhead of a call."""
 
 
 def evaluate(fn: VectorField, x: Tensor, t: Tensor, classes: Tensor | None) -> Tensor:
@@ -116,7 +116,7 @@ def jacobian(
 
     Rows of :math:`J` are computed by reverse mode. A point is repeated as often as ``rows`` allows,
     ``fn`` is evaluated there once, and each pass back through these values gives as many rows of
-    :math:`J`, so that :math:`D` rows cost :math:`D` passes back and few forth.
+    :math:`J`, so that :math:`D` rows cost :math:`D` backward passes and few forward.
 
     Arguments:
         fn: The vector field.

@@ -1,4 +1,4 @@
-r"""The score Fokker–Planck equation, and by how much a field misses it.
+r"""The score Fokker–Planck equation and its residual.
 
 For :math:`\mathrm{d}x = f x\,\mathrm{d}t + g\,\mathrm{d}w` the score of the marginals obeys
 
@@ -14,8 +14,9 @@ process, its residual has two forms,
     r &= \partial_t s + f s - J u - \tfrac{g^2}{2} \Delta s
         && \text{(component)}
 
-which agree for a gradient. The first is the equation itself; the second is one for each component,
-as if the others were known. What the second has more is pure curl: with :math:`A = J - J^\top`,
+which agree for a gradient. The first is the equation itself; the second is one equation per
+component, as if the others were known. Their difference is pure curl: with
+:math:`A = J - J^\top`,
 
 .. math:: -A u - \tfrac{g^2}{2} \nabla \cdot A, \qquad
     (\nabla \cdot A)_i = \textstyle\sum_j \partial_j A_{ij}.
@@ -26,8 +27,8 @@ the noise, the residual is the pure number
 .. math:: \rho = \sigma\, r \Big/ \frac{\mathrm{d} \ln \lambda}{\mathrm{d} t}
     = \sigma\, r \Big/ \frac{g^2}{2 \sigma^2},
 
-the same for all processes that differ by their clock; in component form, and for gradients, for
-those that differ by their scale :math:`\alpha` too.
+the same for all processes that differ in their time parametrisation; in component form, and for
+gradients, for those that differ in their scale :math:`\alpha` too.
 
 How it is computed
     A pass back through :math:`s` with the cotangent :math:`v` gives :math:`J^\top v`; one through
@@ -73,7 +74,7 @@ from scorefield.fields.gradient import differentiable
 from scorefield.sde import SDE
 
 FokkerPlanckForm = Literal["gradient", "component"]
-"""Of the residual: the gradient of a scalar, as the equation is, or an equation a component."""
+"""The form of the residual: the gradient of a scalar, or one equation per component."""
 
 
 class FokkerPlanckTerms(NamedTuple):
@@ -125,7 +126,7 @@ def fokker_planck_terms(
         x: The points.
         t: Their times.
         sde: The process.
-        forms: Which forms are wanted.
+        forms: The forms to compute.
         probes: Independent random signs; the terms are exact if not given.
         classes: The class of each point.
 
@@ -134,9 +135,9 @@ def fokker_planck_terms(
     """
     for form in forms:
         if form not in get_args(FokkerPlanckForm):
-            raise UserError(f"a residual has the form gradient or component, not {form!r}")
+            raise UserError(f"the form of a residual is gradient or component, not {form!r}")
     if probes is not None and len(probes) < 1:
-        raise UserError("a residual by probes takes at least one probe")
+        raise UserError("a residual by probes needs at least one probe")
     exact, keep = probes is None, torch.is_grad_enabled()
     # A field that is itself a gradient has its derivatives only while gradients are enabled.
     with differentiable(), torch.enable_grad():
@@ -177,7 +178,7 @@ def fokker_planck_difference(
 ) -> Float[Tensor, "draws batch *event"]:
     r"""The component form less the gradient form, :math:`-A u - \frac{g^2}{2} \nabla \cdot A`.
 
-    It is made of what the forms do not share, so that nothing of :math:`\partial_t s` cancels.
+    It uses only the terms that differ, so that :math:`\partial_t s` does not need to cancel.
 
     Arguments:
         terms: The terms of both forms.
@@ -210,11 +211,10 @@ def per_log_noise(
 def unbiased_square(
     draws: Float[Tensor, "draws batch *event"],
 ) -> Float[Tensor, "batch *event"]:
-    r"""The squares of numbers of which there are independent draws without bias.
+    r"""Unbiased squares of numbers with independent, unbiased draws.
 
     It is the mean of :math:`r_k r_l` over :math:`k \ne l`, whose expectation is
-    :math:`(\mathbb{E}\, r)^2` as that of the square of the mean is not. A single draw is taken
-    to be exact.
+    :math:`(\mathbb{E}\, r)^2`, unlike that of the square of the mean. A single draw is exact.
     """
     count = len(draws)
     if count == 1:
@@ -230,7 +230,7 @@ class _Rows(NamedTuple):
         cotangents: The cotangents.
         score: The score at the points.
         products: The products of the transposed Jacobians with the cotangents.
-        rates: Those of the derivatives in time with the cotangents, where they were asked for.
+        rates: Those of the derivatives in time with the cotangents, if requested.
     """
 
     x: Tensor
@@ -305,7 +305,7 @@ def _products(
 def _back(
     outputs: Tensor, inputs: tuple[Tensor, ...], cotangents: Tensor, keep: bool = True
 ) -> tuple[Tensor, ...]:
-    """A pass back; zeros where there is nothing to go back through."""
+    """A backward pass; zeros without a graph."""
     if not outputs.requires_grad:
         return tuple(map(torch.zeros_like, inputs))
     return torch.autograd.grad(

@@ -49,7 +49,7 @@ def propose_cycles(
     points, k = neighbours.shape
     length = draws.shape[1]
     if length < 3:
-        raise UserError(f"a cycle has at least three vertices, got {length}")
+        raise UserError(f"a cycle needs at least three vertices, got {length}")
     walk = [(draws[:, 0] * points).to(torch.int64).clamp(max=points - 1)]
     for i in range(1, length):
         edge = (draws[:, i] * k).to(torch.int64).clamp(max=k - 1)
@@ -69,14 +69,14 @@ def find_cycles(
 ) -> Float[Tensor, "cycles length *event"]:
     """The corners of those walks that are cycles without a long edge, in the order of the draws.
 
-    They are given in flat space; on a torus, a cycle that goes around it is left out, as it is the
-    border of nothing.
+    They are points of flat space; on a torus, cycles that wind around it are omitted, as they
+    bound no surface.
 
     Arguments:
         points: The points.
         neighbours: Their graph.
-        draws: Uniforms in [0, 1), one walk a row; see :func:`propose_cycles`.
-        domain: Where the points live.
+        draws: Uniforms in [0, 1), one walk per row; see :func:`propose_cycles`.
+        domain: The domain of the points.
         reach: The length of the longest edge.
     """
     walks, closed = propose_cycles(neighbours, draws)

@@ -5,7 +5,7 @@ A path runs from :math:`a` to :math:`b` beside the chord :math:`e = b - a`,
 .. math:: \gamma(\tau) = a + \tau e + \sin(\pi\tau)\, \delta, \qquad 0 \le \tau \le 1.
 
 Along a gradient :math:`\nabla\phi` the integral :math:`\int s \cdot \mathrm{d}\gamma` is
-:math:`\phi(b) - \phi(a)` whatever the detour :math:`\delta`. For an affine field, with the skew
+:math:`\phi(b) - \phi(a)` for any detour :math:`\delta`. For an affine field, with the skew
 part :math:`A = J - J^\top`, a detour at a right angle to the chord adds
 :math:`-\frac{2}{\pi}\, \delta^\top A\, e`.
 """
@@ -30,7 +30,7 @@ from scorefield.noise import Noise
 _RULE = quadrature("gauss-4")
 _NODES, _WEIGHTS = _RULE.nodes, _RULE.weights
 _COORDINATES = 2**18
-"""How many coordinates are evaluated at once, which bounds the memory."""
+"""The number of coordinates evaluated at once, which bounds the memory."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Paths:
     Arguments:
         start: The starts :math:`a`.
         chord: The displacements :math:`e` from start to end.
-        detour: How far the paths lie from the middle of their chords, and where, :math:`\delta`.
+        detour: The displacement :math:`\delta` of the middle of a path from that of its chord.
     """
 
     start: Float[Tensor, "batch *event"]
@@ -65,12 +65,12 @@ class Paths:
 
 
 class LineIntegrals(NamedTuple):
-    r"""Line integrals and what is known of their errors.
+    r"""Line integrals and their errors.
 
     Attributes:
         value: The integrals, in the unit of the field times that of :math:`x`.
-        error: How much each changed in the last refinement, which is what the coarser of the two
-            was wrong by, and more than the finer one is.
+        error: The change of each in the last refinement, an estimate of the error of the coarser
+            value and an upper bound on that of the finer one.
         resolved: Whether that is within the tolerance.
     """
 
@@ -88,11 +88,11 @@ def detours(
     """Unit vectors of uniformly random direction at a right angle to each chord.
 
     Raises:
-        ValueError: In fewer than two dimensions, where there is one way only.
+        ValueError: In fewer than two dimensions, where there is only one path.
     """
     event = chord.shape[1:]
     if event.numel() < 2:
-        raise UserError(f"a path bends in two dimensions or more, the event shape is {event}")
+        raise UserError(f"a bent path needs two dimensions or more, the event shape is {event}")
     z = noise.normal(purpose, event, index, dtype=torch.float64).flatten(1)
     e = chord.to(torch.float64).flatten(1)
     z = z - (z * e).sum(dim=1, keepdim=True) / e.square().sum(dim=1, keepdim=True) * e
@@ -114,18 +114,18 @@ def line_integrals(
 
     The range of :math:`\tau` is cut into equal panels with four Gauss–Legendre nodes each. Their
     number is doubled, for those paths alone that need it, until an integral changes by no more
-    than the tolerance. What is lost in rounding is not asked for: with points and values of
-    relative precision :math:`\epsilon`, an integral is known up to
+    than the tolerance. Rounding limits the accuracy: with points and values of relative precision
+    :math:`\epsilon`, an integral is known up to
     :math:`\epsilon \int (|s| + L |\gamma|)\, |\mathrm{d}\gamma|`, which adds to the tolerance.
 
     Arguments:
         fn: The vector field.
         paths: The paths.
         t: The time of each path.
-        domain: Where they live.
+        domain: Their domain.
         tolerance: The largest change that ends the refinement, in the unit of the integral.
         epsilon: The relative precision :math:`\epsilon` in which ``fn`` is evaluated.
-        steepness: How steep ``fn`` is, the size :math:`L` of its Jacobian, along each path.
+        steepness: The size :math:`L` of the Jacobian of ``fn`` along each path.
         panels: The largest number of panels.
         classes: The class of each path's points.
 

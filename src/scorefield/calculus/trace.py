@@ -11,9 +11,9 @@ For a matrix :math:`Q` of orthonormal columns that is independent of :math:`v`, 
 .. math:: \mathrm{tr}\,A = \mathrm{tr}\,Q^\top A Q + \mathrm{tr}\,P A P
     = \sum_i q_i^\top A q_i + \mathbb{E}\,(Pv)^\top A\,(Pv),
 
-since :math:`\mathrm{tr}\,PAP = \mathrm{tr}\,A P^2 = \mathrm{tr}\,A P`. What is random is the part
-of :math:`A` that :math:`Q` does not span, which is little where few directions matter. The estimate
-is unbiased whatever :math:`Q` is.
+since :math:`\mathrm{tr}\,PAP = \mathrm{tr}\,A P^2 = \mathrm{tr}\,A P`. Only the part of :math:`A`
+that :math:`Q` does not span is random, which is small if few directions matter. The estimate is
+unbiased for any :math:`Q`.
 
 References:
     A stochastic estimator of the trace of the influence matrix for Laplacian smoothing splines
@@ -39,8 +39,8 @@ from scorefield.noise import Noise
 ProbeKind = Literal["rademacher", "gaussian", "variance_reduced"]
 
 _ROWS = 256
-"""So many rows are evaluated at once where there are fewer points than that: small batches lose
-more to the overhead of a pass than to its arithmetic."""
+"""The number of rows evaluated at once if there are fewer points: in small batches the overhead
+of a pass exceeds its arithmetic."""
 
 
 def value_and_products(
@@ -108,7 +108,7 @@ def draw_probes(
 def without(
     v: Float[Tensor, "probes batch *event"], q: Float[Tensor, "rank batch *event"]
 ) -> Float[Tensor, "probes batch *event"]:
-    """What is left of vectors when orthonormal directions, of each point, are taken out."""
+    """Vectors minus their projections on orthonormal directions, point by point."""
     flat, axes = v.flatten(2), q.flatten(2)
     part = torch.einsum("kbd,rbd->krb", flat, axes)
     return (flat - torch.einsum("krb,rbd->kbd", part, axes)).reshape(v.shape)

@@ -1,4 +1,4 @@
-r"""Circulation around the loops of a torus that cannot be shrunk.
+r"""Circulation around the non-contractible loops of a torus.
 
 On a torus a field can have no curl anywhere and still not be a gradient: a constant field gains
 the same with every turn. With the period :math:`L_k` and the unit vector :math:`e_k` of coordinate
@@ -6,7 +6,7 @@ the same with every turn. With the period :math:`L_k` and the unit vector :math:
 
 .. math:: C_k(x) = \int_0^{L_k} s_k(x + u\,e_k)\,\mathrm{d}u .
 
-All loops that cannot be shrunk are made of these. Where the field has no curl, :math:`C_k` is the
+Every non-contractible loop is composed of these. Where the field has no curl, :math:`C_k` is the
 same at every :math:`x`; its mean over the torus, :math:`L_k` times the mean of :math:`s_k`, is that
 of the harmonic part in the Hodge decomposition, the constant :math:`h` in
 :math:`s = \nabla\psi + v + h` with :math:`\nabla \cdot v = 0`.
@@ -30,16 +30,16 @@ from scorefield.fields.classes import classes_at
 
 _LEAST = 64
 _COORDINATES = 2**18
-"""How many coordinates are evaluated at once, which bounds the memory."""
+"""The number of coordinates evaluated at once, which bounds the memory."""
 
 
 class Windings(NamedTuple):
-    r"""Circulations around straight loops and what is known of their errors.
+    r"""Circulations around straight loops and their errors.
 
     Arguments:
         value: The integrals :math:`C_k(x)`, in the unit of the field times that of :math:`x`.
-        error: What quadrature and rounding may have added to each or taken from it.
-        resolved: Whether that of the quadrature is within the tolerance.
+        error: A bound on the quadrature and rounding error of each.
+        resolved: Whether the quadrature error is within the tolerance.
     """
 
     value: Float[Tensor, "batch dim"]
@@ -58,7 +58,8 @@ def straight_loops(
     nodes: int = 1024,
     classes: Int[Tensor, " batch"] | None = None,
 ) -> Windings:
-    r"""The circulations :math:`C_k(x)` around the straight loops through points, one a coordinate.
+    r"""The circulations :math:`C_k(x)` around the straight loops through points, one per
+    coordinate.
 
     They are means over equidistant nodes, which on a closed loop converge faster than any power of
     their number where the field is smooth. Each node belongs to one of four rules with a quarter
@@ -77,7 +78,7 @@ def straight_loops(
         domain: The torus.
         tolerance: The error that ends the refinement, in the unit of the integral.
         epsilon: The relative precision :math:`\epsilon` of points and values.
-        steepness: How steep ``fn`` is, the size :math:`S` of its Jacobian, at each time.
+        steepness: The size :math:`S` of the Jacobian of ``fn`` at each time.
         nodes: The largest number of nodes.
         classes: The class of each point.
 
@@ -90,7 +91,7 @@ def straight_loops(
     if not tolerance > 0:
         raise UserError(f"the tolerance of a line integral must be positive, got {tolerance}")
     if nodes < _LEAST:
-        raise UserError(f"a loop takes at least {_LEAST} nodes, got {nodes}")
+        raise UserError(f"a loop needs at least {_LEAST} nodes, got {nodes}")
     lines = torch.arange(len(x) * domain.dim, device=x.device)
     at_once = max(1, _COORDINATES // nodes)
     parts = []
@@ -128,7 +129,7 @@ class _Loops:
         self.length = domain.periods(x).expand(domain.shape).reshape(-1)[self.axis]
 
     def along(self, which: Tensor, turns: Float[Tensor, " nodes"]) -> Float[Tensor, "lines nodes"]:
-        """The field along loops, after so many turns of each."""
+        """The field along loops, at fractions of a turn."""
         rows = max(1, _COORDINATES // (len(turns) * self._domain.dim))
         parts = []
         for some in which.split(rows):

@@ -1,5 +1,5 @@
 """The command line."""
 
-from scorefield.cli.app import main as main
+from scorefield.cli.program import main as main
 
 __all__ = ["main"]

@@ -7,13 +7,18 @@ from typing import Annotated, Literal
 
 import typer
 
-analyze = typer.Typer(help="Analyses that are no runs.", rich_markup_mode=None)
+from scorefield.cli.arguments import Integers, integers
+
+analyze = typer.Typer(help="Analyses of fields and data sets.", rich_markup_mode=None)
 
 
 @analyze.command()
 def calibrate(
     repeats: Annotated[int, typer.Option(min=20, help="Repetitions behind each coverage.")] = 100,
-    dims: Annotated[str, typer.Option(help="Dimensions, of 2, 64 and 784.")] = "2,64,784",
+    dims: Annotated[
+        Integers,
+        typer.Option(parser=integers, metavar="N,N...", help="Dimensions, of 2, 64 and 784."),
+    ] = Integers((2, 64, 784)),
     only: Annotated[
         str | None, typer.Option(help="Instruments, as in 'loops;path gap'; all by default.")
     ] = None,
@@ -22,15 +27,12 @@ def calibrate(
     ),
     jobs: Annotated[int, typer.Option(min=1, help="How many processes at the same time.")] = 2,
 ) -> None:
-    """Ask every diagnostic of fields whose answer is known: false alarms, coverage, power."""
-    from scorefield.cli.arguments import integers
+    """Calibrate the diagnostics on fields with known answers: false alarms, coverage, power."""
     from scorefield.cli.printing import print_table
-
-    wanted = integers("--dims", dims)
     from scorefield.studies import calibrate as work
 
     names = work.named("--only", only)
-    answers = work.calibrate(repeats, out, wanted, names, jobs)
+    answers = work.calibrate(repeats, out, dims, names, jobs)
     print_table(work.COLUMNS, work.table(answers))
     print(out / work.TABLE, out / work.PICTURE, sep="\n")
 
@@ -42,7 +44,7 @@ def dose(
     ),
     seed: Annotated[int, typer.Option(min=0, help="The seed of data and errors.")] = 0,
 ) -> None:
-    """Plant errors with and without curl in an exact field: what samples and likelihood lose."""
+    """Plant errors with and without curl in an exact field, and measure samples and likelihood."""
     from scorefield.cli.printing import print_table
     from scorefield.runs.progress import Stages
     from scorefield.studies.dose import Design, dose_response
@@ -73,7 +75,12 @@ def patches(
     samples: Annotated[int, typer.Option(min=2, help="Samples to calibrate on, and others.")] = 8,
     nsteps: Annotated[int, typer.Option(min=2, help="Steps from noise to images.")] = 20,
     sizes: Annotated[
-        str | None, typer.Option(help="Odd patch sizes, as in 3,5,7; up to 17 by default.")
+        Integers | None,
+        typer.Option(
+            parser=integers,
+            metavar="N,N...",
+            help="Odd patch sizes, as in 3,5,7; up to 17 by default.",
+        ),
     ] = None,
     by: Annotated[
         Literal["cosine", "l2"], typer.Option(help="What makes a size the best.")
@@ -98,16 +105,14 @@ def patches(
     ),
 ) -> None:
     """Find the patch sizes at which a local machine is most like a network, and compare both."""
-    from scorefield.cli.arguments import integers
     from scorefield.cli.printing import print_table
     from scorefield.runs.progress import Stages
     from scorefield.studies import patches as work
     from scorefield.studies.patches_files import TABLE, table, write
 
-    wanted = None if sizes is None else integers("--sizes", sizes)
     bench = work.prepare(dataset, network, data_path, images, samples, label, nsteps, padding)
     plan = work.Plan(
-        wanted or bench.sizes(),
+        sizes or bench.sizes(),
         samples,
         by,
         "monotone" if monotone else "median",
@@ -231,7 +236,7 @@ def atoms(
     out: Annotated[Path, typer.Option(help="The folder of all results.")] = Path("results/atoms"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
-    """Hold models of pseudo-atoms against the exact law: samples, fields, and a film of them."""
+    """Compare models of pseudo-atoms with the exact distribution: samples, fields, and a film."""
     from scorefield.cli.printing import print_table
     from scorefield.runs.progress import Stages
     from scorefield.studies import atoms_study as work

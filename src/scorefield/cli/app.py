@@ -1,31 +1,22 @@
-"""The command line: one verb a function.
+"""The verbs of the command line, one a function.
 
-Libraries are imported inside the verbs, so that help and the list of presets answer at once. A
-mistake of the person is one sentence on the standard error and exit status 2; an interrupt is
-exit status 130; anything else is a fault of the program, and shows its traceback.
+Libraries are imported inside the verbs, so that help and the list of presets answer at once.
 """
 
 from __future__ import annotations
 
-import math
-import signal
-import sys
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, Literal
 
 import typer
 
 from scorefield.cli.analyses import analyze
+from scorefield.cli.arguments import Integers, Numbers, counts, integers, positive_numbers
 
 app = typer.Typer(
     name="scorefield",
-    help="Score models as vector fields: train them, sample with them, measure them.",
+    help="Train, sample and evaluate score models as vector fields.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -37,81 +28,19 @@ app.add_typer(analyze, name="analyze")
 
 Root = Annotated[Path, typer.Option(help="The folder of all runs.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[A.B=C]...", help="Changes, as in optim.lr=1e-3.")
+    list[str] | None, typer.Argument(metavar="[A.B=C]...", help="Overrides, as in optim.lr=1e-3.")
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Import classes of others that the run names.")
 ]
 
-_INTERRUPTED = 130
-_ONE_INTERRUPT = 1.0  # seconds
 
+def _drawing_of(source: Any) -> Any:
+    """What draws a training on the data; for a sweep's processes, which alone import torch."""
+    from scorefield.studies.score_line import drawing_of
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit status."""
-    from scorefield.cli import streams
-    from scorefield.errors import PREFIX, sentence
-
-    streams.prepare()
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    command = typer.main.get_command(app)
-    try:
-        # Not the command's own main: it would leave a broken pipe and an interrupt to no one.
-        with _interruptible(), command.make_context("scorefield", arguments or ["--help"]) as made:
-            status = command.invoke(made)
-            sys.stdout.flush()
-            return int(status or 0)
-    except typer.Exit as end:
-        return end.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; what was written before is kept", file=sys.stderr)
-        return _INTERRUPTED
-    except typer.TyperException as error:
-        words = " ".join(error.format_message().split()).replace("Value error, ", "")
-        told = words.rstrip(".").replace(". ", "; ")
-    except Exception as error:
-        if _interrupted(error):
-            print(error, file=sys.stderr)
-            return _INTERRUPTED
-        known = sentence(error)
-        if known is None:
-            raise
-        told = known
-    print(f"{PREFIX}{told}", file=sys.stderr)
-    return 2
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Lets SIGTERM interrupt as Ctrl-C does, and takes signals in quick succession for one."""
-    received = -math.inf
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal received
-        earlier, received = received, time.monotonic()
-        if received - earlier > _ONE_INTERRUPT:
-            raise KeyboardInterrupt
-
-    usual: dict[int, Any] = {
-        signal.SIGINT: signal.default_int_handler,
-        signal.SIGTERM: signal.SIG_DFL,
-    }
-    here = threading.current_thread() is threading.main_thread()
-    # What whoever started this process ignores stays ignored.
-    changed = [n for n, handler in usual.items() if here and signal.getsignal(n) == handler]
-    for number in changed:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in changed:
-            signal.signal(number, usual[number])
-
-
-def _interrupted(error: Exception) -> bool:
-    module = sys.modules.get("scorefield.training.errors")
-    return module is not None and isinstance(error, module.Interrupted)
+    return drawing_of(source)
 
 
 def _print_version(wanted: bool) -> bool:
@@ -130,16 +59,16 @@ def scorefield(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Score models as vector fields: train them, sample with them, measure them."""
+    """Train, sample and evaluate score models as vector fields."""
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("reports/demo"),
     root: Root = Path("runs/demo"),
-    jobs: Annotated[int, typer.Option(min=1, help="How many processes at the same time.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="The number of parallel processes.")] = 2,
 ) -> None:
-    """Compare five models on data with a known truth, and write the report."""
+    """Train and evaluate five models on two data sets, and write the report."""
     from scorefield.comparison.demo import demo
     from scorefield.report import write_report
 
@@ -154,12 +83,14 @@ def train(
     ],
     overrides: Overrides = None,
     root: Root = Path("runs"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete what is there.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the run that is there.")
+    ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the configuration and the folder only.")
+        bool, typer.Option("--dry-run", help="Print the configuration and the folder, and exit.")
     ] = False,
 ) -> None:
-    """Train a preset or a configuration file, or go on where it stopped."""
+    """Train a preset or a configuration file, or resume its run."""
     from scorefield.config.resolve import load
 
     config = load(preset, overrides or ())
@@ -176,7 +107,7 @@ def train(
         print(f"{run.folder} is complete: {config.train.steps} steps")
         return
     print(f"training {config.name} in {run.folder}", flush=True)
-    fit = run.train()
+    fit = run.train(draw=_drawing_of)
     print(f"{run.folder} is complete: {config.train.steps} steps, {fit.seconds:.1f} s")
 
 
@@ -189,23 +120,31 @@ def sample(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="The number of steps.")] = None,
     nfe: Annotated[
-        int | None, typer.Option(help="In place of steps, the most network calls a sample.")
+        int | None,
+        typer.Option(help="The largest number of network calls per sample, instead of steps."),
     ] = None,
     seed: Annotated[int, typer.Option(help="The seed of the starting noise.")] = 0,
     churn: Annotated[float | None, typer.Option(help="The amount of churn.")] = None,
     label: Annotated[int | None, typer.Option(help="The class of the samples.")] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="How far to go towards the class; 1 is its law.")
+        float | None, typer.Option(help="Guidance scale w; 1 is no guidance.")
     ] = None,
     weights: Annotated[
-        Literal["ema", "raw"], typer.Option(help="Averaged weights, or the last step's.")
+        Literal["ema", "raw"],
+        typer.Option(help="Averaged weights (ema) or those of the last step (raw)."),
     ] = "ema",
-    step: Annotated[int | None, typer.Option(help="The checkpoint; the newest by default.")] = None,
-    out: Annotated[Path | None, typer.Option(help="A file ending in .npz or .safetensors.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    step: Annotated[
+        int | None, typer.Option(help="The step of the checkpoint; the newest by default.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file of the samples, .npz or .safetensors.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
+    ] = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Draw samples of a run, and write them and a picture of them."""
+    """Sample a run, and write the samples and a picture of them."""
     from scorefield.evaluation.sampling import SamplingProgress, choose_sampler, draw
     from scorefield.runs.run import Run
 
@@ -225,22 +164,22 @@ def sample(
 def evaluate_run(
     run: RunFolder,
     nfe: Annotated[
-        str | None, typer.Option(help="Numbers of network calls, as in 8,18,32.")
+        Integers | None,
+        typer.Option(
+            parser=counts, metavar="N,N...", help="Numbers of network calls, as in 8,18,32."
+        ),
     ] = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Evaluate a run: sample quality, curl, score error.
+    """Evaluate a run: sample quality, curl and score error by noise level.
 
     Samples are drawn by Heun's method, the sampler of the evaluation protocol, whatever sampler
     the run's configuration names.
     """
-    from scorefield.cli.arguments import integers
-
-    nfes = None if nfe is None else integers("--nfe", nfe, least=1, most=1_000_000)
     from scorefield.evaluation.evaluate import evaluate
     from scorefield.runs.run import Run
 
-    evaluate(Run.open(run, trust_code), nfes, on_progress=print)
+    evaluate(Run.open(run, trust_code), nfe, on_progress=print)
     for file in sorted((run / "eval").iterdir()):
         print(file)
 
@@ -249,32 +188,36 @@ def evaluate_run(
 def likelihood(
     path: Annotated[
         Path,
-        typer.Argument(metavar="RUN|FIELD", help="A run, its weights, a .pth or a .pt of others."),
+        typer.Argument(
+            metavar="RUN|FIELD", help="A run, its weights, or a foreign .pth or .pt file."
+        ),
     ],
     config: Annotated[
         str | None,
-        typer.Option(help="For a file of others, its configuration: a name or a file."),
+        typer.Option(help="The configuration of a foreign file: a name or a file."),
     ] = None,
-    data: Annotated[str, typer.Option(help="test, train, or a file ending in .npz.")] = "test",
+    data: Annotated[str, typer.Option(help="The data: test, train, or an .npz file.")] = "test",
     n: Annotated[int | None, typer.Option("--n", help="The number of points.")] = None,
-    rtol: Annotated[float, typer.Option(help="The relative tolerance.")] = 1e-5,
-    atol: Annotated[float, typer.Option(help="The absolute tolerance.")] = 1e-5,
+    rtol: Annotated[float, typer.Option(help="The relative tolerance of the solver.")] = 1e-5,
+    atol: Annotated[float, typer.Option(help="The absolute tolerance of the solver.")] = 1e-5,
     probes: Annotated[
         Literal["rademacher", "gaussian", "variance_reduced"],
-        typer.Option(help="The kind of probes, where the trace is not exact."),
+        typer.Option(help="The kind of random probes, if the trace is not exact."),
     ] = "rademacher",
-    n_probes: Annotated[int, typer.Option(help="Their number.")] = 8,
+    n_probes: Annotated[int, typer.Option(help="The number of probes.")] = 8,
     standard_error: Annotated[
-        float | None, typer.Option(help="More probes until no point's error is larger, in nats.")
+        float | None,
+        typer.Option(help="Add probes until every standard error is this small, in nats."),
     ] = None,
     seed: Annotated[int, typer.Option(help="The seed of points and probes.")] = 0,
     weights: Annotated[
-        Literal["ema", "raw"], typer.Option(help="Averaged weights, or the last step's.")
+        Literal["ema", "raw"],
+        typer.Option(help="Averaged weights (ema) or those of the last step (raw)."),
     ] = "ema",
     out: Annotated[Path | None, typer.Option(help="The folder of the tables.")] = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Compute log-densities of data under a run, with their errors, in nats and bits."""
+    """Compute log-densities of data under a run, with errors, in nats and bits per dimension."""
     from scorefield.evaluation.likelihood import (
         LikelihoodSettings,
         check_folder,
@@ -298,27 +241,29 @@ def sweep(
     arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="PRESETS [A.B=C]...", help="Presets, as in 'toy/*', or files, and changes."
+            metavar="PRESETS [A.B=C]...",
+            help="Presets, as in 'toy/*', or files, followed by overrides.",
         ),
     ],
-    seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")] = "0",
+    seeds: Annotated[
+        Integers, typer.Option(parser=integers, metavar="N,N...", help="Seeds, as in 0,1,2.")
+    ] = Integers((0,)),
     root: Root = Path("runs"),
-    jobs: Annotated[int, typer.Option(min=1, help="How many runs at the same time.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="The number of parallel runs.")] = 1,
     evaluate: Annotated[
         bool,
-        typer.Option("--eval", help="Evaluate each run after its training, and time the models."),
+        typer.Option("--eval", help="Evaluate each run after training, and time the models."),
     ] = False,
 ) -> int:
     """Train several presets with several seeds."""
-    from scorefield.cli.arguments import integers, split
+    from scorefield.cli.arguments import split
     from scorefield.cli.printing import print_table
-    from scorefield.comparison.sweep import exit_status, plan, run, summary, time_models
+    from scorefield.comparison.sweep import exit_status, plan, run, summary
 
     names, overrides = split(arguments)
-    outcomes = run(plan(names, integers("--seeds", seeds), overrides, root), root, jobs, evaluate)
-    if evaluate and exit_status(outcomes) == 0:
-        time_models(outcomes, root, jobs)
-    print_table(*summary(outcomes))
+    planned = plan(names, seeds, overrides, root)
+    outcomes = run(planned, root, jobs, evaluate, draw=_drawing_of)
+    print_table(*summary(planned, outcomes))
     return exit_status(outcomes)
 
 
@@ -327,20 +272,22 @@ def report(
     root: Annotated[Path, typer.Argument(help="The folder of all runs.")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("reports"),
     targets: Annotated[
-        str, typer.Option(help="Targets of the samples, in multiples of the noise floor.")
-    ] = "1.5,2,3,5",
+        Numbers,
+        typer.Option(
+            parser=positive_numbers,
+            metavar="X,X...",
+            help="Targets of the sample quality, in multiples of the noise floor.",
+        ),
+    ] = Numbers((1.5, 2.0, 3.0, 5.0)),
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse any number without an interval over seeds.")
+        bool, typer.Option("--strict", help="Refuse numbers without an interval over seeds.")
     ] = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Gather the evaluations of all runs into tables and a page."""
-    from scorefield.cli.arguments import numbers
-
-    wanted = numbers("--targets", targets)
+    """Compare the evaluations of all runs in tables and a page."""
     from scorefield.report import write_report
 
-    print(write_report(root, out, wanted, strict, trust_code))
+    print(write_report(root, out, targets, strict, trust_code))
 
 
 @app.command()
@@ -348,7 +295,7 @@ def inspect(
     path: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A run or checkpoint.")],
     trust_code: TrustCode = False,
 ) -> None:
-    """Say what a run or a checkpoint is, and check it."""
+    """Describe a run or a checkpoint, and check it."""
     from scorefield.cli.printing import print_sheet
     from scorefield.runs.inspection import inspect
 
@@ -357,7 +304,7 @@ def inspect(
 
 @app.command()
 def presets() -> None:
-    """List every named experiment."""
+    """List every preset."""
     from scorefield.config import presets
 
     names = presets.names()

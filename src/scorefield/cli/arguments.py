@@ -1,68 +1,61 @@
-"""Arguments of the command line that hold several values."""
+"""Arguments of the command line that hold several values, as Typer's parsers."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from scorefield.errors import ConfigError
+from scorefield.errors import ConfigError, UserError
 
 _OVERRIDE = re.compile(r"[\w.]*=")
+_MOST = 1_000_000
+
+Value = TypeVar("Value", int, float)
 
 
-def integers(
-    option: str, text: str, least: int | None = None, most: int | None = None
-) -> tuple[int, ...]:
-    """The integers of a list such as ``8,18,32``.
-
-    Arguments:
-        option: What the list is for, to be named in an error.
-        text: The list.
-        least: The least that each may be.
-        most: The most that each may be.
-
-    Raises:
-        ConfigError: If there is none, or one is not an integer, out of bounds or given twice.
-    """
-    values: list[int] = []
-    for part in text.split(","):
-        try:
-            value = int(part)
-        except ValueError:
-            raise ConfigError(
-                f"{option} is {text!r}, it must be integers with commas in between"
-            ) from None
-        if least is not None and value < least:
-            raise ConfigError(f"{option} has {value}, each must be at least {least}")
-        if most is not None and value > most:
-            raise ConfigError(f"{option} has {value}, each must be at most {most}")
-        if value in values:
-            raise ConfigError(f"{option} has {value} twice")
-        values.append(value)
-    return tuple(values)
+class Integers(tuple[int, ...]):
+    """Integers, written as in ``8,18,32``."""
 
 
-def numbers(option: str, text: str) -> tuple[float, ...]:
-    """The positive numbers of a list such as ``1.5,2,5``, ascending.
+class Numbers(tuple[float, ...]):
+    """Numbers, written as in ``1.5,2,5``."""
+
+
+def integers(text: str | Integers) -> Integers:
+    """Integers, each of them once; Typer parses defaults too, which are integers already.
 
     Raises:
-        ConfigError: If one is not a positive number, or given twice.
+        UserError: If a part is not an integer, or given twice.
     """
-    values: list[float] = []
-    for part in text.split(","):
-        try:
-            value = float(part)
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and value > 0):
-            raise ConfigError(
-                f"{option} is {text!r}, it must be positive numbers with commas in between"
-            )
-        if value in values:
-            raise ConfigError(f"{option} has {value:g} twice")
-        values.append(value)
-    return tuple(sorted(values))
+    return text if isinstance(text, Integers) else Integers(_distinct(text, int, "integers"))
+
+
+def counts(text: str) -> Integers:
+    """Integers from 1 to a million, each of them once.
+
+    Raises:
+        UserError: As of :func:`integers`, or if one is out of bounds.
+    """
+    values = integers(text)
+    for value in values:
+        if value < 1:
+            raise UserError(f"it has {value}, each must be at least 1")
+        if value > _MOST:
+            raise UserError(f"it has {value}, each must be at most {_MOST}")
+    return values
+
+
+def positive_numbers(text: str | Numbers) -> Numbers:
+    """Positive numbers, each of them once, in ascending order; a default is that already.
+
+    Raises:
+        UserError: If a part is not a positive number, or given twice.
+    """
+    if isinstance(text, Numbers):
+        return text
+    return Numbers(sorted(_distinct(text, _positive, "positive numbers")))
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -76,3 +69,21 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     if not names:
         raise ConfigError("a sweep needs at least one preset or file")
     return names, overrides
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError
+    return value
+
+
+def _distinct(text: str, read: Callable[[str], Value], kind: str) -> list[Value]:
+    try:
+        values = [read(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"it must be {kind} with commas in between, not {text!r}") from None
+    twice = next((value for value in values if values.count(value) > 1), None)
+    if twice is not None:
+        raise UserError(f"it has {twice:g} twice")
+    return values

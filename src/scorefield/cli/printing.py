@@ -7,7 +7,7 @@ from typing import Any
 
 
 def print_sheet(sheet: Mapping[str, Sequence[tuple[str, str]]]) -> None:
-    """Prints pairs of what and its value, under headings."""
+    """Print pairs of names and values under headings."""
     from rich.text import Text
 
     console = _console()
@@ -19,7 +19,7 @@ def print_sheet(sheet: Mapping[str, Sequence[tuple[str, str]]]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table."""
+    """Print a table."""
     from rich import box
     from rich.table import Table
 
@@ -33,5 +33,5 @@ def _console() -> Any:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
-    # Off a terminal there is no width to fit into.
+    # Without a terminal there is no width limit.
     return console if console.is_terminal else Console(highlight=False, markup=False, width=200)

@@ -1,4 +1,4 @@
-"""The standard streams of a program that does not depend on who reads them."""
+"""Standard streams that survive the loss of their reader."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TextIO
 
 
 class _Patient(io.FileIO):
-    """A file of which the reader may go away: what is then written is dropped."""
+    """A file whose reader may disappear; later output is dropped."""
 
     def write(self, content: object, /) -> int:
         try:
@@ -22,16 +22,15 @@ class _Patient(io.FileIO):
 
 
 def prepare() -> None:
-    """Makes writing to the standard output and the standard error never fail by the reader.
+    """Make standard output and standard error independent of their readers.
 
-    A stream that is closed, or whose reader has gone, drops what is written; a character that
-    the locale lacks is written as its escape. Streams that someone has put in place of the
-    standard ones are left alone.
+    A stream that is closed, or has lost its reader, drops its output; a character outside the
+    locale is escaped. Streams that replace the standard ones are unchanged.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            # Kept open up to the end of the process.
+            # Open until the end of the process.
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         elif stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
             setattr(sys, name, _patient(stream))

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scorefield.comparison.groups import Group
+from scorefield.comparison.timing import STEP_TIMES, ratio
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.evaluation.records import quotient
-from scorefield.evaluation.timing import STEP_TIMES, ratio
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _read(path: Path) -> tuple[dict[str, list[float]], str]:
         ):
             raise UserError("the rounds are not two or more positive times a model")
         return rounds, str(record["told"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise RunError(f"{path} does not hold step times: remove it ({error!r})") from error
 
 

@@ -6,31 +6,24 @@ What is finished stays: started again, the demonstration goes on where it was.
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import sys
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from scorefield.config.config import Config
+from scorefield.comparison.processes import LocalProcesses
+from scorefield.comparison.scheduler import Outcome, Task, demand
+from scorefield.comparison.scheduler import run as run_tasks
+from scorefield.comparison.timing import STEP_TIMES, time_steps
 from scorefield.config.resolve import load
-from scorefield.errors import RunError, sentence
+from scorefield.errors import RunError
 from scorefield.evaluation.evaluate import evaluate, floors_of
 from scorefield.evaluation.measure import Floors
 from scorefield.evaluation.protocol import Protocol, protocol_of
 from scorefield.evaluation.records import Evaluation
-from scorefield.evaluation.timing import STEP_TIMES, time_steps
 from scorefield.runs.progress import Stages
 from scorefield.runs.run import Run
-from scorefield.training import Interrupted
 from scorefield.training.record import read_rows
 
 MODELS = ("m0", "m1", "m2", "m3", "m4")
@@ -55,22 +48,32 @@ SHORTER: dict[str, tuple[str, ...]] = {
 """What the demonstration changes in the presets of a family: the models train for less long and
 keep fewer checkpoints, and on ``digits`` their Jacobians are computed at fewer points."""
 
-_POLL = 0.5  # seconds
 _ROUNDS = 4
 
 
 @dataclass
 class Family:
-    """The runs of one data set."""
+    """The runs of one data set.
+
+    Attributes:
+        name: The data set.
+        protocol: The protocol that all are evaluated by.
+        runs: The runs.
+        left: The evaluations that have not been made, as tasks.
+    """
 
     name: str
-    configs: list[Config]
+    protocol: Protocol
     runs: list[Run]
+    left: list[Task]
 
-    @property
-    def protocol(self) -> Protocol:
-        """The protocol that all are evaluated by."""
-        return protocol_of(self.configs[0])
+    def show(self, stages: Stages) -> None:
+        """Shows how far the trainings and evaluations are."""
+        steps = [min(_steps_done(run), run.config.train.steps) for run in self.runs]
+        total = sum(run.config.train.steps for run in self.runs)
+        stages.show(f"{self.name}: training", sum(steps), total)
+        done = len(self.runs) - len(self.left)
+        stages.show(f"{self.name}: evaluation", done, len(self.runs))
 
 
 def demo(
@@ -92,23 +95,19 @@ def demo(
 
     Raises:
         ConfigError: If an override is wrong.
-        RunError: If a folder belongs to another configuration.
-        TrainingError: If a training fails; what was finished before stays.
-        Interrupted: If SIGINT or SIGTERM arrived; likewise.
+        RunError: If a folder belongs to another configuration, or a run failed; the others are
+            finished none the less.
+        KeyboardInterrupt: If SIGINT or SIGTERM arrived; what was finished before stays.
     """
     # On a busy machine, threads that wait for each other take ten times as long as one alone.
     torch.set_num_threads(1)
     plans = [_family(name, root, overrides) for name in families]
-    context = multiprocessing.get_context("spawn")
-    with (
-        Stages() as stages,
-        ProcessPoolExecutor(jobs, context, initializer=_begin) as pool,
-    ):
+    with Stages() as stages, LocalProcesses(jobs, threads=1) as processes:
         try:
-            _train_and_evaluate(plans, _Workers(pool, jobs), stages)
+            _train_and_evaluate(plans, processes, stages)
             # Nothing else runs meanwhile, so that the times are those of the steps.
-            _time(plans, root, _Workers(pool, jobs), stages)
-        except (KeyboardInterrupt, Interrupted):
+            _time(plans, root, processes, stages)
+        except KeyboardInterrupt:
             stages.say(
                 f"stopped; what is done stays in {root}, the same command goes on from there"
             )
@@ -116,141 +115,81 @@ def demo(
     return [run.folder for plan in plans for run in plan.runs]
 
 
-class _Workers:
-    """Jobs for the processes of a pool.
-
-    A process is given its next job when it is free and not before, so that after an interrupt,
-    which the jobs under way heed, none is started.
-
-    Arguments:
-        pool: The processes.
-        width: Their number.
-    """
-
-    def __init__(self, pool: Executor, width: int) -> None:
-        self._pool = pool
-        self._width = width
-        self._waiting: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
-        self._busy: dict[Future[Any], Callable[[Any], None]] = {}
-
-    def add(self, job: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        """Queues a job, and what is done with its result here."""
-        self._waiting.append((job, then))
-
-    def run(self, look: Callable[[], None]) -> None:
-        """Works until nothing is left; ``look`` is called now and then."""
-        while self._waiting or self._busy:
-            while self._waiting and len(self._busy) < self._width:
-                job, then = self._waiting.popleft()
-                self._busy[self._pool.submit(job)] = then
-            done, _ = wait(self._busy, timeout=_POLL, return_when=FIRST_COMPLETED)
-            for future in done:
-                self._busy.pop(future)(future.result())
-            look()
-
-
 def _family(name: str, root: Path, overrides: Sequence[str]) -> Family:
     configs = [load(f"{name}/{model}", overrides or SHORTER[name]) for model in MODELS]
-    return Family(name, configs, [Run.create(config, root) for config in configs])
+    return Family(name, protocol_of(configs[0]), [Run.create(c, root) for c in configs], [])
 
 
-def _train_and_evaluate(plans: Sequence[Family], workers: _Workers, stages: Stages) -> None:
-    floors: dict[str, Floors] = {}
-    ready: list[tuple[Family, Run]] = []
-    left = {p.name: [run for run in p.runs if not _evaluated(run, p.protocol)] for p in plans}
+def _train_and_evaluate(plans: Sequence[Family], processes: LocalProcesses, stages: Stages) -> None:
+    said: dict[Task, str] = {}
+    floors, trainings = [], []
+    for plan in plans:
+        floor = Task(f"noise floor of {plan.name}", _floors, (plan.runs[0].folder, plan.protocol))
+        said[floor] = f"noise floor of {plan.name} measured"
+        for run in plan.runs:
+            if _evaluated(run, plan.protocol):
+                continue
+            name = _name(run)
+            training = Task(f"training of {name}", _train, (run.folder,))
+            said[training] = f"{name} trained, {run.config.train.steps} steps"
+            arguments, needs = (run.folder, plan.protocol), (floor, training)
+            evaluation = Task(f"evaluation of {name}", _evaluate, arguments, needs)
+            said[evaluation] = f"{name} evaluated"
+            trainings.append(training)
+            plan.left.append(evaluation)
+        floors += [floor] if plan.left else []
 
-    def release() -> None:
-        """Queues the evaluation of what is trained, where the floor is known."""
-        for plan, run in [pair for pair in ready if pair[0].name in floors]:
-            ready.remove((plan, run))
-            job = partial(_evaluate, run.folder, plan.protocol, floors[plan.name])
-            workers.add(job, partial(judged, plan, run))
-
-    def measured(plan: Family, found: Floors) -> None:
-        floors[plan.name] = found
-        stages.say(f"noise floor of {plan.name} measured")
-        release()
-
-    def trained(plan: Family, run: Run, _: None) -> None:
-        stages.say(f"{_name(run)} trained, {run.config.train.steps} steps")
-        ready.append((plan, run))
-        release()
-
-    def judged(plan: Family, run: Run, _: None) -> None:
-        left[plan.name].remove(run)
-        stages.say(f"{_name(run)} evaluated")
-
-    def look() -> None:
+    def ended(task: Task, outcome: Outcome) -> None:
+        _say(stages, said, task, outcome)
         for plan in plans:
-            steps = [min(_steps_done(run), run.config.train.steps) for run in plan.runs]
-            total = sum(run.config.train.steps for run in plan.runs)
-            stages.show(f"{plan.name}: training", sum(steps), total)
-            done = len(plan.runs) - len(left[plan.name])
-            stages.show(f"{plan.name}: evaluation", done, len(plan.runs))
+            if task in plan.left and outcome.status == "done":
+                plan.left.remove(task)
 
+    def watch() -> None:
+        for plan in plans:
+            plan.show(stages)
+
+    evaluations = [task for plan in plans for task in plan.left]
+    demand(run_tasks([*floors, *trainings, *evaluations], processes, ended, watch))
+
+
+def _time(plans: Sequence[Family], root: Path, processes: LocalProcesses, stages: Stages) -> None:
+    said: dict[Task, str] = {}
     for plan in plans:
-        if left[plan.name]:
-            workers.add(
-                partial(_floors, plan.runs[0].folder, plan.protocol), partial(measured, plan)
+        if not (root / plan.name / STEP_TIMES).is_file():
+            configs = [run.config for run in plan.runs]
+            arguments = (configs, root / plan.name, _ROUNDS)
+            said[Task(f"timing of {plan.name}", time_steps, arguments)] = (
+                f"steps of {plan.name} timed side by side"
             )
-    for plan in plans:
-        for run in left[plan.name]:
-            workers.add(partial(_train, run.folder), partial(trained, plan, run))
-    workers.run(look)
+
+    def ended(task: Task, outcome: Outcome) -> None:
+        _say(stages, said, task, outcome)
+        done.append(task)
+        stages.show("timing of steps", len(done), len(said))
+
+    done: list[Task] = []
+    demand(run_tasks(list(said), processes, ended))
 
 
-def _time(plans: Sequence[Family], root: Path, workers: _Workers, stages: Stages) -> None:
-    wanted = [plan for plan in plans if not (root / plan.name / STEP_TIMES).is_file()]
-    left = [plan.name for plan in wanted]
-
-    def timed(plan: Family, _: object) -> None:
-        left.remove(plan.name)
-        stages.say(f"steps of {plan.name} timed side by side")
-
-    for plan in wanted:
-        job = partial(time_steps, plan.configs, root / plan.name, _ROUNDS)
-        workers.add(job, partial(timed, plan))
-    workers.run(lambda: stages.show("timing of steps", len(plans) - len(left), len(plans)))
+def _say(stages: Stages, said: Mapping[Task, str], task: Task, outcome: Outcome) -> None:
+    if outcome.status == "done":
+        stages.say(said[task])
+    elif outcome.status == "failed":
+        stages.say(f"{task.name} failed: {outcome.reason}")
 
 
-def _begin() -> None:
-    """Readies a process: one thread, and an interrupt ends it without a word."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, _leave)
-
-
-def _leave(number: int, frame: object) -> None:
-    sys.exit(128 + number)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Turns a mistake into its sentence, since a traceback does not leave the process."""
-    try:
-        yield
-    except Interrupted:
-        raise
-    except Exception as error:
-        told = sentence(error)
-        if told is None:
-            raise
-        raise RunError(told) from None
-
-
-@_told()
 def _train(folder: Path) -> None:
     run = Run.open(folder)
     if not run.finished:
         run.train(quiet=True)
 
 
-@_told()
 def _floors(folder: Path, protocol: Protocol) -> Floors:
     return floors_of(Run.open(folder), protocol)
 
 
-@_told()
-def _evaluate(folder: Path, protocol: Protocol, floors: Floors) -> None:
+def _evaluate(folder: Path, protocol: Protocol, floors: Floors, _trained: None) -> None:
     evaluate(Run.open(folder), protocol=protocol, floors=floors)
 
 

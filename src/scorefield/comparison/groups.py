@@ -2,32 +2,29 @@
 
 Where a model has several seeds, a number is their mean. Its standard error has two parts: the
 scatter between seeds, which holds everything that varies between trainings, and the error of the
-single evaluations, which their mean does not make smaller, since all seeds are judged on the same
-samples, points and starting noise.
+single evaluations, which their mean does not make smaller, since all seeds are evaluated on the
+same samples, points and starting noise.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from scorefield.errors import RunError
 from scorefield.estimate import Estimate, add_errors, pool
 from scorefield.evaluation.catalogue import VALIDATION, find
 from scorefield.evaluation.catalogue.metric import OfLevel
-from scorefield.evaluation.records import SUMMARY, Distance, Evaluation, Level
+from scorefield.evaluation.columns import Column, derived
+from scorefield.evaluation.records import Distance, Evaluation, Level
+
+T = TypeVar("T")
 
 RMS = "rms"
 """In place of the number of a noise level: the root mean square over all levels."""
-
-
-BASELINES = ("m0", "no_regularizer")
-"""The presets that the others of their family are compared with."""
 
 
 class Key(NamedTuple):
@@ -49,6 +46,17 @@ def distance_key(d: Distance) -> Key:
     if not d.sampler:
         return Key(d.metric, d.features)
     return Key(d.metric, d.features, d.sampler, d.budget, d.nfe)
+
+
+def level_key(level: Level, sigmas: Sequence[float]) -> Key:
+    """What a diagnostic at a noise level is of; ``sigmas`` are all levels, ascending."""
+    return Key(
+        level.metric,
+        sigma_bin=sigmas.index(level.sigma),
+        sigma=level.sigma,
+        scale_delta=level.scale_delta,
+        cycle_len=level.cycle_len,
+    )
 
 
 @dataclass(frozen=True)
@@ -74,16 +82,14 @@ class Group:
         """The model's short name."""
         return str(self.first.about.get("label", self.model))
 
+    @property
+    def validation(self) -> Estimate:
+        """The validation loss over seeds."""
+        return over_seeds([e.validation for e in self.members])
+
     def distance(self, metric: str, budget: int, features: str | None = None) -> Distance | None:
         """A distance over seeds, if every member has it."""
-        found = [e.distance(metric, budget, features) for e in self.members]
-        some = [d for d in found if d is not None]
-        if not some or len(some) < len(found):
-            return None
-        times = [d.latency for d in some if d.latency is not None]
-        latency = over_seeds(times) if len(times) == len(some) else None
-        estimate = over_seeds([d.estimate for d in some])
-        return replace(some[0], estimate=estimate, latency=latency)
+        return joined([e.distance(metric, budget, features) for e in self.members])
 
     def profile(self, metric: str, scale: float | None = None) -> list[Level]:
         """A diagnostic over seeds, by noise level; levels that a member lacks are left out.
@@ -92,38 +98,42 @@ class Group:
             metric: Its name.
             scale: The radius of the loops, for what was measured at several.
         """
-        found = [
-            {v.sigma: v for v in e.profile(metric) if scale in (None, v.scale_delta)}
-            for e in self.members
-        ]
-        common = [place for place in found[0] if all(place in other for other in found)]
+        found = [{v.sigma: v for v in _at_scale(e, metric, scale)} for e in self.members]
         return [
-            replace(
-                found[0][place],
-                estimate=over_seeds([levels[place].estimate for levels in found]),
-            )
-            for place in common
+            replace(levels[0], estimate=over_seeds([v.estimate for v in levels]))
+            for levels in common(found)
         ]
 
     def over_levels(self, metric: str, scale: float | None = None) -> Estimate | None:
         """The root mean square of a diagnostic over its noise levels, over seeds; ``None`` where it
         was not measured. Arguments are those of :meth:`profile`.
         """
-        found = [
-            over_levels([v for v in e.profile(metric) if scale in (None, v.scale_delta)])
-            for e in self.members
-        ]
+        found = [over_levels(_at_scale(e, metric, scale)) for e in self.members]
         some = [e for e in found if e is not None]
         return over_seeds(some) if some and len(some) == len(found) else None
 
-    @property
-    def validation(self) -> Estimate:
-        """The validation loss over seeds."""
-        return over_seeds([e.validation for e in self.members])
+
+def _at_scale(e: Evaluation, metric: str, scale: float | None) -> list[Level]:
+    return [v for v in e.profile(metric) if scale in (None, v.scale_delta)]
+
+
+def common(members: Sequence[Mapping[Any, T]]) -> list[list[T]]:
+    """The values that all members have under one key, member by member, in the first's order."""
+    return [[m[key] for m in members] for key in members[0] if all(key in m for m in members)]
+
+
+def joined(found: Sequence[Distance | None]) -> Distance | None:
+    """A distance over seeds; ``None`` where one of them lacks it."""
+    some = [d for d in found if d is not None]
+    if not some or len(some) < len(found):
+        return None
+    times = [d.latency for d in some if d.latency is not None]
+    latency = over_seeds(times) if len(times) == len(some) else None
+    return replace(some[0], estimate=over_seeds([d.estimate for d in some]), latency=latency)
 
 
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
-    r"""The mean over seeds that were judged on common points; of one seed, its own number.
+    r"""The mean over seeds that were evaluated on common points; of one seed, its own number.
 
     Its standard error is :math:`(s^2 / k + \bar e^2)^{1/2}` with the standard deviation :math:`s`
     over the :math:`k` seeds and the mean :math:`\bar e` of their own errors, which are taken for
@@ -150,41 +160,27 @@ def over_levels(levels: Sequence[Level]) -> Estimate | None:
     """
     if not levels:
         return None
-    estimates = [level.estimate for level in levels]
-    metric = find(levels[0].metric)
-    if isinstance(metric, OfLevel) and metric.over_levels == "mean":
-        return _mean(estimates)
-    square = sum(e.value**2 for e in estimates) / len(estimates)
-    value = math.sqrt(square)
+    estimates, metric = [level.estimate for level in levels], find(levels[0].metric)
+    values = [e.value for e in estimates]
+    # No root is taken of what may be negative.
+    plain = isinstance(metric, OfLevel) and metric.over_levels == "mean"
+    square = sum(v**2 for v in values) / len(values)
+    value = sum(values) / len(values) if plain else math.sqrt(square)
 
-    def spread(errors: Sequence[float]) -> float:
+    def average(errors: Sequence[float]) -> float:
+        if plain:
+            return sum(errors) / len(errors)
         if value == 0:
             return math.sqrt(sum(s**2 for s in errors) / len(errors))
-        weighted = sum(abs(e.value) * s for e, s in zip(estimates, errors, strict=True))
+        weighted = sum(abs(v) * s for v, s in zip(values, errors, strict=True))
         return weighted / (len(errors) * value)
 
     return Estimate(
         value,
-        spread([e.standard_error for e in estimates]),
-        min(e.n for e in estimates),
-        estimates[0].unit,
-        {"levels": len(levels)},
-        spread([e.numerical_error for e in estimates]),
-    )
-
-
-def _mean(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean of estimates on common points; no root is taken of what may be negative."""
-
-    def average(values: Sequence[float]) -> float:
-        return sum(values) / len(values)
-
-    return Estimate(
-        average([e.value for e in estimates]),
         average([e.standard_error for e in estimates]),
         min(e.n for e in estimates),
         estimates[0].unit,
-        {"levels": len(estimates)},
+        {"levels": len(levels)},
         average([e.numerical_error for e in estimates]),
     )
 
@@ -194,9 +190,12 @@ def measured(evaluation: Evaluation) -> dict[Key, Estimate]:
     found = {Key(VALIDATION.name): evaluation.validation}
     found |= {distance_key(d): d.estimate for d in evaluation.distances}
     sigmas = sorted({v.sigma for v in evaluation.levels})
+    scales: dict[Key, list[Level]] = {}
     for level in evaluation.levels:
-        found[level_key(level, sigmas)] = level.estimate
-    for key, levels in _by_scale(evaluation.levels):
+        key = level_key(level, sigmas)
+        found[key] = level.estimate
+        scales.setdefault(key._replace(sigma_bin=RMS, sigma=None), []).append(level)
+    for key, levels in scales.items():
         summary = over_levels(levels)
         # What was measured at some levels only is no number of the whole field.
         if summary is not None and len(levels) == len(sigmas) > 1:
@@ -204,57 +203,27 @@ def measured(evaluation: Evaluation) -> dict[Key, Estimate]:
     return found
 
 
-def level_key(level: Level, sigmas: Sequence[float]) -> Key:
-    """What a diagnostic at a noise level is of; ``sigmas`` are all levels, ascending."""
-    return Key(
-        level.metric,
-        sigma_bin=sigmas.index(level.sigma),
-        sigma=level.sigma,
-        scale_delta=level.scale_delta,
-        cycle_len=level.cycle_len,
-    )
+NUMBERS = ("mean", "std", "standard_error", "low", "high")
 
 
-def spread(estimates: Sequence[Estimate], name: str = "value") -> dict[str, Any]:
-    """The mean over seeds in columns: standard deviation (over seeds, with one degree of freedom
-    taken off, empty for one seed), standard error and 95 % interval.
+def spread(name: str, estimates: Callable[[Any], Sequence[Estimate] | None]) -> Column:
+    """The columns of a mean over seeds: its standard deviation (over seeds, with one degree of
+    freedom taken off, empty for one seed), standard error and 95 % interval.
+
+    Arguments:
+        name: What the columns begin with.
+        estimates: The numbers of a record, one a seed; ``None`` where there are none.
     """
-    one = over_seeds(estimates)
-    low, high = one.interval()
-    deviation = statistics.stdev([e.value for e in estimates]) if len(estimates) > 1 else ""
-    return {
-        f"{name}_mean": one.value,
-        f"{name}_std": deviation,
-        f"{name}_standard_error": one.standard_error,
-        f"{name}_low": low,
-        f"{name}_high": high,
-    }
 
+    def cells(record: Any) -> tuple[Any, ...] | None:
+        found = estimates(record)
+        if not found:
+            return None
+        one = over_seeds(found)
+        deviation = statistics.stdev([e.value for e in found]) if len(found) > 1 else ""
+        return one.value, deviation, one.standard_error, *one.interval()
 
-def collect(root: Path) -> list[Evaluation]:
-    """Every evaluation in ``root/dataset/model/seed``, in the order of data set, model and seed.
-
-    The model of a data set that the others are compared with comes first: the preset that is plain
-    denoising, or without it the first by name.
-
-    Raises:
-        RunError: If there is none, one cannot be read, or the models of a data set were judged on
-            different terms.
-    """
-    folders = sorted(path.parent.parent for path in root.glob(f"*/*/seed*/eval/{SUMMARY}"))
-    if not folders:
-        raise RunError(f"{root} holds no evaluated run: run `scorefield eval RUN` on each first")
-    evaluations = sorted(
-        (Evaluation.read(folder) for folder in folders),
-        key=lambda e: (e.dataset, not _is_baseline(e), e.model, e.seed),
-    )
-    for dataset, members in groupby(evaluations, lambda e: e.dataset):
-        _check_terms(dataset, list(members))
-    return evaluations
-
-
-def _is_baseline(e: Evaluation) -> bool:
-    return str(e.about.get("preset")).rpartition("/")[2] in BASELINES
+    return derived(*(f"{name}_{number}" for number in NUMBERS), get=cells)
 
 
 def groups(evaluations: Iterable[Evaluation]) -> list[Group]:
@@ -271,32 +240,3 @@ def by_dataset(members: Sequence[Group]) -> Mapping[str, list[Group]]:
     for g in members:
         found.setdefault(g.dataset, []).append(g)
     return found
-
-
-def _by_scale(levels: Sequence[Level]) -> list[tuple[Key, list[Level]]]:
-    found: dict[Key, list[Level]] = {}
-    for v in levels:
-        key = Key(v.metric, sigma_bin=RMS, scale_delta=v.scale_delta, cycle_len=v.cycle_len)
-        found.setdefault(key, []).append(v)
-    return list(found.items())
-
-
-def _check_terms(dataset: str, members: list[Evaluation]) -> None:
-    first = members[0]
-    for other in members[1:]:
-        for key, a, b in _differences(first.protocol, other.protocol):
-            raise RunError(
-                f"{first.folder} and {other.folder} were judged on different terms, so that "
-                f"no table of {dataset} can hold both: {key} is {a} and {b}; evaluate both "
-                "again with the same settings"
-            )
-
-
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """What two protocols differ in, down to the single setting."""
-    for key in sorted(a.keys() | b.keys()):
-        one, other = a.get(key), b.get(key)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            yield from ((f"{key}.{name}", x, y) for name, x, y in _differences(one, other))
-        elif one != other:
-            yield key, one, other

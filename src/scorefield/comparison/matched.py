@@ -1,76 +1,27 @@
 """Models at equal training time: the newest checkpoint within a budget that all can afford.
 
 The budget is the time that the cheapest model's training takes, and fractions of it. A model
-whose steps are dearer is then judged as it was after fewer steps. No other run takes the place of
-one that cannot be matched: it is named as such.
+whose steps are dearer is then evaluated as it was after fewer steps. No other run takes the place
+of one that cannot be matched: it is named as such.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from scorefield.comparison.costs import Costs
-from scorefield.comparison.groups import Group, Key, distance_key, over_seeds, spread
+from scorefield.comparison.groups import Group, Key, common, distance_key, joined, spread
 from scorefield.comparison.paired import Pair, compare
 from scorefield.estimate import Estimate
+from scorefield.evaluation.columns import Column, Schema, derived, uncertain
 from scorefield.evaluation.records import Distance, Milestone
-from scorefield.runs.cells import known
 
 FRACTIONS = (1.0, 0.5, 0.25)
 """The budgets, in fractions of the time that the cheapest training takes."""
 
 MATCHED = "newest checkpoint within the budget"
-
-BUDGET_COLUMNS = (
-    "dataset",
-    "model_id",
-    "parameters",
-    "steps",
-    "images",
-    "seconds_per_step",
-    "seconds_per_step_standard_error",
-    "model_mean_hours",
-    "model_hours_standard_error",
-    "model_hours_low",
-    "model_hours_high",
-    "shared_budget_hours",
-    "device",
-    "time_from",
-    "num_seeds",
-)
-"""The columns of :func:`budget_rows`."""
-
-MATCHED_COLUMNS = (
-    "dataset",
-    "model_id",
-    "sampler",
-    "nfe_budget",
-    "nfe",
-    "metric_name",
-    "features",
-    "budget_fraction",
-    "shared_budget_hours",
-    "selection_mode",
-    "selected_run_count",
-    "num_seeds",
-    "selected_step_mean",
-    "selected_hours_mean",
-    "selected_hours_standard_error",
-    "budget_used",
-    "value_mean",
-    "value_std",
-    "value_standard_error",
-    "value_low",
-    "value_high",
-    "numerical_error",
-    "unit",
-    "error_from",
-    "ratio_to_floor",
-    "ratio_standard_error",
-)
-"""The columns of :func:`matched_rows`; those of the numbers are empty where there are none."""
 
 _HOUR = 3600.0
 _UNLIKE = 0.1
@@ -122,10 +73,8 @@ class Selection:
     def distances(self) -> list[Distance]:
         """What was measured, over seeds."""
         found = [{distance_key(d): d for d in m.distances} for m in self.milestones.values()]
-        if not found:
-            return []
-        common = [key for key in found[0] if all(key in other for other in found)]
-        return [_over_seeds([one[key] for one in found]) for key in common]
+        over = map(joined, common(found) if found else [])
+        return [d for d in over if d is not None]
 
     def numbers(self) -> dict[int, dict[Key, Estimate]]:
         """What was measured, by seed."""
@@ -170,60 +119,24 @@ def matched_pairs(selections: Sequence[Selection]) -> list[Pair]:
     return found
 
 
-def budget_rows(members: Sequence[Group], costs: Costs) -> list[dict[str, Any]]:
-    """One record a model: what its training takes, and the time that all can afford."""
-    budget = shared_budget(members, costs)
-    rows = []
-    for g in members:
-        compute = g.first.compute
-        total, step = costs.training(g), costs.seconds.get(g.model)
-        hours = None if total is None else total.scaled(1 / _HOUR, "h")
-        low, high = ("", "") if hours is None else hours.interval()
-        rows.append(
-            {
-                "dataset": g.dataset,
-                "model_id": g.model,
-                "parameters": known(compute.get("parameters")),
-                "steps": g.first.step,
-                "images": known(compute.get("images")),
-                "seconds_per_step": "" if step is None else step.value,
-                "seconds_per_step_standard_error": "" if step is None else step.standard_error,
-                "model_mean_hours": "" if hours is None else hours.value,
-                "model_hours_standard_error": "" if hours is None else hours.standard_error,
-                "model_hours_low": low,
-                "model_hours_high": high,
-                "shared_budget_hours": "" if budget is None else budget / _HOUR,
-                "device": _device(g),
-                "time_from": "steps timed side by side" if costs.apart else "the trainings",
-                "num_seeds": len(g.seeds),
-            }
-        )
-    return rows
-
-
-def matched_rows(selections: Sequence[Selection]) -> list[dict[str, Any]]:
-    """One record a model, budget and distance; one without numbers for a model that could not be
-    matched.
+def matched_records(
+    selections: Sequence[Selection],
+) -> list[tuple[Selection, Distance | None]]:
+    """What every model has to show for every budget, one record a distance; one without a distance
+    for a model that could not be matched.
     """
-    rows = []
+    records: list[tuple[Selection, Distance | None]] = []
     for s in selections:
-        used = s.seconds
-        head = {
-            "dataset": s.group.dataset,
-            "model_id": s.group.model,
-            "budget_fraction": s.fraction,
-            "shared_budget_hours": "" if s.budget is None else s.budget / s.fraction / _HOUR,
-            "selection_mode": s.mode,
-            "selected_run_count": len(s.milestones),
-            "num_seeds": len(s.group.seeds),
-            "selected_step_mean": known(s.steps),
-            "selected_hours_mean": "" if used is None else used.value / _HOUR,
-            "selected_hours_standard_error": "" if used is None else used.standard_error / _HOUR,
-            "budget_used": known(s.used),
-        }
-        found = s.distances()
-        rows += [{**head, **_cells(d, s)} for d in found] or [head]
-    return rows
+        records += [(s, d) for d in s.distances()] or [(s, None)]
+    return records
+
+
+def budget_records(
+    members: Sequence[Group], costs: Costs
+) -> list[tuple[Group, Costs, float | None]]:
+    """What the training of every model takes, and the time that all can afford, in seconds."""
+    budget = shared_budget(members, costs)
+    return [(g, costs, budget) for g in members]
 
 
 def _select(group: Group, fraction: float, budget: float | None, costs: Costs) -> Selection:
@@ -251,31 +164,6 @@ def _alike(a: Selection, b: Selection) -> bool:
     return min(a.used, b.used) >= (1 - _UNLIKE) * max(a.used, b.used)
 
 
-def _over_seeds(found: Sequence[Distance]) -> Distance:
-    one = found[0]
-    estimate = over_seeds([d.estimate for d in found])
-    return Distance(one.sampler, one.budget, one.nfe, one.metric, one.features, estimate, one.floor)
-
-
-def _cells(d: Distance, s: Selection) -> dict[str, Any]:
-    key = distance_key(d)
-    estimates = [numbers[key] for numbers in s.numbers().values()]
-    ratio = d.ratio
-    return {
-        "sampler": d.sampler,
-        "nfe_budget": known(key.nfe_budget),
-        "nfe": known(key.nfe),
-        "metric_name": d.metric,
-        "features": d.features,
-        **spread(estimates),
-        "numerical_error": d.estimate.numerical_error,
-        "unit": d.estimate.unit,
-        "error_from": "seeds" if len(estimates) > 1 else "samples",
-        "ratio_to_floor": "" if ratio is None else ratio.value,
-        "ratio_standard_error": "" if ratio is None else ratio.standard_error,
-    }
-
-
 def _device(group: Group) -> str:
     """The kind of device and the number of threads that the trainings ran on."""
     found = []
@@ -287,3 +175,92 @@ def _device(group: Group) -> str:
         plural = "" if threads == 1 else "s"
         found.append(f"{name}, {threads} thread{plural}" if threads is not None else name)
     return "; ".join(dict.fromkeys(found))
+
+
+def _hours(part: Callable[[Any], Estimate | None]) -> Callable[[Any], Estimate | None]:
+    """A time in hours."""
+
+    def get(record: Any) -> Estimate | None:
+        found = part(record)
+        return None if found is None else found.scaled(1 / _HOUR, "h")
+
+    return get
+
+
+def _training(record: tuple[Group, Costs, float | None]) -> Estimate | None:
+    return record[1].training(record[0])
+
+
+def _step(record: tuple[Group, Costs, float | None]) -> Estimate | None:
+    return record[1].seconds.get(record[0].model)
+
+
+BUDGET_COLUMNS = Schema(
+    derived("dataset", get=lambda r: r[0].dataset),
+    derived("model_id", get=lambda r: r[0].model),
+    derived("parameters", get=lambda r: r[0].first.compute.get("parameters")),
+    derived("steps", get=lambda r: r[0].first.step),
+    derived("images", get=lambda r: r[0].first.compute.get("images")),
+    uncertain("seconds_per_step", "seconds_per_step_standard_error", get=_step),
+    uncertain(
+        "model_mean_hours",
+        "model_hours_standard_error",
+        "model_hours_low",
+        "model_hours_high",
+        get=_hours(_training),
+    ),
+    derived("shared_budget_hours", get=lambda r: None if r[2] is None else r[2] / _HOUR),
+    derived("device", get=lambda r: _device(r[0])),
+    derived(
+        "time_from",
+        get=lambda r: "steps timed side by side" if r[1].apart else "the trainings",
+    ),
+    derived("num_seeds", get=lambda r: len(r[0].seeds)),
+)
+"""The table of :func:`budget_records`."""
+
+
+def _estimates(record: tuple[Selection, Distance | None]) -> list[Estimate] | None:
+    s, d = record
+    return None if d is None else [numbers[distance_key(d)] for numbers in s.numbers().values()]
+
+
+def _error_from(seeds: int) -> str:
+    return "seeds" if seeds > 1 else "samples"
+
+
+def _of_key(name: str) -> Column:
+    return derived(name, get=lambda r: r[1] and getattr(distance_key(r[1]), name))
+
+
+MATCHED_COLUMNS = Schema(
+    derived("dataset", get=lambda r: r[0].group.dataset),
+    derived("model_id", get=lambda r: r[0].group.model),
+    *map(_of_key, ("sampler", "nfe_budget", "nfe", "metric_name", "features")),
+    derived("budget_fraction", get=lambda r: r[0].fraction),
+    derived(
+        "shared_budget_hours",
+        get=lambda r: None if r[0].budget is None else r[0].budget / r[0].fraction / _HOUR,
+    ),
+    derived("selection_mode", get=lambda r: r[0].mode),
+    derived("selected_run_count", get=lambda r: len(r[0].milestones)),
+    derived("num_seeds", get=lambda r: len(r[0].group.seeds)),
+    derived("selected_step_mean", get=lambda r: r[0].steps),
+    uncertain(
+        "selected_hours_mean",
+        "selected_hours_standard_error",
+        get=_hours(lambda r: r[0].seconds),
+    ),
+    derived("budget_used", get=lambda r: r[0].used),
+    spread("value", _estimates),
+    derived(
+        "numerical_error",
+        "unit",
+        get=lambda r: r[1] and (r[1].estimate.numerical_error, r[1].estimate.unit),
+    ),
+    derived("error_from", get=lambda r: r[1] and _error_from(len(r[0].milestones))),
+    uncertain("ratio_to_floor", "ratio_standard_error", get=lambda r: r[1] and r[1].ratio),
+)
+"""The table of :func:`matched_records`; the columns of the numbers are empty where there are
+none.
+"""

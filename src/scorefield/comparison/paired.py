@@ -1,16 +1,16 @@
 r"""Differences between models, paired over seeds.
 
 Trainings of two models with a common seed share their data, their noise and, where the networks are
-alike, their initial weights; and all are judged on the same points. What they share cancels in the
-difference seed by seed, whose mean has a Student interval with one degree of freedom less than
+alike, their initial weights; and all are evaluated on the same points. What they share cancels in
+the difference seed by seed, whose mean has a Student interval with one degree of freedom less than
 there are seeds:
 
 .. math:: \bar d = \tfrac1k \sum_{s} (a_s - b_s), \qquad
     \bar d \pm t_{k-1,\,0.975}\, \frac{\mathrm{sd}(a_s - b_s)}{\sqrt k}.
 
-All seeds are judged on the same samples and points as well. The scatter of the evaluation that is
-common to both models cancels in the difference; what of it differs between the models is the same
-for every seed, and is not in the interval, which says what other trainings would give on these
+All seeds are evaluated on the same samples and points as well. The scatter of the evaluation that
+is common to both models cancels in the difference; what of it differs between the models is the
+same for every seed, and is not in the interval, which says what other trainings would give on these
 samples and points.
 """
 
@@ -20,11 +20,10 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from scorefield.comparison.groups import Group, Key, measured
 from scorefield.estimate import Estimate, mean, paired_difference
-from scorefield.runs.cells import known
+from scorefield.evaluation.columns import Schema, attributes, derived
 
 
 @dataclass(frozen=True)
@@ -59,51 +58,23 @@ class Pair:
         low, high = self.difference.interval()
         return low > 0 or high < 0
 
-    def row(self) -> dict[str, Any]:
-        """The plain record."""
-        low, high = self.difference.interval()
-        ratio = self.ratio or ("", "", "")
-        return {
-            "dataset": self.model.dataset,
-            "model_id": self.model.model,
-            "baseline_id": self.baseline.model,
-            "budget_fraction": known(self.budget_fraction),
-            **{name: known(value) for name, value in self.key._asdict().items()},
-            "difference_mean": self.difference.value,
-            "difference_std": self.deviation,
-            "difference_standard_error": self.difference.standard_error,
-            "difference_low": low,
-            "difference_high": high,
-            "numerical_error": self.difference.numerical_error,
-            "unit": self.difference.unit,
-            "excludes_zero": "yes" if self.excludes_zero else "no",
-            "ratio_mean": ratio[0],
-            "ratio_low": ratio[1],
-            "ratio_high": ratio[2],
-            "num_seeds": len(self.seeds),
-        }
 
-
-COLUMNS = (
-    "dataset",
-    "model_id",
-    "baseline_id",
-    "budget_fraction",
-    *Key._fields,
-    "difference_mean",
-    "difference_std",
-    "difference_standard_error",
-    "difference_low",
-    "difference_high",
-    "numerical_error",
-    "unit",
-    "excludes_zero",
-    "ratio_mean",
-    "ratio_low",
-    "ratio_high",
-    "num_seeds",
+PAIR_COLUMNS = Schema(
+    derived("dataset", get=lambda p: p.model.dataset),
+    derived("model_id", get=lambda p: p.model.model),
+    derived("baseline_id", get=lambda p: p.baseline.model),
+    derived("budget_fraction", get=lambda p: p.budget_fraction),
+    *attributes(*Key._fields, of="key"),
+    derived("difference_mean", get=lambda p: p.difference.value),
+    derived("difference_std", get=lambda p: p.deviation),
+    derived("difference_standard_error", get=lambda p: p.difference.standard_error),
+    derived("difference_low", "difference_high", get=lambda p: p.difference.interval()),
+    *attributes("numerical_error", "unit", of="difference"),
+    derived("excludes_zero", get=lambda p: "yes" if p.excludes_zero else "no"),
+    derived("ratio_mean", "ratio_low", "ratio_high", get=lambda p: p.ratio),
+    derived("num_seeds", get=lambda p: len(p.seeds)),
 )
-"""The columns of :meth:`Pair.row`."""
+"""The table of differences."""
 
 
 def pairs(members: Sequence[Group]) -> list[Pair]:

@@ -12,7 +12,7 @@ from scorefield.errors import RunError
 def refuse(comparisons: Sequence[Comparison]) -> None:
     """Refuses tables in which a number has no interval, or models are not measured alike.
 
-    Every model has at least two seeds, the same as the first, judged after the same number of
+    Every model has at least two seeds, the same as the first, evaluated after the same number of
     steps; and the time of a training step and that of every generation of samples are known
     with an error.
 
@@ -42,7 +42,7 @@ def _check_seeds(g: Group, base: Group) -> None:
     steps = {e.step for e in g.members}
     if len(steps) > 1:
         raise RunError(
-            f"the seeds of {name} were judged after different numbers of steps, {_list(steps)}: "
+            f"the seeds of {name} were evaluated after different numbers of steps, {_list(steps)}: "
             "finish the trainings and evaluate them again"
         )
 

@@ -8,23 +8,24 @@ was done.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from threading import Lock
-from typing import IO, Literal
+from typing import TYPE_CHECKING
 
+from scorefield.comparison.processes import LocalProcesses
+from scorefield.comparison.scheduler import Outcome, Task, demand
+from scorefield.comparison.scheduler import run as run_tasks
 from scorefield.config import presets
 from scorefield.config.config import Config
 from scorefield.config.resolve import ENDINGS, load
-from scorefield.errors import PREFIX, ConfigError
+from scorefield.errors import ConfigError
 
-Status = Literal["done", "failed", "interrupted", "not started"]
+if TYPE_CHECKING:
+    from scorefield.training import DrawFor
+
 _INTERRUPTED = 130
 
 
@@ -43,16 +44,6 @@ class Job:
     overrides: tuple[str, ...]
     config: Config
     folder: Path
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job: its status, the last line of its errors, and how long it took."""
-
-    job: Job
-    status: Status
-    reason: str
-    seconds: float
 
 
 def plan(
@@ -94,18 +85,21 @@ def run(
     parallel: int = 1,
     evaluate: bool = False,
     say: Callable[[str], object] = print,
+    draw: DrawFor | None = None,
 ) -> list[Outcome]:
-    """Runs the jobs in processes of their own.
+    """Runs the jobs in processes of their own, and times the models where all are evaluated.
 
     Arguments:
         jobs: The jobs.
         root: The folder of all runs.
-        parallel: How many run at the same time.
-        evaluate: Whether each is evaluated after its training.
-        say: Is told each line of progress.
+        parallel: How many run at the same time; of several, each has its share of the cores.
+        evaluate: Whether each is evaluated after its training, and the models are timed.
+        say: Called with each line of progress.
+        draw: As of :meth:`~scorefield.runs.run.Run.train`.
 
     Raises:
         ConfigError: If ``parallel`` is not positive.
+        RunError: If the models cannot be timed.
 
     Returns:
         One outcome a job, in order. After an interrupt, jobs under way are stopped and waited
@@ -113,74 +107,81 @@ def run(
     """
     if parallel < 1:
         raise ConfigError(f"a sweep takes at least 1 job at a time, got {parallel}")
-    children = _Children()
-    alone = parallel == 1
-    with ThreadPoolExecutor(parallel) as pool:
-        futures: list[Future[Outcome]] = [
-            pool.submit(_work, job, root, parallel, evaluate, say, children, alone) for job in jobs
-        ]
-        while True:
-            try:
-                wait(futures)
-                break
-            except KeyboardInterrupt:
-                children.stop()
-    return [future.result() for future in futures]
+    tasks = [
+        Task(f"{j.config.name} seed{j.config.seed}", _work, (j.config, root, evaluate, draw))
+        for j in jobs
+    ]
+    # A job alone has the terminal for its progress bar; of several, each line is labelled.
+    alone = parallel == 1 and sys.stdout.isatty()
+    threads = None if parallel == 1 else max(1, (os.cpu_count() or 1) // parallel)
+    label = None if alone else partial(_label, say)
+    with LocalProcesses(parallel, threads, label) as processes:
+        outcomes = list(run_tasks(tasks, processes, partial(_say_failure, say)).values())
+        if evaluate and exit_status(outcomes) == 0:
+            folders = dict.fromkeys(root / job.config.folder.parts[0] for job in jobs)
+            given = {root / job.config.folder: job.config for job in jobs}
+            timings = [Task(folder.name, time_models, (folder, given)) for folder in folders]
+            demand(run_tasks(timings, processes))
+    return outcomes
 
 
-def time_models(
-    outcomes: Sequence[Outcome],
-    root: Path,
-    parallel: int = 1,
-    say: Callable[[str], object] = print,
-) -> list[Path]:
-    """Times the training steps of all evaluated models of a sweep's data sets side by side.
+def _say_failure(say: Callable[[str], object], task: Task, outcome: Outcome) -> None:
+    if outcome.status == "failed":
+        say(f"{task.name}: failed: {outcome.reason}")
 
-    Nothing is timed where a data set has one model only, or the times of all are known.
+
+def _label(say: Callable[[str], object], task: Task, line: str) -> None:
+    say(f"{task.name}: {line.rstrip()}")
+
+
+def _work(config: Config, root: Path, evaluate: bool, draw: DrawFor | None) -> None:
+    from scorefield.evaluation.evaluate import evaluate as evaluate_run
+    from scorefield.runs.run import Run
+
+    run = Run.create(config, root)
+    if not run.finished:
+        print(f"training in {run.folder}", flush=True)
+        run.train(draw=draw)
+    if evaluate:
+        print("evaluating", flush=True)
+        evaluate_run(run, on_progress=print)
+
+
+def time_models(folder: Path, given: Mapping[Path, Config]) -> None:
+    """Times the training steps of all evaluated models of a data set side by side.
+
+    Nothing is timed where there is one model only, or the times of all are known.
 
     Arguments:
-        outcomes: What became of the sweep.
-        root: The folder of all runs.
-        parallel: How many runs were trained at the same time, which says how many threads each had.
-        say: Is told of the progress.
-
-    Returns:
-        The files that were written.
+        folder: The folder of the data set's runs, in which the times are written.
+        given: The configurations that the user has given, by the folders of their runs: classes
+            that they name may be imported, those of other runs may not.
 
     Raises:
         ConfigError: If the configuration of a run in the folder cannot be read.
         OSError: If a file cannot be written.
     """
-    import torch
-
     from scorefield.comparison.costs import timed_models
-    from scorefield.evaluation.timing import STEP_TIMES, time_steps
+    from scorefield.comparison.timing import time_steps
     from scorefield.runs.run import Run
 
-    written = []
-    for folder in dict.fromkeys(root / o.job.config.folder.parts[0] for o in outcomes):
-        first: dict[str, Path] = {}
-        for summary_file in sorted(folder.glob("*/seed*/eval/compute_summary.json")):
-            run = summary_file.parent.parent
-            first.setdefault(run.parent.name, run)
-        if len(first) < 2 or first.keys() <= timed_models(folder):
-            continue
-        if parallel > 1:
-            torch.set_num_threads(_threads(parallel))
-        # Sorted by name: the first is what a report compares the others with.
-        given = {root / o.job.config.folder: o.job.config for o in outcomes}
-        configs = [given.get(run) or Run.open(run).config for run in first.values()]
-        say(f"{folder.name}: timing the steps of {len(configs)} models side by side")
-        time_steps(configs, folder)
-        written.append(folder / STEP_TIMES)
-    return written
+    first: dict[str, Path] = {}
+    for summary_file in sorted(folder.glob("*/seed*/eval/compute_summary.json")):
+        run = summary_file.parent.parent
+        first.setdefault(run.parent.name, run)
+    if len(first) < 2 or first.keys() <= timed_models(folder):
+        return
+    # Sorted by name: the first is what a report compares the others with.
+    configs = [given.get(run) or Run.open(run).config for run in first.values()]
+    print(f"timing the steps of {len(configs)} models side by side", flush=True)
+    time_steps(configs, folder)
 
 
-def summary(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
+def summary(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
     """The columns and rows of a table of outcomes."""
     rows = [
-        [o.job.config.name, str(o.job.config.seed), o.status, f"{o.seconds:.1f}", o.reason]
-        for o in outcomes
+        [j.config.name, str(j.config.seed), o.status, f"{o.seconds:.1f}", o.reason]
+        for j, o in zip(jobs, outcomes, strict=True)
     ]
     return ["run", "seed", "status", "seconds", "reason"], rows
 
@@ -191,118 +192,3 @@ def exit_status(outcomes: Sequence[Outcome]) -> int:
     if statuses <= {"done"}:
         return 0
     return 1 if statuses <= {"done", "failed"} else _INTERRUPTED
-
-
-class _Children:
-    """The processes of a sweep.
-
-    Attributes:
-        stopped: Whether the sweep has been interrupted; then no other is started.
-    """
-
-    def __init__(self) -> None:
-        self.stopped = False
-        self._lock = Lock()
-        self._running: list[subprocess.Popen[str]] = []
-
-    @contextmanager
-    def process(
-        self, command: Sequence[str], stdout: int | None, environment: Mapping[str, str]
-    ) -> Iterator[subprocess.Popen[str] | None]:
-        """Starts a process, unless the sweep has been interrupted, and waits for it."""
-        with self._lock:
-            if self.stopped:
-                started = None
-            else:
-                started = subprocess.Popen(
-                    command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment
-                )
-                self._running.append(started)
-        try:
-            yield started
-        finally:
-            if started is not None:
-                started.wait()
-                with self._lock:
-                    self._running.remove(started)
-
-    def stop(self) -> None:
-        """Tells all processes to stop."""
-        with self._lock:
-            self.stopped = True
-            for process in self._running:
-                process.terminate()
-
-
-def _work(
-    job: Job,
-    root: Path,
-    parallel: int,
-    evaluate: bool,
-    say: Callable[[str], object],
-    children: _Children,
-    alone: bool,
-) -> Outcome:
-    if children.stopped:
-        return Outcome(job, "not started", "", 0.0)
-    start = time.monotonic()
-    label = f"{job.config.name} seed{job.config.seed}"
-    commands = [["train", job.name, *job.overrides, "--root", str(root)]]
-    if evaluate:
-        # What the user has given for training may be imported again.
-        commands.append(["eval", str(job.folder), "--trust-code"])
-    status: Status = "done"
-    reason = ""
-    for command in commands:
-        say(f"{label}: {command[0]}")
-        code, reason = _call(command, label, parallel, say, children, alone)
-        if code == _INTERRUPTED or (code and children.stopped):
-            children.stopped = True
-            status = "interrupted"
-            break
-        if code:
-            status = "failed"
-            say(f"{label}: failed: {reason}")
-            break
-    return Outcome(job, status, reason if status == "failed" else "", time.monotonic() - start)
-
-
-def _call(
-    command: Sequence[str],
-    label: str,
-    parallel: int,
-    say: Callable[[str], object],
-    children: _Children,
-    alone: bool,
-) -> tuple[int, str]:
-    """The exit status of a command, and the last line of what it said on the standard error.
-
-    Alone, a job has the terminal for its progress bar; of several, each line is labelled.
-    """
-    environment = dict(os.environ)
-    if parallel > 1:
-        environment.setdefault("OMP_NUM_THREADS", str(_threads(parallel)))
-    last = ""
-    line = [sys.executable, "-m", "scorefield", *command]
-    stdout = None if alone else subprocess.PIPE
-    with children.process(line, stdout, environment) as process, ThreadPoolExecutor(1) as pool:
-        if process is None:
-            return _INTERRUPTED, ""
-        if process.stdout is not None:
-            pool.submit(_relay, process.stdout, label, say)
-        assert process.stderr is not None
-        for told in process.stderr:
-            last = told.strip() or last
-            if not told.startswith(PREFIX):
-                say(f"{label}: {told.rstrip()}")
-    return process.wait(), last.removeprefix(PREFIX)
-
-
-def _threads(parallel: int) -> int:
-    """The threads of each of so many processes."""
-    return max(1, (os.cpu_count() or 1) // parallel)
-
-
-def _relay(stream: IO[str], label: str, say: Callable[[str], object]) -> None:
-    for line in stream:
-        say(f"{label}: {line.rstrip()}")

@@ -2,23 +2,23 @@
 
 The six tables of a benchmark, and the differences between its models. Every mean comes with its
 standard deviation over seeds (empty for one seed), its standard error and its 95 % interval; the
-column ``error_from`` says whether the error is that of the scatter over seeds, which are all judged
-on the same samples and points, or, of a single seed, that of the one evaluation.
+column ``error_from`` says whether the error is that of the scatter over seeds, which are all
+evaluated on the same samples and points, or, of a single seed, that of the one evaluation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from scorefield.comparison import paired, to_target
 from scorefield.comparison.costs import Costs, read_costs
 from scorefield.comparison.groups import (
     Group,
     Key,
     by_dataset,
+    common,
     distance_key,
     groups,
     level_key,
@@ -29,89 +29,31 @@ from scorefield.comparison.matched import (
     BUDGET_COLUMNS,
     MATCHED_COLUMNS,
     Selection,
-    budget_rows,
+    budget_records,
     matched_pairs,
-    matched_rows,
+    matched_records,
     select,
 )
-from scorefield.comparison.paired import Pair, pairs
-from scorefield.comparison.to_target import TARGETS, Reached, reached
+from scorefield.comparison.paired import PAIR_COLUMNS, Pair, pairs
+from scorefield.comparison.to_target import (
+    SUMMARY_COLUMNS,
+    TARGET_COLUMNS,
+    TARGETS,
+    Reached,
+    by_target,
+    reached,
+)
+from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import VALIDATION
+from scorefield.evaluation.columns import Schema, attributes, derived
 from scorefield.evaluation.records import DISTANCES, Distance, Evaluation
 from scorefield.files import write_file
 from scorefield.runs.cells import csv_text, settings_text
 
-QUALITY_TABLE = "fid_summary.csv"
-INTEGRABILITY_TABLE = "integrability_summary.csv"
-TARGET_TABLE = "steps_to_target_fid.csv"
-TARGET_SUMMARY_TABLE = "steps_to_target_fid_summary.csv"
-BUDGET_TABLE = "compute_budget_by_dataset.csv"
-MATCHED_TABLE = "compute_matched_fid.csv"
-PAIRED_TABLE = "paired_differences.csv"
-
-_QUALITY_COLUMNS = (
-    "dataset",
-    "model_id",
-    "sampler",
-    "nfe_budget",
-    "nfe",
-    "metric_name",
-    "features",
-    "value_mean",
-    "value_std",
-    "value_standard_error",
-    "value_low",
-    "value_high",
-    "numerical_error",
-    "unit",
-    "num_seeds",
-    "error_from",
-    "latency_sec",
-    "latency_standard_error",
-    "floor_mean",
-    "floor_sd",
-    "ratio_to_floor",
-    "ratio_standard_error",
-    "excess_in_floor_sd",
-    "settings",
-)
-_OF_DISTANCE = (
-    "numerical_error",
-    "unit",
-    "latency_sec",
-    "latency_standard_error",
-    "floor_mean",
-    "floor_sd",
-    "ratio_to_floor",
-    "ratio_standard_error",
-    "excess_in_floor_sd",
-    "settings",
-)
-_INTEGRABILITY_COLUMNS = (
-    "dataset",
-    "model_id",
-    "sigma_bin",
-    "sigma",
-    "metric_name",
-    "scale_delta",
-    "cycle_len",
-    "value_mean",
-    "value_std",
-    "value_standard_error",
-    "value_low",
-    "value_high",
-    "numerical_error",
-    "unit",
-    "num_points",
-    "num_seeds",
-    "error_from",
-    "settings",
-)
-
 
 @dataclass(frozen=True)
 class Comparison:
-    """The models of one data set, and all that is said of them together.
+    """The models of one data set, and all that is compared between them.
 
     Attributes:
         members: The models; the first is what the others are compared with.
@@ -146,76 +88,120 @@ def compare_models(
     comparisons = []
     for dataset, members in by_dataset(groups(evaluations)).items():
         costs = read_costs(root / dataset, members)
-        selections = select(members, costs)
-        comparisons.append(
-            Comparison(
-                members,
-                costs,
-                reached(members, targets),
-                selections,
-                pairs(members),
-                matched_pairs(selections),
-            )
-        )
+        chosen = select(members, costs)
+        found = reached(members, targets)
+        own = (costs, found, chosen, pairs(members), matched_pairs(chosen))
+        comparisons.append(Comparison(members, *own))
     return comparisons
 
 
-def quality_rows(members: Sequence[Group]) -> list[dict[str, Any]]:
-    """One record a model, budget and distance; the validation loss has no budget."""
-    rows = []
+class Measured(NamedTuple):
+    """A number of a model: what it is of, its values one a seed, and the distance that it is."""
+
+    group: Group
+    key: Key
+    estimates: list[Estimate]
+    distance: Distance | None = None
+
+    @property
+    def estimate(self) -> Estimate:
+        """The number over seeds."""
+        return over_seeds(self.estimates)
+
+
+_WHO = (
+    derived("dataset", get=lambda m: m.group.dataset),
+    derived("model_id", get=lambda m: m.group.model),
+)
+_VALUE = (
+    spread("value", lambda m: m.estimates),
+    *attributes("numerical_error", "unit", of="estimate"),
+)
+_SEEDS = derived(
+    "num_seeds",
+    "error_from",
+    get=lambda m: (len(m.group.seeds), "seeds" if len(m.group.seeds) > 1 else "samples"),
+)
+_OF_DISTANCE = (
+    "latency_sec",
+    "latency_standard_error",
+    "floor_mean",
+    "floor_sd",
+    "ratio_to_floor",
+    "ratio_standard_error",
+    "excess_in_floor_sd",
+    "settings",
+)
+QUALITY_COLUMNS = Schema(
+    *_WHO,
+    *attributes("sampler", "nfe_budget", "nfe", "metric_name", "features", of="key"),
+    *_VALUE,
+    _SEEDS,
+    derived(*_OF_DISTANCE, get=lambda m: [DISTANCES.row(m.distance)[c] for c in _OF_DISTANCE]),
+)
+"""The table of distances: a row a model, budget and distance; the validation loss has no budget."""
+INTEGRABILITY_COLUMNS = Schema(
+    *_WHO,
+    *attributes("sigma_bin", "sigma", "metric_name", "scale_delta", "cycle_len", of="key"),
+    *_VALUE,
+    derived("num_points", get=lambda m: min(e.n for e in m.estimates)),
+    _SEEDS,
+    derived("settings", get=lambda m: settings_text(m.estimates[0].settings)),
+)
+"""The table of diagnostics: a row a model, diagnostic and noise level; ``num_points`` are the
+points of one evaluation that the number is a mean over.
+"""
+
+
+def qualities(members: Sequence[Group]) -> Iterator[Measured]:
+    """The distances of the models, and their validation losses."""
     for g in members:
         loss = Distance("", 0, 0, VALIDATION.name, "", g.validation)
-        rows.append(_quality(g, loss, [e.validation for e in g.members]))
-        for one in g.first.distances:
-            found = g.distance(one.metric, one.budget, one.features)
-            if found is None:
-                continue
-            alike = [e.distance(one.metric, one.budget, one.features) for e in g.members]
-            rows.append(_quality(g, found, [d.estimate for d in alike if d is not None]))
-    return rows
+        yield Measured(g, distance_key(loss), [e.validation for e in g.members], loss)
+        found = [{distance_key(d): d for d in e.distances} for e in g.members]
+        for alike in common(found):
+            whole = g.distance(alike[0].metric, alike[0].budget, alike[0].features)
+            yield Measured(g, distance_key(alike[0]), [d.estimate for d in alike], whole)
 
 
-def integrability_rows(members: Sequence[Group]) -> list[dict[str, Any]]:
-    """One record a model, diagnostic and noise level; ``num_points`` are the points of one
-    evaluation that the number is a mean over.
-    """
-    rows = []
+def diagnostics(members: Sequence[Group]) -> Iterator[Measured]:
+    """The diagnostics of the models at each noise level."""
     for g in members:
         sigmas = sorted({v.sigma for e in g.members for v in e.levels})
-        own = [{level_key(v, sigmas): v for v in e.levels} for e in g.members]
-        for key, level in own[0].items():
-            if not all(key in other for other in own):
-                continue
-            estimates = [other[key].estimate for other in own]
-            rows.append(
-                {
-                    **_who(g, key),
-                    **spread(estimates),
-                    "numerical_error": over_seeds(estimates).numerical_error,
-                    "unit": level.estimate.unit,
-                    "num_points": min(e.n for e in estimates),
-                    **_seeds(g),
-                    "settings": settings_text(level.estimate.settings),
-                }
-            )
-    return rows
+        found = [{level_key(v, sigmas): v for v in e.levels} for e in g.members]
+        for alike in common(found):
+            yield Measured(g, level_key(alike[0], sigmas), [v.estimate for v in alike])
 
 
-def table_rows(comparisons: Sequence[Comparison]) -> Mapping[str, tuple[list[Any], Sequence[str]]]:
-    """The records and columns of every table, by the name of its file."""
-    members = [g for c in comparisons for g in c.members]
-    found = [r for c in comparisons for r in c.reached]
-    budgets = [row for c in comparisons for row in budget_rows(c.members, c.costs)]
-    matched = [s for c in comparisons for s in c.selections]
-    differences = [p.row() for c in comparisons for p in (*c.pairs, *c.matched_pairs)]
+class Table(NamedTuple):
+    """A table of all data sets: its file, its columns, and the records of one data set."""
+
+    file: str
+    columns: Schema
+    records: Callable[[Comparison], Iterator[Any] | Sequence[Any]]
+
+
+TABLES = (
+    Table("fid_summary.csv", QUALITY_COLUMNS, lambda c: qualities(c.members)),
+    Table("integrability_summary.csv", INTEGRABILITY_COLUMNS, lambda c: diagnostics(c.members)),
+    Table("steps_to_target_fid.csv", TARGET_COLUMNS, lambda c: c.reached),
+    Table("steps_to_target_fid_summary.csv", SUMMARY_COLUMNS, lambda c: by_target(c.reached)),
+    Table(
+        "compute_budget_by_dataset.csv",
+        BUDGET_COLUMNS,
+        lambda c: budget_records(c.members, c.costs),
+    ),
+    Table("compute_matched_fid.csv", MATCHED_COLUMNS, lambda c: matched_records(c.selections)),
+    Table("paired_differences.csv", PAIR_COLUMNS, lambda c: [*c.pairs, *c.matched_pairs]),
+)
+"""The tables of a benchmark."""
+
+
+def table_rows(comparisons: Sequence[Comparison]) -> Mapping[str, list[dict[str, Any]]]:
+    """The rows of every table, by the name of its file."""
     return {
-        QUALITY_TABLE: (quality_rows(members), _QUALITY_COLUMNS),
-        INTEGRABILITY_TABLE: (integrability_rows(members), _INTEGRABILITY_COLUMNS),
-        TARGET_TABLE: (to_target.rows(found), to_target.COLUMNS),
-        TARGET_SUMMARY_TABLE: (to_target.summary_rows(found), to_target.SUMMARY_COLUMNS),
-        BUDGET_TABLE: (budgets, BUDGET_COLUMNS),
-        MATCHED_TABLE: (matched_rows(matched), MATCHED_COLUMNS),
-        PAIRED_TABLE: (differences, paired.COLUMNS),
+        t.file: [t.columns.row(record) for c in comparisons for record in t.records(c)]
+        for t in TABLES
     }
 
 
@@ -225,28 +211,7 @@ def write_tables(comparisons: Sequence[Comparison], out: Path) -> list[Path]:
     Raises:
         OSError: If that fails.
     """
-    written = []
-    for name, (rows, columns) in table_rows(comparisons).items():
-        write_file(out / name, csv_text(rows, columns))
-        written.append(out / name)
-    return written
-
-
-def _quality(g: Group, d: Distance, estimates: Sequence[Any]) -> dict[str, Any]:
-    row = DISTANCES.row(d)
-    return {
-        **_who(g, distance_key(d)),
-        **spread(estimates),
-        **_seeds(g),
-        **{name: row[name] for name in _OF_DISTANCE},
-    }
-
-
-def _who(g: Group, key: Key) -> dict[str, Any]:
-    """The model, and what of its key says something."""
-    filled = {name: value for name, value in key._asdict().items() if value not in (None, "")}
-    return {"dataset": g.dataset, "model_id": g.model, **filled}
-
-
-def _seeds(g: Group) -> dict[str, Any]:
-    return {"num_seeds": len(g.seeds), "error_from": "seeds" if len(g.seeds) > 1 else "samples"}
+    rows = table_rows(comparisons)
+    for t in TABLES:
+        write_file(out / t.file, csv_text(rows[t.file], t.columns.names))
+    return [out / t.file for t in TABLES]

@@ -1,41 +1,22 @@
 """How many network calls a model needs to come within a multiple of the noise floor.
 
 Targets are multiples of the distance that two real sets of the same size have between them, in the
-sliced Wasserstein distance: 1 is what a perfect model reaches on average.
+distance that the catalogue names for it: 1 is what a perfect model reaches on average.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from scorefield.comparison.groups import Group, over_seeds, spread
 from scorefield.estimate import Estimate
+from scorefield.evaluation.catalogue import TARGET
+from scorefield.evaluation.columns import Schema, derived, uncertain
 from scorefield.evaluation.records import Distance, Evaluation
-
-METRIC = "sliced_wasserstein"
 
 TARGETS = (1.5, 2.0, 3.0, 5.0)
 """The targets, in multiples of the noise floor."""
-
-_NUMBERS = ("mean", "std", "standard_error", "low", "high")
-
-SUMMARY_COLUMNS = (
-    "dataset",
-    "model_id",
-    "sampler",
-    "metric_name",
-    "features",
-    "target",
-    "target_value",
-    *(f"steps_to_target_{name}" for name in _NUMBERS),
-    *(f"latency_sec_at_target_step_{name}" for name in _NUMBERS),
-    "num_success",
-    "num_beyond_doubt",
-    "num_seeds",
-)
-"""The columns of :func:`summary_rows`; means are empty unless every seed reaches the target."""
 
 
 @dataclass(frozen=True)
@@ -77,115 +58,84 @@ def reached(members: Sequence[Group], targets: Sequence[float]) -> list[Reached]
         for target in targets:
             for e in g.members:
                 ladder = [
-                    d
+                    (d, d.ratio.value, d.floor.mean)
                     for d in sorted(e.distances, key=lambda d: d.nfe)
-                    if d.metric == METRIC and d.ratio is not None
+                    if d.metric == TARGET.name and d.ratio is not None and d.floor is not None
                 ]
-                if not ladder:
-                    continue
-                first = next((d for d in ladder if _within(d, target)), None)
-                one = ladder[0]
-                assert one.floor is not None  # its ratio is known
-                found.append(Reached(e, target, one.floor.mean, one.features, one.sampler, first))
+                if ladder:
+                    one, _, floor = ladder[0]
+                    first = next((d for d, ratio, _ in ladder if ratio <= target), None)
+                    found.append(Reached(e, target, floor, one.features, one.sampler, first))
     return found
 
 
-def rows(found: Sequence[Reached]) -> list[dict[str, Any]]:
-    """One record a run and target; empty cells where it is not reached."""
-    return [_row(r) for r in found]
-
-
-def summary_rows(found: Sequence[Reached]) -> list[dict[str, Any]]:
-    """One record a model and target.
-
-    Means are over all seeds and given only where all of them reach the target: a mean over the
-    successful ones would favour a model that often fails.
-    """
-    by_model: dict[tuple[str, str, float], list[Reached]] = {}
+def by_target(found: Sequence[Reached]) -> list[list[Reached]]:
+    """The runs of one model and target, over seeds."""
+    groups: dict[tuple[str, str, float], list[Reached]] = {}
     for r in found:
-        key = (r.evaluation.dataset, r.evaluation.model, r.target)
-        by_model.setdefault(key, []).append(r)
-    return [_summary(runs) for runs in by_model.values()]
+        groups.setdefault((r.evaluation.dataset, r.evaluation.model, r.target), []).append(r)
+    return list(groups.values())
 
 
-def _within(d: Distance, target: float) -> bool:
-    return d.ratio is not None and d.ratio.value <= target
-
-
-def _row(r: Reached) -> dict[str, Any]:
-    d = r.distance
-    low, high = ("", "") if d is None else d.estimate.interval()
-    latency = None if d is None else d.latency
-    return {
-        "dataset": r.evaluation.dataset,
-        "model_id": r.evaluation.model,
-        "seed": r.evaluation.seed,
-        "sampler": r.sampler,
-        "metric_name": METRIC,
-        "features": r.features,
-        "target": r.target,
-        "target_value": r.target * r.floor,
-        "steps_to_target": "" if d is None else d.nfe,
-        "value_at_target_step": "" if d is None else d.estimate.value,
-        "value_standard_error": "" if d is None else d.estimate.standard_error,
-        "value_low": low,
-        "value_high": high,
-        "below_target_beyond_doubt": "yes" if r.beyond_doubt else "no",
-        "latency_sec_at_target_step": "" if latency is None else latency.value,
-        "latency_standard_error": "" if latency is None else latency.standard_error,
-    }
-
-
-COLUMNS = (
-    "dataset",
-    "model_id",
-    "seed",
-    "sampler",
-    "metric_name",
-    "features",
-    "target",
-    "target_value",
-    "steps_to_target",
-    "value_at_target_step",
-    "value_standard_error",
-    "value_low",
-    "value_high",
-    "below_target_beyond_doubt",
-    "latency_sec_at_target_step",
-    "latency_standard_error",
-)
-"""The columns of :func:`rows`."""
-
-
-def _summary(runs: Sequence[Reached]) -> dict[str, Any]:
-    one = runs[0]
-    reaching = [r.distance for r in runs if r.distance is not None]
-    row: dict[str, Any] = {
-        "dataset": one.evaluation.dataset,
-        "model_id": one.evaluation.model,
-        "sampler": one.sampler,
-        "metric_name": METRIC,
-        "features": one.features,
-        "target": one.target,
-        "target_value": one.target * one.floor,
-        "num_success": len(reaching),
-        "num_beyond_doubt": sum(r.beyond_doubt for r in runs),
-        "num_seeds": len(runs),
-    }
-    if len(reaching) < len(runs):
-        return row
-    row |= spread([Estimate(float(d.nfe), 0.0, 0) for d in reaching], "steps_to_target")
-    times = [d.latency for d in reaching if d.latency is not None]
-    if len(times) == len(reaching):
-        row |= spread(times, "latency_sec_at_target_step")
-    return row
-
-
-def mean_calls(runs: Sequence[Reached]) -> Estimate | None:
-    """The mean over seeds of the network calls that are needed; ``None`` unless every seed reaches
-    the target.
+def calls(runs: Sequence[Reached]) -> list[Estimate] | None:
+    """The network calls that are needed, one number a seed; ``None`` unless every seed reaches the
+    target: a mean over the successful ones would favour a model that often fails.
     """
     reaching = [r.distance for r in runs if r.distance is not None]
     if len(reaching) < len(runs):
         return None
-    return over_seeds([Estimate(float(d.nfe), 0.0, 0) for d in reaching])
+    return [Estimate(float(d.nfe), 0.0, 0) for d in reaching]
+
+
+def mean_calls(runs: Sequence[Reached]) -> Estimate | None:
+    """The mean of :func:`calls` over seeds."""
+    found = calls(runs)
+    return None if found is None else over_seeds(found)
+
+
+def _times(runs: Sequence[Reached]) -> list[Estimate] | None:
+    times = [r.distance.latency for r in runs if r.distance and r.distance.latency is not None]
+    return times if len(times) == len(runs) else None
+
+
+TARGET_COLUMNS = Schema(
+    derived("dataset", get=lambda r: r.evaluation.dataset),
+    derived("model_id", get=lambda r: r.evaluation.model),
+    derived("seed", get=lambda r: r.evaluation.seed),
+    derived("sampler", get=lambda r: r.sampler),
+    derived("metric_name", get=lambda r: TARGET.name),
+    derived("features", get=lambda r: r.features),
+    derived("target", get=lambda r: r.target),
+    derived("target_value", get=lambda r: r.target * r.floor),
+    derived("steps_to_target", get=lambda r: r.distance and r.distance.nfe),
+    uncertain(
+        "value_at_target_step",
+        "value_standard_error",
+        "value_low",
+        "value_high",
+        get=lambda r: r.distance and r.distance.estimate,
+    ),
+    derived("below_target_beyond_doubt", get=lambda r: "yes" if r.beyond_doubt else "no"),
+    uncertain(
+        "latency_sec_at_target_step",
+        "latency_standard_error",
+        get=lambda r: r.distance and r.distance.latency,
+    ),
+)
+"""The table of :class:`Reached`, a row a run and target; empty cells where it is not reached."""
+
+SUMMARY_COLUMNS = Schema(
+    derived("dataset", get=lambda runs: runs[0].evaluation.dataset),
+    derived("model_id", get=lambda runs: runs[0].evaluation.model),
+    derived("sampler", get=lambda runs: runs[0].sampler),
+    derived("metric_name", get=lambda runs: TARGET.name),
+    derived("features", get=lambda runs: runs[0].features),
+    derived("target", get=lambda runs: runs[0].target),
+    derived("target_value", get=lambda runs: runs[0].target * runs[0].floor),
+    spread("steps_to_target", calls),
+    spread("latency_sec_at_target_step", _times),
+    derived("num_success", get=lambda runs: sum(r.distance is not None for r in runs)),
+    derived("num_beyond_doubt", get=lambda runs: sum(r.beyond_doubt for r in runs)),
+    derived("num_seeds", get=len),
+)
+"""The table of :func:`by_target`, a row a model and target."""

@@ -24,10 +24,23 @@ def defaults(target: str) -> dict[str, Any]:
         target: ``module:name`` in this package; ``module:Class.method`` for a method.
     """
     module, _, name = target.partition(":")
-    tree: ast.AST = _tree(module)
+    tree: Any = _tree(module)
     for part in name.split("."):
-        tree = _defined(tree, part)
-    return _of_function(tree) if isinstance(tree, ast.FunctionDef) else _of_class(module, name)
+        # Functions and classes.
+        tree = next(node for node in tree.body if getattr(node, "name", None) == part)
+    if isinstance(tree, ast.FunctionDef):
+        return _of_function(tree)
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            return _of_function(node)
+    # A dataclass.
+    homes = _homes(module)
+    found: dict[str, Any] = {}
+    for base in tree.bases:
+        if isinstance(base, ast.Name) and base.id in homes:
+            found |= defaults(f"{homes[base.id]}:{base.id}")
+    fields = [node for node in tree.body if isinstance(node, ast.AnnAssign)]
+    return found | _plain((ast.unparse(node.target), node.value) for node in fields)
 
 
 @cache
@@ -36,52 +49,25 @@ def _tree(module: str) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
 
 
-def _defined(tree: ast.AST, name: str) -> ast.ClassDef | ast.FunctionDef:
-    """The class or function of a name in the body of another or of a module."""
-    return next(
-        node
-        for node in ast.iter_child_nodes(tree)
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name
-    )
+def _homes(module: str) -> dict[str, str]:
+    """The modules of this package that the names in a module come from."""
+    found: dict[str, str] = {}
+    for node in _tree(module).body:
+        if isinstance(node, ast.ClassDef):
+            found[node.name] = module
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("scorefield."):
+            found |= {alias.name: str(node.module) for alias in node.names}
+    return found
 
 
 def _of_function(function: ast.FunctionDef) -> dict[str, Any]:
     arguments = function.args
-    positional = (arguments.posonlyargs + arguments.args)[::-1]
+    last = (arguments.posonlyargs + arguments.args)[::-1]
     pairs = [
-        *zip(positional, arguments.defaults[::-1], strict=False),
+        *zip(last, arguments.defaults[::-1], strict=False),
         *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
     ]
     return _plain((argument.arg, value) for argument, value in pairs)
-
-
-def _of_class(module: str, name: str) -> dict[str, Any]:
-    """The defaults of ``__init__``, or of the fields of a dataclass and its bases."""
-    tree = _tree(module)
-    homes = {
-        alias.asname or alias.name: node.module
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and node.module is not None
-        for alias in node.names
-    }
-    names = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
-    found: dict[str, Any] = {}
-    definition = _defined(tree, name)
-    assert isinstance(definition, ast.ClassDef)
-    for base in definition.bases:
-        if isinstance(base, ast.Name) and base.id in names:
-            found |= defaults(f"{module}:{base.id}")
-        elif isinstance(base, ast.Name) and homes.get(base.id, "").startswith("scorefield."):
-            found |= defaults(f"{homes[base.id]}:{base.id}")
-    fields = [
-        (node.target.id, node.value)
-        for node in definition.body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-    ]
-    for node in definition.body:
-        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-            return _of_function(node)
-    return found | _plain(fields)
 
 
 def _plain(pairs: Iterable[tuple[str, ast.expr | None]]) -> dict[str, Any]:

@@ -83,9 +83,7 @@ class EquivariantMLPNetwork(TorusNetwork):
 
 
 class UNetNetwork(NetworkSection):
-    """:class:`~scorefield.networks.UNet`, for images; ``classes`` says whether it is told those of
-    the data.
-    """
+    """:class:`~scorefield.networks.UNet`, for images; ``classes`` makes it class-conditional."""
 
     builds = "scorefield.networks.unet:UNet"
     kind: Literal["unet"]

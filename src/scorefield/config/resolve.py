@@ -87,7 +87,7 @@ def _extended(path: Path, parent: object) -> Path:
 
 
 def _suffix(preset: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """What tells a changed configuration from the unchanged one: readable, and unique."""
+    """A readable and unique name of the overrides of a configuration."""
     changes = [
         (key, value)
         for key, _, value in differences(preset, config)

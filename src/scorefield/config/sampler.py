@@ -60,7 +60,7 @@ class HeunMethod(KarrasMethod):
 class PredictorCorrectorMethod(Section):
     """:class:`~scorefield.samplers.PredictorCorrector`.
 
-    ``discretization`` says how the process steps forward: by its own transitions, or by the levels
+    ``discretization`` is the forward step of the process: by its own transitions, or by the levels
     of a table, which are as many as there are ``steps``. ``probability_flow`` is the predictor's;
     ``snr``, ``corrector_steps`` and ``norm`` are the corrector's. ``t_end: null`` is what is
     customary for the process.
@@ -114,22 +114,16 @@ class PredictorCorrectorMethod(Section):
                 return ReverseDiffusion(self.probability_flow)
             case "euler_maruyama":
                 return EulerMaruyama(self.probability_flow)
-            case "ancestral":
-                return Ancestral()
-            case "none":
-                return None
+        return Ancestral() if self.predictor == "ancestral" else None
 
     def build_corrector(self) -> Corrector | None:
         """The corrector."""
         from scorefield.samplers import AnnealedLangevin, Langevin
 
-        match self.corrector:
-            case "langevin":
-                return Langevin(self.snr, self.corrector_steps, self.norm)
-            case "annealed":
-                return AnnealedLangevin(self.snr, self.corrector_steps)
-            case "none":
-                return None
+        if self.corrector == "langevin":
+            return Langevin(self.snr, self.corrector_steps, self.norm)
+        annealed = self.corrector == "annealed"
+        return AnnealedLangevin(self.snr, self.corrector_steps) if annealed else None
 
     def build_discretization(self) -> Discretization:
         """How the process steps forward."""

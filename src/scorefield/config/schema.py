@@ -61,7 +61,7 @@ def validate(document: Mapping[str, Any], source: str, trust_code: bool = False)
 
 
 def _sentence(error: Any, document: Mapping[str, Any]) -> str:
-    path = tuple(_without_tags(error["loc"]))
+    path = tuple(_without_tags(error["loc"], document))
     dotted = ".".join(map(str, path))
     match error["type"]:
         case "extra_forbidden":
@@ -115,21 +115,22 @@ def _unknown_key(path: tuple[Any, ...], document: Mapping[str, Any]) -> str:
     )
 
 
-def _without_tags(loc: Sequence[int | str]) -> Iterator[int | str]:
-    """The place of an error in the document; pydantic names the chosen kind in between."""
-    candidates: list[type[BaseModel]] = [Config]
+def _without_tags(loc: Sequence[int | str], here: Any) -> Iterator[int | str]:
+    """The place of an error in a document; pydantic names the chosen kind in between."""
     for part in loc:
-        fields = [m.model_fields[part] for m in candidates if part in m.model_fields]
-        tagged = [m for m in candidates if part in _kinds(m)]
-        if not fields and len(candidates) > 1 and tagged:
-            candidates = tagged
-            continue
-        candidates = list(_models(fields[0].annotation)) if fields else []
+        if isinstance(here, Mapping):
+            if part not in here and part == here.get("kind"):
+                continue
+            here = here.get(part)
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        else:
+            here = None
         yield part
 
 
 def _model_at(path: Sequence[Any], kind: Any) -> type[BaseModel] | None:
-    """The model of the mapping at a path, where ``kind(path)`` tells which of several it is."""
+    """The model of the mapping at a path, where ``kind(path)`` selects one of several."""
     candidates: list[type[BaseModel]] = [Config]
     for depth in range(len(path) + 1):
         here = tuple(path[:depth])

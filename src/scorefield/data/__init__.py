@@ -1,4 +1,4 @@
-"""Where training and reference points come from."""
+"""Data sets: training points and reference points."""
 
 from scorefield.data.arrays import ArraySource as ArraySource
 from scorefield.data.images import ImageSource as ImageSource

@@ -22,8 +22,8 @@ class ArraySource(DataSource):
 
     Arguments:
         train: The points to train on, of shape ``(N, *shape)``.
-        test: The points that are held out, of shape ``(M, *shape)``.
-        name: What the data is called.
+        test: The held-out points, of shape ``(M, *shape)``.
+        name: The name of the data.
 
     Raises:
         ValueError: If there is no training point, the two parts differ in event shape, or a point
@@ -94,8 +94,8 @@ class ArraySource(DataSource):
 
 
 def in_order(noise: Noise, n: int, position: Tensor) -> Tensor:
-    """Which of ``n`` points stand at positions of the stream: every epoch has an order of its own,
-    in which each point comes once.
+    """The indices among ``n`` points at positions of the stream: every epoch has its own order, in
+    which each point occurs once.
     """
     epoch, offset = position // n, position % n
     chosen = torch.empty_like(position)

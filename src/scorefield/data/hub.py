@@ -15,15 +15,15 @@ _IMAGES, _LABELS = ("image", "img"), ("label", "labels")
 
 
 def download_images(name: str, form: Form) -> Splits:
-    """The images of a data set on the hub, or of the copy that was downloaded before.
+    """The images of a data set on the hub, or of the copy downloaded before.
 
     Arguments:
         name: Its name there, ``owner/name``.
-        form: What the images are made to be.
+        form: The size and channels of the images.
 
     Raises:
-        ValueError: If the package that reads it is not installed, or the data set cannot be had;
-            says what to do.
+        ValueError: If the package that reads it is not installed, or the data set is not
+            available; the message gives the remedy.
     """
     try:
         datasets = import_module("datasets")
@@ -34,7 +34,7 @@ def download_images(name: str, form: Form) -> Splits:
         ) from error
     try:
         found = datasets.load_dataset(name)
-    except Exception as error:  # the library's own kinds, and those of all that it builds on
+    except Exception as error:  # the library's own errors, and those of its dependencies
         raise UserError(
             f"{name} cannot be read from the Hugging Face hub ({type(error).__name__}); give the "
             f"file or folder of the images with data.path"

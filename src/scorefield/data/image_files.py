@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +31,8 @@ HELD_OUT = 20
 _TEST = ("test", "val", "valid", "validation")
 _CHUNK = 1024
 _IDX_BYTES, _CIFAR_RECORD = 8, 1 + 3 * 32 * 32
+# What damaged bytes bring NumPy, Pillow and the decompressors to.
+_DAMAGED = (ValueError, EOFError, struct.error, zlib.error)
 
 
 class Images(NamedTuple):
@@ -109,7 +113,7 @@ def read_images(path: Path, form: Form) -> Splits:
             return _of_folder(path, form)
         if path.suffix in (".npy", ".npz"):
             return _of_numpy(path, form)
-    except (ValueError, OSError, EOFError) as error:
+    except (OSError, *_DAMAGED) as error:
         raise UserError(f"{path}: {error}") from error
     raise UserError(f"{path} is neither a folder nor a file ending in .npy or .npz")
 
@@ -192,14 +196,14 @@ def _of_pictures_in(folder: Path, form: Form) -> Images:
 
 
 def _opened(files: Sequence[Path]) -> Iterator[Any]:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     for file in files:
         try:
             with Image.open(file) as picture:
                 picture.load()
                 yield picture
-        except (UnidentifiedImageError, OSError) as error:
+        except (OSError, SyntaxError, Image.DecompressionBombError, *_DAMAGED) as error:
             raise UserError(f"{file.name} is no image that can be read") from error
 
 
@@ -245,7 +249,7 @@ def _of_numpy(path: Path, form: Form) -> Splits:
         # Changes would stay in memory; torch takes no array that cannot be written.
         # Not np.load, which takes archives of several arrays too.
         values = np.lib.format.open_memmap(path, mode="c")
-    except ValueError as error:
+    except (ValueError, tokenize.TokenError) as error:
         raise UserError("it is no NumPy array of numbers") from error
     return split_off(_of_array(values, None, form))
 
@@ -261,7 +265,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         # Of a path, NumPy leaves the file open where it is no archive.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (*_DAMAGED, TypeError, RuntimeError, zipfile.BadZipFile) as error:
         # What NumPy says here recommends to run the file all the same.
         raise UserError("it is no whole file of NumPy arrays of numbers") from error
 

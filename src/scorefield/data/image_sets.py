@@ -1,4 +1,4 @@
-"""Data sets of images that are known by name: what is true of each before any of it is read."""
+"""Image data sets known by name, and their properties."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class ImageSet:
 
     Attributes:
         channels: The channels of an image.
-        side: The sides of an image as it is published, or customarily used.
+        side: The sides of an image as published, or as commonly used.
         classes: The number of classes; ``None`` where there are none.
-        crop: The side of the square that is cut from the centre of an image before it is resized;
-            ``None`` for the largest.
-        filter: How it is resized.
-        hub: Its name on the Hugging Face hub; ``None`` where nothing there is known to be it.
-        places: Folders in which packages of operating systems put it.
+        crop: The side of the square cropped from the centre of an image before resizing; ``None``
+            for the largest.
+        filter: The filter for resizing.
+        hub: Its name on the Hugging Face hub; ``None`` if none is known.
+        places: Folders in which packages of operating systems install it.
     """
 
     channels: int
@@ -49,5 +49,5 @@ KNOWN = {
     "bedroom": ImageSet(3, 256, filter="bicubic"),
     "church": ImageSet(3, 256, filter="bicubic"),
 }
-"""By name. CelebA's square of 140 pixels holds the face; LSUN's bedrooms and churches, CelebA-HQ
-and FFHQ have no classes, and the last two no held-out images."""
+"""The data sets by name. CelebA's square of 140 pixels contains the face; LSUN's bedrooms and
+churches, CelebA-HQ and FFHQ have no classes, and the last two no held-out images."""

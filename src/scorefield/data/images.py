@@ -28,20 +28,20 @@ _CHUNK = 1024
 
 
 class ImageSource(DataSource):
-    r"""Images that are read when the first of them is asked for.
+    r"""Images that are read on first use.
 
     Training images are mirrored from left to right with probability ½ where ``flip`` is set;
-    held-out images never are. What is drawn for a training image has the address of its position
-    in the stream, so that the images of a step do not depend on how the steps before it were made.
+    held-out images never are. The draws for a training image are addressed by its position in the
+    stream, so that the images of a step do not depend on the execution of earlier steps.
 
     Arguments:
         load: Reads the images.
-        name: What the data is called.
+        name: The name of the data.
         shape: The event shape :math:`(C, H, W)`.
-        classes: The number of classes; ``None`` where there are none, or they do not matter.
-        centered: Whether values lie in [-1, 1]; in [0, 1] otherwise.
+        classes: The number of classes; ``None`` if there are none, or they are not used.
+        centered: Whether values are in [-1, 1]; in [0, 1] otherwise.
         flip: Whether training images are mirrored at random.
-        dequantize: Whether uniform noise makes values of bytes.
+        dequantize: Whether to add uniform noise to the bytes.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class ImageSource(DataSource):
         """Images as points."""
         values = pixels.to(dtype)
         if self.dequantize:
-            # At the greatest byte, rounding must not give the next.
+            # At the largest byte, rounding must not give the next.
             u = noise.uniform("dequantize", self.shape, index, dtype=torch.float64)
             values = ((u + values) / 256).to(dtype).clamp_(max=1 - torch.finfo(dtype).eps / 2)
         else:
@@ -169,9 +169,7 @@ class ImageSource(DataSource):
 
     @cached_property
     def _moments(self) -> tuple[Tensor, float]:
-        """Mean and standard deviation of the training points, mirrored and dequantised as they
-        are.
-        """
+        """Mean and standard deviation of the training points, mirrored and dequantised."""
         pixels = self._splits.train.pixels
         total = torch.zeros(self.shape, dtype=torch.int64)
         squares = 0
@@ -205,23 +203,22 @@ def image_source(
 ) -> ImageSource:
     """A data set of images, by its name.
 
-    Its images are the first of these that there is: those of ``path``; those of ``hub``; those
-    that a package of the operating system has installed; those of the place on the Hugging Face
-    hub that is known for the name.
+    The images are read from the first of these that exists: ``path``; ``hub``; the files installed
+    by a package of the operating system; the known data set on the Hugging Face hub.
 
     Arguments:
         dataset: One of :data:`~scorefield.data.image_sets.KNOWN`, or another name together with
             ``size``, ``channels`` and a place.
-        size: The sides of an image; what is customary for the data set by default.
+        size: The sides of an image; the usual one of the data set by default.
         channels: Its channels; those of the data set by default.
         classes: The number of classes; that of the data set by default.
-        path: A file or folder, as :func:`~scorefield.data.image_files.read_images` says.
+        path: A file or folder, as for :func:`~scorefield.data.image_files.read_images`.
         hub: A data set on the Hugging Face hub, ``owner/name``.
         centered: As of :class:`ImageSource`; so are ``flip`` and ``dequantize``.
 
     Raises:
-        ValueError: If the data set is not known and something is not said of it, or channels are
-            neither 1 nor 3. Whether there are images shows when the first is asked for.
+        ValueError: If the data set is not known and not fully specified, or channels are neither
+            1 nor 3. Missing images are an error on first use.
     """
     known = KNOWN.get(dataset)
     if known is None and (size is None or channels is None or (path is None and hub is None)):

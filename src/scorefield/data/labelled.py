@@ -15,15 +15,15 @@ from scorefield.noise import Noise
 class LabelledSource(ArraySource):
     """A finite data set whose points have classes, numbered from 0.
 
-    A field that knows classes is trained on the points and their classes, others on the points
-    alone; what judges samples may look at the classes in either case.
+    A class-conditional field is trained on the points and their classes, others on the points
+    alone; evaluations may use the classes in either case.
 
     Arguments:
-        train: The points to train on, of shape ``(N, *shape)``.
-        test: The points that are held out, of shape ``(M, *shape)``.
-        train_labels: The class of each point to train on.
-        test_labels: The class of each point that is held out.
-        name: What the data is called.
+        train: The training points, of shape ``(N, *shape)``.
+        test: The held-out points, of shape ``(M, *shape)``.
+        train_labels: The class of each training point.
+        test_labels: The class of each held-out point.
+        name: The name of the data.
 
     Raises:
         ValueError: As of :class:`ArraySource`; or if points and labels differ in number, or a

@@ -1,9 +1,8 @@
-r"""Data with an address.
+r"""Data with addresses.
 
-A source answers two questions: which points belong to training step :math:`k`, as a pure
-function of the address, and which points a field is judged on. The first makes training
-resumable without a state of the loader: the points of a step do not depend on how the steps
-before it were executed.
+A source gives the points of training step :math:`k`, as a pure function of the address, and the
+points of an evaluation. Training resumes without a state of the loader: the points of a step do
+not depend on the execution of earlier steps.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 from scorefield.noise import Noise
 from scorefield.targets.base import Target
 
@@ -23,12 +22,12 @@ Split = Literal["train", "test"]
 
 
 class DataSource(ABC):
-    """Points to train on and points to judge by."""
+    """Points for training and points for evaluation."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What the data is called."""
+        """The name of the data."""
 
     @property
     @abstractmethod
@@ -50,16 +49,16 @@ class DataSource(ABC):
     @property
     @abstractmethod
     def truth(self) -> Target | None:
-        """The law of the data where it is known."""
+        """The exact distribution of the data, if known."""
 
     @property
     @abstractmethod
     def size(self) -> int | None:
-        """The number of training points; ``None`` where there is no end of them."""
+        """The number of training points; ``None`` for an infinite stream."""
 
     @property
     def classes(self) -> int | None:
-        """The number of classes that the points belong to; ``None`` where they have none."""
+        """The number of classes of the points; ``None`` if they have none."""
         return None
 
     @abstractmethod
@@ -90,7 +89,7 @@ class DataSource(ABC):
     def batch_classes(
         self, noise: Noise, step: int | Tensor, batch_size: int
     ) -> Int[Tensor, "..."]:
-        """The classes of the points that :meth:`batch` gives for the same arguments.
+        """The classes of the points that :meth:`batch` returns for the same arguments.
 
         Returns:
             Classes from 0, int64, of shape ``(*step.shape, B)``.
@@ -99,15 +98,15 @@ class DataSource(ABC):
             TypeError: If the points have no classes.
             ValueError: As of :meth:`batch`.
         """
-        raise TypeError(f"the points of {self.name} have no classes")
+        raise UnsupportedError(f"the points of {self.name} have no classes")
 
     @abstractmethod
     def reference(
         self, n: int, seed: int, split: Split = "test", dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "n *event"]:
-        """Distinct points of a split, in an order that the seed decides.
+        """Distinct points of a split, in an order determined by the seed.
 
-        Points of the split ``"test"`` are never trained on.
+        Points of the split ``"test"`` are never used for training.
 
         Arguments:
             n: Their number.
@@ -120,7 +119,7 @@ class DataSource(ABC):
         """
 
     def reference_classes(self, n: int, seed: int, split: Split = "test") -> Int[Tensor, " n"]:
-        """The classes of the points that :meth:`reference` gives for the same arguments.
+        """The classes of the points that :meth:`reference` returns for the same arguments.
 
         Returns:
             Classes from 0, int64.
@@ -129,15 +128,15 @@ class DataSource(ABC):
             TypeError: If the points have no classes.
             ValueError: As of :meth:`reference`.
         """
-        raise TypeError(f"the points of {self.name} have no classes")
+        raise UnsupportedError(f"the points of {self.name} have no classes")
 
 
 class TargetSource(DataSource):
-    """Endless data of a known law.
+    """An infinite stream of data with a known distribution.
 
     Arguments:
-        target: The law.
-        name: What the data is called.
+        target: The distribution.
+        name: The name of the data.
     """
 
     def __init__(self, target: Target, name: str = "target") -> None:
@@ -181,7 +180,7 @@ class TargetSource(DataSource):
         self, n: int, seed: int, split: Split = "test", dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "n *event"]:
         check_split(split)
-        # Batches are drawn at step 0, so that no seed makes a test point a training point.
+        # Batches are drawn at step 0, so that a test point is never a training point.
         step = 1 if split == "test" else 0
         return self._target.draw(Noise(seed), torch.arange(n), step, dtype)
 
@@ -201,13 +200,13 @@ def positions(step: int | Tensor, batch_size: int) -> Tensor:
 
 
 def chosen(name: str, total: int, n: int, seed: int, split: Split) -> Tensor:
-    """Which of all points of a split are the reference points of a seed.
+    """The indices of the reference points of a seed in a split.
 
     Raises:
-        ValueError: If there are fewer points than are asked for.
+        ValueError: If there are fewer points than requested.
     """
     if n > total:
-        raise UserError(f"{name} has {total} {split} points, {n} were asked for")
+        raise UserError(f"{name} has {total} {split} points, {n} were requested")
     return Noise(seed).permutation("reference", total)[:n]
 
 

@@ -1,4 +1,4 @@
-"""Questions about a field, answered with error bars."""
+"""Diagnostics: measured properties of a field, with error bars."""
 
 from scorefield.diagnostics.agreement import Agreement as Agreement
 from scorefield.diagnostics.agreement import field_agreement as field_agreement

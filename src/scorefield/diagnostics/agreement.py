@@ -1,4 +1,4 @@
-r"""How alike are the images that two fields predict, or end in?
+r"""Agreement of the images that two fields predict or generate.
 
 For one image, :math:`y` as observed and :math:`\hat y` as predicted, both over all pixels and
 channels,
@@ -7,12 +7,12 @@ channels,
     {|y - \bar y|\,|\hat y - \bar{\hat y}|}, \qquad
     r^2 := 1 - \frac{|y - \hat y|^2}{|y - \bar y|^2}.
 
-The first, Pearson's correlation, does not see the scale and the offset of a prediction. The second,
-the coefficient of determination, does: it is 1 for a perfect prediction, 0 for one that is as far
-off as the image's own mean, and has no lower bound. It is the square of the first only for
+The first, Pearson's correlation, is invariant to the scale and the offset of a prediction. The
+second, the coefficient of determination, does: it is 1 for a perfect prediction, 0 for one that is
+as far off as the image's own mean, and has no lower bound. It is the square of the first only for
 :math:`\hat y` that has been fitted to :math:`y` by linear regression, and never more than it.
-The published comparison of networks with local machines computes the first and calls it
-:math:`r^2`; numbers are to be compared with it by :math:`r`.
+The published comparison of networks with closed forms computes the first and calls it
+:math:`r^2`; compare with it by :math:`r`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from scorefield.fields.base import Quantity, convert
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """How well images are predicted, one by one.
+    """Agreement of predicted images, one by one.
 
     Attributes:
         correlation: Pearson's :math:`r` of each image.
@@ -59,10 +59,10 @@ class Agreement:
         return median(self.determination)
 
     def beats(self, other: Agreement) -> int:
-        """For how many images the correlation is greater than another's for the same image.
+        """The number of images with a larger correlation than another prediction of the same image.
 
         Raises:
-            ValueError: If the images are not as many.
+            ValueError: If the numbers of images differ.
         """
         if len(self) != len(other):
             raise UserError(f"{len(self)} images cannot be compared with {len(other)}")
@@ -72,11 +72,11 @@ class Agreement:
 def image_agreement(
     predicted: Float[Tensor, "batch *event"], observed: Float[Tensor, "batch *event"]
 ) -> Agreement:
-    """Compares images with what was predicted of them.
+    """Compare images with their predictions.
 
     Arguments:
-        predicted: The predictions: a machine's.
-        observed: The images that are to be predicted: a network's.
+        predicted: The predictions, of a closed form.
+        observed: The images to be predicted, of a network.
 
     Raises:
         ValueError: If the shapes differ, or an image is constant, which correlates with nothing, or
@@ -92,7 +92,7 @@ def image_agreement(
     whole, other = u.square().sum(dim=1), v.square().sum(dim=1)
     r = (u * v).sum(dim=1) / (whole * other).sqrt()
     r2 = 1 - (y - f).square().sum(dim=1) / whole
-    # The mean of a constant image rounds, and what is left of it is no variance.
+    # The mean of a constant image rounds, and the residual is not a variance.
     rounding = (64 * torch.finfo(torch.float64).eps) ** 2
     varied = (whole > rounding * y.square().sum(dim=1)) & (other > rounding * f.square().sum(dim=1))
     told = varied & torch.isfinite(r) & torch.isfinite(r2)
@@ -136,7 +136,7 @@ def field_agreement(
                     observed = convert(truth, wide, t, field.sde, "noise", quantity)
                     try:
                         found[name, quantity].append(image_agreement(predicted, observed))
-                    except ValueError as error:
+                    except UserError as error:
                         raise UserError(
                             f"{quantity} of {name} at noise level {sigma:g}: {error}"
                         ) from error

@@ -1,12 +1,11 @@
-r"""How far the Jacobian of a field is from symmetric, point by point.
+r"""The asymmetry of the Jacobian of a field, point by point.
 
 In exact form the whole Jacobian is computed, a few points at a time, so that the memory does not
-grow with their number; a field that has it in closed form is asked for it. With probes, random
-:math:`J v` and :math:`J^\top v` estimate the same squared norms without bias. Where a precision is
-asked for, the number of probes doubles until the standard error that they add, known from the
-scatter between the probes of a point, is that fraction of the value, or until there are 1024 a
-point. A field without curl has nothing to be precise about: probes also end where what they see is
-rounding.
+grow with their number; a closed-form Jacobian is used if the field has one. With probes, random
+:math:`J v` and :math:`J^\top v` estimate the same squared norms without bias. Given a precision,
+the number of probes doubles until their standard error, from the scatter between the probes of a
+point, is that fraction of the value, or until there are 1024 per point. For a field without curl
+the probes end at the level of rounding.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ from scorefield.fields.classes import classes_at
 from scorefield.noise import Noise
 
 MOST_PROBES = 1024
-"""The number of probes a point at which a precision is given up."""
+"""The largest number of probes per point."""
 
 _WORKSPACE = 1 << 26
-"""The bytes that the Jacobians held at once may have (64 MiB), if more than one is."""
+"""The memory of the Jacobians in one block (64 MiB), at least one Jacobian."""
 _ENTRIES = 1 << 16
-"""The entries of the points that are probed in one evaluation of the field."""
+"""The number of entries of the points in one evaluation of the field."""
 _ROUNDING = 64.0
-"""In units of the machine precision, the ratio of the norms of J - Jᵀ and J that means nothing."""
+"""The ratio of the norms of J - Jᵀ and J due to rounding, in units of the machine precision."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,10 @@ class Norms:
     Attributes:
         skew: :math:`\|J - J^\top\|_F^2`, of shape (probes, points); exact ones are a single row.
         whole: :math:`\|J\|_F^2`, likewise.
-        rounding: The ratio of the norms, not squared, that rounding alone may make.
-        exact: Whether nothing is estimated.
-        added: The relative standard error that the probes add, where a precision was asked for:
-            the largest of those that were judged, or 0 where there is nothing but rounding.
+        rounding: The ratio of the norms, not squared, due to rounding.
+        exact: Whether the Jacobians are exact.
+        added: The relative standard error of the probes, if a precision was requested: the largest
+            over the checked numbers, or 0 at the level of rounding.
     """
 
     skew: Float[Tensor, "probes points"]
@@ -59,7 +58,7 @@ class Norms:
 
     @property
     def probes(self) -> int | None:
-        """The number of probes a point; ``None`` where there are none."""
+        """The number of probes per point; ``None`` if exact."""
         return None if self.exact else self.skew.shape[0]
 
     @property
@@ -84,7 +83,7 @@ class Norms:
         return self._root(self.relative, self.skew - share * self.whole, self.skew.mean(dim=0))
 
     def _root(self, value: Tensor, draws: Tensor, scale: Tensor) -> Tensor:
-        """The error of a value that goes with the root of the scale, which has these draws."""
+        """The standard error of a value proportional to the root of a mean of these draws."""
         if self.exact:
             return torch.zeros_like(value)
         error = (draws.var(dim=0) / len(draws)).sqrt() * value / (2 * scale)
@@ -92,7 +91,7 @@ class Norms:
 
     @property
     def _nothing(self) -> Tensor:
-        """What rounding may make of the squared norm, at each point."""
+        """The squared norm due to rounding, at each point."""
         return self.rounding**2 * self.whole.mean(dim=0)
 
 
@@ -103,9 +102,9 @@ class Probing:
     Arguments:
         noise: The source of their randomness.
         index: The sample index of each point in their addresses.
-        first: How many a point are tried first, and how many there are if no precision is given.
+        first: The number of probes per point in the first round, or in all without a precision.
         precision: The relative standard error at which they stop.
-        purpose: What they are for; part of their addresses.
+        purpose: Their purpose; part of their addresses.
         dtype: Their dtype.
 
     Raises:
@@ -123,7 +122,7 @@ class Probing:
         if self.first < 1:
             raise UserError(f"probes must be positive, got {self.first}")
         if self.precision is not None and not 0 < self.precision < 1:
-            raise UserError(f"a precision lies in (0, 1), got {self.precision}")
+            raise UserError(f"a precision must be in (0, 1), got {self.precision}")
 
 
 At = tuple[Tensor, Tensor, Tensor | None]
@@ -155,7 +154,7 @@ def asymmetry_at(
         x: The points.
         t: Their times.
         quantity: The form of the field whose Jacobian is meant.
-        probing: How the Jacobians are probed; they are exact if not given.
+        probing: The random probes; exact Jacobians by default.
         judges: Of which numbers the precision is asked; of those at each point by default.
         classes: The class of each point.
 

@@ -1,4 +1,4 @@
-"""Is the field a gradient at a finite scale? Circulation around loops."""
+"""Circulation around loops: curl at a finite scale."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def squared_curls(
     quantity: Quantity,
     classes: Tensor | None,
 ) -> SquaredCurls:
-    """What the circulation around closed polygons says of the curl, a draw a polygon.
+    """Estimate the curl from the circulation around closed polygons, one draw per polygon.
 
     Arguments:
         field: The field.
@@ -100,7 +100,7 @@ def loop_circulation(
     quantity: Quantity = "denoiser",
     classes: Classes = None,
 ) -> Profile:
-    r"""The curl that loops of a given radius see, by noise level.
+    r"""The curl from the circulation around loops of a given radius, by noise level.
 
     .. math:: \sqrt{D (D - 1)\, \mathbb{E}\,C^2 / \mathbb{E}\,|B|^2}
 
@@ -109,9 +109,9 @@ def loop_circulation(
     :math:`\|J - J^\top\|_F`, the number that
     :func:`~scorefield.diagnostics.exterior_derivative` gives, in the same unit.
 
-    A gradient does not circulate, but a quadrature that is not exact for it finds a little. The
-    numerical error, by which the intervals are wider, is the root mean square of the differences
-    between the rule and its companion, in the same normalisation.
+    The circulation of a gradient is zero, up to the quadrature error. The numerical error, which
+    widens the intervals, is the root mean square of the differences between the rule and its
+    companion, in the same normalisation.
 
     Arguments:
         field: The field.
@@ -151,13 +151,13 @@ def circulation_growth(
     quantity: Quantity = "denoiser",
     classes: Classes = None,
 ) -> Profile:
-    r"""How the curl that loops see grows with their radius, by noise level; a pure number.
+    r"""The growth of the loop curl with the radius, by noise level; a pure number.
 
     It is the slope :math:`\beta` of :math:`\log c(r)` against :math:`\log r` by least squares,
     where :math:`c(r)` is the root mean square curl of
     :func:`~scorefield.diagnostics.loop_circulation` at the radius :math:`r`. The curl of an
     affine field is the same at all scales, :math:`\beta = 0`; where curl varies within a loop and
-    cancels there, :math:`\beta < 0`; where loops reach to curl that is not at their centre,
+    cancels there, :math:`\beta < 0`; where loops reach curl that is not at their centre,
     :math:`\beta > 0`.
 
     The loops of all radii have common centres and planes, so that what their circulations share
@@ -183,12 +183,12 @@ def circulation_growth(
     Raises:
         ValueError: If the domain has fewer than two dimensions, an argument is out of range, a
             value is not finite, or the curl at a radius does not exceed its numerical error: the
-            growth of nothing is not defined.
+            growth rate of zero is not defined.
     """
     for radius in radii:
         _check_radius(radius)
     if len(set(radii)) < 2:
-        raise UserError(f"a growth needs loops of at least two radii, got {list(radii)}")
+        raise UserError(f"a growth rate needs at least two radii, got {list(radii)}")
     chosen = quadrature(rule)
     x = np.log(np.asarray(radii, dtype=np.float64))
     slope = (x - x.mean()) / np.square(x - x.mean()).sum()
@@ -201,9 +201,9 @@ def circulation_growth(
             curl = curls.root(UNITS[quantity])
             if not curl.value > curl.numerical_error:
                 raise UserError(
-                    f"loops of radius {radius:g} sigma see a curl of {curl.value:.1e}, which does "
-                    f"not exceed its numerical error {curl.numerical_error:.1e}: the growth of "
-                    "nothing is not defined"
+                    f"loops of radius {radius:g} sigma have a curl of {curl.value:.1e}, which does "
+                    f"not exceed its numerical error {curl.numerical_error:.1e}: the growth rate "
+                    "is not defined"
                 )
             value += a * math.log(curl.value)
             numerical -= abs(a) * math.log1p(-curl.numerical_error / curl.value)
@@ -217,8 +217,8 @@ def circulation_growth(
 
 
 def _turning(field: ScoreField, quantity: Quantity) -> VectorField:
-    """The field in one of its forms; on a torus less the point itself, which is a part of the
-    denoiser that has no curl, and jumps where it is wrapped.
+    """The field in one of its parametrisations; on a torus minus the point itself, the part of the
+    denoiser without curl that jumps where it is wrapped.
     """
     fn = form(field, quantity)
     if quantity != "denoiser" or not isinstance(field.domain, Torus):

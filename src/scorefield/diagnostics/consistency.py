@@ -1,4 +1,4 @@
-"""Does the field at one noise level agree with itself at a lower one?"""
+"""Consistency of the field between two noise levels."""
 
 from __future__ import annotations
 
@@ -31,35 +31,35 @@ def consistency_error(
     guide: ScoreField | None = None,
     classes: Classes = None,
 ) -> Profile:
-    r"""The mean square by which a field misses itself at a lower noise level, in units of the
-    noise, by noise level; a pure number.
+    r"""The mean square residual of the denoiser's martingale property between two noise levels,
+    in units of the noise, by noise level; a pure number.
 
     .. math:: \frac{1}{D\,\lambda^2}\,
         \mathbb{E}\,\big\|\,\mathbb{E}[h(x_e, e) \mid x_s] - h(x_s, s)\,\big\|^2
 
     with the denoiser :math:`h`, over reverse trajectories from the noise level :math:`\lambda` down
-    to :math:`\lambda / \text{span}`, or to the least of the process where that is not so low (the
-    estimate's settings then tell the span). It is zero for the exact field, whose denoiser is a
+    to :math:`\lambda / \text{span}`, or to the lowest of the process if that is higher (the
+    estimate's settings contain the span). It is zero for the exact field, whose denoiser is a
     martingale, and the square of an error in the unit of
     :func:`~scorefield.diagnostics.score_error`.
 
-    From each point trajectories go in antithetic pairs: the normals of the second are those of the
-    first with the other sign, which takes out of the mean of a pair what is odd in them, the
-    larger part of the residual. The products of the means of different pairs then have the square
-    of the mean as theirs: nothing is added by the scatter of trajectories. An estimate of zero is
-    negative as often as not, and its root is not taken: it would be biased, and so would means
-    over seeds. Where points between modes are rare and scatter much, its draws have long tails, and
-    an interval wants some two thousand points.
+    Trajectories start in antithetic pairs from each point: the normals of the second are minus
+    those of the first, which cancels odd terms, the larger part of the residual, in the mean of a
+    pair. The products of the means of different pairs are unbiased estimates of the square of the
+    mean: the scatter of trajectories adds nothing. An estimate of zero is negative as often as
+    positive, and its root is not taken: it would be biased, and so would means over seeds. Where
+    points between modes are rare and scatter much, its draws have long tails, and an interval needs
+    some two thousand points.
 
     Trajectories are of weak order 1 in the step, and run twice, the second time in half as many
     steps along the same Brownian path. Residuals are extrapolated from both to steps of length
-    zero. The numerical error, by which the intervals are wider, is what that changes, and what
-    rounding adds, at each step :math:`\epsilon\,(1 + |x| / \sigma)` in the coarsest precision
+    zero. The numerical error, which widens the intervals, is the change by the extrapolation plus
+    rounding, at each step :math:`\epsilon\,(1 + |x| / \sigma)` in the coarsest precision
     :math:`\epsilon` that values pass through.
 
-    What is consistent need not be right. On a torus it may even wind: in the covering space
-    :math:`e^{c \cdot x} p_0` diffuses as a law does, and the score of that is periodic and
-    consistent. See :func:`~scorefield.diagnostics.winding` for this part.
+    A consistent field need not be exact. On a torus it may even wind: in the covering space
+    :math:`e^{c \cdot x} p_0` diffuses like a density, and its score is periodic and consistent.
+    :func:`~scorefield.diagnostics.winding` measures this part.
 
     The cost is ``1.5 steps + 2`` evaluations of the field for each trajectory, and one for each
     point.
@@ -68,7 +68,7 @@ def consistency_error(
         field: The field.
         data: Where the points come from.
         protocol: The noise levels and points.
-        span: The ratio of the noise levels between which the field is asked.
+        span: The ratio of the two noise levels.
         steps: The number of steps of a trajectory, evenly spaced in the logarithm of the level;
             even.
         trajectories: The number of trajectories from a point; even, at least 4.
@@ -76,9 +76,8 @@ def consistency_error(
         classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Raises:
-        ValueError: If an argument is out of range, a noise level is the least of the process, below
-            which there is none, the guide is a field of another process or domain, or a value is
-            not finite.
+        ValueError: If an argument is out of range, a noise level is the lowest of the process, the
+            guide is a field of another process or domain, or a value is not finite.
 
     References:
         Consistent diffusion models: mitigating sampling drift by learning to be consistent (Daras,
@@ -88,12 +87,12 @@ def consistency_error(
         equations (Talay and Tubaro, 1990), for the extrapolation.
     """
     if not (math.isfinite(span) and span > 1):
-        raise UserError(f"consistency is asked over a span above 1, got {span}")
+        raise UserError(f"the span of consistency must be above 1, got {span}")
     if steps < 2 or steps % 2:
-        raise UserError(f"trajectories take an even number of steps, at least 2, got {steps}")
+        raise UserError(f"the steps of a trajectory must be even and at least 2, got {steps}")
     if trajectories < 4 or trajectories % 2:
         raise UserError(
-            f"from a point goes an even number of trajectories, at least 4, got {trajectories}"
+            f"the number of trajectories must be even and at least 4, got {trajectories}"
         )
     leader = field if guide is None else guide
     if (leader.sde, leader.domain) != (field.sde, field.domain):
@@ -133,14 +132,14 @@ def _grid(sde: SDE, sigma: float, span: float, steps: int) -> Tensor:
     """The times of a trajectory, from a noise level down."""
     least = float(sde.noise_level(torch.tensor(sde.t_min, dtype=torch.float64)))
     if sigma <= least * (1 + 1e-9):
-        raise UserError("it is the least of the process, and there is none below to agree with")
+        raise UserError("it is the lowest of the process, with none below to compare with")
     ends = math.log(sigma), math.log(max(sigma / span, least))
     grid = sde.time(torch.linspace(*ends, steps + 1, dtype=torch.float64).exp())
     return grid.clamp(sde.t_min, sde.t_max)
 
 
 def _rounding(field: ScoreField, points: Points, steps: int) -> float:
-    """What rounding adds to a residual, in quadratic mean, if errors of steps are at random."""
+    """The root mean square rounding error of a residual, if errors of steps are random."""
     size = float(points.noisy.double().square().mean().sqrt() / field.sde.sigma(points.t[0]))
     return precision_of(field, points.noisy.dtype) * (1 + size) * math.sqrt(steps)
 

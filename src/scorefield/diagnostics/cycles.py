@@ -1,4 +1,4 @@
-"""Is the field a gradient between the points of a cloud? Circulation around graph cycles."""
+"""Circulation around cycles of a nearest-neighbour graph."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from scorefield.networks import Features
 from scorefield.targets import Target
 
 _PROPOSALS = 8
-"""Walks that are proposed for each cycle that is measured."""
+"""The number of proposed walks per measured cycle."""
 
 
 def cycle_circulation(
@@ -39,13 +39,13 @@ def cycle_circulation(
     quantity: Quantity = "denoiser",
     classes: Classes = None,
 ) -> Profile:
-    r"""The curl that cycles of the nearest-neighbour graph see, by noise level.
+    r"""The curl from the circulation around cycles of the nearest-neighbour graph, by noise level.
 
     .. math:: \sqrt{D (D - 1) \sum C^2 / \sum |B|^2}
 
     for the circulation :math:`C` around cycles of area :math:`|B|`, flat or not. Cycles count by
-    their squared area, so that thin ones do no harm. Where the law of the points is isotropic,
-    so are the cycles, and for an affine field this estimates :math:`\|J - J^\top\|_F` as
+    their squared area, so that thin ones do no harm. Where the distribution of the points is
+    isotropic, so are the cycles, and for an affine field this estimates :math:`\|J - J^\top\|_F` as
     :func:`~scorefield.diagnostics.exterior_derivative` does, in the same unit; elsewhere the
     planes that the data spreads in count for more.
 
@@ -55,10 +55,10 @@ def cycle_circulation(
     of draws. Clouds without a cycle are left out; each estimate tells how many ``clouds`` and
     ``cycles`` it rests on.
 
-    An edge is as long as neighbours are apart. On edges much longer than :math:`\sigma` the field
-    bends too much for any fixed rule: the difference between the rule and its companion, which
-    is the numerical error and widens the intervals, says so. Affine fields are integrated exactly
-    by any rule of degree 1 or more.
+    An edge is as long as the distance of neighbours. On edges much longer than :math:`\sigma` the
+    field bends too much for any fixed rule: the difference between the rule and its companion,
+    which is the numerical error and widens the intervals, says so. Affine fields are integrated
+    exactly by any rule of degree 1 or more.
 
     Arguments:
         field: The field.

@@ -1,4 +1,4 @@
-r"""Is the field locally a gradient? The exterior derivative :math:`J - J^\top`.
+r"""The exterior derivative :math:`J - J^\top` and the relative asymmetry.
 
 The Jacobians are exact, or probed at random; the standard error covers points and probes together.
 Where the protocol has a precision, the number of probes doubles until the standard error that the
@@ -31,7 +31,7 @@ UNITS: dict[Quantity, str] = {
 
 
 class Asymmetries(NamedTuple):
-    """Both numbers that one set of Jacobians gives."""
+    """Both numbers from one set of Jacobians."""
 
     exterior: Profile
     relative: Profile
@@ -50,17 +50,17 @@ def exterior_derivative(
     Arguments:
         field: The field.
         data: Where the points come from.
-        protocol: The noise levels and points; its precision decides how many probes follow the
-            first ones.
+        protocol: The noise levels and points; its precision determines the number of further
+            probes.
         probes: Rademacher probes a point, where the protocol has a precision those of the first
             round; the exact Jacobian if not given.
-        quantity: The form of the field whose Jacobian is meant. The denoiser's is a pure
+        quantity: The parametrisation whose Jacobian is used. The denoiser's is a pure
             number, :math:`\sigma^2/\alpha` times the score's.
         classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Returns:
-        A profile. Where a precision was asked for, its settings tell the probes used at each
-        noise level and the levels at which they did not reach it.
+        A profile. With a precision, its settings contain the probes used at each noise level and
+        the levels at which the precision was not reached.
 
     Raises:
         ValueError: If ``probes`` is not positive, or a value is not finite.
@@ -112,8 +112,8 @@ def asymmetries(
     r"""The exterior derivative and the relative asymmetry from one set of Jacobians.
 
     The Jacobians are those of the score, whose relative asymmetry is reported; the exterior
-    derivative is told in the form ``quantity``, of which the skew part is the score's times the
-    factor between the two. Arguments, settings and errors are otherwise those of
+    derivative is reported in the parametrisation ``quantity``, of which the skew part is the
+    score's times the factor between the two. Arguments, settings and errors are otherwise those of
     :func:`exterior_derivative`; a precision holds for both.
     """
     relatives = []
@@ -141,15 +141,15 @@ def asymmetries(
 def _exterior(norms: Norms, unit: str) -> Estimate:
     skew = root(mean(norms.skew.mean(dim=0).cpu().numpy()), unit)
     numerical = norms.rounding * float(norms.whole.mean()) ** 0.5
-    return replace(skew, numerical_error=numerical, settings=_told(norms))
+    return replace(skew, numerical_error=numerical, settings=_probe_settings(norms))
 
 
 def _relative(norms: Norms) -> Estimate:
     skew, whole = (values.mean(dim=0).cpu().numpy() for values in (norms.skew, norms.whole))
-    # A field that does not vary, as a score is where all is noise, is a gradient.
+    # A constant field, as a score at very large noise, is a gradient.
     square = ratio(skew, whole) if whole.any() else mean(skew)
     found = replace(root(square), numerical_error=norms.rounding)
-    return replace(found.scaled(0.5), settings=_told(norms))
+    return replace(found.scaled(0.5), settings=_probe_settings(norms))
 
 
 def _exterior_error(norms: Norms) -> float:
@@ -186,8 +186,8 @@ def _norms(
     return asymmetry_at(field, points.noisy, points.t, quantity, probing, judges, points.classes)
 
 
-def _told(norms: Norms) -> dict[str, int | float]:
-    """What was done to know the norms."""
+def _probe_settings(norms: Norms) -> dict[str, int | float]:
+    """The settings with which the norms were computed."""
     if norms.probes is None:
         return {}
     error = {} if norms.added is None else {"probe_error": norms.added}
@@ -195,7 +195,7 @@ def _told(norms: Norms) -> dict[str, int | float]:
 
 
 def _tell(profile: Profile) -> Profile:
-    """The profile with what its precision took among its settings."""
+    """The profile with the settings of its precision."""
     precision = profile.protocol.precision
     if precision is None or profile.settings["probes"] == "exact":
         return profile

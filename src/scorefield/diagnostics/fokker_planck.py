@@ -1,11 +1,11 @@
-r"""Does the field evolve as the score of a diffusing density does? The Fokker–Planck residual.
+r"""The residual of the score Fokker–Planck equation.
 
-The residual is told in units of the noise, per unit of the logarithm of the noise level,
-:math:`\rho = 2 \sigma^3 r / g^2`: what it is at a level does not depend on the process's clock.
+The residual is in units of the noise, per unit of the logarithm of the noise level,
+:math:`\rho = 2 \sigma^3 r / g^2`: its value at a level is independent of the time parametrisation.
 See :mod:`scorefield.calculus.fokker_planck`.
 
-A field that has no residual is the score of a density whose evolution is that of the process, yet
-not always the right one: that takes the right score at one noise level besides.
+A field without residual is the score of a density that evolves under the process, not necessarily
+the exact one: that requires the exact score at one noise level in addition.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ENTRIES = 1 << 16
 """The entries of the copies of points at which the field is evaluated at once, if there is more
 than one point."""
 _ROUNDING = 64.0
-"""In units of the machine precision, what rounding leaves of terms that cancel."""
+"""The rounding error of cancelling terms, in units of the machine precision."""
 
 NAMES: dict[FokkerPlanckForm, str] = {
     "gradient": "fokker_planck",
@@ -46,7 +46,7 @@ _GAP = "fokker_planck_gap"
 
 
 class FokkerPlanckErrors(NamedTuple):
-    """What one evaluation of both forms gives."""
+    """The result of one evaluation of both forms."""
 
     gradient: Profile
     component: Profile
@@ -67,7 +67,7 @@ def fokker_planck_error(
     The gradient form is the equation of the score. The component form agrees with it for gradients
     and adds curl for other fields. With probes, the square of the residual is estimated without
     bias, by the products of independent probes two by two; the standard error is that over points
-    and probes together. The numerical error is what rounding leaves where the terms cancel.
+    and probes together. The numerical error is the rounding of cancelling terms.
 
     Arguments:
         field: The field.
@@ -136,9 +136,9 @@ def fokker_planck_errors(
 
 def _check(form: str, probes: int | None) -> None:
     if form not in NAMES:
-        raise UserError(f"a residual has the form gradient or component, not {form!r}")
+        raise UserError(f"the form of a residual is gradient or component, not {form!r}")
     if probes is not None and probes < 2:
-        raise UserError(f"a square without bias takes at least 2 probes, got {probes}")
+        raise UserError(f"an unbiased square needs at least 2 probes, got {probes}")
 
 
 def _estimates(

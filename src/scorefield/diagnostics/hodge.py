@@ -1,30 +1,30 @@
-r"""How much of a field is a gradient? Its Hodge split under the noisy density.
+r"""The Hodge split of a field under the noisy density: its gradient part and its residual.
 
 Among all gradients there is one nearest to the field :math:`f` in the mean over noisy points, and
-what is left is orthogonal to every gradient:
+the residual is orthogonal to every gradient:
 
 .. math:: f = \nabla\psi + v, \qquad
     \mathbb{E}\,|f|^2 = \mathbb{E}\,|\nabla\psi|^2 + \mathbb{E}\,|v|^2, \qquad
     \psi = \arg\min \mathbb{E}\,|f - \nabla\psi|^2.
 
-The potential is sought among combinations of
+The potential is fitted within the span of
 
 * the field's own Poincaré potential about the centre :math:`c` of the data,
   :math:`\psi_P(x) = \int_0^1 f(\gamma) \cdot (x - c)\,\mathrm{d}\tau` with
-  :math:`\gamma = c + \tau (x - c)`, which is off by
+  :math:`\gamma = c + \tau (x - c)`, whose deviation is
 
   .. math:: f - \nabla\psi_P = \int_0^1 \tau\,(J - J^\top)(\gamma)\,(x - c)\,\mathrm{d}\tau,
 
-  that is, by nothing if the field is a gradient, whatever its dimension;
+  that is, zero if the field is a gradient, in any dimension;
 * linear functions and the isotropic quadratic form;
 * the quadratic form :math:`\frac12 u^\top S u` of the centred points :math:`u` whose gradient is
-  nearest to what :math:`\nabla\psi_P` is off by, :math:`g = f - \nabla\psi_P`: by the normal
+  nearest to the deviation :math:`g = f - \nabla\psi_P`: by the normal
   equations of symmetric matrices
 
   .. math:: S \Sigma + \Sigma S = M + M^\top, \qquad
       \Sigma = \mathbb{E}\,u u^\top, \quad M = \mathbb{E}\,g u^\top;
 
-* random waves :math:`\cos(\omega \cdot x + b)` of several lengths.
+* random Fourier features :math:`\cos(\omega \cdot x + b)` of several lengths.
 
 What a potential outside of this family would still take from the rest counts as rest, and so does
 what too few points leave unknown of S, so that the rest is an upper bound of the energy that is
@@ -60,14 +60,14 @@ from scorefield.targets import Target
 
 _NODES = 8
 _ENTRIES = 1 << 16
-"""The entries of the points at which the field is differentiated at once."""
+"""The number of entries of the points at which the field is differentiated at once."""
 _WORKSPACE = 1 << 23
-"""The entries that the gradients of the family may have at once (64 MiB in float64)."""
+"""The number of entries of the gradients of the family in memory (64 MiB in float64)."""
 _SCALES = 4
 """The number of wave lengths, from that of the noise to that of the noisy data."""
 _RIDGES = tuple(10.0**k for k in range(-10, 3))
 _FORM_RIDGE = 1e-6
-"""What is added to the variances in the normal equations of S, in units of their mean."""
+"""The ridge of the variances in the normal equations of S, in units of their mean."""
 
 
 class HodgeSplit(NamedTuple):
@@ -86,7 +86,7 @@ class Moments(NamedTuple):
     product: Float[Tensor, " columns"]
 
     def of(self, columns: list[int]) -> Moments:
-        """Those of some columns."""
+        """The sums for some columns."""
         return Moments(self.gram[columns][:, columns], self.product[columns])
 
 
@@ -154,7 +154,7 @@ def hodge_split(
         energy = value.square().sum(dim=1)
 
         def rest(nodes: int, waves: int) -> Estimate:
-            off = _off(field, points, centre, nodes)
+            off = _deviation(field, points, centre, nodes)
             family = _Family(value - off, offsets, off, sigma, waves, folds, protocol.noise)
             return ratio(_left(family).cpu().numpy(), energy.cpu().numpy())
 
@@ -181,7 +181,7 @@ class _Family:
     Arguments:
         own: The gradient of the field's own potential.
         offsets: The points, relative to the centre.
-        off: What is to be fitted.
+        off: The deviation to be fitted.
         sigma: The noise level.
         waves: The number of waves.
         folds: The number of folds.
@@ -215,7 +215,7 @@ class _Family:
         return len(self.phases) + 2 + len(self.parts)
 
     def columns(self, left_out: int) -> list[int]:
-        """The columns that have not seen a fold."""
+        """The columns fitted without a fold."""
         common = len(self) - len(self.parts)
         return [*range(common), common + left_out]
 
@@ -236,7 +236,7 @@ class _Family:
         return torch.cat((waves, torch.stack((u, self.own[points], *forms), dim=1)), dim=1)
 
     def _forms(self, offsets: list[Tensor]) -> dict[frozenset[int], Form]:
-        """The forms that have not seen a fold, or two."""
+        """The forms fitted without one fold, or two."""
         folds = range(len(self.parts))
         forms = {}
         for unseen in {frozenset((j, k)) for j in folds for k in folds}:
@@ -248,7 +248,7 @@ class _Family:
 
 
 def _form(u: Float[Tensor, "batch dim"], wanted: Float[Tensor, "batch dim"]) -> Form:
-    r"""The form whose gradient is nearest to what is wanted.
+    r"""The form whose gradient is nearest to the deviation.
 
     With the right singular vectors V and squared singular values :math:`\lambda` of the points,
     :math:`(V^\top S V)_{ij} = (V^\top (M + M^\top) V)_{ij} / (\lambda_i + \lambda_j)`; beyond the
@@ -265,7 +265,7 @@ def _form(u: Float[Tensor, "batch dim"], wanted: Float[Tensor, "batch dim"]) -> 
 
 
 def _left(family: _Family) -> Float[Tensor, " batch"]:
-    """The squares of what is left to be fitted at each point by a potential fitted elsewhere."""
+    """The squared residuals at each point of a potential fitted on other folds."""
     means, moments = [], []
     for fold, y in enumerate(family.wanted):
         mean = y.new_zeros(len(family), y.shape[1])
@@ -318,10 +318,10 @@ def _total(folds: Sequence[Moments]) -> Moments:
     return Moments(gram, product)
 
 
-def _off(
+def _deviation(
     field: ScoreField, points: Points, centre: Tensor, nodes: int
 ) -> Float[Tensor, "batch dim"]:
-    """What the gradient of the field's own potential about the centre is off by, in float64."""
+    """The deviation of the field from the gradient of its own potential, in float64."""
     fn, rule = form(field, "noise"), quadrature(f"gauss-{nodes}")
     at_once = max(1, _ENTRIES // centre.numel())
     parts = []

@@ -1,11 +1,11 @@
-r"""Does the field know differences of log-density? Line integrals of the score, in nats.
+r"""Log-density ratios by line integrals of the score, in nats.
 
-The line integral of a score from :math:`a` to :math:`b` is :math:`\log p(b) - \log p(a)`, whatever
-way it takes. The ends are two noisings of one clean point with independent noise,
+The line integral of a score from :math:`a` to :math:`b` is :math:`\log p(b) - \log p(a)` along
+any path. The ends are two noisings of one clean point with independent noise,
 :math:`a = \alpha x_0 + \sigma\varepsilon` and :math:`b = \alpha x_0 + \sigma\varepsilon'`. Both are
-draws from the noisy density, and what lies between them, at a distance of the order of
-:math:`\sigma` from either, is where a field is trained and used; the chord between noisings of two
-different points crosses, at low noise, a void of which no field knows anything.
+draws from the noisy density, and the points between them, at a distance of the order of
+:math:`\sigma` from either, are where a field is trained and used; the chord between noisings of two
+different points crosses, at low noise, a region without data.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def path_gap(
     panels: int = 64,
     classes: Classes = None,
 ) -> Profile:
-    r"""How much two paths from :math:`a` to :math:`b` disagree, by noise level, in nats.
+    r"""The gap between two paths from :math:`a` to :math:`b`, by noise level, in nats.
 
     The paths are :math:`\gamma_\pm(\tau) = a + \tau e \pm \sin(\pi\tau)\, h |e|\, w` with the chord
     :math:`e = b - a` and a unit vector :math:`w` of random direction at a right angle to it: they
@@ -45,20 +45,20 @@ def path_gap(
     .. math:: \frac{64\, h^2 \sigma^4}{\pi^2}\, \frac{D + 2}{D - 1}\, \|A\|_F^2 .
 
     In few dimensions, and where the curl lies in few planes, the differences have long tails, and
-    an interval wants a thousand pairs: with 64, one of 95 % holds the truth nine times in ten.
+    an interval needs a thousand pairs: with 64, the coverage of 95 % intervals is 90 %.
 
     The quadrature is refined until each integral settles to the tolerance; the numerical error is
-    the root mean square of the last changes. In a field that computes with few digits, rounding
-    is the limit and not the tolerance. Each estimate tells how many of its paths stayed
+    the root mean square of the last changes. For a field in low precision, rounding is the limit,
+    not the tolerance. The settings of each estimate contain the number of paths that are
     ``unresolved`` at the largest number of panels.
 
     Arguments:
         field: The field.
         data: Where the clean points come from.
         protocol: The noise levels and points.
-        bend: How far the middle of a path lies from that of its chord, :math:`h`, in units of the
-            chord's length.
-        tolerance: To what the integrals settle, in nats.
+        bend: The distance :math:`h` of the middle of a path from that of its chord, in units of
+            the chord's length.
+        tolerance: The tolerance of the integrals, in nats.
         panels: The largest number of panels that a path is cut into.
         classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
@@ -93,7 +93,7 @@ def potential_gap(
     panels: int = 64,
     classes: Classes = None,
 ) -> Profile:
-    r"""How much the score and the potential disagree, by noise level, in nats.
+    r"""The gap between line integrals of the score and the potential, by noise level, in nats.
 
     It is the root mean square over pairs :math:`(a, b)` of
     :math:`\int s \cdot \mathrm{d}\gamma - (\phi(b) - \phi(a))` along the path on one side of
@@ -139,7 +139,7 @@ def potential_gap(
 
 def _check(bend: float) -> None:
     if not (math.isfinite(bend) and bend > 0):
-        raise UserError(f"a path that bends has a positive bend, got {bend}")
+        raise UserError(f"the bend of a path must be positive, got {bend}")
 
 
 def _paths(field: ScoreField, points: Points, protocol: Protocol, bend: float) -> Paths:

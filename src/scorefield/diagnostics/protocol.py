@@ -1,4 +1,4 @@
-r"""The terms on which fields are compared.
+r"""The evaluation protocol of diagnostics: points, noise levels, seeds, precision.
 
 A protocol fixes the noise levels, the noisy points and the precision at which a diagnostic is
 evaluated. Points depend on the protocol and the data alone, never on the field, so that two
@@ -54,8 +54,8 @@ class Protocol:
         n: The number of points at each level.
         seed: The seed of points and probes.
         dtype: The dtype of points and derivatives; a network computes in its own.
-        precision: The relative standard error at which random probes stop; where none is given,
-            their number is fixed.
+        precision: The relative standard error at which random probes stop; by default their
+            number is fixed.
 
     Raises:
         ValueError: If a level is not positive, there is none, ``n`` is below 2, or the precision
@@ -75,14 +75,14 @@ class Protocol:
         if self.n < 2:
             raise UserError(f"a protocol needs at least 2 points for an error bar, got {self.n}")
         if self.precision is not None and not 0 < self.precision < 1:
-            raise UserError(f"a precision lies in (0, 1), got {self.precision}")
+            raise UserError(f"a precision must be in (0, 1), got {self.precision}")
 
     @property
     def noise(self) -> Noise:
         """The randomness of the protocol.
 
-        Its addresses lie at the seed ``-1 - seed``, so that a field trained and judged with
-        seeds of equal number is not judged on the points of its first training step.
+        Its addresses have the seed ``-1 - seed``, so that a field trained and evaluated with
+        equal seeds is not evaluated on the points of its first training step.
         """
         return Noise(-1 - self.seed)
 
@@ -147,11 +147,11 @@ class Profile:
     Iterating gives pairs of noise level and :class:`~scorefield.estimate.Estimate`.
 
     Attributes:
-        name: What was measured.
+        name: The name of the diagnostic.
         unit: Its unit; empty for a pure number.
-        estimates: One estimate a noise level, in the order of the protocol.
-        protocol: On which points.
-        settings: What else the numbers depend on.
+        estimates: One estimate per noise level, in the order of the protocol.
+        protocol: The evaluation protocol.
+        settings: Further settings of the estimator.
     """
 
     name: str
@@ -167,7 +167,7 @@ class Profile:
         return len(self.estimates)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One plain record a noise level, for tables."""
+        """One plain record per noise level, for tables."""
         settings = " ".join(f"{key}={value}" for key, value in self.settings.items())
         return [
             {
@@ -223,7 +223,7 @@ def measure(
     """Evaluates ``at`` at each noise level of a protocol, the field in evaluation mode.
 
     Raises:
-        ValueError: If a value is not finite; says which diagnostic and which noise level.
+        ValueError: If a value is not finite; names the diagnostic and the noise level.
     """
     if classes is not None:
         settings["classes"] = classes if isinstance(classes, int) else "of each point"
@@ -232,6 +232,6 @@ def measure(
         for points in protocol.points(data, field, classes):
             try:
                 estimates.append(at(points))
-            except ValueError as error:
+            except UserError as error:
                 raise UserError(f"{name} at noise level {points.sigma:g}: {error}") from error
     return Profile(name, unit, tuple(estimates), protocol, settings)

@@ -1,9 +1,8 @@
 r"""Diagnostics as they were published, for comparison only.
 
-Each of these has a defect that the diagnostics of this package do not have, told where it is
-defined; a table that shows both says why not. They differ from what was published in one thing:
-they are evaluated at the noisy points of a protocol, not at clean data, so that in a table the
-estimators differ and nothing else.
+Each of these has a defect that the diagnostics of this package do not have, stated in its
+docstring. They differ from the published form in one way: they are evaluated at the noisy points of
+a protocol, not at clean data, so that in a table the estimators differ and nothing else.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from scorefield.fields.classes import classes_at
 from scorefield.targets import Target
 
 _PROPOSALS = 16
-"""Walks that are proposed for each cycle that is measured."""
+"""The number of proposed walks per measured cycle."""
 
 
 def left_cycle_circulation(
@@ -41,11 +40,11 @@ def left_cycle_circulation(
     classes: Classes = None,
 ) -> Profile:
     r"""The mean square circulation :math:`\mathbb{E}\,C^2` of the score around cycles of the
-    nearest-neighbour graph, by the left-end-point rule, in nats².
+    nearest-neighbour graph, by the left-endpoint rule, in nats².
 
     .. math:: C = \sum_i s(x_i) \cdot (x_{i+1} - x_i)
 
-    What is wrong with it:
+    Defects:
 
     * The rule is not exact for affine fields. On a gradient it gives
       :math:`C = -\frac12 \sum_i \Delta x_i^\top H \Delta x_i`, with the Hessian :math:`H` of
@@ -55,7 +54,7 @@ def left_cycle_circulation(
       lie, hence on their number, on the noise level and on the dimension.
     * Cycles share points and edges; the standard error takes them for independent.
 
-    :func:`~scorefield.diagnostics.cycle_circulation` has none of this.
+    :func:`~scorefield.diagnostics.cycle_circulation` has none of these.
 
     Arguments:
         field: The field.
@@ -105,7 +104,7 @@ def path_variance(
 
     A path is cut at random knots, and each piece is integrated by its midpoint.
 
-    What is wrong with it: the knots lie on the chord, so that all paths are the same straight
+    Defect: the knots lie on the chord, so that all paths are the same straight
     line, cut differently. Their integrals differ by the error of the quadrature and by nothing
     else. A rotation of any strength gives exactly zero, and a gradient, whose line integrals are
     equal on all paths, does not.
@@ -171,7 +170,7 @@ def finite_difference_asymmetry(
 
     .. math:: \Big|\frac{s(x + h v) - s(x)}{h} - J^\top v\Big|^2
 
-    What is wrong with it: the step :math:`h` is the same at every noise level, whereas a score
+    Defect: the step :math:`h` is the same at every noise level, whereas a score
     changes over the distance :math:`\sigma`. With float32's precision :math:`\epsilon`, rounding
     :math:`x` and :math:`s` adds about :math:`\epsilon\,(|J| |x| + |s|) / h`, far more than the curl
     of a trained field at small :math:`\sigma`; a one-sided difference adds

@@ -1,10 +1,8 @@
-r"""How far does a network look? The patch size of the local machine that is most like it, by noise
-level.
+r"""The effective patch size of a network: that of the most similar local score, by noise level.
 
-A local machine sees :math:`k \times k` pixels around each pixel. At a noise level, the size at
-which its score comes nearest to a network's is the network's effective scale of locality. Sizes
-are tied to noise levels, in units of the data, and to nothing else: a machine of these sizes can
-be followed on any grid.
+A local score uses :math:`k \times k` pixels around each pixel. At a noise level, the size at which
+it is nearest to a network's score is the network's effective scale of locality. Sizes are functions
+of the noise level, in units of the data: a local score of these sizes can be sampled on any grid.
 
 References:
     An analytic theory of creativity in convolutional diffusion models (Kamb and Ganguli, 2024),
@@ -36,7 +34,7 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class ScaleCalibration:
-    r"""How like a network machines of several patch sizes are, by noise level.
+    r"""The similarity of local scores of several patch sizes to a network, by noise level.
 
     All three choices of sizes follow from the table of the best sizes :math:`b_{ij}` of sample
     :math:`i` at level :math:`j`, and take the smallest of several that are equally good, so that
@@ -51,7 +49,7 @@ class ScaleCalibration:
     Attributes:
         sigmas: The noise levels, rising.
         sizes: The patch sizes that were tried, rising.
-        by: What makes a size the best.
+        by: The criterion of the best size.
         gap: One minus the cosine between the two scores over all pixels, of shape
             (samples, levels, sizes); not a number where the search did not go.
         distance: The root mean square over pixels of the difference of the scores in units of the
@@ -72,7 +70,7 @@ class ScaleCalibration:
 
     @property
     def evaluations(self) -> int:
-        """How many sizes were evaluated, of all samples and levels together."""
+        """The number of evaluated sizes, over all samples and levels."""
         return int(np.isfinite(self.gap).sum())
 
     @property
@@ -89,7 +87,7 @@ class ScaleCalibration:
 
     @property
     def monotone(self) -> PatchSizes:
-        """The sizes that do not fall with rising noise and are nearest to all best sizes."""
+        """The sizes that are monotone in the noise level and nearest to all best sizes."""
         loss = np.abs(self.best[:, :, None] - np.asarray(self.sizes, dtype=float)).sum(axis=0)
         return self._sizes(np.asarray(self.sizes)[isotonic(loss)])
 
@@ -145,7 +143,7 @@ def calibrate_sizes(
     margin: int = 1,
     callback: Callable[[float], object] | None = None,
 ) -> ScaleCalibration:
-    r"""Finds the patch size at which a local machine is most like a field, by noise level.
+    r"""Find the patch size at which a local score is most similar to a field, by noise level.
 
     At each state both scores are compared over all pixels, by the cosine between them or by the
     length of their difference. The samples of a level that need a size go through its machine at
@@ -158,12 +156,12 @@ def calibrate_sizes(
 
     Arguments:
         field: The field, a network's.
-        machine: The local machine of a patch size, under the same process.
+        machine: The local score of a patch size, under the same process.
         states: Points at several noise levels, at each as many: those where the field's own
             samples pass by, :func:`~scorefield.diagnostics.states.walk`.
         sizes: The odd sizes to try.
         by: ``"cosine"`` or ``"l2"``.
-        margin: How many sizes on each side of the best one end the search.
+        margin: The number of sizes on each side of the best one that end the search.
         callback: Called with each noise level that is done.
 
     Raises:
@@ -173,14 +171,14 @@ def calibrate_sizes(
     states = sorted(states, key=lambda state: state.sigma)
     order = sorted(set(sizes))
     if not states or not order:
-        raise UserError("a calibration takes at least one state and one patch size")
+        raise UserError("a calibration needs at least one state and one patch size")
     if by not in get_args(Criterion):
         raise UserError(f"scores are compared by {' or '.join(get_args(Criterion))}, not {by!r}")
     if margin < 1:
-        raise UserError(f"the margin of a search is at least 1, got {margin}")
+        raise UserError(f"the margin of a search must be at least 1, got {margin}")
     n = len(states[0].x)
     if n < 2:
-        raise UserError("a calibration takes at least 2 samples, for an error bar")
+        raise UserError("a calibration needs at least 2 samples, for an error bar")
     machines: dict[int, ScoreField] = {}
 
     def likeness(state: State, truth: Tensor, rows: Tensor, size: int) -> Floats:

@@ -1,4 +1,4 @@
-"""How far is the field from the truth, or from its training set, and how large is its loss?"""
+"""The score error, the distance to the ideal score, and the loss of a field."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def score_error(
 
     .. math:: \sqrt{\tfrac{1}{D}\,\mathbb{E}\,\sigma^2 \|s - s_{true}\|^2}
 
-    This is the root mean square error of the predicted noise. 1 is what predicting no noise
-    at all gives at large :math:`\sigma`.
+    This is the root mean square error of the predicted noise. A prediction of zero has an error of
+    1 at large :math:`\sigma`.
 
     Arguments:
         field: The field.
@@ -72,7 +72,7 @@ def distance_to_ideal(
 
     Raises:
         ValueError: If the training set has another event shape than the field or fewer points than
-            the protocol asks for, or a value is not finite.
+            the protocol, or a value is not finite.
 
     References:
         Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
@@ -134,15 +134,15 @@ def validation_loss(
         field: The field.
         data: Clean points, of shape ``(n, *event)``.
         denoising: The loss.
-        draws: The number of times and noises a point.
-        seed: The seed of times and noise; their addresses lie at ``-1 - seed``, away from those
+        draws: The number of times and noises per point.
+        seed: The seed of times and noise; their addresses have ``-1 - seed``, different from those
             of a training with that seed.
 
     Raises:
         ValueError: For fewer than two points or one draw, or a value that is not finite.
     """
     if draws < 1:
-        raise UserError(f"a validation loss takes at least one draw a point, got {draws}")
+        raise UserError(f"a validation loss needs at least one draw per point, got {draws}")
     noise, index = Noise(-1 - seed), torch.arange(data.shape[0], device=data.device)
     total = torch.zeros(data.shape[0], dtype=torch.float64, device=data.device)
     with evaluation_mode(field), torch.no_grad():

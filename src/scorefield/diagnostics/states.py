@@ -1,4 +1,4 @@
-r"""The noisy points at which fields are compared on the way from noise to samples."""
+r"""The noisy points along sampling trajectories, at which fields are compared."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class State(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """Where a sampler goes.
+    """The trajectories of a sampler.
 
     Arguments:
         states: The points on its grid of noise levels, from the first to the last above zero.
-        samples: What it ends in.
+        samples: The final samples.
     """
 
     states: tuple[State, ...]
@@ -51,13 +51,13 @@ def walk(
     dtype: torch.dtype = torch.float32,
     classes: Classes = None,
 ) -> Walk:
-    """The points that samples pass through on a field, all in one batch.
+    """The points along the sampling trajectories of a field, in one batch.
 
     Two fields of one process start from the same noise under one seed.
 
     Arguments:
-        field: The field that is followed.
-        sampler: A method with a grid of noise levels that all samples share.
+        field: The field.
+        sampler: A sampler with one grid of noise levels for all samples.
         n: The number of samples.
         seed: The seed of their noise.
         first: The index of the first.
@@ -65,11 +65,11 @@ def walk(
         classes: The class of all samples, or of each.
 
     Raises:
-        ValueError: If the number is not positive, or each sample finds steps of its own.
+        ValueError: If the number is not positive, or the sampler is adaptive.
         FloatingPointError: If a point is not finite.
     """
     if n < 1:
-        raise UserError(f"a walk takes at least one sample, got {n}")
+        raise UserError(f"a walk needs at least one sample, got {n}")
     if sampler.nfe is None:
         raise UserError(f"{type(sampler).__name__} has no noise levels that all samples share")
     sde = field.sde

@@ -1,8 +1,8 @@
-r"""Does the field gain on its way around a torus? Circulation around loops that do not shrink.
+r"""Winding: circulation around the non-contractible loops of a torus.
 
-A field without curl is a gradient in flat space. On a torus it may still wind: on a closed loop
-that cannot be shrunk to a point it gains something, and no periodic potential does. The samplers
-and the likelihood notice, curl does not.
+A field without curl is a gradient in flat space. On a torus it may still wind: its circulation
+around a non-contractible loop may be non-zero, which no periodic potential allows. Samples and
+likelihood are affected, the curl is not.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ def winding(
     one period :math:`L`. Curl makes :math:`C_k` depend on the point, so that a field with curl
     has a winding too; what is left of it in the mean over the torus is :func:`harmonic_part`.
 
-    The numerical error is the root mean square of what the quadrature of each loop may err by; see
+    The numerical error is the root mean square of the quadrature error of each loop; see
     :func:`~scorefield.calculus.straight_loops`. At noise levels at which the score jumps between
     modes over a width that the nodes cannot resolve, it is large, and so is the interval. Each
-    estimate tells how many of its loops stayed ``unresolved``.
+    estimate's settings contain the number of ``unresolved`` loops.
 
     Arguments:
         field: The field, on a torus.
         data: Where the clean points come from.
         protocol: The noise levels and points.
-        tolerance: To what the integrals settle, in nats.
+        tolerance: The tolerance of the integrals, in nats.
         nodes: The largest number of nodes on a loop.
         classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
@@ -65,7 +65,7 @@ def winding(
         square = loops.value.square().mean(dim=1)
         rms = root(mean(square.double().cpu().numpy()), "nats")
         numerical = math.sqrt(float(loops.error.double().square().mean()))
-        return replace(rms, numerical_error=numerical, settings=_told(loops))
+        return replace(rms, numerical_error=numerical, settings=_settings(loops))
 
     settings = {"tolerance": tolerance, "nodes": nodes}
     return measure("winding", "nats", at, field, data, protocol, classes, **settings)
@@ -79,16 +79,16 @@ def harmonic_part(
     nodes: int = 1024,
     classes: Classes = None,
 ) -> Profile:
-    r"""The harmonic part of the score, by noise level, in nats a turn.
+    r"""The harmonic part of the score, by noise level, in nats per turn.
 
     In the Hodge decomposition :math:`s = \nabla\psi + v + h` of a field on a torus the harmonic
     part is the constant :math:`h = \frac{1}{\mathrm{vol}} \int s\,\mathrm{d}x`, which neither a
-    periodic potential nor a curl explains. It is told as
+    periodic potential nor a curl contains. It is reported as
 
     .. math:: \Big(\tfrac1D \sum_k (L_k h_k)^2\Big)^{1/2}, \qquad L_k h_k = \mathbb{E}\,C_k(x),
 
     with the circulations :math:`C_k` of :func:`winding` through points that are uniform on the
-    torus: of a field without curl, each of them is :math:`L_k h_k`, and nothing is left to chance.
+    torus: for a field without curl, each of them equals :math:`L_k h_k` exactly.
     The square is estimated without bias, by the products of different points.
 
     Arguments and errors are those of :func:`winding`; of the points the number matters only.
@@ -105,7 +105,7 @@ def harmonic_part(
         loops = _loops(field, domain, x, points, tolerance, nodes)
         rms = root(_squared_mean(loops.value.double()), "nats")
         numerical = float(loops.error.double().mean(dim=0).square().mean().sqrt())
-        return replace(rms, numerical_error=numerical, settings=_told(loops))
+        return replace(rms, numerical_error=numerical, settings=_settings(loops))
 
     settings = {"tolerance": tolerance, "nodes": nodes}
     return measure("harmonic_part", "nats", at, field, data, protocol, classes, **settings)
@@ -158,5 +158,5 @@ def _squared_mean(v: Float[Tensor, "n dim"]) -> Estimate:
     return Estimate(value / dim, math.sqrt(variance) / dim, n)
 
 
-def _told(loops: Windings) -> dict[str, int]:
+def _settings(loops: Windings) -> dict[str, int]:
     return {"unresolved": int((~loops.resolved).sum())}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from scorefield.estimate import Estimate
@@ -112,3 +113,35 @@ class Schema:
             ValueError: If a cell is not what it should be.
         """
         return {c.argument: c.read(row) for c in self._columns if c.read is not None}
+
+
+def derived(*names: str, get: Callable[[Any], Any]) -> Column:
+    """Columns that follow from a record and are not read back.
+
+    Arguments:
+        names: Their headings.
+        get: The cell of a record, or one cell for each of several names; ``None`` for empty ones.
+    """
+
+    def write(record: Any) -> Sequence[Any] | None:
+        value = get(record)
+        return value if value is None or len(names) > 1 else (value,)
+
+    return Column(names, write)
+
+
+def uncertain(*names: str, get: Callable[[Any], Estimate | None]) -> Column:
+    """The columns of a number: its value and standard error, and its 95 % interval where four are
+    named.
+    """
+
+    def cells(record: Any) -> Sequence[Any] | None:
+        e = get(record)
+        return None if e is None else (e.value, e.standard_error, *e.interval())[: len(names)]
+
+    return derived(*names, get=cells)
+
+
+def attributes(*names: str, of: str) -> tuple[Column, ...]:
+    """A column for each of the attributes that a part of a record has."""
+    return tuple(derived(name, get=attrgetter(f"{of}.{name}")) for name in names)

@@ -264,7 +264,7 @@ def _file(
             f"takes floating ones{also} of shape (n, {', '.join(map(str, shape))})"
         )
     if len(values) < max(2, n or 0):
-        raise RunError(f"{path} has {len(values)} points, {max(2, n or 0)} were asked for")
+        raise RunError(f"{path} has {len(values)} points, {max(2, n or 0)} were requested")
     x = torch.as_tensor(values[:n], dtype=torch.float64)
     if not bool(x.isfinite().all()):
         raise RunError(f"{path}: the points {name!r} are not all finite")

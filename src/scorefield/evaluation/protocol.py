@@ -120,7 +120,7 @@ class Benchmark:
 
     @property
     def truth(self) -> Target | None:
-        """The law of the data where it is known."""
+        """The distribution of the data where it is known."""
         return self.source.truth
 
     @cached_property
@@ -148,8 +148,8 @@ class Benchmark:
         return self.source.reference(self.protocol.samples, self.protocol.seed, "test")
 
     def data(self, n: int | None = None) -> Target | Tensor:
-        """Where noisy points come from: the law of the data, or ``n`` held-out items (as many as
-        the protocol has points, if not given).
+        """Where noisy points come from: the distribution of the data, or ``n`` held-out items (as
+        many as the protocol has points, if not given).
         """
         if self.truth is not None:
             return self.truth

@@ -33,7 +33,15 @@ from typing import Any, NamedTuple
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate, add_errors
 from scorefield.evaluation.catalogue import VALIDATION, current_name
-from scorefield.evaluation.columns import ESTIMATE, Column, Schema, duration, parts, stored
+from scorefield.evaluation.columns import (
+    ESTIMATE,
+    Schema,
+    derived,
+    duration,
+    parts,
+    stored,
+    uncertain,
+)
 from scorefield.files import write_file
 from scorefield.runs.cells import csv_text, numbers, read_csv
 
@@ -44,7 +52,7 @@ SUMMARY = "compute_summary.json"
 
 
 class Floor(NamedTuple):
-    """The law of a distance between two real sets of the size at which a model is measured.
+    """The distance between two real sets of the size at which a model is measured, over pairs.
 
     ``mean_error`` is the standard error of the mean over ``pairs`` pairs, ``sd`` the scatter of
     single pairs.
@@ -163,11 +171,8 @@ DISTANCES = Schema(
         Floor,
         (float, float, float, int),
     ),
-    Column(
-        ("ratio_to_floor", "ratio_standard_error"),
-        lambda d: d.ratio and (d.ratio.value, d.ratio.standard_error),
-    ),
-    Column(("excess_in_floor_sd",), lambda d: None if d.excess is None else (d.excess,)),
+    uncertain("ratio_to_floor", "ratio_standard_error", get=lambda d: d.ratio),
+    derived("excess_in_floor_sd", get=lambda d: d.excess),
     SETTINGS,
 )
 """The columns of a :class:`Distance`."""
@@ -307,7 +312,7 @@ class Evaluation:
             )
         except OSError as error:
             raise RunError(f"{run} has no evaluation: run `scorefield eval {run}`") from error
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise RunError(
                 f"{folder} does not hold an evaluation of this version "
                 f"({type(error).__name__}: {error}): run `scorefield eval {run}`"

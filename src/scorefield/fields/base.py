@@ -1,4 +1,4 @@
-r"""Score fields and the five ways of saying the same thing.
+r"""Score fields and their five parametrisations.
 
 A score field is a vector field :math:`s(x, t) \approx \nabla_x \log p_t(x)` of a process
 :math:`x_t = \alpha x_0 + \sigma\varepsilon`. Five quantities are affine functions of it,
@@ -24,44 +24,64 @@ References:
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from scorefield.domain import Domain
-from scorefield.errors import UserError
+from scorefield.domain import Domain, Euclidean
+from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.classes import Classes, class_rows
 from scorefield.sde import SDE
 
 Quantity = Literal["score", "denoiser", "noise", "velocity", "drift"]
 
 
-class ScoreField(nn.Module, ABC):
+class ScoreField(nn.Module):
     r"""Anything with a score.
 
-    Subclasses define :meth:`score`, or :meth:`predict` where another form is computed with
-    less rounding.
+    Subclasses define one method: :meth:`score`, or :meth:`predict` where other forms are computed
+    with less rounding than from the score.
 
     Arguments:
         sde: The forward process whose marginals the field describes.
-        domain: Where :math:`x` lives, and the event shape.
+        domain: Where :math:`x` lives, and the event shape. Without one, it becomes flat space by
+            :meth:`learn_shape`.
 
     Raises:
+        TypeError: If the class defines neither :meth:`score` nor :meth:`predict`.
         ValueError: If the process does not run on the domain.
     """
 
-    def __init__(self, sde: SDE, domain: Domain) -> None:
-        super().__init__()
-        sde.check(domain)
-        self.sde = sde
-        self.domain = domain
+    domain: Domain
 
-    @abstractmethod
+    def __init__(self, sde: SDE, domain: Domain | None) -> None:
+        super().__init__()
+        if (type(self).score, type(self).predict) == (ScoreField.score, ScoreField.predict):
+            raise TypeError(f"{type(self).__name__} must define score or predict")
+        self.sde = sde
+        if domain is not None:
+            sde.check(domain)
+            self.domain = domain
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "domain":
+            raise UserError(
+                f"{type(self).__name__} does not know its event shape yet: give shape=, train it "
+                "with fit, or evaluate it once"
+            )
+        return super().__getattr__(name)
+
+    def learn_shape(self, shape: Sequence[int]) -> None:
+        """Takes points to be of an event shape in flat space, unless the domain is known."""
+        if "domain" not in vars(self):
+            domain = Euclidean(tuple(shape))
+            self.sde.check(domain)
+            self.domain = domain
+
     def score(
         self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
     ) -> Float[Tensor, "batch *event"]:
@@ -76,6 +96,7 @@ class ScoreField(nn.Module, ABC):
         Raises:
             ValueError: If the classes do not fit the field or the points; see :meth:`class_rows`.
         """
+        return self.predict(x, t, "score", classes)
 
     def predict(
         self,
@@ -124,7 +145,9 @@ class ScoreField(nn.Module, ABC):
         Raises:
             TypeError: If the field has none.
         """
-        raise TypeError(f"{type(self).__name__} has no potential: its score is not a gradient")
+        raise UnsupportedError(
+            f"{type(self).__name__} has no potential: its score is not a gradient"
+        )
 
     @property
     def has_jacobian(self) -> bool:
@@ -140,7 +163,7 @@ class ScoreField(nn.Module, ABC):
         Raises:
             TypeError: If the field does not have it in closed form.
         """
-        raise TypeError(f"{type(self).__name__} has no Jacobian in closed form")
+        raise UnsupportedError(f"{type(self).__name__} has no Jacobian in closed form")
 
     @property
     def classes(self) -> int | None:
@@ -197,7 +220,7 @@ def affine(
             return sde.drift(t), -sde.diffusion_squared(t)
         case _:
             names = ", ".join(get_args(Quantity))
-            raise UserError(f"a field is said as one of {names}, not {quantity!r}")
+            raise UserError(f"the parametrisations of a field are {names}, not {quantity!r}")
 
 
 def convert(

@@ -73,11 +73,6 @@ class ClassifierGuidance(ScoreField):
     def classes(self) -> int | None:
         return getattr(self.classifier, "classes", None)
 
-    def score(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
-    ) -> Float[Tensor, "batch *event"]:
-        return self.predict(x, t, "score", classes)
-
     def predict(
         self,
         x: Float[Tensor, "batch *event"],
@@ -159,11 +154,6 @@ class ClassifierFreeGuidance(ScoreField):
     @property
     def classes(self) -> int | None:
         return self.field.classes
-
-    def score(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
-    ) -> Float[Tensor, "batch *event"]:
-        return self.predict(x, t, "score", classes)
 
     def predict(
         self,

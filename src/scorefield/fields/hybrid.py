@@ -54,11 +54,6 @@ class HybridField(ScoreField):
     def unlabelled(self) -> bool:
         return self.low.unlabelled and self.high.unlabelled
 
-    def score(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
-    ) -> Float[Tensor, "batch *event"]:
-        return self.predict(x, t, "score", classes)
-
     def predict(
         self,
         x: Float[Tensor, "batch *event"],

@@ -1,4 +1,4 @@
-r"""How a network is told the noise level: one number a point, in one of the customary units."""
+r"""Noise labels: the encodings of the noise level in the input of a network."""
 
 from __future__ import annotations
 

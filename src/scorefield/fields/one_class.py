@@ -28,11 +28,6 @@ class OneClass(ScoreField):
         self.field = field
         self.number = number
 
-    def score(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
-    ) -> Float[Tensor, "batch *event"]:
-        return self.predict(x, t, "score", classes)
-
     def predict(
         self,
         x: Float[Tensor, "batch *event"],

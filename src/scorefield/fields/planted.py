@@ -313,11 +313,6 @@ class PlantedField(ScoreField):
     def unlabelled(self) -> bool:
         return self.base.unlabelled
 
-    def score(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
-    ) -> Float[Tensor, "batch *event"]:
-        return self.predict(x, t, "score", classes)
-
     def predict(
         self,
         x: Float[Tensor, "batch *event"],

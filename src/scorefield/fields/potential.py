@@ -2,9 +2,10 @@ r"""Fields that are gradients by construction.
 
 The vector that a :class:`~scorefield.fields.preconditioned.PreconditionedField` takes from its
 backbone is replaced by the gradient of a scalar, :math:`F = \nabla_u \psi(u, c_{noise})`. With
-:math:`u = c_{in} x` the score :math:`s = p x + q F(c_{in} x)` is then the gradient of
+:math:`u = c_{in} x` the score :math:`s = c_{skip} x + c_{out} F(c_{in} x)` is then the gradient of
 
-.. math:: \phi(x, t) = \frac{p}{2}\,|x|^2 + \frac{q}{c_{in}}\,\psi(c_{in} x, c_{noise}),
+.. math:: \phi(x, t) = \frac{c_{skip}}{2}\,|x|^2
+    + \frac{c_{out}}{c_{in}}\,\psi(c_{in} x, c_{noise}),
 
 so that the field has the very scaling of its unconstrained sibling and differs from it in one
 thing: it is conservative.
@@ -12,6 +13,7 @@ thing: it is conservative.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from jaxtyping import Float
@@ -47,8 +49,9 @@ class PotentialField(PreconditionedField):
         sigma_data: The standard deviation of the data; short for
             ``parametrization=EDMScaling(sigma_data)``.
         parametrization: What :math:`\nabla\psi` predicts.
-        domain: Where :math:`x` lives; ``Euclidean(backbone.event_shape)`` by default.
+        domain: Where :math:`x` lives; by default ``Euclidean(shape)``.
         head: How the output becomes a scalar.
+        shape: As for :class:`~scorefield.fields.preconditioned.PreconditionedField`.
 
     Raises:
         TypeError: Unless exactly one of ``sigma_data`` and ``parametrization`` is given.
@@ -67,11 +70,13 @@ class PotentialField(PreconditionedField):
         parametrization: Parametrization | None = None,
         domain: Domain | None = None,
         head: Head = "sum",
+        *,
+        shape: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(backbone, sde, sigma_data, parametrization, domain)
+        super().__init__(backbone, sde, sigma_data, parametrization, domain, shape=shape)
         if head not in ("sum", "inner", "denoising"):
             raise UserError(f"a potential head is sum, inner or denoising, not {head!r}")
-        if isinstance(self.domain, Torus) and head != "sum":
+        if isinstance(domain, Torus) and head != "sum":
             raise UserError(f"head {head!r} multiplies by x, which is not periodic; take 'sum'")
         self.head = head
 
@@ -84,7 +89,9 @@ class PotentialField(PreconditionedField):
     ) -> Float[Tensor, " batch"]:
         c, rows = self._coefficients(x, t), self.class_rows(classes, x)
         psi = self._psi(c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0]), rows)
-        return 0.5 * c.p.reshape(-1) * _total(x.square()) + (c.q / c.c_in).reshape(-1) * psi
+        return (
+            0.5 * c.c_skip.reshape(-1) * _total(x.square()) + (c.c_out / c.c_in).reshape(-1) * psi
+        )
 
     def _output(self, u: Tensor, label: Tensor, classes: Tensor | None) -> Tensor:
         return gradient(lambda v: self._psi(v, label, classes), u)

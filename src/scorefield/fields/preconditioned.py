@@ -3,7 +3,7 @@ r"""Networks as score fields.
 A backbone :math:`F` sees a scaled input and a label of the noise level; its output enters the
 score affinely,
 
-.. math:: s(x, t) = p\,x + q\,F(c_{in}\,x,\; c_{noise}),
+.. math:: s(x, t) = c_{skip}\,x + c_{out}\,F(c_{in}\,x,\; c_{noise}),
 
 with coefficients chosen by the *parametrisation*. All other forms of the field (denoiser,
 noise, velocity, drift) are affine in the score, hence of the same kind, and are computed from
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -24,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scorefield.domain import Domain, Euclidean, Torus
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import Quantity, ScoreField, affine, times
 from scorefield.fields.classes import Classes
 from scorefield.fields.labels import LOG_NOISE, Label
@@ -33,18 +34,24 @@ from scorefield.sde.tables import alphas_cumprod, level_index
 
 
 class Coefficients(NamedTuple):
-    r"""The coefficients of :math:`s = p x + q F(c_{in} x, c_{noise})`."""
+    r"""The coefficients of :math:`s = c_{skip}\,x + c_{out}\,F(c_{in}\,x,\; c_{noise})`.
 
+    They are those of the score. Of the denoiser, to which table 1 of Karras et al. (2022) refers,
+    :math:`c_{skip}` and :math:`c_{out}` follow as :math:`(1 + \sigma^2 c_{skip}) / \alpha` and
+    :math:`\sigma^2 c_{out} / \alpha`; from those the score would follow by a difference of nearly
+    equal numbers where there is little noise.
+    """
+
+    c_skip: Tensor
+    c_out: Tensor
     c_in: Tensor
     c_noise: Tensor
-    p: Tensor
-    q: Tensor
 
 
 @dataclass(frozen=True)
 class Parametrization(ABC):
     r"""What the backbone predicts, as coefficients of :math:`\alpha` and :math:`\sigma`, and the
-    label :math:`c_{noise}` by which it is told the noise level.
+    noise label :math:`c_{noise}`.
     """
 
     @abstractmethod
@@ -67,7 +74,7 @@ class EDMScaling(Parametrization):
 
     Arguments:
         sigma_data: The standard deviation :math:`\sigma_d` of a coordinate of the data.
-        label: How the network is told the noise level.
+        label: The noise label of the network.
 
     Raises:
         ValueError: If ``sigma_data`` is not positive.
@@ -88,8 +95,8 @@ class EDMScaling(Parametrization):
         alpha, sigma = sde.alpha(t), sde.sigma(t)
         variance = sigma**2 + (alpha * self.sigma_data) ** 2
         scale = variance.sqrt()
-        q = self.sigma_data / (sigma / alpha * scale)
-        return Coefficients(1 / scale, self.label(t, sde), -1 / variance, q)
+        c_out = self.sigma_data / (sigma / alpha * scale)
+        return Coefficients(-1 / variance, c_out, 1 / scale, self.label(t, sde))
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ class NoisePrediction(Parametrization):
     r"""The backbone sees :math:`x_t` and predicts the noise: :math:`s = -F(x) / \sigma`.
 
     Arguments:
-        label: How the network is told the noise level.
+        label: The noise label of the network.
 
     References:
         Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), equation 11.
@@ -107,7 +114,7 @@ class NoisePrediction(Parametrization):
 
     def coefficients(self, t: Tensor, sde: SDE) -> Coefficients:
         one = torch.ones_like(t)
-        return Coefficients(one, self.label(t, sde), 0 * one, -1 / sde.sigma(t))
+        return Coefficients(0 * one, -1 / sde.sigma(t), one, self.label(t, sde))
 
 
 @dataclass(frozen=True)
@@ -115,14 +122,14 @@ class ScorePrediction(Parametrization):
     r"""The backbone sees :math:`x_t` and predicts the score itself: :math:`s = F(x)`.
 
     Arguments:
-        label: How the network is told the noise level.
+        label: The noise label of the network.
     """
 
     label: Label = LOG_NOISE
 
     def coefficients(self, t: Tensor, sde: SDE) -> Coefficients:
         one = torch.ones_like(t)
-        return Coefficients(one, self.label(t, sde), 0 * one, one)
+        return Coefficients(0 * one, one, one, self.label(t, sde))
 
 
 @dataclass(frozen=True)
@@ -162,7 +169,7 @@ class TablePrediction(Parametrization):
     def coefficients(self, t: Tensor, sde: SDE) -> Coefficients:
         one = torch.ones_like(t)
         std = _table_std(self, t.dtype, t.device)[level_index(t, self.levels)]
-        return Coefficients(one, (self.levels - 1) * t, 0 * one, -1 / std)
+        return Coefficients(0 * one, -1 / std, one, (self.levels - 1) * t)
 
 
 @lru_cache(maxsize=32)
@@ -187,10 +194,14 @@ class PreconditionedField(ScoreField):
         sigma_data: The standard deviation of the data; short for
             ``parametrization=EDMScaling(sigma_data)``.
         parametrization: What the backbone predicts.
-        domain: Where :math:`x` lives; ``Euclidean(backbone.event_shape)`` by default.
+        domain: Where :math:`x` lives; by default ``Euclidean(shape)``.
+        shape: The event shape; by default the attribute ``event_shape`` of the backbone. Without
+            one, it is learned from the data in :func:`~scorefield.training.fit`, or from the points
+            of the first call.
 
     Raises:
-        TypeError: Unless exactly one of ``sigma_data`` and ``parametrization`` is given.
+        TypeError: Unless exactly one of ``sigma_data`` and ``parametrization`` is given, or if both
+            ``domain`` and ``shape`` are.
         ValueError: If the process or the parametrisation has no meaning on the domain.
     """
 
@@ -201,11 +212,17 @@ class PreconditionedField(ScoreField):
         sigma_data: float | None = None,
         parametrization: Parametrization | None = None,
         domain: Domain | None = None,
+        *,
+        shape: Sequence[int] | None = None,
     ) -> None:
         if (sigma_data is None) == (parametrization is None):
-            raise TypeError("give either sigma_data or a parametrization")
-        if domain is None:
-            domain = Euclidean(tuple(backbone.event_shape))  # type: ignore[arg-type]
+            raise UnsupportedError("give either sigma_data or a parametrization")
+        if domain is not None and shape is not None:
+            raise UnsupportedError("give either a domain or a shape")
+        if shape is None:
+            shape = getattr(backbone, "event_shape", None)
+        if domain is None and shape is not None:
+            domain = Euclidean(tuple(shape))
         super().__init__(sde, domain)
         self.backbone = backbone
         if sigma_data is not None:
@@ -226,11 +243,6 @@ class PreconditionedField(ScoreField):
     def unlabelled(self) -> bool:
         return getattr(self.backbone, "unlabelled", True)
 
-    def score(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
-    ) -> Float[Tensor, "batch *event"]:
-        return self.predict(x, t, "score", classes)
-
     def predict(
         self,
         x: Float[Tensor, "batch *event"],
@@ -238,10 +250,11 @@ class PreconditionedField(ScoreField):
         quantity: Quantity,
         classes: Classes = None,
     ) -> Float[Tensor, "batch *event"]:
+        self.learn_shape(x.shape[1:])
         c, rows = self._coefficients(x, t), self.class_rows(classes, x)
         output = self._output(c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0]), rows)
         a, b = affine(x, t, self.sde, quantity)
-        return (a + b * c.p) * x + (b * c.q) * output
+        return (a + b * c.c_skip) * x + (b * c.c_out) * output
 
     def _coefficients(self, x: Tensor, t: float | Tensor) -> Coefficients:
         return self.parametrization.coefficients(times(x, t), self.sde)

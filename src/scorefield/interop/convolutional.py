@@ -1,13 +1,13 @@
 r"""The minimal convolutional networks of Kamb and Ganguli (2025): their weights as fields.
 
-Their networks predict the noise and are told the time :math:`t \in [0, 1]` as it is, under
+The networks predict the noise and take the time :math:`t \in [0, 1]` unscaled, under
 
 .. math:: \sigma^2(t) = 1 - \cos^2\Big(\frac{\pi}{2}\,\frac{t}{1.008}\Big),
     \qquad \alpha^2 = 1 - \sigma^2.
 
-What is published are whole modules, ``torch.save(model)``, which only run with their code, and so
-are not read; a state dict is, of the network or of their sampler around it. Its shapes show
-everything but what lies outside the image, and how large images are.
+The published files are whole modules, ``torch.save(model)``, which need their code and are not
+read; a state dict of the network, or of the published sampler around it, is. Its shapes determine
+everything but the padding and the size of images.
 
 References:
     An analytic theory of creativity in convolutional diffusion models (Kamb and Ganguli, 2025).
@@ -33,7 +33,7 @@ from scorefield.networks.minimal_parts import Padding
 from scorefield.sde import SDE, Cosine
 
 PROCESS = Cosine(offset=0.0, margin=0.008, t_min=1e-3, t_max=1.0)
-"""The process of their networks, from the first time above zero that they are trained at."""
+"""The process of the published networks, from their first training time above zero."""
 
 
 def load(
@@ -44,19 +44,19 @@ def load(
 ) -> PreconditionedField:
     """The field of a file with a state dict, in evaluation mode.
 
-    A field of conditional weights knows classes and has to be given some: there is no vector for
-    no class.
+    A field of conditional weights needs a class: the weights have no embedding for the
+    unconditional score.
 
     Arguments:
         path: The file.
-        padding: What lies outside the image, ``zeros`` or ``circular``, which they call the mode;
-            by default what the file is called after.
+        padding: The padding of convolutions, ``zeros`` or ``circular`` (the published "mode"); by
+            default from the name of the file.
         size: The height and the width of an image, or both in one number.
-        sde: The process, if it is not that of their default.
+        sde: The process; the published default by default.
 
     Raises:
-        InteropError: If the file cannot be used, or its name does not say the padding; of a whole
-            module, says how its code turns it into a state dict.
+        InteropError: If the file cannot be used, or its name does not contain the padding; for a
+            whole module, the message gives the command that extracts a state dict.
     """
     path = Path(path)
     state = read_state(path)
@@ -74,36 +74,36 @@ def load(
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The weights of a file, in their names; nothing in it is executed.
+    """The weights of a file, in the published names; nothing in it is executed.
 
     Arguments:
         path: The file.
 
     Raises:
-        InteropError: If it cannot be read, or holds something else.
+        InteropError: If it cannot be read, or contains something else.
     """
     try:
         content = unpickling.read(path)
     except ForeignCodeError as error:
-        raise InteropError(f"{error}; {_recipe(path)}") from None
+        raise InteropError(f"{error}; {_extraction_command(path)}") from None
     if not isinstance(content, Mapping):
         raise InteropError(f"{path} holds a {type(content).__name__}, not a state dict")
     named = all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
     if not content or not named:
-        raise InteropError(f"{path} is no state dict: it is not a dictionary of named tensors")
+        raise InteropError(f"{path} is not a state dict: it is not a dictionary of named tensors")
     return {_unprefixed(name): tensor.detach() for name, tensor in content.items()}
 
 
 def padding_of(path: Path) -> Padding | None:
-    """What lies outside the image by the name of a file, such as
-    ``backbone_MNIST_ResNet_zeros.pt``; ``None`` where it does not say.
+    """The padding in the name of a file, such as ``backbone_MNIST_ResNet_zeros.pt``; ``None`` if
+    there is none.
     """
     said = [padding for padding in get_args(Padding) if padding in path.stem.split("_")]
     return said[0] if len(said) == 1 else None
 
 
 def field_of(network: Network, sde: SDE = PROCESS) -> PreconditionedField:
-    """A network as the field that it was trained to be.
+    """The field of a network.
 
     Arguments:
         network: A network of :func:`build`.
@@ -119,19 +119,19 @@ def build(
 ) -> Network:
     """A network with the weights of a state dict, in their precision.
 
-    Theirs is called as ``network(t, x, label)``, ours as ``network(x, t, classes)``. Batch
-    normalisations become part of the convolutions before them, as they act in evaluation mode.
+    The published signature is ``network(t, x, label)``, ours ``network(x, t, classes)``. Batch
+    normalisations are folded into the adjacent convolutions, as in evaluation mode.
 
     Arguments:
-        state: The weights in their names, which may all begin with ``backbone.``.
-        padding: What lies outside the image.
+        state: The weights in the published names, with or without the prefix ``backbone.``.
+        padding: The padding of convolutions, ``zeros`` or ``circular``.
         size: The height and the width of an image, or both in one number.
 
     Returns:
-        The network, in training mode as any new one.
+        The network, in training mode.
 
     Raises:
-        InteropError: If the weights are those of no such network, are no real numbers, one is
+        InteropError: If the weights do not fit such a network, are not real numbers, one is
             missing, surplus or of another shape, or the images do not fit.
     """
     given = {_unprefixed(name): torch.as_tensor(weight) for name, weight in state.items()}
@@ -155,9 +155,9 @@ def build(
 
 
 def state_of(network: Network) -> dict[str, Tensor]:
-    """The weights of a network in their names: what :func:`build` and their code read.
+    """The weights of a network in the published names, as read by :func:`build` and their code.
 
-    Their code has no vector for no class, which is left out.
+    The published code has no unconditional embedding, which is omitted.
 
     Arguments:
         network: The network.
@@ -166,7 +166,7 @@ def state_of(network: Network) -> dict[str, Tensor]:
         Copies of the weights.
 
     Raises:
-        InteropError: If their code has no such network.
+        InteropError: If the published code has no such network.
     """
     weights = dict(network.named_parameters())
     state = {theirs: weights[name].detach().clone() for theirs, name in pairs(network)}
@@ -177,12 +177,12 @@ def state_of(network: Network) -> dict[str, Tensor]:
 
 
 def _unprefixed(name: str) -> str:
-    """The name of a weight in the network, of which it is one in the sampler around it."""
+    """The name of a weight without the prefix of the sampler around its network."""
     return name.removeprefix("backbone.")
 
 
-def _recipe(path: Path) -> str:
-    """How a whole module becomes a state dict, where the code of the module is."""
+def _extraction_command(path: Path) -> str:
+    """The command that extracts a state dict from a whole module, where its code is installed."""
     written = f"{path.stem}_state.pt"
     return (
         "a whole module, as torch.save(model) writes it, becomes a state dict where its code is, "

@@ -18,7 +18,7 @@ _BLOCKS = {"down": "feature_blocks", "bottom": "bottleneck", "up": "output_block
 
 
 def structure(state: Mapping[str, Tensor]) -> tuple[type[Network], dict[str, Any]]:
-    """What the shapes of weights show of a network.
+    """The class and arguments of a network by the shapes of its weights.
 
     Arguments:
         state: The weights in their names.
@@ -27,16 +27,16 @@ def structure(state: Mapping[str, Tensor]) -> tuple[type[Network], dict[str, Any
         The class of the network, and its arguments, with the channels of an image as ``images``.
 
     Raises:
-        InteropError: If they are of no such network.
+        InteropError: If they do not fit such a network.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     kind = MinimalResNet if "up_projection.weight" in shapes else MinimalUNet
     try:
         settings = (_resnet if kind is MinimalResNet else _unet)(shapes)
     except (LookupError, ValueError) as error:
-        raise InteropError("the weights are those of no minimal network") from error
+        raise InteropError("the weights do not fit a minimal network") from error
     if _CLASSES in shapes:
-        # Their table has no row for no class.
+        # The published table has no row for the unconditional embedding.
         settings |= {"classes": shapes[_CLASSES][0], "unlabelled": False}
     return kind, settings
 
@@ -77,10 +77,10 @@ def _number(shapes: Mapping[str, tuple[int, ...]], name: str) -> int:
 
 
 def pairs(network: Network) -> list[tuple[str, str]]:
-    """Their name and ours of each weight of a network.
+    """The published name and ours of each weight of a network.
 
     Raises:
-        InteropError: If their code has no such network.
+        InteropError: If the published code has no such network.
     """
     names = [name for name, _ in network.named_parameters()]
     if isinstance(network, MinimalResNet):
@@ -88,9 +88,9 @@ def pairs(network: Network) -> list[tuple[str, str]]:
         return [(_of_resnet(name, layers, normalized), name) for name in names]
     normalized = "bottom.first_norm.weight" in names
     if "last_norm.weight" in names and not normalized:
-        raise InteropError("their U-Nets have a last normalisation beside the others only")
+        raise InteropError("the published U-Nets have no last normalisation without the others")
     if not len(network.down):
-        raise InteropError("their U-Nets have at least two levels")
+        raise InteropError("the published U-Nets have at least two levels")
     return [(_of_unet(name, normalized), name) for name in names]
 
 
@@ -138,16 +138,16 @@ def _of_unet(ours: str, normalized: bool) -> str:
 
 
 def without_batch_norms(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    r"""The weights of a U-Net with its batch normalisations inside of its convolutions.
+    r"""The weights of a U-Net with its batch normalisations folded into its convolutions.
 
     In evaluation mode a normalisation is :math:`y = s\,(h - m) + b`, with
     :math:`s = g / \sqrt{v + 10^{-5}}` of its weight :math:`g` and the running variance :math:`v`.
-    Behind a convolution it scales the kernels and shifts the bias. The last one lies behind the
-    embedded label :math:`e` and before a convolution, and zeros are padded in between: its scale
-    goes to the kernels, its shift as :math:`b / s - m` to :math:`e`.
+    After a convolution it scales the kernels and shifts the bias. The last one is between the
+    embedded label :math:`e` and a convolution, with zero padding in between: its scale multiplies
+    the kernels, and its shift :math:`b / s - m` is added to :math:`e`.
 
     Arguments:
-        state: The weights in their names; returned as they are without batch normalisations.
+        state: The weights in the published names; unchanged without batch normalisations.
 
     Raises:
         InteropError: If a scale of the last normalisation is zero.
@@ -161,7 +161,7 @@ def without_batch_norms(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         raise InteropError(f"the state dict lacks {error} beside a batch normalisation") from error
     if not found:
         return folded
-    # Without normalisations the second convolution has another place.
+    # Without normalisations the second convolution has another index.
     return {name.replace(".model.3.", ".model.2."): weight for name, weight in folded.items()}
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with the files and configurations of others."""
+"""Errors of foreign files and configurations."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ class InteropError(UserError):
 
 
 class ForeignCodeError(InteropError):
-    """A file that asks for code, of which nothing was run.
+    """A file that refers to code, none of which was executed.
 
     Attributes:
-        name: The first that it asks for.
+        name: The first name that it refers to.
     """
 
     def __init__(self, path: object, name: str) -> None:

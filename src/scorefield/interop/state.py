@@ -1,4 +1,4 @@
-"""State dicts: weights by the names that another code base has for them."""
+"""State dicts: weights by the names of another code base."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def compare(
     tolerated: Mapping[str, tuple[int, ...]],
     given: Mapping[str, Tensor],
 ) -> None:
-    """Checks that weights have the names and shapes that they should have.
+    """Check the names and shapes of weights.
 
     Arguments:
-        expected: The shapes of what there must be.
-        tolerated: The shapes of what there may be.
+        expected: The shapes of the required weights.
+        tolerated: The shapes of the optional weights.
         given: The weights.
 
     Raises:
-        InteropError: If they have not, with the first few names.
+        InteropError: If they differ, with the first few names.
     """
     known = {**expected, **tolerated}
     problems = {

@@ -1,8 +1,7 @@
-"""Reading what ``torch.save`` wrote, without running anything that the file asks for.
+"""Read files of ``torch.save`` without executing anything in them.
 
-A pickle is a program. Before this one is run, by torch's restricted interpreter, everything that
-it names is read off: files that ask for more than tensors and plain numbers are refused by what
-they ask for.
+A pickle is a program. Before torch's restricted interpreter runs it, every name in it is checked:
+files that refer to anything but tensors and plain numbers are refused, with that name.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _HARMLESS = {
     *(f"torch.{name}Storage" for name in ("Half", "Int", "Long", "Short")),
 }
 _NUMBERS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
-# What the bytes of files that are something else begin with.
+# The first bytes of other kinds of files.
 _OTHERS = {
     b"\x89HDF": "an HDF5 file",
     b"<!DOC": "a web page",
@@ -50,7 +49,7 @@ def read(path: Path) -> Any:
     """The content of a file of ``torch.save``, with tensors on the CPU.
 
     Raises:
-        InteropError: If it is no such file, is damaged, or asks for anything but tensors and
+        InteropError: If it is no such file, is damaged, or refers to anything but tensors and
             plain numbers.
     """
     if path.is_dir():
@@ -63,23 +62,23 @@ def read(path: Path) -> Any:
     except InteropError:
         raise
     except pickle.UnpicklingError as error:
-        # What torch says here recommends to run the file all the same.
+        # torch's message would recommend to execute the file.
         raise InteropError(f"{path} is damaged: its pickle cannot be interpreted") from error
     except OSError as error:
         raise InteropError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:
-        # Whatever damaged bytes bring the interpreter to.
+        # Damaged bytes can cause any error of the interpreter.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InteropError(f"{path} is damaged: {reason}") from error
 
 
 def _check(path: Path, file: IO[bytes]) -> None:
-    """Refuses what is no archive of torch, is not whole, or names more than it may."""
+    """Refuse a file that is no torch archive, is incomplete, or refers to forbidden names."""
     head = file.read(64)
     if not head:
         raise InteropError(f"{path} is empty")
     if not zipfile.is_zipfile(file):
-        raise InteropError(f"{path} {_what(path, head, file)}")
+        raise InteropError(f"{path} {_kind_of_file(path, head, file)}")
     with zipfile.ZipFile(file) as archive:
         pickles = [i for i in archive.infolist() if i.filename.endswith("/data.pkl")]
         if len(pickles) != 1:
@@ -94,8 +93,8 @@ def _check(path: Path, file: IO[bytes]) -> None:
         _refuse(path, _names(archive.read(pickles[0])))
 
 
-def _what(path: Path, head: bytes, file: IO[bytes]) -> str:
-    """What a file is that is no zip archive; refuses a pickle that names more than it may."""
+def _kind_of_file(path: Path, head: bytes, file: IO[bytes]) -> str:
+    """The kind of a file that is no zip archive; refuses a pickle with forbidden names."""
     file.seek(0)
     content = file.read(_LONGEST)
     for start, name in _OTHERS.items():
@@ -123,10 +122,10 @@ def _what(path: Path, head: bytes, file: IO[bytes]) -> str:
 
 
 def _names(content: bytes) -> Iterator[str]:
-    """All that a pickle, or the first of several, names.
+    """All names in a pickle, or in the first of several.
 
     Raises:
-        ValueError: If the bytes are no pickle.
+        ValueError: If the bytes are not a pickle.
     """
     strings: list[str] = []
     memo: dict[Any, str] = {}
@@ -157,7 +156,7 @@ def _refuse(path: Path, names: Iterable[str]) -> None:
 
 
 class _NumberType:
-    """Stands in for ``numpy.dtype`` while a pickle is read."""
+    """Stand in for ``numpy.dtype`` while a pickle is read."""
 
     def __init__(self, code: str, align: bool = False, copy: bool = True) -> None:
         if code not in _NUMBERS:
@@ -169,7 +168,7 @@ class _NumberType:
 
 
 def _number(kind: _NumberType, content: bytes) -> float | int | bool:
-    """Stands in for numpy's reconstruction of a scalar: gives a number of Python's."""
+    """Stand in for NumPy's reconstruction of a scalar: returns a Python number."""
     value: float | int | bool = np.frombuffer(content, kind.order + kind.code)[0].item()
     return value
 

@@ -126,7 +126,7 @@ class LogProb:
         calls: How often the field was evaluated, each time with the products back that its trace
             takes.
         latent: The latent codes :math:`x_{t_{max}}`.
-        reached: Whether the standard error that was asked for was reached.
+        reached: Whether the requested standard error was reached.
     """
 
     value: Float[Tensor, " batch"]
@@ -147,7 +147,7 @@ class LogProb:
             ValueError: If ``confidence`` is not in (0, 1).
         """
         if not 0 < confidence < 1:
-            raise UserError(f"a confidence lies in (0, 1), got {confidence}")
+            raise UserError(f"a confidence must be in (0, 1), got {confidence}")
         freedom = (self.n_probes - 1).clamp(min=1).cpu().numpy()
         quantile = torch.as_tensor(stats.t.ppf(0.5 + confidence / 2, df=freedom))
         half = quantile.to(self.value) * self.standard_error + self.solver_error

@@ -1,4 +1,4 @@
-"""Distances between two sets of samples, and the noise that they are read against."""
+"""Distances between two sets of samples, and their noise floors."""
 
 from scorefield.metrics.exact_law import KolmogorovSmirnov as KolmogorovSmirnov
 from scorefield.metrics.exact_law import ks_test as ks_test

@@ -1,8 +1,7 @@
-r"""Samples against a law whose cells and distribution functions are known.
+r"""Distances between samples and an exact distribution.
 
-Nothing is drawn for the comparison: the law's own probabilities stand on the other side, so that
-all of the error is that of the samples, and its law under the null hypothesis is known for any
-number of them.
+Nothing is drawn for the reference, whose probabilities are exact: all of the error is that of the
+samples, and its distribution under the null hypothesis is known for any number of samples.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ Cdf = Callable[[Tensor], Tensor]
 @dataclass(frozen=True)
 class KolmogorovSmirnov:
     r"""The largest gap :math:`D_n = \sup_x |F_n(x) - F(x)|` between the distribution function of
-    samples and that of a law, with an interval that holds whatever law the samples have.
+    samples and an exact one, with a distribution-free interval.
 
     Attributes:
         value: The gap :math:`D_n`.
-        low: The lower end of the interval for the gap :math:`D` of the samples' own law.
+        low: The lower end of the interval for the gap :math:`D` of the samples' distribution.
         high: The upper end, likewise.
-        confidence: The probability, at least, that the interval covers :math:`D`.
-        p_value: The probability, at most, of as large a gap for samples of the law.
+        confidence: A lower bound on the coverage of the interval.
+        p_value: An upper bound on the probability of as large a gap for exact samples.
         n: The number of samples.
         standard_error: That of :math:`D_n` where the gap is not small: the deviation of the
             empirical distribution function at its place, :math:`\sqrt{F_n (1 - F_n) / n}`.
-        inexact: What the law's distribution function may be off by; part of the interval.
+        inexact: The error bound of the exact distribution function; part of the interval.
     """
 
     value: float
@@ -54,7 +53,7 @@ class KolmogorovSmirnov:
 
     @property
     def null(self) -> float:
-        r"""The mean gap of so many samples of the law: :math:`\sqrt{\pi / 2n}\,\ln 2 - 1 / 6n`, up
+        r"""The mean gap of as many exact samples: :math:`\sqrt{\pi / 2n}\,\ln 2 - 1 / 6n`, up
         to the order :math:`n^{-3/2}`.
 
         References:
@@ -79,10 +78,10 @@ class KolmogorovSmirnov:
 def ks_test(
     values: Float[Tensor, " n"], cdf: Cdf, confidence: float = 0.95, inexact: float = 0.0
 ) -> KolmogorovSmirnov:
-    r"""The gap between values on a line and a continuous law.
+    r"""The Kolmogorov–Smirnov gap between values on a line and a continuous distribution.
 
-    Whatever continuous law :math:`G` independent values have, the law of
-    :math:`\sup |F_n - G|` is the same, and exactly known for each :math:`n`. By the triangle
+    For independent values of any continuous distribution :math:`G`, the distribution of
+    :math:`\sup |F_n - G|` is the same, and known exactly for each :math:`n`. By the triangle
     inequality its quantile :math:`q` bounds :math:`|D_n - D|`: the interval
     :math:`D_n \pm q` covers with at least that probability. (Asymptotically
     :math:`q = \sqrt{\ln(2/\alpha) / 2n}`, Massart's constant in the inequality of Dvoretzky, Kiefer
@@ -90,9 +89,9 @@ def ks_test(
 
     Arguments:
         values: Independent values.
-        cdf: The distribution function of the law.
+        cdf: The exact distribution function.
         confidence: The coverage, in (0, 1).
-        inexact: What ``cdf`` may be off by; it widens the interval and raises the p-value.
+        inexact: The error bound of ``cdf``; it widens the interval and raises the p-value.
 
     Raises:
         ValueError: If there are fewer than 2 values or one is not finite, or an option is out of
@@ -105,9 +104,9 @@ def ks_test(
         corollary 1.
     """
     if not 0 < confidence < 1:
-        raise UserError(f"a confidence lies in (0, 1), got {confidence}")
+        raise UserError(f"a confidence must be in (0, 1), got {confidence}")
     if not 0 <= inexact < 1:
-        raise UserError(f"what a distribution function is off by lies in [0, 1), got {inexact}")
+        raise UserError(f"the error of a distribution function must be in [0, 1), got {inexact}")
     x = flat(values, least=2)[:, 0].sort().values
     n = len(x)
     f = cdf(x).to(torch.float64)
@@ -138,22 +137,22 @@ def marginal_ks(
     t: float | None = None,
     confidence: float = 0.95,
 ) -> KolmogorovSmirnov:
-    r"""The gap between one coordinate of an atom and its exact marginal law.
+    r"""The Kolmogorov–Smirnov gap between one coordinate of an atom and its exact marginal.
 
-    On the circle the distribution function counts from 0 to :math:`u \in [0, L)`. It is one atom
-    of each sample, since the others are not independent of it.
+    On the circle the distribution function counts from 0 to :math:`u \in [0, L)`. One atom of each
+    sample is used, since the others are not independent of it.
 
     Arguments:
         samples: The samples, wrapped or not.
-        law: The law that they should have.
+        law: The exact distribution.
         atom: Which atom.
         axis: Which of its coordinates.
-        t: The time of the law's process at which the samples stand; clean if not given.
+        t: The time of the samples in its process; clean by default.
         confidence: The coverage of the interval.
 
     Raises:
-        ValueError: If the samples do not fit the law, there are fewer than 2 or one is not finite,
-            or an argument is out of its range.
+        ValueError: If the samples do not fit the distribution, there are fewer than 2 or one is not
+            finite, or an argument is out of its range.
     """
     x = _coordinate(samples, law, atom, axis)
     clean, time = at_time(law, t)
@@ -168,41 +167,41 @@ def total_variation(
     axis: int = 0,
     t: float | None = None,
 ) -> Estimate:
-    r"""The total variation between samples and their law over the cells of a regular grid.
+    r"""The total variation between samples and an exact distribution over the cells of a grid.
 
     .. math:: TV = \frac12 \sum_c |\hat p_c - p_c|
 
-    with the exact probabilities of the cells: of the joint law where a point has two coordinates,
-    and of one coordinate of an atom where it has another number. It is at most the total variation
-    of the laws themselves, to which it tends on ever finer grids.
+    with the exact probabilities of the cells: of the joint distribution where a point has two
+    coordinates, and of one coordinate of an atom otherwise. It is a lower bound on the total
+    variation of the distributions, to which it converges on finer grids.
 
     The standard error is that of the mean of :math:`\frac12 \sum_c \pm 1_c(x_i)` with the signs of
-    :math:`\hat p_c - p_c`, a share of the samples, to which one more of either sign is added: it is
-    not zero where all samples have one sign. As a sum of moduli the distance is positive for
-    samples of the law too: ``settings["null"]`` is its mean for :math:`n` of them, exact for any
+    :math:`\hat p_c - p_c`, a fraction of the samples, with one more of either sign added: it is
+    not zero where all samples have one sign. As a sum of absolute values the distance is positive
+    for exact samples too: ``settings["null"]`` is its mean for :math:`n` of them, exact for any
     :math:`n` by de Moivre's formula for the mean modulus of a binomial deviation.
 
     Arguments:
         samples: The samples, at least 2, wrapped or not.
-        law: The law that they should have.
+        law: The exact distribution.
         bins: The number of cells along each coordinate.
-        atom: Which atom, where it is one coordinate that is compared.
+        atom: Which atom, if one coordinate is compared.
         axis: Which coordinate of it.
-        t: The time of the law's process at which the samples stand; clean if not given.
+        t: The time of the samples in its process; clean by default.
 
     Returns:
         The total variation, a pure number in [0, 1].
 
     Raises:
-        ValueError: If the samples do not fit the law, there are too few or one is not finite, or
-            an argument is out of its range.
+        ValueError: If the samples do not fit the distribution, there are too few or one is not
+            finite, or an argument is out of its range.
 
     References:
         Closed form summation for classical distributions: variations on a theme of De Moivre
         (Diaconis and Zabell, 1991), section 1.
     """
     if bins < 2:
-        raise UserError(f"a grid has at least two cells along a coordinate, got {bins}")
+        raise UserError(f"a grid needs at least two cells along a coordinate, got {bins}")
     clean, time = at_time(law, t)
     if law.domain.dim == 2:
         x = flat(_points(samples, law), least=2)
@@ -224,7 +223,7 @@ def total_variation(
 
 
 def at_time(law: PseudoAtoms, t: float | None) -> tuple[PseudoAtoms, float]:
-    """A law and a time, of its process or, where none is given, of clean data."""
+    """A distribution and a time, of its process or, by default, of clean data."""
     return (law.under(EDM()), 0.0) if t is None else (law, t)
 
 
@@ -237,15 +236,15 @@ def _null(p: np.ndarray[tuple[int], np.dtype[np.float64]], n: int) -> float:
 
 
 def _cells(turns: Tensor, bins: int) -> Tensor:
-    # What lies on the upper end of the last cell is the start of the first.
+    # The upper end of the last cell is the start of the first.
     return torch.floor(turns * bins).to(torch.int64) % bins
 
 
 def _points(samples: Tensor, law: PseudoAtoms) -> Tensor:
     if samples.shape[1:] != law.domain.shape:
         raise UserError(
-            f"samples of shape {tuple(samples.shape[1:])} cannot be held against a law on "
-            f"{law.domain}"
+            f"samples of shape {tuple(samples.shape[1:])} cannot be compared with a "
+            f"distribution on {law.domain}"
         )
     return law.domain.wrap(samples.detach().to(law.positions.device, torch.float64))
 

@@ -1,4 +1,4 @@
-r"""The sampling noise of a distance: what it gives for two real sets of the same size."""
+r"""The noise floor of a distance: its values between two real sets of the same size."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Reference(Protocol):
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Their number."""
 
     def reference(self, n: int, seed: int) -> Tensor:
-        """Different real samples, ``n`` of them; an error if there are not so many."""
+        """``n`` distinct real samples; an error if there are fewer."""
 
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    r"""The law of a distance between two real sets.
+    r"""The distribution of a distance between two real sets.
 
     Arguments:
         mean: Its mean, with the standard error over the pairs.
@@ -58,31 +58,31 @@ class NoiseFloor:
             ValueError: Unless ``q`` lies in [0, 1].
         """
         if not 0 <= q <= 1:
-            raise UserError(f"a quantile is asked for at a level in [0, 1], got {q}")
+            raise UserError(f"the level of a quantile must be in [0, 1], got {q}")
         return float(torch.tensor(self.values, dtype=torch.float64).quantile(q))
 
     def ratio(self, distance: Estimate | float) -> float:
-        """How many times the floor a distance is: 1 for a perfect model, on average.
+        """A distance divided by the mean floor: 1 for a perfect model, on average.
 
         Raises:
-            ValueError: If the floor is not positive beyond doubt (three standard errors), as that
-                of an unbiased distance: use :meth:`excess`.
+            ValueError: If the floor is not positive by three standard errors, as for an unbiased
+                distance: use :meth:`excess`.
         """
         if self.mean.value <= 3 * self.mean.standard_error:
             raise UserError(
-                f"a noise floor of {self.mean} is not positive beyond doubt, so that ratios to it "
+                f"a noise floor of {self.mean} is not significantly positive, so that ratios to it "
                 "mean nothing: use excess"
             )
         return _value(distance) / self.mean.value
 
     def excess(self, distance: Estimate | float) -> float:
-        """How many standard deviations of the floor a distance lies above its mean.
+        """A distance above the mean floor, in standard deviations of the floor.
 
         Raises:
             ValueError: If the distances of all pairs are equal.
         """
         if self.sd == 0:
-            raise UserError("all pairs of real sets have the same distance: there is no scale")
+            raise UserError("all pairs of real sets have the same distance: the floor has no scale")
         return (_value(distance) - self.mean.value) / self.sd
 
 
@@ -94,18 +94,18 @@ def noise_floor(
     seed: int = 0,
     m: int | None = None,
 ) -> NoiseFloor:
-    r"""The distance between two real sets of the sizes at which a model is measured.
+    r"""The distance between two real sets of the sizes used for a model.
 
     Every pair is two sets without a common sample. A target's pairs are independent draws, at the
     addresses of purpose ``"data"``. Those of a finite source are random subsets of the same
-    samples, of which only :math:`k = \lfloor size / (n + m) \rfloor` have no sample in common: the
-    standard error of the mean is then that of :math:`k` pairs, however many are drawn.
+    samples, of which at most :math:`k = \lfloor size / (n + m) \rfloor` are disjoint: the standard
+    error of the mean is then that of :math:`k` pairs, however many are drawn.
 
     Arguments:
         metric: A distance, such as :func:`~scorefield.metrics.mmd`; options are set by
             ``functools.partial``.
         source: A target, or data with a method ``reference(n, seed)``.
-        n: The size of the first set: how many samples of a model are measured.
+        n: The size of the first set: the number of samples of a model.
         pairs: The number of pairs, at least 2.
         seed: The seed of the first pair.
         m: The size of the second set; ``n`` by default.

@@ -19,12 +19,12 @@ def frechet_distance(
 ) -> Estimate:
     r"""The squared Fréchet distance between two sets of features.
 
-    It is that of the two normal laws with the moments of the sets,
+    It is that of the two normal distributions with the moments of the sets,
 
     .. math:: d^2 = |\mu_1 - \mu_2|^2
         + \mathrm{tr}\big(C_1 + C_2 - 2 (C_1^{1/2} C_2 C_1^{1/2})^{1/2}\big),
 
-    computed in float64. It sees means and covariances only, is biased upwards for finite sets
+    computed in float64. It depends on means and covariances only, is biased upwards for finite sets
     (the more, the more features there are), and distances on different features are different
     quantities.
 
@@ -36,7 +36,7 @@ def frechet_distance(
     Arguments:
         samples: The first set, at least 2 samples.
         reference: The second set, likewise.
-        features: What the moments are taken of.
+        features: The features whose moments are compared.
 
     Returns:
         The squared distance, in squared units of the features; ``n`` is the size of the smaller
@@ -64,14 +64,14 @@ def frechet_distance(
     v = -2 * y @ shift + (y * (y - y @ to_x)).sum(dim=1)
     unit = f"squared units of the {features.name}"
     settings = {"features": features.name, "dim": x.shape[1], "reference": len(y)}
-    # Equal moments leave a rest of rounding of either sign.
+    # Equal moments leave a rounding error of either sign.
     return Estimate(
         max(value, 0.0), variance_of_means(u, v) ** 0.5, min(len(x), len(y)), unit, settings
     )
 
 
 def _optimal_map(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-    r"""The map :math:`T` between two centred normal laws on the range of the first, and
+    r"""The map :math:`T` between two centred normal distributions on the range of the first, and
     :math:`\mathrm{tr}(C_1^{1/2} C_2 C_1^{1/2})^{1/2}`.
     """
     values, axes = torch.linalg.eigh(start)

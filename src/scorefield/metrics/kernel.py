@@ -1,6 +1,6 @@
 r"""The maximum mean discrepancy.
 
-With a kernel :math:`k` and laws :math:`P, Q`,
+With a kernel :math:`k` and distributions :math:`P, Q`,
 
 .. math:: \mathrm{MMD}^2(P, Q) = \mathbb{E}\,k(x, x') + \mathbb{E}\,k(y, y')
     - 2\,\mathbb{E}\,k(x, y), \qquad x, x' \sim P,\; y, y' \sim Q,
@@ -31,7 +31,7 @@ _BLOCK = 1024
 
 
 class _Moments(NamedTuple):
-    """What the variance needs of one kernel matrix, each an expectation over pairs.
+    """Moments of one kernel matrix for the variance, each an expectation over pairs.
 
     ``mean`` is E k, ``left`` and ``right`` the row and column means, ``spread`` the mean square
     of the doubly centred kernel.
@@ -54,10 +54,11 @@ def mmd(
 
     .. math:: k(x, y) = \frac1J \sum_j \exp\Big(-\frac{|x - y|^2}{2 h_j^2}\Big).
 
-    The estimate leaves out the pairs of a sample with itself, so that its mean over repetitions
-    is the true value, and for two equal laws zero; single values may be negative. Its standard
+    The estimate omits the pairs of a sample with itself, so that its mean over repetitions is the
+    true value, and zero for two equal distributions; single values may be negative. Its standard
     error comes from Hoeffding's decomposition, with the linear and the degenerate part, so that
-    it holds for equal laws too; it covers the draw of both sets, for the given bandwidths.
+    it is valid for equal distributions too; it covers the draw of both sets, for the given
+    bandwidths.
 
     Arguments:
         samples: The first set, at least 4 samples.
@@ -86,7 +87,7 @@ def mmd(
     n, m = len(x), len(y)
     xx, yy, xy = (_within(x, bandwidths), _within(y, bandwidths), _between(x, y, bandwidths))
     value = xx.mean + yy.mean - 2 * xy.mean
-    # The row means carry the degenerate part's noise, which is no part of the influence's
+    # The row means contain the degenerate part's noise, which is not part of the influence's
     # variance.
     linear_x = float((xx.left - xy.left).var()) - xx.spread / (n - 1) - xy.spread / m
     linear_y = float((yy.left - xy.right).var()) - yy.spread / (m - 1) - xy.spread / n
@@ -109,7 +110,7 @@ def kernel_bandwidths(points: Float[Tensor, "n *event"]) -> tuple[float, ...]:
 def median_distance(points: Float[Tensor, "n *event"]) -> float:
     r"""The median distance between two points of a set, in units of the data.
 
-    Of a set of more than 1024 points the first 1024 are used.
+    In a set of more than 1024 points the first 1024 are used.
 
     Raises:
         ValueError: If more than half of the pairs coincide.
@@ -126,7 +127,7 @@ def _kernel(a: Tensor, b: Tensor, bandwidths: Sequence[float]) -> Tensor:
     square = square.add_(a.square().sum(dim=1, keepdim=True)).clamp_(min=0)
     total, k, last = torch.zeros_like(square), square, 0.0
     for h in sorted(bandwidths, reverse=True):
-        # Halving the bandwidth takes a Gaussian to its fourth power, far cheaper than an exp.
+        # Halving the bandwidth raises a Gaussian to its fourth power, far cheaper than an exp.
         k = k.square_().square_() if last == 2 * h else (square * (-0.5 / h**2)).exp_()
         total, last = total.add_(k), h
     return total.div_(len(bandwidths))
@@ -151,7 +152,7 @@ def _between(x: Tensor, y: Tensor, bandwidths: Sequence[float]) -> _Moments:
 def _within(x: Tensor, bandwidths: Sequence[float]) -> _Moments:
     """The moments of k(x, x') over all pairs of different points of a set."""
     n = len(x)
-    row, square = x.new_full((n,), -1.0), -float(n)  # k(x, x) = 1 is left out
+    row, square = x.new_full((n,), -1.0), -float(n)  # omit k(x, x) = 1
     for i in range(0, n, _BLOCK):
         for j in range(i, n, _BLOCK):
             k = _kernel(x[i : i + _BLOCK], x[j : j + _BLOCK], bandwidths)

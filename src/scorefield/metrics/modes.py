@@ -1,4 +1,4 @@
-r"""Which modes of a known mixture a set of samples has found, and in what proportion."""
+r"""Modes of a known mixture: how many a set of samples covers, and in what proportion."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def mode_coverage(
     :math:`r_k^2 = (x - m_k)^T \Sigma_k^{-1} (x - m_k)`, if it lies in the ellipsoid that holds as
     much of the mode's probability as :math:`\pm` ``within`` standard deviations hold of a normal
     on the line. A mode is covered if it is hit by at least ``share`` times the
-    :math:`n w_k` samples that it should be hit by, and by at least one.
+    :math:`n w_k` expected samples, and by at least one.
 
     Arguments:
         samples: The samples.
-        mixture: The law that they should have.
-        share: The share of a mode's expected samples that makes it covered, in (0, 1].
+        mixture: The exact distribution.
+        share: The fraction of a mode's expected samples that covers it, in (0, 1].
         within: The size of a mode, in standard deviations of a normal on the line.
 
     Returns:
@@ -46,7 +46,7 @@ def mode_coverage(
     """
     x = _points(samples, mixture)
     if not 0 < share <= 1:
-        raise UserError(f"the share that covers a mode lies in (0, 1], got {share}")
+        raise UserError(f"the share that covers a mode must be in (0, 1], got {share}")
     if not (math.isfinite(within) and within > 0):
         raise UserError(f"the size of a mode must be positive, got {within}")
     means, covariances = mixture.means.to(x), mixture.covariances.to(x)
@@ -54,7 +54,7 @@ def mode_coverage(
     delta = (x.unsqueeze(0) - means.unsqueeze(1)).mT
     distance = torch.linalg.solve_triangular(factor, delta, upper=False).square().sum(dim=1)
     nearest, mode = distance.min(dim=0)
-    # The tail is kept as such: 1 minus it has few digits left.
+    # Use the tail itself: 1 minus it would lose digits.
     limit = stats.chi2.isf(2 * stats.norm.sf(within), df=x.shape[1])
     inside = nearest <= limit
     hits = torch.bincount(mode[inside], minlength=len(means))
@@ -82,14 +82,15 @@ def mode_weight_tv(samples: Float[Tensor, "n d"], mixture: GaussianMixture) -> E
     the mixture even where modes overlap.
 
     The standard error is that of the mean of :math:`\frac12 \sum_k \pm p(k \mid x_i)` with the
-    signs of :math:`\hat w_k - w_k`. As a sum of moduli, the distance is positive for samples of the
-    mixture too: ``settings["null"]`` is its mean :math:`\frac12 \sum_k \sqrt{2 w_k (1 - w_k) /
+    signs of :math:`\hat w_k - w_k`. As a sum of absolute values, the distance is positive for
+    samples of the mixture too: ``settings["null"]`` is its mean
+    :math:`\frac12 \sum_k \sqrt{2 w_k (1 - w_k) /
     (\pi n)}` for :math:`n` of them (exact for large :math:`n` and separate modes, an upper bound
     where modes overlap).
 
     Arguments:
         samples: The samples, at least 2.
-        mixture: The law that they should have.
+        mixture: The exact distribution.
 
     Returns:
         The total variation, a pure number in [0, 1].
@@ -112,7 +113,7 @@ def mode_weight_tv(samples: Float[Tensor, "n d"], mixture: GaussianMixture) -> E
 def _points(samples: Tensor, mixture: GaussianMixture, least: int = 1) -> Tensor:
     if samples.shape[1:] != mixture.domain.shape:
         raise UserError(
-            f"samples of shape {tuple(samples.shape[1:])} cannot be held against a mixture on "
+            f"samples of shape {tuple(samples.shape[1:])} cannot be compared with a mixture on "
             f"shape {mixture.domain.shape}"
         )
     return flat(samples, least)

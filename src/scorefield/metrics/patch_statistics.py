@@ -1,8 +1,8 @@
-r"""Statistics of small patches: how near samples are to their training set piece by piece, and how
-their energy is spread over spatial frequencies.
+r"""Statistics of small patches: the distance of samples to their training set patch by patch, and
+their power spectrum.
 
-A model that puts its images together from pieces of the training set has patches at distance
-zero up to some size, and none beyond it.
+A model that composes images from patches of the training set has patches at distance zero up to
+some size, and none beyond it.
 
 References:
     An analytic theory of creativity in convolutional diffusion models (Kamb and Ganguli, 2024).
@@ -25,24 +25,24 @@ from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 
 Place = Literal["any", "same"]
-"""Where in a training image a patch may come from."""
+"""The places in a training image that a patch may come from."""
 
 _ENTRIES = 1 << 22
-"""The entries that the patches of one block may have."""
+"""The largest number of entries of the patches of one block."""
 _KEYS = 1 << 13
-"""The patches of training images that are compared at once, if one image has no more."""
+"""The number of training patches compared at once, at least those of one image."""
 _PRODUCTS = 1 << 19
-"""The products of patches that are held at once."""
+"""The number of products of patches in memory at once."""
 _IMAGES = 1024
 _LEAST = 10
 
 
 class NearestPatches(NamedTuple):
-    """The training patch that is nearest to each patch of the samples.
+    """The training patch nearest to each patch of the samples.
 
     Attributes:
         distance: The Euclidean distance, over all channels, float64, in units of the data.
-        image: The training image that it is of.
+        image: The index of its training image.
         row: The row of its upper left corner.
         column: The column of that corner.
     """
@@ -54,10 +54,10 @@ class NearestPatches(NamedTuple):
 
 
 class Spectrum(NamedTuple):
-    r"""The mean power of images by the length of the frequency.
+    r"""The mean power of images by the modulus of the frequency.
 
     Attributes:
-        frequency: The mean length of the frequencies of a ring, in cycles per pixel.
+        frequency: The mean modulus of the frequencies of a ring, in cycles per pixel.
         modes: The number of Fourier modes on it.
         power: The mean of :math:`|\hat x_k|^2` over these modes and the channels, image by image.
     """
@@ -70,19 +70,19 @@ class Spectrum(NamedTuple):
         """The mean over images on each ring.
 
         Raises:
-            ValueError: If there is one image only.
+            ValueError: If there is only one image.
         """
         return tuple(mean(values.cpu().numpy(), "squared data") for values in self.power.T)
 
 
 class ExtremeFit(NamedTuple):
-    """A law of extreme values fitted to distances.
+    """An extreme-value distribution fitted to distances.
 
     Attributes:
         law: ``"weibull"``, ``"gumbel"`` or ``"gev"``.
-        parameters: Shape, if the law has one, location and scale, as SciPy orders them.
-        aic: Akaike's criterion; the law with the least describes the distances best.
-        ks: The statistic of Kolmogorov and Smirnov: the largest gap between the fitted
+        parameters: Shape, if the distribution has one, location and scale, in SciPy's order.
+        aic: Akaike's criterion; the smallest is the best fit.
+        ks: The Kolmogorov–Smirnov statistic: the largest gap between the fitted
             distribution function and that of the distances.
     """
 
@@ -106,14 +106,14 @@ def nearest_patches(
     window at the same place :math:`q = p` alone.
 
     Products of the patches, one matrix product a block, find the nearest one in the dtype of the
-    samples; its distance is then worked out from the difference, in float64, so that a copied
-    patch has the distance 0. Memory does not grow with the number of training images.
+    samples; its distance is then computed from the difference, in float64, so that a copied
+    patch has distance 0. Memory does not grow with the number of training images.
 
     Arguments:
-        samples: The images whose patches are looked up.
-        train: The images that they may come from.
+        samples: The images whose patches are compared.
+        train: The training images.
         size: The side of a patch, in pixels.
-        place: ``"any"`` for all windows of a training image, ``"same"`` for that at the same place.
+        place: ``"any"`` for all windows of a training image, ``"same"`` for the same place.
 
     Raises:
         ValueError: If the images do not fit each other, there are none, a value is not finite, or
@@ -130,7 +130,7 @@ def nearest_patches(
     if not 1 <= size <= min(height, width):
         raise UserError(f"a patch of side {size} does not fit into images of {height}x{width}")
     if place not in get_args(Place):
-        raise UserError(f"a patch comes from any place or the same, not {place!r}")
+        raise UserError(f"place must be 'any' or 'same', not {place!r}")
     train = train.to(samples)
     windows = (height - size + 1) * (width - size + 1)
     entries = windows * samples.shape[1] * size**2
@@ -148,7 +148,7 @@ def radial_power_spectrum(images: Float[Tensor, "n channels height width"]) -> S
     the energy of an image is the sum of its power over all modes,
     :math:`\sum_k |\hat x_k|^2 = \sum_p x_p^2`. Ring :math:`j` holds the modes whose frequency is
     :math:`j` cycles per longer side, rounded to the nearest integer; ring 0 is the mean of the
-    image. Every mode lies on one ring: the energy of an image is the sum of modes times power
+    image. Every mode is on one ring: the energy of an image is the sum of modes times power
     times channels.
 
     Arguments:
@@ -175,19 +175,20 @@ def radial_power_spectrum(images: Float[Tensor, "n channels height width"]) -> S
 
 
 def fit_extremes(distances: Tensor | npt.NDArray[np.float64]) -> tuple[ExtremeFit, ...]:
-    r"""Laws of extreme values, fitted to nearest distances by maximum likelihood; the best first.
+    r"""Extreme-value distributions, fitted to distances by maximum likelihood; the best first.
 
-    The Weibull law of minima starts at zero; the Gumbel law of maxima and the generalised law of
-    extreme values are those of the published analysis. Akaike's criterion takes the distances for
-    independent, which those of patches of one image are not, and no test stands behind the gap of
-    Kolmogorov and Smirnov, since the parameters were fitted: both rank the laws, no more.
+    The Weibull distribution of minima starts at zero; the Gumbel distribution of maxima and the
+    generalised extreme-value distribution are those of the published analysis. Akaike's criterion
+    assumes independent distances, which those of patches of one image are not, and the
+    Kolmogorov–Smirnov statistic is no test, since the parameters were fitted: both only rank the
+    distributions.
 
     Arguments:
         distances: Distances, of any shape.
 
     Raises:
-        ValueError: If there are fewer than 10, one is not finite or not positive (a copy has no
-            place under a law with a density), or a fit fails.
+        ValueError: If there are fewer than 10, one is not finite or not positive (a copy has
+            probability zero under a density), or a fit fails.
 
     References:
         A new look at the statistical model identification (Akaike, 1974).
@@ -196,7 +197,7 @@ def fit_extremes(distances: Tensor | npt.NDArray[np.float64]) -> tuple[ExtremeFi
     if values.size < _LEAST:
         raise UserError(f"a fit takes at least {_LEAST} distances, got {values.size}")
     if not (np.isfinite(values).all() and (values > 0).all()):
-        raise UserError("laws of extreme values are fitted to finite, positive distances")
+        raise UserError("extreme-value distributions are fitted to finite, positive distances")
     laws = {"weibull": stats.weibull_min, "gumbel": stats.gumbel_r, "gev": stats.genextreme}
     fits = []
     for name, law in laws.items():
@@ -236,7 +237,7 @@ def _nearest(samples: Tensor, train: Tensor, size: int, place: Place, step: int)
     row, column = window // columns, window % columns
     within = torch.arange(size, device=image.device)
     rows, across = row[..., None, None] + within[:, None], column[..., None, None] + within
-    # Channels come last: the indices around their slice are not adjacent.
+    # Channels are last: the indices around their slice are not adjacent.
     found = train[image[..., None, None], :, rows, across].movedim(-1, 2).flatten(2)
     own = unfold(samples, size).mT
     distance = torch.linalg.vector_norm(own.double() - found.double(), dim=2)
@@ -245,13 +246,13 @@ def _nearest(samples: Tensor, train: Tensor, size: int, place: Place, step: int)
 
 
 def _patches(images: Tensor, size: int, place: Place) -> Tensor:
-    """Patches in groups of those that are compared: one of all, or one a window."""
+    """Patches in groups that are compared: one of all, or one per window."""
     patches = unfold(images, size).mT
     return patches.flatten(0, 1).unsqueeze(0) if place == "any" else patches.movedim(1, 0)
 
 
 def _improve(query: Tensor, keys: Tensor, before: int, top: Tensor, chosen: Tensor) -> None:
-    r"""Puts keys that are nearer than all before them in their place.
+    r"""Replace nearest keys by nearer ones.
 
     The nearest key has the largest :math:`q \cdot k - \frac12 |k|^2`.
     """
@@ -260,7 +261,7 @@ def _improve(query: Tensor, keys: Tensor, before: int, top: Tensor, chosen: Tens
     largest = products.amax(dim=2)
     better = largest > top
     if bool(better.any()):
-        # To look for the place takes longer than to look for the value.
+        # Finding the index takes longer than finding the value.
         chosen[better] = products[better].argmax(dim=1) + before
         top[better] = largest[better]
 

@@ -1,15 +1,15 @@
-r"""How far atoms are from where they should be.
+r"""Distances of atoms from their sites.
 
-The distance of a configuration of atoms that cannot be told apart from the sites :math:`m` is that
-to the nearest of their :math:`n!` orders,
+The distance of a configuration of indistinguishable atoms from the sites :math:`m` is that to the
+nearest of their :math:`n!` permutations,
 
 .. math:: r(x) = \min_\pi \Big(\sum_i |x_i - m_{\pi(i)}|^2\Big)^{1/2},
 
 each :math:`|\cdot|` the shortest on the torus. An atom at site :math:`i` is displaced by a normal
 vector of width :math:`\sigma_e`. Where all of these are shorter than half the distance
 :math:`\delta_i` of the site from the next one (or from itself, around the torus), every atom is
-nearest to its own site, and :math:`r` is the length of the whole displacement. So its law is that
-of :math:`\sigma_e \chi` with :math:`n d` degrees of freedom, up to
+nearest to its own site, and :math:`r` is the length of the whole displacement. Its distribution is
+that of :math:`\sigma_e \chi` with :math:`n d` degrees of freedom, up to
 
 .. math:: \sum_i P\big(\chi_d > \delta_i / 2 \sigma_e\big)
 
@@ -34,19 +34,19 @@ from scorefield.metrics.sets import flat
 from scorefield.targets.atoms import PseudoAtoms
 
 _ORDERS = 5
-"""Up to so many atoms all orders are tried."""
+"""The largest number of atoms for which all permutations are tried."""
 _ROWS = 4096
 _KNOWN = 0.01
-"""What the distribution function of the radial law may be off by."""
+"""The largest allowed error of the radial distribution function."""
 
 
 class RadialLaw(NamedTuple):
-    r"""The law of the distance from the nearest configuration.
+    r"""The distribution of the distance from the nearest configuration.
 
     Attributes:
         dim: The degrees of freedom :math:`n d`.
         width: The width :math:`\sigma_e` of an atom about its site.
-        error: What the distribution function is off by, at most.
+        error: An error bound of the distribution function.
     """
 
     dim: int
@@ -68,7 +68,7 @@ class RadialLaw(NamedTuple):
 def radial_distances(x: Float[Tensor, "batch n d"], atoms: PseudoAtoms) -> Float[Tensor, " batch"]:
     r"""The distance of each point from the nearest configuration, float64.
 
-    Up to five atoms all orders are compared; of more, the best is found by linear assignment.
+    Up to five atoms all permutations are compared; for more, by linear assignment.
 
     Arguments:
         x: The points, wrapped or not.
@@ -96,15 +96,15 @@ def radial_distances(x: Float[Tensor, "batch n d"], atoms: PseudoAtoms) -> Float
 
 
 def radial_law(atoms: PseudoAtoms, t: float | None = None) -> RadialLaw:
-    r"""The exact law of :func:`radial_distances`.
+    r"""The exact distribution of :func:`radial_distances`.
 
     Arguments:
-        atoms: The law of the points.
-        t: The time of its process at which they stand; clean if not given.
+        atoms: The distribution of the points.
+        t: The time of the points in its process; clean by default.
 
     Raises:
-        ValueError: If the atoms are so wide against the distances of their sites that the law is
-            not known to 1 %.
+        ValueError: If the atoms are so wide compared with the distances of their sites that the
+            distribution is not known to 1 %.
     """
     clean, time = at_time(atoms, t)
     dims, width = atoms.domain.shape[1], float(clean.effective_width(time))
@@ -126,13 +126,13 @@ def radial_ks(
     t: float | None = None,
     confidence: float = 0.95,
 ) -> KolmogorovSmirnov:
-    """The gap between the radial distances of samples and their exact law, whose error widens
-    the interval.
+    """The gap between the radial distances of samples and their exact distribution, whose error
+    widens the interval.
 
     Arguments:
         samples: The samples, at least 2.
-        atoms: The law that they should have.
-        t: The time of its process at which they stand; clean if not given.
+        atoms: The exact distribution.
+        t: The time of the points in its process; clean by default.
         confidence: The coverage of the interval.
 
     Raises:
@@ -144,7 +144,7 @@ def radial_ks(
 
 
 def _cheapest(cost: Float[Tensor, "batch n n"]) -> Float[Tensor, " batch"]:
-    """The least sum of one entry a row and a column."""
+    """The smallest sum of one entry per row and column."""
     n = cost.shape[1]
     if n <= _ORDERS:
         orders = torch.tensor(list(permutations(range(n))), device=cost.device)
@@ -155,7 +155,7 @@ def _cheapest(cost: Float[Tensor, "batch n n"]) -> Float[Tensor, " batch"]:
 
 
 def _gaps(atoms: PseudoAtoms) -> Float[Tensor, " n"]:
-    """How far each site is from the next one, or from itself around the torus."""
+    """The distance of each site from the next one, or from itself around the torus."""
     n, sites = len(atoms.positions), atoms.positions
     pairs = sites.unsqueeze(1).expand(-1, n, -1)
     gaps = atoms.domain.displacement(pairs, pairs.transpose(0, 1)).norm(dim=2)

@@ -1,14 +1,14 @@
-r"""What all distances between two sets of samples share.
+r"""The common part of all distances between two sets of samples.
 
-A distance is a functional :math:`T(\hat P, \hat Q)` of two empirical laws, of :math:`n` and
-:math:`m` independent samples. Its standard error is that of its first-order expansion
+A distance is a functional :math:`T(\hat P, \hat Q)` of two empirical distributions, of
+:math:`n` and :math:`m` independent samples. Its standard error is that of its first-order expansion
 
 .. math:: T(\hat P, \hat Q) \approx T(P, Q)
     + \frac1n \sum_i u(x_i) + \frac1m \sum_j v(y_j),
 
-the *infinitesimal jackknife*: with the influence :math:`u, v` of each sample worked out
-exactly, no resampling is needed. Where the two laws agree the influences vanish and only the
-order of magnitude of the error is right; there a distance is read against
+the *infinitesimal jackknife*: with the exact influence :math:`u, v` of each sample, no resampling
+is needed. Where the two distributions agree the influences vanish and only the order of magnitude
+of the error is right; there a distance is compared with
 :func:`~scorefield.metrics.floor.noise_floor`.
 
 References:
@@ -25,12 +25,12 @@ from scorefield.errors import UserError
 
 
 def flat_pair(samples: Tensor, reference: Tensor, least: int = 2) -> tuple[Tensor, Tensor]:
-    """Two sets as float64 matrices, one sample a row.
+    """Two sets as float64 matrices, one sample per row.
 
     Arguments:
         samples: The first set, of shape ``(n, *event)``.
         reference: The second set, of shape ``(m, *event)``.
-        least: The least number of samples that the measurement needs of each.
+        least: The smallest number of samples needed of each.
 
     Raises:
         ValueError: If the event shapes differ, a set is too small, or a value is not finite.

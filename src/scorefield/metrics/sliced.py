@@ -1,6 +1,6 @@
 r"""The sliced Wasserstein distance.
 
-On a line the optimal transport between two laws matches quantiles, so that
+On a line the optimal transport between two distributions matches quantiles, so that
 :math:`W_p^p = \int_0^1 |F^{-1}(q) - G^{-1}(q)|^p\,\mathrm{d}q` is a sum over sorted samples; the
 sliced distance is its mean over directions.
 
@@ -53,8 +53,8 @@ def sliced_wasserstein(
     The standard error covers the draw of both sets, through the Kantorovich potentials as their
     influences, and the draw of the directions. Directions are a function of the seed: distances of
     one seed share them, so that differences between such distances are less uncertain than
-    their errors say. Between finite sets the distance is biased upwards, by about its value for
-    two sets of the same law.
+    their errors. Between finite sets the distance is biased upwards, by about its value for two
+    sets of the same distribution.
 
     Arguments:
         samples: The first set, at least 2 samples.
@@ -79,7 +79,7 @@ def sliced_wasserstein(
     if order not in (1, 2):
         raise UserError(f"the order of a sliced distance is 1 or 2, got {order}")
     if projections < 2:
-        raise UserError(f"a sliced distance takes at least 2 projections, got {projections}")
+        raise UserError(f"a sliced distance needs at least 2 projections, got {projections}")
     theta = _directions(x.shape[1], projections, seed).to(x.device)
     plan = _plan(len(x), len(y), x.device)
     u, v, costs = torch.zeros_like(x[:, 0]), torch.zeros_like(y[:, 0]), []
@@ -107,7 +107,7 @@ def sliced_wasserstein(
 
 
 def _directions(dim: int, projections: int, seed: int) -> Tensor:
-    """Unit vectors, one a row, float64."""
+    """Unit vectors, one per row, float64."""
     if dim == 1:
         return torch.ones(1, 1, dtype=torch.float64)
     index = torch.arange(projections)
@@ -128,7 +128,7 @@ def _plan(n: int, m: int, device: torch.device) -> _Plan:
 def _add_potential(
     total: Tensor, points: Tensor, order: Tensor, slope: Tensor, place: Tensor
 ) -> None:
-    """Adds each sample's Kantorovich potential, summed over directions.
+    """Add each sample's Kantorovich potential, summed over directions.
 
     The potential's derivative at a sorted point is the mean over the point's mass of
     p |x - T(x)|^(p-1) sign(x - T(x)); it is integrated by the trapezoidal rule.

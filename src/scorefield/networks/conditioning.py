@@ -1,4 +1,4 @@
-r"""How a score network is told the noise level and the class.
+r"""Conditioning of a score network on the noise level and the class.
 
 References:
     Score-based generative modeling through stochastic differential equations (Song et al.,
@@ -67,7 +67,7 @@ def positional_features(label: Num[Tensor, " batch"], features: int) -> Float[Te
 
 
 class Conditioning(nn.Module):
-    r"""The vector that tells every block the noise level and the class.
+    r"""The embedding of the noise level and the class for every block.
 
     .. math:: c = \varphi\big(A_2\,\varphi(A_1 e(label) + b_1) + b_2 + E_{class}\big),
 
@@ -79,8 +79,8 @@ class Conditioning(nn.Module):
         act: The nonlinearity :math:`\varphi`.
         fourier: Whether the features are those of :class:`FourierFeatures`, of a noise level, or
             those of :func:`positional_features`, of any label.
-        noise: Whether the noise level is told at all.
-        classes: The number of classes, if they are told; one more row of :math:`E` stands for
+        noise: Whether the blocks are conditioned on the noise level.
+        classes: The number of classes, if class-conditional; one more row of :math:`E` stands for
             no class.
     """
 

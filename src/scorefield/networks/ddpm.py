@@ -30,7 +30,7 @@ class DDPM(ScoreUNet):
         attention: The widths in pixels of the levels at which pixels attend to each other;
             those that no level has are of no effect.
         dropout: The probability of dropout, in [0, 1).
-        conditional: Whether the blocks are told the noise level.
+        conditional: Whether the blocks are conditioned on the noise level.
         resample_with_conv: Whether the layers that change the resolution are convolutions.
         activation: The nonlinearity: swish, elu, relu or lrelu (slope 0.2).
         centered: Whether images lie in [-1, 1]; those in [0, 1] are brought there.
@@ -40,8 +40,8 @@ class DDPM(ScoreUNet):
         sigma_max: The largest noise level.
         levels: The number of noise levels.
         checkpointing: Whether blocks are computed again in the backward pass instead of kept.
-        classes: The number of classes, if the blocks are told a class; without one in a call,
-            they are told that there is none.
+        classes: The number of classes of a class-conditional network; a call without classes uses
+            the unconditional embedding.
         seed: The seed of the initial weights.
 
     Raises:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 from scorefield.networks.inspection import within
 
 _SLOWEST = 0.5
@@ -117,5 +117,5 @@ def embedded(
     if embedding is not None:
         return level + embedding(classes)
     if classes is not None:
-        raise TypeError("classes were given to a network that knows none")
+        raise UnsupportedError("classes were given to a network that knows none")
     return level

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from scorefield.errors import UnsupportedError
 from scorefield.noise import Noise
 
 
@@ -57,7 +58,7 @@ def _inputs(layer: nn.Module, name: str) -> int:
             return 1
         case nn.ConvTranspose2d() if layer.stride == layer.kernel_size:
             return layer.in_channels
-    raise TypeError(f"no initial law is known for the {type(layer).__name__} {name!r}")
+    raise UnsupportedError(f"no initial law is known for the {type(layer).__name__} {name!r}")
 
 
 def _uniform(noise: Noise, purpose: str, like: Tensor, bound: float) -> Tensor:
@@ -67,7 +68,7 @@ def _uniform(noise: Noise, purpose: str, like: Tensor, bound: float) -> Tensor:
 
 @torch.no_grad()
 def initialize_average(network: nn.Module, seed: int, scales: Mapping[nn.Module, float]) -> None:
-    r"""Draws the weights of a large network, by the law of the score networks.
+    r"""Draw the weights of a large network from the distribution of the score networks.
 
     With :math:`n` inputs that an output sums over, and :math:`m` outputs that an input is added
     to, weights are uniform with variance :math:`2 s / (n + m)`; biases are zero, and
@@ -101,7 +102,7 @@ def initialize_average(network: nn.Module, seed: int, scales: Mapping[nn.Module,
 
 @torch.no_grad()
 def normal_(parameter: Tensor, seed: int, name: str, deviation: float = 1.0) -> None:
-    """Draws a parameter from the normal law, by a generator of its own as above."""
+    """Draw a parameter from the normal distribution, by its own generator as above."""
     if not parameter.is_meta:
         draws = torch.empty(parameter.shape)
         parameter.copy_(draws.normal_(0, deviation, generator=_generator(seed, name)))

@@ -152,7 +152,7 @@ def check(
     kernels: tuple[int, int],
     smallest: int,
 ) -> None:
-    """Checks what the minimal networks are told.
+    """Check the inputs of the minimal networks.
 
     Arguments:
         shape: The event shape.

@@ -41,7 +41,7 @@ class NCSNpp(ScoreUNet):
         dropout: The probability of dropout, in [0, 1).
         embedding: How the label is spread over waves: ``fourier`` takes noise levels
             :math:`\sigma > 0`, ``positional`` any label.
-        conditional: Whether the blocks are told the noise level.
+        conditional: Whether the blocks are conditioned on the noise level.
         fir: Whether images are filtered where the resolution changes.
         fir_kernel: The taps of the filter, along each side.
         block: Residual blocks that change the resolution themselves (``biggan``), or between
@@ -64,8 +64,8 @@ class NCSNpp(ScoreUNet):
         sigma_max: The largest noise level, for ``positional``.
         levels: The number of noise levels, for ``positional``.
         checkpointing: Whether blocks are computed again in the backward pass instead of kept.
-        classes: The number of classes, if the blocks are told a class; without one in a call,
-            they are told that there is none.
+        classes: The number of classes of a class-conditional network; a call without classes uses
+            the unconditional embedding.
         seed: The seed of the initial weights.
 
     Raises:

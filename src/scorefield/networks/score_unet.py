@@ -37,7 +37,7 @@ class ScoreUNet(nn.Module):
         multipliers: The width of each level in units of ``channels``.
         attention: The widths in pixels of the images in which pixels attend to each other.
         plan: What all levels have in common.
-        conditioning: What tells the blocks the noise level and the class, if they are told.
+        conditioning: The embedding of the noise level and the class, if the blocks take one.
         division: By what the output is divided: the label itself, the noise level of which the
             label is the place in a table, or nothing.
         centered: Whether images lie in [-1, 1]; those in [0, 1] are brought there.

@@ -204,7 +204,7 @@ class UNet(nn.Module):
 
 
 class _Unit(nn.Module):
-    """A residual block, and attention where it is asked for."""
+    """A residual block, optionally followed by attention."""
 
     def __init__(
         self, inputs: int, outputs: int, embedding: int, dropout: float, attention: bool
@@ -243,7 +243,7 @@ def _resolutions(
             f"channels={channels}, multipliers={tuple(multipliers)}, blocks={blocks}"
         )
     if not 0 <= dropout < 1:
-        raise UserError(f"a probability of dropout lies in [0, 1), got {dropout}")
+        raise UserError(f"the probability of dropout must be in [0, 1), got {dropout}")
     factor = 2 ** (len(multipliers) - 1)
     if shape[1] % factor or shape[2] % factor:
         raise UserError(

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields import HybridField, ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import NoiseLaw
@@ -60,5 +60,5 @@ class BoundaryMatching(PointRegularizer):
 
 def _hybrid(field: ScoreField) -> HybridField:
     if not isinstance(field, HybridField):
-        raise TypeError(f"boundary matching needs a HybridField, got {type(field).__name__}")
+        raise UnsupportedError(f"boundary matching needs a HybridField, got {type(field).__name__}")
     return field

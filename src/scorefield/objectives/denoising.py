@@ -71,7 +71,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class NoiseLaw(ABC):
-    """The law of the training times."""
+    """The distribution of the training times."""
 
     @abstractmethod
     def quantile(self, sde: SDE, u: Tensor, lower: float, upper: float) -> Tensor:
@@ -109,7 +109,7 @@ class NoiseLaw(ABC):
         high = sde.sigma_max if upper is None else upper
         if not least <= low < high <= sde.sigma_max:
             raise UserError(
-                f"{purpose}: noise levels from {low:g} to {high:g} were asked for, the process "
+                f"{purpose}: noise levels from {low:g} to {high:g} were requested, the process "
                 f"has {least:g} to {sde.sigma_max:g}"
             )
         u = noise.uniform(purpose, (), index, step, dtype=torch.float64)
@@ -219,7 +219,7 @@ class DenoisingScoreMatching:
 
     Arguments:
         weighting: ``edm``, ``score`` or ``likelihood``.
-        law: The law of the training times.
+        law: The distribution of the training times.
         sigma_data: The standard deviation :math:`\sigma_d` of the data; for ``edm`` only.
         reduction: ``mean`` of the squared error over coordinates, or ``half_sum``.
 

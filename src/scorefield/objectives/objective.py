@@ -52,8 +52,8 @@ class Objective(nn.Module):
     Arguments:
         denoising: The base loss.
         regularizers: What is added to it.
-        label_dropout: The probability with which a field that knows classes is not told that of a
-            point; of no account to other fields.
+        label_dropout: The probability of dropping the class of a point in the training of a
+            class-conditional field; ignored for other fields.
 
     Raises:
         ValueError: If two regularisers have the same name, or ``label_dropout`` is no probability.
@@ -84,7 +84,7 @@ class Objective(nn.Module):
     def hide(
         self, classes: Tensor, null: int, noise: Noise, index: Tensor, step: int | Tensor
     ) -> Tensor:
-        """The classes that a step, or several at once, are told of.
+        """The classes of a step, or of several at once.
 
         Arguments:
             classes: The classes of the points, of the common shape of ``index`` and ``step``.

@@ -163,7 +163,7 @@ class PointRegularizer(Regularizer):
 
     Raises:
         ValueError: If there is no point or the kind of points is unknown; in use, if uniform points
-            are asked for in flat space.
+            are requested in flat space.
     """
 
     purpose: ClassVar[str] = "perturbation"

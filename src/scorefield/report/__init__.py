@@ -1,4 +1,4 @@
-"""Reports: tables of many runs, and one offline page that says what they show."""
+"""Reports: tables of many runs, and one offline page of results."""
 
 from scorefield.report.page import write_report as write_report
 

@@ -9,28 +9,14 @@ from scorefield.comparison.groups import RMS, Group
 from scorefield.comparison.matched import Selection
 from scorefield.comparison.paired import Pair
 from scorefield.comparison.tables import Comparison
-from scorefield.comparison.to_target import METRIC, mean_calls
+from scorefield.comparison.to_target import mean_calls
+from scorefield.evaluation.catalogue import CATALOGUE, TARGET, find
+from scorefield.evaluation.catalogue.metric import OfLevel, OfSamples
 from scorefield.evaluation.protocol import PLAIN
 from scorefield.report.table import Cell, Column, Span, spans
 
-_SHOWN = {
-    "validation_loss": "validation loss",
-    "score_error": "score error",
-    "distance_to_ideal": "distance to the ideal score",
-    "relative_asymmetry": "relative asymmetry",
-    "loop_circulation": "circulation",
-    "cycle_circulation": "cycles",
-    "path_gap": "path gap",
-    "winding": "winding",
-    "hodge_rest": "energy that is no gradient",
-    "fokker_planck": "Fokker–Planck residual",
-    "consistency": "consistency error",
-    METRIC: "sliced Wasserstein",
-    "total_variation": "total variation",
-    "marginal_ks": "Kolmogorov–Smirnov",
-    "frechet_distance": "Fréchet distance",
-}
-"""The metrics that the tables of differences show, in order, and what they are called there."""
+_SHOWN = [m for m in CATALOGUE if "differences" in m.shown]
+_TRAINING = [m for m in CATALOGUE if "training" in m.shown]
 
 
 class PlainRow(NamedTuple):
@@ -122,13 +108,13 @@ def targets_table(comparison: Comparison) -> PlainTable | None:
         for t in targets
     ]
     first = comparison.members[0]
-    ladder = [first.distance(METRIC, budget) for budget in first.first.budgets]
+    ladder = [first.distance(TARGET.name, budget) for budget in first.first.budgets]
     budgets = ", ".join(str(d.nfe) for d in ladder if d is not None)
     return PlainTable(
         "Network calls to a target",
         columns,
         rows,
-        "The fewest network calls at which the sliced Wasserstein distance is at most so many "
+        f"The fewest network calls at which the {TARGET.label} distance is at most so many "
         f"times the noise floor, of those that were measured ({budgets}); beyond doubt where the "
         "upper end of the 95 % interval is below the target too. A mean is over all seeds, and "
         "given only where all of them reach the target.",
@@ -146,8 +132,7 @@ def matched_table(comparison: Comparison) -> PlainTable | None:
         name = "the whole budget" if f == 1 else f"{f:g} of the budget"
         columns += [
             Column(name, "steps", "the newest checkpoint within the budget, mean over seeds"),
-            Column(name, "sliced Wasserstein", "at the sampler's preset number of calls"),
-            Column(name, "validation loss", "denoising loss on held-out data"),
+            *(Column(name, m.label, m.caption) for m in _TRAINING),
         ]
     rows = []
     for g in comparison.members:
@@ -157,13 +142,13 @@ def matched_table(comparison: Comparison) -> PlainTable | None:
             cells += _matched_cells(s)
         rows.append(PlainRow(g.label, cells))
     budget = next((s.budget / s.fraction for s in selections if s.budget is not None), 0.0)
-    calls = next((d.nfe for s in selections for d in s.distances() if d.metric == METRIC), 0)
+    calls = max((d.nfe for s in selections for d in s.distances()), default=0)
     return PlainTable(
         "At equal training time",
         columns,
         rows,
         f"The budget is the {budget:.0f} s that the cheapest training takes, steps only, and "
-        "fractions of it. Each model is judged as it was at its newest checkpoint within the "
+        "fractions of it. Each model is evaluated as it was at its newest checkpoint within the "
         f"budget, at {calls} network calls; below the steps stands the share of the budget that "
         "this checkpoint used. A checkpoint in the middle of a training has a learning rate that "
         "has not decayed yet, the last one of the cheapest model has: what is dearer is at a "
@@ -174,22 +159,19 @@ def matched_table(comparison: Comparison) -> PlainTable | None:
 
 def matched_differences_table(comparison: Comparison) -> PlainTable | None:
     """Each model's differences from the first at equal training time."""
-    wanted = (METRIC, "validation_loss")
+    wanted = {m.name: m.label for m in _TRAINING}
     shown = [p for p in comparison.matched_pairs if p.key.metric_name in wanted]
     if not shown:
         return None
+    fractions = dict.fromkeys(p.budget_fraction for p in shown if p.budget_fraction is not None)
+    places = [(metric, f) for metric in wanted for f in fractions]
     columns = [
         Column(
-            _SHOWN[metric],
+            wanted[metric],
             "the whole budget" if f == 1 else f"{f:g} of it",
             "difference at equal training time",
         )
-        for metric in wanted
-        for f in dict.fromkeys(p.budget_fraction for p in shown)
-        if f is not None
-    ]
-    places = [
-        (metric, f) for metric in wanted for f in dict.fromkeys(p.budget_fraction for p in shown)
+        for metric, f in places
     ]
     rows = []
     for g in comparison.members[1:]:
@@ -205,29 +187,32 @@ def matched_differences_table(comparison: Comparison) -> PlainTable | None:
 
 
 def _in_table(p: Pair, base: Group) -> bool:
-    k = p.key
-    if k.metric_name not in _SHOWN:
+    """Whether a difference has a place: over all levels, or at the smallest or largest budget; of
+    what is taken on several features, on a learned one.
+    """
+    k, metric = p.key, find(p.key.metric_name)
+    if metric not in _SHOWN:
         return False
-    if k.sigma_bin is not None:
-        return k.sigma_bin == RMS and k.scale_delta in (None, 0.5)
-    if k.features in PLAIN and k.metric_name == "frechet_distance":
+    if isinstance(metric, OfLevel):
+        return k.sigma_bin == RMS and k.scale_delta in (None, metric.radius)
+    if isinstance(metric, OfSamples) and metric.learned and k.features in PLAIN:
         return False
     return k.nfe_budget in (None, base.first.budgets[0], base.first.budgets[-1])
 
 
 def _column(p: Pair) -> Column:
-    k = p.key
-    name = _SHOWN[k.metric_name]
+    k, metric = p.key, find(p.key.metric_name)
+    assert metric is not None  # it is in the table
     if k.nfe is not None:
-        on = f" on {k.features}" if k.metric_name == "frechet_distance" else ""
-        return Column(name, f"{k.nfe} calls{on}", f"budget {k.nfe_budget}")
+        on = f" on {k.features}" if isinstance(metric, OfSamples) and metric.learned else ""
+        return Column(metric.label, f"{k.nfe} calls{on}", f"budget {k.nfe_budget}")
     scale = f"radius {k.scale_delta:g} σ" if k.scale_delta is not None else ""
     length = f"{k.cycle_len} edges" if k.cycle_len is not None else ""
-    return Column(name, scale or length, p.difference.unit)
+    return Column(metric.label, scale or length, p.difference.unit)
 
 
 def _order_of(column: Column) -> int:
-    return list(_SHOWN.values()).index(column.group)
+    return [m.label for m in _SHOWN].index(column.group)
 
 
 def _difference(shown: Sequence[Pair], g: Group, column: Column) -> Cell:
@@ -265,13 +250,10 @@ def _order(x: float) -> int:
 def _matched_cells(s: Selection) -> list[Cell]:
     if s.steps is None or s.used is None:
         why = "none so early" if s.budget is not None else "not known"
-        return [Cell(None, text=why), Cell(None), Cell(None)]
+        return [Cell(None, text=why), *(Cell(None) for _ in _TRAINING)]
+    cells = [Cell(None, f"{100 * s.used:.0f}\u00a0%", text=f"{s.steps:g}")]
     found = {d.metric: d for d in s.distances()}
-    distance, loss = found[METRIC], found["validation_loss"]
-    ratio = distance.ratio
-    times = "" if ratio is None else f"×\u00a0{ratio.value:.2f}"
-    return [
-        Cell(None, f"{100 * s.used:.0f}\u00a0%", text=f"{s.steps:g}"),
-        Cell(distance.estimate, times),
-        Cell(loss.estimate),
-    ]
+    for metric in _TRAINING:
+        d = found[metric.name]
+        cells.append(Cell(d.estimate, "" if d.ratio is None else f"×\u00a0{d.ratio.value:.2f}"))
+    return cells

@@ -10,9 +10,16 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from scorefield.comparison.costs import Costs
-from scorefield.comparison.groups import Group, over_seeds
+from scorefield.comparison.groups import Group, common, over_seeds
 from scorefield.estimate import Estimate
+from scorefield.evaluation.catalogue import CATALOGUE, OF_LEVELS, OF_SAMPLES
+from scorefield.evaluation.catalogue.metric import Metric, OfLevel, OfSamples
+from scorefield.evaluation.records import Distance
 from scorefield.report.style import EXACT, Look
+
+Drawn = tuple[Group, Look]
+"""A model and how it is drawn."""
+_BAND = " The band is that of two real sets of the same size."
 
 
 class Curve(NamedTuple):
@@ -44,90 +51,91 @@ class Plot(NamedTuple):
     spec: str
 
 
-def against_noise(
-    key: str,
-    title: str,
-    caption: str,
-    metric: str,
-    members: Sequence[Group],
-    looks: dict[str, Look],
-    exact: Group | None = None,
-    least: float | None = None,
-    scale: float | None = None,
-) -> Plot | None:
-    """A diagnostic against the noise level, at one radius where there are loops; ``None`` where it
-    was measured of no model.
+def plots(
+    members: Sequence[Group], exact: Group | None, looks: dict[str, Look], costs: Costs
+) -> list[Plot]:
+    """The curves of a data set, of every metric that the catalogue shows as one: by noise level,
+    against network calls, and at the checkpoints against training time.
+    """
+    drawn = [(g, looks[g.label]) for g in members]
+    with_exact = drawn if exact is None else [*drawn, (exact, EXACT)]
+    found = [
+        *(_against_noise(m, with_exact) for m in OF_LEVELS if "curve" in m.shown),
+        *(_against_calls(m, with_exact) for m in OF_SAMPLES if "curve" in m.shown),
+        *(_against_time(m, drawn, costs) for m in CATALOGUE if "training" in m.shown),
+    ]
+    return [plot for plot in found if plot is not None]
+
+
+def _against_noise(metric: OfLevel, drawn: Sequence[Drawn]) -> Plot | None:
+    """A metric against the noise level; ``None`` where it was measured of no model. Of an exact
+    field that has none of it at any level there is no curve.
     """
     curves = []
-    for g in (*members, *([exact] if exact is not None else [])):
-        levels = g.profile(metric, scale)
-        look = EXACT if g is exact else looks[g.label]
-        if levels:
+    for g, look in drawn:
+        levels = g.profile(metric.name, metric.radius)
+        if levels and (look is not EXACT or any(v.estimate.value for v in levels)):
             curves.append(
                 Curve(g.label, look, [v.sigma for v in levels], [v.estimate for v in levels])
             )
     if all(c.look is EXACT for c in curves):
         return None
-    return _plot(key, title, caption, "noise level σ (units of the data)", curves, least=least)
+    caption, least = metric.caption, metric.rounding
+    if least is not None:
+        caption += f" Values below {least:g} are noise or rounding, drawn as triangles."
+    x_title = "noise level σ (units of the data)"
+    return _plot(_key(drawn, metric), metric.title, caption, x_title, curves, least=least)
 
 
-def against_calls(
-    key: str,
-    title: str,
-    caption: str,
-    metric: str,
-    members: Sequence[Group],
-    looks: dict[str, Look],
-    exact: Group | None = None,
-) -> Plot | None:
+def _against_calls(metric: OfSamples, drawn: Sequence[Drawn]) -> Plot | None:
     """A distance against the true number of network calls, with the band of the noise floor."""
     curves, band = [], None
-    for g in (*members, *([exact] if exact is not None else [])):
-        found = [d for b in g.first.budgets if (d := g.distance(metric, b)) is not None]
-        look = EXACT if g is exact else looks[g.label]
+    for g, look in drawn:
+        found = [d for b in g.first.budgets if (d := g.distance(metric.name, b)) is not None]
         if found:
             curves.append(Curve(g.label, look, [d.nfe for d in found], [d.estimate for d in found]))
-            floor = found[0].floor
-            if floor is not None:
-                low, high = floor.mean - 2 * floor.sd, floor.mean + 2 * floor.sd
-                band = Band("two real sets (mean ± 2 sd)", low, high)
+            band = _band(found[0]) or band
     if not curves:
         return None
-    return _plot(key, title, caption, "network calls a sample", curves, band)
+    x_title = "network calls a sample"
+    caption = metric.caption + _BAND
+    return _plot(_key(drawn, metric), metric.title, caption, x_title, curves, band)
 
 
-def against_time(
-    key: str,
-    title: str,
-    caption: str,
-    metric: str,
-    members: Sequence[Group],
-    looks: dict[str, Look],
-    costs: Costs,
-) -> Plot | None:
-    """A distance at the checkpoints of the trainings against their time; ``None`` where none was
+def _against_time(metric: Metric, drawn: Sequence[Drawn], costs: Costs) -> Plot | None:
+    """A metric at the checkpoints of the trainings against their time; ``None`` where none was
     measured or steps have no known time.
     """
     curves, band = [], None
-    for g in members:
+    for g, look in drawn:
         step_time = costs.seconds.get(g.model)
-        steps = [{m.step: m for m in e.milestones} for e in g.members]
-        common = [step for step in steps[0] if all(step in other for other in steps)]
-        if step_time is None or not common:
+        shared = common([{m.step: m for m in e.milestones} for e in g.members])
+        if step_time is None or not shared:
             continue
         x, y = [], []
-        for step in common:
-            found = [d for own in steps for d in own[step].distances if d.metric == metric]
-            x.append(step * step_time.value)
+        for alike in shared:
+            found = [d for m in alike for d in m.distances if d.metric == metric.name]
+            x.append(alike[0].step * step_time.value)
             y.append(over_seeds([d.estimate for d in found]))
-            floor = found[0].floor
-            if floor is not None:
-                low, high = floor.mean - 2 * floor.sd, floor.mean + 2 * floor.sd
-                band = Band("two real sets (mean ± 2 sd)", low, high)
-        curves.append(Curve(g.label, looks[g.label], x, y))
+            band = _band(found[0]) or band
+        curves.append(Curve(g.label, look, x, y))
     if not curves:
         return None
+    title, key = f"{metric.title} along the training", f"{_key(drawn, metric)}-training"
+    caption = f"{metric.caption} At the checkpoints, against the time of the steps up to each."
     return _plot(key, title, caption, "training time (s)", curves, band, ticks=False)
+
+
+def _key(drawn: Sequence[Drawn], metric: Metric) -> str:
+    return f"{drawn[0][0].dataset}-{metric.name}"
+
+
+def _band(d: Distance) -> Band | None:
+    """Where the distances of real sets are."""
+    if d.floor is None:
+        return None
+    low, high = d.floor.mean - 2 * d.floor.sd, d.floor.mean + 2 * d.floor.sd
+    return Band("two real sets (mean ± 2 sd)", low, high)
 
 
 def _plot(

@@ -1,30 +1,32 @@
-"""The page: one offline file that says what was compared and what came out."""
+"""The page: one offline file with what was compared, and the results."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from plotly.offline import get_plotlyjs
 
+from scorefield.comparison.collect import collect
 from scorefield.comparison.costs import Costs
-from scorefield.comparison.groups import Group, by_dataset, collect, groups
+from scorefield.comparison.groups import Group, by_dataset, groups
 from scorefield.comparison.strict import refuse
 from scorefield.comparison.tables import Comparison, compare_models, write_tables
 from scorefield.comparison.to_target import TARGETS
+from scorefield.evaluation.catalogue import OF_LEVELS
 from scorefield.evaluation.records import Evaluation
 from scorefield.files import write_file
 from scorefield.report.comparison import PlainTable, tables
-from scorefield.report.curves import Plot
+from scorefield.report.curves import Plot, plots
 from scorefield.report.findings import findings, headline
 from scorefield.report.gallery import Gallery, exact_group, gallery
-from scorefield.report.plots import plots
 from scorefield.report.style import Look, looks
 from scorefield.report.table import Table, anchor, table
 from scorefield.report.words import listed, number
@@ -82,7 +84,7 @@ def write_report(
 
     Raises:
         RunError: If there is no evaluated run, one cannot be read, the models of a data set
-            were judged on different terms, or a number is refused.
+            were evaluated by different protocols, or a number is refused.
         CheckpointError: If the checkpoint of a run cannot be read.
         OSError: If the report cannot be written.
     """
@@ -193,7 +195,7 @@ def _lede(sections: Sequence[Section]) -> str:
     alike = ", for the same number of steps" if all(len(v) == 1 for v in lengths.values()) else ""
     return (
         f"{_count(len(labels))} score {many[0]}, {listed(labels)}, {many[1]} trained {trained} on "
-        f"{data}{alike}, and judged on the same real samples, the same starting noise and "
+        f"{data}{alike}, and evaluated on the same real samples, the same starting noise and "
         "the same noisy points."
     )
 
@@ -230,69 +232,33 @@ def _facts(members: Sequence[Group]) -> list[tuple[str, str]]:
         ("changed from the presets", overrides),
         (
             "samples",
-            f"{p['samples']} generated and {p['samples']} real ones, Heun's method; budget "
-            f"of network calls → calls taken: {calls}",
+            f"{p['samples']} generated and {p['samples']} real ones, drawn by {p['sampler']}, the "
+            "sampler of the protocol, whatever sampler a configuration names; budget of network "
+            f"calls → calls taken: {calls}",
         ),
         ("noise floor", f"{p['pairs']} pairs of disjoint real sets of {p['samples']} items each"),
         ("noise levels", f"σ = {levels}, in units of the data"),
-        (
-            "noisy points",
-            f"{p['points']} at each level, the same for all models and levels; the "
-            f"Jacobians of the first {_derivatives(one)}, all columns computed",
-        ),
+        ("noisy points", f"{p['points']} at each level, the same for all models and levels"),
         (
             "validation loss",
             f"{p['draws']} draws of noise for each of {p['samples']} held-out "
             f"items, {one.validation.settings.get('law', '')}",
         ),
-        ("loops, cycles, paths", _loops(p.get("estimators") or {})),
-        ("between noise levels", _evolution(p.get("estimators") or {})),
-        ("around the torus", _turns(one)),
+        *_methods(one),
         ("seed of the evaluation", str(p["seed"])),
     ]
     return [(name, text) for name, text in facts if text]
 
 
-def _loops(e: Mapping[str, Any]) -> str:
-    if not e:
-        return ""
-    radii = ", ".join(f"{r:g}" for r in e["loops"]["radii"])
-    return (
-        f"polygons of {e['loops']['sides']} sides and radii {radii} σ; cycles of "
-        f"{e['cycles']['length']} edges between {e['cycles']['neighbours']} nearest neighbours in "
-        f"clouds of {e['cycles']['cloud']} noisy points; pairs of paths bent by "
-        f"{e['paths']['bend']:g} of their chord, to {e['paths']['tolerance']:g} nats; rules of "
-        "Gauss and Legendre, whose numerical errors widen the intervals"
-    )
-
-
-def _evolution(e: Mapping[str, Any]) -> str:
-    """How the equations between noise levels were measured; empty for evaluations without them."""
-    if "consistency" not in e:
-        return ""
-    c, f = e["consistency"], e["fokker_planck"]
-    return (
-        f"trajectories of {c['steps']} steps to the level divided by {c['span']:g}, "
-        f"{c['trajectories']} from a point, extrapolated to steps of length zero; the terms of the "
-        f"Fokker–Planck equation exact up to {f['exact_up_to']} dimensions, above by {f['probes']} "
-        "random signs"
-    )
-
-
-def _turns(one: Evaluation) -> str:
-    found = one.profile("winding")
-    if not found:
-        return ""
-    e = one.protocol["estimators"]["turns"]
-    return (
-        f"straight loops in every direction through {found[0].estimate.n} points, refined to "
-        f"{e['tolerance']:g} nats or {e['nodes']} nodes"
-    )
-
-
-def _derivatives(one: Evaluation) -> str:
-    found = one.profile("relative_asymmetry")
-    return str(found[0].estimate.n) if found else "none"
+def _methods(one: Evaluation) -> Iterator[tuple[str, str]]:
+    """How each estimator measured, with the settings that were recorded, where it measured."""
+    recorded = one.protocol.get("estimators") or {}
+    for estimator, metrics in groupby(OF_LEVELS, lambda m: m.estimator):
+        measured = {m.label: levels for m in metrics if (levels := one.profile(m.name))}
+        if measured and estimator.method and estimator.key in recorded:
+            method = estimator.describe(recorded[estimator.key])
+            found = next(iter(measured.values()))
+            yield listed(list(measured)), f"{method}; n = {found[0].estimate.n} at a level"
 
 
 def _commands(root: Path, g: Group) -> Commands:
@@ -305,10 +271,10 @@ def _commands(root: Path, g: Group) -> Commands:
             lines.append(shlex.join(line))
         nfes = ",".join(map(str, e.budgets))
         lines.append(shlex.join(["scorefield", "eval", str(e.folder), "--nfe", nfes]))
-    n, seed = g.first.protocol["samples"], g.first.protocol["seed"]
+    n, seed, sampler = (g.first.protocol[key] for key in ("samples", "seed", "sampler"))
     options = ["--n", str(n), "--nfe", str(g.first.budgets[-1]), "--seed", str(seed)]
     lines.append(
-        shlex.join(["scorefield", "sample", str(g.first.folder), "--sampler", "heun", *options])
+        shlex.join(["scorefield", "sample", str(g.first.folder), "--sampler", sampler, *options])
     )
     return Commands(g.label, anchor(g), lines)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
 from scorefield.comparison.costs import Costs
 from scorefield.comparison.groups import Group
 from scorefield.estimate import Estimate
+from scorefield.evaluation.catalogue import OF_LEVELS, OF_SAMPLES, VALIDATION
+from scorefield.evaluation.catalogue.metric import OfLevel, OfSamples
 from scorefield.report.style import EXACT, Look
-from scorefield.report.words import number, told_apart
+from scorefield.report.words import distinguishable, number
 
 _FAR = 100.0
 
@@ -33,26 +36,6 @@ class Column(NamedTuple):
     group: str
     heading: str
     meaning: str
-
-
-_MORE = {
-    "fokker_planck": Column(
-        "field",
-        "Fokker–Planck",
-        "residual of the equation of the diffusion, in units of the noise, rms",
-    ),
-    "consistency": Column(
-        "field",
-        "consistency",
-        "mean square distance from the mean over trajectories, in units of the noise, mean",
-    ),
-}
-"""Diagnostics that not every evaluation has, by metric."""
-_LAWS = {
-    "total_variation": Column("total variation", "", "from the exact law, over a grid of cells"),
-    "marginal_ks": Column("KS", "", "largest gap of distribution functions of one coordinate"),
-}
-"""Distances from a law that is known, by metric."""
 
 
 class Span(NamedTuple):
@@ -84,6 +67,14 @@ class Table(NamedTuple):
         return spans(self.columns)
 
 
+class _Shown(NamedTuple):
+    """A column with the cell that it makes of a model, and that of the noise floor."""
+
+    column: Column
+    cell: Callable[[Group], Cell]
+    floor: Cell = Cell(None)
+
+
 def spans(columns: Sequence[Column]) -> list[Span]:
     """The groups of neighbouring columns."""
     return [Span(name, len(list(members))) for name, members in groupby(columns, lambda c: c.group)]
@@ -92,7 +83,7 @@ def spans(columns: Sequence[Column]) -> list[Span]:
 def table(
     members: Sequence[Group], exact: Group | None, look: dict[str, Look], costs: Costs
 ) -> Table:
-    """The table of the models of a data set.
+    """The table of the models of a data set: every metric that the catalogue shows in it.
 
     Arguments:
         members: The models; the first is what costs are relative to.
@@ -100,59 +91,66 @@ def table(
         look: The models' colours.
         costs: The time of a training step.
     """
-    budgets = members[0].first.budgets
-    calls = {b: d.nfe for b in budgets for d in members[0].first.distances if d.budget == b}
-    modes = members[0].distance("mode_coverage", budgets[-1])
-    columns = [Column("field", "validation loss", "denoising loss on held-out data, EDM weighting")]
-    if members[0].profile("score_error"):
-        columns.append(
-            Column("field", "score error", "rms error of the predicted noise, over noise levels")
-        )
-    columns += [
-        Column("field", "relative asymmetry", "|J − Jᵀ| / 2|J|, rms over noise levels"),
-        Column("field", "circulation", "curl of the denoiser that loops of radius σ/2 see, rms"),
+    shown = [*_of_fields(members[0]), *_of_samples(members[0])]
+    cost = Column("cost", "time per step", f"in multiples of {members[0].label}'s")
+    shown.append(_Shown(cost, lambda g: _cost(g, members[0], costs)))
+    rows = [
+        Row(g.label, look[g.label].colour, anchor(g), [s.cell(g) for s in shown]) for g in members
     ]
-    more = {metric: c for metric, c in _MORE.items() if members[0].profile(metric)}
-    columns += more.values()
-    laws = {metric: c for metric, c in _LAWS.items() if members[0].distance(metric, budgets[-1])}
-    for name in ("sliced Wasserstein", "MMD²"):
-        columns += [Column(name, f"{calls[b]} calls", f"budget {b}") for b in budgets]
-    columns += [Column(c.group, f"{calls[budgets[-1]]} calls", c.meaning) for c in laws.values()]
-    if modes is not None:
-        columns.append(Column("modes", f"{calls[budgets[-1]]} calls", "covered, of all"))
-    columns.append(Column("cost", "time per step", f"in multiples of {members[0].label}'s"))
-
-    def cells(g: Group) -> list[Cell]:
-        row = [Cell(g.validation)]
-        if members[0].profile("score_error"):
-            row.append(Cell(g.over_levels("score_error")))
-        row.append(Cell(g.over_levels("relative_asymmetry")))
-        row.append(Cell(g.over_levels("loop_circulation", 0.5)))
-        row += [Cell(g.over_levels(metric)) for metric in more]
-        row += [_distance(g, "sliced_wasserstein", b) for b in budgets]
-        row += [_distance(g, "mmd", b) for b in budgets]
-        row += [_distance(g, metric, budgets[-1]) for metric in laws]
-        if modes is not None:
-            row.append(_coverage(g, budgets[-1]))
-        row.append(_cost(g, members[0], costs))
-        return row
-
-    rows = [Row(g.label, look[g.label].colour, anchor(g), cells(g)) for g in members]
     if exact is not None:
-        rows.append(Row("exact field", EXACT.colour, "", cells(exact)))
-    return Table(columns, rows, _floor_row(members[0], columns, tuple(laws)))
+        rows.append(Row("exact field", EXACT.colour, "", [s.cell(exact) for s in shown]))
+    return Table([s.column for s in shown], rows, [s.floor for s in shown])
 
 
-def _distance(g: Group, metric: str, budget: int) -> Cell:
-    found = g.distance(metric, budget)
+def _of_fields(base: Group) -> list[_Shown]:
+    """The validation loss, and the metrics over all noise levels that the first model has."""
+    loss = Column("field", VALIDATION.label, VALIDATION.caption)
+    shown = [_Shown(loss, lambda g: Cell(g.validation))]
+    for m in OF_LEVELS:
+        if "table" in m.shown and base.profile(m.name, m.radius):
+            meaning = f"{m.caption} Over all noise levels."
+            column = Column("field", m.label, meaning)
+            shown.append(_Shown(column, partial(_over_levels, m)))
+    return shown
+
+
+def _of_samples(base: Group) -> list[_Shown]:
+    """The distances that the first model has: of whatever data at every budget, of data of known
+    distribution at the largest.
+    """
+    budgets = base.first.budgets
+    shown = []
+    for m in OF_SAMPLES:
+        for budget in budgets if m.every_budget else budgets[-1:]:
+            found = base.distance(m.name, budget)
+            if "table" not in m.shown or found is None:
+                continue
+            floor = Cell(None)
+            if found.floor is not None:
+                mean = Estimate(found.floor.mean, found.floor.mean_error, found.floor.pairs)
+                floor = Cell(mean, f"sd\u00a0{found.floor.sd:.2g}")
+            column = Column(m.label, f"{found.nfe} calls", f"budget {budget}")
+            shown.append(_Shown(column, partial(_distance, m, budget), floor))
+    return shown
+
+
+def _over_levels(metric: OfLevel, g: Group) -> Cell:
+    return Cell(g.over_levels(metric.name, metric.radius))
+
+
+def _distance(metric: OfSamples, budget: int, g: Group) -> Cell:
+    found = g.distance(metric.name, budget)
     if found is None:
         return Cell(None)
-    good = not told_apart(found)
+    if metric.total:
+        value, total = found.estimate.value, int(found.estimate.settings.get(metric.total, 0))
+        return Cell(None, "", value == total, f"{value:g} of {total}")
+    good = not distinguishable(found)
     if found.ratio is not None:
         ratio = number(found.ratio)
         error = f"\u00a0±\u00a0{ratio.error}" if ratio.exponent is None else ""
-        value = ratio.value if ratio.exponent is None else f"{found.ratio.value:.2g}"
-        return Cell(found.estimate, f"×\u00a0{value}{error}", good)
+        value_text = ratio.value if ratio.exponent is None else f"{found.ratio.value:.2g}"
+        return Cell(found.estimate, f"×\u00a0{value_text}{error}", good)
     if found.excess is None:
         return Cell(found.estimate)
     note = (
@@ -161,19 +159,6 @@ def _distance(g: Group, metric: str, budget: int) -> Cell:
         else f"{round(found.excess, 1) + 0.0:+.1f}\u00a0sd".replace("-", "−")
     )
     return Cell(found.estimate, note, good)
-
-
-def _coverage(g: Group, budget: int) -> Cell:
-    covered, weights = g.distance("mode_coverage", budget), g.distance("mode_weight_tv", budget)
-    if covered is None:
-        return Cell(None)
-    total = int(covered.estimate.settings.get("modes", 0))
-    note = ""
-    if weights is not None:
-        tv = number(weights.estimate)
-        note = f"TV\u00a0{tv.value} ±\u00a0{tv.error}"
-    value = f"{covered.estimate.value:g} of {total}"
-    return Cell(None, note, covered.estimate.value == total, value)
 
 
 def _cost(g: Group, base: Group, costs: Costs) -> Cell:
@@ -186,22 +171,6 @@ def _cost(g: Group, base: Group, costs: Costs) -> Cell:
     return Cell(None, f"{ms.value} ±\u00a0{ms.error}\u00a0ms", text="1")
 
 
-def _floor_row(g: Group, columns: Sequence[Column], laws: Sequence[str]) -> list[Cell]:
-    """The row of the noise floor: a cell a column, empty where there is none."""
-    budgets = g.first.budgets
-    row = [Cell(None) for c in columns if c.group == "field"]
-    places = [(metric, b) for metric in ("sliced_wasserstein", "mmd") for b in budgets]
-    for metric, budget in (*places, *((metric, budgets[-1]) for metric in laws)):
-        found = g.distance(metric, budget)
-        if found is None or found.floor is None:
-            row.append(Cell(None))
-            continue
-        floor = found.floor
-        mean = Estimate(floor.mean, floor.mean_error, floor.pairs)
-        row.append(Cell(mean, f"sd\u00a0{floor.sd:.2g}"))
-    return [*row, *([Cell(None)] * (len(columns) - len(row)))]
-
-
 def anchor(g: Group) -> str:
-    """The name of the place on the page that tells how a model's numbers are made."""
+    """The name of the place on the page that shows how a model's numbers are made."""
     return "".join(c if c.isalnum() else "-" for c in f"how-{g.dataset}-{g.label}".lower())

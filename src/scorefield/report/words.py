@@ -1,4 +1,4 @@
-"""Numbers in words, as the page says them."""
+"""Numbers as the page sets them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scorefield.estimate import Estimate, format_uncertain
 from scorefield.evaluation.records import Distance
 
 DIFFERENT = 3.0
-"""How many standard deviations of real pairs above their mean a distance tells samples from real
+"""How many standard deviations of real pairs above their mean samples are distinguishable from real
 ones: 0.1 % of real pairs are further apart."""
 
 
@@ -35,7 +35,7 @@ def number(estimate: Estimate) -> Number:
     return Number(value.replace("-", "−"), error, exponent)
 
 
-def spoken(estimate: Estimate) -> str:
+def in_words(estimate: Estimate) -> str:
     """The number and its 95 % interval, as a sentence has it."""
     low, high = estimate.interval()
     if estimate.standard_error == 0:
@@ -58,6 +58,6 @@ def listed(items: Sequence[str]) -> str:
     return f"{', '.join(items[:-1])} and {items[-1]}"
 
 
-def told_apart(distance: Distance) -> bool:
+def distinguishable(distance: Distance) -> bool:
     """Whether a distance to real samples is larger than those between two real sets."""
     return distance.excess is None or distance.excess > DIFFERENT

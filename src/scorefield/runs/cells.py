@@ -31,10 +31,13 @@ def read_csv(path: Path, least: int = 1) -> list[dict[str, str]]:
     """The records of a CSV file.
 
     Raises:
-        ValueError: If there are fewer than ``least``.
+        UserError: If it is no CSV file, or there are fewer than ``least``.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path.name} is no CSV file: {error}") from error
     if len(rows) < least:
         raise UserError(f"{path.name} holds no record")
     return rows

@@ -161,7 +161,7 @@ def _describe_provenance(record: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _describe_file(path: Path) -> Sheet:
-    """A file of weights, held against the checksum in the checkpoint that it lies in, if any."""
+    """A file of weights, compared with the checksum in its checkpoint, if any."""
     if path.name in checkpoints.WEIGHTS and path.with_name("state.pt").exists():
         found = checkpoints.read(path.parent)
         weights = found.ema if path.name == checkpoints.WEIGHTS[1] else found.model

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,19 +21,16 @@ from scorefield.config.merge import differences, flatten
 from scorefield.config.sampler import build_sampler, check_sampler
 from scorefield.config.train import build_optim, build_train
 from scorefield.data import DataSource
-from scorefield.errors import ConfigError, RunError, section_of
+from scorefield.errors import CheckpointError, ConfigError, RunError, section_of
 from scorefield.fields import OneClass, ScoreField
 from scorefield.files import clean, delete_folder, write_folder
 from scorefield.noise import Noise
 from scorefield.objectives import Objective
 from scorefield.runs.environment import environment, plausible
 from scorefield.samplers import Sampler
-from scorefield.studies import score_line
-from scorefield.targets import PseudoAtoms
-from scorefield.training import Checkpoint, Fit, Trainer
+from scorefield.training import Checkpoint, DrawFor, Fit, Trainer
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.display import warn
-from scorefield.training.errors import CheckpointError
 from scorefield.training.lock import locked
 
 CONFIG, ENVIRONMENT = "config_resolved.yaml", "environment.json"
@@ -187,11 +184,13 @@ class Run:
             return False
         return True
 
-    def train(self, quiet: bool = False) -> Fit:
+    def train(self, quiet: bool = False, draw: DrawFor | None = None) -> Fit:
         """Trains to the last step, from the newest checkpoint that can be read if there is one.
 
         Arguments:
             quiet: Whether to show no progress.
+            draw: Returns what draws figures of a field that is trained on the data, for
+                TensorBoard; ``None`` for data of which there are none.
 
         Raises:
             TrainingError: If a loss is not finite or a file cannot be written.
@@ -199,7 +198,6 @@ class Run:
             Interrupted: If SIGINT or SIGTERM arrived; a checkpoint has been written.
         """
         config, source = self.config, self.source()
-        law = source.truth
         newest = checkpoints.latest(self.checkpoints, lambda _: None)
         if newest is not None:
             self._check_own(newest)
@@ -213,7 +211,7 @@ class Run:
             self.folder,
             config.document(),
             quiet,
-            partial(score_line.pictures, law) if isinstance(law, PseudoAtoms) else None,
+            None if draw is None else draw(source),
         )
         return trainer.run()
 

@@ -12,7 +12,7 @@ from scorefield.config.config import Config
 from scorefield.config.data import ImagesData
 from scorefield.config.document import read
 from scorefield.data import DataSource
-from scorefield.errors import ConfigError, RunError
+from scorefield.errors import CheckpointError, ConfigError, RunError
 from scorefield.fields import ScoreField
 from scorefield.interop import convolutional
 from scorefield.interop.errors import InteropError
@@ -21,7 +21,6 @@ from scorefield.likelihood import CENTERED_BYTES, UNIT_BYTES, DataTransform
 from scorefield.networks.minimal_parts import Padding
 from scorefield.runs.run import Run, check_unconditional, of_class
 from scorefield.training import checkpoint as checkpoints
-from scorefield.training.errors import CheckpointError
 
 
 @dataclass(frozen=True)

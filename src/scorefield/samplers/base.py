@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
 from scorefield.noise import Noise
@@ -179,7 +179,7 @@ class Sampler(ABC):
         noise = seed if isinstance(seed, Noise) else Noise(seed)
         if measurement is not None:
             if not self.takes_measurements:
-                raise TypeError(f"{type(self).__name__} takes no measurement")
+                raise UnsupportedError(f"{type(self).__name__} takes no measurement")
             measurement.check(len(index), shape)
         prior, top = field.sde.prior(field.domain), level(field.sde, field.sde.t_max)
         index = index.to(device)
@@ -285,12 +285,12 @@ class GridSampler(Sampler):
 
 
 def _indices(n: int | None, index: Tensor | None, start: Tensor | None) -> Tensor:
-    """The sample indices, from whichever argument says how many samples are wanted."""
+    """The sample indices, from n, index or start."""
     if n is not None and index is not None:
-        raise UserError("give either n or index: each says how many samples are wanted")
+        raise UserError("give either n or index, not both")
     if index is None:
         if n is None and start is None:
-            raise UserError("say how many samples are wanted: n, index or start is missing")
+            raise UserError("the number of samples is missing: give n, index or start")
         count = n if n is not None else len(start)  # type: ignore[arg-type]
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise UserError(f"the number of samples must be a positive integer, got {count!r}")

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scorefield.errors import DivergedError
 from scorefield.samplers.runge_kutta import Solution
 from scorefield.samplers.step import StepContext
 
@@ -82,7 +83,7 @@ class Block:
             return
         bad = self.index[~finite.reshape(x.shape[0], -1).all(dim=1)].tolist()
         shown = ", ".join(map(str, bad[:_SHOWN])) + (", …" if len(bad) > _SHOWN else "")
-        raise FloatingPointError(
+        raise DivergedError(
             f"{len(bad)} of {x.shape[0]} samples stopped being finite in step {step + 1} of "
             f"{steps}, from noise level {sigma:.6g} to {sigma_next:.6g}: sample indices {shown}"
         )

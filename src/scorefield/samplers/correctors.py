@@ -3,8 +3,8 @@ r"""Correctors: Langevin steps at one noise level, which leave its law (nearly) 
 .. math:: \bar x = x + \epsilon\,s(x, t), \qquad x' = \bar x + \sqrt{2\epsilon}\,z, \qquad
     z \sim N(0, I).
 
-For :math:`\epsilon \to 0` the law of :math:`x_t` does not change; for a finite step it moves by
-:math:`O(\epsilon)`, relative to the variance of the coordinates. The step is
+For :math:`\epsilon \to 0` the distribution of :math:`x_t` does not change; for a finite step it
+moves by :math:`O(\epsilon)`, relative to the variance of the coordinates. The step is
 :math:`2 f^2 r^2` in some unit, :math:`r` being the signal-to-noise ratio and :math:`f` the factor
 of the forward step there: 1 for VE, :math:`\sqrt{1 - \beta_i}` for a table of VP, and for every
 other process what its discretisation says.
@@ -118,9 +118,10 @@ class Langevin(Corrector):
     makes a sample depend on the others, and on ``batch_size``: ``norm="batch"``.
 
     The size depends on the state and on the noise that it multiplies, so it is meant for points of
-    many coordinates :math:`D`, whose norms hardly vary. On a normal law, with steps of their own,
-    the harmonic mean of the squared distance from the mean is :math:`(1 + r^2)(D + 2)` variances
-    instead of :math:`D - 2`; with batch means the variance grows by :math:`1 + r^2` alone.
+    many coordinates :math:`D`, whose norms hardly vary. On a normal distribution, with per-sample
+    steps, the harmonic mean of the squared distance from the mean is :math:`(1 + r^2)(D + 2)`
+    variances instead of :math:`D - 2`; with batch means the variance grows by :math:`1 + r^2`
+    alone.
 
     Arguments:
         snr: The signal-to-noise ratio :math:`r`.

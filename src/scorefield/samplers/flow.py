@@ -35,6 +35,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scorefield.errors import DivergedError
 from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import classes_at
 from scorefield.samplers.runge_kutta import Observer, Outcome, Solution, solve
@@ -54,7 +55,7 @@ class Place(NamedTuple):
     tan: Tensor
 
 
-class StalledError(FloatingPointError):
+class StalledError(DivergedError):
     r"""Points that did not come to the end of the flow.
 
     Attributes:
@@ -96,7 +97,7 @@ class Flow:
         return Place(time.to(dtype), *values)
 
     def points(self, y: Float[Tensor, "n dim"], place: Place) -> Float[Tensor, "n *event"]:
-        r"""The points :math:`x_t` of states, which the field is asked for."""
+        r"""The points :math:`x_t` of states, at which the field is evaluated."""
         domain = self.field.domain
         x = domain.wrap((y / place.cos).reshape(-1, *domain.shape))
         return place.alpha.reshape(-1, *(1,) * len(domain.shape)) * x
@@ -133,7 +134,7 @@ class Flow:
     ) -> Solution:
         r"""Carries scaled states :math:`\hat x` from one time to another.
 
-        Points that do not arrive are told by the solution's ``outcome``; see :meth:`check`.
+        Points that do not arrive are marked in the solution's ``outcome``; see :meth:`check`.
         """
         begin = self.angle(start)
         y = math.cos(begin) * x.reshape(len(x), -1)
@@ -148,7 +149,7 @@ class Flow:
             index: Their names; their numbers by default.
 
         Raises:
-            StalledError: If one has not; says which, at what noise level, why and after how much.
+            StalledError: If one has not; names it, its noise level, the cause and the work done.
         """
         if bool(solution.arrived.all()):
             return

@@ -59,7 +59,7 @@ def grid_times(
 ) -> Float[Tensor, " steps"]:
     r"""The times that a sampler visits before the clean data, in float64.
 
-    The grid has as many times as it is asked for, whatever levels a network was trained on.
+    The number of times is independent of the levels that a network was trained on.
 
     Arguments:
         sde: The forward process.

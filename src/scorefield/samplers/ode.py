@@ -26,7 +26,7 @@ class ProbabilityFlow(Sampler):
     each sample.
 
     A sample takes as many network calls as its tolerance asks for, and leaves the batch when it has
-    arrived. How many these are is told by the callback: it is called whenever the last of a block's
+    arrived. The callback receives their number: it is called whenever the last of a block's
     samples has come another hundredth of the way, with :attr:`SamplerState.nfe` the calls of the
     sample that took most, and :attr:`SamplerState.solution` with those of each, accepted and
     rejected steps, and the tolerances.

@@ -37,7 +37,7 @@ class PredictorCorrector(GridSampler):
     call); where there is no predictor or it comes first, by one more call and Tweedie's formula,
     :math:`(x + \sigma^2 s) / \alpha` at :math:`t_{end}`.
 
-    The law of the samples has the order 1 in the number of times, without a corrector.
+    The distribution of the samples has order 1 in the number of times, without a corrector.
     A corrector of finite step adds an error of its own, which no number of times makes smaller.
     On one Brownian path, a stochastic predictor has the strong order 1, since the noise of the
     process does not depend on its state.

@@ -110,7 +110,7 @@ class Solution:
         accepted: The steps that were taken.
         rejected: The steps that were tried and found too long.
         calls: How often the slope was evaluated.
-        audited: The sum over the steps of what the audit says of their errors, in absolute value.
+        audited: The sum over the steps of their audited errors, in absolute value.
         rtol: The relative tolerance.
         atol: The absolute tolerance.
     """
@@ -169,8 +169,8 @@ def solve(
     not finite however short the step; the others go on.
 
     Arguments:
-        slope: The right-hand side; called with the rows that are still on their way, and told which
-            these are. It must treat every row on its own.
+        slope: The right-hand side; called with the unfinished rows and their indices. It must treat
+            every row on its own.
         y: The states at ``start``; places and steps are kept in float64, the states in their dtype.
         start: Where they start.
         end: Where they go, in either direction.

@@ -45,13 +45,13 @@ _FILLED = 0.01
 
 
 class Prior(ABC):
-    """The law that sampling starts from."""
+    """The distribution that sampling starts from."""
 
     @abstractmethod
     def sample(
         self, noise: Noise, index: Tensor, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "batch *event"]:
-        """Draws one point for each sample index, at the addresses of purpose ``"prior"``."""
+        """Draw one point for each sample index, at the addresses of purpose ``"prior"``."""
 
     @abstractmethod
     def log_prob(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
@@ -60,17 +60,17 @@ class Prior(ABC):
 
 @dataclass(frozen=True)
 class NormalPrior(Prior):
-    r"""The law :math:`N(\text{mean}, \text{std}^2 I)`.
+    r"""The distribution :math:`N(\text{mean}, \text{std}^2 I)`.
 
     Arguments:
-        domain: Where the draws live.
+        domain: The domain of the draws.
         mean: The mean of every coordinate, or one value for each index of the first axis of the
-            event (of an image: one a channel).
+            event (of an image: one per channel).
         std: The standard deviation of every coordinate.
 
     Raises:
-        ValueError: If a mean is not finite, or there are several and not as many as the first axis
-            is long.
+        ValueError: If a mean is not finite, or several means do not match the length of the first
+            axis.
     """
 
     domain: Domain
@@ -104,7 +104,7 @@ class NormalPrior(Prior):
 
 @dataclass(frozen=True)
 class UniformPrior(Prior):
-    """The uniform law on a torus.
+    """The uniform distribution on a torus.
 
     Arguments:
         domain: The torus.
@@ -135,7 +135,7 @@ class SDE(ABC):
     @property
     @abstractmethod
     def t_min(self) -> float:
-        r"""The earliest time that is trained or sampled at; its noise level is positive."""
+        r"""The earliest time of training and sampling; its noise level is positive."""
 
     @property
     @abstractmethod
@@ -150,7 +150,7 @@ class SDE(ABC):
     @property
     @abstractmethod
     def prior_mean(self) -> PriorMean:
-        r"""The mean of the law of :math:`x_{t_{max}}`: of every coordinate, or one value for each
+        r"""The mean of :math:`x_{t_{max}}`: of every coordinate, or one value for each
         index of the first axis of the event.
         """
 
@@ -223,13 +223,13 @@ class SDE(ABC):
         z: Float[Tensor, "batch *event"],
         domain: Domain | None = None,
     ) -> Float[Tensor, "batch *event"]:
-        r"""Diffuses data: :math:`x_t = \alpha(t)\,x + \sigma(t)\,z`, wrapped into ``domain``.
+        r"""Diffuse data: :math:`x_t = \alpha(t)\,x + \sigma(t)\,z`, wrapped into ``domain``.
 
         Arguments:
             x: Clean points.
-            t: One time a point, or one for all.
+            t: One time per point, or one for all.
             z: Standard normals.
-            domain: Where the points live; flat space if not given.
+            domain: The domain of the points; flat space by default.
         """
         shape = (-1, *(1,) * (x.dim() - 1))
         x_t = self.alpha(t).reshape(shape) * x + self.sigma(t).reshape(shape) * z
@@ -239,8 +239,8 @@ class SDE(ABC):
     def prior_std(self) -> float:
         r"""The standard deviation of the prior.
 
-        Where the mean is kept it is :math:`\sigma(t_{max})`, beside which the spread of the data
-        is neglected; where the variance is kept, 1, which data of unit variance end with.
+        For processes that preserve the mean it is :math:`\sigma(t_{max})`, neglecting the spread of
+        the data; for those that preserve the variance it is 1, as for data of unit variance.
 
         References:
             Score-based generative modeling through stochastic differential equations (Song et
@@ -249,8 +249,8 @@ class SDE(ABC):
         return float(self.sigma(torch.tensor(self.t_max, dtype=torch.float64)))
 
     def prior(self, domain: Domain) -> Prior:
-        r"""The law of :math:`x_{t_{max}}` that sampling and likelihood share: normal in flat space,
-        and uniform on a torus, once the noise has filled it.
+        r"""The distribution of :math:`x_{t_{max}}` in sampling and likelihood: normal in flat
+        space, and uniform on a torus that the noise has filled.
 
         Raises:
             ValueError: If the process does not run on the torus, or ends before it is filled: where
@@ -267,21 +267,21 @@ class SDE(ABC):
                 enough *= 1.01
             raise UserError(
                 f"sigma_max={self.sigma_max:g} does not fill a torus of period {domain.period}: a "
-                f"uniform start would be off by up to {distance:.2g} in total variation; take "
+                f"uniform prior errs by up to {distance:.2g} in total variation; take "
                 f"sigma_max of {math.ceil(1000 * enough) / 1000:g} or more"
             )
         return UniformPrior(domain)
 
     def check(self, domain: Domain) -> None:
-        """Checks that the process runs on a domain.
+        """Check that the process runs on a domain.
 
         Raises:
-            ValueError: If it is a torus, and the process does not keep the mean.
+            ValueError: If it is a torus, and the process does not preserve the mean.
         """
         if isinstance(domain, Torus) and not self.keeps_mean:
             raise UserError(
-                f"{type(self).__name__} shrinks the data, which has no meaning on a torus; take a "
-                f"process that keeps their mean, EDM or VE"
+                f"{type(self).__name__} shrinks the data, which is undefined on a torus; use a "
+                f"process that preserves their mean, EDM or VE"
             )
 
 

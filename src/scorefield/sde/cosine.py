@@ -22,9 +22,9 @@ class Cosine(SDE):
     :math:`\sigma^2 = 1 - \cos^2 \frac{\pi t}{2 (1 + m)}`.
 
     Arguments:
-        offset: The offset :math:`s`, which keeps the noise at small times from vanishing fast.
+        offset: The offset :math:`s`, which keeps the noise at small times from vanishing too fast.
         prior_mean: The mean of the prior.
-        t_min: The earliest time that is trained or sampled at.
+        t_min: The earliest time of training and sampling.
         t_max: The time of the prior; before :math:`1 + m - s`, where :math:`\alpha` vanishes.
         margin: The margin :math:`m`; equal to the offset by default, so that :math:`\alpha`
             vanishes at time 1.
@@ -86,8 +86,8 @@ class Cosine(SDE):
         return -self.alpha(t) * self.alpha_dot(t) / self.sigma(t)
 
     def time(self, noise_level: Tensor) -> Tensor:
-        # The tangent of the difference of two angles: neither arccos of alpha nor the angle less
-        # its start keeps its digits at small times.
+        # The tangent of the difference of two angles: arccos of alpha and the angle minus its
+        # start both lose their digits at small times.
         if self._start == 0:
             return torch.atan(noise_level) / self._rate
         cosine, sine = math.cos(self._start), math.sin(self._start)

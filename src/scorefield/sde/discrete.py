@@ -4,9 +4,9 @@ From an earlier point :math:`s` to :math:`t`, a linear process makes the step
 
 .. math:: x_t = a\,x_s + b\,z, \qquad z \sim N(0, I),
 
-and a discretisation says what :math:`a` and :math:`b` are: exactly, from a table that a network
-was trained with, or to first order. A sampler that reverses the process asks it for its steps, and
-so knows no process and no table.
+and a discretisation gives :math:`a` and :math:`b`: exactly, from the table that a network was
+trained with, or to first order. Samplers that reverse the process take its steps from a
+discretisation, and depend on no process or table.
 
 References:
     Score-based generative modeling through stochastic differential equations (Song et al.,
@@ -36,7 +36,7 @@ class ForwardStep(NamedTuple):
 
     Attributes:
         factor: The coefficient :math:`a` of the mean.
-        std: The standard deviation :math:`b` of what is added.
+        std: The standard deviation :math:`b` of the added noise.
         sigma_from: The standard deviation of the noise in :math:`x_s`.
         sigma_to: That of the noise in :math:`x_t`.
     """
@@ -49,7 +49,7 @@ class ForwardStep(NamedTuple):
 
 @dataclass(frozen=True)
 class Discretization(ABC):
-    """A way to cut a forward process into steps."""
+    """A discretisation of a forward process into steps."""
 
     def step(self, sde: SDE, t: Tensor, s: Tensor | None) -> ForwardStep:
         r"""The step that arrives at :math:`t`.
@@ -83,8 +83,7 @@ class Exact(Discretization):
     r"""The transition of the process itself,
     :math:`a = \alpha_t / \alpha_s`, :math:`b^2 = \sigma_t^2 - a^2\sigma_s^2`.
 
-    It composes: two steps are the one over both. So a grid may have any number of points, and no
-    step leaves less than nothing of the data.
+    Steps compose exactly: a grid may have any number of points, and no factor is negative.
     """
 
     def _step(self, sde: SDE, t: Tensor, s: Tensor | None) -> ForwardStep:
@@ -100,8 +99,8 @@ class _Tabular(Discretization):
     """The levels of a table, one after the other.
 
     A time belongs to the level :math:`i` of :func:`~scorefield.sde.tables.level_index`, and the
-    step comes from the level :math:`i - 1` whatever its ``s``; before the first level there are
-    the clean data.
+    step starts at level :math:`i - 1` independent of ``s``; before the first level are the clean
+    data.
     """
 
     levels: int
@@ -143,7 +142,7 @@ class SMLDSteps(_Tabular):
         if not isinstance(sde, VE):
             raise UserError(f"sde: SMLD discretises VE, not {type(sde).__name__}")
         to = sigmas(sde.sigma_min, sde.sigma_max, self.levels)
-        start = _shifted(to)
+        start = _previous_levels(to)
         return ForwardStep(torch.ones_like(to), ((to - start) * (to + start)).sqrt(), start, to)
 
 
@@ -176,13 +175,13 @@ class DDPMSteps(_Tabular):
         rates = sde.beta_min, sde.beta_max, self.levels
         beta = betas(*rates)
         to = (1 - alphas_cumprod(*rates)).sqrt()
-        return ForwardStep((1 - beta).sqrt(), beta.sqrt(), _shifted(to), to)
+        return ForwardStep((1 - beta).sqrt(), beta.sqrt(), _previous_levels(to), to)
 
 
 @dataclass(frozen=True)
 class EulerForward(Discretization):
     r"""The step of Euler and Maruyama, for any process: :math:`a = 1 + f(t)\,h`,
-    :math:`b = g(t) \sqrt h` with :math:`h = t_{max} / N` whatever the ``s``.
+    :math:`b = g(t) \sqrt h` with :math:`h = t_{max} / N` independent of ``s``.
 
     Arguments:
         levels: The number :math:`N` of steps from the data to the prior.
@@ -218,13 +217,13 @@ class EulerForward(Discretization):
 def _rounded(
     discretization: _Tabular, sde: SDE, dtype: torch.dtype, device: torch.device
 ) -> ForwardStep:
-    # The first to ask may do so in inference mode, the next may need a gradient.
+    # The first call may be in inference mode, the next may need a gradient.
     with torch.inference_mode(False):
         return ForwardStep(*(c.to(dtype).to(device) for c in discretization.table(sde)))
 
 
-def _shifted(levels: Tensor) -> Tensor:
-    """What each level comes after; before the first there is no noise."""
+def _previous_levels(levels: Tensor) -> Tensor:
+    """The level before each; zero before the first."""
     return torch.cat([levels.new_zeros(1), levels[:-1]])
 
 

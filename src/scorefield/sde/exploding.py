@@ -1,4 +1,4 @@
-r"""Processes that keep the mean and let the variance grow."""
+r"""Processes that preserve the mean while the variance grows."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class EDM(SDE):
     r"""Time is the noise level: :math:`\alpha = 1`, :math:`\sigma(t) = t`.
 
     Arguments:
-        sigma_min: The least noise level, in units of the data.
-        sigma_max: The greatest; should exceed the diameter of the data.
+        sigma_min: The smallest noise level, in units of the data.
+        sigma_max: The largest; it should exceed the diameter of the data.
         prior_mean: The mean of the prior.
 
     Raises:
@@ -69,14 +69,14 @@ class VE(SDE):
     r"""Variance exploding: :math:`\alpha = 1`,
     :math:`\sigma(t) = \sigma_{min} (\sigma_{max} / \sigma_{min})^t` on :math:`[0, 1]`.
 
-    The marginal variance is :math:`\sigma(t)^2`, that is, :math:`p_0` is the data blurred
-    with :math:`\sigma_{min}`.
+    The marginal variance is :math:`\sigma(t)^2`: :math:`p_0` is the data convolved with noise of
+    level :math:`\sigma_{min}`.
 
     Arguments:
-        sigma_min: The noise level at time 0, whatever ``t_min``.
+        sigma_min: The noise level at time 0, independent of ``t_min``.
         sigma_max: The noise level at time 1.
         prior_mean: The mean of the prior; the mean of the data where that is not zero.
-        t_min: The earliest time that is trained or sampled at.
+        t_min: The earliest time of training and sampling.
 
     Raises:
         ValueError: Unless ``0 < sigma_min < sigma_max`` and ``0 <= t_min < 1``.

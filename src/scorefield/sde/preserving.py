@@ -62,7 +62,7 @@ class VP(_LinearBeta):
         beta_min: The rate at time 0.
         beta_max: The rate at time 1.
         prior_mean: The mean of the prior.
-        t_min: The earliest time that is trained or sampled at.
+        t_min: The earliest time of training and sampling.
 
     Raises:
         ValueError: Unless ``0 < beta_min < beta_max`` and ``0 < t_min < 1``.
@@ -112,15 +112,15 @@ class DiscreteVP(VP):
 
     At the times :math:`t_i = i / (N - 1)` the mean coefficient is that of the steps,
     :math:`\alpha(t_i)^2 = \bar\alpha_i = \prod_{j \le i} (1 - \beta_j)`; between them
-    :math:`\ln\alpha` is linear, so that :math:`\beta(t)` is a staircase. At time 0 the first step
-    is done. Networks that were trained on the steps have a process of their own by it, with
-    equations, densities and transitions between any two times.
+    :math:`\ln\alpha` is linear, so that :math:`\beta(t)` is piecewise constant. At time 0 the first
+    step is done. It gives networks trained on the steps a continuous process, with equations,
+    densities and transitions between any two times.
 
     Arguments:
         beta_min: The rate of the first step, times :math:`N`.
         beta_max: The rate of the last step, times :math:`N`.
         prior_mean: The mean of the prior.
-        t_min: The earliest time that is trained or sampled at.
+        t_min: The earliest time of training and sampling.
         levels: The number :math:`N` of steps.
 
     Raises:
@@ -143,7 +143,7 @@ class DiscreteVP(VP):
             raise UserError(f"DiscreteVP: 0 <= t_min < 1 must hold, got {self.t_min}")
 
     def _segment(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The place of the step before each time, the integral there, and its growth up to the
+        """The index of the step before each time, the integral there, and its growth up to the
         next step.
         """
         place = level_index(t, self.levels).clamp(max=self.levels - 2)
@@ -163,7 +163,7 @@ class DiscreteVP(VP):
         table = _integrals(
             self.beta_min, self.beta_max, self.levels, integral.dtype, integral.device
         )
-        # A time just before the first level has a place too: that of the first.
+        # A time just before the first level belongs to the first.
         place = torch.searchsorted(table, integral.detach().contiguous(), right=True) - 1
         place = place.clamp(0, self.levels - 2)
         rest = (integral - table[place]) / (table[place + 1] - table[place])
@@ -174,7 +174,7 @@ class DiscreteVP(VP):
 def _integrals(
     beta_min: float, beta_max: float, levels: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    # The first to ask may do so in inference mode, the next may need a gradient.
+    # The first call may be in inference mode, the next may need a gradient.
     with torch.inference_mode(False):
         table = -torch.log1p(-betas(beta_min, beta_max, levels)).cumsum(dim=0)
         return table.to(dtype).to(device)

@@ -1,5 +1,5 @@
 r"""Tables of the discrete processes: :math:`N` levels of noise at the times
-:math:`t_i = i / (N - 1)` of :math:`[0, 1]`, the least first.
+:math:`t_i = i / (N - 1)` of :math:`[0, 1]`, in ascending order.
 
 References:
     Generative modeling by estimating gradients of the data distribution (Song and Ermon, 2019),
@@ -26,8 +26,8 @@ def sigmas(sigma_min: float, sigma_max: float, levels: int) -> Tensor:
     (\sigma_{max} / \sigma_{min})^{i / (N - 1)}`, in float64.
 
     Arguments:
-        sigma_min: The least level.
-        sigma_max: The greatest.
+        sigma_min: The smallest level.
+        sigma_max: The largest.
         levels: Their number :math:`N`.
 
     Raises:
@@ -52,8 +52,8 @@ def betas(beta_min: float, beta_max: float, levels: int) -> Tensor:
         levels: The number :math:`N` of steps.
 
     Raises:
-        ValueError: If there are fewer than 2, or so few that a step would leave nothing of the
-            data: :math:`1 - \beta_{max} / N \le 0`.
+        ValueError: If there are fewer than 2, or so few that a step removes the data:
+            :math:`1 - \beta_{max} / N \le 0`.
 
     References:
         Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), section 4; by
@@ -69,7 +69,8 @@ def betas(beta_min: float, beta_max: float, levels: int) -> Tensor:
 
 
 def alphas(beta_min: float, beta_max: float, levels: int) -> Tensor:
-    r"""The variances that the steps of DDPM leave, :math:`\alpha_i = 1 - \beta_i`, in float64.
+    r"""The factors of the variance of the data in the steps of DDPM,
+    :math:`\alpha_i = 1 - \beta_i`, in float64.
 
     Arguments and errors are those of :func:`betas`.
     """
@@ -77,8 +78,7 @@ def alphas(beta_min: float, beta_max: float, levels: int) -> Tensor:
 
 
 def alphas_cumprod(beta_min: float, beta_max: float, levels: int) -> Tensor:
-    r"""What is left after each step of DDPM, :math:`\bar\alpha_i = \prod_{j \le i} \alpha_j`, in
-    float64.
+    r"""The cumulative products :math:`\bar\alpha_i = \prod_{j \le i} \alpha_j` of DDPM, in float64.
 
     Arguments and errors are those of :func:`betas`.
 
@@ -89,11 +89,11 @@ def alphas_cumprod(beta_min: float, beta_max: float, levels: int) -> Tensor:
 
 
 def level_index(t: Tensor, levels: int, t_max: float = 1.0) -> Tensor:
-    r"""The place :math:`i = \lfloor t (N - 1) / t_{max} \rfloor` of times in a table.
+    r"""The index :math:`i = \lfloor t (N - 1) / t_{max} \rfloor` of times in a table.
 
-    A time that lies below a level by no more than its own rounding, four units in the last
-    place, belongs to that level; one of half precision is taken at its word. Times outside the
-    table belong to its ends.
+    A time that is below a level by no more than its rounding, four units in the last place, gets
+    that level; times in half precision are used without tolerance. Times outside the table are
+    clamped to its ends.
 
     Arguments:
         t: Times of any shape.
@@ -101,7 +101,7 @@ def level_index(t: Tensor, levels: int, t_max: float = 1.0) -> Tensor:
         t_max: The time of its last level.
 
     Returns:
-        Places in int64, of the shape of ``t``.
+        Indices in int64, of the shape of ``t``.
     """
     exact = t.detach().to(torch.promote_types(t.dtype, torch.float32))
     position = exact * ((levels - 1) / t_max)

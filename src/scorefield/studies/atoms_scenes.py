@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from scorefield.errors import DivergedError
 from scorefield.fields import ScoreField, evaluation_mode
 from scorefield.runs.progress import Stages
 from scorefield.studies.atoms_plane import Floats, Plane, Relief
@@ -124,5 +125,5 @@ def _vectors(
         noise = field.predict_noise(plane.points(x, y).to(dtype), t)
     vectors = -noise.double().reshape(len(y), len(x), 2).cpu().numpy()
     if not np.isfinite(vectors).all():
-        raise FloatingPointError(f"{name}: the score is not finite at noise level {sigma:.4g}")
+        raise DivergedError(f"{name}: the score is not finite at noise level {sigma:.4g}")
     return vectors

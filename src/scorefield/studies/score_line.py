@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.data import DataSource
 from scorefield.fields import ScoreField
 from scorefield.targets import PseudoAtoms
+from scorefield.training.trainer import Draw
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -114,6 +117,12 @@ def figure(line: ScoreLine) -> Figure:
 def pictures(truth: PseudoAtoms, field: ScoreField) -> dict[str, Figure]:
     """What a training shows of its field at a checkpoint, by the names of the pictures."""
     return {"score along the line through the configurations": figure(score_line(field, truth))}
+
+
+def drawing_of(source: DataSource) -> Draw | None:
+    """What draws these pictures of a training on the data; ``None`` for others than atoms."""
+    truth = source.truth
+    return partial(pictures, truth) if isinstance(truth, PseudoAtoms) else None
 
 
 def _line(truth: PseudoAtoms) -> tuple[Tensor, tuple[float, ...]]:

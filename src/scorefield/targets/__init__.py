@@ -1,4 +1,4 @@
-"""Fields known in closed form at every noise level."""
+"""Targets: distributions with exact fields at every noise level."""
 
 from scorefield.targets.atoms import PseudoAtoms as PseudoAtoms
 from scorefield.targets.base import Target as Target

@@ -1,4 +1,4 @@
-"""Atoms on a torus that cannot be told apart."""
+"""Indistinguishable atoms on a torus."""
 
 from __future__ import annotations
 
@@ -24,29 +24,30 @@ class PseudoAtoms(Target):
     .. math:: p_0(x) = \frac{1}{n!} \sum_\pi \prod_i W(x_i - m_{\pi(i)};\ \sigma_d), \qquad
         p_t: \sigma_d^2 \to \sigma_e^2 = \sigma_d^2 + \sigma^2,
 
-    with the wrapped normal law :math:`W` of each coordinate. With the probability
+    with the wrapped normal density :math:`W` of each coordinate. With the probability
     :math:`P_{ij}(x)` that atom :math:`i` is at site :math:`j` and :math:`s_{ij} = \nabla \ln
     W(x_i - m_j; \sigma_e)`,
 
     .. math:: s_i = \sum_j P_{ij}\,s_{ij}, \qquad
         \nabla s = \mathrm{diag}\Big(\sum_j P_{ij} \nabla s_{ij}\Big) + \mathrm{Cov}_\pi[s],
 
-    the covariance over the law of assignments. Points have the shape (atoms, dimensions).
+    the covariance over the distribution of assignments. Points have the shape (atoms, dimensions).
 
     The posterior mean is that in the covering space, :math:`x + \sigma^2 s`: where an atom came
-    from, on the straight way that the noise took it. :attr:`mean` and :attr:`std` are those of the
+    from, along the straight path of the noise. :attr:`mean` and :attr:`std` are those of the
     sites in the box, whose origin is arbitrary. An evaluation holds about :math:`2^{n-1} n`
-    numbers a point.
+    numbers per point.
 
     Arguments:
         positions: The sites :math:`m_j`, of shape :math:`(n, d)`.
         std: The standard deviation :math:`\sigma_d` of an atom's coordinate about its site.
         period: The period of the box, or one for each dimension.
-        sde: A forward process that keeps the mean; ``EDM()`` if not given.
+        sde: A forward process that preserves the mean; ``EDM()`` by default.
 
     Raises:
         ValueError: If the sites have another shape or are not finite, there are more than 16, the
-            standard deviation or a period is not positive, or the process does not keep the mean.
+            standard deviation or a period is not positive, or the process does not preserve the
+            mean.
 
     Example:
         >>> truth = PseudoAtoms([[0.25], [0.75]], std=0.01, sde=VE(0.001, 0.5))
@@ -65,7 +66,7 @@ class PseudoAtoms(Target):
         sites = torch.as_tensor(positions, dtype=torch.float64)
         if sites.dim() != 2 or not sites.numel() or not bool(sites.isfinite().all()):
             raise UserError(
-                f"the sites of atoms are finite and have shape (atoms, dimensions), got "
+                f"the sites of atoms must be finite and of shape (atoms, dimensions), got "
                 f"{tuple(sites.shape)}"
             )
         if len(sites) > MOST:
@@ -96,11 +97,11 @@ class PseudoAtoms(Target):
         order = noise.uniform("data order", self.domain.shape[:1], index, step, torch.float64)
         z = noise.normal("data", self.domain.shape, index, step, torch.float64)
         x = self.positions[order.argsort(dim=-1)] + self.width * z
-        # The second time, since rounding may lead to the period itself.
+        # Wrap again, since rounding may give the period itself.
         return self.domain.wrap(self.domain.wrap(x).to(dtype))
 
     def effective_width(self, t: float | Tensor) -> Tensor:
-        r"""The width :math:`\sigma_e` of an atom's law at a time, float64."""
+        r"""The width :math:`\sigma_e` of an atom at a time, float64."""
         time = torch.as_tensor(t, dtype=torch.float64, device=self.positions.device)
         return (self.sde.sigma(time) ** 2 + self.width**2).sqrt()
 
@@ -138,7 +139,7 @@ class PseudoAtoms(Target):
             t: The time.
 
         Raises:
-            ValueError: If the torus has not two dimensions.
+            ValueError: If the torus does not have two dimensions.
         """
         atoms, dims = self.domain.shape
         if atoms * dims != 2:
@@ -161,7 +162,7 @@ class PseudoAtoms(Target):
         return delta, (self.effective_width(t) / period).expand_as(delta), period
 
     def _pairs(self, x: Tensor, sigma: Tensor) -> WrappedNormal:
-        """The law of each coordinate of each atom about each site, in periods: (B, n, n, d)."""
+        """The density of each coordinate of each atom about each site, in periods: (B, n, n, d)."""
         atoms, dims = self.domain.shape
         points = x.reshape(-1, atoms, 1, dims).expand(-1, -1, atoms, -1)
         period = self.domain.periods(x)

@@ -1,4 +1,4 @@
-r"""Softmax-weighted means over many keys, of which only a block is held at a time.
+r"""Softmax-weighted means over many keys, with only one block of keys in memory.
 
 For queries :math:`q`, keys :math:`y_j` and features :math:`f_j`,
 
@@ -9,10 +9,9 @@ which is attention: with :math:`|y|^2` and 1 as two more coordinates of a key, a
 are one product of matrices. They are worked out a tile at a time that fits into a cache, and no
 tile is gone over more often than it takes to exponentiate it and to weigh the features.
 
-Where logits span so little that no weight can underflow, they are exponentiated as they are.
-Otherwise they are taken relative to the largest one so far, and keys whose weight is below rounding
-are passed over. Where float32 would leave the weights with less than four digits, the products are
-float64.
+Where the range of the logits excludes underflow, they are exponentiated directly. Otherwise they
+are relative to the largest one so far, and keys whose weight is below rounding are skipped. Where
+float32 would leave the weights with less than four digits, the products are float64.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ def weighted_means(
     r"""The means of the features that keys of the same group have.
 
     Arguments:
-        queries: The queries, of each group as many.
+        queries: The queries, equally many for each group.
         alpha: The coefficient :math:`\alpha` of each.
         sigma: The noise :math:`\sigma` of each.
         blocks: The keys, with two more coordinates; see :class:`Block`.
@@ -127,13 +126,13 @@ def _tiles(lifted: Tensor, block: Block) -> Iterator[tuple[slice, slice]]:
 
 
 def _refer(sums: Tensor, queries: Tensor, shift: Tensor) -> None:
-    """Raises what the logits are relative to."""
+    """Raise the reference of the logits."""
     queries[:, :, -1] -= shift
     sums *= (-shift).exp_().unsqueeze(1)
 
 
 def _add(sums: Tensor, queries: Tensor, keys: Tensor, features: Tensor) -> None:
-    """Adds the features of some keys with their weights."""
+    """Add the features of some keys with their weights."""
     weights = torch.bmm(queries, keys).exp_()
     sums += torch.bmm(features, weights.mT)
 

@@ -1,11 +1,11 @@
-r"""Derivatives of a posterior mean that looks at windows.
+r"""Derivatives of a posterior mean over windows.
 
 The derivative of the posterior mean of a pixel by its window is a covariance,
 
 .. math:: \frac{\partial \hat x_c(p)}{\partial x_{c'}(p + o)}
     = \frac{\alpha}{\sigma^2}\,\mathrm{Cov}_w\big[y_c,\ Y_{c'}(o)\big],
 
-and zero outside: the Jacobian is a band, which is known from the window's second moments.
+and zero outside: the Jacobian is banded, and given by the window's second moments.
 
 References:
     Tweedie's formula and selection bias (Efron, 2011), equation 2.8, for the posterior covariance.
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from scorefield.targets.windows import Padding, padded
 
 Moments = Callable[[Tensor, bool], tuple[Tensor, Tensor]]
-"""Posterior means of images, and, where they are asked for, the bands of their Jacobians."""
+"""Posterior means of images and, if requested, the bands of their Jacobians."""
 
 
 def differentiable_mean(

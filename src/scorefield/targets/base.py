@@ -1,10 +1,9 @@
-r"""Fields whose law of the data is known.
+r"""Exact fields of known data distributions.
 
-A target is a law :math:`p_0` of the data together with the exact field of its diffusion
-:math:`p_t`: the truth that networks, samplers and diagnostics are held against. All of it is
-computed in float64 whatever the dtype of the points, and rounded once: at a noise level of
-:math:`10^{-3}` the log-weights of a mixture reach :math:`10^6`, where float32 has no
-digits left behind the point.
+A target is a data distribution :math:`p_0` together with the exact field of its diffusion
+:math:`p_t`, the reference for networks, samplers and diagnostics. All of it is computed in float64
+for any dtype of the points, and rounded once: at a noise level of :math:`10^{-3}` the log-weights
+of a mixture reach :math:`10^6`, where float32 has no digits left after the point.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from scorefield.targets.closed_form import ClosedForm
 class Target(ClosedForm):
     r"""The exact field of a known law, diffused by any process.
 
-    Subclasses define the law's moments, :meth:`draw`, and the four functions below on flat
+    Subclasses define the moments, :meth:`draw`, and the four functions below on flat
     float64 points :math:`(B, D)` with coefficients :math:`\alpha, \sigma` of shape
     :math:`(B, 1)` or :math:`(1, 1)`. The score and the denoiser are asked for separately, since
     either loses digits when it is computed from the other: the score at low noise, the
@@ -36,7 +35,7 @@ class Target(ClosedForm):
     Buffers are float64, and so is every computation; results have the dtype of the points.
 
     Arguments:
-        domain: Where the data lives, and the event shape.
+        domain: The domain of the data, with the event shape.
         sde: The forward process; ``EDM()`` if not given.
     """
 
@@ -63,7 +62,7 @@ class Target(ClosedForm):
         step: int | Tensor = 0,
         dtype: torch.dtype = torch.float32,
     ) -> Float[Tensor, "..."]:
-        """Draws data at the addresses of purpose ``"data"``.
+        """Draw data at the addresses of purpose ``"data"``.
 
         Arguments:
             noise: The source of randomness.
@@ -98,7 +97,7 @@ class Target(ClosedForm):
         dtype: torch.dtype = torch.float32,
         t: float | None = None,
     ) -> Float[Tensor, "n *event"]:
-        r"""Draws the samples :math:`0 \dots n-1` of a seed.
+        r"""Draw the samples :math:`0 \dots n-1` of a seed.
 
         Arguments:
             n: The number of samples.
@@ -111,7 +110,7 @@ class Target(ClosedForm):
         if t is not None:
             z = noise.normal("diffusion", self.domain.shape, index, dtype=torch.float64)
             x = self.sde.perturb(x, torch.full_like(z[:1].reshape(-1)[:1], t), z, self.domain)
-        # Wrapped once more, since rounding may lead to the end of a period.
+        # Wrap again, since rounding may give the end of a period.
         return self.domain.wrap(x.to(dtype))
 
     def log_density(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from scorefield.sde import SDE
 FieldT = TypeVar("FieldT", bound="ClosedForm")
 
 
-class ClosedForm(ScoreField):
+class ClosedForm(ScoreField, ABC):
     """A field that is computed from data or their density.
 
     One that is made of labelled points has a field for each class, made of the points of that class

@@ -1,4 +1,4 @@
-r"""The law of a finite data set, and the ideal score of a model that has learnt it by heart."""
+r"""The empirical distribution of a finite data set, and its ideal score."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scorefield.targets.base import Target
 IdealScoreT = TypeVar("IdealScoreT", bound="IdealScore")
 
 WORKSPACE = 1 << 22
-"""The number of float64 entries that a temporary of one block may have (32 MiB)."""
+"""The number of float64 entries of a temporary of one block (32 MiB)."""
 
 
 class Posterior(NamedTuple):
@@ -30,7 +30,7 @@ class Posterior(NamedTuple):
 
 
 class Empirical(Target):
-    r"""Data that is one of :math:`N` points, each as likely as the other.
+    r"""Data that is one of :math:`N` points, all equally likely.
 
     .. math:: p_t(x) = \frac1N \sum_i N(x;\ \alpha y_i,\ \sigma^2 I), \qquad
         \mathbb{E}[x_0 \mid x] = \sum_i r_i y_i, \qquad
@@ -62,10 +62,10 @@ class Empirical(Target):
     def __init__(self, points: Float[Tensor, "n *event"], sde: SDE | None = None) -> None:
         if points.dim() < 1 or points.shape[0] < 1:
             raise UserError(
-                f"an empirical law needs points of shape (N, *event), got {tuple(points.shape)}"
+                f"an empirical distribution needs points (N, *event), got {tuple(points.shape)}"
             )
         if not bool(points.isfinite().all()):
-            raise UserError("the points of an empirical law must be finite")
+            raise UserError("the points of an empirical distribution must be finite")
         super().__init__(Euclidean(tuple(points.shape[1:])), sde)
         flat = points.to(torch.float64).reshape(points.shape[0], self.domain.dim)
         self.register_buffer("data", flat.clone())
@@ -86,7 +86,7 @@ class Empirical(Target):
 
     @property
     def count(self) -> int:
-        """The number of points that the law chooses from."""
+        """The number of points of the data set."""
         return self.data.shape[0]
 
     def draw(
@@ -129,9 +129,11 @@ class Empirical(Target):
     def _posteriors(
         self, x: Tensor, alpha: Tensor, sigma: Tensor, rows: int = 1024
     ) -> Iterator[tuple[tuple[Tensor, Tensor, Tensor], Posterior]]:
-        """Blocks of rows, centred and with their coefficients, and what the data says of them."""
+        """Blocks of rows, centred and with their coefficients, and their posteriors."""
         if not bool((sigma > 0).all()):
-            raise UserError("an empirical law has no density without noise: t must be positive")
+            raise UserError(
+                "an empirical distribution has no density without noise: t must be positive"
+            )
         alpha, sigma = alpha.expand(x.shape[0], 1), sigma.expand(x.shape[0], 1)
         u = x - alpha * self.centre
         for block in zip(u.split(rows), alpha.split(rows), sigma.split(rows), strict=True):
@@ -163,8 +165,8 @@ class Empirical(Target):
 class IdealScore(Empirical):
     r"""The ideal score (IS) of a data set, of all of it or class by class.
 
-    It is the score of :class:`Empirical`, the one that a network of unlimited capacity learns;
-    samples that follow it are training points.
+    It is the score of :class:`Empirical`, the optimum of a network of unlimited capacity; its
+    samples are training points.
 
     Arguments:
         points: The points, of shape :math:`(N, *event)`.

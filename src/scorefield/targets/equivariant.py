@@ -1,4 +1,4 @@
-r"""The law of a data set of images on the torus, of which every shift is as likely."""
+r"""The empirical distribution of images on a torus with all shifts equally likely."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from scorefield.targets.empirical import IdealScore, Posterior
 class EquivariantScore(IdealScore):
     r"""The equivariant score (ES): the ideal score of all cyclic shifts of all images.
 
-    It is what a network learns that is equivariant to shifts and sees all of the torus, and the
-    limit of :class:`~scorefield.targets.patches.EquivariantLocalScore` with ``circular`` padding
-    for windows as large as the image. As the score of a law it is a gradient: equivariance alone
-    makes no curl.
+    It is the optimum of a network that is equivariant to shifts with the whole torus as receptive
+    field, and the limit of :class:`~scorefield.targets.patches.EquivariantLocalScore` with
+    ``circular`` padding for windows as large as the image. As the score of a distribution it is a
+    gradient: equivariance alone causes no curl.
 
     All shifts' inner products with a point are a correlation, and their weighted mean is a
-    convolution, both by the fast Fourier transform: :math:`O(N D \log D)` a point.
+    convolution, both by the fast Fourier transform: :math:`O(N D \log D)` per point.
 
     Arguments:
         points: The images, of shape :math:`(N, C, H, W)`.

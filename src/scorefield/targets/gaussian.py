@@ -1,4 +1,4 @@
-"""The normal law: every question about its diffusion has a closed answer."""
+"""The normal distribution, whose diffusion is known in closed form."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Gaussian(Target):
         Arguments:
             x: Points at time ``s``.
             s: Their times, or one time for all.
-            t: The times to be carried to, earlier or later than ``s``.
+            t: The times of the result, earlier or later than ``s``.
 
         Raises:
             ValueError: If ``x`` has another event shape.

@@ -1,4 +1,4 @@
-"""Mixtures of normal laws."""
+"""Mixtures of normal distributions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Normal laws, diffused, each in the frame of its principal axes.
+r"""Diffused normal distributions, each in the frame of its principal axes.
 
 With :math:`\Sigma = Q \Lambda Q^T` once and for all, the diffused covariance is diagonal in the
 same frame, :math:`\alpha^2\Sigma + \sigma^2 I = Q V Q^T` with
@@ -22,13 +22,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 
 
 class Frame(NamedTuple):
-    r"""Points as seen by each law: coordinates :math:`y` of shape :math:`(B, K, D)` along its
-    axes, variances :math:`V` along them of shape :math:`(B, K, D)` or :math:`(1, K, D)`, and
-    the coefficient :math:`\alpha` that the data is multiplied with.
+    r"""Points in the frame of each distribution: coordinates :math:`y` of shape :math:`(B, K, D)`
+    along its axes, variances :math:`V` along them of shape :math:`(B, K, D)` or :math:`(1, K, D)`,
+    and the coefficient :math:`\alpha` that the data is multiplied with.
     """
 
     y: Tensor
@@ -37,7 +37,7 @@ class Frame(NamedTuple):
 
 
 class Normals(nn.Module):
-    r""":math:`K` normal laws on :math:`\mathbb{R}^D`.
+    r""":math:`K` normal distributions on :math:`\mathbb{R}^D`.
 
     Arguments:
         means: The means :math:`m`, of shape :math:`(K, D)`.
@@ -63,12 +63,12 @@ class Normals(nn.Module):
     ) -> None:
         super().__init__()
         if not bool(means.isfinite().all()):
-            raise UserError("the mean of a normal law must be finite")
+            raise UserError("the mean of a normal distribution must be finite")
         axes = None
         if covariances is not None and variances is None:
             variances, axes = _principal_axes(covariances)
         elif variances is None or covariances is not None:
-            raise TypeError("a normal law has either standard deviations or a covariance")
+            raise UnsupportedError("a normal law has either standard deviations or a covariance")
         elif not bool((variances.isfinite() & (variances > 0)).all()):
             raise UserError("a standard deviation must be positive and finite")
         self.register_buffer("means", means.to(torch.float64).clone())
@@ -83,7 +83,7 @@ class Normals(nn.Module):
     def frame(
         self, x: Float[Tensor, "b d"], alpha: Float[Tensor, "#b 1"], sigma: Float[Tensor, "#b 1"]
     ) -> Frame:
-        """Points in the frame of each law."""
+        """Points in the frame of each distribution."""
         alpha, sigma = alpha.unsqueeze(1), sigma.unsqueeze(1)
         y = x.unsqueeze(1) - alpha * self.means
         if self.axes is not None:
@@ -91,31 +91,31 @@ class Normals(nn.Module):
         return Frame(y, alpha**2 * self.variances + sigma**2, alpha)
 
     def log_prob(self, frame: Frame) -> Float[Tensor, "b k"]:
-        """The log-density (nats) of each law."""
+        """The log-density (nats) of each distribution."""
         terms = frame.y**2 / frame.variance + frame.variance.log() + math.log(math.tau)
         return -0.5 * terms.sum(dim=2)
 
     def score(self, frame: Frame) -> Float[Tensor, "b k d"]:
-        """The score of each law."""
+        """The score of each distribution."""
         return self._outward(-frame.y / frame.variance)
 
     def denoise(self, frame: Frame) -> Float[Tensor, "b k d"]:
-        """The posterior mean under each law."""
+        """The posterior mean under each distribution."""
         gain = frame.alpha * self.variances / frame.variance
         return self.means + self._outward(gain * frame.y)
 
     def jacobian(self, frame: Frame) -> Float[Tensor, "#b k d d"]:
-        """The Jacobian of each law's score."""
+        """The Jacobian of the score of each distribution."""
         return self._conjugate(-1 / frame.variance)
 
     def flow(self, start: Frame, end: Frame, alpha: Tensor) -> Float[Tensor, "b k d"]:
-        r"""Where the probability flow carries ``start``: along each axis a deviation from the
-        mean grows as the standard deviation does.
+        r"""The image of ``start`` under the probability flow: along each axis a deviation from the
+        mean grows like the standard deviation.
         """
         return alpha * self.means + self._outward((end.variance / start.variance).sqrt() * start.y)
 
     def place(self, z: Float[Tensor, "... d"], k: Tensor) -> Float[Tensor, "... d"]:
-        r"""Turns standard normals into draws :math:`m_k + Q_k \Lambda_k^{1/2} z`."""
+        r"""Map standard normals to draws :math:`m_k + Q_k \Lambda_k^{1/2} z`."""
         deviation = self.variances.sqrt()[k] * z
         if self.axes is not None:
             # One axis after the other: a matrix product's rounding depends on the batch, and

@@ -1,8 +1,8 @@
-r"""Scores of models that see a patch of an image at a time, in closed form.
+r"""Closed-form scores of models that see one patch of an image at a time.
 
-A convolutional network of a small receptive field cannot learn the score of the data: what it says
-of a pixel :math:`p` depends on the window :math:`x_p` of :math:`k \times k` pixels about it. The
-best that it can do is the posterior mean of the pixel given the window,
+A convolutional network of a small receptive field cannot learn the score of the data: its output
+at a pixel :math:`p` depends on the window :math:`x_p` of :math:`k \times k` pixels about it. The
+optimum is the posterior mean of the pixel given the window,
 
 .. math:: \hat x(p) = \sum_j w_j(p)\, y_j, \qquad
     w(p) = \mathrm{softmax}_j \Big(-\frac{|x_p - \alpha Y_j|^2}{2\sigma^2}\Big), \qquad
@@ -14,8 +14,8 @@ all places (an *equivariant local* score, ELS). Where its windows reach across t
 that pads with zeros can tell how far it is: there only windows at the same distance from that
 border are compared.
 
-Such a score is in general no gradient: a window looks at its neighbours, and those look back with
-weights of their own.
+Such a score is in general not a gradient: a window weighs its neighbours, and their own windows
+have other weights.
 
 References:
     An analytic theory of creativity in convolutional diffusion models (Kamb and Ganguli, 2025),
@@ -75,7 +75,7 @@ class PatchScore(ClosedForm):
         sde: The forward process; ``EDM()`` if not given.
         size: The side :math:`k` of the windows, odd; or those by noise level.
         labels: The class of each image, from 0, where there are classes.
-        padding: What lies outside the images.
+        padding: The padding outside the images.
 
     Raises:
         ValueError: If there are no images, they are not finite or not images, a size is not odd,
@@ -218,7 +218,7 @@ class PatchScore(ClosedForm):
 
     @property
     def _outside(self) -> Padding:
-        """What lies outside the training images."""
+        """The padding outside the training images."""
         return "circular" if self.padding == "circular" else "zeros"
 
     def _blocks(

@@ -1,8 +1,8 @@
-r"""Sums over all assignments of :math:`n` things to :math:`n` places.
+r"""Sums over all assignments of :math:`n` items to :math:`n` places.
 
 The permanent :math:`\mathrm{perm}\,A = \sum_\pi \prod_i A_{i\pi(i)}` of positive numbers is the
-normaliser of a law of permutations with probabilities in proportion to the products. Adding one
-row at a time, over the sets of places that are taken,
+normaliser of the distribution of permutations with probabilities proportional to the products.
+Adding one row at a time, over the sets of places that are taken,
 
 .. math:: F_0(\emptyset) = 1, \qquad F_{i+1}(S) = \sum_{j \in S} A_{ij}\,F_i(S \setminus j),
 
@@ -32,7 +32,7 @@ from torch import Tensor
 from scorefield.errors import UserError
 
 MOST = 16
-"""The largest number of things: beyond, the sets are too many."""
+"""The largest number of items: beyond, there are too many sets."""
 
 
 class _Layer(NamedTuple):
@@ -94,7 +94,7 @@ def _forward(log_weight: Tensor) -> list[Tensor]:
 def _layers(n: int, device: torch.device) -> tuple[_Layer, ...]:
     if n > MOST:
         raise UserError(f"the assignments of {n} things are too many, {MOST} is the most")
-    # The first to ask may do so in inference mode, the next may need a gradient.
+    # The first call may be in inference mode, the next may need a gradient.
     with torch.inference_mode(False):
         return tuple(_Layer(*(table.to(device) for table in tables)) for tables in _tables(n))
 

@@ -1,4 +1,4 @@
-"""How large the windows of a local score are, by noise level."""
+"""The window sizes of a local score, by noise level."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PatchSizes:
 
     Raises:
         ValueError: If there is no level, the levels are not positive and ascending, a side is not
-            odd, or there are not as many of either.
+            odd, or their numbers differ.
     """
 
     sigmas: Sequence[float]
@@ -61,7 +61,7 @@ class PatchSizes:
 
 
 def check_size(size: int, most: int | None = None) -> None:
-    """Raises ``ValueError`` unless a window has a middle, and is not larger than it may be."""
+    """Raise ``ValueError`` unless a window size is odd and not too large."""
     if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
         raise UserError(f"a patch size is a positive odd number of pixels, got {size!r}")
     if most is not None and size > most:

@@ -1,8 +1,8 @@
-r"""Windows of images, and which of them are compared with which.
+r"""Windows of images, and the sets of windows that are compared.
 
 A window is the square of :math:`k \times k` pixels about a pixel. Which windows of the data those
-about a pixel are compared with is said for rows and columns apart, by bands: along an axis, the
-pixels of a *shared* band are compared with all pixels of the band, those of any other with
+about a pixel are compared with is defined for rows and columns separately, by bands: along an axis,
+the pixels of a *shared* band are compared with all pixels of the band, those of any other with
 themselves only.
 """
 
@@ -24,8 +24,8 @@ class Band(NamedTuple):
     Arguments:
         start: The first of them.
         stop: The one behind the last.
-        shared: Whether a window about one is compared with those about all.
-        margin: How much shorter the band is in the data, at either end.
+        shared: Whether the window of a pixel is compared with those of all pixels.
+        margin: The number of pixels by which the band is shorter in the data, at either end.
     """
 
     start: int
@@ -74,7 +74,7 @@ def sections(
     Arguments:
         shape: The event shape.
         size: The side of the windows.
-        padding: What lies outside the image.
+        padding: The padding outside the image.
         equivariant: Whether windows are compared with those at other places.
     """
     axes = [_bands(length, size, padding, equivariant) for length in shape[1:]]
@@ -102,7 +102,7 @@ def _bands(length: int, size: int, padding: Padding, equivariant: bool) -> list[
 def padded(
     images: Float[Tensor, "n channels height width"], reach: int, padding: Padding
 ) -> Float[Tensor, "n channels _ _"]:
-    """Images with what lies outside of them, as far as windows reach."""
+    """Padded images, as far as windows reach."""
     mode = "constant" if padding == "zeros" else "circular"
     return F.pad(images, (reach, reach, reach, reach), mode=mode) if reach else images
 
@@ -164,7 +164,7 @@ def scatter(
     section: Section,
     out: Float[Tensor, "n height width features"],
 ) -> None:
-    """Puts values at the pixels of a section, in the order of :func:`windows`, into an image."""
+    """Write values at the pixels of a section, in the order of :func:`windows`, into an image."""
     rows, columns = section
     n = out.shape[0]
     apart = [len(band) for band in section if not band.shared]

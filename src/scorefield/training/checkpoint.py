@@ -38,8 +38,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from scorefield.errors import CheckpointError
 from scorefield.files import reason, write_folder
-from scorefield.training.errors import CheckpointError
 
 _FORMAT = "scorefield checkpoint 1"
 _MODEL, _EMA, _STATE = "model.safetensors", "ema.safetensors", "state.pt"
@@ -309,7 +309,7 @@ def _weights(path: Path, digest: str | None) -> Weights:
 
 
 def _metadata(content: bytes) -> dict[str, Any]:
-    """What a safetensors file says of itself; empty if it is nothing of ours."""
+    """The metadata of a safetensors file; empty if it is not ours."""
     length = int.from_bytes(content[:8], "little")
     try:
         about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["scorefield"])
@@ -321,5 +321,5 @@ def _metadata(content: bytes) -> dict[str, Any]:
 def _step(about: Mapping[str, Any], file: Path) -> int:
     step = about.get("step")
     if not isinstance(step, int) or isinstance(step, bool) or step < 0:
-        raise CheckpointError(f"{file} does not say of which step it is")
+        raise CheckpointError(f"{file} does not state its step")
     return step

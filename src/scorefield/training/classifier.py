@@ -18,12 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scorefield.data import LabelledSource
-from scorefield.errors import UserError
+from scorefield.errors import CheckpointError, TrainingError, UserError
 from scorefield.estimate import Estimate
 from scorefield.networks import Classifier, Features
 from scorefield.noise import Noise
 from scorefield.training.checkpoint import Weights, load_weights
-from scorefield.training.errors import CheckpointError, TrainingError
 from scorefield.training.stored import digest_of, one_thread, read, share, store
 
 FILE = "classifier.safetensors"
@@ -109,7 +108,7 @@ def train_classifier(source: LabelledSource, seed: int = 0) -> TrainedClassifier
 
 
 def classifier_features(source: LabelledSource, folder: str | Path) -> Features:
-    """The last hidden layer of the data's classifier, under a name that says which one it is.
+    """The last hidden layer of the data's classifier, named by its hash.
 
     The classifier is read from ``classifier.safetensors`` in the folder; where there is none, it
     is trained and stored there first, whole or not at all.
@@ -172,7 +171,7 @@ def read_classifier(path: Path) -> TrainedClassifier:
     try:
         network, training = Classifier(**about["sizes"]), about["training"]
         accuracy, weights = Estimate(**about["accuracy"]), Weights(tensors, training["steps"], None)
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} is not a classifier of this version ({type(error).__name__}: {error})"
         ) from error

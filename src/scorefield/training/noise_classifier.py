@@ -22,14 +22,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scorefield.data import LabelledSource
-from scorefield.errors import UserError
+from scorefield.errors import CheckpointError, TrainingError, UserError
 from scorefield.estimate import Estimate
 from scorefield.networks import NoiseClassifier
 from scorefield.noise import Lookahead, Noise
 from scorefield.objectives import LogUniform, NoiseLaw
 from scorefield.sde import SDE
 from scorefield.training.checkpoint import Weights, load_weights
-from scorefield.training.errors import CheckpointError, TrainingError
 from scorefield.training.stored import digest_of, one_thread, read, share, store
 
 _FORMAT = "scorefield noise classifier 1"
@@ -78,7 +77,7 @@ def train_noise_classifier(
         sde: The process, which sets the range of the noise levels.
         sizes: The sizes of the network, as arguments of
             :class:`~scorefield.networks.noise_classifier.NoiseClassifier`.
-        law: The law of the noise levels; uniform in their logarithm by default.
+        law: The distribution of the noise levels; uniform in their logarithm by default.
         steps: The number of steps.
         batch_size: The number of points a step.
         lr: The first learning rate.
@@ -195,7 +194,7 @@ def read_noise_classifier(path: str | Path) -> TrainedNoiseClassifier:
         network, training = NoiseClassifier(**about["sizes"]), about["training"]
         accuracy = {float(level): Estimate(**found) for level, found in about["accuracy"]}
         weights = Weights(tensors, training["steps"], None)
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} is not a noise classifier of this version ({type(error).__name__}: {error})"
         ) from error

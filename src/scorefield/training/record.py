@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scorefield.errors import TrainingError
 from scorefield.files import append, reason, write_file
-from scorefield.training.errors import TrainingError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

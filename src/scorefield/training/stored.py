@@ -21,9 +21,9 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from scorefield.data import LabelledSource
+from scorefield.errors import CheckpointError
 from scorefield.estimate import Estimate
 from scorefield.files import reason, write_file
-from scorefield.training.errors import CheckpointError
 
 
 def store(network: nn.Module, about: dict[str, Any], path: Path) -> None:
@@ -63,7 +63,7 @@ def read(path: Path, form: str, kind: str) -> tuple[dict[str, Tensor], dict[str,
         about = json.loads(metadata.get("scorefield", "{}"))
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {reason(error)}") from error
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is truncated or not a safetensors file") from error
     if not isinstance(about, dict) or about.get("format") != form:
         raise CheckpointError(f"{path} is not a {kind} that scorefield wrote")

@@ -4,7 +4,7 @@ A training is a pure function of its settings and its seed. Nothing random is re
 data, the times and the noise of step :math:`k` are drawn at addresses that contain :math:`k`,
 so that the state of a training is its weights, their average, the optimiser's moments, the
 objective's controllers, and the number of steps done. What is restored from a checkpoint then
-goes on as if it had never stopped, to the bit on one machine.
+continues bit-exactly on the same hardware.
 
 Dropout is the exception that needs care, since torch's layers draw from torch's own generator:
 where a field has one, that generator is seeded anew at each step, from an address, and given
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from scorefield.data import DataSource
-from scorefield.errors import UserError
+from scorefield.errors import CheckpointError, Interrupted, TrainingError, UserError, out_of_memory
 from scorefield.fields import ScoreField
 from scorefield.files import clean
 from scorefield.noise import Noise
@@ -34,12 +34,6 @@ from scorefield.training.checkpoint import Checkpoint
 from scorefield.training.display import Display, warn
 from scorefield.training.draws import has_dropout, training_draws
 from scorefield.training.ema import EMA
-from scorefield.training.errors import (
-    CheckpointError,
-    Interrupted,
-    TrainingError,
-    out_of_memory,
-)
 from scorefield.training.gradient import joint_gradient
 from scorefield.training.lock import locked
 from scorefield.training.record import Record, Row
@@ -53,6 +47,9 @@ if TYPE_CHECKING:
 
 Draw = Callable[[ScoreField], Mapping[str, "Figure"]]
 """What makes figures of a field, by their names."""
+
+DrawFor = Callable[[DataSource], Draw | None]
+"""What knows how to draw fields of some data, and nothing of other data."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class Fit:
 
 
 class Trainer:
-    """Trains a field, and goes on where an earlier training in the same folder stopped.
+    """Train a field; resume an earlier training in the same folder.
 
     Arguments:
         field: The field, trained in place.
@@ -269,7 +266,7 @@ class Trainer:
         return f"the last good checkpoint is {self.saved}"
 
     def _identity(self) -> dict[str, Any]:
-        """What two trainings must share for one to go on where the other stopped."""
+        """The identity of a training: settings that must be equal to resume it."""
         found = {
             "seed": self.noise.seed,
             "batch_size": self.settings.batch_size,
@@ -314,7 +311,7 @@ class Trainer:
         return twin.eval()
 
     def _resume(self, folder: Path) -> None:
-        """Takes up the newest checkpoint that is whole, if there is one."""
+        """Resume from the newest complete checkpoint, if there is one."""
         clean(folder)
         found = checkpoint.latest(folder, warn)
         if found is not None:
@@ -325,7 +322,7 @@ class Trainer:
     def _take_up(self, found: Checkpoint) -> None:
         mine, theirs = self._identity(), found.state.get("identity")
         if not isinstance(theirs, dict):
-            raise CheckpointError(f"{found.path} does not say of which training it is")
+            raise CheckpointError(f"{found.path} does not state its training")
         theirs = identity.translated(theirs)
         # In this order: what differs first is what the rest follows from.
         for name in mine | theirs:
@@ -336,7 +333,7 @@ class Trainer:
                 )
         if found.step > self.settings.steps:
             raise CheckpointError(
-                f"{found.path} is beyond the {self.settings.steps} steps that were asked for"
+                f"{found.path} is beyond the {self.settings.steps} requested steps"
             )
         checkpoint.load_weights(self.field, found.model, found.path)
         self.ema.load_state_dict(found.ema.tensors, found.step)

@@ -20,7 +20,7 @@ class Failure(NamedTuple):
 
 
 class Window:
-    """Scalars by name and step, kept where they were computed until they are asked for.
+    """Scalars by name and step, kept on their device until they are read.
 
     Nothing waits for the device between two rows. A name need not have a value at each step.
     """

@@ -33,7 +33,7 @@ def matching(pattern: str) -> list[str]:
     stands for itself.
 
     Raises:
-        ConfigError: If there is none; tells the nearest.
+        ConfigError: If there is none; names the nearest.
     """
     if not set("*?[") & set(pattern):
         return [pattern]
@@ -48,7 +48,7 @@ def path(name: str) -> Path:
     """The file of a preset.
 
     Raises:
-        ConfigError: If there is none of that name; tells the nearest.
+        ConfigError: If there is none of that name; names the nearest.
     """
     file = _FOLDER / f"{name}.yaml"
     if name.count("/") != 1 or ".." in name or not file.is_file():

@@ -1,7 +1,7 @@
 """The catalogue of metrics: one entry each, in the order in which they are shown.
 
-A metric is added by its estimator and an entry here; evaluation, tables, studies, report and
-documentation follow from the entry.
+A metric is added by its estimator and an entry in one of the files of this folder, which ends with
+the list of its entries; evaluation, tables, studies, report and documentation follow from it.
 """
 
 from __future__ import annotations
@@ -9,38 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from scorefield.evaluation.catalogue import curl, samples, score
-from scorefield.evaluation.catalogue.metric import Metric, OfField, OfLevel, OfPaths, OfSamples
+from scorefield.evaluation.catalogue.metric import Metric
 
-OF_FIELD: tuple[OfField, ...] = (samples.VALIDATION_LOSS,)
-OF_LEVELS: tuple[OfLevel, ...] = (
-    score.DENOISING_LOSS,
-    score.SCORE_ERROR,
-    score.DISTANCE_TO_IDEAL,
-    curl.RELATIVE_ASYMMETRY,
-    curl.EXTERIOR_DERIVATIVE,
-    curl.LOOP_CIRCULATION,
-    curl.CIRCULATION_GROWTH,
-    curl.CYCLE_CIRCULATION,
-    curl.PATH_GAP,
-    curl.POTENTIAL_GAP,
-    curl.WINDING,
-    curl.HARMONIC_PART,
-    curl.HODGE_REST,
-    score.FOKKER_PLANCK,
-    score.FOKKER_PLANCK_COMPONENT,
-    score.FOKKER_PLANCK_GAP,
-    score.CONSISTENCY,
-)
-OF_SAMPLES: tuple[OfSamples, ...] = (
-    samples.SLICED_WASSERSTEIN,
-    samples.MMD,
-    samples.FRECHET_DISTANCE,
-    samples.MODE_WEIGHT_TV,
-    samples.MODE_COVERAGE,
-    samples.TOTAL_VARIATION,
-    samples.MARGINAL_KS,
-)
-OF_PATHS: tuple[OfPaths, ...] = (samples.TRAJECTORY_LENGTH, samples.CURVATURE)
+OF_FIELD, OF_SAMPLES, OF_PATHS = samples.OF_FIELD, samples.OF_SAMPLES, samples.OF_PATHS
+OF_LEVELS = (*score.OF_SCORE, *curl.OF_CURL, *score.BETWEEN_LEVELS)
 
 CATALOGUE: tuple[Metric, ...] = (*OF_FIELD, *OF_LEVELS, *OF_SAMPLES, *OF_PATHS)
 """Every metric of an evaluation."""

@@ -278,7 +278,21 @@ HARMONIC_PART = OfLevel(
     "no curl explains, root mean square over directions, in nats a turn.",
     unit="nats",
     shown=("curve",),
-    finding=Finding("Around the torus", "The harmonic part of it, which no curl explains"),
+    finding=Finding("Around the torus", "The harmonic part of it, which no curl explains,"),
     estimator=_AROUND_TORUS,
     rounding=ROUNDING,
 )
+
+OF_CURL: tuple[OfLevel, ...] = (
+    RELATIVE_ASYMMETRY,
+    EXTERIOR_DERIVATIVE,
+    LOOP_CIRCULATION,
+    CIRCULATION_GROWTH,
+    CYCLE_CIRCULATION,
+    PATH_GAP,
+    POTENTIAL_GAP,
+    WINDING,
+    HARMONIC_PART,
+    HODGE_REST,
+)
+"""The entries of this file, in the order in which they are shown."""

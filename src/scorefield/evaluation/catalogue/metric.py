@@ -68,6 +68,17 @@ class Estimator:
     settings: Mapping[str, Any] = field(default_factory=dict)
     method: str = ""
 
+    def describe(self, settings: Mapping[str, Any]) -> str:
+        """How it measures with these settings; empty where there is nothing to say."""
+        words = {key: _words(value) for key, value in settings.items()}
+        return self.method.format(**words)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Metric:
@@ -135,12 +146,16 @@ class OfSamples(Metric):
         data: Which data it applies to, in words.
         floor: Whether two real sets have such a distance: the noise floor.
         total: Of a count, the setting that holds the largest possible one.
+        every_budget: Whether the table shows it at every budget, or at the largest only.
+        learned: Whether it is taken on learned features too, which are the ones to compare by.
     """
 
     compare: Callable[[Benchmark], Sequence[tuple[str, Compare]]]
     data: str = "all data"
     floor: bool = True
     total: str = ""
+    every_budget: bool = False
+    learned: bool = False
 
     @property
     def applies(self) -> str:

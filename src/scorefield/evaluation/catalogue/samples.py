@@ -77,6 +77,7 @@ SLICED_WASSERSTEIN = OfSamples(
     shown=("curve", "table", "differences", "training"),
     finding=Finding("Samples", "the sliced Wasserstein distance of generated from real samples"),
     compare=lambda b: _plain(b, sliced_wasserstein),
+    every_budget=True,
 )
 MMD = OfSamples(
     name="mmd",
@@ -86,6 +87,7 @@ MMD = OfSamples(
     "equal distributions, and negative for some.",
     shown=("curve", "table"),
     compare=_mmd,
+    every_budget=True,
 )
 FRECHET_DISTANCE = OfSamples(
     name="frechet_distance",
@@ -96,6 +98,7 @@ FRECHET_DISTANCE = OfSamples(
     unit="squared units of the features",
     shown=("differences",),
     compare=lambda b: [(f.name, partial(frechet_distance, features=f)) for f in b.features],
+    learned=True,
 )
 MODE_WEIGHT_TV = OfSamples(
     name="mode_weight_tv",
@@ -192,3 +195,15 @@ VALIDATION_LOSS = OfField(
     shown=("table", "differences", "training"),
     measure=_validate,
 )
+
+OF_SAMPLES: tuple[OfSamples, ...] = (
+    SLICED_WASSERSTEIN,
+    MMD,
+    FRECHET_DISTANCE,
+    MODE_WEIGHT_TV,
+    MODE_COVERAGE,
+    TOTAL_VARIATION,
+    MARGINAL_KS,
+)
+OF_PATHS: tuple[OfPaths, ...] = (TRAJECTORY_LENGTH, CURVATURE)
+OF_FIELD: tuple[OfField, ...] = (VALIDATION_LOSS,)

@@ -178,3 +178,11 @@ CONSISTENCY = OfLevel(
     over_levels="mean",
     rounding=1e-5,
 )
+
+OF_SCORE: tuple[OfLevel, ...] = (DENOISING_LOSS, SCORE_ERROR, DISTANCE_TO_IDEAL)
+BETWEEN_LEVELS: tuple[OfLevel, ...] = (
+    FOKKER_PLANCK,
+    FOKKER_PLANCK_COMPONENT,
+    FOKKER_PLANCK_GAP,
+    CONSISTENCY,
+)

@@ -29,20 +29,20 @@ def build(
 ) -> nn.Module:
     """A network from a configuration, with weights from a state dict.
 
-    Their networks are called as ``network(x, labels)``, and so are ours.
+    The signature is the published one, ``network(x, labels)``.
 
     Arguments:
-        config: A configuration in their keys, with the sections ``model``, ``data`` and
+        config: A configuration in the original keys, with the sections ``model``, ``data`` and
             ``training``. ``model.name`` is one of ncsnpp, ddpm, ncsn, ncsnv2, ncsnv2_64,
             ncsnv2_128 and ncsnv2_256; for the first two, a key that is missing has the value
             of their defaults for CIFAR-10.
-        state: The weights in their names, which may all begin with ``module.``; the network
-            takes their precision. Their table of noise levels is compared with that of the
+        state: The weights in the published names, with or without the prefix ``module.``; the
+            network has their precision. Their table of noise levels is compared with that of the
             configuration, and weights without effect are left out.
-        seed: The seed of the weights, where there is no ``state``.
+        seed: The seed of the weights, without ``state``.
 
     Returns:
-        The network, in training mode as any new one.
+        The network, in training mode.
 
     Raises:
         InteropError: If the configuration is incomplete, or a weight is missing, surplus or of
@@ -65,18 +65,18 @@ def build(
 
 
 def state_of(network: nn.Module, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights of a network in their names: what :func:`build` reads.
+    """The weights of a network in the published names, as read by :func:`build`.
 
     Arguments:
-        network: A network that :func:`build` has made.
-        config: The configuration that it was made from.
+        network: A network of :func:`build`.
+        config: Its configuration.
 
     Returns:
-        Copies of the weights, zeros for weights of theirs that have no effect, and their table
+        Copies of the weights, zeros for published weights without effect, and the published table
         of noise levels.
 
     Raises:
-        InteropError: If the network has not the weights of the configuration.
+        InteropError: If the network does not have the weights of the configuration.
     """
     with torch.device("meta"):
         likeness, pairs = _built(config, 0)
@@ -85,12 +85,12 @@ def state_of(network: nn.Module, config: Mapping[str, Any]) -> dict[str, Tensor]
     compare(shapes, {}, ours)
     state = {theirs: _their_form(theirs, ours[name]).clone() for theirs, name in pairs}
     state |= {theirs: torch.zeros(shape) for theirs, shape in _unused(config).items()}
-    # Their first version has no table: the loss divides by the noise level.
+    # The first version has no table: the loss divides by the noise level.
     return state if value(config, "model.name") == "ncsn" else state | {_TABLE: _table(config)}
 
 
 def named_pairs(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Their name and ours of each weight of a network of theirs, in their order.
+    """The published name and ours of each weight of a network, in the published order.
 
     Arguments:
         config: A configuration in their keys.

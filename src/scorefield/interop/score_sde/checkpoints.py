@@ -15,7 +15,7 @@ from scorefield.interop.errors import InteropError
 
 Layout = Literal["score_sde_pytorch", "rewrite"]
 BUFFERS = ("sigmas",)
-"""The tensors of a state that are no parameters."""
+"""The tensors of a state that are not parameters."""
 FREQUENCIES = "all_modules.0.W"
 """The random frequencies of a Fourier embedding: a parameter that is not trained."""
 
@@ -24,14 +24,14 @@ _PREFIX = "module."
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What a checkpoint says about its optimiser.
+    """The optimiser state of a checkpoint.
 
     Attributes:
         lr: The learning rate of the last step.
-        betas: The decays of the moments; ``None`` where there are none.
-        eps: The number added to the denominator; ``None`` where there is none.
+        betas: The decays of the moments; ``None`` if there are none.
+        eps: The number added to the denominator; ``None`` if there is none.
         weight_decay: The weight decay.
-        moments: The number of tensors that the optimiser holds a state of.
+        moments: The number of tensors with an optimiser state.
     """
 
     lr: float
@@ -48,12 +48,12 @@ class SongCheckpoint:
     Attributes:
         layout: ``score_sde_pytorch``, whose average is over the trained tensors, or
             ``rewrite``, whose average is over all parameters.
-        step: The number of training steps done; ``None`` where the layout does not keep it.
+        step: The number of training steps done; ``None`` if the layout does not store it.
         state: The weights, without the prefix of a parallel wrapper.
-        averaged: The same with the averages in place of what is averaged.
+        averaged: The same with averaged weights.
         decay: The decay of the averages.
-        updates: How often they have been updated; ``None`` where it was not counted.
-        optimizer: What is known of the optimiser; ``None`` where there is none.
+        updates: The number of their updates; ``None`` if not counted.
+        optimizer: The state of the optimiser; ``None`` if there is none.
     """
 
     layout: Layout
@@ -72,18 +72,18 @@ def read_checkpoint(path: Path | str) -> SongCheckpoint:
         path: The file, such as ``checkpoint_24.pth``.
 
     Raises:
-        InteropError: If the file cannot be read, asks for anything but tensors and numbers, or
-            is not what a checkpoint of this kind should be.
+        InteropError: If the file cannot be read, refers to anything but tensors and numbers, or is
+            not a checkpoint of this kind.
     """
     path = Path(path)
     content = unpickling.read(path)
     try:
-        return _understand(content)
+        return _parsed(content)
     except InteropError as error:
-        raise InteropError(f"{path} is no checkpoint of score_sde: {error}") from None
+        raise InteropError(f"{path} is not a checkpoint of score_sde: {error}") from None
 
 
-def _understand(content: Any) -> SongCheckpoint:
+def _parsed(content: Any) -> SongCheckpoint:
     state = {
         name.removeprefix(_PREFIX): tensor for name, tensor in _tensors(content, "model").items()
     }
@@ -106,7 +106,7 @@ def _understand(content: Any) -> SongCheckpoint:
 
 
 def _averaged(state: dict[str, Tensor], shadow: list[Tensor]) -> dict[str, Tensor]:
-    """The state with averages for weights, which are listed in order but without names."""
+    """The state with averaged weights, which are stored in order but without names."""
     every = [name for name in state if name not in BUFFERS]
     trained = [name for name in every if name != FREQUENCIES or state[name].dim() != 1]
     names = every if len(shadow) == len(every) else trained

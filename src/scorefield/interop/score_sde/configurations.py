@@ -1,4 +1,4 @@
-"""The configurations that the score_sde code was published with, by name."""
+"""The published configurations of the score_sde code, by name."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def configuration(name: str) -> Config:
     """A published configuration.
 
     Arguments:
-        name: Its name, which is the place of its file in the score_sde code.
+        name: Its name, the path of its file in the score_sde code.
 
     Raises:
         InteropError: If there is none of that name.
@@ -48,7 +48,7 @@ def configuration(name: str) -> Config:
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Config:
-    """A configuration with the settings of another in place of its own."""
+    """A configuration with its settings replaced by those of another."""
     result = deepcopy(dict(base))
     for key, value in over.items():
         if isinstance(value, Mapping):

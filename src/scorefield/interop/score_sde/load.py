@@ -36,7 +36,7 @@ def load(
 ) -> ScoreField:
     """The field of a checkpoint.
 
-    What the weights show, the configuration need not say: see
+    The configuration may omit what the weights determine: see
     :class:`~scorefield.interop.score_sde.structure.Structure`.
 
     Arguments:
@@ -46,8 +46,8 @@ def load(
         weights: The averaged weights, or those of the last step.
 
     Raises:
-        InteropError: If the file cannot be used, the configuration says other than the weights
-            do, or too little; the sentence lists what is missing.
+        InteropError: If the file cannot be used, or the configuration contradicts the weights or
+            is incomplete; the message lists what is missing.
         ValueError: If a value of the configuration does not fit.
     """
     if weights not in ("ema", "raw"):
@@ -60,27 +60,27 @@ def load(
 
 
 def field_of(backbone: nn.Module, config: Mapping[str, Any]) -> PreconditionedField:
-    """A network as the field that a configuration makes of it.
+    """The field of a network under a configuration.
 
     Arguments:
         backbone: A network of :func:`~scorefield.interop.score_sde.build.build`.
         config: Its configuration.
 
     Raises:
-        InteropError: If the configuration says too little of the process.
+        InteropError: If the configuration does not specify the process.
     """
     sde, parametrization = process(config)
     return PreconditionedField(backbone, sde, parametrization=parametrization)
 
 
 def process(config: Mapping[str, Any]) -> tuple[SDE, Parametrization]:
-    """The process of a configuration, and what the networks of it predict.
+    """The process of a configuration, and the parametrisation of its networks.
 
     Arguments:
         config: A configuration in the keys of the score_sde code.
 
     Raises:
-        InteropError: If the configuration says too little, or there is no such process.
+        InteropError: If the configuration is incomplete, or there is no such process.
     """
     kind = str(value(config, "training.sde")).lower()
     if kind not in _PROCESSES:
@@ -101,7 +101,7 @@ def process(config: Mapping[str, Any]) -> tuple[SDE, Parametrization]:
 
 
 def _completed(given: Mapping[str, Any], found: Structure) -> Config:
-    """A configuration with what the weights show, if the two agree and nothing is missing."""
+    """A configuration completed from the weights, if the two agree and nothing is missing."""
     conflicts = list(found.conflicts(given))
     if conflicts:
         raise InteropError("; ".join(conflicts))
@@ -124,7 +124,7 @@ def _completed(given: Mapping[str, Any], found: Structure) -> Config:
 
 
 def _needed(config: Mapping[str, Any]) -> list[str]:
-    """The keys that a field of a configuration depends on and that the weights may not show."""
+    """The keys that the field depends on and that the weights may not determine."""
     name, kind = (value(config, key, None) for key in ("model.name", "training.sde"))
     keys = ["model.name", "data.image_size", "data.centered", "training.sde", "model.nonlinearity"]
     if kind != "subvpsde":

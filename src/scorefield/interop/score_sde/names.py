@@ -1,8 +1,8 @@
 r"""The names of the score_sde code for the weights of NCSN++ and DDPM.
 
-There, all layers stand in one list, ``all_modules``, in the order in which they are run, layers
-without weights included. A position in it depends on every option before, so the list is
-written out here for a configuration, in their order, beside the names of ours.
+There, all layers are in one list, ``all_modules``, in the order of execution, layers without
+weights included. An index depends on every option before it, so the list is generated here for a
+configuration, with our names.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _NIN = {"W": "weight", "b": "bias"}
 
 
 def names(config: Mapping[str, Any]) -> Pairs:
-    """Their name and ours of each weight of an ``ncsnpp`` or ``ddpm``, in their order.
+    """The published name and ours of each weight of an ``ncsnpp`` or ``ddpm``, in published order.
 
-    A matrix ``W`` of theirs has a column for each output, where ours have a row.
+    A published matrix ``W`` has a column for each output, ours a row.
 
     Arguments:
-        config: A configuration in their keys.
+        config: A configuration in the original keys.
 
     Raises:
         ValueError: If a key is missing.
@@ -41,20 +41,20 @@ def names(config: Mapping[str, Any]) -> Pairs:
 
 
 def without_effect(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The shapes of their weights that nothing is computed from, which ours do not have.
+    """The shapes of published weights without effect, which ours do not have.
 
-    An unconditional network of theirs has layers for the embedded noise level, and one of a
+    A published unconditional network has layers for the embedded noise level, and one of a
     single level with ``progressive='residual'`` begins a pyramid that is never used.
 
     Arguments:
-        config: A configuration in their keys.
+        config: A configuration in the original keys.
     """
     return _List(Options.of(config)).unused
 
 
 @dataclass
 class _List:
-    """Their list of layers, as it grows."""
+    """The published list of layers, built step by step."""
 
     options: Options
     pairs: Pairs = field(default_factory=list)
@@ -99,7 +99,7 @@ class _List:
     def _one(
         self, parts: Mapping[str, str | None], shapes: Mapping[str, tuple[int, ...]] | None = None
     ) -> None:
-        """One layer of their list, by the names of its weights; ours, or none."""
+        """One layer of the list, by the names of its weights; ours, or none."""
         for theirs, ours in parts.items():
             name = f"all_modules.{self.length}.{theirs}"
             if ours is not None and not self._silent(ours):
@@ -146,7 +146,7 @@ class _List:
             self._one({})
 
     def _input(self, ours: str, width: int) -> int:
-        """What joins the input to the features, and the width that results."""
+        """Add the connection of the input to the features; the resulting width."""
         o = self.options
         if o.progressive_input == "input_skip":
             self._layer(f"{ours}.combine.convolution", "Conv_0.")
@@ -156,7 +156,7 @@ class _List:
         return width
 
     def _output(self, ours: str, step: int, width: int) -> None:
-        """What adds the features to the output."""
+        """Add the connection of the features to the output."""
         o = self.options
         if o.progressive == "residual" and step > 0:
             self._layer(f"{ours}.pyramid", f"{o.convolution}.")

@@ -1,4 +1,4 @@
-"""What a configuration of the score_sde code says about an ``ncsnpp`` or a ``ddpm``."""
+"""The options of an ``ncsnpp`` or a ``ddpm`` in a configuration of the score_sde code."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from scorefield.networks.ddpm import DDPM
 from scorefield.networks.ncsnpp import NCSNpp
 
 MODELS = ("ncsnpp", "ddpm")
-"""What the score_sde code calls the two networks."""
+"""The names of the two networks in the score_sde code."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options of a network; where a key is missing, those of their defaults for CIFAR-10.
+    """The options of a network; a missing key has the published default for CIFAR-10.
 
     The names are those of :class:`~scorefield.networks.NCSNpp`, except:
 
@@ -65,21 +65,21 @@ class Options:
 
     @property
     def attended(self) -> tuple[bool, ...]:
-        """At which levels pixels attend to each other."""
+        """The levels with attention."""
         return tuple(self.side // 2**k in self.attention for k in range(len(self.multipliers)))
 
     @property
     def convolution(self) -> str:
-        """Their name of a convolution that changes the resolution."""
+        """The published name of a convolution that changes the resolution."""
         return "Conv2d_0" if self.fir else "Conv_0"
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Options:
-        """The options that a configuration stands for.
+        """The options of a configuration.
 
         Raises:
-            InteropError: If the model is neither of the two, an option is none of its choices,
-                or Fourier features are wanted without continuous labels.
+            InteropError: If the model is neither of the two, an option is invalid, or Fourier
+                features are set without continuous labels.
         """
         name = value(config, "model.name")
         if name not in MODELS:
@@ -141,7 +141,7 @@ class Options:
         )
 
     def network(self, seed: int) -> nn.Module:
-        """The network of these options, with initial weights of a seed."""
+        """The network of these options, with initial weights from a seed."""
         common: dict[str, Any] = {
             "shape": (self.colors, self.side, self.side),
             "channels": self.channels,

@@ -1,4 +1,4 @@
-"""The NCSN family by its configurations and weights in the score_sde code."""
+"""The NCSN family: configurations and names of weights in the score_sde code."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from scorefield.networks.ncsn import NCSN
 from scorefield.networks.ncsnv2 import NCSNv2
 
 SIZES: dict[str, Literal[64, 128, 256]] = {"ncsnv2_64": 64, "ncsnv2_128": 128, "ncsnv2_256": 256}
-"""What the score_sde code calls each depth of the second version."""
+"""The names of the depths of the second version in the score_sde code."""
 NAMES = ("ncsn", "ncsnv2", *SIZES)
-"""What it calls the networks of the family; ``ncsnv2`` has the depth for its images."""
+"""The names of the networks of the family; ``ncsnv2`` has the depth for its images."""
 
 # The stages on the way down from fine to coarse, and on the way up from coarse to fine.
 _STAGES = {
@@ -45,17 +45,17 @@ _LEAVES = {
 def build_refinenet(
     config: Mapping[str, Any], seed: int = 0
 ) -> tuple[NCSN | NCSNv2, list[tuple[str, str]]]:
-    """A network of the NCSN family, and what the score_sde code calls its parameters.
+    """A network of the NCSN family, and the names of its parameters in the score_sde code.
 
     Arguments:
         config: A configuration in the keys of the score_sde code.
         seed: The seed of the initial weights.
 
     Returns:
-        The network, and pairs of their name and ours, one for each parameter.
+        The network, and pairs of the published name and ours, one for each parameter.
 
     Raises:
-        InteropError: If a key is missing, or the model is none of the family.
+        InteropError: If a key is missing, or the model is not of the family.
         ValueError: If a value does not fit.
     """
     name = value(config, "model.name")
@@ -84,12 +84,14 @@ def build_refinenet(
             levels,
             nonlinearity,
             normalization,
-            # Their last InstanceNorm is given the number of levels where it takes an epsilon.
+            # The published last InstanceNorm gets the number of levels as its epsilon.
             last_epsilon=float(levels) if normalization == "InstanceNorm" else EPSILON,
             centered=centered,
             seed=seed,
         )
-    return network, [(_theirs(network, ours), ours) for ours, _ in network.named_parameters()]
+    return network, [
+        (_published_name(network, ours), ours) for ours, _ in network.named_parameters()
+    ]
 
 
 def _depth(side: int) -> Literal[64, 128, 256]:
@@ -99,8 +101,8 @@ def _depth(side: int) -> Literal[64, 128, 256]:
     return 64 if side < 96 else 128 if side <= 128 else 256
 
 
-def _theirs(network: nn.Module, ours: str) -> str:
-    """Their name of one of our parameters."""
+def _published_name(network: nn.Module, ours: str) -> str:
+    """The published name of one of our parameters."""
     down, up = _STAGES[len(cast(nn.ModuleList, network.get_submodule("trunk.down")))]
     if found := re.fullmatch(r"trunk\.down\.(\d)\.(\d)\.(\w+?)\.(.+)", ours):
         stage, block, part, leaf = found.groups()

@@ -1,4 +1,4 @@
-"""What the weights of a score_sde network say about its configuration."""
+"""The part of a score_sde configuration that the weights determine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.configurations import configuration, configuration_names
 from scorefield.interop.score_sde.keys import value
 
-# Keys that configurations of a ddpm have by default, of which it takes no notice.
+# Keys that configurations of a ddpm have by default and that it ignores.
 _UNREAD_BY_DDPM = ("model.embedding_type", "model.fir")
 
 Shapes = dict[str, tuple[int, ...]]
@@ -22,19 +22,19 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Structure:
-    """The settings that leave a trace in the weights.
+    """The settings determined by the weights.
 
     Attributes:
         settings: Settings by key, such as ``model.nf``, in the units of the score_sde code.
-        attention: The levels with attention, 0 for that of the whole image; ``None`` where the
-            network is of a kind without.
+        attention: The levels with attention, 0 for that of the whole image; ``None`` for a kind of
+            network without.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
     attention: tuple[int, ...] | None = None
 
     def conflicts(self, config: Mapping[str, Any]) -> Iterator[str]:
-        """What a configuration says otherwise, a clause each."""
+        """Contradictions with a configuration, one clause each."""
         name = value(config, "model.name", self.settings.get("model.name"))
         for key, found in self.settings.items():
             said = value(config, key, None)
@@ -68,13 +68,13 @@ class Structure:
 
 
 def infer(state: Mapping[str, Tensor]) -> Structure:
-    """Reads the structure of a network off the names and shapes of its weights.
+    """Infer the structure of a network from the names and shapes of its weights.
 
     Arguments:
         state: The weights by their names in the score_sde code, without ``module.``.
 
     Raises:
-        InteropError: If they are of no network of that code.
+        InteropError: If they fit no network of that code.
     """
     shapes: Shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if "begin_conv.weight" in shapes:
@@ -83,9 +83,9 @@ def infer(state: Mapping[str, Tensor]) -> Structure:
         try:
             found = _unet(shapes)
         except (LookupError, StopIteration, ZeroDivisionError) as error:
-            raise InteropError("the weights are those of no network of score_sde") from error
+            raise InteropError("the weights do not fit a network of score_sde") from error
     else:
-        raise InteropError("the weights are those of no network of score_sde")
+        raise InteropError("the weights do not fit a network of score_sde")
     if "sigmas" in state:
         table = state["sigmas"].double()
         found.settings["model.num_scales"] = len(table)
@@ -117,7 +117,7 @@ def _refinenet(shapes: Shapes) -> Structure:
 
 @dataclass
 class _Cursor:
-    """The modules of a network in their order, one after another."""
+    """A cursor over the modules of a network in order."""
 
     parts: dict[int, Shapes]
     place: int = 0
@@ -154,7 +154,7 @@ class _Cursor:
         return name in self.parts[self.place]
 
     def take(self, *kinds: str) -> bool:
-        """Steps over the module if it is of one of these kinds."""
+        """Skip the module if it is of one of these kinds."""
         taken = self.kind in kinds
         self.place += taken
         return taken

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from scorefield.cli import main
+from scorefield.comparison.timing import ratio, time_steps
 from scorefield.config.resolve import load
-from scorefield.evaluation.timing import ratio, time_steps
 
 SMALL = """\
 extends: toy/{model}

@@ -1,0 +1,85 @@
+"""The process of the command line: its streams, its signals and its exit status.
+
+A user's mistake is one sentence on the standard error and exit status 2; an interrupt is exit
+status 130; anything else is a fault of the program, and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import typer
+
+from scorefield.cli import streams
+from scorefield.cli.app import app
+
+_INTERRUPTED = 130
+_ONE_INTERRUPT = 1.0  # seconds
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit status."""
+    from scorefield.errors import PREFIX, Interrupted, sentence
+
+    streams.prepare()
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    command = typer.main.get_command(app)
+    try:
+        # Not the command's own main: it would leave a broken pipe and an interrupt to no one.
+        with _interruptible(), command.make_context("scorefield", arguments or ["--help"]) as made:
+            status = command.invoke(made)
+            sys.stdout.flush()
+            return int(status or 0)
+    except typer.Exit as end:
+        return end.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; what was written before is kept", file=sys.stderr)
+        return _INTERRUPTED
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        return _INTERRUPTED
+    except typer.TyperException as error:
+        words = " ".join(error.format_message().split()).replace("Value error, ", "")
+        told = words.rstrip(".").replace(". ", "; ")
+    except Exception as error:
+        known = sentence(error)
+        if known is None:
+            raise
+        told = known
+    print(f"{PREFIX}{told}", file=sys.stderr)
+    return 2
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lets SIGTERM interrupt as Ctrl-C does, and takes signals in quick succession for one."""
+    received = -math.inf
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        earlier, received = received, time.monotonic()
+        if received - earlier > _ONE_INTERRUPT:
+            raise KeyboardInterrupt
+
+    usual: dict[int, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
+    here = threading.current_thread() is threading.main_thread()
+    # What whoever started this process ignores stays ignored.
+    changed = [n for n, handler in usual.items() if here and signal.getsignal(n) == handler]
+    for number in changed:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, usual[number])

@@ -1,0 +1,222 @@
+"""Processes of this machine that run tasks, one after the other each.
+
+A process outlives its tasks, since importing the libraries takes longer than many of them. It ends
+with the one that started it, however that ends: the pipe between them is then at its end. A
+training that is interrupted in this way writes its checkpoint, as after any other interrupt.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+from typing import Any
+
+from scorefield.comparison.scheduler import Outcome, Task
+from scorefield.errors import Interrupted, sentence
+
+_GRACE = 30.0  # seconds
+
+
+@dataclass
+class _Worker:
+    process: SpawnProcess
+    connection: Connection
+    task: Task | None = None
+    started: float = 0.0
+
+
+class LocalProcesses:
+    """An :class:`~scorefield.comparison.scheduler.Executor` of processes on this machine.
+
+    Arguments:
+        width: The number of processes.
+        threads: The number of threads of each, where the environment sets none; as many as there
+            are cores by default.
+        on_line: Called with each line that a task prints; by default the processes have the
+            standard streams of this one.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        threads: int | None = None,
+        on_line: Callable[[Task, str], object] | None = None,
+    ) -> None:
+        self.width = width
+        self._threads = threads
+        self._on_line = on_line
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: list[_Worker] = []
+        self._stopped = False
+
+    def __enter__(self) -> LocalProcesses:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if any(exception):
+            self.stop()
+        for worker in self._workers:
+            worker.connection.close()
+        for worker in self._workers:
+            worker.process.join()
+
+    @property
+    def busy(self) -> int:
+        return sum(worker.task is not None for worker in self._workers)
+
+    def start(self, task: Task, arguments: tuple[Any, ...]) -> None:
+        content = pickle.dumps((task.call, arguments))
+        idle = [worker for worker in self._workers if worker.task is None]
+        worker = idle[0] if idle else self._hire()
+        worker.task, worker.started = task, time.monotonic()
+        with suppress(OSError):  # it has died meanwhile: its end is found by waiting for it
+            worker.connection.send_bytes(content)
+
+    def wait(self, seconds: float) -> list[tuple[Task, Outcome]]:
+        busy = {w.connection: w for w in self._workers if w.task is not None}
+        ended = []
+        for connection in wait_for(list(busy), seconds):
+            worker = busy[connection]  # type: ignore[index]
+            task, outcome = worker.task, self._receive(worker)
+            if task is not None and outcome is not None:
+                worker.task = None
+                ended.append((task, outcome))
+        return ended
+
+    def stop(self) -> None:
+        self._stopped = True
+        for worker in self._workers:
+            worker.process.terminate()
+
+    def _hire(self) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=_serve, args=(theirs, self._threads, self._on_line is not None)
+        )
+        process.start()
+        theirs.close()
+        worker = _Worker(process, ours)
+        self._workers.append(worker)
+        return worker
+
+    def _receive(self, worker: _Worker) -> Outcome | None:
+        """How the worker's task ended; ``None`` if it has only printed a line."""
+        seconds = time.monotonic() - worker.started
+        try:
+            kind, *content = worker.connection.recv()
+        except (EOFError, OSError):
+            self._workers.remove(worker)
+            worker.connection.close()
+            worker.process.join()
+            if self._stopped:
+                return Outcome("interrupted", seconds=seconds)
+            return Outcome("failed", reason=_end_of(worker.process), seconds=seconds)
+        if kind == "line":
+            if self._on_line is not None and worker.task is not None:
+                self._on_line(worker.task, *content)
+            return None
+        result, reason = content
+        return Outcome(kind, result, reason, seconds)
+
+
+def _end_of(process: SpawnProcess) -> str:
+    code = process.exitcode
+    if code is not None and code < 0:
+        return f"its process was ended by the signal {signal.Signals(-code).name}"
+    return f"its process ended with the status {code}"
+
+
+def _serve(connection: Connection, threads: int | None, relayed: bool) -> None:
+    """The life of a process: one task after the other, until there is no one to give them."""
+    if threads is not None:
+        # Of each library, before its import.
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    if relayed:
+        sys.stdout = sys.stderr = _Lines(connection)
+    tasks: queue.Queue[bytes | None] = queue.Queue()
+    busy = threading.Event()
+    threading.Thread(target=_listen, args=(connection, tasks, busy), daemon=True).start()
+    outcome = Outcome("done")
+    with suppress(KeyboardInterrupt, OSError):
+        while outcome.status != "interrupted" and (content := tasks.get()) is not None:
+            busy.set()
+            outcome = _outcome(content)
+            sys.stdout.flush()
+            connection.send((outcome.status, outcome.result, outcome.reason))
+            busy.clear()
+    _ignore_signals()
+
+
+def _listen(
+    connection: Connection, tasks: queue.Queue[bytes | None], busy: threading.Event
+) -> None:
+    """Receives tasks; at the end of the pipe, interrupts the one under way."""
+    with suppress(EOFError, OSError):
+        while True:
+            tasks.put(connection.recv_bytes())
+    tasks.put(None)
+    if busy.is_set():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE)
+        os._exit(1)
+
+
+def _outcome(content: bytes) -> Outcome:
+    try:
+        call, arguments = pickle.loads(content)
+        return Outcome("done", call(*arguments))
+    except (KeyboardInterrupt, Interrupted):
+        return Outcome("interrupted")
+    except Exception as error:
+        told = sentence(error)
+        if told is None:
+            traceback.print_exc()
+            told = f"{type(error).__name__}: {error}"
+        return Outcome("failed", reason=told)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Of one interrupt, several signals may come.
+    _ignore_signals()
+    raise KeyboardInterrupt
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+class _Lines(io.TextIOBase):
+    """A stream that sends what is printed, a line at a time, as long as someone receives it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._text = ""
+
+    def write(self, text: str, /) -> int:
+        *lines, self._text = (self._text + text).split("\n")
+        with suppress(OSError):
+            for line in lines:
+                self._connection.send(("line", line))
+        return len(text)
+
+    def flush(self) -> None:
+        if self._text:
+            self.write("\n")
