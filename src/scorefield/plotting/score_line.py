@@ -59,12 +59,8 @@ class ScoreLine:
 
 
 def score_line(field: ScoreField, truth: PseudoAtoms, points: int = 201) -> ScoreLine:
-    """The score of a field, and the exact one, along the line through the configurations.
-
-    Arguments:
-        field: The field, on the truth's torus.
-        truth: The distribution of the data, under the field's process.
-        points: The number of points on the line.
+    """The score of a field, and the exact one under its process, along the line through the
+    configurations.
     """
     ends, wells = _line(truth)
     place = torch.linspace(0, 1, points, dtype=torch.float64)
@@ -115,13 +111,8 @@ def draw_score_line(line: ScoreLine) -> Figure:
 
 
 def training_figures(truth: Target | None) -> Callable[[ScoreField], dict[str, Figure]] | None:
-    """What draws the figures of a field at the checkpoints of its training, by their names.
-
-    Arguments:
-        truth: The distribution of the training data, where it is known.
-
-    Returns:
-        A function of the field; ``None`` for data of which nothing is drawn.
+    """What draws the figures of a field at the checkpoints of its training, by their names;
+    ``None`` for data of which nothing is drawn.
     """
     return partial(_figures, truth) if isinstance(truth, PseudoAtoms) else None
 

@@ -89,8 +89,10 @@ def read_images(
     return ImageSet(dataset, source, images, labels)
 
 
-def class_of(images: ImageSet, label: int) -> Float[Tensor, "n channels height width"]:
-    """The images of a class."""
+def class_of(images: ImageSet, label: int | None) -> Float[Tensor, "n channels height width"]:
+    """The images of a class, or of all."""
+    if label is None:
+        return images.images
     if images.labels is None:
         raise RunError(f"the images of {images.dataset} have no classes, and take no label")
     found = images.images[images.labels == label]
@@ -104,20 +106,18 @@ def open_networks(
     runs: Mapping[str, Path | None],
     label: int | None = None,
     padding: Padding | None = None,
+    trust_code: bool = False,
 ) -> dict[str, Subject]:
     """Trained networks that can be compared with each other."""
     opened = {
-        option: _open(option, path, label, padding)
+        option: _open(option, path, label, padding, trust_code)
         for option, path in runs.items()
         if path is not None
     }
-    first: tuple[str, Subject] | None = None
     for option, subject in opened.items():
         _check_data(option, subject, dataset)
-        if first is None:
-            first = option, subject
-            continue
-        (other, field), own = (first[0], first[1].field), subject.field
+        other = next(iter(opened))
+        field, own = opened[other].field, subject.field
         if own.domain != field.domain:
             raise RunError(
                 f"{option} takes images of shape {own.domain.shape}, {other} of shape "
@@ -187,10 +187,13 @@ def with_process(field: ScoreField, sde: SDE) -> ScoreField:
     return twin
 
 
-def _open(option: str, path: Path, label: int | None, padding: Padding | None) -> Subject:
+def _open(
+    option: str, path: Path, label: int | None, padding: Padding | None, trust_code: bool
+) -> Subject:
     silent = path.suffix == ".pt" and convolutional.padding_of(path) is None
     try:
-        return open_subject(path, config=padding if silent else None, label=label)
+        config = padding if silent else None
+        return open_subject(path, config=config, label=label, trust_code=trust_code)
     except RunError as error:
         raise RunError(f"{option}: {error}") from error
 

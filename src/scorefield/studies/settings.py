@@ -124,7 +124,26 @@ class Dose(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exterior(Settings):
+class OfRuns(Settings):
+    """The settings of a study of runs."""
+
+    trust_code: Annotated[
+        bool, Option("Import classes of others that the run names.", numbers=False)
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfImages(OfRuns):
+    """The settings of a study of image models."""
+
+    label: Annotated[int | None, Option("The class of all images.", least=0)] = None
+    data_path: Annotated[
+        Path | None, Option("Folder of the images; as the run says by default.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exterior(OfImages):
     """The settings of the exterior derivative along sampling trajectories."""
 
     out: ClassVar[str] = "results/exterior_derivative"
@@ -164,11 +183,7 @@ class Exterior(Settings):
         float | None,
         Option("The relative error at which probes of networks stop; 0.01 by default."),
     ] = None
-    label: Annotated[int | None, Option("The class of all images.", least=0)] = None
     seed: Annotated[int, Option("Seed of starting noise and probes.", least=0)] = 0
-    data_path: Annotated[
-        Path | None, Option("Folder of the images; as the run says by default.")
-    ] = None
     dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
@@ -207,7 +222,7 @@ class Exterior(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patches(Settings):
+class Patches(OfImages):
     """The settings of the comparison of a network with local scores."""
 
     out: ClassVar[str] = "results/patches"
@@ -235,11 +250,7 @@ class Patches(Settings):
         Literal["zeros", "circular", "valid"] | None,
         Option("What closed forms see outside the image; as the network by default."),
     ] = None
-    label: Annotated[int | None, Option("The class of all images.", least=0)] = None
     seed: Annotated[int, Option("Seed of the starting noise.", least=0)] = 0
-    data_path: Annotated[
-        Path | None, Option("Folder of the images; as the run says by default.")
-    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -248,7 +259,7 @@ class Patches(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Atoms(Settings):
+class Atoms(OfRuns):
     """The settings of the comparison of models of pseudo-atoms with their exact distribution."""
 
     out: ClassVar[str] = "results/atoms"

@@ -67,9 +67,13 @@ class AtomsStudy(Study[Atoms, AtomsAnalysis]):
     def open(cls, settings: Atoms) -> AtomsStudy:
         if not settings.runs and not settings.exact:
             raise ConfigError("there is nothing to analyse: give runs, or --exact")
-        runs = [Run.open(path) for path in settings.runs]
+        runs = [Run.open(path, settings.trust_code) for path in settings.runs]
         for run in runs:
-            _check_atoms(run)
+            if not isinstance(run.config.data, AtomsData):
+                raise RunError(
+                    f"{run.folder} is a run on data of kind {run.config.data.kind!r}: analyze "
+                    "atoms takes runs on data of kind 'atoms'"
+                )
         # Without a run there is the preset, of which only data, process and sampler are read.
         chosen = runs or [Run(Path(PRESET), load(PRESET))]
         for other in runs[1:]:
@@ -162,20 +166,11 @@ def makers_of(analysis: AtomsAnalysis, looks: Mapping[str, Look]) -> dict[str, C
     return files
 
 
-def _check_atoms(run: Run) -> None:
-    if not isinstance(run.config.data, AtomsData):
-        raise RunError(
-            f"{run.folder} is a run on data of kind {run.config.data.kind!r}: analyze atoms takes "
-            "runs on data of kind 'atoms'"
-        )
-
-
 def _check_alike(one: Run, other: Run) -> None:
-    documents = [
+    sections = [
         {key: run.config.document()[key] for key in ("data", "sde")} for run in (one, other)
     ]
-    found = differences(*documents)
-    if found:
+    if found := differences(*sections):
         key, first, second = found[0]
         raise RunError(
             f"{one.folder} and {other.folder} cannot be compared: {key} is {first} and {second}"

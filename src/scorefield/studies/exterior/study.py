@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -71,12 +70,14 @@ class ExteriorStudy(Study[Exterior, Analysis]):
 
     @classmethod
     def open(cls, settings: Exterior) -> ExteriorStudy:
-        sizes = _sizes(settings)
+        scales = settings.scales
+        sizes = read_scales(scales) if scales is not None else settings.size or _SIZE
         networks = open_networks(
             settings.dataset,
             {"--unet": settings.unet, "--resnet": settings.resnet},
             settings.label,
             settings.padding,
+            settings.trust_code,
         )
         _check_kinds(networks)
         if not networks and not settings.machines:
@@ -94,8 +95,7 @@ class ExteriorStudy(Study[Exterior, Analysis]):
                 held_out = images.held_out(settings.starts, settings.seed)
         if settings.machines:
             padding = padding or padding_of(networks)
-            label = settings.label
-            train = images.images if label is None else class_of(images, label)
+            train = class_of(images, settings.label)
             count = len(train)
             for kind in settings.machines:
                 fields[kind] = closed_form(kind, train, sde, sizes, padding)
@@ -171,12 +171,6 @@ def _check_kinds(networks: Mapping[str, Subject]) -> None:
         modules = networks[option].field.modules() if option in networks else ()
         if any(isinstance(module, kind) for module in modules):
             raise RunError(f"{option} was given a {kind.__name__}: give it as {right}")
-
-
-def _sizes(settings: Exterior) -> int | PatchSizes:
-    if settings.scales is not None:
-        return read_scales(Path(settings.scales))
-    return _SIZE if settings.size is None else settings.size
 
 
 def _plain(settings: Exterior, sizes: int | PatchSizes) -> dict[str, Any]:
