@@ -43,8 +43,6 @@ from scorefield.targets import PseudoAtoms
 
 EXACT = "exact field"
 """What the exact field is called among the models."""
-PARTS = (State, Level, Estimate)
-"""The classes that kept parts are made of."""
 
 _SHOWN = 5
 _BLOCK = 4096

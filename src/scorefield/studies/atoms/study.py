@@ -10,8 +10,11 @@ from scorefield import plotting
 from scorefield.config.data import AtomsData
 from scorefield.config.merge import differences
 from scorefield.config.resolve import load
+from scorefield.diagnostics.states import State
 from scorefield.errors import ConfigError, RunError
+from scorefield.estimate import Estimate
 from scorefield.evaluation.description import about
+from scorefield.evaluation.records import Level
 from scorefield.evaluation.sampling import choose_sampler
 from scorefield.plotting.palette import Look
 from scorefield.runs.run import Run
@@ -19,7 +22,6 @@ from scorefield.samplers import Sampler
 from scorefield.studies.atoms import numbers
 from scorefield.studies.atoms.compute import (
     EXACT,
-    PARTS,
     AtomsAnalysis,
     Model,
     ModelResult,
@@ -51,7 +53,7 @@ _TITLE = "σ times the score of pseudo-atoms"
 class AtomsStudy(Study[Atoms, AtomsAnalysis]):
     """Models of pseudo-atoms compared with the exact distribution."""
 
-    kinds = PARTS
+    kinds = (State, Level, Estimate)
 
     def __init__(
         self, settings: Atoms, truth: PseudoAtoms, models: Sequence[Model], sampler: Sampler

@@ -55,16 +55,8 @@ class Case(NamedTuple):
 class Rates:
     """The values and intervals of an instrument over repetitions of a case.
 
-    Attributes:
-        case: The case.
-        points: The number of noisy points of one measurement.
-        calls: The network calls of one measurement.
-        average: The mean over repetitions, with its standard error.
-        truth: The right answer, where it is known.
-        largest: The largest value.
-        alarms: The number of intervals that exclude zero.
-        covered: The number of intervals that hold the truth; ``None`` where it is not known.
-        unit: The unit.
+    Points and network calls are those of one measurement; ``alarms`` intervals exclude zero, and
+    ``covered`` hold the truth, where it is known.
     """
 
     case: Case

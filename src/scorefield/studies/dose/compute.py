@@ -287,13 +287,6 @@ def divergence(log_p: Float[Tensor, " n"], log_q: LogProb) -> Divergence:
 
     The coefficient :math:`\beta` of each half of the points is that which makes the variance of the
     other half least, so that it depends on none of the points that it is used for.
-
-    Arguments:
-        log_p: The true log-densities at points of the true distribution, in nats.
-        log_q: The model's log-densities there.
-
-    Raises:
-        ValueError: For fewer than four points.
     """
     if len(log_p) < 4:
         raise UserError(f"a divergence takes at least 4 points, got {len(log_p)}")

@@ -43,8 +43,6 @@ LABELS = {"unet": "U-Net", "resnet": "ResNet", "els": "ELS", "ls": "LS", "is": "
 """What the models are called, in the order in which they are shown."""
 SMALL = 256
 """Up to so many coordinates, an exact Jacobian costs less than the probes for a precision."""
-PARTS = (Walk, State)
-"""The classes that kept parts are made of."""
 
 _FIRST = 16
 

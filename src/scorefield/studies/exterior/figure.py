@@ -88,7 +88,11 @@ def figure(analysis: Analysis, points: Points, measure: Measure, about: str) -> 
     title = f"{_TITLES[measure]} of the {_FORMS[chosen.units]}, {_POINTS[points]}\n{about}"
     sheet.suptitle(title, fontsize=13)
     outer: Any = sheet.subfigures(2, 1, height_ratios=(0.05, 1))
-    _legend(outer[0], curves)
+    # One for all panels, where no curve can be under it.
+    all_clear = all(curve.clear.all() for curve in curves)
+    hollow = "" if all_clear else f"{_ROUNDING} (at the bottom of logarithmic axes)"
+    entries = {curve.label: curve.look for curve in curves}
+    plotting.legend(outer[0], entries, hollow, loc="center", ncols=len(curves) + 1, fontsize=11)
     parts = outer[1].subfigures(2, 2, wspace=0.02, hspace=0.03)
     unit = UNITS[chosen.units] if measure == "exterior" else ""
     label = f"{_SYMBOLS[measure]}  [{unit}]" if unit else _SYMBOLS[measure]
@@ -112,14 +116,6 @@ def _curve(analysis: Analysis, name: str, points: Points, measure: Measure) -> _
     means = [over_steps(profile, measure, slice(k, k + 1)) for k in range(value.shape[1])]
     error = np.array([e.standard_error for e in means])
     return _Curve(LABELS[name], _LOOKS[name], value, value > rounding, means, error, profile)
-
-
-def _legend(part: Any, curves: Sequence[_Curve]) -> None:
-    """One for all panels, where no curve can be under it."""
-    all_clear = all(curve.clear.all() for curve in curves)
-    hollow = "" if all_clear else f"{_ROUNDING} (at the bottom of logarithmic axes)"
-    entries = {curve.label: curve.look for curve in curves}
-    plotting.legend(part, entries, hollow, loc="center", ncols=len(curves) + 1, fontsize=11)
 
 
 def _by_time(axes: Axes, analysis: Analysis, curves: Sequence[_Curve], label: str) -> None:

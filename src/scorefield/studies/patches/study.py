@@ -33,7 +33,6 @@ from scorefield.studies.patches.compute import (
     IDEAL,
     LOCAL,
     NETWORK,
-    PARTS,
     QUANTITIES,
     REAL,
     Comparison,
@@ -117,7 +116,7 @@ def scatter(found: Comparison) -> bytes:
         axes.plot(*middle, "+", color=INK, markersize=13, markeredgewidth=1.6)
         axes.annotate("medians", middle, (7, -13), textcoords="offset points", fontsize=8)
         labels = [f"{name}, network and {model} score" for model in ("ideal", "local")]
-        limits = {"xlim": (low, 1.02), "ylim": (low, 1.02), "aspect": "equal"}
+        limits: dict[str, Any] = {"xlim": (low, 1.02), "ylim": (low, 1.02), "aspect": "equal"}
         plotting.label_axes(axes, *labels, **limits)
     wins = f"for {local.beats(ideal)} of {len(local)} the local score is nearer to the network"
     sheet.suptitle(f"Final images of the same starting noise: {wins}", fontsize=11)
@@ -198,7 +197,7 @@ HEADINGS = ("model", "median r (interval)", "median r² (interval)", "better tha
 class PatchesStudy(Study[Patches, Comparison]):
     """A network and the local score that is most like it."""
 
-    kinds = PARTS
+    kinds = (ScaleCalibration, Agreement)
 
     def __init__(self, settings: Patches, subjects: Subjects) -> None:
         self.settings = settings
