@@ -112,18 +112,10 @@ def noise_profile(
 ) -> None:
     """Draw estimates against the noise level, on logarithmic axes, with 95 % intervals.
 
-    What is not clear of zero is a hollow triangle at the bottom of the axes, whose limits are set
-    before.
-
-    Arguments:
-        axes: The axes.
-        sigmas: The noise levels.
-        estimates: The estimate at each of them.
-        look: Colour and marker.
-        label: The entry of a legend.
-        clear: Which estimates are clear of zero; those whose interval is above zero by default.
-        errors: The ends of the error bars; those of the 95 % intervals by default.
-        style: Other arguments of ``matplotlib.axes.Axes.errorbar``.
+    What is not ``clear`` of zero, by default what has an interval that is not above zero, is a
+    hollow triangle at the bottom of the axes, whose limits are set before. ``errors`` are the ends
+    of the error bars, by default of the intervals, and ``style`` has other arguments of
+    ``matplotlib.axes.Axes.errorbar``.
     """
     axes.set_xscale("log")
     axes.set_yscale("log")

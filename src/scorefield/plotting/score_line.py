@@ -39,14 +39,9 @@ _LONGEST_TITLE = 4
 class ScoreLine:
     """The score along a line at several noise levels, in units of the noise, float64.
 
-    Attributes:
-        ends: The two ends of the line.
-        place: Where the points are, as a fraction of the line.
-        wells: Where the configurations are.
-        widths: The standard deviation of an atom about its site, as a fraction of the line.
-        sigmas: The noise levels, ascending.
-        field: The component of the field's score along the line.
-        truth: That of the exact score.
+    Points, wells (the configurations) and widths (the standard deviation of an atom about its site
+    at each level) are fractions of the line between its ends; noise levels ascend. ``field`` and
+    ``truth`` are the components of the field's and the exact score along the line.
     """
 
     ends: Float[Tensor, "2 atoms dims"]

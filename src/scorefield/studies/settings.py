@@ -23,13 +23,8 @@ PRECISION = 0.01
 
 
 class Option(NamedTuple):
-    """A setting that is an option of the command line.
-
-    Attributes:
-        help: What it is, for the command line.
-        least: The least value.
-        metavar: The name of a positional argument; empty for an option.
-        numbers: Whether the results depend on it.
+    """A setting of the command line: its help, the least value, the name of a positional argument
+    (empty for an option), and whether results depend on it.
     """
 
     help: str

@@ -14,7 +14,7 @@ from torch import Tensor
 from scorefield import plotting
 from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Level
-from scorefield.metrics import RadialLaw, radial_distances
+from scorefield.metrics import radial_distances
 from scorefield.plotting.palette import EXACT, GUIDE, INK, PALE, Look
 from scorefield.sde import EDM
 from scorefield.studies.atoms.compute import AtomsAnalysis, ModelResult, by_metric
@@ -211,8 +211,9 @@ def radial(
     sheet = plotting.new_figure(12.5, 4.8)
     near, far = sheet.subplots(1, 2)
     place = torch.linspace(0, _FAR * law.width, _FINE, dtype=torch.float64)
-    near.fill_between(place.numpy(), law.density(place).numpy(), color=PALE, linewidth=0)
-    near.plot(place.numpy(), law.density(place).numpy(), color=EXACT.colour, linewidth=1.2)
+    density = law.density(place).numpy()
+    near.fill_between(place.numpy(), density, color=PALE, linewidth=0)
+    near.plot(place.numpy(), density, color=EXACT.colour, linewidth=1.2)
     edges = np.linspace(0, _FAR * law.width, 61)
     low, high, least = law.width / 20, _FAR * law.width, 1.0
     for label, members in groups.items():
@@ -226,23 +227,19 @@ def radial(
         far.step(r, above, where="post", **line)
         low, high = min(low, float(r[len(r) // 200])), max(high, float(r[-1]))
         least = min(least, float(above[-1]))
-    _tail(far, law, (low, high), least)
+    place = torch.from_numpy(np.geomspace(low, high, _FINE))
+    # Far out the distribution function is 1 but for rounding, and the curve leaves the figure.
+    exact = np.clip(1 - law.cdf(place).numpy(), least / 100, None)
+    far.plot(place.numpy(), exact, color=EXACT.colour, linewidth=1.2, zorder=3, linestyle="--")
+    title = "the tail; dashed: the exact distribution"
+    logarithmic = {"xscale": "log", "yscale": "log", "xlim": (low, high), "ylim": (least / 2, 1.3)}
+    plotting.label_axes(far, _DISTANCE, "share of samples beyond", title, **logarithmic)
     chi = rf"exact: $\sigma_d\,\chi_{{{law.dim}}}$, $\sigma_d$ = {law.width:g}"
     limits = {"xlim": (0, _FAR * law.width), "ylim": (0, None)}
     plotting.label_axes(near, _DISTANCE, "density  [1/length]", chi, **limits)
     handle = Patch(color=PALE, label="exact distribution")
     near.legend(handles=[handle, *near.get_legend_handles_labels()[0]], fontsize=9, frameon=False)
     return plotting.png(sheet)
-
-
-def _tail(axes: Axes, law: RadialLaw, ends: tuple[float, float], least: float) -> None:
-    place = torch.from_numpy(np.geomspace(ends[0], ends[1], _FINE))
-    # Far out the distribution function is 1 but for rounding, and the curve leaves the figure.
-    exact = np.clip(1 - law.cdf(place).numpy(), least / 100, None)
-    axes.plot(place.numpy(), exact, color=EXACT.colour, linewidth=1.2, zorder=3, linestyle="--")
-    title = "the tail; dashed: the exact distribution"
-    logarithmic = {"xscale": "log", "yscale": "log", "xlim": ends, "ylim": (least / 2, 1.3)}
-    plotting.label_axes(axes, _DISTANCE, "share of samples beyond", title, **logarithmic)
 
 
 def marginals(

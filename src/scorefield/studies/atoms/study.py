@@ -89,7 +89,7 @@ class AtomsStudy(Study[Atoms, AtomsAnalysis]):
                 )
         truth = chosen[0].source().truth
         assert isinstance(truth, PseudoAtoms)
-        models = _grouped(_opened(runs))
+        models = _opened(runs)
         if settings.exact:
             models = [Model(EXACT, None, truth, {}), *models]
         return cls(settings, truth, models, samplers[0])
@@ -98,7 +98,8 @@ class AtomsStudy(Study[Atoms, AtomsAnalysis]):
         return analyse(self.truth, self.models, self.sampler, self.settings, work)
 
     def files(self, result: AtomsAnalysis, work: Work) -> Mapping[str, Callable[[], bytes]]:
-        looks = looks_of(result.names)
+        looks = {EXACT: plotting.EXACT}
+        looks |= plotting.looks(name for name in result.names if name != EXACT)
         makers = makers_of(result, looks)
         if drawable(self.truth):
             makers |= self._films(looks, work)
@@ -131,11 +132,6 @@ class AtomsStudy(Study[Atoms, AtomsAnalysis]):
 
 
 STUDY = AtomsStudy
-
-
-def looks_of(names: Sequence[str]) -> dict[str, Look]:
-    """How models are drawn, by their names; the exact field has a look of its own."""
-    return {EXACT: plotting.EXACT, **plotting.looks(name for name in names if name != EXACT)}
 
 
 def makers_of(analysis: AtomsAnalysis, looks: Mapping[str, Look]) -> dict[str, Callable[[], bytes]]:
@@ -180,7 +176,9 @@ def _check_alike(one: Run, other: Run) -> None:
 
 
 def _opened(runs: Sequence[Run]) -> list[Model]:
-    """The fields of runs, under the shortest names that distinguish their configurations."""
+    """The fields of runs, under the shortest names that distinguish their configurations, in the
+    order of their first runs and with ascending seeds.
+    """
     names = _names(runs)
     models: dict[str, Model] = {}
     for run in runs:
@@ -191,7 +189,8 @@ def _opened(runs: Sequence[Run]) -> list[Model]:
         if model.label in models:
             raise RunError(f"{run.folder} is {model.label}, of which there is another run already")
         models[model.label] = model
-    return list(models.values())
+    order = list(dict.fromkeys(model.name for model in models.values()))
+    return sorted(models.values(), key=lambda model: (order.index(model.name), model.seed or 0))
 
 
 def _names(runs: Sequence[Run]) -> dict[str, str]:
@@ -207,9 +206,3 @@ def _names(runs: Sequence[Run]) -> dict[str, str]:
 def _preset(run: Run) -> str:
     preset = about(run)["preset"]
     return run.model_id if preset is None else str(preset).partition("/")[2]
-
-
-def _grouped(models: Sequence[Model]) -> list[Model]:
-    """Models in the order of their first runs, and their seeds ascending."""
-    order = list(dict.fromkeys(model.name for model in models))
-    return sorted(models, key=lambda model: (order.index(model.name), model.seed or 0))

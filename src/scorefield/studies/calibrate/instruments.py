@@ -79,15 +79,10 @@ class Setting:
 class Instrument:
     """A diagnostic to be calibrated.
 
-    Attributes:
-        full: Its setting with many points.
-        lean: Its setting within :data:`BUDGET` calls; none if it has none.
-        calls: What one way forth through the field counts for: 2 with a tangent.
-        nulls: The conservative fields on which the right answer is zero.
-        curl: Whether it is evaluated on planted curl.
-        detects: Whether an answer other than zero means that there is curl.
-        costly: The dimensions in which a tenth of the repetitions has to do: where one takes long,
-            or the answer is the same each time.
+    It has a ``full`` setting and may have a ``lean`` one within :data:`BUDGET` calls, of which a
+    way forth counts for ``calls``. The right answer is zero on ``nulls``; ``curl`` is whether it is
+    evaluated on planted curl, and ``detects`` whether another answer means that there is curl. In
+    ``costly`` dimensions one takes long, or the answer is the same each time.
     """
 
     full: Setting
