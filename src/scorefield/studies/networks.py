@@ -156,7 +156,7 @@ def reverse_process(sde: SDE | None, steps: int) -> tuple[SDE, DDIM]:
 
     Where the noise level itself is the time (EDM, VE), the levels are those of Karras' grid.
     Everywhere else times are :math:`t_{max}\,i/n` for :math:`i = n \dots 1`, and the process ends
-    there.
+    there. By default it is the cosine, :math:`\sigma^2 = 1 - \cos^2\frac{\pi t}{2 \cdot 1.008}`.
     """
     if sde is None:
         sde = Cosine(offset=0.0, margin=0.008, t_min=1e-3, t_max=1.0)

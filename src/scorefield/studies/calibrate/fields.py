@@ -81,6 +81,8 @@ def planted(law: Distribution, dim: int, shape: Shape, size: float) -> KnownFiel
     # Of an affine field, with a bend of 1/2; see scorefield.diagnostics.path_gap.
     gap = 4 / math.pi * SIGMA**2 * curl * math.sqrt((dim + 2) / (dim - 1))
     answers |= {"growth": 0.0, "path gap": gap}
+    # The rotation is free of divergence under the noisy density of an isotropic Gaussian, where it
+    # is all that is no gradient, and graph cycles have no preferred plane; elsewhere none is known.
     if law == "gaussian":
         variance = data.std**2 + SIGMA**2
         error = SIGMA * turn * math.sqrt(variance / dim)
