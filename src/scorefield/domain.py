@@ -137,8 +137,10 @@ class Torus(Domain):
     def __post_init__(self) -> None:
         super().__post_init__()
         period = self.period
-        several = not isinstance(period, int | float)
-        periods = tuple(float(p) for p in (period if several else (period,)))
+        if isinstance(period, tuple | list):
+            periods, several = tuple(map(float, period)), True
+        else:
+            periods, several = (float(period),), False
         object.__setattr__(self, "period", periods if several else periods[0])
         if not all(math.isfinite(p) and p > 0 for p in periods):
             raise UserError(f"the period of a torus is positive, got {period}")
