@@ -111,7 +111,7 @@ def _path(constructor: Callable[..., Any]) -> str:
     return f"{constructor.__module__}:{constructor.__qualname__}"
 
 
-def check_below(low: str, a: float, high: str, b: float) -> None:
+def check_below(low: str, a: int | float, high: str, b: int | float) -> None:
     """Raises ``ValueError`` unless the value of one key is below that of another."""
     if not a < b:
         raise UserError(f"{low} is {a}, it must be below {high}, which is {b}")
