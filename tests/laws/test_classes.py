@@ -34,7 +34,7 @@ from scorefield.diagnostics.published import (
     left_cycle_circulation,
     path_variance,
 )
-from scorefield.diagnostics.states import walk
+from scorefield.diagnostics.trajectories import walk
 from scorefield.domain import Torus
 from scorefield.fields import (
     NoisePrediction,

@@ -1,15 +1,9 @@
 r"""Derivatives of vector fields in :math:`x`.
 
-Throughout, ``fn`` is a field in one of its forms (``field.score``, ``field.denoise``, …): it maps
-points of shape :math:`(batch, *event)`, times of shape :math:`(batch)` and, where they are given,
-classes of the points to vectors of the shape of the points, each row on its own. Points are
-repeated or taken in parts together with their times and classes.
 :math:`J = \partial f / \partial x` is the Jacobian of one row, :math:`D \times D` after
-flattening.
-
-All results are differentiable in whatever ``fn`` depends on if gradients are enabled; under
-``torch.no_grad`` they carry no graph. Fused attention supports neither forward mode nor double
-backward, so everything here runs inside :func:`~scorefield.fields.gradient.differentiable`.
+flattening. All results are differentiable in whatever ``fn`` depends on if gradients are enabled;
+under ``torch.no_grad`` they carry no graph. Fused attention supports neither forward mode nor
+double backward, so everything here runs inside :func:`~scorefield.fields.gradient.differentiable`.
 """
 
 from __future__ import annotations
@@ -46,15 +40,7 @@ def jvp(
     v: Float[Tensor, "batch *event"],
     classes: Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch *event"]:
-    r"""The product :math:`J v`, by forward mode.
-
-    Arguments:
-        fn: The vector field.
-        x: The points.
-        t: Their times.
-        v: The tangents.
-        classes: The class of each point.
-    """
+    """The product :math:`J v`, by forward mode."""
     keep = torch.is_grad_enabled()
     # A field that is itself a gradient is differentiable in forward mode only through
     # the formulas that autograd uses while gradients are enabled.
@@ -73,7 +59,7 @@ def vjp(
     v: Float[Tensor, "batch *event"],
     classes: Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch *event"]:
-    r"""The product :math:`J^\top v`, by reverse mode; arguments as for :func:`jvp`."""
+    r"""The product :math:`J^\top v`, by reverse mode."""
     keep = torch.is_grad_enabled()
     with differentiable(), torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()
@@ -88,10 +74,8 @@ def jvp_vjp(
     v: Float[Tensor, "batch *event"],
     classes: Int[Tensor, " batch"] | None = None,
 ) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, "batch *event"]]:
-    r"""The products :math:`J v` and :math:`J^\top v` from one evaluation of ``fn``.
-
-    Forward mode carries :math:`v` along, reverse mode runs back over the same values; arguments
-    as for :func:`jvp`.
+    r"""The products :math:`J v` and :math:`J^\top v` from one evaluation of ``fn``: forward mode
+    carries :math:`v` along, reverse mode runs back over the same values.
     """
     keep = torch.is_grad_enabled()
     # Gradients stay enabled throughout, for the reason given in `jvp`.
@@ -114,20 +98,13 @@ def jacobian(
 ) -> Float[Tensor, "batch dim dim"]:
     r"""The exact Jacobians :math:`J_{ij} = \partial f_i / \partial x_j`, without a graph.
 
-    Rows of :math:`J` are computed by reverse mode. A point is repeated as often as ``rows`` allows,
-    ``fn`` is evaluated there once, and each pass back through these values gives as many rows of
-    :math:`J`, so that :math:`D` rows cost :math:`D` backward passes and few forward.
+    A point is repeated as often as ``rows`` allows, ``fn`` is evaluated there once, and each pass
+    back through these values gives as many rows of :math:`J`, so that :math:`D` rows cost :math:`D`
+    backward passes and few forward.
 
     Arguments:
-        fn: The vector field.
-        x: The points.
-        t: Their times.
         rows: The largest number of rows in one evaluation of ``fn``, which bounds the memory
             beyond that of the result; :math:`2^{14} / D`, at least 16, if not given.
-        classes: The class of each point.
-
-    Raises:
-        ValueError: If ``rows`` is not positive.
     """
     dim = x.shape[1:].numel()
     rows = max(_ROWS, _ENTRIES // dim) if rows is None else rows

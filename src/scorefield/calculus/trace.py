@@ -56,11 +56,7 @@ def value_and_products(
     where the points are few they are repeated, so that one pass serves several products.
 
     Arguments:
-        fn: The vector field.
-        x: The points.
-        t: Their times.
         v: The vectors, several for each point.
-        classes: The class of each point.
     """
     count, batch = v.shape[:2]
     copies = min(count, max(1, _ROWS // max(1, batch)))

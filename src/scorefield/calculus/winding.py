@@ -17,13 +17,12 @@ References:
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.calculus.derivatives import VectorField, evaluate
+from scorefield.calculus.paths import LineIntegrals
 from scorefield.domain import Torus
 from scorefield.errors import UserError
 from scorefield.fields.classes import classes_at
@@ -31,20 +30,6 @@ from scorefield.fields.classes import classes_at
 _LEAST = 64
 _COORDINATES = 2**18
 """The number of coordinates evaluated at once, which bounds the memory."""
-
-
-class Windings(NamedTuple):
-    r"""Circulations around straight loops and their errors.
-
-    Arguments:
-        value: The integrals :math:`C_k(x)`, in the unit of the field times that of :math:`x`.
-        error: A bound on the quadrature and rounding error of each.
-        resolved: Whether the quadrature error is within the tolerance.
-    """
-
-    value: Float[Tensor, "batch dim"]
-    error: Float[Tensor, "batch dim"]
-    resolved: Bool[Tensor, "batch dim"]
 
 
 def straight_loops(
@@ -57,33 +42,24 @@ def straight_loops(
     steepness: Float[Tensor, " batch"],
     nodes: int = 1024,
     classes: Int[Tensor, " batch"] | None = None,
-) -> Windings:
+) -> LineIntegrals:
     r"""The circulations :math:`C_k(x)` around the straight loops through points, one per
     coordinate.
 
     They are means over equidistant nodes, which on a closed loop converge faster than any power of
     their number where the field is smooth. Each node belongs to one of four rules with a quarter
-    of the nodes; the root mean square of the differences of these four from the whole is what the
-    whole may err by. Two of half the nodes are not enough: on a field that jumps twice, as the
-    score between narrow modes does, they can agree on what is wrong.
+    of the nodes; the root mean square of the differences of these four from the whole is the error
+    of the whole. (Two rules of half the nodes can agree on what is wrong, on a field that jumps
+    twice.)
 
     The number of nodes, 64 at first, is doubled for those loops alone that need it, until that is
     no more than the tolerance. Rounding adds at most
     :math:`\epsilon\,L_k\,(\overline{|s_k|} + S L_k)` to the tolerance and to the error.
 
     Arguments:
-        fn: The vector field.
-        x: The points.
-        t: Their times.
-        domain: The torus.
         tolerance: The error that ends the refinement, in the unit of the integral.
-        epsilon: The relative precision :math:`\epsilon` of points and values.
         steepness: The size :math:`S` of the Jacobian of ``fn`` at each time.
-        nodes: The largest number of nodes.
-        classes: The class of each point.
-
-    Raises:
-        ValueError: If the tolerance is not positive, or there are fewer than 64 nodes.
+        nodes: The largest number of nodes, at least 64.
 
     References:
         The exponentially convergent trapezoidal rule (Trefethen and Weideman, 2014), section 3.
@@ -99,20 +75,11 @@ def straight_loops(
         loops = _Loops(fn, x, t, classes, domain, some)
         parts.append(_refine(loops, tolerance, epsilon, steepness[loops.point], nodes))
     value, error, resolved = (torch.cat(v).reshape(len(x), -1) for v in zip(*parts, strict=True))
-    return Windings(value, error, resolved)
+    return LineIntegrals(value, error, resolved)
 
 
 class _Loops:
-    """Some of the loops: number ``i * dim + k`` runs through point i along coordinate k.
-
-    Arguments:
-        fn: The vector field.
-        x: The points.
-        t: Their times.
-        classes: Their classes.
-        domain: The torus.
-        lines: The numbers of the loops.
-    """
+    """Some of the loops: number ``i * dim + k`` runs through point i along coordinate k."""
 
     def __init__(
         self,

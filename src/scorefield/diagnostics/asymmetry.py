@@ -46,8 +46,8 @@ class Norms:
         whole: :math:`\|J\|_F^2`, likewise.
         rounding: The ratio of the norms, not squared, due to rounding.
         exact: Whether the Jacobians are exact.
-        added: The relative standard error of the probes, if a precision was requested: the largest
-            over the checked numbers, or 0 at the level of rounding.
+        added: The largest relative standard error of the probes, if a precision was requested; 0 at
+            the level of rounding.
     """
 
     skew: Float[Tensor, "probes points"]
@@ -97,18 +97,15 @@ class Norms:
 
 @dataclass(frozen=True)
 class Probing:
-    """Random probes of the Jacobians at points.
+    """Random probes of the Jacobians at points, at the addresses ``(purpose, index, number)``.
 
     Arguments:
         noise: The source of their randomness.
-        index: The sample index of each point in their addresses.
+        index: The sample index of each point.
         first: The number of probes per point in the first round, or in all without a precision.
         precision: The relative standard error at which they stop.
-        purpose: Their purpose; part of their addresses.
+        purpose: Their purpose.
         dtype: Their dtype.
-
-    Raises:
-        ValueError: If ``first`` is not positive, or the precision not in (0, 1).
     """
 
     noise: Noise
@@ -128,8 +125,8 @@ class Probing:
 At = tuple[Tensor, Tensor, Tensor | None]
 """Points, their times and their classes."""
 
-Judge = Callable[[Norms], float]
-"""The relative standard error of a number that is made of norms."""
+ProbeError = Callable[[Norms], float]
+"""The relative standard error that probes add to a number computed from norms."""
 
 
 def each_point(norms: Norms) -> float:
@@ -144,29 +141,22 @@ def asymmetry_at(
     t: Float[Tensor, " points"],
     quantity: Quantity = "score",
     probing: Probing | None = None,
-    judges: tuple[Judge, ...] = (each_point,),
+    probe_errors: tuple[ProbeError, ...] = (each_point,),
     classes: Int[Tensor, " points"] | None = None,
 ) -> Norms:
     r"""The squared norms of :math:`J - J^\top` and :math:`J` at points, without a graph.
 
     Arguments:
         field: The field, in evaluation mode.
-        x: The points.
-        t: Their times.
-        quantity: The form of the field whose Jacobian is meant.
         probing: The random probes; exact Jacobians by default.
-        judges: Of which numbers the precision is asked; of those at each point by default.
-        classes: The class of each point.
-
-    Raises:
-        ValueError: If a norm is not finite.
+        probe_errors: The errors that the precision bounds; those at each point by default.
     """
     rounding = _ROUNDING * precision_of(field, x.dtype)
     with torch.no_grad():
         if probing is None:
             norms = _exact(field, x, t, classes, quantity, rounding)
         else:
-            norms = _probed(form(field, quantity), (x, t, classes), probing, judges, rounding)
+            norms = _probed(form(field, quantity), (x, t, classes), probing, probe_errors, rounding)
     bad = ~(norms.skew + norms.whole).isfinite().all(dim=0)
     if bool(bad.any()):
         raise UserError(f"the Jacobian is not finite at {int(bad.sum())} of {len(x)} points")
@@ -208,7 +198,7 @@ def _probed(
     fn: VectorField,
     at: At,
     probing: Probing,
-    judges: tuple[Judge, ...],
+    probe_errors: tuple[ProbeError, ...],
     rounding: float,
 ) -> Norms:
     if probing.precision is None:
@@ -219,7 +209,7 @@ def _probed(
         skew, whole = float(norms.skew.mean()), float(norms.whole.mean())
         if not rounding**2 * whole < skew < math.inf:
             return replace(norms, added=0.0)
-        error = max(judge(norms) for judge in judges)
+        error = max(probe_error(norms) for probe_error in probe_errors)
         if error <= probing.precision or used == MOST_PROBES:
             return replace(norms, added=error)
         further = _round(fn, at, probing, used, min(2 * used, MOST_PROBES), rounding)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -95,8 +95,6 @@ class Protocol:
             data: A target, or clean points to choose from without replacement.
             field: Tells the process, the domain, the device and the number of classes; nothing else
                 of it is used.
-            classes: The class of all points, or of each of the data: of all that there are to
-                choose from, or of the ``n`` that are drawn from a target.
 
         Raises:
             ValueError: If the data has fewer points than the protocol asks for, a noise level is
@@ -131,13 +129,7 @@ class Protocol:
     def record(self) -> dict[str, Any]:
         """The protocol as plain values, to be stored with results."""
         dtype = str(self.dtype).removeprefix("torch.")
-        return {
-            "sigmas": list(self.sigmas),
-            "n": self.n,
-            "seed": self.seed,
-            "dtype": dtype,
-            "precision": self.precision,
-        }
+        return {**asdict(self), "sigmas": list(self.sigmas), "dtype": dtype}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,11 @@
-"""Distances between two sets of samples, and their noise floors."""
+"""Distances between samples and a reference, and their noise floors.
+
+The reference of a distance is another set or an exact distribution; ``n`` of its estimate is the
+number of samples, of two sets that of the smaller one. Sets have the shape ``(n, *event)``, points
+on a torus wrapped or not; ``t`` is the time of the samples in the process of the distribution,
+clean by default; ``confidence`` the coverage of an interval. Sets that do not fit or are too small,
+an argument out of its range and a value that is not finite are a ``ValueError``.
+"""
 
 from scorefield.metrics.exact_law import KolmogorovSmirnov as KolmogorovSmirnov
 from scorefield.metrics.exact_law import ks_test as ks_test
@@ -24,30 +31,3 @@ from scorefield.metrics.radial import radial_distances as radial_distances
 from scorefield.metrics.radial import radial_ks as radial_ks
 from scorefield.metrics.radial import radial_law as radial_law
 from scorefield.metrics.sliced import sliced_wasserstein as sliced_wasserstein
-
-__all__ = [
-    "mmd",
-    "median_distance",
-    "kernel_bandwidths",
-    "sliced_wasserstein",
-    "frechet_distance",
-    "mode_coverage",
-    "mode_weight_tv",
-    "noise_floor",
-    "NoiseFloor",
-    "Reference",
-    "nearest_patches",
-    "NearestPatches",
-    "radial_power_spectrum",
-    "Spectrum",
-    "fit_extremes",
-    "ExtremeFit",
-    "total_variation",
-    "ks_test",
-    "marginal_ks",
-    "KolmogorovSmirnov",
-    "radial_distances",
-    "radial_law",
-    "radial_ks",
-    "RadialLaw",
-]

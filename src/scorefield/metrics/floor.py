@@ -34,12 +34,8 @@ class Reference(Protocol):
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    r"""The distribution of a distance between two real sets.
-
-    Arguments:
-        mean: Its mean, with the standard error over the pairs.
-        sd: Its standard deviation over the pairs, in the unit of the mean.
-        values: The distance of each pair.
+    """The distribution of a distance between two real sets: its mean, with the standard error over
+    the pairs; its standard deviation ``sd`` over the pairs; the distance of each pair.
     """
 
     mean: Estimate
@@ -52,11 +48,7 @@ class NoiseFloor:
         return len(self.values)
 
     def quantile(self, q: float) -> float:
-        """The empirical quantile over the pairs, interpolated.
-
-        Raises:
-            ValueError: Unless ``q`` lies in [0, 1].
-        """
+        """The empirical quantile over the pairs, interpolated."""
         if not 0 <= q <= 1:
             raise UserError(f"the level of a quantile must be in [0, 1], got {q}")
         return float(torch.tensor(self.values, dtype=torch.float64).quantile(q))
@@ -66,7 +58,7 @@ class NoiseFloor:
 
         Raises:
             ValueError: If the floor is not positive by three standard errors, as for an unbiased
-                distance: use :meth:`excess`.
+                distance.
         """
         if self.mean.value <= 3 * self.mean.standard_error:
             raise UserError(
@@ -111,8 +103,7 @@ def noise_floor(
         m: The size of the second set; ``n`` by default.
 
     Raises:
-        ValueError: If a number is out of its range, or a finite source has fewer than
-            :math:`n + m` samples.
+        ValueError: If a finite source has fewer than :math:`n + m` samples.
     """
     m = n if m is None else m
     if n < 1 or m < 1:

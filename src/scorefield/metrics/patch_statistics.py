@@ -67,11 +67,7 @@ class Spectrum(NamedTuple):
     power: Float[Tensor, "n rings"]
 
     def estimates(self) -> tuple[Estimate, ...]:
-        """The mean over images on each ring.
-
-        Raises:
-            ValueError: If there is only one image.
-        """
+        """The mean over images on each ring."""
         return tuple(mean(values.cpu().numpy(), "squared data") for values in self.power.T)
 
 
@@ -114,10 +110,6 @@ def nearest_patches(
         train: The training images.
         size: The side of a patch, in pixels.
         place: ``"any"`` for all windows of a training image, ``"same"`` for the same place.
-
-    Raises:
-        ValueError: If the images do not fit each other, there are none, a value is not finite, or
-            no window of the size fits into them.
     """
     _check_images("samples", samples)
     _check_images("training images", train)
@@ -148,14 +140,7 @@ def radial_power_spectrum(images: Float[Tensor, "n channels height width"]) -> S
     the energy of an image is the sum of its power over all modes,
     :math:`\sum_k |\hat x_k|^2 = \sum_p x_p^2`. Ring :math:`j` holds the modes whose frequency is
     :math:`j` cycles per longer side, rounded to the nearest integer; ring 0 is the mean of the
-    image. Every mode is on one ring: the energy of an image is the sum of modes times power
-    times channels.
-
-    Arguments:
-        images: The images.
-
-    Raises:
-        ValueError: If there is no image, or a value is not finite.
+    image. Every mode is on one ring.
     """
     _check_images("images", images)
     height, width = images.shape[2:]
@@ -175,7 +160,8 @@ def radial_power_spectrum(images: Float[Tensor, "n channels height width"]) -> S
 
 
 def fit_extremes(distances: Tensor | npt.NDArray[np.float64]) -> tuple[ExtremeFit, ...]:
-    r"""Extreme-value distributions, fitted to distances by maximum likelihood; the best first.
+    """Extreme-value distributions, fitted to at least 10 distances by maximum likelihood; the best
+    first.
 
     The Weibull distribution of minima starts at zero; the Gumbel distribution of maxima and the
     generalised extreme-value distribution are those of the published analysis. Akaike's criterion
@@ -183,12 +169,9 @@ def fit_extremes(distances: Tensor | npt.NDArray[np.float64]) -> tuple[ExtremeFi
     Kolmogorov–Smirnov statistic is no test, since the parameters were fitted: both only rank the
     distributions.
 
-    Arguments:
-        distances: Distances, of any shape.
-
     Raises:
-        ValueError: If there are fewer than 10, one is not finite or not positive (a copy has
-            probability zero under a density), or a fit fails.
+        ValueError: If a distance is not positive (a copy has probability zero under a density), or
+            a fit fails.
 
     References:
         A new look at the statistical model identification (Akaike, 1974).

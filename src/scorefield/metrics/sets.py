@@ -25,16 +25,7 @@ from scorefield.errors import UserError
 
 
 def flat_pair(samples: Tensor, reference: Tensor, least: int = 2) -> tuple[Tensor, Tensor]:
-    """Two sets as float64 matrices, one sample per row.
-
-    Arguments:
-        samples: The first set, of shape ``(n, *event)``.
-        reference: The second set, of shape ``(m, *event)``.
-        least: The smallest number of samples needed of each.
-
-    Raises:
-        ValueError: If the event shapes differ, a set is too small, or a value is not finite.
-    """
+    """Two sets as float64 matrices, one sample per row, of at least ``least`` samples each."""
     if samples.shape[1:] != reference.shape[1:]:
         raise UserError(
             f"two sets of samples need one event shape, got {tuple(samples.shape[1:])} and "
@@ -44,7 +35,7 @@ def flat_pair(samples: Tensor, reference: Tensor, least: int = 2) -> tuple[Tenso
 
 
 def flat(samples: Tensor, least: int = 1) -> Tensor:
-    """A set as a float64 matrix; arguments and errors are those of :func:`flat_pair`."""
+    """A set as a float64 matrix, one sample per row."""
     if samples.dim() == 0 or len(samples) < least:
         raise UserError(
             f"a set of at least {least} samples is needed, got shape {tuple(samples.shape)}"
