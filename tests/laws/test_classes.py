@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from scorefield import calculus as c
-from scorefield.calculus.trace import value_and_products
+from scorefield.calculus.derivatives import value_and_products
 from scorefield.diagnostics import (
     Protocol,
     circulation_growth,

@@ -172,9 +172,7 @@ def _integral(rule: Quadrature, at: dict[float, Tensor]) -> Tensor:
 
 
 def in_blocks(fn: VectorField, coordinates: int = 2**18) -> VectorField:
-    """A field that is evaluated at a few points at a time, of at most ``coordinates`` together (one
-    point at least), to bound the memory.
-    """
+    """A field that is evaluated at a few points of ``coordinates`` together, to bound the memory."""
 
     def blockwise(x: Tensor, t: Tensor, classes: Tensor | None = None) -> Tensor:
         rows = max(1, coordinates // max(1, x.shape[1:].numel()))
@@ -205,11 +203,7 @@ def planes(
     step: int | Tensor = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "*address 2 *event"]:
-    """Two orthonormal directions for each address, of uniformly random orientation.
-
-    Raises:
-        ValueError: In fewer than two dimensions.
-    """
+    """Two orthonormal directions for each address, of uniformly random orientation."""
     if domain.dim < 2:
         raise UserError(f"circulation needs two dimensions, the event shape is {domain.shape}")
     z = noise.normal(purpose, (2, domain.dim), index, step, dtype=torch.float64)
@@ -262,9 +256,8 @@ def propose_cycles(
     neighbours: Int[Tensor, "points k"], draws: Float[Tensor, "proposals length"]
 ) -> tuple[Int[Tensor, "proposals length"], Bool[Tensor, " proposals"]]:
     """Random walks along the graph, and which of them are cycles: those of distinct vertices whose
-    last has the first among its neighbours.
-
-    The first of the uniform ``draws`` of a walk chooses its start, the others its edges.
+    last has the first among its neighbours. The first draw of a walk chooses its start, the others
+    its edges.
     """
     points, k = neighbours.shape
     length = draws.shape[1]

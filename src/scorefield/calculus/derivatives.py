@@ -22,10 +22,13 @@ from scorefield.fields.gradient import differentiable
 VectorField = Callable[..., Tensor]
 """A function ``fn(x, t)`` of points and times, or ``fn(x, t, classes)``."""
 
-_ROWS = 16
+_LEAST = 16
 _ENTRIES = 1 << 14
 """The smallest number of rows, or entries, of a Jacobian computed at once: large networks gain
 nothing from more, and for small ones fewer cost the overhead of a call."""
+_ROWS = 256
+"""The number of rows evaluated at once if there are fewer points: in small batches the overhead
+of a pass exceeds its arithmetic."""
 
 
 def evaluate(fn: VectorField, x: Tensor, t: Tensor, classes: Tensor | None) -> Tensor:
@@ -107,41 +110,57 @@ def jacobian(
             beyond that of the result; :math:`2^{14} / D`, at least 16, if not given.
     """
     dim = x.shape[1:].numel()
-    rows = max(_ROWS, _ENTRIES // dim) if rows is None else rows
+    rows = max(_LEAST, _ENTRIES // dim) if rows is None else rows
     if rows < 1:
         raise UserError(f"a Jacobian takes at least one row at a time, got {rows}")
-    result = x.new_zeros(x.shape[0], dim, dim)
-    with differentiable(), torch.enable_grad():
-        for start in range(0, len(x), rows):
-            some = slice(start, start + rows)
-            copies = max(1, rows // len(x[some]))
-            _fill(result[some], fn, x[some].detach(), t[some], classes_at(classes, some), copies)
+    result = x.new_empty(x.shape[0], dim, dim)
+    for start in range(0, len(x), rows):
+        some = slice(start, start + rows)
+        passes = -(-dim // max(1, rows // len(x[some])))
+        vectors, known = basis(x[some]), classes_at(classes, some)
+        _, products = value_and_products(fn, x[some], t[some], vectors, known, -(-dim // passes))
+        result[some] = products.reshape(dim, -1, dim).transpose(0, 1)
     return result
 
 
-def _fill(
-    block: Tensor, fn: VectorField, x: Tensor, t: Tensor, classes: Tensor | None, copies: int
-) -> None:
-    """Writes the Jacobians of a few points, ``copies`` rows of each at a time."""
-    batch, dim, _ = block.shape
-    passes = -(-dim // copies)
-    copies = -(-dim // passes)
-    again = torch.arange(batch, device=x.device).repeat(copies)
-    x = x[again].requires_grad_()
-    value = evaluate(fn, x, t[again], classes_at(classes, again))
-    if not value.requires_grad:
-        return
-    basis = torch.eye(dim, dtype=value.dtype, device=x.device)
-    for start in range(0, dim, copies):
-        unit = basis[start : start + copies]
-        chosen = value.new_zeros(copies, batch, dim)
-        chosen[: len(unit)] = unit.unsqueeze(1)
-        (product,) = torch.autograd.grad(
-            value,
-            x,
-            chosen.reshape(value.shape),
-            retain_graph=start + copies < dim,
-            materialize_grads=True,
-        )
-        product = product.reshape(copies, batch, dim)[: len(unit)]
-        block[:, start : start + len(unit)] = product.transpose(0, 1)
+def value_and_products(
+    fn: VectorField,
+    x: Float[Tensor, "batch *event"],
+    t: Float[Tensor, " batch"],
+    v: Float[Tensor, "vectors batch *event"],
+    classes: Int[Tensor, " batch"] | None = None,
+    copies: int | None = None,
+) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, "vectors batch *event"]]:
+    r"""The vectors :math:`f(x)`, and the products :math:`J^\top v` of their Jacobians.
+
+    ``fn`` is evaluated at each point once, and each product is a pass back through that evaluation;
+    points are repeated ``copies`` times, by default where they are few, so that one pass serves
+    several products.
+    """
+    count, batch = v.shape[:2]
+    copies = min(count, copies or max(1, _ROWS // max(1, batch)))
+    products = torch.zeros_like(v, memory_format=torch.contiguous_format)
+    with differentiable(), torch.enable_grad():
+        again = torch.arange(batch, device=x.device).repeat(copies)
+        points = x.detach()[again].requires_grad_()
+        value = evaluate(fn, points, t[again], classes_at(classes, again))
+        for start in range(0, count if value.requires_grad else 0, copies):
+            some = v[start : start + copies]
+            rest = v.new_zeros(copies - len(some), *v.shape[1:])
+            (product,) = torch.autograd.grad(
+                value,
+                points,
+                torch.cat((some, rest)).reshape(points.shape),
+                retain_graph=start + copies < count,
+                materialize_grads=True,
+            )
+            product = product.reshape(copies, *v.shape[1:])
+            products[start : start + copies] = product[: len(some)]
+    return value[:batch].detach(), products
+
+
+def basis(x: Float[Tensor, "batch *event"]) -> Float[Tensor, "dim batch *event"]:
+    """The unit vectors, for each point; their forms add up to the exact trace."""
+    dim = x.shape[1:].numel()
+    unit = torch.eye(dim, dtype=x.dtype, device=x.device)
+    return unit.reshape(dim, 1, *x.shape[1:]).expand(dim, *x.shape)

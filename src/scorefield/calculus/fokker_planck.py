@@ -64,8 +64,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.calculus.derivatives import VectorField, evaluate
-from scorefield.calculus.trace import basis
+from scorefield.calculus.derivatives import VectorField, basis, evaluate
 from scorefield.errors import UserError
 from scorefield.fields.classes import classes_at
 from scorefield.fields.gradient import differentiable
@@ -93,9 +92,7 @@ class FokkerPlanckTerms(NamedTuple):
         return first - 0.5 * g2 * self.diffusion
 
     def size(self, t: Float[Tensor, " batch"], sde: SDE) -> Float[Tensor, "draws batch *event"]:
-        """The sum of the sizes of what cancels in the residual, to which its rounding is
-        proportional.
-        """
+        """The sum of the sizes of what cancels in the residual; rounding is proportional to it."""
         f, g2 = _coefficients(self.score, t, sde)
         first = self.time_derivative.abs() + (f * self.score).abs() + self.advection.abs()
         return first + 0.5 * g2 * self.diffusion.abs()
@@ -172,9 +169,7 @@ def fokker_planck_difference(
 def per_log_noise(
     residual: Float[Tensor, "draws batch *event"], t: Float[Tensor, " batch"], sde: SDE
 ) -> Float[Tensor, "draws batch *event"]:
-    r"""Residuals :math:`r` per unit of time as changes of the noise with the logarithm of the noise
-    level, :math:`\rho = \sigma\, r \big/ \frac{g^2}{2 \sigma^2}`.
-    """
+    r"""Residuals :math:`r` in time as :math:`\rho = \sigma\, r \big/ \frac{g^2}{2 \sigma^2}`."""
     sigma = sde.sigma(t)
     factor = sigma * (2 * sigma**2 / sde.diffusion_squared(t))
     return factor.reshape(-1, *(1,) * (residual.dim() - 2)) * residual
@@ -193,8 +188,8 @@ def unbiased_square(
 
 
 class _Rows(NamedTuple):
-    """One pass back, for several cotangents of each point: copies of the points, one a cotangent,
-    and products of the transposed Jacobians, and of the derivatives in time, with the cotangents.
+    """One pass back, for several cotangents of each point: with copies of the points, one a
+    cotangent.
     """
 
     x: Tensor

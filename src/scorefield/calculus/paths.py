@@ -35,12 +35,8 @@ _COORDINATES = 2**18
 
 @dataclass(frozen=True)
 class Paths:
-    r"""A batch of paths :math:`\gamma(\tau) = a + \tau e + \sin(\pi\tau)\, \delta`.
-
-    Arguments:
-        start: The starts :math:`a`.
-        chord: The displacements :math:`e` from start to end.
-        detour: The displacement :math:`\delta` of the middle of a path from that of its chord.
+    r"""A batch of paths :math:`\gamma(\tau) = a + \tau e + \sin(\pi\tau)\, \delta`: the starts
+    :math:`a`, chords :math:`e`, and detours :math:`\delta` of their middles.
     """
 
     start: Float[Tensor, "batch *event"]
@@ -85,11 +81,7 @@ def detours(
     chord: Float[Tensor, "batch *event"],
     index: Tensor,
 ) -> Float[Tensor, "batch *event"]:
-    """Unit vectors of uniformly random direction at a right angle to each chord.
-
-    Raises:
-        ValueError: In fewer than two dimensions.
-    """
+    """Unit vectors of uniformly random direction at a right angle to each chord."""
     event = chord.shape[1:]
     if event.numel() < 2:
         raise UserError(f"a bent path needs two dimensions or more, the event shape is {event}")

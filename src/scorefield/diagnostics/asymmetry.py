@@ -39,15 +39,11 @@ _ROUNDING = 64.0
 
 @dataclass(frozen=True)
 class Norms:
-    r"""The squared norms of the Jacobians at points.
+    r"""The squared norms ``skew`` :math:`\|J - J^\top\|_F^2` and ``whole`` :math:`\|J\|_F^2` of the
+    Jacobians at points; ``rounding`` is the ratio of the norms, not squared, due to rounding.
 
-    Attributes:
-        skew: :math:`\|J - J^\top\|_F^2`, of shape (probes, points); exact ones are a single row.
-        whole: :math:`\|J\|_F^2`, likewise.
-        rounding: The ratio of the norms, not squared, due to rounding.
-        exact: Whether the Jacobians are exact.
-        added: The largest relative standard error of the probes, if a precision was requested; 0 at
-            the level of rounding.
+    With a precision, ``added`` is the largest relative standard error of the probes, or 0 at the
+    level of rounding.
     """
 
     skew: Float[Tensor, "probes points"]
@@ -74,38 +70,29 @@ class Norms:
     @property
     def exterior_error(self) -> Float[Tensor, " points"]:
         """The standard error that the probes add to :attr:`exterior`, at each point."""
-        return self._root(self.exterior, self.skew, self.skew.mean(dim=0))
+        return self._root(self.exterior, self.skew)
 
     @property
     def relative_error(self) -> Float[Tensor, " points"]:
         """The standard error that the probes add to :attr:`relative`, at each point."""
         share = self.skew.mean(dim=0) / self.whole.mean(dim=0)
-        return self._root(self.relative, self.skew - share * self.whole, self.skew.mean(dim=0))
+        return self._root(self.relative, self.skew - share * self.whole)
 
-    def _root(self, value: Tensor, draws: Tensor, scale: Tensor) -> Tensor:
+    def _root(self, value: Tensor, draws: Tensor) -> Tensor:
         """The standard error of a value proportional to the root of a mean of these draws."""
         if self.exact:
             return torch.zeros_like(value)
-        error = (draws.var(dim=0) / len(draws)).sqrt() * value / (2 * scale)
-        return torch.where(self.skew.mean(dim=0) > self._nothing, error, 0.0)
-
-    @property
-    def _nothing(self) -> Tensor:
-        """The squared norm due to rounding, at each point."""
-        return self.rounding**2 * self.whole.mean(dim=0)
+        square = self.skew.mean(dim=0)
+        error = (draws.var(dim=0) / len(draws)).sqrt() * value / (2 * square)
+        return torch.where(square > self.rounding**2 * self.whole.mean(dim=0), error, 0.0)
 
 
 @dataclass(frozen=True)
 class Probing:
     """Random probes of the Jacobians at points, at the addresses ``(purpose, index, number)``.
 
-    Arguments:
-        noise: The source of their randomness.
-        index: The sample index of each point.
-        first: The number of probes per point in the first round, or in all without a precision.
-        precision: The relative standard error at which they stop.
-        purpose: Their purpose.
-        dtype: Their dtype.
+    Without a precision, the relative standard error at which they stop, ``first`` is their number
+    per point; with one, that of the first round.
     """
 
     noise: Noise
@@ -118,8 +105,6 @@ class Probing:
     def __post_init__(self) -> None:
         if self.first < 1:
             raise UserError(f"probes must be positive, got {self.first}")
-        if self.precision is not None and not 0 < self.precision < 1:
-            raise UserError(f"a precision must be in (0, 1), got {self.precision}")
 
 
 At = tuple[Tensor, Tensor, Tensor | None]

@@ -42,12 +42,8 @@ Draws = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class SquaredCurls(NamedTuple):
-    r"""Independent draws whose ratios of means are squared curls.
-
-    Attributes:
-        circulation: :math:`D(D-1)\,C^2`.
-        error: :math:`D(D-1)\,e^2` for the error :math:`e` that the quadrature makes in :math:`C`.
-        area: :math:`|B|^2`.
+    r"""Independent draws of :math:`D(D-1)\,C^2`, of :math:`D(D-1)\,e^2` for the error :math:`e`
+    that the quadrature makes in :math:`C`, and of :math:`|B|^2`.
     """
 
     circulation: Draws

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scorefield.calculus import martingale_target, reverse_trajectory
+from scorefield.calculus import martingale_target, reverse_trajectory, unbiased_square
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
@@ -142,9 +142,7 @@ def _squares(
     grid: Tensor,
     z: Tensor,
 ) -> npt.NDArray[np.float64]:
-    """Estimates of the square of each point's mean residual: by the steps as they are, and
-    extrapolated; of shape (2, batch).
-    """
+    """Estimates of the square of each point's mean residual, and extrapolated ones: (2, batch)."""
     pairs = z.shape[1]
     z = torch.stack((z, -z)).transpose(1, 2).flatten(0, 2).transpose(0, 1)
     own = field.predict_noise(x, grid[0], classes)
@@ -160,8 +158,10 @@ def _squares(
 
     fine = residual(grid, z)
     coarse = residual(grid[::2], _joined(field.sde, grid, z))
-    found = [_u_statistic(r) for r in (fine, 2 * fine - coarse)]
-    return torch.stack(found).double().cpu().numpy()
+    found = torch.stack(
+        [unbiased_square(r).flatten(1).mean(dim=1) for r in (fine, 2 * fine - coarse)]
+    )
+    return found.double().cpu().numpy()
 
 
 def _joined(sde: SDE, grid: Tensor, z: Tensor) -> Tensor:
@@ -179,13 +179,3 @@ def _joined(sde: SDE, grid: Tensor, z: Tensor) -> Tensor:
         for part in (first, second)
     )
     return a * z[::2] + b * z[1::2]
-
-
-def _u_statistic(residuals: Tensor) -> Tensor:
-    r"""The mean over pairs :math:`p \neq q` of :math:`\langle r_p, r_q \rangle / D`, of residuals
-    whose first dimension counts them: :math:`(|\sum r|^2 - \sum |r|^2) / (P (P - 1) D)`.
-    """
-    count, batch = residuals.shape[:2]
-    r = residuals.reshape(count, batch, -1)
-    square = r.sum(dim=0).square().mean(dim=1) - r.square().mean(dim=2).sum(dim=0)
-    return square / (count * (count - 1))

@@ -146,13 +146,17 @@ def _estimates(
     sizes = []
     for rows in torch.arange(protocol.n, device=points.t.device).split(at_once):
         x, t = points.noisy[rows], points.t[rows]
-        signs = None if probes is None else _signs(protocol, points.indices[rows], x, probes)
+        signs = None
+        if probes is not None:
+            name, shape = "diagnostics/fokker_planck", (probes, *x.shape[1:])
+            draws = protocol.noise.signs(name, shape, points.indices[rows], dtype=protocol.dtype)
+            signs = draws.movedim(1, 0)
         known = classes_at(points.classes, rows)
         terms = fokker_planck_terms(field.score, x, t, sde, forms, signs, known)
-        draws = {NAMES[form]: terms[form].residual(t, sde) for form in forms}
+        residuals = {NAMES[form]: terms[form].residual(t, sde) for form in forms}
         if len(forms) == len(NAMES):
-            draws[_GAP] = fokker_planck_difference(terms, t, sde)
-        for name, residual in draws.items():
+            residuals[_GAP] = fokker_planck_difference(terms, t, sde)
+        for name, residual in residuals.items():
             square = unbiased_square(per_log_noise(residual, t, sde))
             squares[name].append(square.reshape(len(x), -1).mean(dim=1))
         sizes.append(per_log_noise(terms[forms[0]].size(t, sde), t, sde).square().mean())
@@ -163,9 +167,3 @@ def _estimates(
         for name, parts in squares.items()
         if parts
     }
-
-
-def _signs(protocol: Protocol, index: Tensor, x: Tensor, probes: int) -> Tensor:
-    shape = (probes, *x.shape[1:])
-    purpose = "diagnostics/fokker_planck"
-    return protocol.noise.signs(purpose, shape, index, dtype=protocol.dtype).movedim(1, 0)

@@ -166,9 +166,8 @@ def hodge_split(
 
 
 class _Family:
-    """The gradients of the family at the points of a level, a few points at a time.
-
-    Its last columns are one form for each fold that may be left out.
+    """The gradients of the family at the points of a level; the last columns are one form for each
+    fold that may be left out.
     """
 
     def __init__(
@@ -275,8 +274,8 @@ def _left(family: _Family) -> Float[Tensor, " batch"]:
 
 
 def _fit(folds: Sequence[Moments]) -> Float[Tensor, " columns"]:
-    """The weights of the columns, with the ridge that serves best on folds left out; none, where
-    nothing serves better.
+    """The weights of the columns, with the ridge that is best on folds left out; zero where none
+    helps.
     """
     total = _total(folds)
     scale = total.gram.diagonal().sqrt().clamp(min=torch.finfo(total.gram.dtype).tiny)

@@ -234,9 +234,7 @@ def _check_torus(field: ScoreField) -> Torus:
 
 
 def _paths(field: ScoreField, points: Points, protocol: Protocol, bend: float) -> Paths:
-    """The path of each pair on one side, or with a negative bend on the other; in one dimension
-    the chord.
-    """
+    """The path of each pair, on the other side for a negative bend; in one dimension the chord."""
     z = protocol.noise.normal(
         "diagnostics/other noise", field.domain.shape, points.indices, dtype=protocol.dtype
     )

@@ -192,12 +192,7 @@ def form(field: ScoreField, quantity: Quantity) -> VectorField:
 
 
 def precision_of(field: ScoreField, dtype: torch.dtype) -> float:
-    """The relative precision of the coarsest dtype that a field's values pass through.
-
-    Arguments:
-        field: The field, whose parameters have dtypes.
-        dtype: The dtype of the points.
-    """
+    """The relative precision of the coarsest dtype that a field's values at points pass through."""
     dtypes = {p.dtype for p in field.parameters() if p.is_floating_point()}
     return max(torch.finfo(d).eps for d in (dtype, *dtypes))
 
@@ -212,10 +207,8 @@ def measure(
     classes: Classes,
     **settings: Any,
 ) -> Profile:
-    """Evaluates ``at`` at each noise level of a protocol, the field in evaluation mode.
-
-    Raises:
-        ValueError: If a value is not finite; names the diagnostic and the noise level.
+    """Evaluate ``at`` at each noise level of a protocol, the field in evaluation mode; errors name
+    the diagnostic and the noise level.
     """
     if classes is not None:
         settings["classes"] = classes if isinstance(classes, int) else "of each point"

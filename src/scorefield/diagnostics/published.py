@@ -53,12 +53,6 @@ def left_cycle_circulation(
     * Nothing divides by the area of a cycle, so that the number depends on the number of points, on
       the noise level and on the dimension.
     * Cycles share points and edges; the standard error takes them for independent.
-
-    Arguments:
-        neighbours: The number of nearest neighbours in the graph of the points of a level, or of a
-            class.
-        length: The number of corners of the cycles.
-        cycles: The largest number of cycles of a graph.
     """
     rule = quadrature("left")
 
@@ -99,11 +93,6 @@ def path_variance(
     Their integrals differ by the error of the quadrature alone. A rotation of any strength gives
     exactly zero, and a gradient does not. :func:`~scorefield.diagnostics.path_gap` compares paths
     that differ.
-
-    Arguments:
-        paths: The number of paths of a pair, at least 2.
-        segments: The number of pieces of a path.
-        pairs: The largest number of pairs.
     """
     if paths < 2 or segments < 1:
         raise UserError(

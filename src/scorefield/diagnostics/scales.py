@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -166,15 +167,11 @@ def calibrate_sizes(
     n = len(states[0].x)
     if n < 2:
         raise UserError("a calibration needs at least 2 samples, for an error bar")
-    machines: dict[int, ScoreField] = {}
+    local_score = cache(machine)
 
     def likeness(state: State, truth: Tensor, rows: Tensor, size: int) -> Floats:
-        if size not in machines:
-            machines[size] = machine(size)
-        found = machines[size].predict_noise(
-            state.x[rows], state.t, classes_at(state.classes, rows)
-        )
-        values = _likeness(truth[rows], found)
+        here = state.x[rows], state.t, classes_at(state.classes, rows)
+        values = _likeness(truth[rows], local_score(size).predict_noise(*here))
         if not np.isfinite(values).all():
             raise UserError(
                 f"the scores at noise level {state.sigma:g} and of patch size {size} have no "
@@ -183,14 +180,14 @@ def calibrate_sizes(
         return values
 
     tables = np.full((2, n, len(states), len(order)), np.nan)
-    start = 0
+    start, places = 0, np.arange(len(order))
     with evaluation_mode(field), torch.no_grad():
         for level, state in enumerate(states):
             truth = field.predict_noise(state.x, state.t, state.classes)
             table = tables[:, :, level]
             loss = table[0 if by == "cosine" else 1]
             best = np.full(n, start)
-            while (missing := _around(best, margin, len(order)) & np.isnan(loss)).any():
+            while (missing := (abs(places - best[:, None]) <= margin) & np.isnan(loss)).any():
                 for j in np.flatnonzero(missing.any(axis=0)):
                     rows = torch.from_numpy(missing[:, j].nonzero()[0]).to(state.x.device)
                     table[:, missing[:, j], j] = likeness(state, truth, rows, order[j])
@@ -222,12 +219,6 @@ def isotonic(loss: Floats) -> Integers:
     for back in before[:0:-1]:
         chosen.append(int(back[chosen[-1]]))
     return np.array(chosen[::-1])
-
-
-def _around(best: Integers, margin: int, choices: int) -> npt.NDArray[np.bool_]:
-    """Which places are at most ``margin`` away from the best one, a row a sample."""
-    near: npt.NDArray[np.bool_] = np.abs(np.arange(choices) - best[:, None]) <= margin
-    return near
 
 
 def _likeness(truth: Tensor, found: Tensor) -> Floats:

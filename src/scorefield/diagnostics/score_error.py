@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -27,13 +29,7 @@ def score_error(
     A prediction of zero has an error of 1 at large :math:`\sigma`. The points come from the
     ``truth``, the target whose score is true, which knows classes where the field is given any.
     """
-    exact = truth.under(field.sde)
-
-    def at(points: Points) -> Estimate:
-        here = points.noisy, points.t, points.classes
-        error = field.predict_noise(*here) - exact.predict_noise(*here)
-        return root(mean(_per_point(error.square())))
-
+    at = _distance(field, truth.under(field.sde))
     return measure("score_error", "", at, field, truth, protocol, classes)
 
 
@@ -65,13 +61,7 @@ def distance_to_ideal(
             f"the field has points of shape {field.domain.shape}, the training set of shape "
             f"{tuple(train.shape[1:])}"
         )
-    ideal = IdealScore(train, field.sde, field.class_rows(classes, train))
-
-    def at(points: Points) -> Estimate:
-        here = points.noisy, points.t, points.classes
-        error = field.predict_noise(*here) - ideal.to(points.noisy.device).predict_noise(*here)
-        return root(mean(_per_point(error.square())))
-
+    at = _distance(field, IdealScore(train, field.sde, field.class_rows(classes, train)))
     return measure("distance_to_ideal", "", at, field, train, protocol, classes, train=len(train))
 
 
@@ -122,6 +112,18 @@ def validation_loss(
         law=str(denoising.law),
         draws=draws,
     )
+
+
+def _distance(field: ScoreField, exact: ScoreField) -> Callable[[Points], Estimate]:
+    """The root mean square difference of two fields' predicted noise at points."""
+
+    def at(points: Points) -> Estimate:
+        here = points.noisy, points.t, points.classes
+        exact.to(points.noisy.device)
+        error = field.predict_noise(*here) - exact.predict_noise(*here)
+        return root(mean(_per_point(error.square())))
+
+    return at
 
 
 def _per_point(square: Tensor) -> list[float]:

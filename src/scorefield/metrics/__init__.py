@@ -11,9 +11,6 @@ from scorefield.metrics.exact_law import KolmogorovSmirnov as KolmogorovSmirnov
 from scorefield.metrics.exact_law import ks_test as ks_test
 from scorefield.metrics.exact_law import marginal_ks as marginal_ks
 from scorefield.metrics.exact_law import total_variation as total_variation
-from scorefield.metrics.floor import NoiseFloor as NoiseFloor
-from scorefield.metrics.floor import Reference as Reference
-from scorefield.metrics.floor import noise_floor as noise_floor
 from scorefield.metrics.frechet import frechet_distance as frechet_distance
 from scorefield.metrics.kernel import kernel_bandwidths as kernel_bandwidths
 from scorefield.metrics.kernel import median_distance as median_distance
@@ -30,4 +27,7 @@ from scorefield.metrics.radial import RadialLaw as RadialLaw
 from scorefield.metrics.radial import radial_distances as radial_distances
 from scorefield.metrics.radial import radial_ks as radial_ks
 from scorefield.metrics.radial import radial_law as radial_law
+from scorefield.metrics.sets import NoiseFloor as NoiseFloor
+from scorefield.metrics.sets import Reference as Reference
+from scorefield.metrics.sets import noise_floor as noise_floor
 from scorefield.metrics.sliced import sliced_wasserstein as sliced_wasserstein

@@ -31,10 +31,8 @@ _BLOCK = 1024
 
 
 class _Moments(NamedTuple):
-    """Moments of one kernel matrix for the variance, each an expectation over pairs.
-
-    ``mean`` is E k, ``left`` and ``right`` the row and column means, ``spread`` the mean square
-    of the doubly centred kernel.
+    """Moments of a kernel matrix over pairs: E k, its row and column means, and ``spread``, the
+    mean square of the doubly centred kernel.
     """
 
     mean: float
@@ -100,10 +98,7 @@ def kernel_bandwidths(points: Float[Tensor, "n *event"]) -> tuple[float, ...]:
 
 def median_distance(points: Float[Tensor, "n *event"]) -> float:
     """The median distance between two points of a set, in units of the data; of more than 1024
-    points the first 1024 are used.
-
-    Raises:
-        ValueError: If more than half of the pairs coincide.
+    points the first 1024 are used. More than half of the pairs must not coincide.
     """
     rows = flat(points, least=2)[:_MEDIAN_POINTS]
     median = float(torch.pdist(rows).median())

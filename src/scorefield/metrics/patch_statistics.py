@@ -38,13 +38,9 @@ _LEAST = 10
 
 
 class NearestPatches(NamedTuple):
-    """The training patch nearest to each patch of the samples.
-
-    Attributes:
-        distance: The Euclidean distance, over all channels, float64, in units of the data.
-        image: The index of its training image.
-        row: The row of its upper left corner.
-        column: The column of that corner.
+    """The training patch nearest to each patch of the samples: their Euclidean distance over all
+    channels, float64, in units of the data; the training image, and row and column of the upper
+    left corner in it.
     """
 
     distance: Float[Tensor, "n rows columns"]
@@ -54,12 +50,9 @@ class NearestPatches(NamedTuple):
 
 
 class Spectrum(NamedTuple):
-    r"""The mean power of images by the modulus of the frequency.
-
-    Attributes:
-        frequency: The mean modulus of the frequencies of a ring, in cycles per pixel.
-        modes: The number of Fourier modes on it.
-        power: The mean of :math:`|\hat x_k|^2` over these modes and the channels, image by image.
+    r"""The mean power of images by the modulus of the frequency: on each ring the mean frequency,
+    in cycles per pixel, the number of Fourier modes, and by image the mean of :math:`|\hat x_k|^2`
+    over these modes and the channels.
     """
 
     frequency: Float[Tensor, " rings"]
@@ -72,14 +65,9 @@ class Spectrum(NamedTuple):
 
 
 class ExtremeFit(NamedTuple):
-    """An extreme-value distribution fitted to distances.
-
-    Attributes:
-        law: ``"weibull"``, ``"gumbel"`` or ``"gev"``.
-        parameters: Shape, if the distribution has one, location and scale, in SciPy's order.
-        aic: Akaike's criterion; the smallest is the best fit.
-        ks: The Kolmogorov–Smirnov statistic: the largest gap between the fitted
-            distribution function and that of the distances.
+    """An extreme-value distribution fitted to distances: ``"weibull"``, ``"gumbel"`` or ``"gev"``;
+    its shape, if any, location and scale, in SciPy's order; Akaike's criterion, smallest for the
+    best fit; the Kolmogorov–Smirnov statistic.
     """
 
     law: str
@@ -235,10 +223,7 @@ def _patches(images: Tensor, size: int, place: Place) -> Tensor:
 
 
 def _improve(query: Tensor, keys: Tensor, before: int, top: Tensor, chosen: Tensor) -> None:
-    r"""Replace nearest keys by nearer ones.
-
-    The nearest key has the largest :math:`q \cdot k - \frac12 |k|^2`.
-    """
+    r"""Replace nearest keys by nearer ones, of larger :math:`q \cdot k - \frac12 |k|^2`."""
     half = keys.square().sum(dim=2).unsqueeze(1)
     products = torch.baddbmm(half, query, keys.mT, beta=-0.5)
     largest = products.amax(dim=2)

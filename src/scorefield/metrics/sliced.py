@@ -118,10 +118,8 @@ def _plan(n: int, m: int, device: torch.device) -> _Plan:
 def _add_potential(
     total: Tensor, points: Tensor, order: Tensor, slope: Tensor, place: Tensor
 ) -> None:
-    """Add each sample's Kantorovich potential, summed over directions.
-
-    The potential's derivative at a sorted point is the mean over the point's mass of
-    p |x - T(x)|^(p-1) sign(x - T(x)); it is integrated by the trapezoidal rule.
+    """Add each sample's Kantorovich potential, summed over directions: the trapezoidal integral of
+    the mean over the point's mass of p |x - T(x)|^(p-1) sign(x - T(x)).
     """
     derivative = torch.zeros_like(points).index_add_(1, place, slope).mul_(points.shape[1])
     rise = 0.5 * (derivative[:, 1:] + derivative[:, :-1]) * points.diff(dim=1)
