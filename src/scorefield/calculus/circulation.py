@@ -172,7 +172,7 @@ def _integral(rule: Quadrature, at: dict[float, Tensor]) -> Tensor:
 
 
 def in_blocks(fn: VectorField, coordinates: int = 2**18) -> VectorField:
-    """A field that is evaluated at a few points of ``coordinates`` together, to bound the memory."""
+    """A field evaluated at a few points at a time, of ``coordinates`` in all, to save memory."""
 
     def blockwise(x: Tensor, t: Tensor, classes: Tensor | None = None) -> Tensor:
         rows = max(1, coordinates // max(1, x.shape[1:].numel()))

@@ -93,7 +93,7 @@ class Protocol:
 
         Arguments:
             data: A target, or clean points to choose from without replacement.
-            field: Tells the process, the domain, the device and the number of classes; nothing else
+            field: Provides the process, the domain, the device and the number of classes; nothing else
                 of it is used.
 
         Raises:
