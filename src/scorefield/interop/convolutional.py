@@ -29,7 +29,7 @@ from scorefield.interop import unpickling
 from scorefield.interop.convolutional_names import Network, pairs, structure, without_batch_norms
 from scorefield.interop.errors import ForeignCodeError, InteropError
 from scorefield.interop.state import compare
-from scorefield.networks.minimal_parts import Padding
+from scorefield.networks.minimal import Padding
 from scorefield.sde import SDE, Cosine
 
 PROCESS = Cosine(offset=0.0, margin=0.008, t_min=1e-3, t_max=1.0)

@@ -22,7 +22,7 @@ from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.build import build
 from scorefield.interop.score_sde.checkpoints import read_checkpoint
 from scorefield.interop.score_sde.configurations import Config, configuration, merged
-from scorefield.interop.score_sde.keys import value
+from scorefield.interop.score_sde.configurations import value
 from scorefield.interop.score_sde.structure import Structure, infer
 from scorefield.sde import SDE, VE, VP, DiscreteVP, SubVP
 

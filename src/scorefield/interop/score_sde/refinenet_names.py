@@ -9,10 +9,9 @@ from typing import Any, Literal, cast
 from torch import nn
 
 from scorefield.interop.errors import InteropError
-from scorefield.interop.score_sde.keys import value
+from scorefield.interop.score_sde.configurations import value
 from scorefield.networks.instance_norm import EPSILON, VarianceNorm
-from scorefield.networks.ncsn import NCSN
-from scorefield.networks.ncsnv2 import NCSNv2
+from scorefield.networks.ncsn import NCSN, NCSNv2
 
 SIZES: dict[str, Literal[64, 128, 256]] = {"ncsnv2_64": 64, "ncsnv2_128": 128, "ncsnv2_256": 256}
 """The names of the depths of the second version in the score_sde code."""

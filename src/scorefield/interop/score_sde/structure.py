@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.configurations import configuration, configuration_names
-from scorefield.interop.score_sde.keys import value
+from scorefield.interop.score_sde.configurations import value
 
 # Keys that configurations of a ddpm have by default and that it ignores.
 _UNREAD_BY_DDPM = ("model.embedding_type", "model.fir")
