@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from scorefield.interop.errors import InteropError
+from scorefield.interop.errors import InteropError, compare
 from scorefield.interop.score_sde.configurations import value
 from scorefield.interop.score_sde.refinenet_names import build_refinenet
 from scorefield.interop.score_sde.unet_names import MODELS, Pairs, build_unet, names
-from scorefield.interop.state import compare
 
 _PREFIX = "module."
 _TABLE = "sigmas"

@@ -44,14 +44,7 @@ _LEAVES = {
 def build_refinenet(
     config: Mapping[str, Any], seed: int = 0
 ) -> tuple[NCSN | NCSNv2, list[tuple[str, str]]]:
-    """A network of the NCSN family, and the names of its parameters in the score_sde code.
-
-    Arguments:
-        config: A configuration in the keys of the score_sde code.
-        seed: The seed of the initial weights.
-
-    Returns:
-        The network, and pairs of the published name and ours, one for each parameter.
+    """A network of the NCSN family, and pairs of the published name and ours of its parameters.
 
     Raises:
         InteropError: If a key is missing, or the model is not of the family.
