@@ -18,8 +18,7 @@ from scorefield.comparison.scheduler import run as run_tasks
 from scorefield.comparison.timing import STEP_TIMES, time_steps
 from scorefield.config.resolve import load
 from scorefield.errors import RunError
-from scorefield.evaluation.evaluate import evaluate, floors_of
-from scorefield.evaluation.measure import Floors
+from scorefield.evaluation.evaluate import Floors, evaluate, floors_of
 from scorefield.evaluation.protocol import Protocol, protocol_of
 from scorefield.evaluation.records import Evaluation
 from scorefield.runs.progress import Stages
@@ -53,14 +52,7 @@ _ROUNDS = 4
 
 @dataclass
 class Family:
-    """The runs of one data set.
-
-    Attributes:
-        name: The data set.
-        protocol: The protocol that all are evaluated by.
-        runs: The runs.
-        left: The evaluations that have not been made, as tasks.
-    """
+    """The runs of one data set, and the evaluations that are left to be made."""
 
     name: str
     protocol: Protocol
@@ -82,7 +74,7 @@ def demo(
     overrides: Sequence[str] = (),
     jobs: int = 2,
 ) -> list[Path]:
-    """Trains, evaluates and times the five models on each data set.
+    """Trains, evaluates and times the five models on each data set, and returns the runs' folders.
 
     Arguments:
         root: The folder of the runs.
@@ -90,14 +82,10 @@ def demo(
         overrides: Changes to every configuration, in place of the demonstration's own.
         jobs: How many processes work at the same time.
 
-    Returns:
-        The folders of the runs.
-
     Raises:
         ConfigError: If an override is wrong.
         RunError: If a folder belongs to another configuration, or a run failed; the others are
             finished none the less.
-        KeyboardInterrupt: If SIGINT or SIGTERM arrived; what was finished before stays.
     """
     # On a busy machine, threads that wait for each other take ten times as long as one alone.
     torch.set_num_threads(1)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scorefield.comparison.costs import Costs
 from scorefield.comparison.groups import Group, Key, common, distance_key, joined, spread
 from scorefield.comparison.paired import Pair, compare
+from scorefield.comparison.timing import Costs
 from scorefield.estimate import Estimate
 from scorefield.evaluation.columns import Column, Schema, derived, uncertain
 from scorefield.evaluation.records import Distance, Milestone
@@ -31,15 +31,8 @@ _ROUNDING = 1 + 1e-9
 
 @dataclass(frozen=True)
 class Selection:
-    """What a model has to show for a training time.
-
-    Attributes:
-        group: The model.
-        fraction: The fraction of the shared budget.
-        budget: The training time, in seconds; ``None`` where none is shared.
-        step_time: The time of a step of this model.
-        milestones: The checkpoint that was taken, by seed; empty where the model cannot be matched.
-        mode: How they were taken, or why none was.
+    """What a model has to show for a fraction of the shared training time, in seconds: one
+    checkpoint a seed, or none with the reason as ``mode``.
     """
 
     group: Group

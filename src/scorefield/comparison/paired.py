@@ -28,19 +28,14 @@ from scorefield.evaluation.columns import Schema, attributes, derived
 
 @dataclass(frozen=True)
 class Pair:
-    r"""A number of a model against the same number of the baseline, over their common seeds.
+    """A number of a model against the same number of the baseline, over their common seeds.
 
     Attributes:
-        model: The model.
-        baseline: What it is compared with.
-        key: What the number is of.
-        difference: The mean of model − baseline, or ``None`` for fewer than two common seeds.
+        difference: The mean of model − baseline.
         ratio: The geometric mean of model / baseline with the ends of its interval, by Student's
             law for the logarithms; ``None`` where a number is not positive.
         deviation: The standard deviation of the differences over seeds.
-        seeds: The common seeds.
-        budget_fraction: The fraction of the shared training time that both were given; ``None``
-            where each model was trained to its end.
+        budget_fraction: The fraction of the shared training time that both were given.
     """
 
     model: Group
@@ -78,11 +73,7 @@ PAIR_COLUMNS = Schema(
 
 
 def pairs(members: Sequence[Group]) -> list[Pair]:
-    """Every number of every model of a data set against that of the first.
-
-    Models that have fewer than two seeds in common with the first have no interval, and are left
-    out.
-    """
+    """Every number of every model of a data set against that of the first."""
     base = members[0]
     numbers = {g.model: {e.seed: measured(e) for e in g.members} for g in members}
     return [

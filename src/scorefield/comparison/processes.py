@@ -43,12 +43,8 @@ class _Worker:
 class LocalProcesses:
     """An :class:`~scorefield.comparison.scheduler.Executor` of processes on this machine.
 
-    Arguments:
-        width: The number of processes.
-        threads: The number of threads of each, where the environment sets none; as many as there
-            are cores by default.
-        on_line: Called with each line that a task prints; by default the processes have the
-            standard streams of this one.
+    Each has ``threads`` threads, where the environment sets none. ``on_line`` is called with each
+    line that a task prints; by default the processes have the standard streams of this one.
     """
 
     def __init__(

@@ -20,13 +20,8 @@ _POLL = 0.5  # seconds
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A call that is made in a process of its own.
-
-    Attributes:
-        name: What it is called.
-        call: The function, of a module, so that another process can import it.
-        arguments: Its arguments.
-        needs: The tasks that must be done before; their results are its last arguments.
+    """A call that is made in a process of its own: of a function of a module, with the results of
+    the tasks that it needs as its last arguments.
     """
 
     name: str
@@ -37,14 +32,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task ended.
-
-    Attributes:
-        status: Whether it is done, failed, was interrupted, or has not been started.
-        result: What the call returned.
-        reason: One sentence about a failure.
-        seconds: The time that it took.
-    """
+    """How a task ended: what it returned, or one sentence about its failure."""
 
     status: Status
     result: Any = None
@@ -54,12 +42,7 @@ class Outcome:
 
 @runtime_checkable
 class Executor(Protocol):
-    """What runs tasks.
-
-    Attributes:
-        width: The number of tasks that run at the same time.
-        busy: The number of tasks that have been started and have not ended.
-    """
+    """What runs tasks, ``width`` at the same time; ``busy`` have not ended."""
 
     width: int
 
@@ -84,15 +67,8 @@ def run(
 ) -> dict[Task, Outcome]:
     """Runs tasks; those that are ready start in the order in which they are given.
 
-    Arguments:
-        tasks: The tasks, with all those that they need.
-        executor: What runs them.
-        ended: Called with each task that has been started when it ends, and its outcome.
-        watch: Called now and then.
-
-    Returns:
-        The outcome of each task, in the order of ``tasks``. A :exc:`KeyboardInterrupt` is not
-        passed on, but shows in the outcomes.
+    ``ended`` is called with each started task when it ends, and ``watch`` now and then. A
+    :exc:`KeyboardInterrupt` is not passed on, but shows in the outcomes.
     """
     outcomes: dict[Task, Outcome] = {}
     waiting, started = list(tasks), set[Task]()
@@ -122,12 +98,7 @@ def run(
 
 
 def demand(outcomes: Mapping[Task, Outcome]) -> None:
-    """Passes on what kept tasks from being done.
-
-    Raises:
-        KeyboardInterrupt: If it was an interrupt.
-        RunError: If tasks failed; says why the first one did.
-    """
+    """Passes on what kept tasks from being done: an interrupt, or as RunError the first failure."""
     if interrupted(outcomes):
         raise KeyboardInterrupt
     for task, outcome in outcomes.items():

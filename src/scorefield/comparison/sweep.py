@@ -31,14 +31,7 @@ _INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Job:
-    """A run of a sweep.
-
-    Attributes:
-        name: The preset or file.
-        overrides: What is changed.
-        config: Both, resolved.
-        folder: The run's folder.
-    """
+    """A run of a sweep: a preset or file with what is changed, resolved."""
 
     name: str
     overrides: tuple[str, ...]
@@ -49,13 +42,7 @@ class Job:
 def plan(
     names: Sequence[str], seeds: Sequence[int], overrides: Sequence[str], root: Path
 ) -> list[Job]:
-    """The jobs of a sweep: each name with each seed, seeds outermost.
-
-    Arguments:
-        names: Presets, patterns of their names such as ``toy/m1*``, and files.
-        seeds: The seeds.
-        overrides: What is changed in each.
-        root: The folder of all runs.
+    """The jobs of a sweep: each name, pattern of names or file with each seed, seeds outermost.
 
     Raises:
         ConfigError: If a configuration is wrong, no preset matches a pattern, or two jobs would
@@ -87,7 +74,7 @@ def run(
     say: Callable[[str], object] = print,
     draw: DrawFor | None = None,
 ) -> list[Outcome]:
-    """Runs the jobs in processes of their own, and times the models where all are evaluated.
+    """Runs the jobs in processes of their own; one outcome a job, in order.
 
     Arguments:
         jobs: The jobs.
@@ -100,10 +87,6 @@ def run(
     Raises:
         ConfigError: If ``parallel`` is not positive.
         RunError: If the models cannot be timed.
-
-    Returns:
-        One outcome a job, in order. After an interrupt, jobs under way are stopped and waited
-        for, and the rest is not started.
     """
     if parallel < 1:
         raise ConfigError(f"a sweep takes at least 1 job at a time, got {parallel}")
@@ -148,21 +131,11 @@ def _work(config: Config, root: Path, evaluate: bool, draw: DrawFor | None) -> N
 
 
 def time_models(folder: Path, given: Mapping[Path, Config]) -> None:
-    """Times the training steps of all evaluated models of a data set side by side.
+    """Times the steps of all evaluated models of a data set side by side, unless that is done.
 
-    Nothing is timed where there is one model only, or the times of all are known.
-
-    Arguments:
-        folder: The folder of the data set's runs, in which the times are written.
-        given: The configurations that the user has given, by the folders of their runs: classes
-            that they name may be imported, those of other runs may not.
-
-    Raises:
-        ConfigError: If the configuration of a run in the folder cannot be read.
-        OSError: If a file cannot be written.
+    Of ``given``, by the folders of the runs, custom classes may be imported; of other runs not.
     """
-    from scorefield.comparison.costs import timed_models
-    from scorefield.comparison.timing import time_steps
+    from scorefield.comparison.timing import time_steps, timed_models
     from scorefield.runs.run import Run
 
     first: dict[str, Path] = {}

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scorefield.comparison.costs import Costs, read_costs
 from scorefield.comparison.groups import (
     Group,
     Key,
@@ -35,6 +34,7 @@ from scorefield.comparison.matched import (
     select,
 )
 from scorefield.comparison.paired import PAIR_COLUMNS, Pair, pairs
+from scorefield.comparison.timing import Costs, read_costs
 from scorefield.comparison.to_target import (
     SUMMARY_COLUMNS,
     TARGET_COLUMNS,
@@ -43,6 +43,7 @@ from scorefield.comparison.to_target import (
     by_target,
     reached,
 )
+from scorefield.errors import RunError
 from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import VALIDATION
 from scorefield.evaluation.columns import Schema, attributes, derived
@@ -53,15 +54,8 @@ from scorefield.runs.cells import csv_text, settings_text
 
 @dataclass(frozen=True)
 class Comparison:
-    """The models of one data set, and all that is compared between them.
-
-    Attributes:
-        members: The models; the first is what the others are compared with.
-        costs: The time of their training steps.
-        reached: Where their runs come within the targets.
-        selections: What they have to show at equal training time.
-        pairs: Their differences from the first, each trained to its end.
-        matched_pairs: The same at equal training time.
+    """The models of one data set, of which the first is what the others are compared with, and all
+    that is compared between them: trained to their end, and at equal training time.
     """
 
     members: list[Group]
@@ -75,16 +69,7 @@ class Comparison:
 def compare_models(
     evaluations: Sequence[Evaluation], root: Path, targets: Sequence[float] = TARGETS
 ) -> list[Comparison]:
-    """The models of each data set, compared.
-
-    Arguments:
-        evaluations: The evaluations, ordered by data set, model and seed.
-        root: The folder of all runs, with the times of steps.
-        targets: The targets, in multiples of the noise floor.
-
-    Raises:
-        RunError: If a file of step times is not what it should be.
-    """
+    """The models of each data set, compared."""
     comparisons = []
     for dataset, members in by_dataset(groups(evaluations)).items():
         costs = read_costs(root / dataset, members)
@@ -206,12 +191,61 @@ def table_rows(comparisons: Sequence[Comparison]) -> Mapping[str, list[dict[str,
 
 
 def write_tables(comparisons: Sequence[Comparison], out: Path) -> list[Path]:
-    """Writes the tables into a folder.
-
-    Raises:
-        OSError: If that fails.
-    """
+    """Writes the tables into a folder."""
     rows = table_rows(comparisons)
     for t in TABLES:
         write_file(out / t.file, csv_text(rows[t.file], t.columns.names))
     return [out / t.file for t in TABLES]
+
+
+def refuse(comparisons: Sequence[Comparison]) -> None:
+    """Refuses tables in which a number has no interval, or models are not measured alike.
+
+    Raises:
+        RunError: Naming the first offender.
+    """
+    for comparison in comparisons:
+        base = comparison.members[0]
+        for g in comparison.members:
+            _check_seeds(g, base)
+            _check_times(g, comparison)
+
+
+def _check_seeds(g: Group, base: Group) -> None:
+    name = f"{g.dataset}/{g.model}"
+    if len(g.seeds) < 2:
+        raise RunError(
+            f"{name} has the single seed {g.seeds[0]}, and what varies between trainings has no "
+            "interval: train and evaluate a second seed, or report without --strict"
+        )
+    if g.seeds != base.seeds:
+        raise RunError(
+            f"{name} has the seeds {_list(g.seeds)} and {base.model} the seeds "
+            f"{_list(base.seeds)}: differences are taken over the same seeds, train and evaluate "
+            "those that are missing"
+        )
+    steps = {e.step for e in g.members}
+    if len(steps) > 1:
+        raise RunError(
+            f"the seeds of {name} were evaluated after different numbers of steps, {_list(steps)}: "
+            "finish the trainings and evaluate them again"
+        )
+
+
+def _check_times(g: Group, comparison: Comparison) -> None:
+    if g.model not in comparison.timing.seconds:
+        raise RunError(
+            f"the time of a training step of {g.dataset}/{g.model} has no error: sweep the models "
+            "of the data set together with --eval, which times them side by side"
+        )
+    for e in g.members:
+        for d in e.distances:
+            if d.latency is None:
+                raise RunError(
+                    f"{e.folder}: the time of sampling at {d.nfe} network calls has no error, "
+                    "since it takes too few steps: leave that budget out"
+                )
+
+
+def _list(numbers: Sequence[int] | set[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))

@@ -21,17 +21,7 @@ TARGETS = (1.5, 2.0, 3.0, 5.0)
 
 @dataclass(frozen=True)
 class Reached:
-    """Where a run comes within a target.
-
-    Attributes:
-        evaluation: The run.
-        target: The target, in multiples of the floor.
-        floor: The distance at the noise floor.
-        features: What the distance is taken on.
-        sampler: The sampler.
-        distance: The distance at the fewest measured network calls that suffice; ``None`` where
-            none does.
-    """
+    """Where a run comes within a target: at ``distance``, that of the fewest calls that suffice."""
 
     evaluation: Evaluation
     target: float

@@ -11,14 +11,8 @@ from scorefield.runs.cells import numbers, read_estimate, settings_text
 
 
 class Column(NamedTuple):
-    """Neighbouring columns of a table that hold one value of a record.
-
-    Attributes:
-        names: Their headings.
-        write: The cells, from a record; ``None`` for empty ones.
-        argument: What the value is called where a record is made of a row; empty for a value that
-            follows from others.
-        read: The value, from a row of texts.
+    """Neighbouring columns of a table: their headings, the cells from a record (``None`` for empty
+    ones), and for what is read back the name and value of the record's argument, from a row.
     """
 
     names: tuple[str, ...]
@@ -116,12 +110,7 @@ class Schema:
 
 
 def derived(*names: str, get: Callable[[Any], Any]) -> Column:
-    """Columns that follow from a record and are not read back.
-
-    Arguments:
-        names: Their headings.
-        get: The cell of a record, or one cell for each of several names; ``None`` for empty ones.
-    """
+    """Columns that are not read back: ``get`` gives a cell, or one for each of several names."""
 
     def write(record: Any) -> Sequence[Any] | None:
         value = get(record)

@@ -21,11 +21,10 @@ _LABELS = ("name", "description", "seed")
 
 
 def training_time(run: Run, step: int) -> Estimate | None:
-    """The time that a training took up to a step, from the rows of ``metrics.csv``; ``None`` where
-    they do not tell.
+    """The time that a training took up to a step, from ``metrics.csv``; ``None`` where it does not
+    tell.
 
-    Its error is what the scatter of the run's rows makes in their sum. Steps only are counted,
-    neither checkpoints nor start.
+    Its error is what the scatter of the run's rows makes in their sum. Only steps are counted.
     """
     rows = _metrics(run.folder / "metrics.csv")
     begin, total, lengths = 0, 0.0, []
@@ -81,11 +80,7 @@ def compute(run: Run, field: nn.Module, steps: int) -> dict[str, Any]:
 
 
 def about(run: Run) -> dict[str, Any]:
-    """What a run is: its preset, what was changed, and the commands that make it.
-
-    A run whose name is not that of a preset has no command that makes it; ``train`` is then
-    ``None``.
-    """
+    """What a run is: its preset, what was changed, and on what it was made."""
     member = _member(run)
     preset = f"{run.dataset}/{member}"
     record = run.environment()

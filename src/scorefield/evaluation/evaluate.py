@@ -1,28 +1,141 @@
-"""Evaluating a run: its field is measured on its data, and the records written to its folder."""
+"""Evaluating a run: every metric of the catalogue that applies is measured, and written down."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
 from scorefield.config.sampler import build_sampler
-from scorefield.data import LabelledSource
-from scorefield.errors import RunError
-from scorefield.evaluation.catalogue import estimator_settings
-from scorefield.evaluation.description import about, compute, training_time
-from scorefield.evaluation.measure import (
-    Floors,
-    measure_checkpoint,
-    measure_floors,
-    measure_levels,
-    measure_samples,
-    validate,
+from scorefield.data import DataSource, LabelledSource
+from scorefield.errors import RunError, UserError
+from scorefield.estimate import Estimate
+from scorefield.evaluation.catalogue import (
+    OF_LEVELS,
+    OF_PATHS,
+    OF_SAMPLES,
+    VALIDATION,
+    estimator_settings,
 )
+from scorefield.evaluation.description import about, compute, training_time
 from scorefield.evaluation.protocol import Benchmark, OnProgress, Protocol, protocol_of
-from scorefield.evaluation.records import Evaluation, Milestone
+from scorefield.evaluation.records import Distance, Evaluation, Floor, Level, Milestone
+from scorefield.fields import ScoreField
+from scorefield.metrics import noise_floor
 from scorefield.networks import Features
+from scorefield.noise import Noise
 from scorefield.runs.run import Run, check_unconditional
+from scorefield.samplers.trajectory import Trajectory
 from scorefield.training import classifier_features
+
+Floors = Mapping[tuple[str, str], Floor]
+"""The noise floor of each distance that has one, by its name and that of its features."""
+
+
+def measure_levels(field: ScoreField, benchmark: Benchmark) -> tuple[Level, ...]:
+    """The metrics by noise level that apply to a field, all on the same noisy points."""
+    return tuple(
+        Level(
+            profile.name,
+            sigma,
+            replace(e, unit=profile.unit, settings={**profile.settings, **e.settings}),
+            profile.settings.get("radius"),
+            profile.settings.get("lengths", (None,))[0],
+        )
+        for estimator in dict.fromkeys(m.estimator for m in OF_LEVELS)
+        if estimator.applies.holds(field, benchmark)
+        for profile in estimator.measure(field, benchmark)
+        for sigma, e in profile
+    )
+
+
+def measure_samples(
+    field: ScoreField,
+    benchmark: Benchmark,
+    floors: Floors,
+    on_progress: OnProgress = lambda words: None,
+) -> tuple[Distance, ...]:
+    """The distances of generated from real samples at each budget of network calls, and how long
+    and how curved the sampler's paths are.
+    """
+    protocol, found = benchmark.protocol, []
+    compared = [(m.name, on, f) for m in OF_SAMPLES for on, f in m.compare(benchmark)]
+    for budget in protocol.nfes:
+        on_progress(f"samples at {budget} network calls")
+        sampler = protocol.method(budget)
+        paths = Trajectory(field, sampler, protocol.samples, protocol.seed)
+        measured = [(name, on, f(paths.samples, benchmark.real)) for name, on, f in compared]
+        measured += [(m.name, "", e) for m in OF_PATHS if (e := m.read(paths)) is not None]
+        found += [
+            Distance(
+                protocol.sampler, budget, sampler.nfe, name, on, e, floors.get((name, on)),
+                paths.latency,
+            )
+            for name, on, e in measured
+        ]  # fmt: skip
+    return tuple(found)
+
+
+def measure_checkpoint(
+    field: ScoreField, benchmark: Benchmark, floors: Floors
+) -> tuple[Distance, ...]:
+    """The distances at the protocol's budget for checkpoints, and the validation loss."""
+    along = benchmark.protocol.along
+    if along is None:
+        raise UserError("this protocol leaves the checkpoints along the training out")
+    at_one = replace(benchmark, protocol=replace(benchmark.protocol, nfes=(along,)))
+    loss = Distance("", 0, 0, VALIDATION.name, "", validate(field, benchmark))
+    return (*measure_samples(field, at_one, floors), loss)
+
+
+def validate(field: ScoreField, benchmark: Benchmark) -> Estimate:
+    """The validation loss of a field; see the catalogue's entry."""
+    return VALIDATION.measure(field, benchmark)
+
+
+def measure_floors(benchmark: Benchmark) -> dict[tuple[str, str], Floor]:
+    """The distance between two real sets of the size at which a model is measured: independent
+    draws of a law, or disjoint random subsets of all items of a finite data set.
+
+    Raises:
+        ValueError: If a finite data set has too few items for two such sets.
+    """
+    p = benchmark.protocol
+    real = benchmark.truth if benchmark.truth is not None else _Pool(benchmark.source, p)
+    floors = {}
+    for metric in OF_SAMPLES:
+        for on, distance in metric.compare(benchmark) if metric.floor else ():
+            # Not the seed of the real samples, which would make them one of the pairs.
+            law = noise_floor(distance, real, p.samples, p.pairs, seed=-1 - p.seed)
+            floors[metric.name, on] = Floor(
+                law.mean.value, law.mean.standard_error, law.sd, law.pairs
+            )
+    return floors
+
+
+class _Pool:
+    """The training items and the held-out samples of a finite data set, together."""
+
+    def __init__(self, source: DataSource, protocol: Protocol) -> None:
+        assert source.size is not None
+        train = source.reference(source.size, protocol.seed, "train")
+        test = source.reference(protocol.samples, protocol.seed, "test")
+        self._items = torch.cat((train, test))
+        self._name = source.name
+
+    @property
+    def size(self) -> int:
+        return len(self._items)
+
+    def reference(self, n: int, seed: int) -> Tensor:
+        if n > len(self._items):
+            raise UserError(
+                f"{self._name} has {len(self._items)} items in all, the noise floor of "
+                f"{n // 2} samples needs {n}"
+            )
+        return self._items[Noise(seed).permutation("noise floor", len(self._items))[:n]]
 
 
 def evaluate(
@@ -33,29 +146,24 @@ def evaluate(
     floors: Floors | None = None,
     on_progress: OnProgress = lambda words: None,
 ) -> Evaluation:
-    """Evaluates the newest checkpoint of a run, with the averaged weights.
+    """Evaluates the newest checkpoint of a run, with the averaged weights, and writes the result.
 
-    Samples are drawn by the sampler of the protocol, Heun's method, whatever sampler the
-    configuration names, so that all models are compared with one. Where the protocol names a
-    budget for them and there are several, every checkpoint up to the newest is measured at that
-    budget. A field that knows classes is evaluated for points of any. The result is written into
-    the run's folder, as :mod:`~scorefield.evaluation.records` says.
+    Samples are drawn by the sampler of the protocol, whatever sampler the configuration names.
+    Where the protocol names a budget for them and there are several, every checkpoint is measured
+    at it. A field that knows classes is evaluated for points of any.
 
     Arguments:
         run: The run.
         nfes: The budgets of network calls; those of the protocol by default.
-        protocol: The protocol; by default that of the section ``eval`` of the run's
-            configuration, which the members of a family share.
+        protocol: The protocol; by default that of the section ``eval`` of the configuration.
         floors: The noise floors under this protocol, where they are known already.
         on_progress: Receives the progress.
 
     Raises:
         RunError: If the run has no checkpoint, a budget is not positive, or the field knows points
             of one class only.
-        CheckpointError: If no checkpoint can be read.
         ValueError: If the data has too few samples, or a measurement is not finite.
         FloatingPointError: If samples diverge.
-        OSError: If the result cannot be written.
     """
     protocol = protocol_of(run.config) if protocol is None else protocol
     if nfes is not None:
@@ -104,13 +212,8 @@ def evaluate(
 
 
 def learned_features(run: Run) -> tuple[Features, ...]:
-    """The features of a classifier that all runs of a data set with classes share; none for other
-    data.
-
-    The classifier is kept beside the models of the data set, and trained if it is not there.
-
-    Raises:
-        CheckpointError: If there is one that cannot be used.
+    """The features of the classifier that all runs of a data set with classes share, which is
+    trained if it is not there; none for other data.
     """
     source = run.source()
     if not isinstance(source, LabelledSource):

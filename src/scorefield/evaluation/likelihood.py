@@ -43,15 +43,8 @@ _LINE_EVERY = 5.0  # seconds
 
 @dataclass(frozen=True)
 class LikelihoodSettings:
-    """How log-densities are computed; see :func:`scorefield.likelihood.log_prob`.
-
-    Arguments:
-        rtol: The relative tolerance.
-        atol: The absolute tolerance.
-        probes: The kind of probes, where the trace is not exact.
-        n_probes: Their number.
-        standard_error: The largest standard error of a point, in nats; ``None`` for any.
-        seed: The seed of probes, of the choice of points, and of dequantisation.
+    """How log-densities are computed; see :func:`scorefield.likelihood.log_prob`. The seed is also
+    that of the choice of points and of dequantisation.
     """
 
     rtol: float = 1e-5
@@ -64,13 +57,8 @@ class LikelihoodSettings:
 
 @dataclass(frozen=True)
 class DataLikelihood:
-    """Log-densities of points.
-
-    Attributes:
-        points: The log-densities.
-        bits: The same in bits per dimension, for data that are integers.
-        about: Of which points under which field, and how.
-        seconds: How long it took.
+    """Log-densities of points; in bits per dimension too for data that are integers. ``about`` says
+    of which points under which field, and how.
     """
 
     points: LogProb
@@ -137,11 +125,7 @@ class DataLikelihood:
 
 
 def check_folder(folder: Path) -> None:
-    """Checks before the work that tables can be written to a folder, which need not exist.
-
-    Raises:
-        RunError: If they cannot.
-    """
+    """Checks before the work that tables can be written to a folder, which need not exist."""
     there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise RunError(f"{folder} cannot be written: {there} is no folder that can be written to")
@@ -164,8 +148,7 @@ def data_likelihood(
         settings: How.
 
     Raises:
-        RunError: If there are no such data, fewer points than asked for, fewer than two, or they
-            have another shape than the field's.
+        RunError: If there are no such data, too few points, or they have another shape.
         StalledError: If the flow of a point cannot be followed.
     """
     if n is not None and n < 2:
@@ -204,16 +187,10 @@ def data_likelihood(
 def dequantize(
     x: Float[Tensor, "n *event"], transform: DataTransform, noise: Noise, index: Tensor
 ) -> Float[Tensor, "n *event"]:
-    r"""Points of a lattice moved into the cells of their levels.
+    """Points of a lattice moved into the cells of their levels.
 
     With the levels at :math:`b + a k / (L - 1)`, which fill the interval to both its ends, the
-    points become :math:`b + a (k + u) / L` for uniform :math:`u`.
-
-    Arguments:
-        x: The points.
-        transform: How integers become points.
-        noise: The noise; its address is ``("dequantize", index)``.
-        index: The names of the points.
+    points become :math:`b + a (k + u) / L` for :math:`u` uniform at ``("dequantize", index)``.
     """
     level = ((x - transform.shift) / transform.scale * (transform.levels - 1)).round()
     u = noise.uniform("dequantize", x.shape[1:], index, dtype=x.dtype)

@@ -23,11 +23,7 @@ def picture(
 ) -> bytes | None:
     """A PNG of samples; ``None`` where they are neither points of the plane nor images.
 
-    Arguments:
-        samples: The samples.
-        truth: The law of the data where it is known, to be drawn as contours.
-        title: What stands above.
-        black: The value of an image that is black; 1 is white.
+    The law of the data is drawn as contours where it is known; images are from ``black`` to 1.
     """
     event = tuple(samples.shape[1:])
     if event == (2,):

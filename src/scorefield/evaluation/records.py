@@ -52,11 +52,7 @@ SUMMARY = "compute_summary.json"
 
 
 class Floor(NamedTuple):
-    """The distance between two real sets of the size at which a model is measured, over pairs.
-
-    ``mean_error`` is the standard error of the mean over ``pairs`` pairs, ``sd`` the scatter of
-    single pairs.
-    """
+    """The distance between two real sets, over pairs: their mean, its error, and their scatter."""
 
     mean: float
     mean_error: float
@@ -66,7 +62,7 @@ class Floor(NamedTuple):
 
 @dataclass(frozen=True)
 class Distance:
-    r"""A distance between generated and real samples, or another number that takes no noise level.
+    """A distance between generated and real samples, or another number that takes no noise level.
 
     Arguments:
         sampler: The sampler's name; empty where nothing was sampled.
@@ -76,7 +72,7 @@ class Distance:
         features: What it was measured on: ``coordinates``, ``pixels``, or a classifier with the
             first digits of the SHA-256 of its file.
         estimate: The distance.
-        floor: The same distance between two real sets of the same size; none where it has none.
+        floor: The same distance between two real sets of the same size, where it has one.
         latency: The wall time of the generation of all samples.
     """
 
@@ -91,10 +87,8 @@ class Distance:
 
     @property
     def ratio(self) -> Estimate | None:
-        """The distance in multiples of the floor's mean; 1 on average for a perfect model.
-
-        The standard error covers both. ``None`` where the floor is not positive beyond doubt
-        (three standard errors), as that of an unbiased distance.
+        """The distance in multiples of the floor's mean, with the errors of both; ``None`` where
+        the floor is not positive beyond three standard errors, as that of an unbiased distance.
         """
         if self.floor is None or self.floor.mean <= 3 * self.floor.mean_error:
             return None
@@ -122,14 +116,10 @@ def quotient(a: Estimate, b: Estimate) -> Estimate:
 
 @dataclass(frozen=True)
 class Level:
-    r"""A diagnostic at one noise level.
+    r"""A diagnostic at one noise level :math:`\sigma/\alpha`, in units of the data.
 
-    Arguments:
-        metric: What was measured.
-        sigma: The noise level :math:`\sigma/\alpha`, in units of the data.
-        estimate: The answer.
-        scale_delta: The radius of the loops, in units of the noise level, where there are loops.
-        cycle_len: The number of edges of the cycles, where there are cycles.
+    Where there are loops or cycles, ``scale_delta`` is the radius in units of the noise level and
+    ``cycle_len`` the number of edges.
     """
 
     metric: str
@@ -141,12 +131,8 @@ class Level:
 
 @dataclass(frozen=True)
 class Milestone:
-    r"""A checkpoint of the training, and how good the field was there.
-
-    Arguments:
-        step: The number of training steps behind its weights.
-        seconds: The time that they took; ``None`` where it is not known.
-        distances: The distances at one number of network calls, and the validation loss.
+    """A checkpoint of the training after ``step`` steps and so many seconds, where they are known:
+    the distances at one number of network calls, and the validation loss.
     """
 
     step: int
@@ -226,9 +212,7 @@ class Evaluation:
     milestones: tuple[Milestone, ...] = ()
 
     def distance(self, metric: str, budget: int, features: str | None = None) -> Distance | None:
-        """The distance of a name at a budget, if it was measured; of several features the first,
-        where none are named.
-        """
+        """The distance of a name at a budget, on the first features unless others are named."""
         found = (d for d in self.distances if d.metric == metric and d.budget == budget)
         return next((d for d in found if features in (None, d.features)), None)
 
@@ -254,13 +238,8 @@ class Evaluation:
         return "\n".join(rows)
 
     def write(self, run: Path) -> None:
-        """Writes the files under ``run/eval``, each whole or not at all.
-
-        The summary, without which there is no evaluation, goes first and comes last: what is
-        read is never a mixture of two.
-
-        Raises:
-            OSError: If that fails.
+        """Writes the files under ``run/eval``, each whole or not at all; the summary, without which
+        there is no evaluation, goes first and comes last.
         """
         folder = run / "eval"
         who = _WHO.row(self)

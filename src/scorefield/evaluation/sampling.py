@@ -47,15 +47,7 @@ class Calls(NamedTuple):
 
 @dataclass(frozen=True)
 class Drawn:
-    """Samples that were drawn and written down.
-
-    Attributes:
-        samples: The samples.
-        file: Where they are.
-        picture: Where their picture is; ``None`` if there is none of such data.
-        calls: The network calls that the samples took.
-        seconds: How long sampling took.
-    """
+    """Samples that were drawn and written down, in so many seconds; other data has no picture."""
 
     samples: Tensor
     file: Path
@@ -103,7 +95,7 @@ def choose_sampler(
 
     Arguments:
         run: The run.
-        kind: The method; one of another kind than the run's has the settings that are usual for it.
+        kind: The method; one of another kind than the run's has its usual settings.
         steps: The number of steps.
         nfe: In place of ``steps``, the number of network calls that a sample may take.
         churn: The amount of churn.
@@ -159,14 +151,10 @@ def draw(
         overwrite: Whether ``out``, or the picture that is written next to it, may exist.
         callback: Is told of each step of the sampler.
         label: The class of the samples, for a field that knows classes; of any by default.
-        guidance: The scale by which the field is drawn towards the class; see
-            :class:`~scorefield.fields.ClassifierFreeGuidance`.
+        guidance: The scale of :class:`~scorefield.fields.ClassifierFreeGuidance`.
 
     Raises:
-        RunError: If ``n`` is out of bounds, ``out`` or its picture exists, ``out`` has another
-            ending, there is guidance without a label, the field knows no such class, or the run
-            has no such checkpoint.
-        CheckpointError: If the checkpoint cannot be read.
+        RunError: If a number, the file, the label or the checkpoint is not a possible one.
         FloatingPointError: If samples diverge.
     """
     _check_count("n", n, _MOST_SAMPLES)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
-from scorefield.comparison.costs import Costs
 from scorefield.comparison.groups import Group, common, over_seeds
+from scorefield.comparison.timing import Costs
 from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import CATALOGUE, OF_LEVELS, OF_SAMPLES
 from scorefield.evaluation.catalogue.metric import Metric, OfLevel, OfSamples

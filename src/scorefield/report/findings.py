@@ -11,19 +11,11 @@ from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import CATALOGUE, OF_LEVELS, OF_SAMPLES, TARGET
 from scorefield.evaluation.catalogue.metric import Finding, Metric, OfLevel, OfSamples
 from scorefield.evaluation.records import Distance
-from scorefield.report.words import distinguishable, in_words, listed
+from scorefield.report.style import distinguishable, in_words, listed
 
 
 def findings(comparison: Comparison, reference: Group | None) -> list[tuple[str, str]]:
-    """The results on one data set: pairs of a heading and a sentence or two.
-
-    That a model differs from the first is said only where the 95 % interval of their difference
-    over common seeds leaves zero out; of single trainings nothing of the kind is said.
-
-    Arguments:
-        comparison: The trained models; the first is the baseline.
-        reference: The exact field, where there is one.
-    """
+    """The results on one data set: pairs of a heading and a sentence or two."""
     said: dict[str, list[str]] = {}
     for heading, text in _sentences(comparison, reference):
         said.setdefault(heading, []).append(text)
@@ -227,6 +219,6 @@ def _matched(comparison: Comparison) -> str:
 
 def _costs(comparison: Comparison) -> str:
     base, *others = comparison.members
-    ratios = comparison.costs.ratios
+    ratios = comparison.timing.ratios
     each = [f"{g.label} {in_words(ratios[g.model])}" for g in others if g.model in ratios]
     return f"A training step takes, in multiples of {base.label}'s: {listed(each)}." if each else ""

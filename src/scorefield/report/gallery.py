@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from scorefield.comparison.groups import Group
-from scorefield.evaluation.measure import (
+from scorefield.evaluation.evaluate import (
     Floors,
     measure_levels,
     measure_samples,
@@ -53,10 +53,6 @@ class Gallery:
 def gallery(members: Sequence[Group], look: dict[str, Look], trust_code: bool) -> Gallery:
     """The pictures of the first seed of each model; none for data that is neither points of the
     plane nor images.
-
-    Raises:
-        RunError: If a run has no checkpoint.
-        CheckpointError: If a checkpoint cannot be read.
     """
     runs = {g.label: _run(g, trust_code) for g in members}
     source = next(iter(runs.values())).source()

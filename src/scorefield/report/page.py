@@ -14,11 +14,9 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from plotly.offline import get_plotlyjs
 
-from scorefield.comparison.collect import collect
-from scorefield.comparison.costs import Costs
-from scorefield.comparison.groups import Group, by_dataset, groups
-from scorefield.comparison.strict import refuse
-from scorefield.comparison.tables import Comparison, compare_models, write_tables
+from scorefield.comparison.groups import Group, by_dataset, collect, groups
+from scorefield.comparison.tables import Comparison, compare_models, refuse, write_tables
+from scorefield.comparison.timing import Costs
 from scorefield.comparison.to_target import TARGETS
 from scorefield.evaluation.catalogue import OF_LEVELS
 from scorefield.evaluation.records import Evaluation
@@ -27,9 +25,8 @@ from scorefield.report.comparison import PlainTable, tables
 from scorefield.report.curves import Plot, plots
 from scorefield.report.findings import findings, headline
 from scorefield.report.gallery import Gallery, exact_group, gallery
-from scorefield.report.style import Look, looks
+from scorefield.report.style import Look, listed, looks, number
 from scorefield.report.table import Table, anchor, table
-from scorefield.report.words import listed, number
 
 INDEX = "index.html"
 
@@ -69,25 +66,7 @@ def write_report(
     strict: bool = False,
     trust_code: bool = False,
 ) -> Path:
-    """Gathers the evaluated runs under a folder into tables and a page.
-
-    Arguments:
-        root: The folder of all runs.
-        out: The folder of the report.
-        targets: The targets of the sample quality, in multiples of the noise floor.
-        strict: Whether to refuse numbers without an interval over seeds, before anything is
-            written.
-        trust_code: Whether classes that a run names by import path may be imported.
-
-    Returns:
-        The page, ``out/index.html``.
-
-    Raises:
-        RunError: If there is no evaluated run, one cannot be read, the models of a data set
-            were evaluated by different protocols, or a number is refused.
-        CheckpointError: If the checkpoint of a run cannot be read.
-        OSError: If the report cannot be written.
-    """
+    """Gathers the evaluated runs under a folder into tables and a page."""
     evaluations = _labelled(collect(root))
     comparisons = compare_models(evaluations, root, targets)
     if strict:
@@ -153,13 +132,13 @@ def _section(root: Path, comparison: Comparison, trust_code: bool) -> Section:
         exact=exact,
         headline=headline(members),
         findings=findings(comparison, exact),
-        table=table(members, exact, look, comparison.costs),
+        table=table(members, exact, look, comparison.timing),
         comparison=tables(comparison),
-        plots=plots(members, exact, look, comparison.costs),
+        plots=plots(members, exact, look, comparison.timing),
         gallery=gallery(members, look, trust_code),
         commands=[_commands(root, g) for g in members],
         facts=_facts(members),
-        costs=comparison.costs,
+        costs=comparison.timing,
     )
 
 

@@ -7,13 +7,12 @@ from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
-from scorefield.comparison.costs import Costs
 from scorefield.comparison.groups import Group
+from scorefield.comparison.timing import Costs
 from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import OF_LEVELS, OF_SAMPLES, VALIDATION
 from scorefield.evaluation.catalogue.metric import OfLevel, OfSamples
-from scorefield.report.style import EXACT, Look
-from scorefield.report.words import distinguishable, number
+from scorefield.report.style import EXACT, Look, distinguishable, number
 
 _FAR = 100.0
 
@@ -83,14 +82,7 @@ def spans(columns: Sequence[Column]) -> list[Span]:
 def table(
     members: Sequence[Group], exact: Group | None, look: dict[str, Look], costs: Costs
 ) -> Table:
-    """The table of the models of a data set: every metric that the catalogue shows in it.
-
-    Arguments:
-        members: The models; the first is what costs are relative to.
-        exact: The exact field, where it is known: one row more.
-        look: The models' colours.
-        costs: The time of a training step.
-    """
+    """The table of the models of a data set: every metric that the catalogue shows in it."""
     shown = [*_of_fields(members[0]), *_of_samples(members[0])]
     cost = Column("cost", "time per step", f"in multiples of {members[0].label}'s")
     shown.append(_Shown(cost, lambda g: _cost(g, members[0], costs)))

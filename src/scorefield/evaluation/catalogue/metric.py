@@ -24,8 +24,6 @@ Place = Literal["curve", "table", "differences", "training"]
 models, and at the checkpoints along the training and at equal training time.
 """
 
-ROUNDING = 1e-5
-"""A relative curl below this is the rounding of float32."""
 PROBED_ABOVE, PROBES = 64, 8
 """The dimension up to which Jacobians are exact, and the number of random probes above it."""
 
@@ -54,12 +52,8 @@ ALWAYS = Condition("all fields", lambda field, benchmark: True)
 class Estimator:
     """A measurement by noise level that gives one or more metrics.
 
-    Attributes:
-        measure: Gives a profile for each metric.
-        applies: What it applies to.
-        key: Its place in the record of the protocol; empty where there is nothing to record.
-        settings: What is recorded there, as plain values.
-        method: How it measures, for the report; a format string over the settings.
+    Its plain settings are recorded with the protocol under its key; ``method`` says in a format
+    string over them how it measures.
     """
 
     measure: Callable[[ScoreField, Benchmark], Iterable[Profile]]
@@ -87,8 +81,8 @@ class Metric:
     Attributes:
         name: Its name in records and tables.
         title: The heading of its figure.
-        label: Its name in tables and sentences of the report.
         caption: What it is, in a sentence or two.
+        label: Its name in tables and sentences of the report; the title by default.
         unit: Its unit; empty for a pure number.
         better: Which of two fields is the better one.
         shown: Where the report shows it.
@@ -98,13 +92,17 @@ class Metric:
 
     name: str
     title: str
-    label: str
     caption: str
+    label: str = ""
     unit: str = ""
     better: Literal["lower", "higher", "neither"] = "lower"
     shown: tuple[Place, ...] = ()
     finding: Finding | None = None
     formerly: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            object.__setattr__(self, "label", self.title[:1].lower() + self.title[1:])
 
     @property
     def applies(self) -> str:
@@ -120,14 +118,15 @@ class OfLevel(Metric):
         estimator: What measures it.
         over_levels: How it is summed up over noise levels: the root mean square, or the mean of
             what is a mean square already.
-        rounding: Below this a value is rounding, or the noise of an estimate without bias.
+        rounding: Below this a value is the rounding of float32, or the noise of an estimate
+            without bias.
         radius: The radius of the loops that summaries show, in units of the noise level.
         zero: What a field is for which it vanishes.
     """
 
     estimator: Estimator
     over_levels: Literal["rms", "mean"] = "rms"
-    rounding: float | None = None
+    rounding: float | None = 1e-5
     radius: float | None = None
     zero: str = ""
 
@@ -164,21 +163,13 @@ class OfSamples(Metric):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OfPaths(Metric):
-    """A property of the sampler's paths.
-
-    Attributes:
-        read: The number, from paths that were followed; ``None`` where they are too short.
-    """
+    """A property of the sampler's paths, ``None`` where they are too short."""
 
     read: Callable[[Trajectory], Estimate | None]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OfField(Metric):
-    """A property of a field as a whole.
-
-    Attributes:
-        measure: The number.
-    """
+    """A property of a field as a whole."""
 
     measure: Callable[[ScoreField, Benchmark], Estimate]
