@@ -12,9 +12,8 @@ from pathlib import Path
 
 import torch
 
-from scorefield.comparison.processes import LocalProcesses
-from scorefield.comparison.scheduler import Outcome, Task, demand
-from scorefield.comparison.scheduler import run as run_tasks
+from scorefield.comparison.processes import LocalProcesses, Outcome, Task, demand
+from scorefield.comparison.processes import run as run_tasks
 from scorefield.comparison.timing import STEP_TIMES, time_steps
 from scorefield.config.resolve import load
 from scorefield.errors import RunError

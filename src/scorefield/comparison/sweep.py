@@ -15,9 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scorefield.comparison.processes import LocalProcesses
-from scorefield.comparison.scheduler import Outcome, Task, demand
-from scorefield.comparison.scheduler import run as run_tasks
+from scorefield.comparison.processes import LocalProcesses, Outcome, Task, demand
+from scorefield.comparison.processes import run as run_tasks
 from scorefield.config import presets
 from scorefield.config.config import Config
 from scorefield.config.resolve import ENDINGS, load

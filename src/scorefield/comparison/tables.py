@@ -233,7 +233,7 @@ def _check_seeds(g: Group, base: Group) -> None:
 
 
 def _check_times(g: Group, comparison: Comparison) -> None:
-    if g.model not in comparison.timing.seconds:
+    if g.model not in comparison.costs.seconds:
         raise RunError(
             f"the time of a training step of {g.dataset}/{g.model} has no error: sweep the models "
             "of the data set together with --eval, which times them side by side"

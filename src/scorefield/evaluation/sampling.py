@@ -1,14 +1,15 @@
-"""Samples of a run, as files."""
+"""Samples of a run, as files and as a picture."""
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,12 +19,15 @@ from torch import Tensor
 from scorefield.config import schema
 from scorefield.config.sampler import build_sampler
 from scorefield.errors import RunError
-from scorefield.evaluation.pictures import picture
 from scorefield.fields import ClassifierFreeGuidance, ScoreField
 from scorefield.files import write_file
 from scorefield.runs.progress import Stages
 from scorefield.runs.run import Run, check_unconditional, of_class
 from scorefield.samplers import Callback, Sampler, SamplerState
+from scorefield.targets import Target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _ENDINGS = (".npz", ".safetensors")
 _MOST_SAMPLES = 10_000_000
@@ -262,3 +266,77 @@ def _content(samples: Tensor, record: dict[str, Any], ending: str) -> bytes:
     content = io.BytesIO()
     np.savez(content, samples=samples.numpy(), record=np.array(text))
     return content.getvalue()
+
+
+_LARGEST_GRID = 256
+_LARGEST_SCATTER = 20_000
+
+
+def picture(
+    samples: Tensor, truth: Target | None = None, title: str = "", black: float = -1.0
+) -> bytes | None:
+    """A PNG of samples; ``None`` where they are neither points of the plane nor images.
+
+    The law of the data is drawn as contours where it is known; images are from ``black`` to 1.
+    """
+    event = tuple(samples.shape[1:])
+    if event == (2,):
+        figure = _scatter(samples, truth)
+    elif len(event) == 3 and event[0] in (1, 3):
+        figure = _grid(samples, black)
+    else:
+        return None
+    if title:
+        figure.suptitle(title, fontsize=9)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    return content.getvalue()
+
+
+def _scatter(samples: Tensor, truth: Target | None) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.add_subplot(aspect="equal")
+    points = samples[:_LARGEST_SCATTER].double().cpu()
+    reach = 1.1 * float(points.abs().max())
+    if truth is not None:
+        reach = max(reach, float(truth.mean.abs().max()) + 2 * truth.std)
+        line = torch.linspace(-reach, reach, 201, dtype=torch.float64)
+        grid = torch.cartesian_prod(line, line)
+        density = truth.log_density(grid, 0.0).exp().reshape(201, 201).T
+        peak = float(density.max())
+        # One and two standard deviations from the mode of a normal law.
+        levels = [peak * math.exp(-0.5 * z**2) for z in (2, 1)]
+        axes.contour(line.numpy(), line.numpy(), density.numpy(), levels, colors="tab:red")
+    axes.scatter(points[:, 0].numpy(), points[:, 1].numpy(), s=4, alpha=0.5, linewidths=0)
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(-reach, reach)
+    return figure
+
+
+def _grid(samples: Tensor, black: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    images = samples[:_LARGEST_GRID].cpu()
+    columns = math.ceil(math.sqrt(len(images)))
+    figure = Figure(
+        figsize=(5, 5 * math.ceil(len(images) / columns) / columns + 0.3), layout="constrained"
+    )
+    axes = figure.add_subplot()
+    axes.imshow(sheet(images, columns, black).numpy())
+    axes.set_axis_off()
+    return figure
+
+
+def sheet(images: Tensor, columns: int, black: float) -> Tensor:
+    """Images in grey or colour with values from ``black`` to 1, side by side in red, green, blue
+    from 0 to 1.
+    """
+    n, _, height, width = images.shape
+    found = torch.ones(-(-n // columns) * (height + 1) + 1, columns * (width + 1) + 1, 3)
+    pixels = images.double().sub(black).div(1 - black).clamp(0, 1).permute(0, 2, 3, 1)
+    for k, image in enumerate(pixels):
+        top, left = k // columns * (height + 1) + 1, k % columns * (width + 1) + 1
+        found[top : top + height, left : left + width] = image
+    return found

@@ -19,6 +19,7 @@ from scorefield.report.style import EXACT, Look
 
 Drawn = tuple[Group, Look]
 """A model and how it is drawn."""
+Interval = tuple[float, float]
 _BAND = " The band is that of two real sets of the same size."
 
 
@@ -29,14 +30,6 @@ class Curve(NamedTuple):
     look: Look
     x: Sequence[float]
     y: Sequence[Estimate]
-
-
-class Band(NamedTuple):
-    """A horizontal band with a name: where the sampling noise of real sets lies."""
-
-    label: str
-    low: float
-    high: float
 
 
 class Plot(NamedTuple):
@@ -130,12 +123,11 @@ def _key(drawn: Sequence[Drawn], metric: Metric) -> str:
     return f"{drawn[0][0].dataset}-{metric.name}"
 
 
-def _band(d: Distance) -> Band | None:
+def _band(d: Distance) -> Interval | None:
     """Where the distances of real sets are."""
     if d.floor is None:
         return None
-    low, high = d.floor.mean - 2 * d.floor.sd, d.floor.mean + 2 * d.floor.sd
-    return Band("two real sets (mean ± 2 sd)", low, high)
+    return d.floor.mean - 2 * d.floor.sd, d.floor.mean + 2 * d.floor.sd
 
 
 def _plot(
@@ -144,63 +136,55 @@ def _plot(
     caption: str,
     x_title: str,
     curves: Sequence[Curve],
-    band: Band | None = None,
+    band: Interval | None = None,
     least: float | None = None,
     ticks: bool = True,
 ) -> Plot:
     figure = go.Figure()
     places = sorted({x for curve in curves for x in curve.x})
-    positive = [e.value for c in curves for e in c.y if e.value > 0]
-    foot = least if least is not None else 0.8 * min(positive, default=1.0)
-    if band is not None and band.high <= 0:
-        # Of few pairs: all of it lies below a log axis.
-        band = None
-    if band is not None and band.low <= 0:
+    values = [e.value for c in curves for e in c.y]
+    foot = least if least is not None else 0.8 * min((v for v in values if v > 0), default=1.0)
+    # Of few pairs, all of a band may lie below a log axis.
+    low, high = band if band is not None and band[1] > 0 else (foot, foot)
+    if low <= 0:
         # An unbiased distance: well inside the floor's noise there is no place on a log axis.
-        foot = band.high / 5
-    if band is not None:
-        ends = [places[0] / 1.15, places[-1] * 1.15]
-        low = band.low if band.low > 0 else foot / 3
+        foot = high / 5
+    if high > low:
+        left, right, edge = places[0] / 1.15, places[-1] * 1.15, low if low > 0 else foot / 3
         figure.add_scatter(
-            x=[*ends, *ends[::-1]],
-            y=[band.high, band.high, low, low],
+            x=[left, right, right, left],
+            y=[high, high, edge, edge],
             fill="toself",
             fillcolor="rgba(128,128,128,0.22)",
             line={"width": 0},
             mode="lines",
-            name=band.label,
+            name="two real sets (mean ± 2 sd)",
             hoverinfo="skip",
         )
     for curve in curves:
         for trace in _traces(curve, foot):
             figure.add_scatter(**trace)
+    few = {"dtick": "D2", "tickformat": "~g"}
     figure.update_xaxes(
         type="log",
         title={"text": x_title, "font": {"size": 13}, "standoff": 6},
         # Levels and budgets are few and of interest; times are neither.
-        **(
-            {"tickvals": places, "ticktext": [f"{x:g}" for x in places]}
-            if ticks
-            else {"dtick": "D2", "tickformat": "~g"}
-        ),
+        **({"tickvals": places, "ticktext": [f"{x:g}" for x in places]} if ticks else few),
         tickfont={"size": 12},
         range=[math.log10(places[0] / 1.2), math.log10(places[-1] * 1.2)],
     )
-    tops = [e.interval()[1] for c in curves for e in c.y] + ([] if band is None else [band.high])
-    bottom = math.log10(min([foot, *([band.low] if band is not None and band.low > 0 else [])]))
-    top = max(math.log10(max([*tops, 2 * foot])), bottom + 0.3)
+    tops = [e.interval()[1] for c in curves for e in c.y]
+    bottom = math.log10(min(foot, low) if low > 0 else foot)
+    top = max(math.log10(max([*tops, high, 2 * foot])), bottom + 0.3)
     margin = 0.05 * (top - bottom)
+    few["dtick"] = "D2" if top - bottom > 0.7 else "D1"
     figure.update_yaxes(
         type="log",
         range=[bottom - margin, top + margin],
         automargin=True,
         tickfont={"size": 12},
         # Powers of ten where there are many, else some numbers between them.
-        **(
-            {"dtick": 1, "exponentformat": "power"}
-            if top - bottom > 2.2
-            else {"dtick": "D2" if top - bottom > 0.7 else "D1", "tickformat": "~g"}
-        ),
+        **({"dtick": 1, "exponentformat": "power"} if top - bottom > 2.2 else few),
     )
     figure.update_layout(
         height=380,
@@ -216,48 +200,40 @@ def _plot(
 
 def _traces(curve: Curve, foot: float) -> list[dict[str, Any]]:
     """The line with its error bars, and the points below the axis at its foot."""
-    shown = [e if e.value >= foot else None for e in curve.y]
-    bars = [e.interval() if e is not None else (0.0, 0.0) for e in shown]
+    below = [(x, e) for x, e in zip(curve.x, curve.y, strict=True) if e.value < foot]
+    bars = [e.interval() if e.value >= foot else (e.value, e.value) for e in curve.y]
+    named = {"name": curve.label, "legendgroup": curve.label, "hovertemplate": "%{x:g}: %{text}"}
     line = {
+        **named,
         "x": list(curve.x),
-        "y": [None if e is None else e.value for e in shown],
-        "name": curve.label,
-        "legendgroup": curve.label,
+        "y": [e.value if e.value >= foot else None for e in curve.y],
         "mode": "lines+markers",
         "line": {"color": curve.look.colour, "width": 2, "dash": curve.look.dash},
         "marker": {"size": 7, "symbol": curve.look.symbol},
         "error_y": {
             "type": "data",
             "symmetric": False,
-            "array": [
-                0.0 if e is None else b[1] - e.value for e, b in zip(shown, bars, strict=True)
-            ],
+            "array": [high - e.value for e, (_, high) in zip(curve.y, bars, strict=True)],
             # On a logarithmic axis a bar that would pass zero ends just above it.
             "arrayminus": [
-                0.0 if e is None else min(e.value - b[0], 0.999 * e.value)
-                for e, b in zip(shown, bars, strict=True)
+                min(e.value - low, 0.999 * abs(e.value))
+                for e, (low, _) in zip(curve.y, bars, strict=True)
             ],
             "thickness": 1.3,
             "width": 3,
         },
         "text": [str(e) for e in curve.y],
-        "hovertemplate": "%{x:g}: %{text}",
     }
-    below = [(x, e) for x, e in zip(curve.x, curve.y, strict=True) if e.value < foot]
-    if not below:
-        return [line]
-    foot_points = {
+    at_the_foot = {
+        **named,
         "x": [x for x, _ in below],
         "y": [foot] * len(below),
-        "name": curve.label,
-        "legendgroup": curve.label,
         "showlegend": False,
         "mode": "markers",
         "marker": {"size": 8, "symbol": "triangle-down", "color": curve.look.colour},
         "text": [f"{e} (below the axis)" for _, e in below],
-        "hovertemplate": "%{x:g}: %{text}",
     }
-    return [line, foot_points]
+    return [line, at_the_foot] if below else [line]
 
 
 def _specification(figure: go.Figure) -> str:

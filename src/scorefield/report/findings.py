@@ -219,6 +219,6 @@ def _matched(comparison: Comparison) -> str:
 
 def _costs(comparison: Comparison) -> str:
     base, *others = comparison.members
-    ratios = comparison.timing.ratios
+    ratios = comparison.costs.ratios
     each = [f"{g.label} {in_words(ratios[g.model])}" for g in others if g.model in ratios]
     return f"A training step takes, in multiples of {base.label}'s: {listed(each)}." if each else ""

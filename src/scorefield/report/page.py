@@ -4,59 +4,29 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from plotly.offline import get_plotlyjs
 
 from scorefield.comparison.groups import Group, by_dataset, collect, groups
 from scorefield.comparison.tables import Comparison, compare_models, refuse, write_tables
-from scorefield.comparison.timing import Costs
 from scorefield.comparison.to_target import TARGETS
 from scorefield.evaluation.catalogue import OF_LEVELS
 from scorefield.evaluation.records import Evaluation
 from scorefield.files import write_file
-from scorefield.report.comparison import PlainTable, tables
-from scorefield.report.curves import Plot, plots
+from scorefield.report.curves import plots
 from scorefield.report.findings import findings, headline
-from scorefield.report.gallery import Gallery, exact_group, gallery
-from scorefield.report.style import Look, listed, looks, number
-from scorefield.report.table import Table, anchor, table
+from scorefield.report.gallery import exact_group, gallery
+from scorefield.report.style import listed, looks, number
+from scorefield.report.tables import anchor, table, tables
 
 INDEX = "index.html"
-
-
-class Commands(NamedTuple):
-    """The command lines that make a model's numbers."""
-
-    label: str
-    anchor: str
-    lines: list[str]
-
-
-@dataclass(frozen=True)
-class Section:
-    """All that the page says on one data set."""
-
-    name: str
-    title: str
-    members: list[Group]
-    looks: dict[str, Look]
-    exact: Group | None
-    headline: str
-    findings: list[tuple[str, str]]
-    table: Table
-    comparison: list[PlainTable]
-    plots: list[Plot]
-    gallery: Gallery
-    commands: list[Commands]
-    facts: list[tuple[str, str]]
-    costs: Costs
 
 
 def write_report(
@@ -66,7 +36,19 @@ def write_report(
     strict: bool = False,
     trust_code: bool = False,
 ) -> Path:
-    """Gathers the evaluated runs under a folder into tables and a page."""
+    """Gathers the evaluated runs under a folder into tables and the page ``out/index.html``.
+
+    Arguments:
+        root: The folder of all runs.
+        out: The folder of the report.
+        targets: The targets of the sample quality, in multiples of the noise floor.
+        strict: Whether to refuse numbers without an interval over seeds.
+        trust_code: Whether classes that a run names by import path may be imported.
+
+    Raises:
+        RunError: If there is no evaluated run, the models of a data set were evaluated by
+            different protocols, or a number is refused.
+    """
     evaluations = _labelled(collect(root))
     comparisons = compare_models(evaluations, root, targets)
     if strict:
@@ -88,7 +70,7 @@ def write_report(
 def _render(
     root: Path,
     evaluations: Sequence[Evaluation],
-    sections: list[Section],
+    sections: list[SimpleNamespace],
     command: Sequence[str],
     written: Sequence[str],
 ) -> str:
@@ -103,7 +85,7 @@ def _render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(number=number)
+    environment.globals.update(number=number, anchor=anchor)
     return environment.get_template("page.html.j2").render(
         sections=sections,
         single=all(len(g.seeds) == 1 for g in members),
@@ -120,11 +102,12 @@ def _render(
     )
 
 
-def _section(root: Path, comparison: Comparison, trust_code: bool) -> Section:
+def _section(root: Path, comparison: Comparison, trust_code: bool) -> SimpleNamespace:
+    """All that the page says on one data set."""
     members = comparison.members
     look = looks([g.label for g in members])
     exact = exact_group(members[0], trust_code)
-    return Section(
+    return SimpleNamespace(
         name=members[0].dataset,
         title=_TITLES.get(str(members[0].first.about.get("data")), members[0].dataset),
         members=members,
@@ -132,13 +115,13 @@ def _section(root: Path, comparison: Comparison, trust_code: bool) -> Section:
         exact=exact,
         headline=headline(members),
         findings=findings(comparison, exact),
-        table=table(members, exact, look, comparison.timing),
+        table=table(members, exact, look, comparison.costs),
         comparison=tables(comparison),
-        plots=plots(members, exact, look, comparison.timing),
+        plots=plots(members, exact, look, comparison.costs),
         gallery=gallery(members, look, trust_code),
-        commands=[_commands(root, g) for g in members],
+        commands=[(g, _commands(root, g)) for g in members],
         facts=_facts(members),
-        costs=comparison.timing,
+        costs=comparison.costs,
     )
 
 
@@ -159,7 +142,7 @@ def _labelled(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     return [replace(e, about={**e.about, "label": label[e.dataset, e.model]}) for e in evaluations]
 
 
-def _lede(sections: Sequence[Section]) -> str:
+def _lede(sections: Sequence[SimpleNamespace]) -> str:
     labels = list(dict.fromkeys(g.label for s in sections for g in s.members))
     data = listed([s.name if s.title == s.name else f"{s.name} ({s.title})" for s in sections])
     seeds = {len(g.seeds) for s in sections for g in s.members}
@@ -184,7 +167,7 @@ def _count(n: int) -> str:
     return words[n] if n < len(words) else str(n)
 
 
-def _models(sections: Sequence[Section]) -> list[tuple[str, str, str]]:
+def _models(sections: Sequence[SimpleNamespace]) -> list[tuple[str, str, str]]:
     """Label, colour and description of every model, once."""
     found: dict[str, tuple[str, str, str]] = {}
     for section in sections:
@@ -240,7 +223,8 @@ def _methods(one: Evaluation) -> Iterator[tuple[str, str]]:
             yield listed(list(measured)), f"{method}; n = {found[0].estimate.n} at a level"
 
 
-def _commands(root: Path, g: Group) -> Commands:
+def _commands(root: Path, g: Group) -> list[str]:
+    """The command lines that make a model's numbers."""
     lines = []
     for e in g.members:
         about = e.about
@@ -252,10 +236,8 @@ def _commands(root: Path, g: Group) -> Commands:
         lines.append(shlex.join(["scorefield", "eval", str(e.folder), "--nfe", nfes]))
     n, seed, sampler = (g.first.protocol[key] for key in ("samples", "seed", "sampler"))
     options = ["--n", str(n), "--nfe", str(g.first.budgets[-1]), "--seed", str(seed)]
-    lines.append(
-        shlex.join(["scorefield", "sample", str(g.first.folder), "--sampler", sampler, *options])
-    )
-    return Commands(g.label, anchor(g), lines)
+    line = ["scorefield", "sample", str(g.first.folder), "--sampler", sampler, *options]
+    return [*lines, shlex.join(line)]
 
 
 def _sweep(root: Path, members: Sequence[Group]) -> str:
