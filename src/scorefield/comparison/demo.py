@@ -6,8 +6,8 @@ What is finished stays: started again, the demonstration goes on where it was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from scorefield.comparison.processes import run as run_tasks
 from scorefield.comparison.timing import STEP_TIMES, time_steps
 from scorefield.config.resolve import load
 from scorefield.errors import RunError
-from scorefield.evaluation.evaluate import Floors, evaluate, floors_of
+from scorefield.evaluation.evaluate import Floors, benchmark_of, evaluate, measure_floors
 from scorefield.evaluation.protocol import Protocol, protocol_of
 from scorefield.evaluation.records import Evaluation
 from scorefield.runs.progress import Stages
@@ -56,7 +56,7 @@ class Family:
     name: str
     protocol: Protocol
     runs: list[Run]
-    left: list[Task]
+    left: list[Task] = field(default_factory=list)
 
     def show(self, stages: Stages) -> None:
         """Shows how far the trainings and evaluations are."""
@@ -75,11 +75,7 @@ def demo(
 ) -> list[Path]:
     """Trains, evaluates and times the five models on each data set, and returns the runs' folders.
 
-    Arguments:
-        root: The folder of the runs.
-        families: The data sets, of ``toy`` and ``digits``.
-        overrides: Changes to every configuration, in place of the demonstration's own.
-        jobs: How many processes work at the same time.
+    The overrides take the place of the demonstration's own; ``jobs`` processes work at a time.
 
     Raises:
         ConfigError: If an override is wrong.
@@ -88,7 +84,10 @@ def demo(
     """
     # On a busy machine, threads that wait for each other take ten times as long as one alone.
     torch.set_num_threads(1)
-    plans = [_family(name, root, overrides) for name in families]
+    plans = []
+    for name in families:
+        configs = [load(f"{name}/{model}", overrides or SHORTER[name]) for model in MODELS]
+        plans.append(Family(name, protocol_of(configs[0]), [Run.create(c, root) for c in configs]))
     with Stages() as stages, LocalProcesses(jobs, threads=1) as processes:
         try:
             _train_and_evaluate(plans, processes, stages)
@@ -102,32 +101,26 @@ def demo(
     return [run.folder for plan in plans for run in plan.runs]
 
 
-def _family(name: str, root: Path, overrides: Sequence[str]) -> Family:
-    configs = [load(f"{name}/{model}", overrides or SHORTER[name]) for model in MODELS]
-    return Family(name, protocol_of(configs[0]), [Run.create(c, root) for c in configs], [])
-
-
 def _train_and_evaluate(plans: Sequence[Family], processes: LocalProcesses, stages: Stages) -> None:
-    said: dict[Task, str] = {}
     floors, trainings = [], []
     for plan in plans:
-        floor = Task(f"noise floor of {plan.name}", _floors, (plan.runs[0].folder, plan.protocol))
-        said[floor] = f"noise floor of {plan.name} measured"
+        source = (plan.runs[0].folder, plan.protocol)
+        name = f"noise floor of {plan.name}"
+        floor = Task(name, _floors, source, told=f"{name} measured")
         for run in plan.runs:
             if _evaluated(run, plan.protocol):
                 continue
-            name = _name(run)
-            training = Task(f"training of {name}", _train, (run.folder,))
-            said[training] = f"{name} trained, {run.config.train.steps} steps"
+            name = f"{run.dataset}/{run.model_id.partition('_')[0]}"
+            told = f"{name} trained, {run.config.train.steps} steps"
+            training = Task(f"training of {name}", _train, (run.folder,), told=told)
             arguments, needs = (run.folder, plan.protocol), (floor, training)
-            evaluation = Task(f"evaluation of {name}", _evaluate, arguments, needs)
-            said[evaluation] = f"{name} evaluated"
+            told = f"{name} evaluated"
+            plan.left.append(Task(f"evaluation of {name}", _evaluate, arguments, needs, told))
             trainings.append(training)
-            plan.left.append(evaluation)
         floors += [floor] if plan.left else []
 
     def ended(task: Task, outcome: Outcome) -> None:
-        _say(stages, said, task, outcome)
+        _say(stages, task, outcome)
         for plan in plans:
             if task in plan.left and outcome.status == "done":
                 plan.left.remove(task)
@@ -141,27 +134,24 @@ def _train_and_evaluate(plans: Sequence[Family], processes: LocalProcesses, stag
 
 
 def _time(plans: Sequence[Family], root: Path, processes: LocalProcesses, stages: Stages) -> None:
-    said: dict[Task, str] = {}
+    tasks, done = [], []
     for plan in plans:
         if not (root / plan.name / STEP_TIMES).is_file():
-            configs = [run.config for run in plan.runs]
-            arguments = (configs, root / plan.name, _ROUNDS)
-            said[Task(f"timing of {plan.name}", time_steps, arguments)] = (
-                f"steps of {plan.name} timed side by side"
-            )
+            arguments = ([run.config for run in plan.runs], root / plan.name, _ROUNDS)
+            told = f"steps of {plan.name} timed side by side"
+            tasks.append(Task(f"timing of {plan.name}", time_steps, arguments, told=told))
 
     def ended(task: Task, outcome: Outcome) -> None:
-        _say(stages, said, task, outcome)
+        _say(stages, task, outcome)
         done.append(task)
-        stages.show("timing of steps", len(done), len(said))
+        stages.show("timing of steps", len(done), len(tasks))
 
-    done: list[Task] = []
-    demand(run_tasks(list(said), processes, ended))
+    demand(run_tasks(tasks, processes, ended))
 
 
-def _say(stages: Stages, said: Mapping[Task, str], task: Task, outcome: Outcome) -> None:
+def _say(stages: Stages, task: Task, outcome: Outcome) -> None:
     if outcome.status == "done":
-        stages.say(said[task])
+        stages.say(task.told)
     elif outcome.status == "failed":
         stages.say(f"{task.name} failed: {outcome.reason}")
 
@@ -173,7 +163,7 @@ def _train(folder: Path) -> None:
 
 
 def _floors(folder: Path, protocol: Protocol) -> Floors:
-    return floors_of(Run.open(folder), protocol)
+    return measure_floors(benchmark_of(Run.open(folder), protocol))
 
 
 def _evaluate(folder: Path, protocol: Protocol, floors: Floors, _trained: None) -> None:
@@ -197,7 +187,3 @@ def _steps_done(run: Run) -> int:
     except FileNotFoundError:
         return 0
     return int(rows[-1]["step"]) if rows else 0
-
-
-def _name(run: Run) -> str:
-    return f"{run.dataset}/{run.model_id.partition('_')[0]}"

@@ -202,9 +202,7 @@ NUMBERS = ("mean", "std", "standard_error", "low", "high")
 
 
 def spread(name: str, estimates: Callable[[Any], Sequence[Estimate] | None]) -> Column:
-    """The columns of a mean over seeds: its standard deviation (over seeds, with one degree of
-    freedom taken off, empty for one seed), standard error and 95 % interval.
-    """
+    """The columns of a mean over seeds: their standard deviation, its error and interval."""
 
     def cells(record: Any) -> tuple[Any, ...] | None:
         found = estimates(record)
@@ -227,10 +225,7 @@ def groups(evaluations: Iterable[Evaluation]) -> list[Group]:
 
 def by_dataset(members: Sequence[Group]) -> Mapping[str, list[Group]]:
     """The models of each data set, in order; the first is what the others are compared with."""
-    found: dict[str, list[Group]] = {}
-    for g in members:
-        found.setdefault(g.dataset, []).append(g)
-    return found
+    return {name: list(some) for name, some in groupby(members, lambda g: g.dataset)}
 
 
 BASELINES = ("m0", "no_regularizer")
@@ -238,9 +233,8 @@ BASELINES = ("m0", "no_regularizer")
 
 
 def collect(root: Path) -> list[Evaluation]:
-    """Every evaluation in ``root/dataset/model/seed``, by data set, model and seed.
-
-    The model that the others are compared with comes first: plain denoising, or the first by name.
+    """Every evaluation in ``root/dataset/model/seed``, those of the plain model of a data set
+    first.
 
     Raises:
         RunError: If there is none, or those of a data set were evaluated by different protocols.
@@ -248,10 +242,12 @@ def collect(root: Path) -> list[Evaluation]:
     folders = sorted(path.parent.parent for path in root.glob(f"*/*/seed*/eval/{SUMMARY}"))
     if not folders:
         raise RunError(f"{root} holds no evaluated run: run `scorefield eval RUN` on each first")
-    evaluations = sorted(
-        (Evaluation.read(folder) for folder in folders),
-        key=lambda e: (e.dataset, not _is_baseline(e), e.model, e.seed),
-    )
+
+    def place(e: Evaluation) -> tuple[Any, ...]:
+        preset = str(e.about.get("preset")).rpartition("/")[2]
+        return e.dataset, preset not in BASELINES, e.model, e.seed
+
+    evaluations = sorted((Evaluation.read(folder) for folder in folders), key=place)
     for dataset, members in groupby(evaluations, lambda e: e.dataset):
         first, *others = members
         for other in others:
@@ -262,10 +258,6 @@ def collect(root: Path) -> list[Evaluation]:
                     "both again with the same settings"
                 )
     return evaluations
-
-
-def _is_baseline(e: Evaluation) -> bool:
-    return str(e.about.get("preset")).rpartition("/")[2] in BASELINES
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -8,10 +8,8 @@ there are seeds:
 .. math:: \bar d = \tfrac1k \sum_{s} (a_s - b_s), \qquad
     \bar d \pm t_{k-1,\,0.975}\, \frac{\mathrm{sd}(a_s - b_s)}{\sqrt k}.
 
-All seeds are evaluated on the same samples and points as well. The scatter of the evaluation that
-is common to both models cancels in the difference; what of it differs between the models is the
-same for every seed, and is not in the interval, which says what other trainings would give on these
-samples and points.
+The scatter of the evaluation that is common to both models cancels as well; what of it differs is
+the same for every seed, and is not in the interval, which holds for these samples and points.
 """
 
 from __future__ import annotations
@@ -102,16 +100,12 @@ def compare(
         values = [e.value for e in a], [e.value for e in b]
         numerical = sum(e.numerical_error for e in (*a, *b)) / len(seeds)
         difference = replace(paired_difference(*values, unit=a[0].unit), numerical_error=numerical)
-        deviation = statistics.stdev([x - y for x, y in zip(*values, strict=True)])
-        ratio = _ratio(*values)
+        both = list(zip(*values, strict=True))
+        deviation, ratio = statistics.stdev([x - y for x, y in both]), None
+        if min(min(xy) for xy in both) > 0:
+            logs = mean([math.log(x / y) for x, y in both])
+            # With two seeds an interval can be wider than what a float holds.
+            low, high = (math.exp(min(max(end, -700.0), 700.0)) for end in logs.interval())
+            ratio = math.exp(logs.value), low, high
         found.append(Pair(model, base, key, difference, ratio, deviation, seeds, budget_fraction))
     return found
-
-
-def _ratio(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float] | None:
-    if min(*a, *b) <= 0:
-        return None
-    logs = mean([math.log(x / y) for x, y in zip(a, b, strict=True)])
-    low, high = logs.interval()
-    # With two seeds an interval can be wider than what a float holds.
-    return math.exp(logs.value), math.exp(max(low, -700.0)), math.exp(min(high, 700.0))

@@ -1,12 +1,10 @@
 """Many tasks on a few processes, in the order of what they need of each other.
 
 A task that fails takes only those with it that need its result. After an interrupt, tasks under
-way are stopped and waited for, and no other is started. Where tasks run is the business of an
-:class:`Executor`: :class:`LocalProcesses` of this machine, or a cluster's queue.
-
-A process outlives its tasks, since importing the libraries takes longer than many of them. It ends
-with the one that started it, however that ends: the pipe between them is then at its end. A
-training that is interrupted in this way writes its checkpoint, as after any other interrupt.
+way are stopped and waited for, and no other is started. Processes outlive their
+tasks, since importing the libraries takes longer than many of them. They end with the one that
+started them, however that ends: the pipe between them is then at its end. A training that is
+interrupted in this way writes its checkpoint, as after any other interrupt.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.context import SpawnProcess
@@ -39,13 +37,14 @@ _POLL = 0.5  # seconds
 @dataclass(frozen=True, eq=False)
 class Task:
     """A call that is made in a process of its own: of a function of a module, with the results of
-    the tasks that it needs as its last arguments.
+    the tasks that it needs as its last arguments; ``told`` is what is said when it is done.
     """
 
     name: str
     call: Callable[..., Any]
     arguments: tuple[Any, ...] = ()
     needs: tuple[Task, ...] = ()
+    told: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,9 @@ def run(
     ended: Callable[[Task, Outcome], object] | None = None,
     watch: Callable[[], object] | None = None,
 ) -> dict[Task, Outcome]:
-    """Runs tasks; those that are ready start in the order in which they are given.
+    """Runs tasks; those that are ready start in order. An interrupt shows in the outcomes.
 
-    ``ended`` is called with each started task when it ends, and ``watch`` now and then. A
-    :exc:`KeyboardInterrupt` is not passed on, but shows in the outcomes.
+    ``ended`` is called with each started task when it ends, and ``watch`` now and then.
     """
     outcomes: dict[Task, Outcome] = {}
     waiting, started = list(tasks), set[Task]()
@@ -225,7 +223,7 @@ class LocalProcesses:
         """How the worker's task ended; ``None`` if it has only printed a line."""
         seconds = time.monotonic() - worker.started
         try:
-            kind, *content = worker.connection.recv()
+            found = worker.connection.recv()
         except (EOFError, OSError):
             self._workers.remove(worker)
             worker.connection.close()
@@ -233,12 +231,11 @@ class LocalProcesses:
             if self._stopped:
                 return Outcome("interrupted", seconds=seconds)
             return Outcome("failed", reason=_end_of(worker.process), seconds=seconds)
-        if kind == "line":
-            if self._on_line is not None and worker.task is not None:
-                self._on_line(worker.task, *content)
-            return None
-        result, reason = content
-        return Outcome(kind, result, reason, seconds)
+        if isinstance(found, Outcome):
+            return replace(found, seconds=seconds)
+        if self._on_line is not None and worker.task is not None:
+            self._on_line(worker.task, found)
+        return None
 
 
 def _end_of(process: SpawnProcess) -> str:
@@ -266,7 +263,7 @@ def _serve(connection: Connection, threads: int | None, relayed: bool) -> None:
             busy.set()
             outcome = _outcome(content)
             sys.stdout.flush()
-            connection.send((outcome.status, outcome.result, outcome.reason))
+            connection.send(outcome)
             busy.clear()
     _ignore_signals()
 
@@ -321,7 +318,7 @@ class _Lines(io.TextIOBase):
         *lines, self._text = (self._text + text).split("\n")
         with suppress(OSError):
             for line in lines:
-                self._connection.send(("line", line))
+                self._connection.send(line)
         return len(text)
 
     def flush(self) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +32,6 @@ class Job:
     """A run of a sweep: a preset or file with what is changed, resolved."""
 
     name: str
-    overrides: tuple[str, ...]
     config: Config
     folder: Path
 
@@ -48,21 +46,18 @@ def plan(
             share a folder.
     """
     jobs: list[Job] = []
-    expanded = [name for pattern in names for name in _named(pattern)]
+    expanded: list[str] = []
+    for name in names:
+        # The name of a file is no pattern.
+        expanded += [name] if name.endswith(ENDINGS) else presets.matching(name)
     for seed in seeds:
         for name in expanded:
-            changes = (*overrides, f"seed={seed}")
-            config = load(name, changes)
+            config = load(name, (*overrides, f"seed={seed}"))
             folder = root / config.folder
             if folder in [job.folder for job in jobs]:
                 raise ConfigError(f"{name} with seed {seed} is in the sweep twice")
-            jobs.append(Job(name, changes, config, folder))
+            jobs.append(Job(name, config, folder))
     return jobs
-
-
-def _named(pattern: str) -> list[str]:
-    """What a pattern stands for; the name of a file is no pattern."""
-    return [pattern] if pattern.endswith(ENDINGS) else presets.matching(pattern)
 
 
 def run(
@@ -70,18 +65,12 @@ def run(
     root: Path,
     parallel: int = 1,
     evaluate: bool = False,
-    say: Callable[[str], object] = print,
     draw: DrawFor | None = None,
 ) -> list[Outcome]:
-    """Runs the jobs in processes of their own; one outcome a job, in order.
+    """Runs the jobs in processes of their own, ``parallel`` at a time; one outcome a job, in order.
 
-    Arguments:
-        jobs: The jobs.
-        root: The folder of all runs.
-        parallel: How many run at the same time; of several, each has its share of the cores.
-        evaluate: Whether each is evaluated after its training, and the models are timed.
-        say: Called with each line of progress.
-        draw: As of :meth:`~scorefield.runs.run.Run.train`.
+    With ``evaluate`` each is evaluated after its training, and the models are timed; ``draw`` is
+    that of :meth:`~scorefield.runs.run.Run.train`.
 
     Raises:
         ConfigError: If ``parallel`` is not positive.
@@ -96,9 +85,8 @@ def run(
     # A job alone has the terminal for its progress bar; of several, each line is labelled.
     alone = parallel == 1 and sys.stdout.isatty()
     threads = None if parallel == 1 else max(1, (os.cpu_count() or 1) // parallel)
-    label = None if alone else partial(_label, say)
-    with LocalProcesses(parallel, threads, label) as processes:
-        outcomes = list(run_tasks(tasks, processes, partial(_say_failure, say)).values())
+    with LocalProcesses(parallel, threads, None if alone else _label) as processes:
+        outcomes = list(run_tasks(tasks, processes, _say_failure).values())
         if evaluate and exit_status(outcomes) == 0:
             folders = dict.fromkeys(root / job.config.folder.parts[0] for job in jobs)
             given = {root / job.config.folder: job.config for job in jobs}
@@ -107,13 +95,13 @@ def run(
     return outcomes
 
 
-def _say_failure(say: Callable[[str], object], task: Task, outcome: Outcome) -> None:
+def _say_failure(task: Task, outcome: Outcome) -> None:
     if outcome.status == "failed":
-        say(f"{task.name}: failed: {outcome.reason}")
+        print(f"{task.name}: failed: {outcome.reason}")
 
 
-def _label(say: Callable[[str], object], task: Task, line: str) -> None:
-    say(f"{task.name}: {line.rstrip()}")
+def _label(task: Task, line: str) -> None:
+    print(f"{task.name}: {line.rstrip()}")
 
 
 def _work(config: Config, root: Path, evaluate: bool, draw: DrawFor | None) -> None:
@@ -137,14 +125,12 @@ def time_models(folder: Path, given: Mapping[Path, Config]) -> None:
     from scorefield.comparison.timing import time_steps, timed_models
     from scorefield.runs.run import Run
 
-    first: dict[str, Path] = {}
-    for summary_file in sorted(folder.glob("*/seed*/eval/compute_summary.json")):
-        run = summary_file.parent.parent
-        first.setdefault(run.parent.name, run)
+    files = sorted(folder.glob("*/seed*/eval/compute_summary.json"), reverse=True)
+    first = {file.parents[2].name: file.parents[1] for file in files}
     if len(first) < 2 or first.keys() <= timed_models(folder):
         return
     # Sorted by name: the first is what a report compares the others with.
-    configs = [given.get(run) or Run.open(run).config for run in first.values()]
+    configs = [given.get(run) or Run.open(run).config for _, run in sorted(first.items())]
     print(f"timing the steps of {len(configs)} models side by side", flush=True)
     time_steps(configs, folder)
 

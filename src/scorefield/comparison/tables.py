@@ -1,15 +1,15 @@
 """Runs into tables: what was measured, over seeds.
 
-The six tables of a benchmark, and the differences between its models. Every mean comes with its
-standard deviation over seeds (empty for one seed), its standard error and its 95 % interval; the
-column ``error_from`` says whether the error is that of the scatter over seeds, which are all
-evaluated on the same samples and points, or, of a single seed, that of the one evaluation.
+Every mean comes with its standard deviation over seeds (empty for one seed), its standard error and
+its 95 % interval; ``error_from`` says whether that is of the scatter over seeds, or of one seed's
+samples and points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +40,6 @@ from scorefield.comparison.to_target import (
     TARGET_COLUMNS,
     TARGETS,
     Reached,
-    by_target,
     reached,
 )
 from scorefield.errors import RunError
@@ -54,13 +53,11 @@ from scorefield.runs.cells import csv_text, settings_text
 
 @dataclass(frozen=True)
 class Comparison:
-    """The models of one data set, of which the first is what the others are compared with, and all
-    that is compared between them: trained to their end, and at equal training time.
-    """
+    """The models of one data set, and all that is compared between the first and the others."""
 
     members: list[Group]
     costs: Costs
-    reached: list[Reached]
+    reached: list[list[Reached]]
     selections: list[Selection]
     pairs: list[Pair]
     matched_pairs: list[Pair]
@@ -73,10 +70,9 @@ def compare_models(
     comparisons = []
     for dataset, members in by_dataset(groups(evaluations)).items():
         costs = read_costs(root / dataset, members)
-        chosen = select(members, costs)
-        found = reached(members, targets)
-        own = (costs, found, chosen, pairs(members), matched_pairs(chosen))
-        comparisons.append(Comparison(members, *own))
+        chosen, found = select(members, costs), reached(members, targets)
+        both = pairs(members), matched_pairs(chosen)
+        comparisons.append(Comparison(members, costs, found, chosen, *both))
     return comparisons
 
 
@@ -158,94 +154,77 @@ def diagnostics(members: Sequence[Group]) -> Iterator[Measured]:
             yield Measured(g, level_key(alike[0], sigmas), [v.estimate for v in alike])
 
 
-class Table(NamedTuple):
-    """A table of all data sets: its file, its columns, and the records of one data set."""
-
-    file: str
-    columns: Schema
-    records: Callable[[Comparison], Iterator[Any] | Sequence[Any]]
-
-
-TABLES = (
-    Table("fid_summary.csv", QUALITY_COLUMNS, lambda c: qualities(c.members)),
-    Table("integrability_summary.csv", INTEGRABILITY_COLUMNS, lambda c: diagnostics(c.members)),
-    Table("steps_to_target_fid.csv", TARGET_COLUMNS, lambda c: c.reached),
-    Table("steps_to_target_fid_summary.csv", SUMMARY_COLUMNS, lambda c: by_target(c.reached)),
-    Table(
-        "compute_budget_by_dataset.csv",
+TABLES: dict[str, tuple[Schema, Callable[[Comparison], Iterable[Any]]]] = {
+    "fid_summary.csv": (QUALITY_COLUMNS, lambda c: qualities(c.members)),
+    "integrability_summary.csv": (INTEGRABILITY_COLUMNS, lambda c: diagnostics(c.members)),
+    "steps_to_target_fid.csv": (TARGET_COLUMNS, lambda c: chain.from_iterable(c.reached)),
+    "steps_to_target_fid_summary.csv": (SUMMARY_COLUMNS, lambda c: c.reached),
+    "compute_budget_by_dataset.csv": (
         BUDGET_COLUMNS,
         lambda c: budget_records(c.members, c.costs),
     ),
-    Table("compute_matched_fid.csv", MATCHED_COLUMNS, lambda c: matched_records(c.selections)),
-    Table("paired_differences.csv", PAIR_COLUMNS, lambda c: [*c.pairs, *c.matched_pairs]),
-)
-"""The tables of a benchmark."""
+    "compute_matched_fid.csv": (MATCHED_COLUMNS, lambda c: matched_records(c.selections)),
+    "paired_differences.csv": (PAIR_COLUMNS, lambda c: [*c.pairs, *c.matched_pairs]),
+}
+"""The tables of a benchmark, by file: their columns, and the records of one data set."""
 
 
-def table_rows(comparisons: Sequence[Comparison]) -> Mapping[str, list[dict[str, Any]]]:
+def table_rows(comparisons: Sequence[Comparison]) -> dict[str, list[dict[str, Any]]]:
     """The rows of every table, by the name of its file."""
     return {
-        t.file: [t.columns.row(record) for c in comparisons for record in t.records(c)]
-        for t in TABLES
+        file: [columns.row(record) for c in comparisons for record in records(c)]
+        for file, (columns, records) in TABLES.items()
     }
 
 
 def write_tables(comparisons: Sequence[Comparison], out: Path) -> list[Path]:
     """Writes the tables into a folder."""
-    rows = table_rows(comparisons)
-    for t in TABLES:
-        write_file(out / t.file, csv_text(rows[t.file], t.columns.names))
-    return [out / t.file for t in TABLES]
+    for file, rows in table_rows(comparisons).items():
+        write_file(out / file, csv_text(rows, TABLES[file][0].names))
+    return [out / file for file in TABLES]
 
 
 def refuse(comparisons: Sequence[Comparison]) -> None:
-    """Refuses tables in which a number has no interval, or models are not measured alike.
-
-    Raises:
-        RunError: Naming the first offender.
-    """
+    """Refuses numbers without an interval, and models that are not measured alike."""
     for comparison in comparisons:
-        base = comparison.members[0]
         for g in comparison.members:
-            _check_seeds(g, base)
-            _check_times(g, comparison)
+            for flaw in _flaws(g, comparison):
+                raise RunError(flaw)
 
 
-def _check_seeds(g: Group, base: Group) -> None:
-    name = f"{g.dataset}/{g.model}"
+def _flaws(g: Group, comparison: Comparison) -> Iterator[str]:
+    """What is wrong with a model's seeds or times."""
+    name, base = f"{g.dataset}/{g.model}", comparison.members[0]
     if len(g.seeds) < 2:
-        raise RunError(
+        yield (
             f"{name} has the single seed {g.seeds[0]}, and what varies between trainings has no "
             "interval: train and evaluate a second seed, or report without --strict"
         )
     if g.seeds != base.seeds:
-        raise RunError(
+        yield (
             f"{name} has the seeds {_list(g.seeds)} and {base.model} the seeds "
             f"{_list(base.seeds)}: differences are taken over the same seeds, train and evaluate "
             "those that are missing"
         )
     steps = {e.step for e in g.members}
     if len(steps) > 1:
-        raise RunError(
+        yield (
             f"the seeds of {name} were evaluated after different numbers of steps, {_list(steps)}: "
             "finish the trainings and evaluate them again"
         )
-
-
-def _check_times(g: Group, comparison: Comparison) -> None:
     if g.model not in comparison.costs.seconds:
-        raise RunError(
-            f"the time of a training step of {g.dataset}/{g.model} has no error: sweep the models "
-            "of the data set together with --eval, which times them side by side"
+        yield (
+            f"the time of a training step of {name} has no error: sweep the models of the data set "
+            "together with --eval, which times them side by side"
         )
     for e in g.members:
         for d in e.distances:
             if d.latency is None:
-                raise RunError(
+                yield (
                     f"{e.folder}: the time of sampling at {d.nfe} network calls has no error, "
                     "since it takes too few steps: leave that budget out"
                 )
 
 
-def _list(numbers: Sequence[int] | set[int]) -> str:
+def _list(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(numbers)))

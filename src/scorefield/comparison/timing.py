@@ -83,9 +83,7 @@ def ratio(seconds: Sequence[float], base: Sequence[float]) -> Estimate:
 
 
 def short_training(config: Config, steps: int, folder: Path | None = None) -> Trainer:
-    """A fresh training of so few steps that it is good for its time only; without a folder nothing
-    is written.
-    """
+    """A fresh training of a few steps, good for its time only; written to a folder if given."""
     source = build_source(config)
     settings = TrainSettings(
         steps=steps,
@@ -133,11 +131,10 @@ class Costs:
 
 
 def read_costs(folder: Path, members: Sequence[Group]) -> Costs:
-    """The costs of the models of a data set: from ``step_times.json``, where steps of all models
-    were timed side by side, or from the trainings, which ran at different times.
+    """The costs of the models of a data set, timed side by side or read off their trainings.
 
     Raises:
-        RunError: If the file is not what it should be.
+        RunError: If ``step_times.json`` is not what it should be.
     """
     path, base, missing = folder / STEP_TIMES, members[0].model, ""
     if path.is_file():
@@ -179,9 +176,7 @@ def _read(path: Path) -> tuple[dict[str, list[float]], str]:
 
 
 def _seconds(group: Group) -> Estimate | None:
-    """The time of a step: each seed's median, in the median over seeds; its error is that of the
-    seeds' scatter, or within the run where there is one seed.
-    """
+    """The median time of a step, over seeds, with the error of their scatter or that of the run."""
     medians = [e.compute.get("seconds_per_step") for e in group.members]
     known = [float(m) for m in medians if m is not None]
     if not known or len(known) < len(medians):

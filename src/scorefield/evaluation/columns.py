@@ -80,11 +80,7 @@ ESTIMATE = (
 
 
 class Schema:
-    """The columns of a table.
-
-    Arguments:
-        columns: The columns, in order.
-    """
+    """The columns of a table, in order."""
 
     def __init__(self, *columns: Column) -> None:
         self._columns = columns
@@ -100,11 +96,8 @@ class Schema:
         return row
 
     def read(self, row: Mapping[str, str]) -> dict[str, Any]:
-        """The arguments of the record that a row of texts holds.
-
-        Raises:
-            KeyError: If a column is missing.
-            ValueError: If a cell is not what it should be.
+        """The arguments of the record that a row of texts holds; KeyError or ValueError if it is
+        none.
         """
         return {c.argument: c.read(row) for c in self._columns if c.read is not None}
 
@@ -120,9 +113,7 @@ def derived(*names: str, get: Callable[[Any], Any]) -> Column:
 
 
 def uncertain(*names: str, get: Callable[[Any], Estimate | None]) -> Column:
-    """The columns of a number: its value and standard error, and its 95 % interval where four are
-    named.
-    """
+    """The columns of a number and its error, and of its 95 % interval where four are named."""
 
     def cells(record: Any) -> Sequence[Any] | None:
         e = get(record)

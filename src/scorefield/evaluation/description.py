@@ -21,10 +21,8 @@ _LABELS = ("name", "description", "seed")
 
 
 def training_time(run: Run, step: int) -> Estimate | None:
-    """The time that a training took up to a step, from ``metrics.csv``; ``None`` where it does not
-    tell.
-
-    Its error is what the scatter of the run's rows makes in their sum. Only steps are counted.
+    """The time that a training took up to a step, by ``metrics.csv``, if that tells; its error is
+    what the scatter of the rows makes in their sum. Only steps are counted.
     """
     rows = _metrics(run.folder / "metrics.csv")
     begin, total, lengths = 0, 0.0, []
@@ -43,12 +41,11 @@ def training_time(run: Run, step: int) -> Estimate | None:
 
 
 def compute(run: Run, field: nn.Module, steps: int) -> dict[str, Any]:
-    """What the training took up to a step, from the rows of ``metrics.csv``.
+    """What the training took up to a step, from the rows of ``metrics.csv``; ``None`` if unknown.
 
-    ``seconds_per_step`` is the median over ``rows`` rows, the first left out where there are
-    others, since it holds the start; its error is that of a median of normal draws, with their
-    standard deviation from the median absolute deviation. ``wall_seconds`` counts the steps only,
-    neither checkpoints nor start. What is not known is ``None``.
+    ``seconds_per_step`` is the median over ``rows`` rows without the first, which holds the start;
+    its error is that of a median of normal draws, with their standard deviation from the median
+    absolute deviation. ``wall_seconds`` counts the steps only.
     """
     batch = run.config.train.batch_size
     rows = [r for r in _metrics(run.folder / "metrics.csv") if int(r["step"]) <= steps]

@@ -57,9 +57,7 @@ def measure_samples(
     floors: Floors,
     on_progress: OnProgress = lambda words: None,
 ) -> tuple[Distance, ...]:
-    """The distances of generated from real samples at each budget of network calls, and how long
-    and how curved the sampler's paths are.
-    """
+    """The distances of generated from real samples at each budget, and the paths' properties."""
     protocol, found = benchmark.protocol, []
     compared = [(m.name, on, f) for m in OF_SAMPLES for on, f in m.compare(benchmark)]
     for budget in protocol.nfes:
@@ -96,11 +94,8 @@ def validate(field: ScoreField, benchmark: Benchmark) -> Estimate:
 
 
 def measure_floors(benchmark: Benchmark) -> dict[tuple[str, str], Floor]:
-    """The distance between two real sets of the size at which a model is measured: independent
-    draws of a law, or disjoint random subsets of all items of a finite data set.
-
-    Raises:
-        ValueError: If a finite data set has too few items for two such sets.
+    """The distances between two real sets of the protocol's size: draws of a law, or disjoint
+    items.
     """
     p = benchmark.protocol
     real = benchmark.truth if benchmark.truth is not None else _Pool(benchmark.source, p)
@@ -122,20 +117,16 @@ class _Pool:
         assert source.size is not None
         train = source.reference(source.size, protocol.seed, "train")
         test = source.reference(protocol.samples, protocol.seed, "test")
-        self._items = torch.cat((train, test))
-        self._name = source.name
-
-    @property
-    def size(self) -> int:
-        return len(self._items)
+        self._items, self._name = torch.cat((train, test)), source.name
+        self.size = len(self._items)
 
     def reference(self, n: int, seed: int) -> Tensor:
-        if n > len(self._items):
+        if n > self.size:
             raise UserError(
-                f"{self._name} has {len(self._items)} items in all, the noise floor of "
-                f"{n // 2} samples needs {n}"
+                f"{self._name} has {self.size} items in all, the noise floor of {n // 2} samples "
+                f"needs {n}"
             )
-        return self._items[Noise(seed).permutation("noise floor", len(self._items))[:n]]
+        return self._items[Noise(seed).permutation("noise floor", self.size)[:n]]
 
 
 def evaluate(
@@ -155,13 +146,12 @@ def evaluate(
     Arguments:
         run: The run.
         nfes: The budgets of network calls; those of the protocol by default.
-        protocol: The protocol; by default that of the section ``eval`` of the configuration.
+        protocol: By default that of the section ``eval`` of the configuration.
         floors: The noise floors under this protocol, where they are known already.
         on_progress: Receives the progress.
 
     Raises:
-        RunError: If the run has no checkpoint, a budget is not positive, or the field knows points
-            of one class only.
+        RunError: If there is no checkpoint, a budget is not positive, or one class only is known.
         ValueError: If the data has too few samples, or a measurement is not finite.
         FloatingPointError: If samples diverge.
     """
@@ -177,13 +167,19 @@ def evaluate(
     # Derivatives in x are several times cheaper where none in the weights are recorded.
     field = run.field("ema", found.step).requires_grad_(False)
     check_unconditional(run.config, field)
-    benchmark = Benchmark(run.source(), protocol, learned_features(run))
+    benchmark = benchmark_of(run, protocol)
     _name_the_sampler(run, protocol, on_progress)
     if floors is None:
         on_progress("noise floor")
         floors = measure_floors(benchmark)
     distances = measure_samples(field, benchmark, floors, on_progress)
-    milestones = _milestones(run, found.step, benchmark, floors, on_progress)
+    steps = [step for step in run.steps() if step <= found.step]
+    milestones = []
+    for step in steps if protocol.along is not None and len(steps) > 1 else ():
+        on_progress(f"checkpoint of step {step}")
+        then = run.field("ema", step).requires_grad_(False)
+        measured = measure_checkpoint(then, benchmark, floors)
+        milestones.append(Milestone(step, training_time(run, step), measured))
     on_progress("diagnostics")
     levels = measure_levels(field, benchmark)
     on_progress("validation loss")
@@ -205,25 +201,21 @@ def evaluate(
         },
         about=about(run),
         folder=run.folder,
-        milestones=milestones,
+        milestones=tuple(milestones),
     )
     evaluation.write(run.folder)
     return evaluation
 
 
-def learned_features(run: Run) -> tuple[Features, ...]:
-    """The features of the classifier that all runs of a data set with classes share, which is
-    trained if it is not there; none for other data.
+def benchmark_of(run: Run, protocol: Protocol) -> Benchmark:
+    """A run's data under a protocol. For data with classes, the features of the classifier that
+    all runs of the data set share are among those compared; it is trained if it is not there.
     """
     source = run.source()
-    if not isinstance(source, LabelledSource):
-        return ()
-    return (classifier_features(source, run.folder.parent.parent),)
-
-
-def floors_of(run: Run, protocol: Protocol) -> Floors:
-    """The noise floors of a run's data set."""
-    return measure_floors(Benchmark(run.source(), protocol, learned_features(run)))
+    learned: tuple[Features, ...] = ()
+    if isinstance(source, LabelledSource):
+        learned = (classifier_features(source, run.folder.parent.parent),)
+    return Benchmark(source, protocol, learned)
 
 
 def _name_the_sampler(run: Run, protocol: Protocol, on_progress: OnProgress) -> None:
@@ -233,21 +225,3 @@ def _name_the_sampler(run: Run, protocol: Protocol, on_progress: OnProgress) -> 
     if type(own) is not type(used) or {**vars(own), "steps": 0} != {**vars(used), "steps": 0}:
         words += f"; the configuration's own ({run.config.sampler.kind}) is not used"
     on_progress(words)
-
-
-def _milestones(
-    run: Run, last: int, benchmark: Benchmark, floors: Floors, on_progress: OnProgress
-) -> tuple[Milestone, ...]:
-    """The checkpoints up to a step; none where the protocol has no budget for them, or for one
-    alone.
-    """
-    steps = [step for step in run.steps() if step <= last]
-    if benchmark.protocol.along is None or len(steps) == 1:
-        return ()
-    milestones = []
-    for step in steps:
-        on_progress(f"checkpoint of step {step}")
-        field = run.field("ema", step).requires_grad_(False)
-        found = measure_checkpoint(field, benchmark, floors)
-        milestones.append(Milestone(step, training_time(run, step), found))
-    return tuple(milestones)

@@ -43,9 +43,7 @@ _LINE_EVERY = 5.0  # seconds
 
 @dataclass(frozen=True)
 class LikelihoodSettings:
-    """How log-densities are computed; see :func:`scorefield.likelihood.log_prob`. The seed is also
-    that of the choice of points and of dequantisation.
-    """
+    """How :func:`scorefield.likelihood.log_prob` is called; all that is drawn has the seed."""
 
     rtol: float = 1e-5
     atol: float = 1e-5
@@ -57,9 +55,7 @@ class LikelihoodSettings:
 
 @dataclass(frozen=True)
 class DataLikelihood:
-    """Log-densities of points; in bits per dimension too for data that are integers. ``about`` says
-    of which points under which field, and how.
-    """
+    """Log-densities of points, in bits too for integers; ``about`` says of what, and how."""
 
     points: LogProb
     bits: BitsPerDim | None
@@ -92,17 +88,18 @@ class DataLikelihood:
 
     def _rows(self) -> list[dict[str, Any]]:
         p = self.points
-        columns: dict[str, list[Any]] = {
-            "log_prob": p.value.tolist(),
-            "standard_error": p.standard_error.tolist(),
-            "solver_error": p.solver_error.tolist(),
-            "probes": p.n_probes.tolist(),
-            "calls": p.calls.tolist(),
+        columns: dict[str, Any] = {
+            "point": torch.arange(len(p.value)),
+            "log_prob": p.value,
+            "standard_error": p.standard_error,
+            "solver_error": p.solver_error,
+            "probes": p.n_probes,
+            "calls": p.calls,
         }
         if self.bits is not None:
-            columns["bits_per_dim"] = self.bits.value.tolist()
-        rows = zip(*columns.values(), strict=True)
-        return [{"point": i, **dict(zip(columns, row, strict=True))} for i, row in enumerate(rows)]
+            columns["bits_per_dim"] = self.bits.value
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def _summary(self) -> dict[str, Any]:
         calls, bits = self.points.calls, self.bits
@@ -153,10 +150,8 @@ def data_likelihood(
     """
     if n is not None and n < 2:
         raise RunError(f"n is {n}, an average with an error takes at least 2 points")
-    if data in ("test", "train"):
-        x, transform = _split(
-            subject, "test" if data == "test" else "train", n or 100, settings.seed
-        )
+    if data == "test" or data == "train":
+        x, transform = _split(subject, data, n or 100, settings.seed)
     else:
         x, transform = _file(Path(data), subject, n, settings.seed)
     start, parts = time.monotonic(), []

@@ -84,9 +84,7 @@ class Protocol:
 
 
 def protocol_of(config: Config) -> Protocol:
-    """The protocol of the section ``eval`` of a configuration; checkpoints are measured at the
-    number of network calls that its sampler takes.
-    """
+    """The protocol of the section ``eval`` of a configuration."""
     section = config.eval
     return Protocol(
         nfes=tuple(section.nfes),

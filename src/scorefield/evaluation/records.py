@@ -1,30 +1,18 @@
-r"""What an evaluation leaves in a run's folder: rows of numbers with their errors.
+"""What an evaluation leaves in a run's folder ``eval``: rows of numbers with their errors.
 
-An :class:`Evaluation` is written as four files under ``eval/``, and read back from them without
-the model:
+``fid_vs_nfe.csv`` has a row a distance, or a property of the sampler's paths, at one number of
+network calls; ``integrability_vs_sigma.csv`` a row a diagnostic at one noise level;
+``quality_vs_step.csv`` a row a distance, or the validation loss, at one checkpoint of the training;
+and ``compute_summary.json`` what the training took, the validation loss, and the protocol.
 
-``fid_vs_nfe.csv``
-    One row a distance between generated and real samples, or a property of the sampler's
-    paths, at one number of network calls.
-
-``integrability_vs_sigma.csv``
-    One row a diagnostic at one noise level.
-
-``quality_vs_step.csv``
-    One row a distance, or the validation loss, at one checkpoint of the training; a header alone
-    where none was measured.
-
-``compute_summary.json``
-    What the training took, the validation loss, and the protocol of the evaluation.
-
-The columns are those of :data:`DISTANCES`, :data:`LEVELS` and :data:`MILESTONES`. Records of
-earlier versions are read with today's names of metrics, and with the sampler that all of them used.
+Records of earlier versions are read with today's names of metrics, and with the sampler that all of
+them used.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -104,10 +92,7 @@ class Distance:
 
 
 def quotient(a: Estimate, b: Estimate) -> Estimate:
-    r"""The quotient of two independent numbers, with the errors of both by the delta method.
-
-    Its degrees of freedom are those of :func:`~scorefield.estimate.add_errors`.
-    """
+    """The quotient of two independent numbers, with the errors of both by the delta method."""
     value = a.value / b.value
     error, n = add_errors([(a.standard_error, a.n), (value * b.standard_error, b.n)])
     numerical = a.numerical_error + abs(value) * b.numerical_error
@@ -116,10 +101,8 @@ def quotient(a: Estimate, b: Estimate) -> Estimate:
 
 @dataclass(frozen=True)
 class Level:
-    r"""A diagnostic at one noise level :math:`\sigma/\alpha`, in units of the data.
-
-    Where there are loops or cycles, ``scale_delta`` is the radius in units of the noise level and
-    ``cycle_len`` the number of edges.
+    r"""A diagnostic at one noise level :math:`\sigma/\alpha` in units of the data, and where there
+    are loops or cycles their radius in noise levels and length in edges.
     """
 
     metric: str
@@ -287,7 +270,7 @@ class Evaluation:
                 {"sampler": "heun", **summary["protocol"]},
                 dict(summary["about"]),
                 run,
-                _milestones(read_csv(folder / ALONG, least=0)),
+                tuple(_milestones(read_csv(folder / ALONG, least=0))),
             )
         except OSError as error:
             raise RunError(f"{run} has no evaluation: run `scorefield eval {run}`") from error
@@ -298,10 +281,8 @@ class Evaluation:
             ) from error
 
 
-def _milestones(rows: Sequence[Mapping[str, str]]) -> tuple[Milestone, ...]:
-    milestones = []
+def _milestones(rows: Sequence[Mapping[str, str]]) -> Iterator[Milestone]:
     for _, members in groupby(rows, lambda row: row["step"]):
-        some = list(members)
-        distances = tuple(Distance(**DISTANCES.read(row)) for row in some)
-        milestones.append(Milestone(**MILESTONES.read(some[0]), distances=distances))
-    return tuple(milestones)
+        first, *others = members
+        distances = tuple(Distance(**DISTANCES.read(row)) for row in (first, *others))
+        yield Milestone(**MILESTONES.read(first), distances=distances)

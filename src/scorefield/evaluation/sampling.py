@@ -60,19 +60,13 @@ class Drawn:
     seconds: float
 
 
-class SamplingProgress:
+class SamplingProgress(ExitStack):
     """Shows a long sampling: a bar on a terminal, plain lines elsewhere, nothing of a short one."""
 
     def __init__(self) -> None:
-        self._shown = ExitStack()
+        super().__init__()
         self._stages: Stages | None = None
         self._next = time.monotonic() + _PATIENCE
-
-    def __enter__(self) -> SamplingProgress:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._shown.close()
 
     def __call__(self, state: SamplerState) -> None:
         """Is told of a step of the sampler."""
@@ -80,7 +74,7 @@ class SamplingProgress:
         if self._stages is None:
             if now < self._next:
                 return
-            self._stages = self._shown.enter_context(Stages())
+            self._stages = self.enter_context(Stages())
         done, total = state.block * state.steps + state.step + 1, state.blocks * state.steps
         self._stages.show("sampling", done, total)
         if now >= self._next:
@@ -243,10 +237,9 @@ def _plain(method: object) -> dict[str, Any]:
 
 
 def _check_count(name: str, count: int, most: int) -> None:
-    if count < 1:
-        raise RunError(f"{name} is {count}, it must be at least 1")
-    if count > most:
-        raise RunError(f"{name} is {count}, it must be at most {most}")
+    if not 1 <= count <= most:
+        bound = "at least 1" if count < 1 else f"at most {most}"
+        raise RunError(f"{name} is {count}, it must be {bound}")
 
 
 def _stem(record: dict[str, Any]) -> str:
@@ -275,9 +268,8 @@ _LARGEST_SCATTER = 20_000
 def picture(
     samples: Tensor, truth: Target | None = None, title: str = "", black: float = -1.0
 ) -> bytes | None:
-    """A PNG of samples; ``None`` where they are neither points of the plane nor images.
-
-    The law of the data is drawn as contours where it is known; images are from ``black`` to 1.
+    """A PNG of samples over contours of their law; ``None`` where they are not in the plane nor
+    images.
     """
     event = tuple(samples.shape[1:])
     if event == (2,):
@@ -330,9 +322,7 @@ def _grid(samples: Tensor, black: float) -> Figure:
 
 
 def sheet(images: Tensor, columns: int, black: float) -> Tensor:
-    """Images in grey or colour with values from ``black`` to 1, side by side in red, green, blue
-    from 0 to 1.
-    """
+    """Images with values from ``black`` to 1, side by side, as one in red, green, blue."""
     n, _, height, width = images.shape
     found = torch.ones(-(-n // columns) * (height + 1) + 1, columns * (width + 1) + 1, 3)
     pixels = images.double().sub(black).div(1 - black).clamp(0, 1).permute(0, 2, 3, 1)

@@ -33,9 +33,7 @@ class Curve(NamedTuple):
 
 
 class Plot(NamedTuple):
-    """A figure of the page: an identifier, a caption, a text for those who cannot see it, and
-    the specification that plotly draws.
-    """
+    """A figure of the page, with a text for those who cannot see it, and plotly's specification."""
 
     key: str
     title: str
@@ -47,9 +45,7 @@ class Plot(NamedTuple):
 def plots(
     members: Sequence[Group], exact: Group | None, looks: dict[str, Look], costs: Costs
 ) -> list[Plot]:
-    """The curves of a data set, of every metric that the catalogue shows as one: by noise level,
-    against network calls, and at the checkpoints against training time.
-    """
+    """The curves of a data set: against noise level, network calls, and training time."""
     drawn = [(g, looks[g.label]) for g in members]
     with_exact = drawn if exact is None else [*drawn, (exact, EXACT)]
     found = [
@@ -61,9 +57,7 @@ def plots(
 
 
 def _against_noise(metric: OfLevel, drawn: Sequence[Drawn]) -> Plot | None:
-    """A metric against the noise level; ``None`` where it was measured of no model. Of an exact
-    field that has none of it at any level there is no curve.
-    """
+    """A metric against the noise level; none of an exact field that has none of it."""
     curves = []
     for g, look in drawn:
         levels = g.profile(metric.name, metric.radius)
@@ -96,9 +90,7 @@ def _against_calls(metric: OfSamples, drawn: Sequence[Drawn]) -> Plot | None:
 
 
 def _against_time(metric: Metric, drawn: Sequence[Drawn], costs: Costs) -> Plot | None:
-    """A metric at the checkpoints of the trainings against their time; ``None`` where none was
-    measured or steps have no known time.
-    """
+    """A metric at the checkpoints against their training time, where both are known."""
     curves, band = [], None
     for g, look in drawn:
         step_time = costs.seconds.get(g.model)

@@ -82,9 +82,7 @@ def reach_of(truth: Target, sigma: float) -> float:
 
 
 def shared_scale(maps: Mapping[str, FieldMap], truth: Target, sigma: float) -> float:
-    """The curl at the ends of the colour scale: what 99 % of the map's points with data on them
-    stay below, in the model that turns most.
-    """
+    """What 99 % of the curl where there are data stays below, in the model that turns most."""
     reach = reach_of(truth, sigma)
     density = _density(truth, sigma, reach)
     inside = density > _CONTOURS[0] * density.max()
@@ -211,9 +209,6 @@ def _uri(figure: Figure, dpi: int = 150) -> str:
     return "data:image/png;base64," + base64.b64encode(reduced.getvalue()).decode()
 
 
-_SHOWN = {"points": 1500, "images": 64}
-
-
 class Strip(NamedTuple):
     """Pictures that belong side by side, and what they share."""
 
@@ -230,9 +225,7 @@ class Gallery(NamedTuple):
 
 
 def gallery(members: Sequence[Group], look: dict[str, Look], trust_code: bool) -> Gallery:
-    """The pictures of the first seed of each model; none for data that is neither points of the
-    plane nor images.
-    """
+    """The pictures of the first seed of each model; none of data that cannot be seen."""
     runs = {g.label: _run(g, trust_code) for g in members}
     source = next(iter(runs.values())).source()
     models = {g.label: runs[g.label].field("ema", g.first.step) for g in members}
@@ -270,8 +263,11 @@ def _fields(models: dict[str, ScoreField], benchmark: Benchmark) -> list[Strip]:
     truth = benchmark.truth
     if truth is None or benchmark.source.shape != (2,):
         return []
+    # Two noise levels: where the parts of the data melt, and where they have.
+    wanted = (0.18 * truth.std, 0.7 * truth.std)
+    nearest = [min((abs(s - w), s) for s in benchmark.protocol.sigmas)[1] for w in wanted]
     strips = []
-    for sigma in _telling(truth, benchmark.protocol):
+    for sigma in dict.fromkeys(nearest):
         reach = reach_of(truth, sigma)
         shown: dict[str, ScoreField] = {**models, "exact field": truth}
         maps = {label: field_map(f, sigma, reach) for label, f in shown.items()}
@@ -279,13 +275,6 @@ def _fields(models: dict[str, ScoreField], benchmark: Benchmark) -> list[Strip]:
         pictures = [draw_field(m, m, maps[m], truth, sigma, scale) for m in shown]
         strips.append(Strip(f"σ = {sigma:g}", pictures, colour_bar(scale)))
     return strips
-
-
-def _telling(truth: Target, protocol: Protocol) -> list[float]:
-    """Two noise levels of the protocol: where the parts of the data melt, and where they have."""
-    wanted = (0.18 * truth.std, 0.7 * truth.std)
-    nearest = [min((abs(s - w), s) for s in protocol.sigmas)[1] for w in wanted]
-    return list(dict.fromkeys(nearest))
 
 
 def _samples(
@@ -296,11 +285,12 @@ def _samples(
 ) -> list[Strip]:
     truth, shape, protocol = benchmark.truth, benchmark.source.shape, benchmark.protocol
     if shape == (2,) and truth is not None:
-        n = min(_SHOWN["points"], protocol.samples)
+        most = 1500
     elif len(shape) == 3 and shape[0] in (1, 3):
-        n = min(_SHOWN["images"], protocol.samples)
+        most = 64
     else:
         return []
+    n = min(most, protocol.samples)
 
     def draw(label: str, alt: str, x: Tensor, colour: str) -> Picture:
         if truth is not None:

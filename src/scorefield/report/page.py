@@ -62,20 +62,6 @@ def write_report(
     if trust_code:
         command.append("--trust-code")
     sections = [_section(root, c, trust_code) for c in comparisons]
-    page = _render(root, evaluations, sections, command, [t.name for t in written])
-    write_file(out / INDEX, page)
-    return out / INDEX
-
-
-def _render(
-    root: Path,
-    evaluations: Sequence[Evaluation],
-    sections: list[SimpleNamespace],
-    command: Sequence[str],
-    written: Sequence[str],
-) -> str:
-    """The page as text."""
-    members = [g for s in sections for g in s.members]
     # Where the truth is known there is more to see.
     sections.sort(key=lambda s: s.exact is None)
     environment = Environment(
@@ -86,9 +72,9 @@ def _render(
         lstrip_blocks=True,
     )
     environment.globals.update(number=number, anchor=anchor)
-    return environment.get_template("page.html.j2").render(
+    page = environment.get_template("page.html.j2").render(
         sections=sections,
-        single=all(len(g.seeds) == 1 for g in members),
+        single=all(len(g.seeds) == 1 for s in sections for g in s.members),
         exact=any(s.exact is not None for s in sections),
         title=f"Score fields on {listed([s.name for s in sections])}",
         lede=_lede(sections),
@@ -96,10 +82,12 @@ def _render(
         plotly=get_plotlyjs(),
         sweep_commands=[_sweep(root, s.members) for s in sections if s.costs.apart],
         report_command=shlex.join(command),
-        tables=list(written),
+        tables=[t.name for t in written],
         versions=_versions(evaluations),
         made=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
     )
+    write_file(out / INDEX, page)
+    return out / INDEX
 
 
 def _section(root: Path, comparison: Comparison, trust_code: bool) -> SimpleNamespace:
@@ -149,22 +137,19 @@ def _lede(sections: Sequence[SimpleNamespace]) -> str:
     trained = "once" if seeds == {1} else f"with {min(seeds)} to {max(seeds)} seeds"
     if len(seeds) == 1 and seeds != {1}:
         trained = f"with {next(iter(seeds))} seeds each"
-    lengths = {
-        s.name: {(g.first.compute["steps"], g.first.compute["batch_size"]) for g in s.members}
+    lengths = [
+        {(g.first.compute["steps"], g.first.compute["batch_size"]) for g in s.members}
         for s in sections
-    }
+    ]
     many = ("models", "were") if len(labels) > 1 else ("model", "was")
-    alike = ", for the same number of steps" if all(len(v) == 1 for v in lengths.values()) else ""
+    alike = ", for the same number of steps" if all(len(v) == 1 for v in lengths) else ""
+    words = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+    count = words[len(labels)] if len(labels) < len(words) else len(labels)
     return (
-        f"{_count(len(labels))} score {many[0]}, {listed(labels)}, {many[1]} trained {trained} on "
+        f"{count} score {many[0]}, {listed(labels)}, {many[1]} trained {trained} on "
         f"{data}{alike}, and evaluated on the same real samples, the same starting noise and "
         "the same noisy points."
     )
-
-
-def _count(n: int) -> str:
-    words = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
-    return words[n] if n < len(words) else str(n)
 
 
 def _models(sections: Sequence[SimpleNamespace]) -> list[tuple[str, str, str]]:
@@ -185,7 +170,7 @@ def _facts(members: Sequence[Group]) -> list[tuple[str, str]]:
     )
     levels = ", ".join(f"{s:g}" for s in p["sigmas"])
     overrides = listed([f"{o}" for o in one.about.get("overrides", [])]) or "none"
-    facts = [
+    return [
         (
             "training",
             f"{c['steps']} steps of {c['batch_size']} items, seeds "
@@ -209,7 +194,6 @@ def _facts(members: Sequence[Group]) -> list[tuple[str, str]]:
         *_methods(one),
         ("seed of the evaluation", str(p["seed"])),
     ]
-    return [(name, text) for name, text in facts if text]
 
 
 def _methods(one: Evaluation) -> Iterator[tuple[str, str]]:
@@ -241,9 +225,7 @@ def _commands(root: Path, g: Group) -> list[str]:
 
 
 def _sweep(root: Path, members: Sequence[Group]) -> str:
-    """The sweep that times the steps of the models of a data set, and makes what is missing; empty
-    where they are not presets with the same changes and seeds.
-    """
+    """The sweep that times the models' steps; empty where they are not presets changed alike."""
     changes = {tuple(g.first.about.get("overrides", ())) for g in members}
     presets = [g.first.about.get("preset") for g in members]
     if not all(presets) or len(changes) > 1 or len({g.seeds for g in members}) > 1:

@@ -7,12 +7,12 @@ from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
-from scorefield.comparison.groups import RMS, Group
+from scorefield.comparison.groups import RMS, Group, over_seeds
 from scorefield.comparison.matched import Selection
 from scorefield.comparison.paired import Pair
 from scorefield.comparison.tables import Comparison
 from scorefield.comparison.timing import Costs
-from scorefield.comparison.to_target import mean_calls
+from scorefield.comparison.to_target import calls
 from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import (
     CATALOGUE,
@@ -110,9 +110,7 @@ def _of_fields(base: Group) -> list[_Shown]:
 
 
 def _of_samples(base: Group) -> list[_Shown]:
-    """The distances that the first model has: of whatever data at every budget, of data of known
-    distribution at the largest.
-    """
+    """The distances of the first model: some at every budget, others at the largest."""
     budgets = base.first.budgets
     shown = []
     for m in OF_SAMPLES:
@@ -154,10 +152,8 @@ def _cost(g: Group, base: Group, costs: Costs) -> Cell:
     if g.model != base.model:
         return Cell(costs.ratios.get(g.model))
     seconds = costs.seconds.get(g.model)
-    if seconds is None:
-        return Cell(None, text="1")
-    ms = number(seconds.scaled(1e3))
-    return Cell(None, f"{ms.value} ±\u00a0{ms.error}\u00a0ms", text="1")
+    ms = None if seconds is None else number(seconds.scaled(1e3))
+    return Cell(None, f"{ms.value} ±\u00a0{ms.error}\u00a0ms" if ms else "", text="1")
 
 
 def anchor(g: Group) -> str:
@@ -207,26 +203,24 @@ def _targets(comparison: Comparison) -> Table | None:
     """The network calls that each model needs to come within multiples of the noise floor."""
     if not comparison.reached:
         return None
-    targets = list(dict.fromkeys(r.target for r in comparison.reached))
+    every = {(runs[0].evaluation.model, runs[0].target): runs for runs in comparison.reached}
+    targets = list(dict.fromkeys(target for _, target in every))
     rows = []
     for g in comparison.members:
         cells = []
         for target in targets:
-            runs = [
-                r
-                for r in comparison.reached
-                if r.evaluation.model == g.model and r.target == target
-            ]
+            runs = every.get((g.model, target), [])
             reaching = sum(r.distance is not None for r in runs)
             certain = sum(r.beyond_doubt for r in runs)
-            calls = mean_calls(runs)
             note = f"{reaching} of {len(runs)} seeds, {certain} beyond doubt"
-            if calls is None:
+            found = calls(runs)
+            mean = over_seeds(found) if found else None
+            if mean is None:
                 cells.append(Cell(None, note, text="not all" if reaching else "not reached"))
-            elif calls.exact or calls.standard_error == 0:
-                cells.append(Cell(None, note, text=f"{calls.value:g}"))
+            elif mean.standard_error == 0:
+                cells.append(Cell(None, note, text=f"{mean.value:g}"))
             else:
-                cells.append(Cell(calls, note))
+                cells.append(Cell(mean, note))
         rows.append(Row(g.label, cells))
     means = "times the distance between two real sets"
     columns = [Column("", f"{t:g} × floor", f"{t:g} {means}") for t in targets]

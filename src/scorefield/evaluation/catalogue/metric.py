@@ -116,10 +116,8 @@ class OfLevel(Metric):
 
     Attributes:
         estimator: What measures it.
-        over_levels: How it is summed up over noise levels: the root mean square, or the mean of
-            what is a mean square already.
-        rounding: Below this a value is the rounding of float32, or the noise of an estimate
-            without bias.
+        over_levels: How it is summed up over noise levels: by root mean square or mean.
+        rounding: Below this a value is rounding, or the noise of an estimate without bias.
         radius: The radius of the loops that summaries show, in units of the noise level.
         zero: What a field is for which it vanishes.
     """
@@ -140,8 +138,7 @@ class OfSamples(Metric):
     """A distance between generated and real samples, or from the exact distribution.
 
     Attributes:
-        compare: The distances on a benchmark, by the name of the features that they are taken
-            on; none where it does not apply.
+        compare: The distances on a benchmark, by the name of their features, where it applies.
         data: Which data it applies to, in words.
         floor: Whether two real sets have such a distance: the noise floor.
         total: Of a count, the setting that holds the largest possible one.

@@ -75,12 +75,10 @@ SLICED_WASSERSTEIN = OfSamples(
 def _validate(field: ScoreField, b: Benchmark) -> Estimate:
     r"""The denoising loss on held-out items over all noise levels, in evaluation mode.
 
-    In flat space the weight and the distribution of the noise levels are those of EDM in units of
-    the data, :math:`\ln\frac{\lambda}{2\sigma_d} + 1.2 \sim N(0, 1.2^2)` with :math:`\sigma_d` the
-    standard deviation of the data. On a torus that has no meaning: all levels count as much,
-    uniform in their logarithm, with the error of the noise. It is the same whatever the field was
-    trained with.
-    The loss of an item is a mean over draws; the standard error is that over items.
+    In flat space weight and distribution of the noise levels are those of EDM,
+    :math:`\ln\frac{\lambda}{2\sigma_d} + 1.2 \sim N(0, 1.2^2)` with :math:`\sigma_d` the standard
+    deviation of the data; on a torus the error of the noise counts, uniform in the level's
+    logarithm. The loss of an item is a mean over draws; the standard error is that over items.
 
     References:
         Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
