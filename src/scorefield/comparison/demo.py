@@ -1,7 +1,6 @@
 """The demonstration: five models on two data sets, trained, judged and timed within minutes.
 
-It is a sweep over presets with shorter trainings, two at a time in processes of one thread each.
-What is finished stays: started again, the demonstration goes on where it was.
+It is a sweep with shorter trainings. Started again, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -46,8 +45,6 @@ SHORTER: dict[str, tuple[str, ...]] = {
 """What the demonstration changes in the presets of a family: the models train for less long and
 keep fewer checkpoints, and on ``digits`` their Jacobians are computed at fewer points."""
 
-_ROUNDS = 4
-
 
 @dataclass
 class Family:
@@ -57,14 +54,6 @@ class Family:
     protocol: Protocol
     runs: list[Run]
     left: list[Task] = field(default_factory=list)
-
-    def show(self, stages: Stages) -> None:
-        """Shows how far the trainings and evaluations are."""
-        steps = [min(_steps_done(run), run.config.train.steps) for run in self.runs]
-        total = sum(run.config.train.steps for run in self.runs)
-        stages.show(f"{self.name}: training", sum(steps), total)
-        done = len(self.runs) - len(self.left)
-        stages.show(f"{self.name}: evaluation", done, len(self.runs))
 
 
 def demo(
@@ -127,7 +116,11 @@ def _train_and_evaluate(plans: Sequence[Family], processes: LocalProcesses, stag
 
     def watch() -> None:
         for plan in plans:
-            plan.show(stages)
+            total = [run.config.train.steps for run in plan.runs]
+            steps = [min(_steps_done(run), run.config.train.steps) for run in plan.runs]
+            stages.show(f"{plan.name}: training", sum(steps), sum(total))
+            done = len(plan.runs) - len(plan.left)
+            stages.show(f"{plan.name}: evaluation", done, len(plan.runs))
 
     evaluations = [task for plan in plans for task in plan.left]
     demand(run_tasks([*floors, *trainings, *evaluations], processes, ended, watch))
@@ -137,7 +130,7 @@ def _time(plans: Sequence[Family], root: Path, processes: LocalProcesses, stages
     tasks, done = [], []
     for plan in plans:
         if not (root / plan.name / STEP_TIMES).is_file():
-            arguments = ([run.config for run in plan.runs], root / plan.name, _ROUNDS)
+            arguments = ([run.config for run in plan.runs], root / plan.name)
             told = f"steps of {plan.name} timed side by side"
             tasks.append(Task(f"timing of {plan.name}", time_steps, arguments, told=told))
 

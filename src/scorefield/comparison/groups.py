@@ -1,9 +1,7 @@
 """The evaluations under a folder, of which only those of one protocol are compared, over seeds.
 
-Where a model has several seeds, a number is their mean. Its standard error has two parts: the
-scatter between seeds, which holds everything that varies between trainings, and the error of the
-single evaluations, which their mean does not make smaller, since all seeds are evaluated on the
-same samples, points and starting noise.
+The standard error of a mean over seeds has two parts: their scatter, which holds what varies
+between trainings, and the error of one evaluation, since all seeds are evaluated alike.
 """
 
 from __future__ import annotations
@@ -198,9 +196,6 @@ def measured(evaluation: Evaluation) -> dict[Key, Estimate]:
     return found
 
 
-NUMBERS = ("mean", "std", "standard_error", "low", "high")
-
-
 def spread(name: str, estimates: Callable[[Any], Sequence[Estimate] | None]) -> Column:
     """The columns of a mean over seeds: their standard deviation, its error and interval."""
 
@@ -212,7 +207,8 @@ def spread(name: str, estimates: Callable[[Any], Sequence[Estimate] | None]) -> 
         deviation = statistics.stdev([e.value for e in found]) if len(found) > 1 else ""
         return one.value, deviation, one.standard_error, *one.interval()
 
-    return derived(*(f"{name}_{number}" for number in NUMBERS), get=cells)
+    numbers = ("mean", "std", "standard_error", "low", "high")
+    return derived(*(f"{name}_{number}" for number in numbers), get=cells)
 
 
 def groups(evaluations: Iterable[Evaluation]) -> list[Group]:
@@ -233,8 +229,7 @@ BASELINES = ("m0", "no_regularizer")
 
 
 def collect(root: Path) -> list[Evaluation]:
-    """Every evaluation in ``root/dataset/model/seed``, those of the plain model of a data set
-    first.
+    """Every evaluation in ``root/dataset/model/seed``, those of the plain model first.
 
     Raises:
         RunError: If there is none, or those of a data set were evaluated by different protocols.

@@ -1,8 +1,7 @@
 """Models at equal training time: the newest checkpoint within a budget that all can afford.
 
-The budget is the time that the cheapest model's training takes, and fractions of it. A model
-whose steps are dearer is then evaluated as it was after fewer steps. No other run takes the place
-of one that cannot be matched: it is named as such.
+The budget is the time that the cheapest model's training takes, and fractions of it. No other run
+takes the place of one that cannot be matched: it is named as such.
 """
 
 from __future__ import annotations
@@ -78,9 +77,8 @@ class Selection:
 
 def shared_budget(members: Sequence[Group], costs: Costs) -> float | None:
     """The least training time among models, in seconds; ``None`` where one is not known."""
-    times = [costs.training(g) for g in members]
-    known_times = [t.value for t in times if t is not None]
-    return min(known_times) if len(known_times) == len(members) else None
+    times = [t.value for g in members if (t := costs.training(g)) is not None]
+    return min(times) if len(times) == len(members) else None
 
 
 def select(

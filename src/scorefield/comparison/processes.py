@@ -230,19 +230,16 @@ class LocalProcesses:
             worker.process.join()
             if self._stopped:
                 return Outcome("interrupted", seconds=seconds)
-            return Outcome("failed", reason=_end_of(worker.process), seconds=seconds)
+            code = worker.process.exitcode or 0
+            reason = f"its process ended with the status {code}"
+            if code < 0:
+                reason = f"its process was ended by the signal {signal.Signals(-code).name}"
+            return Outcome("failed", reason=reason, seconds=seconds)
         if isinstance(found, Outcome):
             return replace(found, seconds=seconds)
         if self._on_line is not None and worker.task is not None:
             self._on_line(worker.task, found)
         return None
-
-
-def _end_of(process: SpawnProcess) -> str:
-    code = process.exitcode
-    if code is not None and code < 0:
-        return f"its process was ended by the signal {signal.Signals(-code).name}"
-    return f"its process ended with the status {code}"
 
 
 def _serve(connection: Connection, threads: int | None, relayed: bool) -> None:

@@ -1,8 +1,7 @@
 """Many runs, one process each.
 
-A run that fails does not take the others with it. An interrupt, from the terminal or of the
-sweep alone, is passed on: each run keeps its checkpoint, and the sweep ends with a table of what
-was done.
+A run that fails does not take the others with it. An interrupt is passed on: each run keeps its
+checkpoint, and the sweep ends with a table of what was done.
 """
 
 from __future__ import annotations
@@ -23,8 +22,6 @@ from scorefield.errors import ConfigError
 
 if TYPE_CHECKING:
     from scorefield.training import DrawFor
-
-_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -149,4 +146,4 @@ def exit_status(outcomes: Sequence[Outcome]) -> int:
     statuses = {o.status for o in outcomes}
     if statuses <= {"done"}:
         return 0
-    return 1 if statuses <= {"done", "failed"} else _INTERRUPTED
+    return 1 if statuses <= {"done", "failed"} else 130

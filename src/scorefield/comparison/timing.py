@@ -50,7 +50,9 @@ def time_steps(
         The geometric mean of the ratio over rounds, with its standard error, by model.
     """
     names = [config.folder.parts[-2] for config in configs]
-    period = math.lcm(*(_period(config) for config in configs))
+    # After so many steps the regularisers of all models repeat.
+    terms = [term for config in configs for term in config.objective.terms.values()]
+    period = math.lcm(*(getattr(term, "every", 1) for term in terms))
     length = period if steps is None else steps
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds + 1):
@@ -104,20 +106,13 @@ def short_training(config: Config, steps: int, folder: Path | None = None) -> Tr
     )
 
 
-def _period(config: Config) -> int:
-    """The number of steps after which the regularisers repeat."""
-    return math.lcm(*(getattr(term, "every", 1) for term in config.objective.terms.values()))
-
-
 def _plain(estimate: Estimate) -> dict[str, Any]:
     return {**asdict(estimate), "settings": {}}
 
 
 @dataclass(frozen=True)
 class Costs:
-    """The time of a training step by model, in multiples of the first's and in seconds; ``told``
-    says how it was measured, ``apart`` whether by itself and not in the trainings.
-    """
+    """The time of a training step by model; ``apart`` if it was not taken from the trainings."""
 
     ratios: dict[str, Estimate]
     seconds: dict[str, Estimate]

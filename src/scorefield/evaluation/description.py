@@ -17,8 +17,6 @@ from scorefield.estimate import Estimate
 from scorefield.runs.run import Run
 from scorefield.training.record import Row, read_rows
 
-_LABELS = ("name", "description", "seed")
-
 
 def training_time(run: Run, step: int) -> Estimate | None:
     """The time that a training took up to a step, by ``metrics.csv``, if that tells; its error is
@@ -101,7 +99,7 @@ def about(run: Run) -> dict[str, Any]:
     overrides = [
         f"{key}={_yaml(value)}"
         for key, _, value in differences(base.document(), run.config.document())
-        if key not in _LABELS
+        if key not in ("name", "description", "seed")
     ]
     if run.model_id != member and load(preset, overrides).name != run.config.name:
         overrides.append(f"name={run.config.name}")

@@ -94,9 +94,7 @@ def validate(field: ScoreField, benchmark: Benchmark) -> Estimate:
 
 
 def measure_floors(benchmark: Benchmark) -> dict[tuple[str, str], Floor]:
-    """The distances between two real sets of the protocol's size: draws of a law, or disjoint
-    items.
-    """
+    """The distances between two real sets: draws of a law, or disjoint items of a finite set."""
     p = benchmark.protocol
     real = benchmark.truth if benchmark.truth is not None else _Pool(benchmark.source, p)
     floors = {}
@@ -144,11 +142,9 @@ def evaluate(
     at it. A field that knows classes is evaluated for points of any.
 
     Arguments:
-        run: The run.
         nfes: The budgets of network calls; those of the protocol by default.
         protocol: By default that of the section ``eval`` of the configuration.
         floors: The noise floors under this protocol, where they are known already.
-        on_progress: Receives the progress.
 
     Raises:
         RunError: If there is no checkpoint, a budget is not positive, or one class only is known.
@@ -168,7 +164,12 @@ def evaluate(
     field = run.field("ema", found.step).requires_grad_(False)
     check_unconditional(run.config, field)
     benchmark = benchmark_of(run, protocol)
-    _name_the_sampler(run, protocol, on_progress)
+    own, used = build_sampler(run.config.sampler), protocol.method(protocol.nfes[0])
+    words = f"samples are drawn by {protocol.sampler}, the sampler of the protocol"
+    # The number of steps is that of the budget.
+    if type(own) is not type(used) or {**vars(own), "steps": 0} != {**vars(used), "steps": 0}:
+        words += f"; the configuration's own ({run.config.sampler.kind}) is not used"
+    on_progress(words)
     if floors is None:
         on_progress("noise floor")
         floors = measure_floors(benchmark)
@@ -216,12 +217,3 @@ def benchmark_of(run: Run, protocol: Protocol) -> Benchmark:
     if isinstance(source, LabelledSource):
         learned = (classifier_features(source, run.folder.parent.parent),)
     return Benchmark(source, protocol, learned)
-
-
-def _name_the_sampler(run: Run, protocol: Protocol, on_progress: OnProgress) -> None:
-    own, used = build_sampler(run.config.sampler), protocol.method(protocol.nfes[0])
-    words = f"samples are drawn by {protocol.sampler}, the sampler of the protocol"
-    # The number of steps is that of the budget.
-    if type(own) is not type(used) or {**vars(own), "steps": 0} != {**vars(used), "steps": 0}:
-        words += f"; the configuration's own ({run.config.sampler.kind}) is not used"
-    on_progress(words)

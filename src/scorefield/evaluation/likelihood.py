@@ -81,13 +81,7 @@ class DataLikelihood:
 
     def write(self, folder: Path) -> list[Path]:
         """Writes a row a point, and a summary; each file is replaced whole or not at all."""
-        files = [folder / POINTS, folder / SUMMARY]
-        write_file(files[0], csv_text(self._rows()))
-        write_file(files[1], json.dumps(self._summary(), indent=2) + "\n")
-        return files
-
-    def _rows(self) -> list[dict[str, Any]]:
-        p = self.points
+        p, bits = self.points, self.bits
         columns: dict[str, Any] = {
             "point": torch.arange(len(p.value)),
             "log_prob": p.value,
@@ -96,25 +90,23 @@ class DataLikelihood:
             "probes": p.n_probes,
             "calls": p.calls,
         }
-        if self.bits is not None:
-            columns["bits_per_dim"] = self.bits.value
+        if bits is not None:
+            columns["bits_per_dim"] = bits.value
         rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-        return [dict(zip(columns, row, strict=True)) for row in rows]
-
-    def _summary(self) -> dict[str, Any]:
-        calls, bits = self.points.calls, self.bits
-        return {
+        summary = {
             **self.about,
-            "nats": numbers(self._mean(self.points)),
-            "bits_per_dim": None if bits is None else numbers(self._mean(bits)),
-            "transform": None
-            if bits is None
-            else {**asdict(bits.transform), "offset": bits.transform.offset},
-            "calls_mean": float(calls.double().mean()),
-            "calls_max": int(calls.max()),
-            "points_short_of_standard_error": int((~self.points.reached).sum()),
+            "nats": numbers(self._mean(p)),
+            "bits_per_dim": bits and numbers(self._mean(bits)),
+            "transform": bits and {**asdict(bits.transform), "offset": bits.transform.offset},
+            "calls_mean": float(p.calls.double().mean()),
+            "calls_max": int(p.calls.max()),
+            "points_short_of_standard_error": int((~p.reached).sum()),
             "seconds": self.seconds,
         }
+        files = [folder / POINTS, folder / SUMMARY]
+        write_file(files[0], csv_text([dict(zip(columns, row, strict=True)) for row in rows]))
+        write_file(files[1], json.dumps(summary, indent=2) + "\n")
+        return files
 
     @staticmethod
     def _mean(found: LogProb | BitsPerDim) -> Estimate:
@@ -138,11 +130,9 @@ def data_likelihood(
     with noise; bits per dimension are given of them alone.
 
     Arguments:
-        subject: The field.
         data: ``test`` or ``train`` for a split of its data, or a file ending in ``.npz`` with one
             array: images of bytes, or points, which are taken as they are.
         n: How many points; 100, or all of a file, if not given.
-        settings: How.
 
     Raises:
         RunError: If there are no such data, too few points, or they have another shape.

@@ -1,8 +1,6 @@
-r"""The evaluation protocol, and a data set under it.
+"""The evaluation protocol, and a data set under it.
 
-All fields on one data set are evaluated by the same :class:`Protocol`: the same real samples, the
-same sampler and starting noise, the same noisy points and estimators, whatever each was trained
-with.
+All fields on one data set are evaluated on the same samples and points, whatever they trained with.
 """
 
 from __future__ import annotations
@@ -77,10 +75,8 @@ class Protocol:
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Protocol:
         """The protocol that a record holds, whatever else it holds."""
-        known: dict[str, Any] = {f.name: record[f.name] for f in fields(cls)}
-        for name in ("nfes", "sigmas"):
-            known[name] = tuple(known[name])
-        return cls(**known)
+        known = {f.name: record[f.name] for f in fields(cls)}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
 
 
 def protocol_of(config: Config) -> Protocol:
@@ -112,9 +108,7 @@ class Benchmark:
 
     @cached_property
     def plain(self) -> Features:
-        """What samples are compared on before anything is learned: an image's values, a vector's
-        coordinates, and on a torus the circles that coordinates stand for.
-        """
+        """What samples are compared on before anything is learned: on a torus, points of circles."""
         truth = self.truth
         if truth is not None and isinstance(truth.domain, Torus):
             return Features(CIRCLES, truth.domain.embed)

@@ -56,10 +56,8 @@ class Distance:
         sampler: The sampler's name; empty where nothing was sampled.
         budget: The number of network calls that was allowed; 0 where nothing was sampled.
         nfe: The number of network calls that a sample took.
-        metric: What was measured.
         features: What it was measured on: ``coordinates``, ``pixels``, or a classifier with the
             first digits of the SHA-256 of its file.
-        estimate: The distance.
         floor: The same distance between two real sets of the same size, where it has one.
         latency: The wall time of the generation of all samples.
     """
@@ -114,9 +112,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Milestone:
-    """A checkpoint of the training after ``step`` steps and so many seconds, where they are known:
-    the distances at one number of network calls, and the validation loss.
-    """
+    """A checkpoint after ``step`` steps in so many seconds, and the quality at one budget there."""
 
     step: int
     seconds: Estimate | None
@@ -167,17 +163,13 @@ class Evaluation:
     """All that was measured of one run.
 
     Arguments:
-        dataset: The name of the data.
         model: The name of the model, unique among the runs of the data.
-        seed: The seed of the training run.
         step: The number of training steps behind the weights.
         distances: The quality of samples.
         levels: The diagnostics.
-        validation: The validation loss.
         compute: What the training took: ``parameters``, ``steps``, ``seconds_per_step``, …
         protocol: On what terms all of it was measured.
         about: What the run is: preset, description, overrides, versions.
-        folder: Where the run is.
         milestones: The checkpoints along the training, oldest first.
     """
 

@@ -27,7 +27,7 @@ from scorefield.samplers import Callback, Sampler, SamplerState
 from scorefield.targets import Target
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 _ENDINGS = (".npz", ".safetensors")
 _MOST_SAMPLES = 10_000_000
@@ -92,11 +92,8 @@ def choose_sampler(
     """The sampler of a run's configuration, with changes.
 
     Arguments:
-        run: The run.
         kind: The method; one of another kind than the run's has its usual settings.
-        steps: The number of steps.
         nfe: In place of ``steps``, the number of network calls that a sample may take.
-        churn: The amount of churn.
 
     Raises:
         RunError: If both ``steps`` and ``nfe`` are given, or one is out of bounds.
@@ -138,11 +135,8 @@ def draw(
     """Draws samples of a trained field, and writes them and a picture of them.
 
     Arguments:
-        run: The run.
-        n: Their number.
-        sampler: The sampler.
+        run, n, sampler: The run, the number of samples, and how they are drawn.
         seed: The seed of the starting noise.
-        weights: ``ema`` or ``raw``.
         step: Which checkpoint; the newest that can be read by default.
         out: The file, ``.npz`` or ``.safetensors``; by default one in the run's ``samples``
             folder, named after all that it depends on.
@@ -190,10 +184,10 @@ def draw(
     write_file(file, _content(samples, record, file.suffix))
     title = f"{run.config.name}, {method['sampler']}, {calls.most} network calls"
     black = -1.0 if run.config.centered else 0.0
-    image = picture(samples, run.source().truth, title, black)
+    image, shown = picture(samples, run.source().truth, title, black), None
     if image is not None:
-        write_file(file.with_suffix(".png"), image)
-    shown = None if image is None else file.with_suffix(".png")
+        shown = file.with_suffix(".png")
+        write_file(shown, image)
     return Drawn(samples, file, shown, calls, seconds)
 
 
@@ -265,32 +259,31 @@ _LARGEST_GRID = 256
 _LARGEST_SCATTER = 20_000
 
 
-def picture(
-    samples: Tensor, truth: Target | None = None, title: str = "", black: float = -1.0
-) -> bytes | None:
-    """A PNG of samples over contours of their law; ``None`` where they are not in the plane nor
-    images.
-    """
+def picture(samples: Tensor, truth: Target | None, title: str, black: float) -> bytes | None:
+    """A PNG of points of the plane, with contours of their law, or images; ``None`` of others."""
+    from matplotlib.figure import Figure
+
     event = tuple(samples.shape[1:])
+    figure = Figure(figsize=(5, 5), layout="constrained")
     if event == (2,):
-        figure = _scatter(samples, truth)
+        _scatter(figure.add_subplot(aspect="equal"), samples[:_LARGEST_SCATTER], truth)
     elif len(event) == 3 and event[0] in (1, 3):
-        figure = _grid(samples, black)
+        images = samples[:_LARGEST_GRID].cpu()
+        columns = math.ceil(math.sqrt(len(images)))
+        figure.set_size_inches(5, 5 * math.ceil(len(images) / columns) / columns + 0.3)
+        axes = figure.add_subplot()
+        axes.imshow(sheet(images, columns, black).numpy())
+        axes.set_axis_off()
     else:
         return None
-    if title:
-        figure.suptitle(title, fontsize=9)
+    figure.suptitle(title, fontsize=9)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150)
     return content.getvalue()
 
 
-def _scatter(samples: Tensor, truth: Target | None) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    axes = figure.add_subplot(aspect="equal")
-    points = samples[:_LARGEST_SCATTER].double().cpu()
+def _scatter(axes: Axes, samples: Tensor, truth: Target | None) -> None:
+    points = samples.double().cpu()
     reach = 1.1 * float(points.abs().max())
     if truth is not None:
         reach = max(reach, float(truth.mean.abs().max()) + 2 * truth.std)
@@ -302,23 +295,7 @@ def _scatter(samples: Tensor, truth: Target | None) -> Figure:
         levels = [peak * math.exp(-0.5 * z**2) for z in (2, 1)]
         axes.contour(line.numpy(), line.numpy(), density.numpy(), levels, colors="tab:red")
     axes.scatter(points[:, 0].numpy(), points[:, 1].numpy(), s=4, alpha=0.5, linewidths=0)
-    axes.set_xlim(-reach, reach)
-    axes.set_ylim(-reach, reach)
-    return figure
-
-
-def _grid(samples: Tensor, black: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    images = samples[:_LARGEST_GRID].cpu()
-    columns = math.ceil(math.sqrt(len(images)))
-    figure = Figure(
-        figsize=(5, 5 * math.ceil(len(images) / columns) / columns + 0.3), layout="constrained"
-    )
-    axes = figure.add_subplot()
-    axes.imshow(sheet(images, columns, black).numpy())
-    axes.set_axis_off()
-    return figure
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
 
 
 def sheet(images: Tensor, columns: int, black: float) -> Tensor:

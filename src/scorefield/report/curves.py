@@ -65,8 +65,6 @@ def _against_noise(metric: OfLevel, drawn: Sequence[Drawn]) -> Plot | None:
             curves.append(
                 Curve(g.label, look, [v.sigma for v in levels], [v.estimate for v in levels])
             )
-    if all(c.look is EXACT for c in curves):
-        return None
     caption, least = metric.caption, metric.rounding
     if least is not None:
         caption += f" Values below {least:g} are noise or rounding, drawn as triangles."
@@ -82,8 +80,6 @@ def _against_calls(metric: OfSamples, drawn: Sequence[Drawn]) -> Plot | None:
         if found:
             curves.append(Curve(g.label, look, [d.nfe for d in found], [d.estimate for d in found]))
             band = _band(found[0]) or band
-    if not curves:
-        return None
     x_title = "network calls a sample"
     caption = metric.caption + _BAND
     return _plot(_key(drawn, metric), metric.title, caption, x_title, curves, band)
@@ -104,8 +100,6 @@ def _against_time(metric: Metric, drawn: Sequence[Drawn], costs: Costs) -> Plot 
             y.append(over_seeds([d.estimate for d in found]))
             band = _band(found[0]) or band
         curves.append(Curve(g.label, look, x, y))
-    if not curves:
-        return None
     title, key = f"{metric.title} along the training", f"{_key(drawn, metric)}-training"
     caption = f"{metric.caption} At the checkpoints, against the time of the steps up to each."
     return _plot(key, title, caption, "training time (s)", curves, band, ticks=False)
@@ -131,7 +125,10 @@ def _plot(
     band: Interval | None = None,
     least: float | None = None,
     ticks: bool = True,
-) -> Plot:
+) -> Plot | None:
+    """The plot of curves; ``None`` where there is none of a trained model."""
+    if all(c.look is EXACT for c in curves):
+        return None
     figure = go.Figure()
     places = sorted({x for curve in curves for x in curve.x})
     values = [e.value for c in curves for e in c.y]
@@ -187,7 +184,11 @@ def _plot(
     )
     names = ", ".join(c.label for c in curves)
     alt = f"{title} against {x_title}, one line each for {names}, with 95 % intervals."
-    return Plot(key, title, caption, alt, _specification(figure))
+    plain = json.loads(figure.to_json())
+    plain["layout"].pop("template", None)
+    # As it may stand in a script element.
+    text = json.dumps(plain, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return Plot(key, title, caption, alt, text)
 
 
 def _traces(curve: Curve, foot: float) -> list[dict[str, Any]]:
@@ -226,10 +227,3 @@ def _traces(curve: Curve, foot: float) -> list[dict[str, Any]]:
         "text": [f"{e} (below the axis)" for _, e in below],
     }
     return [line, at_the_foot] if below else [line]
-
-
-def _specification(figure: go.Figure) -> str:
-    """The figure as JSON that may stand in a script element."""
-    plain = json.loads(figure.to_json())
-    plain["layout"].pop("template", None)
-    return json.dumps(plain, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

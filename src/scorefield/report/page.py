@@ -39,8 +39,6 @@ def write_report(
     """Gathers the evaluated runs under a folder into tables and the page ``out/index.html``.
 
     Arguments:
-        root: The folder of all runs.
-        out: The folder of the report.
         targets: The targets of the sample quality, in multiples of the noise floor.
         strict: Whether to refuse numbers without an interval over seeds.
         trust_code: Whether classes that a run names by import path may be imported.

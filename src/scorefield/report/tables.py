@@ -26,8 +26,6 @@ from scorefield.evaluation.catalogue.metric import OfLevel, OfSamples
 from scorefield.evaluation.protocol import PLAIN
 from scorefield.report.style import EXACT, Look, distinguishable, number
 
-_FAR = 100.0
-
 
 class Cell(NamedTuple):
     """A cell of the table: a number with its error or a text, and a note below it; ``good`` is a
@@ -141,7 +139,7 @@ def _distance(metric: OfSamples, budget: int, g: Group) -> Cell:
             note = f"×\u00a0{found.ratio.value:.2g}"
     elif found.excess is None:
         return Cell(found.estimate)
-    elif found.excess > _FAR:
+    elif found.excess > 100:
         note = ">\u00a0100\u00a0sd"
     else:
         note = f"{round(found.excess, 1) + 0.0:+.1f}\u00a0sd".replace("-", "−")
@@ -304,9 +302,7 @@ def _matched_differences(comparison: Comparison) -> Table | None:
 
 
 def _in_table(p: Pair, base: Group) -> bool:
-    """Whether a difference has a place: over all levels, or at the smallest or largest budget; of
-    what is taken on several features, on a learned one.
-    """
+    """Whether a difference has a place: over all levels, or at the smallest or largest budget."""
     k, metric = p.key, find(p.key.metric_name)
     if metric not in _SHOWN:
         return False

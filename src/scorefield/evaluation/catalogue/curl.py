@@ -1,8 +1,7 @@
 """Metrics by noise level of what a gradient does not have: curl, circulation, winding.
 
-Jacobians are exact up to 64 dimensions and above probed to a relative error of 5 %. They, loops,
-paths and turns take the first of the points only, as the protocol's ``columns`` and the settings
-here bound them.
+Jacobians are exact up to 64 dimensions and above probed to a relative error of 5 %. All take the
+first of the points only, as the protocol's ``columns`` and the settings here bound them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""What is to be known of a metric: one frozen descriptor each.
+"""What is to be known of a metric: one frozen descriptor each, of one of four kinds.
 
-Evaluation, tables, studies, report and documentation read these descriptors; none of them names a
-metric. There are four kinds, by what is measured: a field at a noise level, its samples, the paths
-of its sampler, or the field as a whole.
+Evaluation, tables, studies, report and documentation read them; none of them names a metric.
 """
 
 from __future__ import annotations
@@ -115,7 +113,6 @@ class OfLevel(Metric):
     """A property of a field at a noise level.
 
     Attributes:
-        estimator: What measures it.
         over_levels: How it is summed up over noise levels: by root mean square or mean.
         rounding: Below this a value is rounding, or the noise of an estimate without bias.
         radius: The radius of the loops that summaries show, in units of the noise level.

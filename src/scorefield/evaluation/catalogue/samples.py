@@ -1,8 +1,7 @@
 """Metrics of samples, of the sampler's paths, and of the field as a whole.
 
-Samples of a finite data set are compared with held-out ones on features: an image's values, a
-vector's coordinates, or what a classifier has learned; pseudo-atoms and mixtures with
-their exact distribution.
+Samples of a finite data set are compared with held-out ones on features; pseudo-atoms and mixtures
+with their exact distribution.
 """
 
 from __future__ import annotations
