@@ -9,7 +9,7 @@ from scorefield.comparison.timing import Costs
 from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Distance, Evaluation, Floor, Level
 from scorefield.report.findings import findings, headline
-from scorefield.report.style import in_words, listed, number
+from scorefield.report.words import in_words, listed, number
 
 SCATTER = (-0.003, 0.0, 0.003)
 

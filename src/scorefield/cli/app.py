@@ -16,7 +16,7 @@ from scorefield.cli.arguments import Integers, Numbers, counts, integers, positi
 
 app = typer.Typer(
     name="scorefield",
-    help="Score models as vector fields: train them, sample with them, measure them.",
+    help="Train, sample and evaluate score models as vector fields.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -28,7 +28,7 @@ app.add_typer(analyze, name="analyze")
 
 Root = Annotated[Path, typer.Option(help="The folder of all runs.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[A.B=C]...", help="Changes, as in optim.lr=1e-3.")
+    list[str] | None, typer.Argument(metavar="[A.B=C]...", help="Overrides, as in optim.lr=1e-3.")
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 TrustCode = Annotated[
@@ -38,9 +38,9 @@ TrustCode = Annotated[
 
 def _drawing_of(source: Any) -> Any:
     """What draws a training on the data; for a sweep's processes, which alone import torch."""
-    from scorefield.studies.score_line import drawing_of
+    from scorefield.plotting import training_figures
 
-    return drawing_of(source)
+    return training_figures(source.truth)
 
 
 def _print_version(wanted: bool) -> bool:
@@ -59,16 +59,16 @@ def scorefield(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Score models as vector fields: train them, sample with them, measure them."""
+    """Train, sample and evaluate score models as vector fields."""
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("reports/demo"),
     root: Root = Path("runs/demo"),
-    jobs: Annotated[int, typer.Option(min=1, help="How many processes at the same time.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="The number of parallel processes.")] = 2,
 ) -> None:
-    """Compare five models on data with a known truth, and write the report."""
+    """Train and evaluate five models on two data sets, and write the report."""
     from scorefield.comparison.demo import demo
     from scorefield.report import write_report
 
@@ -87,7 +87,7 @@ def train(
         bool, typer.Option("--overwrite", help="Delete the run that is there.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the configuration and the folder only.")
+        bool, typer.Option("--dry-run", help="Print the configuration and the folder, and exit.")
     ] = False,
 ) -> None:
     """Train a preset or a configuration file, or resume its run."""
@@ -120,7 +120,8 @@ def sample(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="The number of steps.")] = None,
     nfe: Annotated[
-        int | None, typer.Option(help="In place of steps, the most network calls a sample.")
+        int | None,
+        typer.Option(help="The largest number of network calls per sample, instead of steps."),
     ] = None,
     seed: Annotated[int, typer.Option(help="The seed of the starting noise.")] = 0,
     churn: Annotated[float | None, typer.Option(help="The amount of churn.")] = None,
@@ -129,11 +130,18 @@ def sample(
         float | None, typer.Option(help="Guidance scale w; 1 is no guidance.")
     ] = None,
     weights: Annotated[
-        Literal["ema", "raw"], typer.Option(help="Averaged weights, or the last step's.")
+        Literal["ema", "raw"],
+        typer.Option(help="Averaged weights (ema) or those of the last step (raw)."),
     ] = "ema",
-    step: Annotated[int | None, typer.Option(help="The checkpoint; the newest by default.")] = None,
-    out: Annotated[Path | None, typer.Option(help="A file ending in .npz or .safetensors.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    step: Annotated[
+        int | None, typer.Option(help="The step of the checkpoint; the newest by default.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file of the samples, .npz or .safetensors.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
+    ] = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Sample a run, and write the samples and a picture of them."""
@@ -188,26 +196,28 @@ def likelihood(
         str | None,
         typer.Option(help="The configuration of a foreign file: a name or a file."),
     ] = None,
-    data: Annotated[str, typer.Option(help="test, train, or a file ending in .npz.")] = "test",
+    data: Annotated[str, typer.Option(help="The data: test, train, or an .npz file.")] = "test",
     n: Annotated[int | None, typer.Option("--n", help="The number of points.")] = None,
-    rtol: Annotated[float, typer.Option(help="The relative tolerance.")] = 1e-5,
-    atol: Annotated[float, typer.Option(help="The absolute tolerance.")] = 1e-5,
+    rtol: Annotated[float, typer.Option(help="The relative tolerance of the solver.")] = 1e-5,
+    atol: Annotated[float, typer.Option(help="The absolute tolerance of the solver.")] = 1e-5,
     probes: Annotated[
         Literal["rademacher", "gaussian", "variance_reduced"],
-        typer.Option(help="The kind of probes, where the trace is not exact."),
+        typer.Option(help="The kind of random probes, if the trace is not exact."),
     ] = "rademacher",
-    n_probes: Annotated[int, typer.Option(help="Their number.")] = 8,
+    n_probes: Annotated[int, typer.Option(help="The number of probes.")] = 8,
     standard_error: Annotated[
-        float | None, typer.Option(help="More probes until no point's error is larger, in nats.")
+        float | None,
+        typer.Option(help="Add probes until every standard error is this small, in nats."),
     ] = None,
     seed: Annotated[int, typer.Option(help="The seed of points and probes.")] = 0,
     weights: Annotated[
-        Literal["ema", "raw"], typer.Option(help="Averaged weights, or the last step's.")
+        Literal["ema", "raw"],
+        typer.Option(help="Averaged weights (ema) or those of the last step (raw)."),
     ] = "ema",
     out: Annotated[Path | None, typer.Option(help="The folder of the tables.")] = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Compute log-densities of data under a run, with their errors, in nats and bits."""
+    """Compute log-densities of data under a run, with errors, in nats and bits per dimension."""
     from scorefield.evaluation.likelihood import (
         LikelihoodSettings,
         check_folder,
@@ -231,17 +241,18 @@ def sweep(
     arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="PRESETS [A.B=C]...", help="Presets, as in 'toy/*', or files, and changes."
+            metavar="PRESETS [A.B=C]...",
+            help="Presets, as in 'toy/*', or files, followed by overrides.",
         ),
     ],
     seeds: Annotated[
         Integers, typer.Option(parser=integers, metavar="N,N...", help="Seeds, as in 0,1,2.")
     ] = Integers((0,)),
     root: Root = Path("runs"),
-    jobs: Annotated[int, typer.Option(min=1, help="How many runs at the same time.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="The number of parallel runs.")] = 1,
     evaluate: Annotated[
         bool,
-        typer.Option("--eval", help="Evaluate each run after its training, and time the models."),
+        typer.Option("--eval", help="Evaluate each run after training, and time the models."),
     ] = False,
 ) -> int:
     """Train several presets with several seeds."""
@@ -269,7 +280,7 @@ def report(
         ),
     ] = Numbers((1.5, 2.0, 3.0, 5.0)),
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse any number without an interval over seeds.")
+        bool, typer.Option("--strict", help="Refuse numbers without an interval over seeds.")
     ] = False,
     trust_code: TrustCode = False,
 ) -> None:

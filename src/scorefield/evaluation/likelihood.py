@@ -140,7 +140,7 @@ def data_likelihood(
     """
     if n is not None and n < 2:
         raise RunError(f"n is {n}, an average with an error takes at least 2 points")
-    if data == "test" or data == "train":
+    if data in ("test", "train"):
         x, transform = _split(subject, data, n or 100, settings.seed)
     else:
         x, transform = _file(Path(data), subject, n, settings.seed)
@@ -182,14 +182,13 @@ def dequantize(
     return transform.shift + transform.cell * (level + u)
 
 
-def _split(
-    subject: Subject, split: Literal["test", "train"], n: int, seed: int
-) -> tuple[Tensor, DataTransform | None]:
+def _split(subject: Subject, split: str, n: int, seed: int) -> tuple[Tensor, DataTransform | None]:
     """Points of the data, and how they became so if they are integers."""
     if subject.source is None or subject.config is None:
         raise RunError("a checkpoint of score_sde comes without data: give a file ending in .npz")
     try:
-        x = subject.source.reference(n, seed, split, torch.float64)
+        known: Literal["test", "train"] = "test" if split == "test" else "train"
+        x = subject.source.reference(n, seed, known, torch.float64)
     except ValueError as error:
         raise RunError(str(error)) from error
     match subject.config.data:

@@ -75,8 +75,8 @@ class Protocol:
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Protocol:
         """The protocol that a record holds, whatever else it holds."""
-        known = {f.name: record[f.name] for f in fields(cls)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+        known: dict[str, Any] = {f.name: record[f.name] for f in fields(cls)}
+        return cls(**known | {name: tuple(known[name]) for name in ("nfes", "sigmas")})
 
 
 def protocol_of(config: Config) -> Protocol:
@@ -108,7 +108,7 @@ class Benchmark:
 
     @cached_property
     def plain(self) -> Features:
-        """What samples are compared on before anything is learned: on a torus, points of circles."""
+        """What samples are compared on before anything is learned: values, or circles."""
         truth = self.truth
         if truth is not None and isinstance(truth.domain, Torus):
             return Features(CIRCLES, truth.domain.embed)

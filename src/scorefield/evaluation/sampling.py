@@ -1,15 +1,14 @@
-"""Samples of a run, as files and as a picture."""
+"""Samples of a run, as files."""
 
 from __future__ import annotations
 
 import io
 import json
-import math
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,13 +20,10 @@ from scorefield.config.sampler import build_sampler
 from scorefield.errors import RunError
 from scorefield.fields import ClassifierFreeGuidance, ScoreField
 from scorefield.files import write_file
+from scorefield.plotting import png, samples_figure
 from scorefield.runs.progress import Stages
 from scorefield.runs.run import Run, check_unconditional, of_class
 from scorefield.samplers import Callback, Sampler, SamplerState
-from scorefield.targets import Target
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _ENDINGS = (".npz", ".safetensors")
 _MOST_SAMPLES = 10_000_000
@@ -184,10 +180,10 @@ def draw(
     write_file(file, _content(samples, record, file.suffix))
     title = f"{run.config.name}, {method['sampler']}, {calls.most} network calls"
     black = -1.0 if run.config.centered else 0.0
-    image, shown = picture(samples, run.source().truth, title, black), None
-    if image is not None:
-        shown = file.with_suffix(".png")
-        write_file(shown, image)
+    figure = samples_figure(samples, run.source().truth, title, black)
+    shown = None if figure is None else file.with_suffix(".png")
+    if figure is not None and shown is not None:
+        write_file(shown, png(figure))
     return Drawn(samples, file, shown, calls, seconds)
 
 
@@ -253,57 +249,3 @@ def _content(samples: Tensor, record: dict[str, Any], ending: str) -> bytes:
     content = io.BytesIO()
     np.savez(content, samples=samples.numpy(), record=np.array(text))
     return content.getvalue()
-
-
-_LARGEST_GRID = 256
-_LARGEST_SCATTER = 20_000
-
-
-def picture(samples: Tensor, truth: Target | None, title: str, black: float) -> bytes | None:
-    """A PNG of points of the plane, with contours of their law, or images; ``None`` of others."""
-    from matplotlib.figure import Figure
-
-    event = tuple(samples.shape[1:])
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    if event == (2,):
-        _scatter(figure.add_subplot(aspect="equal"), samples[:_LARGEST_SCATTER], truth)
-    elif len(event) == 3 and event[0] in (1, 3):
-        images = samples[:_LARGEST_GRID].cpu()
-        columns = math.ceil(math.sqrt(len(images)))
-        figure.set_size_inches(5, 5 * math.ceil(len(images) / columns) / columns + 0.3)
-        axes = figure.add_subplot()
-        axes.imshow(sheet(images, columns, black).numpy())
-        axes.set_axis_off()
-    else:
-        return None
-    figure.suptitle(title, fontsize=9)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    return content.getvalue()
-
-
-def _scatter(axes: Axes, samples: Tensor, truth: Target | None) -> None:
-    points = samples.double().cpu()
-    reach = 1.1 * float(points.abs().max())
-    if truth is not None:
-        reach = max(reach, float(truth.mean.abs().max()) + 2 * truth.std)
-        line = torch.linspace(-reach, reach, 201, dtype=torch.float64)
-        grid = torch.cartesian_prod(line, line)
-        density = truth.log_density(grid, 0.0).exp().reshape(201, 201).T
-        peak = float(density.max())
-        # One and two standard deviations from the mode of a normal law.
-        levels = [peak * math.exp(-0.5 * z**2) for z in (2, 1)]
-        axes.contour(line.numpy(), line.numpy(), density.numpy(), levels, colors="tab:red")
-    axes.scatter(points[:, 0].numpy(), points[:, 1].numpy(), s=4, alpha=0.5, linewidths=0)
-    axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
-
-
-def sheet(images: Tensor, columns: int, black: float) -> Tensor:
-    """Images with values from ``black`` to 1, side by side, as one in red, green, blue."""
-    n, _, height, width = images.shape
-    found = torch.ones(-(-n // columns) * (height + 1) + 1, columns * (width + 1) + 1, 3)
-    pixels = images.double().sub(black).div(1 - black).clamp(0, 1).permute(0, 2, 3, 1)
-    for k, image in enumerate(pixels):
-        top, left = k // columns * (height + 1) + 1, k % columns * (width + 1) + 1
-        found[top : top + height, left : left + width] = image
-    return found

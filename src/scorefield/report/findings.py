@@ -11,7 +11,7 @@ from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import CATALOGUE, OF_LEVELS, OF_SAMPLES, TARGET
 from scorefield.evaluation.catalogue.metric import Finding, Metric, OfLevel, OfSamples
 from scorefield.evaluation.records import Distance
-from scorefield.report.style import distinguishable, in_words, listed
+from scorefield.report.words import distinguishable, in_words, listed
 
 
 def findings(comparison: Comparison, reference: Group | None) -> list[tuple[str, str]]:

@@ -20,11 +20,12 @@ from scorefield.comparison.to_target import TARGETS
 from scorefield.evaluation.catalogue import OF_LEVELS
 from scorefield.evaluation.records import Evaluation
 from scorefield.files import write_file
+from scorefield.plotting.palette import looks
 from scorefield.report.curves import plots
 from scorefield.report.findings import findings, headline
 from scorefield.report.gallery import exact_group, gallery
-from scorefield.report.style import listed, looks, number
 from scorefield.report.tables import anchor, table, tables
+from scorefield.report.words import listed, number
 
 INDEX = "index.html"
 

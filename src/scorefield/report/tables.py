@@ -24,7 +24,8 @@ from scorefield.evaluation.catalogue import (
 )
 from scorefield.evaluation.catalogue.metric import OfLevel, OfSamples
 from scorefield.evaluation.protocol import PLAIN
-from scorefield.report.style import EXACT, Look, distinguishable, number
+from scorefield.plotting.palette import EXACT, Look
+from scorefield.report.words import distinguishable, number
 
 
 class Cell(NamedTuple):
@@ -103,8 +104,12 @@ def _of_fields(base: Group) -> list[_Shown]:
     for m in OF_LEVELS:
         if "table" in m.shown and base.profile(m.name, m.radius):
             column = Column("field", m.label, f"{m.caption} Over all noise levels.")
-            shown.append(_Shown(column, lambda g, m=m: Cell(g.over_levels(m.name, m.radius))))
+            shown.append(_Shown(column, partial(_over_levels, m)))
     return shown
+
+
+def _over_levels(metric: OfLevel, g: Group) -> Cell:
+    return Cell(g.over_levels(metric.name, metric.radius))
 
 
 def _of_samples(base: Group) -> list[_Shown]:

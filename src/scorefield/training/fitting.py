@@ -63,12 +63,12 @@ def fit(
         TypeError: If both ``objective`` and ``regularizers`` are given.
         TrainingError: See :meth:`~scorefield.training.trainer.Trainer.run`.
     """
+    if objective is not None and regularizers:
+        raise UnsupportedError("give either an objective or regularizers: an objective has its own")
     source = _source(data)
     field.learn_shape(source.shape)
     if objective is None:
         objective = Objective(DenoisingScoreMatching(sigma_data=source.std), regularizers)
-    elif regularizers:
-        raise UnsupportedError("give either an objective or regularizers: an objective has its own")
     if optim is None:
         optim = Optim(lr=2e-3, warmup=steps // 50, decay="cosine", clip=1.0)
     settings = TrainSettings(steps, batch_size, checkpoint_every, log_every, ema_decay, keep)
