@@ -103,16 +103,11 @@ _SEEDS = derived(
     "error_from",
     get=lambda m: (len(m.group.seeds), "seeds" if len(m.group.seeds) > 1 else "samples"),
 )
-_OF_DISTANCE = (
-    "latency_sec",
-    "latency_standard_error",
-    "floor_mean",
-    "floor_sd",
-    "ratio_to_floor",
-    "ratio_standard_error",
-    "excess_in_floor_sd",
-    "settings",
-)
+_OF_DISTANCE = [
+    name
+    for name in DISTANCES.names[DISTANCES.names.index("latency_sec") :]
+    if name not in ("latency_n", "floor_mean_error", "floor_pairs")
+]
 QUALITY_COLUMNS = Schema(
     *_WHO,
     *attributes("sampler", "nfe_budget", "nfe", "metric_name", "features", of="key"),

@@ -68,9 +68,6 @@ def _sentences(comparison: Comparison, reference: Group | None) -> Iterator[tupl
         )
 
 
-# ------------------------------------------------------------------------------- single metrics
-
-
 def _of_samples(comparison: Comparison, metric: OfSamples, finding: Finding) -> str:
     """A distance at the largest budget: in multiples of the noise floor where it has one."""
     members = comparison.members
@@ -137,9 +134,6 @@ def _rounding(values: dict[str, Estimate], metric: OfLevel) -> list[str]:
 
 def _is(labels: Sequence[str]) -> str:
     return "is" if len(labels) == 1 else "are"
-
-
-# -------------------------------------------------------------------------------- against the first
 
 
 def _against_first(comparison: Comparison, metric: Metric, but: Sequence[str] = ()) -> str:

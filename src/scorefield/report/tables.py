@@ -29,9 +29,7 @@ from scorefield.report.words import distinguishable, number
 
 
 class Cell(NamedTuple):
-    """A cell of the table: a number with its error or a text, and a note below it; ``good`` is a
-    distance that real sets have between them too, ``strong`` what is to be seen first.
-    """
+    """A cell: a number or text with a note; ``good`` like real sets, ``strong`` standing out."""
 
     estimate: Estimate | None
     note: str = ""

@@ -57,7 +57,6 @@ def _split_points(field: ScoreField, b: Benchmark) -> int:
 
 
 _PLANE = Condition("fields in two or more dimensions", lambda f, b: _dim(f) > 1)
-_TORUS = Condition("fields on a torus", lambda f, b: isinstance(f.domain, Torus))
 
 
 def _asymmetries(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
@@ -134,7 +133,7 @@ def _turns(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
 
 _AROUND_TORUS = Estimator(
     measure=_turns,
-    applies=_TORUS,
+    applies=Condition("fields on a torus", lambda f, b: isinstance(f.domain, Torus)),
     key="turns",
     settings={"loops": _MOST_TURNS, **_TURNS},
     method="straight loops in every direction, refined to {tolerance} nats or {nodes} nodes",

@@ -86,6 +86,7 @@ class Metric:
         shown: Where the report shows it.
         finding: Its sentence in the report's summary.
         formerly: Names that it had in older records.
+        applies: Which fields and data it applies to, in words.
     """
 
     name: str
@@ -97,15 +98,11 @@ class Metric:
     shown: tuple[Place, ...] = ()
     finding: Finding | None = None
     formerly: tuple[str, ...] = ()
+    applies: str = ALWAYS.words
 
     def __post_init__(self) -> None:
         if not self.label:
             object.__setattr__(self, "label", self.title[:1].lower() + self.title[1:])
-
-    @property
-    def applies(self) -> str:
-        """Which fields and data it applies to, in words."""
-        return ALWAYS.words
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -125,9 +122,9 @@ class OfLevel(Metric):
     radius: float | None = None
     zero: str = ""
 
-    @property
-    def applies(self) -> str:
-        return self.estimator.applies.words
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "applies", self.estimator.applies.words)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -136,7 +133,6 @@ class OfSamples(Metric):
 
     Attributes:
         compare: The distances on a benchmark, by the name of their features, where it applies.
-        data: Which data it applies to, in words.
         floor: Whether two real sets have such a distance: the noise floor.
         total: Of a count, the setting that holds the largest possible one.
         every_budget: Whether the table shows it at every budget, or at the largest only.
@@ -144,15 +140,11 @@ class OfSamples(Metric):
     """
 
     compare: Callable[[Benchmark], Sequence[tuple[str, Compare]]]
-    data: str = "all data"
+    applies: str = "all data"
     floor: bool = True
     total: str = ""
     every_budget: bool = False
     learned: bool = False
-
-    @property
-    def applies(self) -> str:
-        return self.data
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -129,7 +129,7 @@ OF_SAMPLES: tuple[OfSamples, ...] = (
         label="weights of the modes",
         caption="Between the modes' weights among the samples and the true ones.",
         shown=("table",),
-        data="mixtures of normal distributions",
+        applies="mixtures of normal distributions",
         compare=partial(_of_law, GaussianMixture, mode_weight_tv, ""),
     ),
     OfSamples(
@@ -140,7 +140,7 @@ OF_SAMPLES: tuple[OfSamples, ...] = (
         better="higher",
         shown=("table",),
         finding=Finding("Samples", "the number of modes covered"),
-        data="mixtures of normal distributions",
+        applies="mixtures of normal distributions",
         compare=partial(_of_law, GaussianMixture, mode_coverage, ""),
         floor=False,
         total="modes",
@@ -152,7 +152,7 @@ OF_SAMPLES: tuple[OfSamples, ...] = (
         caption="Between the samples and the exact distribution, over the cells of a regular grid.",
         shown=("curve", "table", "differences"),
         finding=Finding("Samples", "the total variation from the exact distribution over a grid"),
-        data="pseudo-atoms",
+        applies="pseudo-atoms",
         compare=partial(_of_law, PseudoAtoms, total_variation, "cells"),
     ),
     OfSamples(
@@ -162,7 +162,7 @@ OF_SAMPLES: tuple[OfSamples, ...] = (
         caption="The largest gap between the distribution function of one coordinate and the "
         "exact one.",
         shown=("curve", "table", "differences"),
-        data="pseudo-atoms",
+        applies="pseudo-atoms",
         compare=partial(
             _of_law, PseudoAtoms, lambda x, law: marginal_ks(x, law).estimate, "first coordinate"
         ),
