@@ -135,7 +135,7 @@ def draw_scatter(caption: str, alt: str, samples: Tensor, truth: Target, colour:
     reach = 2.05 * truth.std
     figure, axes = _panel()
     _contours(axes, truth, 0.0, reach, 161)
-    outside = plotting.scatter(axes, samples, reach, colour, size=3)
+    outside = plotting.scatter(axes, samples, reach, colour, size=3.0)
     if outside:
         note = f"{outside} of {len(samples)} outside"
         axes.text(-0.95 * reach, -0.94 * reach, note, fontsize=8, color=INK)
