@@ -8,13 +8,12 @@ import torch
 
 from scorefield.config import presets
 from scorefield.config.build import build_field, build_objective, build_source
-from scorefield.config.document import read
-from scorefield.config.merge import differences
+from scorefield.config.document import differences, read
 from scorefield.config.resolve import load
 from scorefield.data import TargetSource
 from scorefield.domain import Torus
 from scorefield.errors import ConfigError
-from scorefield.evaluation.measure import validate
+from scorefield.evaluation.evaluate import validate
 from scorefield.evaluation.protocol import Benchmark, Protocol
 from scorefield.fields import HybridField, PotentialField, PreconditionedField
 from scorefield.networks import EquivariantMLP, SymmetrizedMLP

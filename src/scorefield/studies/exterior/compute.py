@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.diagnostics.asymmetry import Probing, asymmetry_at
-from scorefield.diagnostics.states import State, Walk, walk
+from scorefield.diagnostics.trajectories import State, Walk, walk
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.fields import ScoreField, evaluation_mode
