@@ -149,8 +149,8 @@ def _by_level(
             lower = np.maximum(mean - curve.std, low / 2.5)
             band: dict[str, Any] = {"color": curve.look.colour, "alpha": 0.13, "linewidth": 0}
             axes.fill_between(analysis.sigmas, lower, mean + curve.std, **band)
-    axes.invert_xaxis()
     plotting.label_axes(axes, _LEVEL, label, title, xscale="log")
+    axes.invert_xaxis()
 
 
 def _variation(axes: Axes, analysis: Analysis, curves: Sequence[_Curve]) -> None:
@@ -160,10 +160,10 @@ def _variation(axes: Axes, analysis: Analysis, curves: Sequence[_Curve]) -> None
             share = np.where(curve.shown, curve.std / curve.value.mean(axis=0), np.nan)
             axes.plot(analysis.sigmas, share, linewidth=1.3, **curve.look.line())
     note = f"; {', '.join(absent)}: {_ROUNDING}" if absent else ""
-    axes.invert_xaxis()
     title, limits = f"coefficient of variation between starts{note}", (0, None)
     quotient = "standard deviation / mean"
     plotting.label_axes(axes, _LEVEL, quotient, title, xscale="log", ylim=limits)
+    axes.invert_xaxis()
 
 
 def _maps(part: Any, analysis: Analysis, curves: Sequence[_Curve], label: str) -> None:
