@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import UserError
-from scorefield.networks.inspection import inspect
+from scorefield.networks.checks import inspect
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,7 @@ class NoiseTable:
     :math:`\sigma_i = \sigma_{max} (\sigma_{min} / \sigma_{max})^{i / (N - 1)}`.
 
     A level is computed where it is used, in float64, so that neither storing nor casting a
-    network rounds it, and no result is promoted.
-
-    Arguments:
-        sigma_min: The least level.
-        sigma_max: The greatest level.
-        levels: Their number :math:`N`.
+    network rounds it.
 
     Raises:
         ValueError: Unless ``0 < sigma_min < sigma_max`` and ``levels >= 2``.
@@ -47,11 +42,8 @@ class NoiseTable:
             raise UserError(f"levels must be at least 2, got {self.levels}")
 
     def at(self, index: Tensor, like: Tensor) -> Tensor:
-        """The levels at places in the table, shaped to broadcast against the rows of a tensor.
-
-        Arguments:
-            index: Places, as :func:`places` gives them, of shape ``(batch,)``.
-            like: A tensor of shape ``(batch, *event)``, whose dtype the levels are rounded to.
+        """The levels at :func:`places` in the table, in the dtype of a tensor against whose rows
+        they broadcast.
         """
         # Apple's GPUs have no float64.
         precise = torch.float32 if index.device.type == "mps" else torch.float64
@@ -64,18 +56,10 @@ class NoiseTable:
 
 
 def places(label: Tensor, levels: int, batch: int) -> Tensor:
-    """Labels as places in a table, after a check.
-
-    Arguments:
-        label: Whole numbers of any dtype, of shape ``(batch,)``.
-        levels: The length of the table.
-        batch: The number of labels that there should be.
-
-    Returns:
-        The same numbers in int64.
+    """Labels of any dtype as places in a table, in int64.
 
     Raises:
-        ValueError: If their number is wrong, or one is no whole number or not in the table.
+        ValueError: If there are not ``batch`` of them, or one is no whole number below ``levels``.
     """
     if label.shape != (batch,):
         raise UserError(f"label must have the shape ({batch},), got {tuple(label.shape)}")
