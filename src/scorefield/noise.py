@@ -89,8 +89,8 @@ class Noise:
             purpose: The use of the numbers; part of the address.
             shape: The event shape.
             index: The sample indices, non-negative integers of shape :math:`(*)`.
-            step: The step or steps, integers in ``[0, 2³²)``, broadcast against ``index``.
-            dtype: The dtype; the float64 value is rounded to it.
+            step: The step or steps, integers in ``[0, 2³²)``.
+            dtype: The dtype to which the float64 value is rounded.
 
         Returns:
             Independent :math:`N(0, 1)` draws of shape ``(*, *shape)`` on the device of ``index``.
@@ -188,17 +188,8 @@ class Noise:
 
 
 def philox(counter: Tensor, key: tuple[int, int]) -> Tensor:
-    """The Philox-4x32-10 block cipher on 32-bit words held in int64.
-
-    Arguments:
-        counter: The counters, one word per row, of shape ``(4, *)``.
-        key: The two words of the key.
-
-    Returns:
-        Four random words, of shape ``(4, *)``, each in ``[0, 2³²)``.
-
-    References:
-        Parallel random numbers: as easy as 1, 2, 3 (Salmon et al., 2011), section 3.2.
+    """The Philox-4x32-10 block cipher on 32-bit words held in int64: from counters of shape
+    ``(4, *)`` to random words of that shape (Salmon et al., 2011, section 3.2).
     """
     x0, x1, x2, x3 = counter.unbind()
     for r in range(10):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from scorefield.config.sampler import build_sampler
+from scorefield.config.build import build_sampler
 from scorefield.data import LabelledSource
 from scorefield.errors import RunError
 from scorefield.evaluation.catalogue import estimator_settings

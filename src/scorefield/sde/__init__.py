@@ -4,7 +4,6 @@ from scorefield.sde.base import SDE as SDE
 from scorefield.sde.base import NormalPrior as NormalPrior
 from scorefield.sde.base import Prior as Prior
 from scorefield.sde.base import UniformPrior as UniformPrior
-from scorefield.sde.cosine import Cosine as Cosine
 from scorefield.sde.discrete import DDPMSteps as DDPMSteps
 from scorefield.sde.discrete import Discretization as Discretization
 from scorefield.sde.discrete import EulerForward as EulerForward
@@ -14,6 +13,7 @@ from scorefield.sde.discrete import SMLDSteps as SMLDSteps
 from scorefield.sde.exploding import EDM as EDM
 from scorefield.sde.exploding import VE as VE
 from scorefield.sde.preserving import VP as VP
+from scorefield.sde.preserving import Cosine as Cosine
 from scorefield.sde.preserving import DiscreteVP as DiscreteVP
 from scorefield.sde.preserving import SubVP as SubVP
 
