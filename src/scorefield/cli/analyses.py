@@ -46,7 +46,7 @@ def dose(
 ) -> None:
     """Plant errors with and without curl in an exact field, and measure samples and likelihood."""
     from scorefield.cli.printing import print_table
-    from scorefield.runs.progress import Stages
+    from scorefield.progress import Stages
     from scorefield.studies.dose import Design, dose_response
     from scorefield.studies.dose_figure import TABLE, table, write
 
@@ -106,7 +106,7 @@ def patches(
 ) -> None:
     """Find the patch sizes at which a local machine is most like a network, and compare both."""
     from scorefield.cli.printing import print_table
-    from scorefield.runs.progress import Stages
+    from scorefield.progress import Stages
     from scorefield.studies import patches as work
     from scorefield.studies.patches_files import TABLE, table, write
 
@@ -185,7 +185,7 @@ def exterior(
 ) -> None:
     """Measure how far networks and closed forms are from gradients, from noise to images."""
     from scorefield.cli.printing import print_table
-    from scorefield.runs.progress import Stages
+    from scorefield.progress import Stages
     from scorefield.studies import exterior_study as work
     from scorefield.studies.exterior import Terms
 
@@ -238,7 +238,7 @@ def atoms(
 ) -> None:
     """Compare models of pseudo-atoms with the exact distribution: samples, fields, and a film."""
     from scorefield.cli.printing import print_table
-    from scorefield.runs.progress import Stages
+    from scorefield.progress import Stages
     from scorefield.studies import atoms_study as work
     from scorefield.studies.atoms import Terms
     from scorefield.studies.atoms_files import headings, table

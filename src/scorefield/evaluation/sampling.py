@@ -21,7 +21,7 @@ from scorefield.errors import RunError
 from scorefield.evaluation.pictures import picture
 from scorefield.fields import ClassifierFreeGuidance, ScoreField
 from scorefield.files import write_file
-from scorefield.runs.progress import Stages
+from scorefield.progress import Stages
 from scorefield.runs.run import Run, check_unconditional, of_class
 from scorefield.samplers import Callback, Sampler, SamplerState
 

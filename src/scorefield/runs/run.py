@@ -26,11 +26,11 @@ from scorefield.fields import OneClass, ScoreField
 from scorefield.files import clean, delete_folder, write_folder
 from scorefield.noise import Noise
 from scorefield.objectives import Objective
+from scorefield.progress import warn
 from scorefield.runs.environment import environment, plausible
 from scorefield.samplers import Sampler
 from scorefield.training import Checkpoint, DrawFor, Fit, Trainer
 from scorefield.training import checkpoint as checkpoints
-from scorefield.training.display import warn
 from scorefield.training.lock import locked
 
 CONFIG, ENVIRONMENT = "config_resolved.yaml", "environment.json"

@@ -35,7 +35,7 @@ from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Level
 from scorefield.fields import ScoreField
 from scorefield.metrics import RadialLaw, marginal_ks, radial_ks, radial_law, total_variation
-from scorefield.runs.progress import Stages
+from scorefield.progress import Stages
 from scorefield.samplers import Sampler
 from scorefield.studies.atoms_scenes import noise_levels
 from scorefield.targets import PseudoAtoms

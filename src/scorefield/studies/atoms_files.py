@@ -15,8 +15,8 @@ import numpy as np
 from scorefield.comparison.groups import over_levels, over_seeds
 from scorefield.estimate import Estimate, format_uncertain
 from scorefield.evaluation.records import Level
+from scorefield.progress import Stages
 from scorefield.runs import results_folder
-from scorefield.runs.progress import Stages
 from scorefield.studies.atoms import AtomsAnalysis, Found, Model, by_metric
 from scorefield.studies.atoms_curves import comparison
 from scorefield.studies.atoms_figure import marginals, radial, scatter

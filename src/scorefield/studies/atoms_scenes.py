@@ -14,7 +14,7 @@ import torch
 
 from scorefield.errors import DivergedError
 from scorefield.fields import ScoreField, evaluation_mode
-from scorefield.runs.progress import Stages
+from scorefield.progress import Stages
 from scorefield.studies.atoms_plane import Floats, Plane, Relief
 
 

@@ -13,7 +13,7 @@ from scorefield.config.resolve import load
 from scorefield.errors import ConfigError, RunError
 from scorefield.evaluation.description import about
 from scorefield.evaluation.sampling import choose_sampler
-from scorefield.runs.progress import Stages
+from scorefield.progress import Stages
 from scorefield.runs.run import Run
 from scorefield.samplers import Sampler
 from scorefield.studies.atoms import EXACT, AtomsAnalysis, Model, Terms, analyse

@@ -14,8 +14,8 @@ import torch
 
 from scorefield.errors import ConfigError, hint
 from scorefield.files import write_file
+from scorefield.progress import Stages
 from scorefield.runs.cells import csv_text
-from scorefield.runs.progress import Stages
 from scorefield.studies.calibration import (
     DIMS,
     SIZE,

@@ -50,7 +50,7 @@ from scorefield.fields import (
 from scorefield.likelihood import log_prob
 from scorefield.metrics import NoiseFloor, mode_weight_tv, noise_floor, sliced_wasserstein
 from scorefield.noise import Noise
-from scorefield.runs.progress import Stages
+from scorefield.progress import Stages
 from scorefield.samplers import Heun
 from scorefield.sde import EDM
 from scorefield.studies.divergence import Divergence, divergence

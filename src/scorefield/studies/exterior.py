@@ -29,7 +29,7 @@ from scorefield.diagnostics.states import Walk, walk
 from scorefield.errors import RunError, UserError
 from scorefield.fields import ScoreField, evaluation_mode
 from scorefield.noise import Noise
-from scorefield.runs.progress import Stages
+from scorefield.progress import Stages
 from scorefield.samplers import DDIM
 
 Where = Literal["trajectory", "noise", "data"]

@@ -13,7 +13,7 @@ from scorefield.errors import ConfigError, RunError, hint
 from scorefield.estimate import Estimate, format_uncertain
 from scorefield.fields import ScoreField
 from scorefield.networks import MinimalResNet, MinimalUNet
-from scorefield.runs.progress import Stages
+from scorefield.progress import Stages
 from scorefield.runs.subject import Subject
 from scorefield.samplers import DDIM
 from scorefield.studies.exterior import (

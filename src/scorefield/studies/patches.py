@@ -32,7 +32,7 @@ from scorefield.estimate import Estimate, mean
 from scorefield.fields import ScoreField
 from scorefield.fields.base import Quantity
 from scorefield.metrics import Spectrum, nearest_patches, radial_power_spectrum
-from scorefield.runs.progress import Stages
+from scorefield.progress import Stages
 from scorefield.samplers import DDIM, SamplerState
 from scorefield.studies.calibration import proportion
 from scorefield.studies.material import (

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from scorefield.errors import TrainingError
 from scorefield.files import reason
-from scorefield.training.display import warn
+from scorefield.progress import warn
 
 # A file system without locks is no reason not to train.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)

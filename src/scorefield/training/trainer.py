@@ -29,9 +29,9 @@ from scorefield.fields import ScoreField
 from scorefield.files import clean
 from scorefield.noise import Noise
 from scorefield.objectives import Batch, Objective
+from scorefield.progress import Stages, clock, warn
 from scorefield.training import checkpoint, identity
 from scorefield.training.checkpoint import Checkpoint
-from scorefield.training.display import Display, warn
 from scorefield.training.draws import has_dropout, training_draws
 from scorefield.training.ema import EMA
 from scorefield.training.gradient import joint_gradient
@@ -163,15 +163,15 @@ class Trainer:
                 self._resume(self.folder / "checkpoints")
             with (
                 closing(Record(self.folder, self.step)) as record,
-                Display(self.settings.steps, self.step, self.quiet) as display,
+                Stages(self.quiet) as stages,
                 torch.random.fork_rng(enabled=self._dropout),
             ):
-                self._loop(record, display)
+                self._loop(record, stages)
         self.ema.copy_to(self.field)
         self.field.eval()
         return Fit(self.field, self.ema, tuple(record.rows), time.perf_counter() - begin)
 
-    def _loop(self, record: Record, display: Display) -> None:
+    def _loop(self, record: Record, stages: Stages) -> None:
         settings = self.settings
         self.field.train()
         clock, timed = time.perf_counter(), 0
@@ -188,7 +188,7 @@ class Trainer:
                     clock, timed = now, 0
                     row = self._row(seconds)
                     record.add(row)
-                    display.progress(self.step, row["loss"], seconds)
+                    self._show(stages, row["loss"], seconds, last)
                 if last or stop.received or self.step % settings.checkpoint_every == 0:
                     pause = time.perf_counter()
                     self._save()
@@ -199,6 +199,13 @@ class Trainer:
                     clock += time.perf_counter() - pause
                 if stop.received and not last:
                     raise Interrupted(self.step, self.saved)
+
+    def _show(self, stages: Stages, loss: float, seconds: float, last: bool) -> None:
+        step, steps = self.step, self.settings.steps
+        left = clock((steps - step) * seconds)
+        note = f"loss {loss:.4g}  {1e3 * seconds:.1f} ms/step  {left} left"
+        stages.show("training", step, steps, f"{step}/{steps}  {note}")
+        stages.follow(f"step {step}/{steps}  {note}", last)
 
     def _guarded_step(self) -> None:
         try:
