@@ -36,7 +36,7 @@ from scorefield.training import (
     load_weights,
     read_weights,
 )
-from scorefield.training.lock import locked
+from scorefield.training.guard import locked
 
 torch.set_num_threads(1)
 SMALL = {"batch_size": 16, "log_every": 5, "checkpoint_every": 10, "quiet": True}

@@ -31,18 +31,13 @@ from scorefield.runs.environment import environment, plausible
 from scorefield.samplers import Sampler
 from scorefield.training import Checkpoint, DrawFor, Fit, Trainer
 from scorefield.training import checkpoint as checkpoints
-from scorefield.training.lock import locked
+from scorefield.training.guard import locked
 
 CONFIG, ENVIRONMENT = "config_resolved.yaml", "environment.json"
 
 
 class Run:
-    """A folder and the configuration in it; made by :meth:`create` or :meth:`open`.
-
-    Arguments:
-        folder: The folder.
-        config: Its configuration.
-    """
+    """A folder and the configuration in it; made by :meth:`create` or :meth:`open`."""
 
     def __init__(self, folder: Path, config: Config) -> None:
         self.folder = folder
@@ -51,19 +46,14 @@ class Run:
     @classmethod
     def create(cls, config: Config, root: str | Path = "runs", overwrite: bool = False) -> Run:
         """The run of a configuration in ``root/dataset/model_id/seed{n}``: a new one, or the one
-        that is there, to be resumed.
-
-        Arguments:
-            config: The configuration.
-            root: The folder of all runs.
-            overwrite: Whether what is there is deleted first.
+        that is there, to be resumed or, with ``overwrite``, deleted first; nothing is changed where
+        it raises.
 
         Raises:
             RunError: If the folder belongs to another configuration, or is no run's and not
-                empty, or is a link and to be overwritten; nothing is changed then.
-            ConfigError: If the parts of the configuration do not fit each other; nothing is
-                changed then either.
-            ValueError: If the data cannot be read; nothing is changed then either.
+                empty, or is a link and to be overwritten.
+            ConfigError: If the parts of the configuration do not fit each other.
+            ValueError: If the data cannot be read.
             TrainingError: If what is to be deleted is being trained.
             OSError: If the folder cannot be written.
         """
@@ -116,10 +106,7 @@ class Run:
     def open(cls, folder: str | Path, trust_code: bool = False) -> Run:
         """The run in a folder.
 
-        Arguments:
-            folder: The folder.
-            trust_code: Whether classes of the user's own that its configuration names may be
-                imported, once they are needed.
+        Only with ``trust_code`` are classes of the user's own imported, once they are needed.
 
         Raises:
             RunError: If there is none.
@@ -193,9 +180,8 @@ class Run:
                 TensorBoard; ``None`` for data of which there are none.
 
         Raises:
-            TrainingError: If a loss is not finite or a file cannot be written.
             CheckpointError: If the newest checkpoint is that of another run.
-            Interrupted: If SIGINT or SIGTERM arrived; a checkpoint has been written.
+            TrainingError, Interrupted: See :meth:`~scorefield.training.trainer.Trainer.run`.
         """
         config, source = self.config, self.source()
         newest = checkpoints.latest(self.checkpoints, lambda _: None)
@@ -312,11 +298,9 @@ def of_class(field: ScoreField, label: int) -> ScoreField:
     return OneClass(field, label)
 
 
-def _differences(one: Config, other: Config) -> list[tuple[str, object, object]]:
-    exclude = {"description"}
-    return differences(
-        one.model_dump(mode="json", exclude=exclude), other.model_dump(mode="json", exclude=exclude)
-    )
+def _differences(*configs: Config) -> list[tuple[str, object, object]]:
+    one, other = (c.model_dump(mode="json", exclude={"description"}) for c in configs)
+    return differences(one, other)
 
 
 def _check_same(folder: Path, there: Config, wanted: Config) -> None:

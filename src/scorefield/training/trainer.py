@@ -4,11 +4,8 @@ A training is a pure function of its settings and its seed. Nothing random is re
 data, the times and the noise of step :math:`k` are drawn at addresses that contain :math:`k`,
 so that the state of a training is its weights, their average, the optimiser's moments, the
 objective's controllers, and the number of steps done. What is restored from a checkpoint then
-continues bit-exactly on the same hardware.
-
-Dropout is the exception that needs care, since torch's layers draw from torch's own generator:
-where a field has one, that generator is seeded anew at each step, from an address, and given
-back as it was at the end.
+continues bit-exactly on the same hardware. Dropout draws from torch's own generator: where a field
+has one, that generator is seeded from an address at each step, and given back at the end.
 """
 
 from __future__ import annotations
@@ -32,15 +29,11 @@ from scorefield.objectives import Batch, Objective
 from scorefield.progress import Stages, clock, warn
 from scorefield.training import checkpoint, identity
 from scorefield.training.checkpoint import Checkpoint
-from scorefield.training.draws import has_dropout, training_draws
+from scorefield.training.draws import has_dropout, joint_gradient, training_draws
 from scorefield.training.ema import EMA
-from scorefield.training.gradient import joint_gradient
-from scorefield.training.lock import locked
-from scorefield.training.record import Record, Row
-from scorefield.training.schedule import multiplier
-from scorefield.training.settings import Optim, TrainSettings
-from scorefield.training.stop import StopSignal
-from scorefield.training.window import Window
+from scorefield.training.guard import StopSignal, locked
+from scorefield.training.record import Record, Row, Window
+from scorefield.training.settings import Optim, TrainSettings, multiplier
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -193,7 +186,9 @@ class Trainer:
                     pause = time.perf_counter()
                     self._save()
                     if self.draw is not None and self.folder is not None:
-                        record.picture(self.step, self.draw(self._averaged()))
+                        averaged = copy.deepcopy(self.field)
+                        self.ema.copy_to(averaged)
+                        record.picture(self.step, self.draw(averaged.eval()))
                     if record.rows:
                         record.summarize({**record.rows[-1], "steps": settings.steps})
                     clock += time.perf_counter() - pause
@@ -242,7 +237,6 @@ class Trainer:
         return multiplier(step, self.settings.steps, self.optim.warmup, self.optim.decay)
 
     def _row(self, seconds: float) -> Row:
-        """The row of the metrics for the steps since the last one."""
         self._check_finite()
         means = self.window.means()
         self.window.clear()
@@ -273,7 +267,7 @@ class Trainer:
         return f"the last good checkpoint is {self.saved}"
 
     def _identity(self) -> dict[str, Any]:
-        """The identity of a training: settings that must be equal to resume it."""
+        """What must be equal to resume a training."""
         found = {
             "seed": self.noise.seed,
             "batch_size": self.settings.batch_size,
@@ -310,12 +304,6 @@ class Trainer:
             self.config,
             self.settings.keep,
         )
-
-    def _averaged(self) -> ScoreField:
-        """A copy of the field with the averaged weights, in evaluation mode."""
-        twin = copy.deepcopy(self.field)
-        self.ema.copy_to(twin)
-        return twin.eval()
 
     def _resume(self, folder: Path) -> None:
         """Resume from the newest complete checkpoint, if there is one."""
