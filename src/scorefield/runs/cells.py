@@ -13,7 +13,7 @@ from scorefield.estimate import Estimate
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] | None = None) -> str:
-    """Records of the same keys as CSV, with a header, which ``columns`` tells where there are none."""
+    """Records of the same keys as CSV; ``columns`` are the header where there may be none."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(columns or rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -7,7 +7,7 @@ import platform
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Never
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -48,11 +48,8 @@ def plausible(record: object) -> dict[str, Any]:
     """The part of a record read from a file that could be of :func:`environment`."""
     if not isinstance(record, dict):
         return {}
-    return {
-        key: record[key]
-        for key, kind in _KINDS.items()
-        if key in record and _fits(record[key], kind)
-    }
+    known = _KINDS.items()
+    return {key: record[key] for key, kind in known if key in record and _fits(record[key], kind)}
 
 
 def _fits(value: object, kind: object) -> bool:

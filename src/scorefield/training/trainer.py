@@ -62,6 +62,7 @@ class Fit:
     seconds: float
 
 
+@dataclass(eq=False)
 class Trainer:
     """Train a field; resume an earlier training in the same folder.
 
@@ -84,19 +85,19 @@ class Trainer:
             another number of classes than the data have.
     """
 
-    def __init__(
-        self,
-        field: ScoreField,
-        source: DataSource,
-        objective: Objective,
-        optim: Optim,
-        settings: TrainSettings,
-        seed: int = 0,
-        folder: Path | None = None,
-        config: Mapping[str, Any] | None = None,
-        quiet: bool = False,
-        draw: Draw | None = None,
-    ) -> None:
+    field: ScoreField
+    source: DataSource
+    objective: Objective
+    optim: Optim
+    settings: TrainSettings
+    seed: int = 0
+    folder: Path | None = None
+    config: Mapping[str, Any] | None = None
+    quiet: bool = False
+    draw: Draw | None = None
+
+    def __post_init__(self) -> None:
+        field, source, optim = self.field, self.source, self.optim
         self.parameters = [p for p in field.parameters() if p.requires_grad]
         if not self.parameters:
             raise UserError(f"{type(field).__name__} has no parameters to train")
@@ -110,16 +111,7 @@ class Trainer:
                 f"the field knows {field.classes} classes, the data {source.name} have "
                 f"{source.classes or 'none'}"
             )
-        self.field = field
-        self.source = source
-        self.objective = objective
-        self.optim = optim
-        self.settings = settings
-        self.noise = Noise(seed)
-        self.folder = folder
-        self.config = config
-        self.quiet = quiet
-        self.draw = draw
+        self.noise = Noise(self.seed)
         kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
         self.optimizer = kinds[optim.kind](
             self.parameters,
@@ -130,12 +122,14 @@ class Trainer:
             fused=True,
         )
         self.gradient = joint_gradient(self.parameters)
-        self.ema = EMA(field, settings.ema_decay)
+        self.ema = EMA(field, self.settings.ema_decay)
         self.window = Window()
         self.step = 0
         self.saved: Path | None = None
         self._dropout = has_dropout(field)
-        self._ahead = training_draws(field, source, objective, self.noise, settings.batch_size)
+        self._ahead = training_draws(
+            field, source, self.objective, self.noise, self.settings.batch_size
+        )
 
     def run(self) -> Fit:
         """Trains up to the last step.
@@ -269,7 +263,7 @@ class Trainer:
     def _identity(self) -> dict[str, Any]:
         """What must be equal to resume a training."""
         found = {
-            "seed": self.noise.seed,
+            "seed": self.seed,
             "batch_size": self.settings.batch_size,
             "ema_decay": self.settings.ema_decay,
             **{f"optim.{k}": v for k, v in asdict(self.optim).items()},
