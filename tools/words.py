@@ -1,8 +1,7 @@
 """Words that do not come back in public text, each with what is written instead.
 
-Run as ``python tools/words.py``: reads docstrings, messages and names under ``src``, the README, the
-documentation, the notebooks' text and the examples, prints one line a finding, and exits with 1 if
-there is any.
+Run as ``python tools/words.py``: it reads docstrings, messages and names under ``src``, the README,
+the documentation and the notebooks, prints one line a finding, and exits with 1 if there is any.
 """
 
 from __future__ import annotations
@@ -17,10 +16,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 TEXT = {
-    r"(?:is|are|was|were|be|been|being) told\b|\btold (?:by|of|apart|what|which|that)\b|\btells\b": (
+    r"\b(?:is|are|was|were|be|been|being) told\b|\btold (?:by|of|apart|what|which)\b|\btells\b": (
         "shown, reported, takes, receives, prints; 'conditioned on' for labels"
     ),
-    r"\bsaid (?:as|in)\b|\bways of saying\b|\bsays? (?:of|what|which|how)\b": "expressed as, states",
+    r"\bsaid (?:as|in)\b|\bways of saying\b|\bsays? (?:of|what|which|how)\b": (
+        "expressed as, states"
+    ),
     r"\basked (?:of|at|for|questions?|a question)\b|\basks? (?:a|the|of|each|every|whether)\b": (
         "evaluated, computed; 'query' only for attention"
     ),
@@ -34,7 +35,9 @@ TEXT = {
     r"\btakes? up\b|\bgo(?:es)? on where\b": "resumes",
     r"\bheld against\b": "compared with",
     r"\bto the bit\b": "bit-exact",
-    r"\bspecimens?\b|\bat the foot\b|\bcame out\b|\bcomes out\b": "the thing it is; summary, results",
+    r"\bspecimens?\b|\bat the foot\b|\bcame out\b|\bcomes out\b": (
+        "the thing it is; summary, results"
+    ),
     r"\banalyses that are no runs\b|\bquestions? (?:to|about) a field\b": (
         "analyses of fields and data sets; a measured property of a field"
     ),

@@ -1,3 +1,4 @@
+from . import plotting as plotting
 from .calculus import differentiable as differentiable
 from .calculus import jacobian as jacobian
 from .calculus import jvp as jvp

@@ -293,3 +293,9 @@ def _finite(draws: ArrayLike) -> np.ndarray[Any, np.dtype[np.float64]]:
     if not np.isfinite(y).all():
         raise UserError(f"{int((~np.isfinite(y)).sum())} of {y.size} draws are not finite")
     return y
+
+
+def proportion(k: int, n: int) -> tuple[float, float, float]:
+    """The proportion of ``k`` of ``n`` draws and its 95 % interval (Wilson)."""
+    found = stats.binomtest(k, n).proportion_ci(method="wilson")
+    return k / n, float(found.low), float(found.high)

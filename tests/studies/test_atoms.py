@@ -9,7 +9,6 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
-import plotly.graph_objects as go
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -18,40 +17,50 @@ from scorefield.cli import main
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Level
-from scorefield.report import style
+from scorefield.fields import ScoreField
+from scorefield.plotting import png
+from scorefield.plotting.palette import EXACT as EXACT_LOOK
+from scorefield.plotting.palette import looks
 from scorefield.samplers import Heun
 from scorefield.sde import VE
-from scorefield.studies import (
-    atoms_curves,
-    atoms_figure,
-    atoms_files,
-    atoms_film,
-    atoms_look,
-    atoms_study,
-)
-from scorefield.studies.atoms import EXACT, Model, Terms, analyse
-from scorefield.studies.atoms_curves import against_noise
-from scorefield.studies.atoms_files import contents, headings, table
-from scorefield.studies.atoms_film import FilmError, encode, mp4, panels
-from scorefield.studies.atoms_film_page import page
-from scorefield.studies.atoms_look import EXACT as EXACT_LOOK
-from scorefield.studies.atoms_look import looks
-from scorefield.studies.atoms_plane import MASSES, Plane
-from scorefield.studies.atoms_scenes import noise_levels, shoot
+from scorefield.studies.atoms import figures, numbers
+from scorefield.studies.atoms import film as films
+from scorefield.studies.atoms import study as atoms_study
+from scorefield.studies.atoms.comparison import against_noise, comparison
+from scorefield.studies.atoms.compute import EXACT, Model, analyse, noise_levels
+from scorefield.studies.atoms.film import encode, mp4
+from scorefield.studies.atoms.page import page, view
+from scorefield.studies.atoms.plane import MASSES, Plane, draw_regions
+from scorefield.studies.atoms.scenes import make_film, panels
+from scorefield.studies.atoms.study import AtomsStudy, makers_of
+from scorefield.studies.frame import NotMade
+from scorefield.studies.settings import Atoms
+from scorefield.studies.work import Work
 from scorefield.targets import PseudoAtoms
-from tests.planted import Drifting
 
 SDE = VE(0.001, 0.5)
 LAW = PseudoAtoms([[0.25], [0.75]], 0.01, sde=SDE)
-FEW = Terms(samples=64, levels=3, points=8, cells=8)
+FEW = Atoms(samples=64, levels=3, points=8, cells=8)
 PNG = b"\x89PNG"
+
+
+class Shifted(ScoreField):
+    """The exact score and a constant vector, in units of the noise."""
+
+    def __init__(self, law=LAW, by=0.5):
+        super().__init__(law.sde, law.domain)
+        self.law, self.by = law, by
+
+    def score(self, x, t, classes=None):
+        sigma = self.sde.sigma(torch.as_tensor(t, dtype=x.dtype)).reshape(-1, *(1,) * (x.dim() - 1))
+        return self.law.score(x, t) + self.by / sigma
 
 
 def models(law=LAW):
     return [
         Model(EXACT, None, law, {}),
-        Model("shifted", 0, Drifting(law, 0.5), {}),
-        Model("shifted", 1, Drifting(law, 0.7), {}),
+        Model("shifted", 0, Shifted(law), {}),
+        Model("shifted", 1, Shifted(law, 0.7), {}),
     ]
 
 
@@ -62,17 +71,15 @@ def analysis():
 
 @pytest.fixture(scope="module")
 def film():
-    return shoot(
-        Plane(LAW), {"one": Drifting(LAW, 0.5), "two": Drifting(LAW, -0.5)}, frames=3, side=5
-    )
+    return make_film(Plane(LAW), {"one": Shifted(), "two": Shifted(by=-0.5)}, frames=3, side=5)
 
 
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Pictures take seconds, and are looked at elsewhere."""
     for name in ("comparison", "marginals", "radial", "scatter"):
-        monkeypatch.setattr(atoms_files, name, lambda *about: b"")
-    monkeypatch.setattr(atoms_film, "_DPI", 30)
+        monkeypatch.setattr(atoms_study, name, lambda *about: b"")
+    monkeypatch.setattr(films, "_DPI", 30)
 
 
 def frames_of(content, folder):
@@ -114,7 +121,7 @@ def test_a_uniform_law_has_no_regions(sigma):
     plane = Plane(PseudoAtoms([[0.25], [0.75]], 0.01, sde=VE(0.001, 20.0)))
     relief = plane.relief(sigma)
     assert relief.outlines() == [[]] * len(MASSES)
-    assert atoms_look.spread_ground(Figure().subplots(), relief) == []
+    assert draw_regions(Figure().subplots(), relief) == []
 
 
 def test_the_plane_of_one_atom_has_two_periods():
@@ -153,7 +160,7 @@ def test_arrows_are_the_score_in_units_of_the_noise(film):
 
 def test_a_model_is_seen_beside_the_exact_field_and_its_error(film):
     shown = panels(film.scenes[1], looks(["one"]))
-    assert [p.heading.split("\n")[0] for p in shown] == ["exact field", "one", "one − exact"]
+    assert [p.heading[0] for p in shown] == ["exact field", "one", "one − exact"]
     assert shown[2].vectors == pytest.approx(np.full((5, 5, 2), 0.5))
     assert shown[2].longest == pytest.approx(math.sqrt(0.5))
     assert shown[0].longest == shown[1].longest
@@ -163,13 +170,7 @@ def test_a_model_is_seen_beside_the_exact_field_and_its_error(film):
 
 def test_a_field_that_is_not_finite_is_named():
     with pytest.raises(FloatingPointError, match="bad: the score is not finite at"):
-        shoot(Plane(LAW), {"bad": Drifting(LAW, math.nan)}, frames=2, side=3)
-
-
-def test_colours_are_those_of_the_report():
-    names = list("abcdefgh")
-    ours, theirs = looks(names), style.looks(names)
-    assert {n: v.colour for n, v in ours.items()} == {n: v.colour for n, v in theirs.items()}
+        make_film(Plane(LAW), {"bad": Shifted(by=math.nan)}, frames=2, side=3)
 
 
 # ----------------------------------------------------------------------------------------- films
@@ -180,27 +181,36 @@ def test_the_film_has_a_frame_a_scene(film, names, tmp_path):
     assert frames_of(mp4(film, looks(names), "a title"), tmp_path) == 3
 
 
-def test_the_page_holds_every_scene_and_view(film):
-    views = {"all <of> them": ["one", "two"], "one": ["one"], "alone": []}
-    text = page(film, views, looks(["one", "two"]))
-    start = text.index('id="data">') + len('id="data">')
-    data = json.loads(text[start : text.index("</script>", start)])
-    assert data["views"] == [["one", "two"], ["one"], []]
+def test_the_page_holds_every_view_and_needs_no_connection(film):
+    both, one = looks(["one", "two"]), looks(["one"])
+    text = page(film, {"all <of> them": both, "one": one, "alone": {}})
+    start = text.index('id="figures">') + len('id="figures">')
+    found = json.loads(text[start : text.index("</script>", start)])
+    assert len(found) == 3
+    assert all(len(figure["frames"]) == 3 for figure in found)
     assert "all &lt;of&gt; them" in text
-    assert "Plotly.newPlot" in text
     assert "plotly.js v" in text
     assert "<script src" not in text
-    assert [frame["sigma"] for frame in data["frames"]] == [s.sigma for s in film.scenes]
-    side = len(data["x"])
-    assert side == 3
-    for frame, scene in zip(data["frames"], film.scenes, strict=True):
-        told = np.array(frame["models"]["two"]["v"]).reshape(side, side, 2)
-        scale = frame["models"]["two"]["largest"] / 1000
-        assert told * scale == pytest.approx(scene.models["two"][::2, ::2], abs=0.6 * scale)
-        outlines = frame["outlines"]
-        assert len(outlines["x"]) == len(outlines["y"])
-        # What is drawn is a broken line that plotly takes.
-        go.Scatter(x=outlines["x"], y=outlines["y"], mode="lines")
+
+
+@pytest.mark.parametrize(("names", "count"), [([], 1), (["one"], 3), (["one", "two"], 3)])
+def test_a_frame_has_the_arrows_of_its_scene(film, names, count):
+    """Every second arrow of every panel; lengths are in proportion, angles from the vertical."""
+    figure = view(film, looks(names))
+    assert [frame.name for frame in figure.frames] == ["0", "1", "2"]
+    (slider,) = figure.layout.sliders
+    assert [step.args[0][0] for step in slider.steps] == ["0", "1", "2"]
+    for frame, scene in zip(figure.frames, film.scenes, strict=True):
+        assert f"σ = {scene.sigma:.4g}" in frame.layout.title.text
+        assert len(frame.data) == 2 * count
+        for panel, arrows in zip(panels(scene, looks(names)), frame.data[1::2], strict=True):
+            vectors = panel.vectors[::2, ::2].reshape(-1, 2)
+            scale = panel.longest / 15.0
+            angle = np.radians(np.asarray(arrows.marker.angle, dtype=float))
+            drawn = (
+                scale * np.asarray(arrows.marker.size) * np.stack((np.sin(angle), np.cos(angle)))
+            )
+            assert pytest.approx(vectors, abs=0.01 * panel.longest) == drawn.T
 
 
 def executable(folder, text):
@@ -225,17 +235,17 @@ def executable(folder, text):
 )
 def test_an_encoder_that_fails_is_an_error(script, what, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", executable(tmp_path, script))
-    with pytest.raises(FilmError, match=what):
+    with pytest.raises(NotMade, match=what):
         encode(Figure((2, 2)), lambda frame: None, 2)
     assert not caplog.records
 
 
 def test_no_encoder_is_an_error(monkeypatch):
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/no/such/encoder")
-    with pytest.raises(FilmError, match="the encoder failed: /no/such/encoder: No such file"):
+    with pytest.raises(NotMade, match="the encoder failed: /no/such/encoder: No such file"):
         encode(Figure((2, 2)), lambda frame: None, 1)
     monkeypatch.setitem(__import__("sys").modules, "imageio_ffmpeg", None)
-    with pytest.raises(FilmError, match="there is no encoder: install the extra 'film'"):
+    with pytest.raises(NotMade, match="there is no encoder: install the extra 'film'"):
         encode(Figure((2, 2)), lambda frame: None, 1)
 
 
@@ -243,7 +253,7 @@ def test_no_encoder_is_an_error(monkeypatch):
 
 
 def test_the_exact_field_has_no_error_and_a_shift_is_found(analysis):
-    exact, shifted, _ = analysis.found
+    exact, shifted, _ = analysis.results
     value = {v.metric: v.estimate.value for v in exact.levels if v.sigma == SDE.sigma_max}
     assert value["score_error"] == 0
     assert value["fokker_planck"] < 1e-8
@@ -257,10 +267,10 @@ def test_the_exact_field_has_no_error_and_a_shift_is_found(analysis):
 
 
 def test_all_models_start_from_one_noise_and_pass_by_common_levels(analysis):
-    states = [f.states for f in analysis.found]
+    states = [f.states for f in analysis.results]
     assert torch.equal(states[0][0].x, states[1][0].x)
     assert [s.sigma for s in states[0]] == [s.sigma for s in states[2]]
-    for found in analysis.found:
+    for found in analysis.results:
         assert found.samples.shape == (64, 2, 1)
         assert bool(((found.samples >= 0) & (found.samples < 1)).all())
 
@@ -271,19 +281,30 @@ def test_seeds_are_pooled(analysis):
     assert value == pytest.approx(0.6)
     first = next(v.estimate for v in levels if v.metric == "score_error")
     assert first.standard_error == pytest.approx(0.1, rel=1e-6)
-    assert analysis.pooled_levels(EXACT)[0].estimate == analysis.found[0].levels[0].estimate
-    assert [row[:2] for row in table(analysis)] == [
+    assert analysis.pooled_levels(EXACT)[0].estimate == analysis.results[0].levels[0].estimate
+    printed = numbers.table(analysis)
+    assert [row[:2] for row in printed.rows] == [
         [EXACT, ""],
         ["shifted", "0"],
         ["shifted", "1"],
         ["shifted", "all"],
     ]
-    assert headings(analysis)[:3] == ["model", "seed", "TV"]
+    assert printed.headings[:3] == ["model", "seed", "total variation"]
+
+
+def made(analysis):
+    """The files but for the films."""
+    return {
+        name: make()
+        for name, make in AtomsStudy(analysis.settings, LAW, models(), Heun(5))
+        .files(analysis, Work())
+        .items()
+        if "film" not in name
+    }
 
 
 def test_files_hold_every_number(analysis, no_pictures):
-    look = {EXACT: EXACT_LOOK, **looks(["shifted"])}
-    files = contents(analysis, look, {"frames": 3})
+    files = made(analysis)
     rows = list(csv.DictReader(files["numbers.csv"].decode().splitlines()))
     assert {(r["model"], r["seed"]) for r in rows} == {
         (EXACT, ""),
@@ -297,28 +318,28 @@ def test_files_hold_every_number(analysis, no_pictures):
     assert metrics >= {"consistency", "relative_asymmetry", "exterior_derivative"}
     for row in rows:
         assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
-        assert (row["sigma"] == "") == (row["metric"] in analysis.found[0].distances)
+        assert (row["sigma"] == "") == (row["metric"] in analysis.results[0].distances)
     record = json.loads(files["summary.json"])
     assert record["law"]["positions"] == [[0.25], [0.75]]
     assert record["terms"]["samples"] == 64
     with np.load(BytesIO(files["shifted_seed1/samples.npz"])) as saved:
-        assert np.array_equal(saved["samples"], analysis.found[2].samples.numpy())
-        assert len(saved.files) == 1 + len(analysis.found[2].states)
+        assert np.array_equal(saved["samples"], analysis.results[2].samples.numpy())
+        assert len(saved.files) == 1 + len(analysis.results[2].states)
 
 
 def test_pictures_of_one_model(analysis, monkeypatch):
-    monkeypatch.setattr(atoms_look, "_DPI", 30)
+    monkeypatch.setattr(figures.plotting, "png", lambda sheet: png(sheet, 30))
     alone, look = analysis.members(EXACT), {EXACT: EXACT_LOOK}
-    one = replace(analysis, found=tuple(alone))
-    assert atoms_figure.scatter(Plane(LAW), alone, look).startswith(PNG)
-    assert atoms_figure.radial(one, {EXACT: alone}, look).startswith(PNG)
-    assert atoms_figure.marginals(one, {EXACT: alone}, look).startswith(PNG)
-    assert atoms_curves.comparison(one, look).startswith(PNG)
+    one = replace(analysis, results=tuple(alone))
+    assert figures.scatter(Plane(LAW), alone, look).startswith(PNG)
+    assert figures.radial(one, {EXACT: alone}, look).startswith(PNG)
+    assert figures.marginals(one, {EXACT: alone}, look).startswith(PNG)
+    assert comparison(one, look).startswith(PNG)
 
 
 @pytest.mark.slow
 def test_pictures_of_several_models(analysis):
-    files = contents(analysis, {EXACT: EXACT_LOOK, **looks(["shifted"])}, {})
+    files = made(analysis)
     pictures = [name for name in files if name.endswith(".png")]
     assert len(pictures) == 4 + 3 * 3
     assert all(files[name].startswith(PNG) for name in pictures)
@@ -334,12 +355,12 @@ def sheets(monkeypatch):
         seen.append(sheet)
         return b""
 
-    monkeypatch.setattr(atoms_figure, "png", lay_out)
+    monkeypatch.setattr(figures.plotting, "png", lay_out)
     return seen
 
 
 def test_the_small_print_is_within_a_narrow_sheet(analysis, sheets):
-    atoms_figure.scatter(Plane(LAW), analysis.members(EXACT), {EXACT: EXACT_LOOK})
+    figures.scatter(Plane(LAW), analysis.members(EXACT), {EXACT: EXACT_LOOK})
     (sheet,) = sheets
     (print_,) = [text for text in sheet.texts if "shaded" in text.get_text()]
     extent = print_.get_window_extent()
@@ -351,7 +372,7 @@ def test_a_well_is_looked_at_where_it_is_narrower_than_the_box(std, rows, sheets
     """A window longer than the box would show the same points several times."""
     law = PseudoAtoms([[0.25], [0.75]], std, sde=SDE)
     found = analyse(law, [Model(EXACT, None, law, {})], Heun(2), replace(FEW, levels=1))
-    atoms_figure.scatter(Plane(law), found.found, {EXACT: EXACT_LOOK})
+    figures.scatter(Plane(law), found.results, {EXACT: EXACT_LOOK})
     assert len(sheets[0].axes) == rows
     limits = sheets[0].axes[0].get_xlim()
     assert limits == (0.0, 1.0)
@@ -362,10 +383,10 @@ def test_atoms_in_space_have_numbers_and_no_plane(no_pictures, monkeypatch):
     law = PseudoAtoms([[0.2, 0.3], [0.6, 0.8]], 0.2, (1.0, 1.5), VE(0.01, 1.0))
     found = analyse(law, [Model(EXACT, None, law, {})], Heun(3), FEW)
     assert found.radial is None
-    assert set(found.found[0].distances) == {"total_variation", "marginal_ks", "marginal_ks_1"}
-    files = contents(found, {EXACT: EXACT_LOOK}, {})
-    monkeypatch.setattr(atoms_look, "_DPI", 30)
-    picture = atoms_figure.marginals(found, {EXACT: found.found}, {EXACT: EXACT_LOOK})
+    assert set(found.results[0].distances) == {"total_variation", "marginal_ks", "marginal_ks_1"}
+    files = makers_of(found, {EXACT: EXACT_LOOK})
+    monkeypatch.setattr(figures.plotting, "png", lambda sheet: png(sheet, 30))
+    picture = figures.marginals(found, {EXACT: found.results}, {EXACT: EXACT_LOOK})
     assert picture.startswith(PNG)
     assert {"comparison.png", "marginals.png", "exact_field/marginals.png"} <= set(files)
     assert not [name for name in files if "scatter" in name or "radial" in name]
@@ -380,9 +401,9 @@ def test_a_single_noise_level_is_within_its_axes():
 
 
 def test_a_number_of_the_table_has_both_its_errors():
-    assert atoms_files._short(Estimate(5.0, 0.1, 9, numerical_error=3.0)) == "5.0 ± 3.1"
-    assert atoms_files._short(Estimate(5.0, 0.1, 9, numerical_error=6.0)) == "within 6"
-    assert atoms_files._short(Estimate(0.0, 0.0, 0)) == "0"
+    assert numbers.format_short(Estimate(5.0, 0.1, 9, numerical_error=3.0)) == "5.0 ± 3.1"
+    assert numbers.format_short(Estimate(5.0, 0.1, 9, numerical_error=6.0)) == "within 6"
+    assert numbers.format_short(Estimate(0.0, 0.0, 0)) == "0"
 
 
 def test_what_is_no_more_than_its_errors_stands_at_the_foot():
@@ -400,15 +421,18 @@ def test_what_is_no_more_than_its_errors_stands_at_the_foot():
 
 
 def test_a_failure_names_the_model():
-    failing = Drifting(LAW, math.nan)
+    class Failing(Shifted):
+        def score(self, x, t, classes=None):
+            return super().score(x, t) * math.nan
+
     with pytest.raises(RunError, match=r"^bad, seed 3: .*stopped being finite in step 1"):
-        analyse(LAW, [Model("bad", 3, failing, {})], Heun(3), FEW)
+        analyse(LAW, [Model("bad", 3, Failing(), {})], Heun(3), FEW)
 
 
 @pytest.mark.parametrize("number", ["samples", "levels", "points", "cells"])
-def test_terms_have_least_numbers(number):
+def test_settings_have_least_numbers(number):
     with pytest.raises(ValueError, match=f"{number} is 0, it must be at least"):
-        Terms(**{number: 0})
+        Atoms(**{number: 0})
 
 
 def test_models_have_names_of_their_own():
@@ -433,7 +457,8 @@ def test_the_command_writes_everything(atom_runs, no_pictures, tmp_path, capsys)
     keys.append("analytical_regression_seed0")
     names = ["samples.npz", "scatter.png", "radial.png", "marginals.png", "film.mp4"]
     expected = {f"{key}/{name}" for key in keys for name in names}
-    expected |= {"numbers.csv", "summary.json", "comparison.png", "film.html", *names[1:]}
+    expected |= {"numbers.csv", "summary.json", "comparison.png", "film.html", "study.json"}
+    expected |= set(names[1:])
     found = {str(f.relative_to(out)) for f in out.rglob("*") if f.is_file()}
     assert found == expected
     assert {str(out / name) for name in expected} <= set(told.split("\n"))
@@ -479,9 +504,7 @@ def test_a_failed_encoder_loses_nothing_else(no_pictures, tmp_path, capsys, monk
         (["--exact", "--steps", 0], "steps is 0"),
     ],
 )
-def test_an_analysis_that_cannot_be_made_is_refused_in_one_line(
-    arguments, what, atom_runs, trained, tmp_path, capsys
-):
+def test_mistakes_are_one_sentence(arguments, what, atom_runs, trained, tmp_path, capsys):
     places = {"trained": trained, "run": atom_runs[0]}
     asked = [str(a).format(**places) for a in arguments]
     assert command(*asked, "--out", tmp_path / "out") == 2
@@ -499,7 +522,7 @@ def test_a_whole_disk_is_not_overwritten(capsys):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ("data.std=0.02", "cannot stand side by side: data.std is 0.01 and 0.02"),
+        ("data.std=0.02", "cannot be compared: data.std is 0.01 and 0.02"),
         ("sampler.steps=7", "different samplers: give one to all"),
     ],
 )
@@ -513,11 +536,11 @@ def test_runs_must_be_comparable(change, what, atom_runs, monkeypatch):
         atoms_study.Run, "open", lambda path: other if path == Path("other") else opened(path)
     )
     with pytest.raises(RunError, match=what):
-        atoms_study.prepare(atoms_study.Request((atom_runs[0], Path("other"))))
+        AtomsStudy.open(Atoms(runs=(atom_runs[0], Path("other"))))
 
 
 def test_an_interrupt_leaves_no_half_film(tmp_path, monkeypatch):
-    monkeypatch.setattr(atoms_film.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(films.tempfile, "tempdir", str(tmp_path))
 
     def draw(frame):
         raise KeyboardInterrupt

@@ -4,35 +4,38 @@ from dataclasses import replace
 import pytest
 
 from scorefield.diagnostics import Profile
-from scorefield.studies import calibrate as command
-from scorefield.studies import calibration
-from scorefield.studies.calibration import Question, ask, proportion, questions
-from scorefield.studies.instruments import BUDGET, INSTRUMENTS, Counting
-from scorefield.studies.specimens import planted
+from scorefield.estimate import proportion
+from scorefield.studies import frame
+from scorefield.studies.calibrate import measure as calibration
+from scorefield.studies.calibrate import study as command
+from scorefield.studies.calibrate.fields import planted
+from scorefield.studies.calibrate.instruments import BUDGET, INSTRUMENTS, Counting
+from scorefield.studies.calibrate.measure import Case, cases, measure
+from scorefield.studies.settings import Calibration
 
 CURL = ("exterior derivative, probes", "relative asymmetry, probes", "loops", "graph cycles")
 
 
-def question(name, shape="spread", dim=64, law="gaussian", size=0.05, lean=False, repeats=20):
+def case(name, shape="spread", dim=64, law="gaussian", size=0.05, lean=False, repeats=20):
     size = 0.0 if shape == "none" else size
-    return Question(name, dim, law, shape, size, lean, repeats)
+    return Case(name, dim, law, shape, size, lean, repeats)
 
 
 @pytest.mark.parametrize("name", CURL)
 def test_instruments_find_a_planted_curl_and_raise_no_false_alarm(name):
     """Of twenty intervals of 95 % fewer than 11 hold the truth once in 10^8 times."""
-    answer = ask(question(name))
+    answer = measure(case(name))
     assert answer.covered >= 11
     assert answer.alarms == 20
     assert abs(answer.bias.value) < 6 * answer.bias.standard_error + 0.01
-    none = ask(question(name, "none", law="mixture"))
+    none = measure(case(name, "none", law="mixture"))
     assert none.alarms == 0
     assert none.covered is None
 
 
 @pytest.mark.parametrize("name", ["path gap", "potential gap", "denoising loss", "Hodge rest"])
 def test_closed_forms_are_met(name):
-    answer = ask(question(name))
+    answer = measure(case(name))
     assert answer.covered >= 11
     assert abs(answer.bias.value) < 6 * answer.bias.standard_error
 
@@ -40,14 +43,14 @@ def test_closed_forms_are_met(name):
 @pytest.mark.parametrize("name", [n for n, i in INSTRUMENTS.items() if i.lean is not None])
 @pytest.mark.parametrize("dim", [2, 784])
 def test_lean_settings_stay_within_the_budget(name, dim):
-    answer = ask(question(name, "plane" if dim == 2 else "spread", dim, lean=True, repeats=2))
+    answer = measure(case(name, "plane" if dim == 2 else "spread", dim, lean=True, repeats=2))
     assert answer.calls <= BUDGET
 
 
 def test_published_variants_are_as_blind_and_as_easily_alarmed_as_they_are_said_to_be():
-    left = ask(question("published: cycles, left end point", "none", dim=2, repeats=20))
+    left = measure(case("published: cycles, left end point", "none", dim=2, repeats=20))
     assert left.alarms == 20
-    line = ask(question("published: paths on one line", "plane", dim=2, repeats=20))
+    line = measure(case("published: paths on one line", "plane", dim=2, repeats=20))
     assert line.average.value < 1e-20
 
 
@@ -65,18 +68,18 @@ def test_intervals_that_are_wrong_are_found_out(monkeypatch):
         calibration.INSTRUMENTS, "wrong", replace(INSTRUMENTS["loops"], full=setting)
     )
     monkeypatch.setattr(calibration, "INSTRUMENTS", calibration.INSTRUMENTS)
-    specimen = planted("gaussian", 2, "plane", 0.05)
-    specimen.answers["wrong"] = specimen.answers["exterior derivative"]
-    monkeypatch.setattr(calibration, "planted", lambda *_: specimen)
-    answer = ask(question("wrong", "plane", dim=2))
+    known = planted("gaussian", 2, "plane", 0.05)
+    known.answers["wrong"] = known.answers["exterior derivative"]
+    monkeypatch.setattr(calibration, "planted", lambda *_: known)
+    answer = measure(case("wrong", "plane", dim=2))
     assert answer.covered == 0
     assert answer.bias.value == pytest.approx(0.005, rel=1e-6)
 
 
 def test_calls_are_counted():
-    specimen = planted("gaussian", 2, "plane", 0.05)
-    field = Counting(specimen.field)
-    x = specimen.data.sample(7, 0)
+    known = planted("gaussian", 2, "plane", 0.05)
+    field = Counting(known.field)
+    x = known.data.sample(7, 0)
     field.score(x, 0.5)
     field.predict(x, 0.5, "denoiser")
     assert (field.rows, field.back) == (14, 0)
@@ -84,16 +87,16 @@ def test_calls_are_counted():
 
 def test_ways_back_are_counted():
     """A probe takes a way forth with a tangent and one back; a Jacobian one back for each row."""
-    probes = ask(question("exterior derivative, probes", lean=True, repeats=2))
+    probes = measure(case("exterior derivative, probes", lean=True, repeats=2))
     assert probes.calls == 4 * probes.points
-    exact = ask(question("exterior derivative", repeats=2))
+    exact = measure(case("exterior derivative", repeats=2))
     assert exact.calls >= 2 * 64 * exact.points
 
 
 def test_the_table_tells_coverage_of_all_and_power_of_what_has_something_to_find():
     names = ("Hodge rest", "growth", "loops")
-    asked = [question(name, "plane", dim=2) for name in names]
-    lines = {line[0]: line for line in command.table([ask(q) for q in asked])}
+    wanted = [case(name, "plane", dim=2) for name in names]
+    lines = {line[0]: line for line in command.table([measure(c) for c in wanted]).rows}
     column = command.COLUMNS.index
     for name in names:
         assert lines[name][column("coverage")].endswith("%")
@@ -113,21 +116,25 @@ def test_a_proportion_has_wilsons_interval():
 
 
 def test_every_instrument_is_asked_in_every_dimension_and_nothing_twice():
-    asked = questions(20)
-    assert len(asked) == len(set(asked))
-    assert {(q.instrument, q.dim) for q in asked} == {
+    wanted = cases(20, (2, 64, 784), tuple(INSTRUMENTS))
+    assert len(wanted) == len(set(wanted))
+    assert {(c.instrument, c.dim) for c in wanted} == {
         (name, dim) for name, instrument in INSTRUMENTS.items() for dim in instrument.full.points
     }
 
 
-def test_the_command_writes_what_it_prints(tmp_path):
+def test_the_study_writes_what_it_prints(tmp_path):
     names = ("exterior derivative", "loops")
-    answers = command.calibrate(20, tmp_path, (2,), names, jobs=1)
-    lines = command.table(answers)
-    assert [line[:2] for line in lines] == [[name, "2"] for name in names]
-    assert [line[2] for line in lines] == ["0 of 80", "0 of 80"]
-    table, picture = tmp_path / command.TABLE, tmp_path / command.PICTURE
+    settings = Calibration(repeats=20, dims=(2,), only=names, jobs=1)
+    written = frame.run(command.STUDY, settings, tmp_path / "out")
+    assert [line[:3] for line in written.table.rows] == [[name, "2", "0 of 80"] for name in names]
+    table, figure, record = written.files
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(answers)
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert len(rows) == len(cases(20, (2,), names))
+    assert (table.name, figure.name, record.name) == (
+        "calibration.csv",
+        "calibration.png",
+        "study.json",
+    )
+    assert figure.read_bytes().startswith(b"\x89PNG")

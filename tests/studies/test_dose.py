@@ -10,11 +10,14 @@ from scorefield.cli import main
 from scorefield.estimate import Estimate, mean
 from scorefield.likelihood import LogProb
 from scorefield.noise import Noise
-from scorefield.studies import dose, dose_figure
-from scorefield.studies.divergence import divergence
-from scorefield.studies.dose import BANDS, KINDS, Case, Design, dose_response
+from scorefield.studies.dose import compute as dose
+from scorefield.studies.dose import study as dose_study
+from scorefield.studies.dose.compute import BANDS, KINDS, Case, cases, dose_response
+from scorefield.studies.dose.divergence import divergence
+from scorefield.studies.frame import Work
+from scorefield.studies.settings import Dose
 
-SMALL = Design(
+SMALL = Dose(
     doses=(0.03, 0.1),
     bands=("middle",),
     slices=1,
@@ -76,10 +79,10 @@ def result():
 
 
 def test_every_case_is_there(result):
-    cases = [r.case for r in result.responses]
-    assert len(set(cases)) == len(cases) == 9
+    planted = [r.case for r in result.responses]
+    assert len(set(planted)) == len(planted) == 9
     assert [len(result.of(kind, "middle")) for kind in SMALL.kinds] == [2, 2, 2]
-    assert len(set(Design().cases())) == len(KINDS) * (len(BANDS) * 4 + 6)
+    assert len(set(cases(Dose()))) == len(KINDS) * (len(BANDS) * 4 + 6)
 
 
 def test_curl_that_moves_no_mass_does_no_harm(result):
@@ -104,32 +107,31 @@ def test_other_errors_do_harm_in_proportion_to_the_dose_squared_with_curl_or_wit
 
 
 def test_parts_of_the_noise_levels_cover_them_all():
-    design = Design(slices=5)
-    slices = [c for c in design.cases() if c.kind == KINDS[0] and c.band_name == "slice"]
+    slices = [c for c in cases(Dose(slices=5)) if c.kind == KINDS[0] and c.band_name == "slice"]
     ends = [c.ends for c in slices]
     assert [e[1] for e in ends[:-1]] == [e[0] for e in ends[1:]]
     assert (ends[0][0], ends[-1][1]) == pytest.approx((dose.SIGMA_MIN, dose.SIGMA_MAX))
 
 
 def test_what_is_written_reads_back(result, tmp_path):
-    (tmp_path / "dose_response.csv").write_text("of an earlier run")
-    table, picture = dose_figure.write(result, tmp_path)
-    with table.open() as file:
-        rows = list(csv.DictReader(file))
+    files = {
+        name: make() for name, make in dose_study.DoseStudy(SMALL).files(result, Work()).items()
+    }
+    rows = list(csv.DictReader(files["dose_response.csv"].decode().splitlines()))
     assert len(rows) == 1 + len(result.responses)
     assert rows[0]["kind"] == "exact"
     for row, response in zip(rows[1:], result.responses, strict=True):
         assert float(row["kl"]) == response.kl.value
         assert float(row["ratio_to_floor_se"]) == response.ratio.standard_error
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    assert {p.name for p in tmp_path.iterdir()} == {table.name, picture.name}
+    assert files["dose_response.png"].startswith(b"\x89PNG")
+    assert len(files) == 2
 
 
 def test_what_cannot_be_told_from_zero_is_a_bound_in_the_table(result):
-    lines = dose_figure.table(result, 0.03)
+    lines = dose_study.table(result, 0.03).rows
     assert len(lines) == 3
     for line in lines:
-        cells = dict(zip(dose_figure.TABLE, line, strict=True))
+        cells = dict(zip(dose_study.HEADINGS, line, strict=True))
         harmless, curlfree = (cells["error"] == kind for kind in ("rotated score", "gradient"))
         assert cells["KL [nats]"].startswith("0 (below") == harmless
         assert cells["relative asymmetry"].startswith("0 (below") == curlfree
@@ -137,35 +139,40 @@ def test_what_cannot_be_told_from_zero_is_a_bound_in_the_table(result):
 
 @pytest.mark.parametrize("high", [2.01e-6, 9.91e-3, 0.5, 13.0])
 def test_a_bound_is_never_rounded_down(high):
-    words = dose_figure._words(Estimate(0.0, 0.0, 9, numerical_error=high))
+    words = dose_study.format_or_bound(Estimate(0.0, 0.0, 9, numerical_error=high))
     bound = float(words.removeprefix("0 (below ").removesuffix(")"))
     assert high * (1 - 1e-9) <= bound < 1.1 * high
 
 
-def test_a_point_at_the_foot_is_drawn_and_not_dropped(result):
+def test_a_number_compatible_with_zero_is_drawn_and_not_dropped(result):
     from matplotlib.figure import Figure
 
     axes = Figure().add_subplot()
-    quantity = dose_figure._quantities(result)[0]
+    quantity = dose_study._quantities(result)[0]
     nothing = [
         r._replace(kl=Estimate(-1e-9, 1e-9, 9)) for r in result.of("rotated score", "middle")
     ]
-    dose_figure._draw(axes, quantity, nothing, lambda r: r.case.dose)
-    drawn = [line for line in axes.lines if line.get_marker() == "v" and len(line.get_xdata()) == 1]
-    assert len(drawn) == len(nothing)
-    assert all(line.get_ydata()[0] > quantity.low for line in drawn)
+    dose_study._draw(axes, quantity, nothing, lambda r: r.case.dose)
+    (drawn,) = [line for line in axes.lines if line.get_marker() == "v" and len(line.get_xdata())]
+    assert len(drawn.get_xdata()) == len(nothing)
+    assert all(y > quantity.low for y in drawn.get_ydata())
 
 
-def test_the_command_writes_both_files(monkeypatch, tmp_path, capsys):
-    def small(seed):
-        return Design((0.1,), ("high",), 1, 0.1, ("gradient",), 64, 2, 8, 4, 1e-4, 3, seed)
-
-    monkeypatch.setattr(dose, "Design", small)
-    out = tmp_path / "out"
-    assert main(["analyze", "dose", "--out", str(out), "--seed", "3"]) == 0
-    told = capsys.readouterr().out
-    assert "relative asymmetry" in told
-    assert all(str(file) in told for file in out.iterdir())
+def test_the_command_writes_its_files_and_overwrites_none(monkeypatch, tmp_path, capsys):
+    few = {"doses": (0.1,), "bands": ("high",), "slices": 1, "kinds": ("gradient",), "samples": 64}
+    few |= {"sets": 2, "points": 8, "sampler_steps": 4, "tolerance": 1e-4, "pairs": 3}
+    whole = dose_study.DoseStudy.open
+    small = lambda chosen: whole(Dose(**few, seed=chosen.seed))  # noqa: E731
+    monkeypatch.setattr(dose_study.DoseStudy, "open", small)
+    command = ["analyze", "dose", "--out", str(tmp_path / "out"), "--seed", "3"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "relative asymmetry" in printed
+    assert all(str(file) in printed for file in (tmp_path / "out").iterdir())
+    assert main(command) == 2
+    assert "out exists; overwrite it" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +187,7 @@ def test_a_mistake_is_one_sentence(option, words, capsys):
 
 def test_an_unknown_kind_is_named():
     with pytest.raises(ValueError, match="not 'twist'"):
-        dose_response(Design(kinds=("twist",), samples=32, sets=1, points=4, sampler_steps=2))
+        dose_response(Dose(kinds=("twist",), samples=32, sets=1, points=4, sampler_steps=2))
 
 
 def test_the_ends_of_a_case_lie_in_the_process():

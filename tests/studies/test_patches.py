@@ -1,6 +1,7 @@
 """Calibrated patch sizes in files, a network against patches, and what can go wrong."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from scorefield.errors import ConfigError
 from scorefield.runs.run import Run
 from scorefield.samplers import DDIM
 from scorefield.sde import Cosine
-from scorefield.studies import patches as work
-from scorefield.studies import patches_files
-from scorefield.studies.scale_file import chosen_sizes, read_scales, write_scales
+from scorefield.studies.patch_sizes import chosen_sizes, read_scales, scales_json
+from scorefield.studies.patches import compute as work
+from scorefield.studies.patches import figures
+from scorefield.studies.patches.study import PatchesStudy
+from scorefield.studies.settings import Patches
 from scorefield.targets import EquivariantLocalScore, PatchSizes
 
 SMALL = """\
@@ -37,7 +40,7 @@ def calibration():
 @pytest.mark.parametrize("choice", CHOICES)
 def test_a_file_of_sizes_reads_back(calibration, choice, tmp_path):
     file = tmp_path / "scales.json"
-    write_scales(file, calibration, choice, {"dataset": "digits"})
+    file.write_bytes(scales_json(calibration, choice, {"dataset": "digits"}))
     assert read_scales(file) == chosen_sizes(calibration, choice)
     content = json.loads(file.read_text())
     assert content["best"] == BEST.tolist()
@@ -65,7 +68,7 @@ def test_a_file_of_sizes_reads_back(calibration, choice, tmp_path):
 )
 def test_a_file_of_sizes_that_is_none_is_told_in_a_sentence(calibration, change, message, tmp_path):
     file = tmp_path / "scales.json"
-    write_scales(file, calibration, "median", {})
+    file.write_bytes(scales_json(calibration, "median", {}))
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(ConfigError, match=message) as caught:
         read_scales(file)
@@ -89,9 +92,9 @@ def test_a_machine_is_found_out_by_its_own_patches():
     sigmas = sde.noise_level(torch.linspace(0.2, 0.99, 5, dtype=torch.float64)).tolist()
     truth = PatchSizes(sigmas, (3, 3, 5, 5, 7))
     network = EquivariantLocalScore(images, sde, size=truth)
-    bench = work.Bench(network, images, images[:4], sampler, "zeros", {"dataset": "noise"})
-    assert bench.sizes() == (3, 5, 7)
-    found = work.study(bench, work.Plan(bench.sizes(), samples=3))
+    subjects = work.Subjects(network, images, images[:4], sampler, "zeros", {"dataset": "noise"})
+    assert subjects.sizes == (3, 5, 7)
+    found = work.compare(subjects, Patches(dataset="digits", network=Path("no"), samples=3))
     assert found.sizes.sizes == truth.sizes
     assert found.finals[work.LOCAL].correlation == pytest.approx(np.ones(3), abs=1e-6)
     assert (found.finals[work.IDEAL].correlation < 0.99).all()
@@ -140,6 +143,7 @@ def test_the_command_writes_what_it_promises(run, tmp_path, capsys, others):
         "scatter.png",
         "images.png",
         "patch_statistics.png",
+        "study.json",
     }
     assert {file.name for file in out.iterdir()} == names
     for name in names:
@@ -172,7 +176,7 @@ def test_the_command_writes_what_it_promises(run, tmp_path, capsys, others):
         (("--sizes", "3,3"), "--sizes has 3 twice"),
         (("--padding", "circular", "--sizes", "9"), "9"),
         (("--dataset", "mnist"), "was trained on digits, not on mnist"),
-        (("--images", "100000"), "100000 were asked for"),
+        (("--images", "100000"), "100000 were requested"),
         (("--images", "10", "--calibrate-on", "20"), "with 20 training images, there are 10"),
         (("--label", "3"), "class"),
         (("--by", "angle"), "angle"),
@@ -189,24 +193,33 @@ def test_mistakes_are_told_in_a_sentence(run, tmp_path, capsys, others, message)
 
 
 def test_a_folder_that_cannot_be_is_told_before_the_work(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(work, "study", None)
+    monkeypatch.setattr(PatchesStudy, "compute", None)
     (tmp_path / "out").write_text("a file")
     assert main(arguments(run, tmp_path / "out")) == 2
-    assert "out: File exists" in capsys.readouterr().err
+    assert "out exists; overwrite it" in capsys.readouterr().err
 
 
-def test_an_interrupted_picture_leaves_the_tables_that_were_there(
-    run, tmp_path, capsys, monkeypatch
-):
+def test_an_interrupted_figure_loses_nothing(run, tmp_path, capsys, monkeypatch):
+    """What was done before is not done again, and the results are those of an uninterrupted run."""
+
     def interrupted(found):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(patches_files, "statistics_picture", interrupted)
-    (tmp_path / "summary.json").write_text("before")
-    assert main(arguments(run, tmp_path)) == 130
+    monkeypatch.setattr(figures, "statistics", interrupted)
+    assert main(arguments(run, tmp_path / "out")) == 130
     assert "interrupted" in capsys.readouterr().err
-    assert (tmp_path / "summary.json").read_text() == "before"
-    assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    # Neither the calibration nor the samples of closed forms are computed again.
+    again = lambda *_, **__: pytest.fail("computed again")  # noqa: E731
+    monkeypatch.setattr(work, "calibrate_sizes", again)
+    monkeypatch.setattr(work, "field_agreement", again)
+    assert main(arguments(run, tmp_path / "out")) == 0
+    monkeypatch.undo()
+    assert main(arguments(run, tmp_path / "other")) == 0
+    for name in ("agreement.csv", "calibration.csv", "spectra.csv", "scales.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+    assert {file.name for file in tmp_path.iterdir()} == {"out", "other"}
 
 
 def test_a_network_that_is_not_there(tmp_path, capsys):
@@ -220,12 +233,14 @@ def test_one_class_alone(tmp_path):
     file.write_text(SMALL.replace("layers: 1", "layers: 1, classes: true"))
     made = Run.create(load(file), tmp_path / "runs")
     made.train(quiet=True)
-    bench = work.prepare("digits", made.folder, images=200, held_out=2, label=3, steps=2)
-    every = work.prepare("digits", made.folder, images=200, held_out=2, steps=2)
-    assert 0 < len(bench.images) < len(every.images) == 200
-    assert bench.about["images"] == len(bench.images)
-    assert bench.about["label"] == 3
+    few = {"dataset": "digits", "network": made.folder, "images": 200, "samples": 2, "nsteps": 2}
+    chosen = Patches(**few, label=3, sizes=(3,))
+    subjects = PatchesStudy.open(chosen).subjects
+    every = PatchesStudy.open(Patches(**few)).subjects
+    assert 0 < len(subjects.images) < len(every.images) == 200
+    assert subjects.about["images"] == len(subjects.images)
+    assert subjects.about["label"] == 3
     x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert not torch.equal(bench.network.score(x, 0.5), every.network.score(x, 0.5))
-    found = work.study(bench, work.Plan((3,), samples=2))
+    assert not torch.equal(subjects.network.score(x, 0.5), every.network.score(x, 0.5))
+    found = work.compare(subjects, chosen)
     assert len(found.finals[work.LOCAL]) == 2

@@ -42,9 +42,9 @@ TrustCode = Annotated[
 
 def _drawing_of(source: Any) -> Any:
     """What draws a training on the data; for a sweep's processes, which alone import torch."""
-    from scorefield.studies.score_line import drawing_of
+    from scorefield.plotting import training_figures
 
-    return drawing_of(source)
+    return training_figures(source.truth)
 
 
 def _print_version(wanted: bool) -> None:

@@ -18,9 +18,9 @@ from torch import Tensor
 from scorefield.config import schema
 from scorefield.config.sampler import build_sampler
 from scorefield.errors import RunError
-from scorefield.evaluation.pictures import picture
 from scorefield.fields import ClassifierFreeGuidance, ScoreField
 from scorefield.files import write_file
+from scorefield.plotting import png, samples_figure
 from scorefield.progress import Stages
 from scorefield.runs.run import Run, check_unconditional, of_class
 from scorefield.samplers import Callback, Sampler, SamplerState
@@ -204,10 +204,10 @@ def draw(
     write_file(file, _content(samples, record, file.suffix))
     title = f"{run.config.name}, {method['sampler']}, {calls.most} network calls"
     black = -1.0 if run.config.centered else 0.0
-    image = picture(samples, run.source().truth, title, black)
-    if image is not None:
-        write_file(file.with_suffix(".png"), image)
-    shown = None if image is None else file.with_suffix(".png")
+    figure = samples_figure(samples, run.source().truth, title, black)
+    shown = None if figure is None else file.with_suffix(".png")
+    if figure is not None and shown is not None:
+        write_file(shown, png(figure))
     return Drawn(samples, file, shown, calls, seconds)
 
 

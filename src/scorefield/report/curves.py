@@ -15,7 +15,7 @@ from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import CATALOGUE, OF_LEVELS, OF_SAMPLES
 from scorefield.evaluation.catalogue.metric import Metric, OfLevel, OfSamples
 from scorefield.evaluation.records import Distance
-from scorefield.report.style import EXACT, Look
+from scorefield.plotting.palette import EXACT, Look
 
 Drawn = tuple[Group, Look]
 """A model and how it is drawn."""

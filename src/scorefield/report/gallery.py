@@ -16,6 +16,7 @@ from scorefield.evaluation.measure import (
 from scorefield.evaluation.protocol import Benchmark, Protocol
 from scorefield.evaluation.records import Evaluation
 from scorefield.fields import ScoreField
+from scorefield.plotting.palette import EXACT, Look
 from scorefield.report.images import (
     Picture,
     colour_bar,
@@ -26,7 +27,6 @@ from scorefield.report.images import (
     reach_of,
     shared_scale,
 )
-from scorefield.report.style import EXACT, Look
 from scorefield.runs.run import Run
 from scorefield.targets import Target
 

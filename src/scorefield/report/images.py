@@ -1,4 +1,4 @@
-r"""Pictures of fields and samples, as PNG in data URIs.
+r"""Images of fields and samples on the page, as PNG in data URIs.
 
 A planar field is drawn as arrows of the posterior mean's displacement
 :math:`\mathbb{E}[x_0 \mid x_t] - x_t = \sigma^2 s` (at :math:`\alpha = 1`) over a map of the
@@ -9,33 +9,34 @@ the true density. All panels of one noise level share one scale.
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import matplotlib
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
+from scorefield import plotting
 from scorefield.calculus import jacobian
 from scorefield.fields import ScoreField, evaluation_mode
+from scorefield.plotting.palette import DIVERGING, INK
 from scorefield.targets import Target
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 
 _MAP, _ARROWS = 97, 19
 _CONTOURS = (0.01, 0.1, 0.4, 0.8)
 _SIZE = 3.3
-_INK = "#333333"
 _COLOURS = 128
 
 
 class Picture(NamedTuple):
-    """A picture of the page: a caption, a text for those who cannot see it, and the image."""
+    """An image of the page: a caption, a text for those who cannot see it, and the data URI."""
 
     caption: str
     alt: str
@@ -70,11 +71,10 @@ def reach_of(truth: Target, sigma: float) -> float:
 
 
 def shared_scale(maps: Mapping[str, FieldMap], truth: Target, sigma: float) -> float:
-    """The curl at the ends of the colour scale: what 99 % of the map's points with data on them
-    stay below, in the model that turns most.
+    """The curl at the ends of the colour scale: the 99 % quantile over the map's points with data
+    on them, of the model that has most.
     """
-    reach = reach_of(truth, sigma)
-    density = _density(truth, sigma, reach)
+    density = _density(truth, sigma, reach_of(truth, sigma))
     inside = density > _CONTOURS[0] * density.max()
     largest = max(float(np.quantile(np.abs(m.curl)[inside], 0.99)) for m in maps.values())
     return max(largest, 1e-6)
@@ -85,36 +85,17 @@ def draw_field(
 ) -> Picture:
     """One panel: arrows over the curl, with contours of the true density."""
     reach = reach_of(truth, sigma)
-    line = np.linspace(-reach, reach, _MAP)
+    figure, axes = _panel()
+    plotting.curl_map(axes, values.curl, reach, scale)
+    _contours(axes, truth, sigma, reach, _MAP)
     ticks = np.linspace(-0.94 * reach, 0.94 * reach, _ARROWS)
-    figure = Figure(figsize=(_SIZE, _SIZE))
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.imshow(
-        values.curl,
-        cmap="RdBu_r",
-        vmin=-scale,
-        vmax=scale,
-        extent=(-reach, reach, -reach, reach),
-        origin="lower",
-        interpolation="bilinear",
-    )
-    _contours(axes, line, _density(truth, sigma, reach))
-    length = np.linalg.norm(values.arrows, axis=2, keepdims=True)
-    # Lengths grow as a root, so that arrows near the data are seen too.
-    arrows = values.arrows / np.sqrt(np.maximum(length, 1e-12) * reach)
-    axes.quiver(
-        ticks,
-        ticks,
-        arrows[..., 0],
-        arrows[..., 1],
-        angles="xy",
-        scale_units="xy",
-        scale=_ARROWS / (2.5 * reach),
-        width=0.0042,
-        headwidth=4,
-        color=_INK,
-    )
-    _bare(axes, reach)
+    norm = np.linalg.norm(values.arrows, axis=2, keepdims=True)
+    # Lengths are roots of the norms, so that arrows near the data are visible too.
+    arrows = values.arrows / np.sqrt(np.maximum(norm, 1e-12))
+    longest = 2.5 * reach / _ARROWS * float(np.sqrt(norm.max() / reach))
+    plotting.quiver(axes, ticks, ticks, arrows, longest)
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(-reach, reach)
     peak = float(np.abs(values.curl).max())
     alt = (
         f"Vector field of {name} at noise level {sigma:g}: arrows towards the data over a map of "
@@ -125,31 +106,29 @@ def draw_field(
 
 def colour_bar(scale: float) -> Picture:
     """The colour scale that the panels of a noise level share."""
-    figure = Figure(figsize=(4.6, 0.52))
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    figure = plotting.new_figure(4.6, 0.52, layout=None)
     axes = figure.add_axes((0.04, 0.55, 0.92, 0.36))
-    norm = matplotlib.colors.Normalize(-scale, scale)
-    mappable = matplotlib.cm.ScalarMappable(norm, "RdBu_r")
+    mappable = ScalarMappable(Normalize(-scale, scale), DIVERGING)
     bar = figure.colorbar(mappable, cax=axes, orientation="horizontal", extend="both")
     bar.ax.tick_params(labelsize=7, length=2)
-    bar.set_ticks([-scale, -scale / 2, 0, scale / 2, scale])
-    bar.ax.set_xticklabels([f"{v:.2g}" for v in (-scale, -scale / 2, 0, scale / 2, scale)])
+    ticks = [-scale, -scale / 2, 0, scale / 2, scale]
+    bar.set_ticks(ticks, labels=[f"{v:.2g}" for v in ticks])
     alt = f"Colour scale of the curl, from {-scale:.2g} (blue) over 0 (white) to {scale:.2g} (red)."
     return Picture("curl of the denoiser (a pure number)", alt, _uri(figure))
 
 
 def draw_scatter(caption: str, alt: str, samples: Tensor, truth: Target, colour: str) -> Picture:
-    """Samples of the plane over contours of the true density; what lies outside is counted."""
+    """Samples of the plane over contours of the true density; those outside are counted."""
     reach = 2.05 * truth.std
-    figure = Figure(figsize=(_SIZE, _SIZE))
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    _contours(axes, np.linspace(-reach, reach, 161), _density(truth, 0.0, reach, 161))
-    x = samples.double().numpy()
-    axes.scatter(x[:, 0], x[:, 1], s=3, alpha=0.45, linewidths=0, color=colour)
-    _bare(axes, reach)
-    outside = int((np.abs(x) > reach).any(axis=1).sum())
+    figure, axes = _panel()
+    _contours(axes, truth, 0.0, reach, 161)
+    outside = plotting.scatter(axes, samples, reach, colour, size=3)
     if outside:
-        note = f"{outside} of {len(x)} outside"
-        axes.text(-0.95 * reach, -0.94 * reach, note, fontsize=8, color=_INK)
+        note = f"{outside} of {len(samples)} outside"
+        axes.text(-0.95 * reach, -0.94 * reach, note, fontsize=8, color=INK)
     return Picture(caption, alt, _uri(figure))
 
 
@@ -157,18 +136,18 @@ def draw_images(
     caption: str, alt: str, images: Tensor, columns: int = 8, black: float = -1.0
 ) -> Picture:
     """Images in grey or colour with values from ``black`` to 1, side by side."""
-    n, _, height, width = images.shape
-    rows = -(-n // columns)
-    sheet = np.ones((rows * (height + 1) + 1, columns * (width + 1) + 1, 3))
-    pixels = images.double().sub(black).div(1 - black).clamp(0, 1).permute(0, 2, 3, 1).numpy()
-    for k, image in enumerate(pixels):
-        top, left = k // columns * (height + 1) + 1, k % columns * (width + 1) + 1
-        sheet[top : top + height, left : left + width] = image
-    figure = Figure(figsize=(_SIZE, _SIZE * sheet.shape[0] / sheet.shape[1]))
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.imshow(sheet, interpolation="nearest", aspect="auto")
-    axes.set_axis_off()
+    sheet = plotting.image_grid(images, columns, black)
+    figure, axes = _panel(sheet.shape[1] / sheet.shape[2])
+    plotting.show_image(axes, sheet, black)
     return Picture(caption, alt, _uri(figure, dpi=100))
+
+
+def _panel(ratio: float = 1.0) -> tuple[Figure, Axes]:
+    """A figure that its axes fill, without frame or ticks."""
+    figure = plotting.new_figure(_SIZE, _SIZE * ratio, layout=None)
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set_axis_off()
+    return figure, axes
 
 
 def _grid(reach: float, side: int) -> Tensor:
@@ -184,24 +163,12 @@ def _density(truth: Target, sigma: float, reach: float, side: int = _MAP) -> Arr
     return values
 
 
-def _contours(axes: matplotlib.axes.Axes, line: Array, density: Array) -> None:
-    levels = [share * float(density.max()) for share in _CONTOURS]
-    axes.contour(line, line, density, levels, colors="#555555", linewidths=0.6, alpha=0.8)
-
-
-def _bare(axes: matplotlib.axes.Axes, reach: float) -> None:
-    axes.set_xlim(-reach, reach)
-    axes.set_ylim(-reach, reach)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+def _contours(axes: Axes, truth: Target, sigma: float, reach: float, side: int) -> None:
+    line = np.linspace(-reach, reach, side)
+    plotting.contours(axes, line, line, _density(truth, sigma, reach, side), _CONTOURS)
 
 
 def _uri(figure: Figure, dpi: int = 150) -> str:
     """The figure as a data URI, reduced to a palette, which takes a fifth of the room."""
-    drawn, reduced = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=dpi)
-    image = Image.open(drawn).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
-    image.save(reduced, "png", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(reduced.getvalue()).decode()
+    content = plotting.png(figure, dpi, _COLOURS)
+    return "data:image/png;base64," + base64.b64encode(content).decode()

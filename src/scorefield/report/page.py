@@ -23,11 +23,11 @@ from scorefield.comparison.to_target import TARGETS
 from scorefield.evaluation.catalogue import OF_LEVELS
 from scorefield.evaluation.records import Evaluation
 from scorefield.files import write_file
+from scorefield.plotting.palette import Look, looks
 from scorefield.report.comparison import PlainTable, tables
 from scorefield.report.curves import Plot, plots
 from scorefield.report.findings import findings, headline
 from scorefield.report.gallery import Gallery, exact_group, gallery
-from scorefield.report.style import Look, looks
 from scorefield.report.table import Table, anchor, table
 from scorefield.report.words import listed, number
 

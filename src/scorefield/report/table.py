@@ -12,7 +12,7 @@ from scorefield.comparison.groups import Group
 from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import OF_LEVELS, OF_SAMPLES, VALIDATION
 from scorefield.evaluation.catalogue.metric import OfLevel, OfSamples
-from scorefield.report.style import EXACT, Look
+from scorefield.plotting.palette import EXACT, Look
 from scorefield.report.words import distinguishable, number
 
 _FAR = 100.0

@@ -28,6 +28,7 @@ from scorefield.samplers.predictors import Ancestral as Ancestral
 from scorefield.samplers.predictors import EulerMaruyama as EulerMaruyama
 from scorefield.samplers.predictors import Predictor as Predictor
 from scorefield.samplers.predictors import ReverseDiffusion as ReverseDiffusion
+from scorefield.samplers.step import PLAIN as PLAIN
 from scorefield.samplers.step import StepContext as StepContext
 from scorefield.samplers.step import Stepped as Stepped
 from scorefield.samplers.step import level as level
@@ -36,6 +37,7 @@ __all__ = [
     "Sampler",
     "GridSampler",
     "StepContext",
+    "PLAIN",
     "Stepped",
     "level",
     "SamplerState",

@@ -11,7 +11,7 @@ from torch import Tensor
 from scorefield.fields.base import ScoreField
 from scorefield.samplers.base import GridSampler
 from scorefield.samplers.grid import Spacing, check_grid, grid_times
-from scorefield.samplers.step import PLAIN, StepContext, Stepped, level
+from scorefield.samplers.step import PLAIN, StepContext, Stepped, clock, level
 from scorefield.sde import SDE
 
 
@@ -63,7 +63,7 @@ class DPMSolverPlusPlus2M(GridSampler):
         self, field: ScoreField, x: Tensor, t: float, s: float | None, at: StepContext = PLAIN
     ) -> Stepped:
         here, there, before = level(field.sde, t), level(field.sde, s), at.previous
-        denoised = field.denoise(x, t, at.classes)
+        denoised = field.denoise(x, clock(t, x), at.classes)
         target = denoised
         if before is not None and s is not None:
             last = level(field.sde, before.start).sigma

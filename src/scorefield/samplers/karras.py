@@ -13,7 +13,7 @@ from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.samplers.base import GridSampler
 from scorefield.samplers.grid import check_rho, grid_times
-from scorefield.samplers.step import PLAIN, Level, StepContext, Stepped, level
+from scorefield.samplers.step import PLAIN, Level, StepContext, Stepped, clock, level
 from scorefield.sde import SDE
 
 
@@ -170,4 +170,5 @@ class Heun(KarrasSampler):
 
 def noise_at(field: ScoreField, scaled: Tensor, here: Level, t: float, at: StepContext) -> Tensor:
     r"""The slope :math:`\mathrm{d}\hat x / \mathrm{d}\lambda` at scaled states of a time."""
-    return field.predict_noise(field.domain.wrap(here.alpha * scaled), t, at.classes)
+    x = field.domain.wrap(here.alpha * scaled)
+    return field.predict_noise(x, clock(t, x), at.classes)

@@ -14,7 +14,7 @@ from scorefield.samplers.base import GridSampler
 from scorefield.samplers.correctors import Corrector
 from scorefield.samplers.grid import Spacing, check_grid, grid_times
 from scorefield.samplers.predictors import Predictor, ReverseDiffusion, ReverseStep, levels_of
-from scorefield.samplers.step import CLEAN, PLAIN, Level, StepContext, Stepped, level
+from scorefield.samplers.step import CLEAN, PLAIN, Level, StepContext, Stepped, clock, level
 from scorefield.sde import SDE, VE, VP, DiscreteVP, Discretization, Exact, SubVP
 
 First = Literal["corrector", "predictor"]
@@ -164,7 +164,7 @@ class PredictorCorrector(GridSampler):
                 x, denoised = self._correct(field, x, end, then, at, at.step + 1)
         if s is None and self._tweedie:
             assert end is not None
-            x, end = field.denoise(x, end, at.classes), None
+            x, end = field.denoise(x, clock(end, x), at.classes), None
             x = at.arrive(x, CLEAN, field.domain)
         return Stepped(x, denoised, t, end)
 
@@ -184,7 +184,7 @@ class PredictorCorrector(GridSampler):
         time = torch.tensor(t, dtype=torch.float64)
         forward = self.discretization.step(field.sde, time, _time(s))
         scale = float(self.corrector.scale(field.sde, time, forward))
-        after = self.corrector.correct(field, x, t, scale, draw, at.classes)
+        after = self.corrector.correct(field, x, clock(t, x), scale, draw, at.classes)
         here = level(field.sde, t)
         x = at.arrive(after.x, here, field.domain, 2 * i + 1)
         return x, _denoised(after.before, after.score, here)
@@ -198,7 +198,7 @@ class PredictorCorrector(GridSampler):
         assert self.predictor is not None
         time = torch.tensor(t, dtype=torch.float64)
         reverse = self.predictor.reverse(field.sde, time, _time(s), self.discretization)
-        step, score = ReverseStep(*map(float, reverse)), field.score(x, t, at.classes)
+        step, score = ReverseStep(*map(float, reverse)), field.score(x, clock(t, x), at.classes)
         moved = step.mean(x, score)
         if step.spread != 0 and not (self.denoise and s is None):
             moved = moved + step.spread * at.normal("predictor", x)

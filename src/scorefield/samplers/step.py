@@ -3,6 +3,7 @@ r"""A step of a sampler: what it is given besides the states, and what it return
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -32,12 +33,18 @@ CLEAN = Level(1.0, 0.0)
 """The clean data."""
 
 
+@lru_cache(maxsize=1 << 14)
 def level(sde: SDE, t: float | None) -> Level:
     """The coefficients of a time; ``None`` stands for the clean data."""
     if t is None:
         return CLEAN
     time = torch.tensor(t, dtype=torch.float64)
     return Level(float(sde.alpha(time)), float(sde.noise_level(time)))
+
+
+def clock(t: float, x: Tensor) -> Tensor:
+    """A time in the precision and on the device of states, as they are given to a field."""
+    return torch.tensor(t, dtype=x.dtype, device=x.device)
 
 
 class Stepped(NamedTuple):

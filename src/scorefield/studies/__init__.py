@@ -1,1 +1,1 @@
-"""Studies of fields and data sets that are no runs: calibration, dose, exterior, patches, atoms."""
+"""Studies of fields and data sets: calibration, dose, exterior derivative, patches, atoms."""

@@ -1,0 +1,42 @@
+"""Figures of fields, noise-level profiles, samples and trajectories, in one palette.
+
+Every function draws on matplotlib axes that the caller has made; :func:`new_figure` makes them
+without a display, and :func:`png` is the one way from a figure to a file. Matplotlib is imported
+when something is drawn.
+"""
+
+from scorefield.plotting.axes import (
+    contours,
+    curl_map,
+    image_grid,
+    noise_profile,
+    quiver,
+    samples_figure,
+    scatter,
+    show_image,
+    trajectories,
+)
+from scorefield.plotting.palette import EXACT, Look, looks
+from scorefield.plotting.png import new_figure, png
+from scorefield.plotting.score_line import ScoreLine, draw_score_line, score_line, training_figures
+
+__all__ = [
+    "Look",
+    "looks",
+    "EXACT",
+    "new_figure",
+    "png",
+    "quiver",
+    "curl_map",
+    "contours",
+    "noise_profile",
+    "image_grid",
+    "show_image",
+    "scatter",
+    "trajectories",
+    "samples_figure",
+    "ScoreLine",
+    "score_line",
+    "draw_score_line",
+    "training_figures",
+]

@@ -1,0 +1,237 @@
+r"""What is drawn on axes: planar fields and their curl, profiles over noise levels, samples,
+trajectories.
+
+A planar field is drawn as arrows over a map of a scalar, usually its curl
+:math:`\partial_1 f_2 - \partial_2 f_1`. Grids are given by the places along both axes, and values
+on them row by row of the second coordinate, as ``numpy.meshgrid`` orders them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from scorefield.estimate import Estimate
+from scorefield.plotting.palette import DIVERGING, INK, MODELS, Look
+from scorefield.plotting.png import new_figure
+from scorefield.targets import Target
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+    from matplotlib.quiver import Quiver
+
+Floats = npt.NDArray[np.float64]
+
+_MOST_POINTS, _MOST_IMAGES = 20_000, 256
+_FOOT = 0.03  # of the length of a logarithmic axis
+_CONTOURED = 201
+
+
+def quiver(
+    axes: Axes,
+    x: Floats,
+    y: Floats,
+    vectors: Floats,
+    longest: float | None = None,
+    colour: str = INK,
+) -> Quiver:
+    """Draw a planar field as arrows about the points of a grid.
+
+    Arguments:
+        axes: The axes, in the units of the grid.
+        x: The places of the first coordinate, ascending.
+        y: The places of the second.
+        vectors: The vectors, of shape (len(y), len(x), 2).
+        longest: The length of the longest arrow; 1.6 spacings of the grid by default. Lengths are
+            proportional to the norms of the vectors.
+        colour: The colour of the arrows.
+    """
+    peak = float(np.linalg.norm(vectors, axis=-1).max())
+    if longest is None:
+        longest = 1.6 * float(min(x[1] - x[0], y[1] - y[0]))
+    arrows = vectors * (longest / peak if peak > 0 else 0.0)
+    style: dict[str, Any] = {"headwidth": 4, "headlength": 4.5, "headaxislength": 4, "zorder": 3}
+    style |= {"angles": "xy", "scale_units": "xy", "scale": 1, "pivot": "mid", "width": 0.004}
+    return axes.quiver(x, y, arrows[..., 0], arrows[..., 1], color=colour, **style)
+
+
+def curl_map(axes: Axes, curl: Floats, reach: float, scale: float) -> AxesImage:
+    """Draw a scalar such as the curl over the square from ``-reach`` to ``reach``.
+
+    Arguments:
+        axes: The axes.
+        curl: The values on a regular grid, of shape (rows, columns).
+        reach: Half the side of the square.
+        scale: The value at the ends of the colour scale, blue below zero and red above.
+    """
+    return axes.imshow(
+        curl,
+        cmap=DIVERGING,
+        vmin=-scale,
+        vmax=scale,
+        extent=(-reach, reach, -reach, reach),
+        origin="lower",
+        interpolation="bilinear",
+    )
+
+
+def contours(
+    axes: Axes, x: Floats, y: Floats, density: Floats, shares: Sequence[float], **style: Any
+) -> None:
+    """Draw contours of a density at ``shares`` of its greatest value, ascending."""
+    levels = [share * float(density.max()) for share in shares]
+    axes.contour(x, y, density, levels, **{"colors": INK, "linewidths": 0.7, "alpha": 0.7, **style})
+
+
+def noise_profile(
+    axes: Axes,
+    sigmas: Sequence[float] | Floats,
+    estimates: Sequence[Estimate],
+    look: Look = MODELS[0],
+    label: str | None = None,
+    clear: Sequence[bool] | npt.NDArray[np.bool_] | None = None,
+    errors: Sequence[tuple[float, float]] | None = None,
+    **style: Any,
+) -> None:
+    """Draw estimates against the noise level, on logarithmic axes, with 95 % intervals.
+
+    What is not clear of zero is a hollow triangle at the bottom of the axes, whose limits are set
+    before.
+
+    Arguments:
+        axes: The axes.
+        sigmas: The noise levels.
+        estimates: The estimate at each of them.
+        look: Colour and marker.
+        label: The entry of a legend.
+        clear: Which estimates are clear of zero; those whose interval is above zero by default.
+        errors: The ends of the error bars; those of the 95 % intervals by default.
+        style: Other arguments of ``matplotlib.axes.Axes.errorbar``.
+    """
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    ends = [e.interval() for e in estimates] if errors is None else list(errors)
+    seen = np.array([a > 0 for a, _ in ends] if clear is None else clear, dtype=bool)
+    x, y = np.asarray(sigmas, dtype=float), np.array([e.value for e in estimates])
+    # On a logarithmic axis a bar that would pass zero leaves the picture.
+    bars = [
+        [max(v - max(a, low / 10), 0.0), max(b - v, 0.0)] for v, (a, b) in zip(y, ends, strict=True)
+    ]
+    shown = np.where(seen, y, np.nan)
+    settings = {"markersize": 5, "linewidth": 1.3, "elinewidth": 1, "capsize": 2, **style}
+    axes.errorbar(
+        x, shown, np.array(bars).T, color=look.colour, marker=look.marker, label=label, **settings
+    )
+    if not seen.all():
+        foot = np.full((~seen).sum(), low * (high / low) ** _FOOT)
+        hollow = {"color": look.colour, "markerfacecolor": "white", "markersize": 6}
+        axes.plot(x[~seen], foot, "v", clip_on=False, **hollow)  # type: ignore[arg-type]
+
+
+def scatter(
+    axes: Axes, points: Tensor, reach: float, colour: str = MODELS[0].colour, size: float = 4
+) -> int:
+    """Draw points of the plane within ``reach`` of the origin, and return how many lie outside."""
+    x = points.double().cpu().numpy()
+    axes.scatter(x[:, 0], x[:, 1], s=size, alpha=0.5, linewidths=0, color=colour)
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(-reach, reach)
+    axes.set_aspect("equal")
+    return int((np.abs(x) > reach).any(axis=1).sum())
+
+
+def trajectories(axes: Axes, paths: Tensor, colour: str = MODELS[0].colour) -> None:
+    """Draw trajectories in the plane, with a dot at the end of each.
+
+    Arguments:
+        axes: The axes.
+        paths: The states, of shape (steps, samples, 2).
+        colour: Their colour.
+    """
+    x = paths.double().cpu().numpy()
+    axes.plot(x[..., 0], x[..., 1], color=colour, linewidth=0.8, alpha=0.6)
+    axes.plot(x[-1, :, 0], x[-1, :, 1], ".", color=colour, markersize=5)
+    axes.set_aspect("equal")
+
+
+def show_image(axes: Axes, image: Tensor, black: float = -1.0) -> None:
+    """Draw one image of shape (channels, height, width), with values from ``black`` to 1."""
+    pixels = image.double().cpu().sub(black).div(1 - black).clamp(0, 1)
+    axes.imshow(
+        pixels.permute(1, 2, 0).numpy().squeeze(),
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+    )
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def image_grid(images: Tensor, columns: int | None = None, black: float = -1.0) -> Tensor:
+    """Images side by side as one image, with white lines between and around them.
+
+    Arguments:
+        images: The images, of shape (n, channels, height, width).
+        columns: The number of images in a row; about as many as rows by default.
+        black: The value of an image that is black; 1 is white.
+
+    Returns:
+        The grid, of shape (channels, height, width), with values from ``black`` to 1.
+    """
+    n, channels, height, width = images.shape
+    columns = math.ceil(math.sqrt(n)) if columns is None else columns
+    rows = math.ceil(n / columns)
+    sheet = torch.ones(channels, rows * (height + 1) + 1, columns * (width + 1) + 1)
+    for k, image in enumerate(images.cpu().clamp(black, 1)):
+        top, left = k // columns * (height + 1) + 1, k % columns * (width + 1) + 1
+        sheet[:, top : top + height, left : left + width] = image
+    return sheet
+
+
+def samples_figure(
+    samples: Tensor, truth: Target | None = None, title: str = "", black: float = -1.0
+) -> Figure | None:
+    """Samples as a figure: a scatter in the plane over contours of the true density, or a grid of
+    images; ``None`` where they are neither points of the plane nor images.
+
+    Arguments:
+        samples: The samples.
+        truth: The distribution of the data where it is known.
+        title: The title.
+        black: The value of an image that is black; 1 is white.
+    """
+    event = tuple(samples.shape[1:])
+    if event == (2,):
+        figure = new_figure(5, 5)
+        axes = figure.add_subplot()
+        points = samples[:_MOST_POINTS].double().cpu()
+        reach = 1.1 * float(points.abs().max())
+        if truth is not None:
+            reach = max(reach, float(truth.mean.abs().max()) + 2 * truth.std)
+            line = torch.linspace(-reach, reach, _CONTOURED, dtype=torch.float64)
+            grid = torch.cartesian_prod(line, line)
+            density = truth.log_density(grid, 0.0).exp().reshape(len(line), -1).T.numpy()
+            # One and two standard deviations from the mode of a normal distribution.
+            shares = [math.exp(-0.5 * z**2) for z in (2, 1)]
+            contours(axes, line.numpy(), line.numpy(), density, shares)
+        scatter(axes, points, reach)
+    elif len(event) == 3 and event[0] in (1, 3):
+        sheet = image_grid(samples[:_MOST_IMAGES], black=black)
+        figure = new_figure(5, 5 * sheet.shape[1] / sheet.shape[2] + 0.3)
+        axes = figure.add_subplot()
+        show_image(axes, sheet, black)
+        axes.set_axis_off()
+    else:
+        return None
+    figure.suptitle(title, fontsize=9)
+    return figure

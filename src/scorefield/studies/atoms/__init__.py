@@ -1,0 +1,1 @@
+"""Models of pseudo-atoms compared with their exact distribution."""

@@ -1,0 +1,290 @@
+r"""Models of pseudo-atoms: samples compared with the exact distribution, fields with the exact
+field.
+
+All models have one distribution of the data and one process, start from the same noise and are
+evaluated at the same points. The exact field can be one of them, by the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.comparison.groups import over_seeds
+from scorefield.diagnostics import (
+    Profile,
+    Protocol,
+    asymmetries,
+    consistency_error,
+    fokker_planck_errors,
+    harmonic_part,
+    score_error,
+    walk,
+    winding,
+)
+from scorefield.diagnostics.states import State
+from scorefield.errors import RunError, UserError
+from scorefield.estimate import Estimate
+from scorefield.evaluation.records import Level
+from scorefield.fields import ScoreField
+from scorefield.metrics import RadialLaw, marginal_ks, radial_ks, radial_law, total_variation
+from scorefield.samplers import Sampler
+from scorefield.studies.settings import Atoms
+from scorefield.studies.work import Work
+from scorefield.targets import PseudoAtoms
+
+EXACT = "exact field"
+"""What the exact field is called among the models."""
+PARTS = (State, Level, Estimate)
+"""The classes that kept parts are made of."""
+
+_SHOWN = 5
+_BLOCK = 4096
+_WOUND = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One of the models.
+
+    Arguments:
+        name: The name of the model, whatever its seed.
+        seed: The seed of its training; ``None`` of the exact field.
+        field: The field.
+        about: What is recorded of it.
+    """
+
+    name: str
+    seed: int | None
+    field: ScoreField
+    about: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        """Name and seed."""
+        return self.name if self.seed is None else f"{self.name}, seed {self.seed}"
+
+    @property
+    def key(self) -> str:
+        """The folder of its files."""
+        return self.name.replace(" ", "_") + ("" if self.seed is None else f"_seed{self.seed}")
+
+
+@dataclass(frozen=True, eq=False)
+class ModelResult:
+    """The numbers and samples of a model.
+
+    Arguments:
+        model: The model.
+        samples: Its samples, on the CPU.
+        states: The points of their trajectories at some noise levels, from the largest.
+        distances: The distances of the samples from the exact distribution, by name.
+        levels: The diagnostics of the field.
+    """
+
+    model: Model
+    samples: Float[Tensor, "n *event"]
+    states: tuple[State, ...]
+    distances: Mapping[str, Estimate]
+    levels: tuple[Level, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class AtomsAnalysis:
+    """The results of all models.
+
+    Arguments:
+        truth: The exact distribution, under the process of all models.
+        settings: The settings.
+        results: The results, model by model; seeds of one model are next to each other.
+    """
+
+    truth: PseudoAtoms
+    settings: Atoms
+    results: tuple[ModelResult, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """The models, whatever their seeds."""
+        return list(dict.fromkeys(r.model.name for r in self.results))
+
+    @property
+    def radial(self) -> RadialLaw | None:
+        """The exact distribution of the distance from the nearest configuration, where known."""
+        return known_radial_law(self.truth)
+
+    def members(self, name: str) -> list[ModelResult]:
+        """The results of all seeds of a model."""
+        return [r for r in self.results if r.model.name == name]
+
+    def pooled_levels(self, name: str) -> list[Level]:
+        """The diagnostics of a model over its seeds."""
+        columns = zip(*(r.levels for r in self.members(name)), strict=True)
+        return [
+            Level(first.metric, first.sigma, over_seeds([v.estimate for v in (first, *others)]))
+            for first, *others in columns
+        ]
+
+    def pooled_distances(self, name: str) -> dict[str, Estimate]:
+        """The distances of the samples of a model, over its seeds."""
+        members = self.members(name)
+        return {
+            metric: over_seeds([r.distances[metric] for r in members])
+            for metric in members[0].distances
+        }
+
+
+def known_radial_law(truth: PseudoAtoms) -> RadialLaw | None:
+    """The distribution of the distance from the nearest configuration; ``None`` where atoms are too
+    wide for it to be known.
+    """
+    try:
+        return radial_law(truth)
+    except ValueError:
+        return None
+
+
+def noise_levels(low: float, high: float, n: int) -> tuple[float, ...]:
+    """So many noise levels from the high to the low one, evenly spaced in their logarithm."""
+    levels = np.geomspace(high, low, n)
+    # The ends themselves, not what a power rounds them to.
+    levels[0], levels[-1] = high, low
+    return tuple(levels.tolist())
+
+
+def analyse(
+    truth: PseudoAtoms,
+    models: Sequence[Model],
+    sampler: Sampler,
+    settings: Atoms,
+    work: Work | None = None,
+) -> AtomsAnalysis:
+    """Samples all models and evaluates all diagnostics of them.
+
+    Arguments:
+        truth: The exact distribution, under the process of all models.
+        models: The models; seeds of one model are next to each other.
+        sampler: The method that makes samples, on a grid of noise levels that all share.
+        settings: The settings.
+        work: Keeps the parts that are done, and shows the progress.
+
+    Raises:
+        RunError: If samples diverge, a value is not finite, or the sampler has no common grid;
+            names the model.
+        ValueError: If there is no model, or two have one name and seed.
+    """
+    work = Work() if work is None else work
+    labels = [model.label for model in models]
+    if not labels or len(set(labels)) < len(labels):
+        raise UserError(f"an analysis takes models of different names or seeds, got {labels}")
+    results = []
+    for model in models:
+        try:
+            results.append(_evaluate(truth, model, sampler, settings, work))
+        except (ValueError, FloatingPointError) as error:
+            raise RunError(f"{model.label}: {error}") from error
+    return AtomsAnalysis(truth, settings, tuple(results))
+
+
+def _evaluate(
+    truth: PseudoAtoms, model: Model, sampler: Sampler, settings: Atoms, work: Work
+) -> ModelResult:
+    label, sde = model.label, truth.sde
+    blocks = -(-settings.samples // _BLOCK)
+    total = blocks + len(_DIAGNOSTICS)
+
+    def draw(block: int) -> tuple[Tensor, tuple[State, ...]]:
+        return _block(model.field, sampler, settings, block * _BLOCK)
+
+    samples, passed = [], []
+    for block in range(blocks):
+        drawn, states = work.part(f"{label}/samples/{block}", partial(draw, block))
+        samples.append(drawn)
+        passed.append(states)
+        work.show(label, block + 1, total, "samples")
+    states = tuple(
+        State(some[0].sigma, some[0].t, torch.cat([state.x for state in some]))
+        for some in zip(*passed, strict=True)
+    )
+    levels: list[Level] = []
+    sigmas = noise_levels(sde.sigma_min, sde.sigma_max, settings.levels)
+    protocol = Protocol(sigmas, settings.points, settings.seed)
+    for done, (name, diagnose) in enumerate(_DIAGNOSTICS.items()):
+        work.show(label, blocks + done, total, name)
+
+        def measure(diagnose: Diagnose = diagnose) -> list[Level]:
+            profiles = diagnose(model.field, truth, protocol)
+            return [Level(p.name, sigma, estimate) for p in profiles for sigma, estimate in p]
+
+        levels += work.part(f"{label}/{name}", measure)
+    work.show(label, total, total)
+    work.report(f"{label}: {settings.samples} samples, {len(sigmas)} noise levels")
+    whole = torch.cat(samples)
+    return ModelResult(model, whole, states, _distances(whole, truth, settings), tuple(levels))
+
+
+def _block(
+    field: ScoreField, sampler: Sampler, settings: Atoms, first: int
+) -> tuple[Tensor, tuple[State, ...]]:
+    """A block of samples, and their points at some of the noise levels of their trajectories."""
+    dtype = next((p.dtype for p in field.parameters()), torch.float64)
+    n = min(_BLOCK, settings.samples - first)
+    trajectory = walk(field, sampler, n, settings.seed, first, dtype)
+    chosen = _spread([state.sigma for state in trajectory.states])
+    states = [trajectory.states[k] for k in chosen]
+    passed = tuple(state._replace(x=field.domain.wrap(state.x).cpu()) for state in states)
+    return field.domain.wrap(trajectory.samples).cpu(), passed
+
+
+def _spread(sigmas: Sequence[float]) -> list[int]:
+    """The places of some noise levels, evenly spaced in their logarithm as far as there are any."""
+    have = np.log(sigmas)
+    wanted = np.linspace(have[0], have[-1], _SHOWN)
+    return sorted({int(np.abs(have - level).argmin()) for level in wanted})
+
+
+def _distances(samples: Tensor, truth: PseudoAtoms, settings: Atoms) -> dict[str, Estimate]:
+    found = {"total_variation": total_variation(samples, truth, settings.cells)}
+    for axis in range(truth.domain.shape[1]):
+        name = "marginal_ks" if axis == 0 else f"marginal_ks_{axis}"
+        found[name] = marginal_ks(samples, truth, axis=axis).estimate
+    if known_radial_law(truth) is not None:
+        found["radial_ks"] = radial_ks(samples, truth).estimate
+    return found
+
+
+Diagnose = Callable[[ScoreField, PseudoAtoms, Protocol], Iterable[Profile]]
+
+
+def _winding(field: ScoreField, truth: PseudoAtoms, protocol: Protocol) -> Iterable[Profile]:
+    # A loop takes up to a thousand evaluations.
+    some = replace(protocol, n=min(protocol.n, _WOUND))
+    return winding(field, truth, some), harmonic_part(field, truth, some)
+
+
+def _consistency(field: ScoreField, truth: PseudoAtoms, protocol: Protocol) -> Iterable[Profile]:
+    # Below the least level there is none to agree with.
+    above = tuple(sigma for sigma in protocol.sigmas if sigma > truth.sde.sigma_min)
+    return [consistency_error(field, truth, replace(protocol, sigmas=above))] if above else []
+
+
+_DIAGNOSTICS: dict[str, Diagnose] = {
+    "score error": lambda field, truth, protocol: [score_error(field, truth, protocol)],
+    "Fokker–Planck": fokker_planck_errors,
+    "consistency": _consistency,
+    "curl": asymmetries,
+    "winding": _winding,
+}
+
+
+def by_metric(levels: Iterable[Level]) -> dict[str, list[Level]]:
+    """The levels of each diagnostic, in order."""
+    return {metric: list(group) for metric, group in groupby(levels, lambda v: v.metric)}

@@ -1,0 +1,144 @@
+"""The numbers of the analysis of atoms: a table of all of them, a summary, and the samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from scorefield.comparison.groups import over_levels, over_seeds
+from scorefield.estimate import Estimate, format_uncertain
+from scorefield.evaluation.catalogue import find
+from scorefield.evaluation.records import Level
+from scorefield.studies.atoms.compute import AtomsAnalysis, ModelResult, by_metric
+from scorefield.studies.frame import Table
+
+POOLED = "all"
+"""What the seed is called where a number is one over several seeds."""
+
+_RADIAL = "Kolmogorov–Smirnov, distance from the nearest configuration"
+
+
+def title(name: str) -> str:
+    """The title of a metric's figure, with its unit."""
+    metric = find(name)
+    if metric is None:  # of atoms alone
+        return _RADIAL if name == "radial_ks" else name
+    return f"{metric.title}  [{metric.unit}]" if metric.unit else metric.title
+
+
+def heading(name: str) -> str:
+    """The heading of a metric's column."""
+    metric = find(name)
+    return name.replace("_", " ") if metric is None else metric.label
+
+
+def table(analysis: AtomsAnalysis) -> Table:
+    """The numbers, a line a run and a line a model of several seeds; of diagnostics the root mean
+    square over noise levels, of mean squares the mean.
+    """
+    lines = list(_lines(analysis))
+    metrics = list(lines[0][2])
+    return Table(
+        ["model", "seed", *map(heading, metrics)],
+        [
+            [model, seed, *(format_short(numbers.get(metric)) for metric in metrics)]
+            for model, seed, numbers in lines
+        ],
+    )
+
+
+def format_short(estimate: Estimate | None) -> str:
+    """A number with the sum of both its errors; a bound where it may be numerical error alone."""
+    if estimate is None:
+        return ""
+    if 0 < estimate.numerical_error >= abs(estimate.value):
+        return f"within {estimate.numerical_error:.1g}"
+    error = estimate.standard_error + estimate.numerical_error
+    return format_uncertain(estimate.value, error) if error > 0 else f"{estimate.value:.4g}"
+
+
+def rows(analysis: AtomsAnalysis) -> Iterator[dict[str, Any]]:
+    """Every number, of single runs and over seeds, as records of a table."""
+    for name in analysis.names:
+        members = analysis.members(name)
+        for found in members:
+            yield from _rows_of(name, _seed(found), found.distances, found.levels)
+        if len(members) > 1:
+            pooled = analysis.pooled_distances(name), analysis.pooled_levels(name)
+            yield from _rows_of(name, POOLED, *pooled)
+
+
+def summary(analysis: AtomsAnalysis) -> dict[str, Any]:
+    """Settings, models, and the numbers of :func:`table` as plain values with 95 % intervals."""
+    truth, settings = analysis.truth, analysis.settings
+    terms = ("samples", "levels", "points", "cells", "seed")
+    return {
+        "law": {
+            "positions": truth.positions.tolist(),
+            "std": truth.width,
+            "period": truth.domain.period,
+            "process": str(truth.sde),
+        },
+        "terms": {name: getattr(settings, name) for name in terms},
+        "frames": settings.frames,
+        "models": [
+            {"model": r.model.name, "seed": r.model.seed, **r.model.about} for r in analysis.results
+        ],
+        "numbers": [
+            {"model": model, "seed": seed, "metric": metric, **_plain(e)}
+            for model, seed, numbers in _lines(analysis)
+            for metric, e in numbers.items()
+        ],
+    }
+
+
+def arrays(found: ModelResult) -> dict[str, Any]:
+    """The samples of a model, and the points of their trajectories."""
+    states = {f"states_at_{state.sigma:.6g}": state.x.numpy() for state in found.states}
+    return {"samples": found.samples.numpy(), **states}
+
+
+def _lines(analysis: AtomsAnalysis) -> Iterator[tuple[str, str, dict[str, Estimate]]]:
+    for name in analysis.names:
+        members = analysis.members(name)
+        single = []
+        for found in members:
+            levels = {m: over_levels(some) for m, some in by_metric(found.levels).items()}
+            known = {m: e for m, e in levels.items() if e is not None}
+            single.append({**found.distances, **known})
+            yield name, _seed(found), single[-1]
+        if len(members) > 1:
+            yield name, POOLED, {k: over_seeds([n[k] for n in single]) for k in single[0]}
+
+
+def _seed(found: ModelResult) -> str:
+    return "" if found.model.seed is None else str(found.model.seed)
+
+
+def _rows_of(
+    name: str, seed: str, distances: Mapping[str, Estimate], levels: Iterable[Level]
+) -> Iterator[dict[str, Any]]:
+    some = [(metric, "", e) for metric, e in distances.items()]
+    some += [(v.metric, repr(v.sigma), v.estimate) for v in levels]
+    for metric, sigma, e in some:
+        low, high = e.interval()
+        yield {
+            "model": name,
+            "seed": seed,
+            "metric": metric,
+            "sigma": sigma,
+            "value": e.value,
+            "standard_error": e.standard_error,
+            "numerical_error": e.numerical_error,
+            "low": low,
+            "high": high,
+            "n": e.n,
+            "unit": e.unit,
+        }
+
+
+def _plain(e: Estimate) -> dict[str, Any]:
+    low, high = e.interval()
+    plain = {"value": e.value, "standard_error": e.standard_error, "low": low, "high": high}
+    null = e.settings.get("null")
+    return plain if null is None else {**plain, "of_the_law_itself": null}

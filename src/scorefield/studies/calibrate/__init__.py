@@ -1,0 +1,1 @@
+"""How often diagnostics are right on fields whose answer is known."""

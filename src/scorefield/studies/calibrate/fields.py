@@ -1,0 +1,156 @@
+r"""Fields whose curl is known, on which instruments are calibrated.
+
+A known field is conservative, or it has a planted curl: the exact score of a distribution plus a
+rotation,
+
+.. math:: s(x) = \nabla \log p_t(x) + \rho R x,
+
+with a skew matrix :math:`R`. Then :math:`J - J^\top = 2\rho R` everywhere, whatever the data, and
+:math:`\rho` is chosen such that the relative asymmetry is a given number. The curl lies in one
+plane of random orientation (``plane``), or in all (``spread``); in two dimensions there is but one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from scorefield.fields import Classes, PlantedField, PotentialField, Radial, ScoreField, Turned
+from scorefield.networks import MLP
+from scorefield.noise import Noise
+from scorefield.sde import EDM
+from scorefield.targets import Empirical, Gaussian, GaussianMixture, Target
+
+SIGMA = 0.5
+"""The noise level at which instruments are calibrated; the data has a standard deviation near 1."""
+
+Distribution = Literal["gaussian", "mixture", "empirical", "potential"]
+Shape = Literal["none", "plane", "spread"]
+
+_NOISE = Noise(20_260_000)
+_COMPONENTS, _ITEMS = 4, 64
+_LARGE, _ENTRIES = 20_000, 1 << 26
+
+
+@dataclass(frozen=True)
+class KnownField:
+    """A field with a known answer.
+
+    Attributes:
+        field: The field.
+        data: The distribution of its points.
+        answers: The true value of each instrument that has one here, by its name.
+    """
+
+    field: ScoreField
+    data: Target
+    answers: Mapping[str, float] = field(default_factory=dict)
+
+
+class _Claiming(PlantedField):
+    """A planted field that claims to be the gradient of its base's potential, which it is not."""
+
+    @property
+    def has_potential(self) -> bool:
+        return True
+
+    def potential(self, x: Tensor, t: float | Tensor, classes: Classes = None) -> Tensor:
+        return self.base.potential(x, t, classes)
+
+
+def conservative(law: Distribution, dim: int) -> KnownField:
+    """A field without curl, at which every instrument should find zero."""
+    data = _data(law, dim)
+    if law != "potential":
+        return KnownField(data, data)
+    backbone = MLP(dim, hidden=64, depth=2, outputs=1, seed=0)
+    potential = PotentialField(backbone, data.sde, sigma_data=data.std).double()
+    return KnownField(potential.requires_grad_(False), data)
+
+
+def planted(law: Distribution, dim: int, shape: Shape, size: float) -> KnownField:
+    r"""The score of a distribution with a curl of relative asymmetry ``size``.
+
+    On an isotropic Gaussian the rotation is free of divergence under the noisy density, so that it
+    is all of the field that is no gradient, and graph cycles have no preferred plane; on other
+    data there is no answer for those two.
+    """
+    data = _data(law, dim)
+    # From |J - Jᵀ|² / 4|J|² = (ρ|R|)² / (|J₀|² + (ρ|R|)²), with |R| = 1.
+    turn = size / math.sqrt(1 - size**2) * math.sqrt(_squared_jacobian(law, dim))
+    scale = 1.0
+    dose = turn * SIGMA * math.hypot(SIGMA, scale)
+    found = _Claiming(data, Turned(Radial(scale), _skew(dim, shape)), dose)
+    curl = 2 * turn
+    answers = {
+        "exterior derivative": curl,
+        "exterior derivative, probes": curl,
+        "relative asymmetry": size,
+        "relative asymmetry, probes": size,
+        "loops": curl,
+        "growth": 0.0,
+        "path gap": _path_gap(curl, dim),
+    }
+    if law == "gaussian":
+        variance = data.std**2 + SIGMA**2
+        error = SIGMA * turn * math.sqrt(variance / dim)
+        # Between the ends of a chord e with middle y the rotation adds ρ (R y) · e.
+        chord = turn**2 * 2 * SIGMA**2 * (data.std**2 + SIGMA**2 / 2)
+        answers["potential gap"] = math.sqrt(chord + answers["path gap"] ** 2 / 4)
+        answers["denoising loss"] = data.std**2 / variance + error**2
+        answers["score error"] = error
+        answers["graph cycles"] = curl
+        answers["Hodge rest"] = size**2
+    return KnownField(found, data, answers)
+
+
+def _path_gap(curl: float, dim: int, bend: float = 0.5) -> float:
+    r"""The root mean square gap of an affine field.
+
+    See :func:`~scorefield.diagnostics.path_gap` for the mean square of the gap.
+    """
+    return 8 / math.pi * bend * SIGMA**2 * curl * math.sqrt((dim + 2) / (dim - 1))
+
+
+@cache
+def _data(law: Distribution, dim: int) -> Target:
+    index = torch.arange(_COMPONENTS)
+    sde = EDM(sigma_min=0.002, sigma_max=80.0)
+    if law in ("gaussian", "potential"):
+        return Gaussian(torch.zeros(dim, dtype=torch.float64), 1.0, sde=sde)
+    means = _NOISE.normal("specimen/means", (dim,), index, dtype=torch.float64)
+    means = 2 * means / means.norm(dim=1, keepdim=True)
+    stds = torch.tensor([0.5, 0.7, 0.9, 1.1], dtype=torch.float64)
+    mixture = GaussianMixture(means, stds=stds, sde=sde)
+    if law == "mixture":
+        return mixture
+    return Empirical(mixture.sample(_ITEMS, 0, dtype=torch.float64), sde=sde)
+
+
+@cache
+def _squared_jacobian(law: Distribution, dim: int) -> float:
+    r"""The mean of :math:`\|\nabla s\|_F^2` over noisy points at :data:`SIGMA`."""
+    data = _data(law, dim)
+    if isinstance(data, Gaussian):
+        return dim / (data.std**2 + SIGMA**2) ** 2
+    n = max(64, min(_LARGE, _ENTRIES // dim**2))
+    x = data.sample(n, seed=1, dtype=torch.float64, t=SIGMA)
+    rows = max(1, (1 << 22) // dim**2)
+    return sum(float(data.jacobian(part, SIGMA).square().sum()) for part in x.split(rows)) / n
+
+
+@cache
+def _skew(dim: int, shape: Shape) -> Tensor:
+    r"""A skew matrix with :math:`\|R\|_F = 1`."""
+    z = _NOISE.normal(f"specimen/{shape}", (dim,), torch.arange(dim), dtype=torch.float64)
+    if shape == "plane":
+        q, _ = torch.linalg.qr(z[:2].T)
+        z = torch.outer(q[:, 0], q[:, 1])
+    matrix = z - z.T
+    return matrix / matrix.norm()

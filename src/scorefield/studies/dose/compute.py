@@ -1,0 +1,291 @@
+r"""How much does curl matter? Errors of known kind and size, planted in an exact field.
+
+The field is that of a ring of eight normal modes in the plane, known at every noise level.
+
+Four errors of equal energy are planted, one at a time, inside a band of noise levels:
+
+``rotated score``
+    :math:`c\,R\,\nabla \log p_t`: curl that moves no mass, whatever its size, so that samples and
+    likelihood keep their laws.
+``swirl``
+    :math:`R \nabla\psi` with :math:`\psi` a sum of plane waves: curl without divergence, which
+    moves mass.
+``rotation``
+    :math:`R x`, the simplest curl: it moves mass where the law is not round.
+``gradient``
+    :math:`\nabla\psi` with the same :math:`\psi`: no curl at all.
+
+The *dose* is the root mean square error of the predicted noise inside the band,
+:math:`\delta = \sqrt{\mathbb{E}_{p_t}\,\sigma^2 \|r\|^2 / D}`, equal for all kinds at every noise
+level. The response is the distance of samples from the true distribution, and the likelihood that
+the model loses: the divergence :math:`\mathrm{KL}(p \,\|\, q)` of the model's distribution
+:math:`q` from the data's.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from scorefield.diagnostics import Protocol, relative_asymmetry
+from scorefield.errors import UserError
+from scorefield.estimate import Estimate, mean, root
+from scorefield.fields import (
+    Band,
+    Matched,
+    Perturbation,
+    PlantedField,
+    PredictedNoise,
+    Radial,
+    ScoreField,
+    Turned,
+    Waves,
+    right_angle,
+)
+from scorefield.likelihood import log_prob
+from scorefield.metrics import NoiseFloor, mode_weight_tv, noise_floor, sliced_wasserstein
+from scorefield.noise import Noise
+from scorefield.samplers import Heun
+from scorefield.sde import EDM
+from scorefield.studies.dose.divergence import Divergence, divergence
+from scorefield.studies.settings import Dose
+from scorefield.studies.work import Work
+from scorefield.targets import GaussianMixture
+
+KINDS = Dose.kinds
+
+BANDS: dict[str, Band] = {
+    "all": Band(),
+    "low": Band(high=0.35),
+    "middle": Band(0.35, 4.0),
+    "high": Band(low=4.0),
+}
+"""Bands that part the noise levels at the width of a mode and at the radius of the ring."""
+
+SIGMA_MIN, SIGMA_MAX = 0.01, 80.0
+
+_SCALE = 0.35  # below the width of a mode an error has no structure
+_ASYMMETRY_LEVELS, _ASYMMETRY_POINTS = 5, 256
+_ROUNDING = 1e-12  # of a relative asymmetry in float64
+
+
+class Case(NamedTuple):
+    """An error: its kind, the band where it is planted and the band's name, and its dose."""
+
+    kind: str
+    band_name: str
+    band: Band
+    dose: float
+
+    def __str__(self) -> str:
+        low, high = self.ends
+        return f"{self.kind}, dose {self.dose:g}, noise levels {low:.3g} to {high:.3g}"
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The edges of the band within the noise levels of the process."""
+        return max(self.band.low, SIGMA_MIN), min(self.band.high, SIGMA_MAX)
+
+
+def cases(settings: Dose) -> list[Case]:
+    """Everything that is planted, one at a time."""
+    edges = torch.logspace(
+        math.log10(SIGMA_MIN), math.log10(SIGMA_MAX), settings.slices + 1, dtype=torch.float64
+    ).tolist()
+    bands = [(name, BANDS[name], dose) for name in settings.bands for dose in settings.doses]
+    bands += [("slice", Band(a, b), settings.slice_dose) for a, b in pairwise(edges)]
+    return [Case(kind, *band) for kind in settings.kinds for band in bands]
+
+
+class Response(NamedTuple):
+    r"""What an error does.
+
+    Attributes:
+        case: The error.
+        asymmetry: The relative asymmetry of the score, in root mean square over five noise levels
+            of the band; its standard error takes their errors as fully correlated.
+        distance: The sliced Wasserstein distance, of order 1, of samples from the truth.
+        ratio: The same in multiples of its noise floor.
+        weights: The total variation between the modes' shares of the samples and their weights.
+        kl: :math:`\mathrm{KL}(p\,\|\,q)` in nats, less that of the exact field, which has the
+            prior's.
+        shift: The root mean square distance between the samples of the planted and of the exact
+            field from common starting noise.
+    """
+
+    case: Case
+    asymmetry: Estimate
+    distance: Estimate
+    ratio: Estimate
+    weights: Estimate
+    kl: Estimate
+    shift: Estimate
+
+    def row(self) -> dict[str, Any]:
+        """The response as a record of a table."""
+        low, high = self.case.ends
+        record: dict[str, Any] = {
+            "kind": self.case.kind,
+            "band": self.case.band_name,
+            "sigma_low": low,
+            "sigma_high": high,
+            "dose": self.case.dose,
+        }
+        for name, estimate in (
+            ("relative_asymmetry", self.asymmetry),
+            ("sliced_wasserstein", self.distance),
+            ("ratio_to_floor", self.ratio),
+            ("mode_weight_tv", self.weights),
+            ("kl", self.kl),
+            ("paired_shift", self.shift),
+        ):
+            record[name] = estimate.value
+            record[f"{name}_se"] = estimate.standard_error
+        record["kl_numerical_error"] = self.kl.numerical_error
+        return record
+
+
+class DoseResponse(NamedTuple):
+    """All responses, and what they are read against.
+
+    Attributes:
+        responses: One for each case.
+        exact: The response to no error: that of the exact field, whose ``kl`` is its own.
+        floor: The noise floor of the sliced Wasserstein distance between two sets.
+        sets: The number of pairs of sets over which each response's distance is a mean.
+    """
+
+    responses: list[Response]
+    exact: Response
+    floor: NoiseFloor
+    sets: int
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Records of a table; the exact field comes first."""
+        return [self.exact.row(), *(response.row() for response in self.responses)]
+
+    def of(self, kind: str, band: str) -> list[Response]:
+        """The responses of a kind in a band, in order."""
+        return [r for r in self.responses if (r.case.kind, r.case.band_name) == (kind, band)]
+
+
+def dose_response(settings: Dose, work: Work | None = None) -> DoseResponse:
+    """Plants every error of the settings in the ring of eight modes, and measures what it does.
+
+    Arguments:
+        settings: What is planted.
+        work: Keeps the responses that are done, and shows the progress.
+
+    Raises:
+        ValueError: If a kind is unknown or a number is out of its range.
+        FloatingPointError: If a flow diverges.
+    """
+    work = Work() if work is None else work
+    ring = _Ring(settings)
+    shapes = {kind: ring.shape(kind) for kind in settings.kinds}
+    wanted, responses = cases(settings), []
+    for k, case in enumerate(wanted, start=1):
+        field = PlantedField(ring.truth, shapes[case.kind], case.dose, case.band)
+        responses.append(work.part(repr(case), partial(ring.response, case, field)))
+        work.show("dose response", k, len(wanted), str(case))
+        work.report(f"{k} of {len(wanted)}  {case}")
+    return DoseResponse(responses, ring.exact, ring.floor, settings.sets)
+
+
+class _Ring:
+    """What all cases share: the truth, its points, the exact field's samples and densities."""
+
+    def __init__(self, settings: Dose) -> None:
+        self.settings = settings
+        self.truth = GaussianMixture.ring(sde=EDM(SIGMA_MIN, SIGMA_MAX))
+        noise, index = Noise(settings.seed), torch.arange(settings.sets * settings.samples)
+        self.real = self.truth.draw(noise, index, step=1, dtype=torch.float64)
+        self.data = self.truth.draw(noise, index[: settings.samples], step=2, dtype=torch.float64)
+        self.metric = partial(sliced_wasserstein, order=1, seed=settings.seed)
+        # Not the seed of the real samples, which would make them one of the pairs.
+        self.floor = noise_floor(
+            self.metric, self.truth, settings.samples, settings.pairs, seed=-1 - settings.seed
+        )
+        t = self.truth.sde.t_min
+        self.points = self.truth.sample(settings.points, settings.seed, torch.float64, t)
+        self.log_density = self.truth.log_density(self.points, t)
+        self.samples = self._sample(self.truth)
+        self.divergence = self._divergence(self.truth)
+        nothing = Case("exact", "all", BANDS["all"], 0.0)
+        self.exact = self._measure(nothing, self.truth, self.samples, self.divergence)
+
+    def shape(self, kind: str) -> Perturbation:
+        """The shape of an error, of size 1 at every noise level."""
+        turn, seed = right_angle(2), self.settings.seed
+        match kind:
+            case "rotated score":
+                shape: Perturbation = Turned(PredictedNoise(), turn)
+            case "swirl":
+                shape = Turned(Waves(2, _SCALE, seed=seed), turn)
+            case "rotation":
+                shape = Turned(Radial(_SCALE), turn)
+            case "gradient":
+                shape = Waves(2, _SCALE, seed=seed)
+            case _:
+                raise UserError(f"an error is of one of the kinds {', '.join(KINDS)}, not {kind!r}")
+        return Matched(shape, self.truth, self.data, seed)
+
+    def response(self, case: Case, field: ScoreField) -> Response:
+        """What a field does."""
+        excess = self._divergence(field).excess(self.divergence)
+        return self._measure(case, field, self._sample(field), excess)
+
+    def _measure(self, case: Case, field: ScoreField, x: Tensor, kl: Divergence) -> Response:
+        distance, floor = self._distance(x), self.floor.mean
+        ratio = self.floor.ratio(distance)
+        error = math.hypot(distance.standard_error, ratio * floor.standard_error) / floor.value
+        return Response(
+            case,
+            self._asymmetry(case, field),
+            distance,
+            Estimate(ratio, error, distance.n),
+            mode_weight_tv(x, self.truth),
+            kl.estimate(),
+            root(mean((x - self.samples).square().sum(dim=1).numpy()), "units of the data"),
+        )
+
+    def _sample(self, field: ScoreField) -> Tensor:
+        settings = self.settings
+        return Heun(settings.sampler_steps).sample(
+            field,
+            settings.sets * settings.samples,
+            settings.seed,
+            dtype=torch.float64,
+            batch_size=settings.samples,
+        )
+
+    def _distance(self, x: Tensor) -> Estimate:
+        """The mean distance of the sets, which have no sample in common."""
+        size = self.settings.samples
+        pairs = zip(x.split(size), self.real.split(size), strict=True)
+        found = [self.metric(a, b) for a, b in pairs]
+        value = sum(e.value for e in found) / len(found)
+        error = math.sqrt(sum(e.standard_error**2 for e in found)) / len(found)
+        return Estimate(value, error, len(x), found[0].unit)
+
+    def _divergence(self, field: ScoreField) -> Divergence:
+        tolerance = self.settings.tolerance
+        found = log_prob(field, self.points, rtol=tolerance, atol=tolerance, trace="exact")
+        return divergence(self.log_density, found)
+
+    def _asymmetry(self, case: Case, field: ScoreField) -> Estimate:
+        low, high = (math.log(end) for end in case.ends)
+        place = (torch.arange(_ASYMMETRY_LEVELS, dtype=torch.float64) + 0.5) / _ASYMMETRY_LEVELS
+        sigmas = (low + (high - low) * place).exp().tolist()
+        protocol = Protocol(sigmas, _ASYMMETRY_POINTS, self.settings.seed)
+        levels = relative_asymmetry(field, self.truth, protocol).estimates
+        value = math.sqrt(sum(e.value**2 for e in levels) / len(levels))
+        error = sum(e.value * e.standard_error for e in levels) / (
+            len(levels) * max(value, _ROUNDING)
+        )
+        return Estimate(value, error, _ASYMMETRY_POINTS, numerical_error=_ROUNDING)

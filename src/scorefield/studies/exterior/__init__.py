@@ -1,0 +1,1 @@
+"""How far networks and closed forms are from gradients, from noise to images."""

@@ -1,0 +1,200 @@
+"""The exterior derivative as a study: models that fit each other, arrays, a summary and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from scorefield.errors import ConfigError, RunError
+from scorefield.estimate import Estimate, format_uncertain
+from scorefield.fields import ScoreField
+from scorefield.networks import MinimalResNet, MinimalUNet
+from scorefield.runs.subject import Subject
+from scorefield.samplers import DDIM
+from scorefield.studies.exterior.compute import LABELS, PARTS, Analysis, analyse
+from scorefield.studies.exterior.figure import figure, figures_of
+from scorefield.studies.exterior.results import DDOF, npz, over_steps, summary, tensors
+from scorefield.studies.frame import Study, Table
+from scorefield.studies.networks import (
+    class_of,
+    closed_form,
+    open_networks,
+    padding_of,
+    read_images,
+    reverse_process,
+    with_process,
+)
+from scorefield.studies.patch_sizes import read_scales
+from scorefield.studies.results import json_bytes
+from scorefield.studies.settings import Exterior
+from scorefield.studies.work import Work, fingerprint
+from scorefield.targets import PatchSizes
+
+HEADINGS = ("model", "points", "|J - Jᵀ|, mean over steps", "|J - Jᵀ| / 2|J|", "Jacobians")
+SINGLE, SEVERAL = "ed_analysis_single", "ed_analysis_aggregated"
+"""The beginnings of the names of files, of one start and of several."""
+
+_SIZE = 3
+
+
+class ExteriorStudy(Study[Exterior, Analysis]):
+    """The exterior derivatives of networks and closed forms of one data set.
+
+    Arguments:
+        settings: The settings.
+        fields: The models by name, in the order of :data:`~.compute.LABELS`.
+        sampler: The sampler that they follow.
+        held_out: Images for the points ``data``.
+        about: What is recorded of them.
+    """
+
+    kinds = PARTS
+
+    def __init__(
+        self,
+        settings: Exterior,
+        fields: Mapping[str, ScoreField],
+        sampler: DDIM,
+        held_out: Tensor | None,
+        about: dict[str, Any],
+    ) -> None:
+        self.settings = settings
+        self.fields = {name: fields[name] for name in LABELS if name in fields}
+        self.sampler = sampler
+        self.held_out = held_out
+        weights = {name: fingerprint(field) for name, field in self.fields.items()}
+        self.recorded = {**about, "models": list(self.fields), "std_ddof": DDOF}
+        self.about = {**self.recorded, "fingerprints": weights}
+
+    @classmethod
+    def open(cls, settings: Exterior) -> ExteriorStudy:
+        sizes = _sizes(settings)
+        networks = open_networks(
+            settings.dataset,
+            {"--unet": settings.unet, "--resnet": settings.resnet},
+            settings.label,
+            settings.padding,
+        )
+        _check_kinds(networks)
+        if not networks and not settings.machines:
+            raise ConfigError("there is no model: give --unet, --resnet or --machines")
+        process = next((subject.field.sde for subject in networks.values()), None)
+        sde, sampler = reverse_process(process, settings.nsteps)
+        fields: dict[str, ScoreField] = {
+            option.removeprefix("--"): with_process(subject.field, sde)
+            for option, subject in networks.items()
+        }
+        count, held_out, padding = 0, None, settings.padding
+        if settings.machines or "data" in settings.points:
+            images = read_images(settings.dataset, settings.data_path, settings.images, networks)
+            if "data" in settings.points:
+                held_out = images.held_out(settings.starts, settings.seed)
+        if settings.machines:
+            padding = padding or padding_of(networks)
+            label = settings.label
+            train = images.images if label is None else class_of(images, label)
+            count = len(train)
+            for kind in settings.machines:
+                fields[kind] = closed_form(kind, train, sde, sizes, padding)
+        about = {
+            **_plain(settings, sizes),
+            "networks": {option.removeprefix("--"): s.about for option, s in networks.items()},
+            "images": count,
+            "padding": padding,
+            "process": str(sde),
+            "spacing": sampler.spacing,
+        }
+        return cls(settings, fields, sampler, held_out, about)
+
+    def compute(self, work: Work) -> Analysis:
+        return analyse(self.fields, self.sampler, self.settings, self.held_out, work)
+
+    def files(self, result: Analysis, work: Work) -> Mapping[str, Callable[[], bytes]]:
+        several = self.settings.starts > 1
+        stem = SEVERAL if several else SINGLE
+        makers: dict[str, Callable[[], bytes]] = {
+            f"{stem}.npz": lambda: npz(result, self.recorded),
+            f"{stem}.pt": lambda: tensors(result, self.recorded),
+        }
+        if several:
+            record = {"settings": self.recorded, "models": summary(result)}
+            makers["summary_stats.json"] = lambda: json_bytes(record)
+        for suffix, points, measure in figures_of(self.settings.points):
+            makers[f"{stem}{suffix}.png"] = partial(figure, result, points, measure, self.title)
+        return makers
+
+    def table(self, result: Analysis) -> Table:
+        """Means over steps, under :data:`HEADINGS`."""
+        rows = []
+        for (name, points), profile in result.profiles.items():
+            means = (over_steps(profile), over_steps(profile, "relative"))
+            most = max(profile.probes)
+            jacobians = f"up to {most} probes" if most else "exact"
+            rows.append([LABELS[name], points, *map(_format_mean, means), jacobians])
+        return Table(HEADINGS, rows)
+
+    @property
+    def title(self) -> str:
+        """The title of the figures, but for what they show."""
+        chosen = self.settings
+        label = "" if chosen.label is None else f", class {chosen.label}"
+        parts = [f"{chosen.dataset}{label}"]
+        if chosen.machines:
+            parts.append(f"closed forms of {self.recorded['images']} images")
+        if {"els", "ls"} & set(chosen.machines):
+            low, high = min(self.recorded["sizes"]), max(self.recorded["sizes"])
+            several = f"patches of {low} to {high} pixels"
+            parts.append(f"{low} × {low} pixels" if low == high else several)
+        return "; ".join(parts)
+
+
+STUDY = ExteriorStudy
+
+
+def _format_mean(estimate: Estimate) -> str:
+    if estimate.value <= estimate.numerical_error:
+        return "0 within rounding"
+    if estimate.standard_error == 0:
+        return f"{estimate.value:.5g}"
+    return format_uncertain(estimate.value, estimate.standard_error)
+
+
+def _check_kinds(networks: Mapping[str, Subject]) -> None:
+    """Refuses networks that would be shown under the name of another kind."""
+    for option, kind, right in (
+        ("--unet", MinimalResNet, "--resnet"),
+        ("--resnet", MinimalUNet, "--unet"),
+    ):
+        modules = networks[option].field.modules() if option in networks else ()
+        if any(isinstance(module, kind) for module in modules):
+            raise RunError(f"{option} was given a {kind.__name__}: give it as {right}")
+
+
+def _sizes(settings: Exterior) -> int | PatchSizes:
+    if settings.scales is not None:
+        return read_scales(Path(settings.scales))
+    return _SIZE if settings.size is None else settings.size
+
+
+def _plain(settings: Exterior, sizes: int | PatchSizes) -> dict[str, Any]:
+    """The settings under the names that they have in the arrays."""
+    table = None
+    if isinstance(sizes, PatchSizes):
+        table = dict(zip(map(str, sizes.sigmas), sizes.sizes, strict=True))
+    return {
+        "dataset": settings.dataset,
+        "unit": settings.units,
+        "realizations": settings.starts,
+        "seed": settings.seed,
+        "points": list(settings.points),
+        "precision": settings.probe_precision,
+        "dtype": settings.dtype,
+        "steps": settings.nsteps,
+        "label": settings.label,
+        "sizes": list(sizes.sizes) if isinstance(sizes, PatchSizes) else [sizes],
+        "sizes_by_noise_level": table,
+    }

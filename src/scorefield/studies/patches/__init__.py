@@ -1,0 +1,1 @@
+"""How well a network is described by patches of its training images."""

@@ -1,0 +1,295 @@
+"""The settings of every study: what can be chosen, the defaults, and the help of the command line.
+
+This is the one place of their defaults; the command line reads it. No library is imported here, so
+that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_type_hints
+
+from scorefield.errors import ConfigError, UserError
+
+Dataset = Literal["digits", "mnist", "fashion_mnist", "cifar10", "celeba"]
+Kind = Literal["els", "ls", "is"]
+Points = Literal["trajectory", "noise", "data"]
+Unit = Literal["score", "noise", "denoiser"]
+Method = Literal["euler", "heun", "predictor_corrector", "ddim", "dpm_solver"]
+
+PRECISION = 0.01
+"""The relative standard error of probed norms unless another is given."""
+
+
+class Option(NamedTuple):
+    """A setting that is an option of the command line.
+
+    Attributes:
+        help: What it is, for the command line.
+        least: The least value.
+        metavar: The name of a positional argument; empty for an option.
+        numbers: Whether the results depend on it.
+    """
+
+    help: str
+    least: int | None = None
+    metavar: str = ""
+    numbers: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of a study.
+
+    Raises:
+        ValueError: If a number is below its least value.
+    """
+
+    out: ClassVar[str]
+    """The folder of the results."""
+    out_option: ClassVar[str] = "--out"
+
+    def __post_init__(self) -> None:
+        for name, option in self.options().items():
+            value = getattr(self, name)
+            if option.least is not None and value is not None and value < option.least:
+                raise UserError(f"{name} is {value}, it must be at least {option.least}")
+
+    @classmethod
+    def options(cls) -> dict[str, Option]:
+        """The settings that are options, by name."""
+        hints = get_type_hints(cls, include_extras=True)
+        found = {f.name: getattr(hints[f.name], "__metadata__", ()) for f in fields(cls)}
+        return {name: extra[0] for name, extra in found.items() if extra}
+
+    def folder(self, out: Path) -> Path:
+        """The folder of the results, from what the command line was given for it."""
+        return out
+
+    def plain(self) -> dict[str, Any]:
+        """The settings that results depend on, as plain values."""
+        options = self.options()
+        names = [f.name for f in fields(self) if f.name not in options or options[f.name].numbers]
+        return {name: _plain(getattr(self, name)) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration(Settings):
+    """The settings of the calibration of diagnostics."""
+
+    out: ClassVar[str] = "results/calibration"
+
+    repeats: Annotated[int, Option("Repetitions behind each coverage.", least=20)] = 100
+    dims: Annotated[tuple[int, ...], Option("Dimensions, of 2, 64 and 784.")] = (2, 64, 784)
+    only: Annotated[
+        tuple[str, ...], Option("Diagnostics, as in 'loops;path gap'; all by default.")
+    ] = ()
+    jobs: Annotated[int, Option("Number of processes at a time.", least=1, numbers=False)] = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dose(Settings):
+    """The settings of the study of planted errors.
+
+    Arguments:
+        doses: The doses in each of the bands.
+        bands: The bands, of :data:`~scorefield.studies.dose.compute.BANDS`.
+        slices: The number of narrow bands, of equal width in the logarithm of the noise level.
+        slice_dose: The dose in each of them.
+        kinds: The kinds of error.
+        samples: The number of samples in a set, generated and real.
+        sets: The number of pairs of sets whose distances are averaged.
+        points: The number of points whose likelihood is computed.
+        sampler_steps: The number of steps of Heun's method.
+        tolerance: The tolerance of the likelihood's integrator, relative and absolute.
+        pairs: The number of pairs of real sets behind the noise floor.
+        seed: The seed of data, starting noise and waves.
+    """
+
+    out: ClassVar[str] = "results/dose"
+
+    doses: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
+    bands: tuple[str, ...] = ("all", "low", "middle", "high")
+    slices: int = 6
+    slice_dose: float = 0.1
+    kinds: tuple[str, ...] = ("rotated score", "swirl", "rotation", "gradient")
+    samples: int = 4096
+    sets: int = 4
+    points: int = 512
+    sampler_steps: int = 48
+    tolerance: float = 1e-7
+    pairs: int = 20
+    seed: Annotated[int, Option("Seed of data and errors.", least=0)] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exterior(Settings):
+    """The settings of the exterior derivative along sampling trajectories.
+
+    Raises:
+        ConfigError: If two settings contradict each other, or one is out of its range.
+    """
+
+    out: ClassVar[str] = "results/exterior_derivative"
+    out_option: ClassVar[str] = "--output-dir"
+
+    dataset: Annotated[Dataset, Option("Data set of networks and closed forms.")]
+    single: Annotated[bool, Option("Follow one starting noise.")] = False
+    multiple: Annotated[int | None, Option("Follow so many, for error bars.", least=2)] = None
+    nsteps: Annotated[int, Option("Steps from noise to images.", least=1)] = 20
+    unet: Annotated[Path | None, Option("A trained U-Net: its run, or a file of weights.")] = None
+    resnet: Annotated[Path | None, Option("A trained ResNet, likewise.")] = None
+    machines: Annotated[tuple[Kind, ...], Option("Closed forms, of els, ls and is; or none.")] = (
+        "els",
+        "ls",
+        "is",
+    )
+    scales: Annotated[
+        Path | None, Option("Patch sizes by noise level, as analyze patches writes.")
+    ] = None
+    size: Annotated[
+        int | None, Option("In place of scales, one patch size; 3 by default.", least=1)
+    ] = None
+    images: Annotated[
+        int | None, Option("Training images of closed forms; 1500 by default.", least=1)
+    ] = None
+    padding: Annotated[
+        Literal["zeros", "circular"] | None,
+        Option("What closed forms see outside the image; as the networks by default."),
+    ] = None
+    units: Annotated[Unit, Option("The form of the field that is differentiated.")] = "score"
+    points: Annotated[tuple[Points, ...], Option("Where, of trajectory, noise and data.")] = (
+        "trajectory",
+        "noise",
+    )
+    exact: Annotated[bool, Option("Exact Jacobians of networks too.")] = False
+    precision: Annotated[
+        float | None,
+        Option("The relative error at which probes of networks stop; 0.01 by default."),
+    ] = None
+    label: Annotated[int | None, Option("The class of all images.", least=0)] = None
+    seed: Annotated[int, Option("Seed of starting noise and probes.", least=0)] = 0
+    data_path: Annotated[
+        Path | None, Option("Folder of the images; as the run says by default.")
+    ] = None
+    dtype: Literal["float32", "float64"] = "float32"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.single == (self.multiple is not None):
+            raise ConfigError("give either --single or --multiple N: both set the number of starts")
+        if self.exact and self.precision is not None:
+            raise ConfigError("give either --exact or --precision: exact Jacobians need no probes")
+        if self.precision is not None and not 0 < self.precision < 1:
+            raise ConfigError(f"--precision is {self.precision:g}, it must lie between 0 and 1")
+        if not self.points or len(set(self.points)) != len(self.points):
+            points = list(self.points)
+            raise ConfigError(f"there must be points, their kinds named once each, got {points}")
+        if self.size is not None and self.scales is not None:
+            raise ConfigError("give either --size or --scales: both set the size of patches")
+        if self.size is not None and self.size % 2 == 0:
+            raise ConfigError(f"--size must be an odd number of pixels, got {self.size}")
+
+    @property
+    def starts(self) -> int:
+        """The number of starting points."""
+        return 1 if self.multiple is None else self.multiple
+
+    @property
+    def probe_precision(self) -> float | None:
+        """The relative standard error, at each point, at which probes stop; ``None`` for exact
+        Jacobians.
+        """
+        if self.exact:
+            return None
+        return PRECISION if self.precision is None else self.precision
+
+    def folder(self, out: Path) -> Path:
+        place = "single_realization" if self.starts == 1 else "multiple_realizations"
+        return out / self.dataset / place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patches(Settings):
+    """The settings of the comparison of a network with local scores.
+
+    Raises:
+        ConfigError: If a size is even.
+    """
+
+    out: ClassVar[str] = "results/patches"
+    out_option: ClassVar[str] = "--output-dir"
+
+    dataset: Annotated[Dataset, Option("Data set that the network was trained on.")]
+    network: Annotated[Path, Option("The run, or a file of its weights.")]
+    images: Annotated[
+        int | None, Option("Training images of closed forms; 1500 by default.", least=2)
+    ] = None
+    calibrate_on: Annotated[
+        int | None, Option("Of them, those that sizes are calibrated with.", least=2)
+    ] = None
+    samples: Annotated[int, Option("Samples to calibrate on, and others.", least=2)] = 8
+    nsteps: Annotated[int, Option("Steps from noise to images.", least=2)] = 20
+    sizes: Annotated[
+        tuple[int, ...], Option("Odd patch sizes, as in 3,5,7; up to 17 by default.")
+    ] = ()
+    by: Annotated[Literal["cosine", "l2"], Option("The criterion of the best size.")] = "cosine"
+    monotone: Annotated[bool, Option("Let sizes not fall with the noise level.")] = False
+    machine: Annotated[
+        Literal["els", "ls"], Option("Patches from all places, or from the same one.")
+    ] = "els"
+    padding: Annotated[
+        Literal["zeros", "circular", "valid"] | None,
+        Option("What closed forms see outside the image; as the network by default."),
+    ] = None
+    label: Annotated[int | None, Option("The class of all images.", least=0)] = None
+    seed: Annotated[int, Option("Seed of the starting noise.", least=0)] = 0
+    data_path: Annotated[
+        Path | None, Option("Folder of the images; as the run says by default.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if even := [size for size in self.sizes if size < 1 or size % 2 == 0]:
+            raise ConfigError(f"a patch has a pixel in its middle: its side is odd, not {even[0]}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Atoms(Settings):
+    """The settings of the comparison of models of pseudo-atoms with their exact distribution.
+
+    Arguments:
+        cells: The number of cells along a coordinate, for the total variation.
+
+    Raises:
+        ConfigError: If there are too few or too many frames.
+    """
+
+    out: ClassVar[str] = "results/atoms"
+
+    runs: Annotated[tuple[Path, ...], Option("Folders of runs on atoms.", metavar="RUN...")] = ()
+    exact: Annotated[bool, Option("Add the exact field as one more model, which needs no run.")] = (
+        False
+    )
+    samples: Annotated[int, Option("Samples of each model.", least=2)] = 10_000
+    levels: Annotated[int, Option("Noise levels of the diagnostics.", least=1)] = 9
+    points: Annotated[int, Option("Noisy points at each level.", least=2)] = 512
+    frames: Annotated[int, Option("Noise levels of the film.")] = 41
+    sampler: Annotated[Method | None, Option("The sampler; that of the runs by default.")] = None
+    steps: Annotated[int | None, Option("Number of its steps.")] = None
+    seed: Annotated[int, Option("Seed of starting noise and points.", least=0)] = 0
+    cells: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cells < 2:
+            raise UserError(f"cells is {self.cells}, it must be at least 2")
+        if not 2 <= self.frames <= 1000:
+            raise ConfigError(f"--frames is {self.frames}, it must be an integer from 2 to 1000")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
