@@ -22,17 +22,14 @@ class Stages:
     """
 
     def __init__(self, quiet: bool = False) -> None:
-        terminal = sys.stdout.isatty()
-        self._bars: Progress | None = _bars() if terminal and not quiet else None
-        self._lines = not (terminal or quiet)
+        self._quiet, self._terminal = quiet, sys.stdout.isatty()
+        self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._start = time.monotonic()
-        self._shown = -_LINE_EVERY
+        self._next = 0.0
 
     def __enter__(self) -> Stages:
         self._start = time.monotonic()
-        if self._bars is not None:
-            self._bars.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -41,22 +38,29 @@ class Stages:
 
     def show(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Sets how much of a stage is done."""
-        if self._bars is None:
+        if self._quiet or not self._terminal:
             return
+        if self._bars is None:
+            self._bars = _bars()
+            self._bars.start()
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total, note="")
         self._bars.update(self._tasks[stage], completed=done, total=total, note=note)
 
     def say(self, line: str) -> None:
         """Prints, where there are no bars, what is done, after the seconds since the start."""
-        if self._lines:
-            print(f"{time.monotonic() - self._start:6.1f} s  {line}", flush=True)
+        if not (self._quiet or self._terminal):
+            print(f"{self.seconds():6.1f} s  {line}", flush=True)
 
     def follow(self, line: str, last: bool = False) -> None:
         """Prints, where there are no bars, the last line of many and one every few seconds."""
-        if self._lines and (last or time.monotonic() - self._shown >= _LINE_EVERY):
-            self._shown = time.monotonic()
+        if not (self._quiet or self._terminal) and (last or self.seconds() >= self._next):
+            self._next = self.seconds() + _LINE_EVERY
             print(line, flush=True)
+
+    def seconds(self) -> float:
+        """The time since the start."""
+        return time.monotonic() - self._start
 
 
 def warn(sentence: str) -> None:

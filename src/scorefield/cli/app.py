@@ -150,7 +150,8 @@ def sample(
 
     opened = Run.open(run, trust_code)
     method = choose_sampler(opened, sampler, steps, nfe, churn)
-    with SamplingProgress() as progress:
+    progress = SamplingProgress()
+    with progress:
         drawn = draw(
             opened, n, method, seed, weights, step, out, overwrite, progress, label, guidance
         )

@@ -58,14 +58,12 @@ class Run:
             OSError: If the folder cannot be written.
         """
         folder = Path(root) / config.folder
-        there = (folder / CONFIG).is_file()
         run = cls(folder, config)
-        if there and overwrite:
+        clean(folder.parent)
+        if overwrite and (folder / CONFIG).is_file():
             if folder.is_symlink():
                 raise RunError(f"{folder} is a symbolic link, and is not overwritten: remove it")
             run._check_whole()
-        clean(folder.parent)
-        if there and overwrite:
             with locked(folder):
                 delete_folder(folder)
         if (folder / CONFIG).is_file():
@@ -96,7 +94,6 @@ class Run:
         return field
 
     def _check_whole(self) -> None:
-        """Builds all that the configuration describes, and reads the data."""
         field = self._check_parts()
         self.source().batch(Noise(self.config.seed), 0, 1)
         if field.classes is not None:
@@ -244,7 +241,6 @@ class Run:
         return self._check_own(found)
 
     def _check_own(self, found: Checkpoint) -> Checkpoint:
-        """The checkpoint, if it was made under this run's configuration."""
         stored = found.model.config
         if stored is None:
             raise CheckpointError(f"{found.path} does not say of which configuration it is")
@@ -273,11 +269,7 @@ class Run:
 
 
 def check_unconditional(config: Config, field: ScoreField) -> None:
-    """Checks that a field may be asked for points of any class.
-
-    Raises:
-        RunError: If it knows classes and has never been trained on points without theirs.
-    """
+    """Refuses points of any class of a field that was never trained on points without theirs."""
     if field.classes is not None and config.objective.label_dropout == 0:
         raise RunError(
             f"the field of {config.name} was trained with objective.label_dropout 0, and knows "
@@ -286,11 +278,7 @@ def check_unconditional(config: Config, field: ScoreField) -> None:
 
 
 def of_class(field: ScoreField, label: int) -> ScoreField:
-    """The field of points of a class.
-
-    Raises:
-        RunError: If it knows no classes, or not this one.
-    """
+    """The field of points of a class, if it knows it."""
     if field.classes is None:
         raise RunError("the field of this run knows no classes, and takes no label")
     if not 0 <= label < field.classes:
@@ -304,9 +292,7 @@ def _differences(*configs: Config) -> list[tuple[str, object, object]]:
 
 
 def _check_same(folder: Path, there: Config, wanted: Config) -> None:
-    found = _differences(there, wanted)
-    if found:
-        key, old, new = found[0]
+    for key, old, new in _differences(there, wanted)[:1]:
         if key.endswith(".sha256"):
             target = flatten(wanted.document())[key.removesuffix("sha256") + "target"]
             raise RunError(

@@ -62,14 +62,7 @@ class TrainedClassifier:
 
 @dataclass(frozen=True)
 class TrainedNoiseClassifier:
-    """A classifier of noisy images and what is known of it.
-
-    Attributes:
-        network: The classifier, in evaluation mode.
-        accuracy: The share of held-out points that it puts into their class, at some noise levels.
-        sizes: The arguments that the network was made with.
-        training: What it was trained on and how.
-    """
+    """As :class:`TrainedClassifier`, of noisy images; ``accuracy`` is by noise level."""
 
     network: NoiseClassifier
     accuracy: dict[float, Estimate]
@@ -200,8 +193,7 @@ def classifier_features(source: LabelledSource, folder: str | Path) -> Features:
     Raises:
         CheckpointError: If the file cannot be read or written, is damaged, or was trained on other
             data.
-        ValueError: As of :func:`train_classifier`.
-        TrainingError: Likewise.
+        ValueError, TrainingError: As of :func:`train_classifier`.
     """
     path = Path(folder) / FILE
     if not path.exists():

@@ -97,7 +97,6 @@ class Record:
 
     def __init__(self, folder: Path | None, step: int) -> None:
         self.rows: list[Row] = []
-        self._folder = folder
         self._columns: list[str] = []
         self._writer: SummaryWriter | None = None
         if folder is None:
@@ -109,8 +108,7 @@ class Record:
         with self._writing():
             folder.mkdir(parents=True, exist_ok=True)
             if self._csv.exists():
-                columns, rows = _parse(self._csv.read_bytes())
-                self._columns = columns
+                self._columns, rows = _parse(self._csv.read_bytes())
                 self.rows = [row for row in rows if row["step"] <= step]
                 self._rewrite()
             self._writer = SummaryWriter(str(folder / "tb"), purge_step=step + 1)
@@ -118,7 +116,7 @@ class Record:
     def add(self, row: Row) -> None:
         """Appends a row; a new name becomes a new last column, empty in the rows above."""
         self.rows.append(row)
-        if self._folder is None:
+        if self._writer is None:
             return
         with self._writing():
             if set(row) <= set(self._columns):
@@ -126,7 +124,6 @@ class Record:
             else:
                 self._columns += [name for name in row if name not in self._columns]
                 self._rewrite()
-            assert self._writer is not None
             for name, value in row.items():
                 if name not in ("step", "images"):
                     self._writer.add_scalar(name, value, int(row["step"]))
@@ -141,11 +138,10 @@ class Record:
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
         """Replaces ``metrics.json``, and hands the curves to the disk."""
-        if self._folder is None:
+        if self._writer is None:
             return
         with self._writing():
-            write_file(self._folder / "metrics.json", json.dumps(summary, indent=2) + "\n")
-            assert self._writer is not None
+            write_file(self._csv.with_suffix(".json"), json.dumps(summary, indent=2) + "\n")
             self._writer.flush()
 
     def close(self) -> None:
@@ -164,7 +160,7 @@ class Record:
         try:
             yield
         except OSError as error:
-            where = error.filename or self._folder
+            where = error.filename or self._csv.parent
             raise TrainingError(f"cannot write the metrics {where}: {reason(error)}") from error
 
 
