@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from scorefield.cli import main
 from scorefield.config import build_field, build_objective, build_source
 from scorefield.config.resolve import load
 from scorefield.errors import ConfigError, RunError
@@ -145,6 +146,24 @@ def test_the_command_line_asks_for_trust(config_file, module, tmp_path):
     assert f"{module}:Net" in refused.stderr
     assert "--trust-code" in refused.stderr
     subprocess.run([*command, "--trust-code"], check=True, timeout=300)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_studies_ask_for_trust(config_file, module, tmp_path, capsys, trusted):
+    run = Run.create(load(config_file), tmp_path / "runs")
+    run.train(quiet=True)
+    out = ["--output-dir", str(tmp_path / "results"), *(["--trust-code"] if trusted else [])]
+    network = str(run.folder)
+    for arguments in (
+        ["patches", "--dataset", "digits", "--network", network],
+        ["exterior", "--dataset", "digits", "--single", "--unet", network],
+    ):
+        sys.modules.pop(module, None)
+        assert main(["analyze", *arguments, *out]) == 2
+        told = capsys.readouterr().err
+        # Once the network is open, it is found to be one of points in the plane.
+        assert ("give --trust-code" in told) != trusted
+        assert (module in sys.modules) == trusted
 
 
 def test_code_that_has_changed_is_another_run(config_file, module, tmp_path):

@@ -16,7 +16,7 @@ from scorefield.runs.inspection import inspect
 from scorefield.runs.run import Run
 from scorefield.samplers import Euler, Heun
 from scorefield.training import CheckpointError, TrainingError
-from scorefield.training.lock import locked
+from scorefield.training.guard import locked
 from tests import processes
 
 

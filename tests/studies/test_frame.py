@@ -154,7 +154,7 @@ def test_settings_have_least_values():
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from scorefield.runs.progress import Stages
+from scorefield.progress import Stages
 from scorefield.studies.frame import run
 from scorefield.studies.settings import Atoms
 from scorefield.studies.atoms.study import STUDY

@@ -36,7 +36,7 @@ from scorefield.training import (
     load_weights,
     read_weights,
 )
-from scorefield.training.lock import locked
+from scorefield.training.guard import locked
 
 torch.set_num_threads(1)
 SMALL = {"batch_size": 16, "log_every": 5, "checkpoint_every": 10, "quiet": True}
@@ -108,7 +108,7 @@ def test_a_step_is_the_optimiser_written_by_hand():
 
 def test_the_run_directory(tmp_path):
     field, truth = small_field()
-    result = fit(field, truth, steps=25, folder=tmp_path, config={"a": 1}, **SMALL)
+    result = fit(field, truth, steps=25, folder=tmp_path, config={"a": 1}, keep=None, **SMALL)
     assert [p.name for p in checkpoint.paths(tmp_path / "checkpoints")] == [
         "step_00000010",
         "step_00000020",

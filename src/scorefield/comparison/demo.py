@@ -22,7 +22,7 @@ from scorefield.evaluation.evaluate import evaluate, floors_of
 from scorefield.evaluation.measure import Floors
 from scorefield.evaluation.protocol import Protocol, protocol_of
 from scorefield.evaluation.records import Evaluation
-from scorefield.runs.progress import Stages
+from scorefield.progress import Stages
 from scorefield.runs.run import Run
 from scorefield.training.record import read_rows
 

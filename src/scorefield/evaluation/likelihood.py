@@ -29,8 +29,8 @@ from scorefield.likelihood import (
     log_prob,
 )
 from scorefield.noise import Noise
+from scorefield.progress import Stages
 from scorefield.runs.cells import csv_text, numbers
-from scorefield.runs.progress import Stages
 from scorefield.runs.subject import Subject
 
 DIGIT_LEVELS = DataTransform(2.0, -1.0, levels=17)

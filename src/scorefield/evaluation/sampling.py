@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,7 +20,7 @@ from scorefield.errors import RunError
 from scorefield.fields import ClassifierFreeGuidance, ScoreField
 from scorefield.files import write_file
 from scorefield.plotting import png, samples_figure
-from scorefield.runs.progress import Stages
+from scorefield.progress import Stages
 from scorefield.runs.run import Run, check_unconditional, of_class
 from scorefield.samplers import Callback, Sampler, SamplerState
 
@@ -29,7 +28,6 @@ _ENDINGS = (".npz", ".safetensors")
 _MOST_SAMPLES = 10_000_000
 _MOST_CALLS = 1_000_000
 _PATIENCE = 2.0  # seconds
-_LINE_EVERY = 5.0  # seconds
 
 
 class Calls(NamedTuple):
@@ -64,32 +62,15 @@ class Drawn:
     seconds: float
 
 
-class SamplingProgress:
+class SamplingProgress(Stages):
     """Shows a long sampling: a bar on a terminal, plain lines elsewhere, nothing of a short one."""
-
-    def __init__(self) -> None:
-        self._shown = ExitStack()
-        self._stages: Stages | None = None
-        self._next = time.monotonic() + _PATIENCE
-
-    def __enter__(self) -> SamplingProgress:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._shown.close()
 
     def __call__(self, state: SamplerState) -> None:
         """Is told of a step of the sampler."""
-        now = time.monotonic()
-        if self._stages is None:
-            if now < self._next:
-                return
-            self._stages = self._shown.enter_context(Stages())
-        done, total = state.block * state.steps + state.step + 1, state.blocks * state.steps
-        self._stages.show("sampling", done, total)
-        if now >= self._next:
-            self._next = now + _LINE_EVERY
-            self._stages.say(f"sampling: {100 * done // total} %")
+        if self.seconds() >= _PATIENCE:
+            done, total = state.block * state.steps + state.step + 1, state.blocks * state.steps
+            self.show("sampling", done, total)
+            self.follow(f"sampling: {100 * done // total} %")
 
 
 def choose_sampler(

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 from scorefield import __version__
 from scorefield.errors import RunError
 from scorefield.files import write_folder
-from scorefield.runs.progress import Stages
+from scorefield.progress import Stages
 from scorefield.studies.results import RECORD, check_free, json_bytes
 from scorefield.studies.settings import Settings
 from scorefield.studies.work import Work

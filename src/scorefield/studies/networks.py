@@ -131,6 +131,7 @@ def open_networks(
     runs: Mapping[str, Path | None],
     label: int | None = None,
     padding: Padding | None = None,
+    trust_code: bool = False,
 ) -> dict[str, Subject]:
     """Trained networks that can be compared with each other.
 
@@ -140,13 +141,14 @@ def open_networks(
             option that it was given for; what is ``None`` is left out.
         label: The class of the images; any by default.
         padding: What those see outside the image whose files do not say it.
+        trust_code: Whether classes that a run names by import path may be imported.
 
     Raises:
         RunError: If one cannot be opened, was trained on other data, knows no such class, or
             differs from another in the shape of the images or in the process.
     """
     opened = {
-        option: _open(option, path, label, padding)
+        option: _open(option, path, label, padding, trust_code)
         for option, path in runs.items()
         if path is not None
     }
@@ -251,10 +253,12 @@ def with_process(field: ScoreField, sde: SDE) -> ScoreField:
     return twin
 
 
-def _open(option: str, path: Path, label: int | None, padding: Padding | None) -> Subject:
+def _open(
+    option: str, path: Path, label: int | None, padding: Padding | None, trust_code: bool
+) -> Subject:
     silent = path.suffix == ".pt" and convolutional.padding_of(path) is None
     try:
-        return open_subject(path, config=padding if silent else None, label=label)
+        return open_subject(path, "ema", padding if silent else None, label, trust_code)
     except RunError as error:
         raise RunError(f"{option}: {error}") from error
 

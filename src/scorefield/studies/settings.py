@@ -38,6 +38,9 @@ class Option(NamedTuple):
     numbers: bool = True
 
 
+Trust = Annotated[bool, Option("Import classes of others that a run names.", numbers=False)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The settings of a study.
@@ -173,6 +176,7 @@ class Exterior(Settings):
     data_path: Annotated[
         Path | None, Option("Folder of the images; as the run says by default.")
     ] = None
+    trust_code: Trust = False
     dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
@@ -248,6 +252,7 @@ class Patches(Settings):
     data_path: Annotated[
         Path | None, Option("Folder of the images; as the run says by default.")
     ] = None
+    trust_code: Trust = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -269,6 +274,7 @@ class Atoms(Settings):
     out: ClassVar[str] = "results/atoms"
 
     runs: Annotated[tuple[Path, ...], Option("Folders of runs on atoms.", metavar="RUN...")] = ()
+    trust_code: Trust = False
     exact: Annotated[bool, Option("Add the exact field as one more model, which needs no run.")] = (
         False
     )

@@ -14,7 +14,7 @@ import torch
 from scorefield.errors import RunError
 from scorefield.fields import ScoreField
 from scorefield.files import write_file
-from scorefield.runs.progress import Stages
+from scorefield.progress import Stages
 
 T = TypeVar("T")
 

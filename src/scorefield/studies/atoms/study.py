@@ -70,7 +70,7 @@ class AtomsStudy(Study[Atoms, AtomsAnalysis]):
     def open(cls, settings: Atoms) -> AtomsStudy:
         if not settings.runs and not settings.exact:
             raise ConfigError("there is nothing to analyse: give runs, or --exact")
-        runs = [Run.open(path) for path in settings.runs]
+        runs = [Run.open(path, settings.trust_code) for path in settings.runs]
         for run in runs:
             _check_atoms(run)
         # Without a run there is the preset, of which only data, process and sampler are read.

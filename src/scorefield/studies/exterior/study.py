@@ -78,6 +78,7 @@ class ExteriorStudy(Study[Exterior, Analysis]):
             {"--unet": settings.unet, "--resnet": settings.resnet},
             settings.label,
             settings.padding,
+            settings.trust_code,
         )
         _check_kinds(networks)
         if not networks and not settings.machines:

@@ -42,7 +42,11 @@ class PatchesStudy(Study[Patches, Comparison]):
         # Windows that end at the border are those of a closed form only; its points are tori.
         seen = "circular" if settings.padding == "valid" else settings.padding
         networks = open_networks(
-            settings.dataset, {"--network": settings.network}, settings.label, seen
+            settings.dataset,
+            {"--network": settings.network},
+            settings.label,
+            seen,
+            settings.trust_code,
         )
         network, label = networks["--network"], settings.label
         images = read_images(settings.dataset, settings.data_path, settings.images, networks)
