@@ -19,7 +19,7 @@ from scorefield.errors import UserError, sentence
 from scorefield.evaluation.records import Evaluation
 from scorefield.interop import convolutional
 from scorefield.runs.run import Run
-from scorefield.studies.scale_file import read_scales
+from scorefield.studies.networks import read_scales
 from scorefield.training import checkpoint, read_classifier
 from scorefield.training.record import Record
 

@@ -26,16 +26,13 @@ from scorefield.sde import VE
 from scorefield.studies.atoms import figures, numbers
 from scorefield.studies.atoms import film as films
 from scorefield.studies.atoms import study as atoms_study
-from scorefield.studies.atoms.comparison import against_noise, comparison
 from scorefield.studies.atoms.compute import EXACT, Model, analyse, noise_levels
-from scorefield.studies.atoms.film import encode, mp4
-from scorefield.studies.atoms.page import page, view
-from scorefield.studies.atoms.plane import MASSES, Plane, draw_regions
-from scorefield.studies.atoms.scenes import make_film, panels
+from scorefield.studies.atoms.figures import against_noise, comparison
+from scorefield.studies.atoms.film import encode, mp4, page, view
+from scorefield.studies.atoms.plane import MASSES, Plane, draw_regions, make_film, panels
 from scorefield.studies.atoms.study import AtomsStudy, makers_of
-from scorefield.studies.frame import NotMade
+from scorefield.studies.frame import NotMade, Work
 from scorefield.studies.settings import Atoms
-from scorefield.studies.work import Work
 from scorefield.targets import PseudoAtoms
 
 SDE = VE(0.001, 0.5)

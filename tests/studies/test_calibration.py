@@ -6,11 +6,11 @@ import pytest
 from scorefield.diagnostics import Profile
 from scorefield.estimate import proportion
 from scorefield.studies import frame
-from scorefield.studies.calibrate import measure as calibration
+from scorefield.studies.calibrate import study as calibration
 from scorefield.studies.calibrate import study as command
 from scorefield.studies.calibrate.fields import planted
 from scorefield.studies.calibrate.instruments import BUDGET, INSTRUMENTS, Counting
-from scorefield.studies.calibrate.measure import Case, cases, measure
+from scorefield.studies.calibrate.study import Case, cases, measure
 from scorefield.studies.settings import Calibration
 
 CURL = ("exterior derivative, probes", "relative asymmetry, probes", "loops", "graph cycles")

@@ -12,8 +12,7 @@ from scorefield.likelihood import LogProb
 from scorefield.noise import Noise
 from scorefield.studies.dose import compute as dose
 from scorefield.studies.dose import study as dose_study
-from scorefield.studies.dose.compute import BANDS, KINDS, Case, cases, dose_response
-from scorefield.studies.dose.divergence import divergence
+from scorefield.studies.dose.compute import BANDS, KINDS, Case, cases, divergence, dose_response
 from scorefield.studies.frame import Work
 from scorefield.studies.settings import Dose
 

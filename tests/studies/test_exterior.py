@@ -17,16 +17,15 @@ from scorefield.fields import PreconditionedField, ScoreField
 from scorefield.fields.base import affine
 from scorefield.networks import MinimalUNet
 from scorefield.noise import Noise
-from scorefield.studies import results as results_folder
+from scorefield.studies import frame
 from scorefield.studies.exterior import compute as exterior
 from scorefield.studies.exterior import figure as exterior_figure
 from scorefield.studies.exterior import study as exterior_study
-from scorefield.studies.exterior.compute import analyse
-from scorefield.studies.exterior.results import arrays, npz, over_steps, summary, tensors
+from scorefield.studies.exterior.compute import analyse, arrays, npz, over_steps, summary, tensors
 from scorefield.studies.exterior.study import ExteriorStudy
+from scorefield.studies.frame import Work
 from scorefield.studies.networks import read_images, reverse_process
 from scorefield.studies.settings import Exterior
-from scorefield.studies.work import Work
 from scorefield.targets import EquivariantLocalScore, IdealScore, LocalScore
 
 SDE, DDIM = reverse_process(None, 5)
@@ -435,7 +434,7 @@ def test_results_that_could_not_be_written_are_not_computed(tmp_path, capsys, mo
     (tmp_path / "file").write_text("a file")
     assert command(*arguments, tmp_path / "file") == 2
     assert "file is no folder" in capsys.readouterr().err
-    monkeypatch.setattr(results_folder.os, "access", lambda *asked: False)
+    monkeypatch.setattr(frame.os, "access", lambda *asked: False)
     assert command(*arguments, tmp_path / "out") == 2
     assert f"{tmp_path} cannot be written into" in capsys.readouterr().err
 

@@ -15,9 +15,8 @@ import torch
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
 from scorefield.fields import ScoreField
-from scorefield.studies.frame import NotMade, Study, Table, run
+from scorefield.studies.frame import NotMade, Study, Table, Work, fingerprint, run
 from scorefield.studies.settings import Atoms, Option, Settings
-from scorefield.studies.work import Work, fingerprint
 from scorefield.targets import GaussianMixture
 
 

@@ -14,9 +14,9 @@ from scorefield.errors import ConfigError
 from scorefield.runs.run import Run
 from scorefield.samplers import DDIM
 from scorefield.sde import Cosine
-from scorefield.studies.patch_sizes import chosen_sizes, read_scales, scales_json
+from scorefield.studies.networks import chosen_sizes, read_scales, scales_json
 from scorefield.studies.patches import compute as work
-from scorefield.studies.patches import figures
+from scorefield.studies.patches import study as patches_study
 from scorefield.studies.patches.study import PatchesStudy
 from scorefield.studies.settings import Patches
 from scorefield.targets import EquivariantLocalScore, PatchSizes
@@ -205,7 +205,7 @@ def test_an_interrupted_figure_loses_nothing(run, tmp_path, capsys, monkeypatch)
     def interrupted(found):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(figures, "statistics", interrupted)
+    monkeypatch.setattr(patches_study, "statistics", interrupted)
     assert main(arguments(run, tmp_path / "out")) == 130
     assert "interrupted" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -93,8 +93,7 @@ class Protocol:
 
         Arguments:
             data: A target, or clean points to choose from without replacement.
-            field: Provides the process, the domain, the device and the number of classes; nothing else
-                of it is used.
+            field: Provides the process, the domain, the device and the number of classes only.
 
         Raises:
             ValueError: If the data has fewer points than the protocol asks for, a noise level is

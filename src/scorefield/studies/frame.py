@@ -9,22 +9,159 @@ numbers depend on. The results are written whole or not at all, and nothing is o
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
+import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
+import numpy as np
+import torch
+
 from scorefield import __version__
 from scorefield.errors import RunError
-from scorefield.files import write_folder
+from scorefield.fields import ScoreField
+from scorefield.files import write_file, write_folder
 from scorefield.progress import Stages
-from scorefield.studies.results import RECORD, check_free, json_bytes
 from scorefield.studies.settings import Settings
-from scorefield.studies.work import Work
+
+RECORD = "study.json"
+"""The file with the settings of a study and the names of all its files."""
+
+
+def check_free(folder: Path, overwrite: bool) -> None:
+    """Checks that results may be written into a folder, before they are computed."""
+    here = folder.absolute()
+    # The root has no folder above it.
+    above = next((place for place in here.parents if place.exists()), here)
+    if not above.is_dir():
+        raise RunError(f"{above} is no folder, and no results can lie in it")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise RunError(f"{above} cannot be written into: give another output directory")
+    if not (folder.exists() or folder.is_symlink()):
+        return
+    if not overwrite:
+        raise RunError(f"{folder} exists; overwrite it, or give another output directory")
+    if folder.is_symlink() or not folder.is_dir():
+        raise RunError(f"{folder} is no folder, and is not overwritten: remove it")
+    results = _results(folder)
+    # As they come: the folder may be a home, or a whole disk.
+    for file in folder.rglob("*"):
+        name = file.relative_to(folder).as_posix()
+        if (file.is_symlink() or not file.is_dir()) and name not in results:
+            raise RunError(f"{folder} holds {name}, which is no result: it is not overwritten")
+
+
+def json_bytes(record: Mapping[str, Any]) -> bytes:
+    """A record as JSON."""
+    return (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
+
+
+def csv_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Records as CSV under the names of the first; numbers read back as they are."""
+    rows = list(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
+    """Arrays as a compressed npz without pickles."""
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    return content.getvalue()
+
+
+def _results(folder: Path) -> set[str]:
+    """The names of the files of a study in its folder."""
+    try:
+        names = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    return set(map(str, names)) if isinstance(names, list) else set()
+
+
+T = TypeVar("T")
+
+_NUMPY = (np.ndarray, np.dtype, np.zeros(0).__reduce__()[0])
+_DTYPES = tuple(type(np.dtype(kind)) for kind in ("f4", "f8", "i8", "bool"))
+
+
+class Work:
+    """The parts of a study that are done, and how far it is.
+
+    Arguments:
+        folder: Where parts are kept; nowhere by default.
+        kinds: The classes that parts are made of, besides tensors, arrays and plain containers.
+        stages: Shows how far the work is.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        kinds: Iterable[type] = (),
+        stages: Stages | None = None,
+    ) -> None:
+        self._folder = folder
+        self._kinds: list[Any] = [*_NUMPY, *_DTYPES, *kinds]
+        self._stages = stages
+
+    def part(self, name: str, compute: Callable[[], T]) -> T:
+        """A part by its name: as it was kept, or computed and kept."""
+        kept: T | None = self.kept(name)
+        return self.keep(name, compute()) if kept is None else kept
+
+    def kept(self, name: str) -> Any | None:
+        """A part that was kept; ``None`` if it was not."""
+        file = self._file(name)
+        if file is None or not file.is_file():
+            return None
+        try:
+            with torch.serialization.safe_globals(self._kinds):
+                return torch.load(file, weights_only=True)
+        except Exception as error:
+            raise RunError(f"{file} cannot be read: delete its folder and start again") from error
+
+    def keep(self, name: str, value: T) -> T:
+        """Keeps a part, and returns it."""
+        file = self._file(name)
+        if file is not None:
+            content = io.BytesIO()
+            torch.save(value, content)
+            write_file(file, content.getvalue())
+        return value
+
+    def show(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Shows how much of a stage is done."""
+        if self._stages is not None:
+            self._stages.show(stage, done, total, note)
+
+    def report(self, line: str) -> None:
+        """Prints that something is done, where there are no bars to show it."""
+        if self._stages is not None:
+            self._stages.say(line)
+
+    def _file(self, name: str) -> Path | None:
+        key = hashlib.sha256(name.encode()).hexdigest()[:24]
+        return None if self._folder is None else self._folder / f"{key}.pt"
+
+
+def fingerprint(field: ScoreField) -> str:
+    """A hash of the weights of a field, by which one checkpoint is distinguished from another."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(field.state_dict().items()):
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
 
 R = TypeVar("R")
 S = TypeVar("S", bound=Settings)
@@ -57,29 +194,15 @@ class Study(ABC, Generic[S, R]):
     @classmethod
     @abstractmethod
     def open(cls, settings: S) -> Study[S, R]:
-        """Opens what the settings name.
-
-        Raises:
-            ConfigError: If the settings contradict themselves.
-            RunError: If what they name cannot be used.
-            OSError: If a file cannot be read.
-        """
+        """Opens what the settings name."""
 
     @abstractmethod
     def compute(self, work: Work) -> R:
-        """The result.
-
-        Raises:
-            ValueError: If a field or the settings do not allow it.
-            FloatingPointError: If a value is not finite.
-        """
+        """The result."""
 
     @abstractmethod
     def files(self, result: R, work: Work) -> Mapping[str, Callable[[], bytes]]:
-        """What makes each file of the results, by its name; a name may have folders.
-
-        One that raises :class:`NotMade` is left out.
-        """
+        """What makes each file of the results, by its name; a name may have folders."""
 
     @abstractmethod
     def table(self, result: R) -> Table:
@@ -88,13 +211,7 @@ class Study(ABC, Generic[S, R]):
 
 @dataclass(frozen=True)
 class Written:
-    """What came of a study.
-
-    Attributes:
-        table: The numbers that matter most.
-        files: The files.
-        failure: Why one is missing; ``None`` if none is.
-    """
+    """What came of a study."""
 
     table: Table
     files: list[Path]
@@ -108,20 +225,7 @@ def run(
     overwrite: bool = False,
     stages: Stages | None = None,
 ) -> Written:
-    """Makes a study and writes its folder; continues an interrupted one of the same settings.
-
-    Arguments:
-        study: The study.
-        settings: The settings.
-        out: The folder that they take, or the one above it.
-        overwrite: Whether results may be replaced.
-        stages: Shows how far the work is.
-
-    Raises:
-        ConfigError, RunError, ValueError, FloatingPointError: As of :class:`Study`.
-        RunError: If there are results that are not to be overwritten.
-        OSError: If a file cannot be written; nothing is changed then.
-    """
+    """Makes a study and writes its folder; continues an interrupted one of the same settings."""
     folder = settings.folder(out)
     check_free(folder, overwrite)
     opened = study.open(settings)

@@ -8,17 +8,19 @@ settled here, before anything is computed.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.config.data import ImagesData
 from scorefield.data import DataSource, digits, image_source
-from scorefield.errors import RunError
+from scorefield.diagnostics import ScaleCalibration
+from scorefield.errors import ConfigError, RunError
 from scorefield.fields import ScoreField
 from scorefield.interop import convolutional
 from scorefield.likelihood import CENTERED_BYTES
@@ -39,15 +41,7 @@ _CHOICE = 0
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images of a data set, with values in [-1, 1].
-
-    Attributes:
-        dataset: The name of the data set.
-        source: The data set.
-        images: Training images: the first of an order that is drawn once for all, so that fewer
-            are a part of more.
-        labels: Their classes; ``None`` where there are none.
-    """
+    """Images of a data set, with values in [-1, 1]."""
 
     dataset: Dataset
     source: DataSource
@@ -60,11 +54,7 @@ class ImageSet:
         return self.source.shape
 
     def held_out(self, n: int, seed: int = 0) -> Float[Tensor, "n channels height width"]:
-        """Distinct images that are never trained on, in an order that the seed decides.
-
-        Raises:
-            ValueError: If there are fewer.
-        """
+        """Distinct images that are never trained on, in an order that the seed decides."""
         return self.source.reference(n, seed, "test")
 
 
@@ -74,20 +64,7 @@ def read_images(
     n: int | None = None,
     networks: Mapping[str, Subject] | None = None,
 ) -> ImageSet:
-    """The training images of a data set.
-
-    Arguments:
-        dataset: The name.
-        path: The folder of the images; by default that of the networks, or where
-            :func:`~scorefield.data.image_source` finds them.
-        n: How many; :data:`IMAGES` by default, or all where there are fewer.
-        networks: Networks, as :func:`open_networks` gives them, whose images have these sides.
-
-    Raises:
-        RunError: If the data set has no path, there are not so many images, or they are of another
-            shape than the networks'.
-        ValueError: If the images cannot be read.
-    """
+    """The training images of a data set."""
     if dataset == "digits":
         if path is not None:
             raise RunError("the digits come with a library, and are not read from a path")
@@ -113,11 +90,7 @@ def read_images(
 
 
 def class_of(images: ImageSet, label: int) -> Float[Tensor, "n channels height width"]:
-    """The images of a class.
-
-    Raises:
-        RunError: If there are none.
-    """
+    """The images of a class."""
     if images.labels is None:
         raise RunError(f"the images of {images.dataset} have no classes, and take no label")
     found = images.images[images.labels == label]
@@ -133,20 +106,7 @@ def open_networks(
     padding: Padding | None = None,
     trust_code: bool = False,
 ) -> dict[str, Subject]:
-    """Trained networks that can be compared with each other.
-
-    Arguments:
-        dataset: The data set that they were trained on.
-        runs: What :func:`~scorefield.runs.subject.open_subject` takes, by the name of the
-            option that it was given for; what is ``None`` is left out.
-        label: The class of the images; any by default.
-        padding: What those see outside the image whose files do not say it.
-        trust_code: Whether classes that a run names by import path may be imported.
-
-    Raises:
-        RunError: If one cannot be opened, was trained on other data, knows no such class, or
-            differs from another in the shape of the images or in the process.
-    """
+    """Trained networks that can be compared with each other."""
     opened = {
         option: _open(option, path, label, padding, trust_code)
         for option, path in runs.items()
@@ -173,11 +133,7 @@ def open_networks(
 
 
 def padding_of(networks: Mapping[str, Subject]) -> Padding:
-    """What closed forms see outside the image: what the networks see there, or zeros.
-
-    Raises:
-        RunError: If networks differ in that.
-    """
+    """What closed forms see outside the image: what the networks see there, or zeros."""
     kinds = (MinimalResNet, MinimalUNet)
     known = {
         module.padding: option
@@ -197,11 +153,6 @@ def reverse_process(sde: SDE | None, steps: int) -> tuple[SDE, DDIM]:
     Where the noise level itself is the time (EDM, VE), the levels are those of Karras' grid.
     Everywhere else times are :math:`t_{max}\,i/n` for :math:`i = n \dots 1`, and the process ends
     there.
-
-    Arguments:
-        sde: The process of the networks; by default the cosine of which
-            :math:`\sigma^2 = 1 - \cos^2\frac{\pi t}{2 \cdot 1.008}`.
-        steps: The number :math:`n` of steps.
     """
     if sde is None:
         sde = Cosine(offset=0.0, margin=0.008, t_min=1e-3, t_max=1.0)
@@ -220,18 +171,7 @@ def closed_form(
     size: int | PatchSizes = 3,
     padding: Outside = "zeros",
 ) -> ScoreField:
-    """A score in closed form.
-
-    Arguments:
-        kind: ``els`` for the equivariant local score, ``ls`` for the local, ``is`` for the ideal.
-        images: The training images that it is made of.
-        sde: The process.
-        size: The side of the patches that local scores see, or that at each noise level.
-        padding: What local scores see outside the image.
-
-    Raises:
-        ValueError: If the patches do not fit.
-    """
+    """A score in closed form."""
     match kind:
         case "els":
             return EquivariantLocalScore(images, sde, size=size, padding=padding)
@@ -242,12 +182,7 @@ def closed_form(
 
 
 def with_process(field: ScoreField, sde: SDE) -> ScoreField:
-    """A field whose process begins or ends elsewhere; weights are shared.
-
-    Arguments:
-        field: The field.
-        sde: Its process, with other first and last times.
-    """
+    """A field whose process begins or ends elsewhere; weights are shared."""
     twin = copy.copy(field)
     twin.sde = sde
     return twin
@@ -292,3 +227,65 @@ def _check_data(option: str, subject: Subject, dataset: Dataset) -> None:
             f"{option} was trained on images with values in [0, 1], not in [-1, 1]: "
             f"data.centered was false"
         )
+
+
+Choice = Literal["median", "mode", "monotone"]
+
+
+def chosen_sizes(calibration: ScaleCalibration, choice: Choice) -> PatchSizes:
+    """The sizes of a calibration that a local score is given."""
+    match choice:
+        case "median":
+            return calibration.median
+        case "mode":
+            return calibration.mode
+        case "monotone":
+            return calibration.monotone
+
+
+def scales_json(
+    calibration: ScaleCalibration, choice: Choice, settings: Mapping[str, Any]
+) -> bytes:
+    """The content of a file with the sizes of a calibration, all three choices of them, and the
+    table behind them.
+    """
+    names: tuple[Choice, ...] = ("median", "mode", "monotone")
+    sizes: dict[str, Any] = {name: list(chosen_sizes(calibration, name).sizes) for name in names}
+    content: dict[str, Any] = {
+        "sigmas": list(calibration.sigmas),
+        **sizes,
+        "chosen": choice,
+        "best": calibration.best.tolist(),
+        "settings": {"by": calibration.by, "sizes": list(calibration.sizes), **settings},
+    }
+    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def read_scales(path: Path) -> PatchSizes:
+    """The sizes that a file of ``analyze patches`` has chosen."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not a file of patch sizes: it is not JSON") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} is not a file of patch sizes: it holds no names")
+    sigmas = _numbers(path, content, "sigmas", (int, float))
+    name = content.get("chosen")
+    if name not in ("median", "mode", "monotone"):
+        raise ConfigError(f"{path}: chosen must be one of median, mode and monotone, not {name!r}")
+    sizes = _numbers(path, content, name, (int,))
+    try:
+        return PatchSizes(tuple(float(sigma) for sigma in sigmas), tuple(sizes))
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _numbers(
+    path: Path, content: Mapping[str, Any], key: str, kinds: tuple[type, ...]
+) -> list[Any]:
+    values = content.get(key)
+    if not isinstance(values, list) or not all(type(value) in kinds for value in values):
+        what = "whole numbers" if kinds == (int,) else "numbers"
+        raise ConfigError(f"{path}: {key} must be a list of {what}")
+    return values

@@ -128,11 +128,7 @@ class Dose(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Exterior(Settings):
-    """The settings of the exterior derivative along sampling trajectories.
-
-    Raises:
-        ConfigError: If two settings contradict each other, or one is out of its range.
-    """
+    """The settings of the exterior derivative along sampling trajectories."""
 
     out: ClassVar[str] = "results/exterior_derivative"
     out_option: ClassVar[str] = "--output-dir"
@@ -216,11 +212,7 @@ class Exterior(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Patches(Settings):
-    """The settings of the comparison of a network with local scores.
-
-    Raises:
-        ConfigError: If a size is even.
-    """
+    """The settings of the comparison of a network with local scores."""
 
     out: ClassVar[str] = "results/patches"
     out_option: ClassVar[str] = "--output-dir"
@@ -262,14 +254,7 @@ class Patches(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Atoms(Settings):
-    """The settings of the comparison of models of pseudo-atoms with their exact distribution.
-
-    Arguments:
-        cells: The number of cells along a coordinate, for the total variation.
-
-    Raises:
-        ConfigError: If there are too few or too many frames.
-    """
+    """The settings of the comparison of models of pseudo-atoms with their exact distribution."""
 
     out: ClassVar[str] = "results/atoms"
 

@@ -37,8 +37,8 @@ from scorefield.evaluation.records import Level
 from scorefield.fields import ScoreField
 from scorefield.metrics import RadialLaw, marginal_ks, radial_ks, radial_law, total_variation
 from scorefield.samplers import Sampler
+from scorefield.studies.frame import Work
 from scorefield.studies.settings import Atoms
-from scorefield.studies.work import Work
 from scorefield.targets import PseudoAtoms
 
 EXACT = "exact field"
@@ -53,14 +53,7 @@ _WOUND = 64
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """One of the models.
-
-    Arguments:
-        name: The name of the model, whatever its seed.
-        seed: The seed of its training; ``None`` of the exact field.
-        field: The field.
-        about: What is recorded of it.
-    """
+    """One of the models."""
 
     name: str
     seed: int | None
@@ -80,15 +73,7 @@ class Model:
 
 @dataclass(frozen=True, eq=False)
 class ModelResult:
-    """The numbers and samples of a model.
-
-    Arguments:
-        model: The model.
-        samples: Its samples, on the CPU.
-        states: The points of their trajectories at some noise levels, from the largest.
-        distances: The distances of the samples from the exact distribution, by name.
-        levels: The diagnostics of the field.
-    """
+    """The numbers and samples of a model."""
 
     model: Model
     samples: Float[Tensor, "n *event"]
@@ -99,13 +84,7 @@ class ModelResult:
 
 @dataclass(frozen=True, eq=False)
 class AtomsAnalysis:
-    """The results of all models.
-
-    Arguments:
-        truth: The exact distribution, under the process of all models.
-        settings: The settings.
-        results: The results, model by model; seeds of one model are next to each other.
-    """
+    """The results of all models."""
 
     truth: PseudoAtoms
     settings: Atoms
@@ -167,20 +146,7 @@ def analyse(
     settings: Atoms,
     work: Work | None = None,
 ) -> AtomsAnalysis:
-    """Samples all models and evaluates all diagnostics of them.
-
-    Arguments:
-        truth: The exact distribution, under the process of all models.
-        models: The models; seeds of one model are next to each other.
-        sampler: The method that makes samples, on a grid of noise levels that all share.
-        settings: The settings.
-        work: Keeps the parts that are done, and shows the progress.
-
-    Raises:
-        RunError: If samples diverge, a value is not finite, or the sampler has no common grid;
-            names the model.
-        ValueError: If there is no model, or two have one name and seed.
-    """
+    """Samples all models and evaluates all diagnostics of them."""
     work = Work() if work is None else work
     labels = [model.label for model in models]
     if not labels or len(set(labels)) < len(labels):

@@ -10,8 +10,9 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,9 +21,12 @@ import torch
 from contourpy import contour_generator
 from torch import Tensor
 
-from scorefield.errors import UserError
-from scorefield.plotting.palette import REGION_EDGE, REGIONS
+from scorefield.errors import DivergedError, UserError
+from scorefield.fields import ScoreField, evaluation_mode
+from scorefield.plotting.palette import DIFFERENCE, EXACT, REGION_EDGE, REGIONS, Look
 from scorefield.sde import EDM
+from scorefield.studies.atoms.compute import noise_levels
+from scorefield.studies.frame import Work
 from scorefield.targets import PseudoAtoms
 
 if TYPE_CHECKING:
@@ -39,14 +43,7 @@ _FLAT = 1e-9
 
 
 class Relief(NamedTuple):
-    """The exact density of one noise level over the plane.
-
-    Arguments:
-        x: The places of the first coordinate, ascending; denser about the sites.
-        y: Those of the second.
-        log_density: The log-density in nats, a row a place of the second coordinate.
-        thresholds: The log-densities at the boundaries of the regions of :data:`MASSES`.
-    """
+    """The exact density of one noise level over the plane."""
 
     x: Floats
     y: Floats
@@ -68,14 +65,7 @@ class Relief(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """Two coordinates of a torus, and the exact distribution over them at any noise level.
-
-    Arguments:
-        truth: The distribution of two atoms on a line, or of one in a plane.
-
-    Raises:
-        ValueError: If the torus has not two coordinates.
-    """
+    """Two coordinates of a torus, and the exact distribution over them at any noise level."""
 
     truth: PseudoAtoms
 
@@ -126,12 +116,7 @@ class Plane:
     def relief(
         self, sigma: float, window: tuple[tuple[float, float], tuple[float, float]] | None = None
     ) -> Relief:
-        """The exact density at a noise level; 0 is that of the data.
-
-        Arguments:
-            sigma: The noise level.
-            window: The bounds of both coordinates, which may leave the box; the box by default.
-        """
+        """The exact density at a noise level; 0 is that of the data."""
         x, y = (self._places(axis, sigma) for axis in range(2))
         density = self._log_density(x, y, sigma)
         thresholds = _thresholds(x, y, density)
@@ -204,3 +189,98 @@ def format_masses() -> str:
     parts = [f"{100 * m:g}" for m in sorted(MASSES)]
     masses = f"{', '.join(parts[:-1])} and {parts[-1]} %"
     return f"smallest regions that hold {masses} of the exact distribution"
+
+
+class Scene(NamedTuple):
+    r"""One noise level."""
+
+    sigma: float
+    t: float
+    relief: Relief
+    exact: Floats
+    models: Mapping[str, Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Film:
+    """The scenes, from the largest noise level to the smallest."""
+
+    plane: Plane
+    x: Floats
+    y: Floats
+    scenes: tuple[Scene, ...]
+
+
+class Panel(NamedTuple):
+    """One picture of a scene: a heading of two lines, a colour, vectors, and the norm of the
+    longest arrow of their scale.
+    """
+
+    heading: tuple[str, str]
+    colour: str
+    vectors: Floats
+    longest: float
+
+
+def norm(vectors: Floats) -> float:
+    """The largest norm of vectors."""
+    return float(np.linalg.norm(vectors, axis=-1).max())
+
+
+def panels(scene: Scene, shown: Mapping[str, Look]) -> list[Panel]:
+    """The pictures of a scene: the exact field, the models, and of a single model its difference
+    from the exact field.
+    """
+    fields = {"exact field": (scene.exact, EXACT.colour)}
+    fields |= {name: (scene.models[name], look.colour) for name, look in shown.items()}
+    longest = max(norm(vectors) for vectors, _ in fields.values())
+    found = [
+        Panel((name, f"largest |σs| = {norm(vectors):.3g}"), colour, vectors, longest)
+        for name, (vectors, colour) in fields.items()
+    ]
+    if len(shown) == 1:
+        (name,) = shown
+        error = scene.models[name] - scene.exact
+        scale = f"largest |σΔs| = {norm(error):.3g}, arrows of their own scale"
+        found.append(Panel((f"{name} − exact", scale), DIFFERENCE, error, norm(error)))
+    return found
+
+
+def make_film(
+    plane: Plane,
+    fields: Mapping[str, ScoreField],
+    frames: int,
+    side: int,
+    work: Work | None = None,
+) -> Film:
+    """Evaluates fields and the exact density over the plane, at noise levels from the process's
+    largest to its smallest.
+    """
+    work = Work() if work is None else work
+    sde = plane.truth.sde
+    # The middles of cells, so that no arrow is on the seam.
+    x, y = ((np.arange(side) + 0.5) * period / side for period in plane.periods)
+    scenes = []
+    for done, sigma in enumerate(noise_levels(sde.sigma_min, sde.sigma_max, frames)):
+        t = float(sde.time(torch.tensor(sigma, dtype=torch.float64)))
+        evaluate = partial(_vectors, {"exact": plane.truth, **fields}, plane, x, y, sigma, t)
+        vectors = dict(work.part(f"scene/{frames}/{sigma!r}", evaluate))
+        exact = vectors.pop("exact")
+        scenes.append(Scene(sigma, t, plane.relief(sigma), exact, vectors))
+        work.show("vector fields", done + 1, frames)
+    work.report(f"vector fields at {frames} noise levels")
+    return Film(plane, x, y, tuple(scenes))
+
+
+def _vectors(
+    fields: Mapping[str, ScoreField], plane: Plane, x: Floats, y: Floats, sigma: float, t: float
+) -> dict[str, Floats]:
+    found = {}
+    for name, field in fields.items():
+        dtype = next((p.dtype for p in field.parameters()), torch.float64)
+        with evaluation_mode(field), torch.no_grad():
+            noise = field.predict_noise(plane.points(x, y).to(dtype), t)
+        found[name] = -noise.double().reshape(len(y), len(x), 2).cpu().numpy()
+        if not np.isfinite(found[name]).all():
+            raise DivergedError(f"{name}: the score is not finite at noise level {sigma:.4g}")
+    return found

@@ -17,7 +17,6 @@ from scorefield.plotting.palette import Look
 from scorefield.runs.run import Run
 from scorefield.samplers import Sampler
 from scorefield.studies.atoms import numbers
-from scorefield.studies.atoms.comparison import comparison
 from scorefield.studies.atoms.compute import (
     EXACT,
     PARTS,
@@ -26,15 +25,20 @@ from scorefield.studies.atoms.compute import (
     ModelResult,
     analyse,
 )
-from scorefield.studies.atoms.figures import marginals, radial, scatter
-from scorefield.studies.atoms.film import mp4
-from scorefield.studies.atoms.page import page
-from scorefield.studies.atoms.plane import Plane, drawable
-from scorefield.studies.atoms.scenes import make_film
-from scorefield.studies.frame import Study, Table
-from scorefield.studies.results import RECORD, csv_bytes, json_bytes, npz_bytes
+from scorefield.studies.atoms.figures import comparison, marginals, radial, scatter
+from scorefield.studies.atoms.film import mp4, page
+from scorefield.studies.atoms.plane import Plane, drawable, make_film
+from scorefield.studies.frame import (
+    RECORD,
+    Study,
+    Table,
+    Work,
+    csv_bytes,
+    fingerprint,
+    json_bytes,
+    npz_bytes,
+)
 from scorefield.studies.settings import Atoms
-from scorefield.studies.work import Work, fingerprint
 from scorefield.targets import PseudoAtoms
 
 PRESET = "atoms/no_regularizer"
@@ -45,14 +49,7 @@ _TITLE = "σ times the score of pseudo-atoms"
 
 
 class AtomsStudy(Study[Atoms, AtomsAnalysis]):
-    """Models of pseudo-atoms compared with the exact distribution.
-
-    Arguments:
-        settings: The settings.
-        truth: The exact distribution, under the process of all models.
-        models: The models; seeds of one model are next to each other.
-        sampler: The sampler of all models.
-    """
+    """Models of pseudo-atoms compared with the exact distribution."""
 
     kinds = PARTS
 

@@ -40,13 +40,7 @@ _LARGE, _ENTRIES = 20_000, 1 << 26
 
 @dataclass(frozen=True)
 class KnownField:
-    """A field with a known answer.
-
-    Attributes:
-        field: The field.
-        data: The distribution of its points.
-        answers: The true value of each instrument that has one here, by its name.
-    """
+    """A field with a known answer."""
 
     field: ScoreField
     data: Target
@@ -75,12 +69,7 @@ def conservative(law: Distribution, dim: int) -> KnownField:
 
 
 def planted(law: Distribution, dim: int, shape: Shape, size: float) -> KnownField:
-    r"""The score of a distribution with a curl of relative asymmetry ``size``.
-
-    On an isotropic Gaussian the rotation is free of divergence under the noisy density, so that it
-    is all of the field that is no gradient, and graph cycles have no preferred plane; on other
-    data there is no answer for those two.
-    """
+    r"""The score of a distribution with a curl of relative asymmetry ``size``."""
     data = _data(law, dim)
     # From |J - Jᵀ|² / 4|J|² = (ρ|R|)² / (|J₀|² + (ρ|R|)²), with |R| = 1.
     turn = size / math.sqrt(1 - size**2) * math.sqrt(_squared_jacobian(law, dim))
@@ -111,10 +100,7 @@ def planted(law: Distribution, dim: int, shape: Shape, size: float) -> KnownFiel
 
 
 def _path_gap(curl: float, dim: int, bend: float = 0.5) -> float:
-    r"""The root mean square gap of an affine field.
-
-    See :func:`~scorefield.diagnostics.path_gap` for the mean square of the gap.
-    """
+    r"""The root mean square gap of an affine field."""
     return 8 / math.pi * bend * SIGMA**2 * curl * math.sqrt((dim + 2) / (dim - 1))
 
 

@@ -62,13 +62,7 @@ BUDGET = 256
 
 @dataclass(frozen=True)
 class Setting:
-    """A diagnostic and its points.
-
-    Attributes:
-        measure: The diagnostic: field, data and protocol to a profile.
-        points: The number of points, by dimension; there are no others.
-        dtype: The precision.
-    """
+    """A diagnostic and its points."""
 
     measure: Callable[[ScoreField, Target, Protocol], Profile]
     points: Mapping[int, int]

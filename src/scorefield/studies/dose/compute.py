@@ -30,6 +30,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.diagnostics import Protocol, relative_asymmetry
@@ -47,14 +48,13 @@ from scorefield.fields import (
     Waves,
     right_angle,
 )
-from scorefield.likelihood import log_prob
+from scorefield.likelihood import LogProb, log_prob
 from scorefield.metrics import NoiseFloor, mode_weight_tv, noise_floor, sliced_wasserstein
 from scorefield.noise import Noise
 from scorefield.samplers import Heun
 from scorefield.sde import EDM
-from scorefield.studies.dose.divergence import Divergence, divergence
+from scorefield.studies.frame import Work
 from scorefield.studies.settings import Dose
-from scorefield.studies.work import Work
 from scorefield.targets import GaussianMixture
 
 KINDS = Dose.kinds
@@ -151,14 +151,7 @@ class Response(NamedTuple):
 
 
 class DoseResponse(NamedTuple):
-    """All responses, and what they are read against.
-
-    Attributes:
-        responses: One for each case.
-        exact: The response to no error: that of the exact field, whose ``kl`` is its own.
-        floor: The noise floor of the sliced Wasserstein distance between two sets.
-        sets: The number of pairs of sets over which each response's distance is a mean.
-    """
+    """All responses, and what they are read against."""
 
     responses: list[Response]
     exact: Response
@@ -175,16 +168,7 @@ class DoseResponse(NamedTuple):
 
 
 def dose_response(settings: Dose, work: Work | None = None) -> DoseResponse:
-    """Plants every error of the settings in the ring of eight modes, and measures what it does.
-
-    Arguments:
-        settings: What is planted.
-        work: Keeps the responses that are done, and shows the progress.
-
-    Raises:
-        ValueError: If a kind is unknown or a number is out of its range.
-        FloatingPointError: If a flow diverges.
-    """
+    """Plants every error of the settings in the ring of eight modes, and measures what it does."""
     work = Work() if work is None else work
     ring = _Ring(settings)
     shapes = {kind: ring.shape(kind) for kind in settings.kinds}
@@ -289,3 +273,52 @@ class _Ring:
             len(levels) * max(value, _ROUNDING)
         )
         return Estimate(value, error, _ASYMMETRY_POINTS, numerical_error=_ROUNDING)
+
+
+class Divergence(NamedTuple):
+    r"""Terms whose mean is :math:`\mathrm{KL}(p\,\|\,q)`, a row a point, in nats."""
+
+    terms: Float[Tensor, " n"]
+    errors: Float[Tensor, " n"]
+
+    def estimate(self) -> Estimate:
+        """Their mean."""
+        found = mean(self.terms.cpu().numpy(), "nats")
+        return Estimate(
+            found.value, found.standard_error, found.n, "nats", {}, float(self.errors.mean())
+        )
+
+    def excess(self, base: Divergence) -> Divergence:
+        """The terms less those of another model at the same points, whose noise they share."""
+        return Divergence(self.terms - base.terms, self.errors + base.errors)
+
+
+def divergence(log_p: Float[Tensor, " n"], log_q: LogProb) -> Divergence:
+    r"""The terms of :math:`\mathrm{KL}(p\,\|\,q)`.
+
+    The coefficient :math:`\beta` of each half of the points is that which makes the variance of the
+    other half least, so that it depends on none of the points that it is used for.
+
+    Arguments:
+        log_p: The true log-densities at points of the true distribution, in nats.
+        log_q: The model's log-densities there.
+
+    Raises:
+        ValueError: For fewer than four points.
+    """
+    if len(log_p) < 4:
+        raise UserError(f"a divergence takes at least 4 points, got {len(log_p)}")
+    u = log_q.value - log_p
+    control = u.expm1()
+    beta = torch.empty_like(u)
+    beta[::2], beta[1::2] = _best(u[1::2], control[1::2]), _best(u[::2], control[::2])
+    # Of a change e of u, to second order.
+    e = log_q.solver_error
+    errors = (beta * u.exp() - 1).abs() * e + 0.5 * beta.abs() * u.exp() * e.square()
+    return Divergence(beta * control - u, errors)
+
+
+def _best(u: Tensor, control: Tensor) -> Tensor:
+    centred = control - control.mean()
+    variance = centred.square().sum()
+    return (u * centred).sum() / variance if variance > 0 else torch.ones_like(variance)

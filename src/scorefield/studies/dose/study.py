@@ -18,10 +18,8 @@ from scorefield.studies.dose.compute import (
     Response,
     dose_response,
 )
-from scorefield.studies.frame import Study, Table
-from scorefield.studies.results import csv_bytes
+from scorefield.studies.frame import Study, Table, Work, csv_bytes
 from scorefield.studies.settings import Dose
-from scorefield.studies.work import Work
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,10 +13,13 @@ Starting noise, data and process are common to all models, and so is the form of
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +30,12 @@ from torch import Tensor
 from scorefield.diagnostics.asymmetry import Norms, Probing, asymmetry_at
 from scorefield.diagnostics.trajectories import State, Walk, walk
 from scorefield.errors import RunError, UserError
+from scorefield.estimate import Estimate, mean
 from scorefield.fields import ScoreField, evaluation_mode
 from scorefield.noise import Noise
 from scorefield.samplers import DDIM
+from scorefield.studies.frame import Work, npz_bytes
 from scorefield.studies.settings import Exterior, Points
-from scorefield.studies.work import Work
 
 Floats = npt.NDArray[np.float64]
 
@@ -70,15 +74,7 @@ class Profile:
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """The exterior derivatives of several models.
-
-    Attributes:
-        settings: The settings.
-        sigmas: The noise levels, falling.
-        times: Their times.
-        profiles: The norms of each model, by its name and the kind of points.
-        images: The ends of each model's trajectories.
-    """
+    """The exterior derivatives of several models."""
 
     settings: Exterior
     sigmas: Floats
@@ -99,23 +95,7 @@ def analyse(
     held_out: Float[Tensor, "n *event"] | None = None,
     work: Work | None = None,
 ) -> Analysis:
-    """Follows each model and measures how far its Jacobians are from symmetric.
-
-    Probes of a network stop at the precision of the settings; Jacobians of closed forms and of at
-    most :data:`SMALL` coordinates are always exact, those in closed form in float64.
-
-    Arguments:
-        fields: The models by name, all under one process and on images of one shape.
-        sampler: The deterministic sampler, whose steps the noise levels are.
-        settings: Starts, points, form and precision.
-        held_out: As many clean images as there are starts, for the points ``data``.
-        work: Keeps the parts that are done, and shows the progress.
-
-    Raises:
-        RunError: If a model fails somewhere; names model, step and noise level.
-        ValueError: If there is no model, images are missing, or the models differ in shape or
-            process.
-    """
+    """Follows each model and measures how far its Jacobians are from symmetric."""
     work = Work() if work is None else work
     _check(fields, sampler, settings, held_out)
     profiles: dict[tuple[str, Points], Profile] = {}
@@ -252,3 +232,114 @@ def _norms(field: ScoreField, x: Tensor, t: float, purpose: str, settings: Exter
     if not bool(norms.relative.isfinite().all()):
         raise UserError("the Jacobian is zero, and has no relative asymmetry")
     return norms
+
+
+Measure = Literal["exterior", "relative"]
+
+KEYS: dict[Measure, tuple[str, str]] = {
+    "exterior": ("exterior", "ed_magnitude"),
+    "relative": ("relative_asymmetry", "relative_asymmetry"),
+}
+"""What each measure is called in the arrays, and in the summary."""
+DDOF = 1
+"""Standard deviations are those of a sample, with the number of starts less one below the root."""
+
+
+def values(profile: Profile, measure: Measure) -> tuple[Floats, Floats, Floats]:
+    """A measure of a profile: its values, their probe errors and what is rounding, a row a start
+    and a column a step.
+    """
+    if measure == "exterior":
+        return profile.exterior, profile.exterior_error, profile.rounding
+    rounding = np.full_like(profile.relative, profile.relative_rounding)
+    return profile.relative, profile.relative_error, rounding
+
+
+def over_steps(profile: Profile, measure: Measure = "exterior") -> Estimate:
+    """The mean over steps and starts; its standard error is that over starts, or of one start that
+    of its probes, and its numerical error is what rounding may have made.
+    """
+    return _mean(*values(profile, measure))
+
+
+def at_step(profile: Profile, step: int, measure: Measure = "exterior") -> Estimate:
+    """The mean over starts at a step; errors as of :func:`over_steps`."""
+    value, error, rounding = values(profile, measure)
+    step_of = np.s_[:, step : step + 1]
+    return _mean(value[step_of], error[step_of], rounding[step_of])
+
+
+def _mean(value: Floats, error: Floats, rounding: Floats) -> Estimate:
+    numerical = float(rounding.mean())
+    if len(value) > 1:
+        return replace(mean(value.mean(axis=1)), numerical_error=numerical)
+    probed = float(np.sqrt((error**2).sum())) / value.size
+    # The number of draws behind the scatter between probes is of no account: they are many.
+    return Estimate(float(value.mean()), probed, int(probed > 0), numerical_error=numerical)
+
+
+def summary(analysis: Analysis) -> dict[str, dict[str, dict[str, Any]]]:
+    """Mean, standard deviation and maximum of each model at each kind of points, as plain values
+    with 95 % intervals.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in analysis.models}
+    for (name, points), profile in analysis.profiles.items():
+        starts, steps = profile.exterior.shape
+        record: dict[str, Any] = {"num_realizations": starts, "num_steps": steps}
+        for measure, (_, key) in KEYS.items():
+            average, value = over_steps(profile, measure), values(profile, measure)[0]
+            by_step = [at_step(profile, step, measure) for step in range(steps)]
+            top = max(range(steps), key=lambda step, e=by_step: e[step].value)
+            spread = float(value.std(axis=0, ddof=DDOF).mean()) if starts > 1 else None
+            record |= {
+                f"mean_{key}": average.value,
+                f"mean_{key}_standard_error": average.standard_error,
+                f"mean_{key}_interval_95": list(average.interval()),
+                f"std_{key}": spread,
+                f"max_{key}": by_step[top].value,
+                f"max_{key}_interval_95": list(by_step[top].interval()),
+                f"max_{key}_noise_level": float(analysis.sigmas[top]),
+                f"{key}_is_rounding": average.value <= average.numerical_error,
+            }
+        found[name][points] = record
+    return found
+
+
+def arrays(analysis: Analysis) -> dict[str, npt.NDArray[Any]]:
+    """Everything as flat arrays, called ``model/points/number``."""
+    flat: dict[str, npt.NDArray[Any]] = {"noise_levels": analysis.sigmas, "times": analysis.times}
+    for (name, points), profile in analysis.profiles.items():
+        for measure, (key, _) in KEYS.items():
+            value, error, rounding = values(profile, measure)
+            start = f"{name}/{points}/{key}"
+            flat |= {start: value, f"{start}_probe_error": error, f"{start}_rounding": rounding}
+            if len(value) > 1:
+                std = value.std(axis=0, ddof=DDOF)
+                flat |= {
+                    f"{start}_mean": value.mean(axis=0),
+                    f"{start}_std": std,
+                    f"{start}_standard_error": std / np.sqrt(len(value)),
+                }
+        flat[f"{name}/{points}/probes"] = np.array(profile.probes)
+    for name, images in analysis.images.items():
+        flat[f"{name}/final_images"] = images.cpu().numpy()
+    return flat
+
+
+def npz(analysis: Analysis, settings: Mapping[str, Any]) -> bytes:
+    """All arrays as an npz, with the settings as JSON."""
+    return npz_bytes({**arrays(analysis), "settings": np.array(json.dumps(settings))})
+
+
+def tensors(analysis: Analysis, settings: Mapping[str, Any]) -> bytes:
+    """All arrays as tensors, in dictionaries of dictionaries by the parts of their names."""
+    tree: dict[str, Any] = {}
+    for name, array in arrays(analysis).items():
+        *path, last = name.split("/")
+        branch = tree
+        for part in path:
+            branch = branch.setdefault(part, {})
+        branch[last] = torch.from_numpy(np.ascontiguousarray(array))
+    saved = io.BytesIO()
+    torch.save({**tree, "settings": dict(settings)}, saved)
+    return saved.getvalue()

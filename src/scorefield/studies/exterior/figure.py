@@ -12,8 +12,17 @@ from scorefield import plotting
 from scorefield.diagnostics.exterior import UNITS
 from scorefield.estimate import Estimate
 from scorefield.plotting.palette import GUIDE, PALE, SEQUENTIAL, Look
-from scorefield.studies.exterior.compute import LABELS, Analysis, Floats, Profile
-from scorefield.studies.exterior.results import DDOF, Measure, at_step, over_steps, values
+from scorefield.studies.exterior.compute import (
+    DDOF,
+    LABELS,
+    Analysis,
+    Floats,
+    Measure,
+    Profile,
+    at_step,
+    over_steps,
+    values,
+)
 from scorefield.studies.settings import Points
 
 if TYPE_CHECKING:
@@ -71,18 +80,7 @@ def figures_of(points: Sequence[Points]) -> Iterator[tuple[str, Points, Measure]
 
 
 def figure(analysis: Analysis, points: Points, measure: Measure, about: str) -> bytes:
-    """The figure of one kind of points as a PNG: four panels.
-
-    Of one start: the measure against the time, the same on logarithmic axes, the final image of
-    every model, and means over the steps. Of several: means with error bars, coefficients of
-    variation, a heat map of every model, and means and standard deviations over the steps.
-
-    Arguments:
-        analysis: The analysis.
-        points: The kind of points.
-        measure: The measure.
-        about: What is in the title besides.
-    """
+    """The figure of one kind of points as a PNG: four panels."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     chosen = analysis.settings

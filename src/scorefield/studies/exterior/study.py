@@ -15,23 +15,30 @@ from scorefield.fields import ScoreField
 from scorefield.networks import MinimalResNet, MinimalUNet
 from scorefield.runs.subject import Subject
 from scorefield.samplers import DDIM
-from scorefield.studies.exterior.compute import LABELS, PARTS, Analysis, analyse
+from scorefield.studies.exterior.compute import (
+    DDOF,
+    LABELS,
+    PARTS,
+    Analysis,
+    analyse,
+    npz,
+    over_steps,
+    summary,
+    tensors,
+)
 from scorefield.studies.exterior.figure import figure, figures_of
-from scorefield.studies.exterior.results import DDOF, npz, over_steps, summary, tensors
-from scorefield.studies.frame import Study, Table
+from scorefield.studies.frame import Study, Table, Work, fingerprint, json_bytes
 from scorefield.studies.networks import (
     class_of,
     closed_form,
     open_networks,
     padding_of,
     read_images,
+    read_scales,
     reverse_process,
     with_process,
 )
-from scorefield.studies.patch_sizes import read_scales
-from scorefield.studies.results import json_bytes
 from scorefield.studies.settings import Exterior
-from scorefield.studies.work import Work, fingerprint
 from scorefield.targets import PatchSizes
 
 HEADINGS = ("model", "points", "|J - Jᵀ|, mean over steps", "|J - Jᵀ| / 2|J|", "Jacobians")
@@ -42,15 +49,7 @@ _SIZE = 3
 
 
 class ExteriorStudy(Study[Exterior, Analysis]):
-    """The exterior derivatives of networks and closed forms of one data set.
-
-    Arguments:
-        settings: The settings.
-        fields: The models by name, in the order of :data:`~.compute.LABELS`.
-        sampler: The sampler that they follow.
-        held_out: Images for the points ``data``.
-        about: What is recorded of them.
-    """
+    """The exterior derivatives of networks and closed forms of one data set."""
 
     kinds = PARTS
 

@@ -31,10 +31,9 @@ from scorefield.fields import ScoreField
 from scorefield.fields.base import Quantity
 from scorefield.metrics import Spectrum, nearest_patches, radial_power_spectrum
 from scorefield.samplers import DDIM
-from scorefield.studies.networks import closed_form
-from scorefield.studies.patch_sizes import Choice, chosen_sizes
+from scorefield.studies.frame import Work
+from scorefield.studies.networks import Choice, chosen_sizes, closed_form
 from scorefield.studies.settings import Patches
-from scorefield.studies.work import Work
 from scorefield.targets import PatchSizes
 from scorefield.targets.windows import Padding
 
@@ -49,16 +48,7 @@ _LOOKED_UP = 3
 
 @dataclass(frozen=True, eq=False)
 class Subjects:
-    """What is compared.
-
-    Arguments:
-        network: The network.
-        images: The training images that closed forms are made of.
-        held_out: Images that were not trained on, of any class.
-        sampler: The deterministic method that all follow.
-        padding: What the network sees outside the images.
-        about: What is recorded of them.
-    """
+    """What is compared."""
 
     network: ScoreField
     images: Float[Tensor, "n channels height width"]
