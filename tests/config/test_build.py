@@ -10,7 +10,7 @@ from scorefield.config.sampler import EulerMethod, HeunMethod
 from scorefield.errors import ConfigError
 from scorefield.fields import HybridField, PotentialField, PreconditionedField
 from scorefield.networks import DDPM, NCSNpp, UNet
-from scorefield.networks.levels import NoiseTable
+from scorefield.networks.embedding import NoiseTable
 from scorefield.networks.ncsn import NCSN, NCSNv2
 from scorefield.samplers import (
     DDIM,

@@ -7,8 +7,7 @@ from torch.func import functional_call
 from scorefield.interop.score_sde import build, state_of
 from scorefield.interop.score_sde.build import named_pairs
 from scorefield.networks.blocks import PixelAttention, Style
-from scorefield.networks.embedding import FourierFeatures, positional_features
-from scorefield.networks.levels import NoiseTable
+from scorefield.networks.embedding import FourierFeatures, NoiseTable, positional_features
 from scorefield.networks.resampling import Double, Halve, HalvingConv, resample
 from tests.conformance.reference import ROOT, load, meta, tensor
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scorefield.networks.levels import NoiseTable
+from scorefield.networks.embedding import NoiseTable
 from scorefield.networks.ncsn import NCSN, NCSNv2
 
 torch.set_num_threads(1)

@@ -86,7 +86,8 @@ def straight_loops(
             parts.append(values.reshape(len(some), len(turns), -1).gather(2, axis).squeeze(2))
         return torch.cat(parts)
 
-    parts, at_once = [], max(1, _COORDINATES // nodes)
+    parts = []
+    at_once = max(1, _COORDINATES // nodes)
     for lines in torch.arange(len(x) * domain.dim, device=x.device).split(at_once):
         steep, length = steepness[lines // domain.dim], periods[lines % domain.dim]
         parts.append(_refine(along, lines, length, tolerance, epsilon, steep, nodes))

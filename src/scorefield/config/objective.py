@@ -140,7 +140,7 @@ class CyclesTerm(Term):
 class BoundaryTerm(Term):
     """:class:`~scorefield.objectives.BoundaryMatching`; for a hybrid field."""
 
-    builds = "scorefield.objectives.branch:BoundaryMatching"
+    builds = "scorefield.objectives.regression:BoundaryMatching"
     weight: NonNegative
     bandwidth: Fraction
     rows: Count

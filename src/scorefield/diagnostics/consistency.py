@@ -158,10 +158,8 @@ def _squares(
 
     fine = residual(grid, z)
     coarse = residual(grid[::2], _joined(field.sde, grid, z))
-    found = torch.stack(
-        [unbiased_square(r).flatten(1).mean(dim=1) for r in (fine, 2 * fine - coarse)]
-    )
-    return found.double().cpu().numpy()
+    squares = [unbiased_square(r).reshape(len(x), -1) for r in (fine, 2 * fine - coarse)]
+    return torch.stack(squares).mean(dim=2).double().cpu().numpy()
 
 
 def _joined(sde: SDE, grid: Tensor, z: Tensor) -> Tensor:

@@ -103,7 +103,8 @@ def asymmetries(
     score's times the factor between the two. Arguments, settings and errors are otherwise those of
     :func:`exterior_derivative`; a precision holds for both.
     """
-    relatives, unit = [], UNITS[quantity]
+    unit = UNITS[quantity]
+    relatives: list[Estimate] = []
 
     def at(points: Points) -> Estimate:
         errors = (_exterior_error, _relative_error)

@@ -173,7 +173,7 @@ def total_variation(
         raise UserError(f"a grid needs at least two cells along a coordinate, got {bins}")
     clean, time = at_time(law, t)
     if law.domain.dim == 2:
-        x = flat(wrapped_points(samples, law), least=2)
+        x = flat(_points(samples, law), least=2)
         periods = law.domain.periods(x).expand(law.domain.shape).reshape(-1)
         first, second = _cells(x / periods, bins).unbind(dim=1)
         cell, p = bins * first + second, clean.cell_probabilities(bins, time).reshape(-1)
@@ -209,8 +209,7 @@ def _cells(turns: Tensor, bins: int) -> Tensor:
     return torch.floor(turns * bins).to(torch.int64) % bins
 
 
-def wrapped_points(samples: Tensor, law: PseudoAtoms) -> Tensor:
-    """Samples of atoms in float64, on their device and within the periods."""
+def _points(samples: Tensor, law: PseudoAtoms) -> Tensor:
     if samples.shape[1:] != law.domain.shape:
         raise UserError(
             f"samples of shape {tuple(samples.shape[1:])} cannot be compared with a "
@@ -226,4 +225,4 @@ def _coordinate(samples: Tensor, law: PseudoAtoms, atom: int, axis: int) -> Tens
             f"coordinate {axis} of atom {atom} does not exist among {atoms} atoms in {dims} "
             "dimensions"
         )
-    return flat(wrapped_points(samples, law)[:, atom, axis], least=2)[:, 0]
+    return flat(_points(samples, law)[:, atom, axis], least=2)[:, 0]

@@ -29,7 +29,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from scorefield.errors import UserError
-from scorefield.metrics.exact_law import KolmogorovSmirnov, at_time, ks_test, wrapped_points
+from scorefield.metrics.exact_law import KolmogorovSmirnov, at_time, ks_test
 from scorefield.metrics.sets import flat
 from scorefield.targets.atoms import PseudoAtoms
 
@@ -71,7 +71,11 @@ def radial_distances(x: Float[Tensor, "batch n d"], atoms: PseudoAtoms) -> Float
         On implementing 2D rectangular assignment algorithms (Crouse, 2016).
     """
     domain, sites = atoms.domain, atoms.positions
-    points = flat(wrapped_points(x, atoms)).reshape(x.shape).unsqueeze(2)
+    if x.shape[1:] != domain.shape:
+        raise UserError(
+            f"points of shape {tuple(x.shape[1:])} have no distance from atoms on {domain}"
+        )
+    points = flat(x).to(sites.device).reshape(x.shape).unsqueeze(2)
     parts = []
     for some in points.split(_ROWS):
         pairs = some.expand(-1, -1, len(sites), -1)

@@ -19,25 +19,3 @@ from scorefield.networks.ncsn import NCSNv2 as NCSNv2
 from scorefield.networks.ncsnpp import DDPM as DDPM
 from scorefield.networks.ncsnpp import NCSNpp as NCSNpp
 from scorefield.networks.unet import UNet as UNet
-
-__all__ = [
-    "MLP",
-    "SymmetrizedMLP",
-    "EquivariantMLP",
-    "UNet",
-    "MinimalUNet",
-    "MinimalResNet",
-    "NCSNpp",
-    "NCSN",
-    "NCSNv2",
-    "DDPM",
-    "Classifier",
-    "NoiseClassifier",
-    "PeriodicFeatures",
-    "LevelEmbedding",
-    "SinusoidalEmbedding",
-    "initialize",
-    "Features",
-    "COORDINATES",
-    "PIXELS",
-]

@@ -2,7 +2,8 @@ r"""The noise level, and the class, as the networks see them.
 
 A field hands its backbone one number for each point, the label
 :math:`c_{noise} = \frac14\ln(\sigma/\alpha)`, which runs over a few units. A network cannot
-resolve a single number well, so it is first spread over waves of many lengths.
+resolve a single number well, so it is first spread over waves of many lengths. Other labels are
+places in a table of noise levels.
 
 References:
     Attention is all you need (Vaswani et al., 2017), section 3.5.
@@ -19,13 +20,14 @@ References:
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from scorefield.errors import UnsupportedError, UserError
-from scorefield.networks.checks import check_sizes, within
+from scorefield.networks.checks import check_sizes, inspect, within
 
 _SLOWEST = 0.5
 _FASTEST = 32.0
@@ -209,6 +211,67 @@ class Conditioning(nn.Module):
             total = row if total is None else total + row
         assert total is not None, "there is a noise level or a class"
         return self.act(total)
+
+
+@dataclass(frozen=True)
+class NoiseTable:
+    r"""Noise levels in geometric progression, the greatest first:
+    :math:`\sigma_i = \sigma_{max} (\sigma_{min} / \sigma_{max})^{i / (N - 1)}`.
+
+    A level is computed where it is used, in float64, so that neither storing nor casting a
+    network rounds it.
+
+    Raises:
+        ValueError: Unless ``0 < sigma_min < sigma_max`` and ``levels >= 2``.
+
+    References:
+        Generative modeling by estimating gradients of the data distribution (Song and Ermon,
+        2019), section 4.1.
+    """
+
+    sigma_min: float
+    sigma_max: float
+    levels: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max < math.inf:
+            raise UserError(
+                "0 < sigma_min < sigma_max must hold, got "
+                f"sigma_min={self.sigma_min}, sigma_max={self.sigma_max}"
+            )
+        if self.levels < 2:
+            raise UserError(f"levels must be at least 2, got {self.levels}")
+
+    def at(self, index: Tensor, like: Tensor) -> Tensor:
+        """The levels at :func:`places` in the table, in the dtype of a tensor against whose rows
+        they broadcast.
+        """
+        fraction = index.to(_widest(index.device)) / (self.levels - 1)
+        log_max, log_min = math.log(self.sigma_max), math.log(self.sigma_min)
+        sigma = torch.exp(
+            torch.lerp(fraction.new_tensor(log_max), fraction.new_tensor(log_min), fraction)
+        )
+        return sigma.to(like.dtype).view(-1, *[1] * (like.dim() - 1))
+
+
+def places(label: Tensor, levels: int, batch: int) -> Tensor:
+    """Labels of any dtype as places in a table, in int64.
+
+    Raises:
+        ValueError: If there are not ``batch`` of them, or one is no whole number below ``levels``.
+    """
+    if label.shape != (batch,):
+        raise UserError(f"label must have the shape ({batch},), got {tuple(label.shape)}")
+
+    def check(numbers: Tensor) -> None:
+        wrong = (numbers != numbers.to(torch.int64)) | (numbers < 0) | (numbers >= levels)
+        if bool(wrong.any()):
+            raise UserError(
+                f"label must hold whole numbers from 0 to {levels - 1}, got {numbers[wrong][0]:g}"
+            )
+
+    inspect(label, check)
+    return label.to(torch.int64)
 
 
 def _widest(device: torch.device) -> torch.dtype:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from scorefield.errors import UserError
 from scorefield.networks.blocks import activation as named
+from scorefield.networks.embedding import NoiseTable, places
 from scorefield.networks.instance_norm import (
     EPSILON,
     InstanceNorm,
@@ -26,7 +27,6 @@ from scorefield.networks.instance_norm import (
     Unnormalized,
     VarianceNorm,
 )
-from scorefield.networks.levels import NoiseTable, places
 from scorefield.networks.refinenet import (
     Normalization,
     Pooling,

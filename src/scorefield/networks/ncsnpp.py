@@ -23,9 +23,8 @@ from scorefield.errors import UserError
 from scorefield.networks.blocks import PixelAttention, ResidualBlock, Style
 from scorefield.networks.blocks import activation as named
 from scorefield.networks.checks import image_shape, within
-from scorefield.networks.embedding import Conditioning
+from scorefield.networks.embedding import Conditioning, NoiseTable, places
 from scorefield.networks.initial import initialize_average, normal_
-from scorefield.networks.levels import NoiseTable, places
 from scorefield.networks.stages import Ascent, Descent, Plan, Progressive, ProgressiveInput
 
 Join = Literal["sum", "cat"]

@@ -1,6 +1,5 @@
 """Objectives: denoising score matching and the regularisers that go with it."""
 
-from scorefield.objectives.branch import BoundaryMatching as BoundaryMatching
 from scorefield.objectives.consistency import Consistency as Consistency
 from scorefield.objectives.curl import Asymmetry as Asymmetry
 from scorefield.objectives.curl import CycleCirculation as CycleCirculation
@@ -17,6 +16,7 @@ from scorefield.objectives.fokker_planck import FokkerPlanck as FokkerPlanck
 from scorefield.objectives.fokker_planck import FokkerPlanckWeighting as FokkerPlanckWeighting
 from scorefield.objectives.objective import Losses as Losses
 from scorefield.objectives.objective import Objective as Objective
+from scorefield.objectives.regression import BoundaryMatching as BoundaryMatching
 from scorefield.objectives.regression import Oracle as Oracle
 from scorefield.objectives.regression import Regression as Regression
 from scorefield.objectives.regularizer import BalancedWeight as BalancedWeight

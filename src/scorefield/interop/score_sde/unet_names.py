@@ -84,6 +84,7 @@ def build_unet(config: Mapping[str, Any], seed: int = 0) -> NCSNpp:
             "training.continuous is true"
         )
     own: dict[str, Any] = {
+        "embedding": embedding,
         "fir": bool(model("fir", True)),
         "fir_kernel": tuple(float(tap) for tap in model("fir_kernel", (1, 3, 3, 1))),
         "block": choice("resblock_type", "biggan", "ddpm"),
@@ -94,7 +95,7 @@ def build_unet(config: Mapping[str, Any], seed: int = 0) -> NCSNpp:
         "fourier_scale": float(model("fourier_scale", 16.0)),
         "init_scale": float(model("init_scale", 0.0)),
     }
-    return NCSNpp(**common, **own, embedding=embedding)
+    return NCSNpp(**common, **own)
 
 
 def names(network: NCSNpp) -> tuple[Pairs, dict[str, tuple[int, ...]]]:
