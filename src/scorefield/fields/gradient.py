@@ -44,11 +44,7 @@ def gradient(
 
     It works under ``torch.no_grad``, but not under ``torch.inference_mode``; where gradients are
     enabled it can itself be differentiated. Transforms of ``torch.func`` need
-    :func:`differentiable`.
-
-    Arguments:
-        scalar: The function :math:`\psi`, from rows to a number each.
-        u: The rows: a tensor that nobody else holds, since it may be made to ask for a gradient.
+    :func:`differentiable`. Nobody else may hold ``u``, which may be made to ask for a gradient.
     """
     if _differentiable:
         # It always records a graph, for which sampling has no use.

@@ -14,7 +14,7 @@ from scorefield.errors import UserError
 from scorefield.fields import Classes, ScoreField, evaluation_mode
 from scorefield.fields.classes import classes_at
 from scorefield.likelihood.density import LogProb
-from scorefield.likelihood.integration import Integration, Settings
+from scorefield.likelihood.integration import Integration
 from scorefield.noise import Noise
 from scorefield.samplers.latent import check_points
 from scorefield.samplers.runge_kutta import check_tolerances
@@ -122,12 +122,12 @@ def log_prob(
     # With few dimensions left to them, probes would be far from normal, and so their mean.
     rank = min(n_probes, dim // 3)
     two = solver_error == "two_tolerances"
-    settings = Settings(rtol, atol, max_calls, exact, probes, rank, two, start)
+    settings = rtol, atol, max_calls, exact, probes, rank, two, start
     parts, own = [], field.class_rows(classes, x)
     with torch.no_grad(), evaluation_mode(field):
         for rows in torch.arange(len(x), device=x.device).split(batch_size):
             batch = x[rows], index[rows], classes_at(own, rows)
-            integration = Integration(field, *batch, noise, settings)
+            integration = Integration(field, *batch, noise, *settings)
             parts.append(integration.run(n_probes, standard_error, max_probes))
     names = LogProb.__dataclass_fields__
     return LogProb(**{n: torch.cat([getattr(part, n) for part in parts]) for n in names})

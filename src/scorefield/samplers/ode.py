@@ -11,10 +11,9 @@ from torch import Tensor
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.samplers.base import Sampler
-from scorefield.samplers.block import Block
 from scorefield.samplers.flow import Flow
 from scorefield.samplers.runge_kutta import Observer, Solution
-from scorefield.samplers.step import PLAIN, StepContext, Stepped, level
+from scorefield.samplers.step import PLAIN, Block, StepContext, Stepped, level
 from scorefield.sde import SDE
 
 _MARKS = 100
@@ -87,10 +86,6 @@ class ProbabilityFlow(Sampler):
     def step(
         self, field: ScoreField, x: Tensor, t: float, s: float | None, at: StepContext = PLAIN
     ) -> Stepped:
-        """Carries states along the flow, from one time to an earlier one or to the end; raises
-        :class:`~scorefield.samplers.flow.StalledError` if a sample does not arrive. Arguments are
-        those of :meth:`Sampler.step() <scorefield.samplers.base.Sampler.step>`.
-        """
         return self._carry(Flow(field, at.classes), x, t, s, at, None)
 
     def _run(self, field: ScoreField, x: Tensor, block: Block) -> Tensor:

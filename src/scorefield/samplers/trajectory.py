@@ -24,7 +24,7 @@ from scorefield.estimate import Estimate, mean
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
 from scorefield.samplers.base import Sampler
-from scorefield.samplers.block import SamplerState
+from scorefield.samplers.step import SamplerState
 
 _LEAST_STEPS = 3
 
@@ -32,21 +32,12 @@ _LEAST_STEPS = 3
 class Trajectory:
     """Draws samples and watches them: their length, their curvature, and the time they take.
 
-    Arguments:
-        field: The field.
-        sampler: The sampler.
-        n: The number of samples.
-        seed: The seed of the starting noise.
-
     Attributes:
-        samples: The samples, on the CPU; the very ones that ``sampler.sample`` gives.
+        samples: The samples, on the CPU; the same as those of ``sampler.sample``.
         length: The mean length of a trajectory.
         curvature: The mean curvature; ``None`` for a single step.
         latency: The wall time of the generation, with the error that the scatter of the steps
             makes in their sum; ``None`` where there are fewer than three steps of one kind.
-
-    Raises:
-        FloatingPointError: If samples diverge.
     """
 
     def __init__(self, field: ScoreField, sampler: Sampler, n: int, seed: int) -> None:
