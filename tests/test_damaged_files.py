@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from scorefield.studies.scale_file import read_scales
 
 from scorefield.comparison import costs
 from scorefield.config import document
@@ -19,7 +20,6 @@ from scorefield.errors import UserError, sentence
 from scorefield.evaluation.records import Evaluation
 from scorefield.interop import convolutional
 from scorefield.runs.run import Run
-from scorefield.studies.scale_file import read_scales
 from scorefield.training import checkpoint, read_classifier
 from scorefield.training.record import Record
 

@@ -23,7 +23,7 @@ Trace = Literal["exact", "probes"]
 SolverError = Literal["embedded", "two_tolerances"]
 
 EXACT_UP_TO = 64
-"""The largest dimension whose traces are exact unless probes are asked for."""
+"""The largest dimension whose traces are exact by default."""
 
 
 def log_prob(
@@ -49,7 +49,7 @@ def log_prob(
 
     It is the density of :math:`\hat x = x_t / \alpha(t)` at ``t_min``, per volume in units of the
     data: that of data blurred by :math:`\lambda(t_{min})`. The smaller ``t_min``, the closer to
-    the density of the data, if they have one, and the more is asked of the field; of VE it is never
+    the density of the data, if they have one, and the harder for the field; of VE it is never
     less than ``sigma_min``.
 
     A point has steps, probes and results of its own, whatever batch it comes in.
@@ -84,8 +84,8 @@ def log_prob(
     Raises:
         ValueError: If ``x`` has another event shape than the field, no floating dtype or a value
             that is not finite; if an argument is out of its range, or the classes do not fit; if a
-            standard error is asked for of a single probe.
-        StalledError: If a point does not come to the greatest noise level; says which, and where.
+            standard error is requested of a single probe.
+        StalledError: If a point does not come to the greatest noise level.
 
     Example:
         >>> x = truth.sample(256, seed=1, dtype=torch.float64)

@@ -61,7 +61,7 @@ class Sampler(ABC):
     @abstractmethod
     def nfe(self) -> int | None:
         """The true number of network calls that a sample takes; ``None`` where each sample finds
-        its own on the way, which the callback is told.
+        its own on the way, which the callback receives.
         """
 
     @classmethod

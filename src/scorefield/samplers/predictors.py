@@ -4,7 +4,7 @@ Every predictor is affine in the state and its score,
 
 .. math:: \bar x = a\,x + b\,s(x, t), \qquad x' = \bar x + c\,z, \qquad z \sim N(0, I),
 
-and says what :math:`a, b, c` are, given how the process steps forward,
+and gives :math:`a, b, c`, given how the process steps forward,
 :math:`x_t = f x_s + \delta z`. States are :math:`x_t` itself and not :math:`x_t / \alpha`.
 
 References:

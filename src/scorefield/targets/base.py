@@ -145,7 +145,7 @@ class Target(ClosedForm):
 
     Subclasses define the moments, :meth:`draw`, and the four functions below on flat
     float64 points :math:`(B, D)` with coefficients :math:`\alpha, \sigma` of shape
-    :math:`(B, 1)` or :math:`(1, 1)`. The score and the denoiser are asked for separately, since
+    :math:`(B, 1)` or :math:`(1, 1)`. The score and the denoiser are computed separately, since
     either loses digits when it is computed from the other: the score at low noise, the
     denoiser at high noise.
 

@@ -63,7 +63,9 @@ class Normals(nn.Module):
         if covariances is not None and variances is None:
             variances, axes = _principal_axes(covariances)
         elif variances is None or covariances is not None:
-            raise UnsupportedError("a normal law has either standard deviations or a covariance")
+            raise UnsupportedError(
+                "a normal distribution has either standard deviations or a covariance"
+            )
         elif not bool((variances.isfinite() & (variances > 0)).all()):
             raise UserError("a standard deviation must be positive and finite")
         self.register_buffer("means", means.to(torch.float64).clone())
