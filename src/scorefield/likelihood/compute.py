@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -101,9 +102,9 @@ def log_prob(
         raise UserError(f"t_min must lie in [{sde.t_min:g}, {sde.t_max:g}), got {start:g}")
     words = (("trace", trace, Trace), ("probes", probes, ProbeKind),
              ("solver_error", solver_error, SolverError))  # fmt: skip
-    for name, value, known in words:
-        if value is not None and value not in get_args(known):
-            raise UserError(f"{name} is one of {', '.join(get_args(known))}, not {value!r}")
+    for name, value, choices in words:
+        if value is not None and value not in get_args(choices):
+            raise UserError(f"{name} is one of {', '.join(get_args(choices))}, not {value!r}")
     counts = {"n_probes": n_probes, "max_probes": max_probes, "batch_size": batch_size}
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
@@ -122,12 +123,14 @@ def log_prob(
     # With few dimensions left to them, probes would be far from normal, and so their mean.
     rank = min(n_probes, dim // 3)
     two = solver_error == "two_tolerances"
-    settings = rtol, atol, max_calls, exact, probes, rank, two, start
     parts, own = [], field.class_rows(classes, x)
+    whole = Integration(
+        field, x, index, own, noise, rtol, atol, max_calls, exact, probes, rank, two, start
+    )
     with torch.no_grad(), evaluation_mode(field):
         for rows in torch.arange(len(x), device=x.device).split(batch_size):
-            batch = x[rows], index[rows], classes_at(own, rows)
-            integration = Integration(field, *batch, noise, *settings)
-            parts.append(integration.run(n_probes, standard_error, max_probes))
+            known = classes_at(own, rows)
+            batch = replace(whole, x=x[rows], index=index[rows], classes=known)
+            parts.append(batch.run(n_probes, standard_error, max_probes))
     names = LogProb.__dataclass_fields__
     return LogProb(**{n: torch.cat([getattr(part, n) for part in parts]) for n in names})
