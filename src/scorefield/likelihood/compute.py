@@ -51,9 +51,7 @@ def log_prob(
     It is the density of :math:`\hat x = x_t / \alpha(t)` at ``t_min``, per volume in units of the
     data: that of data blurred by :math:`\lambda(t_{min})`. The smaller ``t_min``, the closer to
     the density of the data, if they have one, and the harder for the field; of VE it is never
-    less than ``sigma_min``.
-
-    A point has steps, probes and results of its own, whatever batch it comes in.
+    less than ``sigma_min``. Steps, probes and results of a point do not depend on its batch.
 
     Arguments:
         field: The score field, in evaluation mode meanwhile; no gradients are recorded.
@@ -66,13 +64,11 @@ def log_prob(
             signs beside as many directions, chosen for each point, whose part of the trace is exact
             (as many products again, a third of the dimensions at most); see
             :mod:`scorefield.calculus.trace`.
-        n_probes: How many probes a point has; its standard error comes from their scatter. With
-            one it is not known, and infinite.
+        n_probes: The number of probes of a point; with one, its standard error is infinite.
         standard_error: If given, points have 16 probes at least, and those with a larger standard
             error get as many more again until it is reached, or there are ``max_probes``.
         max_probes: The largest number of probes of a point.
-        seed: The seed of the probes, or the noise itself; their addresses are
-            ``("probe", index, number)``.
+        seed: The seed of the probes, or the noise itself, at ``("probe", index, number)``.
         index: The names of the points in these addresses; 0, 1, 2, … by default.
         t_min: The time of the points; the process's own ``t_min`` by default.
         batch_size: How many points are integrated at once.
@@ -80,17 +76,15 @@ def log_prob(
         solver_error: How the error of the integration is found: ``"two_tolerances"``, from a second
             integration at 32 times the tolerances, for half as many calls again; ``"embedded"``,
             from the steps of the one integration, for none.
-        classes: The class of each point, or of all, whose density is meant.
+        classes: The class of each point, or of all.
 
     Raises:
-        ValueError: If ``x`` has another event shape than the field, no floating dtype or a value
-            that is not finite; if an argument is out of its range, or the classes do not fit; if a
-            standard error is requested of a single probe.
+        ValueError: If ``x`` or the classes do not fit the field, an argument is out of its range,
+            or a standard error is requested of a single probe.
         StalledError: If a point does not come to the greatest noise level.
 
     Example:
-        >>> x = truth.sample(256, seed=1, dtype=torch.float64)
-        >>> found = log_prob(field, x)
+        >>> found = log_prob(field, truth.sample(256, seed=1, dtype=torch.float64))
         >>> found.value, found.standard_error, found.solver_error
         >>> print(found.mean())
     """

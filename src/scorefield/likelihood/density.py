@@ -140,8 +140,8 @@ class LogProb:
     def interval(
         self, confidence: float = 0.95
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-        """Two-sided confidence intervals, by Student's law with one degree of freedom less than
-        there are probes, widened by the solver error on both sides.
+        """Two-sided confidence intervals, by Student's distribution with one degree of freedom less
+        than there are probes, widened by the solver error on both sides.
 
         Raises:
             ValueError: If ``confidence`` is not in (0, 1).

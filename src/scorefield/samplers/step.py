@@ -123,7 +123,7 @@ class SamplerState:
         denoised: The posterior means :math:`\mathbb{E}[x_0 \mid x_t]` at the start of the step.
         nfe: The network calls that each of these samples has taken so far.
         index: The indices of these samples.
-        block: The block of samples that is being worked on, from 0.
+        block: The number of their block, from 0.
         blocks: The number of blocks.
         solution: Of samplers whose samples have steps of their own, what each has taken so far.
     """

@@ -1,14 +1,12 @@
-r"""What a sampler's trajectories look like, seen while they are made.
+r"""The trajectories of a sampler, seen while they are made.
 
 With the scaled states :math:`\hat x_0, \dots, \hat x_N` of a sample and its steps
-:math:`\delta_i = \hat x_{i+1} - \hat x_i`,
+:math:`\delta_i = \hat x_{i+1} - \hat x_i`, the length in units of the data and a curvature that is
+0 for a straight line and depends on the number of steps are
 
 .. math:: L = \sum_{i=0}^{N-1} \|\delta_i\|, \qquad
     \kappa = \frac{1}{N - 1} \sum_{i=0}^{N-2}
-    \Big(1 - \frac{\langle \delta_i, \delta_{i+1} \rangle}{\|\delta_i\| \|\delta_{i+1}\|}\Big):
-
-the length in units of the data, and a curvature that is 0 for a straight line and depends on the
-number of steps.
+    \Big(1 - \frac{\langle \delta_i, \delta_{i+1} \rangle}{\|\delta_i\| \|\delta_{i+1}\|}\Big).
 """
 
 from __future__ import annotations

@@ -34,9 +34,8 @@ class PseudoAtoms(Target):
 
     the covariance over the distribution of assignments. Points have the shape (atoms, dimensions).
 
-    The posterior mean is that in the covering space, :math:`x + \sigma^2 s`: where an atom came
-    from, along the straight path of the noise. :attr:`mean` and :attr:`std` are those of the
-    sites in the box, whose origin is arbitrary. An evaluation holds about :math:`2^{n-1} n`
+    The posterior mean is that in the covering space, :math:`x + \sigma^2 s`; :attr:`mean` and
+    :attr:`std` are those of the sites in the box. An evaluation holds about :math:`2^{n-1} n`
     numbers per point.
 
     Arguments:
@@ -49,9 +48,6 @@ class PseudoAtoms(Target):
         ValueError: If the sites have another shape or are not finite, there are more than 16, the
             standard deviation or a period is not positive, or the process does not preserve the
             mean.
-
-    Example:
-        >>> truth = PseudoAtoms([[0.25], [0.75]], std=0.01, sde=VE(0.001, 0.5))
     """
 
     positions: Tensor

@@ -37,12 +37,9 @@ class Empirical(Target):
         s = \frac{1}{\sigma^2} \sum_i r_i (\alpha y_i - x),
 
     with :math:`r = \mathrm{softmax}(-|x - \alpha y_i|^2 / 2\sigma^2)`. The points are visited
-    block by block with a running softmax, so that the memory for values and Jacobians does not
-    grow with :math:`N`; a graph that autograd records holds the :math:`B \times N` weights.
-
-    Squared distances are computed about the mean :math:`\bar y` of the data from one matrix
-    product; the log-weights have an absolute error of about
-    :math:`10^{-16} |x - \alpha\bar y|^2 / \sigma^2`.
+    block by block with a running softmax; a graph that autograd records holds the :math:`B \times
+    N` weights. The log-weights have an absolute error of about :math:`10^{-16} |x - \alpha\bar y|^2
+    / \sigma^2`, with the mean :math:`\bar y` of the data.
 
     Arguments:
         points: The points :math:`y_i`, of shape :math:`(N, *event)`.

@@ -61,15 +61,12 @@ _BYTES = 48 << 20
 
 
 class PatchScore(ClosedForm):
-    r"""What all scores have in common that see windows.
+    """A score that sees windows.
 
-    Training images are visited in blocks, with a running softmax, so that the memory does not grow
-    with their number. Results have the dtype of the points; what float32 has too few digits for, as
-    at little noise, is computed in float64, and so are derivatives.
-
-    Jacobians follow from the second moments of the weighted windows, which take about three
-    evaluations. The field can be differentiated once, in either mode: a second derivative would
-    need third moments.
+    Training images are visited in blocks, with a running softmax. Results have the dtype of the
+    points; derivatives, and what float32 has too few digits for, are computed in float64. Jacobians
+    follow from the second moments of the weighted windows, which take about three evaluations; the
+    field can be differentiated once, in either mode.
 
     Arguments:
         images: The training images, of shape :math:`(N, C, H, W)`.
