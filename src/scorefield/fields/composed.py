@@ -42,13 +42,10 @@ class ClassifierGuidance(ScoreField):
     .. math:: s_\gamma(x, t \mid c) = s(x, t)
         + \gamma\,\nabla_x \log p\big(c \mid x / \alpha(t),\, \sigma(t) / \alpha(t)\big)
 
-    Without a class it is the field itself. The classifier sees points in units of the data and the
-    noise level in these units, whatever the process: one that was trained for one process serves
-    all whose noise levels it knows. With :math:`\alpha = 1` these are :math:`x` and :math:`\sigma`
-    themselves.
-
-    Calls need autograd, so they work under ``torch.no_grad`` but not under
-    ``torch.inference_mode``. The classifier computes in the dtype of its parameters.
+    Without a class it is the field itself. The classifier sees points and noise levels in units of
+    the data: one that was trained for one process serves all whose noise levels it knows. It
+    computes in the dtype of its parameters, and needs autograd: calls work under ``torch.no_grad``
+    but not under ``torch.inference_mode``.
 
     Arguments:
         field: The field to be steered.

@@ -155,8 +155,7 @@ class EDMScaling(Parametrization):
         ValueError: If ``sigma_data`` is not positive.
 
     References:
-        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
-        table 1, column "Ours", and appendix B.6.
+        Karras et al. (2022), table 1, column "Ours", and appendix B.6.
     """
 
     sigma_data: float
@@ -249,7 +248,7 @@ def _table_std(table: TablePrediction, dtype: torch.dtype, device: torch.device)
 
 
 class PreconditionedField(ScoreField):
-    r"""A backbone as a score field.
+    """A backbone as a score field.
 
     Arguments:
         backbone: A module called as ``backbone(x, label)`` with :math:`x` of shape
@@ -259,13 +258,11 @@ class PreconditionedField(ScoreField):
             called as ``backbone(x, label, classes)`` where they are given: int64 from 0, with
             :math:`K` for no class unless its attribute ``unlabelled`` is false.
         sde: The forward process.
-        sigma_data: The standard deviation of the data; short for
-            ``parametrization=EDMScaling(sigma_data)``.
+        sigma_data: Short for ``parametrization=EDMScaling(sigma_data)``.
         parametrization: What the backbone predicts.
         domain: Where :math:`x` lives; by default ``Euclidean(shape)``.
-        shape: The event shape; by default the attribute ``event_shape`` of the backbone. Without
-            one, it is learned from the data in :func:`~scorefield.training.fit`, or from the points
-            of the first call.
+        shape: The event shape; by default the attribute ``event_shape`` of the backbone, otherwise
+            learned in :func:`~scorefield.training.fit` or in the first call.
 
     Raises:
         TypeError: Unless exactly one of ``sigma_data`` and ``parametrization`` is given, or if both

@@ -6,8 +6,7 @@ For queries :math:`q`, keys :math:`y_j` and features :math:`f_j`,
     w = \mathrm{softmax}_j \Big(-\frac{|q - \alpha y_j|^2}{2\sigma^2}\Big),
 
 which is attention: with :math:`|y|^2` and 1 as two more coordinates of a key, all logits of a block
-are one product of matrices. They are worked out a tile at a time that fits into a cache, and no
-tile is gone over more often than it takes to exponentiate it and to weigh the features.
+are one product of matrices, computed a tile that fits into a cache at a time.
 
 Where the range of the logits excludes underflow, they are exponentiated directly. Otherwise they
 are relative to the largest one so far, and keys whose weight is below rounding are skipped. Where

@@ -141,19 +141,13 @@ def together(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 class Target(ClosedForm):
-    r"""The exact field of a known law, diffused by any process.
+    r"""The exact field of a known distribution, diffused by any process; ``EDM()`` if not given.
 
     Subclasses define the moments, :meth:`draw`, and the four functions below on flat
     float64 points :math:`(B, D)` with coefficients :math:`\alpha, \sigma` of shape
     :math:`(B, 1)` or :math:`(1, 1)`. The score and the denoiser are computed separately, since
     either loses digits when it is computed from the other: the score at low noise, the
-    denoiser at high noise.
-
-    Buffers are float64, and so is every computation; results have the dtype of the points.
-
-    Arguments:
-        domain: The domain of the data, with the event shape.
-        sde: The forward process; ``EDM()`` if not given.
+    denoiser at high noise. Results have the dtype of the points.
     """
 
     def __init__(self, domain: Domain, sde: SDE | None = None) -> None:

@@ -169,10 +169,7 @@ def scatter(
 
 @dataclass(frozen=True)
 class PatchSizes:
-    r"""Window sides by noise level.
-
-    The side at a noise level is that of the nearest level of the table, on a logarithmic scale.
-    Levels are noise levels and not steps of a sampler, so that a table means the same on any grid.
+    r"""Window sides by noise level: that of the nearest level of the table, on a logarithmic scale.
 
     Arguments:
         sigmas: The noise levels :math:`\sigma/\alpha`, in units of the data, ascending.
