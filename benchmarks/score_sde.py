@@ -38,7 +38,7 @@ from torch.nn import functional as F
 from training_step import told
 
 from scorefield.fields import NoisePrediction, PreconditionedField, ScorePrediction
-from scorefield.fields.labels import SigmaLabel, TimeLabel
+from scorefield.fields.preconditioned import SigmaLabel, TimeLabel
 from scorefield.interop.score_sde import build, state_of
 from scorefield.likelihood import log_prob
 from scorefield.networks.blocks import PixelAttention, Style

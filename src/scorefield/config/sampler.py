@@ -46,14 +46,14 @@ class KarrasMethod(Section):
 class EulerMethod(KarrasMethod):
     """:class:`~scorefield.samplers.Euler`."""
 
-    builds = "scorefield.samplers.karras:Euler"
+    builds = "scorefield.samplers.solvers:Euler"
     kind: Literal["euler"]
 
 
 class HeunMethod(KarrasMethod):
     """:class:`~scorefield.samplers.Heun`."""
 
-    builds = "scorefield.samplers.karras:Heun"
+    builds = "scorefield.samplers.solvers:Heun"
     kind: Literal["heun"]
 
 
@@ -152,7 +152,7 @@ class ODEMethod(Section):
 class DDIMMethod(Section):
     """:class:`~scorefield.samplers.DDIM`."""
 
-    builds = "scorefield.samplers.ddim:DDIM"
+    builds = "scorefield.samplers.solvers:DDIM"
     kind: Literal["ddim"]
     steps: Count
     eta: Annotated[float, Field(ge=0, le=1)]
@@ -163,7 +163,7 @@ class DDIMMethod(Section):
 class DPMSolverMethod(Section):
     """:class:`~scorefield.samplers.DPMSolverPlusPlus2M`."""
 
-    builds = "scorefield.samplers.dpm_solver:DPMSolverPlusPlus2M"
+    builds = "scorefield.samplers.solvers:DPMSolverPlusPlus2M"
     kind: Literal["dpm_solver"]
     steps: Count
     spacing: Spacing
