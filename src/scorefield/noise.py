@@ -243,23 +243,17 @@ def _box_muller(words: Tensor) -> Tensor:
 
 
 class Lookahead:
-    """Draws of many steps made in one call, returned one step at a time.
+    """Draws of many steps made in one call, returned one step at a time: a draw costs about as much
+    for one step as for a hundred.
 
-    A draw costs about as much for one step as for a hundred. Steps are drawn in aligned chunks
-    (``0 … span - 1``, ``span … 2 span - 1``, …), so that the draws of a step do not depend on
-    where a run began.
-
-    Arguments:
-        draw: Maps steps of shape ``(span, 1)`` to tensors whose first dimension is ``span``;
-            a pure function.
-        span: The number of steps drawn at once.
+    ``draw``, a pure function, maps steps of shape ``(span, 1)`` to tensors whose first dimension is
+    ``span``. Chunks are aligned, so that the draws of a step do not depend on where a run began.
     """
 
     def __init__(self, draw: Callable[[Tensor], tuple[Tensor, ...]], span: int = 64) -> None:
         if span < 1:
             raise UserError(f"a look-ahead spans at least one step, got {span}")
-        self._draw = draw
-        self._span = span
+        self._draw, self._span = draw, span
         self._chunk: int | None = None
         self._values: tuple[Tensor, ...] = ()
 

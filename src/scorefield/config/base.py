@@ -17,7 +17,15 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, Strict, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    Strict,
+    model_validator,
+)
 
 from scorefield.config.document import shown
 from scorefield.errors import ConfigError, UserError, section_of
@@ -111,13 +119,15 @@ def _path(constructor: Callable[..., Any]) -> str:
     return f"{constructor.__module__}:{constructor.__qualname__}"
 
 
-def check_below(low: str, a: float, high: str, b: float) -> None:
+def check_below(low: str, a: int | float, high: str, b: int | float) -> None:
     """Raises ``ValueError`` unless the value of one key is below that of another."""
     if not a < b:
         raise UserError(f"{low} is {a}, it must be below {high}, which is {b}")
 
 
-def one_or_each(key: str, wanted: str, low: float = -inf, high: float = inf) -> PlainValidator:
+def one_or_each(
+    key: str, wanted: str, low: float = -inf, high: float = inf
+) -> tuple[PlainValidator, PlainSerializer]:
     """How a value is read that is one number, or a list of one for each of several things;
     ``wanted`` is for the error.
     """
@@ -133,7 +143,10 @@ def one_or_each(key: str, wanted: str, low: float = -inf, high: float = inf) -> 
             return tuple(map(float, value))
         raise UserError(f"{key} is {shown(value)}, it must be {wanted}")
 
-    return PlainValidator(read)
+    def plain(value: float | tuple[float, ...]) -> float | list[float]:
+        return list(value) if isinstance(value, tuple) else value
+
+    return PlainValidator(read), PlainSerializer(plain, when_used="json")
 
 
 @cache

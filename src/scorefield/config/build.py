@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from scorefield import fields
 from scorefield.config.base import build
 from scorefield.config.config import Config
 from scorefield.config.custom import Custom
@@ -19,28 +20,13 @@ from scorefield.config.field import (
     PreconditionedModel,
 )
 from scorefield.config.objective import ConsistencyTerm, RegressionTerm, Term
-from scorefield.config.sampler import PredictorCorrectorMethod, SamplerSection
+from scorefield.config.sampler import SamplerSection
 from scorefield.config.sde import Process, TableProcess, VEProcess
 from scorefield.data import DataSource, TargetSource
 from scorefield.domain import Euclidean
 from scorefield.errors import ConfigError, section_of
-from scorefield.fields import (
-    EDMScaling,
-    HybridField,
-    IndexLabel,
-    Label,
-    LogNoiseLabel,
-    NoisePrediction,
-    Parametrization,
-    PotentialField,
-    PreconditionedField,
-    ScoreField,
-    ScorePrediction,
-    SigmaLabel,
-    TimeLabel,
-)
 from scorefield.objectives import DenoisingScoreMatching, NoiseLaw, Objective, Regularizer
-from scorefield.samplers import Sampler
+from scorefield.samplers import PredictorCorrector, Sampler
 from scorefield.sde import SDE
 from scorefield.targets import Target
 
@@ -66,28 +52,28 @@ def build_source(config: Config) -> DataSource:
             )
 
 
-def build_field(config: Config, source: DataSource) -> ScoreField:
+def build_field(config: Config, source: DataSource) -> fields.ScoreField:
     """The untrained field; its weights are a function of the configuration's seed.
 
     Raises:
         ConfigError: If the field does not fit the data or the process.
     """
     model, sde = config.field, build_sde(config.sde)
-    parametrization = _parametrization(config, source)
+    scaling = _parametrization(config, source)
     domain = Euclidean(source.shape) if source.truth is None else source.truth.domain
     known = {"centered": config.centered, **_table(config)}
     if hasattr(config.data, "period"):
         known["period"] = config.data.period
 
-    def plain(seed: int) -> PreconditionedField:
+    def plain(seed: int) -> fields.PreconditionedField:
         network = _network(model.network, "field.network", source, seed=seed, **known)
-        return PreconditionedField(network, sde, parametrization=parametrization, domain=domain)
+        return fields.PreconditionedField(network, sde, parametrization=scaling, domain=domain)
 
-    def potential(key: str, network: Network, head: Any, seed: int) -> PotentialField:
+    def potential(key: str, network: Network, head: Any, seed: int) -> fields.PotentialField:
         # A sum over several outputs is no more than one output.
         outputs = 1 if head == "sum" else None
         backbone = _network(network, key, source, seed=seed, outputs=outputs, **known)
-        return PotentialField(backbone, sde, None, parametrization, domain, head)
+        return fields.PotentialField(backbone, sde, None, scaling, domain, head)
 
     if isinstance(model, PreconditionedModel):
         return plain(config.seed)
@@ -100,7 +86,7 @@ def build_field(config: Config, source: DataSource) -> ScoreField:
         )
     # The two networks start from unrelated weights.
     low = potential("field.low_network", model.low_network, model.head, -1 - config.seed)
-    return HybridField(low, plain(config.seed), model.sigma_c)
+    return fields.HybridField(low, plain(config.seed), model.sigma_c)
 
 
 def build_objective(config: Config, source: DataSource) -> Objective:
@@ -134,24 +120,22 @@ def check_sampler(section: SamplerSection, sde: SDE) -> None:
     Raises:
         ConfigError: If it refuses a value, or does not fit the process.
     """
-    build_sampler(section)
+    sampler = build_sampler(section)
     end = getattr(section, "t_end", None)
     if end is not None and not sde.t_min <= end < sde.t_max:
         raise ConfigError(
             f"sampler.t_end is {end:g}, it must lie in [{sde.t_min:g}, {sde.t_max:g}), the times "
             f"of the process"
         )
-    if not isinstance(section, PredictorCorrectorMethod):
+    if not isinstance(sampler, PredictorCorrector):
         return
     t = torch.tensor([sde.t_max], dtype=torch.float64)
-    predictor, corrector = section.build_predictor(), section.build_corrector()
     with section_of("sampler"):
-        discretization = section.build_discretization()
-        forward = discretization.step(sde, t, None)
-        if predictor is not None:
-            predictor.reverse(sde, t, None, discretization)
-        if corrector is not None:
-            corrector.scale(sde, t, forward)
+        forward = sampler.discretization.step(sde, t, None)
+        if sampler.predictor is not None:
+            sampler.predictor.reverse(sde, t, None, sampler.discretization)
+        if sampler.corrector is not None:
+            sampler.corrector.scale(sde, t, forward)
 
 
 def _network(network: Network, where: str, source: DataSource, **known: Any) -> nn.Module:
@@ -194,30 +178,30 @@ def _sigma_data(config: Config, source: DataSource) -> float:
     return source.std if given is None else given
 
 
-def _parametrization(config: Config, source: DataSource) -> Parametrization:
+def _parametrization(config: Config, source: DataSource) -> fields.Parametrization:
     with section_of("field"):
         label = _label(config)
         match config.field.parametrization:
             case "edm":
-                return EDMScaling(_sigma_data(config, source), label)
+                return fields.EDMScaling(_sigma_data(config, source), label)
             case "noise":
-                return NoisePrediction(label)
+                return fields.NoisePrediction(label)
             case "score":
-                return ScorePrediction(label)
+                return fields.ScorePrediction(label)
 
 
-def _label(config: Config) -> Label:
+def _label(config: Config) -> fields.Label:
     steps = config.sde.levels if isinstance(config.sde, TableProcess) else _STEPS
     match config.field.label:
         case "lognoise":
-            return LogNoiseLabel()
+            return fields.LogNoiseLabel()
         case "sigma":
-            return SigmaLabel()
+            return fields.SigmaLabel()
         case "index":
             assert config.field.levels is not None
-            return IndexLabel(config.field.levels)
+            return fields.IndexLabel(config.field.levels)
         case label:
-            return TimeLabel(1.0 if label == "unit_time" else float(steps - 1))
+            return fields.TimeLabel(1.0 if label == "unit_time" else float(steps - 1))
 
 
 def _regularizer(where: str, term: Term | Custom, source: DataSource, sde: SDE) -> Regularizer:
@@ -236,7 +220,7 @@ def _regularizer(where: str, term: Term | Custom, source: DataSource, sde: SDE) 
     return build(term, where, Regularizer, **known)
 
 
-def _oracle(where: str, source: DataSource, sde: SDE) -> ScoreField:
+def _oracle(where: str, source: DataSource, sde: SDE) -> fields.ScoreField:
     """The exact score of the data, where their distribution is known."""
     if source.truth is None:
         raise ConfigError(f"{where} needs data whose law is known, that of {source.name} is not")

@@ -75,9 +75,7 @@ class Custom(Section):
         module, _, name = self.target.partition(":")
         try:
             found = attrgetter(name)(import_module(module))
-        except AttributeError as error:
-            raise ConfigError(f"{where} is {self.target!r}: {error}") from error
-        except (ImportError, SyntaxError) as error:
+        except (AttributeError, ImportError, SyntaxError) as error:
             raise ConfigError(
                 f"{where} is {self.target!r}, which cannot be imported: {error}"
             ) from error

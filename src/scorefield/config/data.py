@@ -21,7 +21,7 @@ Positions = Annotated[
 ]
 Period = Annotated[
     float | tuple[float, ...],
-    one_or_each(
+    *one_or_each(
         "data.period",
         "a number from 1e-06 to 1e+06, or a list of one for each coordinate of an atom",
         1e-6,

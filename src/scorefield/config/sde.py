@@ -18,7 +18,7 @@ from scorefield.errors import UserError
 
 PriorMean = Annotated[
     float | tuple[float, ...],
-    one_or_each("sde.prior_mean", "a number, or a list of one a channel"),
+    *one_or_each("sde.prior_mean", "a number, or a list of one a channel"),
 ]
 Start = Annotated[float, Field(ge=0, lt=1)]
 AfterZero = Annotated[float, Field(gt=0, lt=1)]

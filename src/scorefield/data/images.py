@@ -116,7 +116,7 @@ class ImageSource(FiniteSource):
         return self._moments[1]
 
     def stored(self, split: Split) -> Tensor:
-        return self._images(split).pixels
+        return getattr(self._splits, split).pixels
 
     def augmented(self, stored: Tensor, noise: Noise, position: Tensor) -> Tensor:
         if not self.flip:
@@ -136,9 +136,6 @@ class ImageSource(FiniteSource):
             values = values / 255
         return 2 * values - 1 if self.centered else values
 
-    def _images(self, split: Split) -> Images:
-        return self._splits.train if split == "train" else self._splits.test
-
     @cached_property
     def _splits(self) -> Splits:
         splits = self.load()
@@ -154,7 +151,7 @@ class ImageSource(FiniteSource):
         classes = self.classes
         if classes is None:
             return super().labels(split)
-        labels = self._images(split).labels
+        labels = getattr(self._splits, split).labels
         if labels is None:
             raise UserError(f"{self.name}: {classes} classes are wanted, the images have none")
         low, high = int(labels.min()), int(labels.max())

@@ -66,14 +66,11 @@ class DataSource(ABC):
     def batch_classes(
         self, noise: Noise, step: int | Tensor, batch_size: int
     ) -> Int[Tensor, "..."]:
-        """The classes of the points that :meth:`batch` returns for the same arguments.
-
-        Returns:
-            Classes from 0, int64, of shape ``(*step.shape, B)``.
+        """The classes, from 0, of the points that :meth:`batch` returns for the same arguments:
+        int64, of shape ``(*step.shape, B)``.
 
         Raises:
             TypeError: If the points have no classes.
-            ValueError: As of :meth:`batch`.
         """
         raise UnsupportedError(f"the points of {self.name} have no classes")
 
@@ -90,14 +87,11 @@ class DataSource(ABC):
         """
 
     def reference_classes(self, n: int, seed: int, split: Split = "test") -> Int[Tensor, " n"]:
-        """The classes of the points that :meth:`reference` returns for the same arguments.
-
-        Returns:
-            Classes from 0, int64.
+        """The classes, from 0, of the points that :meth:`reference` returns for the same arguments:
+        int64.
 
         Raises:
             TypeError: If the points have no classes.
-            ValueError: As of :meth:`reference`.
         """
         raise UnsupportedError(f"the points of {self.name} have no classes")
 

@@ -123,7 +123,8 @@ class SDE(ABC):
     r"""A linear forward process on the times :math:`[t_{min}, t_{max}]`.
 
     Subclasses are frozen dataclasses that define :meth:`alpha`, :meth:`sigma`, their
-    derivatives, and :meth:`time`. Times are tensors of any shape; results have that shape.
+    derivatives, and :meth:`time`; ``t_min`` and ``prior_mean`` are arguments of most. Times are
+    tensors of any shape; results have that shape.
 
     Raises:
         ValueError: On construction, if a parameter is out of its range.
@@ -145,8 +146,8 @@ class SDE(ABC):
     @property
     @abstractmethod
     def prior_mean(self) -> PriorMean:
-        r"""The mean of :math:`x_{t_{max}}`: of every coordinate, or one value for each
-        index of the first axis of the event.
+        r"""The mean of :math:`x_{t_{max}}`, that of the data where it is not zero: of every
+        coordinate, or one value for each index of the first axis of the event.
         """
 
     @abstractmethod

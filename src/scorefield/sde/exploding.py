@@ -30,7 +30,6 @@ class EDM(_Exploding):
     Arguments:
         sigma_min: The smallest noise level, in units of the data.
         sigma_max: The largest; it should exceed the diameter of the data.
-        prior_mean: The mean of the prior.
 
     Raises:
         ValueError: Unless ``0 < sigma_min < sigma_max``.
@@ -76,8 +75,6 @@ class VE(_Exploding):
     Arguments:
         sigma_min: The noise level at time 0, independent of ``t_min``.
         sigma_max: The noise level at time 1.
-        prior_mean: The mean of the prior; the mean of the data where that is not zero.
-        t_min: The earliest time of training and sampling.
 
     Raises:
         ValueError: Unless ``0 < sigma_min < sigma_max`` and ``0 <= t_min < 1``.

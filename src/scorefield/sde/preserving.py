@@ -66,8 +66,6 @@ class VP(_LinearBeta):
     Arguments:
         beta_min: The rate at time 0.
         beta_max: The rate at time 1.
-        prior_mean: The mean of the prior.
-        t_min: The earliest time of training and sampling.
 
     Raises:
         ValueError: Unless ``0 < beta_min < beta_max`` and ``0 < t_min < 1``.
@@ -124,8 +122,6 @@ class DiscreteVP(VP):
     Arguments:
         beta_min: The rate of the first step, times :math:`N`.
         beta_max: The rate of the last step, times :math:`N`.
-        prior_mean: The mean of the prior.
-        t_min: The earliest time of training and sampling.
         levels: The number :math:`N` of steps.
 
     Raises:
@@ -183,9 +179,7 @@ class Cosine(_Preserving):
 
     Arguments:
         offset: The offset :math:`s`, which keeps the noise at small times from vanishing too fast.
-        prior_mean: The mean of the prior.
-        t_min: The earliest time of training and sampling.
-        t_max: The time of the prior; before :math:`1 + m - s`, where :math:`\alpha` vanishes.
+        t_max: Before :math:`1 + m - s`, where :math:`\alpha` vanishes.
         margin: The margin :math:`m`; equal to the offset by default, so that :math:`\alpha`
             vanishes at time 1.
 
