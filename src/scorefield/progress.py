@@ -79,8 +79,8 @@ def _bars() -> Progress:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     return Progress(
-        TextColumn("{task.description:<28}"),
-        BarColumn(bar_width=36),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}", style="dim"),

@@ -78,7 +78,7 @@ def test_inspection_says_what_the_weights_show(tmp_path):
     with pytest.raises(InteropError, match=r"less.pt: the state dict lacks output_conv.bias"):
         inspect(tmp_path / "less.pt")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
-    with pytest.raises(InteropError, match=r"other.pt: the weights are those of no minimal"):
+    with pytest.raises(InteropError, match=r"other.pt: the weights do not fit a minimal"):
         inspect(tmp_path / "other.pt")
 
 

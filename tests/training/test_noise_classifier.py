@@ -67,7 +67,7 @@ def test_guidance_makes_digits_of_the_wanted_class(trained):
     for sde in (SDE, VP(t_min=1e-4)):
         field = Empirical(points, sde=sde)
         wanted = torch.arange(10).repeat_interleave(4)
-        guided = ClassifierGuidance(field, trained.network, 0, scale=3.0)
+        guided = ClassifierGuidance(field, trained.network, scale=3.0)
         shares = []
         for asked, classes in ((field, None), (guided, wanted)):
             samples = Heun(12).sample(asked, 40, seed=5, classes=classes)

@@ -260,7 +260,7 @@ def test_little_memory_ends_in_one_sentence(monkeypatch):
         ({"batch_size": 8}, "batch_size is 16 there and 8 here"),
         ({"optim": Optim(lr=0.1)}, r"optim\.lr is 0\.001 there and 0\.1 here"),
         ({"ema_decay": 0.5}, r"ema_decay is 0\.999 there and 0\.5 here"),
-        ({"steps": 5}, "beyond the 5 steps"),
+        ({"steps": 5}, "beyond the 5 requested steps"),
         ({"hidden": 16}, r"the tensor backbone\.\S+ in the shape"),
     ],
 )

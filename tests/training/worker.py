@@ -40,6 +40,7 @@ def train(folder, steps=STEPS, hidden=8, **settings) -> Fit:
         "seed": 3,
         "config": {"name": "tiny"},
         "quiet": True,
+        "keep": None,
     }
     return fit(
         field, truth, objective=objective, steps=steps, folder=folder, **(defaults | settings)

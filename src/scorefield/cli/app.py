@@ -47,12 +47,13 @@ def _drawing_of(source: Any) -> Any:
     return training_figures(source.truth)
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         from importlib.metadata import version
 
         print(f"scorefield {version('scorefield')}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -163,12 +163,9 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether there is a checkpoint of the last step, it can be read, and it is this run's."""
-        last = self.config.train.steps
-        if last not in self.steps():
-            return False
         try:
-            self.checkpoint(last)
-        except CheckpointError:
+            self.checkpoint(self.config.train.steps)
+        except (RunError, CheckpointError):
             return False
         return True
 

@@ -185,20 +185,19 @@ def read(path: Path) -> Checkpoint:
         CheckpointError: If a file is missing, damaged, or not part of this checkpoint.
     """
     file = path / _STATE
+    state: Any = None
     content = _content(file)
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            # torch.load itself ignores the checksums of the archive.
-            damaged = archive.testzip() is not None
-        if damaged:
-            raise CheckpointError(f"{file} is damaged: its checksum is wrong")
-        with warnings.catch_warnings():
+        with zipfile.ZipFile(io.BytesIO(content)) as archive, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
+            # torch.load itself ignores the checksums of the archive.
+            whole = archive.testzip() is None
+            if whole:
+                state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise CheckpointError(f"{file} is truncated or not a checkpoint") from error
+    if not whole:
+        raise CheckpointError(f"{file} is damaged: its checksum is wrong")
     step = _step(state, file)
     digests = state.get("sha256")
     if not isinstance(digests, dict) or not digests.keys() >= set(WEIGHTS):
