@@ -49,6 +49,9 @@ NAMES = (
 )
 """Names of functions, classes and arguments."""
 
+ADDRESSES = {"specimen/means", "specimen/"}
+"""Strings that are no text: addresses of random numbers, which would be others under new names."""
+
 
 def text_of(path: Path) -> Iterator[tuple[int, str]]:
     """Public text of a file, by line: whole files, or the strings of a module."""
@@ -58,8 +61,9 @@ def text_of(path: Path) -> Iterator[tuple[int, str]]:
             yield 1, "".join(cell["source"])
     elif path.suffix == ".py":
         for node in ast.walk(ast.parse(content)):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield node.lineno, node.value
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(text, str) and text not in ADDRESSES:
+                yield node.lineno, text
     else:
         yield 1, content
 

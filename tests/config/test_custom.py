@@ -16,6 +16,8 @@ from scorefield.errors import ConfigError, RunError
 from scorefield.runs.inspection import inspect
 from scorefield.runs.run import Run
 from scorefield.runs.subject import open_subject
+from scorefield.studies.networks import open_networks
+from scorefield.studies.settings import Atoms, Exterior, Patches
 
 MODULE = '''
 import torch
@@ -114,6 +116,8 @@ def test_a_network_of_ones_own_is_trained_and_opened_again(config_file, module, 
     assert opened.score(torch.zeros(3, 2), 1.0).shape == (3, 2)
     assert open_subject(run.folder, trust_code=True).config == config
     assert "parameters" in dict(inspect(run.folder, trust_code=True)["field"])
+    with pytest.raises(RunError, match="not square images"):
+        open_networks("digits", {"--network": run.folder}, trust_code=True)
 
 
 def test_code_that_a_run_brings_is_not_imported(config_file, module, tmp_path):
@@ -129,6 +133,7 @@ def test_code_that_a_run_brings_is_not_imported(config_file, module, tmp_path):
         lambda: open_subject(run.folder),
         lambda: open_subject(weights),
         lambda: inspect(run.folder),
+        lambda: open_networks("digits", {"--network": run.folder}),
     ):
         with pytest.raises(ConfigError, match="give --trust-code") as error:
             use()

@@ -14,7 +14,7 @@ from scorefield.errors import ConfigError
 from scorefield.runs.run import Run
 from scorefield.samplers import DDIM
 from scorefield.sde import Cosine
-from scorefield.studies.networks import chosen_sizes, read_scales, scales_json
+from scorefield.studies.networks import read_scales, scales_json
 from scorefield.studies.patches import compute as work
 from scorefield.studies.patches import study as patches_study
 from scorefield.studies.patches.study import PatchesStudy
@@ -41,7 +41,7 @@ def calibration():
 def test_a_file_of_sizes_reads_back(calibration, choice, tmp_path):
     file = tmp_path / "scales.json"
     file.write_bytes(scales_json(calibration, choice, {"dataset": "digits"}))
-    assert read_scales(file) == chosen_sizes(calibration, choice)
+    assert read_scales(file) == getattr(calibration, choice)
     content = json.loads(file.read_text())
     assert content["best"] == BEST.tolist()
     assert content["sigmas"] == [0.1, 0.5, 20.0]

@@ -72,7 +72,7 @@ def _parameter(name: str, kind: Any, default: Any, option: studies.Option) -> in
         annotation = Annotated[str | None, typer.Option(flag, help=option.help)]
         default = ",".join(map(str, default)) or None
     else:
-        least = {} if option.least is None else {"min": option.least}
+        least: dict[str, Any] = {} if option.least is None else {"min": option.least}
         annotation = Annotated[kind, typer.Option(flag, help=option.help, **least)]
     default = inspect.Parameter.empty if default is ... else default
     return inspect.Parameter(

@@ -9,7 +9,7 @@ on them row by row of the second coordinate, as ``numpy.meshgrid`` orders them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from scorefield.estimate import Estimate
-from scorefield.plotting.palette import DIVERGING, INK, MODELS, Look
+from scorefield.plotting.palette import DIVERGING, GUIDE, INK, MODELS, Look
 from scorefield.plotting.png import new_figure
 from scorefield.targets import Target
 
@@ -35,6 +35,27 @@ _FOOT = 0.03  # of the length of a logarithmic axis
 _CONTOURED = 201
 
 
+def label_axes(
+    axes: Axes, x: str = "", y: str = "", title: str = "", grid: Any = "both", **settings: Any
+) -> None:
+    """Label axes over a light grid; ``settings`` are those of ``matplotlib.axes.Axes.set``."""
+    axes.set(xlabel=x, ylabel=y, **settings)
+    axes.set_title(title, fontsize=10)
+    axes.tick_params(labelsize=8)
+    axes.grid(axis=grid, alpha=0.3)
+
+
+def legend(part: Any, looks: Mapping[str, Look], hollow: str = "", **settings: Any) -> None:
+    """Draw one legend of a figure for all of its axes, with what is hollow as its last entry."""
+    from matplotlib.lines import Line2D
+
+    lines = [Line2D([], [], label=label, **look.line(6)) for label, look in looks.items()]
+    if hollow:
+        style: dict[str, Any] = {"markerfacecolor": "white", "linestyle": "none", "marker": "v"}
+        lines.append(Line2D([], [], color=GUIDE, label=hollow, **style))
+    part.legend(handles=lines, frameon=False, **settings)
+
+
 def quiver(
     axes: Axes,
     x: Floats,
@@ -43,16 +64,15 @@ def quiver(
     longest: float | None = None,
     colour: str = INK,
 ) -> Quiver:
-    """Draw a planar field as arrows about the points of a grid.
+    """Draw a planar field as arrows about the points of a grid, their lengths proportional to the
+    norms of the vectors.
 
     Arguments:
         axes: The axes, in the units of the grid.
-        x: The places of the first coordinate, ascending.
-        y: The places of the second.
+        x, y: The places of both coordinates, ascending.
         vectors: The vectors, of shape (len(y), len(x), 2).
-        longest: The length of the longest arrow; 1.6 spacings of the grid by default. Lengths are
-            proportional to the norms of the vectors.
-        colour: The colour of the arrows.
+        longest: The length of the longest arrow; 1.6 spacings of the grid by default.
+        colour: The colour.
     """
     peak = float(np.linalg.norm(vectors, axis=-1).max())
     if longest is None:
@@ -64,23 +84,12 @@ def quiver(
 
 
 def curl_map(axes: Axes, curl: Floats, reach: float, scale: float) -> AxesImage:
-    """Draw a scalar such as the curl over the square from ``-reach`` to ``reach``.
-
-    Arguments:
-        axes: The axes.
-        curl: The values on a regular grid, of shape (rows, columns).
-        reach: Half the side of the square.
-        scale: The value at the ends of the colour scale, blue below zero and red above.
+    """Draw a scalar such as the curl, on a regular grid of shape (rows, columns) over the square
+    from ``-reach`` to ``reach``; ``-scale`` is blue, and ``scale`` red.
     """
-    return axes.imshow(
-        curl,
-        cmap=DIVERGING,
-        vmin=-scale,
-        vmax=scale,
-        extent=(-reach, reach, -reach, reach),
-        origin="lower",
-        interpolation="bilinear",
-    )
+    extent = (-reach, reach, -reach, reach)
+    style: dict[str, Any] = {"cmap": DIVERGING, "origin": "lower", "interpolation": "bilinear"}
+    return axes.imshow(curl, vmin=-scale, vmax=scale, extent=extent, **style)
 
 
 def contours(
@@ -103,18 +112,10 @@ def noise_profile(
 ) -> None:
     """Draw estimates against the noise level, on logarithmic axes, with 95 % intervals.
 
-    What is not clear of zero is a hollow triangle at the bottom of the axes, whose limits are set
-    before.
-
-    Arguments:
-        axes: The axes.
-        sigmas: The noise levels.
-        estimates: The estimate at each of them.
-        look: Colour and marker.
-        label: The entry of a legend.
-        clear: Which estimates are clear of zero; those whose interval is above zero by default.
-        errors: The ends of the error bars; those of the 95 % intervals by default.
-        style: Other arguments of ``matplotlib.axes.Axes.errorbar``.
+    What is not ``clear`` of zero, by default what has an interval that is not above zero, is a
+    hollow triangle at the bottom of the axes, whose limits are set before. ``errors`` are the ends
+    of the error bars, by default of the intervals, and ``style`` has other arguments of
+    ``matplotlib.axes.Axes.errorbar``.
     """
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -127,14 +128,12 @@ def noise_profile(
         [max(v - max(a, low / 10), 0.0), max(b - v, 0.0)] for v, (a, b) in zip(y, ends, strict=True)
     ]
     shown = np.where(seen, y, np.nan)
-    settings = {"markersize": 5, "linewidth": 1.3, "elinewidth": 1, "capsize": 2, **style}
-    axes.errorbar(
-        x, shown, np.array(bars).T, color=look.colour, marker=look.marker, label=label, **settings
-    )
+    settings = {**look.line(), "linewidth": 1.3, "elinewidth": 1, "capsize": 2, **style}
+    axes.errorbar(x, shown, np.array(bars).T, label=label, **settings)
     if not seen.all():
         foot = np.full((~seen).sum(), low * (high / low) ** _FOOT)
-        hollow = {"color": look.colour, "markerfacecolor": "white", "markersize": 6}
-        axes.plot(x[~seen], foot, "v", clip_on=False, **hollow)  # type: ignore[arg-type]
+        hollow = {**look.line(6), "marker": "v", "markerfacecolor": "white", "linestyle": "none"}
+        axes.plot(x[~seen], foot, clip_on=False, **hollow)
 
 
 def scatter(
@@ -143,20 +142,12 @@ def scatter(
     """Draw points of the plane within ``reach`` of the origin, and return how many lie outside."""
     x = points.double().cpu().numpy()
     axes.scatter(x[:, 0], x[:, 1], s=size, alpha=0.5, linewidths=0, color=colour)
-    axes.set_xlim(-reach, reach)
-    axes.set_ylim(-reach, reach)
-    axes.set_aspect("equal")
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     return int((np.abs(x) > reach).any(axis=1).sum())
 
 
 def trajectories(axes: Axes, paths: Tensor, colour: str = MODELS[0].colour) -> None:
-    """Draw trajectories in the plane, with a dot at the end of each.
-
-    Arguments:
-        axes: The axes.
-        paths: The states, of shape (steps, samples, 2).
-        colour: Their colour.
-    """
+    """Draw trajectories in the plane, of shape (steps, samples, 2), with a dot at their ends."""
     x = paths.double().cpu().numpy()
     axes.plot(x[..., 0], x[..., 1], color=colour, linewidth=0.8, alpha=0.6)
     axes.plot(x[-1, :, 0], x[-1, :, 1], ".", color=colour, markersize=5)
@@ -166,27 +157,15 @@ def trajectories(axes: Axes, paths: Tensor, colour: str = MODELS[0].colour) -> N
 def show_image(axes: Axes, image: Tensor, black: float = -1.0) -> None:
     """Draw one image of shape (channels, height, width), with values from ``black`` to 1."""
     pixels = image.double().cpu().sub(black).div(1 - black).clamp(0, 1)
-    axes.imshow(
-        pixels.permute(1, 2, 0).numpy().squeeze(),
-        cmap="gray",
-        vmin=0,
-        vmax=1,
-        interpolation="nearest",
-    )
-    axes.set_xticks([])
-    axes.set_yticks([])
+    style: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1, "interpolation": "nearest"}
+    axes.imshow(pixels.permute(1, 2, 0).numpy().squeeze(), **style)
+    axes.set(xticks=[], yticks=[])
 
 
 def image_grid(images: Tensor, columns: int | None = None, black: float = -1.0) -> Tensor:
-    """Images side by side as one image, with white lines between and around them.
-
-    Arguments:
-        images: The images, of shape (n, channels, height, width).
-        columns: The number of images in a row; about as many as rows by default.
-        black: The value of an image that is black; 1 is white.
-
-    Returns:
-        The grid, of shape (channels, height, width), with values from ``black`` to 1.
+    """Images of shape (n, channels, height, width) side by side as one image of shape (channels,
+    height, width), with white lines between and around them; ``black`` is the value of black, 1 of
+    white, and by default there are about as many columns as rows.
     """
     n, channels, height, width = images.shape
     columns = math.ceil(math.sqrt(n)) if columns is None else columns
@@ -202,13 +181,7 @@ def samples_figure(
     samples: Tensor, truth: Target | None = None, title: str = "", black: float = -1.0
 ) -> Figure | None:
     """Samples as a figure: a scatter in the plane over contours of the true density, or a grid of
-    images; ``None`` where they are neither points of the plane nor images.
-
-    Arguments:
-        samples: The samples.
-        truth: The distribution of the data where it is known.
-        title: The title.
-        black: The value of an image that is black; 1 is white.
+    images, in which ``black`` is the value of black; ``None`` where they are neither.
     """
     event = tuple(samples.shape[1:])
     if event == (2,):

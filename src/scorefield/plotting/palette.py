@@ -10,7 +10,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Look(NamedTuple):
@@ -20,6 +20,10 @@ class Look(NamedTuple):
     marker: str
     symbol: str
     dash: str
+
+    def line(self, size: float = 5) -> dict[str, Any]:
+        """Colour, marker and its size as arguments of matplotlib."""
+        return {"color": self.colour, "marker": self.marker, "markersize": size}
 
 
 MODELS = (

@@ -13,12 +13,8 @@ DPI = 120
 
 
 def new_figure(width: int | float, height: int | float, **settings: Any) -> Figure:
-    """An empty figure, laid out so that no labels overlap unless ``settings`` say otherwise.
-
-    Arguments:
-        width: The width in inches.
-        height: The height in inches.
-        settings: Other arguments of ``matplotlib.figure.Figure``.
+    """An empty figure of a size in inches, laid out so that no labels overlap unless ``settings``,
+    arguments of ``matplotlib.figure.Figure``, have another layout.
     """
     from matplotlib.figure import Figure
 
@@ -26,12 +22,8 @@ def new_figure(width: int | float, height: int | float, **settings: Any) -> Figu
 
 
 def png(figure: Figure, dpi: int | None = None, colours: int | None = None) -> bytes:
-    """The figure as a PNG.
-
-    Arguments:
-        figure: The figure.
-        dpi: The dots per inch; :data:`DPI` by default.
-        colours: Reduce the image to so many colours, which takes about a fifth of the bytes.
+    """The figure as a PNG, of :data:`DPI` dots per inch by default; reduced to so many ``colours``
+    it takes about a fifth of the bytes.
     """
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI if dpi is None else dpi)

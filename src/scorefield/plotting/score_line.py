@@ -39,14 +39,9 @@ _LONGEST_TITLE = 4
 class ScoreLine:
     """The score along a line at several noise levels, in units of the noise, float64.
 
-    Attributes:
-        ends: The two ends of the line.
-        place: Where the points are, as a fraction of the line.
-        wells: Where the configurations are.
-        widths: The standard deviation of an atom about its site, as a fraction of the line.
-        sigmas: The noise levels, ascending.
-        field: The component of the field's score along the line.
-        truth: That of the exact score.
+    Points, wells (the configurations) and widths (the standard deviation of an atom about its site
+    at each level) are fractions of the line between its ends; noise levels ascend. ``field`` and
+    ``truth`` are the components of the field's and the exact score along the line.
     """
 
     ends: Float[Tensor, "2 atoms dims"]
@@ -59,12 +54,8 @@ class ScoreLine:
 
 
 def score_line(field: ScoreField, truth: PseudoAtoms, points: int = 201) -> ScoreLine:
-    """The score of a field, and the exact one, along the line through the configurations.
-
-    Arguments:
-        field: The field, on the truth's torus.
-        truth: The distribution of the data, under the field's process.
-        points: The number of points on the line.
+    """The score of a field, and the exact one under its process, along the line through the
+    configurations.
     """
     ends, wells = _line(truth)
     place = torch.linspace(0, 1, points, dtype=torch.float64)
@@ -115,13 +106,8 @@ def draw_score_line(line: ScoreLine) -> Figure:
 
 
 def training_figures(truth: Target | None) -> Callable[[ScoreField], dict[str, Figure]] | None:
-    """What draws the figures of a field at the checkpoints of its training, by their names.
-
-    Arguments:
-        truth: The distribution of the training data, where it is known.
-
-    Returns:
-        A function of the field; ``None`` for data of which nothing is drawn.
+    """What draws the figures of a field at the checkpoints of its training, by their names;
+    ``None`` for data of which nothing is drawn.
     """
     return partial(_figures, truth) if isinstance(truth, PseudoAtoms) else None
 

@@ -17,7 +17,6 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -191,10 +190,14 @@ class Study(ABC, Generic[S, R]):
     settings: S
     about: Mapping[str, Any]
 
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+        self.about = {}
+
     @classmethod
-    @abstractmethod
     def open(cls, settings: S) -> Study[S, R]:
         """Opens what the settings name."""
+        return cls(settings)
 
     @abstractmethod
     def compute(self, work: Work) -> R:
@@ -202,15 +205,16 @@ class Study(ABC, Generic[S, R]):
 
     @abstractmethod
     def files(self, result: R, work: Work) -> Mapping[str, Callable[[], bytes]]:
-        """What makes each file of the results, by its name; a name may have folders."""
+        """What makes each file of the results, by its name, which may have folders; one that raises
+        :class:`NotMade` is left out.
+        """
 
     @abstractmethod
     def table(self, result: R) -> Table:
         """The numbers that matter most."""
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """What came of a study."""
 
     table: Table
@@ -254,12 +258,10 @@ def run(
     written = write_folder(folder, {**files, RECORD: json_bytes(record)}, overwrite)
     for finished in folder.parent.glob(start + "*"):
         shutil.rmtree(finished)
-    return Written(opened.table(result), written, _failure(folder, failed))
-
-
-def _failure(folder: Path, failed: Mapping[str, NotMade]) -> NotMade | None:
-    if not failed:
-        return None
-    name, error = next(iter(failed.items()))
-    others = "" if len(failed) == 1 else f" and {len(failed) - 1} more"
-    return NotMade(f"{folder / name}{others} could not be made: {error}; all else is there")
+    failure = None
+    if failed:
+        name, reason = next(iter(failed.items()))
+        others = "" if len(failed) == 1 else f" and {len(failed) - 1} more"
+        message = f"{folder / name}{others} could not be made: {reason}; all else is there"
+        failure = NotMade(message)
+    return Written(opened.table(result), written, failure)

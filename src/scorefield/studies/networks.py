@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -89,8 +89,10 @@ def read_images(
     return ImageSet(dataset, source, images, labels)
 
 
-def class_of(images: ImageSet, label: int) -> Float[Tensor, "n channels height width"]:
-    """The images of a class."""
+def class_of(images: ImageSet, label: int | None) -> Float[Tensor, "n channels height width"]:
+    """The images of a class, or of all."""
+    if label is None:
+        return images.images
     if images.labels is None:
         raise RunError(f"the images of {images.dataset} have no classes, and take no label")
     found = images.images[images.labels == label]
@@ -107,18 +109,20 @@ def open_networks(
     trust_code: bool = False,
 ) -> dict[str, Subject]:
     """Trained networks that can be compared with each other."""
-    opened = {
-        option: _open(option, path, label, padding, trust_code)
-        for option, path in runs.items()
-        if path is not None
-    }
-    first: tuple[str, Subject] | None = None
-    for option, subject in opened.items():
-        _check_data(option, subject, dataset)
-        if first is None:
-            first = option, subject
+    opened: dict[str, Subject] = {}
+    for option, path in runs.items():
+        if path is None:
             continue
-        (other, field), own = (first[0], first[1].field), subject.field
+        silent = path.suffix == ".pt" and convolutional.padding_of(path) is None
+        config = padding if silent else None
+        try:
+            subject = open_subject(path, config=config, label=label, trust_code=trust_code)
+        except RunError as error:
+            raise RunError(f"{option}: {error}") from error
+        opened[option] = subject
+        _check_data(option, subject, dataset)
+        other = next(iter(opened))
+        field, own = opened[other].field, subject.field
         if own.domain != field.domain:
             raise RunError(
                 f"{option} takes images of shape {own.domain.shape}, {other} of shape "
@@ -152,7 +156,7 @@ def reverse_process(sde: SDE | None, steps: int) -> tuple[SDE, DDIM]:
 
     Where the noise level itself is the time (EDM, VE), the levels are those of Karras' grid.
     Everywhere else times are :math:`t_{max}\,i/n` for :math:`i = n \dots 1`, and the process ends
-    there.
+    there. By default it is the cosine, :math:`\sigma^2 = 1 - \cos^2\frac{\pi t}{2 \cdot 1.008}`.
     """
     if sde is None:
         sde = Cosine(offset=0.0, margin=0.008, t_min=1e-3, t_max=1.0)
@@ -172,13 +176,10 @@ def closed_form(
     padding: Outside = "zeros",
 ) -> ScoreField:
     """A score in closed form."""
-    match kind:
-        case "els":
-            return EquivariantLocalScore(images, sde, size=size, padding=padding)
-        case "ls":
-            return LocalScore(images, sde, size=size, padding=padding)
-        case "is":
-            return IdealScore(images, sde)
+    if kind == "is":
+        return IdealScore(images, sde)
+    local = {"els": EquivariantLocalScore, "ls": LocalScore}[kind]
+    return local(images, sde, size=size, padding=padding)
 
 
 def with_process(field: ScoreField, sde: SDE) -> ScoreField:
@@ -186,16 +187,6 @@ def with_process(field: ScoreField, sde: SDE) -> ScoreField:
     twin = copy.copy(field)
     twin.sde = sde
     return twin
-
-
-def _open(
-    option: str, path: Path, label: int | None, padding: Padding | None, trust_code: bool
-) -> Subject:
-    silent = path.suffix == ".pt" and convolutional.padding_of(path) is None
-    try:
-        return open_subject(path, "ema", padding if silent else None, label, trust_code)
-    except RunError as error:
-        raise RunError(f"{option}: {error}") from error
 
 
 def _place(networks: Mapping[str, Subject], path: Path | None) -> dict[str, Any]:
@@ -232,28 +223,15 @@ def _check_data(option: str, subject: Subject, dataset: Dataset) -> None:
 Choice = Literal["median", "mode", "monotone"]
 
 
-def chosen_sizes(calibration: ScaleCalibration, choice: Choice) -> PatchSizes:
-    """The sizes of a calibration that a local score is given."""
-    match choice:
-        case "median":
-            return calibration.median
-        case "mode":
-            return calibration.mode
-        case "monotone":
-            return calibration.monotone
-
-
 def scales_json(
     calibration: ScaleCalibration, choice: Choice, settings: Mapping[str, Any]
 ) -> bytes:
     """The content of a file with the sizes of a calibration, all three choices of them, and the
     table behind them.
     """
-    names: tuple[Choice, ...] = ("median", "mode", "monotone")
-    sizes: dict[str, Any] = {name: list(chosen_sizes(calibration, name).sizes) for name in names}
     content: dict[str, Any] = {
         "sigmas": list(calibration.sigmas),
-        **sizes,
+        **{name: list(getattr(calibration, name).sizes) for name in get_args(Choice)},
         "chosen": choice,
         "best": calibration.best.tolist(),
         "settings": {"by": calibration.by, "sizes": list(calibration.sizes), **settings},
@@ -272,9 +250,9 @@ def read_scales(path: Path) -> PatchSizes:
         raise ConfigError(f"{path} is not a file of patch sizes: it holds no names")
     sigmas = _numbers(path, content, "sigmas", (int, float))
     name = content.get("chosen")
-    if name not in ("median", "mode", "monotone"):
+    if name not in get_args(Choice):
         raise ConfigError(f"{path}: chosen must be one of median, mode and monotone, not {name!r}")
-    sizes = _numbers(path, content, name, (int,))
+    sizes = _numbers(path, content, str(name), (int,))
     try:
         return PatchSizes(tuple(float(sigma) for sigma in sigmas), tuple(sizes))
     except (ValueError, OverflowError) as error:

@@ -23,13 +23,8 @@ PRECISION = 0.01
 
 
 class Option(NamedTuple):
-    """A setting that is an option of the command line.
-
-    Attributes:
-        help: What it is, for the command line.
-        least: The least value.
-        metavar: The name of a positional argument; empty for an option.
-        numbers: Whether the results depend on it.
+    """A setting of the command line: its help, the least value, the name of a positional argument
+    (empty for an option), and whether results depend on it.
     """
 
     help: str
@@ -127,7 +122,26 @@ class Dose(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exterior(Settings):
+class OfRuns(Settings):
+    """The settings of a study of runs."""
+
+    trust_code: Annotated[
+        bool, Option("Import classes of others that the run names.", numbers=False)
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfImages(OfRuns):
+    """The settings of a study of image models."""
+
+    label: Annotated[int | None, Option("The class of all images.", least=0)] = None
+    data_path: Annotated[
+        Path | None, Option("Folder of the images; as the run says by default.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exterior(OfImages):
     """The settings of the exterior derivative along sampling trajectories."""
 
     out: ClassVar[str] = "results/exterior_derivative"
@@ -167,12 +181,7 @@ class Exterior(Settings):
         float | None,
         Option("The relative error at which probes of networks stop; 0.01 by default."),
     ] = None
-    label: Annotated[int | None, Option("The class of all images.", least=0)] = None
     seed: Annotated[int, Option("Seed of starting noise and probes.", least=0)] = 0
-    data_path: Annotated[
-        Path | None, Option("Folder of the images; as the run says by default.")
-    ] = None
-    trust_code: Trust = False
     dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
@@ -211,7 +220,7 @@ class Exterior(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patches(Settings):
+class Patches(OfImages):
     """The settings of the comparison of a network with local scores."""
 
     out: ClassVar[str] = "results/patches"
@@ -239,12 +248,7 @@ class Patches(Settings):
         Literal["zeros", "circular", "valid"] | None,
         Option("What closed forms see outside the image; as the network by default."),
     ] = None
-    label: Annotated[int | None, Option("The class of all images.", least=0)] = None
     seed: Annotated[int, Option("Seed of the starting noise.", least=0)] = 0
-    data_path: Annotated[
-        Path | None, Option("Folder of the images; as the run says by default.")
-    ] = None
-    trust_code: Trust = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -253,7 +257,7 @@ class Patches(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Atoms(Settings):
+class Atoms(OfRuns):
     """The settings of the comparison of models of pseudo-atoms with their exact distribution."""
 
     out: ClassVar[str] = "results/atoms"

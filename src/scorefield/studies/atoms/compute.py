@@ -43,8 +43,6 @@ from scorefield.targets import PseudoAtoms
 
 EXACT = "exact field"
 """What the exact field is called among the models."""
-PARTS = (State, Level, Estimate)
-"""The classes that kept parts are made of."""
 
 _SHOWN = 5
 _BLOCK = 4096
@@ -166,13 +164,10 @@ def _evaluate(
     label, sde = model.label, truth.sde
     blocks = -(-settings.samples // _BLOCK)
     total = blocks + len(_DIAGNOSTICS)
-
-    def draw(block: int) -> tuple[Tensor, tuple[State, ...]]:
-        return _block(model.field, sampler, settings, block * _BLOCK)
-
     samples, passed = [], []
     for block in range(blocks):
-        drawn, states = work.part(f"{label}/samples/{block}", partial(draw, block))
+        draw = partial(_block, model.field, sampler, settings, block * _BLOCK)
+        drawn, states = work.part(f"{label}/samples/{block}", draw)
         samples.append(drawn)
         passed.append(states)
         work.show(label, block + 1, total, "samples")

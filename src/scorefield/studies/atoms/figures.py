@@ -14,7 +14,7 @@ from torch import Tensor
 from scorefield import plotting
 from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Level
-from scorefield.metrics import RadialLaw, radial_distances
+from scorefield.metrics import radial_distances
 from scorefield.plotting.palette import EXACT, GUIDE, INK, PALE, Look
 from scorefield.sde import EDM
 from scorefield.studies.atoms.compute import AtomsAnalysis, ModelResult, by_metric
@@ -34,8 +34,6 @@ _MARGIN = 1.3
 
 def comparison(analysis: AtomsAnalysis, looks: Mapping[str, Look]) -> bytes:
     """Every number of every model, over its seeds, with 95 % intervals."""
-    from matplotlib.lines import Line2D
-
     curves = {name: by_metric(analysis.pooled_levels(name)) for name in analysis.names}
     distances = {name: analysis.pooled_distances(name) for name in analysis.names}
     seeds = {name: len(analysis.members(name)) for name in analysis.names}
@@ -56,14 +54,9 @@ def comparison(analysis: AtomsAnalysis, looks: Mapping[str, Look]) -> bytes:
         _side_by_side(panels.pop(0), metric, values, looks)
     for axes in panels:
         axes.set_axis_off()
-    handles = []
-    for name, n in seeds.items():
-        style = {"color": looks[name].colour, "marker": looks[name].marker}
-        label = name if n == 1 else f"{name} ({n} seeds)"
-        handles.append(Line2D([], [], label=label, **style))  # type: ignore[arg-type]
-    hollow: dict[str, Any] = {"markerfacecolor": "white", "linestyle": "none", "marker": "v"}
-    handles.append(Line2D([], [], color=GUIDE, label="no more than its own errors", **hollow))
-    sheet.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=10, frameon=False)
+    entries = {k if n == 1 else f"{k} ({n} seeds)": looks[k] for k, n in seeds.items()}
+    hollow = "no more than its own errors"
+    plotting.legend(sheet, entries, hollow, loc="outside upper center", ncols=3, fontsize=10)
     return plotting.png(sheet)
 
 
@@ -79,15 +72,12 @@ def against_noise(
     top = max((_bounded(e)[1] for e in shown), default=1.0)
     # Rounding may be ever so small, and is of no interest.
     low = max(min((e.value for e in shown), default=0.1) / 2, top * 10.0**-_DECADES)
-    axes.set_ylim(low, 2 * top)
     # Of a single level, axes that find their own limits find none.
     sigmas = [v.sigma for levels in curves.values() for v in levels]
-    axes.set_xlim(min(sigmas) / _MARGIN, max(sigmas) * _MARGIN)
+    axes.set(ylim=(low, 2 * top), xlim=(min(sigmas) / _MARGIN, max(sigmas) * _MARGIN))
     for name, levels in single:
-        clear = [v for v in levels if _clear(v.estimate)]
-        values = [v.estimate.value for v in clear]
-        thin = {"color": looks[name].colour, "linewidth": 0.7, "alpha": 0.5}
-        axes.plot([v.sigma for v in clear], values, **thin)  # type: ignore[arg-type]
+        clear = [(v.sigma, v.estimate.value) for v in levels if _clear(v.estimate)]
+        axes.plot(*np.reshape(clear, (-1, 2)).T, color=looks[name].colour, linewidth=0.7, alpha=0.5)
     for name, levels in curves.items():
         estimates = [v.estimate for v in levels]
         plotting.noise_profile(
@@ -98,10 +88,8 @@ def against_noise(
             clear=[_clear(e) and e.value >= low for e in estimates],
             errors=[_bounded(e) for e in estimates],
         )
-    axes.set_xlabel("noise level σ  [units of length]", fontsize=9)
-    axes.set_title(textwrap.fill(title(metric), _WIDEST), fontsize=10)
-    axes.tick_params(which="both", labelsize=8)
-    axes.grid(alpha=0.3)
+    heading = textwrap.fill(title(metric), _WIDEST)
+    plotting.label_axes(axes, "noise level σ  [units of length]", title=heading)
 
 
 def _clear(estimate: Estimate) -> bool:
@@ -123,21 +111,18 @@ def _side_by_side(
     for place, (name, estimate) in enumerate(values.items()):
         low, high = estimate.interval()
         error = [[estimate.value - max(low, 0)], [high - estimate.value]]
-        style = {"color": looks[name].colour, "marker": looks[name].marker, "markersize": 6}
-        axes.errorbar([estimate.value], [place], xerr=error, capsize=3, **style)  # type: ignore[arg-type]
+        axes.errorbar([estimate.value], [place], xerr=error, capsize=3, **looks[name].line(6))
     null = next(iter(values.values())).settings.get("null")
     if null is not None:
         axes.axvline(null, color=GUIDE, linestyle=":", linewidth=1.4)
-        axes.set_xlabel("dotted: the mean of samples of the exact distribution", fontsize=9)
+    note = "" if null is None else "dotted: the mean of samples of the exact distribution"
+    plotting.label_axes(axes, note, title=textwrap.fill(title(metric), _WIDEST), grid="x")
     # The legend says which is which, in this order.
     axes.set_yticks([])
     axes.invert_yaxis()
     axes.margins(y=0.15)
     # Intervals over two seeds are wide, and may leave the figure.
     axes.set_xlim(0, min(widest, axes.get_xlim()[1]))
-    axes.set_title(textwrap.fill(title(metric), _WIDEST), fontsize=10)
-    axes.tick_params(axis="x", labelsize=8)
-    axes.grid(axis="x", alpha=0.3)
 
 
 _COLUMNS = 6
@@ -209,8 +194,8 @@ def _zoom(axes: Axes, plane: Plane, well: tuple[float, float], points: Floats, c
     reach = _ZOOM * plane.truth.width
     inside = (np.abs(near) <= reach).all(axis=1)
     axes.plot(*(near[inside] + well).T, ".", color=colour, markersize=2, alpha=0.35)
-    axes.set_xlim(well[0] - reach, well[0] + reach)
-    axes.set_ylim(well[1] - reach, well[1] + reach)
+    (x, y) = well
+    axes.set(xlim=(x - reach, x + reach), ylim=(y - reach, y + reach))
     axes.locator_params(nbins=5)
     axes.set_title(f"{100 * inside.mean():.1f} % of the samples are here", fontsize=8)
 
@@ -226,8 +211,9 @@ def radial(
     sheet = plotting.new_figure(12.5, 4.8)
     near, far = sheet.subplots(1, 2)
     place = torch.linspace(0, _FAR * law.width, _FINE, dtype=torch.float64)
-    near.fill_between(place.numpy(), law.density(place).numpy(), color=PALE, linewidth=0)
-    near.plot(place.numpy(), law.density(place).numpy(), color=EXACT.colour, linewidth=1.2)
+    density = law.density(place).numpy()
+    near.fill_between(place.numpy(), density, color=PALE, linewidth=0)
+    near.plot(place.numpy(), density, color=EXACT.colour, linewidth=1.2)
     edges = np.linspace(0, _FAR * law.width, 61)
     low, high, least = law.width / 20, _FAR * law.width, 1.0
     for label, members in groups.items():
@@ -241,31 +227,19 @@ def radial(
         far.step(r, above, where="post", **line)
         low, high = min(low, float(r[len(r) // 200])), max(high, float(r[-1]))
         least = min(least, float(above[-1]))
-    _tail(far, law, (low, high), least)
-    near.set_xlim(0, _FAR * law.width)
-    near.set_ylim(bottom=0)
-    near.set_xlabel(_DISTANCE)
-    near.set_ylabel("density  [1/length]")
+    place = torch.from_numpy(np.geomspace(low, high, _FINE))
+    # Far out the distribution function is 1 but for rounding, and the curve leaves the figure.
+    exact = np.clip(1 - law.cdf(place).numpy(), least / 100, None)
+    far.plot(place.numpy(), exact, color=EXACT.colour, linewidth=1.2, zorder=3, linestyle="--")
+    title = "the tail; dashed: the exact distribution"
+    logarithmic = {"xscale": "log", "yscale": "log", "xlim": (low, high), "ylim": (least / 2, 1.3)}
+    plotting.label_axes(far, _DISTANCE, "share of samples beyond", title, **logarithmic)
     chi = rf"exact: $\sigma_d\,\chi_{{{law.dim}}}$, $\sigma_d$ = {law.width:g}"
-    near.set_title(chi, fontsize=11)
+    limits = {"xlim": (0, _FAR * law.width), "ylim": (0, None)}
+    plotting.label_axes(near, _DISTANCE, "density  [1/length]", chi, **limits)
     handle = Patch(color=PALE, label="exact distribution")
     near.legend(handles=[handle, *near.get_legend_handles_labels()[0]], fontsize=9, frameon=False)
     return plotting.png(sheet)
-
-
-def _tail(axes: Axes, law: RadialLaw, ends: tuple[float, float], least: float) -> None:
-    place = torch.from_numpy(np.geomspace(ends[0], ends[1], _FINE))
-    # Far out the distribution function is 1 but for rounding, and the curve leaves the figure.
-    exact = np.clip(1 - law.cdf(place).numpy(), least / 100, None)
-    axes.plot(place.numpy(), exact, color=EXACT.colour, linewidth=1.2, zorder=3, linestyle="--")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlim(*ends)
-    axes.set_ylim(least / 2, 1.3)
-    axes.set_xlabel(_DISTANCE)
-    axes.set_ylabel("share of samples beyond")
-    axes.set_title("the tail; dashed: the exact distribution", fontsize=11)
-    axes.grid(alpha=0.3, which="both")
 
 
 def marginals(
@@ -346,8 +320,7 @@ def _marginal(
         x = start + np.mod(values.double().numpy().ravel() - start, period)
         density = np.histogram(x, edges)[0] / (x.size * np.diff(edges))
         axes.stairs(density, edges, color=looks[label].colour, linewidth=1.3)
-    axes.set_xlim(start, end)
-    axes.set_ylim(bottom=0)
+    axes.set(xlim=(start, end), ylim=(0, None))
     axes.locator_params(axis="x", nbins=6)
     axes.tick_params(labelsize=8)
     name = "position" if stage.truth.domain.shape[1] == 1 else f"coordinate {axis + 1}"

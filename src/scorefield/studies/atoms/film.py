@@ -249,13 +249,9 @@ def view(film: Film, shown: Mapping[str, Look]) -> go.Figure:
     ]
     height = 0.85 * rows * _PANEL * min(max(high / wide, 0.3), 3)
     below = -80 / height
-    buttons = {
-        "type": "buttons",
-        "direction": "left",
-        "buttons": [play, pause],
-        "showactive": False,
-    }
     corner = {"y": below, "yanchor": "top"}
+    menu = {"type": "buttons", "direction": "left", "buttons": [play, pause], "showactive": False}
+    menu |= {**corner, "x": 0, "xanchor": "left", "pad": {"t": 20}}
     slider = {"steps": steps, "currentvalue": {"prefix": "σ = "}, "x": 0.18, "len": 0.82, **corner}
     figure.update_layout(
         layout(scenes[0]),
@@ -264,9 +260,7 @@ def view(film: Film, shown: Mapping[str, Look]) -> go.Figure:
         margin={"l": 70, "r": 10, "t": 100, "b": 170},
         plot_bgcolor="white",
         showlegend=False,
-        updatemenus=[
-            {**buttons, **corner, "x": 0, "xanchor": "left", "pad": {"t": 20}, "showactive": False}
-        ],
+        updatemenus=[menu],
         sliders=[slider],
     )
     return figure

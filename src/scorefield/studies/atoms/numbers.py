@@ -26,25 +26,20 @@ def title(name: str) -> str:
     return f"{metric.title}  [{metric.unit}]" if metric.unit else metric.title
 
 
-def heading(name: str) -> str:
-    """The heading of a metric's column."""
-    metric = find(name)
-    return name.replace("_", " ") if metric is None else metric.label
-
-
 def table(analysis: AtomsAnalysis) -> Table:
     """The numbers, a line a run and a line a model of several seeds; of diagnostics the root mean
     square over noise levels, of mean squares the mean.
     """
     lines = list(_lines(analysis))
-    metrics = list(lines[0][2])
-    return Table(
-        ["model", "seed", *map(heading, metrics)],
-        [
-            [model, seed, *(format_short(numbers.get(metric)) for metric in metrics)]
-            for model, seed, numbers in lines
-        ],
-    )
+    headings = {
+        name: name.replace("_", " ") if metric is None else metric.label
+        for name, metric in ((name, find(name)) for name in lines[0][2])
+    }
+    rows = [
+        [model, seed, *(format_short(numbers.get(name)) for name in headings)]
+        for model, seed, numbers in lines
+    ]
+    return Table(["model", "seed", *headings.values()], rows)
 
 
 def format_short(estimate: Estimate | None) -> str:

@@ -192,7 +192,9 @@ def format_masses() -> str:
 
 
 class Scene(NamedTuple):
-    r"""One noise level."""
+    r"""One noise level: its time, the exact density, and the vectors :math:`\sigma s` of the exact
+    field and of models on the grid, of shape (places of the second coordinate, of the first, 2).
+    """
 
     sigma: float
     t: float

@@ -10,8 +10,11 @@ from scorefield import plotting
 from scorefield.config.data import AtomsData
 from scorefield.config.document import differences
 from scorefield.config.resolve import load
+from scorefield.diagnostics.states import State
 from scorefield.errors import ConfigError, RunError
+from scorefield.estimate import Estimate
 from scorefield.evaluation.description import about
+from scorefield.evaluation.records import Level
 from scorefield.evaluation.sampling import choose_sampler
 from scorefield.plotting.palette import Look
 from scorefield.runs.run import Run
@@ -19,7 +22,6 @@ from scorefield.samplers import Sampler
 from scorefield.studies.atoms import numbers
 from scorefield.studies.atoms.compute import (
     EXACT,
-    PARTS,
     AtomsAnalysis,
     Model,
     ModelResult,
@@ -51,7 +53,7 @@ _TITLE = "σ times the score of pseudo-atoms"
 class AtomsStudy(Study[Atoms, AtomsAnalysis]):
     """Models of pseudo-atoms compared with the exact distribution."""
 
-    kinds = PARTS
+    kinds = (State, Level, Estimate)
 
     def __init__(
         self, settings: Atoms, truth: PseudoAtoms, models: Sequence[Model], sampler: Sampler
@@ -69,7 +71,11 @@ class AtomsStudy(Study[Atoms, AtomsAnalysis]):
             raise ConfigError("there is nothing to analyse: give runs, or --exact")
         runs = [Run.open(path, settings.trust_code) for path in settings.runs]
         for run in runs:
-            _check_atoms(run)
+            if not isinstance(run.config.data, AtomsData):
+                raise RunError(
+                    f"{run.folder} is a run on data of kind {run.config.data.kind!r}: analyze "
+                    "atoms takes runs on data of kind 'atoms'"
+                )
         # Without a run there is the preset, of which only data, process and sampler are read.
         chosen = runs or [Run(Path(PRESET), load(PRESET))]
         for other in runs[1:]:
@@ -83,7 +89,7 @@ class AtomsStudy(Study[Atoms, AtomsAnalysis]):
                 )
         truth = chosen[0].source().truth
         assert isinstance(truth, PseudoAtoms)
-        models = _grouped(_opened(runs))
+        models = _opened(runs)
         if settings.exact:
             models = [Model(EXACT, None, truth, {}), *models]
         return cls(settings, truth, models, samplers[0])
@@ -92,7 +98,8 @@ class AtomsStudy(Study[Atoms, AtomsAnalysis]):
         return analyse(self.truth, self.models, self.sampler, self.settings, work)
 
     def files(self, result: AtomsAnalysis, work: Work) -> Mapping[str, Callable[[], bytes]]:
-        looks = looks_of(result.names)
+        looks = {EXACT: plotting.EXACT}
+        looks |= plotting.looks(name for name in result.names if name != EXACT)
         makers = makers_of(result, looks)
         if drawable(self.truth):
             makers |= self._films(looks, work)
@@ -127,11 +134,6 @@ class AtomsStudy(Study[Atoms, AtomsAnalysis]):
 STUDY = AtomsStudy
 
 
-def looks_of(names: Sequence[str]) -> dict[str, Look]:
-    """How models are drawn, by their names; the exact field has a look of its own."""
-    return {EXACT: plotting.EXACT, **plotting.looks(name for name in names if name != EXACT)}
-
-
 def makers_of(analysis: AtomsAnalysis, looks: Mapping[str, Look]) -> dict[str, Callable[[], bytes]]:
     """What makes each file but the films."""
     plane = Plane(analysis.truth) if drawable(analysis.truth) else None
@@ -162,20 +164,11 @@ def makers_of(analysis: AtomsAnalysis, looks: Mapping[str, Look]) -> dict[str, C
     return files
 
 
-def _check_atoms(run: Run) -> None:
-    if not isinstance(run.config.data, AtomsData):
-        raise RunError(
-            f"{run.folder} is a run on data of kind {run.config.data.kind!r}: analyze atoms takes "
-            "runs on data of kind 'atoms'"
-        )
-
-
 def _check_alike(one: Run, other: Run) -> None:
-    documents = [
+    sections = [
         {key: run.config.document()[key] for key in ("data", "sde")} for run in (one, other)
     ]
-    found = differences(*documents)
-    if found:
+    if found := differences(*sections):
         key, first, second = found[0]
         raise RunError(
             f"{one.folder} and {other.folder} cannot be compared: {key} is {first} and {second}"
@@ -183,7 +176,9 @@ def _check_alike(one: Run, other: Run) -> None:
 
 
 def _opened(runs: Sequence[Run]) -> list[Model]:
-    """The fields of runs, under the shortest names that distinguish their configurations."""
+    """The fields of runs, under the shortest names that distinguish their configurations, in the
+    order of their first runs and with ascending seeds.
+    """
     names = _names(runs)
     models: dict[str, Model] = {}
     for run in runs:
@@ -194,7 +189,8 @@ def _opened(runs: Sequence[Run]) -> list[Model]:
         if model.label in models:
             raise RunError(f"{run.folder} is {model.label}, of which there is another run already")
         models[model.label] = model
-    return list(models.values())
+    order = list(dict.fromkeys(model.name for model in models.values()))
+    return sorted(models.values(), key=lambda model: (order.index(model.name), model.seed or 0))
 
 
 def _names(runs: Sequence[Run]) -> dict[str, str]:
@@ -210,9 +206,3 @@ def _names(runs: Sequence[Run]) -> dict[str, str]:
 def _preset(run: Run) -> str:
     preset = about(run)["preset"]
     return run.model_id if preset is None else str(preset).partition("/")[2]
-
-
-def _grouped(models: Sequence[Model]) -> list[Model]:
-    """Models in the order of their first runs, and their seeds ascending."""
-    order = list(dict.fromkeys(model.name for model in models))
-    return sorted(models, key=lambda model: (order.index(model.name), model.seed or 0))

@@ -73,35 +73,25 @@ def planted(law: Distribution, dim: int, shape: Shape, size: float) -> KnownFiel
     data = _data(law, dim)
     # From |J - Jᵀ|² / 4|J|² = (ρ|R|)² / (|J₀|² + (ρ|R|)²), with |R| = 1.
     turn = size / math.sqrt(1 - size**2) * math.sqrt(_squared_jacobian(law, dim))
-    scale = 1.0
-    dose = turn * SIGMA * math.hypot(SIGMA, scale)
-    found = _Claiming(data, Turned(Radial(scale), _skew(dim, shape)), dose)
+    dose = turn * SIGMA * math.hypot(SIGMA, 1.0)
+    found = _Claiming(data, Turned(Radial(1.0), _skew(dim, shape)), dose)
     curl = 2 * turn
-    answers = {
-        "exterior derivative": curl,
-        "exterior derivative, probes": curl,
-        "relative asymmetry": size,
-        "relative asymmetry, probes": size,
-        "loops": curl,
-        "growth": 0.0,
-        "path gap": _path_gap(curl, dim),
-    }
+    answers = dict.fromkeys(("exterior derivative", "exterior derivative, probes", "loops"), curl)
+    answers |= dict.fromkeys(("relative asymmetry", "relative asymmetry, probes"), size)
+    # Of an affine field, with a bend of 1/2; see scorefield.diagnostics.path_gap.
+    gap = 4 / math.pi * SIGMA**2 * curl * math.sqrt((dim + 2) / (dim - 1))
+    answers |= {"growth": 0.0, "path gap": gap}
+    # The rotation is free of divergence under the noisy density of an isotropic Gaussian, where it
+    # is all that is no gradient, and graph cycles have no preferred plane; elsewhere none is known.
     if law == "gaussian":
         variance = data.std**2 + SIGMA**2
         error = SIGMA * turn * math.sqrt(variance / dim)
         # Between the ends of a chord e with middle y the rotation adds ρ (R y) · e.
         chord = turn**2 * 2 * SIGMA**2 * (data.std**2 + SIGMA**2 / 2)
-        answers["potential gap"] = math.sqrt(chord + answers["path gap"] ** 2 / 4)
-        answers["denoising loss"] = data.std**2 / variance + error**2
-        answers["score error"] = error
-        answers["graph cycles"] = curl
-        answers["Hodge rest"] = size**2
+        answers |= {"potential gap": math.sqrt(chord + gap**2 / 4), "score error": error}
+        answers |= {"denoising loss": data.std**2 / variance + error**2}
+        answers |= {"graph cycles": curl, "Hodge rest": size**2}
     return KnownField(found, data, answers)
-
-
-def _path_gap(curl: float, dim: int, bend: float = 0.5) -> float:
-    r"""The root mean square gap of an affine field."""
-    return 8 / math.pi * bend * SIGMA**2 * curl * math.sqrt((dim + 2) / (dim - 1))
 
 
 @cache

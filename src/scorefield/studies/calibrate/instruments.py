@@ -79,16 +79,10 @@ class Setting:
 class Instrument:
     """A diagnostic to be calibrated.
 
-    Attributes:
-        full: Its setting with many points.
-        lean: Its setting within :data:`BUDGET` calls; none if it has none.
-        calls: What one way forth through the field counts for: 2 with a tangent.
-        nulls: The conservative fields on which the right answer is zero.
-        curl: Whether it is evaluated on planted curl.
-        detects: Whether an answer other than zero means that there is curl.
-        published: Whether it is a published variant, there for comparison only.
-        costly: The dimensions in which a tenth of the repetitions has to do: where one takes long,
-            or the answer is the same each time.
+    It has a ``full`` setting and may have a ``lean`` one within :data:`BUDGET` calls, of which a
+    way forth counts for ``calls``. The right answer is zero on ``nulls``; ``curl`` is whether it is
+    evaluated on planted curl, and ``detects`` whether another answer means that there is curl. In
+    ``costly`` dimensions one takes long, or the answer is the same each time.
     """
 
     full: Setting
@@ -97,7 +91,6 @@ class Instrument:
     nulls: tuple[Distribution, ...] = NULLS
     curl: bool = True
     detects: bool = True
-    published: bool = False
     costly: frozenset[int] = _LARGE
 
 
@@ -208,15 +201,13 @@ INSTRUMENTS: dict[str, Instrument] = {
         Setting(_distance_to_ideal, _by_dim(64, 64, 64)), nulls=("empirical",), curl=False
     ),
     "published: cycles, left end point": Instrument(
-        Setting(left_cycle_circulation, _by_dim(256, 256, 64)), published=True, costly=_ALL
+        Setting(left_cycle_circulation, _by_dim(256, 256, 64)), costly=_ALL
     ),
     "published: paths on one line": Instrument(
-        Setting(path_variance, _by_dim(256, 256, 64)), published=True, costly=_ALL
+        Setting(path_variance, _by_dim(256, 256, 64)), costly=_ALL
     ),
     "published: finite difference": Instrument(
-        Setting(finite_difference_asymmetry, _by_dim(256, 256, 64), torch.float32),
-        published=True,
-        costly=_ALL,
+        Setting(finite_difference_asymmetry, _by_dim(256, 256, 64), torch.float32), costly=_ALL
     ),
 }
 """All of them by name, the published variants last."""

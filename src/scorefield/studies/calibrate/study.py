@@ -55,16 +55,8 @@ class Case(NamedTuple):
 class Rates:
     """The values and intervals of an instrument over repetitions of a case.
 
-    Attributes:
-        case: The case.
-        points: The number of noisy points of one measurement.
-        calls: The network calls of one measurement.
-        average: The mean over repetitions, with its standard error.
-        truth: The right answer, where it is known.
-        largest: The largest value.
-        alarms: The number of intervals that exclude zero.
-        covered: The number of intervals that hold the truth; ``None`` where it is not known.
-        unit: The unit.
+    Points and network calls are those of one measurement; ``alarms`` intervals exclude zero, and
+    ``covered`` hold the truth, where it is known.
     """
 
     case: Case
@@ -82,12 +74,8 @@ class Rates:
         """The mean's relative distance from the truth; absolute where the truth is zero."""
         if self.truth is None:
             return None
-        scale = abs(self.truth) or 1.0
-        return Estimate(
-            (self.average.value - self.truth) / scale,
-            self.average.standard_error / scale,
-            self.average.n,
-        )
+        scale, found = abs(self.truth) or 1.0, self.average
+        return Estimate((found.value - self.truth) / scale, found.standard_error / scale, found.n)
 
     @property
     def coverage(self) -> int | None:
@@ -106,8 +94,8 @@ class Rates:
     def row(self) -> dict[str, Any]:
         """The rates as a record of a table."""
         case, bias = self.case, self.bias
-        share = None if self.covered is None else proportion(self.covered, case.repeats)
-        alarms = proportion(self.alarms, case.repeats)
+        share = ("",) * 3 if self.covered is None else proportion(self.covered, case.repeats)
+        alarms, ends = proportion(self.alarms, case.repeats), ("", "_low", "_high")
         return {
             "instrument": case.instrument,
             "dim": case.dim,
@@ -125,12 +113,8 @@ class Rates:
             "truth": "" if self.truth is None else self.truth,
             "bias": "" if bias is None else bias.value,
             "bias_standard_error": "" if bias is None else bias.standard_error,
-            "coverage": "" if share is None else share[0],
-            "coverage_low": "" if share is None else share[1],
-            "coverage_high": "" if share is None else share[2],
-            "excludes_zero": alarms[0],
-            "excludes_zero_low": alarms[1],
-            "excludes_zero_high": alarms[2],
+            **{f"coverage{end}": value for end, value in zip(ends, share, strict=True)},
+            **{f"excludes_zero{end}": value for end, value in zip(ends, alarms, strict=True)},
         }
 
 
@@ -201,11 +185,6 @@ class CalibrationStudy(Study[Calibration, list[Rates]]):
 
     kinds = (Case, Rates, Estimate)
 
-    def __init__(self, settings: Calibration) -> None:
-        self.settings = settings
-        self.names = list(settings.only or INSTRUMENTS)
-        self.about = {}
-
     @classmethod
     def open(cls, settings: Calibration) -> CalibrationStudy:
         for name in settings.only:
@@ -218,7 +197,8 @@ class CalibrationStudy(Study[Calibration, list[Rates]]):
         return cls(settings)
 
     def compute(self, work: Work) -> list[Rates]:
-        wanted = cases(self.settings.repeats, self.settings.dims, self.names)
+        names = list(self.settings.only or INSTRUMENTS)
+        wanted = cases(self.settings.repeats, self.settings.dims, names)
         found = [rates for case in wanted if (rates := work.kept(repr(case))) is not None]
         rest = [case for case in wanted if case not in {rates.case for rates in found}]
         context = multiprocessing.get_context("spawn")
@@ -228,7 +208,12 @@ class CalibrationStudy(Study[Calibration, list[Rates]]):
                 found.append(work.keep(repr(rates.case), rates))
                 work.show("calibration", len(found), len(wanted), rates.case.instrument)
                 work.report(f"{len(found)} of {len(wanted)}  {rates.case}")
-        return sorted(found, key=lambda r: self._order(r.case))
+
+        def order(rates: Rates) -> tuple[object, ...]:
+            name, dim, law, shape, size, lean, _ = rates.case
+            return names.index(name), dim, size, shape, law, lean
+
+        return sorted(found, key=order)
 
     def files(self, result: list[Rates], work: Work) -> Mapping[str, Callable[[], bytes]]:
         return {
@@ -238,10 +223,6 @@ class CalibrationStudy(Study[Calibration, list[Rates]]):
 
     def table(self, result: list[Rates]) -> Table:
         return table(result)
-
-    def _order(self, case: Case) -> tuple[object, ...]:
-        place = self.names.index(case.instrument)
-        return place, case.dim, case.size, case.shape, case.law, case.lean
 
 
 STUDY = CalibrationStudy
@@ -295,23 +276,14 @@ def figure(found: Sequence[Rates]) -> bytes:
                 continue
             share, low, high = proportion(k, case.repeats)
             look = looks[str(case.dim)]
-            ax.errorbar(
-                share,
-                -names.index(case.instrument) - 0.25 * (DIMS.index(case.dim) - 1),
-                xerr=[[share - low], [high - share]],
-                fmt=look.marker,
-                color=look.colour,
-                markersize=4,
-                linewidth=1,
-                clip_on=False,
-            )
-        ax.set_title(title, fontsize=9)
-        ax.grid(axis="y", alpha=0.3)
-        ax.tick_params(labelsize=8)
+            place = -names.index(case.instrument) - 0.25 * (DIMS.index(case.dim) - 1)
+            style = {**look.line(4), "linestyle": "none", "elinewidth": 1, "clip_on": False}
+            ax.errorbar(share, place, xerr=[[share - low], [high - share]], **style)
+        plotting.label_axes(ax, title=title, grid="y")
     axes[1].axvspan(0.93, 0.97, color=plotting.palette.PALE, linewidth=0, zorder=0)
     axes[0].set_yticks([-float(i) for i in range(len(names))], names)
     for dim, look in looks.items():
-        axes[2].plot([], [], look.marker, color=look.colour, label=f"D = {dim}", markersize=5)
+        axes[2].plot([], [], label=f"D = {dim}", linestyle="none", **look.line())
     axes[2].legend(fontsize=8, loc="lower left")
     return plotting.png(sheet, dpi=150)
 

@@ -25,6 +25,7 @@ the model loses: the divergence :math:`\mathrm{KL}(p \,\|\, q)` of the model's d
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -72,6 +73,12 @@ SIGMA_MIN, SIGMA_MAX = 0.01, 80.0
 _SCALE = 0.35  # below the width of a mode an error has no structure
 _ASYMMETRY_LEVELS, _ASYMMETRY_POINTS = 5, 256
 _ROUNDING = 1e-12  # of a relative asymmetry in float64
+
+
+_COLUMNS = (
+    *("relative_asymmetry", "sliced_wasserstein", "ratio_to_floor"),
+    *("mode_weight_tv", "kl", "paired_shift"),
+)
 
 
 class Case(NamedTuple):
@@ -136,18 +143,9 @@ class Response(NamedTuple):
             "sigma_high": high,
             "dose": self.case.dose,
         }
-        for name, estimate in (
-            ("relative_asymmetry", self.asymmetry),
-            ("sliced_wasserstein", self.distance),
-            ("ratio_to_floor", self.ratio),
-            ("mode_weight_tv", self.weights),
-            ("kl", self.kl),
-            ("paired_shift", self.shift),
-        ):
-            record[name] = estimate.value
-            record[f"{name}_se"] = estimate.standard_error
-        record["kl_numerical_error"] = self.kl.numerical_error
-        return record
+        for name, estimate in zip(_COLUMNS, self[1:], strict=True):
+            record |= {name: estimate.value, f"{name}_se": estimate.standard_error}
+        return {**record, "kl_numerical_error": self.kl.numerical_error}
 
 
 class DoseResponse(NamedTuple):
@@ -206,18 +204,16 @@ class _Ring:
     def shape(self, kind: str) -> Perturbation:
         """The shape of an error, of size 1 at every noise level."""
         turn, seed = right_angle(2), self.settings.seed
-        match kind:
-            case "rotated score":
-                shape: Perturbation = Turned(PredictedNoise(), turn)
-            case "swirl":
-                shape = Turned(Waves(2, _SCALE, seed=seed), turn)
-            case "rotation":
-                shape = Turned(Radial(_SCALE), turn)
-            case "gradient":
-                shape = Waves(2, _SCALE, seed=seed)
-            case _:
-                raise UserError(f"an error is of one of the kinds {', '.join(KINDS)}, not {kind!r}")
-        return Matched(shape, self.truth, self.data, seed)
+        waves = Waves(2, _SCALE, seed=seed)
+        shapes: dict[str, Perturbation] = {
+            "rotated score": Turned(PredictedNoise(), turn),
+            "swirl": Turned(waves, turn),
+            "rotation": Turned(Radial(_SCALE), turn),
+            "gradient": waves,
+        }
+        if kind not in shapes:
+            raise UserError(f"an error is of one of the kinds {', '.join(KINDS)}, not {kind!r}")
+        return Matched(shapes[kind], self.truth, self.data, seed)
 
     def response(self, case: Case, field: ScoreField) -> Response:
         """What a field does."""
@@ -239,14 +235,9 @@ class _Ring:
         )
 
     def _sample(self, field: ScoreField) -> Tensor:
-        settings = self.settings
-        return Heun(settings.sampler_steps).sample(
-            field,
-            settings.sets * settings.samples,
-            settings.seed,
-            dtype=torch.float64,
-            batch_size=settings.samples,
-        )
+        sets, n, seed = self.settings.sets, self.settings.samples, self.settings.seed
+        sampler = Heun(self.settings.sampler_steps)
+        return sampler.sample(field, sets * n, seed, dtype=torch.float64, batch_size=n)
 
     def _distance(self, x: Tensor) -> Estimate:
         """The mean distance of the sets, which have no sample in common."""
@@ -284,9 +275,7 @@ class Divergence(NamedTuple):
     def estimate(self) -> Estimate:
         """Their mean."""
         found = mean(self.terms.cpu().numpy(), "nats")
-        return Estimate(
-            found.value, found.standard_error, found.n, "nats", {}, float(self.errors.mean())
-        )
+        return replace(found, numerical_error=float(self.errors.mean()))
 
     def excess(self, base: Divergence) -> Divergence:
         """The terms less those of another model at the same points, whose noise they share."""
@@ -298,13 +287,6 @@ def divergence(log_p: Float[Tensor, " n"], log_q: LogProb) -> Divergence:
 
     The coefficient :math:`\beta` of each half of the points is that which makes the variance of the
     other half least, so that it depends on none of the points that it is used for.
-
-    Arguments:
-        log_p: The true log-densities at points of the true distribution, in nats.
-        log_q: The model's log-densities there.
-
-    Raises:
-        ValueError: For fewer than four points.
     """
     if len(log_p) < 4:
         raise UserError(f"a divergence takes at least 4 points, got {len(log_p)}")

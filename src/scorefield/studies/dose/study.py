@@ -42,14 +42,6 @@ class DoseStudy(Study[Dose, DoseResponse]):
 
     kinds = (Case, Band, Response, Estimate)
 
-    def __init__(self, settings: Dose) -> None:
-        self.settings = settings
-        self.about = {}
-
-    @classmethod
-    def open(cls, settings: Dose) -> DoseStudy:
-        return cls(settings)
-
     def compute(self, work: Work) -> DoseResponse:
         return dose_response(self.settings, work)
 

@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.diagnostics.asymmetry import Norms, Probing, asymmetry_at
+from scorefield.diagnostics.asymmetry import Probing, asymmetry_at
 from scorefield.diagnostics.trajectories import State, Walk, walk
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate, mean
@@ -43,8 +43,6 @@ LABELS = {"unet": "U-Net", "resnet": "ResNet", "els": "ELS", "ls": "LS", "is": "
 """What the models are called, in the order in which they are shown."""
 SMALL = 256
 """Up to so many coordinates, an exact Jacobian costs less than the probes for a precision."""
-PARTS = (Walk, State)
-"""The classes that kept parts are made of."""
 
 _FIRST = 16
 
@@ -178,10 +176,8 @@ def _profile(
     steps, label = len(places), LABELS.get(name, name)
     found: list[dict[str, Tensor]] = []
     for step, state in enumerate(places):
-
-        def columns(step: int = step, t: float = state.t, x: Tensor = state.x) -> dict[str, Tensor]:
-            return _columns(_norms(field, x, t, f"exterior/{points}/{step}", settings))
-
+        purpose = f"exterior/{points}/{step}"
+        columns = partial(_columns, field, state.x, state.t, purpose, settings)
         with _named(
             f"{name}, {points}: step {step + 1} of {steps}, at noise level {state.sigma:.4g}"
         ):
@@ -190,34 +186,19 @@ def _profile(
         work.show(label, done, len(settings.points) * steps, points)
     work.report(f"{label}, {points}: {steps} steps")
 
-    def table(column: str) -> Floats:
-        return torch.stack([step[column] for step in found], dim=1).double().cpu().numpy()
-
-    return Profile(
-        table("exterior"),
-        table("exterior_error"),
-        table("rounding"),
-        table("relative"),
-        table("relative_error"),
-        float(found[0]["relative_rounding"]),
-        tuple(int(step["probes"]) for step in found),
-    )
-
-
-def _columns(norms: Norms) -> dict[str, Tensor]:
-    """What is kept of the norms at the points of one step."""
-    return {
-        "exterior": norms.exterior,
-        "exterior_error": norms.exterior_error,
-        "rounding": norms.rounding * norms.whole.mean(dim=0).sqrt(),
-        "relative": norms.relative,
-        "relative_error": norms.relative_error,
-        "relative_rounding": torch.tensor(0.5 * norms.rounding, dtype=torch.float64),
-        "probes": torch.tensor(norms.probes or 0),
+    rounding = float(found[0].pop("relative_rounding"))
+    probes = tuple(int(step.pop("probes")) for step in found)
+    tables: dict[str, Floats] = {
+        column: torch.stack([step[column] for step in found], dim=1).double().cpu().numpy()
+        for column in found[0]
     }
+    return Profile(**tables, relative_rounding=rounding, probes=probes)
 
 
-def _norms(field: ScoreField, x: Tensor, t: float, purpose: str, settings: Exterior) -> Norms:
+def _columns(
+    field: ScoreField, x: Tensor, t: float, purpose: str, settings: Exterior
+) -> dict[str, Tensor]:
+    """The norms at the points of one step."""
     probing = None
     precision = settings.probe_precision
     if field.has_jacobian:
@@ -231,7 +212,15 @@ def _norms(field: ScoreField, x: Tensor, t: float, purpose: str, settings: Exter
     norms = asymmetry_at(field, x, times, settings.units, probing)
     if not bool(norms.relative.isfinite().all()):
         raise UserError("the Jacobian is zero, and has no relative asymmetry")
-    return norms
+    return {
+        "exterior": norms.exterior,
+        "exterior_error": norms.exterior_error,
+        "rounding": norms.rounding * norms.whole.mean(dim=0).sqrt(),
+        "relative": norms.relative,
+        "relative_error": norms.relative_error,
+        "relative_rounding": torch.tensor(0.5 * norms.rounding, dtype=torch.float64),
+        "probes": torch.tensor(norms.probes or 0),
+    }
 
 
 Measure = Literal["exterior", "relative"]
@@ -255,21 +244,13 @@ def values(profile: Profile, measure: Measure) -> tuple[Floats, Floats, Floats]:
     return profile.relative, profile.relative_error, rounding
 
 
-def over_steps(profile: Profile, measure: Measure = "exterior") -> Estimate:
+def over_steps(
+    profile: Profile, measure: Measure = "exterior", steps: slice = slice(None)
+) -> Estimate:
     """The mean over steps and starts; its standard error is that over starts, or of one start that
     of its probes, and its numerical error is what rounding may have made.
     """
-    return _mean(*values(profile, measure))
-
-
-def at_step(profile: Profile, step: int, measure: Measure = "exterior") -> Estimate:
-    """The mean over starts at a step; errors as of :func:`over_steps`."""
-    value, error, rounding = values(profile, measure)
-    step_of = np.s_[:, step : step + 1]
-    return _mean(value[step_of], error[step_of], rounding[step_of])
-
-
-def _mean(value: Floats, error: Floats, rounding: Floats) -> Estimate:
+    value, error, rounding = (x[:, steps] for x in values(profile, measure))
     numerical = float(rounding.mean())
     if len(value) > 1:
         return replace(mean(value.mean(axis=1)), numerical_error=numerical)
@@ -288,8 +269,8 @@ def summary(analysis: Analysis) -> dict[str, dict[str, dict[str, Any]]]:
         record: dict[str, Any] = {"num_realizations": starts, "num_steps": steps}
         for measure, (_, key) in KEYS.items():
             average, value = over_steps(profile, measure), values(profile, measure)[0]
-            by_step = [at_step(profile, step, measure) for step in range(steps)]
-            top = max(range(steps), key=lambda step, e=by_step: e[step].value)
+            by_step = [over_steps(profile, measure, slice(k, k + 1)) for k in range(steps)]
+            top = int(np.argmax([e.value for e in by_step]))
             spread = float(value.std(axis=0, ddof=DDOF).mean()) if starts > 1 else None
             record |= {
                 f"mean_{key}": average.value,

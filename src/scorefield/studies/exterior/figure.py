@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scorefield import plotting
 from scorefield.diagnostics.exterior import UNITS
 from scorefield.estimate import Estimate
-from scorefield.plotting.palette import GUIDE, PALE, SEQUENTIAL, Look
+from scorefield.plotting.palette import PALE, SEQUENTIAL, Look
 from scorefield.studies.exterior.compute import (
     DDOF,
     LABELS,
@@ -19,7 +19,6 @@ from scorefield.studies.exterior.compute import (
     Floats,
     Measure,
     Profile,
-    at_step,
     over_steps,
     values,
 )
@@ -66,7 +65,7 @@ class _Curve(NamedTuple):
     @property
     def shown(self) -> NDArray[np.bool_]:
         """The steps at which all values are more than rounding."""
-        return self.clear.all(axis=0)
+        return np.all(self.clear, axis=0)
 
 
 def figures_of(points: Sequence[Points]) -> Iterator[tuple[str, Points, Measure]]:
@@ -89,7 +88,11 @@ def figure(analysis: Analysis, points: Points, measure: Measure, about: str) -> 
     title = f"{_TITLES[measure]} of the {_FORMS[chosen.units]}, {_POINTS[points]}\n{about}"
     sheet.suptitle(title, fontsize=13)
     outer: Any = sheet.subfigures(2, 1, height_ratios=(0.05, 1))
-    _legend(outer[0], curves)
+    # One for all panels, where no curve can be under it.
+    all_clear = all(curve.clear.all() for curve in curves)
+    hollow = "" if all_clear else f"{_ROUNDING} (at the bottom of logarithmic axes)"
+    entries = {curve.label: curve.look for curve in curves}
+    plotting.legend(outer[0], entries, hollow, loc="center", ncols=len(curves) + 1, fontsize=11)
     parts = outer[1].subfigures(2, 2, wspace=0.02, hspace=0.03)
     unit = UNITS[chosen.units] if measure == "exterior" else ""
     label = f"{_SYMBOLS[measure]}  [{unit}]" if unit else _SYMBOLS[measure]
@@ -110,45 +113,23 @@ def figure(analysis: Analysis, points: Points, measure: Measure, about: str) -> 
 def _curve(analysis: Analysis, name: str, points: Points, measure: Measure) -> _Curve:
     profile = analysis.profiles[name, points]
     value, _, rounding = values(profile, measure)
-    means = [at_step(profile, step, measure) for step in range(value.shape[1])]
+    means = [over_steps(profile, measure, slice(k, k + 1)) for k in range(value.shape[1])]
     error = np.array([e.standard_error for e in means])
     return _Curve(LABELS[name], _LOOKS[name], value, value > rounding, means, error, profile)
 
 
-def _legend(part: Any, curves: Sequence[_Curve]) -> None:
-    """One for all panels, where no curve can be under it."""
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=c.look.colour, marker=c.look.marker, markersize=6, label=c.label)
-        for c in curves
-    ]
-    if not all(curve.clear.all() for curve in curves):
-        hollow: dict[str, Any] = {"markerfacecolor": "white", "linestyle": "none", "marker": "v"}
-        label = f"{_ROUNDING} (at the bottom of logarithmic axes)"
-        handles.append(Line2D([], [], color=GUIDE, label=label, **hollow))
-    part.legend(handles=handles, loc="center", ncols=len(handles), fontsize=11, frameon=False)
-
-
-def _line(axes: Axes, x: Floats, y: Floats, curve: _Curve, error: Floats | None = None) -> None:
-    style = {"color": curve.look.colour, "marker": curve.look.marker, "markersize": 5}
-    axes.errorbar(x, y, error, linewidth=1.3, **style)  # type: ignore[arg-type]
-
-
 def _by_time(axes: Axes, analysis: Analysis, curves: Sequence[_Curve], label: str) -> None:
     for curve in curves:
-        _line(axes, analysis.times, curve.value.mean(axis=0), curve, curve.error)
+        style = {**curve.look.line(), "linewidth": 1.3}
+        axes.errorbar(analysis.times, curve.value.mean(axis=0), curve.error, **style)
     steps = np.diff(analysis.times)
     if not np.allclose(steps, steps[:1]):
         axes.set_xscale("log")
     axes.invert_xaxis()
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("time t of the process: the reverse process goes to the right")
-    axes.set_ylabel(label)
     probed = any(curve.error.any() for curve in curves)
     bars = "; bars: standard errors of the probes" if probed else ""
-    axes.set_title(f"against the time{bars}", fontsize=11)
-    axes.grid(alpha=0.3)
+    time = "time t of the process: the reverse process goes to the right"
+    plotting.label_axes(axes, time, label, f"against the time{bars}", ylim=(0, None))
 
 
 def _by_level(
@@ -166,24 +147,23 @@ def _by_level(
         if len(curve.value) > 1:
             mean = np.where(curve.shown, curve.value.mean(axis=0), np.nan)
             lower = np.maximum(mean - curve.std, low / 2.5)
-            band = {"color": curve.look.colour, "alpha": 0.13, "linewidth": 0}
-            axes.fill_between(analysis.sigmas, lower, mean + curve.std, **band)  # type: ignore[arg-type]
-    _label_levels(axes)
-    axes.set_ylabel(label)
-    axes.set_title(title, fontsize=11)
+            band: dict[str, Any] = {"color": curve.look.colour, "alpha": 0.13, "linewidth": 0}
+            axes.fill_between(analysis.sigmas, lower, mean + curve.std, **band)
+    axes.invert_xaxis()
+    plotting.label_axes(axes, _LEVEL, label, title, xscale="log")
 
 
 def _variation(axes: Axes, analysis: Analysis, curves: Sequence[_Curve]) -> None:
     absent = [curve.label for curve in curves if not curve.shown.any()]
     for curve in curves:
         if curve.shown.any():
-            share = curve.std / curve.value.mean(axis=0)
-            _line(axes, analysis.sigmas, np.where(curve.shown, share, np.nan), curve)
+            share = np.where(curve.shown, curve.std / curve.value.mean(axis=0), np.nan)
+            axes.plot(analysis.sigmas, share, linewidth=1.3, **curve.look.line())
     note = f"; {', '.join(absent)}: {_ROUNDING}" if absent else ""
-    _label_levels(axes)
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel("standard deviation / mean")
-    axes.set_title(f"coefficient of variation between starts{note}", fontsize=11)
+    axes.invert_xaxis()
+    title, limits = f"coefficient of variation between starts{note}", (0, None)
+    quotient = "standard deviation / mean"
+    plotting.label_axes(axes, _LEVEL, quotient, title, xscale="log", ylim=limits)
 
 
 def _maps(part: Any, analysis: Analysis, curves: Sequence[_Curve], label: str) -> None:
@@ -204,8 +184,7 @@ def _maps(part: Any, analysis: Analysis, curves: Sequence[_Curve], label: str) -
             style = {"norm": norm, "cmap": SEQUENTIAL, "interpolation": "nearest"}
             drawn = axes.imshow(shown, aspect="auto", extent=extent, **style)
         else:
-            axes.set_xlim(*extent[:2])
-            axes.set_ylim(*extent[2:])
+            axes.set(xlim=extent[:2], ylim=extent[2:])
             middle = {"ha": "center", "va": "center", "transform": axes.transAxes}
             axes.text(0.5, 0.5, _ROUNDING, **middle)
         name = {"rotation": 0, "ha": "right", "va": "center", "fontsize": 10}
@@ -253,18 +232,9 @@ def _bars(axes: Axes, curves: Sequence[_Curve], measure: Measure, label: str) ->
         if several:
             spread = float(curve.std.mean())
             bar(place + height / 2, spread, "" if rounding else f"{spread:.3g}", 0.4)
-    axes.set_xlim(0, 1.55 * max(float(curve.value.mean()) for curve in curves))
     axes.set_yticks(range(len(curves)), [curve.label for curve in curves])
     axes.invert_yaxis()
-    axes.set_xlabel(label)
-    axes.grid(axis="x", alpha=0.3)
-    axes.set_axisbelow(True)
     spreads = " (95 % interval); pale: standard deviation between starts" if several else ""
-    axes.set_title(f"means over steps{spreads}", fontsize=11)
-
-
-def _label_levels(axes: Axes) -> None:
-    axes.set_xscale("log")
-    axes.invert_xaxis()
-    axes.set_xlabel(_LEVEL)
-    axes.grid(alpha=0.3)
+    limits = (0, 1.55 * max(float(curve.value.mean()) for curve in curves))
+    plotting.label_axes(axes, label, title=f"means over steps{spreads}", grid="x", xlim=limits)
+    axes.set_axisbelow(True)

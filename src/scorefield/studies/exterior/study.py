@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from scorefield.diagnostics.states import State, Walk
 from scorefield.errors import ConfigError, RunError
 from scorefield.estimate import Estimate, format_uncertain
 from scorefield.fields import ScoreField
@@ -18,7 +18,6 @@ from scorefield.samplers import DDIM
 from scorefield.studies.exterior.compute import (
     DDOF,
     LABELS,
-    PARTS,
     Analysis,
     analyse,
     npz,
@@ -51,7 +50,7 @@ _SIZE = 3
 class ExteriorStudy(Study[Exterior, Analysis]):
     """The exterior derivatives of networks and closed forms of one data set."""
 
-    kinds = PARTS
+    kinds = (Walk, State)
 
     def __init__(
         self,
@@ -71,7 +70,8 @@ class ExteriorStudy(Study[Exterior, Analysis]):
 
     @classmethod
     def open(cls, settings: Exterior) -> ExteriorStudy:
-        sizes = _sizes(settings)
+        scales = settings.scales
+        sizes = read_scales(scales) if scales is not None else settings.size or _SIZE
         networks = open_networks(
             settings.dataset,
             {"--unet": settings.unet, "--resnet": settings.resnet},
@@ -95,13 +95,25 @@ class ExteriorStudy(Study[Exterior, Analysis]):
                 held_out = images.held_out(settings.starts, settings.seed)
         if settings.machines:
             padding = padding or padding_of(networks)
-            label = settings.label
-            train = images.images if label is None else class_of(images, label)
+            train = class_of(images, settings.label)
             count = len(train)
             for kind in settings.machines:
                 fields[kind] = closed_form(kind, train, sde, sizes, padding)
+        table = None
+        if isinstance(sizes, PatchSizes):
+            table = dict(zip(map(str, sizes.sigmas), sizes.sizes, strict=True))
         about = {
-            **_plain(settings, sizes),
+            "dataset": settings.dataset,
+            "unit": settings.units,
+            "realizations": settings.starts,
+            "seed": settings.seed,
+            "points": list(settings.points),
+            "precision": settings.probe_precision,
+            "dtype": settings.dtype,
+            "steps": settings.nsteps,
+            "label": settings.label,
+            "sizes": list(sizes.sizes) if isinstance(sizes, PatchSizes) else [sizes],
+            "sizes_by_noise_level": table,
             "networks": {option.removeprefix("--"): s.about for option, s in networks.items()},
             "images": count,
             "padding": padding,
@@ -172,29 +184,3 @@ def _check_kinds(networks: Mapping[str, Subject]) -> None:
         modules = networks[option].field.modules() if option in networks else ()
         if any(isinstance(module, kind) for module in modules):
             raise RunError(f"{option} was given a {kind.__name__}: give it as {right}")
-
-
-def _sizes(settings: Exterior) -> int | PatchSizes:
-    if settings.scales is not None:
-        return read_scales(Path(settings.scales))
-    return _SIZE if settings.size is None else settings.size
-
-
-def _plain(settings: Exterior, sizes: int | PatchSizes) -> dict[str, Any]:
-    """The settings under the names that they have in the arrays."""
-    table = None
-    if isinstance(sizes, PatchSizes):
-        table = dict(zip(map(str, sizes.sigmas), sizes.sizes, strict=True))
-    return {
-        "dataset": settings.dataset,
-        "unit": settings.units,
-        "realizations": settings.starts,
-        "seed": settings.seed,
-        "points": list(settings.points),
-        "precision": settings.probe_precision,
-        "dtype": settings.dtype,
-        "steps": settings.nsteps,
-        "label": settings.label,
-        "sizes": list(sizes.sizes) if isinstance(sizes, PatchSizes) else [sizes],
-        "sizes_by_noise_level": table,
-    }

@@ -32,15 +32,13 @@ from scorefield.fields.base import Quantity
 from scorefield.metrics import Spectrum, nearest_patches, radial_power_spectrum
 from scorefield.samplers import DDIM
 from scorefield.studies.frame import Work
-from scorefield.studies.networks import Choice, chosen_sizes, closed_form
+from scorefield.studies.networks import Choice, closed_form
 from scorefield.studies.settings import Patches
 from scorefield.targets import PatchSizes
 from scorefield.targets.windows import Padding
 
 NETWORK, LOCAL, IDEAL, REAL = "network", "local machine", "ideal score", "held-out images"
 QUANTITIES: tuple[Quantity, ...] = ("score", "denoiser")
-PARTS = (ScaleCalibration, Agreement)
-"""The classes that kept parts are made of."""
 
 _LARGEST = 17
 _LOOKED_UP = 3
@@ -67,18 +65,9 @@ class Subjects:
 class Comparison:
     """How well a network is described by patches of its training images.
 
-    Attributes:
-        about: What is recorded of settings, network and images.
-        calibration: How like the network local scores of each size are.
-        choice: Which sizes of the calibration the local score was given.
-        sizes: These sizes.
-        sigmas: The noise levels of the comparison, falling.
-        levels: The agreement with the network at each of them, by model and form.
-        finals: The agreement of the final images, by model.
-        images: The final images, by model, of the same starting noise.
-        distances: The mean distance of a patch from the nearest of the training images, in root
-            mean square a pixel, by the images and by size.
-        spectra: The power of images by frequency, likewise.
+    Noise levels fall, agreement at each is by model and form, that of final images, of the same
+    starting noise, by model. Distances are those of a patch from the nearest of the training
+    images, in root mean square a pixel, by the images and by size.
     """
 
     about: Mapping[str, Any]
@@ -125,18 +114,7 @@ class Comparison:
 
 
 def compare(subjects: Subjects, settings: Patches, work: Work | None = None) -> Comparison:
-    """Calibrates a local score to a network, and compares both.
-
-    Arguments:
-        subjects: The network and the images.
-        settings: What is compared.
-        work: Keeps the parts that are done, and shows the progress.
-
-    Raises:
-        ConfigError: If sizes are to be calibrated with more images than there are.
-        ValueError: If an argument is out of its range.
-        FloatingPointError: If samples diverge.
-    """
+    """Calibrates a local score to a network, and compares both."""
     work = Work() if work is None else work
     network, images, sampler = subjects.network, subjects.images, subjects.sampler
     few, n = settings.calibrate_on, settings.samples
@@ -157,7 +135,7 @@ def compare(subjects: Subjects, settings: Patches, work: Work | None = None) -> 
         ),
     )
     choice: Choice = "monotone" if settings.monotone else "median"
-    sizes = chosen_sizes(calibration, choice)
+    sizes: PatchSizes = getattr(calibration, choice)
     models = {
         LOCAL: closed_form(settings.machine, images, sde, sizes, padding),
         IDEAL: closed_form("is", images, sde),
@@ -176,15 +154,9 @@ def compare(subjects: Subjects, settings: Patches, work: Work | None = None) -> 
         sample = partial(sampler.sample, model, seed=settings.seed, index=index, batch_size=n)
         draw = partial(sample, callback=lambda state: sampled(state.sigma))
         finals[name] = work.part(f"images/{name}", draw)
-    shown = {**finals, REAL: subjects.held_out}
+    shown, drawn = {**finals, REAL: subjects.held_out}, {"samples": n, "seed": settings.seed}
     return Comparison(
-        {
-            **subjects.about,
-            "machine": settings.machine,
-            "padding": padding,
-            "samples": n,
-            "seed": settings.seed,
-        },
+        {**subjects.about, "machine": settings.machine, "padding": padding, **drawn},
         calibration,
         choice,
         sizes,

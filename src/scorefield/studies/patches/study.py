@@ -33,7 +33,6 @@ from scorefield.studies.patches.compute import (
     IDEAL,
     LOCAL,
     NETWORK,
-    PARTS,
     QUANTITIES,
     REAL,
     Comparison,
@@ -67,17 +66,13 @@ def sizes(found: Comparison) -> bytes:
     for name, look in _CHOICES.items():
         chosen = name == found.choice
         label = f"{name}, which the local score is given" if chosen else name
-        style = {"color": look.colour, "marker": look.marker, "markersize": 5}
         width = 2.2 if chosen else 1.0
-        left.plot(c.sigmas, getattr(c, name).sizes, linewidth=width, label=label, **style)
-    left.set_xscale("log")
-    left.set_yticks(c.sizes)
-    left.set_ylim(c.sizes[0] - 1, c.sizes[-1] + 1)
-    left.set_xlabel(_LEVEL)
-    left.set_ylabel("best patch size, in pixels")
-    left.set_title(f"Patch size most like the network, {len(c.best)} samples", fontsize=10)
+        left.plot(c.sigmas, getattr(c, name).sizes, linewidth=width, label=label, **look.line())
+    title = f"Patch size most like the network, {len(c.best)} samples"
+    limits: dict[str, Any] = {"yticks": c.sizes, "ylim": (c.sizes[0] - 1, c.sizes[-1] + 1)}
+    label = "best patch size, in pixels"
+    plotting.label_axes(left, _LEVEL, label, title, xscale="log", **limits)
     left.legend(fontsize=8, loc="lower right")
-    left.grid(alpha=0.25)
     _draw_losses(right, c)
     return plotting.png(sheet)
 
@@ -91,13 +86,12 @@ def agreement(found: Comparison) -> bytes:
             levels = found.levels[name, quantity]
             _draw_medians(panels[0, column], found, name, [a.median_correlation for a in levels])
             _draw_medians(panels[1, column], found, name, [a.median_determination for a in levels])
+        first = column == 0
         title = f"{quantity}s of network and model, pixel by pixel"
-        panels[0, column].set_title(title, fontsize=10)
-        panels[1, column].set_xlabel(_LEVEL)
-    panels[0, 0].set_ylabel("correlation r")
-    panels[1, 0].set_ylabel("determination r² = 1 − residual / total")
-    for axes in panels[1]:
-        axes.set_ylim(max(_FLOOR, axes.get_ylim()[0]), 1.05)
+        plotting.label_axes(panels[0, column], "", "correlation r" * first, title, xscale="log")
+        label = "determination r² = 1 − residual / total" * first
+        limits = (max(_FLOOR, panels[1, column].get_ylim()[0]), 1.05)
+        plotting.label_axes(panels[1, column], _LEVEL, label, xscale="log", ylim=limits)
     panels[0, 0].legend(fontsize=9, loc="best")
     n = len(found.finals[LOCAL])
     interval = f"{100 * found.finals[LOCAL].median_correlation.confidence:.3g} % intervals"
@@ -121,12 +115,9 @@ def scatter(found: Comparison) -> bytes:
         middle = float(np.median(x)), float(np.median(y))
         axes.plot(*middle, "+", color=INK, markersize=13, markeredgewidth=1.6)
         axes.annotate("medians", middle, (7, -13), textcoords="offset points", fontsize=8)
-        axes.set_xlim(low, 1.02)
-        axes.set_ylim(low, 1.02)
-        axes.set_aspect("equal")
-        axes.set_xlabel(f"{name}, network and ideal score")
-        axes.set_ylabel(f"{name}, network and local score")
-        axes.grid(alpha=0.25)
+        labels = [f"{name}, network and {model} score" for model in ("ideal", "local")]
+        limits: dict[str, Any] = {"xlim": (low, 1.02), "ylim": (low, 1.02), "aspect": "equal"}
+        plotting.label_axes(axes, *labels, **limits)
     wins = f"for {local.beats(ideal)} of {len(local)} the local score is nearer to the network"
     sheet.suptitle(f"Final images of the same starting noise: {wins}", fontsize=11)
     return plotting.png(sheet)
@@ -155,22 +146,18 @@ def statistics(found: Comparison) -> bytes:
     for name, by_size in found.distances.items():
         value = [e.value for e in by_size.values()]
         error = [1.96 * e.standard_error for e in by_size.values()]
-        style = {"color": _LOOKS[name].colour, "marker": _LOOKS[name].marker, "label": name}
-        left.errorbar(list(by_size), value, yerr=error, markersize=5, capsize=3, **style)
+        style = {**_LOOKS[name].line(), "label": name}
+        left.errorbar(list(by_size), value, yerr=error, capsize=3, **style)
         spectrum = found.spectra[name]
         power = [e.value for e in spectrum.estimates()]
         frequency = spectrum.frequency.numpy()
-        right.plot(frequency[1:], power[1:], markersize=3.5, linewidth=1.2, **style)
-    left.set_ylim(bottom=0)
-    left.set_xticks(list(found.distances[NETWORK]))
-    left.set_xlabel("patch size, in pixels")
-    left.set_ylabel("distance to the nearest training patch,\nroot mean square a pixel")
+        right.plot(frequency[1:], power[1:], linewidth=1.2, **style)
+    distance = "distance to the nearest training patch,\nroot mean square a pixel"
+    limits: dict[str, Any] = {"ylim": (0, None), "xticks": list(found.distances[NETWORK])}
+    plotting.label_axes(left, "patch size, in pixels", distance, **limits)
     left.legend(fontsize=8)
-    right.set_yscale("log")
-    right.set_xlabel("frequency, in cycles per pixel")
-    right.set_ylabel("mean power of a Fourier mode")
-    for axes in (left, right):
-        axes.grid(alpha=0.25)
+    power_label = "mean power of a Fourier mode"
+    plotting.label_axes(right, "frequency, in cycles per pixel", power_label, yscale="log")
     return plotting.png(sheet)
 
 
@@ -187,27 +174,21 @@ def _draw_losses(axes: Axes, calibration: ScaleCalibration) -> None:
         value, error = zip(*((e.value, e.standard_error) for e in losses), strict=True)
         axes.errorbar(list(curve), value, yerr=error, color=colour, marker=".", linewidth=1)
     axes.figure.colorbar(scale, ax=axes, label="noise level σ/α")
-    axes.set_yscale("log")
-    axes.set_xticks(calibration.sizes)
-    axes.set_xlabel("patch size, in pixels")
     names = {"cosine": "1 − cosine of the scores", "l2": "difference of the scores, times σ"}
-    axes.set_ylabel(names[calibration.by])
-    axes.set_title("Means over samples with standard errors", fontsize=10)
-    axes.grid(alpha=0.25)
+    labels = ("patch size, in pixels", names[calibration.by])
+    title, ticks = "Means over samples with standard errors", calibration.sizes
+    plotting.label_axes(axes, *labels, title, yscale="log", xticks=ticks)
 
 
 def _draw_medians(axes: Axes, found: Comparison, name: str, medians: list[Median]) -> None:
     look, x = _LOOKS[name], np.asarray(found.sigmas)
     values = np.array([m.value for m in medians])
-    style = {"color": look.colour, "marker": look.marker, "markersize": 4}
-    axes.plot(x, values, label=f"{name} and network", **style)  # type: ignore[arg-type]
+    axes.plot(x, values, label=f"{name} and network", **look.line(4))
     low, high = [m.low for m in medians], [m.high for m in medians]
     axes.fill_between(x, low, high, color=look.colour, alpha=0.18, linewidth=0)
     below = x[values < _FLOOR]
     if len(below):  # nothing, unclipped, would extend the figure to its corner
         axes.plot(below, np.full(len(below), _FLOOR), "v", color=look.colour, clip_on=False)
-    axes.set_xscale("log")
-    axes.grid(alpha=0.25)
 
 
 HEADINGS = ("model", "median r (interval)", "median r² (interval)", "better than the ideal score")
@@ -216,7 +197,7 @@ HEADINGS = ("model", "median r (interval)", "median r² (interval)", "better tha
 class PatchesStudy(Study[Patches, Comparison]):
     """A network and the local score that is most like it."""
 
-    kinds = PARTS
+    kinds = (ScaleCalibration, Agreement)
 
     def __init__(self, settings: Patches, subjects: Subjects) -> None:
         self.settings = settings
@@ -227,16 +208,11 @@ class PatchesStudy(Study[Patches, Comparison]):
     def open(cls, settings: Patches) -> PatchesStudy:
         # Windows that end at the border are those of a closed form only; its points are tori.
         seen = "circular" if settings.padding == "valid" else settings.padding
-        networks = open_networks(
-            settings.dataset,
-            {"--network": settings.network},
-            settings.label,
-            seen,
-            settings.trust_code,
-        )
-        network, label = networks["--network"], settings.label
+        label, runs = settings.label, {"--network": settings.network}
+        networks = open_networks(settings.dataset, runs, label, seen, settings.trust_code)
+        network = networks["--network"]
         images = read_images(settings.dataset, settings.data_path, settings.images, networks)
-        train = images.images if label is None else class_of(images, label)
+        train = class_of(images, label)
         sde, sampler = reverse_process(network.field.sde, settings.nsteps)
         about = {
             "dataset": settings.dataset,
