@@ -17,7 +17,6 @@ from scorefield.runs.inspection import inspect
 from scorefield.runs.run import Run
 from scorefield.runs.subject import open_subject
 from scorefield.studies.networks import open_networks
-from scorefield.studies.settings import Atoms, Exterior, Patches
 
 MODULE = '''
 import torch

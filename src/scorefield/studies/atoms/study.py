@@ -10,7 +10,7 @@ from scorefield import plotting
 from scorefield.config.data import AtomsData
 from scorefield.config.document import differences
 from scorefield.config.resolve import load
-from scorefield.diagnostics.states import State
+from scorefield.diagnostics.trajectories import State
 from scorefield.errors import ConfigError, RunError
 from scorefield.estimate import Estimate
 from scorefield.evaluation.description import about

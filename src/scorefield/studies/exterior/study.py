@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from scorefield.diagnostics.states import State, Walk
+from scorefield.diagnostics.trajectories import State, Walk
 from scorefield.errors import ConfigError, RunError
 from scorefield.estimate import Estimate, format_uncertain
 from scorefield.fields import ScoreField
