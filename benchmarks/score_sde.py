@@ -41,8 +41,7 @@ from scorefield.fields import NoisePrediction, PreconditionedField, ScorePredict
 from scorefield.fields.labels import SigmaLabel, TimeLabel
 from scorefield.interop.score_sde import build, state_of
 from scorefield.likelihood import log_prob
-from scorefield.networks.attention import PixelAttention
-from scorefield.networks.blocks import Style
+from scorefield.networks.blocks import PixelAttention, Style
 from scorefield.samplers import Langevin, PredictorCorrector, ReverseDiffusion
 from scorefield.sde import VE, VP
 

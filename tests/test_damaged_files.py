@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from scorefield.comparison import costs
+from scorefield.comparison import timing
 from scorefield.config import document
 from scorefield.data.image_files import Form, read_images
 from scorefield.errors import UserError, sentence
 from scorefield.evaluation.records import Evaluation
 from scorefield.interop import convolutional
 from scorefield.runs.run import Run
-from scorefield.studies.scale_file import read_scales
+from scorefield.studies.patch_sizes import read_scales
 from scorefield.training import checkpoint, read_classifier
 from scorefield.training.record import Record
 
@@ -112,7 +112,7 @@ CASES = {
         lambda at: document.read(at / "x.yaml"),
     ),
     "scales": (lambda: {"x.json": SCALES}, lambda at: read_scales(at / "x.json")),
-    "times": (lambda: {costs.STEP_TIMES: TIMES}, costs.timed_models),
+    "times": (lambda: {timing.STEP_TIMES: TIMES}, timing.timed_models),
 }
 
 

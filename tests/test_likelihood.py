@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from scorefield.calculus.trace import value_and_products
+from scorefield.calculus.derivatives import value_and_products
 from scorefield.fields import PlantedField, PreconditionedField, Turned, right_angle
 from scorefield.fields.planted import PredictedNoise
 from scorefield.likelihood import (
@@ -296,7 +296,7 @@ def test_products_come_with_their_value_however_they_are_batched(monkeypatch):
     x, t = points((3,)), torch.zeros(6, dtype=torch.float64)
     v = Noise(0).normal("v", (6, 3), torch.arange(5), dtype=torch.float64)
     for rows in (1, 8, 13, 10_000):
-        monkeypatch.setattr("scorefield.calculus.trace._ROWS", rows)
+        monkeypatch.setattr("scorefield.calculus.derivatives._ROWS", rows)
         value, products = value_and_products(lambda x, t: (x @ matrix.T).sin(), x, t, v)
         angle = x @ matrix.T
         torch.testing.assert_close(value, angle.sin())

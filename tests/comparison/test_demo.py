@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from scorefield.comparison.collect import collect
 from scorefield.comparison.demo import MODELS, SHORTER, demo
+from scorefield.comparison.groups import collect
 from scorefield.comparison.timing import time_steps
 from scorefield.config.resolve import load
 from scorefield.errors import ConfigError

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from scorefield.comparison.costs import read_costs
 from scorefield.comparison.groups import Group
 from scorefield.comparison.matched import (
     BUDGET_COLUMNS,
@@ -17,6 +16,7 @@ from scorefield.comparison.matched import (
     select,
     shared_budget,
 )
+from scorefield.comparison.timing import read_costs
 from scorefield.errors import RunError
 from tests.comparison.benchmark import evaluation
 

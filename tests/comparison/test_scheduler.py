@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scorefield.comparison.processes import LocalProcesses
-from scorefield.comparison.scheduler import Outcome, Task, demand, run
+from scorefield.comparison.processes import LocalProcesses, Outcome, Task, demand, run
 from scorefield.errors import RunError
 from tests.comparison import work
 

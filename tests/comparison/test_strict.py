@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from scorefield.comparison.collect import collect
-from scorefield.comparison.strict import refuse
-from scorefield.comparison.tables import compare_models
+from scorefield.comparison.groups import collect
+from scorefield.comparison.tables import compare_models, refuse
 from scorefield.errors import RunError
 from tests.comparison.benchmark import evaluation, write
 

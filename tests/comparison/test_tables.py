@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
-from scorefield.comparison.collect import collect
-from scorefield.comparison.groups import groups, over_levels
+from scorefield.comparison.groups import collect, groups, over_levels
 from scorefield.comparison.tables import compare_models, table_rows, write_tables
 from scorefield.errors import RunError
 from tests.comparison.benchmark import evaluation, sliced, write

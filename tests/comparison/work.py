@@ -6,8 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from scorefield.comparison.processes import LocalProcesses
-from scorefield.comparison.scheduler import Task, run
+from scorefield.comparison.processes import LocalProcesses, Task, run
 from scorefield.errors import UserError
 
 

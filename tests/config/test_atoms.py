@@ -14,7 +14,7 @@ from scorefield.config.resolve import load
 from scorefield.data import TargetSource
 from scorefield.domain import Torus
 from scorefield.errors import ConfigError
-from scorefield.evaluation.measure import validate
+from scorefield.evaluation.evaluate import validate
 from scorefield.evaluation.protocol import Benchmark, Protocol
 from scorefield.fields import HybridField, PotentialField, PreconditionedField
 from scorefield.networks import EquivariantMLP, SymmetrizedMLP

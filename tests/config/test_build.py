@@ -10,9 +10,8 @@ from scorefield.config.train import build_optim, build_train
 from scorefield.errors import ConfigError
 from scorefield.fields import HybridField, PotentialField, PreconditionedField
 from scorefield.networks import DDPM, NCSNpp, UNet
-from scorefield.networks.levels import NoiseTable
-from scorefield.networks.ncsn import NCSN
-from scorefield.networks.ncsnv2 import NCSNv2
+from scorefield.networks.embedding import NoiseTable
+from scorefield.networks.ncsn import NCSN, NCSNv2
 from scorefield.samplers import (
     DDIM,
     Ancestral,

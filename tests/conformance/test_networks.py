@@ -6,10 +6,8 @@ from torch.func import functional_call
 
 from scorefield.interop.score_sde import build, state_of
 from scorefield.interop.score_sde.build import named_pairs
-from scorefield.networks.attention import PixelAttention
-from scorefield.networks.blocks import Style
-from scorefield.networks.conditioning import FourierFeatures, positional_features
-from scorefield.networks.levels import NoiseTable
+from scorefield.networks.blocks import PixelAttention, Style
+from scorefield.networks.embedding import FourierFeatures, NoiseTable, positional_features
 from scorefield.networks.resampling import Double, Halve, HalvingConv, resample
 from tests.conformance.reference import ROOT, load, meta, tensor
 

@@ -48,9 +48,9 @@ def test_jacobians_are_computed_a_few_points_at_a_time(monkeypatch):
     seen = []
     whole = asymmetry.jacobian
 
-    def spy(fn, x, t):
+    def spy(fn, x, t, **options):
         seen.append(len(x))
-        return whole(fn, x, t)
+        return whole(fn, x, t, **options)
 
     monkeypatch.setattr(asymmetry, "jacobian", spy)
     protocol = Protocol((1.0,), n=16)

@@ -9,7 +9,7 @@ from scorefield.data import TargetSource, digits
 from scorefield.diagnostics import denoising_loss
 from scorefield.evaluation.catalogue import OF_SAMPLES, curl, find, score
 from scorefield.evaluation.catalogue.curl import RADII
-from scorefield.evaluation.measure import (
+from scorefield.evaluation.evaluate import (
     measure_checkpoint,
     measure_floors,
     measure_levels,
@@ -276,7 +276,7 @@ def test_consistency_is_asked_above_the_level_of_the_first_time():
     """Of VE the least level is that at time 0, and trajectories end at its first time."""
     late = GaussianMixture.ring(sde=VE(0.01, 50.0, t_min=0.2))
     benchmark = Benchmark(TargetSource(late, "late"), Protocol(sigmas=(0.02, 0.5), points=8))
-    (profile,) = score.CONSISTENCY.estimator.measure(late, benchmark)
+    (profile,) = find("consistency").estimator.measure(late, benchmark)
     assert profile.protocol.sigmas == (0.5,)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from scorefield import calculus as c
-from scorefield.calculus.trace import value_and_products
+from scorefield.calculus.derivatives import value_and_products
 from scorefield.diagnostics import (
     Protocol,
     circulation_growth,
@@ -34,7 +34,7 @@ from scorefield.diagnostics.published import (
     left_cycle_circulation,
     path_variance,
 )
-from scorefield.diagnostics.states import walk
+from scorefield.diagnostics.trajectories import walk
 from scorefield.domain import Torus
 from scorefield.fields import (
     NoisePrediction,

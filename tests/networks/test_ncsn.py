@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from scorefield.networks.levels import NoiseTable
-from scorefield.networks.ncsn import NCSN
-from scorefield.networks.ncsnv2 import NCSNv2
+from scorefield.networks.embedding import NoiseTable
+from scorefield.networks.ncsn import NCSN, NCSNv2
 
 torch.set_num_threads(1)
 

@@ -9,8 +9,7 @@ import torch
 
 from scorefield.calculus import differentiable
 from scorefield.networks import NCSNpp
-from scorefield.networks.attention import PixelAttention
-from scorefield.networks.blocks import Convolution, Style
+from scorefield.networks.blocks import Convolution, PixelAttention, Style
 from scorefield.networks.resampling import Double, DoublingConv, Halve, HalvingConv, resample
 from tests import processes
 
@@ -223,7 +222,7 @@ def test_published_sizes(count, options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"shape": (8, 8)}, "shape is"),
+        ({"shape": (8, 8)}, r"shape must be \(channels, height, width\), got \(8, 8\)"),
         ({"shape": (1, 7, 8)}, r"multiples of 2, got 7 x 8"),
         ({"channels": 2}, "channels >= 4"),
         ({"channels": 6}, "cannot be normalised"),
@@ -311,7 +310,7 @@ def test_few_pixels_are_convolved_as_many_are():
 PEAK = """
 import re, sys, torch
 from pathlib import Path
-from scorefield.networks.attention import PixelAttention
+from scorefield.networks.blocks import PixelAttention
 from scorefield.networks.blocks import Style
 layer = PixelAttention(32, Style(torch.nn.SiLU(), None, 0.0, True))
 x = torch.randn(4, 32, 64, 64)

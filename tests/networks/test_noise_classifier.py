@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scorefield.networks import NoiseClassifier
-from scorefield.networks.noise_classifier import standardized
+from scorefield.networks.classifier import standardized
 
 SMALL = {"shape": (2, 8, 6), "classes": 4, "multiplier": 1, "blocks": 2, "embedding": 8}
 

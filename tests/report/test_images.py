@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from scorefield.data import digits
-from scorefield.report.images import (
+from scorefield.report.gallery import (
     colour_bar,
     draw_field,
     draw_images,

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from scorefield.comparison.costs import Costs
 from scorefield.comparison.groups import Group
 from scorefield.comparison.paired import pairs
 from scorefield.comparison.tables import Comparison
+from scorefield.comparison.timing import Costs
 from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Distance, Evaluation, Floor, Level
 from scorefield.report.findings import findings, headline

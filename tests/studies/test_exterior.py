@@ -10,7 +10,7 @@ import torch
 from scorefield.calculus import jacobian
 from scorefield.cli import main
 from scorefield.diagnostics.protocol import form
-from scorefield.diagnostics.states import walk
+from scorefield.diagnostics.trajectories import walk
 from scorefield.domain import Euclidean
 from scorefield.errors import RunError
 from scorefield.fields import PreconditionedField, ScoreField

@@ -1,4 +1,11 @@
-"""Vector calculus on fields: derivatives, asymmetry, circulation."""
+"""Vector calculus on fields: derivatives, asymmetry, circulation.
+
+Throughout, ``fn`` is a field in one of its forms (``field.score``, ``field.denoise``, …): it maps
+points ``x`` of shape :math:`(batch, *event)`, times ``t`` of shape :math:`(batch)` and, where they
+are given, the ``classes`` of the points to vectors of the shape of the points, each row on its own.
+``epsilon`` is a relative precision, ``domain`` where the points are. An argument out of its range
+is a ``ValueError``.
+"""
 
 from scorefield.calculus.asymmetry import exact_asymmetry as exact_asymmetry
 from scorefield.calculus.asymmetry import per_coordinate as per_coordinate
@@ -6,8 +13,11 @@ from scorefield.calculus.asymmetry import probed_asymmetry as probed_asymmetry
 from scorefield.calculus.circulation import Quadrature as Quadrature
 from scorefield.calculus.circulation import circulation as circulation
 from scorefield.calculus.circulation import circulation_and_error as circulation_and_error
+from scorefield.calculus.circulation import find_cycles as find_cycles
 from scorefield.calculus.circulation import in_blocks as in_blocks
+from scorefield.calculus.circulation import nearest_neighbours as nearest_neighbours
 from scorefield.calculus.circulation import planes as planes
+from scorefield.calculus.circulation import propose_cycles as propose_cycles
 from scorefield.calculus.circulation import quadrature as quadrature
 from scorefield.calculus.circulation import regular_polygons as regular_polygons
 from scorefield.calculus.circulation import squared_area as squared_area
@@ -27,13 +37,9 @@ from scorefield.calculus.fokker_planck import fokker_planck_residual as fokker_p
 from scorefield.calculus.fokker_planck import fokker_planck_terms as fokker_planck_terms
 from scorefield.calculus.fokker_planck import per_log_noise as per_log_noise
 from scorefield.calculus.fokker_planck import unbiased_square as unbiased_square
-from scorefield.calculus.graph import find_cycles as find_cycles
-from scorefield.calculus.graph import nearest_neighbours as nearest_neighbours
-from scorefield.calculus.graph import propose_cycles as propose_cycles
 from scorefield.calculus.paths import LineIntegrals as LineIntegrals
 from scorefield.calculus.paths import Paths as Paths
 from scorefield.calculus.paths import detours as detours
 from scorefield.calculus.paths import line_integrals as line_integrals
-from scorefield.calculus.winding import Windings as Windings
 from scorefield.calculus.winding import straight_loops as straight_loops
 from scorefield.fields.gradient import differentiable as differentiable

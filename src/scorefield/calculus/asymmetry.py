@@ -49,16 +49,9 @@ def probed_asymmetry(
     never exceeds four times the second.
 
     Arguments:
-        fn: The vector field.
-        x: The points.
-        t: Their times.
         v: The probes, with :math:`\mathbb{E}\,v v^\top = I`.
         variant: ``difference`` for :math:`\|Jv - J^\top v\|^2`, which is never negative;
             ``trace`` for :math:`2(\|J^\top v\|^2 - \langle Jv, J^\top v\rangle)`.
-        classes: The class of each point.
-
-    Raises:
-        ValueError: If the variant is unknown.
     """
     forward, backward = (p.reshape(x.shape[0], -1) for p in jvp_vjp(fn, x, t, v, classes))
     norm = 0.5 * (forward.square() + backward.square()).sum(dim=1)

@@ -11,12 +11,16 @@ estimates the same squared curl :math:`\|J - J^\top\|_F^2` as the Jacobian does.
 
 A line integral over an edge is a :class:`Quadrature`. Rules of degree at least 1 integrate an
 affine field exactly, and so give exactly zero on a quadratic potential; the published
-left-endpoint rule has degree 0 and does not. On other fields every rule has an error, which is
+left-endpoint rule has degree 0 and does not. On other fields the error of a rule is
 estimated by the difference from a less accurate *companion* rule.
 
 The corners of a polygon are points of flat space, each joined to the next by a straight edge. Flat
 space covers a torus, and points are wrapped where the field is evaluated: a loop of any size
 encloses an area.
+
+Cycles of the nearest-neighbour graph of a cloud of points are polygons too. Random walks of a fixed
+length along its directed edges close into cycles where the last vertex points back to the first.
+Those that do not close are marked, not redrawn, so that a draw is a fixed function of its address.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from scorefield.calculus.derivatives import VectorField, evaluate
@@ -39,12 +43,10 @@ from scorefield.noise import Noise
 
 @dataclass(frozen=True)
 class Quadrature:
-    r"""A rule :math:`\int_0^1 f \approx \sum_q w_q f(c_q)`.
+    r"""A rule :math:`\int_0^1 f \approx \sum_q w_q f(c_q)`, with nodes :math:`c_q` in [0, 1] and
+    weights :math:`w_q` that sum to 1.
 
-    Arguments:
-        name: Its name.
-        nodes: The nodes :math:`c_q` in [0, 1].
-        weights: The weights :math:`w_q`, which sum to 1.
+    Attributes:
         degree: The largest degree of the polynomials that are integrated exactly; cut into ever
             smaller pieces, an integral converges with order ``degree + 1``.
         companion: The name of the rule whose difference from this one estimates this one's error.
@@ -63,11 +65,8 @@ def quadrature(name: str) -> Quadrature:
 
     A companion is the rule of the next lower degree: of ``gauss-n`` the one with a node less, of
     ``simpson`` the ``trapezoid``. The rules of degree 1 are each other's, as their errors have
-    opposite signs; ``gauss-1`` is the midpoint rule and has its companion. No rule is below
-    ``left``, whose error is estimated to leading order by the ``trapezoid``.
-
-    Raises:
-        ValueError: If there is no rule of that name.
+    opposite signs; ``gauss-1`` is the midpoint rule and has its companion. The error of ``left`` is
+    estimated to leading order by the ``trapezoid``.
     """
     match name.split("-"):
         case ["left"]:
@@ -102,13 +101,8 @@ def circulation(
 ) -> Float[Tensor, " batch"]:
     r"""The circulation :math:`\oint s \cdot \mathrm{d}l` around closed polygons.
 
-    Arguments:
-        fn: The vector field.
-        vertices: The corners in order; the last is joined to the first.
-        t: The time of each polygon.
-        rule: The quadrature on each edge; a corner that several edges share is evaluated once.
-        domain: Where the field lives.
-        classes: The class of each polygon's points.
+    ``vertices`` are the corners in order, of which the last is joined to the first; each polygon
+    has a time and a class. A corner that several edges share is evaluated once.
     """
     edges, values = _along_edges(fn, vertices, t, classes, rule.nodes, domain)
     return _integral(rule, {c: (v * edges).flatten(1).sum(dim=1) for c, v in values.items()})
@@ -123,24 +117,15 @@ def circulation_and_error(
     precision: float,
     classes: Int[Tensor, " batch"] | None = None,
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-    r"""The circulation by a rule, and a bound on its error: the difference from the companion rule,
+    r"""The :func:`circulation`, and a bound on its error: the difference from the companion rule,
     plus rounding.
 
     Rounding of the corners is the same at all nodes of an edge and adds at most
-    :math:`\epsilon \oint |s|\, |\mathrm{d}l|` in their dtype. That of the field's values, in
-    which :math:`\epsilon'` may be far larger, is independent at each node q of an edge k and in
-    each coordinate i, and sums in quadrature to
+    :math:`\epsilon \oint |s|\, |\mathrm{d}l|` in their dtype. That of the field's values, of the
+    relative ``precision`` :math:`\epsilon'`, is independent at each node q of an edge k and in each
+    coordinate i, and sums in quadrature to
 
     .. math:: \epsilon' \Big(\sum_{k, q, i} w_q^2\, s_{kqi}^2\, \Delta_{ki}^2\Big)^{1/2} .
-
-    Arguments:
-        fn: The vector field.
-        vertices: The corners in order; the last is joined to the first.
-        t: The time of each polygon.
-        rule: The quadrature on each edge; a corner that several edges share is evaluated once.
-        domain: Where the field lives.
-        precision: The relative precision :math:`\epsilon'` of the field's values.
-        classes: The class of each polygon's points.
     """
     companion = quadrature(rule.companion)
     nodes = rule.nodes + companion.nodes
@@ -187,12 +172,7 @@ def _integral(rule: Quadrature, at: dict[float, Tensor]) -> Tensor:
 
 
 def in_blocks(fn: VectorField, coordinates: int = 2**18) -> VectorField:
-    """A field that is evaluated at a few points at a time to bound the memory.
-
-    Arguments:
-        fn: The vector field.
-        coordinates: The largest number of coordinates in one evaluation (of one point at least).
-    """
+    """A field evaluated at a few points at a time, of ``coordinates`` in all, to save memory."""
 
     def blockwise(x: Tensor, t: Tensor, classes: Tensor | None = None) -> Tensor:
         rows = max(1, coordinates // max(1, x.shape[1:].numel()))
@@ -223,11 +203,7 @@ def planes(
     step: int | Tensor = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "*address 2 *event"]:
-    """Two orthonormal directions for each address, of uniformly random orientation.
-
-    Raises:
-        ValueError: In fewer than two dimensions, where there is no circulation.
-    """
+    """Two orthonormal directions for each address, of uniformly random orientation."""
     if domain.dim < 2:
         raise UserError(f"circulation needs two dimensions, the event shape is {domain.shape}")
     z = noise.normal(purpose, (2, domain.dim), index, step, dtype=torch.float64)
@@ -245,11 +221,7 @@ def regular_polygons(
     plane: Float[Tensor, "batch 2 *event"],
     sides: int,
 ) -> Float[Tensor, "batch sides *event"]:
-    """Regular polygons around the centres, with corners at the given radii.
-
-    Raises:
-        ValueError: For fewer than three sides.
-    """
+    """Regular polygons around the centres, with corners at the given radii."""
     if sides < 3:
         raise UserError(f"a loop needs at least three sides, got {sides}")
     angle = torch.arange(sides, dtype=centres.dtype, device=centres.device) * (math.tau / sides)
@@ -266,3 +238,55 @@ def squared_curl(
     :math:`D(D-1)\,C^2` and :math:`|B|^2`.
     """
     return dim * (dim - 1) * circulation**2, squared_area
+
+
+def nearest_neighbours(
+    features: Float[Tensor, "points features"], k: int
+) -> Int[Tensor, "points k"]:
+    """The indices of the k nearest other points (Euclidean), nearest first."""
+    n = features.shape[0]
+    if not 1 <= k < n:
+        raise UserError(f"{n} points have 1 to {n - 1} nearest neighbours, asked for {k}")
+    distances = torch.cdist(features, features)
+    distances.fill_diagonal_(torch.inf)
+    return distances.topk(k, largest=False).indices
+
+
+def propose_cycles(
+    neighbours: Int[Tensor, "points k"], draws: Float[Tensor, "proposals length"]
+) -> tuple[Int[Tensor, "proposals length"], Bool[Tensor, " proposals"]]:
+    """Random walks along the graph, and which of them are cycles: those of distinct vertices whose
+    last has the first among its neighbours. The first draw of a walk chooses its start, the others
+    its edges.
+    """
+    points, k = neighbours.shape
+    length = draws.shape[1]
+    if length < 3:
+        raise UserError(f"a cycle needs at least three vertices, got {length}")
+    walk = [(draws[:, 0] * points).to(torch.int64).clamp(max=points - 1)]
+    for i in range(1, length):
+        edge = (draws[:, i] * k).to(torch.int64).clamp(max=k - 1)
+        walk.append(neighbours[walk[-1], edge])
+    vertices = torch.stack(walk, dim=1)
+    distinct = (vertices.sort(dim=1).values.diff(dim=1) > 0).all(dim=1)
+    closes = (neighbours[vertices[:, -1]] == vertices[:, :1]).any(dim=1)
+    return vertices, distinct & closes
+
+
+def find_cycles(
+    points: Float[Tensor, "points *event"],
+    neighbours: Int[Tensor, "points k"],
+    draws: Float[Tensor, "proposals length"],
+    domain: Domain,
+    reach: float | Tensor = torch.inf,
+) -> Float[Tensor, "cycles length *event"]:
+    """The corners of those walks that are cycles without an edge longer than ``reach``, in the
+    order of the draws, which are those of :func:`propose_cycles`.
+
+    They are points of flat space; on a torus, cycles that wind around it are omitted, as they
+    bound no surface.
+    """
+    walks, closed = propose_cycles(neighbours, draws)
+    vertices, contractible = domain.unroll(points[walks[closed]])
+    edges = (vertices.roll(-1, dims=1) - vertices).flatten(2)
+    return vertices[contractible & (edges.norm(dim=2) <= reach).all(dim=1)]

@@ -49,16 +49,10 @@ def reverse_trajectory(
     points. The cost is one evaluation of the field per step.
 
     Arguments:
-        field: The field, in evaluation mode.
-        x: The starting points.
-        times: The :math:`K + 1` times of each, descending; their precision is that of the steps.
+        times: The :math:`K + 1` times of each point, descending; their precision is that of the
+            steps.
         normals: The standard normals of the steps.
         first: The score at ``x``, where it is known; the first step then costs nothing.
-        classes: The class of each trajectory.
-
-    Raises:
-        ValueError: If there is not a step between any two times, or times do not descend within
-            the process.
     """
     if len(normals) != len(times) - 1:
         raise UserError(f"{len(times)} times are {len(times) - 1} steps, not {len(normals)}")
@@ -91,14 +85,8 @@ def kernel_target(
     .. math:: p(x_s \mid x_e) = N\big(f x_e,\; (\sigma_s^2 - f^2 \sigma_e^2) I\big),
         \qquad f = \alpha_s / \alpha_e,
 
-    wrapped on a torus. Its variance grows without bound as :math:`e` comes near :math:`s`.
-
-    Arguments:
-        field: Provides the process and the domain; it is not evaluated.
-        x_s: The starts of trajectories.
-        s: Their times.
-        x_e: The ends.
-        e: Their times, which are earlier.
+    wrapped on a torus. Its variance grows without bound as :math:`e` comes near :math:`s`. The
+    field provides the process and the domain, and is not evaluated.
     """
     factor, std = field.sde.transition(e, s)
     delta = field.domain.displacement(_column(factor, x_e) * x_e, x_s)
@@ -114,19 +102,12 @@ def martingale_target(
     e: Float[Tensor, " batch"],
     classes: Classes = None,
 ) -> Float[Tensor, "batch *event"]:
-    r"""The target :math:`(h(x_e, e) - x_s / \alpha_s) / \lambda_s` of the denoiser :math:`h`.
+    r"""The target :math:`(h(x_e, e) - x_s / \alpha_s) / \lambda_s` of the denoiser :math:`h`; on a
+    torus :math:`x_e` is not wrapped.
 
     Less the field's own :math:`\sigma_s s(x_s, s) = (h(x_s, s) - x_s / \alpha_s) / \lambda_s` it
     is the residual :math:`h(x_e, e) - h(x_s, s)` of the martingale in units of the noise. The cost
     is one evaluation of the field; differentiable in what the field depends on.
-
-    Arguments:
-        field: The field.
-        x_s: The starts of trajectories.
-        s: Their times.
-        x_e: The ends, on a torus not wrapped.
-        e: Their times.
-        classes: The class of each trajectory.
     """
     sde = field.sde
     noise = field.predict_noise(field.domain.wrap(x_e), e.to(x_e.dtype), classes)

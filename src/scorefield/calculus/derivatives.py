@@ -1,15 +1,9 @@
 r"""Derivatives of vector fields in :math:`x`.
 
-Throughout, ``fn`` is a field in one of its forms (``field.score``, ``field.denoise``, …): it maps
-points of shape :math:`(batch, *event)`, times of shape :math:`(batch)` and, where they are given,
-classes of the points to vectors of the shape of the points, each row on its own. Points are
-repeated or taken in parts together with their times and classes.
 :math:`J = \partial f / \partial x` is the Jacobian of one row, :math:`D \times D` after
-flattening.
-
-All results are differentiable in whatever ``fn`` depends on if gradients are enabled; under
-``torch.no_grad`` they carry no graph. Fused attention supports neither forward mode nor double
-backward, so everything here runs inside :func:`~scorefield.fields.gradient.differentiable`.
+flattening. All results are differentiable in whatever ``fn`` depends on if gradients are enabled;
+under ``torch.no_grad`` they carry no graph. Fused attention supports neither forward mode nor
+double backward, so everything here runs inside :func:`~scorefield.fields.gradient.differentiable`.
 """
 
 from __future__ import annotations
@@ -28,10 +22,13 @@ from scorefield.fields.gradient import differentiable
 VectorField = Callable[..., Tensor]
 """A function ``fn(x, t)`` of points and times, or ``fn(x, t, classes)``."""
 
-_ROWS = 16
+_LEAST = 16
 _ENTRIES = 1 << 14
 """The smallest number of rows, or entries, of a Jacobian computed at once: large networks gain
 nothing from more, and for small ones fewer cost the overhead of a call."""
+_ROWS = 256
+"""The number of rows evaluated at once if there are fewer points: in small batches the overhead
+of a pass exceeds its arithmetic."""
 
 
 def evaluate(fn: VectorField, x: Tensor, t: Tensor, classes: Tensor | None) -> Tensor:
@@ -46,15 +43,7 @@ def jvp(
     v: Float[Tensor, "batch *event"],
     classes: Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch *event"]:
-    r"""The product :math:`J v`, by forward mode.
-
-    Arguments:
-        fn: The vector field.
-        x: The points.
-        t: Their times.
-        v: The tangents.
-        classes: The class of each point.
-    """
+    """The product :math:`J v`, by forward mode."""
     keep = torch.is_grad_enabled()
     # A field that is itself a gradient is differentiable in forward mode only through
     # the formulas that autograd uses while gradients are enabled.
@@ -73,7 +62,7 @@ def vjp(
     v: Float[Tensor, "batch *event"],
     classes: Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch *event"]:
-    r"""The product :math:`J^\top v`, by reverse mode; arguments as for :func:`jvp`."""
+    r"""The product :math:`J^\top v`, by reverse mode."""
     keep = torch.is_grad_enabled()
     with differentiable(), torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()
@@ -88,10 +77,8 @@ def jvp_vjp(
     v: Float[Tensor, "batch *event"],
     classes: Int[Tensor, " batch"] | None = None,
 ) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, "batch *event"]]:
-    r"""The products :math:`J v` and :math:`J^\top v` from one evaluation of ``fn``.
-
-    Forward mode carries :math:`v` along, reverse mode runs back over the same values; arguments
-    as for :func:`jvp`.
+    r"""The products :math:`J v` and :math:`J^\top v` from one evaluation of ``fn``: forward mode
+    carries :math:`v` along, reverse mode runs back over the same values.
     """
     keep = torch.is_grad_enabled()
     # Gradients stay enabled throughout, for the reason given in `jvp`.
@@ -114,57 +101,66 @@ def jacobian(
 ) -> Float[Tensor, "batch dim dim"]:
     r"""The exact Jacobians :math:`J_{ij} = \partial f_i / \partial x_j`, without a graph.
 
-    Rows of :math:`J` are computed by reverse mode. A point is repeated as often as ``rows`` allows,
-    ``fn`` is evaluated there once, and each pass back through these values gives as many rows of
-    :math:`J`, so that :math:`D` rows cost :math:`D` backward passes and few forward.
+    A point is repeated as often as ``rows`` allows, ``fn`` is evaluated there once, and each pass
+    back through these values gives as many rows of :math:`J`, so that :math:`D` rows cost :math:`D`
+    backward passes and few forward.
 
     Arguments:
-        fn: The vector field.
-        x: The points.
-        t: Their times.
         rows: The largest number of rows in one evaluation of ``fn``, which bounds the memory
             beyond that of the result; :math:`2^{14} / D`, at least 16, if not given.
-        classes: The class of each point.
-
-    Raises:
-        ValueError: If ``rows`` is not positive.
     """
     dim = x.shape[1:].numel()
-    rows = max(_ROWS, _ENTRIES // dim) if rows is None else rows
+    rows = max(_LEAST, _ENTRIES // dim) if rows is None else rows
     if rows < 1:
         raise UserError(f"a Jacobian takes at least one row at a time, got {rows}")
-    result = x.new_zeros(x.shape[0], dim, dim)
-    with differentiable(), torch.enable_grad():
-        for start in range(0, len(x), rows):
-            some = slice(start, start + rows)
-            copies = max(1, rows // len(x[some]))
-            _fill(result[some], fn, x[some].detach(), t[some], classes_at(classes, some), copies)
+    result = x.new_empty(x.shape[0], dim, dim)
+    for start in range(0, len(x), rows):
+        some = slice(start, start + rows)
+        passes = -(-dim // max(1, rows // len(x[some])))
+        vectors, known = basis(x[some]), classes_at(classes, some)
+        _, products = value_and_products(fn, x[some], t[some], vectors, known, -(-dim // passes))
+        result[some] = products.reshape(dim, -1, dim).transpose(0, 1)
     return result
 
 
-def _fill(
-    block: Tensor, fn: VectorField, x: Tensor, t: Tensor, classes: Tensor | None, copies: int
-) -> None:
-    """Writes the Jacobians of a few points, ``copies`` rows of each at a time."""
-    batch, dim, _ = block.shape
-    passes = -(-dim // copies)
-    copies = -(-dim // passes)
-    again = torch.arange(batch, device=x.device).repeat(copies)
-    x = x[again].requires_grad_()
-    value = evaluate(fn, x, t[again], classes_at(classes, again))
-    if not value.requires_grad:
-        return
-    basis = torch.eye(dim, dtype=value.dtype, device=x.device)
-    for start in range(0, dim, copies):
-        unit = basis[start : start + copies]
-        chosen = value.new_zeros(copies, batch, dim)
-        chosen[: len(unit)] = unit.unsqueeze(1)
-        (product,) = torch.autograd.grad(
-            value,
-            x,
-            chosen.reshape(value.shape),
-            retain_graph=start + copies < dim,
-            materialize_grads=True,
-        )
-        product = product.reshape(copies, batch, dim)[: len(unit)]
-        block[:, start : start + len(unit)] = product.transpose(0, 1)
+def value_and_products(
+    fn: VectorField,
+    x: Float[Tensor, "batch *event"],
+    t: Float[Tensor, " batch"],
+    v: Float[Tensor, "vectors batch *event"],
+    classes: Int[Tensor, " batch"] | None = None,
+    copies: int | None = None,
+) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, "vectors batch *event"]]:
+    r"""The vectors :math:`f(x)`, and the products :math:`J^\top v` of their Jacobians.
+
+    ``fn`` is evaluated at each point once, and each product is a pass back through that evaluation;
+    points are repeated ``copies`` times, by default where they are few, so that one pass serves
+    several products.
+    """
+    count, batch = v.shape[:2]
+    copies = min(count, copies or max(1, _ROWS // max(1, batch)))
+    products = torch.zeros_like(v, memory_format=torch.contiguous_format)
+    with differentiable(), torch.enable_grad():
+        again = torch.arange(batch, device=x.device).repeat(copies)
+        points = x.detach()[again].requires_grad_()
+        value = evaluate(fn, points, t[again], classes_at(classes, again))
+        for start in range(0, count if value.requires_grad else 0, copies):
+            some = v[start : start + copies]
+            rest = v.new_zeros(copies - len(some), *v.shape[1:])
+            (product,) = torch.autograd.grad(
+                value,
+                points,
+                torch.cat((some, rest)).reshape(points.shape),
+                retain_graph=start + copies < count,
+                materialize_grads=True,
+            )
+            product = product.reshape(copies, *v.shape[1:])
+            products[start : start + copies] = product[: len(some)]
+    return value[:batch].detach(), products
+
+
+def basis(x: Float[Tensor, "batch *event"]) -> Float[Tensor, "dim batch *event"]:
+    """The unit vectors, for each point; their forms add up to the exact trace."""
+    dim = x.shape[1:].numel()
+    unit = torch.eye(dim, dtype=x.dtype, device=x.device)
+    return unit.reshape(dim, 1, *x.shape[1:]).expand(dim, *x.shape)

@@ -32,9 +32,8 @@ gradients, for those that differ in their scale :math:`\alpha` too.
 
 How it is computed
     A pass back through :math:`s` with the cotangent :math:`v` gives :math:`J^\top v`; one through
-    that, with :math:`w`, gives :math:`\nabla (v^\top J w)`. This is linear in :math:`v`, so that a
-    third, back to :math:`v`, gives the transpose of that map. With :math:`v = w` at the end, they
-    are
+    that, with :math:`w`, gives :math:`\nabla (v^\top J w)`, which is linear in :math:`v`, so that a
+    third, back to :math:`v`, gives the transpose of that map. With :math:`v = w` they are
 
     .. math:: \nabla (v^\top J v) \quad \text{and} \quad v^\top (\nabla^2 s_i)\, v,
 
@@ -42,12 +41,11 @@ How it is computed
     as are their means over random signs. All :math:`v` of a point are rows of one batch. No tensor
     is larger than the Jacobians of all points.
 
-    Over a basis, the first pass brings the whole Jacobian, and :math:`\partial_t s` with it when it
-    goes back to the time as well. With random signs, a pass with the cotangent :math:`u` brings
+    Over a basis, the first pass brings the whole Jacobian, and :math:`\partial_t s` when it goes
+    back to the time as well. With random signs, a pass with the cotangent :math:`u` brings
     :math:`J^\top u` and :math:`\langle u, \partial_t s \rangle`, and the transposes of these linear
-    maps of :math:`u` are :math:`J u` and :math:`\partial_t s`, exact ones: what forward mode
-    computes, by two passes back. PyTorch's own forward mode takes longer (a perceptron's step by a
-    factor of two), and there is no way back through its derivative of a softmax.
+    maps of :math:`u` are :math:`J u` and :math:`\partial_t s`, exact. PyTorch's forward mode takes
+    longer, and there is no way back through its derivative of a softmax.
 
 References:
     FP-diffusion: improving score-based diffusion models by enforcing the underlying score
@@ -66,8 +64,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.calculus.derivatives import VectorField, evaluate
-from scorefield.calculus.trace import basis
+from scorefield.calculus.derivatives import VectorField, basis, evaluate
 from scorefield.errors import UserError
 from scorefield.fields.classes import classes_at
 from scorefield.fields.gradient import differentiable
@@ -78,14 +75,9 @@ FokkerPlanckForm = Literal["gradient", "component"]
 
 
 class FokkerPlanckTerms(NamedTuple):
-    r"""The terms of one form of the residual.
-
-    Arguments:
-        score: :math:`s`.
-        time_derivative: :math:`\partial_t s`.
-        advection: :math:`J^\top u` in gradient form, :math:`J u` in component form.
-        diffusion: :math:`\nabla (\nabla \cdot s)` or :math:`\Delta s`: one draw a probe, or the
-            exact one.
+    r"""The terms of one form of the residual: :math:`s` and :math:`\partial_t s`; the advection
+    :math:`J^\top u` or :math:`J u`; the diffusion :math:`\nabla (\nabla \cdot s)` or :math:`\Delta
+    s`, one draw a probe or the exact one.
     """
 
     score: Float[Tensor, "batch *event"]
@@ -94,13 +86,13 @@ class FokkerPlanckTerms(NamedTuple):
     diffusion: Float[Tensor, "draws batch *event"]
 
     def residual(self, t: Float[Tensor, " batch"], sde: SDE) -> Float[Tensor, "draws batch *event"]:
-        """The residual per unit of time: one draw a probe, or the exact one."""
+        """The residual per unit of time."""
         f, g2 = _coefficients(self.score, t, sde)
         first = self.time_derivative + f * self.score - self.advection
         return first - 0.5 * g2 * self.diffusion
 
     def size(self, t: Float[Tensor, " batch"], sde: SDE) -> Float[Tensor, "draws batch *event"]:
-        """The sum of the sizes of what cancels in the residual; its rounding is in proportion."""
+        """The sum of the sizes of what cancels in the residual; rounding is proportional to it."""
         f, g2 = _coefficients(self.score, t, sde)
         first = self.time_derivative.abs() + (f * self.score).abs() + self.advection.abs()
         return first + 0.5 * g2 * self.diffusion.abs()
@@ -115,23 +107,12 @@ def fokker_planck_terms(
     probes: Float[Tensor, "draws batch *event"] | None = None,
     classes: Int[Tensor, " batch"] | None = None,
 ) -> dict[FokkerPlanckForm, FokkerPlanckTerms]:
-    r"""The terms of one or both forms of the residual, from one set of derivatives.
+    """The terms of one or both forms of the residual, from one set of derivatives.
 
     It takes an evaluation of ``fn`` at :math:`D` copies of the points, or as many as there are
     probes, with two passes back through it for the gradient form and three for the other or both;
-    with probes, also an evaluation at the points themselves with two or three passes.
-
-    Arguments:
-        fn: The score.
-        x: The points.
-        t: Their times.
-        sde: The process.
-        forms: The forms to compute.
-        probes: Independent random signs; the terms are exact if not given.
-        classes: The class of each point.
-
-    Raises:
-        ValueError: If a form is unknown, or probes are given of which there are none.
+    with probes, also an evaluation at the points themselves with two or three passes. The
+    ``probes`` are independent random signs; the terms are exact if not given.
     """
     for form in forms:
         if form not in get_args(FokkerPlanckForm):
@@ -165,9 +146,8 @@ def fokker_planck_residual(
     probes: Float[Tensor, "draws batch *event"] | None = None,
     classes: Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch *event"]:
-    """The residual per unit of time, exact or estimated without bias.
-
-    Arguments and errors are those of :func:`fokker_planck_terms`.
+    """The residual per unit of time, exact or estimated without bias; see
+    :func:`fokker_planck_terms`.
     """
     terms = fokker_planck_terms(fn, x, t, sde, (form,), probes, classes)
     return terms[form].residual(t, sde).mean(dim=0)
@@ -179,11 +159,6 @@ def fokker_planck_difference(
     r"""The component form less the gradient form, :math:`-A u - \frac{g^2}{2} \nabla \cdot A`.
 
     It uses only the terms that differ, so that :math:`\partial_t s` does not need to cancel.
-
-    Arguments:
-        terms: The terms of both forms.
-        t: The times of the points.
-        sde: The process.
     """
     component, gradient = terms["component"], terms["gradient"]
     _, g2 = _coefficients(component.score, t, sde)
@@ -194,15 +169,7 @@ def fokker_planck_difference(
 def per_log_noise(
     residual: Float[Tensor, "draws batch *event"], t: Float[Tensor, " batch"], sde: SDE
 ) -> Float[Tensor, "draws batch *event"]:
-    r"""Residuals as changes of the noise with the logarithm of the noise level.
-
-    .. math:: \rho = \sigma\, r \Big/ \frac{g^2}{2 \sigma^2}
-
-    Arguments:
-        residual: Residuals :math:`r` per unit of time.
-        t: The times of the points.
-        sde: The process.
-    """
+    r"""Residuals :math:`r` in time as :math:`\rho = \sigma\, r \big/ \frac{g^2}{2 \sigma^2}`."""
     sigma = sde.sigma(t)
     factor = sigma * (2 * sigma**2 / sde.diffusion_squared(t))
     return factor.reshape(-1, *(1,) * (residual.dim() - 2)) * residual
@@ -211,10 +178,8 @@ def per_log_noise(
 def unbiased_square(
     draws: Float[Tensor, "draws batch *event"],
 ) -> Float[Tensor, "batch *event"]:
-    r"""Unbiased squares of numbers with independent, unbiased draws.
-
-    It is the mean of :math:`r_k r_l` over :math:`k \ne l`, whose expectation is
-    :math:`(\mathbb{E}\, r)^2`, unlike that of the square of the mean. A single draw is exact.
+    r"""Unbiased squares of numbers with independent, unbiased draws: the mean of :math:`r_k r_l`
+    over :math:`k \ne l`. A single draw is exact.
     """
     count = len(draws)
     if count == 1:
@@ -223,14 +188,8 @@ def unbiased_square(
 
 
 class _Rows(NamedTuple):
-    """One pass back, for several cotangents of each point.
-
-    Arguments:
-        x: Copies of the points, one a cotangent.
-        cotangents: The cotangents.
-        score: The score at the points.
-        products: The products of the transposed Jacobians with the cotangents.
-        rates: Those of the derivatives in time with the cotangents, if requested.
+    """One pass back, for several cotangents of each point: with copies of the points, one a
+    cotangent.
     """
 
     x: Tensor

@@ -35,12 +35,8 @@ _COORDINATES = 2**18
 
 @dataclass(frozen=True)
 class Paths:
-    r"""A batch of paths :math:`\gamma(\tau) = a + \tau e + \sin(\pi\tau)\, \delta`.
-
-    Arguments:
-        start: The starts :math:`a`.
-        chord: The displacements :math:`e` from start to end.
-        detour: The displacement :math:`\delta` of the middle of a path from that of its chord.
+    r"""A batch of paths :math:`\gamma(\tau) = a + \tau e + \sin(\pi\tau)\, \delta`: the starts
+    :math:`a`, chords :math:`e`, and detours :math:`\delta` of their middles.
     """
 
     start: Float[Tensor, "batch *event"]
@@ -69,14 +65,14 @@ class LineIntegrals(NamedTuple):
 
     Attributes:
         value: The integrals, in the unit of the field times that of :math:`x`.
-        error: The change of each in the last refinement, an estimate of the error of the coarser
-            value and an upper bound on that of the finer one.
-        resolved: Whether that is within the tolerance.
+        error: An upper bound on the error of each: of a path the change in the last refinement,
+            of a loop the scatter of its rules and rounding.
+        resolved: Whether the quadrature is within the tolerance.
     """
 
-    value: Float[Tensor, " batch"]
-    error: Float[Tensor, " batch"]
-    resolved: Bool[Tensor, " batch"]
+    value: Float[Tensor, "*lines"]
+    error: Float[Tensor, "*lines"]
+    resolved: Bool[Tensor, "*lines"]
 
 
 def detours(
@@ -85,11 +81,7 @@ def detours(
     chord: Float[Tensor, "batch *event"],
     index: Tensor,
 ) -> Float[Tensor, "batch *event"]:
-    """Unit vectors of uniformly random direction at a right angle to each chord.
-
-    Raises:
-        ValueError: In fewer than two dimensions, where there is only one path.
-    """
+    """Unit vectors of uniformly random direction at a right angle to each chord."""
     event = chord.shape[1:]
     if event.numel() < 2:
         raise UserError(f"a bent path needs two dimensions or more, the event shape is {event}")
@@ -114,23 +106,13 @@ def line_integrals(
 
     The range of :math:`\tau` is cut into equal panels with four Gauss–Legendre nodes each. Their
     number is doubled, for those paths alone that need it, until an integral changes by no more
-    than the tolerance. Rounding limits the accuracy: with points and values of relative precision
-    :math:`\epsilon`, an integral is known up to
-    :math:`\epsilon \int (|s| + L |\gamma|)\, |\mathrm{d}\gamma|`, which adds to the tolerance.
+    than the tolerance. With points and values of relative precision :math:`\epsilon`, rounding adds
+    :math:`\epsilon \int (|s| + L |\gamma|)\, |\mathrm{d}\gamma|` to the tolerance.
 
     Arguments:
-        fn: The vector field.
-        paths: The paths.
-        t: The time of each path.
-        domain: Their domain.
         tolerance: The largest change that ends the refinement, in the unit of the integral.
-        epsilon: The relative precision :math:`\epsilon` in which ``fn`` is evaluated.
         steepness: The size :math:`L` of the Jacobian of ``fn`` along each path.
-        panels: The largest number of panels.
-        classes: The class of each path's points.
-
-    Raises:
-        ValueError: If the tolerance is not positive, or there are fewer than two panels.
+        panels: The largest number of panels, at least 2.
     """
     if not tolerance > 0:
         raise UserError(f"the tolerance of a line integral must be positive, got {tolerance}")

@@ -31,64 +31,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.calculus.derivatives import VectorField, evaluate
-from scorefield.fields.classes import classes_at
-from scorefield.fields.gradient import differentiable
 from scorefield.noise import Noise
 
 ProbeKind = Literal["rademacher", "gaussian", "variance_reduced"]
-
-_ROWS = 256
-"""The number of rows evaluated at once if there are fewer points: in small batches the overhead
-of a pass exceeds its arithmetic."""
-
-
-def value_and_products(
-    fn: VectorField,
-    x: Float[Tensor, "batch *event"],
-    t: Float[Tensor, " batch"],
-    v: Float[Tensor, "vectors batch *event"],
-    classes: Int[Tensor, " batch"] | None = None,
-) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, "vectors batch *event"]]:
-    r"""The vectors :math:`f(x)`, and the products :math:`J^\top v` of their Jacobians.
-
-    ``fn`` is evaluated at each point once, and each product is a pass back through that evaluation;
-    where the points are few they are repeated, so that one pass serves several products.
-
-    Arguments:
-        fn: The vector field.
-        x: The points.
-        t: Their times.
-        v: The vectors, several for each point.
-        classes: The class of each point.
-    """
-    count, batch = v.shape[:2]
-    copies = min(count, max(1, _ROWS // max(1, batch)))
-    products = torch.zeros_like(v, memory_format=torch.contiguous_format)
-    with differentiable(), torch.enable_grad():
-        again = torch.arange(batch, device=x.device).repeat(copies)
-        points = x.detach()[again].requires_grad_()
-        value = evaluate(fn, points, t[again], classes_at(classes, again))
-        for start in range(0, count if value.requires_grad else 0, copies):
-            some = v[start : start + copies]
-            rest = v.new_zeros(copies - len(some), *v.shape[1:])
-            (product,) = torch.autograd.grad(
-                value,
-                points,
-                torch.cat((some, rest)).reshape(points.shape),
-                retain_graph=start + copies < count,
-                materialize_grads=True,
-            )
-            product = product.reshape(copies, *v.shape[1:])
-            products[start : start + copies] = product[: len(some)]
-    return value[:batch].detach(), products
-
-
-def basis(x: Float[Tensor, "batch *event"]) -> Float[Tensor, "dim batch *event"]:
-    """The unit vectors, for each point; their forms add up to the exact trace."""
-    dim = x.shape[1:].numel()
-    unit = torch.eye(dim, dtype=x.dtype, device=x.device)
-    return unit.reshape(dim, 1, *x.shape[1:]).expand(dim, *x.shape)
 
 
 def draw_probes(

@@ -17,13 +17,14 @@ References:
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.calculus.derivatives import VectorField, evaluate
+from scorefield.calculus.paths import LineIntegrals
 from scorefield.domain import Torus
 from scorefield.errors import UserError
 from scorefield.fields.classes import classes_at
@@ -31,20 +32,6 @@ from scorefield.fields.classes import classes_at
 _LEAST = 64
 _COORDINATES = 2**18
 """The number of coordinates evaluated at once, which bounds the memory."""
-
-
-class Windings(NamedTuple):
-    r"""Circulations around straight loops and their errors.
-
-    Arguments:
-        value: The integrals :math:`C_k(x)`, in the unit of the field times that of :math:`x`.
-        error: A bound on the quadrature and rounding error of each.
-        resolved: Whether the quadrature error is within the tolerance.
-    """
-
-    value: Float[Tensor, "batch dim"]
-    error: Float[Tensor, "batch dim"]
-    resolved: Bool[Tensor, "batch dim"]
 
 
 def straight_loops(
@@ -57,33 +44,24 @@ def straight_loops(
     steepness: Float[Tensor, " batch"],
     nodes: int = 1024,
     classes: Int[Tensor, " batch"] | None = None,
-) -> Windings:
+) -> LineIntegrals:
     r"""The circulations :math:`C_k(x)` around the straight loops through points, one per
     coordinate.
 
     They are means over equidistant nodes, which on a closed loop converge faster than any power of
     their number where the field is smooth. Each node belongs to one of four rules with a quarter
-    of the nodes; the root mean square of the differences of these four from the whole is what the
-    whole may err by. Two of half the nodes are not enough: on a field that jumps twice, as the
-    score between narrow modes does, they can agree on what is wrong.
+    of the nodes; the root mean square of the differences of these four from the whole is the error
+    of the whole. (Two rules of half the nodes can agree on what is wrong, on a field that jumps
+    twice.)
 
     The number of nodes, 64 at first, is doubled for those loops alone that need it, until that is
     no more than the tolerance. Rounding adds at most
     :math:`\epsilon\,L_k\,(\overline{|s_k|} + S L_k)` to the tolerance and to the error.
 
     Arguments:
-        fn: The vector field.
-        x: The points.
-        t: Their times.
-        domain: The torus.
         tolerance: The error that ends the refinement, in the unit of the integral.
-        epsilon: The relative precision :math:`\epsilon` of points and values.
         steepness: The size :math:`S` of the Jacobian of ``fn`` at each time.
-        nodes: The largest number of nodes.
-        classes: The class of each point.
-
-    Raises:
-        ValueError: If the tolerance is not positive, or there are fewer than 64 nodes.
+        nodes: The largest number of nodes, at least 64.
 
     References:
         The exponentially convergent trapezoidal rule (Trefethen and Weideman, 2014), section 3.
@@ -92,72 +70,49 @@ def straight_loops(
         raise UserError(f"the tolerance of a line integral must be positive, got {tolerance}")
     if nodes < _LEAST:
         raise UserError(f"a loop needs at least {_LEAST} nodes, got {nodes}")
-    lines = torch.arange(len(x) * domain.dim, device=x.device)
-    at_once = max(1, _COORDINATES // nodes)
-    parts = []
-    for some in lines.split(at_once):
-        loops = _Loops(fn, x, t, classes, domain, some)
-        parts.append(_refine(loops, tolerance, epsilon, steepness[loops.point], nodes))
-    value, error, resolved = (torch.cat(v).reshape(len(x), -1) for v in zip(*parts, strict=True))
-    return Windings(value, error, resolved)
+    periods = domain.periods(x).expand(domain.shape).reshape(-1)
 
-
-class _Loops:
-    """Some of the loops: number ``i * dim + k`` runs through point i along coordinate k.
-
-    Arguments:
-        fn: The vector field.
-        x: The points.
-        t: Their times.
-        classes: Their classes.
-        domain: The torus.
-        lines: The numbers of the loops.
-    """
-
-    def __init__(
-        self,
-        fn: VectorField,
-        x: Tensor,
-        t: Tensor,
-        classes: Tensor | None,
-        domain: Torus,
-        lines: Tensor,
-    ) -> None:
-        self._fn, self._x, self._t, self._classes = fn, x, t, classes
-        self._domain = domain
-        self.point, self.axis = lines // domain.dim, lines % domain.dim
-        self.length = domain.periods(x).expand(domain.shape).reshape(-1)[self.axis]
-
-    def along(self, which: Tensor, turns: Float[Tensor, " nodes"]) -> Float[Tensor, "lines nodes"]:
-        """The field along loops, at fractions of a turn."""
-        rows = max(1, _COORDINATES // (len(turns) * self._domain.dim))
+    def along(lines: Tensor, turns: Tensor) -> Tensor:
+        """The field along loops at fractions of a turn; loop i * dim + k is along k through i."""
         parts = []
-        for some in which.split(rows):
-            start = self._x[self.point[some]].flatten(1).unsqueeze(1)
-            points = start.repeat(1, len(turns), 1)
-            axis = self.axis[some].reshape(-1, 1, 1).expand(-1, len(turns), 1)
-            points.scatter_add_(2, axis, (self.length[some, None] * turns).unsqueeze(2))
-            points = self._domain.wrap(points.reshape(-1, *self._domain.shape))
-            home = self.point[some].repeat_interleave(len(turns))
-            values = evaluate(self._fn, points, self._t[home], classes_at(self._classes, home))
-            values = values.reshape(len(some), len(turns), -1)
-            parts.append(values.gather(2, axis).squeeze(2))
+        for some in lines.split(max(1, _COORDINATES // (len(turns) * domain.dim))):
+            point, k = some // domain.dim, some % domain.dim
+            points = x[point].flatten(1).unsqueeze(1).repeat(1, len(turns), 1)
+            axis = k.reshape(-1, 1, 1).expand(-1, len(turns), 1)
+            points.scatter_add_(2, axis, (periods[k, None] * turns).unsqueeze(2))
+            home = point.repeat_interleave(len(turns))
+            points = domain.wrap(points.reshape(-1, *domain.shape))
+            values = evaluate(fn, points, t[home], classes_at(classes, home))
+            parts.append(values.reshape(len(some), len(turns), -1).gather(2, axis).squeeze(2))
         return torch.cat(parts)
+
+    parts = []
+    at_once = max(1, _COORDINATES // nodes)
+    for lines in torch.arange(len(x) * domain.dim, device=x.device).split(at_once):
+        steep, length = steepness[lines // domain.dim], periods[lines % domain.dim]
+        parts.append(_refine(along, lines, length, tolerance, epsilon, steep, nodes))
+    value, error, resolved = (torch.cat(v).reshape(len(x), -1) for v in zip(*parts, strict=True))
+    return LineIntegrals(value, error, resolved)
 
 
 def _refine(
-    loops: _Loops, tolerance: float, epsilon: float, steepness: Tensor, nodes: int
+    along: Callable[[Tensor, Tensor], Tensor],
+    lines: Tensor,
+    length: Tensor,
+    tolerance: float,
+    epsilon: float,
+    steepness: Tensor,
+    nodes: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    length = loops.length
     active, count = torch.arange(len(length), device=length.device), _LEAST
     turns = torch.arange(count, dtype=length.dtype, device=length.device) / count
-    along = loops.along(active, turns)
+    values = along(lines, turns)
     value, error = torch.zeros_like(length), torch.zeros_like(length)
     resolved = torch.zeros_like(length, dtype=torch.bool)
     while True:
         own = length[active]
-        quarters = own.unsqueeze(1) * along.reshape(len(active), -1, 4).mean(dim=1)
-        rounding = epsilon * own * (along.abs().mean(dim=1) + steepness[active] * own)
+        quarters = own.unsqueeze(1) * values.reshape(len(active), -1, 4).mean(dim=1)
+        rounding = epsilon * own * (values.abs().mean(dim=1) + steepness[active] * own)
         value[active] = quarters.mean(dim=1)
         scatter = (quarters - value[active].unsqueeze(1)).square().mean(dim=1).sqrt()
         error[active] = scatter + rounding
@@ -168,5 +123,5 @@ def _refine(
             return value, error, resolved
         active = active[left]
         turns = (torch.arange(count // 2, dtype=own.dtype, device=own.device) + 0.5) / (count // 2)
-        between = loops.along(active, turns)
-        along = torch.stack((along[left], between), dim=2).flatten(1)
+        between = along(lines[active], turns)
+        values = torch.stack((values[left], between), dim=2).flatten(1)

@@ -1,25 +1,22 @@
 """The demonstration: five models on two data sets, trained, judged and timed within minutes.
 
-It is a sweep over presets with shorter trainings, two at a time in processes of one thread each.
-What is finished stays: started again, the demonstration goes on where it was.
+It is a sweep with shorter trainings. Started again, it goes on where it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from scorefield.comparison.processes import LocalProcesses
-from scorefield.comparison.scheduler import Outcome, Task, demand
-from scorefield.comparison.scheduler import run as run_tasks
+from scorefield.comparison.processes import LocalProcesses, Outcome, Task, demand
+from scorefield.comparison.processes import run as run_tasks
 from scorefield.comparison.timing import STEP_TIMES, time_steps
 from scorefield.config.resolve import load
 from scorefield.errors import RunError
-from scorefield.evaluation.evaluate import evaluate, floors_of
-from scorefield.evaluation.measure import Floors
+from scorefield.evaluation.evaluate import Floors, benchmark_of, evaluate, measure_floors
 from scorefield.evaluation.protocol import Protocol, protocol_of
 from scorefield.evaluation.records import Evaluation
 from scorefield.progress import Stages
@@ -48,32 +45,15 @@ SHORTER: dict[str, tuple[str, ...]] = {
 """What the demonstration changes in the presets of a family: the models train for less long and
 keep fewer checkpoints, and on ``digits`` their Jacobians are computed at fewer points."""
 
-_ROUNDS = 4
-
 
 @dataclass
 class Family:
-    """The runs of one data set.
-
-    Attributes:
-        name: The data set.
-        protocol: The protocol that all are evaluated by.
-        runs: The runs.
-        left: The evaluations that have not been made, as tasks.
-    """
+    """The runs of one data set, and the evaluations that are left to be made."""
 
     name: str
     protocol: Protocol
     runs: list[Run]
-    left: list[Task]
-
-    def show(self, stages: Stages) -> None:
-        """Shows how far the trainings and evaluations are."""
-        steps = [min(_steps_done(run), run.config.train.steps) for run in self.runs]
-        total = sum(run.config.train.steps for run in self.runs)
-        stages.show(f"{self.name}: training", sum(steps), total)
-        done = len(self.runs) - len(self.left)
-        stages.show(f"{self.name}: evaluation", done, len(self.runs))
+    left: list[Task] = field(default_factory=list)
 
 
 def demo(
@@ -82,26 +62,21 @@ def demo(
     overrides: Sequence[str] = (),
     jobs: int = 2,
 ) -> list[Path]:
-    """Trains, evaluates and times the five models on each data set.
+    """Trains, evaluates and times the five models on each data set, and returns the runs' folders.
 
-    Arguments:
-        root: The folder of the runs.
-        families: The data sets, of ``toy`` and ``digits``.
-        overrides: Changes to every configuration, in place of the demonstration's own.
-        jobs: How many processes work at the same time.
-
-    Returns:
-        The folders of the runs.
+    The overrides take the place of the demonstration's own; ``jobs`` processes work at a time.
 
     Raises:
         ConfigError: If an override is wrong.
         RunError: If a folder belongs to another configuration, or a run failed; the others are
             finished none the less.
-        KeyboardInterrupt: If SIGINT or SIGTERM arrived; what was finished before stays.
     """
     # On a busy machine, threads that wait for each other take ten times as long as one alone.
     torch.set_num_threads(1)
-    plans = [_family(name, root, overrides) for name in families]
+    plans = []
+    for name in families:
+        configs = [load(f"{name}/{model}", overrides or SHORTER[name]) for model in MODELS]
+        plans.append(Family(name, protocol_of(configs[0]), [Run.create(c, root) for c in configs]))
     with Stages() as stages, LocalProcesses(jobs, threads=1) as processes:
         try:
             _train_and_evaluate(plans, processes, stages)
@@ -115,66 +90,61 @@ def demo(
     return [run.folder for plan in plans for run in plan.runs]
 
 
-def _family(name: str, root: Path, overrides: Sequence[str]) -> Family:
-    configs = [load(f"{name}/{model}", overrides or SHORTER[name]) for model in MODELS]
-    return Family(name, protocol_of(configs[0]), [Run.create(c, root) for c in configs], [])
-
-
 def _train_and_evaluate(plans: Sequence[Family], processes: LocalProcesses, stages: Stages) -> None:
-    said: dict[Task, str] = {}
     floors, trainings = [], []
     for plan in plans:
-        floor = Task(f"noise floor of {plan.name}", _floors, (plan.runs[0].folder, plan.protocol))
-        said[floor] = f"noise floor of {plan.name} measured"
+        source = (plan.runs[0].folder, plan.protocol)
+        name = f"noise floor of {plan.name}"
+        floor = Task(name, _floors, source, told=f"{name} measured")
         for run in plan.runs:
             if _evaluated(run, plan.protocol):
                 continue
-            name = _name(run)
-            training = Task(f"training of {name}", _train, (run.folder,))
-            said[training] = f"{name} trained, {run.config.train.steps} steps"
+            name = f"{run.dataset}/{run.model_id.partition('_')[0]}"
+            told = f"{name} trained, {run.config.train.steps} steps"
+            training = Task(f"training of {name}", _train, (run.folder,), told=told)
             arguments, needs = (run.folder, plan.protocol), (floor, training)
-            evaluation = Task(f"evaluation of {name}", _evaluate, arguments, needs)
-            said[evaluation] = f"{name} evaluated"
+            told = f"{name} evaluated"
+            plan.left.append(Task(f"evaluation of {name}", _evaluate, arguments, needs, told))
             trainings.append(training)
-            plan.left.append(evaluation)
         floors += [floor] if plan.left else []
 
     def ended(task: Task, outcome: Outcome) -> None:
-        _say(stages, said, task, outcome)
+        _say(stages, task, outcome)
         for plan in plans:
             if task in plan.left and outcome.status == "done":
                 plan.left.remove(task)
 
     def watch() -> None:
         for plan in plans:
-            plan.show(stages)
+            total = [run.config.train.steps for run in plan.runs]
+            steps = [min(_steps_done(run), run.config.train.steps) for run in plan.runs]
+            stages.show(f"{plan.name}: training", sum(steps), sum(total))
+            done = len(plan.runs) - len(plan.left)
+            stages.show(f"{plan.name}: evaluation", done, len(plan.runs))
 
     evaluations = [task for plan in plans for task in plan.left]
     demand(run_tasks([*floors, *trainings, *evaluations], processes, ended, watch))
 
 
 def _time(plans: Sequence[Family], root: Path, processes: LocalProcesses, stages: Stages) -> None:
-    said: dict[Task, str] = {}
+    tasks, done = [], []
     for plan in plans:
         if not (root / plan.name / STEP_TIMES).is_file():
-            configs = [run.config for run in plan.runs]
-            arguments = (configs, root / plan.name, _ROUNDS)
-            said[Task(f"timing of {plan.name}", time_steps, arguments)] = (
-                f"steps of {plan.name} timed side by side"
-            )
+            arguments = ([run.config for run in plan.runs], root / plan.name)
+            told = f"steps of {plan.name} timed side by side"
+            tasks.append(Task(f"timing of {plan.name}", time_steps, arguments, told=told))
 
     def ended(task: Task, outcome: Outcome) -> None:
-        _say(stages, said, task, outcome)
+        _say(stages, task, outcome)
         done.append(task)
-        stages.show("timing of steps", len(done), len(said))
+        stages.show("timing of steps", len(done), len(tasks))
 
-    done: list[Task] = []
-    demand(run_tasks(list(said), processes, ended))
+    demand(run_tasks(tasks, processes, ended))
 
 
-def _say(stages: Stages, said: Mapping[Task, str], task: Task, outcome: Outcome) -> None:
+def _say(stages: Stages, task: Task, outcome: Outcome) -> None:
     if outcome.status == "done":
-        stages.say(said[task])
+        stages.say(task.told)
     elif outcome.status == "failed":
         stages.say(f"{task.name} failed: {outcome.reason}")
 
@@ -186,7 +156,7 @@ def _train(folder: Path) -> None:
 
 
 def _floors(folder: Path, protocol: Protocol) -> Floors:
-    return floors_of(Run.open(folder), protocol)
+    return measure_floors(benchmark_of(Run.open(folder), protocol))
 
 
 def _evaluate(folder: Path, protocol: Protocol, floors: Floors, _trained: None) -> None:
@@ -210,7 +180,3 @@ def _steps_done(run: Run) -> int:
     except FileNotFoundError:
         return 0
     return int(rows[-1]["step"]) if rows else 0
-
-
-def _name(run: Run) -> str:
-    return f"{run.dataset}/{run.model_id.partition('_')[0]}"

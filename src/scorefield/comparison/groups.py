@@ -1,25 +1,25 @@
-"""The evaluations of one model, over seeds.
+"""The evaluations under a folder, of which only those of one protocol are compared, over seeds.
 
-Where a model has several seeds, a number is their mean. Its standard error has two parts: the
-scatter between seeds, which holds everything that varies between trainings, and the error of the
-single evaluations, which their mean does not make smaller, since all seeds are evaluated on the
-same samples, points and starting noise.
+The standard error of a mean over seeds has two parts: their scatter, which holds what varies
+between trainings, and the error of one evaluation, since all seeds are evaluated alike.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from scorefield.errors import RunError
 from scorefield.estimate import Estimate, add_errors, pool
 from scorefield.evaluation.catalogue import VALIDATION, find
 from scorefield.evaluation.catalogue.metric import OfLevel
 from scorefield.evaluation.columns import Column, derived
-from scorefield.evaluation.records import Distance, Evaluation, Level
+from scorefield.evaluation.records import SUMMARY, Distance, Evaluation, Level
 
 T = TypeVar("T")
 
@@ -92,12 +92,7 @@ class Group:
         return joined([e.distance(metric, budget, features) for e in self.members])
 
     def profile(self, metric: str, scale: float | None = None) -> list[Level]:
-        """A diagnostic over seeds, by noise level; levels that a member lacks are left out.
-
-        Arguments:
-            metric: Its name.
-            scale: The radius of the loops, for what was measured at several.
-        """
+        """A diagnostic over seeds, by noise level; levels that a member lacks are left out."""
         found = [{v.sigma: v for v in _at_scale(e, metric, scale)} for e in self.members]
         return [
             replace(levels[0], estimate=over_seeds([v.estimate for v in levels]))
@@ -105,9 +100,7 @@ class Group:
         ]
 
     def over_levels(self, metric: str, scale: float | None = None) -> Estimate | None:
-        """The root mean square of a diagnostic over its noise levels, over seeds; ``None`` where it
-        was not measured. Arguments are those of :meth:`profile`.
-        """
+        """The root mean square of a diagnostic over its noise levels, over seeds."""
         found = [over_levels(_at_scale(e, metric, scale)) for e in self.members]
         some = [e for e in found if e is not None]
         return over_seeds(some) if some and len(some) == len(found) else None
@@ -203,17 +196,8 @@ def measured(evaluation: Evaluation) -> dict[Key, Estimate]:
     return found
 
 
-NUMBERS = ("mean", "std", "standard_error", "low", "high")
-
-
 def spread(name: str, estimates: Callable[[Any], Sequence[Estimate] | None]) -> Column:
-    """The columns of a mean over seeds: its standard deviation (over seeds, with one degree of
-    freedom taken off, empty for one seed), standard error and 95 % interval.
-
-    Arguments:
-        name: What the columns begin with.
-        estimates: The numbers of a record, one a seed; ``None`` where there are none.
-    """
+    """The columns of a mean over seeds: their standard deviation, its error and interval."""
 
     def cells(record: Any) -> tuple[Any, ...] | None:
         found = estimates(record)
@@ -223,7 +207,8 @@ def spread(name: str, estimates: Callable[[Any], Sequence[Estimate] | None]) -> 
         deviation = statistics.stdev([e.value for e in found]) if len(found) > 1 else ""
         return one.value, deviation, one.standard_error, *one.interval()
 
-    return derived(*(f"{name}_{number}" for number in NUMBERS), get=cells)
+    numbers = ("mean", "std", "standard_error", "low", "high")
+    return derived(*(f"{name}_{number}" for number in numbers), get=cells)
 
 
 def groups(evaluations: Iterable[Evaluation]) -> list[Group]:
@@ -236,7 +221,45 @@ def groups(evaluations: Iterable[Evaluation]) -> list[Group]:
 
 def by_dataset(members: Sequence[Group]) -> Mapping[str, list[Group]]:
     """The models of each data set, in order; the first is what the others are compared with."""
-    found: dict[str, list[Group]] = {}
-    for g in members:
-        found.setdefault(g.dataset, []).append(g)
-    return found
+    return {name: list(some) for name, some in groupby(members, lambda g: g.dataset)}
+
+
+BASELINES = ("m0", "no_regularizer")
+"""The presets that the others of their family are compared with."""
+
+
+def collect(root: Path) -> list[Evaluation]:
+    """Every evaluation in ``root/dataset/model/seed``, those of the plain model first.
+
+    Raises:
+        RunError: If there is none, or those of a data set were evaluated by different protocols.
+    """
+    folders = sorted(path.parent.parent for path in root.glob(f"*/*/seed*/eval/{SUMMARY}"))
+    if not folders:
+        raise RunError(f"{root} holds no evaluated run: run `scorefield eval RUN` on each first")
+
+    def place(e: Evaluation) -> tuple[Any, ...]:
+        preset = str(e.about.get("preset")).rpartition("/")[2]
+        return e.dataset, preset not in BASELINES, e.model, e.seed
+
+    evaluations = sorted((Evaluation.read(folder) for folder in folders), key=place)
+    for dataset, members in groupby(evaluations, lambda e: e.dataset):
+        first, *others = members
+        for other in others:
+            for key, a, b in _differences(first.protocol, other.protocol):
+                raise RunError(
+                    f"{first.folder} and {other.folder} were evaluated by different protocols, so "
+                    f"that no table of {dataset} can hold both: {key} is {a} and {b}; evaluate "
+                    "both again with the same settings"
+                )
+    return evaluations
+
+
+def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """What two protocols differ in, down to the single setting."""
+    for key in sorted(a.keys() | b.keys()):
+        one, other = a.get(key), b.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            yield from ((f"{key}.{name}", x, y) for name, x, y in _differences(one, other))
+        elif one != other:
+            yield key, one, other

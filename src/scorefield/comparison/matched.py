@@ -1,21 +1,20 @@
 """Models at equal training time: the newest checkpoint within a budget that all can afford.
 
-The budget is the time that the cheapest model's training takes, and fractions of it. A model
-whose steps are dearer is then evaluated as it was after fewer steps. No other run takes the place
-of one that cannot be matched: it is named as such.
+The budget is the time that the cheapest model's training takes, and fractions of it. No other run
+takes the place of one that cannot be matched: it is named as such.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
 
-from scorefield.comparison.costs import Costs
 from scorefield.comparison.groups import Group, Key, common, distance_key, joined, spread
 from scorefield.comparison.paired import Pair, compare
+from scorefield.comparison.timing import Costs
 from scorefield.estimate import Estimate
-from scorefield.evaluation.columns import Column, Schema, derived, uncertain
+from scorefield.evaluation.columns import Schema, derived, uncertain
 from scorefield.evaluation.records import Distance, Milestone
 
 FRACTIONS = (1.0, 0.5, 0.25)
@@ -27,20 +26,12 @@ _HOUR = 3600.0
 _UNLIKE = 0.1
 """How much less training time than another a model may have used to be compared with it."""
 _ROUNDING = 1 + 1e-9
+_OF_KEY = ("sampler", "nfe_budget", "nfe", "metric_name", "features")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What a model has to show for a training time.
-
-    Attributes:
-        group: The model.
-        fraction: The fraction of the shared budget.
-        budget: The training time, in seconds; ``None`` where none is shared.
-        step_time: The time of a step of this model.
-        milestones: The checkpoint that was taken, by seed; empty where the model cannot be matched.
-        mode: How they were taken, or why none was.
-    """
+    """One checkpoint a seed within a training time, or none and why, as ``mode``."""
 
     group: Group
     fraction: float
@@ -85,12 +76,9 @@ class Selection:
 
 
 def shared_budget(members: Sequence[Group], costs: Costs) -> float | None:
-    """The least training time among the models of a data set, in seconds; ``None`` where that of
-    one is not known.
-    """
-    times = [costs.training(g) for g in members]
-    known_times = [t.value for t in times if t is not None]
-    return min(known_times) if len(known_times) == len(members) else None
+    """The least training time among models, in seconds; ``None`` where one is not known."""
+    times = [t.value for g in members if (t := costs.training(g)) is not None]
+    return min(times) if len(times) == len(members) else None
 
 
 def select(
@@ -106,25 +94,22 @@ def select(
 
 
 def matched_pairs(selections: Sequence[Selection]) -> list[Pair]:
-    """Every model against the first at equal training time, where both could be matched and the
-    times behind their checkpoints differ by a tenth at most.
-    """
+    """Every model against the first, where the times behind their checkpoints are nearly equal."""
     found = []
     for fraction in dict.fromkeys(s.fraction for s in selections):
         first, *others = [s for s in selections if s.fraction == fraction]
         for other in others:
-            if not _alike(first, other):
-                continue
-            found += compare(other.group, first.group, other.numbers(), first.numbers(), fraction)
+            used = (first.used or 0, other.used or 0)
+            if min(used) > 0 and min(used) >= (1 - _UNLIKE) * max(used):
+                both = (other.numbers(), first.numbers())
+                found += compare(other.group, first.group, *both, fraction)
     return found
 
 
 def matched_records(
     selections: Sequence[Selection],
 ) -> list[tuple[Selection, Distance | None]]:
-    """What every model has to show for every budget, one record a distance; one without a distance
-    for a model that could not be matched.
-    """
+    """What every model has for every budget, a record a distance; one for a model without."""
     records: list[tuple[Selection, Distance | None]] = []
     for s in selections:
         records += [(s, d) for d in s.distances()] or [(s, None)]
@@ -158,12 +143,6 @@ def _select(group: Group, fraction: float, budget: float | None, costs: Costs) -
     return Selection(group, fraction, budget, step_time, chosen, MATCHED)
 
 
-def _alike(a: Selection, b: Selection) -> bool:
-    if a.used is None or b.used is None:
-        return False
-    return min(a.used, b.used) >= (1 - _UNLIKE) * max(a.used, b.used)
-
-
 def _device(group: Group) -> str:
     """The kind of device and the number of threads that the trainings ran on."""
     found = []
@@ -177,22 +156,8 @@ def _device(group: Group) -> str:
     return "; ".join(dict.fromkeys(found))
 
 
-def _hours(part: Callable[[Any], Estimate | None]) -> Callable[[Any], Estimate | None]:
-    """A time in hours."""
-
-    def get(record: Any) -> Estimate | None:
-        found = part(record)
-        return None if found is None else found.scaled(1 / _HOUR, "h")
-
-    return get
-
-
-def _training(record: tuple[Group, Costs, float | None]) -> Estimate | None:
-    return record[1].training(record[0])
-
-
-def _step(record: tuple[Group, Costs, float | None]) -> Estimate | None:
-    return record[1].seconds.get(record[0].model)
+def _hours(time: Estimate | None) -> Estimate | None:
+    return None if time is None else time.scaled(1 / _HOUR, "h")
 
 
 BUDGET_COLUMNS = Schema(
@@ -201,13 +166,17 @@ BUDGET_COLUMNS = Schema(
     derived("parameters", get=lambda r: r[0].first.compute.get("parameters")),
     derived("steps", get=lambda r: r[0].first.step),
     derived("images", get=lambda r: r[0].first.compute.get("images")),
-    uncertain("seconds_per_step", "seconds_per_step_standard_error", get=_step),
+    uncertain(
+        "seconds_per_step",
+        "seconds_per_step_standard_error",
+        get=lambda r: r[1].seconds.get(r[0].model),
+    ),
     uncertain(
         "model_mean_hours",
         "model_hours_standard_error",
         "model_hours_low",
         "model_hours_high",
-        get=_hours(_training),
+        get=lambda r: _hours(r[1].training(r[0])),
     ),
     derived("shared_budget_hours", get=lambda r: None if r[2] is None else r[2] / _HOUR),
     derived("device", get=lambda r: _device(r[0])),
@@ -225,18 +194,14 @@ def _estimates(record: tuple[Selection, Distance | None]) -> list[Estimate] | No
     return None if d is None else [numbers[distance_key(d)] for numbers in s.numbers().values()]
 
 
-def _error_from(seeds: int) -> str:
-    return "seeds" if seeds > 1 else "samples"
-
-
-def _of_key(name: str) -> Column:
-    return derived(name, get=lambda r: r[1] and getattr(distance_key(r[1]), name))
+def _error_from(members: Sized) -> str:
+    return "seeds" if len(members) > 1 else "samples"
 
 
 MATCHED_COLUMNS = Schema(
     derived("dataset", get=lambda r: r[0].group.dataset),
     derived("model_id", get=lambda r: r[0].group.model),
-    *map(_of_key, ("sampler", "nfe_budget", "nfe", "metric_name", "features")),
+    derived(*_OF_KEY, get=lambda r: r[1] and attrgetter(*_OF_KEY)(distance_key(r[1]))),
     derived("budget_fraction", get=lambda r: r[0].fraction),
     derived(
         "shared_budget_hours",
@@ -249,7 +214,7 @@ MATCHED_COLUMNS = Schema(
     uncertain(
         "selected_hours_mean",
         "selected_hours_standard_error",
-        get=_hours(lambda r: r[0].seconds),
+        get=lambda r: _hours(r[0].seconds),
     ),
     derived("budget_used", get=lambda r: r[0].used),
     spread("value", _estimates),
@@ -258,7 +223,7 @@ MATCHED_COLUMNS = Schema(
         "unit",
         get=lambda r: r[1] and (r[1].estimate.numerical_error, r[1].estimate.unit),
     ),
-    derived("error_from", get=lambda r: r[1] and _error_from(len(r[0].milestones))),
+    derived("error_from", get=lambda r: r[1] and _error_from(r[0].milestones)),
     uncertain("ratio_to_floor", "ratio_standard_error", get=lambda r: r[1] and r[1].ratio),
 )
 """The table of :func:`matched_records`; the columns of the numbers are empty where there are

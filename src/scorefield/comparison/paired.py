@@ -8,10 +8,8 @@ there are seeds:
 .. math:: \bar d = \tfrac1k \sum_{s} (a_s - b_s), \qquad
     \bar d \pm t_{k-1,\,0.975}\, \frac{\mathrm{sd}(a_s - b_s)}{\sqrt k}.
 
-All seeds are evaluated on the same samples and points as well. The scatter of the evaluation that
-is common to both models cancels in the difference; what of it differs between the models is the
-same for every seed, and is not in the interval, which says what other trainings would give on these
-samples and points.
+The scatter of the evaluation that is common to both models cancels as well; what of it differs is
+the same for every seed, and is not in the interval, which holds for these samples and points.
 """
 
 from __future__ import annotations
@@ -28,19 +26,14 @@ from scorefield.evaluation.columns import Schema, attributes, derived
 
 @dataclass(frozen=True)
 class Pair:
-    r"""A number of a model against the same number of the baseline, over their common seeds.
+    """A number of a model against the same number of the baseline, over their common seeds.
 
     Attributes:
-        model: The model.
-        baseline: What it is compared with.
-        key: What the number is of.
-        difference: The mean of model − baseline, or ``None`` for fewer than two common seeds.
+        difference: The mean of model − baseline.
         ratio: The geometric mean of model / baseline with the ends of its interval, by Student's
             law for the logarithms; ``None`` where a number is not positive.
         deviation: The standard deviation of the differences over seeds.
-        seeds: The common seeds.
-        budget_fraction: The fraction of the shared training time that both were given; ``None``
-            where each model was trained to its end.
+        budget_fraction: The fraction of the shared training time that both were given.
     """
 
     model: Group
@@ -78,11 +71,7 @@ PAIR_COLUMNS = Schema(
 
 
 def pairs(members: Sequence[Group]) -> list[Pair]:
-    """Every number of every model of a data set against that of the first.
-
-    Models that have fewer than two seeds in common with the first have no interval, and are left
-    out.
-    """
+    """Every number of every model of a data set against that of the first."""
     base = members[0]
     numbers = {g.model: {e.seed: measured(e) for e in g.members} for g in members}
     return [
@@ -111,16 +100,12 @@ def compare(
         values = [e.value for e in a], [e.value for e in b]
         numerical = sum(e.numerical_error for e in (*a, *b)) / len(seeds)
         difference = replace(paired_difference(*values, unit=a[0].unit), numerical_error=numerical)
-        deviation = statistics.stdev([x - y for x, y in zip(*values, strict=True)])
-        ratio = _ratio(*values)
+        both = list(zip(*values, strict=True))
+        deviation, ratio = statistics.stdev([x - y for x, y in both]), None
+        if min(min(xy) for xy in both) > 0:
+            logs = mean([math.log(x / y) for x, y in both])
+            # With two seeds an interval can be wider than what a float holds.
+            low, high = (math.exp(min(max(end, -700.0), 700.0)) for end in logs.interval())
+            ratio = math.exp(logs.value), low, high
         found.append(Pair(model, base, key, difference, ratio, deviation, seeds, budget_fraction))
     return found
-
-
-def _ratio(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float] | None:
-    if min(*a, *b) <= 0:
-        return None
-    logs = mean([math.log(x / y) for x, y in zip(a, b, strict=True)])
-    low, high = logs.interval()
-    # With two seeds an interval can be wider than what a float holds.
-    return math.exp(logs.value), math.exp(max(low, -700.0)), math.exp(min(high, 700.0))

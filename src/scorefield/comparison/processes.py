@@ -1,8 +1,10 @@
-"""Processes of this machine that run tasks, one after the other each.
+"""Many tasks on a few processes, in the order of what they need of each other.
 
-A process outlives its tasks, since importing the libraries takes longer than many of them. It ends
-with the one that started it, however that ends: the pipe between them is then at its end. A
-training that is interrupted in this way writes its checkpoint, as after any other interrupt.
+A task that fails takes only those with it that need its result. After an interrupt, tasks under
+way are stopped and waited for, and no other is started. Processes outlive their
+tasks, since importing the libraries takes longer than many of them. They end with the one that
+started them, however that ends: the pipe between them is then at its end. A training that is
+interrupted in this way writes its checkpoint, as after any other interrupt.
 """
 
 from __future__ import annotations
@@ -17,17 +19,124 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.context import SpawnProcess
 from types import FrameType
-from typing import Any
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from scorefield.comparison.scheduler import Outcome, Task
-from scorefield.errors import Interrupted, sentence
+from scorefield.errors import Interrupted, RunError, sentence
+
+Status = Literal["done", "failed", "interrupted", "not started"]
+_POLL = 0.5  # seconds
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A call that is made in a process of its own: of a function of a module, with the results of
+    the tasks that it needs as its last arguments; ``told`` is what is said when it is done.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+    needs: tuple[Task, ...] = ()
+    told: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended: what it returned, or one sentence about its failure."""
+
+    status: Status
+    result: Any = None
+    reason: str = ""
+    seconds: float = 0.0
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """What runs tasks, ``width`` at the same time; ``busy`` have not ended."""
+
+    width: int
+
+    @property
+    def busy(self) -> int: ...
+
+    def start(self, task: Task, arguments: tuple[Any, ...]) -> None:
+        """Starts a task with these arguments."""
+
+    def wait(self, seconds: float) -> list[tuple[Task, Outcome]]:
+        """Waits until a task ends, for so long at most, and returns those that have."""
+
+    def stop(self) -> None:
+        """Interrupts all tasks under way; :meth:`wait` returns them when they have ended."""
+
+
+def run(
+    tasks: Sequence[Task],
+    executor: Executor,
+    ended: Callable[[Task, Outcome], object] | None = None,
+    watch: Callable[[], object] | None = None,
+) -> dict[Task, Outcome]:
+    """Runs tasks; those that are ready start in order. An interrupt shows in the outcomes.
+
+    ``ended`` is called with each started task when it ends, and ``watch`` now and then.
+    """
+    outcomes: dict[Task, Outcome] = {}
+    waiting, started = list(tasks), set[Task]()
+    while waiting or executor.busy:
+        try:
+            for task in _startable(waiting, outcomes):
+                if executor.busy == executor.width:
+                    break
+                waiting.remove(task)
+                started.add(task)
+                inputs = tuple(outcomes[need].result for need in task.needs)
+                executor.start(task, task.arguments + inputs)
+            for task, outcome in executor.wait(_POLL):
+                outcomes[task] = outcome
+                if ended is not None:
+                    ended(task, outcome)
+            if watch is not None:
+                watch()
+            if interrupted(outcomes):
+                waiting.clear()
+        except KeyboardInterrupt:
+            waiting.clear()
+            executor.stop()
+    # An interrupt may have come between the end of a task and its record.
+    lost, idle = Outcome("interrupted"), Outcome("not started")
+    return {task: outcomes.get(task, lost if task in started else idle) for task in tasks}
+
+
+def demand(outcomes: Mapping[Task, Outcome]) -> None:
+    """Passes on what kept tasks from being done: an interrupt, or as RunError the first failure."""
+    if interrupted(outcomes):
+        raise KeyboardInterrupt
+    for task, outcome in outcomes.items():
+        if outcome.status == "failed":
+            raise RunError(f"{task.name}: {outcome.reason}")
+
+
+def interrupted(outcomes: Mapping[Task, Outcome]) -> bool:
+    """Whether an interrupt ended the tasks."""
+    return any(outcome.status == "interrupted" for outcome in outcomes.values())
+
+
+def _startable(waiting: list[Task], outcomes: dict[Task, Outcome]) -> Iterator[Task]:
+    """The tasks whose needs are done; one whose need has failed ends without having started."""
+    for task in list(waiting):
+        ended = [outcomes[need].status for need in task.needs if need in outcomes]
+        if any(status != "done" for status in ended):
+            waiting.remove(task)
+            outcomes[task] = Outcome("not started")
+        elif len(ended) == len(task.needs):
+            yield task
+
 
 _GRACE = 30.0  # seconds
 
@@ -41,14 +150,10 @@ class _Worker:
 
 
 class LocalProcesses:
-    """An :class:`~scorefield.comparison.scheduler.Executor` of processes on this machine.
+    """An :class:`Executor` of processes on this machine.
 
-    Arguments:
-        width: The number of processes.
-        threads: The number of threads of each, where the environment sets none; as many as there
-            are cores by default.
-        on_line: Called with each line that a task prints; by default the processes have the
-            standard streams of this one.
+    Each has ``threads`` threads, where the environment sets none. ``on_line`` is called with each
+    line that a task prints; by default the processes have the standard streams of this one.
     """
 
     def __init__(
@@ -118,27 +223,23 @@ class LocalProcesses:
         """How the worker's task ended; ``None`` if it has only printed a line."""
         seconds = time.monotonic() - worker.started
         try:
-            kind, *content = worker.connection.recv()
+            found = worker.connection.recv()
         except (EOFError, OSError):
             self._workers.remove(worker)
             worker.connection.close()
             worker.process.join()
             if self._stopped:
                 return Outcome("interrupted", seconds=seconds)
-            return Outcome("failed", reason=_end_of(worker.process), seconds=seconds)
-        if kind == "line":
-            if self._on_line is not None and worker.task is not None:
-                self._on_line(worker.task, *content)
-            return None
-        result, reason = content
-        return Outcome(kind, result, reason, seconds)
-
-
-def _end_of(process: SpawnProcess) -> str:
-    code = process.exitcode
-    if code is not None and code < 0:
-        return f"its process was ended by the signal {signal.Signals(-code).name}"
-    return f"its process ended with the status {code}"
+            code = worker.process.exitcode or 0
+            reason = f"its process ended with the status {code}"
+            if code < 0:
+                reason = f"its process was ended by the signal {signal.Signals(-code).name}"
+            return Outcome("failed", reason=reason, seconds=seconds)
+        if isinstance(found, Outcome):
+            return replace(found, seconds=seconds)
+        if self._on_line is not None and worker.task is not None:
+            self._on_line(worker.task, found)
+        return None
 
 
 def _serve(connection: Connection, threads: int | None, relayed: bool) -> None:
@@ -159,7 +260,7 @@ def _serve(connection: Connection, threads: int | None, relayed: bool) -> None:
             busy.set()
             outcome = _outcome(content)
             sys.stdout.flush()
-            connection.send((outcome.status, outcome.result, outcome.reason))
+            connection.send(outcome)
             busy.clear()
     _ignore_signals()
 
@@ -214,7 +315,7 @@ class _Lines(io.TextIOBase):
         *lines, self._text = (self._text + text).split("\n")
         with suppress(OSError):
             for line in lines:
-                self._connection.send(("line", line))
+                self._connection.send(line)
         return len(text)
 
     def flush(self) -> None:

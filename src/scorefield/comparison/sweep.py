@@ -1,23 +1,20 @@
 """Many runs, one process each.
 
-A run that fails does not take the others with it. An interrupt, from the terminal or of the
-sweep alone, is passed on: each run keeps its checkpoint, and the sweep ends with a table of what
-was done.
+A run that fails does not take the others with it. An interrupt is passed on: each run keeps its
+checkpoint, and the sweep ends with a table of what was done.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scorefield.comparison.processes import LocalProcesses
-from scorefield.comparison.scheduler import Outcome, Task, demand
-from scorefield.comparison.scheduler import run as run_tasks
+from scorefield.comparison.processes import LocalProcesses, Outcome, Task, demand
+from scorefield.comparison.processes import run as run_tasks
 from scorefield.config import presets
 from scorefield.config.config import Config
 from scorefield.config.resolve import ENDINGS, load
@@ -26,22 +23,12 @@ from scorefield.errors import ConfigError
 if TYPE_CHECKING:
     from scorefield.training import DrawFor
 
-_INTERRUPTED = 130
-
 
 @dataclass(frozen=True)
 class Job:
-    """A run of a sweep.
-
-    Attributes:
-        name: The preset or file.
-        overrides: What is changed.
-        config: Both, resolved.
-        folder: The run's folder.
-    """
+    """A run of a sweep: a preset or file with what is changed, resolved."""
 
     name: str
-    overrides: tuple[str, ...]
     config: Config
     folder: Path
 
@@ -49,34 +36,25 @@ class Job:
 def plan(
     names: Sequence[str], seeds: Sequence[int], overrides: Sequence[str], root: Path
 ) -> list[Job]:
-    """The jobs of a sweep: each name with each seed, seeds outermost.
-
-    Arguments:
-        names: Presets, patterns of their names such as ``toy/m1*``, and files.
-        seeds: The seeds.
-        overrides: What is changed in each.
-        root: The folder of all runs.
+    """The jobs of a sweep: each name, pattern of names or file with each seed, seeds outermost.
 
     Raises:
         ConfigError: If a configuration is wrong, no preset matches a pattern, or two jobs would
             share a folder.
     """
     jobs: list[Job] = []
-    expanded = [name for pattern in names for name in _named(pattern)]
+    expanded: list[str] = []
+    for name in names:
+        # The name of a file is no pattern.
+        expanded += [name] if name.endswith(ENDINGS) else presets.matching(name)
     for seed in seeds:
         for name in expanded:
-            changes = (*overrides, f"seed={seed}")
-            config = load(name, changes)
+            config = load(name, (*overrides, f"seed={seed}"))
             folder = root / config.folder
             if folder in [job.folder for job in jobs]:
                 raise ConfigError(f"{name} with seed {seed} is in the sweep twice")
-            jobs.append(Job(name, changes, config, folder))
+            jobs.append(Job(name, config, folder))
     return jobs
-
-
-def _named(pattern: str) -> list[str]:
-    """What a pattern stands for; the name of a file is no pattern."""
-    return [pattern] if pattern.endswith(ENDINGS) else presets.matching(pattern)
 
 
 def run(
@@ -84,26 +62,16 @@ def run(
     root: Path,
     parallel: int = 1,
     evaluate: bool = False,
-    say: Callable[[str], object] = print,
     draw: DrawFor | None = None,
 ) -> list[Outcome]:
-    """Runs the jobs in processes of their own, and times the models where all are evaluated.
+    """Runs the jobs in processes of their own, ``parallel`` at a time; one outcome a job, in order.
 
-    Arguments:
-        jobs: The jobs.
-        root: The folder of all runs.
-        parallel: How many run at the same time; of several, each has its share of the cores.
-        evaluate: Whether each is evaluated after its training, and the models are timed.
-        say: Called with each line of progress.
-        draw: As of :meth:`~scorefield.runs.run.Run.train`.
+    With ``evaluate`` each is evaluated after its training, and the models are timed; ``draw`` is
+    that of :meth:`~scorefield.runs.run.Run.train`.
 
     Raises:
         ConfigError: If ``parallel`` is not positive.
         RunError: If the models cannot be timed.
-
-    Returns:
-        One outcome a job, in order. After an interrupt, jobs under way are stopped and waited
-        for, and the rest is not started.
     """
     if parallel < 1:
         raise ConfigError(f"a sweep takes at least 1 job at a time, got {parallel}")
@@ -114,9 +82,8 @@ def run(
     # A job alone has the terminal for its progress bar; of several, each line is labelled.
     alone = parallel == 1 and sys.stdout.isatty()
     threads = None if parallel == 1 else max(1, (os.cpu_count() or 1) // parallel)
-    label = None if alone else partial(_label, say)
-    with LocalProcesses(parallel, threads, label) as processes:
-        outcomes = list(run_tasks(tasks, processes, partial(_say_failure, say)).values())
+    with LocalProcesses(parallel, threads, None if alone else _label) as processes:
+        outcomes = list(run_tasks(tasks, processes, _say_failure).values())
         if evaluate and exit_status(outcomes) == 0:
             folders = dict.fromkeys(root / job.config.folder.parts[0] for job in jobs)
             given = {root / job.config.folder: job.config for job in jobs}
@@ -125,13 +92,13 @@ def run(
     return outcomes
 
 
-def _say_failure(say: Callable[[str], object], task: Task, outcome: Outcome) -> None:
+def _say_failure(task: Task, outcome: Outcome) -> None:
     if outcome.status == "failed":
-        say(f"{task.name}: failed: {outcome.reason}")
+        print(f"{task.name}: failed: {outcome.reason}")
 
 
-def _label(say: Callable[[str], object], task: Task, line: str) -> None:
-    say(f"{task.name}: {line.rstrip()}")
+def _label(task: Task, line: str) -> None:
+    print(f"{task.name}: {line.rstrip()}")
 
 
 def _work(config: Config, root: Path, evaluate: bool, draw: DrawFor | None) -> None:
@@ -148,31 +115,19 @@ def _work(config: Config, root: Path, evaluate: bool, draw: DrawFor | None) -> N
 
 
 def time_models(folder: Path, given: Mapping[Path, Config]) -> None:
-    """Times the training steps of all evaluated models of a data set side by side.
+    """Times the steps of all evaluated models of a data set side by side, unless that is done.
 
-    Nothing is timed where there is one model only, or the times of all are known.
-
-    Arguments:
-        folder: The folder of the data set's runs, in which the times are written.
-        given: The configurations that the user has given, by the folders of their runs: classes
-            that they name may be imported, those of other runs may not.
-
-    Raises:
-        ConfigError: If the configuration of a run in the folder cannot be read.
-        OSError: If a file cannot be written.
+    Of ``given``, by the folders of the runs, custom classes may be imported; of other runs not.
     """
-    from scorefield.comparison.costs import timed_models
-    from scorefield.comparison.timing import time_steps
+    from scorefield.comparison.timing import time_steps, timed_models
     from scorefield.runs.run import Run
 
-    first: dict[str, Path] = {}
-    for summary_file in sorted(folder.glob("*/seed*/eval/compute_summary.json")):
-        run = summary_file.parent.parent
-        first.setdefault(run.parent.name, run)
+    files = sorted(folder.glob("*/seed*/eval/compute_summary.json"), reverse=True)
+    first = {file.parents[2].name: file.parents[1] for file in files}
     if len(first) < 2 or first.keys() <= timed_models(folder):
         return
     # Sorted by name: the first is what a report compares the others with.
-    configs = [given.get(run) or Run.open(run).config for run in first.values()]
+    configs = [given.get(run) or Run.open(run).config for _, run in sorted(first.items())]
     print(f"timing the steps of {len(configs)} models side by side", flush=True)
     time_steps(configs, folder)
 
@@ -191,4 +146,4 @@ def exit_status(outcomes: Sequence[Outcome]) -> int:
     statuses = {o.status for o in outcomes}
     if statuses <= {"done"}:
         return 0
-    return 1 if statuses <= {"done", "failed"} else _INTERRUPTED
+    return 1 if statuses <= {"done", "failed"} else 130

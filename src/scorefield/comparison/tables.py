@@ -1,19 +1,18 @@
 """Runs into tables: what was measured, over seeds.
 
-The six tables of a benchmark, and the differences between its models. Every mean comes with its
-standard deviation over seeds (empty for one seed), its standard error and its 95 % interval; the
-column ``error_from`` says whether the error is that of the scatter over seeds, which are all
-evaluated on the same samples and points, or, of a single seed, that of the one evaluation.
+Every mean comes with its standard deviation over seeds (empty for one seed), its standard error and
+its 95 % interval; ``error_from`` says whether that is of the scatter over seeds, or of one seed's
+samples and points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scorefield.comparison.costs import Costs, read_costs
 from scorefield.comparison.groups import (
     Group,
     Key,
@@ -35,14 +34,15 @@ from scorefield.comparison.matched import (
     select,
 )
 from scorefield.comparison.paired import PAIR_COLUMNS, Pair, pairs
+from scorefield.comparison.timing import Costs, read_costs
 from scorefield.comparison.to_target import (
     SUMMARY_COLUMNS,
     TARGET_COLUMNS,
     TARGETS,
     Reached,
-    by_target,
     reached,
 )
+from scorefield.errors import RunError
 from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import VALIDATION
 from scorefield.evaluation.columns import Schema, attributes, derived
@@ -53,20 +53,11 @@ from scorefield.runs.cells import csv_text, settings_text
 
 @dataclass(frozen=True)
 class Comparison:
-    """The models of one data set, and all that is compared between them.
-
-    Attributes:
-        members: The models; the first is what the others are compared with.
-        costs: The time of their training steps.
-        reached: Where their runs come within the targets.
-        selections: What they have to show at equal training time.
-        pairs: Their differences from the first, each trained to its end.
-        matched_pairs: The same at equal training time.
-    """
+    """The models of one data set, and all that is compared between the first and the others."""
 
     members: list[Group]
     costs: Costs
-    reached: list[Reached]
+    reached: list[list[Reached]]
     selections: list[Selection]
     pairs: list[Pair]
     matched_pairs: list[Pair]
@@ -75,23 +66,13 @@ class Comparison:
 def compare_models(
     evaluations: Sequence[Evaluation], root: Path, targets: Sequence[float] = TARGETS
 ) -> list[Comparison]:
-    """The models of each data set, compared.
-
-    Arguments:
-        evaluations: The evaluations, ordered by data set, model and seed.
-        root: The folder of all runs, with the times of steps.
-        targets: The targets, in multiples of the noise floor.
-
-    Raises:
-        RunError: If a file of step times is not what it should be.
-    """
+    """The models of each data set, compared."""
     comparisons = []
     for dataset, members in by_dataset(groups(evaluations)).items():
         costs = read_costs(root / dataset, members)
-        chosen = select(members, costs)
-        found = reached(members, targets)
-        own = (costs, found, chosen, pairs(members), matched_pairs(chosen))
-        comparisons.append(Comparison(members, *own))
+        chosen, found = select(members, costs), reached(members, targets)
+        both = pairs(members), matched_pairs(chosen)
+        comparisons.append(Comparison(members, costs, found, chosen, *both))
     return comparisons
 
 
@@ -122,16 +103,11 @@ _SEEDS = derived(
     "error_from",
     get=lambda m: (len(m.group.seeds), "seeds" if len(m.group.seeds) > 1 else "samples"),
 )
-_OF_DISTANCE = (
-    "latency_sec",
-    "latency_standard_error",
-    "floor_mean",
-    "floor_sd",
-    "ratio_to_floor",
-    "ratio_standard_error",
-    "excess_in_floor_sd",
-    "settings",
-)
+_OF_DISTANCE = [
+    name
+    for name in DISTANCES.names[DISTANCES.names.index("latency_sec") :]
+    if name not in ("latency_n", "floor_mean_error", "floor_pairs")
+]
 QUALITY_COLUMNS = Schema(
     *_WHO,
     *attributes("sampler", "nfe_budget", "nfe", "metric_name", "features", of="key"),
@@ -173,45 +149,77 @@ def diagnostics(members: Sequence[Group]) -> Iterator[Measured]:
             yield Measured(g, level_key(alike[0], sigmas), [v.estimate for v in alike])
 
 
-class Table(NamedTuple):
-    """A table of all data sets: its file, its columns, and the records of one data set."""
-
-    file: str
-    columns: Schema
-    records: Callable[[Comparison], Iterator[Any] | Sequence[Any]]
-
-
-TABLES = (
-    Table("fid_summary.csv", QUALITY_COLUMNS, lambda c: qualities(c.members)),
-    Table("integrability_summary.csv", INTEGRABILITY_COLUMNS, lambda c: diagnostics(c.members)),
-    Table("steps_to_target_fid.csv", TARGET_COLUMNS, lambda c: c.reached),
-    Table("steps_to_target_fid_summary.csv", SUMMARY_COLUMNS, lambda c: by_target(c.reached)),
-    Table(
-        "compute_budget_by_dataset.csv",
+TABLES: dict[str, tuple[Schema, Callable[[Comparison], Iterable[Any]]]] = {
+    "fid_summary.csv": (QUALITY_COLUMNS, lambda c: qualities(c.members)),
+    "integrability_summary.csv": (INTEGRABILITY_COLUMNS, lambda c: diagnostics(c.members)),
+    "steps_to_target_fid.csv": (TARGET_COLUMNS, lambda c: chain.from_iterable(c.reached)),
+    "steps_to_target_fid_summary.csv": (SUMMARY_COLUMNS, lambda c: c.reached),
+    "compute_budget_by_dataset.csv": (
         BUDGET_COLUMNS,
         lambda c: budget_records(c.members, c.costs),
     ),
-    Table("compute_matched_fid.csv", MATCHED_COLUMNS, lambda c: matched_records(c.selections)),
-    Table("paired_differences.csv", PAIR_COLUMNS, lambda c: [*c.pairs, *c.matched_pairs]),
-)
-"""The tables of a benchmark."""
+    "compute_matched_fid.csv": (MATCHED_COLUMNS, lambda c: matched_records(c.selections)),
+    "paired_differences.csv": (PAIR_COLUMNS, lambda c: [*c.pairs, *c.matched_pairs]),
+}
+"""The tables of a benchmark, by file: their columns, and the records of one data set."""
 
 
-def table_rows(comparisons: Sequence[Comparison]) -> Mapping[str, list[dict[str, Any]]]:
+def table_rows(comparisons: Sequence[Comparison]) -> dict[str, list[dict[str, Any]]]:
     """The rows of every table, by the name of its file."""
     return {
-        t.file: [t.columns.row(record) for c in comparisons for record in t.records(c)]
-        for t in TABLES
+        file: [columns.row(record) for c in comparisons for record in records(c)]
+        for file, (columns, records) in TABLES.items()
     }
 
 
 def write_tables(comparisons: Sequence[Comparison], out: Path) -> list[Path]:
-    """Writes the tables into a folder.
+    """Writes the tables into a folder."""
+    for file, rows in table_rows(comparisons).items():
+        write_file(out / file, csv_text(rows, TABLES[file][0].names))
+    return [out / file for file in TABLES]
 
-    Raises:
-        OSError: If that fails.
-    """
-    rows = table_rows(comparisons)
-    for t in TABLES:
-        write_file(out / t.file, csv_text(rows[t.file], t.columns.names))
-    return [out / t.file for t in TABLES]
+
+def refuse(comparisons: Sequence[Comparison]) -> None:
+    """Refuses numbers without an interval, and models that are not measured alike."""
+    for comparison in comparisons:
+        for g in comparison.members:
+            for flaw in _flaws(g, comparison):
+                raise RunError(flaw)
+
+
+def _flaws(g: Group, comparison: Comparison) -> Iterator[str]:
+    """What is wrong with a model's seeds or times."""
+    name, base = f"{g.dataset}/{g.model}", comparison.members[0]
+    if len(g.seeds) < 2:
+        yield (
+            f"{name} has the single seed {g.seeds[0]}, and what varies between trainings has no "
+            "interval: train and evaluate a second seed, or report without --strict"
+        )
+    if g.seeds != base.seeds:
+        yield (
+            f"{name} has the seeds {_list(g.seeds)} and {base.model} the seeds "
+            f"{_list(base.seeds)}: differences are taken over the same seeds, train and evaluate "
+            "those that are missing"
+        )
+    steps = {e.step for e in g.members}
+    if len(steps) > 1:
+        yield (
+            f"the seeds of {name} were evaluated after different numbers of steps, {_list(steps)}: "
+            "finish the trainings and evaluate them again"
+        )
+    if g.model not in comparison.costs.seconds:
+        yield (
+            f"the time of a training step of {name} has no error: sweep the models of the data set "
+            "together with --eval, which times them side by side"
+        )
+    for e in g.members:
+        for d in e.distances:
+            if d.latency is None:
+                yield (
+                    f"{e.folder}: the time of sampling at {d.nfe} network calls has no error, "
+                    "since it takes too few steps: leave that budget out"
+                )
+
+
+def _list(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scorefield.comparison.groups import Group, over_seeds, spread
+from scorefield.comparison.groups import Group, spread
 from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import TARGET
 from scorefield.evaluation.columns import Schema, derived, uncertain
@@ -21,17 +21,7 @@ TARGETS = (1.5, 2.0, 3.0, 5.0)
 
 @dataclass(frozen=True)
 class Reached:
-    """Where a run comes within a target.
-
-    Attributes:
-        evaluation: The run.
-        target: The target, in multiples of the floor.
-        floor: The distance at the noise floor.
-        features: What the distance is taken on.
-        sampler: The sampler.
-        distance: The distance at the fewest measured network calls that suffice; ``None`` where
-            none does.
-    """
+    """Where a run comes within a target: at ``distance``, that of the fewest calls that suffice."""
 
     evaluation: Evaluation
     target: float
@@ -42,39 +32,28 @@ class Reached:
 
     @property
     def beyond_doubt(self) -> bool:
-        """Whether the upper end of the distance's interval, the floor's error included, is below
-        the target.
-        """
+        """Whether the upper end of the ratio's interval is below the target."""
         ratio = None if self.distance is None else self.distance.ratio
         return ratio is not None and ratio.interval()[1] <= self.target
 
 
-def reached(members: Sequence[Group], targets: Sequence[float]) -> list[Reached]:
-    """Where every run of every model comes within every target; nothing of runs whose distance
-    has no noise floor.
-    """
-    found = []
-    for g in members:
-        for target in targets:
-            for e in g.members:
-                ladder = [
-                    (d, d.ratio.value, d.floor.mean)
-                    for d in sorted(e.distances, key=lambda d: d.nfe)
-                    if d.metric == TARGET.name and d.ratio is not None and d.floor is not None
-                ]
-                if ladder:
-                    one, _, floor = ladder[0]
-                    first = next((d for d, ratio, _ in ladder if ratio <= target), None)
-                    found.append(Reached(e, target, floor, one.features, one.sampler, first))
-    return found
+def reached(members: Sequence[Group], targets: Sequence[float]) -> list[list[Reached]]:
+    """The runs of every model with every target, of those whose distance has a noise floor."""
+    every = [[_reached(e, target) for e in g.members] for g in members for target in targets]
+    return [runs for found in every if (runs := [r for r in found if r is not None])]
 
 
-def by_target(found: Sequence[Reached]) -> list[list[Reached]]:
-    """The runs of one model and target, over seeds."""
-    groups: dict[tuple[str, str, float], list[Reached]] = {}
-    for r in found:
-        groups.setdefault((r.evaluation.dataset, r.evaluation.model, r.target), []).append(r)
-    return list(groups.values())
+def _reached(e: Evaluation, target: float) -> Reached | None:
+    ladder = [
+        (d, d.ratio.value, d.floor.mean)
+        for d in sorted(e.distances, key=lambda d: d.nfe)
+        if d.metric == TARGET.name and d.ratio is not None and d.floor is not None
+    ]
+    if not ladder:
+        return None
+    one, _, floor = ladder[0]
+    first = next((d for d, ratio, _ in ladder if ratio <= target), None)
+    return Reached(e, target, floor, one.features, one.sampler, first)
 
 
 def calls(runs: Sequence[Reached]) -> list[Estimate] | None:
@@ -85,12 +64,6 @@ def calls(runs: Sequence[Reached]) -> list[Estimate] | None:
     if len(reaching) < len(runs):
         return None
     return [Estimate(float(d.nfe), 0.0, 0) for d in reaching]
-
-
-def mean_calls(runs: Sequence[Reached]) -> Estimate | None:
-    """The mean of :func:`calls` over seeds."""
-    found = calls(runs)
-    return None if found is None else over_seeds(found)
 
 
 def _times(runs: Sequence[Reached]) -> list[Estimate] | None:
@@ -138,4 +111,4 @@ SUMMARY_COLUMNS = Schema(
     derived("num_beyond_doubt", get=lambda runs: sum(r.beyond_doubt for r in runs)),
     derived("num_seeds", get=len),
 )
-"""The table of :func:`by_target`, a row a model and target."""
+"""The table of :func:`reached`, a row a model and target."""

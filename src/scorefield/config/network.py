@@ -71,14 +71,14 @@ class TorusNetwork(NetworkSection):
 class SymmetrizedMLPNetwork(TorusNetwork):
     """:class:`~scorefield.networks.SymmetrizedMLP`, for few atoms."""
 
-    builds = "scorefield.networks.symmetrized:SymmetrizedMLP"
+    builds = "scorefield.networks.atoms:SymmetrizedMLP"
     kind: Literal["symmetrized_mlp"]
 
 
 class EquivariantMLPNetwork(TorusNetwork):
     """:class:`~scorefield.networks.EquivariantMLP`, for any number of atoms."""
 
-    builds = "scorefield.networks.equivariant:EquivariantMLP"
+    builds = "scorefield.networks.atoms:EquivariantMLP"
     kind: Literal["equivariant_mlp"]
 
 
@@ -128,7 +128,7 @@ class NCSNppNetwork(NetworkSection):
 class DDPMNetwork(NetworkSection):
     """:class:`~scorefield.networks.DDPM`, for images."""
 
-    builds = "scorefield.networks.ddpm:DDPM"
+    builds = "scorefield.networks.ncsnpp:DDPM"
     kind: Literal["ddpm"]
     channels: Annotated[int, Field(ge=32, multiple_of=32)]
     multipliers: Counts
@@ -158,7 +158,7 @@ class NCSNv2Network(NetworkSection):
     its depth.
     """
 
-    builds = "scorefield.networks.ncsnv2:NCSNv2"
+    builds = "scorefield.networks.ncsn:NCSNv2"
     kind: Literal["ncsnv2"]
     size: Literal[64, 128, 256]
     channels: Annotated[int, Field(ge=2)]

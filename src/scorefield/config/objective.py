@@ -74,7 +74,7 @@ class Term(Section):
 class AsymmetryTerm(Term):
     """:class:`~scorefield.objectives.Asymmetry`."""
 
-    builds = "scorefield.objectives.asymmetry:Asymmetry"
+    builds = "scorefield.objectives.curl:Asymmetry"
     weight: NonNegative
     variant: Literal["trace", "difference"]
     probe: Literal["rademacher", "gaussian"]
@@ -88,7 +88,7 @@ class AsymmetryTerm(Term):
 class LoopsTerm(Term):
     """:class:`~scorefield.objectives.LoopCirculation`."""
 
-    builds = "scorefield.objectives.circulation:LoopCirculation"
+    builds = "scorefield.objectives.curl:LoopCirculation"
     weight: NonNegative
     radii: Positives
     sides: Annotated[int, Field(ge=3)]
@@ -102,7 +102,7 @@ class LoopsTerm(Term):
 class Balance(Section):
     """:class:`~scorefield.objectives.BalancedWeight`."""
 
-    builds = "scorefield.objectives.balance:BalancedWeight"
+    builds = "scorefield.objectives.regularizer:BalancedWeight"
     ratio: Positive
     max_weight: Positive
     horizon: Positive
@@ -113,7 +113,7 @@ class CyclesTerm(Term):
     that keeps itself in proportion.
     """
 
-    builds = "scorefield.objectives.circulation:CycleCirculation"
+    builds = "scorefield.objectives.curl:CycleCirculation"
     weight: NonNegative | None = None
     balance: Balance | None = None
     points: Annotated[int, Field(ge=3)]
@@ -150,7 +150,7 @@ class CyclesTerm(Term):
 class BoundaryTerm(Term):
     """:class:`~scorefield.objectives.BoundaryMatching`; for a hybrid field."""
 
-    builds = "scorefield.objectives.branch:BoundaryMatching"
+    builds = "scorefield.objectives.regression:BoundaryMatching"
     weight: NonNegative
     bandwidth: Fraction
     rows: Count

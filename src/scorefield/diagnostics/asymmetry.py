@@ -39,15 +39,11 @@ _ROUNDING = 64.0
 
 @dataclass(frozen=True)
 class Norms:
-    r"""The squared norms of the Jacobians at points.
+    r"""The squared norms ``skew`` :math:`\|J - J^\top\|_F^2` and ``whole`` :math:`\|J\|_F^2` of the
+    Jacobians at points; ``rounding`` is the ratio of the norms, not squared, due to rounding.
 
-    Attributes:
-        skew: :math:`\|J - J^\top\|_F^2`, of shape (probes, points); exact ones are a single row.
-        whole: :math:`\|J\|_F^2`, likewise.
-        rounding: The ratio of the norms, not squared, due to rounding.
-        exact: Whether the Jacobians are exact.
-        added: The relative standard error of the probes, if a precision was requested: the largest
-            over the checked numbers, or 0 at the level of rounding.
+    With a precision, ``added`` is the largest relative standard error of the probes, or 0 at the
+    level of rounding.
     """
 
     skew: Float[Tensor, "probes points"]
@@ -74,41 +70,29 @@ class Norms:
     @property
     def exterior_error(self) -> Float[Tensor, " points"]:
         """The standard error that the probes add to :attr:`exterior`, at each point."""
-        return self._root(self.exterior, self.skew, self.skew.mean(dim=0))
+        return self._root(self.exterior, self.skew)
 
     @property
     def relative_error(self) -> Float[Tensor, " points"]:
         """The standard error that the probes add to :attr:`relative`, at each point."""
         share = self.skew.mean(dim=0) / self.whole.mean(dim=0)
-        return self._root(self.relative, self.skew - share * self.whole, self.skew.mean(dim=0))
+        return self._root(self.relative, self.skew - share * self.whole)
 
-    def _root(self, value: Tensor, draws: Tensor, scale: Tensor) -> Tensor:
+    def _root(self, value: Tensor, draws: Tensor) -> Tensor:
         """The standard error of a value proportional to the root of a mean of these draws."""
         if self.exact:
             return torch.zeros_like(value)
-        error = (draws.var(dim=0) / len(draws)).sqrt() * value / (2 * scale)
-        return torch.where(self.skew.mean(dim=0) > self._nothing, error, 0.0)
-
-    @property
-    def _nothing(self) -> Tensor:
-        """The squared norm due to rounding, at each point."""
-        return self.rounding**2 * self.whole.mean(dim=0)
+        square = self.skew.mean(dim=0)
+        error = (draws.var(dim=0) / len(draws)).sqrt() * value / (2 * square)
+        return torch.where(square > self.rounding**2 * self.whole.mean(dim=0), error, 0.0)
 
 
 @dataclass(frozen=True)
 class Probing:
-    """Random probes of the Jacobians at points.
+    """Random probes of the Jacobians at points, at the addresses ``(purpose, index, number)``.
 
-    Arguments:
-        noise: The source of their randomness.
-        index: The sample index of each point in their addresses.
-        first: The number of probes per point in the first round, or in all without a precision.
-        precision: The relative standard error at which they stop.
-        purpose: Their purpose; part of their addresses.
-        dtype: Their dtype.
-
-    Raises:
-        ValueError: If ``first`` is not positive, or the precision not in (0, 1).
+    Without a precision, the relative standard error at which they stop, ``first`` is their number
+    per point; with one, that of the first round.
     """
 
     noise: Noise
@@ -121,15 +105,13 @@ class Probing:
     def __post_init__(self) -> None:
         if self.first < 1:
             raise UserError(f"probes must be positive, got {self.first}")
-        if self.precision is not None and not 0 < self.precision < 1:
-            raise UserError(f"a precision must be in (0, 1), got {self.precision}")
 
 
 At = tuple[Tensor, Tensor, Tensor | None]
 """Points, their times and their classes."""
 
-Judge = Callable[[Norms], float]
-"""The relative standard error of a number that is made of norms."""
+ProbeError = Callable[[Norms], float]
+"""The relative standard error that probes add to a number computed from norms."""
 
 
 def each_point(norms: Norms) -> float:
@@ -144,29 +126,22 @@ def asymmetry_at(
     t: Float[Tensor, " points"],
     quantity: Quantity = "score",
     probing: Probing | None = None,
-    judges: tuple[Judge, ...] = (each_point,),
+    probe_errors: tuple[ProbeError, ...] = (each_point,),
     classes: Int[Tensor, " points"] | None = None,
 ) -> Norms:
     r"""The squared norms of :math:`J - J^\top` and :math:`J` at points, without a graph.
 
     Arguments:
         field: The field, in evaluation mode.
-        x: The points.
-        t: Their times.
-        quantity: The form of the field whose Jacobian is meant.
         probing: The random probes; exact Jacobians by default.
-        judges: Of which numbers the precision is asked; of those at each point by default.
-        classes: The class of each point.
-
-    Raises:
-        ValueError: If a norm is not finite.
+        probe_errors: The errors that the precision bounds; those at each point by default.
     """
     rounding = _ROUNDING * precision_of(field, x.dtype)
     with torch.no_grad():
         if probing is None:
             norms = _exact(field, x, t, classes, quantity, rounding)
         else:
-            norms = _probed(form(field, quantity), (x, t, classes), probing, judges, rounding)
+            norms = _probed(form(field, quantity), (x, t, classes), probing, probe_errors, rounding)
     bad = ~(norms.skew + norms.whole).isfinite().all(dim=0)
     if bool(bad.any()):
         raise UserError(f"the Jacobian is not finite at {int(bad.sum())} of {len(x)} points")
@@ -208,7 +183,7 @@ def _probed(
     fn: VectorField,
     at: At,
     probing: Probing,
-    judges: tuple[Judge, ...],
+    probe_errors: tuple[ProbeError, ...],
     rounding: float,
 ) -> Norms:
     if probing.precision is None:
@@ -219,7 +194,7 @@ def _probed(
         skew, whole = float(norms.skew.mean()), float(norms.whole.mean())
         if not rounding**2 * whole < skew < math.inf:
             return replace(norms, added=0.0)
-        error = max(judge(norms) for judge in judges)
+        error = max(probe_error(norms) for probe_error in probe_errors)
         if error <= probing.precision or used == MOST_PROBES:
             return replace(norms, added=error)
         further = _round(fn, at, probing, used, min(2 * used, MOST_PROBES), rounding)

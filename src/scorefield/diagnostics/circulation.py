@@ -1,4 +1,4 @@
-"""Circulation around loops: curl at a finite scale."""
+"""Circulation around loops and graph cycles: curl at a finite scale."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from scorefield.calculus import (
     Quadrature,
     VectorField,
     circulation_and_error,
+    find_cycles,
     in_blocks,
+    nearest_neighbours,
     planes,
     quadrature,
     regular_polygons,
@@ -22,31 +25,25 @@ from scorefield.calculus import (
     squared_curl,
 )
 from scorefield.diagnostics.exterior import UNITS
-from scorefield.diagnostics.protocol import (
-    Points,
-    Profile,
-    Protocol,
-    form,
-    measure,
-    precision_of,
-)
+from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, measure, precision_of
 from scorefield.domain import Torus
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, ratio, root
 from scorefield.fields import Classes, ScoreField
 from scorefield.fields.base import Quantity
+from scorefield.fields.classes import classes_at
+from scorefield.networks import Features
 from scorefield.targets import Target
+
+_PROPOSALS = 8
+"""The number of proposed walks per measured cycle."""
 
 Draws = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class SquaredCurls(NamedTuple):
-    r"""Independent draws whose ratios of means are squared curls.
-
-    Attributes:
-        circulation: :math:`D(D-1)\,C^2`.
-        error: :math:`D(D-1)\,e^2` for the error :math:`e` that the quadrature makes in :math:`C`.
-        area: :math:`|B|^2`.
+    r"""Independent draws of :math:`D(D-1)\,C^2`, of :math:`D(D-1)\,e^2` for the error :math:`e`
+    that the quadrature makes in :math:`C`, and of :math:`|B|^2`.
     """
 
     circulation: Draws
@@ -72,16 +69,7 @@ def squared_curls(
     quantity: Quantity,
     classes: Tensor | None,
 ) -> SquaredCurls:
-    """Estimate the curl from the circulation around closed polygons, one draw per polygon.
-
-    Arguments:
-        field: The field.
-        vertices: The corners, of shape ``(batch, corners, *event)``.
-        t: The time of each polygon.
-        rule: The quadrature on each edge.
-        quantity: The form of the field.
-        classes: The class of each polygon's points.
-    """
+    """Estimate the curl from the circulation around closed polygons, one draw per polygon."""
     domain = field.domain
     fn, precision = in_blocks(_turning(field, quantity)), precision_of(field, vertices.dtype)
     turn, error = circulation_and_error(fn, vertices, t, rule, domain, precision, classes)
@@ -105,27 +93,15 @@ def loop_circulation(
     .. math:: \sqrt{D (D - 1)\, \mathbb{E}\,C^2 / \mathbb{E}\,|B|^2}
 
     for the circulation :math:`C` around a regular polygon of area :math:`|B|` in a plane of random
-    orientation, one loop a point. In the limit of small loops this is the root mean square of
-    :math:`\|J - J^\top\|_F`, the number that
-    :func:`~scorefield.diagnostics.exterior_derivative` gives, in the same unit.
+    orientation, one loop a point. In the limit of small loops this is the
+    :func:`~scorefield.diagnostics.exterior_derivative`, in the same unit.
 
-    The circulation of a gradient is zero, up to the quadrature error. The numerical error, which
-    widens the intervals, is the root mean square of the differences between the rule and its
-    companion, in the same normalisation.
+    The circulation of a gradient is zero, up to the numerical error: the root mean square of the
+    differences between the rule and its companion, in the same normalisation.
 
     Arguments:
-        field: The field.
-        data: Where the points come from.
-        protocol: The noise levels and points.
         radius: The radius of the loops, in units of :math:`\sigma(t)`.
         sides: The number of sides of the polygons.
-        rule: The quadrature on each side; see :func:`~scorefield.calculus.quadrature`.
-        quantity: The form of the field.
-        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
-
-    Raises:
-        ValueError: If the domain has fewer than two dimensions, an argument is out of range, or a
-            value is not finite.
     """
     _check_radius(radius)
     chosen = quadrature(rule)
@@ -154,8 +130,7 @@ def circulation_growth(
     r"""The growth of the loop curl with the radius, by noise level; a pure number.
 
     It is the slope :math:`\beta` of :math:`\log c(r)` against :math:`\log r` by least squares,
-    where :math:`c(r)` is the root mean square curl of
-    :func:`~scorefield.diagnostics.loop_circulation` at the radius :math:`r`. The curl of an
+    where :math:`c(r)` is the :func:`loop_circulation` at the radius :math:`r`. The curl of an
     affine field is the same at all scales, :math:`\beta = 0`; where curl varies within a loop and
     cancels there, :math:`\beta < 0`; where loops reach curl that is not at their centre,
     :math:`\beta > 0`.
@@ -171,19 +146,11 @@ def circulation_growth(
     :math:`c(r_k)` can change its logarithm by.
 
     Arguments:
-        field: The field.
-        data: Where the points come from.
-        protocol: The noise levels and points.
         radii: The radii of the loops, in units of :math:`\sigma(t)`, at least two.
         sides: The number of sides of the polygons.
-        rule: The quadrature on each side; see :func:`~scorefield.calculus.quadrature`.
-        quantity: The form of the field.
-        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Raises:
-        ValueError: If the domain has fewer than two dimensions, an argument is out of range, a
-            value is not finite, or the curl at a radius does not exceed its numerical error: the
-            growth rate of zero is not defined.
+        ValueError: If the curl at a radius does not exceed its numerical error.
     """
     for radius in radii:
         _check_radius(radius)
@@ -214,6 +181,125 @@ def circulation_growth(
 
     settings = {"quantity": quantity, "radii": list(radii), "sides": sides, "rule": rule}
     return measure("circulation_growth", "", at, field, data, protocol, classes, **settings)
+
+
+def cycle_circulation(
+    field: ScoreField,
+    data: Target | Tensor,
+    protocol: Protocol,
+    lengths: Sequence[int] = (3,),
+    neighbours: int = 4,
+    cloud: int = 64,
+    cycles: int = 64,
+    reach: float | None = None,
+    rule: str = "gauss-4",
+    features: Features | None = None,
+    quantity: Quantity = "denoiser",
+    classes: Classes = None,
+) -> Profile:
+    r"""The curl from the circulation around cycles of the nearest-neighbour graph, by noise level.
+
+    .. math:: \sqrt{D (D - 1) \sum C^2 / \sum |B|^2}
+
+    for the circulation :math:`C` around cycles of area :math:`|B|`, flat or not. Cycles count by
+    their squared area, so that thin ones do no harm. Where the distribution of the points is
+    isotropic, so are the cycles, and for an affine field this estimates :math:`\|J - J^\top\|_F` as
+    :func:`~scorefield.diagnostics.exterior_derivative` does, in the same unit; elsewhere the
+    planes that the data spreads in count for more.
+
+    The noisy points of a level, or of each class, are split, in order, into disjoint clouds, each
+    with a graph of its own; the rest is left out, as are clouds without a cycle. Clouds are
+    independent: the estimate is a ratio over clouds, and its settings contain the numbers of
+        ``clouds``
+    and ``cycles``.
+
+    On edges much longer than :math:`\sigma` the field bends too much for any fixed rule, and the
+    numerical error, the difference between the rule and its companion, is large.
+
+    Arguments:
+        lengths: The numbers of corners of the cycles.
+        neighbours: The number of nearest neighbours in the graph.
+        cloud: The number of points of a cloud.
+        cycles: The largest number of cycles of a cloud, for each length; eight times as many walks
+            are proposed.
+        reach: The length of the longest edge, in units of :math:`\sigma(t)`; unlimited if not
+            given.
+        features: The space in which neighbours are found, of the noisy points; by default that of
+            their coordinates.
+
+    Raises:
+        ValueError: If a level has too few points for two clouds, or fewer than two with a cycle.
+    """
+    domain = field.domain
+    if domain.dim < 2:
+        raise UserError(f"circulation needs two dimensions, the event shape is {domain.shape}")
+    if not lengths or min(lengths) < 3 or cycles < 1 or not 1 <= neighbours < cloud:
+        raise UserError(
+            "cycle_circulation: lengths >= 3, cycles >= 1 and 1 <= neighbours < cloud must hold, "
+            f"got lengths={list(lengths)}, cycles={cycles}, neighbours={neighbours}, cloud={cloud}"
+        )
+    if reach is not None and not reach > 0:
+        raise UserError(f"cycle_circulation: reach must be positive, got {reach}")
+    integral = quadrature(rule)
+    space = Features("coordinates", domain.embed) if features is None else features
+
+    def at(points: Points) -> Estimate:
+        longest = torch.inf if reach is None else reach * field.sde.sigma(points.t[0])
+        whole = [rows[: len(rows) // cloud * cloud] for rows in points.by_class()]
+        rows = [part for some in whole if len(some) for part in some.split(cloud)]
+        clouds = len(rows)
+        if clouds < 2:
+            raise UserError(
+                f"{protocol.n} points make {clouds} cloud of {cloud}, an error bar needs at least "
+                "two"
+            )
+        parts = [points.noisy[some] for some in rows]
+        graphs = [nearest_neighbours(space(part), neighbours) for part in parts]
+        sums, found = np.zeros((3, clouds)), 0
+        for length in lengths:
+            draws = protocol.noise.uniform(
+                f"diagnostics/walk-{length}",
+                (length,),
+                torch.arange(_PROPOSALS * cycles, device=points.noisy.device),
+                step=torch.arange(clouds, device=points.noisy.device).unsqueeze(1),
+                dtype=torch.float64,
+            )
+            polygons = [
+                find_cycles(part, graph, walks, domain, longest)[:cycles]
+                for part, graph, walks in zip(parts, graphs, draws, strict=True)
+            ]
+            home = np.repeat(np.arange(clouds), [len(p) for p in polygons])
+            if not home.size:
+                continue
+            found += home.size
+            first = torch.stack([some[0] for some in rows])[torch.from_numpy(home).to(rows[0])]
+            times, known = points.t[first], classes_at(points.classes, first)
+            curls = squared_curls(field, torch.cat(polygons), times, integral, quantity, known)
+            for row, column in zip(sums, curls, strict=True):
+                np.add.at(row, home, column)
+        filled = sums[:, sums[2] > 0]
+        if filled.shape[1] < 2:
+            raise UserError(
+                f"{filled.shape[1]} of {clouds} clouds of {cloud} points have a cycle of length "
+                f"{' or '.join(map(str, lengths))}"
+                + ("" if reach is None else f" with edges below {reach:g} sigma")
+                + ", an error bar needs two"
+            )
+        estimate = SquaredCurls(*filled).root(UNITS[quantity])
+        return replace(estimate, settings={"clouds": filled.shape[1], "cycles": found})
+
+    settings = {
+        "quantity": quantity,
+        "lengths": list(lengths),
+        "neighbours": neighbours,
+        "cloud": cloud,
+        "reach": "unlimited" if reach is None else reach,
+        "rule": rule,
+        "features": space.name,
+    }
+    return measure(
+        "cycle_circulation", UNITS[quantity], at, field, data, protocol, classes, **settings
+    )
 
 
 def _turning(field: ScoreField, quantity: Quantity) -> VectorField:

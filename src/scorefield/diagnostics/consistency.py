@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scorefield.calculus import martingale_target, reverse_trajectory
+from scorefield.calculus import martingale_target, reverse_trajectory, unbiased_square
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
@@ -39,45 +39,35 @@ def consistency_error(
 
     with the denoiser :math:`h`, over reverse trajectories from the noise level :math:`\lambda` down
     to :math:`\lambda / \text{span}`, or to the lowest of the process if that is higher (the
-    estimate's settings contain the span). It is zero for the exact field, whose denoiser is a
-    martingale, and the square of an error in the unit of
-    :func:`~scorefield.diagnostics.score_error`.
+    estimate's settings contain the span). It is zero for the exact field, and the square of an
+    error in the unit of :func:`~scorefield.diagnostics.score_error`.
 
-    Trajectories start in antithetic pairs from each point: the normals of the second are minus
-    those of the first, which cancels odd terms, the larger part of the residual, in the mean of a
-    pair. The products of the means of different pairs are unbiased estimates of the square of the
-    mean: the scatter of trajectories adds nothing. An estimate of zero is negative as often as
-    positive, and its root is not taken: it would be biased, and so would means over seeds. Where
-    points between modes are rare and scatter much, its draws have long tails, and an interval needs
-    some two thousand points.
+    Trajectories start in antithetic pairs from each point, which cancels odd terms, the larger part
+    of the residual. The products of the means of different pairs are unbiased estimates of the
+    square of the mean. An estimate of zero is negative as often as positive, and its root is not
+    taken: it would be biased, and so would means over seeds. Where points between modes are rare
+    and scatter much, an interval needs some two thousand points.
 
     Trajectories are of weak order 1 in the step, and run twice, the second time in half as many
     steps along the same Brownian path. Residuals are extrapolated from both to steps of length
-    zero. The numerical error, which widens the intervals, is the change by the extrapolation plus
-    rounding, at each step :math:`\epsilon\,(1 + |x| / \sigma)` in the coarsest precision
-    :math:`\epsilon` that values pass through.
+    zero. The numerical error is the change by the extrapolation plus rounding, at each step
+    :math:`\epsilon\,(1 + |x| / \sigma)` in the coarsest precision :math:`\epsilon` that values pass
+    through. The cost is ``1.5 steps + 2`` evaluations of the field a trajectory, and one a point.
 
     A consistent field need not be exact. On a torus it may even wind: in the covering space
     :math:`e^{c \cdot x} p_0` diffuses like a density, and its score is periodic and consistent.
     :func:`~scorefield.diagnostics.winding` measures this part.
 
-    The cost is ``1.5 steps + 2`` evaluations of the field for each trajectory, and one for each
-    point.
-
     Arguments:
-        field: The field.
-        data: Where the points come from.
-        protocol: The noise levels and points.
         span: The ratio of the two noise levels.
         steps: The number of steps of a trajectory, evenly spaced in the logarithm of the level;
             even.
         trajectories: The number of trajectories from a point; even, at least 4.
         guide: The field that draws the trajectories; the field itself if not given.
-        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
 
     Raises:
-        ValueError: If an argument is out of range, a noise level is the lowest of the process, the
-            guide is a field of another process or domain, or a value is not finite.
+        ValueError: If a noise level is the lowest of the process, or the guide is a field of
+            another process or domain.
 
     References:
         Consistent diffusion models: mitigating sampling drift by learning to be consistent (Daras,
@@ -152,9 +142,7 @@ def _squares(
     grid: Tensor,
     z: Tensor,
 ) -> npt.NDArray[np.float64]:
-    """Estimates of the square of each point's mean residual: by the steps as they are, and
-    extrapolated; of shape (2, batch).
-    """
+    """Estimates of the square of each point's mean residual, and extrapolated ones: (2, batch)."""
     pairs = z.shape[1]
     z = torch.stack((z, -z)).transpose(1, 2).flatten(0, 2).transpose(0, 1)
     own = field.predict_noise(x, grid[0], classes)
@@ -170,8 +158,8 @@ def _squares(
 
     fine = residual(grid, z)
     coarse = residual(grid[::2], _joined(field.sde, grid, z))
-    found = [_u_statistic(r) for r in (fine, 2 * fine - coarse)]
-    return torch.stack(found).double().cpu().numpy()
+    squares = [unbiased_square(r).reshape(len(x), -1) for r in (fine, 2 * fine - coarse)]
+    return torch.stack(squares).mean(dim=2).double().cpu().numpy()
 
 
 def _joined(sde: SDE, grid: Tensor, z: Tensor) -> Tensor:
@@ -189,13 +177,3 @@ def _joined(sde: SDE, grid: Tensor, z: Tensor) -> Tensor:
         for part in (first, second)
     )
     return a * z[::2] + b * z[1::2]
-
-
-def _u_statistic(residuals: Tensor) -> Tensor:
-    r"""The mean over pairs :math:`p \neq q` of :math:`\langle r_p, r_q \rangle / D`, of residuals
-    whose first dimension counts them: :math:`(|\sum r|^2 - \sum |r|^2) / (P (P - 1) D)`.
-    """
-    count, batch = residuals.shape[:2]
-    r = residuals.reshape(count, batch, -1)
-    square = r.sum(dim=0).square().mean(dim=1) - r.square().mean(dim=2).sum(dim=0)
-    return square / (count * (count - 1))

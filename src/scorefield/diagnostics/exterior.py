@@ -1,9 +1,9 @@
 r"""The exterior derivative :math:`J - J^\top` and the relative asymmetry.
 
 The Jacobians are exact, or probed at random; the standard error covers points and probes together.
-Where the protocol has a precision, the number of probes doubles until the standard error that the
-probes add at the given points is that fraction of the value; see
-:mod:`scorefield.diagnostics.asymmetry`.
+Where the protocol has a precision, the number of probes doubles until the standard error that they
+add is that fraction of the value, see :mod:`scorefield.diagnostics.asymmetry`; the settings then
+contain the probes used at each noise level and the levels at which the precision was not reached.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from scorefield.diagnostics.asymmetry import Judge, Norms, Probing, asymmetry_at
+from scorefield.diagnostics.asymmetry import Norms, ProbeError, Probing, asymmetry_at
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.estimate import Estimate, mean, ratio, root
 from scorefield.fields import Classes, ScoreField
@@ -48,34 +48,20 @@ def exterior_derivative(
     r"""The root mean square of :math:`\|J - J^\top\|_F` over noisy points, by noise level.
 
     Arguments:
-        field: The field.
-        data: Where the points come from.
-        protocol: The noise levels and points; its precision determines the number of further
-            probes.
         probes: Rademacher probes a point, where the protocol has a precision those of the first
             round; the exact Jacobian if not given.
         quantity: The parametrisation whose Jacobian is used. The denoiser's is a pure
             number, :math:`\sigma^2/\alpha` times the score's.
-        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
-
-    Returns:
-        A profile. With a precision, its settings contain the probes used at each noise level and
-        the levels at which the precision was not reached.
-
-    Raises:
-        ValueError: If ``probes`` is not positive, or a value is not finite.
     """
+    unit = UNITS[quantity]
 
     def at(points: Points) -> Estimate:
         norms = _norms(field, points, protocol, probes, quantity, (_exterior_error,))
-        return _exterior(norms, UNITS[quantity])
+        return _exterior(norms, unit)
 
     settings = {"quantity": quantity, "probes": probes or "exact"}
-    return _tell(
-        measure(
-            "exterior_derivative", UNITS[quantity], at, field, data, protocol, classes, **settings
-        )
-    )
+    found = measure("exterior_derivative", unit, at, field, data, protocol, classes, **settings)
+    return _with_precision(found)
 
 
 def relative_asymmetry(
@@ -98,7 +84,8 @@ def relative_asymmetry(
         return _relative(_norms(field, points, protocol, probes, quantity, (_relative_error,)))
 
     settings = {"quantity": quantity, "probes": probes or "exact"}
-    return _tell(measure("relative_asymmetry", "", at, field, data, protocol, classes, **settings))
+    found = measure("relative_asymmetry", "", at, field, data, protocol, classes, **settings)
+    return _with_precision(found)
 
 
 def asymmetries(
@@ -116,26 +103,23 @@ def asymmetries(
     score's times the factor between the two. Arguments, settings and errors are otherwise those of
     :func:`exterior_derivative`; a precision holds for both.
     """
-    relatives = []
+    unit = UNITS[quantity]
+    relatives: list[Estimate] = []
 
     def at(points: Points) -> Estimate:
         errors = (_exterior_error, _relative_error)
         norms = _norms(field, points, protocol, probes, "score", errors)
         relatives.append(_relative(norms))
         _, factor = affine(points.noisy[:1], points.t[:1], field.sde, quantity)
-        return _exterior(norms, UNITS["score"]).scaled(abs(float(factor)), UNITS[quantity])
+        return _exterior(norms, UNITS["score"]).scaled(abs(float(factor)), unit)
 
     settings = {"quantity": quantity, "probes": probes or "exact"}
-    unit = UNITS[quantity]
-    exterior = measure("exterior_derivative", unit, at, field, data, protocol, classes, **settings)
-    relative = Profile(
-        "relative_asymmetry",
-        "",
-        tuple(relatives),
-        protocol,
-        {**exterior.settings, "quantity": "score"},
+    found = measure("exterior_derivative", unit, at, field, data, protocol, classes, **settings)
+    exterior = _with_precision(found)
+    settings = {**exterior.settings, "quantity": "score"}
+    return Asymmetries(
+        exterior, Profile("relative_asymmetry", "", tuple(relatives), protocol, settings)
     )
-    return Asymmetries(_tell(exterior), _tell(relative))
 
 
 def _exterior(norms: Norms, unit: str) -> Estimate:
@@ -175,7 +159,7 @@ def _norms(
     protocol: Protocol,
     probes: int | None,
     quantity: Quantity,
-    judges: tuple[Judge, ...],
+    errors: tuple[ProbeError, ...],
 ) -> Norms:
     """The squared norms at the points."""
     probing = None
@@ -183,7 +167,7 @@ def _norms(
         probing = Probing(
             protocol.noise, points.indices, probes, protocol.precision, dtype=protocol.dtype
         )
-    return asymmetry_at(field, points.noisy, points.t, quantity, probing, judges, points.classes)
+    return asymmetry_at(field, points.noisy, points.t, quantity, probing, errors, points.classes)
 
 
 def _probe_settings(norms: Norms) -> dict[str, int | float]:
@@ -194,15 +178,15 @@ def _probe_settings(norms: Norms) -> dict[str, int | float]:
     return {"probes": norms.probes, **error}
 
 
-def _tell(profile: Profile) -> Profile:
-    """The profile with the settings of its precision."""
+def _with_precision(profile: Profile) -> Profile:
+    """The profile, its settings with those of the protocol's precision."""
     precision = profile.protocol.precision
     if precision is None or profile.settings["probes"] == "exact":
         return profile
     missed = [s for s, e in profile if e.settings["probe_error"] > precision]
-    told = {
+    reached = {
         "probes": [e.settings["probes"] for e in profile.estimates],
         "precision": precision,
         **({"precision_missed_at": missed} if missed else {}),
     }
-    return replace(profile, settings={**profile.settings, **told})
+    return replace(profile, settings={**profile.settings, **reached})

@@ -70,24 +70,12 @@ def fokker_planck_error(
     and probes together. The numerical error is the rounding of cancelling terms.
 
     Arguments:
-        field: The field.
-        data: Where the points come from.
-        protocol: The noise levels and points.
         form: ``gradient`` or ``component``.
         probes: Random signs a point, at least 2; exact, at :math:`D` times the cost of one, if not
             given.
-        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
-
-    Raises:
-        ValueError: If the form is unknown, there is a single probe, or a value is not finite.
     """
-    _check(form, probes)
-
-    def at(points: Points) -> Estimate:
-        (estimate,) = _estimates(field, points, protocol, (form,), probes).values()
-        return estimate
-
-    return measure(NAMES[form], "", at, field, data, protocol, classes, probes=probes or "exact")
+    (profile,) = _profiles((form,), field, data, protocol, probes, classes)
+    return profile
 
 
 def fokker_planck_gap(
@@ -112,33 +100,36 @@ def fokker_planck_errors(
     probes: int | None = None,
     classes: Classes = None,
 ) -> FokkerPlanckErrors:
-    """Both forms and their difference, from one evaluation.
-
-    Arguments and errors are those of :func:`fokker_planck_error`.
-    """
-    _check("gradient", probes)
-    others: dict[str, list[Estimate]] = {NAMES["component"]: [], _GAP: []}
-
-    def at(points: Points) -> Estimate:
-        estimates = _estimates(field, points, protocol, _BOTH, probes)
-        for name, values in others.items():
-            values.append(estimates[name])
-        return estimates[NAMES["gradient"]]
-
-    settings = {"probes": probes or "exact"}
-    gradient = measure(NAMES["gradient"], "", at, field, data, protocol, classes, **settings)
-    component, gap = (
-        Profile(name, "", tuple(values), protocol, gradient.settings)
-        for name, values in others.items()
-    )
-    return FokkerPlanckErrors(gradient, component, gap)
+    """Both forms and their difference, from one evaluation; see :func:`fokker_planck_error`."""
+    return FokkerPlanckErrors(*_profiles(_BOTH, field, data, protocol, probes, classes))
 
 
-def _check(form: str, probes: int | None) -> None:
-    if form not in NAMES:
-        raise UserError(f"the form of a residual is gradient or component, not {form!r}")
+def _profiles(
+    forms: tuple[FokkerPlanckForm, ...],
+    field: ScoreField,
+    data: Target | Tensor,
+    protocol: Protocol,
+    probes: int | None,
+    classes: Classes,
+) -> list[Profile]:
+    """The profiles of the forms, and of their difference if there are both."""
+    if not set(forms) <= NAMES.keys():
+        raise UserError(f"the form of a residual is gradient or component, not {forms[0]!r}")
     if probes is not None and probes < 2:
         raise UserError(f"an unbiased square needs at least 2 probes, got {probes}")
+    levels: list[dict[str, Estimate]] = []
+
+    def at(points: Points) -> Estimate:
+        levels.append(_estimates(field, points, protocol, forms, probes))
+        return levels[-1][NAMES[forms[0]]]
+
+    found = measure(
+        NAMES[forms[0]], "", at, field, data, protocol, classes, probes=probes or "exact"
+    )
+    return [
+        replace(found, name=name, estimates=tuple(level[name] for level in levels))
+        for name in levels[0]
+    ]
 
 
 def _estimates(
@@ -155,13 +146,17 @@ def _estimates(
     sizes = []
     for rows in torch.arange(protocol.n, device=points.t.device).split(at_once):
         x, t = points.noisy[rows], points.t[rows]
-        signs = None if probes is None else _signs(protocol, points.indices[rows], x, probes)
+        signs = None
+        if probes is not None:
+            name, shape = "diagnostics/fokker_planck", (probes, *x.shape[1:])
+            draws = protocol.noise.signs(name, shape, points.indices[rows], dtype=protocol.dtype)
+            signs = draws.movedim(1, 0)
         known = classes_at(points.classes, rows)
         terms = fokker_planck_terms(field.score, x, t, sde, forms, signs, known)
-        draws = {NAMES[form]: terms[form].residual(t, sde) for form in forms}
+        residuals = {NAMES[form]: terms[form].residual(t, sde) for form in forms}
         if len(forms) == len(NAMES):
-            draws[_GAP] = fokker_planck_difference(terms, t, sde)
-        for name, residual in draws.items():
+            residuals[_GAP] = fokker_planck_difference(terms, t, sde)
+        for name, residual in residuals.items():
             square = unbiased_square(per_log_noise(residual, t, sde))
             squares[name].append(square.reshape(len(x), -1).mean(dim=1))
         sizes.append(per_log_noise(terms[forms[0]].size(t, sde), t, sde).square().mean())
@@ -172,9 +167,3 @@ def _estimates(
         for name, parts in squares.items()
         if parts
     }
-
-
-def _signs(protocol: Protocol, index: Tensor, x: Tensor, probes: int) -> Tensor:
-    shape = (probes, *x.shape[1:])
-    purpose = "diagnostics/fokker_planck"
-    return protocol.noise.signs(purpose, shape, index, dtype=protocol.dtype).movedim(1, 0)

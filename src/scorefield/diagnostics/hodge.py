@@ -15,11 +15,10 @@ The potential is fitted within the span of
 
   .. math:: f - \nabla\psi_P = \int_0^1 \tau\,(J - J^\top)(\gamma)\,(x - c)\,\mathrm{d}\tau,
 
-  that is, zero if the field is a gradient, in any dimension;
+  zero if the field is a gradient, in any dimension;
 * linear functions and the isotropic quadratic form;
 * the quadratic form :math:`\frac12 u^\top S u` of the centred points :math:`u` whose gradient is
-  nearest to the deviation :math:`g = f - \nabla\psi_P`: by the normal
-  equations of symmetric matrices
+  nearest to the deviation :math:`g = f - \nabla\psi_P`: by the normal equations
 
   .. math:: S \Sigma + \Sigma S = M + M^\top, \qquad
       \Sigma = \mathbb{E}\,u u^\top, \quad M = \mathbb{E}\,g u^\top;
@@ -27,11 +26,10 @@ The potential is fitted within the span of
 * random Fourier features :math:`\cos(\omega \cdot x + b)` of several lengths.
 
 What a potential outside of this family would still take from the rest counts as rest, and so does
-what too few points leave unknown of S, so that the rest is an upper bound of the energy that is
-no gradient. It is tight for affine fields where the noisy points are normal: the fit of the
-:math:`D (D + 1) / 2` numbers of S to D numbers a point adds at most about :math:`2 D / 3 n` of the
-rest for n points in four folds, and next to nothing where the variance is the same in all
-directions, since S is 0 there. With fewer points than dimensions, uneven variances make it loose.
+what too few points leave unknown of S: the rest is an upper bound of the energy that is no
+gradient. It is tight for affine fields where the noisy points are normal: the fit of S adds at most
+about :math:`2 D / 3 n` of the rest for n points in four folds. With fewer points than dimensions,
+uneven variances make it loose.
 
 References:
     Random features for large-scale kernel machines (Rahimi and Recht, 2007), section 3.
@@ -113,27 +111,21 @@ def hodge_split(
     :math:`\mathbb{E}\,|v|^2 / \mathbb{E}\,|f|^2` of the predicted noise :math:`f`, by noise level;
     pure numbers that add up to 1.
 
-    The coefficients of the potential are fitted by ridge regression on all folds but one, the
-    ridge being what serves best when each of these is left out in turn, and the rest is measured
-    on the fold that was left out. S is fitted on folds that are neither this one nor the one at
-    whose points it stands. Linear functions need no fit: their share is removed in each fold
-    without bias. The rest is therefore that of a potential which has not seen the points,
-    and fitting errors add to it.
+    The coefficients of the potential are fitted by ridge regression on all folds but one, with the
+    ridge that is best when each of these is left out in turn, and the rest is measured on the fold
+    that was left out: a potential which has not seen the points, so that fitting errors add to the
+    rest. S is fitted on folds that are neither this one nor the one at whose points it stands. The
+    share of linear functions is removed in each fold without bias.
 
     The numerical error is what halving the number of waves changes, plus what halving the number
     of nodes on the rays from the centre does.
 
     Arguments:
-        field: The field.
-        data: Where the points come from.
-        protocol: The noise levels and points.
         features: The number of waves.
-        folds: The number of folds, at least 3.
-        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
+        folds: The number of folds, at least 3, of at least two points each.
 
     Raises:
-        ValueError: If the domain is not flat, an argument is out of range, there are fewer than
-            two points a fold, or a value is not finite.
+        ValueError: If the domain is not flat.
     """
     if not isinstance(field.domain, Euclidean):
         raise UserError(f"a Hodge split needs straight rays in flat space, not {field.domain}")
@@ -174,18 +166,8 @@ def hodge_split(
 
 
 class _Family:
-    """The gradients of the family at the points of a level, a few points at a time.
-
-    Its last columns are one form for each fold that may be left out.
-
-    Arguments:
-        own: The gradient of the field's own potential.
-        offsets: The points, relative to the centre.
-        off: The deviation to be fitted.
-        sigma: The noise level.
-        waves: The number of waves.
-        folds: The number of folds.
-        noise: The source of the frequencies and phases of the waves.
+    """The gradients of the family at the points of a level; the last columns are one form for each
+    fold that may be left out.
     """
 
     def __init__(
@@ -292,8 +274,8 @@ def _left(family: _Family) -> Float[Tensor, " batch"]:
 
 
 def _fit(folds: Sequence[Moments]) -> Float[Tensor, " columns"]:
-    """The weights of the columns, with the ridge that serves best on folds left out; none, where
-    nothing serves better.
+    """The weights of the columns, with the ridge that is best on folds left out; zero where none
+    helps.
     """
     total = _total(folds)
     scale = total.gram.diagonal().sqrt().clamp(min=torch.finfo(total.gram.dtype).tiny)

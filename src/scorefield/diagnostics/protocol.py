@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -93,10 +93,7 @@ class Protocol:
 
         Arguments:
             data: A target, or clean points to choose from without replacement.
-            field: Tells the process, the domain, the device and the number of classes; nothing else
-                of it is used.
-            classes: The class of all points, or of each of the data: of all that there are to
-                choose from, or of the ``n`` that are drawn from a target.
+            field: Provides the process, the domain, the device and the number of classes alone.
 
         Raises:
             ValueError: If the data has fewer points than the protocol asks for, a noise level is
@@ -131,13 +128,7 @@ class Protocol:
     def record(self) -> dict[str, Any]:
         """The protocol as plain values, to be stored with results."""
         dtype = str(self.dtype).removeprefix("torch.")
-        return {
-            "sigmas": list(self.sigmas),
-            "n": self.n,
-            "seed": self.seed,
-            "dtype": dtype,
-            "precision": self.precision,
-        }
+        return {**asdict(self), "sigmas": list(self.sigmas), "dtype": dtype}
 
 
 @dataclass(frozen=True)
@@ -200,12 +191,7 @@ def form(field: ScoreField, quantity: Quantity) -> VectorField:
 
 
 def precision_of(field: ScoreField, dtype: torch.dtype) -> float:
-    """The relative precision of the coarsest dtype that a field's values pass through.
-
-    Arguments:
-        field: The field, whose parameters have dtypes.
-        dtype: The dtype of the points.
-    """
+    """The relative precision of the coarsest dtype that a field's values at points pass through."""
     dtypes = {p.dtype for p in field.parameters() if p.is_floating_point()}
     return max(torch.finfo(d).eps for d in (dtype, *dtypes))
 
@@ -220,10 +206,8 @@ def measure(
     classes: Classes,
     **settings: Any,
 ) -> Profile:
-    """Evaluates ``at`` at each noise level of a protocol, the field in evaluation mode.
-
-    Raises:
-        ValueError: If a value is not finite; names the diagnostic and the noise level.
+    """Evaluate ``at`` at each noise level of a protocol, the field in evaluation mode; errors name
+    the diagnostic and the noise level.
     """
     if classes is not None:
         settings["classes"] = classes if isinstance(classes, int) else "of each point"

@@ -44,31 +44,15 @@ def left_cycle_circulation(
 
     .. math:: C = \sum_i s(x_i) \cdot (x_{i+1} - x_i)
 
-    Defects:
+    Defects, of which :func:`~scorefield.diagnostics.cycle_circulation` has none:
 
     * The rule is not exact for affine fields. On a gradient it gives
       :math:`C = -\frac12 \sum_i \Delta x_i^\top H \Delta x_i`, with the Hessian :math:`H` of
-      the log-density, which is not zero and far more than any circulation: the true score, the
-      more so the sharper the density, looks worst.
-    * Nothing divides by the area of a cycle, so that the number depends on how far apart the points
-      lie, hence on their number, on the noise level and on the dimension.
+      the log-density, far more than any circulation: the sharper the density, the worse the true
+      score looks.
+    * Nothing divides by the area of a cycle, so that the number depends on the number of points, on
+      the noise level and on the dimension.
     * Cycles share points and edges; the standard error takes them for independent.
-
-    :func:`~scorefield.diagnostics.cycle_circulation` has none of these.
-
-    Arguments:
-        field: The field.
-        data: Where the points come from.
-        protocol: The noise levels and points; all points of a level, or of a class, are one
-            cloud.
-        neighbours: The number of nearest neighbours in the graph.
-        length: The number of corners of the cycles.
-        cycles: The largest number of cycles of a cloud.
-        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
-
-    Raises:
-        ValueError: If an argument is out of range, there are fewer than two cycles, or a value is
-            not finite.
     """
     rule = quadrature("left")
 
@@ -99,31 +83,16 @@ def path_variance(
     pairs: int = 64,
     classes: Classes = None,
 ) -> Profile:
-    r"""The variance of line integrals of the score over random paths between two points, in nats²;
-    the mean over pairs that share their start.
+    """The variance of line integrals of the score over random paths between two points, in nats²;
+    the mean over pairs that share their start, the first point of a level or of a class.
 
     A path is cut at random knots, and each piece is integrated by its midpoint.
 
-    Defect: the knots lie on the chord, so that all paths are the same straight
-    line, cut differently. Their integrals differ by the error of the quadrature and by nothing
-    else. A rotation of any strength gives exactly zero, and a gradient, whose line integrals are
-    equal on all paths, does not.
-
-    :func:`~scorefield.diagnostics.path_gap` compares paths that differ.
-
-    Arguments:
-        field: The field.
-        data: Where the points come from.
-        protocol: The noise levels and points; the first point of a level, or of a class, is the
-            start.
-        paths: The number of paths of a pair, at least 2.
-        segments: The number of pieces of a path.
-        pairs: The largest number of pairs.
-        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
-
-    Raises:
-        ValueError: If an argument is out of range, there are fewer than two pairs, or a value is
-            not finite.
+    Defect: the knots lie on the chord, so that all paths are the same straight line, cut
+        differently.
+    Their integrals differ by the error of the quadrature alone. A rotation of any strength gives
+    exactly zero, and a gradient does not. :func:`~scorefield.diagnostics.path_gap` compares paths
+    that differ.
     """
     if paths < 2 or segments < 1:
         raise UserError(
@@ -170,24 +139,16 @@ def finite_difference_asymmetry(
 
     .. math:: \Big|\frac{s(x + h v) - s(x)}{h} - J^\top v\Big|^2
 
-    Defect: the step :math:`h` is the same at every noise level, whereas a score
-    changes over the distance :math:`\sigma`. With float32's precision :math:`\epsilon`, rounding
-    :math:`x` and :math:`s` adds about :math:`\epsilon\,(|J| |x| + |s|) / h`, far more than the curl
-    of a trained field at small :math:`\sigma`; a one-sided difference adds
-    :math:`\frac{h}{2} |\nabla^2 s|`. Both are there on a gradient too.
-
-    :func:`~scorefield.diagnostics.exterior_derivative` takes :math:`Jv` by forward mode.
+    Defect: the step :math:`h` is the same at every noise level, whereas a score changes over the
+    distance :math:`\sigma`. With float32's precision :math:`\epsilon`, rounding :math:`x` and
+    :math:`s` adds about :math:`\epsilon\,(|J| |x| + |s|) / h`, far more than the curl of a trained
+    field at small :math:`\sigma`; a one-sided difference adds :math:`\frac{h}{2} |\nabla^2 s|`.
+    Both are there on a gradient too. :func:`~scorefield.diagnostics.exterior_derivative` takes
+    :math:`Jv` by forward mode.
 
     Arguments:
-        field: The field.
-        data: Where the points come from.
-        protocol: The noise levels and points, which are rounded to float32.
         probes: The number of probes a point.
         step: The step :math:`h`, in units of the data.
-        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
-
-    Raises:
-        ValueError: If an argument is not positive, or a value is not finite.
     """
     if probes < 1 or not step > 0:
         raise UserError(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scorefield.diagnostics.states import State
+from scorefield.diagnostics.trajectories import State
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.fields import ScoreField, evaluation_mode
@@ -38,13 +39,12 @@ class ScaleCalibration:
 
     All three choices of sizes follow from the table of the best sizes :math:`b_{ij}` of sample
     :math:`i` at level :math:`j`, and take the smallest of several that are equally good, so that
-    no size is chosen that no sample has, such as the even one between 3 and 5:
+    no size is chosen that no sample has:
 
     * the *median* minimises :math:`\sum_i |b_{ij} - k_j|` at each level;
     * the *mode* is the most frequent;
     * the *monotone* sizes minimise :math:`\sum_{ij} |b_{ij} - k_j|` under
-      :math:`k_1 \le k_2 \le \dots` in the order of rising noise: isotonic regression of the table
-      with the loss of the median, exact over the sizes that were tried.
+      :math:`k_1 \le k_2 \le \dots` in the order of rising noise, by isotonic regression.
 
     Attributes:
         sigmas: The noise levels, rising.
@@ -75,13 +75,13 @@ class ScaleCalibration:
 
     @property
     def median(self) -> PatchSizes:
-        """The median of the best sizes, at each level for itself."""
+        """The median of the best sizes at each level."""
         lower = (self.best.shape[0] - 1) // 2
         return self._sizes(np.sort(self.best, axis=0)[lower])
 
     @property
     def mode(self) -> PatchSizes:
-        """The most frequent of the best sizes, at each level for itself."""
+        """The most frequent of the best sizes at each level."""
         counts = (self.best[:, :, None] == np.asarray(self.sizes)).sum(axis=0)
         return self._sizes(np.asarray(self.sizes)[counts.argmax(axis=1)])
 
@@ -92,8 +92,8 @@ class ScaleCalibration:
         return self._sizes(np.asarray(self.sizes)[isotonic(loss)])
 
     def curve(self, level: int) -> dict[int, tuple[Estimate, Estimate]]:
-        """Gap and distance by the size, at a level: means over samples, of the sizes that were
-        evaluated for all of them.
+        """Gap and distance by the size at a level: means over samples, where all have been
+        evaluated.
         """
         return {
             size: (mean(self.gap[:, level, j]), mean(self.distance[:, level, j]))
@@ -102,33 +102,26 @@ class ScaleCalibration:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """One plain record a level and size, for tables; means over samples are left empty where
-        the size was not evaluated for all of them.
-        """
+        """One plain record a level and size; means are empty where not all were evaluated."""
+        columns = ("cosine", "gap", "gap_se", "distance", "distance_se")
+        levels = [
+            {
+                size: [1 - gap.value, gap.value, gap.standard_error, d.value, d.standard_error]
+                for size, (gap, d) in self.curve(level).items()
+            }
+            for level in range(len(self.sigmas))
+        ]
         return [
             {
                 "sigma": sigma,
                 "size": size,
                 "best": int((self.best[:, level] == size).sum()),
                 "n": int(np.isfinite(self.gap[:, level, j]).sum()),
-                **self._means(level, j),
+                **dict(zip(columns, means.get(size, [""] * len(columns)), strict=True)),
             }
-            for level, sigma in enumerate(self.sigmas)
+            for level, (sigma, means) in enumerate(zip(self.sigmas, levels, strict=True))
             for j, size in enumerate(self.sizes)
         ]
-
-    def _means(self, level: int, j: int) -> dict[str, float | str]:
-        gaps, distances = self.gap[:, level, j], self.distance[:, level, j]
-        if not np.isfinite(gaps).all():
-            return dict.fromkeys(("cosine", "gap", "gap_se", "distance", "distance_se"), "")
-        gap, distance = mean(gaps), mean(distances)
-        return {
-            "cosine": 1 - gap.value,
-            "gap": gap.value,
-            "gap_se": gap.standard_error,
-            "distance": distance.value,
-            "distance_se": distance.standard_error,
-        }
 
     def _sizes(self, sizes: Integers) -> PatchSizes:
         return PatchSizes(self.sigmas, tuple(int(size) for size in sizes))
@@ -143,11 +136,7 @@ def calibrate_sizes(
     margin: int = 1,
     callback: Callable[[float], object] | None = None,
 ) -> ScaleCalibration:
-    r"""Find the patch size at which a local score is most similar to a field, by noise level.
-
-    At each state both scores are compared over all pixels, by the cosine between them or by the
-    length of their difference. The samples of a level that need a size go through its machine at
-    once.
+    """Find the patch size at which a local score is most similar to a field, by noise level.
 
     The search begins around the median size of the level below, and goes on until the best size of
     each sample has ``margin`` sizes on both sides that are no better, or the end of the list. If
@@ -157,16 +146,15 @@ def calibrate_sizes(
     Arguments:
         field: The field, a network's.
         machine: The local score of a patch size, under the same process.
-        states: Points at several noise levels, at each as many: those where the field's own
-            samples pass by, :func:`~scorefield.diagnostics.states.walk`.
+        states: Points at several noise levels, at each as many, along the field's own
+            :func:`~scorefield.diagnostics.walk`.
         sizes: The odd sizes to try.
-        by: ``"cosine"`` or ``"l2"``.
+        by: ``"cosine"`` between the scores, or the length of their difference, ``"l2"``.
         margin: The number of sizes on each side of the best one that end the search.
         callback: Called with each noise level that is done.
 
     Raises:
-        ValueError: If there is no size or no state, a level has fewer than two samples, an argument
-            is out of its range, or a score is zero or not finite.
+        ValueError: If a score is zero or not finite.
     """
     states = sorted(states, key=lambda state: state.sigma)
     order = sorted(set(sizes))
@@ -179,15 +167,11 @@ def calibrate_sizes(
     n = len(states[0].x)
     if n < 2:
         raise UserError("a calibration needs at least 2 samples, for an error bar")
-    machines: dict[int, ScoreField] = {}
+    local_score = cache(machine)
 
     def likeness(state: State, truth: Tensor, rows: Tensor, size: int) -> Floats:
-        if size not in machines:
-            machines[size] = machine(size)
-        found = machines[size].predict_noise(
-            state.x[rows], state.t, classes_at(state.classes, rows)
-        )
-        values = _likeness(truth[rows], found)
+        here = state.x[rows], state.t, classes_at(state.classes, rows)
+        values = _likeness(truth[rows], local_score(size).predict_noise(*here))
         if not np.isfinite(values).all():
             raise UserError(
                 f"the scores at noise level {state.sigma:g} and of patch size {size} have no "
@@ -196,14 +180,14 @@ def calibrate_sizes(
         return values
 
     tables = np.full((2, n, len(states), len(order)), np.nan)
-    start = 0
+    start, places = 0, np.arange(len(order))
     with evaluation_mode(field), torch.no_grad():
         for level, state in enumerate(states):
             truth = field.predict_noise(state.x, state.t, state.classes)
             table = tables[:, :, level]
             loss = table[0 if by == "cosine" else 1]
             best = np.full(n, start)
-            while (missing := _around(best, margin, len(order)) & np.isnan(loss)).any():
+            while (missing := (abs(places - best[:, None]) <= margin) & np.isnan(loss)).any():
                 for j in np.flatnonzero(missing.any(axis=0)):
                     rows = torch.from_numpy(missing[:, j].nonzero()[0]).to(state.x.device)
                     table[:, missing[:, j], j] = likeness(state, truth, rows, order[j])
@@ -218,9 +202,6 @@ def calibrate_sizes(
 def isotonic(loss: Floats) -> Integers:
     r"""The rising indices :math:`j_1 \le j_2 \le \dots` that minimise :math:`\sum_i L_{i j_i}`,
     by dynamic programming; of several such the smallest.
-
-    Arguments:
-        loss: The losses :math:`L`, a row for each place in the sequence.
 
     References:
         Statistical inference under order restrictions (Barlow, Bartholomew, Bremner and Brunk,
@@ -238,12 +219,6 @@ def isotonic(loss: Floats) -> Integers:
     for back in before[:0:-1]:
         chosen.append(int(back[chosen[-1]]))
     return np.array(chosen[::-1])
-
-
-def _around(best: Integers, margin: int, choices: int) -> npt.NDArray[np.bool_]:
-    """Which places are at most ``margin`` away from the best one, a row a sample."""
-    near: npt.NDArray[np.bool_] = np.abs(np.arange(choices) - best[:, None]) <= margin
-    return near
 
 
 def _likeness(truth: Tensor, found: Tensor) -> Floats:

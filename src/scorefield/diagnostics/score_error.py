@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -24,26 +26,10 @@ def score_error(
 
     .. math:: \sqrt{\tfrac{1}{D}\,\mathbb{E}\,\sigma^2 \|s - s_{true}\|^2}
 
-    This is the root mean square error of the predicted noise. A prediction of zero has an error of
-    1 at large :math:`\sigma`.
-
-    Arguments:
-        field: The field.
-        truth: The target whose score is true; the points come from it. It knows classes where
-            the field is given any.
-        protocol: The noise levels and points.
-        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
-
-    Raises:
-        ValueError: If a value is not finite.
+    A prediction of zero has an error of 1 at large :math:`\sigma`. The points come from the
+    ``truth``, the target whose score is true, which knows classes where the field is given any.
     """
-    exact = truth.under(field.sde)
-
-    def at(points: Points) -> Estimate:
-        here = points.noisy, points.t, points.classes
-        error = field.predict_noise(*here) - exact.predict_noise(*here)
-        return root(mean(_per_point(error.square())))
-
+    at = _distance(field, truth.under(field.sde))
     return measure("score_error", "", at, field, truth, protocol, classes)
 
 
@@ -53,26 +39,18 @@ def distance_to_ideal(
     protocol: Protocol,
     classes: Classes = None,
 ) -> Profile:
-    r"""How far the field is from having learnt its training set by heart, by noise level; a pure
+    r"""The distance of the score from that of the training set itself, by noise level; a pure
     number.
 
     .. math:: \sqrt{\tfrac{1}{D}\,\mathbb{E}\,\sigma^2 \|s - s_{ideal}\|^2}
 
-    The ideal score :math:`s_{ideal}` is that of the training set as a law of its own,
-    :class:`~scorefield.targets.IdealScore`, which minimises the training loss; whoever follows it
-    samples training points. The points are noised training points. 0 is a training set learnt by
-    heart; a field that generalises stays away from it at noise levels at which the training
-    points do not overlap.
+    The points are noised training points. The :class:`~scorefield.targets.IdealScore` minimises the
+    training loss, and its samples are training points: a distance of 0 is a training set learnt by
+    heart; a field that generalises differs at noise levels at which the training points do not
+    overlap.
 
     Arguments:
-        field: The field.
-        train: The training set, of shape ``(n, *event)``, all of it.
-        protocol: The noise levels and points.
-        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
-
-    Raises:
-        ValueError: If the training set has another event shape than the field or fewer points than
-            the protocol, or a value is not finite.
+        train: The whole training set, of shape ``(n, *event)``.
 
     References:
         Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
@@ -83,13 +61,7 @@ def distance_to_ideal(
             f"the field has points of shape {field.domain.shape}, the training set of shape "
             f"{tuple(train.shape[1:])}"
         )
-    ideal = IdealScore(train, field.sde, field.class_rows(classes, train))
-
-    def at(points: Points) -> Estimate:
-        here = points.noisy, points.t, points.classes
-        error = field.predict_noise(*here) - ideal.to(points.noisy.device).predict_noise(*here)
-        return root(mean(_per_point(error.square())))
-
+    at = _distance(field, IdealScore(train, field.sde, field.class_rows(classes, train)))
     return measure("distance_to_ideal", "", at, field, train, protocol, classes, train=len(train))
 
 
@@ -101,15 +73,6 @@ def denoising_loss(
 ) -> Profile:
     r"""The denoising loss :math:`\tfrac1D \mathbb{E}\,\|\hat\varepsilon - \varepsilon\|^2` by noise
     level: a pure number.
-
-    Arguments:
-        field: The field.
-        data: Where the points come from.
-        protocol: The noise levels and points.
-        classes: The class of the points; see :meth:`Protocol.points() <.Protocol.points>`.
-
-    Raises:
-        ValueError: If the data has too few points, or a value is not finite.
     """
 
     def at(points: Points) -> Estimate:
@@ -126,20 +89,14 @@ def validation_loss(
     draws: int = 1,
     seed: int = 0,
 ) -> Estimate:
-    """The training loss on other points, in evaluation mode.
-
-    The loss of a point is a mean over its draws; the standard error is that over points.
+    """The training loss on other points, in evaluation mode: the mean over points of means over
+    their draws.
 
     Arguments:
-        field: The field.
         data: Clean points, of shape ``(n, *event)``.
-        denoising: The loss.
         draws: The number of times and noises per point.
         seed: The seed of times and noise; their addresses have ``-1 - seed``, different from those
             of a training with that seed.
-
-    Raises:
-        ValueError: For fewer than two points or one draw, or a value that is not finite.
     """
     if draws < 1:
         raise UserError(f"a validation loss needs at least one draw per point, got {draws}")
@@ -155,6 +112,18 @@ def validation_loss(
         law=str(denoising.law),
         draws=draws,
     )
+
+
+def _distance(field: ScoreField, exact: ScoreField) -> Callable[[Points], Estimate]:
+    """The root mean square difference of two fields' predicted noise at points."""
+
+    def at(points: Points) -> Estimate:
+        here = points.noisy, points.t, points.classes
+        exact.to(points.noisy.device)
+        error = field.predict_noise(*here) - exact.predict_noise(*here)
+        return root(mean(_per_point(error.square())))
+
+    return at
 
 
 def _per_point(square: Tensor) -> list[float]:

@@ -11,14 +11,8 @@ from scorefield.runs.cells import numbers, read_estimate, settings_text
 
 
 class Column(NamedTuple):
-    """Neighbouring columns of a table that hold one value of a record.
-
-    Attributes:
-        names: Their headings.
-        write: The cells, from a record; ``None`` for empty ones.
-        argument: What the value is called where a record is made of a row; empty for a value that
-            follows from others.
-        read: The value, from a row of texts.
+    """Neighbouring columns of a table: their headings, the cells from a record (``None`` for empty
+    ones), and for what is read back the name and value of the record's argument, from a row.
     """
 
     names: tuple[str, ...]
@@ -86,11 +80,7 @@ ESTIMATE = (
 
 
 class Schema:
-    """The columns of a table.
-
-    Arguments:
-        columns: The columns, in order.
-    """
+    """The columns of a table, in order."""
 
     def __init__(self, *columns: Column) -> None:
         self._columns = columns
@@ -106,22 +96,14 @@ class Schema:
         return row
 
     def read(self, row: Mapping[str, str]) -> dict[str, Any]:
-        """The arguments of the record that a row of texts holds.
-
-        Raises:
-            KeyError: If a column is missing.
-            ValueError: If a cell is not what it should be.
+        """The arguments of the record that a row of texts holds; KeyError or ValueError if it is
+        none.
         """
         return {c.argument: c.read(row) for c in self._columns if c.read is not None}
 
 
 def derived(*names: str, get: Callable[[Any], Any]) -> Column:
-    """Columns that follow from a record and are not read back.
-
-    Arguments:
-        names: Their headings.
-        get: The cell of a record, or one cell for each of several names; ``None`` for empty ones.
-    """
+    """Columns that are not read back: ``get`` gives a cell, or one for each of several names."""
 
     def write(record: Any) -> Sequence[Any] | None:
         value = get(record)
@@ -131,9 +113,7 @@ def derived(*names: str, get: Callable[[Any], Any]) -> Column:
 
 
 def uncertain(*names: str, get: Callable[[Any], Estimate | None]) -> Column:
-    """The columns of a number: its value and standard error, and its 95 % interval where four are
-    named.
-    """
+    """The columns of a number and its error, and of its 95 % interval where four are named."""
 
     def cells(record: Any) -> Sequence[Any] | None:
         e = get(record)

@@ -17,15 +17,10 @@ from scorefield.estimate import Estimate
 from scorefield.runs.run import Run
 from scorefield.training.record import Row, read_rows
 
-_LABELS = ("name", "description", "seed")
-
 
 def training_time(run: Run, step: int) -> Estimate | None:
-    """The time that a training took up to a step, from the rows of ``metrics.csv``; ``None`` where
-    they do not tell.
-
-    Its error is what the scatter of the run's rows makes in their sum. Steps only are counted,
-    neither checkpoints nor start.
+    """The time that a training took up to a step, by ``metrics.csv``, if that tells; its error is
+    what the scatter of the rows makes in their sum. Only steps are counted.
     """
     rows = _metrics(run.folder / "metrics.csv")
     begin, total, lengths = 0, 0.0, []
@@ -44,12 +39,11 @@ def training_time(run: Run, step: int) -> Estimate | None:
 
 
 def compute(run: Run, field: nn.Module, steps: int) -> dict[str, Any]:
-    """What the training took up to a step, from the rows of ``metrics.csv``.
+    """What the training took up to a step, from the rows of ``metrics.csv``; ``None`` if unknown.
 
-    ``seconds_per_step`` is the median over ``rows`` rows, the first left out where there are
-    others, since it holds the start; its error is that of a median of normal draws, with their
-    standard deviation from the median absolute deviation. ``wall_seconds`` counts the steps only,
-    neither checkpoints nor start. What is not known is ``None``.
+    ``seconds_per_step`` is the median over ``rows`` rows without the first, which holds the start;
+    its error is that of a median of normal draws, with their standard deviation from the median
+    absolute deviation. ``wall_seconds`` counts the steps only.
     """
     batch = run.config.train.batch_size
     rows = [r for r in _metrics(run.folder / "metrics.csv") if int(r["step"]) <= steps]
@@ -81,11 +75,7 @@ def compute(run: Run, field: nn.Module, steps: int) -> dict[str, Any]:
 
 
 def about(run: Run) -> dict[str, Any]:
-    """What a run is: its preset, what was changed, and the commands that make it.
-
-    A run whose name is not that of a preset has no command that makes it; ``train`` is then
-    ``None``.
-    """
+    """What a run is: its preset, what was changed, and on what it was made."""
     member = _member(run)
     preset = f"{run.dataset}/{member}"
     record = run.environment()
@@ -109,7 +99,7 @@ def about(run: Run) -> dict[str, Any]:
     overrides = [
         f"{key}={_yaml(value)}"
         for key, _, value in differences(base.document(), run.config.document())
-        if key not in _LABELS
+        if key not in ("name", "description", "seed")
     ]
     if run.model_id != member and load(preset, overrides).name != run.config.name:
         overrides.append(f"name={run.config.name}")

@@ -1,28 +1,130 @@
-"""Evaluating a run: its field is measured on its data, and the records written to its folder."""
+"""Evaluating a run: every metric of the catalogue that applies is measured, and written down."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
 from scorefield.config.sampler import build_sampler
-from scorefield.data import LabelledSource
-from scorefield.errors import RunError
-from scorefield.evaluation.catalogue import estimator_settings
-from scorefield.evaluation.description import about, compute, training_time
-from scorefield.evaluation.measure import (
-    Floors,
-    measure_checkpoint,
-    measure_floors,
-    measure_levels,
-    measure_samples,
-    validate,
+from scorefield.data import DataSource, LabelledSource
+from scorefield.errors import RunError, UserError
+from scorefield.estimate import Estimate
+from scorefield.evaluation.catalogue import (
+    OF_LEVELS,
+    OF_PATHS,
+    OF_SAMPLES,
+    VALIDATION,
+    estimator_settings,
 )
+from scorefield.evaluation.description import about, compute, training_time
 from scorefield.evaluation.protocol import Benchmark, OnProgress, Protocol, protocol_of
-from scorefield.evaluation.records import Evaluation, Milestone
+from scorefield.evaluation.records import Distance, Evaluation, Floor, Level, Milestone
+from scorefield.fields import ScoreField
+from scorefield.metrics import noise_floor
 from scorefield.networks import Features
+from scorefield.noise import Noise
 from scorefield.runs.run import Run, check_unconditional
+from scorefield.samplers.trajectory import Trajectory
 from scorefield.training import classifier_features
+
+Floors = Mapping[tuple[str, str], Floor]
+"""The noise floor of each distance that has one, by its name and that of its features."""
+
+
+def measure_levels(field: ScoreField, benchmark: Benchmark) -> tuple[Level, ...]:
+    """The metrics by noise level that apply to a field, all on the same noisy points."""
+    return tuple(
+        Level(
+            profile.name,
+            sigma,
+            replace(e, unit=profile.unit, settings={**profile.settings, **e.settings}),
+            profile.settings.get("radius"),
+            profile.settings.get("lengths", (None,))[0],
+        )
+        for estimator in dict.fromkeys(m.estimator for m in OF_LEVELS)
+        if estimator.applies.holds(field, benchmark)
+        for profile in estimator.measure(field, benchmark)
+        for sigma, e in profile
+    )
+
+
+def measure_samples(
+    field: ScoreField,
+    benchmark: Benchmark,
+    floors: Floors,
+    on_progress: OnProgress = lambda words: None,
+) -> tuple[Distance, ...]:
+    """The distances of generated from real samples at each budget, and the paths' properties."""
+    protocol, found = benchmark.protocol, []
+    compared = [(m.name, on, f) for m in OF_SAMPLES for on, f in m.compare(benchmark)]
+    for budget in protocol.nfes:
+        on_progress(f"samples at {budget} network calls")
+        sampler = protocol.method(budget)
+        paths = Trajectory(field, sampler, protocol.samples, protocol.seed)
+        measured = [(name, on, f(paths.samples, benchmark.real)) for name, on, f in compared]
+        measured += [(m.name, "", e) for m in OF_PATHS if (e := m.read(paths)) is not None]
+        found += [
+            Distance(
+                protocol.sampler, budget, sampler.nfe, name, on, e, floors.get((name, on)),
+                paths.latency,
+            )
+            for name, on, e in measured
+        ]  # fmt: skip
+    return tuple(found)
+
+
+def measure_checkpoint(
+    field: ScoreField, benchmark: Benchmark, floors: Floors
+) -> tuple[Distance, ...]:
+    """The distances at the protocol's budget for checkpoints, and the validation loss."""
+    along = benchmark.protocol.along
+    if along is None:
+        raise UserError("this protocol leaves the checkpoints along the training out")
+    at_one = replace(benchmark, protocol=replace(benchmark.protocol, nfes=(along,)))
+    loss = Distance("", 0, 0, VALIDATION.name, "", validate(field, benchmark))
+    return (*measure_samples(field, at_one, floors), loss)
+
+
+def validate(field: ScoreField, benchmark: Benchmark) -> Estimate:
+    """The validation loss of a field; see the catalogue's entry."""
+    return VALIDATION.measure(field, benchmark)
+
+
+def measure_floors(benchmark: Benchmark) -> dict[tuple[str, str], Floor]:
+    """The distances between two real sets: draws of a law, or disjoint items of a finite set."""
+    p = benchmark.protocol
+    real = benchmark.truth if benchmark.truth is not None else _Pool(benchmark.source, p)
+    floors = {}
+    for metric in OF_SAMPLES:
+        for on, distance in metric.compare(benchmark) if metric.floor else ():
+            # Not the seed of the real samples, which would make them one of the pairs.
+            law = noise_floor(distance, real, p.samples, p.pairs, seed=-1 - p.seed)
+            floors[metric.name, on] = Floor(
+                law.mean.value, law.mean.standard_error, law.sd, law.pairs
+            )
+    return floors
+
+
+class _Pool:
+    """The training items and the held-out samples of a finite data set, together."""
+
+    def __init__(self, source: DataSource, protocol: Protocol) -> None:
+        assert source.size is not None
+        train = source.reference(source.size, protocol.seed, "train")
+        test = source.reference(protocol.samples, protocol.seed, "test")
+        self._items, self._name = torch.cat((train, test)), source.name
+        self.size = len(self._items)
+
+    def reference(self, n: int, seed: int) -> Tensor:
+        if n > self.size:
+            raise UserError(
+                f"{self._name} has {self.size} items in all, the noise floor of {n // 2} samples "
+                f"needs {n}"
+            )
+        return self._items[Noise(seed).permutation("noise floor", self.size)[:n]]
 
 
 def evaluate(
@@ -33,29 +135,21 @@ def evaluate(
     floors: Floors | None = None,
     on_progress: OnProgress = lambda words: None,
 ) -> Evaluation:
-    """Evaluates the newest checkpoint of a run, with the averaged weights.
+    """Evaluates the newest checkpoint of a run, with the averaged weights, and writes the result.
 
-    Samples are drawn by the sampler of the protocol, Heun's method, whatever sampler the
-    configuration names, so that all models are compared with one. Where the protocol names a
-    budget for them and there are several, every checkpoint up to the newest is measured at that
-    budget. A field that knows classes is evaluated for points of any. The result is written into
-    the run's folder, as :mod:`~scorefield.evaluation.records` says.
+    Samples are drawn by the sampler of the protocol, whatever sampler the configuration names.
+    Where the protocol names a budget for them and there are several, every checkpoint is measured
+    at it. A field that knows classes is evaluated for points of any.
 
     Arguments:
-        run: The run.
         nfes: The budgets of network calls; those of the protocol by default.
-        protocol: The protocol; by default that of the section ``eval`` of the run's
-            configuration, which the members of a family share.
+        protocol: By default that of the section ``eval`` of the configuration.
         floors: The noise floors under this protocol, where they are known already.
-        on_progress: Receives the progress.
 
     Raises:
-        RunError: If the run has no checkpoint, a budget is not positive, or the field knows points
-            of one class only.
-        CheckpointError: If no checkpoint can be read.
+        RunError: If there is no checkpoint, a budget is not positive, or one class only is known.
         ValueError: If the data has too few samples, or a measurement is not finite.
         FloatingPointError: If samples diverge.
-        OSError: If the result cannot be written.
     """
     protocol = protocol_of(run.config) if protocol is None else protocol
     if nfes is not None:
@@ -69,13 +163,24 @@ def evaluate(
     # Derivatives in x are several times cheaper where none in the weights are recorded.
     field = run.field("ema", found.step).requires_grad_(False)
     check_unconditional(run.config, field)
-    benchmark = Benchmark(run.source(), protocol, learned_features(run))
-    _name_the_sampler(run, protocol, on_progress)
+    benchmark = benchmark_of(run, protocol)
+    own, used = build_sampler(run.config.sampler), protocol.method(protocol.nfes[0])
+    words = f"samples are drawn by {protocol.sampler}, the sampler of the protocol"
+    # The number of steps is that of the budget.
+    if type(own) is not type(used) or {**vars(own), "steps": 0} != {**vars(used), "steps": 0}:
+        words += f"; the configuration's own ({run.config.sampler.kind}) is not used"
+    on_progress(words)
     if floors is None:
         on_progress("noise floor")
         floors = measure_floors(benchmark)
     distances = measure_samples(field, benchmark, floors, on_progress)
-    milestones = _milestones(run, found.step, benchmark, floors, on_progress)
+    steps = [step for step in run.steps() if step <= found.step]
+    milestones = []
+    for step in steps if protocol.along is not None and len(steps) > 1 else ():
+        on_progress(f"checkpoint of step {step}")
+        then = run.field("ema", step).requires_grad_(False)
+        measured = measure_checkpoint(then, benchmark, floors)
+        milestones.append(Milestone(step, training_time(run, step), measured))
     on_progress("diagnostics")
     levels = measure_levels(field, benchmark)
     on_progress("validation loss")
@@ -97,54 +202,18 @@ def evaluate(
         },
         about=about(run),
         folder=run.folder,
-        milestones=milestones,
+        milestones=tuple(milestones),
     )
     evaluation.write(run.folder)
     return evaluation
 
 
-def learned_features(run: Run) -> tuple[Features, ...]:
-    """The features of a classifier that all runs of a data set with classes share; none for other
-    data.
-
-    The classifier is kept beside the models of the data set, and trained if it is not there.
-
-    Raises:
-        CheckpointError: If there is one that cannot be used.
+def benchmark_of(run: Run, protocol: Protocol) -> Benchmark:
+    """A run's data under a protocol. For data with classes, the features of the classifier that
+    all runs of the data set share are among those compared; it is trained if it is not there.
     """
     source = run.source()
-    if not isinstance(source, LabelledSource):
-        return ()
-    return (classifier_features(source, run.folder.parent.parent),)
-
-
-def floors_of(run: Run, protocol: Protocol) -> Floors:
-    """The noise floors of a run's data set."""
-    return measure_floors(Benchmark(run.source(), protocol, learned_features(run)))
-
-
-def _name_the_sampler(run: Run, protocol: Protocol, on_progress: OnProgress) -> None:
-    own, used = build_sampler(run.config.sampler), protocol.method(protocol.nfes[0])
-    words = f"samples are drawn by {protocol.sampler}, the sampler of the protocol"
-    # The number of steps is that of the budget.
-    if type(own) is not type(used) or {**vars(own), "steps": 0} != {**vars(used), "steps": 0}:
-        words += f"; the configuration's own ({run.config.sampler.kind}) is not used"
-    on_progress(words)
-
-
-def _milestones(
-    run: Run, last: int, benchmark: Benchmark, floors: Floors, on_progress: OnProgress
-) -> tuple[Milestone, ...]:
-    """The checkpoints up to a step; none where the protocol has no budget for them, or for one
-    alone.
-    """
-    steps = [step for step in run.steps() if step <= last]
-    if benchmark.protocol.along is None or len(steps) == 1:
-        return ()
-    milestones = []
-    for step in steps:
-        on_progress(f"checkpoint of step {step}")
-        field = run.field("ema", step).requires_grad_(False)
-        found = measure_checkpoint(field, benchmark, floors)
-        milestones.append(Milestone(step, training_time(run, step), found))
-    return tuple(milestones)
+    learned: tuple[Features, ...] = ()
+    if isinstance(source, LabelledSource):
+        learned = (classifier_features(source, run.folder.parent.parent),)
+    return Benchmark(source, protocol, learned)

@@ -43,16 +43,7 @@ _LINE_EVERY = 5.0  # seconds
 
 @dataclass(frozen=True)
 class LikelihoodSettings:
-    """How log-densities are computed; see :func:`scorefield.likelihood.log_prob`.
-
-    Arguments:
-        rtol: The relative tolerance.
-        atol: The absolute tolerance.
-        probes: The kind of probes, where the trace is not exact.
-        n_probes: Their number.
-        standard_error: The largest standard error of a point, in nats; ``None`` for any.
-        seed: The seed of probes, of the choice of points, and of dequantisation.
-    """
+    """How :func:`scorefield.likelihood.log_prob` is called; all that is drawn has the seed."""
 
     rtol: float = 1e-5
     atol: float = 1e-5
@@ -64,14 +55,7 @@ class LikelihoodSettings:
 
 @dataclass(frozen=True)
 class DataLikelihood:
-    """Log-densities of points.
-
-    Attributes:
-        points: The log-densities.
-        bits: The same in bits per dimension, for data that are integers.
-        about: Of which points under which field, and how.
-        seconds: How long it took.
-    """
+    """Log-densities of points, in bits too for integers; ``about`` says of what, and how."""
 
     points: LogProb
     bits: BitsPerDim | None
@@ -97,39 +81,32 @@ class DataLikelihood:
 
     def write(self, folder: Path) -> list[Path]:
         """Writes a row a point, and a summary; each file is replaced whole or not at all."""
-        files = [folder / POINTS, folder / SUMMARY]
-        write_file(files[0], csv_text(self._rows()))
-        write_file(files[1], json.dumps(self._summary(), indent=2) + "\n")
-        return files
-
-    def _rows(self) -> list[dict[str, Any]]:
-        p = self.points
-        columns: dict[str, list[Any]] = {
-            "log_prob": p.value.tolist(),
-            "standard_error": p.standard_error.tolist(),
-            "solver_error": p.solver_error.tolist(),
-            "probes": p.n_probes.tolist(),
-            "calls": p.calls.tolist(),
+        p, bits = self.points, self.bits
+        columns: dict[str, Any] = {
+            "point": torch.arange(len(p.value)),
+            "log_prob": p.value,
+            "standard_error": p.standard_error,
+            "solver_error": p.solver_error,
+            "probes": p.n_probes,
+            "calls": p.calls,
         }
-        if self.bits is not None:
-            columns["bits_per_dim"] = self.bits.value.tolist()
-        rows = zip(*columns.values(), strict=True)
-        return [{"point": i, **dict(zip(columns, row, strict=True))} for i, row in enumerate(rows)]
-
-    def _summary(self) -> dict[str, Any]:
-        calls, bits = self.points.calls, self.bits
-        return {
+        if bits is not None:
+            columns["bits_per_dim"] = bits.value
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        summary = {
             **self.about,
-            "nats": numbers(self._mean(self.points)),
-            "bits_per_dim": None if bits is None else numbers(self._mean(bits)),
-            "transform": None
-            if bits is None
-            else {**asdict(bits.transform), "offset": bits.transform.offset},
-            "calls_mean": float(calls.double().mean()),
-            "calls_max": int(calls.max()),
-            "points_short_of_standard_error": int((~self.points.reached).sum()),
+            "nats": numbers(self._mean(p)),
+            "bits_per_dim": bits and numbers(self._mean(bits)),
+            "transform": bits and {**asdict(bits.transform), "offset": bits.transform.offset},
+            "calls_mean": float(p.calls.double().mean()),
+            "calls_max": int(p.calls.max()),
+            "points_short_of_standard_error": int((~p.reached).sum()),
             "seconds": self.seconds,
         }
+        files = [folder / POINTS, folder / SUMMARY]
+        write_file(files[0], csv_text([dict(zip(columns, row, strict=True)) for row in rows]))
+        write_file(files[1], json.dumps(summary, indent=2) + "\n")
+        return files
 
     @staticmethod
     def _mean(found: LogProb | BitsPerDim) -> Estimate:
@@ -137,11 +114,7 @@ class DataLikelihood:
 
 
 def check_folder(folder: Path) -> None:
-    """Checks before the work that tables can be written to a folder, which need not exist.
-
-    Raises:
-        RunError: If they cannot.
-    """
+    """Checks before the work that tables can be written to a folder, which need not exist."""
     there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise RunError(f"{folder} cannot be written: {there} is no folder that can be written to")
@@ -157,23 +130,18 @@ def data_likelihood(
     with noise; bits per dimension are given of them alone.
 
     Arguments:
-        subject: The field.
         data: ``test`` or ``train`` for a split of its data, or a file ending in ``.npz`` with one
             array: images of bytes, or points, which are taken as they are.
         n: How many points; 100, or all of a file, if not given.
-        settings: How.
 
     Raises:
-        RunError: If there are no such data, fewer points than asked for, fewer than two, or they
-            have another shape than the field's.
+        RunError: If there are no such data, too few points, or they have another shape.
         StalledError: If the flow of a point cannot be followed.
     """
     if n is not None and n < 2:
         raise RunError(f"n is {n}, an average with an error takes at least 2 points")
     if data in ("test", "train"):
-        x, transform = _split(
-            subject, "test" if data == "test" else "train", n or 100, settings.seed
-        )
+        x, transform = _split(subject, data, n or 100, settings.seed)
     else:
         x, transform = _file(Path(data), subject, n, settings.seed)
     start, parts = time.monotonic(), []
@@ -204,30 +172,23 @@ def data_likelihood(
 def dequantize(
     x: Float[Tensor, "n *event"], transform: DataTransform, noise: Noise, index: Tensor
 ) -> Float[Tensor, "n *event"]:
-    r"""Points of a lattice moved into the cells of their levels.
+    """Points of a lattice moved into the cells of their levels.
 
     With the levels at :math:`b + a k / (L - 1)`, which fill the interval to both its ends, the
-    points become :math:`b + a (k + u) / L` for uniform :math:`u`.
-
-    Arguments:
-        x: The points.
-        transform: How integers become points.
-        noise: The noise; its address is ``("dequantize", index)``.
-        index: The names of the points.
+    points become :math:`b + a (k + u) / L` for :math:`u` uniform at ``("dequantize", index)``.
     """
     level = ((x - transform.shift) / transform.scale * (transform.levels - 1)).round()
     u = noise.uniform("dequantize", x.shape[1:], index, dtype=x.dtype)
     return transform.shift + transform.cell * (level + u)
 
 
-def _split(
-    subject: Subject, split: Literal["test", "train"], n: int, seed: int
-) -> tuple[Tensor, DataTransform | None]:
+def _split(subject: Subject, split: str, n: int, seed: int) -> tuple[Tensor, DataTransform | None]:
     """Points of the data, and how they became so if they are integers."""
     if subject.source is None or subject.config is None:
         raise RunError("a checkpoint of score_sde comes without data: give a file ending in .npz")
     try:
-        x = subject.source.reference(n, seed, split, torch.float64)
+        known: Literal["test", "train"] = "test" if split == "test" else "train"
+        x = subject.source.reference(n, seed, known, torch.float64)
     except ValueError as error:
         raise RunError(str(error)) from error
     match subject.config.data:

@@ -1,8 +1,6 @@
-r"""The evaluation protocol, and a data set under it.
+"""The evaluation protocol, and a data set under it.
 
-All fields on one data set are evaluated by the same :class:`Protocol`: the same real samples, the
-same sampler and starting noise, the same noisy points and estimators, whatever each was trained
-with.
+All fields on one data set are evaluated on the same samples and points, whatever they trained with.
 """
 
 from __future__ import annotations
@@ -40,22 +38,19 @@ _METHODS: dict[str, type[Euler | Heun]] = {"euler": Euler, "heun": Heun}
 
 @dataclass(frozen=True)
 class Protocol:
-    r"""How the fields on a data set are evaluated.
+    """How the fields on a data set are evaluated.
 
     Arguments:
         nfes: The budgets of network calls.
-        along: The budget at which the checkpoints along the training are measured; they are left
-            out where it is ``None``.
+        along: The budget at which the checkpoints along the training are measured, if they are.
         samples: The number of samples, generated and real.
         pairs: The number of pairs of real sets behind each noise floor.
         sigmas: The noise levels of the diagnostics, in units of the data.
         points: The number of noisy points at each level.
-        columns: A bound on what derivatives cost: in :math:`D` dimensions the first
-            ``columns / D`` points have their Jacobian computed.
+        columns: The cost of Jacobians: in :math:`D` dimensions the first ``columns / D`` points.
         draws: The number of noise draws for each held-out item in the validation loss.
         seed: The seed of points, probes, real samples and starting noise.
-        sampler: The deterministic method that draws the samples, on Karras' grid and without
-            churn, whatever sampler a configuration names.
+        sampler: The deterministic method that draws the samples, on Karras' grid.
     """
 
     nfes: tuple[int, ...] = tuple(_SECTION.nfes)
@@ -81,17 +76,11 @@ class Protocol:
     def read(cls, record: Mapping[str, Any]) -> Protocol:
         """The protocol that a record holds, whatever else it holds."""
         known: dict[str, Any] = {f.name: record[f.name] for f in fields(cls)}
-        for name in ("nfes", "sigmas"):
-            known[name] = tuple(known[name])
-        return cls(**known)
+        return cls(**known | {name: tuple(known[name]) for name in ("nfes", "sigmas")})
 
 
 def protocol_of(config: Config) -> Protocol:
-    """The protocol of the section ``eval`` of a configuration.
-
-    Checkpoints along the training are measured at the number of network calls that the
-    configuration's sampler takes.
-    """
+    """The protocol of the section ``eval`` of a configuration."""
     section = config.eval
     return Protocol(
         nfes=tuple(section.nfes),
@@ -106,13 +95,7 @@ def protocol_of(config: Config) -> Protocol:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set under a protocol: all that the evaluations of its fields share.
-
-    Arguments:
-        source: The data.
-        protocol: The protocol.
-        learned: Features that a network has learned, besides the plain ones.
-    """
+    """A data set under a protocol, with the features that a network has learned on it."""
 
     source: DataSource
     protocol: Protocol
@@ -125,9 +108,7 @@ class Benchmark:
 
     @cached_property
     def plain(self) -> Features:
-        """What samples are compared on before anything is learned: an image's values, a vector's
-        coordinates, and on a torus the points of circles that coordinates stand for.
-        """
+        """What samples are compared on before anything is learned: values, or circles."""
         truth = self.truth
         if truth is not None and isinstance(truth.domain, Torus):
             return Features(CIRCLES, truth.domain.embed)
@@ -140,25 +121,17 @@ class Benchmark:
 
     @cached_property
     def real(self) -> Tensor:
-        """The held-out samples that generated ones are compared with.
-
-        Raises:
-            ValueError: If the data has too few.
-        """
+        """The held-out samples that generated ones are compared with."""
         return self.source.reference(self.protocol.samples, self.protocol.seed, "test")
 
     def data(self, n: int | None = None) -> Target | Tensor:
-        """Where noisy points come from: the distribution of the data, or ``n`` held-out items (as
-        many as the protocol has points, if not given).
-        """
+        """Where noisy points come from: the law of the data, or ``n`` held-out items."""
         if self.truth is not None:
             return self.truth
         return self.source.reference(n or self.protocol.points, self.protocol.seed, "test")
 
     def points(self, most: int | None = None) -> diagnostics.Protocol:
-        """The noisy points of the diagnostics; at most so many, and two at least, for an error
-        bar.
-        """
+        """The noisy points of the diagnostics; at most so many, and two at least."""
         p = self.protocol
         points = diagnostics.Protocol(p.sigmas, p.points, p.seed, precision=PRECISION)
         return points if most is None else replace(points, n=max(2, min(p.points, most)))

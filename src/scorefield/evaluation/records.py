@@ -1,30 +1,18 @@
-r"""What an evaluation leaves in a run's folder: rows of numbers with their errors.
+"""What an evaluation leaves in a run's folder ``eval``: rows of numbers with their errors.
 
-An :class:`Evaluation` is written as four files under ``eval/``, and read back from them without
-the model:
+``fid_vs_nfe.csv`` has a row a distance, or a property of the sampler's paths, at one number of
+network calls; ``integrability_vs_sigma.csv`` a row a diagnostic at one noise level;
+``quality_vs_step.csv`` a row a distance, or the validation loss, at one checkpoint of the training;
+and ``compute_summary.json`` what the training took, the validation loss, and the protocol.
 
-``fid_vs_nfe.csv``
-    One row a distance between generated and real samples, or a property of the sampler's
-    paths, at one number of network calls.
-
-``integrability_vs_sigma.csv``
-    One row a diagnostic at one noise level.
-
-``quality_vs_step.csv``
-    One row a distance, or the validation loss, at one checkpoint of the training; a header alone
-    where none was measured.
-
-``compute_summary.json``
-    What the training took, the validation loss, and the protocol of the evaluation.
-
-The columns are those of :data:`DISTANCES`, :data:`LEVELS` and :data:`MILESTONES`. Records of
-earlier versions are read with today's names of metrics, and with the sampler that all of them used.
+Records of earlier versions are read with today's names of metrics, and with the sampler that all of
+them used.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -52,11 +40,7 @@ SUMMARY = "compute_summary.json"
 
 
 class Floor(NamedTuple):
-    """The distance between two real sets of the size at which a model is measured, over pairs.
-
-    ``mean_error`` is the standard error of the mean over ``pairs`` pairs, ``sd`` the scatter of
-    single pairs.
-    """
+    """The distance between two real sets, over pairs: their mean, its error, and their scatter."""
 
     mean: float
     mean_error: float
@@ -66,17 +50,15 @@ class Floor(NamedTuple):
 
 @dataclass(frozen=True)
 class Distance:
-    r"""A distance between generated and real samples, or another number that takes no noise level.
+    """A distance between generated and real samples, or another number that takes no noise level.
 
     Arguments:
         sampler: The sampler's name; empty where nothing was sampled.
         budget: The number of network calls that was allowed; 0 where nothing was sampled.
         nfe: The number of network calls that a sample took.
-        metric: What was measured.
         features: What it was measured on: ``coordinates``, ``pixels``, or a classifier with the
             first digits of the SHA-256 of its file.
-        estimate: The distance.
-        floor: The same distance between two real sets of the same size; none where it has none.
+        floor: The same distance between two real sets of the same size, where it has one.
         latency: The wall time of the generation of all samples.
     """
 
@@ -91,10 +73,8 @@ class Distance:
 
     @property
     def ratio(self) -> Estimate | None:
-        """The distance in multiples of the floor's mean; 1 on average for a perfect model.
-
-        The standard error covers both. ``None`` where the floor is not positive beyond doubt
-        (three standard errors), as that of an unbiased distance.
+        """The distance in multiples of the floor's mean, with the errors of both; ``None`` where
+        the floor is not positive beyond three standard errors, as that of an unbiased distance.
         """
         if self.floor is None or self.floor.mean <= 3 * self.floor.mean_error:
             return None
@@ -110,10 +90,7 @@ class Distance:
 
 
 def quotient(a: Estimate, b: Estimate) -> Estimate:
-    r"""The quotient of two independent numbers, with the errors of both by the delta method.
-
-    Its degrees of freedom are those of :func:`~scorefield.estimate.add_errors`.
-    """
+    """The quotient of two independent numbers, with the errors of both by the delta method."""
     value = a.value / b.value
     error, n = add_errors([(a.standard_error, a.n), (value * b.standard_error, b.n)])
     numerical = a.numerical_error + abs(value) * b.numerical_error
@@ -122,14 +99,8 @@ def quotient(a: Estimate, b: Estimate) -> Estimate:
 
 @dataclass(frozen=True)
 class Level:
-    r"""A diagnostic at one noise level.
-
-    Arguments:
-        metric: What was measured.
-        sigma: The noise level :math:`\sigma/\alpha`, in units of the data.
-        estimate: The answer.
-        scale_delta: The radius of the loops, in units of the noise level, where there are loops.
-        cycle_len: The number of edges of the cycles, where there are cycles.
+    r"""A diagnostic at one noise level :math:`\sigma/\alpha` in units of the data, and where there
+    are loops or cycles their radius in noise levels and length in edges.
     """
 
     metric: str
@@ -141,13 +112,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Milestone:
-    r"""A checkpoint of the training, and how good the field was there.
-
-    Arguments:
-        step: The number of training steps behind its weights.
-        seconds: The time that they took; ``None`` where it is not known.
-        distances: The distances at one number of network calls, and the validation loss.
-    """
+    """A checkpoint after ``step`` steps in so many seconds, and the quality at one budget there."""
 
     step: int
     seconds: Estimate | None
@@ -198,17 +163,13 @@ class Evaluation:
     """All that was measured of one run.
 
     Arguments:
-        dataset: The name of the data.
         model: The name of the model, unique among the runs of the data.
-        seed: The seed of the training run.
         step: The number of training steps behind the weights.
         distances: The quality of samples.
         levels: The diagnostics.
-        validation: The validation loss.
         compute: What the training took: ``parameters``, ``steps``, ``seconds_per_step``, …
         protocol: On what terms all of it was measured.
         about: What the run is: preset, description, overrides, versions.
-        folder: Where the run is.
         milestones: The checkpoints along the training, oldest first.
     """
 
@@ -226,9 +187,7 @@ class Evaluation:
     milestones: tuple[Milestone, ...] = ()
 
     def distance(self, metric: str, budget: int, features: str | None = None) -> Distance | None:
-        """The distance of a name at a budget, if it was measured; of several features the first,
-        where none are named.
-        """
+        """The distance of a name at a budget, on the first features unless others are named."""
         found = (d for d in self.distances if d.metric == metric and d.budget == budget)
         return next((d for d in found if features in (None, d.features)), None)
 
@@ -315,7 +274,7 @@ class Evaluation:
                 {"sampler": "heun", **summary["protocol"]},
                 dict(summary["about"]),
                 run,
-                _milestones(read_csv(folder / ALONG, least=0)),
+                tuple(_milestones(read_csv(folder / ALONG, least=0))),
             )
         except OSError as error:
             raise RunError(f"{run} has no evaluation: run `scorefield eval {run}`") from error
@@ -326,10 +285,8 @@ class Evaluation:
             ) from error
 
 
-def _milestones(rows: Sequence[Mapping[str, str]]) -> tuple[Milestone, ...]:
-    milestones = []
+def _milestones(rows: Sequence[Mapping[str, str]]) -> Iterator[Milestone]:
     for _, members in groupby(rows, lambda row: row["step"]):
-        some = list(members)
-        distances = tuple(Distance(**DISTANCES.read(row)) for row in some)
-        milestones.append(Milestone(**MILESTONES.read(some[0]), distances=distances))
-    return tuple(milestones)
+        first, *others = members
+        distances = tuple(Distance(**DISTANCES.read(row)) for row in (first, *others))
+        yield Milestone(**MILESTONES.read(first), distances=distances)

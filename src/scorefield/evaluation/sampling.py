@@ -45,15 +45,7 @@ class Calls(NamedTuple):
 
 @dataclass(frozen=True)
 class Drawn:
-    """Samples that were drawn and written down.
-
-    Attributes:
-        samples: The samples.
-        file: Where they are.
-        picture: Where their picture is; ``None`` if there is none of such data.
-        calls: The network calls that the samples took.
-        seconds: How long sampling took.
-    """
+    """Samples that were drawn and written down, in so many seconds; other data has no picture."""
 
     samples: Tensor
     file: Path
@@ -83,11 +75,8 @@ def choose_sampler(
     """The sampler of a run's configuration, with changes.
 
     Arguments:
-        run: The run.
-        kind: The method; one of another kind than the run's has the settings that are usual for it.
-        steps: The number of steps.
+        kind: The method; one of another kind than the run's has its usual settings.
         nfe: In place of ``steps``, the number of network calls that a sample may take.
-        churn: The amount of churn.
 
     Raises:
         RunError: If both ``steps`` and ``nfe`` are given, or one is out of bounds.
@@ -129,25 +118,18 @@ def draw(
     """Draws samples of a trained field, and writes them and a picture of them.
 
     Arguments:
-        run: The run.
-        n: Their number.
-        sampler: The sampler.
+        run, n, sampler: The run, the number of samples, and how they are drawn.
         seed: The seed of the starting noise.
-        weights: ``ema`` or ``raw``.
         step: Which checkpoint; the newest that can be read by default.
         out: The file, ``.npz`` or ``.safetensors``; by default one in the run's ``samples``
             folder, named after all that it depends on.
         overwrite: Whether ``out``, or the picture that is written next to it, may exist.
         callback: Is told of each step of the sampler.
         label: The class of the samples, for a field that knows classes; of any by default.
-        guidance: The scale by which the field is drawn towards the class; see
-            :class:`~scorefield.fields.ClassifierFreeGuidance`.
+        guidance: The scale of :class:`~scorefield.fields.ClassifierFreeGuidance`.
 
     Raises:
-        RunError: If ``n`` is out of bounds, ``out`` or its picture exists, ``out`` has another
-            ending, there is guidance without a label, the field knows no such class, or the run
-            has no such checkpoint.
-        CheckpointError: If the checkpoint cannot be read.
+        RunError: If a number, the file, the label or the checkpoint is not a possible one.
         FloatingPointError: If samples diverge.
     """
     _check_count("n", n, _MOST_SAMPLES)
@@ -232,10 +214,9 @@ def _plain(method: object) -> dict[str, Any]:
 
 
 def _check_count(name: str, count: int, most: int) -> None:
-    if count < 1:
-        raise RunError(f"{name} is {count}, it must be at least 1")
-    if count > most:
-        raise RunError(f"{name} is {count}, it must be at most {most}")
+    if not 1 <= count <= most:
+        bound = "at least 1" if count < 1 else f"at most {most}"
+        raise RunError(f"{name} is {count}, it must be {bound}")
 
 
 def _stem(record: dict[str, Any]) -> str:

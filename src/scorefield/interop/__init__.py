@@ -2,5 +2,3 @@
 
 from scorefield.interop.errors import ForeignCodeError as ForeignCodeError
 from scorefield.interop.errors import InteropError as InteropError
-
-__all__ = ["InteropError", "ForeignCodeError"]

@@ -53,14 +53,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.calculus.trace import (
-    ProbeKind,
-    basis,
-    draw_probes,
-    orthonormal,
-    value_and_products,
-    without,
-)
+from scorefield.calculus.derivatives import basis, value_and_products
+from scorefield.calculus.trace import ProbeKind, draw_probes, orthonormal, without
 from scorefield.fields import ScoreField
 from scorefield.fields.classes import classes_at
 from scorefield.likelihood.density import LogProb

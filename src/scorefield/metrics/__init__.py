@@ -1,12 +1,16 @@
-"""Distances between two sets of samples, and their noise floors."""
+"""Distances between samples and a reference, and their noise floors.
+
+The reference of a distance is another set or an exact distribution; ``n`` of its estimate is the
+number of samples, of two sets that of the smaller one. Sets have the shape ``(n, *event)``, points
+on a torus wrapped or not; ``t`` is the time of the samples in the process of the distribution,
+clean by default; ``confidence`` the coverage of an interval. Sets that do not fit or are too small,
+an argument out of its range and a value that is not finite are a ``ValueError``.
+"""
 
 from scorefield.metrics.exact_law import KolmogorovSmirnov as KolmogorovSmirnov
 from scorefield.metrics.exact_law import ks_test as ks_test
 from scorefield.metrics.exact_law import marginal_ks as marginal_ks
 from scorefield.metrics.exact_law import total_variation as total_variation
-from scorefield.metrics.floor import NoiseFloor as NoiseFloor
-from scorefield.metrics.floor import Reference as Reference
-from scorefield.metrics.floor import noise_floor as noise_floor
 from scorefield.metrics.frechet import frechet_distance as frechet_distance
 from scorefield.metrics.kernel import kernel_bandwidths as kernel_bandwidths
 from scorefield.metrics.kernel import median_distance as median_distance
@@ -23,31 +27,7 @@ from scorefield.metrics.radial import RadialLaw as RadialLaw
 from scorefield.metrics.radial import radial_distances as radial_distances
 from scorefield.metrics.radial import radial_ks as radial_ks
 from scorefield.metrics.radial import radial_law as radial_law
+from scorefield.metrics.sets import NoiseFloor as NoiseFloor
+from scorefield.metrics.sets import Reference as Reference
+from scorefield.metrics.sets import noise_floor as noise_floor
 from scorefield.metrics.sliced import sliced_wasserstein as sliced_wasserstein
-
-__all__ = [
-    "mmd",
-    "median_distance",
-    "kernel_bandwidths",
-    "sliced_wasserstein",
-    "frechet_distance",
-    "mode_coverage",
-    "mode_weight_tv",
-    "noise_floor",
-    "NoiseFloor",
-    "Reference",
-    "nearest_patches",
-    "NearestPatches",
-    "radial_power_spectrum",
-    "Spectrum",
-    "fit_extremes",
-    "ExtremeFit",
-    "total_variation",
-    "ks_test",
-    "marginal_ks",
-    "KolmogorovSmirnov",
-    "radial_distances",
-    "radial_law",
-    "radial_ks",
-    "RadialLaw",
-]

@@ -37,8 +37,8 @@ class KolmogorovSmirnov:
         confidence: A lower bound on the coverage of the interval.
         p_value: An upper bound on the probability of as large a gap for exact samples.
         n: The number of samples.
-        standard_error: That of :math:`D_n` where the gap is not small: the deviation of the
-            empirical distribution function at its place, :math:`\sqrt{F_n (1 - F_n) / n}`.
+        standard_error: That of the empirical distribution function at the place of the gap,
+            :math:`\sqrt{F_n (1 - F_n) / n}`.
         inexact: The error bound of the exact distribution function; part of the interval.
     """
 
@@ -84,18 +84,12 @@ def ks_test(
     :math:`\sup |F_n - G|` is the same, and known exactly for each :math:`n`. By the triangle
     inequality its quantile :math:`q` bounds :math:`|D_n - D|`: the interval
     :math:`D_n \pm q` covers with at least that probability. (Asymptotically
-    :math:`q = \sqrt{\ln(2/\alpha) / 2n}`, Massart's constant in the inequality of Dvoretzky, Kiefer
-    and Wolfowitz; the exact quantile is a little less.)
+    :math:`q = \sqrt{\ln(2/\alpha) / 2n}`, Massart's constant; the exact quantile is a little less.)
 
     Arguments:
-        values: Independent values.
+        values: Independent values, at least 2.
         cdf: The exact distribution function.
-        confidence: The coverage, in (0, 1).
         inexact: The error bound of ``cdf``; it widens the interval and raises the p-value.
-
-    Raises:
-        ValueError: If there are fewer than 2 values or one is not finite, or an option is out of
-            its range.
 
     References:
         Evaluating Kolmogorov's distribution (Marsaglia, Tsang and Wang, 2003).
@@ -137,22 +131,11 @@ def marginal_ks(
     t: float | None = None,
     confidence: float = 0.95,
 ) -> KolmogorovSmirnov:
-    r"""The Kolmogorov–Smirnov gap between one coordinate of an atom and its exact marginal.
+    r"""The Kolmogorov–Smirnov gap between coordinate ``axis`` of one ``atom`` and its exact
+    marginal.
 
     On the circle the distribution function counts from 0 to :math:`u \in [0, L)`. One atom of each
     sample is used, since the others are not independent of it.
-
-    Arguments:
-        samples: The samples, wrapped or not.
-        law: The exact distribution.
-        atom: Which atom.
-        axis: Which of its coordinates.
-        t: The time of the samples in its process; clean by default.
-        confidence: The coverage of the interval.
-
-    Raises:
-        ValueError: If the samples do not fit the distribution, there are fewer than 2 or one is not
-            finite, or an argument is out of its range.
     """
     x = _coordinate(samples, law, atom, axis)
     clean, time = at_time(law, t)
@@ -167,34 +150,20 @@ def total_variation(
     axis: int = 0,
     t: float | None = None,
 ) -> Estimate:
-    r"""The total variation between samples and an exact distribution over the cells of a grid.
+    r"""The total variation between samples and an exact distribution over the cells of a grid; a
+    pure number in [0, 1].
 
     .. math:: TV = \frac12 \sum_c |\hat p_c - p_c|
 
     with the exact probabilities of the cells: of the joint distribution where a point has two
-    coordinates, and of one coordinate of an atom otherwise. It is a lower bound on the total
-    variation of the distributions, to which it converges on finer grids.
+    coordinates, and of coordinate ``axis`` of one ``atom`` otherwise. It is a lower bound on the
+    total variation of the distributions, to which it converges on finer grids.
 
     The standard error is that of the mean of :math:`\frac12 \sum_c \pm 1_c(x_i)` with the signs of
     :math:`\hat p_c - p_c`, a fraction of the samples, with one more of either sign added: it is
     not zero where all samples have one sign. As a sum of absolute values the distance is positive
     for exact samples too: ``settings["null"]`` is its mean for :math:`n` of them, exact for any
     :math:`n` by de Moivre's formula for the mean modulus of a binomial deviation.
-
-    Arguments:
-        samples: The samples, at least 2, wrapped or not.
-        law: The exact distribution.
-        bins: The number of cells along each coordinate.
-        atom: Which atom, if one coordinate is compared.
-        axis: Which coordinate of it.
-        t: The time of the samples in its process; clean by default.
-
-    Returns:
-        The total variation, a pure number in [0, 1].
-
-    Raises:
-        ValueError: If the samples do not fit the distribution, there are too few or one is not
-            finite, or an argument is out of its range.
 
     References:
         Closed form summation for classical distributions: variations on a theme of De Moivre

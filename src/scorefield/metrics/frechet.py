@@ -17,34 +17,20 @@ def frechet_distance(
     reference: Float[Tensor, "m *event"],
     features: Features = COORDINATES,
 ) -> Estimate:
-    r"""The squared Fréchet distance between two sets of features.
+    r"""The squared Fréchet distance between two sets of features, in squared units of the features.
 
     It is that of the two normal distributions with the moments of the sets,
 
     .. math:: d^2 = |\mu_1 - \mu_2|^2
         + \mathrm{tr}\big(C_1 + C_2 - 2 (C_1^{1/2} C_2 C_1^{1/2})^{1/2}\big),
 
-    computed in float64. It depends on means and covariances only, is biased upwards for finite sets
-    (the more, the more features there are), and distances on different features are different
-    quantities.
+    computed in float64. It depends on means and covariances only, and is biased upwards for finite
+    sets, the more, the more features there are.
 
-    The standard error covers the draw of both sets, through the influence of each sample,
-    :math:`2 (\mu_1 - \mu_2) \cdot \delta + \delta^T (I - T)\,\delta` with
+    The standard error covers the draw of both sets, of at least 2 samples, through the influence of
+    each sample, :math:`2 (\mu_1 - \mu_2) \cdot \delta + \delta^T (I - T)\,\delta` with
     :math:`\delta = x - \mu_1` and the optimal map
     :math:`T = C_1^{-1/2} (C_1^{1/2} C_2 C_1^{1/2})^{1/2} C_1^{-1/2}`.
-
-    Arguments:
-        samples: The first set, at least 2 samples.
-        reference: The second set, likewise.
-        features: The features whose moments are compared.
-
-    Returns:
-        The squared distance, in squared units of the features; ``n`` is the size of the smaller
-        set.
-
-    Raises:
-        ValueError: If the sets are too small, a feature is not finite, or the two sets have
-            different numbers of features.
 
     References:
         The Fréchet distance between multivariate normal distributions (Dowson and Landau, 1982).

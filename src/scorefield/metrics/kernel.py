@@ -31,10 +31,8 @@ _BLOCK = 1024
 
 
 class _Moments(NamedTuple):
-    """Moments of one kernel matrix for the variance, each an expectation over pairs.
-
-    ``mean`` is E k, ``left`` and ``right`` the row and column means, ``spread`` the mean square
-    of the doubly centred kernel.
+    """Moments of a kernel matrix over pairs: E k, its row and column means, and ``spread``, the
+    mean square of the doubly centred kernel.
     """
 
     mean: float
@@ -48,31 +46,22 @@ def mmd(
     reference: Float[Tensor, "m *event"],
     bandwidths: Sequence[float] | None = None,
 ) -> Estimate:
-    r"""The unbiased estimate of :math:`\mathrm{MMD}^2`.
+    r"""The unbiased estimate of :math:`\mathrm{MMD}^2`, a pure number between 0 (equal) and 2 in
+    expectation.
 
     The kernel is a mean of Gaussian kernels,
 
     .. math:: k(x, y) = \frac1J \sum_j \exp\Big(-\frac{|x - y|^2}{2 h_j^2}\Big).
 
     The estimate omits the pairs of a sample with itself, so that its mean over repetitions is the
-    true value, and zero for two equal distributions; single values may be negative. Its standard
-    error comes from Hoeffding's decomposition, with the linear and the degenerate part, so that
-    it is valid for equal distributions too; it covers the draw of both sets, for the given
-    bandwidths.
+    true value, and single values may be negative. Its standard error comes from Hoeffding's
+    decomposition, with the linear and the degenerate part, so that it is valid for equal
+    distributions too; it covers the draw of both sets, of at least 4 samples, for the given
+    bandwidths. Time grows with :math:`(n + m)^2`, memory with :math:`n + m`.
 
     Arguments:
-        samples: The first set, at least 4 samples.
-        reference: The second set, likewise.
         bandwidths: The bandwidths :math:`h_j`, in units of the data; by default the
             :func:`kernel_bandwidths` of ``reference``.
-
-    Returns:
-        The squared discrepancy, a pure number between 0 (equal) and 2 in expectation; ``n`` is
-        the size of the smaller set. Time grows with :math:`(n + m)^2`, memory with
-        :math:`n + m`.
-
-    Raises:
-        ValueError: If the sets do not fit or are too small, or a bandwidth is not positive.
 
     References:
         A kernel two-sample test (Gretton et al., 2012), equation 3.
@@ -108,12 +97,8 @@ def kernel_bandwidths(points: Float[Tensor, "n *event"]) -> tuple[float, ...]:
 
 
 def median_distance(points: Float[Tensor, "n *event"]) -> float:
-    r"""The median distance between two points of a set, in units of the data.
-
-    In a set of more than 1024 points the first 1024 are used.
-
-    Raises:
-        ValueError: If more than half of the pairs coincide.
+    """The median distance between two points of a set, in units of the data; of more than 1024
+    points the first 1024 are used. More than half of the pairs must not coincide.
     """
     rows = flat(points, least=2)[:_MEDIAN_POINTS]
     median = float(torch.pdist(rows).median())

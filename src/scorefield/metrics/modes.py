@@ -22,27 +22,14 @@ def mode_coverage(
     share: float = 0.25,
     within: float = 4.0,
 ) -> Estimate:
-    r"""The number of modes that the samples cover.
+    r"""The number of modes that the samples cover, an exact number for these samples.
 
     A sample hits the mode that is nearest in standard deviations,
     :math:`r_k^2 = (x - m_k)^T \Sigma_k^{-1} (x - m_k)`, if it lies in the ellipsoid that holds as
     much of the mode's probability as :math:`\pm` ``within`` standard deviations hold of a normal
-    on the line. A mode is covered if it is hit by at least ``share`` times the
-    :math:`n w_k` expected samples, and by at least one.
-
-    Arguments:
-        samples: The samples.
-        mixture: The exact distribution.
-        share: The fraction of a mode's expected samples that covers it, in (0, 1].
-        within: The size of a mode, in standard deviations of a normal on the line.
-
-    Returns:
-        The count for these samples, an exact number; ``settings`` holds the number of modes, of
-        samples, and the fraction of the samples that hit a mode.
-
-    Raises:
-        ValueError: If there are no samples, their dimension is not the mixture's, or an option is
-            out of its range.
+    on the line. A mode is covered if it is hit by at least ``share``, in (0, 1], times the
+    :math:`n w_k` expected samples, and by at least one. The settings contain the number of modes,
+    of samples, and the fraction of the samples that hit a mode.
     """
     x = _points(samples, mixture)
     if not 0 < share <= 1:
@@ -71,7 +58,8 @@ def mode_coverage(
 
 
 def mode_weight_tv(samples: Float[Tensor, "n d"], mixture: GaussianMixture) -> Estimate:
-    r"""The total variation between the modes' shares of the samples and their true weights.
+    r"""The total variation between the modes' shares of the samples and their true weights, a pure
+    number in [0, 1].
 
     It is
 
@@ -84,19 +72,8 @@ def mode_weight_tv(samples: Float[Tensor, "n d"], mixture: GaussianMixture) -> E
     The standard error is that of the mean of :math:`\frac12 \sum_k \pm p(k \mid x_i)` with the
     signs of :math:`\hat w_k - w_k`. As a sum of absolute values, the distance is positive for
     samples of the mixture too: ``settings["null"]`` is its mean
-    :math:`\frac12 \sum_k \sqrt{2 w_k (1 - w_k) /
-    (\pi n)}` for :math:`n` of them (exact for large :math:`n` and separate modes, an upper bound
-    where modes overlap).
-
-    Arguments:
-        samples: The samples, at least 2.
-        mixture: The exact distribution.
-
-    Returns:
-        The total variation, a pure number in [0, 1].
-
-    Raises:
-        ValueError: If there are too few samples, or their dimension is not the mixture's.
+    :math:`\frac12 \sum_k \sqrt{2 w_k (1 - w_k) / (\pi n)}` for :math:`n` of them (exact for large
+    :math:`n` and separate modes, an upper bound where modes overlap).
     """
     x = _points(samples, mixture, least=2)
     clean = mixture.under(EDM())

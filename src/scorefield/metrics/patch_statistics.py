@@ -38,13 +38,9 @@ _LEAST = 10
 
 
 class NearestPatches(NamedTuple):
-    """The training patch nearest to each patch of the samples.
-
-    Attributes:
-        distance: The Euclidean distance, over all channels, float64, in units of the data.
-        image: The index of its training image.
-        row: The row of its upper left corner.
-        column: The column of that corner.
+    """The training patch nearest to each patch of the samples: their Euclidean distance over all
+    channels, float64, in units of the data; the training image, and row and column of the upper
+    left corner in it.
     """
 
     distance: Float[Tensor, "n rows columns"]
@@ -54,12 +50,9 @@ class NearestPatches(NamedTuple):
 
 
 class Spectrum(NamedTuple):
-    r"""The mean power of images by the modulus of the frequency.
-
-    Attributes:
-        frequency: The mean modulus of the frequencies of a ring, in cycles per pixel.
-        modes: The number of Fourier modes on it.
-        power: The mean of :math:`|\hat x_k|^2` over these modes and the channels, image by image.
+    r"""The mean power of images by the modulus of the frequency: on each ring the mean frequency,
+    in cycles per pixel, the number of Fourier modes, and by image the mean of :math:`|\hat x_k|^2`
+    over these modes and the channels.
     """
 
     frequency: Float[Tensor, " rings"]
@@ -67,23 +60,14 @@ class Spectrum(NamedTuple):
     power: Float[Tensor, "n rings"]
 
     def estimates(self) -> tuple[Estimate, ...]:
-        """The mean over images on each ring.
-
-        Raises:
-            ValueError: If there is only one image.
-        """
+        """The mean over images on each ring."""
         return tuple(mean(values.cpu().numpy(), "squared data") for values in self.power.T)
 
 
 class ExtremeFit(NamedTuple):
-    """An extreme-value distribution fitted to distances.
-
-    Attributes:
-        law: ``"weibull"``, ``"gumbel"`` or ``"gev"``.
-        parameters: Shape, if the distribution has one, location and scale, in SciPy's order.
-        aic: Akaike's criterion; the smallest is the best fit.
-        ks: The Kolmogorov–Smirnov statistic: the largest gap between the fitted
-            distribution function and that of the distances.
+    """An extreme-value distribution fitted to distances: ``"weibull"``, ``"gumbel"`` or ``"gev"``;
+    its shape, if any, location and scale, in SciPy's order; Akaike's criterion, smallest for the
+    best fit; the Kolmogorov–Smirnov statistic.
     """
 
     law: str
@@ -114,10 +98,6 @@ def nearest_patches(
         train: The training images.
         size: The side of a patch, in pixels.
         place: ``"any"`` for all windows of a training image, ``"same"`` for the same place.
-
-    Raises:
-        ValueError: If the images do not fit each other, there are none, a value is not finite, or
-            no window of the size fits into them.
     """
     _check_images("samples", samples)
     _check_images("training images", train)
@@ -148,14 +128,7 @@ def radial_power_spectrum(images: Float[Tensor, "n channels height width"]) -> S
     the energy of an image is the sum of its power over all modes,
     :math:`\sum_k |\hat x_k|^2 = \sum_p x_p^2`. Ring :math:`j` holds the modes whose frequency is
     :math:`j` cycles per longer side, rounded to the nearest integer; ring 0 is the mean of the
-    image. Every mode is on one ring: the energy of an image is the sum of modes times power
-    times channels.
-
-    Arguments:
-        images: The images.
-
-    Raises:
-        ValueError: If there is no image, or a value is not finite.
+    image. Every mode is on one ring.
     """
     _check_images("images", images)
     height, width = images.shape[2:]
@@ -175,7 +148,8 @@ def radial_power_spectrum(images: Float[Tensor, "n channels height width"]) -> S
 
 
 def fit_extremes(distances: Tensor | npt.NDArray[np.float64]) -> tuple[ExtremeFit, ...]:
-    r"""Extreme-value distributions, fitted to distances by maximum likelihood; the best first.
+    """Extreme-value distributions, fitted to at least 10 distances by maximum likelihood; the best
+    first.
 
     The Weibull distribution of minima starts at zero; the Gumbel distribution of maxima and the
     generalised extreme-value distribution are those of the published analysis. Akaike's criterion
@@ -183,12 +157,9 @@ def fit_extremes(distances: Tensor | npt.NDArray[np.float64]) -> tuple[ExtremeFi
     Kolmogorov–Smirnov statistic is no test, since the parameters were fitted: both only rank the
     distributions.
 
-    Arguments:
-        distances: Distances, of any shape.
-
     Raises:
-        ValueError: If there are fewer than 10, one is not finite or not positive (a copy has
-            probability zero under a density), or a fit fails.
+        ValueError: If a distance is not positive (a copy has probability zero under a density), or
+            a fit fails.
 
     References:
         A new look at the statistical model identification (Akaike, 1974).
@@ -252,10 +223,7 @@ def _patches(images: Tensor, size: int, place: Place) -> Tensor:
 
 
 def _improve(query: Tensor, keys: Tensor, before: int, top: Tensor, chosen: Tensor) -> None:
-    r"""Replace nearest keys by nearer ones.
-
-    The nearest key has the largest :math:`q \cdot k - \frac12 |k|^2`.
-    """
+    r"""Replace nearest keys by nearer ones, of larger :math:`q \cdot k - \frac12 |k|^2`."""
     half = keys.square().sum(dim=2).unsqueeze(1)
     products = torch.baddbmm(half, query, keys.mT, beta=-0.5)
     largest = products.amax(dim=2)

@@ -41,12 +41,9 @@ _KNOWN = 0.01
 
 
 class RadialLaw(NamedTuple):
-    r"""The distribution of the distance from the nearest configuration.
-
-    Attributes:
-        dim: The degrees of freedom :math:`n d`.
-        width: The width :math:`\sigma_e` of an atom about its site.
-        error: An error bound of the distribution function.
+    r"""The distribution of the distance from the nearest configuration: :math:`\sigma_e \chi` with
+    ``dim`` :math:`= n d` degrees of freedom and the ``width`` :math:`\sigma_e` of an atom about its
+    site, up to ``error``.
     """
 
     dim: int
@@ -66,26 +63,18 @@ class RadialLaw(NamedTuple):
 
 
 def radial_distances(x: Float[Tensor, "batch n d"], atoms: PseudoAtoms) -> Float[Tensor, " batch"]:
-    r"""The distance of each point from the nearest configuration, float64.
+    """The distance of each point from the nearest configuration, float64.
 
     Up to five atoms all permutations are compared; for more, by linear assignment.
-
-    Arguments:
-        x: The points, wrapped or not.
-        atoms: The sites.
-
-    Raises:
-        ValueError: If the points do not fit the atoms, or one is not finite.
 
     References:
         On implementing 2D rectangular assignment algorithms (Crouse, 2016).
     """
-    domain = atoms.domain
+    domain, sites = atoms.domain, atoms.positions
     if x.shape[1:] != domain.shape:
         raise UserError(
             f"points of shape {tuple(x.shape[1:])} have no distance from atoms on {domain}"
         )
-    sites = atoms.positions
     points = flat(x).to(sites.device).reshape(x.shape).unsqueeze(2)
     parts = []
     for some in points.split(_ROWS):
@@ -96,11 +85,7 @@ def radial_distances(x: Float[Tensor, "batch n d"], atoms: PseudoAtoms) -> Float
 
 
 def radial_law(atoms: PseudoAtoms, t: float | None = None) -> RadialLaw:
-    r"""The exact distribution of :func:`radial_distances`.
-
-    Arguments:
-        atoms: The distribution of the points.
-        t: The time of the points in its process; clean by default.
+    """The exact distribution of :func:`radial_distances`.
 
     Raises:
         ValueError: If the atoms are so wide compared with the distances of their sites that the
@@ -127,17 +112,7 @@ def radial_ks(
     confidence: float = 0.95,
 ) -> KolmogorovSmirnov:
     """The gap between the radial distances of samples and their exact distribution, whose error
-    widens the interval.
-
-    Arguments:
-        samples: The samples, at least 2.
-        atoms: The exact distribution.
-        t: The time of the points in its process; clean by default.
-        confidence: The coverage of the interval.
-
-    Raises:
-        ValueError: As of :func:`radial_distances`, :func:`radial_law` and
-            :func:`~scorefield.metrics.ks_test`.
+    widens the interval; errors are those of :func:`radial_law`.
     """
     law = radial_law(atoms, t)
     return ks_test(radial_distances(samples, atoms), law.cdf, confidence, law.error)

@@ -40,9 +40,8 @@ def sliced_wasserstein(
     projections: int = 128,
     seed: int = 0,
 ) -> Estimate:
-    r"""The sliced Wasserstein distance between two sets, of any sizes.
-
-    It is
+    r"""The sliced Wasserstein distance between two sets of at least 2 samples, of any sizes, in
+    units of the data.
 
     .. math:: SW_p = \Big(\mathbb{E}_\theta\, W_p^p(\theta \cdot x, \theta \cdot y)\Big)^{1/p},
         \qquad \theta \text{ uniform on the sphere},
@@ -51,23 +50,14 @@ def sliced_wasserstein(
     by the only one).
 
     The standard error covers the draw of both sets, through the Kantorovich potentials as their
-    influences, and the draw of the directions. Directions are a function of the seed: distances of
-    one seed share them, so that differences between such distances are less uncertain than
-    their errors. Between finite sets the distance is biased upwards, by about its value for two
-    sets of the same distribution.
+    influences, and the draw of the directions. Distances of one seed share their directions, so
+    that differences between them are less uncertain than their errors. Between finite sets the
+    distance is biased upwards, by about its value for two sets of the same distribution.
 
     Arguments:
-        samples: The first set, at least 2 samples.
-        reference: The second set, likewise.
         order: The order :math:`p`, 1 or 2.
         projections: The number of directions, at least 2.
         seed: The seed of the directions, addresses of purpose ``"projections"``.
-
-    Returns:
-        The distance in units of the data; ``n`` is the size of the smaller set.
-
-    Raises:
-        ValueError: If the sets do not fit or are too small, or an option is out of its range.
 
     References:
         Sliced and Radon Wasserstein barycenters of measures (Bonneel et al., 2015).
@@ -128,10 +118,8 @@ def _plan(n: int, m: int, device: torch.device) -> _Plan:
 def _add_potential(
     total: Tensor, points: Tensor, order: Tensor, slope: Tensor, place: Tensor
 ) -> None:
-    """Add each sample's Kantorovich potential, summed over directions.
-
-    The potential's derivative at a sorted point is the mean over the point's mass of
-    p |x - T(x)|^(p-1) sign(x - T(x)); it is integrated by the trapezoidal rule.
+    """Add each sample's Kantorovich potential, summed over directions: the trapezoidal integral of
+    the mean over the point's mass of p |x - T(x)|^(p-1) sign(x - T(x)).
     """
     derivative = torch.zeros_like(points).index_add_(1, place, slope).mul_(points.shape[1])
     rise = 0.5 * (derivative[:, 1:] + derivative[:, :-1]) * points.diff(dim=1)

@@ -1,10 +1,12 @@
 """Backbones: networks that a field wraps, called as ``backbone(x, label)``."""
 
+from scorefield.networks.atoms import EquivariantMLP as EquivariantMLP
+from scorefield.networks.atoms import PeriodicFeatures as PeriodicFeatures
+from scorefield.networks.atoms import SymmetrizedMLP as SymmetrizedMLP
 from scorefield.networks.classifier import Classifier as Classifier
-from scorefield.networks.ddpm import DDPM as DDPM
+from scorefield.networks.classifier import NoiseClassifier as NoiseClassifier
 from scorefield.networks.embedding import LevelEmbedding as LevelEmbedding
 from scorefield.networks.embedding import SinusoidalEmbedding as SinusoidalEmbedding
-from scorefield.networks.equivariant import EquivariantMLP as EquivariantMLP
 from scorefield.networks.features import COORDINATES as COORDINATES
 from scorefield.networks.features import PIXELS as PIXELS
 from scorefield.networks.features import Features as Features
@@ -13,31 +15,7 @@ from scorefield.networks.minimal import MinimalResNet as MinimalResNet
 from scorefield.networks.minimal import MinimalUNet as MinimalUNet
 from scorefield.networks.mlp import MLP as MLP
 from scorefield.networks.ncsn import NCSN as NCSN
+from scorefield.networks.ncsn import NCSNv2 as NCSNv2
+from scorefield.networks.ncsnpp import DDPM as DDPM
 from scorefield.networks.ncsnpp import NCSNpp as NCSNpp
-from scorefield.networks.ncsnv2 import NCSNv2 as NCSNv2
-from scorefield.networks.noise_classifier import NoiseClassifier as NoiseClassifier
-from scorefield.networks.periodic import PeriodicFeatures as PeriodicFeatures
-from scorefield.networks.symmetrized import SymmetrizedMLP as SymmetrizedMLP
 from scorefield.networks.unet import UNet as UNet
-
-__all__ = [
-    "MLP",
-    "SymmetrizedMLP",
-    "EquivariantMLP",
-    "UNet",
-    "MinimalUNet",
-    "MinimalResNet",
-    "NCSNpp",
-    "NCSN",
-    "NCSNv2",
-    "DDPM",
-    "Classifier",
-    "NoiseClassifier",
-    "PeriodicFeatures",
-    "LevelEmbedding",
-    "SinusoidalEmbedding",
-    "initialize",
-    "Features",
-    "COORDINATES",
-    "PIXELS",
-]

@@ -1,4 +1,4 @@
-r"""Residual blocks of the score networks.
+r"""The nonlinearities, residual blocks and attention of the score networks.
 
 References:
     Score-based generative modeling through stochastic differential equations (Song et al.,
@@ -6,11 +6,16 @@ References:
 
     Large scale GAN training for high fidelity natural image synthesis (Brock, Donahue and
     Simonyan, 2019), appendix B.2.
+
+    Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), appendix B.
+
+    Self-attention does not need O(n²) memory (Rabe and Staats, 2021), section 2.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +29,20 @@ from scorefield.networks.resampling import Double, Halve
 
 # Up to which a product of matrices was not slower than a convolution, at 256 and 512 channels.
 _FEW_PIXELS = 128
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "elu": nn.ELU,
+    "relu": nn.ReLU,
+    "lrelu": lambda: nn.LeakyReLU(0.2),
+    "swish": nn.SiLU,
+}
+
+
+def activation(name: str) -> nn.Module:
+    """The nonlinearity of a name; raises ``ValueError`` if there is none."""
+    if name not in _ACTIVATIONS:
+        raise UserError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {name!r}")
+    return _ACTIVATIONS[name]()
 
 
 @dataclass(frozen=True)
@@ -47,11 +66,7 @@ class Style:
     groups: int | None = None
 
     def norm(self, channels: int) -> nn.GroupNorm:
-        """The group normalisation of that many channels.
-
-        Raises:
-            ValueError: If the groups do not divide the channels.
-        """
+        """The group normalisation of channels; raises ``ValueError`` if none divides them."""
         groups = min(channels // 4, 32) if self.groups is None else self.groups
         if groups == 0 or channels % groups:
             raise UserError(
@@ -64,10 +79,7 @@ class Style:
 def merged(x: Tensor, h: Tensor, rescale: bool) -> Tensor:
     r"""The sum of two branches, divided by :math:`\sqrt 2` to keep its variance, or not.
 
-    Arguments:
-        x: One branch.
-        h: The other, fresh from a linear map; without gradients, the sum takes its memory.
-        rescale: Whether the sum is divided.
+    ``h`` is fresh from a linear map; without gradients, the sum takes its memory.
     """
     total = x + h if torch.is_grad_enabled() else h.add_(x)
     return total.mul_(math.sqrt(0.5)) if rescale else total
@@ -96,10 +108,6 @@ class Convolution(nn.Conv2d):
 
     Where a processor sees few pixels, it is computed as one product of matrices: a convolution
     there takes most of its time, above all its derivatives, to rearrange the weights.
-
-    Arguments:
-        inputs: The channels that arrive.
-        outputs: The channels that leave.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -117,12 +125,7 @@ class Convolution(nn.Conv2d):
 
 
 class Pointwise(nn.Conv2d):
-    r"""A :math:`1 \times 1` convolution, as a product of matrices.
-
-    Arguments:
-        inputs: The channels that arrive.
-        outputs: The channels that leave.
-    """
+    r"""A :math:`1 \times 1` convolution, as a product of matrices."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 1)
@@ -142,12 +145,6 @@ class ResidualBlock(nn.Module):
     nonlinearity :math:`\varphi`, the embedded noise level :math:`c`, a change :math:`R` of the
     resolution, and :math:`S` the identity, or a :math:`1 \times 1` convolution where channels or
     resolution change; divided by :math:`\sqrt 2` if the style says so.
-
-    Arguments:
-        inputs: The channels of :math:`x`.
-        outputs: The channels of :math:`y`.
-        style: What all blocks have in common.
-        resampling: The change :math:`R` of the resolution, if any.
     """
 
     def __init__(
@@ -182,22 +179,42 @@ class ResidualBlock(nn.Module):
         return merged(x, h, self.rescale)
 
 
+class PixelAttention(nn.Module):
+    r"""Self-attention between pixels, with one head of all :math:`C` channels.
+
+    .. math:: y = x + O\,\mathrm{softmax}\Big(\frac{Q K^\top}{\sqrt{C}}\Big) V, \qquad
+        Q = W_Q N(x), \quad K = W_K N(x), \quad V = W_V N(x),
+
+    with a group normalisation :math:`N`; divided by :math:`\sqrt 2` if the style says so.
+    Memory grows with the number of pixels and not with its square, except with the
+    mathematical backend of ``scaled_dot_product_attention``, which alone has second
+    derivatives and forward mode.
+    """
+
+    def __init__(self, channels: int, style: Style) -> None:
+        super().__init__()
+        self.rescale = style.rescale
+        self.norm = style.norm(channels)
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(channels, channels)
+        self.value = nn.Linear(channels, channels)
+        self.out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # -> (batch, head, pixel, channel)
+        h = self.norm(x).flatten(2).transpose(1, 2).unsqueeze(1)
+        h = F.scaled_dot_product_attention(self.query(h), self.key(h), self.value(h))
+        h = self.out(h).squeeze(1).transpose(1, 2).unflatten(2, x.shape[2:])
+        return merged(x, h, self.rescale)
+
+
 class Combine(nn.Module):
-    r"""An image joined to features, after a :math:`1 \times 1` convolution to their width.
-
-    Arguments:
-        inputs: The channels of the image.
-        outputs: The channels of the features.
-        combine: Whether the two are added or put one after the other, the image first.
-
-    Raises:
-        ValueError: If ``combine`` is neither.
+    r"""An image, after a :math:`1 \times 1` convolution to the width of features, added to them
+    or put before them.
     """
 
     def __init__(self, inputs: int, outputs: int, combine: Literal["sum", "cat"]) -> None:
         super().__init__()
-        if combine not in ("sum", "cat"):
-            raise UserError(f"combine is sum or cat, not {combine!r}")
         self.cat = combine == "cat"
         self.convolution = Pointwise(inputs, outputs)
 

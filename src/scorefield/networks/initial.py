@@ -50,7 +50,7 @@ def initialize(network: nn.Module, seed: int) -> None:
 
 
 def _inputs(layer: nn.Module, name: str) -> int:
-    """How many inputs an output of the layer sums over."""
+    """The number of inputs that an output of the layer sums over."""
     match layer:
         case nn.Linear() | nn.Conv2d():
             return math.prod(layer.weight.shape[1:])
@@ -58,7 +58,9 @@ def _inputs(layer: nn.Module, name: str) -> int:
             return 1
         case nn.ConvTranspose2d() if layer.stride == layer.kernel_size:
             return layer.in_channels
-    raise UnsupportedError(f"no initial law is known for the {type(layer).__name__} {name!r}")
+    raise UnsupportedError(
+        f"no initial distribution is known for the {type(layer).__name__} {name!r}"
+    )
 
 
 def _uniform(noise: Noise, purpose: str, like: Tensor, bound: float) -> Tensor:
@@ -78,11 +80,9 @@ def initialize_average(network: nn.Module, seed: int, scales: Mapping[nn.Module,
     counter-based generator takes ten times as long, a matter of seconds for a hundred million
     weights.
 
-    Arguments:
-        network: The network, changed in place; on the device ``meta`` nothing is drawn.
-        seed: The seed of the weights.
-        scales: The scale :math:`s` of the layers where it is not 1; zero stands for
-            :math:`10^{-10}`, so that gradients reach the layers before.
+    ``scales`` has the scale :math:`s` of the layers where it is not 1; zero stands for
+    :math:`10^{-10}`, so that gradients reach the layers before. On the device ``meta`` nothing is
+    drawn.
 
     References:
         Understanding the difficulty of training deep feedforward neural networks (Glorot and

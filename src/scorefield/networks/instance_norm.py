@@ -25,9 +25,6 @@ EPSILON = 1e-5
 class InstanceNorm(nn.Module):
     r"""Each channel of each image with mean 0 and variance 1:
     :math:`y_c = (x_c - \mu_c) / \sqrt{\sigma_c^2 + \varepsilon}`.
-
-    Arguments:
-        epsilon: The number :math:`\varepsilon`.
     """
 
     def __init__(self, epsilon: float = EPSILON) -> None:
@@ -42,9 +39,6 @@ class VarianceNorm(nn.Module):
     r"""Each channel of each image with variance 1, and its mean kept:
     :math:`y_c = \gamma_c x_c / \sqrt{s_c^2 + \varepsilon}`, with the unbiased variance
     :math:`s_c^2` of the pixels.
-
-    Arguments:
-        channels: The channels of :math:`x`.
     """
 
     def __init__(self, channels: int) -> None:
@@ -63,10 +57,7 @@ class InstanceNormPlus(nn.Module):
         + \alpha_c \frac{\mu_c - m}{\sqrt{v + \varepsilon}}\Big) + \beta_c,
 
     with mean :math:`m` and unbiased variance :math:`v` of the means :math:`\mu_c` over the
-    channels of an image.
-
-    Arguments:
-        channels: The channels of :math:`x`, at least 2.
+    channels of an image, of which there are at least 2.
     """
 
     def __init__(self, channels: int) -> None:
@@ -80,12 +71,7 @@ class InstanceNormPlus(nn.Module):
 
 
 class LabelledInstanceNormPlus(nn.Module):
-    r"""InstanceNorm++ with its own :math:`\gamma, \alpha, \beta` for each noise level.
-
-    Arguments:
-        channels: The channels of :math:`x`, at least 2.
-        levels: The number of noise levels.
-    """
+    r"""InstanceNorm++ with its own :math:`\gamma, \alpha, \beta` for each noise level."""
 
     def __init__(self, channels: int, levels: int) -> None:
         super().__init__()

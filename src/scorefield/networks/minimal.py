@@ -1,5 +1,8 @@
 r"""Networks of convolutions and rectifiers, as small as a U-Net and a ResNet can be.
 
+None has a batch normalisation: with it the value at a point would depend on the batch that the
+point is in, so that there were no field, and averaged weights would meet the statistics of others.
+
 References:
     U-Net: convolutional networks for biomedical image segmentation (Ronneberger, Fischer and Brox,
     2015), section 2.
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -20,18 +24,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield.errors import UserError
-from scorefield.networks.initial import initialize
-from scorefield.networks.minimal_parts import (
-    LabelVector,
-    MinimalBlock,
-    MinimalLayer,
-    Normalization,
-    Padding,
-    check,
-    convolution,
-    level_of,
-    norm,
+from scorefield.networks.checks import image_shape
+from scorefield.networks.embedding import (
+    ClassEmbedding,
+    check_even,
+    embedded,
+    positional_features,
 )
+from scorefield.networks.initial import initialize
+
+Padding = Literal["zeros", "circular"]
+Normalization = Literal["group"]
 
 _SMALL = 1e-5
 
@@ -59,7 +62,7 @@ class MinimalUNet(nn.Module):
         last_kernel_size: The side of the last convolution.
         last_norm: Whether a group normalisation stands before the last convolution.
         classes: The number of classes, if the network is to know them.
-        unlabelled: Whether it can be asked without a class; one vector more stands for none.
+        unlabelled: Whether it can be called without a class; one vector more stands for none.
         seed: The seed of the initial weights.
 
     Raises:
@@ -83,9 +86,13 @@ class MinimalUNet(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        smallest = _smallest(shape, fsizes)
-        check(shape, padding, normalization, (kernel_size, last_kernel_size), smallest)
-        self.event_shape = tuple(shape)
+        if not fsizes or min(fsizes) < 1:
+            raise UserError(
+                f"a U-Net has a positive number of channels a level, got {list(fsizes)}"
+            )
+        self.event_shape = image_shape(shape, len(fsizes))
+        smallest = min(shape[1:]) // 2 ** (len(fsizes) - 1)
+        _check(shape, padding, normalization, (kernel_size, last_kernel_size), smallest)
         self.padding, self.classes, self.unlabelled = padding, classes, unlabelled
         self.label = LabelVector(embedding, classes, unlabelled)
         widths = (shape[0], *fsizes[:-1])
@@ -103,8 +110,8 @@ class MinimalUNet(nn.Module):
             MinimalBlock(2 * n, n, embedding, 3, padding, normalization) for n in fsizes[-2::-1]
         )
         self.last_level = nn.Linear(embedding, fsizes[0])
-        self.last_norm = norm(fsizes[0], min(32, fsizes[0]), "group" if last_norm else None)
-        self.last = convolution(fsizes[0], shape[0], last_kernel_size, padding)
+        self.last_norm = _norm(fsizes[0], min(32, fsizes[0]), "group" if last_norm else None)
+        self.last = _convolution(fsizes[0], shape[0], last_kernel_size, padding)
         initialize(self, seed)
 
     def forward(
@@ -150,9 +157,7 @@ class MinimalResNet(nn.Module):
         last_kernel_size: The side :math:`k'` of the last.
         add_one: Whether the label is embedded once more, as :math:`e_L`; otherwise :math:`h_L` is
             doubled.
-        classes: The number of classes, if the network is to know them.
-        unlabelled: Whether it can be asked without a class; one vector more stands for none.
-        seed: The seed of the initial weights.
+        classes: As of :class:`MinimalUNet`, like ``unlabelled`` and ``seed``.
 
     Raises:
         ValueError: If a size is not positive, a kernel has no middle, an image side is shorter
@@ -174,25 +179,21 @@ class MinimalResNet(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if len(shape) != 3 or min(shape) < 1:
-            raise UserError(
-                f"a ResNet takes images of shape (channels, height, width), got {shape}"
-            )
+        self.event_shape = image_shape(shape)
         if channels < 16 or channels % 8:
             raise UserError(f"the channels must be a multiple of 8 from 16 on, got {channels}")
         if layers < 1:
             raise UserError(f"a ResNet has a positive number of layers, got {layers}")
-        check(shape, padding, normalization, (kernel_size, last_kernel_size), min(shape[1:]))
-        self.event_shape = tuple(shape)
+        _check(shape, padding, normalization, (kernel_size, last_kernel_size), min(shape[1:]))
         self.padding, self.classes, self.unlabelled = padding, classes, unlabelled
         self.label = LabelVector(channels, classes, unlabelled)
-        self.first = convolution(shape[0], channels, kernel_size, padding)
+        self.first = _convolution(shape[0], channels, kernel_size, padding)
         self.layers = nn.ModuleList(
             MinimalLayer(channels, kernel_size, padding, normalization) for _ in range(layers)
         )
-        self.last_level = level_of(channels) if add_one else None
-        self.last_norm = norm(channels, 8, normalization)
-        self.last = convolution(channels, shape[0], last_kernel_size, padding)
+        self.last_level = _level_of(channels) if add_one else None
+        self.last_norm = _norm(channels, 8, normalization)
+        self.last = _convolution(channels, shape[0], last_kernel_size, padding)
         initialize(self, seed)
         # The features grow with every layer; from nearly zero, the output is soon the right one.
         with torch.no_grad():
@@ -214,16 +215,117 @@ class MinimalResNet(nn.Module):
         return output
 
 
-def _smallest(shape: Sequence[int], fsizes: Sequence[int]) -> int:
-    """The shortest side at the lowest level of a U-Net."""
-    if len(shape) != 3 or min(shape) < 1:
-        raise UserError(f"a U-Net takes images of shape (channels, height, width), got {shape}")
-    if not fsizes or min(fsizes) < 1:
-        raise UserError(f"a U-Net has a positive number of channels a level, got {list(fsizes)}")
-    factor = 2 ** (len(fsizes) - 1)
-    if shape[1] % factor or shape[2] % factor:
+class LabelVector(nn.Module):
+    """The :func:`~scorefield.networks.embedding.positional_features` of a label, as it is given,
+    plus the vector of the class.
+    """
+
+    def __init__(self, features: int, classes: int | None = None, unlabelled: bool = True) -> None:
+        super().__init__()
+        check_even(features)
+        self.features = features
+        self.classes = None if classes is None else ClassEmbedding(classes, features, unlabelled)
+
+    def forward(
+        self, label: Float[Tensor, " batch"], classes: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch features"]:
+        waves = positional_features(label, self.features).to(label.dtype)
+        return embedded(waves, self.classes, classes)
+
+
+class MinimalBlock(nn.Module):
+    r"""Two convolutions of an image that is first shifted by the embedded label.
+
+    .. math:: h = x + A\,\mathrm{ReLU}(e), \qquad
+        y = \mathrm{ReLU}(N_2 C_2\,\mathrm{ReLU}(N_1 C_1 h)),
+
+    with convolutions :math:`C` and normalisations :math:`N` of up to 32 groups, if any.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        embedding: int,
+        kernel: int,
+        padding: Padding,
+        normalization: Normalization | None,
+    ) -> None:
+        super().__init__()
+        groups = min(32, outputs)
+        self.level = nn.Linear(embedding, inputs)
+        self.first = _convolution(inputs, outputs, kernel, padding)
+        self.first_norm = _norm(outputs, groups, normalization)
+        self.second = _convolution(outputs, outputs, kernel, padding)
+        self.second_norm = _norm(outputs, groups, normalization)
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        h = x + self.level(level)[:, :, None, None]
+        h = F.relu(self.first_norm(self.first(h)))
+        return F.relu(self.second_norm(self.second(h)))
+
+
+class MinimalLayer(nn.Module):
+    r"""One convolution around which the features go on unchanged.
+
+    .. math:: y = h + \mathrm{ReLU}(N C (h + e_\ell)), \qquad
+        e_\ell = \mathrm{ReLU}(G A e),
+
+    with a convolution :math:`C`, a normalisation :math:`N`, if any, and a group normalisation
+    :math:`G`, both of 8 groups.
+    """
+
+    def __init__(
+        self, channels: int, kernel: int, padding: Padding, normalization: Normalization | None
+    ) -> None:
+        super().__init__()
+        self.level = _level_of(channels)
+        self.convolution = _convolution(channels, channels, kernel, padding)
+        self.norm = _norm(channels, 8, normalization)
+
+    def forward(self, h: Tensor, level: Tensor) -> Tensor:
+        shifted = h + self.level(level)[:, :, None, None]
+        return h + F.relu(self.norm(self.convolution(shifted)))
+
+
+def _level_of(channels: int) -> nn.Sequential:
+    r"""The map :math:`e \mapsto \mathrm{ReLU}(G A e)` of :class:`MinimalLayer`."""
+    return nn.Sequential(nn.Linear(channels, channels), nn.GroupNorm(8, channels), nn.ReLU())
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, padding: Padding) -> nn.Conv2d:
+    """A convolution that keeps the sides of an image."""
+    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, padding_mode=padding)
+
+
+def _norm(channels: int, groups: int, normalization: Normalization | None) -> nn.Module:
+    """A normalisation, or the identity."""
+    if normalization is None:
+        return nn.Identity()
+    if channels % groups:
+        raise UserError(f"{channels} channels cannot be normalised in {groups} groups")
+    return nn.GroupNorm(groups, channels)
+
+
+def _check(
+    shape: Sequence[int],
+    padding: Padding,
+    normalization: Normalization | None,
+    kernels: tuple[int, int],
+    smallest: int,
+) -> None:
+    """Check the settings of a network whose first convolutions see sides of ``smallest`` pixels."""
+    if padding not in get_args(Padding):
+        raise UserError(f"a minimal network pads with zeros or circular, not {padding!r}")
+    if normalization not in (None, *get_args(Normalization)):
         raise UserError(
-            f"a U-Net of {len(fsizes)} levels fits images whose sides are multiples of {factor}, "
-            f"got {shape[1]} x {shape[2]}"
+            f"a minimal network normalises by group or not at all, not {normalization!r}"
         )
-    return min(shape[1:]) // factor
+    if any(k < 1 or k % 2 == 0 for k in kernels):
+        raise UserError(f"kernels have an odd number of pixels a side, got {list(kernels)}")
+    for kernel, side in ((kernels[0], smallest), (kernels[1], min(shape[1:]))):
+        if padding == "circular" and kernel // 2 > side:
+            raise UserError(
+                f"circular padding of {kernel // 2} pixels needs sides as long, of images of "
+                f"{shape[1]} x {shape[2]} the network sees one of {side}"
+            )

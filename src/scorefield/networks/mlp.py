@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scorefield.errors import UserError
+from scorefield.networks.checks import check_sizes
 from scorefield.networks.embedding import ClassEmbedding, LevelEmbedding, embedded
 from scorefield.networks.initial import initialize
 
@@ -50,12 +50,9 @@ class MLP(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        sizes = {"dim": dim, "hidden": hidden, "depth": depth}
+        check_sizes("an MLP", dim=dim, hidden=hidden, depth=depth)
         if outputs is not None:
-            sizes["outputs"] = outputs
-        for name, size in sizes.items():
-            if size < 1:
-                raise UserError(f"an MLP needs {name} >= 1, got {size}")
+            check_sizes("an MLP", outputs=outputs)
         self.event_shape = (dim,)
         self.classes = classes
         self.level = LevelEmbedding(embedding, hidden, hidden)

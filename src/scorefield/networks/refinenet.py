@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from scorefield.errors import UserError
+from scorefield.networks.checks import image_shape
 from scorefield.networks.instance_norm import InstanceNormPlus
 from scorefield.noise import Noise
 
@@ -58,13 +59,7 @@ class ResidualBlock(nn.Module):
     :math:`S` is a convolution in the first block of a stage that halves (then
     :math:`1 \times 1`, and :math:`D`) or is dilated (then :math:`3 \times 3` and dilated too).
 
-    Arguments:
-        inputs: The channels of :math:`x`.
-        stage: What the stage of the block does; a block that halves or changes the channels
-            is the first of its stage.
-        first: Whether it is the first, with a convolution in the shortcut.
-        normalization: The normalisations.
-        act: The nonlinearity :math:`a`.
+    A block that halves or changes the channels is the ``first`` of its stage.
     """
 
     def __init__(
@@ -94,14 +89,7 @@ class ResidualBlock(nn.Module):
 
 
 class ConvolutionUnits(nn.Module):
-    r"""Residual convolution units: each adds :math:`C\,a\,N\,C\,a\,N x` to :math:`x`.
-
-    Arguments:
-        channels: The channels.
-        units: The number of units, one after another.
-        normalization: The normalisations :math:`N`.
-        act: The nonlinearity :math:`a`.
-    """
+    r"""Residual convolution units: each adds :math:`C\,a\,N\,C\,a\,N x` to :math:`x`."""
 
     def __init__(
         self, channels: int, units: int, normalization: Normalization, act: nn.Module
@@ -123,11 +111,6 @@ class ConvolutionUnits(nn.Module):
 class Fusion(nn.Module):
     """Multi-resolution fusion: the sum of all inputs, each normalised, convolved, and enlarged
     (bilinearly, corners on corners) to the size of the first.
-
-    Arguments:
-        inputs: The channels of each input.
-        outputs: The channels of the sum.
-        normalization: The normalisations.
     """
 
     def __init__(self, inputs: Sequence[int], outputs: int, normalization: Normalization) -> None:
@@ -148,13 +131,8 @@ class Fusion(nn.Module):
 
 class ChainedPooling(nn.Module):
     r"""Chained residual pooling: :math:`y = p_0 + p_1 + p_2` with :math:`p_0 = a(x)` and
-    :math:`p_{k + 1} = C_k\,P\,N_k\,p_k`, where :math:`P` pools over :math:`5 \times 5` pixels.
-
-    Arguments:
-        channels: The channels.
-        pooling: Whether :math:`P` takes the maximum or the average (with zeros around the image).
-        normalization: The normalisations :math:`N_k`.
-        act: The nonlinearity :math:`a`.
+    :math:`p_{k + 1} = C_k\,P\,N_k\,p_k`, where :math:`P` takes the maximum of
+    :math:`5 \times 5` pixels, or their average (with zeros around the image).
     """
 
     def __init__(
@@ -177,15 +155,7 @@ class ChainedPooling(nn.Module):
 
 class Refinement(nn.Module):
     """A stage on the way up: convolution units on each input, their fusion, chained pooling,
-    and further units.
-
-    Arguments:
-        inputs: The channels of each input.
-        outputs: The channels of the output.
-        units: The number of units at the end.
-        pooling: How chained pooling pools.
-        normalization: The normalisations.
-        act: The nonlinearity.
+    and further ``units``.
     """
 
     def __init__(
@@ -212,17 +182,11 @@ class Refinement(nn.Module):
 
 
 class RefineNet(nn.Module):
-    """Stages down, and as many refinements up: features in, features of the same shape out.
+    """Stages down, the first of which keeps the channels and the size, and as many refinements up:
+    features in, features of the same shape out.
 
-    Arguments:
-        channels: The channels of the features.
-        stages: The stages on the way down; the first keeps the channels and the size.
-        pooling: How chained pooling pools.
-        normalization: The normalisations on the way down.
-        refining: The normalisations on the way up.
-        act: The nonlinearity.
-        checkpointing: Whether training computes each stage again on the way back rather than
-            keeping what is inside of it: less memory, a third more time.
+    With ``checkpointing``, training computes each stage again on the way back rather than keep what
+    is inside of it: less memory, a third more time.
     """
 
     def __init__(
@@ -279,11 +243,7 @@ def initialize(network: nn.Module, seed: int) -> None:
 
     With :math:`n` the number of inputs that an output of a convolution sums over, its weights
     and biases are uniform on :math:`\pm 1/\sqrt{n}`. Scales of normalisations are normal with
-    mean 1 and standard deviation 0.02; shifts are zero.
-
-    Arguments:
-        network: The network, changed in place. On the device ``meta`` there is nothing to draw.
-        seed: The seed of the weights.
+    mean 1 and standard deviation 0.02; shifts are zero. On the device ``meta`` nothing is drawn.
     """
     if any(parameter.is_meta for parameter in network.parameters()):
         return
@@ -306,14 +266,9 @@ def initialize(network: nn.Module, seed: int) -> None:
 def check_images(
     shape: Sequence[int], channels: int, halvings: int, name: str
 ) -> tuple[int, int, int]:
-    """The shape of an event, if it is one of images that can be halved often enough.
-
-    Raises:
-        ValueError: If it is not, with the name of the argument that has this shape.
-    """
+    """The shape of an image that can be halved often enough; raises ``ValueError`` otherwise."""
     factor = 2**halvings
-    if len(shape) != 3 or min(shape) < 1:
-        raise UserError(f"{name} must be (channels, height, width), got {tuple(shape)}")
+    image_shape(shape, name=name)
     if channels != shape[0]:
         raise UserError(f"{name} must have {channels} channels, got the shape {tuple(shape)}")
     height, width = shape[1:]

@@ -24,13 +24,8 @@ from scorefield.errors import UserError
 
 
 def normalized(kernel: Sequence[float | int]) -> Float[Tensor, "rows columns"]:
-    r"""The kernel :math:`k k^\top / (\sum_i k_i)^2` of an image, from that of a row.
-
-    Arguments:
-        kernel: The weights :math:`k` of the taps, of any number.
-
-    Raises:
-        ValueError: If there are no weights, or their sum is zero.
+    r"""The kernel :math:`k k^\top / (\sum_i k_i)^2` of an image, from the taps :math:`k` of a row;
+    raises ``ValueError`` if their sum is zero.
     """
     total = sum(kernel)
     if total == 0:
@@ -51,15 +46,9 @@ def resample(
     .. math:: y_n = \sum_m u_m\, k_{n d + K - 1 - p - m}, \qquad u_{m r} = x_m,
         \quad u = 0 \text{ elsewhere},
 
-    along each axis, with :math:`K` taps, of which :math:`r` is ``up``, :math:`d` is ``down``
-    and :math:`p` the leading padding.
-
-    Arguments:
-        x: The images.
-        kernel: The filter, by which :math:`u` is convolved (not correlated).
-        up: How often rows and columns are to be repeated; zeros stand in for the repetitions.
-        down: Of how many rows and columns one is kept.
-        padding: The zeros at the top, bottom, left and right; negative ones cut off.
+    along each axis, with :math:`K` taps, where :math:`r` is ``up``, :math:`d` is ``down`` and
+    :math:`p` the leading padding. ``padding`` counts the zeros at the top, bottom, left and right;
+    negative ones cut off.
     """
     channels, (rows, columns) = x.shape[1], kernel.shape
     kernel = kernel.to(x.dtype)
@@ -83,19 +72,20 @@ def resample(
     return y if down == (1, 1) else y[:, :, :: down[0], :: down[1]]
 
 
-class Halve(nn.Module):
-    r"""Images of half the side, with as many channels.
-
-    Arguments:
-        kernel: The filter's taps; by default, :math:`2 \times 2` pixels are averaged.
-    """
+class _Filtered(nn.Module):
+    """What changes the resolution of images, with the taps of a filter or none."""
 
     kernel: Tensor
+    scale = 1
 
     def __init__(self, kernel: Sequence[float | int] | None = None) -> None:
         super().__init__()
-        taps = None if kernel is None else normalized(kernel)
+        taps = None if kernel is None else self.scale * normalized(kernel)
         self.register_buffer("kernel", taps, persistent=False)
+
+
+class Halve(_Filtered):
+    r"""Images of half the side; without a filter, :math:`2 \times 2` pixels are averaged."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.kernel is None:
@@ -105,20 +95,11 @@ class Halve(nn.Module):
         return resample(x, self.kernel, down=(2, 2), padding=pad + pad)
 
 
-class Double(nn.Module):
-    r"""Images of twice the side, with as many channels.
+class Double(_Filtered):
+    """Images of twice the side; without a filter, pixels are repeated."""
 
-    Arguments:
-        kernel: The filter's taps; by default, pixels are repeated.
-    """
-
-    kernel: Tensor
-
-    def __init__(self, kernel: Sequence[float | int] | None = None) -> None:
-        super().__init__()
-        # Three in four pixels that are filtered are zeros.
-        taps = None if kernel is None else 4 * normalized(kernel)
-        self.register_buffer("kernel", taps, persistent=False)
+    # Three in four pixels that are filtered are zeros.
+    scale = 4
 
     def forward(self, x: Tensor) -> Tensor:
         return self.padded(x, 0)
@@ -135,13 +116,8 @@ class Double(nn.Module):
 class HalvingConv(nn.Conv2d):
     r"""A :math:`3 \times 3` convolution to images of half the side.
 
-    With a kernel, images are filtered, and the convolution takes strides of two; without, it
+    With a filter, images are filtered, and the convolution takes strides of two; without, it
     takes strides of two over images that have a row and a column of zeros at their end.
-
-    Arguments:
-        inputs: The channels of the images.
-        outputs: The channels of the result.
-        kernel: The filter's taps, or none.
     """
 
     kernel: Tensor
@@ -165,11 +141,6 @@ class DoublingConv(nn.Conv2d):
 
     The convolution sees, beyond the images' border, what the filter makes of the zeros there;
     without a filter it sees zeros.
-
-    Arguments:
-        inputs: The channels of the images.
-        outputs: The channels of the result.
-        kernel: The filter's taps, or none.
     """
 
     def __init__(

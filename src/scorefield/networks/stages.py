@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from scorefield.networks.attention import PixelAttention
-from scorefield.networks.blocks import Combine, ResidualBlock, Style, merged
+from scorefield.networks.blocks import Combine, PixelAttention, ResidualBlock, Style, merged
 from scorefield.networks.resampling import Double, DoublingConv, Halve, HalvingConv
+
+Progressive = Literal["none", "output_skip", "residual"]
+ProgressiveInput = Literal["none", "input_skip", "residual"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Plan:
     resampling: Literal["block", "layer"]
     kernel: tuple[float, ...] | None
     convolve: bool
-    progressive: Literal["none", "output_skip", "residual"] = "none"
-    progressive_input: Literal["none", "input_skip", "residual"] = "none"
+    progressive: Progressive = "none"
+    progressive_input: ProgressiveInput = "none"
     combine: Literal["sum", "cat"] = "sum"
     checkpointing: bool = False
 
@@ -58,8 +60,18 @@ class _Level(nn.Module):
         super().__init__()
         self.plan = plan
 
+    def resampling(self, channels: int, change: type[Halve | Double]) -> nn.Module:
+        """The step to the next level."""
+        plan = self.plan
+        if plan.resampling == "block":
+            return ResidualBlock(channels, channels, plan.style, change(plan.kernel))
+        if plan.convolve:
+            convolution = HalvingConv if change is Halve else DoublingConv
+            return convolution(channels, channels, plan.kernel)
+        return change(plan.kernel)
+
     def run(self, layer: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor:
-        """A layer's output, the condition told to those that listen."""
+        """A layer's output, under the condition if it takes one."""
         inputs = (x, condition) if isinstance(layer, ResidualBlock) else (x,)
         if self.plan.checkpointing and torch.is_grad_enabled():
             return cast(Tensor, checkpoint(layer, *inputs, use_reentrant=False))
@@ -67,20 +79,10 @@ class _Level(nn.Module):
 
 
 class Descent(_Level):
-    r"""A level on the way down, and the step to the next.
+    """A level on the way down, with attention after each block if any, and the step to the next.
 
-    Arguments:
-        plan: What all levels have in common.
-        inputs: The channels that arrive.
-        outputs: The channels of the level.
-        attention: Whether pixels attend to each other after each block.
-        pyramid: The channels of the input that accompanies the features.
-        last: Whether no level follows.
-
-    Attributes:
-        skips: The channels of what is kept for the way up.
-        outputs: The channels that leave.
-        pyramid_outputs: The channels of the input that leave.
+    ``pyramid`` and ``pyramid_outputs`` are the channels of the input that accompanies the features,
+    ``skips`` those of what is kept for the way up.
     """
 
     def __init__(
@@ -92,17 +94,11 @@ class Descent(_Level):
         self.blocks = nn.ModuleList(ResidualBlock(width, outputs, style) for width in widths)
         self.attention = nn.ModuleList(PixelAttention(outputs, style) for _ in range(n * attention))
         self.skips, self.outputs, self.pyramid_outputs = [outputs] * n, outputs, pyramid
-        self.shrink: nn.Module | None = None
+        self.shrink = None if last else self.resampling(outputs, Halve)
         self.pyramid: nn.Module | None = None
         self.combine: Combine | None = None
         if last:
             return
-        if plan.resampling == "block":
-            self.shrink = ResidualBlock(outputs, outputs, style, Halve(plan.kernel))
-        elif plan.convolve:
-            self.shrink = HalvingConv(outputs, outputs, plan.kernel)
-        else:
-            self.shrink = Halve(plan.kernel)
         if plan.progressive_input == "input_skip":
             self.pyramid = Halve(plan.kernel)
             self.combine = Combine(pyramid, outputs, plan.combine)
@@ -135,19 +131,11 @@ class Descent(_Level):
 
 
 class Ascent(_Level):
-    r"""A level on the way up, what it adds to the output, and the step to the next.
+    """A level on the way up, with attention after the last block if any, what it adds to the
+    output, and the step to the next.
 
-    Arguments:
-        plan: What all levels have in common.
-        inputs: The channels that arrive.
-        skips: The channels of the skips, in the order in which they are joined.
-        outputs: The channels of the level.
-        attention: Whether pixels attend to each other after the last block.
-        pyramid: The channels of the output so far; none at the first level.
-        last: Whether no level follows.
-
-    Attributes:
-        pyramid_outputs: The channels of the output that leaves.
+    ``skips`` are the channels of the skips in the order in which they are joined, ``pyramid`` and
+    ``pyramid_outputs`` those of the output so far, none at the first level.
     """
 
     def __init__(
@@ -183,15 +171,7 @@ class Ascent(_Level):
         if plan.progressive == "output_skip" or started:
             self.head_norm = style.norm(outputs)
             self.head = nn.Conv2d(outputs, cast(int, self.pyramid_outputs), 3, padding=1)
-        self.grow: nn.Module | None = None
-        if last:
-            return
-        if plan.resampling == "block":
-            self.grow = ResidualBlock(outputs, outputs, style, Double(plan.kernel))
-        elif plan.convolve:
-            self.grow = DoublingConv(outputs, outputs, plan.kernel)
-        else:
-            self.grow = Double(plan.kernel)
+        self.grow = None if last else self.resampling(outputs, Double)
 
     def forward(
         self, h: Tensor, skips: list[Tensor], pyramid: Tensor | None, condition: Tensor | None

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield.errors import UserError
+from scorefield.networks.checks import image_shape
 from scorefield.networks.embedding import ClassEmbedding, LevelEmbedding, embedded
 from scorefield.networks.initial import initialize
 
@@ -32,12 +33,6 @@ class ResidualBlock(nn.Module):
 
     with group normalisations :math:`N`, :math:`3 \times 3` convolutions :math:`C`, and
     :math:`S` the identity, or a :math:`1 \times 1` convolution where the channels change.
-
-    Arguments:
-        inputs: The channels of :math:`x`.
-        outputs: The channels of :math:`y`.
-        embedding: The width of the embedded label :math:`c`.
-        dropout: The probability with which a channel value is dropped before :math:`C_2`.
     """
 
     def __init__(self, inputs: int, outputs: int, embedding: int, dropout: float) -> None:
@@ -66,9 +61,6 @@ class Attention(nn.Module):
 
     :math:`W` has no bias: a constant in the keys changes no attention, so that its gradient
     would be zero.
-
-    Arguments:
-        channels: The channels of :math:`x`.
     """
 
     def __init__(self, channels: int) -> None:
@@ -127,8 +119,19 @@ class UNet(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        resolutions = _resolutions(shape, channels, multipliers, blocks, attention, dropout)
-        self.event_shape = tuple(shape)
+        if not multipliers or min(multipliers) < 1 or channels < 1 or blocks < 1:
+            raise UserError(
+                "a U-Net has positive channels, multipliers and blocks, got "
+                f"channels={channels}, multipliers={tuple(multipliers)}, blocks={blocks}"
+            )
+        if not 0 <= dropout < 1:
+            raise UserError(f"the probability of dropout must be in [0, 1), got {dropout}")
+        self.event_shape = image_shape(shape, len(multipliers))
+        resolutions = [min(shape[1:]) // 2**k for k in range(len(multipliers))]
+        if missing := sorted(set(attention) - set(resolutions)):
+            raise UserError(
+                f"attention is possible at the resolutions {resolutions}, got {missing[0]}"
+            )
         widths = [channels * m for m in multipliers]
         embedding = 4 * channels
         self.classes = classes
@@ -224,34 +227,3 @@ def _norm(channels: int) -> nn.GroupNorm:
     while groups > 1 and channels // groups < 4:
         groups //= 2
     return nn.GroupNorm(groups, channels)
-
-
-def _resolutions(
-    shape: Sequence[int],
-    channels: int,
-    multipliers: Sequence[int],
-    blocks: int,
-    attention: Sequence[int],
-    dropout: float,
-) -> list[int]:
-    """The resolution of each level, after the arguments have been checked."""
-    if len(shape) != 3 or min(shape) < 1:
-        raise UserError(f"a U-Net takes images of shape (channels, height, width), got {shape}")
-    if not multipliers or min(multipliers) < 1 or channels < 1 or blocks < 1:
-        raise UserError(
-            "a U-Net has positive channels, multipliers and blocks, got "
-            f"channels={channels}, multipliers={tuple(multipliers)}, blocks={blocks}"
-        )
-    if not 0 <= dropout < 1:
-        raise UserError(f"the probability of dropout must be in [0, 1), got {dropout}")
-    factor = 2 ** (len(multipliers) - 1)
-    if shape[1] % factor or shape[2] % factor:
-        raise UserError(
-            f"a U-Net of {len(multipliers)} levels fits images whose sides are multiples of "
-            f"{factor}, got {shape[1]} x {shape[2]}"
-        )
-    resolutions = [min(shape[1:]) // 2**k for k in range(len(multipliers))]
-    missing = sorted(set(attention) - set(resolutions))
-    if missing:
-        raise UserError(f"attention is possible at the resolutions {resolutions}, got {missing[0]}")
-    return resolutions

@@ -1,11 +1,9 @@
 """Objectives: denoising score matching and the regularisers that go with it."""
 
-from scorefield.objectives.asymmetry import Asymmetry as Asymmetry
-from scorefield.objectives.balance import BalancedWeight as BalancedWeight
-from scorefield.objectives.branch import BoundaryMatching as BoundaryMatching
-from scorefield.objectives.circulation import CycleCirculation as CycleCirculation
-from scorefield.objectives.circulation import LoopCirculation as LoopCirculation
 from scorefield.objectives.consistency import Consistency as Consistency
+from scorefield.objectives.curl import Asymmetry as Asymmetry
+from scorefield.objectives.curl import CycleCirculation as CycleCirculation
+from scorefield.objectives.curl import LoopCirculation as LoopCirculation
 from scorefield.objectives.denoising import Batch as Batch
 from scorefield.objectives.denoising import DenoisingScoreMatching as DenoisingScoreMatching
 from scorefield.objectives.denoising import LogNormal as LogNormal
@@ -18,8 +16,10 @@ from scorefield.objectives.fokker_planck import FokkerPlanck as FokkerPlanck
 from scorefield.objectives.fokker_planck import FokkerPlanckWeighting as FokkerPlanckWeighting
 from scorefield.objectives.objective import Losses as Losses
 from scorefield.objectives.objective import Objective as Objective
-from scorefield.objectives.oracle import Oracle as Oracle
+from scorefield.objectives.regression import BoundaryMatching as BoundaryMatching
+from scorefield.objectives.regression import Oracle as Oracle
 from scorefield.objectives.regression import Regression as Regression
+from scorefield.objectives.regularizer import BalancedWeight as BalancedWeight
 from scorefield.objectives.regularizer import PointLaw as PointLaw
 from scorefield.objectives.regularizer import PointRegularizer as PointRegularizer
 from scorefield.objectives.regularizer import Regularizer as Regularizer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import InitVar
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -14,8 +15,7 @@ from scorefield.errors import UserError
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import NoiseLaw
-from scorefield.objectives.oracle import Oracle
-from scorefield.objectives.regression import ScoreWeighting
+from scorefield.objectives.regression import Oracle, ScoreWeighting
 from scorefield.objectives.regularizer import PointRegularizer
 from scorefield.samplers.grid import grid_times
 from scorefield.sde import SDE
@@ -42,15 +42,13 @@ class Consistency(PointRegularizer):
       mean is the square itself. The target is given here too with ``gradient="start"``; with
       ``both`` the gradient is that of the square in both ends.
 
-    The single trajectory of the kernel is the regulariser of the two pseudo-atoms' toy code, the
-    pair of the martingale with the gradient at both ends that of consistent diffusion models. The
-    latter is the default. In units of the noise the kernel scatters by
+    The default, the pair of the martingale with the gradient at both ends, is that of consistent
+    diffusion models. In units of the noise the kernel scatters by
     :math:`\lambda_s / \lambda_{se}`, where :math:`\lambda_{se}^2 = \lambda_s^2 - \lambda_e^2`, and
     the martingale by :math:`|\nabla h|\,\lambda_{se} / \lambda_s` with the derivative of the
-    denoiser, which is 1 where there is little noise and 0 where there is much. And only with the
-    gradient at both ends a step goes down a square, for the trajectories as they are: a field that
-    follows itself to targets which are given may run away where it is not held by the data, as at
-    uniform points. Where a guide draws the trajectories, the gradient at the start scatters least.
+    denoiser, which is 1 at little noise and 0 at much. Only the gradient at both ends descends a
+    square: with given targets, a field may run away where the data do not hold it, as at uniform
+    points. Where a guide draws the trajectories, the gradient at the start scatters least.
 
     The cost is one evaluation with gradient and ``steps`` without, of twice as many points for
     pairs; the first step is free without a guide, and the martingale takes another one at the ends.
@@ -109,7 +107,14 @@ class Consistency(PointRegularizer):
         self.leader = None if guide is None else Oracle(guide)
         if not isinstance(self.grid, int):
             self.grid = tuple(float(t) for t in self.grid)
-        self._check_grid()
+        self._check_least(1, "steps")
+        count = self.grid if isinstance(self.grid, int) else len(self.grid)
+        if count <= self.steps:
+            raise UserError(
+                f"consistency: {self.steps} steps need a grid of more times, got {count}"
+            )
+        if not isinstance(self.grid, int) and any(a <= b for a, b in pairwise(self.grid)):
+            raise UserError("consistency: the times of the grid must descend")
 
     @property
     def _copies(self) -> int:
@@ -117,11 +122,7 @@ class Consistency(PointRegularizer):
         return 2 if self.estimator == "pair" else 1
 
     def times_of(self, sde: SDE) -> Tensor:
-        """The grid of a process, descending, in float64.
-
-        Raises:
-            ValueError: If a time is not one of the process.
-        """
+        """The grid of a process, descending, in float64."""
         if isinstance(self.grid, int):
             return grid_times(sde, self.grid, spacing="logsnr")
         first, last = self.grid[0], self.grid[-1]
@@ -197,18 +198,6 @@ class Consistency(PointRegularizer):
                 f"noise level between {low:g} and {high:g}"
             )
         return starts[noise.integers("consistency/start", len(starts), (), index, step)]
-
-    def _check_grid(self) -> None:
-        self._check_positive("steps")
-        count = self.grid if isinstance(self.grid, int) else len(self.grid)
-        if count <= self.steps:
-            raise UserError(
-                f"consistency: {self.steps} steps need a grid of more times, got {count}"
-            )
-        if not isinstance(self.grid, int):
-            pairs = zip(self.grid, self.grid[1:], strict=False)
-            if not all(later < earlier for earlier, later in pairs):
-                raise UserError("consistency: the times of the grid must descend")
 
 
 def _copied(x: Tensor, copies: int) -> Tensor:

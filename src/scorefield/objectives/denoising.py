@@ -89,16 +89,8 @@ class NoiseLaw(ABC):
         lower: float | None = None,
         upper: float | None = None,
     ) -> Tensor:
-        """Draws one float64 time for each address.
-
-        Arguments:
-            sde: The process.
-            noise: The randomness.
-            index: The sample indices.
-            step: The step or steps, broadcast against ``index``.
-            purpose: The purpose of the address.
-            lower: The least noise level; that at ``sde.t_min`` by default.
-            upper: The largest; ``sde.sigma_max`` by default.
+        """Draws one float64 time for each address of ``index`` and ``step``, which broadcast,
+        between noise levels; those at ``sde.t_min`` and of ``sde.sigma_max`` by default.
 
         Raises:
             ValueError: If the two do not enclose a range within that of the process.
@@ -249,11 +241,8 @@ class DenoisingScoreMatching:
     def draw(
         self, field: ScoreField, noise: Noise, index: Tensor, step: int | Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The times (float32) and normals of a step, or of several at once.
-
-        Returns:
-            Times of the common shape of ``index`` and ``step``, and normals with the event shape
-            behind it.
+        """The times (float32) of a step, or of several at once, of the common shape of ``index``
+        and ``step``; and normals with the event shape behind it.
         """
         t = self.law.times(field.sde, noise, index, step)
         z = noise.normal("perturbation", field.domain.shape, index, step)

@@ -32,11 +32,10 @@ class FokkerPlanck(PointRegularizer):
     :math:`1 / \sigma`, so that its weight has to be as small as :math:`10^{-5}`.
 
     The exact residual takes an evaluation of the field at :math:`D` copies of the points and two
-    passes back through it, or three for the component form, before the one to the weights. For a
-    perceptron of two coordinates that makes a step of a batch of 512 with 64 such points 2.9 times
-    as long, or 3.5 times. Where :math:`D` is large, ``probes`` take the place of the copies, and a
-    few more passes at the points. The square is then that of the mean of independent draws, without
-    bias: the mean of their products two by two.
+    passes back through it, or three for the component form, before the one to the weights. Where
+    :math:`D` is large, ``probes`` take the place of the copies, and a few more passes at the
+    points; the square is then the mean of the products of independent draws two by two, without
+    bias.
 
     The network has to have second derivatives: those of rectified linear units are zero.
 

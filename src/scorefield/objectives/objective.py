@@ -25,9 +25,8 @@ from torch import Tensor, nn
 from scorefield.errors import UserError
 from scorefield.fields import ScoreField
 from scorefield.noise import Noise
-from scorefield.objectives.balance import BalancedWeight
 from scorefield.objectives.denoising import Batch, DenoisingScoreMatching
-from scorefield.objectives.regularizer import Regularizer
+from scorefield.objectives.regularizer import BalancedWeight, Regularizer
 
 
 @dataclass(frozen=True)
@@ -84,26 +83,15 @@ class Objective(nn.Module):
     def hide(
         self, classes: Tensor, null: int, noise: Noise, index: Tensor, step: int | Tensor
     ) -> Tensor:
-        """The classes of a step, or of several at once.
-
-        Arguments:
-            classes: The classes of the points, of the common shape of ``index`` and ``step``.
-            null: What stands for no class.
-            noise: The randomness.
-            index: The sample indices.
-            step: The step or steps.
+        """The classes of a step, or of several at once, of the common shape of ``index`` and
+        ``step``; some are dropped for ``null``, which stands for no class.
         """
         u = noise.uniform("label dropout", (), index, step)
         return torch.where(u < self.label_dropout, null, classes)
 
     def forward(self, field: ScoreField, batch: Batch, noise: Noise, step: int) -> Losses:
-        """The losses of one training step.
-
-        Arguments:
-            field: The field, in training mode.
-            batch: What :meth:`draw` and the data gave for this step.
-            noise: The randomness of the regularisers.
-            step: The step, which is part of their addresses.
+        """The losses of one training step of a field in training mode, for a batch of what
+        :meth:`draw` and the data gave; ``noise`` and ``step`` are those of the regularisers.
         """
         total = self.denoising(field, batch).mean()
         terms = {"denoising": total.detach()}

@@ -1,4 +1,4 @@
-r"""What every regulariser has in common.
+r"""What every regulariser has in common, and the weight that keeps one in proportion.
 
 A regulariser is a number that is small for the fields one wants. A subclass declares its settings
 as the fields of a dataclass, all of them keywords of its constructor, and says what is measured:
@@ -31,7 +31,6 @@ from scorefield.domain import Torus
 from scorefield.errors import UserError
 from scorefield.fields import ScoreField, evaluation_mode
 from scorefield.noise import Lookahead, Noise
-from scorefield.objectives.balance import BalancedWeight
 from scorefield.objectives.denoising import NoiseLaw
 
 PointLaw = Literal["data", "uniform"]
@@ -40,6 +39,54 @@ which are where the data never come at little noise."""
 
 # A module is compared by identity and shows its parts, which a dataclass would replace.
 _settings = partial(dataclasses.dataclass, kw_only=True, eq=False, repr=False)
+
+
+class BalancedWeight(nn.Module):
+    r"""The weight :math:`\min(w_{max},\; r\,\bar L / \bar R)`.
+
+    :math:`\bar L` and :math:`\bar R` are exponential moving averages, corrected for their start,
+    of the base loss and of the regulariser over the steps at which the latter is evaluated. The
+    weighted regulariser is then about :math:`r` times the base loss, and the weight is bounded
+    where the regulariser vanishes. The averages are buffers: they are saved with the objective.
+
+    Arguments:
+        ratio: The proportion :math:`r`.
+        max_weight: The bound :math:`w_{max}`.
+        horizon: The time constant of the averages, in evaluations.
+
+    Raises:
+        ValueError: If an argument is not positive.
+    """
+
+    average: Tensor
+    count: Tensor
+
+    def __init__(self, ratio: float, max_weight: float, horizon: float = 100.0) -> None:
+        super().__init__()
+        if not min(ratio, max_weight, horizon) > 0:
+            raise UserError(
+                "balance: ratio, max_weight and horizon must be positive, got "
+                f"{ratio}, {max_weight}, {horizon}"
+            )
+        self.ratio = ratio
+        self.max_weight = max_weight
+        self.horizon = horizon
+        self.register_buffer("average", torch.zeros(2, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    def extra_repr(self) -> str:
+        return f"ratio={self.ratio}, max_weight={self.max_weight}, horizon={self.horizon}"
+
+    def forward(self, denoising: Tensor, energy: Tensor) -> Tensor:
+        """Takes in the two losses of a step and returns the weight; detached."""
+        with torch.no_grad():
+            keep = torch.clamp(self.count / (self.count + 1), max=1 - 1 / self.horizon)
+            current = torch.stack((denoising, energy)).to(self.average.dtype)
+            self.average.mul_(keep).add_((1 - keep) * current)
+            self.count.add_(1)
+            # An energy of zero divides to infinity, which the bound then cuts.
+            wanted = self.ratio * self.average[0] / self.average[1].abs()
+            return wanted.clamp(max=self.max_weight).to(energy.dtype)
 
 
 @_settings
@@ -83,7 +130,7 @@ class Regularizer(nn.Module, ABC):
         weight = self.weight
         if not isinstance(weight, BalancedWeight) and not (math.isfinite(weight) and weight >= 0):
             raise UserError(f"{self.name}: weight must be >= 0, got {weight}")
-        self._check_positive("every")
+        self._check_least(1, "every")
         low = self.sigma_min or 0.0
         high = math.inf if self.sigma_max is None else self.sigma_max
         if not 0 <= low < high:
@@ -138,12 +185,10 @@ class Regularizer(nn.Module, ABC):
         settings = {k: v for k, v in vars(self).items() if not k.startswith("_")}
         return ", ".join(f"{k}={v}" for k, v in settings.items() if k != "training")
 
-    def _check_positive(self, *names: str) -> None:
+    def _check_least(self, least: int, *names: str) -> None:
         for name in names:
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"{self.name}: {name} must be at least 1, got {getattr(self, name)}"
-                )
+            if (value := getattr(self, name)) < least:
+                raise UserError(f"{self.name}: {name} must be at least {least}, got {value}")
 
     def _check_choice(self, name: str, choices: Any) -> None:
         if getattr(self, name) not in get_args(choices):
@@ -174,7 +219,7 @@ class PointRegularizer(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_positive("rows")
+        self._check_least(1, "rows")
         self._check_choice("points", PointLaw)
 
     @abstractmethod
@@ -198,26 +243,19 @@ class PointRegularizer(Regularizer):
     ) -> tuple[Tensor, ...]:
         index = torch.arange(min(rows, self.rows))
         t = self.times(field, law, noise, index, step)
-        points = self.draw_points(field, noise, index, step)
-        return t, points, *self.directions(field, noise, index, step)
-
-    def evaluate(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        t, drawn, *directions = draws
-        return self.energy(field, self.place_points(field, x, t, drawn), t, *directions)
-
-    def draw_points(self, field: ScoreField, noise: Noise, index: Tensor, step: Tensor) -> Tensor:
-        """What :meth:`place_points` makes points of: standard normals, or points of the torus."""
         purpose = f"{self.name}/{self.purpose}"
         if self.points == "data":
-            return noise.normal(purpose, field.domain.shape, index, step)
-        if not isinstance(field.domain, Torus):
+            drawn = noise.normal(purpose, field.domain.shape, index, step)
+        elif isinstance(field.domain, Torus):
+            drawn = field.domain.uniform(noise, purpose, index, step)
+        else:
             raise UserError(
                 f"{purpose}: uniform points need a torus, the field is on {field.domain}"
             )
-        return field.domain.uniform(noise, purpose, index, step)
+        return t, drawn, *self.directions(field, noise, index, step)
 
-    def place_points(self, field: ScoreField, x: Tensor, t: Tensor, drawn: Tensor) -> Tensor:
-        """The points at given times, from as many clean points at least and what was drawn."""
-        if self.points == "uniform":
-            return drawn
-        return field.sde.perturb(x[: len(t)], t, drawn, field.domain)
+    def evaluate(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
+        t, points, *directions = draws
+        if self.points == "data":
+            points = field.sde.perturb(x[: len(t)], t, points, field.domain)
+        return self.energy(field, points, t, *directions)

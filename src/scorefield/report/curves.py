@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
-from scorefield.comparison.costs import Costs
 from scorefield.comparison.groups import Group, common, over_seeds
+from scorefield.comparison.timing import Costs
 from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import CATALOGUE, OF_LEVELS, OF_SAMPLES
 from scorefield.evaluation.catalogue.metric import Metric, OfLevel, OfSamples
@@ -19,6 +19,7 @@ from scorefield.plotting.palette import EXACT, Look
 
 Drawn = tuple[Group, Look]
 """A model and how it is drawn."""
+Interval = tuple[float, float]
 _BAND = " The band is that of two real sets of the same size."
 
 
@@ -31,18 +32,8 @@ class Curve(NamedTuple):
     y: Sequence[Estimate]
 
 
-class Band(NamedTuple):
-    """A horizontal band with a name: where the sampling noise of real sets lies."""
-
-    label: str
-    low: float
-    high: float
-
-
 class Plot(NamedTuple):
-    """A figure of the page: an identifier, a caption, a text for those who cannot see it, and
-    the specification that plotly draws.
-    """
+    """A figure of the page, with a text for those who cannot see it, and plotly's specification."""
 
     key: str
     title: str
@@ -54,9 +45,7 @@ class Plot(NamedTuple):
 def plots(
     members: Sequence[Group], exact: Group | None, looks: dict[str, Look], costs: Costs
 ) -> list[Plot]:
-    """The curves of a data set, of every metric that the catalogue shows as one: by noise level,
-    against network calls, and at the checkpoints against training time.
-    """
+    """The curves of a data set: against noise level, network calls, and training time."""
     drawn = [(g, looks[g.label]) for g in members]
     with_exact = drawn if exact is None else [*drawn, (exact, EXACT)]
     found = [
@@ -68,9 +57,7 @@ def plots(
 
 
 def _against_noise(metric: OfLevel, drawn: Sequence[Drawn]) -> Plot | None:
-    """A metric against the noise level; ``None`` where it was measured of no model. Of an exact
-    field that has none of it at any level there is no curve.
-    """
+    """A metric against the noise level; none of an exact field that has none of it."""
     curves = []
     for g, look in drawn:
         levels = g.profile(metric.name, metric.radius)
@@ -78,8 +65,6 @@ def _against_noise(metric: OfLevel, drawn: Sequence[Drawn]) -> Plot | None:
             curves.append(
                 Curve(g.label, look, [v.sigma for v in levels], [v.estimate for v in levels])
             )
-    if all(c.look is EXACT for c in curves):
-        return None
     caption, least = metric.caption, metric.rounding
     if least is not None:
         caption += f" Values below {least:g} are noise or rounding, drawn as triangles."
@@ -95,17 +80,13 @@ def _against_calls(metric: OfSamples, drawn: Sequence[Drawn]) -> Plot | None:
         if found:
             curves.append(Curve(g.label, look, [d.nfe for d in found], [d.estimate for d in found]))
             band = _band(found[0]) or band
-    if not curves:
-        return None
     x_title = "network calls a sample"
     caption = metric.caption + _BAND
     return _plot(_key(drawn, metric), metric.title, caption, x_title, curves, band)
 
 
 def _against_time(metric: Metric, drawn: Sequence[Drawn], costs: Costs) -> Plot | None:
-    """A metric at the checkpoints of the trainings against their time; ``None`` where none was
-    measured or steps have no known time.
-    """
+    """A metric at the checkpoints against their training time, where both are known."""
     curves, band = [], None
     for g, look in drawn:
         step_time = costs.seconds.get(g.model)
@@ -119,8 +100,6 @@ def _against_time(metric: Metric, drawn: Sequence[Drawn], costs: Costs) -> Plot 
             y.append(over_seeds([d.estimate for d in found]))
             band = _band(found[0]) or band
         curves.append(Curve(g.label, look, x, y))
-    if not curves:
-        return None
     title, key = f"{metric.title} along the training", f"{_key(drawn, metric)}-training"
     caption = f"{metric.caption} At the checkpoints, against the time of the steps up to each."
     return _plot(key, title, caption, "training time (s)", curves, band, ticks=False)
@@ -130,12 +109,11 @@ def _key(drawn: Sequence[Drawn], metric: Metric) -> str:
     return f"{drawn[0][0].dataset}-{metric.name}"
 
 
-def _band(d: Distance) -> Band | None:
+def _band(d: Distance) -> Interval | None:
     """Where the distances of real sets are."""
     if d.floor is None:
         return None
-    low, high = d.floor.mean - 2 * d.floor.sd, d.floor.mean + 2 * d.floor.sd
-    return Band("two real sets (mean ± 2 sd)", low, high)
+    return d.floor.mean - 2 * d.floor.sd, d.floor.mean + 2 * d.floor.sd
 
 
 def _plot(
@@ -144,63 +122,58 @@ def _plot(
     caption: str,
     x_title: str,
     curves: Sequence[Curve],
-    band: Band | None = None,
+    band: Interval | None = None,
     least: float | None = None,
     ticks: bool = True,
-) -> Plot:
+) -> Plot | None:
+    """The plot of curves; ``None`` where there is none of a trained model."""
+    if all(c.look is EXACT for c in curves):
+        return None
     figure = go.Figure()
     places = sorted({x for curve in curves for x in curve.x})
-    positive = [e.value for c in curves for e in c.y if e.value > 0]
-    foot = least if least is not None else 0.8 * min(positive, default=1.0)
-    if band is not None and band.high <= 0:
-        # Of few pairs: all of it lies below a log axis.
-        band = None
-    if band is not None and band.low <= 0:
+    values = [e.value for c in curves for e in c.y]
+    foot = least if least is not None else 0.8 * min((v for v in values if v > 0), default=1.0)
+    # Of few pairs, all of a band may lie below a log axis.
+    low, high = band if band is not None and band[1] > 0 else (foot, foot)
+    if low <= 0:
         # An unbiased distance: well inside the floor's noise there is no place on a log axis.
-        foot = band.high / 5
-    if band is not None:
-        ends = [places[0] / 1.15, places[-1] * 1.15]
-        low = band.low if band.low > 0 else foot / 3
+        foot = high / 5
+    if high > low:
+        left, right, edge = places[0] / 1.15, places[-1] * 1.15, low if low > 0 else foot / 3
         figure.add_scatter(
-            x=[*ends, *ends[::-1]],
-            y=[band.high, band.high, low, low],
+            x=[left, right, right, left],
+            y=[high, high, edge, edge],
             fill="toself",
             fillcolor="rgba(128,128,128,0.22)",
             line={"width": 0},
             mode="lines",
-            name=band.label,
+            name="two real sets (mean ± 2 sd)",
             hoverinfo="skip",
         )
     for curve in curves:
         for trace in _traces(curve, foot):
             figure.add_scatter(**trace)
+    few = {"dtick": "D2", "tickformat": "~g"}
     figure.update_xaxes(
         type="log",
         title={"text": x_title, "font": {"size": 13}, "standoff": 6},
         # Levels and budgets are few and of interest; times are neither.
-        **(
-            {"tickvals": places, "ticktext": [f"{x:g}" for x in places]}
-            if ticks
-            else {"dtick": "D2", "tickformat": "~g"}
-        ),
+        **({"tickvals": places, "ticktext": [f"{x:g}" for x in places]} if ticks else few),
         tickfont={"size": 12},
         range=[math.log10(places[0] / 1.2), math.log10(places[-1] * 1.2)],
     )
-    tops = [e.interval()[1] for c in curves for e in c.y] + ([] if band is None else [band.high])
-    bottom = math.log10(min([foot, *([band.low] if band is not None and band.low > 0 else [])]))
-    top = max(math.log10(max([*tops, 2 * foot])), bottom + 0.3)
+    tops = [e.interval()[1] for c in curves for e in c.y]
+    bottom = math.log10(min(foot, low) if low > 0 else foot)
+    top = max(math.log10(max([*tops, high, 2 * foot])), bottom + 0.3)
     margin = 0.05 * (top - bottom)
+    few["dtick"] = "D2" if top - bottom > 0.7 else "D1"
     figure.update_yaxes(
         type="log",
         range=[bottom - margin, top + margin],
         automargin=True,
         tickfont={"size": 12},
         # Powers of ten where there are many, else some numbers between them.
-        **(
-            {"dtick": 1, "exponentformat": "power"}
-            if top - bottom > 2.2
-            else {"dtick": "D2" if top - bottom > 0.7 else "D1", "tickformat": "~g"}
-        ),
+        **({"dtick": 1, "exponentformat": "power"} if top - bottom > 2.2 else few),
     )
     figure.update_layout(
         height=380,
@@ -211,57 +184,46 @@ def _plot(
     )
     names = ", ".join(c.label for c in curves)
     alt = f"{title} against {x_title}, one line each for {names}, with 95 % intervals."
-    return Plot(key, title, caption, alt, _specification(figure))
+    plain = json.loads(figure.to_json())
+    plain["layout"].pop("template", None)
+    # As it may stand in a script element.
+    text = json.dumps(plain, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return Plot(key, title, caption, alt, text)
 
 
 def _traces(curve: Curve, foot: float) -> list[dict[str, Any]]:
     """The line with its error bars, and the points below the axis at its foot."""
-    shown = [e if e.value >= foot else None for e in curve.y]
-    bars = [e.interval() if e is not None else (0.0, 0.0) for e in shown]
+    below = [(x, e) for x, e in zip(curve.x, curve.y, strict=True) if e.value < foot]
+    bars = [e.interval() if e.value >= foot else (e.value, e.value) for e in curve.y]
+    named = {"name": curve.label, "legendgroup": curve.label, "hovertemplate": "%{x:g}: %{text}"}
     line = {
+        **named,
         "x": list(curve.x),
-        "y": [None if e is None else e.value for e in shown],
-        "name": curve.label,
-        "legendgroup": curve.label,
+        "y": [e.value if e.value >= foot else None for e in curve.y],
         "mode": "lines+markers",
         "line": {"color": curve.look.colour, "width": 2, "dash": curve.look.dash},
         "marker": {"size": 7, "symbol": curve.look.symbol},
         "error_y": {
             "type": "data",
             "symmetric": False,
-            "array": [
-                0.0 if e is None else b[1] - e.value for e, b in zip(shown, bars, strict=True)
-            ],
+            "array": [high - e.value for e, (_, high) in zip(curve.y, bars, strict=True)],
             # On a logarithmic axis a bar that would pass zero ends just above it.
             "arrayminus": [
-                0.0 if e is None else min(e.value - b[0], 0.999 * e.value)
-                for e, b in zip(shown, bars, strict=True)
+                min(e.value - low, 0.999 * abs(e.value))
+                for e, (low, _) in zip(curve.y, bars, strict=True)
             ],
             "thickness": 1.3,
             "width": 3,
         },
         "text": [str(e) for e in curve.y],
-        "hovertemplate": "%{x:g}: %{text}",
     }
-    below = [(x, e) for x, e in zip(curve.x, curve.y, strict=True) if e.value < foot]
-    if not below:
-        return [line]
-    foot_points = {
+    at_the_foot = {
+        **named,
         "x": [x for x, _ in below],
         "y": [foot] * len(below),
-        "name": curve.label,
-        "legendgroup": curve.label,
         "showlegend": False,
         "mode": "markers",
         "marker": {"size": 8, "symbol": "triangle-down", "color": curve.look.colour},
         "text": [f"{e} (below the axis)" for _, e in below],
-        "hovertemplate": "%{x:g}: %{text}",
     }
-    return [line, foot_points]
-
-
-def _specification(figure: go.Figure) -> str:
-    """The figure as JSON that may stand in a script element."""
-    plain = json.loads(figure.to_json())
-    plain["layout"].pop("template", None)
-    return json.dumps(plain, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return [line, at_the_foot] if below else [line]

@@ -15,15 +15,7 @@ from scorefield.report.words import distinguishable, in_words, listed
 
 
 def findings(comparison: Comparison, reference: Group | None) -> list[tuple[str, str]]:
-    """The results on one data set: pairs of a heading and a sentence or two.
-
-    That a model differs from the first is said only where the 95 % interval of their difference
-    over common seeds leaves zero out; of single trainings nothing of the kind is said.
-
-    Arguments:
-        comparison: The trained models; the first is the baseline.
-        reference: The exact field, where there is one.
-    """
+    """The results on one data set: pairs of a heading and a sentence or two."""
     said: dict[str, list[str]] = {}
     for heading, text in _sentences(comparison, reference):
         said.setdefault(heading, []).append(text)
@@ -76,15 +68,11 @@ def _sentences(comparison: Comparison, reference: Group | None) -> Iterator[tupl
         )
 
 
-# ------------------------------------------------------------------------------- single metrics
-
-
 def _of_samples(comparison: Comparison, metric: OfSamples, finding: Finding) -> str:
     """A distance at the largest budget: in multiples of the noise floor where it has one."""
     members = comparison.members
     budget = members[0].first.budgets[-1]
-    every = {g.label: g.distance(metric.name, budget) for g in members}
-    found = {label: d for label, d in every.items() if d is not None}
+    found = {g.label: d for g in members if (d := g.distance(metric.name, budget)) is not None}
     if not found:
         return ""
     one = next(iter(found.values()))
@@ -101,17 +89,13 @@ def _of_samples(comparison: Comparison, metric: OfSamples, finding: Finding) -> 
     off = [m for m, d in found.items() if distinguishable(d)]
     within = [m for m in found if m not in off]
     text = f"At {one.nfe} network calls {finding.quantity} is{unit} {listed(values)}. "
+    apart = "distinguishable from real data"
     if not off:
-        text += (
-            "By this distance, and with so many samples, none is distinguishable from real data."
-        )
+        text += f"By this distance, and with so many samples, none is {apart}."
     elif not within:
-        text += "By this distance all are distinguishable from real data."
+        text += f"By this distance all are {apart}."
     else:
-        text += (
-            f"{listed(off)} {_is(off)} distinguishable from real data, {listed(within)} "
-            f"{_is(within)} not."
-        )
+        text += f"{listed(off)} {_is(off)} {apart}, {listed(within)} {_is(within)} not."
     return f"{text} {_against_first(comparison, metric)}".strip()
 
 
@@ -133,14 +117,14 @@ def _of_level(comparison: Comparison, metric: OfLevel, finding: Finding) -> str:
 def _distances(members: Sequence[Group], metric: Metric) -> dict[str, Distance]:
     """A distance at the largest budget, by label, where it has a floor."""
     budget = members[0].first.budgets[-1]
-    found = {g.label: g.distance(metric.name, budget) for g in members}
-    return {m: d for m, d in found.items() if d is not None and d.floor is not None}
+    found = {g.label: d for g in members if (d := g.distance(metric.name, budget)) is not None}
+    return {m: d for m, d in found.items() if d.floor is not None}
 
 
 def _summaries(members: Sequence[Group], metric: OfLevel) -> dict[str, Estimate]:
     """A metric over its noise levels, by label."""
-    found = {g.label: g.over_levels(metric.name, metric.radius) for g in members}
-    return {m: e for m, e in found.items() if e is not None}
+    over = ((g.label, g.over_levels(metric.name, metric.radius)) for g in members)
+    return {label: e for label, e in over if e is not None}
 
 
 def _rounding(values: dict[str, Estimate], metric: OfLevel) -> list[str]:
@@ -150,9 +134,6 @@ def _rounding(values: dict[str, Estimate], metric: OfLevel) -> list[str]:
 
 def _is(labels: Sequence[str]) -> str:
     return "is" if len(labels) == 1 else "are"
-
-
-# -------------------------------------------------------------------------------- against the first
 
 
 def _against_first(comparison: Comparison, metric: Metric, but: Sequence[str] = ()) -> str:

@@ -4,62 +4,30 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from plotly.offline import get_plotlyjs
 
-from scorefield.comparison.collect import collect
-from scorefield.comparison.costs import Costs
-from scorefield.comparison.groups import Group, by_dataset, groups
-from scorefield.comparison.strict import refuse
-from scorefield.comparison.tables import Comparison, compare_models, write_tables
+from scorefield.comparison.groups import Group, by_dataset, collect, groups
+from scorefield.comparison.tables import Comparison, compare_models, refuse, write_tables
 from scorefield.comparison.to_target import TARGETS
 from scorefield.evaluation.catalogue import OF_LEVELS
 from scorefield.evaluation.records import Evaluation
 from scorefield.files import write_file
-from scorefield.plotting.palette import Look, looks
-from scorefield.report.comparison import PlainTable, tables
-from scorefield.report.curves import Plot, plots
+from scorefield.plotting.palette import looks
+from scorefield.report.curves import plots
 from scorefield.report.findings import findings, headline
-from scorefield.report.gallery import Gallery, exact_group, gallery
-from scorefield.report.table import Table, anchor, table
+from scorefield.report.gallery import exact_group, gallery
+from scorefield.report.tables import anchor, table, tables
 from scorefield.report.words import listed, number
 
 INDEX = "index.html"
-
-
-class Commands(NamedTuple):
-    """The command lines that make a model's numbers."""
-
-    label: str
-    anchor: str
-    lines: list[str]
-
-
-@dataclass(frozen=True)
-class Section:
-    """All that the page says on one data set."""
-
-    name: str
-    title: str
-    members: list[Group]
-    looks: dict[str, Look]
-    exact: Group | None
-    headline: str
-    findings: list[tuple[str, str]]
-    table: Table
-    comparison: list[PlainTable]
-    plots: list[Plot]
-    gallery: Gallery
-    commands: list[Commands]
-    facts: list[tuple[str, str]]
-    costs: Costs
 
 
 def write_report(
@@ -69,24 +37,16 @@ def write_report(
     strict: bool = False,
     trust_code: bool = False,
 ) -> Path:
-    """Gathers the evaluated runs under a folder into tables and a page.
+    """Gathers the evaluated runs under a folder into tables and the page ``out/index.html``.
 
     Arguments:
-        root: The folder of all runs.
-        out: The folder of the report.
         targets: The targets of the sample quality, in multiples of the noise floor.
-        strict: Whether to refuse numbers without an interval over seeds, before anything is
-            written.
+        strict: Whether to refuse numbers without an interval over seeds.
         trust_code: Whether classes that a run names by import path may be imported.
 
-    Returns:
-        The page, ``out/index.html``.
-
     Raises:
-        RunError: If there is no evaluated run, one cannot be read, the models of a data set
-            were evaluated by different protocols, or a number is refused.
-        CheckpointError: If the checkpoint of a run cannot be read.
-        OSError: If the report cannot be written.
+        RunError: If there is no evaluated run, the models of a data set were evaluated by
+            different protocols, or a number is refused.
     """
     evaluations = _labelled(collect(root))
     comparisons = compare_models(evaluations, root, targets)
@@ -101,20 +61,6 @@ def write_report(
     if trust_code:
         command.append("--trust-code")
     sections = [_section(root, c, trust_code) for c in comparisons]
-    page = _render(root, evaluations, sections, command, [t.name for t in written])
-    write_file(out / INDEX, page)
-    return out / INDEX
-
-
-def _render(
-    root: Path,
-    evaluations: Sequence[Evaluation],
-    sections: list[Section],
-    command: Sequence[str],
-    written: Sequence[str],
-) -> str:
-    """The page as text."""
-    members = [g for s in sections for g in s.members]
     # Where the truth is known there is more to see.
     sections.sort(key=lambda s: s.exact is None)
     environment = Environment(
@@ -124,10 +70,10 @@ def _render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(number=number)
-    return environment.get_template("page.html.j2").render(
+    environment.globals.update(number=number, anchor=anchor)
+    page = environment.get_template("page.html.j2").render(
         sections=sections,
-        single=all(len(g.seeds) == 1 for g in members),
+        single=all(len(g.seeds) == 1 for s in sections for g in s.members),
         exact=any(s.exact is not None for s in sections),
         title=f"Score fields on {listed([s.name for s in sections])}",
         lede=_lede(sections),
@@ -135,17 +81,20 @@ def _render(
         plotly=get_plotlyjs(),
         sweep_commands=[_sweep(root, s.members) for s in sections if s.costs.apart],
         report_command=shlex.join(command),
-        tables=list(written),
+        tables=[t.name for t in written],
         versions=_versions(evaluations),
         made=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
     )
+    write_file(out / INDEX, page)
+    return out / INDEX
 
 
-def _section(root: Path, comparison: Comparison, trust_code: bool) -> Section:
+def _section(root: Path, comparison: Comparison, trust_code: bool) -> SimpleNamespace:
+    """All that the page says on one data set."""
     members = comparison.members
     look = looks([g.label for g in members])
     exact = exact_group(members[0], trust_code)
-    return Section(
+    return SimpleNamespace(
         name=members[0].dataset,
         title=_TITLES.get(str(members[0].first.about.get("data")), members[0].dataset),
         members=members,
@@ -157,7 +106,7 @@ def _section(root: Path, comparison: Comparison, trust_code: bool) -> Section:
         comparison=tables(comparison),
         plots=plots(members, exact, look, comparison.costs),
         gallery=gallery(members, look, trust_code),
-        commands=[_commands(root, g) for g in members],
+        commands=[(g, _commands(root, g)) for g in members],
         facts=_facts(members),
         costs=comparison.costs,
     )
@@ -180,32 +129,29 @@ def _labelled(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     return [replace(e, about={**e.about, "label": label[e.dataset, e.model]}) for e in evaluations]
 
 
-def _lede(sections: Sequence[Section]) -> str:
+def _lede(sections: Sequence[SimpleNamespace]) -> str:
     labels = list(dict.fromkeys(g.label for s in sections for g in s.members))
     data = listed([s.name if s.title == s.name else f"{s.name} ({s.title})" for s in sections])
     seeds = {len(g.seeds) for s in sections for g in s.members}
     trained = "once" if seeds == {1} else f"with {min(seeds)} to {max(seeds)} seeds"
     if len(seeds) == 1 and seeds != {1}:
         trained = f"with {next(iter(seeds))} seeds each"
-    lengths = {
-        s.name: {(g.first.compute["steps"], g.first.compute["batch_size"]) for g in s.members}
+    lengths = [
+        {(g.first.compute["steps"], g.first.compute["batch_size"]) for g in s.members}
         for s in sections
-    }
+    ]
     many = ("models", "were") if len(labels) > 1 else ("model", "was")
-    alike = ", for the same number of steps" if all(len(v) == 1 for v in lengths.values()) else ""
+    alike = ", for the same number of steps" if all(len(v) == 1 for v in lengths) else ""
+    words = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+    count = words[len(labels)] if len(labels) < len(words) else len(labels)
     return (
-        f"{_count(len(labels))} score {many[0]}, {listed(labels)}, {many[1]} trained {trained} on "
+        f"{count} score {many[0]}, {listed(labels)}, {many[1]} trained {trained} on "
         f"{data}{alike}, and evaluated on the same real samples, the same starting noise and "
         "the same noisy points."
     )
 
 
-def _count(n: int) -> str:
-    words = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
-    return words[n] if n < len(words) else str(n)
-
-
-def _models(sections: Sequence[Section]) -> list[tuple[str, str, str]]:
+def _models(sections: Sequence[SimpleNamespace]) -> list[tuple[str, str, str]]:
     """Label, colour and description of every model, once."""
     found: dict[str, tuple[str, str, str]] = {}
     for section in sections:
@@ -223,7 +169,7 @@ def _facts(members: Sequence[Group]) -> list[tuple[str, str]]:
     )
     levels = ", ".join(f"{s:g}" for s in p["sigmas"])
     overrides = listed([f"{o}" for o in one.about.get("overrides", [])]) or "none"
-    facts = [
+    return [
         (
             "training",
             f"{c['steps']} steps of {c['batch_size']} items, seeds "
@@ -247,7 +193,6 @@ def _facts(members: Sequence[Group]) -> list[tuple[str, str]]:
         *_methods(one),
         ("seed of the evaluation", str(p["seed"])),
     ]
-    return [(name, text) for name, text in facts if text]
 
 
 def _methods(one: Evaluation) -> Iterator[tuple[str, str]]:
@@ -261,7 +206,8 @@ def _methods(one: Evaluation) -> Iterator[tuple[str, str]]:
             yield listed(list(measured)), f"{method}; n = {found[0].estimate.n} at a level"
 
 
-def _commands(root: Path, g: Group) -> Commands:
+def _commands(root: Path, g: Group) -> list[str]:
+    """The command lines that make a model's numbers."""
     lines = []
     for e in g.members:
         about = e.about
@@ -273,16 +219,12 @@ def _commands(root: Path, g: Group) -> Commands:
         lines.append(shlex.join(["scorefield", "eval", str(e.folder), "--nfe", nfes]))
     n, seed, sampler = (g.first.protocol[key] for key in ("samples", "seed", "sampler"))
     options = ["--n", str(n), "--nfe", str(g.first.budgets[-1]), "--seed", str(seed)]
-    lines.append(
-        shlex.join(["scorefield", "sample", str(g.first.folder), "--sampler", sampler, *options])
-    )
-    return Commands(g.label, anchor(g), lines)
+    line = ["scorefield", "sample", str(g.first.folder), "--sampler", sampler, *options]
+    return [*lines, shlex.join(line)]
 
 
 def _sweep(root: Path, members: Sequence[Group]) -> str:
-    """The sweep that times the steps of the models of a data set, and makes what is missing; empty
-    where they are not presets with the same changes and seeds.
-    """
+    """The sweep that times the models' steps; empty where they are not presets changed alike."""
     changes = {tuple(g.first.about.get("overrides", ())) for g in members}
     presets = [g.first.about.get("preset") for g in members]
     if not all(presets) or len(changes) > 1 or len({g.seeds for g in members}) > 1:

@@ -40,15 +40,10 @@ def in_words(estimate: Estimate) -> str:
     low, high = estimate.interval()
     if estimate.standard_error == 0:
         return f"{estimate.value:.3g}"
-    if abs(estimate.value) < 1e-3:
-        parts = [
-            f"{v:.1e}".replace("e-0", "e-").replace("-", "−") for v in (estimate.value, low, high)
-        ]
-        return f"{parts[0]} ({parts[1]} to {parts[2]})"
-    digits = max(0, -math.floor(math.log10(max(high - low, 1e-12) / 2)))
-    digits = min(digits, 4)
-    texts = [f"{v:.{digits}f}".replace("-", "−") for v in (estimate.value, low, high)]
-    return f"{texts[0]} ({texts[1]} to {texts[2]})"
+    digits = min(4, max(0, -math.floor(math.log10(max(high - low, 1e-12) / 2))))
+    form = ".1e" if abs(estimate.value) < 1e-3 else f".{digits}f"
+    value, *ends = (format(v, form).replace("e-0", "e-") for v in (estimate.value, low, high))
+    return f"{value} ({' to '.join(ends)})".replace("-", "−")
 
 
 def listed(items: Sequence[str]) -> str:

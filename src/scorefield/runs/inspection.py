@@ -13,7 +13,7 @@ from scorefield.config.objective import CustomTerm, CyclesTerm
 from scorefield.errors import RunError
 from scorefield.fields import HybridField, PreconditionedField, ScoreField
 from scorefield.interop import convolutional
-from scorefield.interop.convolutional_names import structure, without_batch_norms
+from scorefield.interop.convolutional import structure, without_batch_norms
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.checkpoints import BUFFERS, read_checkpoint
 from scorefield.interop.score_sde.structure import infer

@@ -17,7 +17,7 @@ from scorefield.interop import convolutional
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.load import load
 from scorefield.likelihood import CENTERED_BYTES, UNIT_BYTES, DataTransform
-from scorefield.networks.minimal_parts import Padding
+from scorefield.networks.minimal import Padding
 from scorefield.runs.run import Run, check_unconditional, of_class
 from scorefield.training import checkpoint as checkpoints
 

@@ -23,7 +23,7 @@ from scorefield.fields import ScoreField
 from scorefield.interop import convolutional
 from scorefield.likelihood import CENTERED_BYTES
 from scorefield.networks import MinimalResNet, MinimalUNet
-from scorefield.networks.minimal_parts import Padding as Padding
+from scorefield.networks.minimal import Padding as Padding
 from scorefield.runs.subject import Subject, open_subject
 from scorefield.samplers import DDIM
 from scorefield.sde import EDM, SDE, VE, Cosine

@@ -129,7 +129,7 @@ def train_noise_classifier(
         source: Images with classes.
         sde: The process, which sets the range of the noise levels.
         sizes: The sizes of the network, as arguments of
-            :class:`~scorefield.networks.noise_classifier.NoiseClassifier`.
+            :class:`~scorefield.networks.classifier.NoiseClassifier`.
         law: The distribution of the noise levels; uniform in their logarithm by default.
         steps: The number of steps.
         batch_size: The number of points a step.

@@ -1,8 +1,7 @@
 """Metrics by noise level of what a gradient does not have: curl, circulation, winding.
 
-Jacobians are exact up to 64 dimensions and above probed to a relative error of 5 %. They, loops,
-paths and turns take the first of the points only, as the protocol's ``columns`` and the settings
-here bound them.
+Jacobians are exact up to 64 dimensions and above probed to a relative error of 5 %. All take the
+first of the points only, as the protocol's ``columns`` and the settings here bound them.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from scorefield.domain import Torus
 from scorefield.evaluation.catalogue.metric import (
     PROBED_ABOVE,
     PROBES,
-    ROUNDING,
     Condition,
     Estimator,
     Finding,
@@ -59,7 +57,6 @@ def _split_points(field: ScoreField, b: Benchmark) -> int:
 
 
 _PLANE = Condition("fields in two or more dimensions", lambda f, b: _dim(f) > 1)
-_TORUS = Condition("fields on a torus", lambda f, b: isinstance(f.domain, Torus))
 
 
 def _asymmetries(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
@@ -74,30 +71,6 @@ _JACOBIANS = Estimator(
     key="jacobians",
     settings={"exact_up_to": PROBED_ABOVE, "probes": PROBES, "precision": PRECISION},
     method="Jacobians of the first points exact up to {exact_up_to} dimensions, above by probes",
-)
-RELATIVE_ASYMMETRY = OfLevel(
-    name="relative_asymmetry",
-    title="Relative asymmetry",
-    label="relative asymmetry",
-    caption="‖J − Jᵀ‖ / 2‖J‖ of the score's Jacobian J: 0 for a gradient, 1 for a rotation; root "
-    "mean square.",
-    shown=("curve", "table", "differences"),
-    finding=Finding(
-        "Gradient or not",
-        "The relative asymmetry of the Jacobian (0 for a gradient, 1 for a rotation; root mean "
-        "square over noise levels)",
-    ),
-    estimator=_JACOBIANS,
-    rounding=ROUNDING,
-    zero="a gradient",
-)
-EXTERIOR_DERIVATIVE = OfLevel(
-    name="exterior_derivative",
-    title="Curl of the denoiser",
-    label="curl",
-    caption="‖J − Jᵀ‖ of the denoiser's Jacobian J, root mean square.",
-    estimator=_JACOBIANS,
-    rounding=ROUNDING,
 )
 
 
@@ -122,26 +95,6 @@ _AROUND_LOOPS = Estimator(
     settings={"radii": list(RADII), "points": _MOST_LOOPS, **_LOOPS},
     method="polygons of {sides} sides and radii {radii} σ, by the rule {rule}",
 )
-LOOP_CIRCULATION = OfLevel(
-    name="loop_circulation",
-    title="Circulation around loops",
-    label="circulation",
-    caption="The curl of the denoiser seen by octagons of radius σ/2, root mean square. What the "
-    "exact field shows is the error of the quadrature.",
-    shown=("curve", "table", "differences"),
-    estimator=_AROUND_LOOPS,
-    rounding=ROUNDING,
-    radius=0.5,
-)
-CIRCULATION_GROWTH = OfLevel(
-    name="circulation_growth",
-    title="Growth of the circulation",
-    label="growth of the circulation",
-    caption="The slope of the logarithm of the curl that loops see against that of their radius, "
-    "where at each radius there is one beyond the errors.",
-    better="neither",
-    estimator=_AROUND_LOOPS,
-)
 
 
 def _cycles(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
@@ -150,56 +103,10 @@ def _cycles(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
     yield cycle_circulation(field, b.data(n), clouds, (3,), **_CYCLES)
 
 
-CYCLE_CIRCULATION = OfLevel(
-    name="cycle_circulation",
-    title="Circulation around graph cycles",
-    label="cycles",
-    caption="The curl of the denoiser seen by triangles of near noisy points. At low noise their "
-    "sides are much longer than σ, and the bars hold what the quadrature may err by.",
-    shown=("curve", "differences"),
-    estimator=Estimator(
-        measure=_cycles,
-        applies=Condition(
-            "fields in two or more dimensions, two clouds of samples",
-            lambda f, b: _dim(f) > 1 and min(b.protocol.samples, _CLOUDED) >= 2 * _CYCLES["cloud"],
-        ),
-        key="cycles",
-        settings={"length": 3, "points": _CLOUDED, **_CYCLES},
-        method="cycles of {length} edges between {neighbours} nearest neighbours in clouds of "
-        "{cloud} noisy points, by the rule {rule}",
-    ),
-    rounding=ROUNDING,
-)
-
-
 def _hodge(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
     sigmas = b.protocol.sigmas[:: 1 if _dim(field) <= _FEW else 2]
     some = replace(b.points(_split_points(field, b)), sigmas=sigmas)
     yield hodge_split(field, b.data(), some, **_HODGE).rest
-
-
-HODGE_REST = OfLevel(
-    name="hodge_rest",
-    title="Energy that is no gradient",
-    label="energy that is no gradient",
-    caption="The share of the predicted noise that no potential explains; above 8 dimensions at "
-    "every second level.",
-    shown=("differences",),
-    estimator=Estimator(
-        measure=_hodge,
-        applies=Condition(
-            "fields in flat space of two or more dimensions, two points a fold",
-            lambda f, b: (
-                _dim(f) > 1
-                and not isinstance(f.domain, Torus)
-                and _split_points(f, b) >= 2 * _HODGE["folds"]
-            ),
-        ),
-        key="hodge",
-        settings={"points": _MOST_SPLIT, **_HODGE},
-        method="potentials of {features} waves, fitted in {folds} folds",
-    ),
-)
 
 
 def _paths(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
@@ -216,27 +123,6 @@ _ALONG_PATHS = Estimator(
     settings={"pairs": _MOST_PAIRS, **_PATHS},
     method="pairs of paths bent by {bend} of their chord, to {tolerance} nats",
 )
-PATH_GAP = OfLevel(
-    name="path_gap",
-    title="Gap between two paths",
-    label="path gap",
-    caption="How much the log-density ratio of two noisings of one point depends on the path from "
-    "one to the other: root mean square, in nats.",
-    unit="nats",
-    shown=("curve", "differences"),
-    estimator=_ALONG_PATHS,
-    rounding=ROUNDING,
-)
-POTENTIAL_GAP = OfLevel(
-    name="potential_gap",
-    title="Gap between a path and the potential",
-    label="potential gap",
-    caption="How much a path's integral of the score differs from the difference of the field's "
-    "own potential, root mean square, in nats; of fields with a potential.",
-    unit="nats",
-    estimator=_ALONG_PATHS,
-    rounding=ROUNDING,
-)
 
 
 def _turns(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
@@ -247,52 +133,139 @@ def _turns(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
 
 _AROUND_TORUS = Estimator(
     measure=_turns,
-    applies=_TORUS,
+    applies=Condition("fields on a torus", lambda f, b: isinstance(f.domain, Torus)),
     key="turns",
     settings={"loops": _MOST_TURNS, **_TURNS},
     method="straight loops in every direction, refined to {tolerance} nats or {nodes} nodes",
 )
-WINDING = OfLevel(
-    name="winding",
-    title="Winding around the torus",
-    label="winding",
-    caption="The circulation of the score around straight loops that cannot be shrunk: what the "
-    "log-density gains in a turn, root mean square over points and directions, in nats. "
-    "Where the exact field's score jumps over less than the nodes of a loop resolve, its "
-    "bars hold what the quadrature may err by.",
-    unit="nats",
-    shown=("curve", "differences"),
-    finding=Finding(
-        "Around the torus",
-        "The gain of the log-density around straight loops that cannot be shrunk (root mean square "
-        "over points, directions and noise levels)",
-    ),
-    estimator=_AROUND_TORUS,
-    rounding=ROUNDING,
-)
-HARMONIC_PART = OfLevel(
-    name="harmonic_part",
-    title="Harmonic part",
-    label="harmonic part",
-    caption="The mean of the score over the torus times the period: the part of the winding that "
-    "no curl explains, root mean square over directions, in nats a turn.",
-    unit="nats",
-    shown=("curve",),
-    finding=Finding("Around the torus", "The harmonic part of it, which no curl explains,"),
-    estimator=_AROUND_TORUS,
-    rounding=ROUNDING,
-)
 
 OF_CURL: tuple[OfLevel, ...] = (
-    RELATIVE_ASYMMETRY,
-    EXTERIOR_DERIVATIVE,
-    LOOP_CIRCULATION,
-    CIRCULATION_GROWTH,
-    CYCLE_CIRCULATION,
-    PATH_GAP,
-    POTENTIAL_GAP,
-    WINDING,
-    HARMONIC_PART,
-    HODGE_REST,
+    OfLevel(
+        name="relative_asymmetry",
+        title="Relative asymmetry",
+        caption="‖J − Jᵀ‖ / 2‖J‖ of the score's Jacobian J: 0 for a gradient, 1 for a rotation; "
+        "root mean square.",
+        shown=("curve", "table", "differences"),
+        finding=Finding(
+            "Gradient or not",
+            "The relative asymmetry of the Jacobian (0 for a gradient, 1 for a rotation; root "
+            "mean square over noise levels)",
+        ),
+        estimator=_JACOBIANS,
+        zero="a gradient",
+    ),
+    OfLevel(
+        name="exterior_derivative",
+        title="Curl of the denoiser",
+        label="curl",
+        caption="‖J − Jᵀ‖ of the denoiser's Jacobian J, root mean square.",
+        estimator=_JACOBIANS,
+    ),
+    OfLevel(
+        name="loop_circulation",
+        title="Circulation around loops",
+        label="circulation",
+        caption="The curl of the denoiser seen by octagons of radius σ/2, root mean square. What "
+        "the exact field shows is the error of the quadrature.",
+        shown=("curve", "table", "differences"),
+        estimator=_AROUND_LOOPS,
+        radius=0.5,
+    ),
+    OfLevel(
+        name="circulation_growth",
+        title="Growth of the circulation",
+        caption="The slope of the logarithm of the curl that loops see against that of their "
+        "radius, where at each radius there is one beyond the errors.",
+        better="neither",
+        estimator=_AROUND_LOOPS,
+    ),
+    OfLevel(
+        name="cycle_circulation",
+        title="Circulation around graph cycles",
+        label="cycles",
+        caption="The curl of the denoiser seen by triangles of near noisy points. At low noise "
+        "their sides are much longer than σ, and the bars hold what the quadrature may err by.",
+        shown=("curve", "differences"),
+        estimator=Estimator(
+            measure=_cycles,
+            applies=Condition(
+                "fields in two or more dimensions, two clouds of samples",
+                lambda f, b: (
+                    _dim(f) > 1 and min(b.protocol.samples, _CLOUDED) >= 2 * _CYCLES["cloud"]
+                ),
+            ),
+            key="cycles",
+            settings={"length": 3, "points": _CLOUDED, **_CYCLES},
+            method="cycles of {length} edges between {neighbours} nearest neighbours in clouds of "
+            "{cloud} noisy points, by the rule {rule}",
+        ),
+    ),
+    OfLevel(
+        name="path_gap",
+        title="Gap between two paths",
+        label="path gap",
+        caption="How much the log-density ratio of two noisings of one point depends on the path "
+        "from one to the other: root mean square, in nats.",
+        unit="nats",
+        shown=("curve", "differences"),
+        estimator=_ALONG_PATHS,
+    ),
+    OfLevel(
+        name="potential_gap",
+        title="Gap between a path and the potential",
+        label="potential gap",
+        caption="How much a path's integral of the score differs from the difference of the "
+        "field's own potential, root mean square, in nats; of fields with a potential.",
+        unit="nats",
+        estimator=_ALONG_PATHS,
+    ),
+    OfLevel(
+        name="winding",
+        title="Winding around the torus",
+        label="winding",
+        caption="The circulation of the score around straight loops that cannot be shrunk: what "
+        "the log-density gains in a turn, root mean square over points and directions, in nats. "
+        "Where the exact field's score jumps over less than the nodes of a loop resolve, its bars "
+        "hold what the quadrature may err by.",
+        unit="nats",
+        shown=("curve", "differences"),
+        finding=Finding(
+            "Around the torus",
+            "The gain of the log-density around straight loops that cannot be shrunk (root mean "
+            "square over points, directions and noise levels)",
+        ),
+        estimator=_AROUND_TORUS,
+    ),
+    OfLevel(
+        name="harmonic_part",
+        title="Harmonic part",
+        caption="The mean of the score over the torus times the period: the part of the winding "
+        "that no curl explains, root mean square over directions, in nats a turn.",
+        unit="nats",
+        shown=("curve",),
+        finding=Finding("Around the torus", "The harmonic part of it, which no curl explains,"),
+        estimator=_AROUND_TORUS,
+    ),
+    OfLevel(
+        name="hodge_rest",
+        title="Energy that is no gradient",
+        caption="The share of the predicted noise that no potential explains; above 8 dimensions "
+        "at every second level.",
+        shown=("differences",),
+        estimator=Estimator(
+            measure=_hodge,
+            applies=Condition(
+                "fields in flat space of two or more dimensions, two points a fold",
+                lambda f, b: (
+                    _dim(f) > 1
+                    and not isinstance(f.domain, Torus)
+                    and _split_points(f, b) >= 2 * _HODGE["folds"]
+                ),
+            ),
+            key="hodge",
+            settings={"points": _MOST_SPLIT, **_HODGE},
+            method="potentials of {features} waves, fitted in {folds} folds",
+        ),
+    ),
 )
 """The entries of this file, in the order in which they are shown."""

@@ -1,8 +1,6 @@
-"""What is to be known of a metric: one frozen descriptor each.
+"""What is to be known of a metric: one frozen descriptor each, of one of four kinds.
 
-Evaluation, tables, studies, report and documentation read these descriptors; none of them names a
-metric. There are four kinds, by what is measured: a field at a noise level, its samples, the paths
-of its sampler, or the field as a whole.
+Evaluation, tables, studies, report and documentation read them; none of them names a metric.
 """
 
 from __future__ import annotations
@@ -24,8 +22,6 @@ Place = Literal["curve", "table", "differences", "training"]
 models, and at the checkpoints along the training and at equal training time.
 """
 
-ROUNDING = 1e-5
-"""A relative curl below this is the rounding of float32."""
 PROBED_ABOVE, PROBES = 64, 8
 """The dimension up to which Jacobians are exact, and the number of random probes above it."""
 
@@ -54,12 +50,8 @@ ALWAYS = Condition("all fields", lambda field, benchmark: True)
 class Estimator:
     """A measurement by noise level that gives one or more metrics.
 
-    Attributes:
-        measure: Gives a profile for each metric.
-        applies: What it applies to.
-        key: Its place in the record of the protocol; empty where there is nothing to record.
-        settings: What is recorded there, as plain values.
-        method: How it measures, for the report; a format string over the settings.
+    Its plain settings are recorded with the protocol under its key; ``method`` says in a format
+    string over them how it measures.
     """
 
     measure: Callable[[ScoreField, Benchmark], Iterable[Profile]]
@@ -87,29 +79,30 @@ class Metric:
     Attributes:
         name: Its name in records and tables.
         title: The heading of its figure.
-        label: Its name in tables and sentences of the report.
         caption: What it is, in a sentence or two.
+        label: Its name in tables and sentences of the report; the title by default.
         unit: Its unit; empty for a pure number.
         better: Which of two fields is the better one.
         shown: Where the report shows it.
         finding: Its sentence in the report's summary.
         formerly: Names that it had in older records.
+        applies: Which fields and data it applies to, in words.
     """
 
     name: str
     title: str
-    label: str
     caption: str
+    label: str = ""
     unit: str = ""
     better: Literal["lower", "higher", "neither"] = "lower"
     shown: tuple[Place, ...] = ()
     finding: Finding | None = None
     formerly: tuple[str, ...] = ()
+    applies: str = ALWAYS.words
 
-    @property
-    def applies(self) -> str:
-        """Which fields and data it applies to, in words."""
-        return ALWAYS.words
+    def __post_init__(self) -> None:
+        if not self.label:
+            object.__setattr__(self, "label", self.title[:1].lower() + self.title[1:])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -117,9 +110,7 @@ class OfLevel(Metric):
     """A property of a field at a noise level.
 
     Attributes:
-        estimator: What measures it.
-        over_levels: How it is summed up over noise levels: the root mean square, or the mean of
-            what is a mean square already.
+        over_levels: How it is summed up over noise levels: by root mean square or mean.
         rounding: Below this a value is rounding, or the noise of an estimate without bias.
         radius: The radius of the loops that summaries show, in units of the noise level.
         zero: What a field is for which it vanishes.
@@ -127,13 +118,13 @@ class OfLevel(Metric):
 
     estimator: Estimator
     over_levels: Literal["rms", "mean"] = "rms"
-    rounding: float | None = None
+    rounding: float | None = 1e-5
     radius: float | None = None
     zero: str = ""
 
-    @property
-    def applies(self) -> str:
-        return self.estimator.applies.words
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "applies", self.estimator.applies.words)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -141,9 +132,7 @@ class OfSamples(Metric):
     """A distance between generated and real samples, or from the exact distribution.
 
     Attributes:
-        compare: The distances on a benchmark, by the name of the features that they are taken
-            on; none where it does not apply.
-        data: Which data it applies to, in words.
+        compare: The distances on a benchmark, by the name of their features, where it applies.
         floor: Whether two real sets have such a distance: the noise floor.
         total: Of a count, the setting that holds the largest possible one.
         every_budget: Whether the table shows it at every budget, or at the largest only.
@@ -151,34 +140,22 @@ class OfSamples(Metric):
     """
 
     compare: Callable[[Benchmark], Sequence[tuple[str, Compare]]]
-    data: str = "all data"
+    applies: str = "all data"
     floor: bool = True
     total: str = ""
     every_budget: bool = False
     learned: bool = False
 
-    @property
-    def applies(self) -> str:
-        return self.data
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OfPaths(Metric):
-    """A property of the sampler's paths.
-
-    Attributes:
-        read: The number, from paths that were followed; ``None`` where they are too short.
-    """
+    """A property of the sampler's paths, ``None`` where they are too short."""
 
     read: Callable[[Trajectory], Estimate | None]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OfField(Metric):
-    """A property of a field as a whole.
-
-    Attributes:
-        measure: The number.
-    """
+    """A property of a field as a whole."""
 
     measure: Callable[[ScoreField, Benchmark], Estimate]

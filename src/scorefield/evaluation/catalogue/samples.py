@@ -1,8 +1,7 @@
 """Metrics of samples, of the sampler's paths, and of the field as a whole.
 
-Samples of a finite data set are compared with held-out ones on features: an image's values, a
-vector's coordinates, or what a classifier has learned; pseudo-atoms and mixtures with
-their exact distribution.
+Samples of a finite data set are compared with held-out ones on features; pseudo-atoms and mixtures
+with their exact distribution.
 """
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-
-from torch import Tensor
 
 from scorefield.diagnostics import validation_loss
 from scorefield.domain import Torus
@@ -36,7 +33,7 @@ from scorefield.metrics import (
     total_variation,
 )
 from scorefield.objectives import DenoisingScoreMatching, LogNormal, LogUniform
-from scorefield.targets import GaussianMixture, PseudoAtoms
+from scorefield.targets import GaussianMixture, PseudoAtoms, Target
 
 Distances = Sequence[tuple[str, Compare]]
 
@@ -46,20 +43,13 @@ def _plain(b: Benchmark, distance: Compare) -> Distances:
     return [(b.plain.name, lambda x, y: distance(b.plain(x), b.plain(y)))]
 
 
-def _of_modes(distance: Callable[[Tensor, GaussianMixture], Estimate], b: Benchmark) -> Distances:
-    truth = b.truth
-    if not isinstance(truth, GaussianMixture):
-        return []
-    return [(b.plain.name, lambda x, _: distance(x, truth))]
-
-
-def _of_atoms(
-    features: str, distance: Callable[[Tensor, PseudoAtoms], Estimate], b: Benchmark
+def _of_law(
+    law: type[Target], distance: Callable[..., Estimate], features: str, b: Benchmark
 ) -> Distances:
+    """A distance from the exact distribution, of data with a law of one kind."""
     truth = b.truth
-    if not isinstance(truth, PseudoAtoms):
-        return []
-    return [(features, lambda x, _: distance(x, truth))]
+    known = isinstance(truth, law)
+    return [(features or b.plain.name, lambda x, _: distance(x, truth))] if known else []
 
 
 def _mmd(b: Benchmark) -> Distances:
@@ -79,100 +69,15 @@ SLICED_WASSERSTEIN = OfSamples(
     compare=lambda b: _plain(b, sliced_wasserstein),
     every_budget=True,
 )
-MMD = OfSamples(
-    name="mmd",
-    title="Squared maximum mean discrepancy",
-    label="MMD²",
-    caption="Between kernel means of generated and real samples, unbiased: zero on average for "
-    "equal distributions, and negative for some.",
-    shown=("curve", "table"),
-    compare=_mmd,
-    every_budget=True,
-)
-FRECHET_DISTANCE = OfSamples(
-    name="frechet_distance",
-    title="Fréchet distance",
-    label="Fréchet distance",
-    caption="Squared, between the normal distributions with the mean and the covariance of "
-    "features of generated and of real samples.",
-    unit="squared units of the features",
-    shown=("differences",),
-    compare=lambda b: [(f.name, partial(frechet_distance, features=f)) for f in b.features],
-    learned=True,
-)
-MODE_WEIGHT_TV = OfSamples(
-    name="mode_weight_tv",
-    title="Total variation of the modes' weights",
-    label="weights of the modes",
-    caption="Between the modes' weights among the samples and the true ones.",
-    shown=("table",),
-    data="mixtures of normal distributions",
-    compare=partial(_of_modes, mode_weight_tv),
-)
-MODE_COVERAGE = OfSamples(
-    name="mode_coverage",
-    title="Modes covered",
-    label="modes covered",
-    caption="The number of modes that have samples, of all.",
-    unit="modes",
-    better="higher",
-    shown=("table",),
-    finding=Finding("Samples", "the number of modes covered"),
-    data="mixtures of normal distributions",
-    compare=partial(_of_modes, mode_coverage),
-    floor=False,
-    total="modes",
-)
-TOTAL_VARIATION = OfSamples(
-    name="total_variation",
-    title="Total variation from the exact distribution",
-    label="total variation",
-    caption="Between the samples and the exact distribution, over the cells of a regular grid.",
-    shown=("curve", "table", "differences"),
-    finding=Finding("Samples", "the total variation from the exact distribution over a grid"),
-    data="pseudo-atoms",
-    compare=partial(_of_atoms, "cells", total_variation),
-)
-MARGINAL_KS = OfSamples(
-    name="marginal_ks",
-    title="Kolmogorov–Smirnov distance from the exact distribution",
-    label="Kolmogorov–Smirnov",
-    caption="The largest gap between the distribution function of one coordinate and the "
-    "exact one.",
-    shown=("curve", "table", "differences"),
-    data="pseudo-atoms",
-    compare=partial(_of_atoms, "first coordinate", lambda x, law: marginal_ks(x, law).estimate),
-    formerly=("ks",),
-)
-TRAJECTORY_LENGTH = OfPaths(
-    name="trajectory_length",
-    title="Length of the sampler's paths",
-    label="path length",
-    caption="The mean length of a path, scaled to no drift.",
-    unit="units of the data",
-    better="neither",
-    read=lambda paths: paths.length,
-)
-CURVATURE = OfPaths(
-    name="curvature",
-    title="Curvature of the sampler's paths",
-    label="curvature",
-    caption="One minus the cosine between neighbouring steps, on average: 0 for a straight path; "
-    "it depends on the number of steps.",
-    better="neither",
-    read=lambda paths: paths.curvature,
-)
 
 
 def _validate(field: ScoreField, b: Benchmark) -> Estimate:
     r"""The denoising loss on held-out items over all noise levels, in evaluation mode.
 
-    In flat space the weight and the distribution of the noise levels are those of EDM in units of
-    the data, :math:`\ln\frac{\lambda}{2\sigma_d} + 1.2 \sim N(0, 1.2^2)` with :math:`\sigma_d` the
-    standard deviation of the data. On a torus that has no meaning: all levels count as much,
-    uniform in their logarithm, with the error of the noise. It is the same whatever the field was
-    trained with.
-    The loss of an item is a mean over draws; the standard error is that over items.
+    In flat space weight and distribution of the noise levels are those of EDM,
+    :math:`\ln\frac{\lambda}{2\sigma_d} + 1.2 \sim N(0, 1.2^2)` with :math:`\sigma_d` the standard
+    deviation of the data; on a torus the error of the noise counts, uniform in the level's
+    logarithm. The loss of an item is a mean over draws; the standard error is that over items.
 
     References:
         Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
@@ -189,7 +94,6 @@ def _validate(field: ScoreField, b: Benchmark) -> Estimate:
 VALIDATION_LOSS = OfField(
     name="validation_loss",
     title="Validation loss",
-    label="validation loss",
     caption="The denoising loss on held-out data over all noise levels, with the weighting of EDM "
     "(on a torus, uniform in ln σ); averaged weights.",
     shown=("table", "differences", "training"),
@@ -198,12 +102,91 @@ VALIDATION_LOSS = OfField(
 
 OF_SAMPLES: tuple[OfSamples, ...] = (
     SLICED_WASSERSTEIN,
-    MMD,
-    FRECHET_DISTANCE,
-    MODE_WEIGHT_TV,
-    MODE_COVERAGE,
-    TOTAL_VARIATION,
-    MARGINAL_KS,
+    OfSamples(
+        name="mmd",
+        title="Squared maximum mean discrepancy",
+        label="MMD²",
+        caption="Between kernel means of generated and real samples, unbiased: zero on average "
+        "for equal distributions, and negative for some.",
+        shown=("curve", "table"),
+        compare=_mmd,
+        every_budget=True,
+    ),
+    OfSamples(
+        name="frechet_distance",
+        title="Fréchet distance",
+        label="Fréchet distance",
+        caption="Squared, between the normal distributions with the mean and the covariance of "
+        "features of generated and of real samples.",
+        unit="squared units of the features",
+        shown=("differences",),
+        compare=lambda b: [(f.name, partial(frechet_distance, features=f)) for f in b.features],
+        learned=True,
+    ),
+    OfSamples(
+        name="mode_weight_tv",
+        title="Total variation of the modes' weights",
+        label="weights of the modes",
+        caption="Between the modes' weights among the samples and the true ones.",
+        shown=("table",),
+        applies="mixtures of normal distributions",
+        compare=partial(_of_law, GaussianMixture, mode_weight_tv, ""),
+    ),
+    OfSamples(
+        name="mode_coverage",
+        title="Modes covered",
+        caption="The number of modes that have samples, of all.",
+        unit="modes",
+        better="higher",
+        shown=("table",),
+        finding=Finding("Samples", "the number of modes covered"),
+        applies="mixtures of normal distributions",
+        compare=partial(_of_law, GaussianMixture, mode_coverage, ""),
+        floor=False,
+        total="modes",
+    ),
+    OfSamples(
+        name="total_variation",
+        title="Total variation from the exact distribution",
+        label="total variation",
+        caption="Between the samples and the exact distribution, over the cells of a regular grid.",
+        shown=("curve", "table", "differences"),
+        finding=Finding("Samples", "the total variation from the exact distribution over a grid"),
+        applies="pseudo-atoms",
+        compare=partial(_of_law, PseudoAtoms, total_variation, "cells"),
+    ),
+    OfSamples(
+        name="marginal_ks",
+        title="Kolmogorov–Smirnov distance from the exact distribution",
+        label="Kolmogorov–Smirnov",
+        caption="The largest gap between the distribution function of one coordinate and the "
+        "exact one.",
+        shown=("curve", "table", "differences"),
+        applies="pseudo-atoms",
+        compare=partial(
+            _of_law, PseudoAtoms, lambda x, law: marginal_ks(x, law).estimate, "first coordinate"
+        ),
+        formerly=("ks",),
+    ),
 )
-OF_PATHS: tuple[OfPaths, ...] = (TRAJECTORY_LENGTH, CURVATURE)
+OF_PATHS: tuple[OfPaths, ...] = (
+    OfPaths(
+        name="trajectory_length",
+        title="Length of the sampler's paths",
+        label="path length",
+        caption="The mean length of a path, scaled to no drift.",
+        unit="units of the data",
+        better="neither",
+        read=lambda paths: paths.length,
+    ),
+    OfPaths(
+        name="curvature",
+        title="Curvature of the sampler's paths",
+        label="curvature",
+        caption="One minus the cosine between neighbouring steps, on average: 0 for a straight "
+        "path; it depends on the number of steps.",
+        better="neither",
+        read=lambda paths: paths.curvature,
+    ),
+)
 OF_FIELD: tuple[OfField, ...] = (VALIDATION_LOSS,)

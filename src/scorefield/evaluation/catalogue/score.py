@@ -22,7 +22,6 @@ from scorefield.diagnostics import (
 from scorefield.evaluation.catalogue.metric import (
     PROBED_ABOVE,
     PROBES,
-    ROUNDING,
     Condition,
     Estimator,
     Finding,
@@ -46,46 +45,6 @@ def _true_score(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
     yield score_error(field, b.truth, b.points())
 
 
-DENOISING_LOSS = OfLevel(
-    name="denoising_loss",
-    title="Denoising loss",
-    label="denoising loss",
-    caption="Mean square error of the predicted noise on held-out data. No field has less than "
-    "the exact one, beyond the errors.",
-    shown=("curve",),
-    estimator=Estimator(measure=lambda f, b: [denoising_loss(f, b.data(), b.points())]),
-)
-SCORE_ERROR = OfLevel(
-    name="score_error",
-    title="Error of the score",
-    label="score error",
-    caption="Root mean square error of the predicted noise against the exact field's.",
-    shown=("curve", "table", "differences"),
-    finding=Finding(
-        "Distance from the true score",
-        "The error of the score in units of the noise (root mean square over points and noise "
-        "levels)",
-    ),
-    estimator=Estimator(
-        measure=_true_score,
-        applies=Condition("data of known distribution", lambda f, b: b.truth is not None),
-    ),
-)
-DISTANCE_TO_IDEAL = OfLevel(
-    name="distance_to_ideal",
-    title="Distance to the ideal score",
-    label="distance to the ideal score",
-    caption="Root mean square distance of the predicted noise from that of the training set's own "
-    "score, which a field that learns it by heart has.",
-    better="neither",
-    shown=("differences",),
-    estimator=Estimator(
-        measure=_ideal,
-        applies=Condition("finite training sets", lambda f, b: b.source.size is not None),
-    ),
-)
-
-
 def _fokker_planck(field: ScoreField, b: Benchmark) -> tuple[Profile, ...]:
     dim = field.domain.dim
     # Three passes back for each column of a Jacobian, where the Jacobian takes one.
@@ -99,42 +58,8 @@ _EQUATION = Estimator(
     measure=_fokker_planck,
     key="fokker_planck",
     settings={"exact_up_to": PROBED_ABOVE, "probes": PROBES, "columns": 0.5},
-    method="the terms of the Fokker–Planck equation exact up to {exact_up_to} dimensions, above by "
-    "{probes} random signs",
-)
-FOKKER_PLANCK = OfLevel(
-    name="fokker_planck",
-    title="Residual of the Fokker–Planck equation",
-    label="Fokker–Planck residual",
-    caption="By how much the score changes with the noise level otherwise than the equation of the "
-    "diffusion says: root mean square, in units of the noise for each unit of ln σ.",
-    shown=("curve", "table", "differences"),
-    finding=Finding(
-        _BETWEEN,
-        "The residual of the Fokker–Planck equation, in units of the noise for each unit of ln σ "
-        "(root mean square over noise levels)",
-    ),
-    estimator=_EQUATION,
-    rounding=ROUNDING,
-)
-FOKKER_PLANCK_COMPONENT = OfLevel(
-    name="fokker_planck_component",
-    title="Residual of the Fokker–Planck equation, by components",
-    label="Fokker–Planck residual by components",
-    caption="The same for the form of the equation that holds for each component of a gradient, "
-    "root mean square, in the same unit.",
-    estimator=_EQUATION,
-    rounding=ROUNDING,
-)
-FOKKER_PLANCK_GAP = OfLevel(
-    name="fokker_planck_gap",
-    title="Curl in the Fokker–Planck equation",
-    label="gap of the two forms",
-    caption="The difference between the equation's form for gradients and that for each component, "
-    "which curl alone makes; root mean square, in the same unit.",
-    shown=("curve",),
-    estimator=_EQUATION,
-    rounding=ROUNDING,
+    method="the terms of the Fokker–Planck equation exact up to {exact_up_to} dimensions, above "
+    "by {probes} random signs",
 )
 
 
@@ -151,38 +76,101 @@ def _consistency(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
     yield consistency_error(field, b.data(), some, **_TRAJECTORIES)
 
 
-CONSISTENCY = OfLevel(
-    name="consistency",
-    title="Consistency error",
-    label="consistency error",
-    caption="The mean square distance of the field at one noise level from the mean of its values "
-    "at the end of its own trajectories, at half the level; in squared units of the noise. It is "
-    "unbiased, and may be negative.",
-    shown=("curve", "table", "differences"),
-    finding=Finding(
-        _BETWEEN,
-        "The mean square distance of the field from the mean of its values at the end of its own "
-        "trajectories, in squared units of the noise (mean over noise levels)",
+OF_SCORE: tuple[OfLevel, ...] = (
+    OfLevel(
+        name="denoising_loss",
+        title="Denoising loss",
+        caption="Mean square error of the predicted noise on held-out data. No field has less "
+        "than the exact one, beyond the errors.",
+        shown=("curve",),
+        estimator=Estimator(measure=lambda f, b: [denoising_loss(f, b.data(), b.points())]),
+        rounding=None,
     ),
-    estimator=Estimator(
-        measure=_consistency,
-        applies=Condition(
-            "noise levels above that of the first time",
-            lambda f, b: bool(levels_above_the_last(f, b)),
+    OfLevel(
+        name="score_error",
+        title="Error of the score",
+        label="score error",
+        caption="Root mean square error of the predicted noise against the exact field's.",
+        shown=("curve", "table", "differences"),
+        finding=Finding(
+            "Distance from the true score",
+            "The error of the score in units of the noise (root mean square over points and noise "
+            "levels)",
         ),
-        key="consistency",
-        settings={"points": _STARTS, **_TRAJECTORIES},
-        method="trajectories of {steps} steps to the level divided by {span}, {trajectories} from "
-        "a point, extrapolated to steps of length zero",
+        estimator=Estimator(
+            measure=_true_score,
+            applies=Condition("data of known distribution", lambda f, b: b.truth is not None),
+        ),
+        rounding=None,
     ),
-    over_levels="mean",
-    rounding=1e-5,
+    OfLevel(
+        name="distance_to_ideal",
+        title="Distance to the ideal score",
+        caption="Root mean square distance of the predicted noise from that of the training set's "
+        "own score, which a field that learns it by heart has.",
+        better="neither",
+        shown=("differences",),
+        estimator=Estimator(
+            measure=_ideal,
+            applies=Condition("finite training sets", lambda f, b: b.source.size is not None),
+        ),
+    ),
 )
-
-OF_SCORE: tuple[OfLevel, ...] = (DENOISING_LOSS, SCORE_ERROR, DISTANCE_TO_IDEAL)
 BETWEEN_LEVELS: tuple[OfLevel, ...] = (
-    FOKKER_PLANCK,
-    FOKKER_PLANCK_COMPONENT,
-    FOKKER_PLANCK_GAP,
-    CONSISTENCY,
+    OfLevel(
+        name="fokker_planck",
+        title="Residual of the Fokker–Planck equation",
+        label="Fokker–Planck residual",
+        caption="By how much the score changes with the noise level otherwise than the equation "
+        "of the diffusion says: root mean square, in units of the noise for each unit of ln σ.",
+        shown=("curve", "table", "differences"),
+        finding=Finding(
+            _BETWEEN,
+            "The residual of the Fokker–Planck equation, in units of the noise for each unit of "
+            "ln σ (root mean square over noise levels)",
+        ),
+        estimator=_EQUATION,
+    ),
+    OfLevel(
+        name="fokker_planck_component",
+        title="Residual of the Fokker–Planck equation, by components",
+        label="Fokker–Planck residual by components",
+        caption="The same for the form of the equation that holds for each component of a "
+        "gradient, root mean square, in the same unit.",
+        estimator=_EQUATION,
+    ),
+    OfLevel(
+        name="fokker_planck_gap",
+        title="Curl in the Fokker–Planck equation",
+        label="gap of the two forms",
+        caption="The difference between the equation's form for gradients and that for each "
+        "component, which curl alone makes; root mean square, in the same unit.",
+        shown=("curve",),
+        estimator=_EQUATION,
+    ),
+    OfLevel(
+        name="consistency",
+        title="Consistency error",
+        caption="The mean square distance of the field at one noise level from the mean of its "
+        "values at the end of its own trajectories, at half the level; in squared units of the "
+        "noise. It is unbiased, and may be negative.",
+        shown=("curve", "table", "differences"),
+        finding=Finding(
+            _BETWEEN,
+            "The mean square distance of the field from the mean of its values at the end of its "
+            "own trajectories, in squared units of the noise (mean over noise levels)",
+        ),
+        estimator=Estimator(
+            measure=_consistency,
+            applies=Condition(
+                "noise levels above that of the first time",
+                lambda f, b: bool(levels_above_the_last(f, b)),
+            ),
+            key="consistency",
+            settings={"points": _STARTS, **_TRAJECTORIES},
+            method="trajectories of {steps} steps to the level divided by {span}, {trajectories} "
+            "from a point, extrapolated to steps of length zero",
+        ),
+        over_levels="mean",
+    ),
 )

@@ -7,13 +7,3 @@ from scorefield.interop.score_sde.checkpoints import read_checkpoint as read_che
 from scorefield.interop.score_sde.configurations import configuration as configuration
 from scorefield.interop.score_sde.configurations import configuration_names as configuration_names
 from scorefield.interop.score_sde.load import load as load
-
-__all__ = [
-    "build",
-    "state_of",
-    "load",
-    "read_checkpoint",
-    "SongCheckpoint",
-    "configuration",
-    "configuration_names",
-]

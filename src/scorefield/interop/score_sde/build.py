@@ -11,12 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from scorefield.interop.errors import InteropError
-from scorefield.interop.score_sde.keys import value
-from scorefield.interop.score_sde.names import names, without_effect
-from scorefield.interop.score_sde.options import MODELS, Options
+from scorefield.interop.errors import InteropError, compare
+from scorefield.interop.score_sde.configurations import value
 from scorefield.interop.score_sde.refinenet_names import build_refinenet
-from scorefield.interop.state import compare
+from scorefield.interop.score_sde.unet_names import MODELS, Pairs, build_unet, names
 
 _PREFIX = "module."
 _TABLE = "sigmas"
@@ -27,7 +25,7 @@ def build(
     state: Mapping[str, Tensor | NDArray[Any]] | None = None,
     seed: int = 0,
 ) -> nn.Module:
-    """A network from a configuration, with weights from a state dict.
+    """A network from a configuration, with weights from a state dict, in training mode.
 
     The signature is the published one, ``network(x, labels)``.
 
@@ -41,21 +39,17 @@ def build(
             configuration, and weights without effect are left out.
         seed: The seed of the weights, without ``state``.
 
-    Returns:
-        The network, in training mode.
-
     Raises:
         InteropError: If the configuration is incomplete, or a weight is missing, surplus or of
             another shape.
         ValueError: If the configuration's values do not fit each other.
     """
-    network, pairs = _built(config, seed)
+    network, pairs, unused = _built(config, seed)
     if state is None:
         return network
     given = _unprefixed(state)
     _compare_table(config, given.pop(_TABLE, None))
     ours = dict(network.named_parameters())
-    unused = _unused(config)
     shapes = {theirs: _their_shape(theirs, ours[name]) for theirs, name in pairs}
     compare(shapes, unused, given)
     weights = {name: _turned(theirs, given[theirs], ours[name]) for theirs, name in pairs}
@@ -65,51 +59,37 @@ def build(
 
 
 def state_of(network: nn.Module, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights of a network in the published names, as read by :func:`build`.
-
-    Arguments:
-        network: A network of :func:`build`.
-        config: Its configuration.
-
-    Returns:
-        Copies of the weights, zeros for published weights without effect, and the published table
-        of noise levels.
+    """Copies of the weights of a network of :func:`build` in the published names, with zeros for
+    published weights without effect, and the published table of noise levels.
 
     Raises:
         InteropError: If the network does not have the weights of the configuration.
     """
     with torch.device("meta"):
-        likeness, pairs = _built(config, 0)
+        likeness, pairs, unused = _built(config, 0)
     ours = {name: weight.detach() for name, weight in network.named_parameters()}
     shapes = {name: tuple(weight.shape) for name, weight in likeness.named_parameters()}
     compare(shapes, {}, ours)
     state = {theirs: _their_form(theirs, ours[name]).clone() for theirs, name in pairs}
-    state |= {theirs: torch.zeros(shape) for theirs, shape in _unused(config).items()}
+    state |= {theirs: torch.zeros(shape) for theirs, shape in unused.items()}
     # The first version has no table: the loss divides by the noise level.
     return state if value(config, "model.name") == "ncsn" else state | {_TABLE: _table(config)}
 
 
-def named_pairs(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The published name and ours of each weight of a network, in the published order.
-
-    Arguments:
-        config: A configuration in their keys.
-
-    Raises:
-        InteropError: If the configuration is incomplete.
-    """
+def named_pairs(config: Mapping[str, Any]) -> Pairs:
+    """The published name and ours of each weight of a configuration, in the published order."""
     with torch.device("meta"):
         return _built(config, 0)[1]
 
 
-def _built(config: Mapping[str, Any], seed: int) -> tuple[nn.Module, list[tuple[str, str]]]:
+def _built(
+    config: Mapping[str, Any], seed: int
+) -> tuple[nn.Module, Pairs, dict[str, tuple[int, ...]]]:
+    """The network, its pairs of names, and the shapes of published weights without effect."""
     if value(config, "model.name") in MODELS:
-        return Options.of(config).network(seed), names(config)
-    return build_refinenet(config, seed)
-
-
-def _unused(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    return without_effect(config) if value(config, "model.name") in MODELS else {}
+        network = build_unet(config, seed)
+        return network, *names(network)
+    return *build_refinenet(config, seed), {}
 
 
 def _unprefixed(state: Mapping[str, Tensor | NDArray[Any]]) -> dict[str, Tensor]:
@@ -126,7 +106,6 @@ def _table(config: Mapping[str, Any]) -> Tensor:
 
 
 def _compare_table(config: Mapping[str, Any], given: Tensor | None) -> None:
-    """Checks that weights were trained with the noise levels of the configuration."""
     if given is None:
         return
     table = _table(config)

@@ -24,15 +24,7 @@ _PREFIX = "module."
 
 @dataclass(frozen=True)
 class Optimizer:
-    """The optimiser state of a checkpoint.
-
-    Attributes:
-        lr: The learning rate of the last step.
-        betas: The decays of the moments; ``None`` if there are none.
-        eps: The number added to the denominator; ``None`` if there is none.
-        weight_decay: The weight decay.
-        moments: The number of tensors with an optimiser state.
-    """
+    """The optimiser state of a checkpoint; ``moments`` counts the tensors that have one."""
 
     lr: float
     betas: tuple[float, float] | None
@@ -66,10 +58,7 @@ class SongCheckpoint:
 
 
 def read_checkpoint(path: Path | str) -> SongCheckpoint:
-    """Reads a checkpoint; nothing in the file is executed.
-
-    Arguments:
-        path: The file, such as ``checkpoint_24.pth``.
+    """Reads a checkpoint, such as ``checkpoint_24.pth``; nothing in the file is executed.
 
     Raises:
         InteropError: If the file cannot be read, refers to anything but tensors and numbers, or is

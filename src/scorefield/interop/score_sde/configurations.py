@@ -16,6 +16,24 @@ from scorefield.interop.errors import InteropError
 Config = dict[str, Any]
 """A configuration in the keys of the score_sde code: sections of settings."""
 
+_NONE = object()
+
+
+def value(config: Mapping[str, Any], key: str, default: Any = _NONE) -> Any:
+    """The value at a path of keys, such as ``model.nf``.
+
+    Raises:
+        InteropError: If there is none, and no default.
+    """
+    found: Any = config
+    for part in key.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            if default is _NONE:
+                raise InteropError(f"the configuration lacks {key}")
+            return default
+        found = found[part]
+    return found
+
 
 @lru_cache(maxsize=1)
 def _tables() -> dict[str, Any]:
@@ -30,13 +48,8 @@ def configuration_names() -> list[str]:
 
 
 def configuration(name: str) -> Config:
-    """A published configuration.
-
-    Arguments:
-        name: Its name, the path of its file in the score_sde code.
-
-    Raises:
-        InteropError: If there is none of that name.
+    """A published configuration by the path of its file in the score_sde code; raises
+    :class:`~scorefield.interop.InteropError` if there is none.
     """
     tables = _tables()
     if name not in tables["configurations"]:

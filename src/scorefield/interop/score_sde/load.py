@@ -21,8 +21,7 @@ from scorefield.fields import (
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.build import build
 from scorefield.interop.score_sde.checkpoints import read_checkpoint
-from scorefield.interop.score_sde.configurations import Config, configuration, merged
-from scorefield.interop.score_sde.keys import value
+from scorefield.interop.score_sde.configurations import Config, configuration, merged, value
 from scorefield.interop.score_sde.structure import Structure, infer
 from scorefield.sde import SDE, VE, VP, DiscreteVP, SubVP
 
@@ -60,14 +59,8 @@ def load(
 
 
 def field_of(backbone: nn.Module, config: Mapping[str, Any]) -> PreconditionedField:
-    """The field of a network under a configuration.
-
-    Arguments:
-        backbone: A network of :func:`~scorefield.interop.score_sde.build.build`.
-        config: Its configuration.
-
-    Raises:
-        InteropError: If the configuration does not specify the process.
+    """The field of a network of :func:`~scorefield.interop.score_sde.build.build` and its
+    configuration.
     """
     sde, parametrization = process(config)
     return PreconditionedField(backbone, sde, parametrization=parametrization)
@@ -75,9 +68,6 @@ def field_of(backbone: nn.Module, config: Mapping[str, Any]) -> PreconditionedFi
 
 def process(config: Mapping[str, Any]) -> tuple[SDE, Parametrization]:
     """The process of a configuration, and the parametrisation of its networks.
-
-    Arguments:
-        config: A configuration in the keys of the score_sde code.
 
     Raises:
         InteropError: If the configuration is incomplete, or there is no such process.

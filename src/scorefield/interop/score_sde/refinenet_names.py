@@ -9,10 +9,9 @@ from typing import Any, Literal, cast
 from torch import nn
 
 from scorefield.interop.errors import InteropError
-from scorefield.interop.score_sde.keys import value
+from scorefield.interop.score_sde.configurations import value
 from scorefield.networks.instance_norm import EPSILON, VarianceNorm
-from scorefield.networks.ncsn import NCSN
-from scorefield.networks.ncsnv2 import NCSNv2
+from scorefield.networks.ncsn import NCSN, NCSNv2
 
 SIZES: dict[str, Literal[64, 128, 256]] = {"ncsnv2_64": 64, "ncsnv2_128": 128, "ncsnv2_256": 256}
 """The names of the depths of the second version in the score_sde code."""
@@ -45,14 +44,7 @@ _LEAVES = {
 def build_refinenet(
     config: Mapping[str, Any], seed: int = 0
 ) -> tuple[NCSN | NCSNv2, list[tuple[str, str]]]:
-    """A network of the NCSN family, and the names of its parameters in the score_sde code.
-
-    Arguments:
-        config: A configuration in the keys of the score_sde code.
-        seed: The seed of the initial weights.
-
-    Returns:
-        The network, and pairs of the published name and ours, one for each parameter.
+    """A network of the NCSN family, and pairs of the published name and ours of its parameters.
 
     Raises:
         InteropError: If a key is missing, or the model is not of the family.

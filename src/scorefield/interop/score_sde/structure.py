@@ -11,8 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from scorefield.interop.errors import InteropError
-from scorefield.interop.score_sde.configurations import configuration, configuration_names
-from scorefield.interop.score_sde.keys import value
+from scorefield.interop.score_sde.configurations import configuration, configuration_names, value
 
 # Keys that configurations of a ddpm have by default and that it ignores.
 _UNREAD_BY_DDPM = ("model.embedding_type", "model.fir")
@@ -68,10 +67,8 @@ class Structure:
 
 
 def infer(state: Mapping[str, Tensor]) -> Structure:
-    """Infer the structure of a network from the names and shapes of its weights.
-
-    Arguments:
-        state: The weights by their names in the score_sde code, without ``module.``.
+    """Infer the structure of a network from the names, without ``module.``, and shapes of its
+    weights in the score_sde code.
 
     Raises:
         InteropError: If they fit no network of that code.
@@ -103,8 +100,8 @@ def _refinenet(shapes: Shapes) -> Structure:
         settings["model.num_scales"] = shapes["normalizer.embed.weight"][0]
         settings["model.normalization"] = "InstanceNorm++"
     else:
-        deep = "res31.0.conv1.weight" in shapes, "res5.0.conv1.weight" in shapes
-        size = 256 if deep[0] else 128 if deep[1] else 64
+        deepest, deep = "res31.0.conv1.weight" in shapes, "res5.0.conv1.weight" in shapes
+        size = 256 if deepest else 128 if deep else 64
         settings["model.name"] = f"ncsnv2_{size}"
         parts = {name for name in shapes if name.startswith("normalizer.")}
         settings["model.normalization"] = (
@@ -121,14 +118,6 @@ class _Cursor:
 
     parts: dict[int, Shapes]
     place: int = 0
-
-    @classmethod
-    def of(cls, shapes: Shapes) -> _Cursor:
-        parts: dict[int, Shapes] = {}
-        for name, shape in shapes.items():
-            if found := re.fullmatch(r"all_modules\.(\d+)\.(.+)", name):
-                parts.setdefault(int(found[1]), {})[found[2]] = shape
-        return cls(parts)
 
     @property
     def kind(self) -> str:
@@ -150,9 +139,6 @@ class _Cursor:
     def shape(self, name: str) -> tuple[int, ...]:
         return self.parts[self.place][name]
 
-    def has(self, name: str) -> bool:
-        return name in self.parts[self.place]
-
     def take(self, *kinds: str) -> bool:
         """Skip the module if it is of one of these kinds."""
         taken = self.kind in kinds
@@ -163,24 +149,19 @@ class _Cursor:
         """Whether the module changes the size of the image: a layer of its own, or a block with
         a shortcut between equal numbers of channels.
         """
-        if self.kind == "block" and self.has("Conv_2.weight"):
+        if self.kind == "block" and "Conv_2.weight" in self.parts[self.place]:
             outputs, inputs = self.shape("Conv_0.weight")[:2]
             return outputs == inputs
         return self.kind in ("nothing", "resample", "fir")
 
-    def resizes(self) -> bool:
-        """Whether any module does."""
-        places = [_Cursor(self.parts, place) for place in range(max(self.parts))]
-        return any(at.resizing() for at in places)
-
-    def resamples(self) -> bool:
-        """Whether any module resamples with an ordinary convolution."""
-        places = [_Cursor(self.parts, place) for place in self.parts]
-        return any(at.kind == "resample" for at in places)
-
 
 def _unet(shapes: Shapes) -> Structure:
-    at = _Cursor.of(shapes)
+    parts_by_place: dict[int, Shapes] = {}
+    for name, shape in shapes.items():
+        if found := re.fullmatch(r"all_modules\.(\d+)\.(.+)", name):
+            parts_by_place.setdefault(int(found[1]), {})[found[2]] = shape
+    at = _Cursor(parts_by_place)
+    everywhere = [_Cursor(parts_by_place, place) for place in range(max(parts_by_place) + 1)]
     blocks = sum("GroupNorm_1.weight" in part for part in at.parts.values())
     fourier = at.take("frequencies")
     conditional = at.kind == "linear" and at.take("linear") and at.take("linear")
@@ -193,7 +174,7 @@ def _unet(shapes: Shapes) -> Structure:
     widths: list[int] = []
     attention: list[int] = []
     # Where the first level ends is seen in the weights, unless it is the only one.
-    number = 0 if at.resizes() else (blocks - 3) // 2
+    number = 0 if any(one.resizing() for one in everywhere) else (blocks - 3) // 2
     combined = boundary = ""
     for level in count():
         done = 0
@@ -234,7 +215,7 @@ def _unet(shapes: Shapes) -> Structure:
         model["resamp_with_conv"] = boundary != "nothing"
     if any("Conv2d_0.weight" in part for part in parts):
         model["fir"] = True
-    elif at.resamples():
+    elif any(one.kind == "resample" for one in everywhere):
         model["fir"] = False
     if fourier or kind == "biggan" or combined or output != "none" or model.get("fir"):
         model["name"] = "ncsnpp"

@@ -30,7 +30,7 @@ from scorefield.diagnostics import (
     walk,
     winding,
 )
-from scorefield.diagnostics.states import State
+from scorefield.diagnostics.trajectories import State
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Level

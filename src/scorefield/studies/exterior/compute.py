@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.diagnostics.asymmetry import Norms, Probing, asymmetry_at
-from scorefield.diagnostics.states import State, Walk, walk
+from scorefield.diagnostics.trajectories import State, Walk, walk
 from scorefield.errors import RunError, UserError
 from scorefield.fields import ScoreField, evaluation_mode
 from scorefield.noise import Noise

@@ -1,8 +1,8 @@
-"""Checks of the numbers that a network receives, where looking at them costs nothing."""
+"""Checks of what a network is made of, and of the numbers that it receives."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,12 +11,32 @@ from torch import Tensor
 from scorefield.errors import UserError
 
 
-def within(name: str, values: Tensor, low: float | int, high: float | int) -> None:
-    """Checks that numbers lie in a range; see :func:`inspect`.
+def check_sizes(owner: str, **sizes: int) -> None:
+    """Raises ``ValueError`` unless every size is positive."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise UserError(f"{owner} needs {name} >= 1, got {size}")
+
+
+def image_shape(shape: Sequence[int], levels: int = 1, name: str = "shape") -> tuple[int, ...]:
+    """The shape of an image of which each of several levels has half the side of the one before.
 
     Raises:
-        ValueError: If a number is less than ``low``, more than ``high``, or NaN.
+        ValueError: If it is not that of an image, or its sides cannot be halved so often.
     """
+    if len(shape) != 3 or min(shape) < 1:
+        raise UserError(f"{name} must be (channels, height, width), got {tuple(shape)}")
+    factor = 2 ** (levels - 1)
+    if shape[1] % factor or shape[2] % factor:
+        raise UserError(
+            f"{name}: {levels} levels fit images whose sides are multiples of {factor}, "
+            f"got {shape[1]} x {shape[2]}"
+        )
+    return tuple(shape)
+
+
+def within(name: str, values: Tensor, low: float | int, high: float | int) -> None:
+    """Raises ``ValueError`` unless all numbers are in a range; see :func:`inspect`."""
 
     def check(numbers: Tensor) -> None:
         least, most = (float(bound) for bound in numbers.aminmax())

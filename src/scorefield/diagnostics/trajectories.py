@@ -1,4 +1,4 @@
-r"""Agreement of the images that two fields predict or generate.
+r"""Points along sampling trajectories, and the agreement of images that two fields predict there.
 
 For one image, :math:`y` as observed and :math:`\hat y` as predicted, both over all pixels and
 channels,
@@ -8,10 +8,9 @@ channels,
     r^2 := 1 - \frac{|y - \hat y|^2}{|y - \bar y|^2}.
 
 The first, Pearson's correlation, is invariant to the scale and the offset of a prediction. The
-second, the coefficient of determination, does: it is 1 for a perfect prediction, 0 for one that is
-as far off as the image's own mean, and has no lower bound. It is the square of the first only for
-:math:`\hat y` that has been fitted to :math:`y` by linear regression, and never more than it.
-The published comparison of networks with closed forms computes the first and calls it
+second, the coefficient of determination, is not: it is 1 for a perfect prediction, 0 for one that
+is as far off as the image's own mean, and has no lower bound; it never exceeds the square of the
+first. The published comparison of networks with closed forms computes the first and calls it
 :math:`r^2`; compare with it by :math:`r`.
 """
 
@@ -19,27 +18,102 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.diagnostics.states import State
 from scorefield.errors import UserError
 from scorefield.estimate import Median, median
-from scorefield.fields import ScoreField, evaluation_mode
+from scorefield.fields import Classes, ScoreField, evaluation_mode
 from scorefield.fields.base import Quantity, convert
+from scorefield.noise import Noise
+from scorefield.samplers import Sampler, SamplerState
+
+
+class State(NamedTuple):
+    r"""Points of one noise level: ``sigma`` is :math:`\sigma / \alpha` in units of the data, ``t``
+    its time.
+    """
+
+    sigma: float
+    t: float
+    x: Float[Tensor, "batch *event"]
+    classes: Int[Tensor, " batch"] | None = None
+
+
+class Walk(NamedTuple):
+    """The trajectories of a sampler: ``states`` on its grid of noise levels, from the first to the
+    last above zero, and final ``samples``.
+    """
+
+    states: tuple[State, ...]
+    samples: Float[Tensor, "batch *event"]
+
+
+def walk(
+    field: ScoreField,
+    sampler: Sampler,
+    n: int,
+    seed: int = 0,
+    first: int = 0,
+    dtype: torch.dtype = torch.float32,
+    classes: Classes = None,
+) -> Walk:
+    """The points along the sampling trajectories of a field, in one batch.
+
+    Two fields of one process start from the same noise under one seed.
+
+    Arguments:
+        sampler: A sampler with one grid of noise levels for all samples.
+        n: The number of samples.
+        seed: The seed of their noise.
+        first: The index of the first.
+        dtype: The dtype of the points.
+
+    Raises:
+        ValueError: If the sampler is adaptive.
+        FloatingPointError: If a point is not finite.
+    """
+    if n < 1:
+        raise UserError(f"a walk needs at least one sample, got {n}")
+    if sampler.nfe is None:
+        raise UserError(f"{type(sampler).__name__} has no noise levels that all samples share")
+    sde = field.sde
+    device = next((b.device for b in (*field.parameters(), *field.buffers())), None)
+    index = torch.arange(first, first + n, device=device)
+    start = sde.prior(field.domain).sample(Noise(seed), index, dtype)
+    top = torch.tensor(sde.t_max, dtype=torch.float64)
+    places = [(sde.sigma_max, start / float(sde.alpha(top)))]
+
+    def watch(state: SamplerState) -> None:
+        places.append((state.sigma_next, state.x.clone()))
+
+    known = field.class_rows(classes, index)
+    samples = sampler.sample(
+        field,
+        seed=seed,
+        index=index,
+        start=start,
+        dtype=dtype,
+        batch_size=n,
+        callback=watch,
+        classes=known,
+    )
+    states = []
+    for sigma, x in places[:-1]:
+        t = sde.time(torch.tensor(sigma, dtype=torch.float64))
+        states.append(State(sigma, float(t), x * float(sde.alpha(t)), known))
+    return Walk(tuple(states), samples)
 
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """Agreement of predicted images, one by one.
-
-    Attributes:
-        correlation: Pearson's :math:`r` of each image.
-        determination: The coefficient of determination :math:`r^2` of each image.
+    """Agreement of predicted images, one by one: ``correlation`` :math:`r` and
+    ``determination`` :math:`r^2`.
     """
 
     correlation: npt.NDArray[np.float64]
@@ -59,11 +133,7 @@ class Agreement:
         return median(self.determination)
 
     def beats(self, other: Agreement) -> int:
-        """The number of images with a larger correlation than another prediction of the same image.
-
-        Raises:
-            ValueError: If the numbers of images differ.
-        """
+        """The number of images with a larger correlation than another prediction of them."""
         if len(self) != len(other):
             raise UserError(f"{len(self)} images cannot be compared with {len(other)}")
         return int((self.correlation > other.correlation).sum())
@@ -74,13 +144,8 @@ def image_agreement(
 ) -> Agreement:
     """Compare images with their predictions.
 
-    Arguments:
-        predicted: The predictions, of a closed form.
-        observed: The images to be predicted, of a network.
-
     Raises:
-        ValueError: If the shapes differ, or an image is constant, which correlates with nothing, or
-            not finite.
+        ValueError: If an image or its prediction is constant, which correlates with nothing.
     """
     if predicted.shape != observed.shape:
         raise UserError(
@@ -108,7 +173,7 @@ def field_agreement(
     states: Iterable[State],
     quantities: tuple[Quantity, ...] = ("score", "denoiser"),
 ) -> dict[tuple[str, Quantity], tuple[Agreement, ...]]:
-    """Compares machines with a field at the same noisy points.
+    """Compare machines with a field at the same noisy points.
 
     Arguments:
         field: The field that is to be predicted: a network's.
@@ -119,9 +184,6 @@ def field_agreement(
 
     Returns:
         For each machine and form, one agreement a state, in their order.
-
-    Raises:
-        ValueError: As of :func:`image_agreement`; names machine, form and noise level.
     """
     found: dict[tuple[str, Quantity], list[Agreement]] = {
         (name, quantity): [] for name in machines for quantity in quantities

@@ -1,0 +1,352 @@
+"""Tables of the page: what was measured of each model, and how the models compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
+from typing import NamedTuple
+
+from scorefield.comparison.groups import RMS, Group, over_seeds
+from scorefield.comparison.matched import Selection
+from scorefield.comparison.paired import Pair
+from scorefield.comparison.tables import Comparison
+from scorefield.comparison.timing import Costs
+from scorefield.comparison.to_target import calls
+from scorefield.estimate import Estimate
+from scorefield.evaluation.catalogue import (
+    CATALOGUE,
+    OF_LEVELS,
+    OF_SAMPLES,
+    TARGET,
+    VALIDATION,
+    find,
+)
+from scorefield.evaluation.catalogue.metric import OfLevel, OfSamples
+from scorefield.evaluation.protocol import PLAIN
+from scorefield.plotting.palette import EXACT, Look
+from scorefield.report.words import distinguishable, number
+
+
+class Cell(NamedTuple):
+    """A cell: a number or text with a note; ``good`` like real sets, ``strong`` standing out."""
+
+    estimate: Estimate | None
+    note: str = ""
+    good: bool = False
+    text: str = ""
+    strong: bool = False
+
+
+class Column(NamedTuple):
+    """A column: its group, its heading, and what it means."""
+
+    group: str
+    heading: str
+    meaning: str
+
+
+class Row(NamedTuple):
+    """A row: a model or a metric and its cells, one a column."""
+
+    label: str
+    cells: list[Cell]
+    colour: str = ""
+    anchor: str = ""
+
+
+class Table(NamedTuple):
+    """A table of the page, with what it shows above and what one must know below."""
+
+    columns: list[Column]
+    rows: list[Row]
+    heading: str = ""
+    note: str = ""
+    corner: str = "model"
+
+    @property
+    def spans(self) -> list[tuple[str, int]]:
+        """The groups of neighbouring columns, and how many each has."""
+        grouped = groupby(self.columns, lambda c: c.group)
+        return [(name, len(list(members))) for name, members in grouped]
+
+
+class _Shown(NamedTuple):
+    """A column with the cell that it makes of a model, and that of the noise floor."""
+
+    column: Column
+    cell: Callable[[Group], Cell]
+    floor: Cell = Cell(None)
+
+
+def table(
+    members: Sequence[Group], exact: Group | None, look: dict[str, Look], costs: Costs
+) -> Table:
+    """The table of the models of a data set: every metric that the catalogue shows in it."""
+    shown = [*_of_fields(members[0]), *_of_samples(members[0])]
+    cost = Column("cost", "time per step", f"in multiples of {members[0].label}'s")
+    shown.append(_Shown(cost, lambda g: _cost(g, members[0], costs)))
+    rows = [
+        Row(g.label, [s.cell(g) for s in shown], look[g.label].colour, anchor(g)) for g in members
+    ]
+    if exact is not None:
+        rows.append(Row("exact field", [s.cell(exact) for s in shown], EXACT.colour))
+    rows.append(Row("noise floor", [s.floor for s in shown]))
+    return Table([s.column for s in shown], rows)
+
+
+def _of_fields(base: Group) -> list[_Shown]:
+    """The validation loss, and the metrics over all noise levels that the first model has."""
+    loss = Column("field", VALIDATION.label, VALIDATION.caption)
+    shown = [_Shown(loss, lambda g: Cell(g.validation))]
+    for m in OF_LEVELS:
+        if "table" in m.shown and base.profile(m.name, m.radius):
+            column = Column("field", m.label, f"{m.caption} Over all noise levels.")
+            shown.append(_Shown(column, partial(_over_levels, m)))
+    return shown
+
+
+def _over_levels(metric: OfLevel, g: Group) -> Cell:
+    return Cell(g.over_levels(metric.name, metric.radius))
+
+
+def _of_samples(base: Group) -> list[_Shown]:
+    """The distances of the first model: some at every budget, others at the largest."""
+    budgets = base.first.budgets
+    shown = []
+    for m in OF_SAMPLES:
+        for budget in budgets if m.every_budget else budgets[-1:]:
+            found = base.distance(m.name, budget)
+            if "table" not in m.shown or found is None:
+                continue
+            floor = Cell(None)
+            if found.floor is not None:
+                mean = Estimate(found.floor.mean, found.floor.mean_error, found.floor.pairs)
+                floor = Cell(mean, f"sd\u00a0{found.floor.sd:.2g}")
+            column = Column(m.label, f"{found.nfe} calls", f"budget {budget}")
+            shown.append(_Shown(column, partial(_distance, m, budget), floor))
+    return shown
+
+
+def _distance(metric: OfSamples, budget: int, g: Group) -> Cell:
+    found = g.distance(metric.name, budget)
+    if found is None:
+        return Cell(None)
+    if metric.total:
+        value, total = found.estimate.value, int(found.estimate.settings.get(metric.total, 0))
+        return Cell(None, "", value == total, f"{value:g} of {total}")
+    if found.ratio is not None:
+        ratio = number(found.ratio)
+        note = f"×\u00a0{ratio.value}\u00a0±\u00a0{ratio.error}"
+        if ratio.exponent is not None:
+            note = f"×\u00a0{found.ratio.value:.2g}"
+    elif found.excess is None:
+        return Cell(found.estimate)
+    elif found.excess > 100:
+        note = ">\u00a0100\u00a0sd"
+    else:
+        note = f"{round(found.excess, 1) + 0.0:+.1f}\u00a0sd".replace("-", "−")
+    return Cell(found.estimate, note, not distinguishable(found))
+
+
+def _cost(g: Group, base: Group, costs: Costs) -> Cell:
+    if g.model != base.model:
+        return Cell(costs.ratios.get(g.model))
+    seconds = costs.seconds.get(g.model)
+    ms = None if seconds is None else number(seconds.scaled(1e3))
+    return Cell(None, f"{ms.value} ±\u00a0{ms.error}\u00a0ms" if ms else "", text="1")
+
+
+def anchor(g: Group) -> str:
+    """The name of the place on the page that shows how a model's numbers are made."""
+    return "".join(c if c.isalnum() else "-" for c in f"how-{g.dataset}-{g.label}".lower())
+
+
+_SHOWN = [m for m in CATALOGUE if "differences" in m.shown]
+_TRAINING = [m for m in CATALOGUE if "training" in m.shown]
+
+
+def tables(comparison: Comparison) -> list[Table]:
+    """The tables of a data set; those that would be empty are left out."""
+    kinds = (_differences, _targets, _matched, _matched_differences)
+    return [table for kind in kinds if (table := kind(comparison)) is not None]
+
+
+def _differences(comparison: Comparison) -> Table | None:
+    """Each model's differences from the first, over common seeds."""
+    shown = [p for p in comparison.pairs if _in_table(p, comparison.members[0])]
+    if not shown:
+        return None
+    order = [m.label for m in _SHOWN]
+    places = sorted(dict.fromkeys(map(_column, shown)), key=lambda c: order.index(c.group))
+    found = {(p.model.label, _column(p)): p for p in reversed(shown)}
+    base, others = comparison.members[0].label, comparison.members[1:]
+    outside = sum(p.excludes_zero for p in shown)
+    return Table(
+        [Column("", g.label, f"{g.label} minus {base}") for g in others],
+        [
+            Row(
+                f"{place.group}, {place.heading}" if place.heading else place.group,
+                [_pair_cell(found.get((g.label, place))) for g in others],
+            )
+            for place in places
+        ],
+        f"Differences from {base}, seed by seed",
+        f"The mean over common seeds of the model's number minus {base}'s, with its 95 % interval "
+        "by Student's law; bold where the interval leaves zero out. Less is better everywhere. "
+        f"Diagnostics are root mean squares over the noise levels. Of {len(shown)} intervals "
+        f"{outside} leave zero out; were all models equal, one in twenty would by chance.",
+        "minus " + base,
+    )
+
+
+def _targets(comparison: Comparison) -> Table | None:
+    """The network calls that each model needs to come within multiples of the noise floor."""
+    if not comparison.reached:
+        return None
+    every = {(runs[0].evaluation.model, runs[0].target): runs for runs in comparison.reached}
+    targets = list(dict.fromkeys(target for _, target in every))
+    rows = []
+    for g in comparison.members:
+        cells = []
+        for target in targets:
+            runs = every.get((g.model, target), [])
+            reaching = sum(r.distance is not None for r in runs)
+            certain = sum(r.beyond_doubt for r in runs)
+            note = f"{reaching} of {len(runs)} seeds, {certain} beyond doubt"
+            found = calls(runs)
+            mean = over_seeds(found) if found else None
+            if mean is None:
+                cells.append(Cell(None, note, text="not all" if reaching else "not reached"))
+            elif mean.standard_error == 0:
+                cells.append(Cell(None, note, text=f"{mean.value:g}"))
+            else:
+                cells.append(Cell(mean, note))
+        rows.append(Row(g.label, cells))
+    means = "times the distance between two real sets"
+    columns = [Column("", f"{t:g} × floor", f"{t:g} {means}") for t in targets]
+    first = comparison.members[0]
+    ladder = [first.distance(TARGET.name, budget) for budget in first.first.budgets]
+    budgets = ", ".join(str(d.nfe) for d in ladder if d is not None)
+    return Table(
+        columns,
+        rows,
+        "Network calls to a target",
+        f"The fewest network calls at which the {TARGET.label} distance is at most so many "
+        f"times the noise floor, of those that were measured ({budgets}); beyond doubt where the "
+        "upper end of the 95 % interval is below the target too. A mean is over all seeds, and "
+        "given only where all of them reach the target.",
+    )
+
+
+def _matched(comparison: Comparison) -> Table | None:
+    """The quality of each model at equal training time."""
+    selections = comparison.selections
+    if not any(s.milestones for s in selections):
+        return None
+    fractions = list(dict.fromkeys(s.fraction for s in selections))
+    columns = []
+    for f in fractions:
+        name = "the whole budget" if f == 1 else f"{f:g} of the budget"
+        columns += [
+            Column(name, "steps", "the newest checkpoint within the budget, mean over seeds"),
+            *(Column(name, m.label, m.caption) for m in _TRAINING),
+        ]
+    rows = []
+    for g in comparison.members:
+        cells: list[Cell] = []
+        for f in fractions:
+            (s,) = [s for s in selections if s.group.model == g.model and s.fraction == f]
+            cells += _matched_cells(s)
+        rows.append(Row(g.label, cells))
+    budget = next((s.budget / s.fraction for s in selections if s.budget is not None), 0.0)
+    calls = max((d.nfe for s in selections for d in s.distances()), default=0)
+    return Table(
+        columns,
+        rows,
+        "At equal training time",
+        f"The budget is the {budget:.0f} s that the cheapest training takes, steps only, and "
+        "fractions of it. Each model is evaluated as it was at its newest checkpoint within the "
+        f"budget, at {calls} network calls; below the steps stands the share of the budget that "
+        "this checkpoint used. A checkpoint in the middle of a training has a learning rate that "
+        "has not decayed yet, the last one of the cheapest model has: what is dearer is at a "
+        "disadvantage here that a training planned for the budget would not have. "
+        f"{comparison.costs.told}",
+    )
+
+
+def _matched_differences(comparison: Comparison) -> Table | None:
+    """Each model's differences from the first at equal training time."""
+    wanted = {m.name: m.label for m in _TRAINING}
+    shown = [p for p in comparison.matched_pairs if p.key.metric_name in wanted]
+    if not shown:
+        return None
+    fractions = dict.fromkeys(p.budget_fraction for p in shown)
+    places = [(metric, f) for metric in wanted for f in fractions]
+    columns = [
+        Column(
+            wanted[metric],
+            "the whole budget" if f == 1 else f"{f:g} of it",
+            "difference at equal training time",
+        )
+        for metric, f in places
+    ]
+    rows = []
+    for g in comparison.members[1:]:
+        own = {(p.key.metric_name, p.budget_fraction): p for p in shown if p.model.model == g.model}
+        rows.append(Row(g.label, [_pair_cell(own.get(place)) for place in places]))
+    return Table(
+        columns,
+        rows,
+        f"Differences from {comparison.members[0].label} at equal training time",
+        "As above, between the checkpoints of the table before; an empty cell where the times "
+        "behind the two checkpoints differ by more than a tenth.",
+    )
+
+
+def _in_table(p: Pair, base: Group) -> bool:
+    """Whether a difference has a place: over all levels, or at the smallest or largest budget."""
+    k, metric = p.key, find(p.key.metric_name)
+    if metric not in _SHOWN:
+        return False
+    if isinstance(metric, OfLevel):
+        return k.sigma_bin == RMS and k.scale_delta in (None, metric.radius)
+    if isinstance(metric, OfSamples) and metric.learned and k.features in PLAIN:
+        return False
+    return k.nfe_budget in (None, base.first.budgets[0], base.first.budgets[-1])
+
+
+def _column(p: Pair) -> Column:
+    k, metric = p.key, find(p.key.metric_name)
+    assert metric is not None  # it is in the table
+    if k.nfe is not None:
+        on = f" on {k.features}" if isinstance(metric, OfSamples) and metric.learned else ""
+        return Column(metric.label, f"{k.nfe} calls{on}", f"budget {k.nfe_budget}")
+    scale = f"radius {k.scale_delta:g} σ" if k.scale_delta is not None else ""
+    length = f"{k.cycle_len} edges" if k.cycle_len is not None else ""
+    return Column(metric.label, scale or length, p.difference.unit)
+
+
+def _pair_cell(p: Pair | None) -> Cell:
+    """A difference and its interval, to three digits of the interval's half-width."""
+    if p is None:
+        return Cell(None)
+    value, (low, high) = p.difference.value, p.difference.interval()
+    width = max((high - low) / 2, abs(value) * 1e-3, 1e-300)
+    digits = max(0, 2 - int(f"{width:.0e}".partition("e")[2]))
+    form = f"+.{digits}f" if 1e-3 <= width < 1e4 else "+.1e"
+    texts = [format(v, form) for v in (value, low, high)]
+    text, *ends = [t.replace("e-0", "e-").replace("e+0", "e+").replace("-", "−") for t in texts]
+    return Cell(None, " to ".join(ends), text=text, strong=p.excludes_zero)
+
+
+def _matched_cells(s: Selection) -> list[Cell]:
+    if s.steps is None or s.used is None:
+        why = "none so early" if s.budget is not None else "not known"
+        return [Cell(None, text=why), *(Cell(None) for _ in _TRAINING)]
+    cells = [Cell(None, f"{100 * s.used:.0f}\u00a0%", text=f"{s.steps:g}")]
+    found = {d.metric: d for d in s.distances()}
+    for metric in _TRAINING:
+        d = found[metric.name]
+        cells.append(Cell(d.estimate, "" if d.ratio is None else f"×\u00a0{d.ratio.value:.2f}"))
+    return cells
