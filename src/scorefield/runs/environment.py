@@ -52,7 +52,7 @@ def plausible(record: object) -> dict[str, Any]:
     return {key: record[key] for key, kind in known if key in record and _fits(record[key], kind)}
 
 
-def _fits(value: object, kind: object) -> bool:
+def _fits(value: object, kind: Any) -> bool:
     try:
         TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError:

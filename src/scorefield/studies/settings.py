@@ -33,7 +33,6 @@ class Option(NamedTuple):
     numbers: bool = True
 
 
-Trust = Annotated[bool, Option("Import classes of others that a run names.", numbers=False)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +125,7 @@ class OfRuns(Settings):
     """The settings of a study of runs."""
 
     trust_code: Annotated[
-        bool, Option("Import classes of others that the run names.", numbers=False)
+        bool, Option("Import custom classes that the runs name.", numbers=False)
     ] = False
 
 
@@ -263,7 +262,6 @@ class Atoms(OfRuns):
     out: ClassVar[str] = "results/atoms"
 
     runs: Annotated[tuple[Path, ...], Option("Folders of runs on atoms.", metavar="RUN...")] = ()
-    trust_code: Trust = False
     exact: Annotated[bool, Option("Add the exact field as one more model, which needs no run.")] = (
         False
     )
