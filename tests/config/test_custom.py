@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from scorefield.cli import main
+from scorefield.cli.program import main
 from scorefield.config import build_field, build_objective, build_source
 from scorefield.config.resolve import load
 from scorefield.errors import ConfigError, RunError
@@ -22,9 +22,9 @@ MODULE = '''
 import torch
 from torch import nn
 
-from scorefield.data import ArraySource
-from scorefield.objectives import Regularizer
-from scorefield.targets import GaussianMixture
+from scorefield import ArraySource
+from scorefield import Regularizer
+from scorefield import GaussianMixture
 
 IMPORTED = True
 

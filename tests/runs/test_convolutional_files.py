@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from scorefield.cli import main
+from scorefield import MinimalResNet, MinimalUNet
+from scorefield.cli.program import main
 from scorefield.errors import ConfigError, RunError
 from scorefield.interop.convolutional import state_of
 from scorefield.interop.errors import InteropError
-from scorefield.likelihood import CENTERED_BYTES
-from scorefield.networks import MinimalResNet, MinimalUNet
+from scorefield.likelihood.density import CENTERED_BYTES
 from scorefield.runs.inspection import inspect
 from scorefield.runs.subject import open_subject
 

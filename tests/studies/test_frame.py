@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from scorefield import GaussianMixture, ScoreField
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
-from scorefield.fields import ScoreField
 from scorefield.studies.frame import NotMade, Study, Table, Work, fingerprint, run
 from scorefield.studies.settings import Atoms, Option, Settings
-from scorefield.targets import GaussianMixture
 
 
 @dataclass(frozen=True, kw_only=True)

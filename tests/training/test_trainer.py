@@ -9,34 +9,33 @@ import torch
 from torch import nn
 
 import scorefield.training.trainer as trainer_module
-from scorefield.data import TargetSource
-from scorefield.fields import PotentialField, PreconditionedField
-from scorefield.networks import MLP, UNet
-from scorefield.noise import Noise
-from scorefield.objectives import (
+from scorefield import (
+    EDM,
+    MLP,
     Asymmetry,
     BalancedWeight,
-    Batch,
     CycleCirculation,
     DenoisingScoreMatching,
+    Gaussian,
+    GaussianMixture,
     LogNormal,
-    Losses,
     Objective,
-)
-from scorefield.sde import EDM
-from scorefield.targets import Gaussian, GaussianMixture
-from scorefield.training import (
-    CheckpointError,
     Optim,
-    Trainer,
-    TrainingError,
-    TrainSettings,
-    checkpoint,
+    PotentialField,
+    PreconditionedField,
+    TargetSource,
+    UNet,
     fit,
-    load_weights,
-    read_weights,
 )
+from scorefield.errors import CheckpointError, TrainingError
+from scorefield.noise import Noise
+from scorefield.objectives.denoising import Batch
+from scorefield.objectives.objective import Losses
+from scorefield.training import checkpoint
+from scorefield.training.checkpoint import load_weights, read_weights
 from scorefield.training.guard import locked
+from scorefield.training.settings import TrainSettings
+from scorefield.training.trainer import Trainer
 
 torch.set_num_threads(1)
 SMALL = {"batch_size": 16, "log_every": 5, "checkpoint_every": 10, "quiet": True}

@@ -74,7 +74,7 @@ def demo(
 ) -> None:
     """Train and evaluate five models on two data sets, and write the report."""
     from scorefield.comparison.demo import demo
-    from scorefield.report import write_report
+    from scorefield.report.page import write_report
 
     demo(root, jobs=jobs)
     print(write_report(root, out))
@@ -284,7 +284,7 @@ def report(
     trust_code: TrustCode = False,
 ) -> None:
     """Compare the evaluations of all runs in tables and a page."""
-    from scorefield.report import write_report
+    from scorefield.report.page import write_report
 
     print(write_report(root, out, targets, strict, trust_code))
 

@@ -18,11 +18,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.calculus import VectorField, exact_asymmetry, jacobian, probed_asymmetry
+from scorefield.calculus.asymmetry import exact_asymmetry, probed_asymmetry
+from scorefield.calculus.derivatives import VectorField, jacobian
 from scorefield.diagnostics.protocol import form, precision_of
 from scorefield.errors import UserError
-from scorefield.fields import ScoreField
-from scorefield.fields.base import Quantity, affine
+from scorefield.fields.base import Quantity, ScoreField, affine
 from scorefield.fields.classes import classes_at
 from scorefield.noise import Noise
 

@@ -28,20 +28,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.calculus import (
-    LineIntegrals,
-    Paths,
-    detours,
-    in_blocks,
-    line_integrals,
-    straight_loops,
-)
+from scorefield.calculus.circulation import in_blocks
+from scorefield.calculus.paths import LineIntegrals, Paths, detours, line_integrals
+from scorefield.calculus.winding import straight_loops
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
 from scorefield.domain import Torus
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
-from scorefield.fields import Classes, ScoreField
-from scorefield.targets import Target
+from scorefield.fields.base import ScoreField
+from scorefield.fields.classes import Classes
+from scorefield.targets.base import Target
 
 
 def path_gap(

@@ -17,12 +17,14 @@ from torch import Tensor
 from scorefield.config import schema
 from scorefield.config.build import build_sampler
 from scorefield.errors import RunError
-from scorefield.fields import ClassifierFreeGuidance, ScoreField
+from scorefield.fields.base import ScoreField
+from scorefield.fields.composed import ClassifierFreeGuidance
 from scorefield.files import write_file
 from scorefield.plotting import png, samples_figure
 from scorefield.progress import Stages
 from scorefield.runs.run import Run, check_unconditional, of_class
-from scorefield.samplers import Callback, Sampler, SamplerState
+from scorefield.samplers.base import Sampler
+from scorefield.samplers.step import Callback, SamplerState
 
 _ENDINGS = (".npz", ".safetensors")
 _MOST_SAMPLES = 10_000_000
@@ -126,7 +128,7 @@ def draw(
         overwrite: Whether ``out``, or the picture that is written next to it, may exist.
         callback: Is told of each step of the sampler.
         label: The class of the samples, for a field that knows classes; of any by default.
-        guidance: The scale of :class:`~scorefield.fields.ClassifierFreeGuidance`.
+        guidance: The scale of :class:`~.ClassifierFreeGuidance`.
 
     Raises:
         RunError: If a number, the file, the label or the checkpoint is not a possible one.

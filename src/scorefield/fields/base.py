@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from scorefield.domain import Domain, Euclidean
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.classes import Classes, class_rows
-from scorefield.sde import SDE
+from scorefield.sde.base import SDE
 
 Quantity = Literal["score", "denoiser", "noise", "velocity", "drift"]
 

@@ -1,6 +1,6 @@
 r"""Fields that are gradients by construction.
 
-The vector that a :class:`~scorefield.fields.preconditioned.PreconditionedField` takes from its
+The vector that a :class:`~.PreconditionedField` takes from its
 backbone is replaced by the gradient of a scalar, :math:`F = \nabla_u \psi(u, c_{noise})`. With
 :math:`u = c_{in} x` the score :math:`s = c_{skip} x + c_{out} F(c_{in} x)` is then the gradient of
 
@@ -25,7 +25,7 @@ from scorefield.fields.base import Batch, Times
 from scorefield.fields.classes import Classes
 from scorefield.fields.gradient import gradient
 from scorefield.fields.preconditioned import Parametrization, PreconditionedField
-from scorefield.sde import SDE
+from scorefield.sde.base import SDE
 
 Head = Literal["sum", "inner", "denoising"]
 
@@ -42,7 +42,7 @@ class PotentialField(PreconditionedField):
 
     A call needs autograd, so it works under ``torch.no_grad`` but not under
     ``torch.inference_mode``. Arguments and errors are otherwise those of
-    :class:`~scorefield.fields.preconditioned.PreconditionedField`.
+    :class:`~.PreconditionedField`.
 
     Arguments:
         backbone: With head ``sum`` it may return any shape ``(batch, ...)``.

@@ -27,7 +27,7 @@ from scorefield.domain import Domain, Euclidean, Torus
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import Batch, Quantity, ScoreField, Times, affine, times
 from scorefield.fields.classes import Classes
-from scorefield.sde import SDE
+from scorefield.sde.base import SDE
 from scorefield.sde.tables import alphas_cumprod, check_levels, level_index
 
 
@@ -206,9 +206,9 @@ class TablePrediction(Parametrization):
     .. math:: s = -F\big(x,\; t (N - 1)\big) \Big/ \sqrt{1 - \bar\alpha_i}, \qquad
         i = \lfloor t (N - 1) \rfloor.
 
-    It makes a field of :class:`~scorefield.sde.VP` out of a network that was trained on steps: the
+    It makes a field of :class:`~.VP` out of a network that was trained on steps: the
     label goes with the time, the deviation is that of the step before. At the steps themselves it
-    is :class:`NoisePrediction` of :class:`~scorefield.sde.DiscreteVP` with
+    is :class:`NoisePrediction` of :class:`~.DiscreteVP` with
     ``TimeLabel(levels - 1)``.
 
     Arguments:
@@ -262,7 +262,7 @@ class PreconditionedField(ScoreField):
         parametrization: What the backbone predicts.
         domain: Where :math:`x` lives; by default ``Euclidean(shape)``.
         shape: The event shape; by default the attribute ``event_shape`` of the backbone, otherwise
-            learned in :func:`~scorefield.training.fit` or in the first call.
+            learned in :func:`~.fit` or in the first call.
 
     Raises:
         TypeError: Unless exactly one of ``sigma_data`` and ``parametrization`` is given, or if both

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from scorefield.calculus.trace import ProbeKind
 from scorefield.errors import UserError
-from scorefield.fields import Classes, ScoreField, evaluation_mode
-from scorefield.fields.classes import classes_at
+from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.fields.classes import Classes, classes_at
 from scorefield.likelihood.density import LogProb
 from scorefield.likelihood.integration import Integration
 from scorefield.noise import Noise

@@ -53,7 +53,7 @@ from torch import Tensor
 
 from scorefield.calculus.derivatives import basis, value_and_products
 from scorefield.calculus.trace import ProbeKind, draw_probes, orthonormal, without
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import classes_at
 from scorefield.likelihood.density import LogProb
 from scorefield.noise import Noise

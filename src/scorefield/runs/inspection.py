@@ -11,16 +11,18 @@ from torch import nn
 from scorefield.config.custom import Custom
 from scorefield.config.field import HybridModel
 from scorefield.config.objective import CyclesTerm
-from scorefield.errors import RunError
-from scorefield.fields import HybridField, PreconditionedField, ScoreField
+from scorefield.errors import CheckpointError, RunError
+from scorefield.fields.base import ScoreField
+from scorefield.fields.composed import HybridField
+from scorefield.fields.preconditioned import PreconditionedField
 from scorefield.interop import convolutional
 from scorefield.interop.convolutional import structure, without_batch_norms
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.checkpoints import BUFFERS, read_checkpoint
 from scorefield.interop.score_sde.structure import infer
 from scorefield.runs.run import CONFIG, Run
-from scorefield.training import CheckpointError, Weights, read_weights
 from scorefield.training import checkpoint as checkpoints
+from scorefield.training.checkpoint import Weights, read_weights
 from scorefield.training.record import read_rows
 
 Sheet = dict[str, list[tuple[str, str]]]

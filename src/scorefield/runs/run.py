@@ -24,18 +24,21 @@ from scorefield.config.build import (
 )
 from scorefield.config.config import Config
 from scorefield.config.document import differences, dump, flatten, read, shown
-from scorefield.data import DataSource
+from scorefield.data.source import DataSource
 from scorefield.errors import CheckpointError, ConfigError, RunError, section_of
-from scorefield.fields import OneClass, ScoreField
+from scorefield.fields.base import ScoreField
+from scorefield.fields.composed import OneClass
 from scorefield.files import clean, delete_folder, write_folder
 from scorefield.noise import Noise
-from scorefield.objectives import Objective
+from scorefield.objectives.objective import Objective
 from scorefield.progress import warn
 from scorefield.runs.environment import environment, plausible
-from scorefield.samplers import Sampler
-from scorefield.training import Checkpoint, DrawFor, Fit, Optim, Trainer, TrainSettings
+from scorefield.samplers.base import Sampler
 from scorefield.training import checkpoint as checkpoints
+from scorefield.training.checkpoint import Checkpoint
 from scorefield.training.guard import locked
+from scorefield.training.settings import Optim, TrainSettings
+from scorefield.training.trainer import DrawFor, Fit, Trainer
 
 CONFIG, ENVIRONMENT = "config_resolved.yaml", "environment.json"
 

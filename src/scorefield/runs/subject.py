@@ -10,13 +10,13 @@ from scorefield.config import schema
 from scorefield.config.config import Config
 from scorefield.config.data import ImagesData
 from scorefield.config.document import read
-from scorefield.data import DataSource
+from scorefield.data.source import DataSource
 from scorefield.errors import CheckpointError, ConfigError, RunError
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.interop import convolutional
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.load import load
-from scorefield.likelihood import CENTERED_BYTES, UNIT_BYTES, DataTransform
+from scorefield.likelihood.density import CENTERED_BYTES, UNIT_BYTES, DataTransform
 from scorefield.networks.minimal import Padding
 from scorefield.runs.run import Run, check_unconditional, of_class
 from scorefield.training import checkpoint as checkpoints

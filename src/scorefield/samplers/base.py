@@ -31,7 +31,7 @@ from scorefield.noise import Noise
 from scorefield.samplers.grid import check_steps, grid_times
 from scorefield.samplers.measurements import Measurement
 from scorefield.samplers.step import PLAIN, Block, Callback, StepContext, Stepped, level
-from scorefield.sde import SDE
+from scorefield.sde.base import SDE
 
 SamplerT = TypeVar("SamplerT", bound="Sampler")
 GridSamplerT = TypeVar("GridSamplerT", bound="GridSampler")

@@ -28,7 +28,8 @@ from torch import Tensor
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes
-from scorefield.sde import SDE, ForwardStep
+from scorefield.sde.base import SDE
+from scorefield.sde.discrete import ForwardStep
 
 Norm = Literal["sample", "batch"]
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.errors import UserError
-from scorefield.sde import SDE
+from scorefield.sde.base import SDE
 
 Spacing = Literal["karras", "time", "logsnr"]
 r"""What is evenly spaced on a grid: :math:`\lambda^{1/\rho}`, the time, or

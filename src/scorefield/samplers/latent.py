@@ -152,7 +152,7 @@ def temper(
     r"""Codes drawn towards the centre or away from it, :math:`c + \sqrt{T}\,(z - c)`.
 
     Codes from the prior :math:`N(c, s^2)`, whose
-    :meth:`center() <scorefield.sde.NormalPrior.center>` is :math:`c`, become codes from
+    :meth:`center() <scorefield.sde.base.NormalPrior.center>` is :math:`c`, become codes from
     :math:`N(c, T s^2)`: its density to the power :math:`1 / T`, for a temperature :math:`T \ge 0`.
 
     Raises:

@@ -14,8 +14,8 @@ The rest is an approximation: the score pulls the unknown half towards the known
 the remaining steps go. The distribution is that of :math:`x_0` given :math:`y` where the two halves
 are independent, and otherwise lies between that and the one without the measurement. Of two normal
 coordinates of correlation 0.8, one known to be 1, the other has mean 0.8 and variance 0.36;
-ancestral steps give 0.49 and 0.46 to 0.51, :class:`~scorefield.samplers.solvers.Heun` 0.33 and
-0.63, and with four corrector steps of :class:`~scorefield.samplers.correctors.AnnealedLangevin` of
+ancestral steps give 0.49 and 0.46 to 0.51, :class:`~.Heun` 0.33 and
+0.63, and with four corrector steps of :class:`~.AnnealedLangevin` of
 ratio 0.5 at each of 100 times it is 0.72 to 0.76 and 0.38 to 0.41.
 
 References:

@@ -14,7 +14,7 @@ from scorefield.samplers.base import Sampler
 from scorefield.samplers.flow import Flow
 from scorefield.samplers.runge_kutta import Observer, Solution
 from scorefield.samplers.step import PLAIN, Block, StepContext, Stepped, level
-from scorefield.sde import SDE
+from scorefield.sde.base import SDE
 
 _MARKS = 100
 

@@ -15,7 +15,10 @@ from scorefield.samplers.correctors import Corrector
 from scorefield.samplers.grid import Spacing, check_grid, grid_times
 from scorefield.samplers.predictors import Predictor, ReverseDiffusion, ReverseStep, levels_of
 from scorefield.samplers.step import CLEAN, PLAIN, Level, StepContext, Stepped, clock, level
-from scorefield.sde import SDE, VE, VP, DiscreteVP, Discretization, Exact, SubVP
+from scorefield.sde.base import SDE
+from scorefield.sde.discrete import Discretization, Exact
+from scorefield.sde.exploding import VE
+from scorefield.sde.preserving import VP, DiscreteVP, SubVP
 
 First = Literal["corrector", "predictor"]
 
@@ -51,7 +54,7 @@ class PredictorCorrector(GridSampler):
         discretization: How the process steps forward: by its own transitions between any two
             times, or by the levels of a table, which must then be as many as the times.
         first: What comes first at each time.
-        spacing: How the times are spaced; see :func:`~scorefield.samplers.grid.grid_times`.
+        spacing: How the times are spaced; see :func:`~.grid_times`.
         rho: The exponent of Karras' spacing.
         t_end: The last time; by default :math:`10^{-5}` for VE, :math:`10^{-3}` for VP and
             sub-VP, the process' own ``t_min`` for others and where that is later.

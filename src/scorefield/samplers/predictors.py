@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import UserError
-from scorefield.sde import SDE, Discretization, EulerForward, ForwardStep
+from scorefield.sde.base import SDE
+from scorefield.sde.discrete import Discretization, EulerForward, ForwardStep
 
 Variance = Literal["upper", "posterior"]
 

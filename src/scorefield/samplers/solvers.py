@@ -14,7 +14,7 @@ from scorefield.fields.base import ScoreField
 from scorefield.samplers.base import GridSampler
 from scorefield.samplers.grid import Spacing, check_grid, check_rho, grid_times
 from scorefield.samplers.step import PLAIN, Level, StepContext, Stepped, clock, level
-from scorefield.sde import SDE
+from scorefield.sde.base import SDE
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class DDIM(GridSampler):
     Arguments:
         steps: The number :math:`N` of steps.
         eta: The share :math:`\eta` of the noise, from 0 to 1.
-        spacing: How the levels are spaced; see :func:`~scorefield.samplers.grid.grid_times`.
+        spacing: How the levels are spaced; see :func:`~.grid_times`.
         rho: The exponent of Karras' spacing.
 
     Raises:

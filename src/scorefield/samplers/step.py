@@ -17,7 +17,7 @@ from scorefield.errors import DivergedError, UserError
 from scorefield.noise import Noise
 from scorefield.samplers.measurements import Measurement
 from scorefield.samplers.runge_kutta import Solution
-from scorefield.sde import SDE
+from scorefield.sde.base import SDE
 
 
 class Level(NamedTuple):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from scorefield.estimate import Estimate, mean
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.samplers.base import Sampler
 from scorefield.samplers.step import SamplerState

@@ -33,8 +33,6 @@ class Option(NamedTuple):
     numbers: bool = True
 
 
-
-
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The settings of a study.

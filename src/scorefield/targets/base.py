@@ -22,7 +22,8 @@ from scorefield.errors import UserError
 from scorefield.fields.base import Batch, Quantity, ScoreField, Times, affine, times
 from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
-from scorefield.sde import EDM, SDE
+from scorefield.sde.base import SDE
+from scorefield.sde.exploding import EDM
 
 Steps = int | Tensor
 """The step of all draws, or of each."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from scorefield.domain import Euclidean
 from scorefield.errors import UserError
 from scorefield.noise import Noise
-from scorefield.sde import SDE
+from scorefield.sde.base import SDE
 from scorefield.targets.base import Steps, Target
 
 IdealScoreT = TypeVar("IdealScoreT", bound="IdealScore")
@@ -192,7 +192,7 @@ class EquivariantScore(IdealScore):
     r"""The equivariant score (ES): the ideal score of all cyclic shifts of all images.
 
     It is the optimum of a network that is equivariant to shifts with the whole torus as receptive
-    field, and the limit of :class:`~scorefield.targets.patches.EquivariantLocalScore` with
+    field, and the limit of :class:`~.EquivariantLocalScore` with
     ``circular`` padding for windows as large as the image. As the score of a distribution it is a
     gradient: equivariance alone causes no curl.
 

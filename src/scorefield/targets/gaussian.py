@@ -27,7 +27,7 @@ from scorefield.domain import Euclidean
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import Batch, Times
 from scorefield.noise import Noise
-from scorefield.sde import SDE
+from scorefield.sde.base import SDE
 from scorefield.targets.base import Steps, Target
 
 

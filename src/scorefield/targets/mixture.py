@@ -13,7 +13,7 @@ from scorefield.domain import Euclidean
 from scorefield.errors import UserError
 from scorefield.fields.base import Times
 from scorefield.noise import Noise
-from scorefield.sde import SDE
+from scorefield.sde.base import SDE
 from scorefield.targets.base import Steps, Target
 from scorefield.targets.gaussian import Frame, Normals
 

@@ -37,7 +37,8 @@ from torch.nn import functional as F
 from scorefield.domain import Euclidean
 from scorefield.errors import UserError
 from scorefield.fields.base import Quantity, Times, convert, times
-from scorefield.sde import EDM, SDE
+from scorefield.sde.base import SDE
+from scorefield.sde.exploding import EDM
 from scorefield.targets.attention import Block, precise, weighted_means
 from scorefield.targets.band import dense, differentiable_mean
 from scorefield.targets.base import ClosedForm, together

@@ -23,13 +23,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scorefield.data import LabelledSource
+from scorefield.data.arrays import LabelledSource
 from scorefield.errors import CheckpointError, TrainingError, UserError
 from scorefield.estimate import Estimate
-from scorefield.networks import Classifier, Features, NoiseClassifier
+from scorefield.networks.classifier import Classifier, NoiseClassifier
+from scorefield.networks.features import Features
 from scorefield.noise import Lookahead, Noise
-from scorefield.objectives import LogUniform, NoiseLaw
-from scorefield.sde import SDE
+from scorefield.objectives.denoising import LogUniform, NoiseLaw
+from scorefield.sde.base import SDE
 from scorefield.training.stored import one_thread, read, share, store
 
 FILE = "classifier.safetensors"
@@ -129,7 +130,7 @@ def train_noise_classifier(
         source: Images with classes.
         sde: The process, which sets the range of the noise levels.
         sizes: The sizes of the network, as arguments of
-            :class:`~scorefield.networks.classifier.NoiseClassifier`.
+            :class:`~.NoiseClassifier`.
         law: The distribution of the noise levels; uniform in their logarithm by default.
         steps: The number of steps.
         batch_size: The number of points a step.

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.modules.dropout import _DropoutNd
 
-from scorefield.data import DataSource
+from scorefield.data.source import DataSource
 from scorefield.errors import UserError
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.noise import Lookahead, Noise
-from scorefield.objectives import Objective
+from scorefield.objectives.objective import Objective
 
 _NUMBERS_AHEAD = 2**18
 _STEPS_AHEAD = 32

@@ -8,10 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from scorefield.data import ArraySource, DataSource, TargetSource
+from scorefield.data.arrays import ArraySource
+from scorefield.data.source import DataSource, TargetSource
 from scorefield.errors import UnsupportedError
-from scorefield.fields import ScoreField
-from scorefield.objectives import DenoisingScoreMatching, Objective, Regularizer
+from scorefield.fields.base import ScoreField
+from scorefield.objectives.denoising import DenoisingScoreMatching
+from scorefield.objectives.objective import Objective
+from scorefield.objectives.regularizer import Regularizer
 from scorefield.targets.base import Target
 from scorefield.training.settings import Optim, TrainSettings
 from scorefield.training.trainer import Fit, Trainer
@@ -48,8 +51,8 @@ def fit(
         optim: The optimiser; by default Adam with a base rate of :math:`2 \cdot 10^{-3}`, a
             warm-up over 2% of the steps, cosine decay, and gradients clipped to norm 1.
         steps, batch_size, ema_decay, log_every, checkpoint_every, keep: See
-            :class:`~scorefield.training.settings.TrainSettings`.
-        seed, folder, config, quiet: See :class:`~scorefield.training.trainer.Trainer`; a training
+            :class:`~.TrainSettings`.
+        seed, folder, config, quiet: See :class:`~.Trainer`; a training
             that stopped is taken up again in its folder.
 
     Raises:

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from scorefield.data import DataSource
+from scorefield.data.source import DataSource
 from scorefield.errors import CheckpointError, Interrupted, TrainingError, UserError, out_of_memory
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.files import clean
 from scorefield.noise import Noise
-from scorefield.objectives import Batch, Objective
+from scorefield.objectives.denoising import Batch
+from scorefield.objectives.objective import Objective
 from scorefield.progress import Stages, clock, warn
 from scorefield.training import checkpoint, identity
 from scorefield.training.checkpoint import Checkpoint
