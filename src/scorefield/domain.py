@@ -19,6 +19,11 @@ from scorefield.errors import UserError
 from scorefield.noise import Noise
 from scorefield.wrapped import WrappedNormal, nonuniformity
 
+Points = Float[Tensor, "*batch"]
+Events = Float[Tensor, "batch *event"]
+Widths = Float[Tensor, "#batch"]
+Loops = Float[Tensor, "batch corners *event"]
+
 
 @dataclass(frozen=True)
 class Domain(ABC):
@@ -44,19 +49,15 @@ class Domain(ABC):
         return math.prod(self.shape)
 
     @abstractmethod
-    def wrap(self, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    def wrap(self, x: Points) -> Points:
         """Map a displaced point to its representative in the domain."""
 
     @abstractmethod
-    def displacement(
-        self, start: Float[Tensor, "*batch"], end: Float[Tensor, "*batch"]
-    ) -> Float[Tensor, "*batch"]:
+    def displacement(self, start: Points, end: Points) -> Points:
         r"""The shortest :math:`\delta` with :math:`\mathrm{wrap}(start + \delta) = end`."""
 
     @abstractmethod
-    def unroll(
-        self, vertices: Float[Tensor, "batch corners *event"]
-    ) -> tuple[Float[Tensor, "batch corners *event"], Bool[Tensor, " batch"]]:
+    def unroll(self, vertices: Loops) -> tuple[Loops, Bool[Tensor, " batch"]]:
         """The corners of loops in flat space, each joined to the next by the shortest edge; and
         which of the loops close there. A loop that does not close winds around the domain.
         """
@@ -66,21 +67,15 @@ class Domain(ABC):
         """Coordinates in a flat space that preserve which points are near each other."""
 
     @abstractmethod
-    def kernel_log_prob(
-        self, delta: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
-    ) -> Float[Tensor, " batch"]:
+    def kernel_log_prob(self, delta: Events, sigma: Widths) -> Float[Tensor, " batch"]:
         r"""Log-density (nats) of the Gaussian kernel of width :math:`\sigma` at :math:`\delta`."""
 
     @abstractmethod
-    def kernel_score(
-        self, delta: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
-    ) -> Float[Tensor, "batch *event"]:
+    def kernel_score(self, delta: Events, sigma: Widths) -> Events:
         r"""The gradient of :meth:`kernel_log_prob` in :math:`\delta`."""
 
     @abstractmethod
-    def kernel_noise(
-        self, z: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
-    ) -> Float[Tensor, "batch *event"]:
+    def kernel_noise(self, z: Events, sigma: Widths) -> Events:
         r"""The noise implied by the kernel's score at a displacement :math:`\sigma z`:
         :math:`-\sigma` times :meth:`kernel_score`.
         """
@@ -94,36 +89,26 @@ class Euclidean(Domain):
     :math:`-\delta / \sigma^2`.
     """
 
-    def wrap(self, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    def wrap(self, x: Points) -> Points:
         return x
 
-    def displacement(
-        self, start: Float[Tensor, "*batch"], end: Float[Tensor, "*batch"]
-    ) -> Float[Tensor, "*batch"]:
+    def displacement(self, start: Points, end: Points) -> Points:
         return end - start
 
-    def unroll(
-        self, vertices: Float[Tensor, "batch corners *event"]
-    ) -> tuple[Float[Tensor, "batch corners *event"], Bool[Tensor, " batch"]]:
+    def unroll(self, vertices: Loops) -> tuple[Loops, Bool[Tensor, " batch"]]:
         return vertices, torch.ones(len(vertices), dtype=torch.bool, device=vertices.device)
 
     def embed(self, x: Float[Tensor, "n *event"]) -> Float[Tensor, "n features"]:
         return x.reshape(len(x), self.dim)
 
-    def kernel_log_prob(
-        self, delta: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
-    ) -> Float[Tensor, " batch"]:
+    def kernel_log_prob(self, delta: Events, sigma: Widths) -> Float[Tensor, " batch"]:
         square = delta.reshape(delta.shape[0], self.dim).square().sum(dim=1)
         return -0.5 * square / sigma**2 - self.dim * (torch.log(sigma) + 0.5 * math.log(math.tau))
 
-    def kernel_score(
-        self, delta: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
-    ) -> Float[Tensor, "batch *event"]:
+    def kernel_score(self, delta: Events, sigma: Widths) -> Events:
         return -delta / sigma.reshape(-1, *(1,) * (delta.dim() - 1)) ** 2
 
-    def kernel_noise(
-        self, z: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
-    ) -> Float[Tensor, "batch *event"]:
+    def kernel_noise(self, z: Events, sigma: Widths) -> Events:
         return z
 
 
@@ -159,7 +144,7 @@ class Torus(Domain):
         object.__setattr__(self, "period", periods if several else periods[0])
         if not all(math.isfinite(p) and p > 0 for p in periods):
             raise UserError(f"the period of a torus is positive, got {period}")
-        if several and (not self.shape or len(periods) != self.shape[-1]):
+        if several and len(periods) not in self.shape[-1:]:
             raise UserError(
                 f"{len(periods)} periods do not fit points of shape {self.shape}: there is one "
                 f"for each index of the last axis"
@@ -169,20 +154,16 @@ class Torus(Domain):
         """The periods, in a shape that broadcasts against the last axis of points."""
         return torch.as_tensor(self.period, dtype=like.dtype, device=like.device)
 
-    def wrap(self, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    def wrap(self, x: Points) -> Points:
         period = self.periods(x)
         inside = torch.remainder(x, period)
         # Just below zero, the remainder rounds to the period.
         return torch.where(inside >= period, inside - period, inside)
 
-    def displacement(
-        self, start: Float[Tensor, "*batch"], end: Float[Tensor, "*batch"]
-    ) -> Float[Tensor, "*batch"]:
+    def displacement(self, start: Points, end: Points) -> Points:
         return self._nearest(end - start)
 
-    def unroll(
-        self, vertices: Float[Tensor, "batch corners *event"]
-    ) -> tuple[Float[Tensor, "batch corners *event"], Bool[Tensor, " batch"]]:
+    def unroll(self, vertices: Loops) -> tuple[Loops, Bool[Tensor, " batch"]]:
         edges = self.displacement(vertices, vertices.roll(-1, dims=1))
         later = vertices[:, :1] + edges[:, :-1].cumsum(dim=1)
         # A sum of edges is a whole number of periods, up to rounding.
@@ -195,20 +176,14 @@ class Torus(Domain):
         circles = torch.stack((radius * torch.cos(x / radius), radius * torch.sin(x / radius)))
         return circles.movedim(0, -1).reshape(len(x), 2 * self.dim)
 
-    def kernel_log_prob(
-        self, delta: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
-    ) -> Float[Tensor, " batch"]:
+    def kernel_log_prob(self, delta: Events, sigma: Widths) -> Float[Tensor, " batch"]:
         each = WrappedNormal(*self._scaled(delta, sigma)).log_prob() - self.periods(delta).log()
         return each.reshape(delta.shape[0], self.dim).sum(dim=1)
 
-    def kernel_score(
-        self, delta: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
-    ) -> Float[Tensor, "batch *event"]:
+    def kernel_score(self, delta: Events, sigma: Widths) -> Events:
         return WrappedNormal(*self._scaled(delta, sigma)).score() / self.periods(delta)
 
-    def kernel_noise(
-        self, z: Float[Tensor, "batch *event"], sigma: Float[Tensor, "#batch"]
-    ) -> Float[Tensor, "batch *event"]:
+    def kernel_noise(self, z: Events, sigma: Widths) -> Events:
         sigma = sigma.reshape(-1, *(1,) * (z.dim() - 1))
         return -sigma * self.kernel_score(sigma * z, sigma.reshape(-1))
 
@@ -220,9 +195,7 @@ class Torus(Domain):
         step: int | Tensor = 0,
         dtype: torch.dtype = torch.float32,
     ) -> Float[Tensor, "..."]:
-        """Draw points uniformly on the torus; arguments as of :meth:`Noise.uniform()
-        <scorefield.noise.Noise.uniform>`.
-        """
+        """Uniform points on the torus; arguments as of :meth:`scorefield.noise.Noise.uniform`."""
         u = noise.uniform(purpose, self.shape, index, step, dtype=torch.float64)
         return self.wrap((self.periods(u) * u).to(dtype))
 

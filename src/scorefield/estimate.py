@@ -50,10 +50,8 @@ class Estimate:
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
             raise UserError(f"a measurement gave {self.value}, which is not a finite number")
-        for name, error in (
-            ("standard", self.standard_error),
-            ("numerical", self.numerical_error),
-        ):
+        errors = {"standard": self.standard_error, "numerical": self.numerical_error}
+        for name, error in errors.items():
             if not (math.isfinite(error) and error >= 0):
                 raise UserError(f"a {name} error must be finite and >= 0, got {error}")
         if self.n < 0 or (self.n == 0 and self.standard_error > 0):
@@ -68,14 +66,10 @@ class Estimate:
         """The two-sided confidence interval, by Student's distribution with ``n - 1`` degrees of
         freedom, widened by the numerical error on both sides.
 
-        Arguments:
-            confidence: The coverage, in (0, 1).
-
         Raises:
-            ValueError: If ``confidence`` is out of range.
+            ValueError: If the coverage ``confidence`` is not in (0, 1).
         """
-        if not 0 < confidence < 1:
-            raise UserError(f"a confidence must be in (0, 1), got {confidence}")
+        _check_confidence(confidence)
         quantile = 0.5 + confidence / 2
         half = self.numerical_error
         if self.n > 1:
@@ -86,13 +80,12 @@ class Estimate:
 
     def scaled(self, factor: float, unit: str | None = None) -> Estimate:
         """The estimate times a constant, in another unit where one is given."""
-        return Estimate(
-            self.value * factor,
-            self.standard_error * abs(factor),
-            self.n,
-            self.unit if unit is None else unit,
-            self.settings,
-            self.numerical_error * abs(factor),
+        return replace(
+            self,
+            value=self.value * factor,
+            standard_error=self.standard_error * abs(factor),
+            unit=self.unit if unit is None else unit,
+            numerical_error=self.numerical_error * abs(factor),
         )
 
     def __str__(self) -> str:
@@ -107,12 +100,7 @@ class Estimate:
 
 def mean(draws: ArrayLike, /, unit: str = "", **settings: Any) -> Estimate:
     r"""The mean :math:`\bar y` of independent draws, with standard error
-    :math:`\sqrt{\sum (y_i - \bar y)^2 / (n (n - 1))}`.
-
-    Arguments:
-        draws: At least two numbers.
-        unit: Their unit.
-        settings: The settings of the estimator.
+    :math:`\sqrt{\sum (y_i - \bar y)^2 / (n (n - 1))}`; ``settings`` are those of the estimator.
 
     Raises:
         ValueError: For fewer than two draws, or a draw that is not finite.
@@ -168,15 +156,9 @@ def root(square: Estimate, unit: str = "") -> Estimate:
 
 @dataclass(frozen=True)
 class Median:
-    """A median with a distribution-free interval.
-
-    Attributes:
-        value: The median of the draws.
-        low: The lower end of the interval for the median of their distribution, one of the draws.
-        high: The upper end, likewise.
-        confidence: The coverage of the interval: exact for a distribution without atoms, and a
-            lower bound for any.
-        n: The number of draws.
+    """The median of ``n`` draws, with a distribution-free interval from ``low`` to ``high``, both
+    draws, for the median of their distribution; its coverage ``confidence`` is exact for a
+    distribution without atoms, and a lower bound for any.
     """
 
     value: float
@@ -200,19 +182,14 @@ def median(draws: ArrayLike, /, confidence: float = 0.95) -> Median:
     narrowest whose probability is at least ``confidence`` is taken; fewer than six draws have none
     of 95 %, and their whole range is returned. The result has the coverage of its interval.
 
-    Arguments:
-        draws: At least two numbers.
-        confidence: The requested coverage, in (0, 1).
-
     Raises:
-        ValueError: For fewer than two draws, a draw that is not finite, or a confidence out of
-            range.
+        ValueError: For fewer than two draws, a draw that is not finite, or a ``confidence`` that is
+            not in (0, 1).
 
     References:
         Order statistics (David and Nagaraja, 2003), section 7.1.
     """
-    if not 0 < confidence < 1:
-        raise UserError(f"a confidence must be in (0, 1), got {confidence}")
+    _check_confidence(confidence)
     y = np.sort(_finite(draws))
     n = int(y.size)
     misses = 2 * stats.binom.cdf(np.arange(n // 2), n, 0.5)
@@ -253,11 +230,8 @@ def pool(estimates: Sequence[Estimate]) -> Estimate:
 
 def add_errors(parts: Sequence[tuple[float, int]]) -> tuple[float, int]:
     r"""The standard error of a sum of independent errors, and an equivalent number of draws: one
-    more than the degrees of freedom of Welch and Satterthwaite, rounded down.
-
-    Arguments:
-        parts: Standard errors, each with the number of draws behind it; 0 and 1 stand for an
-            error that is known.
+    more than the degrees of freedom of Welch and Satterthwaite, rounded down. Each part is a
+    standard error with the number of draws behind it; 0 and 1 stand for an error that is known.
 
     References:
         An approximate distribution of estimates of variance components (Satterthwaite, 1946),
@@ -284,6 +258,11 @@ def format_uncertain(value: float, error: float) -> str:
     scale = 10.0**exponent
     places = max(digits + exponent, 0)
     return f"({value / scale:.{places}f} ± {error / scale:.{places}f})e{exponent:+03d}"
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise UserError(f"a confidence must be in (0, 1), got {confidence}")
 
 
 def _finite(draws: ArrayLike) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -89,8 +89,8 @@ class Noise:
             purpose: The use of the numbers; part of the address.
             shape: The event shape.
             index: The sample indices, non-negative integers of shape :math:`(*)`.
-            step: The step or steps, integers in ``[0, 2³²)``, broadcast against ``index``.
-            dtype: The dtype; the float64 value is rounded to it.
+            step: The step or steps, integers in ``[0, 2³²)``.
+            dtype: The dtype to which the float64 value is rounded.
 
         Returns:
             Independent :math:`N(0, 1)` draws of shape ``(*, *shape)`` on the device of ``index``.
@@ -188,17 +188,8 @@ class Noise:
 
 
 def philox(counter: Tensor, key: tuple[int, int]) -> Tensor:
-    """The Philox-4x32-10 block cipher on 32-bit words held in int64.
-
-    Arguments:
-        counter: The counters, one word per row, of shape ``(4, *)``.
-        key: The two words of the key.
-
-    Returns:
-        Four random words, of shape ``(4, *)``, each in ``[0, 2³²)``.
-
-    References:
-        Parallel random numbers: as easy as 1, 2, 3 (Salmon et al., 2011), section 3.2.
+    """The Philox-4x32-10 block cipher on 32-bit words held in int64: from counters of shape
+    ``(4, *)`` to random words of that shape (Salmon et al., 2011, section 3.2).
     """
     x0, x1, x2, x3 = counter.unbind()
     for r in range(10):
@@ -252,23 +243,17 @@ def _box_muller(words: Tensor) -> Tensor:
 
 
 class Lookahead:
-    """Draws of many steps made in one call, returned one step at a time.
+    """Draws of many steps made in one call, returned one step at a time: a draw costs about as much
+    for one step as for a hundred.
 
-    A draw costs about as much for one step as for a hundred. Steps are drawn in aligned chunks
-    (``0 … span - 1``, ``span … 2 span - 1``, …), so that the draws of a step do not depend on
-    where a run began.
-
-    Arguments:
-        draw: Maps steps of shape ``(span, 1)`` to tensors whose first dimension is ``span``;
-            a pure function.
-        span: The number of steps drawn at once.
+    ``draw``, a pure function, maps steps of shape ``(span, 1)`` to tensors whose first dimension is
+    ``span``. Chunks are aligned, so that the draws of a step do not depend on where a run began.
     """
 
     def __init__(self, draw: Callable[[Tensor], tuple[Tensor, ...]], span: int = 64) -> None:
         if span < 1:
             raise UserError(f"a look-ahead spans at least one step, got {span}")
-        self._draw = draw
-        self._span = span
+        self._draw, self._span = draw, span
         self._chunk: int | None = None
         self._values: tuple[Tensor, ...] = ()
 

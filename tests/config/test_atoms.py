@@ -8,8 +8,7 @@ import torch
 
 from scorefield.config import presets
 from scorefield.config.build import build_field, build_objective, build_source
-from scorefield.config.document import read
-from scorefield.config.merge import differences
+from scorefield.config.document import differences, read
 from scorefield.config.resolve import load
 from scorefield.data import TargetSource
 from scorefield.domain import Torus

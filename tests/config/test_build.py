@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 
-from scorefield.config.build import build_field, build_objective, build_source
+from scorefield.config.base import build
+from scorefield.config.build import build_field, build_objective, build_sampler, build_source
 from scorefield.config.resolve import load
-from scorefield.config.sampler import EulerMethod, HeunMethod, build_sampler
-from scorefield.config.train import build_optim, build_train
+from scorefield.config.sampler import EulerMethod, HeunMethod
 from scorefield.errors import ConfigError
 from scorefield.fields import HybridField, PotentialField, PreconditionedField
 from scorefield.networks import DDPM, NCSNpp, UNet
@@ -142,10 +142,10 @@ def test_the_optimiser_and_the_length_of_the_training():
     train = "steps: 9, batch_size: 8, checkpoint_every: 7, log_every: 6, keep: 5, ema_decay: 0.5"
     changes = [f"optim={{{optim}, decay: linear, clip: 7.0}}", f"train={{{train}}}"]
     config = load("toy/m0", changes)
-    assert build_optim(config.optim) == Optim(
+    assert build(config.optim, "optim", Optim) == Optim(
         "adamw", 0.5, (0.1, 0.2), 0.3, 0.4, warmup=3, decay="linear", clip=7.0
     )
-    assert build_train(config.train) == TrainSettings(9, 8, 7, 6, 0.5, 5)
+    assert build(config.train, "train", TrainSettings) == TrainSettings(9, 8, 7, 6, 0.5, 5)
 
 
 def test_the_sampler():

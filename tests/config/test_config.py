@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scorefield.config import presets
-from scorefield.config.document import dump, parse
-from scorefield.config.merge import differences
+from scorefield.config.document import differences, dump, parse
 from scorefield.config.resolve import load
 from scorefield.config.schema import validate
 from scorefield.errors import ConfigError

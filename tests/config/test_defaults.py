@@ -14,10 +14,9 @@ import pytest
 from pydantic import BaseModel
 
 from scorefield.config import presets, schema
-from scorefield.config.base import build
+from scorefield.config.base import build, defaults
 from scorefield.config.config import Config
-from scorefield.config.defaults import defaults
-from scorefield.config.merge import flatten
+from scorefield.config.document import flatten
 from scorefield.config.objective import ObjectiveSection
 from scorefield.config.resolve import load
 from scorefield.objectives import DenoisingScoreMatching, NoiseLaw, Objective

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scorefield.config.merge import differences, merge, parse_overrides
+from scorefield.config.document import differences, merge, parse_overrides
 from scorefield.errors import ConfigError
 
 documents = st.recursive(

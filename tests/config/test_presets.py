@@ -7,8 +7,7 @@ import torch
 
 from scorefield.config import presets
 from scorefield.config.build import build_field, build_objective, build_source
-from scorefield.config.document import read
-from scorefield.config.merge import differences
+from scorefield.config.document import differences, read
 from scorefield.config.resolve import load
 from scorefield.diagnostics import Protocol, relative_asymmetry
 from scorefield.evaluation.description import about

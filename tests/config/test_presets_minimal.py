@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from scorefield.config import presets
-from scorefield.config.build import build_field, build_objective, build_source
+from scorefield.config.build import build_field, build_objective, build_sampler, build_source
 from scorefield.config.resolve import load
-from scorefield.config.sampler import build_sampler
 from scorefield.errors import ConfigError
 from scorefield.fields import NoisePrediction, TimeLabel
 from scorefield.interop.convolutional import PROCESS, state_of

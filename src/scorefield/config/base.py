@@ -1,12 +1,20 @@
-"""What all sections of a configuration have in common, and how one becomes an object."""
+"""What all sections of a configuration have in common, and how one becomes an object.
+
+A section takes its defaults from the class that it describes. Importing that class takes seconds,
+since it needs torch; parsing its file takes a millisecond.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import ast
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from inspect import signature
-from math import isfinite
+from math import inf, isfinite
 from operator import attrgetter
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 from pydantic import (
@@ -19,12 +27,11 @@ from pydantic import (
     model_validator,
 )
 
-from scorefield.config.defaults import defaults
 from scorefield.config.document import shown
 from scorefield.errors import ConfigError, UserError, section_of
 
-S = TypeVar("S", bound="Section")
 T = TypeVar("T")
+_PACKAGE = Path(__file__).parent.parent
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -49,6 +56,8 @@ class Section(BaseModel):
 
     builds: ClassVar[str] = ""
     """The class or function that the section describes, ``module:name``."""
+    internal: ClassVar[tuple[str, ...]] = ("kind",)
+    """The keys that are not arguments of it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -61,7 +70,7 @@ class Section(BaseModel):
 
     def settings(self) -> dict[str, Any]:
         """The arguments that the section gives to what it builds."""
-        return {key: value for key, value in self if key != "kind"}
+        return {key: value for key, value in self if key not in self.internal}
 
     def constructor(self, where: str) -> Callable[..., Any]:
         """What the section builds; ``where`` is its key, to be named in an error."""
@@ -81,14 +90,8 @@ def default_of(target: str, argument: str) -> Any:
 
 
 def build(section: Section, where: str, kind: Callable[..., T], **known: Any) -> T:
-    """The object that a section describes.
-
-    Arguments:
-        section: The section.
-        where: Its key, to be named in an error.
-        kind: The class that the object must be of.
-        known: What follows from the rest of the configuration; the constructor gets what it has a
-            parameter for.
+    """The object of a class that the section with the key ``where`` describes; ``known`` is what
+    follows from the rest of the configuration, given where there is a parameter for it.
 
     Raises:
         ConfigError: If the constructor refuses its arguments, or makes something else.
@@ -116,41 +119,93 @@ def _path(constructor: Callable[..., Any]) -> str:
     return f"{constructor.__module__}:{constructor.__qualname__}"
 
 
-def check_below(section: S, where: str, low: str, high: str) -> S:
-    """The section, in which one value must be below another.
-
-    Raises:
-        ValueError: If it is not; names both by their keys.
-    """
-    a, b = getattr(section, low), getattr(section, high)
+def check_below(low: str, a: int | float, high: str, b: int | float) -> None:
+    """Raises ``ValueError`` unless the value of one key is below that of another."""
     if not a < b:
-        raise UserError(f"{where}.{low} is {a}, it must be below {where}.{high}, which is {b}")
-    return section
+        raise UserError(f"{low} is {a}, it must be below {high}, which is {b}")
 
 
 def one_or_each(
-    key: str, wanted: str, fits: Callable[[float], bool] = isfinite
+    key: str, wanted: str, low: float = -inf, high: float = inf
 ) -> tuple[PlainValidator, PlainSerializer]:
-    """How a value is read that is one number, or a list of one for each of several things.
-
-    Arguments:
-        key: Its key, to be named in an error.
-        wanted: What it must be, in words.
-        fits: Whether a number is allowed.
+    """How a value is read that is one number, or a list of one for each of several things;
+    ``wanted`` is for the error.
     """
 
-    def is_one(value: object) -> bool:
+    def fits(value: object) -> bool:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and fits(float(value))  # type: ignore[arg-type]
+        return number and isfinite(value) and low <= value <= high  # type: ignore[arg-type, operator]
 
-    def read(value: object) -> float | tuple[float, ...]:
-        if is_one(value):
-            return float(value)  # type: ignore[arg-type]
-        if isinstance(value, list | tuple) and value and all(map(is_one, value)):
-            return tuple(float(v) for v in value)
+    def read(value: Any) -> float | tuple[float, ...]:
+        if fits(value):
+            return float(value)
+        if isinstance(value, list | tuple) and value and all(map(fits, value)):
+            return tuple(map(float, value))
         raise UserError(f"{key} is {shown(value)}, it must be {wanted}")
 
     def plain(value: float | tuple[float, ...]) -> float | list[float]:
         return list(value) if isinstance(value, tuple) else value
 
     return PlainValidator(read), PlainSerializer(plain, when_used="json")
+
+
+@cache
+def defaults(target: str) -> dict[str, Any]:
+    """The plain defaults (numbers, text, lists, null) of the arguments of a class or function of
+    this package, ``module:name`` or ``module:Class.method``, read from its source.
+    """
+    module, _, name = target.partition(":")
+    tree: Any = _tree(module)
+    for part in name.split("."):
+        # Functions and classes.
+        tree = next(node for node in tree.body if getattr(node, "name", None) == part)
+    if isinstance(tree, ast.FunctionDef):
+        return _of_function(tree)
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            return _of_function(node)
+    # A dataclass.
+    homes = _homes(module)
+    found: dict[str, Any] = {}
+    for base in tree.bases:
+        if isinstance(base, ast.Name) and base.id in homes:
+            found |= defaults(f"{homes[base.id]}:{base.id}")
+    fields = [node for node in tree.body if isinstance(node, ast.AnnAssign)]
+    return found | _plain((ast.unparse(node.target), node.value) for node in fields)
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    file = _PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def _homes(module: str) -> dict[str, str]:
+    """The modules of this package that the names in a module come from."""
+    found: dict[str, str] = {}
+    for node in _tree(module).body:
+        if isinstance(node, ast.ClassDef):
+            found[node.name] = module
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("scorefield."):
+            found |= {alias.name: str(node.module) for alias in node.names}
+    return found
+
+
+def _of_function(function: ast.FunctionDef) -> dict[str, Any]:
+    arguments = function.args
+    last = (arguments.posonlyargs + arguments.args)[::-1]
+    pairs = [
+        *zip(last, arguments.defaults[::-1], strict=False),
+        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+    ]
+    return _plain((argument.arg, value) for argument, value in pairs)
+
+
+def _plain(pairs: Iterable[tuple[str, ast.expr | None]]) -> dict[str, Any]:
+    """The values that are literals, by their names."""
+    found: dict[str, Any] = {}
+    for name, expression in pairs:
+        if expression is not None:
+            with suppress(ValueError):
+                found[name] = ast.literal_eval(expression)
+    return found

@@ -1,31 +1,92 @@
-"""From a whole configuration to the objects that it describes."""
+"""From a configuration to the objects that it describes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import Any
 
-from scorefield.config import data, field, objective
+import torch
+from torch import nn
+
+from scorefield import fields
+from scorefield.config.base import build
 from scorefield.config.config import Config
-from scorefield.config.sde import build_sde
+from scorefield.config.custom import Custom
+from scorefield.config.field import (
+    DDPMNetwork,
+    HybridModel,
+    NCSNppNetwork,
+    Network,
+    PreconditionedModel,
+)
+from scorefield.config.objective import ConsistencyTerm, RegressionTerm, Term
+from scorefield.config.sampler import SamplerSection
+from scorefield.config.sde import Process, TableProcess, VEProcess
+from scorefield.data import DataSource, TargetSource
+from scorefield.domain import Euclidean
+from scorefield.errors import ConfigError, section_of
+from scorefield.objectives import DenoisingScoreMatching, NoiseLaw, Objective, Regularizer
+from scorefield.samplers import PredictorCorrector, Sampler
+from scorefield.sde import SDE
+from scorefield.targets import Target
 
-if TYPE_CHECKING:
-    from scorefield.data import DataSource
-    from scorefield.fields import ScoreField
-    from scorefield.objectives import Objective
+_STEPS = 1000
+
+
+def build_sde(process: Process) -> SDE:
+    """The forward process."""
+    return build(process, "sde", SDE)
 
 
 def build_source(config: Config) -> DataSource:
     """The data; a known distribution is diffused by the configuration's process."""
-    return data.build_source(config.data, build_sde(config.sde))
+    data = config.data
+    match build(data, "data", object, sde=build_sde(config.sde)):
+        case DataSource() as source:
+            return source
+        case Target() as target:
+            return TargetSource(target, data.target if isinstance(data, Custom) else data.kind)
+        case other:
+            raise ConfigError(
+                f"data makes a {type(other).__name__}, it must make a DataSource or a Target"
+            )
 
 
-def build_field(config: Config, source: DataSource) -> ScoreField:
+def build_field(config: Config, source: DataSource) -> fields.ScoreField:
     """The untrained field; its weights are a function of the configuration's seed.
 
     Raises:
         ConfigError: If the field does not fit the data or the process.
     """
-    return field.build_field(config.field, config.sde, config.data, source, config.seed)
+    model, sde = config.field, build_sde(config.sde)
+    scaling = _parametrization(config, source)
+    domain = Euclidean(source.shape) if source.truth is None else source.truth.domain
+    known = {"centered": config.centered, **_table(config)}
+    if hasattr(config.data, "period"):
+        known["period"] = config.data.period
+
+    def plain(seed: int) -> fields.PreconditionedField:
+        network = _network(model.network, "field.network", source, seed=seed, **known)
+        return fields.PreconditionedField(network, sde, parametrization=scaling, domain=domain)
+
+    def potential(key: str, network: Network, head: Any, seed: int) -> fields.PotentialField:
+        # A sum over several outputs is no more than one output.
+        outputs = 1 if head == "sum" else None
+        backbone = _network(network, key, source, seed=seed, outputs=outputs, **known)
+        return fields.PotentialField(backbone, sde, None, scaling, domain, head)
+
+    if isinstance(model, PreconditionedModel):
+        return plain(config.seed)
+    if not isinstance(model, HybridModel):
+        return potential("field.network", model.network, model.head, config.seed)
+    if not sde.sigma_min < model.sigma_c < sde.sigma_max:
+        raise ConfigError(
+            f"field.sigma_c is {model.sigma_c:g}, it must lie between the noise levels "
+            f"{sde.sigma_min:g} and {sde.sigma_max:g} of the process"
+        )
+    # The two networks start from unrelated weights.
+    low = potential("field.low_network", model.low_network, model.head, -1 - config.seed)
+    return fields.HybridField(low, plain(config.seed), model.sigma_c)
 
 
 def build_objective(config: Config, source: DataSource) -> Objective:
@@ -34,4 +95,133 @@ def build_objective(config: Config, source: DataSource) -> Objective:
     Raises:
         ConfigError: If a regulariser lies outside the noise levels of the process.
     """
-    return objective.build_objective(config.objective, config.field, config.sde, source)
+    section, sde = config.objective, build_sde(config.sde)
+    law = build(section.law, "objective.law", NoiseLaw, levels=config.levels)
+    # The spread of the data is computed only where it matters: that reads them.
+    spread = _sigma_data(config, source) if section.weighting == "edm" else None
+    with section_of("objective"):
+        base = DenoisingScoreMatching(section.weighting, law, spread, section.reduction)
+    terms = [_regularizer(f"objective.{name}", t, source, sde) for name, t in section.terms.items()]
+    return Objective(base, terms, section.label_dropout)
+
+
+def build_sampler(section: SamplerSection) -> Sampler:
+    """The sampler.
+
+    Raises:
+        ConfigError: If it refuses a value.
+    """
+    return build(section, "sampler", Sampler)
+
+
+def check_sampler(section: SamplerSection, sde: SDE) -> None:
+    """Builds the sampler and compares it with a process.
+
+    Raises:
+        ConfigError: If it refuses a value, or does not fit the process.
+    """
+    sampler = build_sampler(section)
+    end = getattr(section, "t_end", None)
+    if end is not None and not sde.t_min <= end < sde.t_max:
+        raise ConfigError(
+            f"sampler.t_end is {end:g}, it must lie in [{sde.t_min:g}, {sde.t_max:g}), the times "
+            f"of the process"
+        )
+    if not isinstance(sampler, PredictorCorrector):
+        return
+    t = torch.tensor([sde.t_max], dtype=torch.float64)
+    with section_of("sampler"):
+        forward = sampler.discretization.step(sde, t, None)
+        if sampler.predictor is not None:
+            sampler.predictor.reverse(sde, t, None, sampler.discretization)
+        if sampler.corrector is not None:
+            sampler.corrector.scale(sde, t, forward)
+
+
+def _network(network: Network, where: str, source: DataSource, **known: Any) -> nn.Module:
+    known |= {"shape": source.shape, "dim": math.prod(source.shape)}
+    if getattr(network, "classes", False):
+        if source.classes is None:
+            raise ConfigError(f"{where}.classes needs data with classes, {source.name} has none")
+        known["classes"] = source.classes
+    if isinstance(network, NCSNppNetwork | DDPMNetwork):
+        _check_attention(network, where, source.shape[-1])
+    if not isinstance(network, Custom):
+        return build(network, where, nn.Module, **known)
+    with torch.random.fork_rng(devices=[]):
+        # Most networks draw their weights from torch's own generator.
+        torch.default_generator.manual_seed(known["seed"])
+        return build(network, where, nn.Module, **known)
+
+
+def _check_attention(network: NCSNppNetwork | DDPMNetwork, where: str, width: int) -> None:
+    widths = [width // 2**k for k in range(len(network.multipliers))]
+    missing = sorted(set(network.attention) - set(widths))
+    if missing:
+        raise ConfigError(
+            f"{where}.attention has {missing[0]}, but the images in the network are "
+            f"{', '.join(map(str, widths))} pixels wide"
+        )
+
+
+def _table(config: Config) -> dict[str, Any]:
+    """The noise levels that a network has a table of, where it is given their places."""
+    if config.field.label != "index":
+        return {}
+    assert isinstance(config.sde, VEProcess)
+    ends = {"sigma_min": config.sde.sigma_min, "sigma_max": config.sde.sigma_max}
+    return {**ends, "levels": config.field.levels}
+
+
+def _sigma_data(config: Config, source: DataSource) -> float:
+    given = config.field.sigma_data
+    return source.std if given is None else given
+
+
+def _parametrization(config: Config, source: DataSource) -> fields.Parametrization:
+    with section_of("field"):
+        label = _label(config)
+        match config.field.parametrization:
+            case "edm":
+                return fields.EDMScaling(_sigma_data(config, source), label)
+            case "noise":
+                return fields.NoisePrediction(label)
+            case "score":
+                return fields.ScorePrediction(label)
+
+
+def _label(config: Config) -> fields.Label:
+    steps = config.sde.levels if isinstance(config.sde, TableProcess) else _STEPS
+    match config.field.label:
+        case "lognoise":
+            return fields.LogNoiseLabel()
+        case "sigma":
+            return fields.SigmaLabel()
+        case "index":
+            assert config.field.levels is not None
+            return fields.IndexLabel(config.field.levels)
+        case label:
+            return fields.TimeLabel(1.0 if label == "unit_time" else float(steps - 1))
+
+
+def _regularizer(where: str, term: Term | Custom, source: DataSource, sde: SDE) -> Regularizer:
+    low = getattr(term, "sigma_min", None) or sde.sigma_min
+    high = getattr(term, "sigma_max", None) or sde.sigma_max
+    if not sde.sigma_min <= low < high <= sde.sigma_max:
+        raise ConfigError(
+            f"{where} is evaluated at noise levels from {low:g} to {high:g}, they must be in order "
+            f"and within the process's {sde.sigma_min:g} to {sde.sigma_max:g}"
+        )
+    known = {}
+    if isinstance(term, RegressionTerm):
+        known["oracle"] = _oracle(where, source, sde)
+    if isinstance(term, ConsistencyTerm) and term.guide == "oracle":
+        known["guide"] = _oracle(f"{where}.guide", source, sde)
+    return build(term, where, Regularizer, **known)
+
+
+def _oracle(where: str, source: DataSource, sde: SDE) -> fields.ScoreField:
+    """The exact score of the data, where their distribution is known."""
+    if source.truth is None:
+        raise ConfigError(f"{where} needs data whose law is known, that of {source.name} is not")
+    return source.truth.under(sde)

@@ -7,15 +7,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from scorefield.config.base import Section, section
+from scorefield.config.base import Section, check_below, section
 from scorefield.config.data import Data
-from scorefield.config.evaluate import EvalSection
-from scorefield.config.field import HybridModel, Model, table_length
-from scorefield.config.network import Network, kinds
+from scorefield.config.field import HybridModel, Model, Network, kinds
 from scorefield.config.objective import ObjectiveSection
 from scorefield.config.sampler import SamplerSection
-from scorefield.config.sde import Process, VEProcess
-from scorefield.config.train import OptimSection, TrainSection
+from scorefield.config.sde import Process, TableProcess, VEProcess
+from scorefield.config.train import EvalSection, OptimSection, TrainSection
 from scorefield.errors import UserError
 
 
@@ -48,11 +46,8 @@ class Config(Section):
                 f"{self.field.kind!r}"
             )
         cycles, batch = self.objective.cycles, self.train.batch_size
-        if cycles is not None and cycles.neighbours >= batch:
-            raise UserError(
-                f"objective.cycles.neighbours is {cycles.neighbours}, it must be below "
-                f"train.batch_size, which is {batch}"
-            )
+        if cycles is not None:
+            check_below("objective.cycles.neighbours", cycles.neighbours, "train.batch_size", batch)
         return self
 
     @property
@@ -67,6 +62,11 @@ class Config(Section):
     def centered(self) -> bool:
         """Whether the values of images lie in [-1, 1]; in [0, 1] otherwise."""
         return getattr(self.data, "centered", True)
+
+    @property
+    def levels(self) -> int | None:
+        """The length of the table of noise levels that the field is made for."""
+        return self.sde.levels if isinstance(self.sde, TableProcess) else self.field.levels
 
     def _check_networks(self) -> None:
         for key, network in self.networks.items():
@@ -91,13 +91,12 @@ class Config(Section):
     def _check_table(self) -> None:
         if self.field.label == "index" and not isinstance(self.sde, VEProcess):
             raise UserError(f"field.label 'index' needs sde.kind 've', it is {self.sde.kind!r}")
-        levels = table_length(self.field, self.sde)
-        if self.objective.fokker_planck is not None and levels is not None:
+        if self.objective.fokker_planck is not None and self.levels is not None:
             raise UserError(
                 "objective.fokker_planck differentiates the field in time, which a table of noise "
                 "levels, that of field.label 'index' or of sde.kind 'discrete_vp', does not allow"
             )
-        if self.objective.law.kind == "table" and levels is None:
+        if self.objective.law.kind == "table" and self.levels is None:
             raise UserError(
                 "objective.law.kind 'table' needs a table: that of sde.kind 'discrete_vp', or "
                 "field.label 'index' and field.levels"

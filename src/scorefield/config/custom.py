@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from inspect import isroutine
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -27,13 +27,19 @@ TRUST = "trust_code"
 
 
 class Custom(Section):
-    """A class or function of the user's own.
+    """Data, a network or a regulariser of the user's own.
 
-    ``target`` is ``module:name``; the module is looked for where Python looks, and in the working
-    directory. ``arguments`` are those of the call. ``sha256`` is the hash of the module's file,
-    filled in when the user's configuration is read: code that has changed since is refused.
+    ``target`` is ``module:name`` of a class or function; the module is looked for where Python
+    looks, and in the working directory. ``arguments`` are those of the call, which also gets what
+    it has a parameter for: a :class:`~scorefield.data.DataSource` or
+    :class:`~scorefield.targets.Target` the process ``sde``; a module that is called as
+    ``network(x, level)`` of ``shape`` and ``dim`` of the data, ``period``, ``centered``,
+    ``outputs`` and ``seed``. ``sha256`` is the hash of the module's file, filled in when the user's
+    configuration is read: code that has changed since is refused.
     """
 
+    points: ClassVar[None] = None
+    takes: ClassVar[None] = None
     kind: Literal["custom"] = "custom"
     target: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
     arguments: dict[str, Any] = Field(default={})
@@ -44,6 +50,11 @@ class Custom(Section):
     def _from(self, info: Any) -> Custom:
         self._trusted = info.context is None or info.context[TRUST]
         return self
+
+    @property
+    def every(self) -> Any:
+        """The number of steps from one evaluation of a regulariser to the next."""
+        return self.arguments.get("every", 1)
 
     def settings(self) -> dict[str, Any]:
         return dict(self.arguments)
@@ -64,9 +75,7 @@ class Custom(Section):
         module, _, name = self.target.partition(":")
         try:
             found = attrgetter(name)(import_module(module))
-        except AttributeError as error:
-            raise ConfigError(f"{where} is {self.target!r}: {error}") from error
-        except (ImportError, SyntaxError) as error:
+        except (AttributeError, ImportError, SyntaxError) as error:
             raise ConfigError(
                 f"{where} is {self.target!r}, which cannot be imported: {error}"
             ) from error

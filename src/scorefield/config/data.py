@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, Strict, StringConstraints, model_validator
 
-from scorefield.config.base import Count, Section, build, one_or_each
+from scorefield.config.base import Count, Section, one_or_each
 from scorefield.config.custom import Custom
-from scorefield.errors import ConfigError, UserError
-
-if TYPE_CHECKING:
-    from scorefield.data import DataSource
-    from scorefield.sde import SDE
+from scorefield.errors import UserError
 
 # Far beyond these, squares overflow or vanish in single precision.
 Length = Annotated[float, Field(ge=1e-6, le=1e6)]
@@ -28,7 +24,8 @@ Period = Annotated[
     *one_or_each(
         "data.period",
         "a number from 1e-06 to 1e+06, or a list of one for each coordinate of an atom",
-        lambda length: 1e-6 <= length <= 1e6,
+        1e-6,
+        1e6,
     ),
 ]
 
@@ -47,7 +44,7 @@ class RingData(Section):
 class DigitsData(Section):
     """The images of :func:`~scorefield.data.digits`."""
 
-    builds = "scorefield.data.labelled:digits"
+    builds = "scorefield.data.arrays:digits"
     points: ClassVar[str] = "images"
     kind: Literal["digits"]
 
@@ -99,31 +96,6 @@ class AtomsData(Section):
         return self
 
 
-class CustomData(Custom):
-    """Data of the user's own: a :class:`~scorefield.data.DataSource`, or a
-    :class:`~scorefield.targets.Target`, which gets the process if it has a parameter ``sde``.
-    """
-
-    points: ClassVar[None] = None
-
-
 Data = Annotated[
-    RingData | DigitsData | ImagesData | AtomsData | CustomData, Field(discriminator="kind")
+    RingData | DigitsData | ImagesData | AtomsData | Custom, Field(discriminator="kind")
 ]
-
-
-def build_source(data: Data, sde: SDE) -> DataSource:
-    """The data; a known distribution is diffused by the process."""
-    from scorefield.data import DataSource, TargetSource
-    from scorefield.targets import Target
-
-    match build(data, "data", object, sde=sde):
-        case DataSource() as source:
-            return source
-        case Target() as target:
-            name = data.target if isinstance(data, CustomData) else data.kind
-            return TargetSource(target, name)
-        case other:
-            raise ConfigError(
-                f"data makes a {type(other).__name__}, it must make a DataSource or a Target"
-            )

@@ -1,22 +1,217 @@
-"""The field: what its networks predict, and how they make a score."""
+"""The field: its networks, what they predict, and how they make a score.
+
+What follows from the rest of a configuration is not a key of a network: the shape of the data and
+whether they are centred, the number of classes, the noise levels of the process and the length of
+their table.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, Strict, model_validator
 
-from scorefield.config.base import Positive, Section, default_of
-from scorefield.config.data import Data
-from scorefield.config.network import Network, build_network
-from scorefield.config.sde import Levels, Process, TableProcess, VEProcess, build_sde
-from scorefield.errors import ConfigError, UserError, section_of
+from scorefield.config.base import (
+    Count,
+    Counts,
+    Fraction,
+    NonNegative,
+    Positive,
+    Section,
+    default_of,
+)
+from scorefield.config.custom import Custom
+from scorefield.config.sde import Levels
+from scorefield.errors import UserError
 
-if TYPE_CHECKING:
-    from scorefield.data import DataSource
-    from scorefield.fields import Label, Parametrization, ScoreField
+Nonlinearity = Literal["swish", "elu", "relu", "lrelu"]
+Resolutions = Annotated[tuple[Count, ...], Strict(False)]
+EvenCount = Annotated[int, Field(ge=4, multiple_of=2)]
+# Of a convolution, in pixels; whether it has a middle, the network checks.
+Side = Annotated[int, Field(ge=1, le=2**10)]
 
-_STEPS = 1000
+
+class NetworkSection(Section):
+    """A network, which ``takes`` points of one sort; of the key ``classes``, where a network has
+    it, the constructor gets the number of classes of the data.
+    """
+
+    takes: ClassVar[str] = "images"
+    internal = ("kind", "classes")
+    kind: str
+
+
+class MLPNetwork(NetworkSection):
+    """:class:`~scorefield.networks.MLP`, for vectors."""
+
+    builds = "scorefield.networks.mlp:MLP"
+    takes = "vectors"
+    kind: Literal["mlp"]
+    hidden: Count
+    depth: Count
+    embedding: EvenCount
+
+
+class TorusNetwork(NetworkSection):
+    """A network for atoms on a torus."""
+
+    takes = "atoms"
+    hidden: Count
+    depth: Count
+    harmonics: Count
+    embedding: EvenCount
+
+
+class SymmetrizedMLPNetwork(TorusNetwork):
+    """:class:`~scorefield.networks.SymmetrizedMLP`, for few atoms."""
+
+    builds = "scorefield.networks.atoms:SymmetrizedMLP"
+    kind: Literal["symmetrized_mlp"]
+
+
+class EquivariantMLPNetwork(TorusNetwork):
+    """:class:`~scorefield.networks.EquivariantMLP`, for any number of atoms."""
+
+    builds = "scorefield.networks.atoms:EquivariantMLP"
+    kind: Literal["equivariant_mlp"]
+
+
+class PyramidNetwork(NetworkSection):
+    """A network that works on images at several resolutions."""
+
+    channels: Count
+    multipliers: Counts
+    blocks: Count
+    attention: Resolutions
+    dropout: Fraction
+
+
+class UNetNetwork(PyramidNetwork):
+    """:class:`~scorefield.networks.UNet`, for images; ``classes`` makes it class-conditional."""
+
+    builds = "scorefield.networks.unet:UNet"
+    kind: Literal["unet"]
+    classes: bool = False
+
+
+class NCSNppNetwork(PyramidNetwork):
+    """:class:`~scorefield.networks.NCSNpp`, for images; without ``fir`` and with a positional
+    embedding it is called DDPM++.
+    """
+
+    builds = "scorefield.networks.ncsnpp:NCSNpp"
+    kind: Literal["ncsnpp"]
+    embedding: Literal["fourier", "positional"]
+    conditional: bool
+    fir: bool
+    fir_kernel: Annotated[tuple[float, ...], Strict(False), Field(min_length=1)]
+    block: Literal["biggan", "ddpm"]
+    resample_with_conv: bool
+    skip_rescale: bool
+    progressive: Literal["none", "output_skip", "residual"]
+    progressive_input: Literal["none", "input_skip", "residual"]
+    combine: Literal["sum", "cat"]
+    fourier_scale: Positive
+    init_scale: NonNegative
+    activation: Nonlinearity
+    scale_by_sigma: bool
+    checkpointing: bool
+    classes: bool = False
+
+
+class DDPMNetwork(PyramidNetwork):
+    """:class:`~scorefield.networks.DDPM`, for images."""
+
+    builds = "scorefield.networks.ncsnpp:DDPM"
+    kind: Literal["ddpm"]
+    channels: Annotated[int, Field(ge=32, multiple_of=32)]
+    conditional: bool
+    resample_with_conv: bool
+    activation: Nonlinearity
+    scale_by_sigma: bool
+    checkpointing: bool
+    classes: bool = False
+
+
+class NCSNNetwork(NetworkSection):
+    """:class:`~scorefield.networks.NCSN`, for images and a table of noise levels."""
+
+    builds = "scorefield.networks.ncsn:NCSN"
+    kind: Literal["ncsn"]
+    channels: Annotated[int, Field(ge=2)]
+    activation: Nonlinearity
+    checkpointing: bool
+
+
+class NCSNv2Network(NetworkSection):
+    """:class:`~scorefield.networks.NCSNv2`, for images and a table of noise levels; ``size`` is
+    its depth.
+    """
+
+    builds = "scorefield.networks.ncsn:NCSNv2"
+    kind: Literal["ncsnv2"]
+    size: Literal[64, 128, 256]
+    channels: Annotated[int, Field(ge=2)]
+    activation: Nonlinearity
+    normalization: Literal["InstanceNorm++", "InstanceNorm", "VarianceNorm"]
+    checkpointing: bool
+
+
+class MinimalUNetNetwork(NetworkSection):
+    """:class:`~scorefield.networks.MinimalUNet`, for images."""
+
+    builds = "scorefield.networks.minimal:MinimalUNet"
+    kind: Literal["minimal_unet"]
+    fsizes: Counts
+    padding: Literal["zeros", "circular"]
+    normalization: Literal["group"] | None
+    embedding: EvenCount
+    kernel_size: Side
+    last_kernel_size: Side
+    last_norm: bool
+    classes: bool = False
+
+
+class MinimalResNetNetwork(NetworkSection):
+    """:class:`~scorefield.networks.MinimalResNet`, for images."""
+
+    builds = "scorefield.networks.minimal:MinimalResNet"
+    kind: Literal["minimal_resnet"]
+    channels: Annotated[int, Field(ge=16, multiple_of=8)]
+    layers: Count
+    padding: Literal["zeros", "circular"]
+    normalization: Literal["group"] | None
+    kernel_size: Side
+    last_kernel_size: Side
+    add_one: bool
+    classes: bool = False
+
+
+Network = Annotated[
+    MLPNetwork
+    | SymmetrizedMLPNetwork
+    | EquivariantMLPNetwork
+    | UNetNetwork
+    | NCSNppNetwork
+    | DDPMNetwork
+    | NCSNNetwork
+    | NCSNv2Network
+    | MinimalUNetNetwork
+    | MinimalResNetNetwork
+    | Custom,
+    Field(discriminator="kind"),
+]
+
+
+def kinds(points: str | None) -> list[str]:
+    """The kinds of networks that take points of a sort."""
+    sections: tuple[type[NetworkSection | Custom], ...] = get_args(get_args(Network)[0])
+    return [
+        kind
+        for section in sections
+        if section.takes == points
+        for kind in get_args(section.model_fields["kind"].annotation)
+    ]
 
 
 class Prediction(Section):
@@ -80,105 +275,3 @@ class HybridModel(Prediction):
 
 
 Model = Annotated[PreconditionedModel | PotentialModel | HybridModel, Field(discriminator="kind")]
-
-
-def sigma_data(model: Model, source: DataSource) -> float:
-    """The standard deviation that a field is scaled by: as configured, or that of the data."""
-    return source.std if model.sigma_data is None else model.sigma_data
-
-
-def table_length(model: Model, process: Process) -> int | None:
-    """The length of the table of noise levels that a field is made for."""
-    return process.levels if isinstance(process, TableProcess) else model.levels
-
-
-def build_field(
-    model: Model, process: Process, data: Data, source: DataSource, seed: int
-) -> ScoreField:
-    """The untrained field.
-
-    Arguments:
-        model: Its section.
-        process: The section of the forward process.
-        data: The section of the data.
-        source: The data.
-        seed: The seed of its weights.
-
-    Raises:
-        ConfigError: If the field does not fit the data or the process.
-    """
-    from scorefield.domain import Euclidean
-    from scorefield.fields import HybridField, PotentialField, PreconditionedField
-
-    sde = build_sde(process)
-    scaling = _parametrization(model, process, source)
-    domain = Euclidean(source.shape) if source.truth is None else source.truth.domain
-    known: dict[str, Any] = {"centered": getattr(data, "centered", True), **_table(model, process)}
-    if hasattr(data, "period"):
-        known["period"] = data.period
-
-    def plain(seed: int) -> PreconditionedField:
-        network = build_network(model.network, "field.network", source, seed=seed, **known)
-        return PreconditionedField(network, sde, parametrization=scaling, domain=domain)
-
-    def potential(key: str, network: Network, head: Any, seed: int) -> PotentialField:
-        # A sum over several outputs is no more than one output.
-        outputs = 1 if head == "sum" else None
-        backbone = build_network(network, key, source, seed=seed, outputs=outputs, **known)
-        return PotentialField(backbone, sde, None, scaling, domain, head)
-
-    match model:
-        case PreconditionedModel():
-            return plain(seed)
-        case PotentialModel():
-            return potential("field.network", model.network, model.head, seed)
-        case HybridModel():
-            if not sde.sigma_min < model.sigma_c < sde.sigma_max:
-                raise ConfigError(
-                    f"field.sigma_c is {model.sigma_c:g}, it must lie between the noise levels "
-                    f"{sde.sigma_min:g} and {sde.sigma_max:g} of the process"
-                )
-            # The two networks start from unrelated weights.
-            low = potential("field.low_network", model.low_network, model.head, -1 - seed)
-            return HybridField(low, plain(seed), model.sigma_c)
-
-
-def _table(model: Model, process: Process) -> dict[str, Any]:
-    """The noise levels that a network has a table of, where it is given their places."""
-    if model.label != "index":
-        return {}
-    assert isinstance(process, VEProcess)
-    ends = {"sigma_min": process.sigma_min, "sigma_max": process.sigma_max}
-    return {**ends, "levels": model.levels}
-
-
-def _parametrization(model: Model, process: Process, source: DataSource) -> Parametrization:
-    from scorefield.fields import EDMScaling, NoisePrediction, ScorePrediction
-
-    with section_of("field"):
-        label = _label(model, process)
-        match model.parametrization:
-            case "edm":
-                return EDMScaling(sigma_data(model, source), label)
-            case "noise":
-                return NoisePrediction(label)
-            case "score":
-                return ScorePrediction(label)
-
-
-def _label(model: Model, process: Process) -> Label:
-    from scorefield.fields import IndexLabel, LogNoiseLabel, SigmaLabel, TimeLabel
-
-    match model.label:
-        case "lognoise":
-            return LogNoiseLabel()
-        case "sigma":
-            return SigmaLabel()
-        case "time":
-            steps = process.levels if isinstance(process, TableProcess) else _STEPS
-            return TimeLabel(float(steps - 1))
-        case "unit_time":
-            return TimeLabel(1.0)
-        case "index":
-            assert model.levels is not None
-            return IndexLabel(model.levels)

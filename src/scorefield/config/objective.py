@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, model_validator
 
@@ -14,19 +14,12 @@ from scorefield.config.base import (
     Positives,
     Section,
     build,
+    check_below,
     default_of,
     section,
 )
 from scorefield.config.custom import Custom
-from scorefield.config.field import Model, sigma_data, table_length
-from scorefield.config.sde import Process, build_sde
-from scorefield.errors import ConfigError, UserError, section_of
-
-if TYPE_CHECKING:
-    from scorefield.data import DataSource
-    from scorefield.fields import ScoreField
-    from scorefield.objectives import Objective, Regularizer
-    from scorefield.sde import SDE
+from scorefield.errors import UserError
 
 
 class LogNormalLaw(Section):
@@ -130,11 +123,8 @@ class CyclesTerm(Term):
     def _consistent(self) -> CyclesTerm:
         if (self.weight is None) == (self.balance is None):
             raise UserError("objective.cycles needs either a weight or a balance, and not both")
-        if self.neighbours >= self.points:
-            raise UserError(
-                f"objective.cycles.neighbours is {self.neighbours}, it must be below "
-                f"objective.cycles.points, which is {self.points}"
-            )
+        where = "objective.cycles"
+        check_below(f"{where}.neighbours", self.neighbours, f"{where}.points", self.points)
         return self
 
     def settings(self) -> dict[str, Any]:
@@ -191,6 +181,7 @@ class ConsistencyTerm(Term):
     """
 
     builds = "scorefield.objectives.consistency:Consistency"
+    internal = ("guide",)
     weight: NonNegative
     target: Literal["kernel", "martingale"]
     estimator: Literal["single", "pair"]
@@ -219,18 +210,6 @@ class ConsistencyTerm(Term):
             )
         return self
 
-    def settings(self) -> dict[str, Any]:
-        return {key: value for key, value in super().settings().items() if key != "guide"}
-
-
-class CustomTerm(Custom):
-    """A :class:`~scorefield.objectives.Regularizer` of the user's own."""
-
-    @property
-    def every(self) -> Any:
-        """The number of steps from one evaluation to the next."""
-        return self.arguments.get("every", 1)
-
 
 class ObjectiveSection(Section):
     """:class:`~scorefield.objectives.DenoisingScoreMatching` under ``weighting`` and ``law``, and
@@ -254,61 +233,10 @@ class ObjectiveSection(Section):
     regression: RegressionTerm | None = None
     fokker_planck: FokkerPlanckTerm | None = None
     consistency: ConsistencyTerm | None = None
-    custom: dict[str, CustomTerm] = Field(default={})
+    custom: dict[str, Custom] = Field(default={})
 
     @property
-    def terms(self) -> dict[str, Term | CustomTerm]:
+    def terms(self) -> dict[str, Term | Custom]:
         """The regularisers given, by their keys."""
         own = {name: term for name, term in self if isinstance(term, Term)}
         return own | {f"custom.{name}": term for name, term in self.custom.items()}
-
-
-def build_objective(
-    section: ObjectiveSection, model: Model, process: Process, source: DataSource
-) -> Objective:
-    """Denoising score matching with the regularisers given.
-
-    Arguments:
-        section: Its section.
-        model: The section of the field.
-        process: The section of the forward process.
-        source: The data.
-
-    Raises:
-        ConfigError: If a regulariser lies outside the noise levels of the process.
-    """
-    from scorefield.objectives import DenoisingScoreMatching, NoiseLaw, Objective
-
-    sde = build_sde(process)
-    law = build(section.law, "objective.law", NoiseLaw, levels=table_length(model, process))
-    # The spread of the data is computed only where it matters: that reads them.
-    spread = sigma_data(model, source) if section.weighting == "edm" else None
-    with section_of("objective"):
-        base = DenoisingScoreMatching(section.weighting, law, spread, section.reduction)
-    terms = [_regularizer(f"objective.{name}", t, source, sde) for name, t in section.terms.items()]
-    return Objective(base, terms, section.label_dropout)
-
-
-def _regularizer(where: str, term: Term | CustomTerm, source: DataSource, sde: SDE) -> Regularizer:
-    from scorefield.objectives import Regularizer
-
-    low = getattr(term, "sigma_min", None) or sde.sigma_min
-    high = getattr(term, "sigma_max", None) or sde.sigma_max
-    if not sde.sigma_min <= low < high <= sde.sigma_max:
-        raise ConfigError(
-            f"{where} is evaluated at noise levels from {low:g} to {high:g}, they must be in order "
-            f"and within the process's {sde.sigma_min:g} to {sde.sigma_max:g}"
-        )
-    known = {}
-    if isinstance(term, RegressionTerm):
-        known["oracle"] = _oracle(where, source, sde)
-    if isinstance(term, ConsistencyTerm) and term.guide == "oracle":
-        known["guide"] = _oracle(f"{where}.guide", source, sde)
-    return build(term, where, Regularizer, **known)
-
-
-def _oracle(where: str, source: DataSource, sde: SDE) -> ScoreField:
-    """The exact score of the data, where their distribution is known."""
-    if source.truth is None:
-        raise ConfigError(f"{where} needs data whose law is known, that of {source.name} is not")
-    return source.truth.under(sde)

@@ -13,8 +13,7 @@ from typing import Any
 from scorefield.config import presets, schema
 from scorefield.config.config import Config
 from scorefield.config.custom import with_hashes
-from scorefield.config.document import read, shown
-from scorefield.config.merge import differences, merge, parse_overrides
+from scorefield.config.document import differences, merge, parse_overrides, read, shown
 from scorefield.errors import ConfigError
 
 ENDINGS = (".yaml", ".yml")

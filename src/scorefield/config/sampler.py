@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from scorefield.config.base import Count, NonNegative, Positive, Section, build, default_of
-from scorefield.errors import ConfigError, UserError, section_of
+from scorefield.config.base import Count, NonNegative, Positive, Section, default_of
+from scorefield.errors import UserError
 
 if TYPE_CHECKING:
-    from scorefield.samplers import Corrector, Predictor, Sampler
-    from scorefield.sde import SDE, Discretization
+    from scorefield.samplers import Corrector, Predictor
+    from scorefield.sde import Discretization
 
 _LANGEVIN = "scorefield.samplers.correctors:Langevin"
 Spacing = Literal["karras", "time", "logsnr"]
@@ -98,11 +98,10 @@ class PredictorCorrectorMethod(Section):
 
     def settings(self) -> dict[str, Any]:
         own = ("steps", "first", "spacing", "t_end", "denoise")
-        return {
+        return {key: getattr(self, key) for key in own} | {
             "predictor": self.build_predictor(),
             "corrector": self.build_corrector(),
             "discretization": self.build_discretization(),
-            **{key: getattr(self, key) for key in own},
         }
 
     def build_predictor(self) -> Predictor | None:
@@ -129,15 +128,11 @@ class PredictorCorrectorMethod(Section):
         """How the process steps forward."""
         from scorefield.sde import DDPMSteps, EulerForward, Exact, SMLDSteps
 
-        match self.discretization:
-            case "exact":
-                return Exact()
-            case "smld":
-                return SMLDSteps(self.steps)
-            case "ddpm":
-                return DDPMSteps(self.steps)
-            case "euler":
-                return EulerForward(self.steps)
+        if self.discretization == "exact":
+            return Exact()
+        if self.discretization == "euler":
+            return EulerForward(self.steps)
+        return (SMLDSteps if self.discretization == "smld" else DDPMSteps)(self.steps)
 
 
 class ODEMethod(Section):
@@ -179,42 +174,3 @@ SamplerSection = Annotated[
     EulerMethod | HeunMethod | PredictorCorrectorMethod | ODEMethod | DDIMMethod | DPMSolverMethod,
     Field(discriminator="kind"),
 ]
-
-
-def build_sampler(section: SamplerSection) -> Sampler:
-    """The sampler.
-
-    Raises:
-        ConfigError: If it refuses a value.
-    """
-    from scorefield.samplers import Sampler
-
-    return build(section, "sampler", Sampler)
-
-
-def check_sampler(section: SamplerSection, sde: SDE) -> None:
-    """Builds the sampler and compares it with a process.
-
-    Raises:
-        ConfigError: If it refuses a value, or does not fit the process.
-    """
-    import torch
-
-    build_sampler(section)
-    end = getattr(section, "t_end", None)
-    if end is not None and not sde.t_min <= end < sde.t_max:
-        raise ConfigError(
-            f"sampler.t_end is {end:g}, it must lie in [{sde.t_min:g}, {sde.t_max:g}), the times "
-            f"of the process"
-        )
-    if not isinstance(section, PredictorCorrectorMethod):
-        return
-    t = torch.tensor([sde.t_max], dtype=torch.float64)
-    predictor, corrector = section.build_predictor(), section.build_corrector()
-    with section_of("sampler"):
-        discretization = section.build_discretization()
-        forward = discretization.step(sde, t, None)
-        if predictor is not None:
-            predictor.reverse(sde, t, None, discretization)
-        if corrector is not None:
-            corrector.scale(sde, t, forward)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -37,17 +37,14 @@ _WANTED = {
 
 def keys(path: tuple[str, ...], kind: str) -> frozenset[str]:
     """The keys of the mapping at a path when it is of a kind; none if there is no such thing."""
-    model = _model_at(path, lambda here: kind if here == path else None)
-    return frozenset() if model is None else frozenset(model.model_fields)
+    models = _resolved(path)[1]
+    chosen = [m for m in models if len(models) == 1 or kind in _kinds(m)]
+    return frozenset(chosen[0].model_fields if chosen else ())
 
 
 def validate(document: Mapping[str, Any], source: str, trust_code: bool = False) -> Config:
-    """The configuration that a document describes.
-
-    Arguments:
-        document: The document.
-        source: Where it is from, for the error.
-        trust_code: Whether classes of the user's own that it names may be imported.
+    """The configuration that a document from a ``source`` describes; classes of the user's own that
+    it names may be imported with ``trust_code`` only.
 
     Raises:
         ConfigError: If it is wrong; one sentence on the first mistake.
@@ -57,15 +54,15 @@ def validate(document: Mapping[str, Any], source: str, trust_code: bool = False)
     except ValidationError as error:
         # A misspelt key tells more than the key that is then missing.
         first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        raise ConfigError(f"{source}: {_sentence(first, document)}") from None
+        raise ConfigError(f"{source}: {_sentence(first)}") from None
 
 
-def _sentence(error: Any, document: Mapping[str, Any]) -> str:
-    path = tuple(_without_tags(error["loc"], document))
+def _sentence(error: Any) -> str:
+    path, _ = _resolved(error["loc"])
     dotted = ".".join(map(str, path))
     match error["type"]:
         case "extra_forbidden":
-            return _unknown_key(path, document)
+            return _unknown_key(error["loc"], dotted)
         case "missing":
             return f"the key {dotted} is missing"
         case "value_error":
@@ -82,7 +79,7 @@ def _sentence(error: Any, document: Mapping[str, Any]) -> str:
             return f"{dotted}.kind is {tag!r}, it must be one of {', '.join(tags)}" + (
                 f"; the nearest is {near!r}" if near else ""
             )
-    if path == ("name",) and error["type"] == "string_pattern_mismatch":
+    if dotted == "name" and error["type"] == "string_pattern_mismatch":
         return (
             f"name is {shown(error['input'])}, it must be family/member, both of letters, digits "
             f"and any of _+=.,@-; give another with name=family/member"
@@ -97,58 +94,29 @@ def _sentence(error: Any, document: Mapping[str, Any]) -> str:
     return f"{dotted} is {shown(error['input'])}, it must be {wanted.format(**limits)}"
 
 
-def _unknown_key(path: tuple[Any, ...], document: Mapping[str, Any]) -> str:
-    parent = path[:-1]
-
-    def kind(here: tuple[str, ...]) -> str | None:
-        value: Any = document
-        for key in here:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return value.get("kind") if isinstance(value, Mapping) else None
-
-    model = _model_at(parent, kind)
-    known = [] if model is None else list(model.model_fields)
-    section = ".".join(map(str, parent))
-    return (
-        f"there is no key {'.'.join(map(str, path))!r}; "
-        f"{hint(path[-1], known, f'the keys of {section}' if section else 'the sections')}"
-    )
+def _unknown_key(loc: Sequence[Any], dotted: str) -> str:
+    parent, models = _resolved(loc[:-1])
+    what = f"the keys of {'.'.join(map(str, parent))}" if parent else "the sections"
+    known = list(models[0].model_fields) if models else []
+    return f"there is no key {dotted!r}; {hint(loc[-1], known, what)}"
 
 
-def _without_tags(loc: Sequence[int | str], here: Any) -> Iterator[int | str]:
-    """The place of an error in a document; pydantic names the chosen kind in between."""
+def _resolved(loc: Sequence[Any]) -> tuple[list[Any], list[type[BaseModel]]]:
+    """The path of a place in a document, and the models that it may have. In the place of an error,
+    pydantic names the kind that is chosen from several; where none is, any that has the next key
+    will do.
+    """
+    path: list[Any] = []
+    models: list[type[BaseModel]] = [Config]
     for part in loc:
-        if isinstance(here, Mapping):
-            if part not in here and part == here.get("kind"):
-                continue
-            here = here.get(part)
-        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
-            here = here[part]
-        else:
-            here = None
-        yield part
-
-
-def _model_at(path: Sequence[Any], kind: Any) -> type[BaseModel] | None:
-    """The model of the mapping at a path, where ``kind(path)`` selects one of several."""
-    candidates: list[type[BaseModel]] = [Config]
-    for depth in range(len(path) + 1):
-        here = tuple(path[:depth])
-        if len(candidates) > 1:
-            chosen = kind(here)
-            # Where no kind is known, any variant that has the next key will do.
-            candidates = [
-                m
-                for m in candidates
-                if chosen in _kinds(m)
-                or (chosen is None and depth < len(path) and path[depth] in m.model_fields)
-            ]
-        if not candidates:
-            return None
-        if depth < len(path):
-            field = candidates[0].model_fields.get(path[depth])
-            candidates = [] if field is None else list(_models(field.annotation))
-    return candidates[0] if candidates else None
+        chosen = [m for m in models if part in _kinds(m)]
+        if len(models) > 1 and chosen:
+            models = chosen
+            continue
+        path.append(part)
+        fields = [m.model_fields[part] for m in models if part in m.model_fields]
+        models = list(_models(fields[0].annotation)) if fields else []
+    return path, models
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -164,6 +132,4 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def _kinds(model: type[BaseModel]) -> tuple[Any, ...]:
     field = model.model_fields.get("kind")
-    if field is None or get_origin(field.annotation) is not Literal:
-        return ()
-    return get_args(field.annotation)
+    return () if field is None else get_args(field.annotation)

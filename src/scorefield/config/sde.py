@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,14 +11,10 @@ from scorefield.config.base import (
     NonNegative,
     Positive,
     Section,
-    build,
     check_below,
     one_or_each,
 )
 from scorefield.errors import UserError
-
-if TYPE_CHECKING:
-    from scorefield.sde import SDE
 
 PriorMean = Annotated[
     float | tuple[float, ...],
@@ -36,6 +32,13 @@ class ProcessSection(Section):
     keeps_scale: ClassVar[bool] = False
     kind: str
 
+    @model_validator(mode="after")
+    def _ordered(self) -> ProcessSection:
+        for low, high in (("sigma_min", "sigma_max"), ("beta_min", "beta_max"), ("t_min", "t_max")):
+            if hasattr(self, high):
+                check_below(f"sde.{low}", getattr(self, low), f"sde.{high}", getattr(self, high))
+        return self
+
 
 class EDMProcess(ProcessSection):
     """:class:`~scorefield.sde.EDM`, between two noise levels."""
@@ -46,10 +49,6 @@ class EDMProcess(ProcessSection):
     sigma_min: NoiseLevel
     sigma_max: NoiseLevel
     prior_mean: PriorMean
-
-    @model_validator(mode="after")
-    def _ordered(self) -> EDMProcess:
-        return check_below(self, "sde", "sigma_min", "sigma_max")
 
 
 class VEProcess(ProcessSection):
@@ -63,10 +62,6 @@ class VEProcess(ProcessSection):
     prior_mean: PriorMean
     t_min: Start
 
-    @model_validator(mode="after")
-    def _ordered(self) -> VEProcess:
-        return check_below(self, "sde", "sigma_min", "sigma_max")
-
 
 class RatesProcess(ProcessSection):
     """A process between two rates."""
@@ -75,10 +70,6 @@ class RatesProcess(ProcessSection):
     beta_max: Positive
     prior_mean: PriorMean
     t_min: AfterZero
-
-    @model_validator(mode="after")
-    def _ordered(self) -> RatesProcess:
-        return check_below(self, "sde", "beta_min", "beta_max")
 
 
 class VPProcess(RatesProcess):
@@ -95,20 +86,16 @@ class SubVPProcess(RatesProcess):
     kind: Literal["subvp"]
 
 
-class TableProcess(ProcessSection):
+class TableProcess(RatesProcess):
     """:class:`~scorefield.sde.DiscreteVP`, of ``levels`` steps between two rates."""
 
     builds = "scorefield.sde.preserving:DiscreteVP"
     kind: Literal["discrete_vp"]
-    beta_min: Positive
-    beta_max: Positive
-    prior_mean: PriorMean
     t_min: Start
     levels: Levels
 
     @model_validator(mode="after")
-    def _ordered(self) -> TableProcess:
-        check_below(self, "sde", "beta_min", "beta_max")
+    def _enough(self) -> TableProcess:
         if not self.beta_max < self.levels:
             raise UserError(
                 f"sde.levels is {self.levels}, it must be above sde.beta_max, which is "
@@ -120,7 +107,7 @@ class TableProcess(ProcessSection):
 class CosineProcess(ProcessSection):
     """:class:`~scorefield.sde.Cosine`; ``margin: null`` is the offset."""
 
-    builds = "scorefield.sde.cosine:Cosine"
+    builds = "scorefield.sde.preserving:Cosine"
     kind: Literal["cosine"]
     offset: NonNegative
     prior_mean: PriorMean
@@ -129,24 +116,17 @@ class CosineProcess(ProcessSection):
     margin: NonNegative | None
 
     @model_validator(mode="after")
-    def _ordered(self) -> CosineProcess:
+    def _begun(self) -> CosineProcess:
         margin = self.offset if self.margin is None else self.margin
         if not self.t_max + self.offset < 1 + margin:
             raise UserError(
                 f"sde.t_max + sde.offset is {self.t_max + self.offset:g}, it must be below "
                 f"1 + sde.margin, which is {1 + margin:g}: nothing would be left of the data"
             )
-        return check_below(self, "sde", "t_min", "t_max")
+        return self
 
 
 Process = Annotated[
     EDMProcess | VEProcess | VPProcess | SubVPProcess | TableProcess | CosineProcess,
     Field(discriminator="kind"),
 ]
-
-
-def build_sde(process: Process) -> SDE:
-    """The forward process."""
-    from scorefield.sde import SDE
-
-    return build(process, "sde", SDE)

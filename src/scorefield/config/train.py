@@ -1,15 +1,20 @@
-"""The optimiser, and how long a training is."""
+"""The optimiser, the length of a training, and the evaluation protocol."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
-from scorefield.config.base import Count, Fraction, NonNegative, Positive, Section, build
-
-if TYPE_CHECKING:
-    from scorefield.training import Optim, TrainSettings
+from scorefield.config.base import (
+    Count,
+    Counts,
+    Fraction,
+    NonNegative,
+    Positive,
+    Positives,
+    Section,
+)
 
 
 class OptimSection(Section):
@@ -18,6 +23,7 @@ class OptimSection(Section):
     """
 
     builds = "scorefield.training.settings:Optim"
+    internal = ()
     kind: Literal["adam", "adamw"]
     lr: Positive
     betas: Annotated[tuple[Fraction, Fraction], Strict(False)]
@@ -26,10 +32,6 @@ class OptimSection(Section):
     warmup: Annotated[int, Field(ge=0)]
     decay: Literal["constant", "linear", "cosine", "inverse_sqrt"]
     clip: Positive | None
-
-    def settings(self) -> dict[str, Any]:
-        # Here the kind is an argument of the constructor.
-        return dict(self)
 
 
 class TrainSection(Section):
@@ -44,15 +46,19 @@ class TrainSection(Section):
     keep: Count | None
 
 
-def build_optim(section: OptimSection) -> Optim:
-    """The optimiser and its schedule."""
-    from scorefield.training import Optim
+class EvalSection(Section):
+    """The protocol of an evaluation.
 
-    return build(section, "optim", Optim)
+    ``samples`` samples for each number ``nfes`` of network calls, against as many real points;
+    the noise floor over ``pairs`` pairs of real sets; diagnostics on ``points`` noisy points at
+    each noise level of ``sigmas``; ``along`` says whether the checkpoints along the training are
+    measured too.
+    """
 
-
-def build_train(section: TrainSection) -> TrainSettings:
-    """The settings of a training."""
-    from scorefield.training import TrainSettings
-
-    return build(section, "train", TrainSettings)
+    nfes: Counts = (8, 18, 32, 64)
+    along: bool = True
+    samples: Annotated[int, Field(ge=4)] = 2048
+    pairs: Annotated[int, Field(ge=2)] = 8
+    sigmas: Positives = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+    points: Annotated[int, Field(ge=2)] = 256
+    seed: int = 0

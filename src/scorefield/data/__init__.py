@@ -1,13 +1,8 @@
 """Data sets: training points and reference points."""
 
-from scorefield.data.arrays import ArraySource as ArraySource
-from scorefield.data.images import ImageSource as ImageSource
-from scorefield.data.images import image_source as image_source
-from scorefield.data.labelled import LabelledSource as LabelledSource
-from scorefield.data.labelled import digits as digits
-from scorefield.data.source import DataSource as DataSource
-from scorefield.data.source import Split as Split
-from scorefield.data.source import TargetSource as TargetSource
+from scorefield.data.arrays import ArraySource, LabelledSource, digits
+from scorefield.data.images import ImageSource, image_source
+from scorefield.data.source import DataSource, Split, TargetSource
 
 __all__ = [
     "DataSource",

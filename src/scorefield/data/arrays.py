@@ -1,24 +1,86 @@
-"""Finite data sets held in memory."""
+"""Finite data sets, with or without classes."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.data.source import DataSource, Split, check_split, chosen, positions
-from scorefield.errors import UserError
+from scorefield.data.source import DataSource, Split, check_split, positions
+from scorefield.errors import UnsupportedError, UserError
 from scorefield.noise import Noise
-from scorefield.targets.base import Target
 
 
-class ArraySource(DataSource):
+class FiniteSource(DataSource):
     """A finite data set with a fixed split.
 
     Every epoch visits each training point exactly once, in the order of a permutation of its
     own; where the batch size does not divide the number of points, a batch spans two epochs.
+    """
+
+    @abstractmethod
+    def stored(self, split: Split) -> Tensor:
+        """The points of a split as they are kept in memory."""
+
+    def labels(self, split: Split) -> Int[Tensor, " n"]:
+        """The classes of the points of a split.
+
+        Raises:
+            TypeError: If the points have no classes.
+        """
+        raise UnsupportedError(f"the points of {self.name} have no classes")
+
+    def values(
+        self, stored: Tensor, noise: Noise, index: Tensor, dtype: torch.dtype
+    ) -> Float[Tensor, "..."]:
+        """The points that stored ones stand for; ``index`` addresses their random numbers."""
+        return stored.to(dtype)
+
+    def augmented(self, stored: Tensor, noise: Noise, position: Tensor) -> Tensor:
+        """Training points at positions of the stream, changed at random; by default not at all."""
+        return stored
+
+    @property
+    def size(self) -> int | None:
+        return len(self.stored("train"))
+
+    def batch(
+        self, noise: Noise, step: int | Tensor, batch_size: int, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "..."]:
+        position, train = positions(step, batch_size), self.stored("train")
+        found = self.augmented(train[_in_order(noise, len(train), position)], noise, position)
+        return self.values(found, noise, position, dtype)
+
+    def batch_classes(
+        self, noise: Noise, step: int | Tensor, batch_size: int
+    ) -> Int[Tensor, "..."]:
+        labels = self.labels("train")
+        return labels[_in_order(noise, len(labels), positions(step, batch_size))]
+
+    def reference(
+        self, n: int, seed: int, split: Split = "test", dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "n *event"]:
+        check_split(split)
+        points = self.stored(split)
+        index = self._chosen(len(points), n, seed, split)
+        return self.values(points[index], Noise(seed), index, dtype)
+
+    def reference_classes(self, n: int, seed: int, split: Split = "test") -> Int[Tensor, " n"]:
+        check_split(split)
+        labels = self.labels(split)
+        return labels[self._chosen(len(labels), n, seed, split)]
+
+    def _chosen(self, total: int, n: int, seed: int, split: Split) -> Tensor:
+        if n > total:
+            raise UserError(f"{self.name} has {total} {split} points, {n} were requested")
+        return Noise(seed).permutation("reference", total)[:n]
+
+
+class ArraySource(FiniteSource):
+    """A finite data set held in memory.
 
     Arguments:
         train: The points to train on, of shape ``(N, *shape)``.
@@ -40,24 +102,16 @@ class ArraySource(DataSource):
                 f"{name}: training points of shape {tuple(train.shape[1:])} and test points of "
                 f"shape {tuple(test.shape[1:])} are not one data set"
             )
-        for argument, points in (("train", train), ("test", test)):
+        self._splits = {"train": train, "test": test}
+        for split, points in self._splits.items():
             finite = points.isfinite()
             if not bool(finite.all()):
                 place = tuple((~finite).nonzero()[0].tolist())
-                raise UserError(f"{name}: {argument} is {float(points[place])} at index {place}")
-        self._splits = {"train": train, "test": test}
-        self._name = name
+                raise UserError(f"{name}: {split} is {float(points[place])} at index {place}")
+        self.name, self.shape = name, tuple(train.shape[1:])
         exact = train.to(torch.float64)
         self._mean = exact.mean(dim=0)
         self._std = float((exact - self._mean).square().mean().sqrt())
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self._splits["train"].shape[1:])
 
     @property
     def mean(self) -> Float[Tensor, "*event"]:
@@ -67,36 +121,88 @@ class ArraySource(DataSource):
     def std(self) -> float:
         return self._std
 
-    @property
-    def truth(self) -> Target | None:
-        return None
-
-    @property
-    def size(self) -> int | None:
-        return self._splits["train"].shape[0]
-
-    def batch(
-        self,
-        noise: Noise,
-        step: int | Tensor,
-        batch_size: int,
-        dtype: torch.dtype = torch.float32,
-    ) -> Float[Tensor, "..."]:
-        train = self._splits["train"]
-        return train[in_order(noise, train.shape[0], positions(step, batch_size))].to(dtype)
-
-    def reference(
-        self, n: int, seed: int, split: Split = "test", dtype: torch.dtype = torch.float32
-    ) -> Float[Tensor, "n *event"]:
-        check_split(split)
-        points = self._splits[split]
-        return points[chosen(self.name, len(points), n, seed, split)].to(dtype)
+    def stored(self, split: Split) -> Tensor:
+        return self._splits[split]
 
 
-def in_order(noise: Noise, n: int, position: Tensor) -> Tensor:
-    """The indices among ``n`` points at positions of the stream: every epoch has its own order, in
-    which each point occurs once.
+class LabelledSource(ArraySource):
+    """A finite data set whose points have classes, numbered from 0.
+
+    A class-conditional field is trained on the points and their classes, others on the points
+    alone; evaluations may use the classes in either case.
+
+    Arguments:
+        train: The training points, of shape ``(N, *shape)``.
+        test: The held-out points, of shape ``(M, *shape)``.
+        train_labels: The class of each training point.
+        test_labels: The class of each held-out point.
+        name: The name of the data.
+
+    Raises:
+        ValueError: As of :class:`ArraySource`; or if points and labels differ in number, or a
+            label is negative.
     """
+
+    def __init__(
+        self,
+        train: Float[Tensor, "n *event"],
+        test: Float[Tensor, "m *event"],
+        train_labels: Int[Tensor, " n"],
+        test_labels: Int[Tensor, " m"],
+        name: str,
+    ) -> None:
+        super().__init__(train, test, name)
+        self._labels = {"train": train_labels.long(), "test": test_labels.long()}
+        for split, labels in self._labels.items():
+            if labels.shape != self._splits[split].shape[:1]:
+                raise UserError(
+                    f"{name}: {len(self._splits[split])} {split} points cannot have "
+                    f"{labels.numel()} labels"
+                )
+            if labels.numel() and int(labels.min()) < 0:
+                raise UserError(f"{name}: a label is a class from 0, got {int(labels.min())}")
+        highest = [int(labels.max()) for labels in self._labels.values() if labels.numel()]
+        self.classes = 1 + max(highest)
+
+    def labels(self, split: Split) -> Int[Tensor, " n"]:
+        return self._labels[split]
+
+    def labelled(
+        self, split: Split = "test", dtype: torch.dtype = torch.float32
+    ) -> tuple[Float[Tensor, "n *event"], Int[Tensor, " n"]]:
+        """All points of a split and their classes, in the order of the data set.
+
+        Raises:
+            ValueError: If the split is unknown.
+        """
+        check_split(split)
+        return self._splits[split].to(dtype), self._labels[split]
+
+
+def digits() -> LabelledSource:
+    r"""The 1,797 handwritten digits of scikit-learn, of shape ``(1, 8, 8)``.
+
+    Pixels :math:`0 \dots 16` are scaled to :math:`[-1, 1]`; 1,437 images are for training, 360
+    are held out. The class of an image is its digit.
+
+    References:
+        Optical recognition of handwritten digits (Alpaydin and Kaynak, 1998), UCI Machine
+        Learning Repository.
+    """
+    from sklearn.datasets import load_digits
+
+    loaded = load_digits()
+    images = torch.as_tensor(loaded.images, dtype=torch.float32) / 8 - 1
+    labels = torch.as_tensor(loaded.target, dtype=torch.int64)
+    order = Noise(0).permutation("split", images.shape[0])
+    sizes = (1437, 360)
+    train, test = images.unsqueeze(1)[order].split(sizes)
+    train_labels, test_labels = labels[order].split(sizes)
+    return LabelledSource(train, test, train_labels, test_labels, "digits")
+
+
+def _in_order(noise: Noise, n: int, position: Tensor) -> Tensor:
+    """The indices among ``n`` points at positions of the stream."""
     epoch, offset = position // n, position % n
     chosen = torch.empty_like(position)
     for e in epoch.unique().tolist():

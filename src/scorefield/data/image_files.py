@@ -1,4 +1,4 @@
-"""Images in files and on the Hugging Face hub, as arrays of bytes of one size."""
+"""Images in files, as arrays of bytes of one size."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,14 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from scorefield.data.image_sets import Filter
 from scorefield.errors import UserError
 
+Filter = Literal["bilinear", "bicubic"]
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 """How the names of image files end."""
-HELD_OUT = 20
-"""Of a set without held-out images the last of so many are held out."""
-
 _TEST = ("test", "val", "valid", "validation")
 _CHUNK = 1024
 _IDX_BYTES, _CIFAR_RECORD = 8, 1 + 3 * 32 * 32
@@ -66,9 +64,6 @@ def prepare(
 ) -> UInt8[Tensor, "n channels side side"]:
     """The centre of images, resized without aliasing and rounded to bytes; images of the right
     size as they are.
-
-    Raises:
-        ValueError: If the images have other channels.
     """
     _, channels, height, width = pixels.shape
     if channels != form.channels:
@@ -119,11 +114,7 @@ def read_images(path: Path, form: Form) -> Splits:
 
 
 def of_pictures(pictures: Iterable[Any], form: Form) -> UInt8[Tensor, "n channels side side"]:
-    """Pictures of Pillow, of any size each.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """Pictures of Pillow, of any size each."""
     mode = {1: "L", 3: "RGB"}[form.channels]
     made: list[Tensor] = []
     pictures = iter(pictures)
@@ -148,20 +139,16 @@ def _as_bytes(picture: Any) -> Any:
 
 
 def split_off(images: Images) -> Splits:
-    """The images with the last 5 % held out; one at least.
-
-    Raises:
-        ValueError: If there are fewer than two.
-    """
+    """The images with the last 5 % held out; one at least."""
     n = len(images.pixels)
     if n < 2:
         raise UserError("a set of images has at least two, one of them held out")
-    sizes = [n - max(1, n // HELD_OUT), max(1, n // HELD_OUT)]
-    pixels = images.pixels.split(sizes)
-    if images.labels is None:
-        return Splits(Images(pixels[0]), Images(pixels[1]))
-    labels = images.labels.split(sizes)
-    return Splits(Images(pixels[0], labels[0]), Images(pixels[1], labels[1]))
+    first = n - max(1, n // 20)
+    pixels, labels = images
+    return Splits(
+        Images(pixels[:first], None if labels is None else labels[:first]),
+        Images(pixels[first:], None if labels is None else labels[first:]),
+    )
 
 
 def _of_folder(folder: Path, form: Form) -> Splits:
@@ -169,9 +156,7 @@ def _of_folder(folder: Path, form: Form) -> Splits:
     if any(name.startswith("train-images") for name in files):
         return Splits(_of_idx(files, "train", form), _of_idx(files, "t10k", form))
     if "data_batch_1.bin" in files:
-        train = [
-            files[f"data_batch_{k}.bin"] for k in range(1, 6) if f"data_batch_{k}.bin" in files
-        ]
+        train = [files[name] for name in sorted(files) if fnmatch(name, "data_batch_[1-5].bin")]
         return Splits(_of_cifar(train, form), _of_cifar([folder / "test_batch.bin"], form))
     train_folder = folder / "train"
     tests = [folder / name for name in _TEST if (folder / name).is_dir()]
@@ -208,19 +193,15 @@ def _opened(files: Sequence[Path]) -> Iterator[Any]:
 
 
 def _of_idx(files: dict[str, Path], split: str, form: Form) -> Images:
-    pixels = _read_idx(_one(files, f"{split}-images"), 3)
-    labels = _read_idx(_one(files, f"{split}-labels"), 1)
-    return _of_array(pixels, labels, form)
+    pixels = _read_idx(files, f"{split}-images", 3)
+    return _of_array(pixels, _read_idx(files, f"{split}-labels", 1), form)
 
 
-def _one(files: dict[str, Path], start: str) -> Path:
-    for name, file in sorted(files.items()):
-        if name.startswith(start):
-            return file
-    raise UserError(f"there is no file whose name begins with {start}")
-
-
-def _read_idx(file: Path, axes: int) -> NDArray[Any]:
+def _read_idx(files: dict[str, Path], start: str, axes: int) -> NDArray[Any]:
+    name = next((name for name in sorted(files) if name.startswith(start)), None)
+    if name is None:
+        raise UserError(f"there is no file whose name begins with {start}")
+    file = files[name]
     """An array in MNIST's format: two zeros, the type, the number of axes, their lengths."""
     with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as stream:
         content: bytes = stream.read()

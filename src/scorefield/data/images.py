@@ -8,26 +8,81 @@ density; where the data are centred, it is :math:`2x - 1`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property, partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.data.arrays import in_order
-from scorefield.data.hub import download_images
-from scorefield.data.image_files import Form, Images, Splits, read_images
-from scorefield.data.image_sets import KNOWN, ImageSet
-from scorefield.data.source import DataSource, Split, check_split, chosen, positions
+from scorefield.data.arrays import FiniteSource
+from scorefield.data.image_files import (
+    Filter,
+    Form,
+    Images,
+    Splits,
+    of_pictures,
+    read_images,
+    split_off,
+)
+from scorefield.data.source import Split
 from scorefield.errors import UserError
 from scorefield.noise import Noise
-from scorefield.targets.base import Target
 
 _CHUNK = 1024
+_TEST, _IMAGES, _LABELS = ("test", "valid", "validation"), ("image", "img"), ("label", "labels")
 
 
-class ImageSource(DataSource):
+@dataclass(frozen=True)
+class ImageSet:
+    """A data set of images.
+
+    Attributes:
+        channels: The channels of an image.
+        side: The sides of an image as published, or as commonly used.
+        classes: The number of classes; ``None`` where there are none.
+        crop: The side of the square cropped from the centre of an image before resizing; ``None``
+            for the largest.
+        filter: The filter for resizing.
+        hub: Its name on the Hugging Face hub; ``None`` if none is known.
+        places: Folders in which packages of operating systems install it.
+    """
+
+    channels: int
+    side: int
+    classes: int | None = None
+    crop: int | None = None
+    filter: Filter = "bilinear"
+    hub: str | None = None
+    places: tuple[str, ...] = ()
+
+
+KNOWN = {
+    "mnist": ImageSet(1, 28, 10, hub="ylecun/mnist"),
+    "fashion_mnist": ImageSet(
+        1,
+        28,
+        10,
+        hub="zalando-datasets/fashion_mnist",
+        # Debian's package dataset-fashion-mnist.
+        places=("/usr/share/datasets/fashion-mnist",),
+    ),
+    "cifar10": ImageSet(3, 32, 10, hub="uoft-cs/cifar10"),
+    "celeba": ImageSet(3, 64, crop=140, hub="flwrlabs/celeba"),
+    "celebahq": ImageSet(3, 256),
+    "ffhq": ImageSet(3, 256),
+    "bedroom": ImageSet(3, 256, filter="bicubic"),
+    "church": ImageSet(3, 256, filter="bicubic"),
+}
+"""The data sets by name. CelebA's square of 140 pixels contains the face; LSUN's bedrooms and
+churches, CelebA-HQ and FFHQ have no classes, and the last two no held-out images."""
+
+
+@dataclass(eq=False)
+class ImageSource(FiniteSource):
     r"""Images that are read on first use.
 
     Training images are mirrored from left to right with probability ½ where ``flip`` is set;
@@ -44,31 +99,13 @@ class ImageSource(DataSource):
         dequantize: Whether to add uniform noise to the bytes.
     """
 
-    def __init__(
-        self,
-        load: Callable[[], Splits],
-        name: str,
-        shape: tuple[int, int, int],
-        classes: int | None = None,
-        centered: bool = False,
-        flip: bool = False,
-        dequantize: bool = False,
-    ) -> None:
-        self._load = load
-        self._name = name
-        self._shape = shape
-        self._classes = classes
-        self.centered = centered
-        self.flip = flip
-        self.dequantize = dequantize
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._shape
+    load: Callable[[], Splits]
+    name: str
+    shape: tuple[int, int, int]
+    classes: int | None = None
+    centered: bool = False
+    flip: bool = False
+    dequantize: bool = False
 
     @property
     def mean(self) -> Float[Tensor, "*event"]:
@@ -78,61 +115,19 @@ class ImageSource(DataSource):
     def std(self) -> float:
         return self._moments[1]
 
-    @property
-    def classes(self) -> int | None:
-        return self._classes
+    def stored(self, split: Split) -> Tensor:
+        return getattr(self._splits, split).pixels
 
-    @property
-    def truth(self) -> Target | None:
-        return None
+    def augmented(self, stored: Tensor, noise: Noise, position: Tensor) -> Tensor:
+        if not self.flip:
+            return stored
+        mirrored = noise.uniform("flip", (), position) < 0.5
+        return torch.where(mirrored[..., None, None, None], stored.flip(-1), stored)
 
-    @property
-    def size(self) -> int | None:
-        return len(self._splits.train.pixels)
-
-    def batch(
-        self,
-        noise: Noise,
-        step: int | Tensor,
-        batch_size: int,
-        dtype: torch.dtype = torch.float32,
+    def values(
+        self, stored: Tensor, noise: Noise, index: Tensor, dtype: torch.dtype
     ) -> Float[Tensor, "..."]:
-        position = positions(step, batch_size)
-        pixels = self._splits.train.pixels
-        images = pixels[in_order(noise, len(pixels), position)]
-        if self.flip:
-            mirrored = noise.uniform("flip", (), position) < 0.5
-            images = torch.where(mirrored[..., None, None, None], images.flip(-1), images)
-        return self._values(images, noise, position, dtype)
-
-    def batch_classes(
-        self, noise: Noise, step: int | Tensor, batch_size: int
-    ) -> Int[Tensor, "..."]:
-        if self._classes is None:
-            return super().batch_classes(noise, step, batch_size)
-        labels = self._labels("train")
-        return labels[in_order(noise, len(labels), positions(step, batch_size))]
-
-    def reference(
-        self, n: int, seed: int, split: Split = "test", dtype: torch.dtype = torch.float32
-    ) -> Float[Tensor, "n *event"]:
-        check_split(split)
-        pixels = self._images(split).pixels
-        index = chosen(self.name, len(pixels), n, seed, split)
-        return self._values(pixels[index], Noise(seed), index, dtype)
-
-    def reference_classes(self, n: int, seed: int, split: Split = "test") -> Int[Tensor, " n"]:
-        if self._classes is None:
-            return super().reference_classes(n, seed, split)
-        check_split(split)
-        labels = self._labels(split)
-        return labels[chosen(self.name, len(labels), n, seed, split)]
-
-    def _values(
-        self, pixels: Tensor, noise: Noise, index: Tensor, dtype: torch.dtype
-    ) -> Float[Tensor, "..."]:
-        """Images as points."""
-        values = pixels.to(dtype)
+        values = stored.to(dtype)
         if self.dequantize:
             # At the largest byte, rounding must not give the next.
             u = noise.uniform("dequantize", self.shape, index, dtype=torch.float64)
@@ -141,12 +136,9 @@ class ImageSource(DataSource):
             values = values / 255
         return 2 * values - 1 if self.centered else values
 
-    def _images(self, split: Split) -> Images:
-        return self._splits.train if split == "train" else self._splits.test
-
     @cached_property
     def _splits(self) -> Splits:
-        splits = self._load()
+        splits = self.load()
         for images in splits:
             if tuple(images.pixels.shape[1:]) != self.shape:
                 raise UserError(
@@ -155,13 +147,15 @@ class ImageSource(DataSource):
                 )
         return splits
 
-    def _labels(self, split: Split) -> Int[Tensor, " n"]:
-        """The classes of the images of a split."""
-        labels, classes = self._images(split).labels, self._classes
+    def labels(self, split: Split) -> Int[Tensor, " n"]:
+        classes = self.classes
+        if classes is None:
+            return super().labels(split)
+        labels = getattr(self._splits, split).labels
         if labels is None:
             raise UserError(f"{self.name}: {classes} classes are wanted, the images have none")
         low, high = int(labels.min()), int(labels.max())
-        if classes is not None and not 0 <= low <= high < classes:
+        if not 0 <= low <= high < classes:
             raise UserError(
                 f"{self.name}: a label is a class from 0 to {classes - 1}, got {low} to {high}"
             )
@@ -207,7 +201,7 @@ def image_source(
     by a package of the operating system; the known data set on the Hugging Face hub.
 
     Arguments:
-        dataset: One of :data:`~scorefield.data.image_sets.KNOWN`, or another name together with
+        dataset: One of :data:`~scorefield.data.images.KNOWN`, or another name together with
             ``size``, ``channels`` and a place.
         size: The sides of an image; the usual one of the data set by default.
         channels: Its channels; those of the data set by default.
@@ -253,4 +247,36 @@ def _read(dataset: str, about: ImageSet, form: Form, path: Path | None, hub: str
             f"it is not known where the images of {dataset} are: give a file or folder with "
             f"data.path, or a data set on the Hugging Face hub with data.hub"
         )
-    return download_images(name, form)
+    return _download(name, form)
+
+
+def _download(name: str, form: Form) -> Splits:
+    """The images of a data set on the Hugging Face hub, or of the copy downloaded before."""
+    try:
+        datasets = import_module("datasets")
+    except ImportError as error:
+        raise UserError(
+            f"reading {name} from the Hugging Face hub needs the extra 'images' (pip install "
+            f"'scorefield[images]'); or give the file or folder of the images with data.path"
+        ) from error
+    try:
+        found = datasets.load_dataset(name)
+    except Exception as error:  # the library's own errors, and those of its dependencies
+        raise UserError(
+            f"{name} cannot be read from the Hugging Face hub ({type(error).__name__}); give the "
+            f"file or folder of the images with data.path"
+        ) from error
+    splits = [split for split in _TEST if split in found]
+    if "train" not in found:
+        raise UserError(f"{name} has no split called train, it has {', '.join(found)}")
+    train = _rows(name, found["train"], form)
+    return Splits(train, _rows(name, found[splits[0]], form)) if splits else split_off(train)
+
+
+def _rows(name: str, rows: Any, form: Form) -> Images:
+    columns = [column for column in _IMAGES if column in rows.column_names]
+    if not columns:
+        raise UserError(f"{name} has no column of images, it has {', '.join(rows.column_names)}")
+    labels = [column for column in _LABELS if column in rows.column_names]
+    pixels = of_pictures((row[columns[0]] for row in rows), form)
+    return Images(pixels, torch.tensor(rows[labels[0]]) if labels else None)

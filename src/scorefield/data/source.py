@@ -1,8 +1,7 @@
 r"""Data with addresses.
 
-A source gives the points of training step :math:`k`, as a pure function of the address, and the
-points of an evaluation. Training resumes without a state of the loader: the points of a step do
-not depend on the execution of earlier steps.
+The points of training step :math:`k` are a pure function of its address, so that training resumes
+without a state of the loader.
 """
 
 from __future__ import annotations
@@ -24,15 +23,14 @@ Split = Literal["train", "test"]
 class DataSource(ABC):
     """Points for training and points for evaluation."""
 
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """The name of the data."""
-
-    @property
-    @abstractmethod
-    def shape(self) -> tuple[int, ...]:
-        """The event shape."""
+    name: str
+    """The name of the data."""
+    shape: tuple[int, ...]
+    """The event shape."""
+    truth: Target | None = None
+    """The exact distribution of the data, if known."""
+    classes: int | None = None
+    """The number of classes of the points; ``None`` if they have none."""
 
     @property
     @abstractmethod
@@ -42,42 +40,21 @@ class DataSource(ABC):
     @property
     @abstractmethod
     def std(self) -> float:
-        """The standard deviation of a coordinate of the training data about its mean, in
-        quadratic mean over the coordinates.
+        """The standard deviation of a coordinate of the training data about its mean, in quadratic
+        mean over the coordinates.
         """
 
     @property
-    @abstractmethod
-    def truth(self) -> Target | None:
-        """The exact distribution of the data, if known."""
-
-    @property
-    @abstractmethod
     def size(self) -> int | None:
         """The number of training points; ``None`` for an infinite stream."""
-
-    @property
-    def classes(self) -> int | None:
-        """The number of classes of the points; ``None`` if they have none."""
         return None
 
     @abstractmethod
     def batch(
-        self,
-        noise: Noise,
-        step: int | Tensor,
-        batch_size: int,
-        dtype: torch.dtype = torch.float32,
+        self, noise: Noise, step: int | Tensor, batch_size: int, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "..."]:
-        r"""The training points of a step, or of many steps at once.
-
-        Item :math:`i` of step :math:`k` has position :math:`k B + i` in the stream of the seed.
-
-        Arguments:
-            noise: The source of randomness.
-            step: The step :math:`k \ge 0`, or a tensor of steps.
-            batch_size: The batch size :math:`B`.
-            dtype: The dtype.
+        r"""The training points of a step :math:`k \ge 0`, or of a tensor of steps, in batches of
+        :math:`B`; item :math:`i` has position :math:`k B + i` in the stream of the seed.
 
         Returns:
             Points of shape ``(*step.shape, B, *shape)``.
@@ -89,14 +66,11 @@ class DataSource(ABC):
     def batch_classes(
         self, noise: Noise, step: int | Tensor, batch_size: int
     ) -> Int[Tensor, "..."]:
-        """The classes of the points that :meth:`batch` returns for the same arguments.
-
-        Returns:
-            Classes from 0, int64, of shape ``(*step.shape, B)``.
+        """The classes, from 0, of the points that :meth:`batch` returns for the same arguments:
+        int64, of shape ``(*step.shape, B)``.
 
         Raises:
             TypeError: If the points have no classes.
-            ValueError: As of :meth:`batch`.
         """
         raise UnsupportedError(f"the points of {self.name} have no classes")
 
@@ -108,25 +82,16 @@ class DataSource(ABC):
 
         Points of the split ``"test"`` are never used for training.
 
-        Arguments:
-            n: Their number.
-            seed: The seed.
-            split: ``"test"`` or ``"train"``.
-            dtype: The dtype.
-
         Raises:
             ValueError: If the split is unknown or has fewer points.
         """
 
     def reference_classes(self, n: int, seed: int, split: Split = "test") -> Int[Tensor, " n"]:
-        """The classes of the points that :meth:`reference` returns for the same arguments.
-
-        Returns:
-            Classes from 0, int64.
+        """The classes, from 0, of the points that :meth:`reference` returns for the same arguments:
+        int64.
 
         Raises:
             TypeError: If the points have no classes.
-            ValueError: As of :meth:`reference`.
         """
         raise UnsupportedError(f"the points of {self.name} have no classes")
 
@@ -139,42 +104,23 @@ class TargetSource(DataSource):
         name: The name of the data.
     """
 
+    truth: Target
+
     def __init__(self, target: Target, name: str = "target") -> None:
-        self._target = target
-        self._name = name
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._target.domain.shape
+        self.truth, self.name, self.shape = target, name, target.domain.shape
 
     @property
     def mean(self) -> Float[Tensor, "*event"]:
-        return self._target.mean
+        return self.truth.mean
 
     @property
     def std(self) -> float:
-        return self._target.std
-
-    @property
-    def truth(self) -> Target | None:
-        return self._target
-
-    @property
-    def size(self) -> int | None:
-        return None
+        return self.truth.std
 
     def batch(
-        self,
-        noise: Noise,
-        step: int | Tensor,
-        batch_size: int,
-        dtype: torch.dtype = torch.float32,
+        self, noise: Noise, step: int | Tensor, batch_size: int, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "..."]:
-        return self._target.draw(noise, positions(step, batch_size), dtype=dtype)
+        return self.truth.draw(noise, positions(step, batch_size), dtype=dtype)
 
     def reference(
         self, n: int, seed: int, split: Split = "test", dtype: torch.dtype = torch.float32
@@ -182,32 +128,17 @@ class TargetSource(DataSource):
         check_split(split)
         # Batches are drawn at step 0, so that a test point is never a training point.
         step = 1 if split == "test" else 0
-        return self._target.draw(Noise(seed), torch.arange(n), step, dtype)
+        return self.truth.draw(Noise(seed), torch.arange(n), step, dtype)
 
 
 def positions(step: int | Tensor, batch_size: int) -> Tensor:
-    """The positions ``step * batch_size + i`` in the stream, of shape ``(*step.shape, B)``.
-
-    Raises:
-        ValueError: If a step is negative or the batch is empty.
-    """
+    """The positions ``step * batch_size + i`` in the stream, of shape ``(*step.shape, B)``."""
     if batch_size < 1:
         raise UserError(f"a batch has at least one item, got batch_size={batch_size}")
     step = torch.as_tensor(step, dtype=torch.int64)
     if step.numel() and int(step.min()) < 0:
         raise UserError(f"a training step must not be negative, got {int(step.min())}")
     return step.unsqueeze(-1) * batch_size + torch.arange(batch_size, device=step.device)
-
-
-def chosen(name: str, total: int, n: int, seed: int, split: Split) -> Tensor:
-    """The indices of the reference points of a seed in a split.
-
-    Raises:
-        ValueError: If there are fewer points than requested.
-    """
-    if n > total:
-        raise UserError(f"{name} has {total} {split} points, {n} were requested")
-    return Noise(seed).permutation("reference", total)[:n]
 
 
 def check_split(split: str) -> None:

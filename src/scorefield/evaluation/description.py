@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from scorefield.config import presets
-from scorefield.config.merge import differences
+from scorefield.config.document import differences
 from scorefield.config.resolve import load
 from scorefield.errors import ConfigError
 from scorefield.estimate import Estimate

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from scorefield.config.sampler import build_sampler
+from scorefield.config.build import build_sampler
 from scorefield.data import DataSource, LabelledSource
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate

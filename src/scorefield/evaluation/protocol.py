@@ -13,9 +13,9 @@ from typing import Any, Literal
 from torch import Tensor
 
 from scorefield import diagnostics
+from scorefield.config.build import build_sampler
 from scorefield.config.config import Config
-from scorefield.config.evaluate import EvalSection
-from scorefield.config.sampler import build_sampler
+from scorefield.config.train import EvalSection
 from scorefield.data import DataSource
 from scorefield.domain import Torus
 from scorefield.networks import COORDINATES, PIXELS, Features

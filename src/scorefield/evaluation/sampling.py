@@ -16,7 +16,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from scorefield.config import schema
-from scorefield.config.sampler import build_sampler
+from scorefield.config.build import build_sampler
 from scorefield.errors import RunError
 from scorefield.fields import ClassifierFreeGuidance, ScoreField
 from scorefield.files import write_file

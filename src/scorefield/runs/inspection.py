@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from scorefield.config.custom import Custom
 from scorefield.config.field import HybridModel
-from scorefield.config.objective import CustomTerm, CyclesTerm
+from scorefield.config.objective import CyclesTerm
 from scorefield.errors import RunError
 from scorefield.fields import HybridField, PreconditionedField, ScoreField
 from scorefield.interop import convolutional
@@ -112,7 +113,7 @@ def _describe_objective(run: Run) -> list[tuple[str, str]]:
     law = section.law.kind + _settings(section.law.model_dump(exclude={"kind"}))
     lines = [("denoising", f"{section.weighting} weighting, noise levels {law}")]
     for name, term in section.terms.items():
-        if isinstance(term, CustomTerm):
+        if isinstance(term, Custom):
             weight = term.target + _settings(term.arguments)
         elif isinstance(term, CyclesTerm) and term.balance is not None:
             weight = "weight kept at" + _settings(term.balance.model_dump())

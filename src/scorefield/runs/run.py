@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scorefield.config import schema
-from scorefield.config.build import build_field, build_objective, build_source
+from scorefield.config.base import build
+from scorefield.config.build import (
+    build_field,
+    build_objective,
+    build_sampler,
+    build_source,
+    check_sampler,
+)
 from scorefield.config.config import Config
-from scorefield.config.document import dump, read, shown
-from scorefield.config.merge import differences, flatten
-from scorefield.config.sampler import build_sampler, check_sampler
-from scorefield.config.train import build_optim, build_train
+from scorefield.config.document import differences, dump, flatten, read, shown
 from scorefield.data import DataSource
 from scorefield.errors import CheckpointError, ConfigError, RunError, section_of
 from scorefield.fields import OneClass, ScoreField
@@ -28,7 +32,7 @@ from scorefield.noise import Noise
 from scorefield.objectives import Objective
 from scorefield.runs.environment import environment, plausible
 from scorefield.samplers import Sampler
-from scorefield.training import Checkpoint, DrawFor, Fit, Trainer
+from scorefield.training import Checkpoint, DrawFor, Fit, Optim, Trainer, TrainSettings
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.display import warn
 from scorefield.training.lock import locked
@@ -205,8 +209,8 @@ class Run:
             self.untrained(),
             source,
             self.objective(),
-            build_optim(config.optim),
-            build_train(config.train),
+            build(config.optim, "optim", Optim),
+            build(config.train, "train", TrainSettings),
             config.seed,
             self.folder,
             config.document(),

@@ -30,6 +30,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -64,8 +65,8 @@ class NormalPrior(Prior):
 
     Arguments:
         domain: The domain of the draws.
-        mean: The mean of every coordinate, or one value for each index of the first axis of the
-            event (of an image: one per channel).
+        mean: Of every coordinate, or one value for each index of the first axis of the event (of
+            an image: one per channel).
         std: The standard deviation of every coordinate.
 
     Raises:
@@ -104,11 +105,7 @@ class NormalPrior(Prior):
 
 @dataclass(frozen=True)
 class UniformPrior(Prior):
-    """The uniform distribution on a torus.
-
-    Arguments:
-        domain: The torus.
-    """
+    """The uniform distribution on a torus."""
 
     domain: Torus
 
@@ -126,11 +123,15 @@ class SDE(ABC):
     r"""A linear forward process on the times :math:`[t_{min}, t_{max}]`.
 
     Subclasses are frozen dataclasses that define :meth:`alpha`, :meth:`sigma`, their
-    derivatives, and :meth:`time`. Times are tensors of any shape; results have that shape.
+    derivatives, and :meth:`time`; ``t_min`` and ``prior_mean`` are arguments of most. Times are
+    tensors of any shape; results have that shape.
 
     Raises:
         ValueError: On construction, if a parameter is out of its range.
     """
+
+    keeps_mean: ClassVar[bool] = False
+    r"""Whether :math:`\alpha = 1` at all times, so that the process can run on a torus."""
 
     @property
     @abstractmethod
@@ -143,15 +144,10 @@ class SDE(ABC):
         """The time of the prior."""
 
     @property
-    def keeps_mean(self) -> bool:
-        r"""Whether :math:`\alpha = 1` at all times, so that the process can run on a torus."""
-        return False
-
-    @property
     @abstractmethod
     def prior_mean(self) -> PriorMean:
-        r"""The mean of :math:`x_{t_{max}}`: of every coordinate, or one value for each
-        index of the first axis of the event.
+        r"""The mean of :math:`x_{t_{max}}`, that of the data where it is not zero: of every
+        coordinate, or one value for each index of the first axis of the event.
         """
 
     @abstractmethod
@@ -202,11 +198,9 @@ class SDE(ABC):
         return self.diffusion_squared(t).sqrt()
 
     def transition(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        r"""The exact transition :math:`x_t \mid x_s` for :math:`s \le t`.
-
-        Returns:
-            The coefficient :math:`\alpha_t / \alpha_s` of the mean, and the standard deviation
-            :math:`\alpha_t \sqrt{\lambda_t^2 - \lambda_s^2}`.
+        r"""The exact transition :math:`x_t \mid x_s` for :math:`s \le t`: the coefficient
+        :math:`\alpha_t / \alpha_s` of the mean, and the standard deviation
+        :math:`\alpha_t \sqrt{\lambda_t^2 - \lambda_s^2}`.
 
         Raises:
             ValueError: If a time precedes its start.
@@ -223,13 +217,8 @@ class SDE(ABC):
         z: Float[Tensor, "batch *event"],
         domain: Domain | None = None,
     ) -> Float[Tensor, "batch *event"]:
-        r"""Diffuse data: :math:`x_t = \alpha(t)\,x + \sigma(t)\,z`, wrapped into ``domain``.
-
-        Arguments:
-            x: Clean points.
-            t: One time per point, or one for all.
-            z: Standard normals.
-            domain: The domain of the points; flat space by default.
+        r"""Diffuse data: :math:`x_t = \alpha(t)\,x + \sigma(t)\,z` for standard normal :math:`z`,
+        wrapped into ``domain``; flat space by default.
         """
         shape = (-1, *(1,) * (x.dim() - 1))
         x_t = self.alpha(t).reshape(shape) * x + self.sigma(t).reshape(shape) * z
@@ -237,10 +226,9 @@ class SDE(ABC):
 
     @property
     def prior_std(self) -> float:
-        r"""The standard deviation of the prior.
-
-        For processes that preserve the mean it is :math:`\sigma(t_{max})`, neglecting the spread of
-        the data; for those that preserve the variance it is 1, as for data of unit variance.
+        r"""The standard deviation of the prior: for processes that preserve the mean
+        :math:`\sigma(t_{max})`, neglecting the spread of the data; for those that preserve the
+        variance 1, as for data of unit variance.
 
         References:
             Score-based generative modeling through stochastic differential equations (Song et
@@ -291,3 +279,9 @@ def check_range(owner: object, low: str, high: str) -> None:
     if not (math.isfinite(a) and math.isfinite(b) and 0 < a < b):
         name = type(owner).__name__
         raise UserError(f"{name}: 0 < {low} < {high} must hold, got {low}={a} and {high}={b}")
+
+
+def check_start(owner: SDE) -> None:
+    """Raises ``ValueError`` unless a process that may start at time 0 starts before time 1."""
+    if not 0 <= owner.t_min < 1:
+        raise UserError(f"{type(owner).__name__}: 0 <= t_min < 1 must hold, got {owner.t_min}")

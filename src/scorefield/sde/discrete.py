@@ -32,13 +32,8 @@ from scorefield.sde.tables import alphas_cumprod, betas, check_levels, level_ind
 
 
 class ForwardStep(NamedTuple):
-    r"""A step :math:`x_t = a\,x_s + b\,z` of the forward process.
-
-    Attributes:
-        factor: The coefficient :math:`a` of the mean.
-        std: The standard deviation :math:`b` of the added noise.
-        sigma_from: The standard deviation of the noise in :math:`x_s`.
-        sigma_to: That of the noise in :math:`x_t`.
+    r"""A step :math:`x_t = a\,x_s + b\,z` of the forward process: the ``factor`` :math:`a`, the
+    ``std`` :math:`b`, and the standard deviations of the noise in :math:`x_s` and :math:`x_t`.
     """
 
     factor: Tensor
@@ -95,7 +90,15 @@ class Exact(Discretization):
 
 
 @dataclass(frozen=True)
-class _Tabular(Discretization):
+class _Levels(Discretization):
+    levels: int
+
+    def __post_init__(self) -> None:
+        check_levels(self.levels)
+
+
+@dataclass(frozen=True)
+class _Tabular(_Levels):
     """The levels of a table, one after the other.
 
     A time belongs to the level :math:`i` of :func:`~scorefield.sde.tables.level_index`, and the
@@ -103,19 +106,9 @@ class _Tabular(Discretization):
     data.
     """
 
-    levels: int
-
-    def __post_init__(self) -> None:
-        check_levels(self.levels)
-
     @abstractmethod
     def table(self, sde: SDE) -> ForwardStep:
-        """The steps to all levels, each a tensor of shape ``(levels,)`` in float64.
-
-        Raises:
-            ValueError: If the process is not of the kind that is discretised, or has too few
-                levels.
-        """
+        """The steps to all levels, each a tensor of shape ``(levels,)`` in float64."""
 
     def _step(self, sde: SDE, t: Tensor, s: Tensor | None) -> ForwardStep:
         index = level_index(t, self.levels, sde.t_max)
@@ -179,7 +172,7 @@ class DDPMSteps(_Tabular):
 
 
 @dataclass(frozen=True)
-class EulerForward(Discretization):
+class EulerForward(_Levels):
     r"""The step of Euler and Maruyama, for any process: :math:`a = 1 + f(t)\,h`,
     :math:`b = g(t) \sqrt h` with :math:`h = t_{max} / N` independent of ``s``.
 
@@ -194,11 +187,6 @@ class EulerForward(Discretization):
         Score-based generative modeling through stochastic differential equations (Song et al.,
         2021), appendix E.
     """
-
-    levels: int
-
-    def __post_init__(self) -> None:
-        check_levels(self.levels)
 
     def _step(self, sde: SDE, t: Tensor, s: Tensor | None) -> ForwardStep:
         h = sde.t_max / self.levels

@@ -8,18 +8,28 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from scorefield.errors import UserError
-from scorefield.sde.base import SDE, PriorMean, check_range
+from scorefield.sde.base import SDE, PriorMean, check_range, check_start
+
+
+class _Exploding(SDE):
+    """A process that leaves the data as they are."""
+
+    keeps_mean = True
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def alpha_dot(self, t: Tensor) -> Tensor:
+        return torch.zeros_like(t)
 
 
 @dataclass(frozen=True)
-class EDM(SDE):
+class EDM(_Exploding):
     r"""Time is the noise level: :math:`\alpha = 1`, :math:`\sigma(t) = t`.
 
     Arguments:
         sigma_min: The smallest noise level, in units of the data.
         sigma_max: The largest; it should exceed the diameter of the data.
-        prior_mean: The mean of the prior.
 
     Raises:
         ValueError: Unless ``0 < sigma_min < sigma_max``.
@@ -37,10 +47,6 @@ class EDM(SDE):
         check_range(self, "sigma_min", "sigma_max")
 
     @property
-    def keeps_mean(self) -> bool:
-        return True
-
-    @property
     def t_min(self) -> float:
         return self.sigma_min
 
@@ -48,14 +54,8 @@ class EDM(SDE):
     def t_max(self) -> float:
         return self.sigma_max
 
-    def alpha(self, t: Tensor) -> Tensor:
-        return torch.ones_like(t)
-
     def sigma(self, t: Tensor) -> Tensor:
         return t
-
-    def alpha_dot(self, t: Tensor) -> Tensor:
-        return torch.zeros_like(t)
 
     def sigma_dot(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
@@ -65,7 +65,7 @@ class EDM(SDE):
 
 
 @dataclass(frozen=True)
-class VE(SDE):
+class VE(_Exploding):
     r"""Variance exploding: :math:`\alpha = 1`,
     :math:`\sigma(t) = \sigma_{min} (\sigma_{max} / \sigma_{min})^t` on :math:`[0, 1]`.
 
@@ -75,8 +75,6 @@ class VE(SDE):
     Arguments:
         sigma_min: The noise level at time 0, independent of ``t_min``.
         sigma_max: The noise level at time 1.
-        prior_mean: The mean of the prior; the mean of the data where that is not zero.
-        t_min: The earliest time of training and sampling.
 
     Raises:
         ValueError: Unless ``0 < sigma_min < sigma_max`` and ``0 <= t_min < 1``.
@@ -94,25 +92,14 @@ class VE(SDE):
 
     def __post_init__(self) -> None:
         check_range(self, "sigma_min", "sigma_max")
-        if not 0 <= self.t_min < 1:
-            raise UserError(f"VE: 0 <= t_min < 1 must hold, got {self.t_min}")
-
-    @property
-    def keeps_mean(self) -> bool:
-        return True
+        check_start(self)
 
     @property
     def _log_ratio(self) -> float:
         return math.log(self.sigma_max / self.sigma_min)
 
-    def alpha(self, t: Tensor) -> Tensor:
-        return torch.ones_like(t)
-
     def sigma(self, t: Tensor) -> Tensor:
         return self.sigma_min * torch.exp(self._log_ratio * t)
-
-    def alpha_dot(self, t: Tensor) -> Tensor:
-        return torch.zeros_like(t)
 
     def sigma_dot(self, t: Tensor) -> Tensor:
         return self._log_ratio * self.sigma(t)

@@ -5,7 +5,8 @@ References:
     Generative modeling by estimating gradients of the data distribution (Song and Ermon, 2019),
     section 4.1, for SMLD.
 
-    Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), section 2, for DDPM.
+    Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), sections 2 and 4, for
+    DDPM.
 
     Score-based generative modeling through stochastic differential equations (Song et al.,
     2021), appendix C, for both as discretisations of VE and VP.
@@ -25,17 +26,8 @@ def sigmas(sigma_min: float, sigma_max: float, levels: int) -> Tensor:
     r"""The noise levels of SMLD, :math:`\sigma_i = \sigma_{min}
     (\sigma_{max} / \sigma_{min})^{i / (N - 1)}`, in float64.
 
-    Arguments:
-        sigma_min: The smallest level.
-        sigma_max: The largest.
-        levels: Their number :math:`N`.
-
     Raises:
         ValueError: If there are fewer than 2.
-
-    References:
-        Generative modeling by estimating gradients of the data distribution (Song and Ermon,
-        2019), section 4.1; in ascending order, as by Song et al. (2021), appendix C.
     """
     check_levels(levels)
     ends = math.log(sigma_min), math.log(sigma_max)
@@ -46,18 +38,9 @@ def betas(beta_min: float, beta_max: float, levels: int) -> Tensor:
     r"""The variances that the steps of DDPM add, :math:`\beta_i = \frac1N \big(\beta_{min}
     + \frac{i}{N - 1} (\beta_{max} - \beta_{min})\big)`, in float64.
 
-    Arguments:
-        beta_min: The rate at time 0.
-        beta_max: The rate at time 1.
-        levels: The number :math:`N` of steps.
-
     Raises:
         ValueError: If there are fewer than 2, or so few that a step removes the data:
             :math:`1 - \beta_{max} / N \le 0`.
-
-    References:
-        Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), section 4; by
-        rates, as by Song et al. (2021), appendix C.
     """
     check_levels(levels)
     if beta_max >= levels:
@@ -71,20 +54,12 @@ def betas(beta_min: float, beta_max: float, levels: int) -> Tensor:
 def alphas(beta_min: float, beta_max: float, levels: int) -> Tensor:
     r"""The factors of the variance of the data in the steps of DDPM,
     :math:`\alpha_i = 1 - \beta_i`, in float64.
-
-    Arguments and errors are those of :func:`betas`.
     """
     return 1 - betas(beta_min, beta_max, levels)
 
 
 def alphas_cumprod(beta_min: float, beta_max: float, levels: int) -> Tensor:
-    r"""The cumulative products :math:`\bar\alpha_i = \prod_{j \le i} \alpha_j` of DDPM, in float64.
-
-    Arguments and errors are those of :func:`betas`.
-
-    References:
-        Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), equation 4.
-    """
+    r"""The products :math:`\bar\alpha_i = \prod_{j \le i} \alpha_j` of DDPM, in float64."""
     return alphas(beta_min, beta_max, levels).cumprod(dim=0)
 
 
@@ -93,15 +68,7 @@ def level_index(t: Tensor, levels: int, t_max: float = 1.0) -> Tensor:
 
     A time that is below a level by no more than its rounding, four units in the last place, gets
     that level; times in half precision are used without tolerance. Times outside the table are
-    clamped to its ends.
-
-    Arguments:
-        t: Times of any shape.
-        levels: The length :math:`N` of the table.
-        t_max: The time of its last level.
-
-    Returns:
-        Indices in int64, of the shape of ``t``.
+    clamped to its ends. Indices are int64, of the shape of ``t``.
     """
     exact = t.detach().to(torch.promote_types(t.dtype, torch.float32))
     position = exact * ((levels - 1) / t_max)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scorefield import plotting
 from scorefield.config.data import AtomsData
-from scorefield.config.merge import differences
+from scorefield.config.document import differences
 from scorefield.config.resolve import load
 from scorefield.errors import ConfigError, RunError
 from scorefield.evaluation.description import about
