@@ -105,6 +105,8 @@ class Probing:
     def __post_init__(self) -> None:
         if self.first < 1:
             raise UserError(f"probes must be positive, got {self.first}")
+        if self.precision is not None and not 0 < self.precision < 1:
+            raise UserError(f"a precision must be in (0, 1), got {self.precision}")
 
 
 At = tuple[Tensor, Tensor, Tensor | None]

@@ -8,8 +8,7 @@ draws from the noisy density, and the points between them, at a distance of the 
 different points crosses, at low noise, a region without data.
 
 A field without curl is a gradient in flat space. On a torus it may still wind: its circulation
-around a non-contractible loop may be non-zero, which no periodic potential allows. Samples and
-likelihood are affected, the curl is not.
+around a non-contractible loop may be non-zero, which affects samples and likelihood, not the curl.
 
 All integrals are refined until each settles to the tolerance, in nats. The numerical error is the
 root mean square of their quadrature errors. For a field in low precision, rounding is the limit,
