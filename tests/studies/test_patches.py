@@ -170,8 +170,8 @@ def test_the_command_writes_what_it_promises(run, tmp_path, capsys, others):
     ("others", "message"),
     [
         (("--sizes", "3,4"), "its side is odd, not 4"),
-        (("--sizes", "3,x"), "--sizes is '3,x'"),
-        (("--sizes", "3,3"), "--sizes has 3 twice"),
+        (("--sizes", "3,x"), "'--sizes': it must be integers with commas in between, not '3,x'"),
+        (("--sizes", "3,3"), "'--sizes': it has 3 twice"),
         (("--padding", "circular", "--sizes", "9"), "9"),
         (("--dataset", "mnist"), "was trained on digits, not on mnist"),
         (("--images", "100000"), "100000 were requested"),

@@ -87,7 +87,7 @@ def _read(name: str, value: Any, kind: Any) -> Any:
         ConfigError: If a list has a wrong element, or one twice.
     """
     if get_origin(kind) is not tuple or isinstance(value, (list, tuple)):
-        return tuple(value) if isinstance(value, list) else value
+        return tuple(value) if isinstance(value, (list, tuple)) else value
     option, element = f"--{name.replace('_', '-')}", get_args(kind)[0]
     if value is None:
         return ()

@@ -21,7 +21,7 @@ class Look(NamedTuple):
     symbol: str
     dash: str
 
-    def line(self, size: float = 5) -> dict[str, Any]:
+    def line(self, size: int | float = 5) -> dict[str, Any]:
         """Colour, marker and its size as arguments of matplotlib."""
         return {"color": self.colour, "marker": self.marker, "markersize": size}
 
