@@ -34,13 +34,17 @@ import torch
 from torch import Tensor
 from training_step import told, whole
 
-from scorefield.calculus import exact_asymmetry, jacobian
+from scorefield import (
+    EDM,
+    MinimalUNet,
+    PreconditionedField,
+    Protocol,
+    exterior_derivative,
+    jacobian,
+)
+from scorefield.calculus.asymmetry import exact_asymmetry
 from scorefield.config.resolve import load
-from scorefield.diagnostics import Protocol, exterior_derivative
-from scorefield.fields import PreconditionedField
-from scorefield.networks import MinimalUNet
 from scorefield.noise import Noise
-from scorefield.sde import EDM
 
 SHAPE = (1, 28, 28)
 SIGMA, PRECISION, POINTS = 0.5, 0.01, 2

@@ -42,11 +42,10 @@ from score_sde import seconds, verdict
 from torch import Tensor, nn
 from training_step import told
 
-from scorefield.data import image_source
+from scorefield import DDIM, Cosine, EquivariantLocalScore, PatchSizes
+from scorefield.data.images import image_source
 from scorefield.noise import Noise
-from scorefield.samplers import DDIM, SamplerState
-from scorefield.sde import Cosine
-from scorefield.targets import EquivariantLocalScore, PatchSizes
+from scorefield.samplers.step import SamplerState
 
 SIDE, BATCH, TIME = 28, 16, 0.5
 IMAGES = (1_000, 10_000)

@@ -26,27 +26,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefield.estimate import Estimate
-from scorefield.metrics import NoiseFloor, noise_floor, sliced_wasserstein
-from scorefield.samplers import (
+from scorefield import (
     DDIM,
+    EDM,
+    SDE,
+    VE,
+    VP,
     Ancestral,
     AnnealedLangevin,
-    Corrector,
     DPMSolverPlusPlus2M,
     Euler,
     EulerMaruyama,
+    GaussianMixture,
     Heun,
     Langevin,
-    Predictor,
     PredictorCorrector,
     ProbabilityFlow,
     ReverseDiffusion,
     Sampler,
-    SamplerState,
+    noise_floor,
+    sliced_wasserstein,
 )
-from scorefield.sde import EDM, SDE, VE, VP
-from scorefield.targets import GaussianMixture
+from scorefield.estimate import Estimate
+from scorefield.metrics.sets import NoiseFloor
+from scorefield.samplers.correctors import Corrector
+from scorefield.samplers.predictors import Predictor
+from scorefield.samplers.step import SamplerState
 
 MODES, STD = 8, 0.35
 PROCESSES: dict[str, SDE] = {"EDM": EDM(), "VE": VE(0.01, 50.0), "VP": VP()}

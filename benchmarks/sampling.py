@@ -16,10 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from scorefield.fields import PotentialField, PreconditionedField, ScoreField
-from scorefield.networks import MLP
-from scorefield.samplers import Heun
-from scorefield.sde import EDM, SDE, VP
+from scorefield import EDM, MLP, SDE, VP, Heun, PotentialField, PreconditionedField, ScoreField
 
 BATCH = 4096
 

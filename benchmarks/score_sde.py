@@ -37,13 +37,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from training_step import told
 
-from scorefield.fields import NoisePrediction, PreconditionedField, ScorePrediction
-from scorefield.fields.labels import SigmaLabel, TimeLabel
-from scorefield.interop.score_sde import build, state_of
-from scorefield.likelihood import log_prob
+from scorefield import (
+    VE,
+    VP,
+    Langevin,
+    NoisePrediction,
+    PreconditionedField,
+    PredictorCorrector,
+    ReverseDiffusion,
+    ScorePrediction,
+    log_prob,
+)
+from scorefield.fields.preconditioned import SigmaLabel, TimeLabel
+from scorefield.interop.score_sde.build import build, state_of
 from scorefield.networks.blocks import PixelAttention, Style
-from scorefield.samplers import Langevin, PredictorCorrector, ReverseDiffusion
-from scorefield.sde import VE, VP
 
 CONFIG = {
     "training": {"continuous": True},

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import torch
 
+from scorefield import MLP
 from scorefield.comparison.timing import short_training
 from scorefield.config.config import Config
 from scorefield.config.resolve import load
-from scorefield.networks import MLP
 
 MODELS = ("m0", "m1", "m2", "m3", "m4")
 CLAIMS = {"m0": 1.25, "m1": 1.6, "m2": 1.9, "m3": 1.6, "m4": 1.8}

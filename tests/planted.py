@@ -5,10 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from scorefield import EDM, SDE, ScoreField
 from scorefield.domain import Euclidean
-from scorefield.fields import ScoreField
 from scorefield.fields.base import times
-from scorefield.sde import EDM, SDE
 
 
 class Function(ScoreField):

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from scorefield.cli import main
+from scorefield import GaussianMixture, TargetSource
+from scorefield.cli.program import main
 from scorefield.config import presets
-from scorefield.data import TargetSource
 from scorefield.runs.run import Run
-from scorefield.targets import GaussianMixture
 from scorefield.training import checkpoint
 from tests import processes
 

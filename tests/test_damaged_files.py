@@ -20,7 +20,8 @@ from scorefield.evaluation.records import Evaluation
 from scorefield.interop import convolutional
 from scorefield.runs.run import Run
 from scorefield.studies.networks import read_scales
-from scorefield.training import checkpoint, read_classifier
+from scorefield.training import checkpoint
+from scorefield.training.classifier import read_classifier
 from scorefield.training.record import Record
 
 FIRST = Path(__file__).parent / "data" / "first_version" / "runs" / "toy" / "small" / "seed0"

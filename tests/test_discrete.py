@@ -6,19 +6,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from scorefield.fields import IndexLabel
-from scorefield.sde import (
-    EDM,
-    VE,
-    VP,
-    Cosine,
-    DDPMSteps,
-    DiscreteVP,
-    EulerForward,
-    Exact,
-    SMLDSteps,
-    SubVP,
-)
+from scorefield import EDM, VE, VP, Cosine, DiscreteVP, IndexLabel, SubVP
+from scorefield.sde.discrete import DDPMSteps, EulerForward, Exact, SMLDSteps
 from scorefield.sde.tables import alphas_cumprod, betas, level_index, sigmas
 from tests.laws.cases import SDES, times
 

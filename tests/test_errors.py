@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from scorefield import EDM, fit, mmd
 from scorefield.errors import DivergedError, TrainingError, UnsupportedError, UserError, sentence
-from scorefield.metrics import mmd
 from scorefield.samplers.flow import StalledError
-from scorefield.sde import EDM
-from scorefield.training import fit
 from scorefield.training.checkpoint import step_of
 
 

@@ -1,7 +1,6 @@
 """Files and folders that are whole or not there, whatever happens to the writer and to the disk."""
 
 import os
-import resource
 import signal
 import time
 from pathlib import Path
@@ -9,25 +8,12 @@ from pathlib import Path
 import pytest
 
 from scorefield import files
-from tests.training.disk import Operations
+from tests.training.disk import Operations, in_a_child, limited
 
 # The processes are forked while nothing else runs in this one.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 OLD, NEW = {"a": "old", "b/c": "old too"}, {"a": "new" * 100, "d": b"\x00\xff"}
-
-
-def in_a_child(work):
-    """Does something in a process of its own; returns its exit status, negative for a signal."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def written(folder):
@@ -178,17 +164,6 @@ def test_what_nobody_has_touched_for_a_day_is_litter(tmp_path, monkeypatch, host
     monkeypatch.setattr(time, "time", lambda: begin + 90_000)
     files.clean(tmp_path)
     assert list(tmp_path.iterdir()) == [other]
-
-
-def limited(size, work):
-    """Does something in a process whose files cannot become larger; returns its exit status."""
-
-    def starved():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-        work()
-
-    return in_a_child(starved)
 
 
 def test_what_does_not_fit_on_the_disk_changes_nothing(tmp_path):

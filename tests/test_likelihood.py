@@ -6,21 +6,24 @@ import pytest
 import torch
 from torch import nn
 
-from scorefield.calculus.derivatives import value_and_products
-from scorefield.fields import PlantedField, PreconditionedField, Turned, right_angle
-from scorefield.fields.planted import PredictedNoise
-from scorefield.likelihood import (
-    CENTERED_BYTES,
-    EXACT_UP_TO,
-    UNIT_BYTES,
-    DataTransform,
+from scorefield import (
+    EDM,
+    VE,
+    VP,
+    Gaussian,
+    GaussianMixture,
     LogProb,
+    PlantedField,
+    PreconditionedField,
+    SubVP,
     log_prob,
 )
+from scorefield.calculus.derivatives import value_and_products
+from scorefield.fields.planted import PredictedNoise, Turned, right_angle
+from scorefield.likelihood.compute import EXACT_UP_TO
+from scorefield.likelihood.density import CENTERED_BYTES, UNIT_BYTES, DataTransform
 from scorefield.noise import Noise
 from scorefield.samplers.flow import StalledError
-from scorefield.sde import EDM, VE, VP, SubVP
-from scorefield.targets import Gaussian, GaussianMixture
 from tests.planted import Affine
 
 SDES = [EDM(0.02, 50.0), VE(prior_mean=0.3), VP(t_min=1e-3), SubVP(t_min=1e-2)]

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from scorefield import EDM, SDE, VE, VP, Cosine, DiscreteVP, SubVP
 from scorefield.domain import Euclidean
 from scorefield.noise import Noise
-from scorefield.sde import EDM, SDE, VE, VP, Cosine, DiscreteVP, SubVP
 
 TIMES = torch.linspace(0.001, 0.999, 200, dtype=torch.float64)
 

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from scorefield.calculus import circulation, find_cycles, quadrature, squared_area
+from scorefield import EDM, VE, VP, Cosine, NoisePrediction, PotentialField, PreconditionedField
+from scorefield.calculus.circulation import circulation, find_cycles, quadrature, squared_area
 from scorefield.domain import Euclidean, Torus
-from scorefield.fields import NoisePrediction, PotentialField, PreconditionedField
 from scorefield.noise import Noise
-from scorefield.sde import EDM, VE, VP, Cosine, NormalPrior, UniformPrior
+from scorefield.sde.base import NormalPrior, UniformPrior
 from tests.laws.cases import Wave
 
 TORI = [Torus((), 2.0), Torus((5,)), Torus((3, 2), (1.0, 2.5))]

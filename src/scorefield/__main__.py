@@ -2,7 +2,7 @@
 
 import sys
 
-from scorefield.cli import main
+from scorefield.cli.program import main
 
 if __name__ == "__main__":
     sys.exit(main())

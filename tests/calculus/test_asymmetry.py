@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from scorefield.calculus import exact_asymmetry, per_coordinate, probed_asymmetry
+from scorefield.calculus.asymmetry import exact_asymmetry, per_coordinate, probed_asymmetry
 from tests.planted import Affine, skew
 
 

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from scorefield.calculus import (
+from scorefield import GaussianMixture
+from scorefield.calculus.circulation import (
     circulation,
     circulation_and_error,
     find_cycles,
@@ -18,7 +19,6 @@ from scorefield.calculus import (
 )
 from scorefield.domain import Euclidean
 from scorefield.noise import Noise
-from scorefield.targets import GaussianMixture
 from tests.planted import Affine, skew
 
 RULES = ["left", "midpoint", "trapezoid", "simpson", "gauss-1", "gauss-2", "gauss-5"]

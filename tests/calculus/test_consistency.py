@@ -4,13 +4,21 @@ import math
 import pytest
 import torch
 
-from scorefield.calculus import kernel_target, martingale_target, reverse_trajectory
+from scorefield import (
+    EDM,
+    VE,
+    VP,
+    Cosine,
+    Gaussian,
+    GaussianMixture,
+    PseudoAtoms,
+    ReverseDiffusion,
+    ScoreField,
+)
+from scorefield.calculus.consistency import kernel_target, martingale_target, reverse_trajectory
 from scorefield.domain import Torus
-from scorefield.fields import ScoreField
 from scorefield.noise import Noise
-from scorefield.samplers import ReverseDiffusion
-from scorefield.sde import EDM, VE, VP, Cosine, Exact
-from scorefield.targets import Gaussian, GaussianMixture, PseudoAtoms
+from scorefield.sde.discrete import Exact
 from tests.planted import Function, Watched
 
 PROCESSES = [EDM(0.01, 20.0), VE(0.01, 20.0), VP(), Cosine()]

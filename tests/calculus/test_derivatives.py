@@ -2,10 +2,17 @@ import pytest
 import torch
 from torch import nn
 
-from scorefield.calculus import differentiable, jacobian, jvp, jvp_vjp, vjp
-from scorefield.fields import PotentialField, PreconditionedField
-from scorefield.sde import EDM
-from scorefield.targets import GaussianMixture
+from scorefield import (
+    EDM,
+    GaussianMixture,
+    PotentialField,
+    PreconditionedField,
+    differentiable,
+    jacobian,
+    jvp,
+    vjp,
+)
+from scorefield.calculus.derivatives import jvp_vjp
 
 
 class Smooth(nn.Module):

@@ -6,18 +6,23 @@ from scipy import stats
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from scorefield.calculus import (
+from scorefield import (
+    EDM,
+    VP,
+    Gaussian,
+    GaussianMixture,
+    PotentialField,
+    PreconditionedField,
+    jacobian,
+)
+from scorefield.calculus.fokker_planck import (
     fokker_planck_difference,
     fokker_planck_residual,
     fokker_planck_terms,
-    jacobian,
     per_log_noise,
     unbiased_square,
 )
-from scorefield.fields import PotentialField, PreconditionedField
 from scorefield.noise import Noise
-from scorefield.sde import EDM, VP
-from scorefield.targets import Gaussian, GaussianMixture
 from tests.laws.cases import SDES, TARGETS, Wave, normal, targets
 from tests.planted import Affine, Planted, skew
 

@@ -3,10 +3,11 @@ import math
 import pytest
 import torch
 
-from scorefield.calculus import Paths, detours, line_integrals, paths
+from scorefield import GaussianMixture
+from scorefield.calculus import paths
+from scorefield.calculus.paths import Paths, detours, line_integrals
 from scorefield.domain import Euclidean
 from scorefield.noise import Noise
-from scorefield.targets import GaussianMixture
 from tests.planted import Affine
 
 RING = GaussianMixture.ring()

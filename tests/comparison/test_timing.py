@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from scorefield.cli import main
+from scorefield.cli.program import main
 from scorefield.comparison.timing import ratio, time_steps
 from scorefield.config.resolve import load
 

@@ -6,21 +6,31 @@ from dataclasses import replace
 import pytest
 import torch
 
+from scorefield import (
+    EDM,
+    VE,
+    Consistency,
+    EquivariantMLP,
+    FokkerPlanck,
+    HybridField,
+    Optim,
+    PotentialField,
+    PreconditionedField,
+    PseudoAtoms,
+    Regression,
+    SymmetrizedMLP,
+    TargetSource,
+)
 from scorefield.config import presets
 from scorefield.config.build import build_field, build_objective, build_source
 from scorefield.config.document import differences, read
 from scorefield.config.resolve import load
-from scorefield.data import TargetSource
 from scorefield.domain import Torus
 from scorefield.errors import ConfigError
 from scorefield.evaluation.evaluate import validate
 from scorefield.evaluation.protocol import Benchmark, Protocol
-from scorefield.fields import HybridField, PotentialField, PreconditionedField
-from scorefield.networks import EquivariantMLP, SymmetrizedMLP
-from scorefield.objectives import Consistency, FokkerPlanck, Regression
-from scorefield.sde import EDM, VE
-from scorefield.targets import PseudoAtoms
-from scorefield.training import Optim, Trainer, TrainSettings
+from scorefield.training.settings import TrainSettings
+from scorefield.training.trainer import Trainer
 from tests.planted import Drifting
 
 EXPERIMENTS = {

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from scorefield.cli.program import main
 from scorefield.config import build_field, build_objective, build_source
 from scorefield.config.resolve import load
 from scorefield.errors import ConfigError, RunError
@@ -16,15 +17,14 @@ from scorefield.runs.inspection import inspect
 from scorefield.runs.run import Run
 from scorefield.runs.subject import open_subject
 from scorefield.studies.networks import open_networks
-from scorefield.studies.settings import Atoms, Exterior, Patches
 
 MODULE = '''
 import torch
 from torch import nn
 
-from scorefield.data import ArraySource
-from scorefield.objectives import Regularizer
-from scorefield.targets import GaussianMixture
+from scorefield import ArraySource
+from scorefield import Regularizer
+from scorefield import GaussianMixture
 
 IMPORTED = True
 
@@ -152,11 +152,22 @@ def test_the_command_line_asks_for_trust(config_file, module, tmp_path):
     subprocess.run([*command, "--trust-code"], check=True, timeout=300)
 
 
-@pytest.mark.parametrize("settings", [Atoms, Exterior, Patches])
-def test_studies_of_runs_ask_for_trust(settings):
-    option = settings.options()["trust_code"]
-    assert not option.numbers
-    assert settings.trust_code is False
+@pytest.mark.parametrize("trusted", [False, True])
+def test_studies_ask_for_trust(config_file, module, tmp_path, capsys, trusted):
+    run = Run.create(load(config_file), tmp_path / "runs")
+    run.train(quiet=True)
+    out = ["--output-dir", str(tmp_path / "results"), *(["--trust-code"] if trusted else [])]
+    network = str(run.folder)
+    for arguments in (
+        ["patches", "--dataset", "digits", "--network", network],
+        ["exterior", "--dataset", "digits", "--single", "--unet", network],
+    ):
+        sys.modules.pop(module, None)
+        assert main(["analyze", *arguments, *out]) == 2
+        told = capsys.readouterr().err
+        # Once the network is open, it is found to be one of points in the plane.
+        assert ("give --trust-code" in told) != trusted
+        assert (module in sys.modules) == trusted
 
 
 def test_code_that_has_changed_is_another_run(config_file, module, tmp_path):

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from scorefield import DenoisingScoreMatching, Langevin, Objective, ReverseDiffusion
 from scorefield.config import presets, schema
 from scorefield.config.base import build, defaults
 from scorefield.config.config import Config
 from scorefield.config.document import flatten
 from scorefield.config.objective import ObjectiveSection
 from scorefield.config.resolve import load
-from scorefield.objectives import DenoisingScoreMatching, NoiseLaw, Objective
-from scorefield.samplers import Langevin, ReverseDiffusion
+from scorefield.objectives.denoising import NoiseLaw
 
 
 def sections(model: type[BaseModel] = Config) -> set[type[BaseModel]]:

@@ -5,16 +5,23 @@ import re
 import pytest
 import torch
 
+from scorefield import (
+    Heun,
+    Optim,
+    Protocol,
+    mode_coverage,
+    noise_floor,
+    relative_asymmetry,
+    sliced_wasserstein,
+)
 from scorefield.config import presets
 from scorefield.config.build import build_field, build_objective, build_source
 from scorefield.config.document import differences, read
 from scorefield.config.resolve import load
-from scorefield.diagnostics import Protocol, relative_asymmetry
 from scorefield.evaluation.description import about
-from scorefield.metrics import mode_coverage, noise_floor, sliced_wasserstein
 from scorefield.runs.run import Run
-from scorefield.samplers import Heun
-from scorefield.training import Optim, Trainer, TrainSettings
+from scorefield.training.settings import TrainSettings
+from scorefield.training.trainer import Trainer
 
 SAMPLES = 4096
 

@@ -5,15 +5,12 @@ import math
 import pytest
 import torch
 
+from scorefield import DDIM, MinimalResNet, MinimalUNet, NoisePrediction, TimeLabel, UniformTime
 from scorefield.config import presets
 from scorefield.config.build import build_field, build_objective, build_sampler, build_source
 from scorefield.config.resolve import load
 from scorefield.errors import ConfigError
-from scorefield.fields import NoisePrediction, TimeLabel
 from scorefield.interop.convolutional import PROCESS, state_of
-from scorefield.networks import MinimalResNet, MinimalUNet
-from scorefield.objectives import UniformTime
-from scorefield.samplers import DDIM
 
 # Of each: the sides of an image, and the number of parameters of the original.
 PUBLISHED = {

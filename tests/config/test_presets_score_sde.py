@@ -5,19 +5,27 @@ import math
 import pytest
 import torch
 
+from scorefield import (
+    VE,
+    VP,
+    Ancestral,
+    AnnealedLangevin,
+    DiscreteVP,
+    EulerMaruyama,
+    IndexLabel,
+    Langevin,
+    NoisePrediction,
+    ReverseDiffusion,
+    ScorePrediction,
+    SigmaLabel,
+    SubVP,
+    TimeLabel,
+    UniformTime,
+)
 from scorefield.config import presets
 from scorefield.config.build import build_field, build_objective, build_sampler, build_source
 from scorefield.config.resolve import load
-from scorefield.fields import IndexLabel, NoisePrediction, ScorePrediction, SigmaLabel, TimeLabel
-from scorefield.objectives import TableLaw, UniformTime
-from scorefield.samplers import (
-    Ancestral,
-    AnnealedLangevin,
-    EulerMaruyama,
-    Langevin,
-    ReverseDiffusion,
-)
-from scorefield.sde import VE, VP, DiscreteVP, SubVP
+from scorefield.objectives.denoising import TableLaw
 
 DDPM = 35_218_947
 DDPMPP, DDPMPP_DEEP = 61_804_419, 106_632_579

@@ -6,8 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scorefield.fields import ScoreField
-from scorefield.sde import VE
+from scorefield import VE, ScoreField
 from tests.conformance.reference import load, tensor
 
 PROCESS = VE(0.001, 0.2)

@@ -3,16 +3,17 @@
 import torch
 from torch import nn
 
-from scorefield.fields import (
+from scorefield import (
+    VE,
+    VP,
     IndexLabel,
     NoisePrediction,
     PreconditionedField,
     ScorePrediction,
     SigmaLabel,
-    TablePrediction,
     TimeLabel,
 )
-from scorefield.sde import VE, VP
+from scorefield.fields.preconditioned import TablePrediction
 
 LEVELS = 1000
 

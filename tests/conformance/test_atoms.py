@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from scorefield import VE, PseudoAtoms
 from scorefield.domain import Torus
-from scorefield.sde import VE, Exact
-from scorefield.targets import PseudoAtoms
+from scorefield.sde.discrete import Exact
 from tests.conformance.reference import load, tensor
 
 SDE = VE(0.001, 0.2)

@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from scorefield.fields import SigmaLabel
+from scorefield import VE, SigmaLabel
 from scorefield.interop.score_sde.checkpoints import FREQUENCIES, read_checkpoint
 from scorefield.interop.score_sde.load import load
-from scorefield.sde import VE
 from tests.conformance import reference
 
 torch.set_num_threads(1)

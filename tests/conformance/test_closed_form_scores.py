@@ -7,16 +7,18 @@ the scores of images that are wrapped as well were recorded from a brute-force f
 import pytest
 import torch
 
-from scorefield.calculus import exact_asymmetry, jacobian, jvp_vjp
-from scorefield.samplers import DDIM
-from scorefield.sde import Cosine
-from scorefield.targets import (
+from scorefield import (
+    DDIM,
+    Cosine,
     EquivariantLocalScore,
     EquivariantScore,
     IdealScore,
     LocalScore,
     PatchSizes,
+    jacobian,
 )
+from scorefield.calculus.asymmetry import exact_asymmetry
+from scorefield.calculus.derivatives import jvp_vjp
 from tests.conformance import reference
 
 # The published process reaches t = 1.

@@ -7,9 +7,9 @@ another, and the transition kernel is that between the start's time and the traj
 import pytest
 import torch
 
-from scorefield.calculus import kernel_target, reverse_trajectory
+from scorefield import PseudoAtoms
+from scorefield.calculus.consistency import kernel_target, reverse_trajectory
 from scorefield.domain import Torus
-from scorefield.targets import PseudoAtoms
 from tests.conformance.atoms import PROCESS, PerceptronField, close, recorded
 
 GRID = torch.linspace(1e-5, 1.0, 100, dtype=torch.float64)

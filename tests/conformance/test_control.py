@@ -9,18 +9,20 @@ that way, the library's predictors, correctors and measurements give the recorde
 import pytest
 import torch
 
-from scorefield.noise import Noise
-from scorefield.samplers import (
+from scorefield import (
+    VE,
+    VP,
     Colorization,
     EulerMaruyama,
+    Gaussian,
     Inpainting,
     Langevin,
     PredictorCorrector,
     ReverseDiffusion,
-    grid_times,
 )
-from scorefield.sde import VE, VP, EulerForward, SMLDSteps
-from scorefield.targets import Gaussian
+from scorefield.noise import Noise
+from scorefield.samplers.grid import grid_times
+from scorefield.sde.discrete import EulerForward, SMLDSteps
 from tests.conformance import reference
 
 N = 20

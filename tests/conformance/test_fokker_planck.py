@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from scorefield.calculus import fokker_planck_residual, fokker_planck_terms, jacobian
+from scorefield import FokkerPlanck, PseudoAtoms, jacobian
+from scorefield.calculus.fokker_planck import fokker_planck_residual, fokker_planck_terms
 from scorefield.domain import Torus
-from scorefield.objectives import FokkerPlanck
-from scorefield.targets import PseudoAtoms
 from tests.conformance.atoms import PROCESS, PerceptronField, close, recorded
 
 FORMS = ("gradient", "component")

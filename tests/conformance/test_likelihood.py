@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from scorefield.likelihood import CENTERED_BYTES, UNIT_BYTES, log_prob
+from scorefield import VE, VP, Gaussian, log_prob
+from scorefield.likelihood.density import CENTERED_BYTES, UNIT_BYTES
 from scorefield.noise import Noise
-from scorefield.sde import VE, VP
-from scorefield.targets import Gaussian
 from tests.conformance.reference import load, meta, tensor
 
 PLAIN = ["ve_centered", "ve_uncentered", "vp_centered", "vp_uncentered"]

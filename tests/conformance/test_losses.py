@@ -3,9 +3,16 @@
 import pytest
 import torch
 
-from scorefield.fields import NoisePrediction, PreconditionedField, TablePrediction, TimeLabel
-from scorefield.objectives import Batch, DenoisingScoreMatching, TableLaw, UniformTime
-from scorefield.sde import DiscreteVP
+from scorefield import (
+    DenoisingScoreMatching,
+    DiscreteVP,
+    NoisePrediction,
+    PreconditionedField,
+    TimeLabel,
+    UniformTime,
+)
+from scorefield.fields.preconditioned import TablePrediction
+from scorefield.objectives.denoising import Batch, TableLaw
 from tests.conformance import reference
 from tests.conformance.linear import LEVELS, continuous, discrete, network
 

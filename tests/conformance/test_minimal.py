@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scorefield.calculus import exact_asymmetry, jacobian
+from scorefield import DDIM, jacobian
+from scorefield.calculus.asymmetry import exact_asymmetry
 from scorefield.interop import convolutional
-from scorefield.samplers import DDIM
 from tests.conformance import reference
 
 NETWORKS = {

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from scorefield.interop.score_sde import build, state_of
-from scorefield.interop.score_sde.build import named_pairs
+from scorefield.interop.score_sde.build import build, named_pairs, state_of
 from scorefield.networks.blocks import PixelAttention, Style
 from scorefield.networks.embedding import FourierFeatures, NoiseTable, positional_features
 from scorefield.networks.resampling import Double, Halve, HalvingConv, resample

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from scorefield import VE, VP, Gaussian
 from scorefield.samplers.ode import ProbabilityFlow
-from scorefield.sde import VE, VP
-from scorefield.targets import Gaussian
 from tests.conformance.reference import load, meta, tensor
 
 SDES = {"ode_ve": VE, "ode_vp": VP}

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from scorefield import VE, VP, DiscreteVP, Gaussian, SubVP
 from scorefield.domain import Euclidean
-from scorefield.sde import VE, VP, DDPMSteps, DiscreteVP, EulerForward, SMLDSteps, SubVP
+from scorefield.sde.discrete import DDPMSteps, EulerForward, SMLDSteps
 from scorefield.sde.tables import alphas, alphas_cumprod, betas, level_index, sigmas
-from scorefield.targets import Gaussian
 from tests.conformance import reference
 
 LEVELS = 1000

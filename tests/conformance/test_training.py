@@ -3,8 +3,9 @@
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from scorefield.objectives import Batch, DenoisingScoreMatching, UniformTime
-from scorefield.training import EMA
+from scorefield import DenoisingScoreMatching, UniformTime
+from scorefield.objectives.denoising import Batch
+from scorefield.training.ema import EMA
 from tests.conformance import reference
 from tests.conformance.linear import Linear, continuous
 

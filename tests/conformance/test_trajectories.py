@@ -5,18 +5,21 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from scorefield.noise import Noise
-from scorefield.samplers import (
+from scorefield import (
+    VE,
+    VP,
     Ancestral,
     AnnealedLangevin,
     EulerMaruyama,
+    Gaussian,
     Langevin,
     PredictorCorrector,
     ReverseDiffusion,
+    SubVP,
 )
+from scorefield.noise import Noise
 from scorefield.samplers.grid import grid_times
-from scorefield.sde import VE, VP, DDPMSteps, EulerForward, SMLDSteps, SubVP
-from scorefield.targets import Gaussian
+from scorefield.sde.discrete import DDPMSteps, EulerForward, SMLDSteps
 from tests.conformance import reference
 from tests.planted import Watched
 

@@ -3,16 +3,18 @@
 import pytest
 import torch
 
-from scorefield.samplers import (
+from scorefield import (
+    VE,
+    VP,
     Ancestral,
     AnnealedLangevin,
     EulerMaruyama,
+    Gaussian,
     Langevin,
     ReverseDiffusion,
 )
 from scorefield.samplers.predictors import ReverseStep
-from scorefield.sde import VE, VP, DDPMSteps, SMLDSteps
-from scorefield.targets import Gaussian
+from scorefield.sde.discrete import DDPMSteps, SMLDSteps
 from tests.conformance import reference
 
 TABLES = {"updates_ve": (VE(), SMLDSteps(1000)), "updates_vp": (VP(), DDPMSteps(1000))}

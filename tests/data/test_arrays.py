@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scorefield.data import ArraySource, digits
+from scorefield import ArraySource, digits
 from scorefield.noise import Noise
 
 N = 37

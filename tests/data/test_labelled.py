@@ -4,7 +4,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from scorefield.data import ArraySource, LabelledSource, digits
+from scorefield import ArraySource, digits
+from scorefield.data.arrays import LabelledSource
 from scorefield.noise import Noise
 
 

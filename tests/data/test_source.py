@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from scorefield.data import TargetSource
+from scorefield import GaussianMixture, TargetSource
 from scorefield.noise import Noise
-from scorefield.targets import GaussianMixture
 
 TRUTH = GaussianMixture.ring()
 

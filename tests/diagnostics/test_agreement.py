@@ -4,10 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from scorefield.diagnostics import Agreement, State, field_agreement, image_agreement, walk
-from scorefield.samplers import DDIM, Heun, ProbabilityFlow
-from scorefield.sde import EDM, VP, Cosine
-from scorefield.targets import Empirical, Gaussian
+from scorefield import (
+    DDIM,
+    EDM,
+    VP,
+    Cosine,
+    Empirical,
+    Gaussian,
+    Heun,
+    ProbabilityFlow,
+    field_agreement,
+    image_agreement,
+    walk,
+)
+from scorefield.diagnostics.trajectories import Agreement, State
 
 IMAGES = torch.randn(7, 2, 4, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 

@@ -3,15 +3,22 @@
 import pytest
 import torch
 
-from scorefield.calculus import jacobian
+from scorefield import (
+    EDM,
+    MLP,
+    VP,
+    Cosine,
+    EquivariantLocalScore,
+    GaussianMixture,
+    IdealScore,
+    LocalScore,
+    PreconditionedField,
+    jacobian,
+)
 from scorefield.diagnostics.asymmetry import Norms, Probing, asymmetry_at, each_point
 from scorefield.diagnostics.protocol import form
-from scorefield.fields import PreconditionedField
 from scorefield.fields.base import affine
-from scorefield.networks import MLP
 from scorefield.noise import Noise
-from scorefield.sde import EDM, VP, Cosine
-from scorefield.targets import EquivariantLocalScore, GaussianMixture, IdealScore, LocalScore
 from tests.conformance.reference import load, tensor
 from tests.planted import Affine, Planted, skew
 

@@ -5,16 +5,19 @@ import pytest
 import torch
 from scipy import integrate, special, stats
 
-from scorefield.diagnostics import (
+from scorefield import (
+    EDM,
+    MLP,
+    VP,
+    Empirical,
+    Gaussian,
+    GaussianMixture,
+    PotentialField,
     Protocol,
     circulation_growth,
     exterior_derivative,
     loop_circulation,
 )
-from scorefield.fields import PotentialField
-from scorefield.networks import MLP
-from scorefield.sde import EDM, VP
-from scorefield.targets import Empirical, Gaussian, GaussianMixture
 from tests.planted import Function, Planted, skew
 
 SIGMAS = (0.02, 0.1, 0.5, 2.0, 10.0)

@@ -4,13 +4,24 @@ import math
 import pytest
 import torch
 
-from scorefield.diagnostics import Protocol, consistency_error, score_error
+from scorefield import (
+    EDM,
+    MLP,
+    VE,
+    VP,
+    Empirical,
+    Gaussian,
+    GaussianMixture,
+    PlantedField,
+    PreconditionedField,
+    Protocol,
+    PseudoAtoms,
+    consistency_error,
+    score_error,
+)
 from scorefield.diagnostics.consistency import _joined
-from scorefield.fields import PlantedField, PreconditionedField, Radial
-from scorefield.networks import MLP
+from scorefield.fields.planted import Radial
 from scorefield.noise import Noise
-from scorefield.sde import EDM, VE, VP
-from scorefield.targets import Empirical, Gaussian, GaussianMixture, PseudoAtoms
 from tests.laws.cases import KnownWave
 from tests.planted import Planted, skew
 

@@ -4,12 +4,18 @@ import pytest
 import torch
 from scipy import stats
 
-from scorefield.calculus import nearest_neighbours
-from scorefield.diagnostics import Protocol, cycle_circulation
-from scorefield.fields import PotentialField
-from scorefield.networks import MLP, Features
-from scorefield.sde import EDM
-from scorefield.targets import Empirical, Gaussian, GaussianMixture
+from scorefield import (
+    EDM,
+    MLP,
+    Empirical,
+    Gaussian,
+    GaussianMixture,
+    PotentialField,
+    Protocol,
+    cycle_circulation,
+)
+from scorefield.calculus.circulation import nearest_neighbours
+from scorefield.networks.features import Features
 from tests.planted import Planted, skew
 
 SIGMAS = (0.02, 0.1, 0.5, 2.0, 10.0)

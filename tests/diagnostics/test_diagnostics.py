@@ -4,7 +4,17 @@ from functools import partial
 import pytest
 import torch
 
-from scorefield.diagnostics import (
+from scorefield import (
+    EDM,
+    MLP,
+    VP,
+    DenoisingScoreMatching,
+    Empirical,
+    Gaussian,
+    GaussianMixture,
+    LogNormal,
+    PotentialField,
+    PreconditionedField,
     Protocol,
     denoising_loss,
     exterior_derivative,
@@ -13,11 +23,6 @@ from scorefield.diagnostics import (
     score_error,
     validation_loss,
 )
-from scorefield.fields import PotentialField, PreconditionedField
-from scorefield.networks import MLP
-from scorefield.objectives import DenoisingScoreMatching, LogNormal
-from scorefield.sde import EDM, VP
-from scorefield.targets import Empirical, Gaussian, GaussianMixture
 from tests.planted import Affine, Drifting, Planted, skew
 
 SIGMAS = (0.02, 0.1, 0.5, 2.0, 10.0)

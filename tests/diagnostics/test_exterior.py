@@ -3,17 +3,21 @@ import math
 import pytest
 import torch
 
-from scorefield.diagnostics import (
+from scorefield import (
+    EDM,
+    MLP,
+    VE,
+    VP,
+    GaussianMixture,
+    PotentialField,
+    PreconditionedField,
     Protocol,
+    PseudoAtoms,
     asymmetries,
-    asymmetry,
     exterior_derivative,
     relative_asymmetry,
 )
-from scorefield.fields import PotentialField, PreconditionedField
-from scorefield.networks import MLP
-from scorefield.sde import EDM, VE, VP
-from scorefield.targets import GaussianMixture, PseudoAtoms
+from scorefield.diagnostics import asymmetry
 from tests.planted import Planted, skew
 
 SIGMAS = (0.1, 1.0, 10.0)

@@ -5,17 +5,24 @@ import math
 import pytest
 import torch
 
-from scorefield.diagnostics import (
+from scorefield import (
+    EDM,
+    MLP,
+    VE,
+    VP,
+    EDMScaling,
+    EquivariantScore,
+    Gaussian,
+    GaussianMixture,
+    PotentialField,
+    PreconditionedField,
     Protocol,
+    PseudoAtoms,
     fokker_planck_error,
     fokker_planck_errors,
     fokker_planck_gap,
 )
 from scorefield.diagnostics import fokker_planck as module
-from scorefield.fields import EDMScaling, PotentialField, PreconditionedField
-from scorefield.networks import MLP
-from scorefield.sde import EDM, VE, VP
-from scorefield.targets import EquivariantScore, Gaussian, GaussianMixture, PseudoAtoms
 from tests.laws.cases import KnownWave, Wave, normal
 from tests.planted import Planted, skew
 

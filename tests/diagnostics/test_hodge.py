@@ -3,11 +3,19 @@ import math
 import pytest
 import torch
 
-from scorefield.diagnostics import Protocol, hodge, hodge_split
-from scorefield.fields import PotentialField, PreconditionedField
-from scorefield.networks import MLP
-from scorefield.sde import EDM, VP
-from scorefield.targets import Empirical, Gaussian, GaussianMixture
+from scorefield import (
+    EDM,
+    MLP,
+    VP,
+    Empirical,
+    Gaussian,
+    GaussianMixture,
+    PotentialField,
+    PreconditionedField,
+    Protocol,
+    hodge_split,
+)
+from scorefield.diagnostics import hodge
 from tests.planted import Affine, Function, Planted, Plus, skew
 
 SIGMAS = (0.05, 0.5, 5.0)

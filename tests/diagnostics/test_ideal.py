@@ -1,9 +1,16 @@
 import pytest
 import torch
 
-from scorefield.diagnostics import Protocol, denoising_loss, distance_to_ideal
-from scorefield.sde import EDM, VP
-from scorefield.targets import Empirical, Gaussian, GaussianMixture
+from scorefield import (
+    EDM,
+    VP,
+    Empirical,
+    Gaussian,
+    GaussianMixture,
+    Protocol,
+    denoising_loss,
+    distance_to_ideal,
+)
 from tests.planted import Affine, Drifting, skew
 
 SIGMAS = (0.02, 0.5, 10.0)

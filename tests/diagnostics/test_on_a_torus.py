@@ -4,8 +4,10 @@ import math
 
 import pytest
 
-from scorefield.diagnostics import (
+from scorefield import (
+    VE,
     Protocol,
+    PseudoAtoms,
     cycle_circulation,
     exterior_derivative,
     loop_circulation,
@@ -13,8 +15,6 @@ from scorefield.diagnostics import (
     potential_gap,
     relative_asymmetry,
 )
-from scorefield.sde import VE
-from scorefield.targets import PseudoAtoms
 from tests.planted import Shear
 
 PAIR = PseudoAtoms([[0.25], [0.75]], std=0.01, sde=VE(0.001, 0.5))

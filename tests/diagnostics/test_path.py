@@ -4,11 +4,19 @@ import pytest
 import torch
 from scipy import stats
 
-from scorefield.diagnostics import Protocol, path_gap, potential_gap
-from scorefield.fields import PotentialField, PreconditionedField
-from scorefield.networks import MLP
-from scorefield.sde import EDM, VP
-from scorefield.targets import Empirical, Gaussian, GaussianMixture
+from scorefield import (
+    EDM,
+    MLP,
+    VP,
+    Empirical,
+    Gaussian,
+    GaussianMixture,
+    PotentialField,
+    PreconditionedField,
+    Protocol,
+    path_gap,
+    potential_gap,
+)
 from tests.planted import Affine, Planted, skew
 
 SIGMAS = (0.02, 0.1, 0.5, 2.0, 10.0)

@@ -3,15 +3,12 @@ import math
 import pytest
 import torch
 
-from scorefield.diagnostics import (
-    Protocol,
-    exterior_derivative,
+from scorefield import Gaussian, GaussianMixture, Protocol, exterior_derivative, loop_circulation
+from scorefield.diagnostics.published import (
     finite_difference_asymmetry,
     left_cycle_circulation,
-    loop_circulation,
     path_variance,
 )
-from scorefield.targets import Gaussian, GaussianMixture
 from tests.planted import Affine, Planted, skew
 
 RING = GaussianMixture.ring()

@@ -8,11 +8,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scorefield.diagnostics import ScaleCalibration, State, calibrate_sizes, walk
-from scorefield.diagnostics.scales import isotonic
-from scorefield.samplers import DDIM
-from scorefield.sde import EDM, Cosine
-from scorefield.targets import EquivariantLocalScore, Gaussian, LocalScore, PatchSizes
+from scorefield import (
+    DDIM,
+    EDM,
+    Cosine,
+    EquivariantLocalScore,
+    Gaussian,
+    LocalScore,
+    PatchSizes,
+    calibrate_sizes,
+    walk,
+)
+from scorefield.diagnostics.scales import ScaleCalibration, isotonic
+from scorefield.diagnostics.trajectories import State
 
 IMAGES = torch.rand(12, 1, 9, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 SIZES = (1, 3, 5, 7, 9)

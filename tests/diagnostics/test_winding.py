@@ -6,11 +6,9 @@ import pytest
 import torch
 from scipy import stats
 
-from scorefield.calculus import straight_loops
-from scorefield.diagnostics import Protocol, harmonic_part, winding
+from scorefield import EDM, VE, Gaussian, Protocol, PseudoAtoms, harmonic_part, winding
+from scorefield.calculus.winding import straight_loops
 from scorefield.domain import Torus
-from scorefield.sde import EDM, VE
-from scorefield.targets import Gaussian, PseudoAtoms
 from tests.planted import Drifting, Shear
 
 PROCESS = VE(0.001, 0.5)

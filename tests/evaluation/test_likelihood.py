@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from scorefield import EDM, Gaussian
 from scorefield.config.resolve import load
 from scorefield.errors import RunError
 from scorefield.evaluation.likelihood import (
@@ -14,12 +15,10 @@ from scorefield.evaluation.likelihood import (
     dequantize,
 )
 from scorefield.interop.score_sde.refinenet_names import build_refinenet
-from scorefield.likelihood import UNIT_BYTES
+from scorefield.likelihood.density import UNIT_BYTES
 from scorefield.noise import Noise
 from scorefield.runs.cells import read_csv
 from scorefield.runs.subject import Subject, open_subject
-from scorefield.sde import EDM
-from scorefield.targets import Gaussian
 
 ROUGH = LikelihoodSettings(rtol=1e-2, atol=1e-2)
 
@@ -147,7 +146,7 @@ def test_what_is_neither_run_nor_weights_is_named(tmp_path):
 
 
 def test_the_command_prints_and_writes(trained, tmp_path, capsys):
-    from scorefield.cli import main
+    from scorefield.cli.program import main
 
     settings = ["--n", "4", "--rtol", "1e-2", "--atol", "1e-2", "--out", str(tmp_path / "out")]
     assert main(["likelihood", str(trained), *settings]) == 0
@@ -183,7 +182,7 @@ def published(tmp_path):
 
 
 def test_bytes_have_a_likelihood_under_a_published_checkpoint(published, tmp_path, capsys):
-    from scorefield.cli import main
+    from scorefield.cli.program import main
 
     path, config = published
     pixels = np.random.default_rng(0).integers(0, 256, (2, 1, 8, 8), dtype=np.uint8)

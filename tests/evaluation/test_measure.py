@@ -5,8 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scorefield.data import TargetSource, digits
-from scorefield.diagnostics import denoising_loss
+from scorefield import (
+    VE,
+    Empirical,
+    GaussianMixture,
+    PseudoAtoms,
+    TargetSource,
+    denoising_loss,
+    digits,
+)
 from scorefield.evaluation.catalogue import OF_SAMPLES, curl, find, score
 from scorefield.evaluation.catalogue.curl import RADII
 from scorefield.evaluation.evaluate import (
@@ -17,9 +24,7 @@ from scorefield.evaluation.evaluate import (
     validate,
 )
 from scorefield.evaluation.protocol import Benchmark, Protocol
-from scorefield.networks import Features
-from scorefield.sde import VE
-from scorefield.targets import Empirical, GaussianMixture, PseudoAtoms
+from scorefield.networks.features import Features
 from tests.planted import Drifting, Turned, Watched
 
 RING = GaussianMixture.ring()

@@ -8,9 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scorefield.fields import PreconditionedField, Quantity, convert, evaluation_mode
-from scorefield.fields.base import affine
-from scorefield.sde import EDM
+from scorefield import EDM, PreconditionedField, convert, evaluation_mode
+from scorefield.fields.base import Quantity, affine
 from tests.laws.cases import SDES, SHAPES, Wave, normal, times
 from tests.planted import Function
 

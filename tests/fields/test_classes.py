@@ -5,21 +5,26 @@ import copy
 import pytest
 import torch
 
-from scorefield.calculus import differentiable, jacobian, vjp
-from scorefield.fields import (
+from scorefield import (
+    EDM,
+    MLP,
     EDMScaling,
+    Gaussian,
+    Heun,
     HybridField,
+    MinimalResNet,
+    MinimalUNet,
     OneClass,
     PlantedField,
     PotentialField,
     PreconditionedField,
-    Radial,
+    UNet,
+    differentiable,
+    jacobian,
+    log_prob,
+    vjp,
 )
-from scorefield.likelihood import log_prob
-from scorefield.networks import MLP, MinimalResNet, MinimalUNet, UNet
-from scorefield.samplers import Heun
-from scorefield.sde import EDM
-from scorefield.targets import Gaussian
+from scorefield.fields.planted import Radial
 from tests.laws.cases import KnownWave, Wave, normal
 
 SDE = EDM(0.01, 20.0)

@@ -4,17 +4,20 @@ import pytest
 import torch
 from torch import nn
 
-from scorefield.calculus import jacobian
-from scorefield.fields import (
+from scorefield import (
+    EDM,
+    VE,
+    VP,
     ClassifierFreeGuidance,
     ClassifierGuidance,
+    Gaussian,
+    GaussianMixture,
+    Heun,
     PreconditionedField,
     ScoreField,
+    jacobian,
+    log_prob,
 )
-from scorefield.likelihood import log_prob
-from scorefield.samplers import Heun
-from scorefield.sde import EDM, VE, VP
-from scorefield.targets import Gaussian, GaussianMixture
 from tests.laws.cases import KnownWave, SmoothClassifier, Wave, normal
 
 MEANS = torch.tensor([[1.0, 0.5], [-1.2, 0.3], [0.2, -0.9]], dtype=torch.float64)

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from scorefield.fields import HybridField, PotentialField, PreconditionedField
-from scorefield.sde import EDM, VP
+from scorefield import EDM, VP, HybridField, PotentialField, PreconditionedField
 from tests.laws.cases import SDES, Wave, normal, times
 
 SIGMA_C = 0.5

@@ -4,18 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from scorefield.fields import (
+from scorefield import (
+    VE,
+    VP,
+    DiscreteVP,
     EDMScaling,
     IndexLabel,
-    LogNoiseLabel,
     NoisePrediction,
     PreconditionedField,
     ScorePrediction,
     SigmaLabel,
-    TablePrediction,
     TimeLabel,
 )
-from scorefield.sde import VE, VP, DiscreteVP
+from scorefield.fields.preconditioned import LogNoiseLabel, TablePrediction
 from scorefield.sde.tables import alphas_cumprod, sigmas
 from tests.laws.cases import SDES, Wave, normal, times
 

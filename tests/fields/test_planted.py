@@ -5,22 +5,28 @@ import math
 import pytest
 import torch
 
-from scorefield.calculus import jacobian
-from scorefield.diagnostics import Protocol, relative_asymmetry, score_error
-from scorefield.fields import (
+from scorefield import (
+    EDM,
+    VP,
+    Gaussian,
+    GaussianMixture,
+    PlantedField,
+    Protocol,
+    convert,
+    jacobian,
+    relative_asymmetry,
+    score_error,
+)
+from scorefield.fields.planted import (
     Band,
     Matched,
-    PlantedField,
     PredictedNoise,
     Radial,
     Turned,
     Waves,
-    convert,
     right_angle,
 )
 from scorefield.noise import Noise
-from scorefield.sde import EDM, VP
-from scorefield.targets import Gaussian, GaussianMixture
 
 TRUTH = GaussianMixture.ring(sde=EDM(0.01, 80.0))
 LEVEL = 0.6

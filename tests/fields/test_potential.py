@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from scorefield.fields import PotentialField, PreconditionedField
-from scorefield.sde import EDM
+from scorefield import EDM, PotentialField, PreconditionedField
 from tests.laws.cases import PARAMETRIZATIONS, SDES, SHAPES, Wave, normal, times
 
 HEADS = ["sum", "inner", "denoising"]

@@ -4,18 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from scorefield.domain import Euclidean
-from scorefield.fields import (
+from scorefield import (
+    EDM,
     EDMScaling,
+    Gaussian,
     NoisePrediction,
     PotentialField,
     PreconditionedField,
     ScoreField,
     ScorePrediction,
+    fit,
 )
-from scorefield.sde import EDM
-from scorefield.targets import Gaussian
-from scorefield.training import fit
+from scorefield.domain import Euclidean
 from tests.laws.cases import PARAMETRIZATIONS, SDES, SHAPES, Wave, normal, times
 
 SIGMA_DATA = 0.7

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from scorefield import VE, VP, DiscreteVP, SubVP
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.build import build, state_of
 from scorefield.interop.score_sde.checkpoints import read_checkpoint
@@ -16,7 +17,6 @@ from scorefield.interop.score_sde.configurations import configuration, configura
 from scorefield.interop.score_sde.load import load, process
 from scorefield.interop.score_sde.refinenet_names import build_refinenet
 from scorefield.interop.score_sde.structure import infer
-from scorefield.sde import VE, VP, DiscreteVP, SubVP
 
 CONFIG = {
     "training": {"sde": "vesde", "continuous": False},

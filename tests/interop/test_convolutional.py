@@ -8,11 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scorefield.fields import NoisePrediction, TimeLabel
+from scorefield import Cosine, MinimalResNet, MinimalUNet, NoisePrediction, TimeLabel
 from scorefield.interop import convolutional
 from scorefield.interop.errors import InteropError
-from scorefield.networks import MinimalResNet, MinimalUNet
-from scorefield.sde import Cosine
 
 NETWORKS = {
     "resnet": lambda p: MinimalResNet((2, 5, 6), 16, 2, p),

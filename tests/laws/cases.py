@@ -2,42 +2,49 @@
 
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
+from inspect import isabstract
+from pkgutil import walk_packages
 
 import torch
 from torch import Tensor, nn
 
-from scorefield.domain import Torus
-from scorefield.fields import (
-    Band,
+import scorefield
+from scorefield import (
+    EDM,
+    SDE,
+    VE,
+    VP,
     ClassifierFreeGuidance,
     ClassifierGuidance,
+    Cosine,
+    DiscreteVP,
     EDMScaling,
-    Head,
-    HybridField,
-    NoisePrediction,
-    OneClass,
-    Parametrization,
-    PlantedField,
-    PotentialField,
-    PreconditionedField,
-    Radial,
-    ScoreField,
-    ScorePrediction,
-)
-from scorefield.noise import Noise
-from scorefield.sde import EDM, SDE, VE, VP, Cosine, DiscreteVP, SubVP
-from scorefield.targets import (
     Empirical,
     EquivariantLocalScore,
     EquivariantScore,
     Gaussian,
     GaussianMixture,
+    HybridField,
     IdealScore,
     LocalScore,
+    NoisePrediction,
+    OneClass,
     PatchSizes,
+    PlantedField,
+    PotentialField,
+    PreconditionedField,
     PseudoAtoms,
+    ScoreField,
+    ScorePrediction,
+    SubVP,
     Target,
 )
+from scorefield.domain import Torus
+from scorefield.fields.planted import Band, Radial
+from scorefield.fields.potential import Head
+from scorefield.fields.preconditioned import Parametrization
+from scorefield.noise import Noise
 
 SDES: dict[str, SDE] = {
     "EDM": EDM(0.002, 80.0),
@@ -235,3 +242,17 @@ def closed_forms(sde: SDE) -> dict[str, ScoreField]:
 CLOSED_FORMS = list(closed_forms(EDM()))
 ONCE = [name for name in CLOSED_FORMS if "local" in name]
 """Those that autograd differentiates once and not twice."""
+
+
+def public_classes(package, base):
+    """The public concrete classes below a base in all modules of a package."""
+    modules = [
+        import_module(m.name) for m in walk_packages(package.__path__, f"{package.__name__}.")
+    ]
+    return {
+        c
+        for module in modules
+        for name, c in vars(module).items()
+        if isinstance(c, type) and c.__module__ == module.__name__ and issubclass(c, base)
+        if not isabstract(c) and c is not base and name in scorefield.__all__
+    }

@@ -8,19 +8,38 @@ compares the two at every evaluation.
 import pytest
 import torch
 
-from scorefield import calculus as c
-from scorefield.calculus.derivatives import value_and_products
-from scorefield.diagnostics import (
+from scorefield import (
+    DDIM,
+    EDM,
+    VE,
+    VP,
+    Ancestral,
+    AnnealedLangevin,
+    DPMSolverPlusPlus2M,
+    Euler,
+    Heun,
+    IdealScore,
+    Langevin,
+    NoisePrediction,
+    OneClass,
+    PotentialField,
+    PreconditionedField,
+    PredictorCorrector,
+    ProbabilityFlow,
     Protocol,
+    ScoreField,
     circulation_growth,
     consistency_error,
     cycle_circulation,
+    decode,
     denoising_loss,
     distance_to_ideal,
+    encode,
     exterior_derivative,
     fokker_planck_errors,
     harmonic_part,
     hodge_split,
+    log_prob,
     loop_circulation,
     path_gap,
     potential_gap,
@@ -28,6 +47,18 @@ from scorefield.diagnostics import (
     score_error,
     winding,
 )
+from scorefield.calculus.asymmetry import probed_asymmetry
+from scorefield.calculus.circulation import (
+    circulation,
+    circulation_and_error,
+    in_blocks,
+    quadrature,
+)
+from scorefield.calculus.consistency import martingale_target, reverse_trajectory
+from scorefield.calculus.derivatives import jacobian, jvp, jvp_vjp, value_and_products, vjp
+from scorefield.calculus.fokker_planck import fokker_planck_terms
+from scorefield.calculus.paths import Paths, line_integrals
+from scorefield.calculus.winding import straight_loops
 from scorefield.diagnostics.exterior import asymmetries
 from scorefield.diagnostics.published import (
     finite_difference_asymmetry,
@@ -36,29 +67,6 @@ from scorefield.diagnostics.published import (
 )
 from scorefield.diagnostics.trajectories import walk
 from scorefield.domain import Torus
-from scorefield.fields import (
-    NoisePrediction,
-    OneClass,
-    PotentialField,
-    PreconditionedField,
-    ScoreField,
-)
-from scorefield.likelihood import log_prob
-from scorefield.samplers import (
-    DDIM,
-    Ancestral,
-    AnnealedLangevin,
-    DPMSolverPlusPlus2M,
-    Euler,
-    Heun,
-    Langevin,
-    PredictorCorrector,
-    ProbabilityFlow,
-    decode,
-    encode,
-)
-from scorefield.sde import EDM, VE, VP
-from scorefield.targets import IdealScore
 from tests.laws.cases import KnownWave, normal
 
 N = 5
@@ -84,7 +92,7 @@ def polygons(rows):
 
 def fokker_planck(field, rows, classes, probes):
     signs = None if probes is None else V[rows].sign().expand(probes, -1, -1)
-    terms = c.fokker_planck_terms(
+    terms = fokker_planck_terms(
         field.score, X[rows], T[rows], field.sde, probes=signs, classes=classes
     )
     draws = [terms[form].residual(T[rows], field.sde).transpose(0, 1) for form in terms]
@@ -92,10 +100,10 @@ def fokker_planck(field, rows, classes, probes):
 
 
 def lines(field, rows, classes):
-    paths = c.Paths(X[rows], V[rows], 0.3 * V[rows].flip(1))
+    paths = Paths(X[rows], V[rows], 0.3 * V[rows].flip(1))
     steep = torch.ones_like(T[rows])
     with torch.no_grad():
-        return c.line_integrals(
+        return line_integrals(
             field.score, paths, T[rows], field.domain, 1e-7, 1e-15, steep, classes=classes
         ).value
 
@@ -104,14 +112,14 @@ def loops(field, rows, classes):
     steep = torch.ones_like(T[rows])
     at = X[rows], T[rows], TORUS, 1e-7, 1e-15, steep, 256
     with torch.no_grad():
-        return c.straight_loops(field.score, *at, classes=classes).value
+        return straight_loops(field.score, *at, classes=classes).value
 
 
 def trajectory(field, rows, classes):
     times = torch.stack((T, 0.8 * T, 0.5 * T))[:, rows]
     z = normal((2, N, 2), "z")[:, rows]
-    states = c.reverse_trajectory(field, X[rows], times, z, classes=classes)
-    end = c.martingale_target(field, X[rows], times[0], states[-1], times[-1], classes)
+    states = reverse_trajectory(field, X[rows], times, z, classes=classes)
+    end = martingale_target(field, X[rows], times[0], states[-1], times[-1], classes)
     return torch.cat((states.transpose(0, 1).flatten(1), end), dim=1)
 
 
@@ -122,26 +130,24 @@ def products(field, rows, classes):
 
 
 CALCULUS = {
-    "jvp": lambda f, r, k: c.jvp(f.score, X[r], T[r], V[r], k),
-    "vjp": lambda f, r, k: c.vjp(f.score, X[r], T[r], V[r], k),
-    "jvp and vjp": lambda f, r, k: torch.cat(c.jvp_vjp(f.score, X[r], T[r], V[r], k), dim=1),
-    "jacobian": lambda f, r, k: c.jacobian(f.score, X[r], T[r], None, k),
-    "jacobian, row by row": lambda f, r, k: c.jacobian(f.score, X[r], T[r], 1, k),
-    "jacobian, three rows": lambda f, r, k: c.jacobian(f.score, X[r], T[r], 3, k),
+    "jvp": lambda f, r, k: jvp(f.score, X[r], T[r], V[r], k),
+    "vjp": lambda f, r, k: vjp(f.score, X[r], T[r], V[r], k),
+    "jvp and vjp": lambda f, r, k: torch.cat(jvp_vjp(f.score, X[r], T[r], V[r], k), dim=1),
+    "jacobian": lambda f, r, k: jacobian(f.score, X[r], T[r], None, k),
+    "jacobian, row by row": lambda f, r, k: jacobian(f.score, X[r], T[r], 1, k),
+    "jacobian, three rows": lambda f, r, k: jacobian(f.score, X[r], T[r], 3, k),
     "asymmetry": lambda f, r, k: torch.stack(
-        c.probed_asymmetry(f.score, X[r], T[r], V[r], classes=k), dim=1
+        probed_asymmetry(f.score, X[r], T[r], V[r], classes=k), dim=1
     ),
     "products": products,
-    "circulation": lambda f, r, k: c.circulation(
-        f.score, polygons(r), T[r], c.quadrature("simpson"), f.domain, k
+    "circulation": lambda f, r, k: circulation(
+        f.score, polygons(r), T[r], quadrature("simpson"), f.domain, k
     ),
-    "circulation in blocks": lambda f, r, k: c.circulation(
-        c.in_blocks(f.score, 6), polygons(r), T[r], c.quadrature("gauss-2"), f.domain, k
+    "circulation in blocks": lambda f, r, k: circulation(
+        in_blocks(f.score, 6), polygons(r), T[r], quadrature("gauss-2"), f.domain, k
     ),
     "circulation and error": lambda f, r, k: torch.stack(
-        c.circulation_and_error(
-            f.score, polygons(r), T[r], c.quadrature("gauss-2"), f.domain, 1e-9, k
-        ),
+        circulation_and_error(f.score, polygons(r), T[r], quadrature("gauss-2"), f.domain, 1e-9, k),
         dim=1,
     ),
     "line integrals": lines,
@@ -149,7 +155,7 @@ CALCULUS = {
     "fokker-planck": lambda f, r, k: fokker_planck(f, r, k, None),
     "fokker-planck, probes": lambda f, r, k: fokker_planck(f, r, k, 2),
     "potential": lambda f, r, k: f.potential(X[r], T[r], k),
-    "potential in blocks": lambda f, r, k: c.in_blocks(f.potential, 4)(X[r], T[r], k),
+    "potential in blocks": lambda f, r, k: in_blocks(f.potential, 4)(X[r], T[r], k),
 }
 
 

@@ -11,23 +11,29 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from scorefield.noise import Noise
-from scorefield.samplers import (
+from scorefield import (
     DDIM,
+    EDM,
+    VE,
+    VP,
     Ancestral,
     AnnealedLangevin,
+    Cosine,
+    DiscreteVP,
     DPMSolverPlusPlus2M,
     Euler,
     EulerMaruyama,
+    Gaussian,
+    GaussianMixture,
     Heun,
     Inpainting,
     Langevin,
     LinearMeasurement,
     PredictorCorrector,
     ReverseDiffusion,
+    SubVP,
 )
-from scorefield.sde import EDM, VE, VP, Cosine, DiscreteVP, SubVP
-from scorefield.targets import Gaussian, GaussianMixture
+from scorefield.noise import Noise
 
 PROCESSES = [EDM(), VE(), VP(), SubVP(), Cosine()]
 COVARIANCE = [[1.0, 0.5], [0.5, 0.6]]

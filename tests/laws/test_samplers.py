@@ -6,22 +6,30 @@ from functools import cache, partial
 import pytest
 import torch
 
-from scorefield.fields import HybridField, PotentialField, PreconditionedField
-from scorefield.noise import Noise
-from scorefield.samplers import (
+from scorefield import (
     DDIM,
+    EDM,
+    VE,
+    VP,
     Ancestral,
     AnnealedLangevin,
+    Cosine,
     DPMSolverPlusPlus2M,
+    Empirical,
     Euler,
     EulerMaruyama,
+    Gaussian,
+    GaussianMixture,
     Heun,
+    HybridField,
     Langevin,
+    PotentialField,
+    PreconditionedField,
     PredictorCorrector,
     ReverseDiffusion,
+    SubVP,
 )
-from scorefield.sde import EDM, VE, VP, Cosine, SubVP
-from scorefield.targets import Empirical, Gaussian, GaussianMixture
+from scorefield.noise import Noise
 from tests.planted import Watched
 
 PROCESSES = [EDM(), VE(), VP(), SubVP(), Cosine()]

@@ -1,15 +1,14 @@
 """What every forward process must obey."""
 
 import dataclasses
-import inspect
 
 import pytest
 import torch
 
 import scorefield.sde
+from scorefield import SDE
 from scorefield.domain import Euclidean
-from scorefield.sde import SDE
-from tests.laws.cases import SDES, normal, times
+from tests.laws.cases import SDES, normal, public_classes, times
 
 
 @pytest.fixture(params=SDES.values(), ids=SDES.keys())
@@ -22,12 +21,7 @@ def close(actual, expected, rtol=1e-12):
 
 
 def test_every_public_process_is_here():
-    classes = inspect.getmembers(scorefield.sde, inspect.isclass)
-    public = {
-        name
-        for name, c in classes
-        if issubclass(c, SDE) and not inspect.isabstract(c) and not name.startswith("_")
-    }
+    public = {c.__name__ for c in public_classes(scorefield.sde, SDE)}
     assert public == {type(sde).__name__ for sde in SDES.values()}
 
 

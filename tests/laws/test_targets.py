@@ -3,9 +3,8 @@
 import pytest
 import torch
 
+from scorefield import EDM, VP, Empirical
 from scorefield.noise import Noise
-from scorefield.sde import EDM, VP
-from scorefield.targets import Empirical
 from tests.laws.cases import PERIODIC, SDES, TARGETS, normal, targets, times
 
 

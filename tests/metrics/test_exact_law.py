@@ -7,10 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from scorefield.metrics import ks_test, marginal_ks, total_variation
+from scorefield import VE, PseudoAtoms, ks_test, marginal_ks, total_variation
 from scorefield.noise import Noise
-from scorefield.sde import VE
-from scorefield.targets import PseudoAtoms
 
 PROCESS = VE(0.001, 0.5)
 PAIR = PseudoAtoms([[0.25], [0.75]], std=0.01, sde=PROCESS)

@@ -3,10 +3,10 @@ from functools import partial
 import pytest
 import torch
 
+from scorefield import GaussianMixture, frechet_distance, mmd, noise_floor, sliced_wasserstein
 from scorefield.estimate import Estimate
-from scorefield.metrics import NoiseFloor, frechet_distance, mmd, noise_floor, sliced_wasserstein
+from scorefield.metrics.sets import NoiseFloor
 from scorefield.noise import Noise
-from scorefield.targets import GaussianMixture
 
 RING = GaussianMixture.ring()
 DISTANCES = [mmd, partial(sliced_wasserstein, projections=32), frechet_distance]

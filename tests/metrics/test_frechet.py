@@ -4,8 +4,8 @@ import pytest
 import torch
 from scipy import linalg
 
-from scorefield.metrics import frechet_distance
-from scorefield.networks import COORDINATES, PIXELS, Features
+from scorefield import frechet_distance
+from scorefield.networks.features import COORDINATES, PIXELS, Features
 from scorefield.noise import Noise
 
 

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from scorefield.metrics import median_distance, mmd
+from scorefield import mmd
+from scorefield.metrics.kernel import median_distance
 from scorefield.noise import Noise
 
 

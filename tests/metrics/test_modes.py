@@ -3,10 +3,8 @@ import math
 import pytest
 import torch
 
-from scorefield.metrics import mode_coverage, mode_weight_tv
+from scorefield import VE, GaussianMixture, mode_coverage, mode_weight_tv
 from scorefield.noise import Noise
-from scorefield.sde import VE
-from scorefield.targets import GaussianMixture
 
 RING = GaussianMixture.ring()
 

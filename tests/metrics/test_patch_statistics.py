@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from scorefield.metrics import fit_extremes, nearest_patches, radial_power_spectrum
+from scorefield import nearest_patches, radial_power_spectrum
+from scorefield.metrics.patch_statistics import fit_extremes
 
 
 def windows(images, size):

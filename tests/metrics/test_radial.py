@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy import stats
 
-from scorefield.metrics import radial, radial_distances, radial_ks, radial_law
+from scorefield import VE, PseudoAtoms, radial_distances, radial_ks
+from scorefield.metrics import radial
+from scorefield.metrics.radial import radial_law
 from scorefield.noise import Noise
-from scorefield.sde import VE
-from scorefield.targets import PseudoAtoms
 
 PAIR = PseudoAtoms([[0.25], [0.75]], std=0.01, sde=VE(0.001, 0.5))
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from scorefield.metrics import sliced_wasserstein
+from scorefield import sliced_wasserstein
 from scorefield.noise import Noise
 
 

@@ -5,7 +5,8 @@ from itertools import permutations
 import pytest
 import torch
 
-from scorefield.networks import EquivariantMLP, PeriodicFeatures, SymmetrizedMLP
+from scorefield import EquivariantMLP, SymmetrizedMLP
+from scorefield.networks.atoms import PeriodicFeatures
 
 PERIODS = (1.0, 2.5)
 NETWORKS = {

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scorefield.networks import Classifier
+from scorefield.networks.classifier import Classifier
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 7), (2, 32, 24), (1, 1, 3)])

@@ -5,7 +5,7 @@ import pytest
 
 COMPILED = """
 import torch
-from scorefield.networks import DDPM, NCSNpp
+from scorefield import DDPM, NCSNpp
 
 x, label = torch.randn(2, 3, 8, 8), torch.tensor([1.0, 2.0])
 for network in (

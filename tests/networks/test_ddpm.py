@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from scorefield.calculus import differentiable
-from scorefield.networks import DDPM
+from scorefield import DDPM, differentiable
 
 torch.set_num_threads(1)
 

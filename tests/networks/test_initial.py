@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from scorefield.networks import initialize
+from scorefield.networks.initial import initialize
 
 
 def test_weights_have_the_variance_of_the_law():

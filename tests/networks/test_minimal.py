@@ -1,10 +1,15 @@
 import pytest
 import torch
 
-from scorefield.calculus import jacobian
-from scorefield.fields import NoisePrediction, PreconditionedField, TimeLabel
-from scorefield.networks import MinimalResNet, MinimalUNet
-from scorefield.sde import VP
+from scorefield import (
+    VP,
+    MinimalResNet,
+    MinimalUNet,
+    NoisePrediction,
+    PreconditionedField,
+    TimeLabel,
+    jacobian,
+)
 
 NETWORKS = {
     "unet": lambda **options: MinimalUNet((1, 8, 8), (4, 6, 8), embedding=16, **options),

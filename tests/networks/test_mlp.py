@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from scorefield.networks import MLP
+from scorefield import MLP
 
 
 def test_a_potential_has_no_parameter_without_gradient():

@@ -7,8 +7,7 @@ import sys
 import pytest
 import torch
 
-from scorefield.calculus import differentiable
-from scorefield.networks import NCSNpp
+from scorefield import NCSNpp, differentiable
 from scorefield.networks.blocks import Convolution, PixelAttention, Style
 from scorefield.networks.resampling import Double, DoublingConv, Halve, HalvingConv, resample
 from tests import processes

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from scorefield.calculus import differentiable
-from scorefield.networks import (
+from scorefield import (
     MLP,
     EquivariantMLP,
     MinimalResNet,
     MinimalUNet,
     SymmetrizedMLP,
     UNet,
+    differentiable,
 )
 
 torch.set_num_threads(1)

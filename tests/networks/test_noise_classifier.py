@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from scorefield.networks import NoiseClassifier
-from scorefield.networks.classifier import standardized
+from scorefield.networks.classifier import NoiseClassifier, standardized
 
 SMALL = {"shape": (2, 8, 6), "classes": 4, "multiplier": 1, "blocks": 2, "embedding": 8}
 

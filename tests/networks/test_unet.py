@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from scorefield.networks import UNet
+from scorefield import UNet
 
 
 def test_begins_at_nearly_zero_with_gradients_everywhere():

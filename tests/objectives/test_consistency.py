@@ -5,19 +5,24 @@ import pytest
 import torch
 from torch import nn
 
-from scorefield.domain import Torus
-from scorefield.fields import PreconditionedField, ScoreField
-from scorefield.networks import MLP
-from scorefield.noise import Noise
-from scorefield.objectives import (
+from scorefield import (
+    EDM,
+    MLP,
+    VE,
+    VP,
     Consistency,
     DenoisingScoreMatching,
+    Gaussian,
+    GaussianMixture,
     LogNormal,
     Objective,
+    PreconditionedField,
+    PseudoAtoms,
+    ScoreField,
     UniformTime,
 )
-from scorefield.sde import EDM, VE, VP
-from scorefield.targets import Gaussian, GaussianMixture, PseudoAtoms
+from scorefield.domain import Torus
+from scorefield.noise import Noise
 from scorefield.training.identity import of_module
 from tests.planted import Planted, skew
 

@@ -4,17 +4,21 @@ import pytest
 import torch
 from scipy import stats
 
-from scorefield.noise import Noise
-from scorefield.objectives import (
-    Batch,
+from scorefield import (
+    EDM,
+    VE,
+    VP,
+    Cosine,
     DenoisingScoreMatching,
+    DiscreteVP,
+    Gaussian,
+    GaussianMixture,
     LogNormal,
     LogUniform,
-    TableLaw,
     UniformTime,
 )
-from scorefield.sde import EDM, VE, VP, Cosine, DiscreteVP
-from scorefield.targets import Gaussian, GaussianMixture
+from scorefield.noise import Noise
+from scorefield.objectives.denoising import Batch, TableLaw
 from tests.planted import Drifting, Function
 
 LAWS = [LogNormal(-1.2, 1.2), LogNormal(3.0, 2.0), LogUniform(), UniformTime()]

@@ -4,20 +4,25 @@ import pytest
 import torch
 from torch import nn
 
-from scorefield.calculus import fokker_planck_residual, per_log_noise
-from scorefield.domain import Torus
-from scorefield.fields import NoisePrediction, PotentialField, PreconditionedField
-from scorefield.networks import MLP, SymmetrizedMLP
-from scorefield.noise import Noise
-from scorefield.objectives import (
-    Batch,
+from scorefield import (
+    EDM,
+    MLP,
+    VE,
     DenoisingScoreMatching,
     FokkerPlanck,
+    GaussianMixture,
     LogUniform,
+    NoisePrediction,
     Objective,
+    PotentialField,
+    PreconditionedField,
+    PseudoAtoms,
+    SymmetrizedMLP,
 )
-from scorefield.sde import EDM, VE
-from scorefield.targets import GaussianMixture, PseudoAtoms
+from scorefield.calculus.fokker_planck import fokker_planck_residual, per_log_noise
+from scorefield.domain import Torus
+from scorefield.noise import Noise
+from scorefield.objectives.denoising import Batch
 
 LAW = LogUniform()
 SDE = EDM(0.01, 40.0)

@@ -1,12 +1,19 @@
 import pytest
 import torch
 
-from scorefield.fields import PreconditionedField
-from scorefield.networks import MLP
+from scorefield import (
+    EDM,
+    MLP,
+    VE,
+    DenoisingScoreMatching,
+    GaussianMixture,
+    LogNormal,
+    Objective,
+    PreconditionedField,
+    PseudoAtoms,
+    Regression,
+)
 from scorefield.noise import Noise
-from scorefield.objectives import DenoisingScoreMatching, LogNormal, Objective, Regression
-from scorefield.sde import EDM, VE
-from scorefield.targets import GaussianMixture, PseudoAtoms
 from scorefield.training.identity import of_module
 from tests.planted import Planted, skew
 

@@ -6,23 +6,26 @@ import pytest
 import torch
 from torch import nn
 
-from scorefield.fields import HybridField, PotentialField, PreconditionedField
-from scorefield.networks import MLP
-from scorefield.noise import Noise
-from scorefield.objectives import (
+from scorefield import (
+    EDM,
+    MLP,
     Asymmetry,
     BalancedWeight,
-    Batch,
     BoundaryMatching,
     CycleCirculation,
     DenoisingScoreMatching,
+    Gaussian,
+    GaussianMixture,
+    HybridField,
     LogNormal,
     LoopCirculation,
     Objective,
     PointRegularizer,
+    PotentialField,
+    PreconditionedField,
 )
-from scorefield.sde import EDM
-from scorefield.targets import Gaussian, GaussianMixture
+from scorefield.noise import Noise
+from scorefield.objectives.denoising import Batch
 from tests.planted import Affine, Planted, Watched, skew
 
 LAW = LogNormal(0.0, 1.0)

@@ -6,11 +6,10 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from scorefield import EDM, VE, PseudoAtoms
 from scorefield.config.resolve import load
 from scorefield.plotting import draw_score_line, score_line, training_figures
 from scorefield.runs.run import Run
-from scorefield.sde import EDM, VE
-from scorefield.targets import PseudoAtoms
 from scorefield.training import checkpoint
 from tests.planted import Drifting
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from scorefield.data import digits
+from scorefield import GaussianMixture, digits
 from scorefield.report.gallery import (
     colour_bar,
     draw_field,
@@ -18,7 +18,6 @@ from scorefield.report.gallery import (
     reach_of,
     shared_scale,
 )
-from scorefield.targets import GaussianMixture
 from tests.planted import Turned
 
 RING = GaussianMixture.ring()

@@ -15,7 +15,7 @@ from scorefield.config.resolve import load
 from scorefield.errors import RunError
 from scorefield.evaluation.evaluate import evaluate
 from scorefield.evaluation.protocol import Protocol
-from scorefield.report import write_report
+from scorefield.report.page import write_report
 from scorefield.runs.run import Run
 
 PROTOCOL = Protocol(nfes=(4, 8), samples=48, pairs=3, sigmas=(0.5, 2.0), points=8, draws=2)

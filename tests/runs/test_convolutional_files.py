@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from scorefield.cli import main
+from scorefield import MinimalResNet, MinimalUNet
+from scorefield.cli.program import main
 from scorefield.errors import ConfigError, RunError
 from scorefield.interop.convolutional import state_of
 from scorefield.interop.errors import InteropError
-from scorefield.likelihood import CENTERED_BYTES
-from scorefield.networks import MinimalResNet, MinimalUNet
+from scorefield.likelihood.density import CENTERED_BYTES
 from scorefield.runs.inspection import inspect
 from scorefield.runs.subject import open_subject
 
@@ -78,7 +78,7 @@ def test_inspection_says_what_the_weights_show(tmp_path):
     with pytest.raises(InteropError, match=r"less.pt: the state dict lacks output_conv.bias"):
         inspect(tmp_path / "less.pt")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
-    with pytest.raises(InteropError, match=r"other.pt: the weights are those of no minimal"):
+    with pytest.raises(InteropError, match=r"other.pt: the weights do not fit a minimal"):
         inspect(tmp_path / "other.pt")
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from scorefield import Heun
 from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Evaluation
 from scorefield.runs.run import Run
-from scorefield.samplers import Heun
 from tests import processes
 
 STORED = Path(__file__).parent.parent / "data" / "first_version" / "runs"

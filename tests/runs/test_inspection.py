@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scorefield.config.resolve import load
-from scorefield.errors import sentence
+from scorefield.errors import CheckpointError, sentence
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.build import build, state_of
 from scorefield.interop.score_sde.checkpoints import FREQUENCIES
@@ -14,7 +14,6 @@ from scorefield.interop.score_sde.configurations import configuration
 from scorefield.interop.score_sde.refinenet_names import build_refinenet
 from scorefield.runs.inspection import inspect
 from scorefield.runs.run import Run
-from scorefield.training import CheckpointError
 
 
 @pytest.fixture

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from scorefield import Euler, Heun
 from scorefield.config.document import read
 from scorefield.config.resolve import load
-from scorefield.errors import ConfigError, RunError
+from scorefield.errors import CheckpointError, ConfigError, RunError, TrainingError
 from scorefield.evaluation.sampling import choose_sampler, draw
 from scorefield.runs.inspection import inspect
 from scorefield.runs.run import Run
-from scorefield.samplers import Euler, Heun
-from scorefield.training import CheckpointError, TrainingError
-from scorefield.training.lock import locked
+from scorefield.training.guard import locked
 from tests import processes
 
 

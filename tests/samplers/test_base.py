@@ -4,20 +4,20 @@ from itertools import pairwise
 import pytest
 import torch
 
-from scorefield.noise import Noise
-from scorefield.samplers import (
+from scorefield import (
     DDIM,
+    VP,
     Ancestral,
     AnnealedLangevin,
     DPMSolverPlusPlus2M,
     Euler,
+    Gaussian,
     Heun,
     Langevin,
     PredictorCorrector,
-    SamplerState,
 )
-from scorefield.sde import VP
-from scorefield.targets import Gaussian
+from scorefield.noise import Noise
+from scorefield.samplers.step import SamplerState
 from tests.planted import Function
 
 TRUTH = Gaussian([0.0, 1.0], std=1.0)

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from scorefield.samplers import grid_times, karras_levels, level
-from scorefield.sde import EDM, VE, VP, Cosine, SubVP
+from scorefield import EDM, VE, VP, Cosine, SubVP
+from scorefield.samplers.grid import grid_times, karras_levels
+from scorefield.samplers.step import level
 
 PROCESSES = [EDM(), VE(), VP(), SubVP(), Cosine()]
 

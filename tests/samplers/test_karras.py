@@ -5,10 +5,9 @@ import math
 import pytest
 import torch
 
+from scorefield import EDM, Euler, GaussianMixture, Heun
 from scorefield.noise import Noise
-from scorefield.samplers import Euler, Heun, karras_levels
-from scorefield.sde import EDM
-from scorefield.targets import GaussianMixture
+from scorefield.samplers.grid import karras_levels
 
 INDEX = torch.tensor([3, 8])
 

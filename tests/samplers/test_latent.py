@@ -5,10 +5,9 @@ import math
 import pytest
 import torch
 
+from scorefield import EDM, VE, VP, Gaussian, GaussianMixture, SubVP
 from scorefield.noise import Noise
 from scorefield.samplers.latent import decode, encode, interpolate, round_trip, temper
-from scorefield.sde import EDM, VE, VP, SubVP
-from scorefield.targets import Gaussian, GaussianMixture
 
 SDES = [EDM(), VE(prior_mean=0.4), VP(t_min=1e-3), SubVP(t_min=1e-2)]
 COVARIANCE = [[1.0, 0.6, 0.0], [0.6, 0.5, 0.1], [0.0, 0.1, 0.3]]

@@ -3,11 +3,13 @@
 import pytest
 import torch
 
-from scorefield.noise import Noise
-from scorefield.samplers import (
+from scorefield import (
     DDIM,
+    VE,
+    VP,
     Colorization,
     DPMSolverPlusPlus2M,
+    Gaussian,
     Heun,
     Inpainting,
     Langevin,
@@ -15,8 +17,7 @@ from scorefield.samplers import (
     PredictorCorrector,
     Sampler,
 )
-from scorefield.sde import VE, VP
-from scorefield.targets import Gaussian
+from scorefield.noise import Noise
 
 SHAPE = (3, 2, 2)
 MASK = torch.tensor([[1, 0], [0, 1]])

@@ -7,12 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from scorefield.fields import PreconditionedField
+from scorefield import EDM, VE, VP, Gaussian, GaussianMixture, PreconditionedField, SubVP
 from scorefield.noise import Noise
 from scorefield.samplers.flow import Flow, StalledError
 from scorefield.samplers.ode import ProbabilityFlow
-from scorefield.sde import EDM, VE, VP, SubVP
-from scorefield.targets import Gaussian, GaussianMixture
 from tests.planted import Affine
 
 SDES = [EDM(), VE(), VP(t_min=1e-3), SubVP(t_min=1e-2)]

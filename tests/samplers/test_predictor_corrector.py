@@ -3,31 +3,26 @@
 import pytest
 import torch
 
-from scorefield.noise import Noise
-from scorefield.samplers import (
+from scorefield import (
     DDIM,
-    Ancestral,
-    AnnealedLangevin,
-    DPMSolverPlusPlus2M,
-    EulerMaruyama,
-    Langevin,
-    PredictorCorrector,
-    ReverseDiffusion,
-)
-from scorefield.samplers.predictor_corrector import _default_end
-from scorefield.sde import (
     EDM,
     VE,
     VP,
+    Ancestral,
+    AnnealedLangevin,
     Cosine,
-    DDPMSteps,
     DiscreteVP,
-    EulerForward,
-    Exact,
-    SMLDSteps,
+    DPMSolverPlusPlus2M,
+    EulerMaruyama,
+    Gaussian,
+    Langevin,
+    PredictorCorrector,
+    ReverseDiffusion,
     SubVP,
 )
-from scorefield.targets import Gaussian
+from scorefield.noise import Noise
+from scorefield.samplers.predictor_corrector import _default_end
+from scorefield.sde.discrete import DDPMSteps, EulerForward, Exact, SMLDSteps
 
 T = torch.tensor([0.9, 0.5], dtype=torch.float64)
 S = torch.tensor([0.8, 0.3], dtype=torch.float64)

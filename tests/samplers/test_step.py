@@ -6,28 +6,29 @@ from itertools import pairwise
 import pytest
 import torch
 
-from scorefield.fields import PreconditionedField
-from scorefield.noise import Noise
-from scorefield.samplers import (
+from scorefield import (
     DDIM,
+    EDM,
+    VP,
     Ancestral,
     AnnealedLangevin,
     DPMSolverPlusPlus2M,
     Euler,
+    GaussianMixture,
     GridSampler,
     Heun,
     Inpainting,
     Langevin,
+    PreconditionedField,
     PredictorCorrector,
     ProbabilityFlow,
     ReverseDiffusion,
     StepContext,
     Stepped,
-    level,
 )
+from scorefield.noise import Noise
+from scorefield.samplers.step import level
 from scorefield.samplers.trajectory import Trajectory
-from scorefield.sde import EDM, VP
-from scorefield.targets import GaussianMixture
 from tests.laws.cases import KnownWave
 
 INDEX = torch.arange(6)

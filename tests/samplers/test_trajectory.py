@@ -5,10 +5,8 @@ import math
 import pytest
 import torch
 
-from scorefield.samplers import Euler, Heun
+from scorefield import EDM, VP, Euler, Gaussian, Heun
 from scorefield.samplers.trajectory import Trajectory
-from scorefield.sde import EDM, VP
-from scorefield.targets import Gaussian
 from tests.planted import Function
 
 

@@ -13,16 +13,14 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from scorefield.cli import main
+from scorefield import VE, Heun, PseudoAtoms, ScoreField
+from scorefield.cli.program import main
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Level
-from scorefield.fields import ScoreField
 from scorefield.plotting import png
 from scorefield.plotting.palette import EXACT as EXACT_LOOK
 from scorefield.plotting.palette import looks
-from scorefield.samplers import Heun
-from scorefield.sde import VE
 from scorefield.studies.atoms import figures, numbers
 from scorefield.studies.atoms import film as films
 from scorefield.studies.atoms import study as atoms_study
@@ -33,7 +31,6 @@ from scorefield.studies.atoms.plane import MASSES, Plane, draw_regions, make_fil
 from scorefield.studies.atoms.study import AtomsStudy, makers_of
 from scorefield.studies.frame import NotMade, Work
 from scorefield.studies.settings import Atoms
-from scorefield.targets import PseudoAtoms
 
 SDE = VE(0.001, 0.5)
 LAW = PseudoAtoms([[0.25], [0.75]], 0.01, sde=SDE)

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from scorefield.diagnostics import Profile
+from scorefield import Profile
 from scorefield.estimate import proportion
 from scorefield.studies import frame
 from scorefield.studies.calibrate import study as calibration

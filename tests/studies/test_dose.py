@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 
-from scorefield.cli import main
+from scorefield import LogProb
+from scorefield.cli.program import main
 from scorefield.estimate import Estimate, mean
-from scorefield.likelihood import LogProb
 from scorefield.noise import Noise
 from scorefield.studies.dose import compute as dose
 from scorefield.studies.dose import study as dose_study

@@ -7,15 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from scorefield.calculus import jacobian
-from scorefield.cli import main
+from scorefield import (
+    EquivariantLocalScore,
+    IdealScore,
+    LocalScore,
+    MinimalUNet,
+    PreconditionedField,
+    ScoreField,
+    jacobian,
+)
+from scorefield.cli.program import main
 from scorefield.diagnostics.protocol import form
 from scorefield.diagnostics.trajectories import walk
 from scorefield.domain import Euclidean
 from scorefield.errors import RunError
-from scorefield.fields import PreconditionedField, ScoreField
 from scorefield.fields.base import affine
-from scorefield.networks import MinimalUNet
 from scorefield.noise import Noise
 from scorefield.studies import frame
 from scorefield.studies.exterior import compute as exterior
@@ -26,7 +32,6 @@ from scorefield.studies.exterior.study import ExteriorStudy
 from scorefield.studies.frame import Work
 from scorefield.studies.networks import read_images, reverse_process
 from scorefield.studies.settings import Exterior
-from scorefield.targets import EquivariantLocalScore, IdealScore, LocalScore
 
 SDE, DDIM = reverse_process(None, 5)
 IMAGES = read_images("digits", n=40)

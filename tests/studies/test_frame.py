@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from scorefield import GaussianMixture, ScoreField
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
-from scorefield.fields import ScoreField
 from scorefield.studies.frame import NotMade, Study, Table, Work, fingerprint, run
 from scorefield.studies.settings import Atoms, Option, Settings
-from scorefield.targets import GaussianMixture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +152,7 @@ def test_settings_have_least_values():
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from scorefield.runs.progress import Stages
+from scorefield.progress import Stages
 from scorefield.studies.frame import run
 from scorefield.studies.settings import Atoms
 from scorefield.studies.atoms.study import STUDY

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from scorefield.diagnostics import Protocol, exterior_derivative, relative_asymmetry
+from scorefield import Protocol, exterior_derivative, relative_asymmetry
 from scorefield.studies.calibrate.fields import SIGMA, conservative, planted
 
 

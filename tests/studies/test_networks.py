@@ -8,16 +8,26 @@ import numpy as np
 import pytest
 import torch
 
+from scorefield import (
+    EDM,
+    VE,
+    VP,
+    Cosine,
+    DiscreteVP,
+    EquivariantLocalScore,
+    IdealScore,
+    LocalScore,
+    MinimalResNet,
+    MinimalUNet,
+    PreconditionedField,
+    digits,
+)
 from scorefield.config.resolve import load
-from scorefield.data import digits
 from scorefield.errors import RunError
-from scorefield.fields import PreconditionedField
 from scorefield.interop.convolutional import state_of
-from scorefield.networks import MinimalResNet, MinimalUNet
 from scorefield.runs.run import Run
 from scorefield.runs.subject import Subject
 from scorefield.samplers.grid import grid_times
-from scorefield.sde import EDM, VE, VP, Cosine, DiscreteVP
 from scorefield.studies.networks import (
     class_of,
     closed_form,
@@ -27,7 +37,6 @@ from scorefield.studies.networks import (
     reverse_process,
     with_process,
 )
-from scorefield.targets import EquivariantLocalScore, IdealScore, LocalScore
 
 
 @pytest.fixture

@@ -7,19 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from scorefield.cli import main
+from scorefield import DDIM, Cosine, EquivariantLocalScore, PatchSizes
+from scorefield.cli.program import main
 from scorefield.config.resolve import load
-from scorefield.diagnostics import ScaleCalibration
+from scorefield.diagnostics.scales import ScaleCalibration
 from scorefield.errors import ConfigError
 from scorefield.runs.run import Run
-from scorefield.samplers import DDIM
-from scorefield.sde import Cosine
 from scorefield.studies.networks import read_scales, scales_json
 from scorefield.studies.patches import compute as work
 from scorefield.studies.patches import study as patches_study
 from scorefield.studies.patches.study import PatchesStudy
 from scorefield.studies.settings import Patches
-from scorefield.targets import EquivariantLocalScore, PatchSizes
 
 SMALL = """\
 extends: digits/minimal_resnet

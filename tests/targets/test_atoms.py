@@ -6,19 +6,24 @@ from itertools import permutations
 import pytest
 import torch
 
-from scorefield.diagnostics import Protocol, cycle_circulation, loop_circulation, path_gap
-from scorefield.likelihood import log_prob
-from scorefield.noise import Noise
-from scorefield.samplers import (
+from scorefield import (
     DDIM,
+    EDM,
+    VE,
+    VP,
     DPMSolverPlusPlus2M,
     Heun,
     PredictorCorrector,
     ProbabilityFlow,
+    Protocol,
+    PseudoAtoms,
+    cycle_circulation,
+    log_prob,
+    loop_circulation,
+    path_gap,
     round_trip,
 )
-from scorefield.sde import EDM, VE, VP
-from scorefield.targets import PseudoAtoms
+from scorefield.noise import Noise
 
 SDE = VE(0.001, 0.5)
 LINE = PseudoAtoms([[0.25], [0.75]], std=0.03, sde=SDE)

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from scorefield.sde import VP
-from scorefield.targets import IdealScore, LocalScore
+from scorefield import VP, IdealScore, LocalScore
 from tests.laws.cases import normal
 
 SDE = VP()

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from scorefield import Empirical, GaussianMixture
 from scorefield.noise import Noise
-from scorefield.targets import Empirical, GaussianMixture, empirical
+from scorefield.targets import empirical
 from tests.laws.cases import SDES, normal, times
 
 POINTS = 0.5 + normal((23, 3), "points")

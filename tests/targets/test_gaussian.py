@@ -7,8 +7,7 @@ import torch
 from scipy import stats
 from torch.distributions import MultivariateNormal
 
-from scorefield.sde import EDM, VP
-from scorefield.targets import Gaussian
+from scorefield import EDM, VP, Gaussian
 from tests.laws.cases import SDES, covariance, normal, times
 
 DIM = 4

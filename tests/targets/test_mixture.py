@@ -7,8 +7,8 @@ import torch
 from scipy import stats
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
+from scorefield import Gaussian, GaussianMixture
 from scorefield.noise import Noise
-from scorefield.targets import Gaussian, GaussianMixture
 from tests.laws.cases import SDES, covariance, normal, times
 
 MODES, DIM = 4, 3

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from scorefield.calculus import exact_asymmetry, jacobian, jvp, jvp_vjp, vjp
+from scorefield import jacobian, jvp, vjp
+from scorefield.calculus.asymmetry import exact_asymmetry
+from scorefield.calculus.derivatives import jvp_vjp
 from tests.laws.cases import normal
 from tests.planted import Watched
 from tests.targets import definition

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from scorefield.sde import EDM, VP
+from scorefield import EDM, VP
 from scorefield.targets import attention, empirical, patches
 from tests.laws.cases import normal
 from tests.targets import definition

@@ -8,11 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scorefield.samplers import Heun
-from scorefield.sde import EDM, VP
-from scorefield.targets import (
+from scorefield import (
+    EDM,
+    VP,
     EquivariantLocalScore,
     EquivariantScore,
+    Heun,
     IdealScore,
     LocalScore,
     PatchSizes,

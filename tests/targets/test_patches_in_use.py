@@ -3,31 +3,32 @@
 import pytest
 import torch
 
-from scorefield.diagnostics import (
+from scorefield import (
+    DDIM,
+    EDM,
+    AnnealedLangevin,
+    DPMSolverPlusPlus2M,
+    EquivariantLocalScore,
+    Euler,
+    Heun,
+    IdealScore,
+    Langevin,
+    LocalScore,
+    PatchSizes,
+    PredictorCorrector,
+    ProbabilityFlow,
     Protocol,
+    ReverseDiffusion,
     cycle_circulation,
+    decode,
+    encode,
     exterior_derivative,
+    log_prob,
     loop_circulation,
     path_gap,
     relative_asymmetry,
     score_error,
 )
-from scorefield.likelihood import log_prob
-from scorefield.samplers import (
-    DDIM,
-    AnnealedLangevin,
-    DPMSolverPlusPlus2M,
-    Euler,
-    Heun,
-    Langevin,
-    PredictorCorrector,
-    ProbabilityFlow,
-    ReverseDiffusion,
-    decode,
-    encode,
-)
-from scorefield.sde import EDM
-from scorefield.targets import EquivariantLocalScore, IdealScore, LocalScore, PatchSizes
 from tests.laws.cases import normal
 from tests.planted import Watched
 from tests.targets.test_patches import MACHINES

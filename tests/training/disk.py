@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import signal
 
 
@@ -32,3 +33,27 @@ class Operations:
             return operation(*arguments, **keywords)
 
         return counted
+
+
+def in_a_child(work):
+    """Does something in a process of its own; returns its exit status, negative for a signal."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def limited(size, work):
+    """Does something in a process whose files cannot become larger; returns its exit status."""
+
+    def starved():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        work()
+
+    return in_a_child(starved)

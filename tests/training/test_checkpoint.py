@@ -6,7 +6,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from scorefield import files
-from scorefield.training import CheckpointError, checkpoint
+from scorefield.errors import CheckpointError
+from scorefield.training import checkpoint
 from tests import processes
 
 

@@ -3,15 +3,25 @@
 import pytest
 import torch
 
-from scorefield.data import ArraySource, LabelledSource
-from scorefield.fields import PotentialField, PreconditionedField
-from scorefield.networks import MLP
+from scorefield import (
+    EDM,
+    MLP,
+    ArraySource,
+    CycleCirculation,
+    DenoisingScoreMatching,
+    Heun,
+    Objective,
+    Optim,
+    PotentialField,
+    PreconditionedField,
+    fit,
+)
+from scorefield.data.arrays import LabelledSource
 from scorefield.noise import Noise
-from scorefield.objectives import Batch, CycleCirculation, DenoisingScoreMatching, Objective
-from scorefield.samplers import Heun
-from scorefield.sde import EDM
-from scorefield.training import Optim, Trainer, TrainSettings, fit
+from scorefield.objectives.denoising import Batch
 from scorefield.training.draws import training_draws
+from scorefield.training.settings import TrainSettings
+from scorefield.training.trainer import Trainer
 from tests.laws.cases import KnownWave, normal
 
 CENTRES = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
@@ -108,7 +118,7 @@ def test_a_training_that_stopped_goes_on_to_the_bit(tmp_path, kind):
 
 
 def test_other_shares_of_hidden_labels_are_another_training(tmp_path):
-    from scorefield.training import CheckpointError
+    from scorefield.errors import CheckpointError
 
     train(field(), clusters(), folder=tmp_path)
     with pytest.raises(CheckpointError, match=r"objective.label_dropout is 0.1 there and 0.5 here"):

@@ -7,17 +7,19 @@ import multiprocessing
 import pytest
 import torch
 
-from scorefield.data import LabelledSource, digits
+from scorefield import digits, frechet_distance
+from scorefield.data.arrays import LabelledSource
+from scorefield.errors import CheckpointError
 from scorefield.estimate import Estimate
-from scorefield.metrics import frechet_distance
-from scorefield.networks import Classifier
-from scorefield.training import (
-    CheckpointError,
+from scorefield.networks.classifier import Classifier
+from scorefield.training.classifier import (
+    FILE,
+    TrainedClassifier,
     classifier_features,
     read_classifier,
+    store_classifier,
     train_classifier,
 )
-from scorefield.training.classifier import FILE, TrainedClassifier, store_classifier
 
 SIZE = 60
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from scorefield.training import EMA
+from scorefield.training.ema import EMA
 
 
 @pytest.mark.parametrize("warmup", [True, False])

@@ -5,15 +5,11 @@ from itertools import pairwise
 import pytest
 import torch
 
-from scorefield.data import LabelledSource, digits
-from scorefield.fields import ClassifierGuidance
-from scorefield.networks import NoiseClassifier
-from scorefield.samplers import Heun
-from scorefield.sde import VE, VP
-from scorefield.targets import Empirical
-from scorefield.training import (
-    CheckpointError,
-    TrainingError,
+from scorefield import VE, VP, ClassifierGuidance, Empirical, Heun, digits
+from scorefield.data.arrays import LabelledSource
+from scorefield.errors import CheckpointError, TrainingError
+from scorefield.networks.classifier import NoiseClassifier
+from scorefield.training.classifier import (
     read_noise_classifier,
     store_noise_classifier,
     train_classifier,
@@ -67,7 +63,7 @@ def test_guidance_makes_digits_of_the_wanted_class(trained):
     for sde in (SDE, VP(t_min=1e-4)):
         field = Empirical(points, sde=sde)
         wanted = torch.arange(10).repeat_interleave(4)
-        guided = ClassifierGuidance(field, trained.network, 0, scale=3.0)
+        guided = ClassifierGuidance(field, trained.network, scale=3.0)
         shares = []
         for asked, classes in ((field, None), (guided, wanted)):
             samples = Heun(12).sample(asked, 40, seed=5, classes=classes)
@@ -110,7 +106,7 @@ def test_a_changed_byte_is_told(stored, tmp_path):
 
 
 def test_another_classifier_is_told(tmp_path):
-    from scorefield.training import classifier_features
+    from scorefield.training.classifier import classifier_features
 
     classifier_features(few(), tmp_path)
     with pytest.raises(CheckpointError, match="not a noise classifier that scorefield wrote"):

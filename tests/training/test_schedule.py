@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from scorefield.training import multiplier
+from scorefield.training.settings import multiplier
 
 STEPS, WARMUP = 1000, 100
 

@@ -1,6 +1,7 @@
 import pytest
 
-from scorefield.training import Optim, TrainSettings
+from scorefield import Optim
+from scorefield.training.settings import TrainSettings
 
 
 @pytest.mark.parametrize(

@@ -9,34 +9,33 @@ import torch
 from torch import nn
 
 import scorefield.training.trainer as trainer_module
-from scorefield.data import TargetSource
-from scorefield.fields import PotentialField, PreconditionedField
-from scorefield.networks import MLP, UNet
-from scorefield.noise import Noise
-from scorefield.objectives import (
+from scorefield import (
+    EDM,
+    MLP,
     Asymmetry,
     BalancedWeight,
-    Batch,
     CycleCirculation,
     DenoisingScoreMatching,
+    Gaussian,
+    GaussianMixture,
     LogNormal,
-    Losses,
     Objective,
-)
-from scorefield.sde import EDM
-from scorefield.targets import Gaussian, GaussianMixture
-from scorefield.training import (
-    CheckpointError,
     Optim,
-    Trainer,
-    TrainingError,
-    TrainSettings,
-    checkpoint,
+    PotentialField,
+    PreconditionedField,
+    TargetSource,
+    UNet,
     fit,
-    load_weights,
-    read_weights,
 )
-from scorefield.training.lock import locked
+from scorefield.errors import CheckpointError, TrainingError
+from scorefield.noise import Noise
+from scorefield.objectives.denoising import Batch
+from scorefield.objectives.objective import Losses
+from scorefield.training import checkpoint
+from scorefield.training.checkpoint import load_weights, read_weights
+from scorefield.training.guard import locked
+from scorefield.training.settings import TrainSettings
+from scorefield.training.trainer import Trainer
 
 torch.set_num_threads(1)
 SMALL = {"batch_size": 16, "log_every": 5, "checkpoint_every": 10, "quiet": True}
@@ -108,7 +107,7 @@ def test_a_step_is_the_optimiser_written_by_hand():
 
 def test_the_run_directory(tmp_path):
     field, truth = small_field()
-    result = fit(field, truth, steps=25, folder=tmp_path, config={"a": 1}, **SMALL)
+    result = fit(field, truth, steps=25, folder=tmp_path, config={"a": 1}, keep=None, **SMALL)
     assert [p.name for p in checkpoint.paths(tmp_path / "checkpoints")] == [
         "step_00000010",
         "step_00000020",
@@ -260,7 +259,7 @@ def test_little_memory_ends_in_one_sentence(monkeypatch):
         ({"batch_size": 8}, "batch_size is 16 there and 8 here"),
         ({"optim": Optim(lr=0.1)}, r"optim\.lr is 0\.001 there and 0\.1 here"),
         ({"ema_decay": 0.5}, r"ema_decay is 0\.999 there and 0\.5 here"),
-        ({"steps": 5}, "beyond the 5 steps"),
+        ({"steps": 5}, "beyond the 5 requested steps"),
         ({"hidden": 16}, r"the tensor backbone\.\S+ in the shape"),
     ],
 )

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from scorefield.training.window import Failure, Window
+from scorefield.training.record import Failure, Window
 
 
 def test_averages_each_name_over_its_own_steps():

@@ -5,17 +5,19 @@ from pathlib import Path
 import torch
 import torch._dynamo  # the first optimiser of a process imports it: better once, in the server
 
-from scorefield.fields import PreconditionedField
-from scorefield.networks import MLP
-from scorefield.objectives import (
+from scorefield import (
+    EDM,
+    MLP,
     BalancedWeight,
     CycleCirculation,
     DenoisingScoreMatching,
+    Fit,
+    GaussianMixture,
     Objective,
+    Optim,
+    PreconditionedField,
+    fit,
 )
-from scorefield.sde import EDM
-from scorefield.targets import GaussianMixture
-from scorefield.training import Fit, Optim, fit
 from tests.training.disk import Operations
 
 torch.set_num_threads(1)
@@ -40,6 +42,7 @@ def train(folder, steps=STEPS, hidden=8, **settings) -> Fit:
         "seed": 3,
         "config": {"name": "tiny"},
         "quiet": True,
+        "keep": None,
     }
     return fit(
         field, truth, objective=objective, steps=steps, folder=folder, **(defaults | settings)

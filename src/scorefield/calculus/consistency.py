@@ -26,8 +26,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.errors import UserError
-from scorefield.fields import Classes, ScoreField
-from scorefield.sde import Exact
+from scorefield.fields.base import ScoreField
+from scorefield.fields.classes import Classes
+from scorefield.sde.discrete import Exact
 
 
 def reverse_trajectory(

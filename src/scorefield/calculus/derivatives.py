@@ -3,7 +3,7 @@ r"""Derivatives of vector fields in :math:`x`.
 :math:`J = \partial f / \partial x` is the Jacobian of one row, :math:`D \times D` after
 flattening. All results are differentiable in whatever ``fn`` depends on if gradients are enabled;
 under ``torch.no_grad`` they carry no graph. Fused attention supports neither forward mode nor
-double backward, so everything here runs inside :func:`~scorefield.fields.gradient.differentiable`.
+double backward, so everything here runs inside :func:`~.differentiable`.
 """
 
 from __future__ import annotations

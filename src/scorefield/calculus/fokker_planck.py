@@ -68,7 +68,7 @@ from scorefield.calculus.derivatives import VectorField, basis, evaluate
 from scorefield.errors import UserError
 from scorefield.fields.classes import classes_at
 from scorefield.fields.gradient import differentiable
-from scorefield.sde import SDE
+from scorefield.sde.base import SDE
 
 FokkerPlanckForm = Literal["gradient", "component"]
 """The form of the residual: the gradient of a scalar, or one equation per component."""

@@ -51,8 +51,7 @@ def straight_loops(
     They are means over equidistant nodes, which on a closed loop converge faster than any power of
     their number where the field is smooth. Each node belongs to one of four rules with a quarter
     of the nodes; the root mean square of the differences of these four from the whole is the error
-    of the whole. (Two rules of half the nodes can agree on what is wrong, on a field that jumps
-    twice.)
+    of the whole. (Two rules can agree on what is wrong where a field jumps twice.)
 
     The number of nodes, 64 at first, is doubled for those loops alone that need it, until that is
     no more than the tolerance. Rounding adds at most

@@ -21,7 +21,7 @@ def _add(module: str, settings: type[studies.Settings], help: str) -> None:
 
     def verb(**values: Any) -> None:
         from scorefield.cli.printing import print_table
-        from scorefield.runs.progress import Stages
+        from scorefield.progress import Stages
 
         out, overwrite = values.pop("out"), values.pop("overwrite")
         read = {name: _read(name, value, hints[name]) for name, value in values.items()}

@@ -31,6 +31,10 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[A.B=C]...", help="Overrides, as in optim.lr=1e-3.")
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+Weights = Annotated[
+    Literal["ema", "raw"],
+    typer.Option(help="Averaged weights (ema) or those of the last step (raw)."),
+]
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Import classes of others that the run names.")
 ]
@@ -70,7 +74,7 @@ def demo(
 ) -> None:
     """Train and evaluate five models on two data sets, and write the report."""
     from scorefield.comparison.demo import demo
-    from scorefield.report import write_report
+    from scorefield.report.page import write_report
 
     demo(root, jobs=jobs)
     print(write_report(root, out))
@@ -129,10 +133,7 @@ def sample(
     guidance: Annotated[
         float | None, typer.Option(help="Guidance scale w; 1 is no guidance.")
     ] = None,
-    weights: Annotated[
-        Literal["ema", "raw"],
-        typer.Option(help="Averaged weights (ema) or those of the last step (raw)."),
-    ] = "ema",
+    weights: Weights = "ema",
     step: Annotated[
         int | None, typer.Option(help="The step of the checkpoint; the newest by default.")
     ] = None,
@@ -150,7 +151,8 @@ def sample(
 
     opened = Run.open(run, trust_code)
     method = choose_sampler(opened, sampler, steps, nfe, churn)
-    with SamplingProgress() as progress:
+    progress = SamplingProgress()
+    with progress:
         drawn = draw(
             opened, n, method, seed, weights, step, out, overwrite, progress, label, guidance
         )
@@ -210,10 +212,7 @@ def likelihood(
         typer.Option(help="Add probes until every standard error is this small, in nats."),
     ] = None,
     seed: Annotated[int, typer.Option(help="The seed of points and probes.")] = 0,
-    weights: Annotated[
-        Literal["ema", "raw"],
-        typer.Option(help="Averaged weights (ema) or those of the last step (raw)."),
-    ] = "ema",
+    weights: Weights = "ema",
     out: Annotated[Path | None, typer.Option(help="The folder of the tables.")] = None,
     trust_code: TrustCode = False,
 ) -> None:
@@ -285,7 +284,7 @@ def report(
     trust_code: TrustCode = False,
 ) -> None:
     """Compare the evaluations of all runs in tables and a page."""
-    from scorefield.report import write_report
+    from scorefield.report.page import write_report
 
     print(write_report(root, out, targets, strict, trust_code))
 

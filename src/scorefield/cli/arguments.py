@@ -24,20 +24,12 @@ class Numbers(tuple[float, ...]):
 
 
 def integers(text: str | Integers) -> Integers:
-    """Integers, each of them once; Typer parses defaults too, which are integers already.
-
-    Raises:
-        UserError: If a part is not an integer, or given twice.
-    """
+    """Integers, each of them once; Typer parses defaults too, which are integers already."""
     return text if isinstance(text, Integers) else Integers(_distinct(text, int, "integers"))
 
 
 def counts(text: str) -> Integers:
-    """Integers from 1 to a million, each of them once.
-
-    Raises:
-        UserError: As of :func:`integers`, or if one is out of bounds.
-    """
+    """Integers from 1 to a million, each of them once."""
     values = integers(text)
     for value in values:
         if value < 1:
@@ -48,22 +40,14 @@ def counts(text: str) -> Integers:
 
 
 def positive_numbers(text: str | Numbers) -> Numbers:
-    """Positive numbers, each of them once, in ascending order; a default is that already.
-
-    Raises:
-        UserError: If a part is not a positive number, or given twice.
-    """
+    """Positive numbers, each of them once, in ascending order; a default is that already."""
     if isinstance(text, Numbers):
         return text
     return Numbers(sorted(_distinct(text, _positive, "positive numbers")))
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names of configurations, and overrides ``a.b=c``, from a list of both.
-
-    Raises:
-        ConfigError: If there is no name.
-    """
+    """Names of configurations, at least one, and overrides ``a.b=c``, from a list of both."""
     overrides = [a for a in arguments if _OVERRIDE.match(a)]
     names = [a for a in arguments if a not in overrides]
     if not names:

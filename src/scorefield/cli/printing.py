@@ -1,9 +1,27 @@
-"""Plain tables on the standard output."""
+"""Plain tables, on standard streams that survive the loss of their reader."""
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
+
+
+def prepare() -> None:
+    """Make standard output and standard error independent of their readers.
+
+    A stream that is closed, or has lost its reader, drops its output; a character outside the
+    locale is escaped. Streams that replace the standard ones are unchanged.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            # Open until the end of the process.
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
+            setattr(sys, name, _patient(stream))
 
 
 def print_sheet(sheet: Mapping[str, Sequence[tuple[str, str]]]) -> None:
@@ -35,3 +53,26 @@ def _console() -> Any:
     console = Console(highlight=False, markup=False)
     # Without a terminal there is no width limit.
     return console if console.is_terminal else Console(highlight=False, markup=False, width=200)
+
+
+class _Patient(io.FileIO):
+    """A file whose reader may disappear; later output is dropped."""
+
+    def write(self, content: object, /) -> int:
+        try:
+            return super().write(content)  # type: ignore[arg-type]
+        except BrokenPipeError:
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, self.fileno())
+            os.close(devnull)
+            return super().write(content)  # type: ignore[arg-type]
+
+
+def _patient(stream: io.TextIOWrapper) -> TextIO:
+    stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Patient(stream.fileno(), "w", closefd=False)),
+        stream.encoding,
+        "backslashreplace",
+        line_buffering=stream.line_buffering or stream.write_through,
+    )

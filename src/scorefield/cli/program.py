@@ -18,8 +18,8 @@ from typing import Any
 
 import typer
 
-from scorefield.cli import streams
 from scorefield.cli.app import app
+from scorefield.cli.printing import prepare
 
 _INTERRUPTED = 130
 _ONE_INTERRUPT = 1.0  # seconds
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
     from scorefield.errors import PREFIX, Interrupted, sentence
 
-    streams.prepare()
+    prepare()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
     try:

@@ -19,7 +19,7 @@ from scorefield.errors import RunError
 from scorefield.evaluation.evaluate import Floors, benchmark_of, evaluate, measure_floors
 from scorefield.evaluation.protocol import Protocol, protocol_of
 from scorefield.evaluation.records import Evaluation
-from scorefield.runs.progress import Stages
+from scorefield.progress import Stages
 from scorefield.runs.run import Run
 from scorefield.training.record import read_rows
 

@@ -21,7 +21,7 @@ from scorefield.config.resolve import ENDINGS, load
 from scorefield.errors import ConfigError
 
 if TYPE_CHECKING:
-    from scorefield.training import DrawFor
+    from scorefield.training.trainer import DrawFor
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def run(
     """Runs the jobs in processes of their own, ``parallel`` at a time; one outcome a job, in order.
 
     With ``evaluate`` each is evaluated after its training, and the models are timed; ``draw`` is
-    that of :meth:`~scorefield.runs.run.Run.train`.
+    that of :meth:`~.train`.
 
     Raises:
         ConfigError: If ``parallel`` is not positive.

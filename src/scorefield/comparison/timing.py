@@ -19,7 +19,8 @@ from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.evaluation.records import quotient
 from scorefield.files import write_file
-from scorefield.training import Optim, Trainer, TrainSettings
+from scorefield.training.settings import Optim, TrainSettings
+from scorefield.training.trainer import Trainer
 
 STEP_TIMES = "step_times.json"
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from scorefield import fields
 from scorefield.config.base import build
 from scorefield.config.config import Config
 from scorefield.config.custom import Custom
@@ -22,13 +21,31 @@ from scorefield.config.field import (
 from scorefield.config.objective import ConsistencyTerm, RegressionTerm, Term
 from scorefield.config.sampler import SamplerSection
 from scorefield.config.sde import Process, TableProcess, VEProcess
-from scorefield.data import DataSource, TargetSource
+from scorefield.data.source import DataSource, TargetSource
 from scorefield.domain import Euclidean
 from scorefield.errors import ConfigError, section_of
-from scorefield.objectives import DenoisingScoreMatching, NoiseLaw, Objective, Regularizer
-from scorefield.samplers import PredictorCorrector, Sampler
-from scorefield.sde import SDE
-from scorefield.targets import Target
+from scorefield.fields.base import ScoreField
+from scorefield.fields.composed import HybridField
+from scorefield.fields.potential import PotentialField
+from scorefield.fields.preconditioned import (
+    EDMScaling,
+    IndexLabel,
+    Label,
+    LogNoiseLabel,
+    NoisePrediction,
+    Parametrization,
+    PreconditionedField,
+    ScorePrediction,
+    SigmaLabel,
+    TimeLabel,
+)
+from scorefield.objectives.denoising import DenoisingScoreMatching, NoiseLaw
+from scorefield.objectives.objective import Objective
+from scorefield.objectives.regularizer import Regularizer
+from scorefield.samplers.base import Sampler
+from scorefield.samplers.predictor_corrector import PredictorCorrector
+from scorefield.sde.base import SDE
+from scorefield.targets.base import Target
 
 _STEPS = 1000
 
@@ -52,7 +69,7 @@ def build_source(config: Config) -> DataSource:
             )
 
 
-def build_field(config: Config, source: DataSource) -> fields.ScoreField:
+def build_field(config: Config, source: DataSource) -> ScoreField:
     """The untrained field; its weights are a function of the configuration's seed.
 
     Raises:
@@ -65,15 +82,15 @@ def build_field(config: Config, source: DataSource) -> fields.ScoreField:
     if hasattr(config.data, "period"):
         known["period"] = config.data.period
 
-    def plain(seed: int) -> fields.PreconditionedField:
+    def plain(seed: int) -> PreconditionedField:
         network = _network(model.network, "field.network", source, seed=seed, **known)
-        return fields.PreconditionedField(network, sde, parametrization=scaling, domain=domain)
+        return PreconditionedField(network, sde, parametrization=scaling, domain=domain)
 
-    def potential(key: str, network: Network, head: Any, seed: int) -> fields.PotentialField:
+    def potential(key: str, network: Network, head: Any, seed: int) -> PotentialField:
         # A sum over several outputs is no more than one output.
         outputs = 1 if head == "sum" else None
         backbone = _network(network, key, source, seed=seed, outputs=outputs, **known)
-        return fields.PotentialField(backbone, sde, None, scaling, domain, head)
+        return PotentialField(backbone, sde, None, scaling, domain, head)
 
     if isinstance(model, PreconditionedModel):
         return plain(config.seed)
@@ -86,7 +103,7 @@ def build_field(config: Config, source: DataSource) -> fields.ScoreField:
         )
     # The two networks start from unrelated weights.
     low = potential("field.low_network", model.low_network, model.head, -1 - config.seed)
-    return fields.HybridField(low, plain(config.seed), model.sigma_c)
+    return HybridField(low, plain(config.seed), model.sigma_c)
 
 
 def build_objective(config: Config, source: DataSource) -> Objective:
@@ -178,30 +195,30 @@ def _sigma_data(config: Config, source: DataSource) -> float:
     return source.std if given is None else given
 
 
-def _parametrization(config: Config, source: DataSource) -> fields.Parametrization:
+def _parametrization(config: Config, source: DataSource) -> Parametrization:
     with section_of("field"):
         label = _label(config)
         match config.field.parametrization:
             case "edm":
-                return fields.EDMScaling(_sigma_data(config, source), label)
+                return EDMScaling(_sigma_data(config, source), label)
             case "noise":
-                return fields.NoisePrediction(label)
+                return NoisePrediction(label)
             case "score":
-                return fields.ScorePrediction(label)
+                return ScorePrediction(label)
 
 
-def _label(config: Config) -> fields.Label:
+def _label(config: Config) -> Label:
     steps = config.sde.levels if isinstance(config.sde, TableProcess) else _STEPS
     match config.field.label:
         case "lognoise":
-            return fields.LogNoiseLabel()
+            return LogNoiseLabel()
         case "sigma":
-            return fields.SigmaLabel()
+            return SigmaLabel()
         case "index":
             assert config.field.levels is not None
-            return fields.IndexLabel(config.field.levels)
+            return IndexLabel(config.field.levels)
         case label:
-            return fields.TimeLabel(1.0 if label == "unit_time" else float(steps - 1))
+            return TimeLabel(1.0 if label == "unit_time" else float(steps - 1))
 
 
 def _regularizer(where: str, term: Term | Custom, source: DataSource, sde: SDE) -> Regularizer:
@@ -220,7 +237,7 @@ def _regularizer(where: str, term: Term | Custom, source: DataSource, sde: SDE) 
     return build(term, where, Regularizer, **known)
 
 
-def _oracle(where: str, source: DataSource, sde: SDE) -> fields.ScoreField:
+def _oracle(where: str, source: DataSource, sde: SDE) -> ScoreField:
     """The exact score of the data, where their distribution is known."""
     if source.truth is None:
         raise ConfigError(f"{where} needs data whose law is known, that of {source.name} is not")

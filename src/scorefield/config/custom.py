@@ -31,8 +31,8 @@ class Custom(Section):
 
     ``target`` is ``module:name`` of a class or function; the module is looked for where Python
     looks, and in the working directory. ``arguments`` are those of the call, which also gets what
-    it has a parameter for: a :class:`~scorefield.data.DataSource` or
-    :class:`~scorefield.targets.Target` the process ``sde``; a module that is called as
+    it has a parameter for: a :class:`~.DataSource` or
+    :class:`~.Target` the process ``sde``; a module that is called as
     ``network(x, level)`` of ``shape`` and ``dim`` of the data, ``period``, ``centered``,
     ``outputs`` and ``seed``. ``sha256`` is the hash of the module's file, filled in when the user's
     configuration is read: code that has changed since is refused.

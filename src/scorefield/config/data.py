@@ -31,7 +31,7 @@ Period = Annotated[
 
 
 class RingData(Section):
-    """Points of :meth:`~scorefield.targets.GaussianMixture.ring`, without end."""
+    """Points of :meth:`~scorefield.targets.mixture.GaussianMixture.ring`, without end."""
 
     builds = "scorefield.targets.mixture:GaussianMixture.ring"
     points: ClassVar[str] = "vectors"
@@ -42,7 +42,7 @@ class RingData(Section):
 
 
 class DigitsData(Section):
-    """The images of :func:`~scorefield.data.digits`."""
+    """The images of :func:`~.digits`."""
 
     builds = "scorefield.data.arrays:digits"
     points: ClassVar[str] = "images"
@@ -50,7 +50,7 @@ class DigitsData(Section):
 
 
 class ImagesData(Section):
-    """The images of :func:`~scorefield.data.image_source`; what is ``null`` is what is known of
+    """The images of :func:`~.image_source`; what is ``null`` is what is known of
     the data set.
     """
 
@@ -69,7 +69,7 @@ class ImagesData(Section):
 
 
 class AtomsData(Section):
-    """Atoms of :class:`~scorefield.targets.PseudoAtoms` on a torus, without end; ``positions`` has
+    """Atoms of :class:`~.PseudoAtoms` on a torus, without end; ``positions`` has
     one list of coordinates for each.
     """
 

@@ -42,7 +42,7 @@ class NetworkSection(Section):
 
 
 class MLPNetwork(NetworkSection):
-    """:class:`~scorefield.networks.MLP`, for vectors."""
+    """:class:`~.MLP`, for vectors."""
 
     builds = "scorefield.networks.mlp:MLP"
     takes = "vectors"
@@ -63,14 +63,14 @@ class TorusNetwork(NetworkSection):
 
 
 class SymmetrizedMLPNetwork(TorusNetwork):
-    """:class:`~scorefield.networks.SymmetrizedMLP`, for few atoms."""
+    """:class:`~.SymmetrizedMLP`, for few atoms."""
 
     builds = "scorefield.networks.atoms:SymmetrizedMLP"
     kind: Literal["symmetrized_mlp"]
 
 
 class EquivariantMLPNetwork(TorusNetwork):
-    """:class:`~scorefield.networks.EquivariantMLP`, for any number of atoms."""
+    """:class:`~.EquivariantMLP`, for any number of atoms."""
 
     builds = "scorefield.networks.atoms:EquivariantMLP"
     kind: Literal["equivariant_mlp"]
@@ -87,7 +87,7 @@ class PyramidNetwork(NetworkSection):
 
 
 class UNetNetwork(PyramidNetwork):
-    """:class:`~scorefield.networks.UNet`, for images; ``classes`` makes it class-conditional."""
+    """:class:`~.UNet`, for images; ``classes`` makes it class-conditional."""
 
     builds = "scorefield.networks.unet:UNet"
     kind: Literal["unet"]
@@ -95,7 +95,7 @@ class UNetNetwork(PyramidNetwork):
 
 
 class NCSNppNetwork(PyramidNetwork):
-    """:class:`~scorefield.networks.NCSNpp`, for images; without ``fir`` and with a positional
+    """:class:`~.NCSNpp`, for images; without ``fir`` and with a positional
     embedding it is called DDPM++.
     """
 
@@ -120,7 +120,7 @@ class NCSNppNetwork(PyramidNetwork):
 
 
 class DDPMNetwork(PyramidNetwork):
-    """:class:`~scorefield.networks.DDPM`, for images."""
+    """:class:`~.DDPM`, for images."""
 
     builds = "scorefield.networks.ncsnpp:DDPM"
     kind: Literal["ddpm"]
@@ -134,7 +134,7 @@ class DDPMNetwork(PyramidNetwork):
 
 
 class NCSNNetwork(NetworkSection):
-    """:class:`~scorefield.networks.NCSN`, for images and a table of noise levels."""
+    """:class:`~.NCSN`, for images and a table of noise levels."""
 
     builds = "scorefield.networks.ncsn:NCSN"
     kind: Literal["ncsn"]
@@ -144,7 +144,7 @@ class NCSNNetwork(NetworkSection):
 
 
 class NCSNv2Network(NetworkSection):
-    """:class:`~scorefield.networks.NCSNv2`, for images and a table of noise levels; ``size`` is
+    """:class:`~.NCSNv2`, for images and a table of noise levels; ``size`` is
     its depth.
     """
 
@@ -158,7 +158,7 @@ class NCSNv2Network(NetworkSection):
 
 
 class MinimalUNetNetwork(NetworkSection):
-    """:class:`~scorefield.networks.MinimalUNet`, for images."""
+    """:class:`~.MinimalUNet`, for images."""
 
     builds = "scorefield.networks.minimal:MinimalUNet"
     kind: Literal["minimal_unet"]
@@ -173,7 +173,7 @@ class MinimalUNetNetwork(NetworkSection):
 
 
 class MinimalResNetNetwork(NetworkSection):
-    """:class:`~scorefield.networks.MinimalResNet`, for images."""
+    """:class:`~.MinimalResNet`, for images."""
 
     builds = "scorefield.networks.minimal:MinimalResNet"
     kind: Literal["minimal_resnet"]
@@ -248,14 +248,14 @@ Head = Annotated[
 
 
 class PreconditionedModel(Prediction):
-    """:class:`~scorefield.fields.PreconditionedField`: a network as a field."""
+    """:class:`~.PreconditionedField`: a network as a field."""
 
     kind: Literal["preconditioned"]
     network: Network
 
 
 class PotentialModel(Prediction):
-    """:class:`~scorefield.fields.PotentialField`: the gradient of a scalar made by ``head``."""
+    """:class:`~.PotentialField`: the gradient of a scalar made by ``head``."""
 
     kind: Literal["potential"]
     head: Head
@@ -263,7 +263,7 @@ class PotentialModel(Prediction):
 
 
 class HybridModel(Prediction):
-    """:class:`~scorefield.fields.HybridField`: at noise levels up to ``sigma_c`` a potential, made
+    """:class:`~.HybridField`: at noise levels up to ``sigma_c`` a potential, made
     of ``low_network`` and ``head``; above, the plain ``network``.
     """
 

@@ -23,7 +23,7 @@ from scorefield.errors import UserError
 
 
 class LogNormalLaw(Section):
-    """:class:`~scorefield.objectives.LogNormal`."""
+    """:class:`~.LogNormal`."""
 
     builds = "scorefield.objectives.denoising:LogNormal"
     kind: Literal["lognormal"]
@@ -32,21 +32,21 @@ class LogNormalLaw(Section):
 
 
 class LogUniformLaw(Section):
-    """:class:`~scorefield.objectives.LogUniform`."""
+    """:class:`~.LogUniform`."""
 
     builds = "scorefield.objectives.denoising:LogUniform"
     kind: Literal["loguniform"]
 
 
 class UniformLaw(Section):
-    """:class:`~scorefield.objectives.UniformTime`."""
+    """:class:`~.UniformTime`."""
 
     builds = "scorefield.objectives.denoising:UniformTime"
     kind: Literal["uniform"]
 
 
 class TableLaw(Section):
-    """:class:`~scorefield.objectives.TableLaw`, over the table that the field is made for."""
+    """:class:`~scorefield.objectives.denoising.TableLaw`, over the table of the field."""
 
     builds = "scorefield.objectives.denoising:TableLaw"
     kind: Literal["table"]
@@ -65,7 +65,7 @@ class Term(Section):
 
 
 class AsymmetryTerm(Term):
-    """:class:`~scorefield.objectives.Asymmetry`."""
+    """:class:`~.Asymmetry`."""
 
     builds = "scorefield.objectives.curl:Asymmetry"
     weight: NonNegative
@@ -79,7 +79,7 @@ class AsymmetryTerm(Term):
 
 
 class LoopsTerm(Term):
-    """:class:`~scorefield.objectives.LoopCirculation`."""
+    """:class:`~.LoopCirculation`."""
 
     builds = "scorefield.objectives.curl:LoopCirculation"
     weight: NonNegative
@@ -93,7 +93,7 @@ class LoopsTerm(Term):
 
 
 class Balance(Section):
-    """:class:`~scorefield.objectives.BalancedWeight`."""
+    """:class:`~.BalancedWeight`."""
 
     builds = "scorefield.objectives.regularizer:BalancedWeight"
     ratio: Positive
@@ -102,7 +102,7 @@ class Balance(Section):
 
 
 class CyclesTerm(Term):
-    """:class:`~scorefield.objectives.CycleCirculation`; give ``weight``, or ``balance`` for one
+    """:class:`~.CycleCirculation`; give ``weight``, or ``balance`` for one
     that keeps itself in proportion.
     """
 
@@ -128,7 +128,7 @@ class CyclesTerm(Term):
         return self
 
     def settings(self) -> dict[str, Any]:
-        from scorefield.objectives import BalancedWeight
+        from scorefield.objectives.regularizer import BalancedWeight
 
         found = super().settings()
         balance = found.pop("balance")
@@ -138,7 +138,7 @@ class CyclesTerm(Term):
 
 
 class BoundaryTerm(Term):
-    """:class:`~scorefield.objectives.BoundaryMatching`; for a hybrid field."""
+    """:class:`~.BoundaryMatching`; for a hybrid field."""
 
     builds = "scorefield.objectives.regression:BoundaryMatching"
     weight: NonNegative
@@ -148,7 +148,7 @@ class BoundaryTerm(Term):
 
 
 class RegressionTerm(Term):
-    """:class:`~scorefield.objectives.Regression` to the known law of the data."""
+    """:class:`~.Regression` to the known law of the data."""
 
     builds = "scorefield.objectives.regression:Regression"
     weight: NonNegative
@@ -161,7 +161,7 @@ class RegressionTerm(Term):
 
 
 class FokkerPlanckTerm(Term):
-    """:class:`~scorefield.objectives.FokkerPlanck`; ``probes: null`` is the exact residual."""
+    """:class:`~.FokkerPlanck`; ``probes: null`` is the exact residual."""
 
     builds = "scorefield.objectives.fokker_planck:FokkerPlanck"
     weight: NonNegative
@@ -176,7 +176,7 @@ class FokkerPlanckTerm(Term):
 
 
 class ConsistencyTerm(Term):
-    """:class:`~scorefield.objectives.Consistency`; with ``guide: oracle`` the known law of the data
+    """:class:`~.Consistency`; with ``guide: oracle`` the known law of the data
     draws the trajectories, and the field itself otherwise.
     """
 
@@ -212,7 +212,7 @@ class ConsistencyTerm(Term):
 
 
 class ObjectiveSection(Section):
-    """:class:`~scorefield.objectives.DenoisingScoreMatching` under ``weighting`` and ``law``, and
+    """:class:`~.DenoisingScoreMatching` under ``weighting`` and ``law``, and
     the regularisers given.
 
     Of a point ``reduction`` takes the mean over coordinates, or half the sum. ``label_dropout`` is

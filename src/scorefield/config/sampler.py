@@ -11,8 +11,9 @@ from scorefield.config.base import Count, NonNegative, Positive, Section, defaul
 from scorefield.errors import UserError
 
 if TYPE_CHECKING:
-    from scorefield.samplers import Corrector, Predictor
-    from scorefield.sde import Discretization
+    from scorefield.samplers.correctors import Corrector
+    from scorefield.samplers.predictors import Predictor
+    from scorefield.sde.discrete import Discretization
 
 _LANGEVIN = "scorefield.samplers.correctors:Langevin"
 Spacing = Literal["karras", "time", "logsnr"]
@@ -44,21 +45,21 @@ class KarrasMethod(Section):
 
 
 class EulerMethod(KarrasMethod):
-    """:class:`~scorefield.samplers.Euler`."""
+    """:class:`~.Euler`."""
 
-    builds = "scorefield.samplers.karras:Euler"
+    builds = "scorefield.samplers.solvers:Euler"
     kind: Literal["euler"]
 
 
 class HeunMethod(KarrasMethod):
-    """:class:`~scorefield.samplers.Heun`."""
+    """:class:`~.Heun`."""
 
-    builds = "scorefield.samplers.karras:Heun"
+    builds = "scorefield.samplers.solvers:Heun"
     kind: Literal["heun"]
 
 
 class PredictorCorrectorMethod(Section):
-    """:class:`~scorefield.samplers.PredictorCorrector`.
+    """:class:`~.PredictorCorrector`.
 
     ``discretization`` is the forward step of the process: by its own transitions, or by the levels
     of a table, which are as many as there are ``steps``. ``probability_flow`` is the predictor's;
@@ -106,7 +107,7 @@ class PredictorCorrectorMethod(Section):
 
     def build_predictor(self) -> Predictor | None:
         """The predictor."""
-        from scorefield.samplers import Ancestral, EulerMaruyama, ReverseDiffusion
+        from scorefield.samplers.predictors import Ancestral, EulerMaruyama, ReverseDiffusion
 
         match self.predictor:
             case "reverse_diffusion":
@@ -117,7 +118,7 @@ class PredictorCorrectorMethod(Section):
 
     def build_corrector(self) -> Corrector | None:
         """The corrector."""
-        from scorefield.samplers import AnnealedLangevin, Langevin
+        from scorefield.samplers.correctors import AnnealedLangevin, Langevin
 
         if self.corrector == "langevin":
             return Langevin(self.snr, self.corrector_steps, self.norm)
@@ -126,7 +127,7 @@ class PredictorCorrectorMethod(Section):
 
     def build_discretization(self) -> Discretization:
         """How the process steps forward."""
-        from scorefield.sde import DDPMSteps, EulerForward, Exact, SMLDSteps
+        from scorefield.sde.discrete import DDPMSteps, EulerForward, Exact, SMLDSteps
 
         if self.discretization == "exact":
             return Exact()
@@ -136,7 +137,7 @@ class PredictorCorrectorMethod(Section):
 
 
 class ODEMethod(Section):
-    """:class:`~scorefield.samplers.ProbabilityFlow`; ``t_end: null`` is where the process
+    """:class:`~.ProbabilityFlow`; ``t_end: null`` is where the process
     begins.
     """
 
@@ -150,9 +151,9 @@ class ODEMethod(Section):
 
 
 class DDIMMethod(Section):
-    """:class:`~scorefield.samplers.DDIM`."""
+    """:class:`~.DDIM`."""
 
-    builds = "scorefield.samplers.ddim:DDIM"
+    builds = "scorefield.samplers.solvers:DDIM"
     kind: Literal["ddim"]
     steps: Count
     eta: Annotated[float, Field(ge=0, le=1)]
@@ -161,9 +162,9 @@ class DDIMMethod(Section):
 
 
 class DPMSolverMethod(Section):
-    """:class:`~scorefield.samplers.DPMSolverPlusPlus2M`."""
+    """:class:`~.DPMSolverPlusPlus2M`."""
 
-    builds = "scorefield.samplers.dpm_solver:DPMSolverPlusPlus2M"
+    builds = "scorefield.samplers.solvers:DPMSolverPlusPlus2M"
     kind: Literal["dpm_solver"]
     steps: Count
     spacing: Spacing

@@ -41,7 +41,7 @@ class ProcessSection(Section):
 
 
 class EDMProcess(ProcessSection):
-    """:class:`~scorefield.sde.EDM`, between two noise levels."""
+    """:class:`~.EDM`, between two noise levels."""
 
     builds = "scorefield.sde.exploding:EDM"
     keeps_scale = True
@@ -52,7 +52,7 @@ class EDMProcess(ProcessSection):
 
 
 class VEProcess(ProcessSection):
-    """:class:`~scorefield.sde.VE`, between two noise levels."""
+    """:class:`~.VE`, between two noise levels."""
 
     builds = "scorefield.sde.exploding:VE"
     keeps_scale = True
@@ -73,21 +73,21 @@ class RatesProcess(ProcessSection):
 
 
 class VPProcess(RatesProcess):
-    """:class:`~scorefield.sde.VP`."""
+    """:class:`~.VP`."""
 
     builds = "scorefield.sde.preserving:VP"
     kind: Literal["vp"]
 
 
 class SubVPProcess(RatesProcess):
-    """:class:`~scorefield.sde.SubVP`."""
+    """:class:`~.SubVP`."""
 
     builds = "scorefield.sde.preserving:SubVP"
     kind: Literal["subvp"]
 
 
 class TableProcess(RatesProcess):
-    """:class:`~scorefield.sde.DiscreteVP`, of ``levels`` steps between two rates."""
+    """:class:`~.DiscreteVP`, of ``levels`` steps between two rates."""
 
     builds = "scorefield.sde.preserving:DiscreteVP"
     kind: Literal["discrete_vp"]
@@ -105,7 +105,7 @@ class TableProcess(RatesProcess):
 
 
 class CosineProcess(ProcessSection):
-    """:class:`~scorefield.sde.Cosine`; ``margin: null`` is the offset."""
+    """:class:`~.Cosine`; ``margin: null`` is the offset."""
 
     builds = "scorefield.sde.preserving:Cosine"
     kind: Literal["cosine"]

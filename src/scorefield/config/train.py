@@ -18,7 +18,7 @@ from scorefield.config.base import (
 
 
 class OptimSection(Section):
-    """:class:`~scorefield.training.Optim`: ``lr`` rises over ``warmup`` steps, then decays to zero
+    """:class:`~.Optim`: ``lr`` rises over ``warmup`` steps, then decays to zero
     by the last step or stays; the gradient's norm is cut at ``clip``.
     """
 
@@ -35,7 +35,7 @@ class OptimSection(Section):
 
 
 class TrainSection(Section):
-    """:class:`~scorefield.training.TrainSettings`: how long a training is, and what it keeps."""
+    """:class:`~.TrainSettings`: how long a training is, and what it keeps."""
 
     builds = "scorefield.training.settings:TrainSettings"
     steps: Count

@@ -18,11 +18,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.calculus import VectorField, exact_asymmetry, jacobian, probed_asymmetry
+from scorefield.calculus.asymmetry import exact_asymmetry, probed_asymmetry
+from scorefield.calculus.derivatives import VectorField, jacobian
 from scorefield.diagnostics.protocol import form, precision_of
 from scorefield.errors import UserError
-from scorefield.fields import ScoreField
-from scorefield.fields.base import Quantity, affine
+from scorefield.fields.base import Quantity, ScoreField, affine
 from scorefield.fields.classes import classes_at
 from scorefield.noise import Noise
 
@@ -105,6 +105,8 @@ class Probing:
     def __post_init__(self) -> None:
         if self.first < 1:
             raise UserError(f"probes must be positive, got {self.first}")
+        if self.precision is not None and not 0 < self.precision < 1:
+            raise UserError(f"a precision must be in (0, 1), got {self.precision}")
 
 
 At = tuple[Tensor, Tensor, Tensor | None]

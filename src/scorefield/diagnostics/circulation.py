@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scorefield.calculus import (
+from scorefield.calculus.circulation import (
     Quadrature,
-    VectorField,
     circulation_and_error,
     find_cycles,
     in_blocks,
@@ -24,16 +23,16 @@ from scorefield.calculus import (
     squared_area,
     squared_curl,
 )
+from scorefield.calculus.derivatives import VectorField
 from scorefield.diagnostics.exterior import UNITS
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, measure, precision_of
 from scorefield.domain import Torus
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, ratio, root
-from scorefield.fields import Classes, ScoreField
-from scorefield.fields.base import Quantity
-from scorefield.fields.classes import classes_at
-from scorefield.networks import Features
-from scorefield.targets import Target
+from scorefield.fields.base import Quantity, ScoreField
+from scorefield.fields.classes import Classes, classes_at
+from scorefield.networks.features import Features
+from scorefield.targets.base import Target
 
 _PROPOSALS = 8
 """The number of proposed walks per measured cycle."""
@@ -94,7 +93,7 @@ def loop_circulation(
 
     for the circulation :math:`C` around a regular polygon of area :math:`|B|` in a plane of random
     orientation, one loop a point. In the limit of small loops this is the
-    :func:`~scorefield.diagnostics.exterior_derivative`, in the same unit.
+    :func:`~.exterior_derivative`, in the same unit.
 
     The circulation of a gradient is zero, up to the numerical error: the root mean square of the
     differences between the rule and its companion, in the same normalisation.
@@ -204,7 +203,7 @@ def cycle_circulation(
     for the circulation :math:`C` around cycles of area :math:`|B|`, flat or not. Cycles count by
     their squared area, so that thin ones do no harm. Where the distribution of the points is
     isotropic, so are the cycles, and for an affine field this estimates :math:`\|J - J^\top\|_F` as
-    :func:`~scorefield.diagnostics.exterior_derivative` does, in the same unit; elsewhere the
+    :func:`~.exterior_derivative` does, in the same unit; elsewhere the
     planes that the data spreads in count for more.
 
     The noisy points of a level, or of each class, are split, in order, into disjoint clouds, each

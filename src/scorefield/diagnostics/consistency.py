@@ -9,14 +9,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scorefield.calculus import martingale_target, reverse_trajectory, unbiased_square
+from scorefield.calculus.consistency import martingale_target, reverse_trajectory
+from scorefield.calculus.fokker_planck import unbiased_square
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
-from scorefield.fields import Classes, ScoreField, evaluation_mode
-from scorefield.fields.classes import classes_at
-from scorefield.sde import SDE
-from scorefield.targets import Target
+from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.fields.classes import Classes, classes_at
+from scorefield.sde.base import SDE
+from scorefield.targets.base import Target
 
 _COORDINATES = 2**18
 
@@ -40,7 +41,7 @@ def consistency_error(
     with the denoiser :math:`h`, over reverse trajectories from the noise level :math:`\lambda` down
     to :math:`\lambda / \text{span}`, or to the lowest of the process if that is higher (the
     estimate's settings contain the span). It is zero for the exact field, and the square of an
-    error in the unit of :func:`~scorefield.diagnostics.score_error`.
+    error in the unit of :func:`~.score_error`.
 
     Trajectories start in antithetic pairs from each point, which cancels odd terms, the larger part
     of the residual. The products of the means of different pairs are unbiased estimates of the
@@ -56,7 +57,7 @@ def consistency_error(
 
     A consistent field need not be exact. On a torus it may even wind: in the covering space
     :math:`e^{c \cdot x} p_0` diffuses like a density, and its score is periodic and consistent.
-    :func:`~scorefield.diagnostics.winding` measures this part.
+    :func:`~.winding` measures this part.
 
     Arguments:
         span: The ratio of the two noise levels.

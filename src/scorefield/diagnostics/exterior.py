@@ -17,9 +17,9 @@ from torch import Tensor
 from scorefield.diagnostics.asymmetry import Norms, ProbeError, Probing, asymmetry_at
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.estimate import Estimate, mean, ratio, root
-from scorefield.fields import Classes, ScoreField
-from scorefield.fields.base import Quantity, affine
-from scorefield.targets import Target
+from scorefield.fields.base import Quantity, ScoreField, affine
+from scorefield.fields.classes import Classes
+from scorefield.targets.base import Target
 
 UNITS: dict[Quantity, str] = {
     "score": "1/data²",

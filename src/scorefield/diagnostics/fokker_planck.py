@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scorefield.calculus import (
+from scorefield.calculus.fokker_planck import (
     FokkerPlanckForm,
     fokker_planck_difference,
     fokker_planck_terms,
@@ -27,9 +27,9 @@ from scorefield.calculus import (
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
-from scorefield.fields import Classes, ScoreField
-from scorefield.fields.classes import classes_at
-from scorefield.targets import Target
+from scorefield.fields.base import ScoreField
+from scorefield.fields.classes import Classes, classes_at
+from scorefield.targets.base import Target
 
 _ENTRIES = 1 << 16
 """The entries of the copies of points at which the field is evaluated at once, if there is more

@@ -46,15 +46,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.calculus import jvp_vjp, quadrature
+from scorefield.calculus.circulation import quadrature
+from scorefield.calculus.derivatives import jvp_vjp
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, measure
 from scorefield.domain import Euclidean
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, ratio
-from scorefield.fields import Classes, ScoreField
-from scorefield.fields.classes import classes_at
+from scorefield.fields.base import ScoreField
+from scorefield.fields.classes import Classes, classes_at
 from scorefield.noise import Noise
-from scorefield.targets import Target
+from scorefield.targets.base import Target
 
 _NODES = 8
 _ENTRIES = 1 << 16

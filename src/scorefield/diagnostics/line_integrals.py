@@ -8,8 +8,7 @@ draws from the noisy density, and the points between them, at a distance of the 
 different points crosses, at low noise, a region without data.
 
 A field without curl is a gradient in flat space. On a torus it may still wind: its circulation
-around a non-contractible loop may be non-zero, which no periodic potential allows. Samples and
-likelihood are affected, the curl is not.
+around a non-contractible loop may be non-zero, which affects samples and likelihood, not the curl.
 
 All integrals are refined until each settles to the tolerance, in nats. The numerical error is the
 root mean square of their quadrature errors. For a field in low precision, rounding is the limit,
@@ -28,20 +27,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.calculus import (
-    LineIntegrals,
-    Paths,
-    detours,
-    in_blocks,
-    line_integrals,
-    straight_loops,
-)
+from scorefield.calculus.circulation import in_blocks
+from scorefield.calculus.paths import LineIntegrals, Paths, detours, line_integrals
+from scorefield.calculus.winding import straight_loops
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
 from scorefield.domain import Torus
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
-from scorefield.fields import Classes, ScoreField
-from scorefield.targets import Target
+from scorefield.fields.base import ScoreField
+from scorefield.fields.classes import Classes
+from scorefield.targets.base import Target
 
 
 def path_gap(

@@ -17,14 +17,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.calculus import VectorField
+from scorefield.calculus.derivatives import VectorField
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
-from scorefield.fields import Classes, ScoreField, evaluation_mode
-from scorefield.fields.base import Quantity
-from scorefield.fields.classes import classes_at
+from scorefield.fields.base import Quantity, ScoreField, evaluation_mode
+from scorefield.fields.classes import Classes, classes_at
 from scorefield.noise import Noise
-from scorefield.targets import Target
+from scorefield.targets.base import Target
 
 
 class Points(NamedTuple):
@@ -93,7 +92,7 @@ class Protocol:
 
         Arguments:
             data: A target, or clean points to choose from without replacement.
-            field: Provides the process, the domain, the device and the number of classes alone.
+            field: Provides the process, the domain, the device and the number of classes only.
 
         Raises:
             ValueError: If the data has fewer points than the protocol asks for, a noise level is
@@ -135,7 +134,7 @@ class Protocol:
 class Profile:
     """A diagnostic as a function of the noise level.
 
-    Iterating gives pairs of noise level and :class:`~scorefield.estimate.Estimate`.
+    Iterating gives pairs of noise level and :class:`~.Estimate`.
 
     Attributes:
         name: The name of the diagnostic.

@@ -10,21 +10,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scorefield.calculus import (
+from scorefield.calculus.circulation import (
     circulation,
     find_cycles,
     in_blocks,
     nearest_neighbours,
     quadrature,
-    vjp,
 )
+from scorefield.calculus.derivatives import vjp
 from scorefield.diagnostics.exterior import UNITS
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
-from scorefield.fields import Classes, ScoreField
-from scorefield.fields.classes import classes_at
-from scorefield.targets import Target
+from scorefield.fields.base import ScoreField
+from scorefield.fields.classes import Classes, classes_at
+from scorefield.targets.base import Target
 
 _PROPOSALS = 16
 """The number of proposed walks per measured cycle."""
@@ -44,7 +44,7 @@ def left_cycle_circulation(
 
     .. math:: C = \sum_i s(x_i) \cdot (x_{i+1} - x_i)
 
-    Defects, of which :func:`~scorefield.diagnostics.cycle_circulation` has none:
+    Defects, of which :func:`~.cycle_circulation` has none:
 
     * The rule is not exact for affine fields. On a gradient it gives
       :math:`C = -\frac12 \sum_i \Delta x_i^\top H \Delta x_i`, with the Hessian :math:`H` of
@@ -91,7 +91,7 @@ def path_variance(
     Defect: the knots lie on the chord, so that all paths are the same straight line, cut
         differently.
     Their integrals differ by the error of the quadrature alone. A rotation of any strength gives
-    exactly zero, and a gradient does not. :func:`~scorefield.diagnostics.path_gap` compares paths
+    exactly zero, and a gradient does not. :func:`~.path_gap` compares paths
     that differ.
     """
     if paths < 2 or segments < 1:
@@ -143,7 +143,7 @@ def finite_difference_asymmetry(
     distance :math:`\sigma`. With float32's precision :math:`\epsilon`, rounding :math:`x` and
     :math:`s` adds about :math:`\epsilon\,(|J| |x| + |s|) / h`, far more than the curl of a trained
     field at small :math:`\sigma`; a one-sided difference adds :math:`\frac{h}{2} |\nabla^2 s|`.
-    Both are there on a gradient too. :func:`~scorefield.diagnostics.exterior_derivative` takes
+    Both are there on a gradient too. :func:`~.exterior_derivative` takes
     :math:`Jv` by forward mode.
 
     Arguments:

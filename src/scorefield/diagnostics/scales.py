@@ -24,9 +24,9 @@ from torch import Tensor
 from scorefield.diagnostics.trajectories import State
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
-from scorefield.fields import ScoreField, evaluation_mode
+from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import classes_at
-from scorefield.targets import PatchSizes
+from scorefield.targets.windows import PatchSizes
 
 Criterion = Literal["cosine", "l2"]
 Floats = npt.NDArray[np.float64]
@@ -147,7 +147,7 @@ def calibrate_sizes(
         field: The field, a network's.
         machine: The local score of a patch size, under the same process.
         states: Points at several noise levels, at each as many, along the field's own
-            :func:`~scorefield.diagnostics.walk`.
+            :func:`~.walk`.
         sizes: The odd sizes to try.
         by: ``"cosine"`` between the scores, or the length of their difference, ``"l2"``.
         margin: The number of sizes on each side of the best one that end the search.

@@ -10,10 +10,12 @@ from torch import Tensor
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
-from scorefield.fields import Classes, ScoreField, evaluation_mode
+from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
-from scorefield.objectives import Batch, DenoisingScoreMatching
-from scorefield.targets import IdealScore, Target
+from scorefield.objectives.denoising import Batch, DenoisingScoreMatching
+from scorefield.targets.base import Target
+from scorefield.targets.empirical import IdealScore
 
 
 def score_error(
@@ -44,7 +46,7 @@ def distance_to_ideal(
 
     .. math:: \sqrt{\tfrac{1}{D}\,\mathbb{E}\,\sigma^2 \|s - s_{ideal}\|^2}
 
-    The points are noised training points. The :class:`~scorefield.targets.IdealScore` minimises the
+    The points are noised training points. The :class:`~.IdealScore` minimises the
     training loss, and its samples are training points: a distance of 0 is a training set learnt by
     heart; a field that generalises differs at noise levels at which the training points do not
     overlap.

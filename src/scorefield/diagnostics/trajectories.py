@@ -28,10 +28,11 @@ from torch import Tensor
 
 from scorefield.errors import UserError
 from scorefield.estimate import Median, median
-from scorefield.fields import Classes, ScoreField, evaluation_mode
-from scorefield.fields.base import Quantity, convert
+from scorefield.fields.base import Quantity, ScoreField, convert, evaluation_mode
+from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
-from scorefield.samplers import Sampler, SamplerState
+from scorefield.samplers.base import Sampler
+from scorefield.samplers.step import SamplerState
 
 
 class State(NamedTuple):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from scorefield.config.build import build_sampler
-from scorefield.data import DataSource, LabelledSource
+from scorefield.data.arrays import LabelledSource
+from scorefield.data.source import DataSource
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import (
@@ -22,13 +23,13 @@ from scorefield.evaluation.catalogue import (
 from scorefield.evaluation.description import about, compute, training_time
 from scorefield.evaluation.protocol import Benchmark, OnProgress, Protocol, protocol_of
 from scorefield.evaluation.records import Distance, Evaluation, Floor, Level, Milestone
-from scorefield.fields import ScoreField
-from scorefield.metrics import noise_floor
-from scorefield.networks import Features
+from scorefield.fields.base import ScoreField
+from scorefield.metrics.sets import noise_floor
+from scorefield.networks.features import Features
 from scorefield.noise import Noise
 from scorefield.runs.run import Run, check_unconditional
 from scorefield.samplers.trajectory import Trajectory
-from scorefield.training import classifier_features
+from scorefield.training.classifier import classifier_features
 
 Floors = Mapping[tuple[str, str], Floor]
 """The noise floor of each distance that has one, by its name and that of its features."""

@@ -20,17 +20,17 @@ from scorefield.data.image_files import read_arrays
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate
 from scorefield.files import write_file
-from scorefield.likelihood import (
+from scorefield.likelihood.compute import log_prob
+from scorefield.likelihood.density import (
     CENTERED_BYTES,
     UNIT_BYTES,
     BitsPerDim,
     DataTransform,
     LogProb,
-    log_prob,
 )
 from scorefield.noise import Noise
+from scorefield.progress import Stages
 from scorefield.runs.cells import csv_text, numbers
-from scorefield.runs.progress import Stages
 from scorefield.runs.subject import Subject
 
 DIGIT_LEVELS = DataTransform(2.0, -1.0, levels=17)
@@ -43,7 +43,7 @@ _LINE_EVERY = 5.0  # seconds
 
 @dataclass(frozen=True)
 class LikelihoodSettings:
-    """How :func:`scorefield.likelihood.log_prob` is called; all that is drawn has the seed."""
+    """How :func:`~.log_prob` is called; the seed is that of all random numbers."""
 
     rtol: float = 1e-5
     atol: float = 1e-5

@@ -12,15 +12,15 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from scorefield import diagnostics
 from scorefield.config.build import build_sampler
 from scorefield.config.config import Config
 from scorefield.config.train import EvalSection
-from scorefield.data import DataSource
+from scorefield.data.source import DataSource
+from scorefield.diagnostics.protocol import Protocol as PointProtocol
 from scorefield.domain import Torus
-from scorefield.networks import COORDINATES, PIXELS, Features
-from scorefield.samplers import Euler, Heun
-from scorefield.targets import Target
+from scorefield.networks.features import COORDINATES, PIXELS, Features
+from scorefield.samplers.solvers import Euler, Heun
+from scorefield.targets.base import Target
 
 OnProgress = Callable[[str], object]
 """Receives a few words at each stage of an evaluation."""
@@ -130,8 +130,8 @@ class Benchmark:
             return self.truth
         return self.source.reference(n or self.protocol.points, self.protocol.seed, "test")
 
-    def points(self, most: int | None = None) -> diagnostics.Protocol:
+    def points(self, most: int | None = None) -> PointProtocol:
         """The noisy points of the diagnostics; at most so many, and two at least."""
         p = self.protocol
-        points = diagnostics.Protocol(p.sigmas, p.points, p.seed, precision=PRECISION)
+        points = PointProtocol(p.sigmas, p.points, p.seed, precision=PRECISION)
         return points if most is None else replace(points, n=max(2, min(p.points, most)))

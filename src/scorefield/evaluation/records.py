@@ -30,7 +30,7 @@ from scorefield.evaluation.columns import (
     stored,
     uncertain,
 )
-from scorefield.files import write_file
+from scorefield.files import clean, write_folder
 from scorefield.runs.cells import csv_text, numbers, read_csv
 
 QUALITY = "fid_vs_nfe.csv"
@@ -213,12 +213,13 @@ class Evaluation:
         return "\n".join(rows)
 
     def write(self, run: Path) -> None:
-        """Writes the files under ``run/eval``, each whole or not at all; the summary, without which
-        there is no evaluation, goes first and comes last.
+        """Replaces the evaluation under ``run/eval`` as a whole; other files there are kept.
+
+        Raises:
+            OSError: If that fails; the earlier evaluation, if any, is as it was.
         """
-        folder = run / "eval"
+        folder = (run / "eval").resolve()
         who = _WHO.row(self)
-        (folder / SUMMARY).unlink(missing_ok=True)
         distances = [{**who, **DISTANCES.row(d)} for d in self.distances]
         levels = [{**who, **LEVELS.row(v)} for v in self.levels]
         along = [
@@ -227,9 +228,6 @@ class Evaluation:
             for d in m.distances
         ]
         columns = dict.fromkeys((*_WHO.names, *MILESTONES.names, *DISTANCES.names))
-        write_file(folder / QUALITY, csv_text(distances))
-        write_file(folder / PROFILES, csv_text(levels))
-        write_file(folder / ALONG, csv_text(along, columns))
         loss = {**numbers(self.validation), "settings": dict(self.validation.settings)}
         summary = {
             **who,
@@ -238,7 +236,20 @@ class Evaluation:
             "protocol": dict(self.protocol),
             "about": dict(self.about),
         }
-        write_file(folder / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+        clean(run)
+        clean(folder)
+        kept = {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+        written = {
+            QUALITY: csv_text(distances),
+            PROFILES: csv_text(levels),
+            ALONG: csv_text(along, columns),
+            SUMMARY: json.dumps(summary, indent=2, allow_nan=False) + "\n",
+        }
+        write_folder(folder, {**kept, **written}, overwrite=True)
 
     @classmethod
     def read(cls, run: Path) -> Evaluation:
@@ -248,6 +259,7 @@ class Evaluation:
             RunError: If there is none, or a file is not what :meth:`write` makes.
         """
         folder = run / "eval"
+        clean(run)
         try:
             summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
             return cls(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,18 +17,19 @@ from torch import Tensor
 from scorefield.config import schema
 from scorefield.config.build import build_sampler
 from scorefield.errors import RunError
-from scorefield.fields import ClassifierFreeGuidance, ScoreField
+from scorefield.fields.base import ScoreField
+from scorefield.fields.composed import ClassifierFreeGuidance
 from scorefield.files import write_file
 from scorefield.plotting import png, samples_figure
-from scorefield.runs.progress import Stages
+from scorefield.progress import Stages
 from scorefield.runs.run import Run, check_unconditional, of_class
-from scorefield.samplers import Callback, Sampler, SamplerState
+from scorefield.samplers.base import Sampler
+from scorefield.samplers.step import Callback, SamplerState
 
 _ENDINGS = (".npz", ".safetensors")
 _MOST_SAMPLES = 10_000_000
 _MOST_CALLS = 1_000_000
 _PATIENCE = 2.0  # seconds
-_LINE_EVERY = 5.0  # seconds
 
 
 class Calls(NamedTuple):
@@ -56,26 +56,15 @@ class Drawn:
     seconds: float
 
 
-class SamplingProgress(ExitStack):
+class SamplingProgress(Stages):
     """Shows a long sampling: a bar on a terminal, plain lines elsewhere, nothing of a short one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._stages: Stages | None = None
-        self._next = time.monotonic() + _PATIENCE
 
     def __call__(self, state: SamplerState) -> None:
         """Is told of a step of the sampler."""
-        now = time.monotonic()
-        if self._stages is None:
-            if now < self._next:
-                return
-            self._stages = self.enter_context(Stages())
-        done, total = state.block * state.steps + state.step + 1, state.blocks * state.steps
-        self._stages.show("sampling", done, total)
-        if now >= self._next:
-            self._next = now + _LINE_EVERY
-            self._stages.say(f"sampling: {100 * done // total} %")
+        if self.seconds() >= _PATIENCE:
+            done, total = state.block * state.steps + state.step + 1, state.blocks * state.steps
+            self.show("sampling", done, total)
+            self.follow(f"sampling: {100 * done // total} %")
 
 
 def choose_sampler(
@@ -139,7 +128,7 @@ def draw(
         overwrite: Whether ``out``, or the picture that is written next to it, may exist.
         callback: Is told of each step of the sampler.
         label: The class of the samples, for a field that knows classes; of any by default.
-        guidance: The scale of :class:`~scorefield.fields.ClassifierFreeGuidance`.
+        guidance: The scale of :class:`~.ClassifierFreeGuidance`.
 
     Raises:
         RunError: If a number, the file, the label or the checkpoint is not a possible one.

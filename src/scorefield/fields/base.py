@@ -35,9 +35,15 @@ from torch import Tensor, nn
 from scorefield.domain import Domain, Euclidean
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.classes import Classes, class_rows
-from scorefield.sde import SDE
+from scorefield.sde.base import SDE
 
 Quantity = Literal["score", "denoiser", "noise", "velocity", "drift"]
+
+Batch = Float[Tensor, "batch *event"]
+"""Points, or a vector at each of them."""
+
+Times = float | Tensor
+"""The time of each point, of shape ``(batch,)``, or one time for all."""
 
 
 class ScoreField(nn.Module):
@@ -82,9 +88,7 @@ class ScoreField(nn.Module):
             self.sde.check(domain)
             self.domain = domain
 
-    def score(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
-    ) -> Float[Tensor, "batch *event"]:
+    def score(self, x: Batch, t: Times, classes: Classes = None) -> Batch:
         r"""The score :math:`s(x, t)`, per unit of :math:`x`.
 
         Arguments:
@@ -98,37 +102,23 @@ class ScoreField(nn.Module):
         """
         return self.predict(x, t, "score", classes)
 
-    def predict(
-        self,
-        x: Float[Tensor, "batch *event"],
-        t: float | Tensor,
-        quantity: Quantity,
-        classes: Classes = None,
-    ) -> Float[Tensor, "batch *event"]:
+    def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
         """The field in any of its forms; arguments and errors as of :meth:`score`."""
         return convert(self.score(x, t, classes), x, t, self.sde, "score", quantity)
 
-    def denoise(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
-    ) -> Float[Tensor, "batch *event"]:
+    def denoise(self, x: Batch, t: Times, classes: Classes = None) -> Batch:
         r"""The posterior mean :math:`\mathbb{E}[x_0 \mid x_t = x]`, in units of the data."""
         return self.predict(x, t, "denoiser", classes)
 
-    def predict_noise(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
-    ) -> Float[Tensor, "batch *event"]:
+    def predict_noise(self, x: Batch, t: Times, classes: Classes = None) -> Batch:
         r"""The posterior mean :math:`\mathbb{E}[\varepsilon \mid x_t = x]` of the noise."""
         return self.predict(x, t, "noise", classes)
 
-    def velocity(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
-    ) -> Float[Tensor, "batch *event"]:
+    def velocity(self, x: Batch, t: Times, classes: Classes = None) -> Batch:
         r"""The velocity :math:`\mathrm{d}x/\mathrm{d}t` of the probability-flow ODE."""
         return self.predict(x, t, "velocity", classes)
 
-    def drift(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
-    ) -> Float[Tensor, "batch *event"]:
+    def drift(self, x: Batch, t: Times, classes: Classes = None) -> Batch:
         r"""The drift :math:`f x - g^2 s` of the reverse-time SDE."""
         return self.predict(x, t, "drift", classes)
 
@@ -137,9 +127,7 @@ class ScoreField(nn.Module):
         """Whether the score is by construction the gradient of :meth:`potential`."""
         return False
 
-    def potential(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
-    ) -> Float[Tensor, " batch"]:
+    def potential(self, x: Batch, t: Times, classes: Classes = None) -> Float[Tensor, " batch"]:
         r"""A scalar :math:`\phi` with :math:`\nabla_x \phi = s`, in nats, up to a constant.
 
         Raises:
@@ -155,10 +143,10 @@ class ScoreField(nn.Module):
         return False
 
     def jacobian(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
+        self, x: Batch, t: Times, classes: Classes = None
     ) -> Float[Tensor, "batch dim dim"]:
         r"""The Jacobian :math:`J_{ij} = \partial s_i / \partial x_j` of the score, over the
-        :math:`D` coordinates of a flattened point; arguments as in :meth:`score`.
+        :math:`D` coordinates of a flattened point.
 
         Raises:
             TypeError: If the field does not have it in closed form.
@@ -180,31 +168,22 @@ class ScoreField(nn.Module):
 
         A field that knows classes passes them through here, which is where they are checked.
 
-        Arguments:
-            classes: The class of all points, or of each.
-            points: The points; their number and their device matter only.
-
         Raises:
             ValueError: If the field has no classes, or cannot be evaluated without; if the classes
                 are not integers, not as many as the points, or one is out of range.
         """
         return class_rows(type(self).__name__, self.classes, self.unlabelled, classes, points)
 
-    def forward(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, x: Batch, t: Times, classes: Classes = None) -> Batch:
         """The score; see :meth:`score`."""
         return self.score(x, t, classes)
 
 
 def affine(
-    x: Tensor, t: float | Tensor, sde: SDE, quantity: Quantity
+    x: Tensor, t: Times, sde: SDE, quantity: Quantity
 ) -> tuple[Float[Tensor, "#batch ..."], Float[Tensor, "#batch ..."]]:
-    r"""The coefficients :math:`a, b` of ``quantity`` :math:`= a x + b s`, shaped to broadcast
-    against ``x``.
-
-    Raises:
-        ValueError: If the quantity is not one of the five.
+    """The coefficients :math:`a, b` of ``quantity`` :math:`= a x + b s`, which broadcast against
+    ``x``.
     """
     t = times(x, t)
     match quantity:
@@ -224,25 +203,18 @@ def affine(
 
 
 def convert(
-    value: Float[Tensor, "batch *event"],
-    x: Float[Tensor, "batch *event"],
-    t: float | Tensor,
+    value: Batch,
+    x: Batch,
+    t: Times,
     sde: SDE,
     source: Quantity,
     target: Quantity,
-) -> Float[Tensor, "batch *event"]:
-    r"""Says in the form ``target`` what ``value`` says in the form ``source``.
+) -> Batch:
+    r"""States in the form ``target`` what ``value``, at noisy points ``x``, states in the form
+    ``source``.
 
     With both forms affine in the score, the target is
     :math:`\frac{b_t}{b_s}\,\text{value} + \big(a_t - \frac{b_t}{b_s} a_s\big)\,x`.
-
-    Arguments:
-        value: The field at ``x`` in the form ``source``.
-        x: The noisy points.
-        t: Their times, or one time for all.
-        sde: The forward process.
-        source: The form that ``value`` has.
-        target: The form that is wanted.
 
     Raises:
         ValueError: If a form is not one of the five.
@@ -255,11 +227,9 @@ def convert(
     return ratio * value + (a_t - ratio * a_s) * x
 
 
-def times(x: Tensor, t: float | Tensor) -> Tensor:
-    """Times in the dtype and on the device of ``x``, shaped to broadcast against it.
-
-    Raises:
-        ValueError: Unless there is one time, or one for each point.
+def times(x: Tensor, t: Times) -> Tensor:
+    """Times in the dtype and on the device of ``x``, shaped to broadcast against it; raises
+    ``ValueError`` unless there is one, or one for each point.
     """
     t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
     if t.dim() > 1 or (t.dim() == 1 and t.shape[0] not in (1, x.shape[0])):

@@ -26,20 +26,7 @@ _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 def class_rows(
     owner: str, known: int | None, unlabelled: bool, classes: Classes, points: Tensor
 ) -> Int[Tensor, " batch"] | None:
-    """The class of each point; see :meth:`ScoreField.class_rows()
-    <scorefield.fields.base.ScoreField.class_rows>`.
-
-    Arguments:
-        owner: The name of the field, for messages.
-        known: The number of classes that it knows; ``None`` if it knows none.
-        unlabelled: Whether it can be evaluated without a class.
-        classes: The class of all points, or of each.
-        points: The points; their number and their device matter only.
-
-    Raises:
-        ValueError: If the field has no classes, or cannot be evaluated without; if the classes are
-            not integers, not as many as the points, or one is out of range.
-    """
+    """See :meth:`ScoreField.class_rows() <scorefield.fields.base.ScoreField.class_rows>`."""
     if classes is None:
         if not unlabelled:
             raise UserError(

@@ -15,13 +15,12 @@ _differentiable = False
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """Evaluates fields and networks by operations that have derivatives of every kind.
+    """Evaluates fields and networks by operations that have derivatives of every kind: second ones,
+    forward mode and the transforms of ``torch.func``.
 
-    These are second derivatives, forward mode and the transforms of ``torch.func``. Outside of
-    the context the fastest operations are taken: fused attention has first derivatives only, group
-    normalisation no forward mode where channels come last in memory, and the gradient of a
-    potential is not a transform of ``torch.func``. Like the choice of an attention kernel, which
-    is part of it, the context holds for the whole process.
+    Outside of the context the fastest operations are taken: fused attention has first derivatives
+    only, group normalisation no forward mode where channels come last in memory, and the gradient
+    of a potential is not a transform of ``torch.func``. The context holds for the whole process.
     """
     global _differentiable
     before, _differentiable = _differentiable, True
@@ -44,11 +43,7 @@ def gradient(
 
     It works under ``torch.no_grad``, but not under ``torch.inference_mode``; where gradients are
     enabled it can itself be differentiated. Transforms of ``torch.func`` need
-    :func:`differentiable`.
-
-    Arguments:
-        scalar: The function :math:`\psi`, from rows to a number each.
-        u: The rows: a tensor that nobody else holds, since it may be made to ask for a gradient.
+    :func:`differentiable`. Nobody else may hold ``u``, which may be made to ask for a gradient.
     """
     if _differentiable:
         # It always records a graph, for which sampling has no use.

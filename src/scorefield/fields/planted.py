@@ -31,7 +31,15 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
 
 from scorefield.errors import UserError
-from scorefield.fields.base import Quantity, ScoreField, convert, evaluation_mode, times
+from scorefield.fields.base import (
+    Batch,
+    Quantity,
+    ScoreField,
+    Times,
+    convert,
+    evaluation_mode,
+    times,
+)
 from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
 
@@ -77,18 +85,9 @@ class Perturbation(nn.Module, ABC):
     """The shape of an error, in units of the noise; of order one where not said otherwise."""
 
     @abstractmethod
-    def forward(
-        self,
-        x: Float[Tensor, "batch *event"],
-        noise: Float[Tensor, "batch *event"],
-        level: Float[Tensor, "#batch ..."],
-    ) -> Float[Tensor, "batch *event"]:
-        r"""The error :math:`\eta`.
-
-        Arguments:
-            x: The scaled points :math:`\hat x = x / \alpha`, in units of the data.
-            noise: The noise that the base field predicts there.
-            level: The noise levels :math:`\lambda`, shaped to broadcast against ``x``.
+    def forward(self, x: Batch, noise: Batch, level: Tensor) -> Batch:
+        r"""The error :math:`\eta` at scaled points :math:`\hat x = x / \alpha`, where the base
+        field predicts ``noise``; the noise levels :math:`\lambda` broadcast against ``x``.
         """
 
 
@@ -98,12 +97,7 @@ class PredictedNoise(Perturbation):
     It is a gradient if the base field is one. Its size is that of the predicted noise.
     """
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch *event"],
-        noise: Float[Tensor, "batch *event"],
-        level: Float[Tensor, "#batch ..."],
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, x: Batch, noise: Batch, level: Tensor) -> Batch:
         return noise
 
 
@@ -121,12 +115,7 @@ class Radial(Perturbation):
         super().__init__()
         self.scale = _positive("scale", scale)
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch *event"],
-        noise: Float[Tensor, "batch *event"],
-        level: Float[Tensor, "#batch ..."],
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, x: Batch, noise: Batch, level: Tensor) -> Batch:
         return x / _length(level, self.scale)
 
 
@@ -168,12 +157,7 @@ class Waves(Perturbation):
         )
         self.size = math.sqrt(2 * dim / float(k.square().sum()))
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch *event"],
-        noise: Float[Tensor, "batch *event"],
-        level: Float[Tensor, "#batch ..."],
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, x: Batch, noise: Batch, level: Tensor) -> Batch:
         k, phase = self.k.to(x.dtype), self.phase.to(x.dtype)
         flat = (x / _length(level, self.scale)).reshape(x.shape[0], -1)
         return (self.size * torch.sin(flat @ k.mT + phase) @ k).reshape(x.shape)
@@ -200,29 +184,23 @@ class Turned(Perturbation):
         self.perturbation = perturbation
         self.register_buffer("matrix", matrix)
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch *event"],
-        noise: Float[Tensor, "batch *event"],
-        level: Float[Tensor, "#batch ..."],
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, x: Batch, noise: Batch, level: Tensor) -> Batch:
         value = self.perturbation(x, noise, level)
         return (value.reshape(x.shape[0], -1) @ self.matrix.to(value).mT).reshape(x.shape)
 
 
 class Matched(Perturbation):
-    r"""An error brought to root mean square 1 a coordinate under the noisy law, at every noise
-    level.
+    r"""An error brought to root mean square 1 a coordinate under the noisy distribution, at every
+    noise level.
 
     :math:`\sqrt{\mathbb{E}\,\|\eta\|^2 / D}` is measured on data diffused to noise levels evenly
-    spaced in the logarithm, with one noise a point; between them a cubic spline is laid through
-    its logarithm.
+    spaced in the logarithm; between them a cubic spline is laid through its logarithm.
 
     Arguments:
         perturbation: The error.
         base: The field that it will be planted in.
         data: Clean points.
-        seed: The seed of their noise, addresses of purpose ``"planted/noise"``.
+        seed: The seed of their noise, one a point, addresses of purpose ``"planted/noise"``.
         levels: The number of noise levels, at least 4.
 
     Raises:
@@ -262,12 +240,7 @@ class Matched(Perturbation):
         self.register_buffer("logs", logs.to(data.device))
         self.register_buffer("pieces", torch.as_tensor(spline.c, device=data.device))
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch *event"],
-        noise: Float[Tensor, "batch *event"],
-        level: Float[Tensor, "#batch ..."],
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, x: Batch, noise: Batch, level: Tensor) -> Batch:
         place = level.to(self.logs).log().clamp(self.logs[0], self.logs[-1])
         piece = torch.bucketize(place, self.logs[1:-1], right=True)
         u = place - self.logs[piece]
@@ -313,13 +286,7 @@ class PlantedField(ScoreField):
     def unlabelled(self) -> bool:
         return self.base.unlabelled
 
-    def predict(
-        self,
-        x: Float[Tensor, "batch *event"],
-        t: float | Tensor,
-        quantity: Quantity,
-        classes: Classes = None,
-    ) -> Float[Tensor, "batch *event"]:
+    def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
         time = times(x, t)
         level = self.sde.noise_level(time)
         noise = self.base.predict_noise(x, t, classes)
@@ -329,9 +296,8 @@ class PlantedField(ScoreField):
 
 
 def right_angle(dim: int) -> Float[Tensor, "dim dim"]:
-    """The skew matrix that turns each pair of coordinates by a right angle, float64.
-
-    The last of an odd number of coordinates is mapped to zero.
+    """The skew matrix that turns each pair of coordinates by a right angle, float64; the last of an
+    odd number is mapped to zero.
 
     Raises:
         ValueError: For fewer than two dimensions, where nothing can be turned.

@@ -1,6 +1,6 @@
 r"""Fields that are gradients by construction.
 
-The vector that a :class:`~scorefield.fields.preconditioned.PreconditionedField` takes from its
+The vector that a :class:`~.PreconditionedField` takes from its
 backbone is replaced by the gradient of a scalar, :math:`F = \nabla_u \psi(u, c_{noise})`. With
 :math:`u = c_{in} x` the score :math:`s = c_{skip} x + c_{out} F(c_{in} x)` is then the gradient of
 
@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from scorefield.domain import Domain, Torus
 from scorefield.errors import UserError
+from scorefield.fields.base import Batch, Times
 from scorefield.fields.classes import Classes
 from scorefield.fields.gradient import gradient
 from scorefield.fields.preconditioned import Parametrization, PreconditionedField
-from scorefield.sde import SDE
+from scorefield.sde.base import SDE
 
 Head = Literal["sum", "inner", "denoising"]
 
@@ -40,21 +41,15 @@ class PotentialField(PreconditionedField):
     * ``denoising``: :math:`\psi = -\frac12 |u - N(u, c)|^2`, likewise for any backbone.
 
     A call needs autograd, so it works under ``torch.no_grad`` but not under
-    ``torch.inference_mode``.
+    ``torch.inference_mode``. Arguments and errors are otherwise those of
+    :class:`~.PreconditionedField`.
 
     Arguments:
-        backbone: As for :class:`~scorefield.fields.preconditioned.PreconditionedField`; with
-            head ``sum`` it may return any shape ``(batch, ...)``.
-        sde: The forward process.
-        sigma_data: The standard deviation of the data; short for
-            ``parametrization=EDMScaling(sigma_data)``.
+        backbone: With head ``sum`` it may return any shape ``(batch, ...)``.
         parametrization: What :math:`\nabla\psi` predicts.
-        domain: Where :math:`x` lives; by default ``Euclidean(shape)``.
         head: How the output becomes a scalar.
-        shape: As for :class:`~scorefield.fields.preconditioned.PreconditionedField`.
 
     Raises:
-        TypeError: Unless exactly one of ``sigma_data`` and ``parametrization`` is given.
         ValueError: If the head is unknown or has no meaning on the domain, or the backbone's output
             does not fit it.
 
@@ -84,9 +79,7 @@ class PotentialField(PreconditionedField):
     def has_potential(self) -> bool:
         return True
 
-    def potential(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
-    ) -> Float[Tensor, " batch"]:
+    def potential(self, x: Batch, t: Times, classes: Classes = None) -> Float[Tensor, " batch"]:
         c, rows = self._coefficients(x, t), self.class_rows(classes, x)
         psi = self._psi(c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0]), rows)
         return (

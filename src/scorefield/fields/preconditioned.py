@@ -21,16 +21,91 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from scorefield.domain import Domain, Euclidean, Torus
 from scorefield.errors import UnsupportedError, UserError
-from scorefield.fields.base import Quantity, ScoreField, affine, times
+from scorefield.fields.base import Batch, Quantity, ScoreField, Times, affine, times
 from scorefield.fields.classes import Classes
-from scorefield.fields.labels import LOG_NOISE, Label
-from scorefield.sde import SDE
-from scorefield.sde.tables import alphas_cumprod, level_index
+from scorefield.sde.base import SDE
+from scorefield.sde.tables import alphas_cumprod, check_levels, level_index
+
+
+@dataclass(frozen=True)
+class Label(ABC):
+    """What a network sees in place of the time."""
+
+    @abstractmethod
+    def __call__(self, t: Tensor, sde: SDE) -> Tensor:
+        """The labels of times, elementwise."""
+
+
+@dataclass(frozen=True)
+class LogNoiseLabel(Label):
+    r"""The logarithm of the noise level, :math:`\frac14 \ln(\sigma / \alpha)`.
+
+    References:
+        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
+        table 1, :math:`c_{noise}` of column "Ours".
+    """
+
+    def __call__(self, t: Tensor, sde: SDE) -> Tensor:
+        return sde.noise_level(t).log() / 4
+
+
+LOG_NOISE = LogNoiseLabel()
+"""The label of fields that are not told another."""
+
+
+@dataclass(frozen=True)
+class SigmaLabel(Label):
+    r"""The standard deviation :math:`\sigma(t)` itself."""
+
+    def __call__(self, t: Tensor, sde: SDE) -> Tensor:
+        return sde.sigma(t)
+
+
+@dataclass(frozen=True)
+class TimeLabel(Label):
+    r"""The time times a constant, :math:`c\,t`.
+
+    Arguments:
+        scale: The constant :math:`c`; 999 spreads :math:`[0, 1]` over the steps of a process of
+            a thousand.
+
+    Raises:
+        ValueError: If it is not positive.
+    """
+
+    scale: float | int = 999.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise UserError(f"TimeLabel: scale must be positive, got {self.scale}")
+
+    def __call__(self, t: Tensor, sde: SDE) -> Tensor:
+        return self.scale * t
+
+
+@dataclass(frozen=True)
+class IndexLabel(Label):
+    r"""The place :math:`\mathrm{round}((t_{max} - t)(N - 1))` in a table of :math:`N` noise levels
+    in descending order: 0 is the greatest.
+
+    Arguments:
+        levels: The length :math:`N` of the table.
+
+    Raises:
+        ValueError: If it is below 2.
+    """
+
+    levels: int
+
+    def __post_init__(self) -> None:
+        check_levels(self.levels)
+
+    def __call__(self, t: Tensor, sde: SDE) -> Tensor:
+        return torch.round((sde.t_max - t) * (self.levels - 1))
 
 
 class Coefficients(NamedTuple):
@@ -80,8 +155,7 @@ class EDMScaling(Parametrization):
         ValueError: If ``sigma_data`` is not positive.
 
     References:
-        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
-        table 1, column "Ours", and appendix B.6.
+        Karras et al. (2022), table 1, column "Ours", and appendix B.6.
     """
 
     sigma_data: float
@@ -103,9 +177,6 @@ class EDMScaling(Parametrization):
 class NoisePrediction(Parametrization):
     r"""The backbone sees :math:`x_t` and predicts the noise: :math:`s = -F(x) / \sigma`.
 
-    Arguments:
-        label: The noise label of the network.
-
     References:
         Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), equation 11.
     """
@@ -119,11 +190,7 @@ class NoisePrediction(Parametrization):
 
 @dataclass(frozen=True)
 class ScorePrediction(Parametrization):
-    r"""The backbone sees :math:`x_t` and predicts the score itself: :math:`s = F(x)`.
-
-    Arguments:
-        label: The noise label of the network.
-    """
+    """The backbone sees :math:`x_t` and predicts the score itself: :math:`s = F(x)`."""
 
     label: Label = LOG_NOISE
 
@@ -139,9 +206,9 @@ class TablePrediction(Parametrization):
     .. math:: s = -F\big(x,\; t (N - 1)\big) \Big/ \sqrt{1 - \bar\alpha_i}, \qquad
         i = \lfloor t (N - 1) \rfloor.
 
-    It makes a field of :class:`~scorefield.sde.VP` out of a network that was trained on steps: the
+    It makes a field of :class:`~.VP` out of a network that was trained on steps: the
     label goes with the time, the deviation is that of the step before. At the steps themselves it
-    is :class:`NoisePrediction` of :class:`~scorefield.sde.DiscreteVP` with
+    is :class:`NoisePrediction` of :class:`~.DiscreteVP` with
     ``TimeLabel(levels - 1)``.
 
     Arguments:
@@ -181,7 +248,7 @@ def _table_std(table: TablePrediction, dtype: torch.dtype, device: torch.device)
 
 
 class PreconditionedField(ScoreField):
-    r"""A backbone as a score field.
+    """A backbone as a score field.
 
     Arguments:
         backbone: A module called as ``backbone(x, label)`` with :math:`x` of shape
@@ -191,13 +258,11 @@ class PreconditionedField(ScoreField):
             called as ``backbone(x, label, classes)`` where they are given: int64 from 0, with
             :math:`K` for no class unless its attribute ``unlabelled`` is false.
         sde: The forward process.
-        sigma_data: The standard deviation of the data; short for
-            ``parametrization=EDMScaling(sigma_data)``.
+        sigma_data: Short for ``parametrization=EDMScaling(sigma_data)``.
         parametrization: What the backbone predicts.
         domain: Where :math:`x` lives; by default ``Euclidean(shape)``.
-        shape: The event shape; by default the attribute ``event_shape`` of the backbone. Without
-            one, it is learned from the data in :func:`~scorefield.training.fit`, or from the points
-            of the first call.
+        shape: The event shape; by default the attribute ``event_shape`` of the backbone, otherwise
+            learned in :func:`~.fit` or in the first call.
 
     Raises:
         TypeError: Unless exactly one of ``sigma_data`` and ``parametrization`` is given, or if both
@@ -243,20 +308,14 @@ class PreconditionedField(ScoreField):
     def unlabelled(self) -> bool:
         return getattr(self.backbone, "unlabelled", True)
 
-    def predict(
-        self,
-        x: Float[Tensor, "batch *event"],
-        t: float | Tensor,
-        quantity: Quantity,
-        classes: Classes = None,
-    ) -> Float[Tensor, "batch *event"]:
+    def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
         self.learn_shape(x.shape[1:])
         c, rows = self._coefficients(x, t), self.class_rows(classes, x)
         output = self._output(c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0]), rows)
         a, b = affine(x, t, self.sde, quantity)
         return (a + b * c.c_skip) * x + (b * c.c_out) * output
 
-    def _coefficients(self, x: Tensor, t: float | Tensor) -> Coefficients:
+    def _coefficients(self, x: Tensor, t: Times) -> Coefficients:
         return self.parametrization.coefficients(times(x, t), self.sde)
 
     def _output(self, u: Tensor, label: Tensor, classes: Tensor | None) -> Tensor:

@@ -25,12 +25,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scorefield.fields import NoisePrediction, PreconditionedField, TimeLabel
+from scorefield.fields.preconditioned import NoisePrediction, PreconditionedField, TimeLabel
 from scorefield.interop import unpickling
 from scorefield.interop.errors import ForeignCodeError, InteropError, compare
-from scorefield.networks import MinimalResNet, MinimalUNet
-from scorefield.networks.minimal import Padding
-from scorefield.sde import SDE, Cosine
+from scorefield.networks.minimal import MinimalResNet, MinimalUNet, Padding
+from scorefield.sde.base import SDE
+from scorefield.sde.preserving import Cosine
 
 Network = MinimalResNet | MinimalUNet
 

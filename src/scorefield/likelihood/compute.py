@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -11,10 +12,10 @@ from torch import Tensor
 
 from scorefield.calculus.trace import ProbeKind
 from scorefield.errors import UserError
-from scorefield.fields import Classes, ScoreField, evaluation_mode
-from scorefield.fields.classes import classes_at
+from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.fields.classes import Classes, classes_at
 from scorefield.likelihood.density import LogProb
-from scorefield.likelihood.integration import Integration, Settings
+from scorefield.likelihood.integration import Integration
 from scorefield.noise import Noise
 from scorefield.samplers.latent import check_points
 from scorefield.samplers.runge_kutta import check_tolerances
@@ -23,7 +24,7 @@ Trace = Literal["exact", "probes"]
 SolverError = Literal["embedded", "two_tolerances"]
 
 EXACT_UP_TO = 64
-"""The largest dimension whose traces are exact unless probes are asked for."""
+"""The largest dimension whose traces are exact by default."""
 
 
 def log_prob(
@@ -49,10 +50,8 @@ def log_prob(
 
     It is the density of :math:`\hat x = x_t / \alpha(t)` at ``t_min``, per volume in units of the
     data: that of data blurred by :math:`\lambda(t_{min})`. The smaller ``t_min``, the closer to
-    the density of the data, if they have one, and the more is asked of the field; of VE it is never
-    less than ``sigma_min``.
-
-    A point has steps, probes and results of its own, whatever batch it comes in.
+    the density of the data, if they have one, and the harder for the field; of VE it is never
+    less than ``sigma_min``. Steps, probes and results of a point do not depend on its batch.
 
     Arguments:
         field: The score field, in evaluation mode meanwhile; no gradients are recorded.
@@ -65,13 +64,11 @@ def log_prob(
             signs beside as many directions, chosen for each point, whose part of the trace is exact
             (as many products again, a third of the dimensions at most); see
             :mod:`scorefield.calculus.trace`.
-        n_probes: How many probes a point has; its standard error comes from their scatter. With
-            one it is not known, and infinite.
+        n_probes: The number of probes of a point; with one, its standard error is infinite.
         standard_error: If given, points have 16 probes at least, and those with a larger standard
             error get as many more again until it is reached, or there are ``max_probes``.
         max_probes: The largest number of probes of a point.
-        seed: The seed of the probes, or the noise itself; their addresses are
-            ``("probe", index, number)``.
+        seed: The seed of the probes, or the noise itself, at ``("probe", index, number)``.
         index: The names of the points in these addresses; 0, 1, 2, … by default.
         t_min: The time of the points; the process's own ``t_min`` by default.
         batch_size: How many points are integrated at once.
@@ -79,17 +76,15 @@ def log_prob(
         solver_error: How the error of the integration is found: ``"two_tolerances"``, from a second
             integration at 32 times the tolerances, for half as many calls again; ``"embedded"``,
             from the steps of the one integration, for none.
-        classes: The class of each point, or of all, whose density is meant.
+        classes: The class of each point, or of all.
 
     Raises:
-        ValueError: If ``x`` has another event shape than the field, no floating dtype or a value
-            that is not finite; if an argument is out of its range, or the classes do not fit; if a
-            standard error is asked for of a single probe.
-        StalledError: If a point does not come to the greatest noise level; says which, and where.
+        ValueError: If ``x`` or the classes do not fit the field, an argument is out of its range,
+            or a standard error is requested of a single probe.
+        StalledError: If a point does not come to the greatest noise level.
 
     Example:
-        >>> x = truth.sample(256, seed=1, dtype=torch.float64)
-        >>> found = log_prob(field, x)
+        >>> found = log_prob(field, truth.sample(256, seed=1, dtype=torch.float64))
         >>> found.value, found.standard_error, found.solver_error
         >>> print(found.mean())
     """
@@ -101,9 +96,9 @@ def log_prob(
         raise UserError(f"t_min must lie in [{sde.t_min:g}, {sde.t_max:g}), got {start:g}")
     words = (("trace", trace, Trace), ("probes", probes, ProbeKind),
              ("solver_error", solver_error, SolverError))  # fmt: skip
-    for name, value, known in words:
-        if value is not None and value not in get_args(known):
-            raise UserError(f"{name} is one of {', '.join(get_args(known))}, not {value!r}")
+    for name, value, choices in words:
+        if value is not None and value not in get_args(choices):
+            raise UserError(f"{name} is one of {', '.join(get_args(choices))}, not {value!r}")
     counts = {"n_probes": n_probes, "max_probes": max_probes, "batch_size": batch_size}
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
@@ -122,12 +117,14 @@ def log_prob(
     # With few dimensions left to them, probes would be far from normal, and so their mean.
     rank = min(n_probes, dim // 3)
     two = solver_error == "two_tolerances"
-    settings = Settings(rtol, atol, max_calls, exact, probes, rank, two, start)
     parts, own = [], field.class_rows(classes, x)
+    whole = Integration(
+        field, x, index, own, noise, rtol, atol, max_calls, exact, probes, rank, two, start
+    )
     with torch.no_grad(), evaluation_mode(field):
         for rows in torch.arange(len(x), device=x.device).split(batch_size):
-            batch = x[rows], index[rows], classes_at(own, rows)
-            integration = Integration(field, *batch, noise, settings)
-            parts.append(integration.run(n_probes, standard_error, max_probes))
+            known = classes_at(own, rows)
+            batch = replace(whole, x=x[rows], index=index[rows], classes=known)
+            parts.append(batch.run(n_probes, standard_error, max_probes))
     names = LogProb.__dataclass_fields__
     return LogProb(**{n: torch.cat([getattr(part, n) for part in parts]) for n in names})

@@ -140,8 +140,8 @@ class LogProb:
     def interval(
         self, confidence: float = 0.95
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-        """Two-sided confidence intervals, by Student's law with one degree of freedom less than
-        there are probes, widened by the solver error on both sides.
+        """Two-sided confidence intervals, by Student's distribution with one degree of freedom less
+        than there are probes, widened by the solver error on both sides.
 
         Raises:
             ValueError: If ``confidence`` is not in (0, 1).
@@ -154,11 +154,8 @@ class LogProb:
         return self.value - half, self.value + half
 
     def mean(self) -> Estimate:
-        """The mean over the points, in nats.
-
-        Its standard error is that of other points from the same law, with other probes: the scatter
-        of the values, which the probes' errors are part of. Solver errors are averaged as if all
-        were of one sign.
+        """The mean over the points, in nats, with the standard error of their scatter, which the
+        probes' errors are part of. Solver errors are averaged as if all were of one sign.
 
         Raises:
             ValueError: For fewer than two points.

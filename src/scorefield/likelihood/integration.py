@@ -11,26 +11,24 @@ the greatest,
     A = \frac{\partial v}{\partial y}
     = \frac{\alpha}{\cos^2\varphi} \frac{\partial\hat\varepsilon}{\partial x_t} - \tan\varphi\, I .
 
-This is the density of data blurred by the least noise level, which is what the prior is carried to;
-the flow of any field has one, whether the field is a gradient or not. One evaluation with the
-products back through it gives :math:`v` and :math:`\mathrm{tr}\,A` together. In these coordinates
-:math:`A` vanishes for normal data of unit variance, and at high noise for all data: the part of the
-Jacobian that is the same for any field is integrated in closed form, and costs neither steps nor
-the variance of probes.
+This is the density of data blurred by the least noise level; the flow of any field has one, whether
+the field is a gradient or not. One evaluation with the products back through it gives :math:`v` and
+:math:`\mathrm{tr}\,A` together. In these coordinates :math:`A` vanishes for normal data of unit
+variance, and at high noise for all data, so that neither steps nor the variance of probes are spent
+on the part of the Jacobian that is the same for any field.
 
 **Solver error.** The integration is done again at 32 times the tolerance, where steps are about
-twice as long; the error that is told is the change between the two, or what the steps of the finer
-one say by themselves where that is more. It exceeded the true error at 96 of 100 points or more of
-mixtures, correlated normals and trained networks at tolerances from :math:`10^{-3}` to
-:math:`10^{-7}`.
+twice as long; the reported error is the change between the two, or the embedded estimate of the
+finer one where that is more. It exceeded the true error at 96 of 100 points or more of mixtures,
+correlated normals and trained networks at tolerances from :math:`10^{-3}` to :math:`10^{-7}`.
 
-What the steps say: the local error :math:`(e_y, e_\ell)` of a step at its end changes the result by
-:math:`e_\ell + \nabla_y \log q_\varphi \cdot e_y`, where the score of the flow is the field's own,
-:math:`-\hat\varepsilon / \sin\varphi`. For it stands the embedded estimate of the method, added up
-in absolute value. The estimate is of order 4 and the result of order 5, so that their errors are in
-a ratio that goes as the length of the steps, as :math:`\mathrm{tol}^{1/5}`; the sum is taken times
-:math:`100\,\mathrm{tol}^{1/5}`. Alone (``solver_error="embedded"``) it costs no call, and is
-right at typical points; between narrow modes the true error was up to 7 times as large.
+The embedded estimate: the local error :math:`(e_y, e_\ell)` of a step at its end changes the result
+by :math:`e_\ell + \nabla_y \log q_\varphi \cdot e_y`, where the score of the flow is the field's
+own, :math:`-\hat\varepsilon / \sin\varphi`, and is added up in absolute value. The estimate is of
+order 4 and the result of order 5, so that their errors are in a ratio of
+:math:`\mathrm{tol}^{1/5}`; the sum is taken times :math:`100\,\mathrm{tol}^{1/5}`. Alone
+(``solver_error="embedded"``) it costs no call, and is right at typical points; between narrow modes
+the true error was up to 7 times as large.
 
 References:
     Neural ordinary differential equations (Chen, Rubanova, Bettencourt and Duvenaud, 2018),
@@ -55,7 +53,7 @@ from torch import Tensor
 
 from scorefield.calculus.derivatives import basis, value_and_products
 from scorefield.calculus.trace import ProbeKind, draw_probes, orthonormal, without
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import classes_at
 from scorefield.likelihood.density import LogProb
 from scorefield.noise import Noise
@@ -76,20 +74,6 @@ _SKETCHED = (0.02, 0.1, 0.5)
 """The noise levels at which the directions of reduced variance are sought, in units of the data."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How the integrations are done; see :func:`~scorefield.likelihood.log_prob`."""
-
-    rtol: float
-    atol: float
-    max_calls: int
-    exact: bool
-    kind: ProbeKind
-    rank: int
-    two: bool
-    t_min: float
-
-
 class _Round(NamedTuple):
     """What one integration gives: an estimate for each probe, one if the trace is exact."""
 
@@ -99,25 +83,28 @@ class _Round(NamedTuple):
     latent: Float[Tensor, "batch *event"]
 
 
+@dataclass(frozen=True)
 class Integration:
-    """A batch of points, and the integrations along their flow."""
+    """The integrations of points along their flow; see :func:`.log_prob`."""
 
-    def __init__(
-        self,
-        field: ScoreField,
-        x: Tensor,
-        index: Tensor,
-        classes: Tensor | None,
-        noise: Noise,
-        settings: Settings,
-    ) -> None:
-        self.field, self.x, self.index, self.classes = field, x, index, classes
-        self.noise, self.settings = noise, settings
+    field: ScoreField
+    x: Tensor
+    index: Tensor
+    classes: Tensor | None
+    noise: Noise
+    rtol: float
+    atol: float
+    max_calls: int
+    exact: bool
+    kind: ProbeKind
+    rank: int
+    two: bool
+    t_min: float
 
     def run(self, n: int, target: float | None, most: int) -> LogProb:
         """Integrates, and again with more probes where the standard error asks for it."""
         everyone = torch.arange(len(self.x), device=self.x.device)
-        if self.settings.exact:
+        if self.exact:
             found = self.round(everyone, range(0))
             zero = torch.zeros_like(found.value[:, 0])
             whole = torch.ones_like(zero, dtype=torch.bool)
@@ -153,7 +140,7 @@ class Integration:
     def round(self, rows: Tensor, numbers: range) -> _Round:
         """Integrates some of the points with the probes of these numbers."""
         fine = self._integrate(rows, numbers, 1.0)
-        if not self.settings.two:
+        if not self.two:
             return fine
         coarse = self._integrate(rows, numbers, _COARSER)
         change = (fine.value - coarse.value).mean(dim=1).abs()
@@ -161,11 +148,11 @@ class Integration:
         return fine._replace(solver_error=error, calls=fine.calls + coarse.calls)
 
     def _integrate(self, rows: Tensor, numbers: range, coarser: float) -> _Round:
-        x, field, settings = self.x[rows], self.field, self.settings
+        x, field = self.x[rows], self.field
         flow = Flow(field, classes_at(self.classes, rows))
         sde, domain = field.sde, field.domain
         batch, dim = len(x), domain.dim
-        start, end = flow.angle(settings.t_min), flow.angle(sde.t_max)
+        start, end = flow.angle(self.t_min), flow.angle(sde.t_max)
         vectors, known = self._vectors(flow, x, rows, numbers)
         count = max(1, len(vectors) - known)
 
@@ -194,8 +181,8 @@ class Integration:
 
         state = torch.cat((math.cos(start) * x.reshape(batch, dim), x.new_zeros(batch, count)), 1)
         solution = solve(
-            slope, state, start, end, coarser * settings.rtol, coarser * settings.atol,
-            max_calls=settings.max_calls, measure=measure, audit=audit,
+            slope, state, start, end, coarser * self.rtol, coarser * self.atol,
+            max_calls=self.max_calls, measure=measure, audit=audit,
         )  # fmt: skip
         flow.check(solution, self.index[rows])
         last = torch.tensor(sde.t_max, dtype=torch.float64)
@@ -211,18 +198,18 @@ class Integration:
 
     def _vectors(self, flow: Flow, x: Tensor, rows: Tensor, numbers: range) -> tuple[Tensor, int]:
         """The vectors whose forms are taken, and how many of them, the first, are no probes."""
-        settings, index = self.settings, self.index[rows]
-        if settings.exact:
+        index = self.index[rows]
+        if self.exact:
             return basis(x), self.field.domain.dim
-        v = draw_probes(self.noise, settings.kind, x.shape[1:], index, numbers, x.dtype)
-        if settings.kind != "variance_reduced" or settings.rank < 1:
+        v = draw_probes(self.noise, self.kind, x.shape[1:], index, numbers, x.dtype)
+        if self.kind != "variance_reduced" or self.rank < 1:
             return v, 0
         q = self._directions(flow, x, index)
         return torch.cat((q, without(v, q))), len(q)
 
     def _directions(self, flow: Flow, x: Tensor, index: Tensor) -> Tensor:
         """Orthonormal directions in which the velocity bends most, at the points themselves."""
-        sde, rank = flow.sde, self.settings.rank
+        sde, rank = flow.sde, self.rank
         numbers = torch.arange(rank, device=index.device).unsqueeze(1)
         v = self.noise.signs("sketch", x.shape[1:], index, numbers, dtype=x.dtype)
         sketch = torch.zeros_like(v)

@@ -12,7 +12,7 @@ from torch import Tensor
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.metrics.sets import flat
-from scorefield.sde import EDM
+from scorefield.sde.exploding import EDM
 from scorefield.targets.mixture import GaussianMixture
 
 

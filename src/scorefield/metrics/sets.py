@@ -103,7 +103,7 @@ def noise_floor(
     error of the mean is then that of :math:`k` pairs, however many are drawn.
 
     Arguments:
-        metric: A distance, such as :func:`~scorefield.metrics.mmd`; options are set by
+        metric: A distance, such as :func:`~.mmd`; options are set by
             ``functools.partial``.
         source: A target, or data with a method ``reference(n, seed)``.
         n: The size of the first set: the number of samples of a model.

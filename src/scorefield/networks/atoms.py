@@ -109,7 +109,7 @@ class SymmetrizedMLP(_AtomsMLP):
         f(x, c) &= A_{L+1} h_L,
 
     with :class:`PeriodicFeatures` :math:`\varphi` and a
-    :class:`~scorefield.networks.embedding.LevelEmbedding` :math:`e`. It is equivariant,
+    :class:`~.LevelEmbedding` :math:`e`. It is equivariant,
     :math:`F(P x) = P F(x)`, and periodic; it knows where on the torus the atoms are. All
     :math:`n!` terms are computed in one call; for more atoms than six there is
     :class:`EquivariantMLP`.

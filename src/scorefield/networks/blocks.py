@@ -94,7 +94,7 @@ def activated(act: nn.Module, h: Tensor) -> Tensor:
 
 class Normalization(nn.GroupNorm):
     """Group normalisation, with forward mode inside of
-    :func:`~scorefield.fields.gradient.differentiable`.
+    :func:`~.differentiable`.
 
     PyTorch's own has none where channels come last in memory.
     """

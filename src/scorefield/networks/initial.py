@@ -1,6 +1,6 @@
 r"""Initial weights as a function of a seed.
 
-A network draws its weights at addresses of :class:`~scorefield.noise.Noise`, one purpose a
+A network draws its weights at addresses of :class:`~.Noise`, one purpose a
 tensor: the same constructor call gives the same network, whatever was drawn before it, and
 adding a layer leaves the others as they were.
 """

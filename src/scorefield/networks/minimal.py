@@ -216,7 +216,7 @@ class MinimalResNet(nn.Module):
 
 
 class LabelVector(nn.Module):
-    """The :func:`~scorefield.networks.embedding.positional_features` of a label, as it is given,
+    """The :func:`~.positional_features` of a label, as it is given,
     plus the vector of the class.
     """
 

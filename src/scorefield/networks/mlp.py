@@ -21,7 +21,7 @@ class MLP(nn.Module):
         h_l &= \mathrm{SiLU}(A_l h_{l-1} + b_l), \qquad l = 2 \dots L \\
         F(x, c) &= A_{L+1} h_L + b_{L+1},
 
-    where :math:`e(c)` is a :class:`~scorefield.networks.embedding.LevelEmbedding`, plus the vector
+    where :math:`e(c)` is a :class:`~.LevelEmbedding`, plus the vector
     of the point's class where the network knows classes.
 
     Arguments:

@@ -10,15 +10,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from scorefield.calculus import kernel_target, martingale_target, reverse_trajectory
+from scorefield.calculus.consistency import kernel_target, martingale_target, reverse_trajectory
 from scorefield.errors import UserError
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import NoiseLaw
 from scorefield.objectives.regression import Oracle, ScoreWeighting
 from scorefield.objectives.regularizer import PointRegularizer
 from scorefield.samplers.grid import grid_times
-from scorefield.sde import SDE
+from scorefield.sde.base import SDE
 
 ConsistencyTarget = Literal["kernel", "martingale"]
 ConsistencyEstimator = Literal["single", "pair"]

@@ -10,21 +10,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from scorefield.calculus import (
+from scorefield.calculus.asymmetry import Variant, per_coordinate, probed_asymmetry
+from scorefield.calculus.circulation import (
     circulation,
     find_cycles,
     nearest_neighbours,
-    per_coordinate,
     planes,
-    probed_asymmetry,
     quadrature,
     regular_polygons,
     squared_area,
     squared_curl,
 )
-from scorefield.calculus.asymmetry import Variant
 from scorefield.errors import UserError
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import NoiseLaw
 from scorefield.objectives.regularizer import PointRegularizer, Regularizer
@@ -87,7 +85,7 @@ class LoopCirculation(PointRegularizer):
     Arguments:
         radii: The radii of the polygons, in units of :math:`\sigma`.
         sides: The number of their sides.
-        quadrature: The rule on each side; see :func:`~scorefield.calculus.quadrature`.
+        quadrature: The rule on each side; see :func:`~.quadrature`.
         rows: The number of points, at most the batch; each is the centre of one loop a radius.
 
     Raises:
@@ -145,7 +143,7 @@ class CycleCirculation(Regularizer):
             many walks are proposed.
         neighbours: The number of nearest neighbours in the graph.
         lengths: The numbers of vertices of the cycles.
-        quadrature: The rule on each edge; see :func:`~scorefield.calculus.quadrature`. That of the
+        quadrature: The rule on each edge; see :func:`~.quadrature`. That of the
             published benchmark is ``left``.
         reach: The length of the longest edge, in units of :math:`\sigma`.
 

@@ -20,7 +20,7 @@ The first is :math:`(\lambda^2 + \sigma_d^2) / (\lambda\sigma_d)^2` on the denoi
 the second :math:`\sigma^2` and the third :math:`g^2` on that of the score.
 
 The losses of SMLD and DDPM are the second weight with times from a table: :class:`TableLaw` on
-:class:`~scorefield.sde.VE` and on :class:`~scorefield.sde.DiscreteVP`.
+:class:`~.VE` and on :class:`~.DiscreteVP`.
 
 References:
     A connection between score matching and denoising autoencoders (Vincent, 2011), equation 8.
@@ -49,9 +49,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.errors import UserError
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
-from scorefield.sde import SDE, DiscreteVP
+from scorefield.sde.base import SDE
+from scorefield.sde.preserving import DiscreteVP
 from scorefield.sde.tables import check_levels
 
 Weighting = Literal["edm", "score", "likelihood"]
@@ -162,8 +163,8 @@ class UniformTime(NoiseLaw):
 class TableLaw(NoiseLaw):
     r"""Each of the :math:`N` times :math:`t_i = i / (N - 1)` of a table with equal probability.
 
-    With :class:`~scorefield.sde.VE` these are the levels of SMLD, with
-    :class:`~scorefield.sde.DiscreteVP` the steps of DDPM.
+    With :class:`~.VE` these are the levels of SMLD, with
+    :class:`~.DiscreteVP` the steps of DDPM.
 
     Arguments:
         levels: The length :math:`N` of the table.

@@ -6,14 +6,14 @@ from typing import Literal
 
 from torch import Tensor
 
-from scorefield.calculus import (
+from scorefield.calculus.fokker_planck import (
     FokkerPlanckForm,
     fokker_planck_terms,
     per_log_noise,
     unbiased_square,
 )
 from scorefield.errors import UserError
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.regularizer import PointRegularizer
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefield.errors import UserError
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch, DenoisingScoreMatching
 from scorefield.objectives.regularizer import BalancedWeight, Regularizer

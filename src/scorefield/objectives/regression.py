@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import UnsupportedError, UserError
-from scorefield.fields import HybridField, ScoreField, evaluation_mode
+from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.fields.composed import HybridField
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import NoiseLaw
 from scorefield.objectives.regularizer import PointRegularizer

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from scorefield.domain import Torus
 from scorefield.errors import UserError
-from scorefield.fields import ScoreField, evaluation_mode
+from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.noise import Lookahead, Noise
 from scorefield.objectives.denoising import NoiseLaw
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from scorefield.estimate import Estimate
 from scorefield.plotting.palette import DIVERGING, GUIDE, INK, MODELS, Look
 from scorefield.plotting.png import new_figure
-from scorefield.targets import Target
+from scorefield.targets.base import Target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

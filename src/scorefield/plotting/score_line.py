@@ -22,10 +22,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.plotting.palette import EXACT, MODELS, PALE
 from scorefield.plotting.png import new_figure
-from scorefield.targets import PseudoAtoms, Target
+from scorefield.targets.atoms import PseudoAtoms
+from scorefield.targets.base import Target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

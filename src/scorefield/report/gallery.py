@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefield import plotting
-from scorefield.calculus import jacobian
+from scorefield.calculus.derivatives import jacobian
 from scorefield.comparison.groups import Group
 from scorefield.evaluation.evaluate import (
     Floors,
@@ -28,10 +28,10 @@ from scorefield.evaluation.evaluate import (
     validate,
 )
 from scorefield.evaluation.protocol import Benchmark, Protocol
-from scorefield.fields import ScoreField, evaluation_mode
+from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.plotting.palette import DIVERGING, EXACT, INK, Look
 from scorefield.runs.run import Run
-from scorefield.targets import Target
+from scorefield.targets.base import Target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

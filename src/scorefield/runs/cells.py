@@ -13,15 +13,9 @@ from scorefield.estimate import Estimate
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] | None = None) -> str:
-    """Records as CSV with a header; numbers so that they read back as they are.
-
-    Arguments:
-        rows: The records; all have the keys of the first.
-        columns: The header where there may be no record.
-    """
-    names = list(columns) if columns is not None else list(rows[0])
+    """Records of the same keys as CSV; ``columns`` are the header where there may be none."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer = csv.DictWriter(text, list(columns or rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -41,11 +35,6 @@ def read_csv(path: Path, least: int = 1) -> list[dict[str, str]]:
     if len(rows) < least:
         raise UserError(f"{path.name} holds no record")
     return rows
-
-
-def known(value: Any) -> Any:
-    """A cell: the value, or nothing where there is none."""
-    return "" if value is None else value
 
 
 def numbers(estimate: Estimate) -> dict[str, Any]:

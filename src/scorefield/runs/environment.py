@@ -5,14 +5,26 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 _PACKAGES = ("scorefield", "torch", "numpy", "scipy", "scikit-learn", "safetensors", "pydantic")
+_KINDS: dict[str, object] = {
+    "created": str | None,
+    "command": list[str],
+    "python": str | None,
+    "packages": dict[str, str | None],
+    "platform": str | None,
+    "processor": str | None,
+    "cores": int | None,
+    "threads": int | None,
+    "cuda": str | None,
+    "devices": list[str],
+}
 
 
 def environment() -> dict[str, Any]:
@@ -36,37 +48,16 @@ def plausible(record: object) -> dict[str, Any]:
     """The part of a record read from a file that could be of :func:`environment`."""
     if not isinstance(record, dict):
         return {}
-    return {key: record[key] for key, fits in _FITS.items() if key in record and fits(record[key])}
+    known = _KINDS.items()
+    return {key: record[key] for key, kind in known if key in record and _fits(record[key], kind)}
 
 
-def _is_text(value: object) -> bool:
-    return value is None or isinstance(value, str)
-
-
-def _is_number(value: object) -> bool:
-    return value is None or (isinstance(value, int) and not isinstance(value, bool))
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _is_table(value: object) -> bool:
-    return isinstance(value, dict) and all(map(_is_text, value.values()))
-
-
-_FITS: dict[str, Callable[[object], bool]] = {
-    "created": _is_text,
-    "command": _is_list,
-    "python": _is_text,
-    "packages": _is_table,
-    "platform": _is_text,
-    "processor": _is_text,
-    "cores": _is_number,
-    "threads": _is_number,
-    "cuda": _is_text,
-    "devices": _is_list,
-}
+def _fits(value: object, kind: Any) -> bool:
+    try:
+        TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 def _version(package: str) -> str | None:

@@ -11,16 +11,18 @@ from torch import nn
 from scorefield.config.custom import Custom
 from scorefield.config.field import HybridModel
 from scorefield.config.objective import CyclesTerm
-from scorefield.errors import RunError
-from scorefield.fields import HybridField, PreconditionedField, ScoreField
+from scorefield.errors import CheckpointError, RunError
+from scorefield.fields.base import ScoreField
+from scorefield.fields.composed import HybridField
+from scorefield.fields.preconditioned import PreconditionedField
 from scorefield.interop import convolutional
 from scorefield.interop.convolutional import structure, without_batch_norms
 from scorefield.interop.errors import InteropError
-from scorefield.interop.score_sde.checkpoints import BUFFERS, SongCheckpoint, read_checkpoint
+from scorefield.interop.score_sde.checkpoints import BUFFERS, read_checkpoint
 from scorefield.interop.score_sde.structure import infer
 from scorefield.runs.run import CONFIG, Run
-from scorefield.training import CheckpointError, Weights, read_weights
 from scorefield.training import checkpoint as checkpoints
+from scorefield.training.checkpoint import Weights, read_weights
 from scorefield.training.record import read_rows
 
 Sheet = dict[str, list[tuple[str, str]]]
@@ -32,10 +34,6 @@ _TAIL = 5
 def inspect(path: Path, trust_code: bool = False) -> Sheet:
     """Describes a run's folder, a checkpoint's folder, a file of weights, a checkpoint of the
     score_sde code, or a state dict of a minimal convolutional network.
-
-    Arguments:
-        path: The folder or file.
-        trust_code: Whether classes that a run names by import path may be imported.
 
     Raises:
         RunError: If the path is none of these.
@@ -93,15 +91,11 @@ def _describe_field(run: Run, field: ScoreField) -> list[tuple[str, str]]:
     branches: dict[str, ScoreField] = {"": field}
     if isinstance(field, HybridField):
         branches = {"low ": field.low, "high ": field.high}
-    backbones = {
-        branch: owner.backbone
-        for branch, owner in branches.items()
-        if isinstance(owner, PreconditionedField)
-    }
     parts = [
         (f"{branch}{name}", f"{_parameters(part):,} parameters")
-        for branch, backbone in backbones.items()
-        for name, part in backbone.named_children()
+        for branch, owner in branches.items()
+        if isinstance(owner, PreconditionedField)
+        for name, part in owner.backbone.named_children()
         if _parameters(part)
     ]
     total = [("parameters", f"{_parameters(field):,}")]
@@ -139,12 +133,12 @@ def _describe_training(run: Run) -> list[tuple[str, str]]:
 def _describe_checkpoints(run: Run) -> list[tuple[str, str]]:
     lines = []
     for path in checkpoints.paths(run.checkpoints):
+        verified = "ok"
         try:
             run.checkpoint(checkpoints.step_of(path))
         except CheckpointError as error:
-            lines.append((path.name, f"unusable: {error}"))
-        else:
-            lines.append((path.name, "ok"))
+            verified = f"unusable: {error}"
+        lines.append((path.name, verified))
     return lines or [("none", "the run has not been trained yet")]
 
 
@@ -156,7 +150,7 @@ def _describe_provenance(record: dict[str, Any]) -> list[tuple[str, str]]:
         if isinstance(value, dict):
             value = ", ".join(f"{k} {v}" for k, v in value.items())
         elif isinstance(value, list):
-            value = " ".join(map(str, value))
+            value = " ".join(value)
         lines.append((key, str(value) if value not in (None, "") else "none"))
     return lines
 
@@ -195,12 +189,17 @@ def _describe_weights(path: Path, weights: Weights, verified: str) -> Sheet:
 
 
 def _describe_published(path: Path) -> Sheet:
-    """A checkpoint of the score_sde code."""
     found = read_checkpoint(path)
     try:
         structure = infer(found.state)
     except InteropError as error:
         raise InteropError(f"{path}: {error}") from None
+    updates = "unknown" if found.updates is None else f"{found.updates:,}"
+    optimizer = "none"
+    if found.optimizer is not None:
+        moments = found.optimizer.moments
+        state = f"state of {moments} tensors" if moments else "no state"
+        optimizer = f"learning rate {found.optimizer.lr:g}, {state}"
     settings = dict(structure.settings)
     table = [settings.pop(f"model.sigma_{end}", None) for end in ("min", "max")]
     levels = settings.pop("model.num_scales", None)
@@ -215,7 +214,8 @@ def _describe_published(path: Path) -> Sheet:
             ("path", str(path)),
             ("layout", found.layout),
             ("step", "not kept in this layout" if found.step is None else f"{found.step:,}"),
-            *_describe_averages(found),
+            ("average", f"decay {found.decay:g}, {updates} updates"),
+            ("optimiser", optimizer),
         ],
         "network": [
             ("family", settings.get("model.name", "ddpm, or an ncsnpp of the same layers")),
@@ -233,7 +233,6 @@ def _describe_published(path: Path) -> Sheet:
 
 
 def _describe_convolutional(path: Path) -> Sheet:
-    """A state dict of a minimal convolutional network."""
     state = convolutional.read_state(path)
     try:
         kind, settings = structure(without_batch_norms(state))
@@ -253,16 +252,6 @@ def _describe_convolutional(path: Path) -> Sheet:
             ("asked for", "points of any kind" if unlabelled else "points of a class"),
         ],
     }
-
-
-def _describe_averages(found: SongCheckpoint) -> list[tuple[str, str]]:
-    updates = "unknown" if found.updates is None else f"{found.updates:,}"
-    lines = [("average", f"decay {found.decay:g}, {updates} updates")]
-    optimizer = found.optimizer
-    if optimizer is None:
-        return [*lines, ("optimiser", "none")]
-    state = f"state of {optimizer.moments} tensors" if optimizer.moments else "no state"
-    return [*lines, ("optimiser", f"learning rate {optimizer.lr:g}, {state}")]
 
 
 def _said(value: Any) -> str:

@@ -24,29 +24,27 @@ from scorefield.config.build import (
 )
 from scorefield.config.config import Config
 from scorefield.config.document import differences, dump, flatten, read, shown
-from scorefield.data import DataSource
+from scorefield.data.source import DataSource
 from scorefield.errors import CheckpointError, ConfigError, RunError, section_of
-from scorefield.fields import OneClass, ScoreField
+from scorefield.fields.base import ScoreField
+from scorefield.fields.composed import OneClass
 from scorefield.files import clean, delete_folder, write_folder
 from scorefield.noise import Noise
-from scorefield.objectives import Objective
+from scorefield.objectives.objective import Objective
+from scorefield.progress import warn
 from scorefield.runs.environment import environment, plausible
-from scorefield.samplers import Sampler
-from scorefield.training import Checkpoint, DrawFor, Fit, Optim, Trainer, TrainSettings
+from scorefield.samplers.base import Sampler
 from scorefield.training import checkpoint as checkpoints
-from scorefield.training.display import warn
-from scorefield.training.lock import locked
+from scorefield.training.checkpoint import Checkpoint
+from scorefield.training.guard import locked
+from scorefield.training.settings import Optim, TrainSettings
+from scorefield.training.trainer import DrawFor, Fit, Trainer
 
 CONFIG, ENVIRONMENT = "config_resolved.yaml", "environment.json"
 
 
 class Run:
-    """A folder and the configuration in it; made by :meth:`create` or :meth:`open`.
-
-    Arguments:
-        folder: The folder.
-        config: Its configuration.
-    """
+    """A folder and the configuration in it; made by :meth:`create` or :meth:`open`."""
 
     def __init__(self, folder: Path, config: Config) -> None:
         self.folder = folder
@@ -55,31 +53,24 @@ class Run:
     @classmethod
     def create(cls, config: Config, root: str | Path = "runs", overwrite: bool = False) -> Run:
         """The run of a configuration in ``root/dataset/model_id/seed{n}``: a new one, or the one
-        that is there, to be resumed.
-
-        Arguments:
-            config: The configuration.
-            root: The folder of all runs.
-            overwrite: Whether what is there is deleted first.
+        that is there, to be resumed or, with ``overwrite``, deleted first; nothing is changed where
+        it raises.
 
         Raises:
             RunError: If the folder belongs to another configuration, or is no run's and not
-                empty, or is a link and to be overwritten; nothing is changed then.
-            ConfigError: If the parts of the configuration do not fit each other; nothing is
-                changed then either.
-            ValueError: If the data cannot be read; nothing is changed then either.
+                empty, or is a link and to be overwritten.
+            ConfigError: If the parts of the configuration do not fit each other.
+            ValueError: If the data cannot be read.
             TrainingError: If what is to be deleted is being trained.
             OSError: If the folder cannot be written.
         """
         folder = Path(root) / config.folder
-        there = (folder / CONFIG).is_file()
         run = cls(folder, config)
-        if there and overwrite:
+        clean(folder.parent)
+        if overwrite and (folder / CONFIG).is_file():
             if folder.is_symlink():
                 raise RunError(f"{folder} is a symbolic link, and is not overwritten: remove it")
             run._check_whole()
-        clean(folder.parent)
-        if there and overwrite:
             with locked(folder):
                 delete_folder(folder)
         if (folder / CONFIG).is_file():
@@ -110,7 +101,6 @@ class Run:
         return field
 
     def _check_whole(self) -> None:
-        """Builds all that the configuration describes, and reads the data."""
         field = self._check_parts()
         self.source().batch(Noise(self.config.seed), 0, 1)
         if field.classes is not None:
@@ -120,10 +110,7 @@ class Run:
     def open(cls, folder: str | Path, trust_code: bool = False) -> Run:
         """The run in a folder.
 
-        Arguments:
-            folder: The folder.
-            trust_code: Whether classes of the user's own that its configuration names may be
-                imported, once they are needed.
+        Only with ``trust_code`` are classes of the user's own imported, once they are needed.
 
         Raises:
             RunError: If there is none.
@@ -179,12 +166,9 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether there is a checkpoint of the last step, it can be read, and it is this run's."""
-        last = self.config.train.steps
-        if last not in self.steps():
-            return False
         try:
-            self.checkpoint(last)
-        except CheckpointError:
+            self.checkpoint(self.config.train.steps)
+        except (RunError, CheckpointError):
             return False
         return True
 
@@ -197,9 +181,8 @@ class Run:
                 TensorBoard; ``None`` for data of which there are none.
 
         Raises:
-            TrainingError: If a loss is not finite or a file cannot be written.
             CheckpointError: If the newest checkpoint is that of another run.
-            Interrupted: If SIGINT or SIGTERM arrived; a checkpoint has been written.
+            TrainingError, Interrupted: See :meth:`~scorefield.training.trainer.Trainer.run`.
         """
         config, source = self.config, self.source()
         newest = checkpoints.latest(self.checkpoints, lambda _: None)
@@ -262,7 +245,6 @@ class Run:
         return self._check_own(found)
 
     def _check_own(self, found: Checkpoint) -> Checkpoint:
-        """The checkpoint, if it was made under this run's configuration."""
         stored = found.model.config
         if stored is None:
             raise CheckpointError(f"{found.path} does not say of which configuration it is")
@@ -291,11 +273,7 @@ class Run:
 
 
 def check_unconditional(config: Config, field: ScoreField) -> None:
-    """Checks that a field may be asked for points of any class.
-
-    Raises:
-        RunError: If it knows classes and has never been trained on points without theirs.
-    """
+    """Refuses points of any class of a field that was never trained on points without theirs."""
     if field.classes is not None and config.objective.label_dropout == 0:
         raise RunError(
             f"the field of {config.name} was trained with objective.label_dropout 0, and knows "
@@ -304,11 +282,7 @@ def check_unconditional(config: Config, field: ScoreField) -> None:
 
 
 def of_class(field: ScoreField, label: int) -> ScoreField:
-    """The field of points of a class.
-
-    Raises:
-        RunError: If it knows no classes, or not this one.
-    """
+    """The field of points of a class, if it knows it."""
     if field.classes is None:
         raise RunError("the field of this run knows no classes, and takes no label")
     if not 0 <= label < field.classes:
@@ -316,17 +290,13 @@ def of_class(field: ScoreField, label: int) -> ScoreField:
     return OneClass(field, label)
 
 
-def _differences(one: Config, other: Config) -> list[tuple[str, object, object]]:
-    exclude = {"description"}
-    return differences(
-        one.model_dump(mode="json", exclude=exclude), other.model_dump(mode="json", exclude=exclude)
-    )
+def _differences(*configs: Config) -> list[tuple[str, object, object]]:
+    one, other = (c.model_dump(mode="json", exclude={"description"}) for c in configs)
+    return differences(one, other)
 
 
 def _check_same(folder: Path, there: Config, wanted: Config) -> None:
-    found = _differences(there, wanted)
-    if found:
-        key, old, new = found[0]
+    for key, old, new in _differences(there, wanted)[:1]:
         if key.endswith(".sha256"):
             target = flatten(wanted.document())[key.removesuffix("sha256") + "target"]
             raise RunError(

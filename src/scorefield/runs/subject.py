@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from scorefield.config import schema
-from scorefield.config.build import build_field, build_source
 from scorefield.config.config import Config
 from scorefield.config.data import ImagesData
 from scorefield.config.document import read
-from scorefield.data import DataSource
+from scorefield.data.source import DataSource
 from scorefield.errors import CheckpointError, ConfigError, RunError
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.interop import convolutional
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.load import load
-from scorefield.likelihood import CENTERED_BYTES, UNIT_BYTES, DataTransform
+from scorefield.likelihood.density import CENTERED_BYTES, UNIT_BYTES, DataTransform
 from scorefield.networks.minimal import Padding
 from scorefield.runs.run import Run, check_unconditional, of_class
 from scorefield.training import checkpoint as checkpoints
@@ -51,9 +50,9 @@ def open_subject(
     label: int | None = None,
     trust_code: bool = False,
 ) -> Subject:
-    """The field of a run's folder, at its newest checkpoint, of a file of weights, of a checkpoint
-    of score_sde, or of a state dict of a minimal convolutional network. One that knows classes is
-    asked for points of any, or of one.
+    """The field of a run at its newest checkpoint, or of a file.
+
+    One that knows classes is asked for points of any, or of one.
 
     Arguments:
         path: The folder, a file ending in ``.safetensors``, a checkpoint of score_sde ending in
@@ -95,15 +94,8 @@ def _open(
         )
     if path.is_dir():
         run = Run.open(path, trust_code)
-        found = run.checkpoint()
-        about = {"run": run.config.name, "run_seed": run.config.seed, "step": found.step}
-        return _trained(
-            run.field(weights, found.step),
-            run.config,
-            run.source(),
-            {**about, "weights": weights},
-            run.folder,
-        )
+        step = run.checkpoint().step
+        return _trained(run, run.field(weights, step), step, weights, run.folder)
     if not path.is_file() or path.suffix != ".safetensors":
         raise RunError(
             f"{path} is neither the folder of a run nor a file ending in .safetensors, .pth or .pt"
@@ -111,25 +103,18 @@ def _open(
     stored = checkpoints.read_weights(path)
     if stored.config is None:
         raise CheckpointError(f"{path} does not say of which configuration it is")
-    own = schema.validate(stored.config, str(path), trust_code)
-    source = build_source(own)
-    field = build_field(own, source)
+    run = Run(path.parent, schema.validate(stored.config, str(path), trust_code))
+    field = run.untrained()
     checkpoints.load_weights(field, stored, path)
-    about = {"run": own.name, "run_seed": own.seed, "step": stored.step}
-    return _trained(field.eval(), own, source, {**about, "weights": path.name}, None)
+    return _trained(run, field.eval(), stored.step, path.name, None)
 
 
-def _trained(
-    field: ScoreField,
-    config: Config,
-    source: DataSource,
-    about: dict[str, Any],
-    folder: Path | None,
-) -> Subject:
-    transform = None
-    if isinstance(config.data, ImagesData):
-        transform = CENTERED_BYTES if config.data.centered else UNIT_BYTES
-    return Subject(field, config, source, about, folder, transform)
+def _trained(run: Run, field: ScoreField, step: int, weights: str, folder: Path | None) -> Subject:
+    data, transform = run.config.data, None
+    if isinstance(data, ImagesData):
+        transform = CENTERED_BYTES if data.centered else UNIT_BYTES
+    about = {"run": run.config.name, "run_seed": run.config.seed, "step": step, "weights": weights}
+    return Subject(field, run.config, run.source(), about, folder, transform)
 
 
 def _published(path: Path, weights: Literal["ema", "raw"], config: str | None) -> Subject:

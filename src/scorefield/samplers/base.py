@@ -28,11 +28,10 @@ from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
 from scorefield.noise import Noise
-from scorefield.samplers.block import Block, Callback
 from scorefield.samplers.grid import check_steps, grid_times
 from scorefield.samplers.measurements import Measurement
-from scorefield.samplers.step import PLAIN, StepContext, Stepped, level
-from scorefield.sde import SDE
+from scorefield.samplers.step import PLAIN, Block, Callback, StepContext, Stepped, level
+from scorefield.sde.base import SDE
 
 SamplerT = TypeVar("SamplerT", bound="Sampler")
 GridSamplerT = TypeVar("GridSamplerT", bound="GridSampler")
@@ -62,21 +61,17 @@ class Sampler(ABC):
     @abstractmethod
     def nfe(self) -> int | None:
         """The true number of network calls that a sample takes; ``None`` where each sample finds
-        its own on the way, which the callback is told.
+        its own on the way, which the callback receives.
         """
 
     @classmethod
     @abstractmethod
     def for_nfe(cls: type[SamplerT], budget: int, **settings: Any) -> SamplerT:
-        """The sampler with the most steps that takes at most ``budget`` network calls.
-
-        Arguments:
-            budget: The number of network calls that a sample may take.
-            settings: The other arguments of the class.
+        """The sampler with the most steps that takes at most ``budget`` network calls, with
+        ``settings`` as the other arguments of the class.
 
         Raises:
-            ValueError: If the budget is not a positive integer, or less than the least that the
-                method takes.
+            ValueError: If the budget is not a positive integer, or less than what the method takes.
         """
 
     @abstractmethod
@@ -88,21 +83,20 @@ class Sampler(ABC):
         s: float | None,
         at: StepContext = PLAIN,
     ) -> Stepped:
-        r"""Moves states from one time to an earlier one, or to the clean data.
+        """Moves states from one time to an earlier one, or to the clean data.
 
         Arguments:
             field: The field.
             x: The states :math:`x_t`, in the units of the process.
             t: Their time.
             s: The time to go to; ``None`` for the clean data.
-            at: The classes of the samples, the addresses of their noise, what is known of them,
-                and the step before.
+            at: Classes, noise and measurement of the samples, and the step before.
 
         Raises:
             ValueError: If the step draws noise and has been given none.
 
         Example:
-            A loop of one's own, which gives what ``sampler.sample(field, 64, seed=0)`` does:
+            A custom loop with the samples of ``sampler.sample(field, 64, seed=0)``:
 
             >>> noise, index = Noise(0), torch.arange(64)
             >>> x, done = field.sde.prior(field.domain).sample(noise, index), None
@@ -130,7 +124,7 @@ class Sampler(ABC):
         classes: Classes = None,
         measurement: Measurement | None = None,
     ) -> Float[Tensor, "n *event"]:
-        r"""Draws samples, in units of the data.
+        """Draws samples, in units of the data, in the order of their indices.
 
         A sample is a function of the field, the sampler, the seed and its index: sample 17 starts
         from the same noise alone, in a batch of 64 or after a resume. The field is in evaluation
@@ -140,27 +134,19 @@ class Sampler(ABC):
             field: The score field; its process sets the noise levels, its domain the event shape.
             n: How many: the samples 0 … n - 1.
             seed: The seed of all noise, or the noise itself.
-            index: In place of ``n``, the indices of the samples that are wanted.
+            index: In place of ``n``, the indices of the samples.
             batch_size: How many samples the network sees at once.
             dtype: The dtype of the states and of the result. The network keeps its own.
             device: Where the states live; by default where the field's parameters do.
             callback: Called after each step of each block with a :class:`SamplerState`.
             start: Starting points :math:`x_{t_{max}}`, in place of draws from the prior.
             classes: The class of all samples, or of each; for fields that know classes.
-            measurement: What is known of all samples, or of each in the order of the indices, and
-                is put into the states, as noisy as they are, at the start (where ``start`` does
-                not take its place) and after every update; see
-                :mod:`scorefield.samplers.measurements`.
-
-        Returns:
-            The samples, in the order of the indices.
+            measurement: What is known of all samples, or of each in the order of the indices: put
+                into the states at the start (unless ``start`` is given) and after every update.
 
         Raises:
-            ValueError: If it is not clear how many samples are wanted, their number or the batch
-                size is not positive, the indices are not integers, the dtype is not a floating
-                one, ``start`` or the measurement has another event shape than the field, the
-                measurements are not as many as the samples, or the classes do not fit them or the
-                field.
+            ValueError: If the number of samples, the batch size, the dtype, ``start``, the
+                measurement or the classes do not fit the field or one another.
             TypeError: If a measurement is given to a sampler that takes none.
             FloatingPointError: If a state stops being finite; names step, noise level and samples.
         """

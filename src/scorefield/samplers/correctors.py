@@ -28,7 +28,8 @@ from torch import Tensor
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes
-from scorefield.sde import SDE, ForwardStep
+from scorefield.sde.base import SDE
+from scorefield.sde.discrete import ForwardStep
 
 Norm = Literal["sample", "batch"]
 
@@ -78,8 +79,7 @@ class Corrector(ABC):
             field: The score field.
             x: States.
             t: Their times, or one for all.
-            scale: What :meth:`scale` says there; where it has several values, shaped to
-                broadcast against ``x``.
+            scale: What :meth:`scale` gives there, shaped to broadcast against ``x``.
             draw: Gives the standard normals of each step, from 0.
             classes: The class of each state, or of all.
         """
@@ -92,13 +92,8 @@ class Corrector(ABC):
 
 
 class Correction(NamedTuple):
-    r"""What a corrector did.
-
-    Attributes:
-        x: The new states.
-        mean: The new states without the noise of the last step.
-        before: The states before the last step.
-        score: The score there.
+    """The new states, also without the noise of the last step; and the states before the last step,
+    with the score there.
     """
 
     x: Tensor
@@ -113,9 +108,8 @@ class Langevin(Corrector):
 
     .. math:: \epsilon = 2 f^2 \Big(r \frac{\|z\|}{\|s\|}\Big)^2.
 
-    Each sample has a step of its own, from its own norms, so that it is corrected alike in every
-    batch. The published method takes the means of both norms over the batch instead, which
-    makes a sample depend on the others, and on ``batch_size``: ``norm="batch"``.
+    Each sample has a step of its own, from its own norms. The published method takes the means of
+    both norms over the batch instead, which makes a sample depend on the others: ``norm="batch"``.
 
     The size depends on the state and on the noise that it multiplies, so it is meant for points of
     many coordinates :math:`D`, whose norms hardly vary. On a normal distribution, with per-sample
@@ -132,8 +126,7 @@ class Langevin(Corrector):
         ValueError: If an argument is out of its range.
 
     References:
-        Score-based generative modeling through stochastic differential equations (Song et al.,
-        2021), algorithms 4 and 5, with batch means.
+        Song et al. (2021), algorithms 4 and 5, with batch means.
     """
 
     norm: Norm = "sample"

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.errors import UserError
-from scorefield.sde import SDE
+from scorefield.sde.base import SDE
 
 Spacing = Literal["karras", "time", "logsnr"]
 r"""What is evenly spaced on a grid: :math:`\lambda^{1/\rho}`, the time, or
@@ -18,7 +18,7 @@ r"""What is evenly spaced on a grid: :math:`\lambda^{1/\rho}`, the time, or
 
 
 def karras_levels(sde: SDE, steps: int, rho: float = 7.0) -> Float[Tensor, " levels"]:
-    r"""The noise levels that a sampler visits, in float64.
+    r"""The ``steps + 1`` noise levels that a sampler visits, descending, in float64.
 
     .. math:: \lambda_i = \Big(\lambda_{max}^{1/\rho} + \tfrac{i}{N - 1}
         \big(\lambda_{min}^{1/\rho} - \lambda_{max}^{1/\rho}\big)\Big)^{\rho}
@@ -29,12 +29,8 @@ def karras_levels(sde: SDE, steps: int, rho: float = 7.0) -> Float[Tensor, " lev
 
     Arguments:
         sde: The forward process.
-        steps: The number :math:`N` of intervals; for 1 the grid is
-            :math:`\lambda_{max}, 0`.
+        steps: The number :math:`N` of intervals; for 1 the grid is :math:`\lambda_{max}, 0`.
         rho: The exponent :math:`\rho`: 1 is uniform, larger is denser at low noise.
-
-    Returns:
-        The levels in descending order, float64, of shape ``(steps + 1,)``.
 
     Raises:
         ValueError: Unless ``steps`` is a positive integer and ``rho`` a positive number.
@@ -57,9 +53,7 @@ def grid_times(
     t_end: float | None = None,
     rho: float = 7.0,
 ) -> Float[Tensor, " steps"]:
-    r"""The times that a sampler visits before the clean data, in float64.
-
-    The number of times is independent of the levels that a network was trained on.
+    r"""The ``steps`` times that a sampler visits before the clean data, descending, in float64.
 
     Arguments:
         sde: The forward process.
@@ -69,19 +63,13 @@ def grid_times(
         t_end: The last time; ``t_min`` by default.
         rho: The exponent :math:`\rho` of Karras' spacing.
 
-    Returns:
-        The times in descending order, float64, of shape ``(steps,)``.
-
     Raises:
         ValueError: Unless ``steps`` is a positive integer, ``spacing`` one of the three, ``rho``
             positive and ``t_end`` in :math:`[t_{min}, t_{max})`.
 
     References:
-        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
-        equation 5.
-
-        DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models (Lu, Zhou,
-        Bao, Chen, Li and Zhu, 2022), section 3, for steps that are uniform in the log-SNR.
+        Karras et al. (2022), as of :func:`karras_levels`; DPM-Solver++ (Lu, Zhou, Bao, Chen, Li and
+        Zhu, 2022), section 3, for steps that are uniform in the log-SNR.
     """
     check_grid(steps, spacing, rho)
     start, end = sde.t_max, sde.t_min if t_end is None else t_end

@@ -35,12 +35,7 @@ _PARALLEL = 1e-6
 
 
 class Carried(NamedTuple):
-    """Points at the other end of the flow.
-
-    Attributes:
-        x: The points.
-        solution: The calls, the steps and the tolerances of each.
-    """
+    """Points at the other end of the flow, and the calls, the steps and the tolerances of each."""
 
     x: Float[Tensor, "batch *event"]
     solution: Solution
@@ -54,20 +49,19 @@ def encode(
     max_calls: int = 10_000,
     classes: Classes = None,
 ) -> Carried:
-    r"""The codes :math:`x_{t_{max}}` of points :math:`\hat x_{t_{min}}`.
+    r"""The codes :math:`x_{t_{max}}` of points :math:`\hat x_{t_{min}}`; no gradients are recorded.
 
     Arguments:
-        field: The field; no gradients are recorded.
-        x: Points in units of the data, at the least noise level. Their dtype is that of the
-            integration.
+        field: The field.
+        x: Points in units of the data, at the least noise level, in the dtype of the integration.
         rtol: The relative tolerance; each point has steps of its own.
         atol: The absolute tolerance.
         max_calls: The largest number of network calls of a point.
         classes: The class of each point, or of all.
 
     Raises:
-        ValueError: If ``x`` has another event shape than the field or is not finite, or a
-            tolerance is out of its range.
+        ValueError: If ``x`` does not fit the field or is not finite, or a tolerance is out of
+            range.
         StalledError: If a point does not arrive.
     """
     return _carry(field, x, rtol, atol, max_calls, classes, forward=True)
@@ -93,14 +87,9 @@ def round_trip(
     max_calls: int = 10_000,
     classes: Classes = None,
 ) -> Estimate:
-    """How far points that are encoded and decoded again end from where they were.
-
-    Returns:
-        The mean over the points of the root mean square over coordinates, in units of the data,
-        with the standard error of their scatter.
-
-    Raises:
-        ValueError: As of :func:`encode`; or for fewer than two points.
+    """How far points that are encoded and decoded again end from where they were: the mean of the
+    root mean square over coordinates, in units of the data. Arguments and errors as of
+    :func:`encode`; there are at least two points.
     """
     code = encode(field, x, rtol, atol, max_calls, classes)
     back = decode(field, code.x, rtol, atol, max_calls, classes)
@@ -124,13 +113,10 @@ def interpolate(
     .. math:: z(\tau) = r(\tau)\,\frac{\sin((1 - \tau)\theta)\,e_0 + \sin(\tau\theta)\,e_1}
         {\sin\theta}, \qquad r(\tau) = (1 - \tau) |z_0| + \tau |z_1|,
 
-    with :math:`e_i = z_i / |z_i|` and :math:`\theta` the angle between them, so that between codes
-    of one length every code has it. Where no great circle is singled out it is linear: for
-    parallel codes, which is the same, and where a code is zero. Opposite codes have great circles
-    in every direction; the one taken passes through the coordinate in which they are smallest.
-
-    Codes are those of flat space here. On a torus, where they are uniform and have no centre, the
-    shortest way is the linear one from ``z0`` to ``z0 + domain.displacement(z0, z1)``, wrapped.
+    with :math:`e_i = z_i / |z_i|` and :math:`\theta` the angle between them. It is linear for
+    parallel codes and where a code is zero; between opposite codes it passes through the coordinate
+    in which they are smallest. On a torus, the shortest way is the linear one from ``z0`` to ``z0 +
+    domain.displacement(z0, z1)``, wrapped.
 
     Arguments:
         z0: The first code.
@@ -140,8 +126,8 @@ def interpolate(
         center: What lengths and directions are taken about; the mean of the prior.
 
     Raises:
-        ValueError: If the codes differ in shape, ``n`` is below 2, or ``kind`` is not known; or
-            for opposite codes of one coordinate, between which there is no circle.
+        ValueError: If the codes differ in shape, ``n`` is below 2, ``kind`` is not known, or the
+            codes are opposite numbers, between which there is no circle.
     """
     if z0.shape != z1.shape:
         raise UserError(f"z0 and z1 differ in shape: {tuple(z0.shape)} and {tuple(z1.shape)}")
@@ -165,14 +151,9 @@ def temper(
 ) -> Float[Tensor, "batch *event"]:
     r"""Codes drawn towards the centre or away from it, :math:`c + \sqrt{T}\,(z - c)`.
 
-    Codes from the prior :math:`N(c, s^2)` become codes from :math:`N(c, T s^2)`: its density to
-    the power :math:`1 / T`.
-
-    Arguments:
-        z: The codes.
-        temperature: The temperature :math:`T \ge 0`; 1 changes nothing.
-        center: The centre :math:`c`, the mean of the prior; see
-            :meth:`NormalPrior.center() <scorefield.sde.NormalPrior.center>`.
+    Codes from the prior :math:`N(c, s^2)`, whose
+    :meth:`center() <scorefield.sde.base.NormalPrior.center>` is :math:`c`, become codes from
+    :math:`N(c, T s^2)`: its density to the power :math:`1 / T`, for a temperature :math:`T \ge 0`.
 
     Raises:
         ValueError: If the temperature is negative or not finite.

@@ -10,15 +10,13 @@ at the start and after every update, at the time that the update arrived at; a s
 such as the mean of the last update, with :math:`n = 0`. So the part of a sample that is measured is
 exact in the end.
 
-The rest is an approximation. Each state is put together from halves that are right by themselves;
-the score then sees the pair, and pulls the unknown half towards the known one only as far as the
-remaining steps go. The law is that of :math:`x_0` given :math:`y` where the two halves are
-independent, and otherwise lies between that and the law without the measurement. Of two normal
-coordinates of correlation 0.8, one known to be 1, the other has mean 0.8 and variance 0.36; it
-comes out with 0.49 and 0.46 to 0.51 from ancestral steps and 0.33 and 0.63 from
-:class:`~scorefield.samplers.karras.Heun`. Corrector steps bring it nearer: four of
-:class:`~scorefield.samplers.correctors.AnnealedLangevin` with ratio 0.5 at each of 100 times to
-0.72 to 0.76 and 0.38 to 0.41.
+The rest is an approximation: the score pulls the unknown half towards the known one only as far as
+the remaining steps go. The distribution is that of :math:`x_0` given :math:`y` where the two halves
+are independent, and otherwise lies between that and the one without the measurement. Of two normal
+coordinates of correlation 0.8, one known to be 1, the other has mean 0.8 and variance 0.36;
+ancestral steps give 0.49 and 0.46 to 0.51, :class:`~.Heun` 0.33 and
+0.63, and with four corrector steps of :class:`~.AnnealedLangevin` of
+ratio 0.5 at each of 100 times it is 0.72 to 0.76 and 0.38 to 0.41.
 
 References:
     Score-based generative modeling through stochastic differential equations (Song,
@@ -70,14 +68,8 @@ class Measurement(ABC):
         sigma: float | Tensor = 0.0,
         z: Float[Tensor, "batch *event"] | None = None,
     ) -> Float[Tensor, "batch *event"]:
-        r"""The points with their measured part replaced,
-        :math:`x - P x + \alpha \hat y + \sigma P z`.
-
-        Arguments:
-            x: States.
-            alpha: The mean coefficient :math:`\alpha_t` at their time.
-            sigma: The standard deviation :math:`\sigma_t` of the noise there.
-            z: Standard normals; without them, the known part is put in without noise.
+        r"""The points with their measured part replaced, :math:`x - P x + \alpha \hat y + \sigma P
+        z`; without standard normals ``z``, the known part is put in without noise.
         """
         rest = x - self.project(x) + alpha * self.known
         return rest if z is None else rest + sigma * self.project(z)
@@ -176,8 +168,8 @@ class LinearMeasurement(Measurement):
     Arguments:
         matrix: The matrix :math:`A`, of shape ``(m, *event)``: each row is shaped like a sample.
         y: The data, of shape ``(n, m)``: of each sample, or one for all.
-        least_squares: Whether data that no :math:`x_0` would give are replaced by the nearest
-            that one would give. Otherwise they are an error.
+        least_squares: Whether data that no :math:`x_0` has are replaced by the nearest that one
+            has.
 
     Raises:
         ValueError: If a shape does not fit, a value is not finite, the matrix is zero, or ``y``

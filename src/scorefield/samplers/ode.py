@@ -11,11 +11,10 @@ from torch import Tensor
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.samplers.base import Sampler
-from scorefield.samplers.block import Block
 from scorefield.samplers.flow import Flow
 from scorefield.samplers.runge_kutta import Observer, Solution
-from scorefield.samplers.step import PLAIN, StepContext, Stepped, level
-from scorefield.sde import SDE
+from scorefield.samplers.step import PLAIN, Block, StepContext, Stepped, level
+from scorefield.sde.base import SDE
 
 _MARKS = 100
 
@@ -25,11 +24,10 @@ class ProbabilityFlow(Sampler):
     r"""The probability flow, by Dormand and Prince's method of order 5 with a step of its own for
     each sample.
 
-    A sample takes as many network calls as its tolerance asks for, and leaves the batch when it has
-    arrived. The callback receives their number: it is called whenever the last of a block's
-    samples has come another hundredth of the way, with :attr:`SamplerState.nfe` the calls of the
-    sample that took most, and :attr:`SamplerState.solution` with those of each, accepted and
-    rejected steps, and the tolerances.
+    A sample takes as many network calls as its tolerance requires. The callback is called whenever
+    the last of a block's samples has come another hundredth of the way, with
+    :attr:`SamplerState.nfe` the calls of the sample that took most, and
+    :attr:`SamplerState.solution` with those of each.
 
     The coordinates of the integration are those of :mod:`scorefield.samplers.flow`; tolerances are
     relative to, and in units of, :math:`y = x_t / \sqrt{\alpha^2 + \sigma^2}`, which at the end is
@@ -40,7 +38,7 @@ class ProbabilityFlow(Sampler):
         atol: The absolute tolerance of a step.
         t_end: The time at which the integration ends; the process's ``t_min`` by default.
         denoise: Whether samples are the posterior means :math:`\mathbb{E}[x_0 \mid x_{t_{end}}]`
-            (one step by Tweedie's formula, which takes no further call), or the scaled states
+            (by Tweedie's formula, for no further call), or the scaled states
             :math:`\hat x_{t_{end}}` themselves.
         max_calls: The largest number of network calls of a sample.
 
@@ -48,9 +46,6 @@ class ProbabilityFlow(Sampler):
         ValueError: If an argument is out of its range.
         StalledError: In :meth:`sample`, if a sample does not arrive within ``max_calls``, or the
             field is not finite on its way; names sample and noise level, and keeps the last states.
-
-    Example:
-        >>> x = ProbabilityFlow(rtol=1e-4, atol=1e-4).sample(field, n=4096, seed=0)
 
     References:
         Score-based generative modeling through stochastic differential equations (Song et al.,
@@ -87,10 +82,6 @@ class ProbabilityFlow(Sampler):
     def step(
         self, field: ScoreField, x: Tensor, t: float, s: float | None, at: StepContext = PLAIN
     ) -> Stepped:
-        """Carries states along the flow, from one time to an earlier one or to the end; raises
-        :class:`~scorefield.samplers.flow.StalledError` if a sample does not arrive. Arguments are
-        those of :meth:`Sampler.step() <scorefield.samplers.base.Sampler.step>`.
-        """
         return self._carry(Flow(field, at.classes), x, t, s, at, None)
 
     def _run(self, field: ScoreField, x: Tensor, block: Block) -> Tensor:

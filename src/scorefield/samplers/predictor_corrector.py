@@ -15,7 +15,10 @@ from scorefield.samplers.correctors import Corrector
 from scorefield.samplers.grid import Spacing, check_grid, grid_times
 from scorefield.samplers.predictors import Predictor, ReverseDiffusion, ReverseStep, levels_of
 from scorefield.samplers.step import CLEAN, PLAIN, Level, StepContext, Stepped, clock, level
-from scorefield.sde import SDE, VE, VP, DiscreteVP, Discretization, Exact, SubVP
+from scorefield.sde.base import SDE
+from scorefield.sde.discrete import Discretization, Exact
+from scorefield.sde.exploding import VE
+from scorefield.sde.preserving import VP, DiscreteVP, SubVP
 
 First = Literal["corrector", "predictor"]
 
@@ -26,21 +29,19 @@ _REVERSE, _EXACT = ReverseDiffusion(), Exact()
 class PredictorCorrector(GridSampler):
     r"""Steps of the reverse process, each corrected by Langevin steps at its noise level.
 
-    The grid has the times :math:`t_1 = t_{max} > \dots > t_K = t_{end}`, whatever table a
-    network was trained with. Corrector first, as in the published code, every time has its
-    corrector steps and then the predictor, from :math:`t_i` to :math:`t_{i+1}` and from
-    :math:`t_K` to the clean data. Predictor first, as in the published algorithms, a predictor
-    step to :math:`t_{i+1}` is followed by the corrector steps there, up to :math:`t_K`.
+    The grid has the times :math:`t_1 = t_{max} > \dots > t_K = t_{end}`. Corrector first, as in the
+    published code, every time has its corrector steps and then the predictor, from :math:`t_i` to
+    :math:`t_{i+1}` and from :math:`t_K` to the clean data. Predictor first, as in the published
+    algorithms, a predictor step to :math:`t_{i+1}` is followed by the corrector steps there, up to
+    :math:`t_K`.
 
-    States are :math:`x_t` itself, in the units of the process, and so is what is returned. Noise
-    is removed at the end: where the last update is a predictor's, by leaving its noise out (no
-    call); where there is no predictor or it comes first, by one more call and Tweedie's formula,
-    :math:`(x + \sigma^2 s) / \alpha` at :math:`t_{end}`.
+    States and samples are :math:`x_t` itself, in the units of the process. Noise is removed at the
+    end: where the last update is a predictor's, by leaving its noise out (no call); otherwise by
+    one more call and Tweedie's formula, :math:`(x + \sigma^2 s) / \alpha` at :math:`t_{end}`.
 
-    The distribution of the samples has order 1 in the number of times, without a corrector.
-    A corrector of finite step adds an error of its own, which no number of times makes smaller.
-    On one Brownian path, a stochastic predictor has the strong order 1, since the noise of the
-    process does not depend on its state.
+    Without a corrector, the distribution of the samples has order 1 in the number of times, and on
+    one Brownian path a stochastic predictor has the strong order 1. A corrector of finite step adds
+    an error of its own, which does not depend on the number of times.
 
     Noise has the addresses ``("predictor", sample, i)`` and ``("corrector", sample, i M + k)`` for
     the inner step :math:`k < M`. Callbacks see :math:`\hat x = x / \alpha` after the step, and as
@@ -53,7 +54,7 @@ class PredictorCorrector(GridSampler):
         discretization: How the process steps forward: by its own transitions between any two
             times, or by the levels of a table, which must then be as many as the times.
         first: What comes first at each time.
-        spacing: How the times are spaced; see :func:`~scorefield.samplers.grid.grid_times`.
+        spacing: How the times are spaced; see :func:`~.grid_times`.
         rho: The exponent of Karras' spacing.
         t_end: The last time; by default :math:`10^{-5}` for VE, :math:`10^{-3}` for VP and
             sub-VP, the process' own ``t_min`` for others and where that is later.
@@ -61,8 +62,7 @@ class PredictorCorrector(GridSampler):
 
     Raises:
         ValueError: If an argument is out of its range, there is neither predictor nor corrector,
-            or a discretisation has other levels than there are steps; in use, if the
-            discretisation does not fit the process.
+            or the discretisation fits neither the steps nor, in use, the process.
 
     Example:
         >>> sampler = PredictorCorrector(1000, ReverseDiffusion(), Langevin(snr=0.16))
@@ -144,10 +144,8 @@ class PredictorCorrector(GridSampler):
     def step(
         self, field: ScoreField, x: Tensor, t: float, s: float | None, at: StepContext = PLAIN
     ) -> Stepped:
-        """Moves states from one time to an earlier one, or removes their noise at the end.
-
-        With the predictor first, the step to the clean data goes to ``t_end``. Arguments and
-        errors are those of :meth:`Sampler.step() <scorefield.samplers.base.Sampler.step>`.
+        """Moves states from one time to an earlier one, or removes their noise at the end; with the
+        predictor first, the step to the clean data goes to ``t_end``.
         """
         if self._corrector_first:
             x, denoised = self._correct(field, x, t, s, at, at.step)
@@ -171,8 +169,8 @@ class PredictorCorrector(GridSampler):
     def _correct(
         self, field: ScoreField, x: Tensor, t: float, s: float | None, at: StepContext, i: int
     ) -> tuple[Tensor, Tensor]:
-        """Corrects the states at the time ``t``, number ``i`` of the grid, from which the process
-        steps back to ``s``, and returns the posterior means at its last call.
+        """The corrected states at the time ``t``, number ``i`` of the grid, from which the process
+        steps back to ``s``, and the posterior means at the last call.
         """
         if self.corrector is None:
             return x, x
@@ -192,9 +190,7 @@ class PredictorCorrector(GridSampler):
     def _predict(
         self, field: ScoreField, x: Tensor, t: float, s: float | None, at: StepContext
     ) -> tuple[Tensor, Tensor]:
-        """Moves the states from one time to another or to the clean data, and returns the posterior
-        means before.
-        """
+        """The states at another time or as clean data, and the posterior means before."""
         assert self.predictor is not None
         time = torch.tensor(t, dtype=torch.float64)
         reverse = self.predictor.reverse(field.sde, time, _time(s), self.discretization)

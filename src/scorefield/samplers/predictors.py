@@ -4,7 +4,7 @@ Every predictor is affine in the state and its score,
 
 .. math:: \bar x = a\,x + b\,s(x, t), \qquad x' = \bar x + c\,z, \qquad z \sim N(0, I),
 
-and says what :math:`a, b, c` are, given how the process steps forward,
+and gives :math:`a, b, c`, given how the process steps forward,
 :math:`x_t = f x_s + \delta z`. States are :math:`x_t` itself and not :math:`x_t / \alpha`.
 
 References:
@@ -22,19 +22,14 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import UserError
-from scorefield.sde import SDE, Discretization, EulerForward, ForwardStep
+from scorefield.sde.base import SDE
+from scorefield.sde.discrete import Discretization, EulerForward, ForwardStep
 
 Variance = Literal["upper", "posterior"]
 
 
 class ReverseStep(NamedTuple):
-    r"""A step :math:`\bar x = a x + b s`, :math:`x' = \bar x + c z` of the reverse process.
-
-    Attributes:
-        keep: The coefficient :math:`a` of the state.
-        gain: The coefficient :math:`b` of the score.
-        spread: The standard deviation :math:`c` of the noise.
-    """
+    r"""A step :math:`\bar x = a x + b s`, :math:`x' = \bar x + c z` of the reverse process."""
 
     keep: float | Tensor
     gain: float | Tensor
@@ -59,24 +54,15 @@ class Predictor(ABC):
     def reverse(
         self, sde: SDE, t: Tensor, s: Tensor | None, discretization: Discretization
     ) -> ReverseStep:
-        r"""The coefficients of the steps back from :math:`t`.
-
-        Arguments:
-            sde: The process.
-            t: The times at which steps begin, of any shape; coefficients have that shape.
-            s: Where they arrive; at the clean data if not given.
-            discretization: How the process steps forward.
-
-        Raises:
-            ValueError: If the discretisation does not fit the process.
+        """The coefficients of the steps back from the times ``t``, of any shape, to ``s``, or to
+        the clean data; raises ``ValueError`` if the discretization does not fit the process.
         """
 
 
 @dataclass(frozen=True)
 class ReverseDiffusion(Predictor):
-    r"""The forward step with its sign turned.
+    r"""The forward step :math:`x_t = f x_s + \delta z` with its sign turned.
 
-    With :math:`x_t = f x_s + \delta z`,
 
     .. math:: \bar x = (2 - f)\,x + \delta^2 s(x, t), \qquad x' = \bar x + \delta z.
 
@@ -85,8 +71,7 @@ class ReverseDiffusion(Predictor):
             the probability-flow ODE.
 
     References:
-        Score-based generative modeling through stochastic differential equations (Song et al.,
-        2021), equation 46; equation 51 for the probability flow.
+        Song et al. (2021), equation 46; equation 51 for the probability flow.
     """
 
     probability_flow: bool = False
@@ -120,8 +105,7 @@ class EulerMaruyama(Predictor):
             on the probability-flow ODE.
 
     References:
-        Score-based generative modeling through stochastic differential equations (Song et al.,
-        2021), equations 6 and 13; appendix E for its name.
+        Song et al. (2021), equations 6 and 13; appendix E for its name.
     """
 
     probability_flow: bool = False
@@ -163,10 +147,7 @@ class Ancestral(Predictor):
 
     References:
         Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), section 3.2, for
-        both variances.
-
-        Score-based generative modeling through stochastic differential equations (Song et al.,
-        2021), equation 4 for VP and equation 47 for VE.
+        both variances; Song et al. (2021), equation 4 for VP and equation 47 for VE.
     """
 
     variance: Variance | None = None

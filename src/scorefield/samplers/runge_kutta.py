@@ -57,13 +57,9 @@ _RESOLUTION = 8.0
 
 
 class Tableau(NamedTuple):
-    r"""The coefficients of an embedded method whose last stage is the first of the next step.
-
-    Attributes:
-        order: The order of the result.
-        nodes: Where each stage after the first lies, :math:`c_i`.
-        stages: The weights :math:`a_{ij}` of the slopes before it; the last row is :math:`b`.
-        error: The weights :math:`b_j - \hat b_j` of all slopes.
+    r"""The coefficients of an embedded method whose last stage is the first of the next step: nodes
+    :math:`c_i` after the first, weights :math:`a_{ij}` with :math:`b` as the last row, and
+    :math:`b_j - \hat b_j`.
     """
 
     order: int
@@ -107,12 +103,10 @@ class Solution:
         place: The coordinate :math:`u` that each has reached, float64.
         slope: The slopes there.
         outcome: An :class:`Outcome` for each row.
-        accepted: The steps that were taken.
-        rejected: The steps that were tried and found too long.
+        accepted: The number of accepted steps.
+        rejected: The number of steps that were too long.
         calls: How often the slope was evaluated.
         audited: The sum over the steps of their audited errors, in absolute value.
-        rtol: The relative tolerance.
-        atol: The absolute tolerance.
     """
 
     y: Float[Tensor, "batch width"]
@@ -162,15 +156,14 @@ def solve(
     observer: Observer | None = None,
     tableau: Tableau = DORMAND_PRINCE,
 ) -> Solution:
-    r"""Integrates :math:`y' = f(u, y)` from ``start`` to ``end``, each row with its own steps.
+    """Integrates :math:`y' = f(u, y)` from ``start`` to ``end``, each row with its own steps.
 
     A trial step into a region where the slope is not finite is repeated with a shorter one. A row
     stops early when its calls are used up, when its step no longer moves it, or when the slope is
     not finite however short the step; the others go on.
 
     Arguments:
-        slope: The right-hand side; called with the unfinished rows and their indices. It must treat
-            every row on its own.
+        slope: The right-hand side; called with the unfinished rows and their indices.
         y: The states at ``start``; places and steps are kept in float64, the states in their dtype.
         start: Where they start.
         end: Where they go, in either direction.
@@ -179,8 +172,7 @@ def solve(
         max_calls: The largest number of calls of a row.
         measure: How the errors of the components of a row become one number.
         audit: What the error of a step means to a quantity that the caller wants.
-        observer: Called after each round of steps with how things stand; the tensors that it is
-            shown change afterwards.
+        observer: Called after each round of steps; the tensors that it is shown change afterwards.
         tableau: The method.
 
     Raises:

@@ -1,7 +1,9 @@
-r"""A step of a sampler: what it is given besides the states, and what it returns."""
+r"""A step of a sampler, blocks of samples on their way, and what a callback sees of them."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -11,18 +13,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.domain import Domain
-from scorefield.errors import UserError
+from scorefield.errors import DivergedError, UserError
 from scorefield.noise import Noise
 from scorefield.samplers.measurements import Measurement
-from scorefield.sde import SDE
+from scorefield.samplers.runge_kutta import Solution
+from scorefield.sde.base import SDE
 
 
 class Level(NamedTuple):
-    r"""The coefficients of a time, in float64.
-
-    Attributes:
-        alpha: The mean coefficient :math:`\alpha`.
-        sigma: The noise level :math:`\lambda = \sigma / \alpha`, in units of the data.
+    r"""A mean coefficient :math:`\alpha`, and the noise level :math:`\lambda = \sigma / \alpha` in
+    units of the data, float64.
     """
 
     alpha: float
@@ -84,27 +84,17 @@ class StepContext:
     previous: Stepped | None = None
 
     def normal(self, purpose: str, like: Tensor, step: int | None = None) -> Tensor:
-        """Standard normals at the addresses ``(purpose, sample, step)``, shaped like states.
-
-        Raises:
-            ValueError: If there is no noise or no index.
-        """
+        """Standard normals at the addresses ``(purpose, sample, step)``, shaped like states."""
         if self.noise is None or self.index is None:
             raise UserError(f"a step draws {purpose!r} noise: give its StepContext noise and index")
         number = self.step if step is None else step
         return self.noise.normal(purpose, like.shape[1:], self.index, number, dtype=like.dtype)
 
     def arrive(self, x: Tensor, at: Level, domain: Domain, number: int | None = None) -> Tensor:
-        r"""States that arrive at a time: with what is measured put in, and wrapped.
+        """States that arrive at a time: with what is measured put in, and wrapped.
 
-        The noise of what is measured has the address ``("measurement", sample, number)``, the
-        number being that of the step plus 1 by default; there is none for clean data.
-
-        Arguments:
-            x: The states :math:`x_t`.
-            at: The coefficients of the time.
-            domain: Where they live.
-            number: The number in the address.
+        The noise of what is measured has the address ``("measurement", sample, number)``, by
+        default the number of the step plus 1; there is none for clean data.
         """
         if self.measurement is not None:
             number = self.step + 1 if number is None else number
@@ -115,3 +105,84 @@ class StepContext:
 
 PLAIN = StepContext()
 """That of steps without noise, classes or measurement."""
+
+
+_SHOWN = 8
+
+
+@dataclass(frozen=True, eq=False)
+class SamplerState:
+    r"""The states after a step; what a callback is given.
+
+    Arguments:
+        step: The step that has just been taken, from 0 to ``steps - 1``.
+        steps: The number of steps.
+        sigma: The noise level :math:`\lambda` on the grid that the step started from.
+        sigma_next: The noise level that it ended at; 0 after the last.
+        x: The scaled states :math:`\hat x = x_t / \alpha` after the step, in units of the data.
+        denoised: The posterior means :math:`\mathbb{E}[x_0 \mid x_t]` at the start of the step.
+        nfe: The network calls that each of these samples has taken so far.
+        index: The indices of these samples.
+        block: The number of their block, from 0.
+        blocks: The number of blocks.
+        solution: Of samplers whose samples have steps of their own, what each has taken so far.
+    """
+
+    step: int
+    steps: int
+    sigma: float
+    sigma_next: float
+    x: Float[Tensor, "batch *event"]
+    denoised: Float[Tensor, "batch *event"]
+    nfe: int
+    index: Int[Tensor, " batch"]
+    block: int
+    blocks: int
+    solution: Solution | None = None
+
+
+Callback = Callable[[SamplerState], object]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of samples, and the context of their first step."""
+
+    index: Tensor
+    context: StepContext
+    number: int
+    count: int
+    callback: Callback | None
+
+    def check(self, x: Tensor, step: int, steps: int, sigma: float, sigma_next: float) -> None:
+        """Raises ``FloatingPointError`` if a state is not finite; names step, noise level and
+        samples.
+        """
+        # A sum is finite only if its terms are, and costs a fraction of looking at each.
+        if math.isfinite(float(x.sum())):
+            return
+        finite = torch.isfinite(x)
+        if bool(finite.all()):
+            return
+        bad = self.index[~finite.reshape(x.shape[0], -1).all(dim=1)].tolist()
+        shown = ", ".join(map(str, bad[:_SHOWN])) + (", …" if len(bad) > _SHOWN else "")
+        raise DivergedError(
+            f"{len(bad)} of {x.shape[0]} samples stopped being finite in step {step + 1} of "
+            f"{steps}, from noise level {sigma:.6g} to {sigma_next:.6g}: sample indices {shown}"
+        )
+
+    def show(
+        self,
+        step: int,
+        steps: int,
+        sigma: float,
+        sigma_next: float,
+        x: Tensor,
+        denoised: Tensor,
+        nfe: int,
+        solution: Solution | None = None,
+    ) -> None:
+        """Calls the callback."""
+        if self.callback is not None:
+            place = self.index, self.number, self.count, solution
+            self.callback(SamplerState(step, steps, sigma, sigma_next, x, denoised, nfe, *place))

@@ -1,14 +1,12 @@
-r"""What a sampler's trajectories look like, seen while they are made.
+r"""The trajectories of a sampler, seen while they are made.
 
 With the scaled states :math:`\hat x_0, \dots, \hat x_N` of a sample and its steps
-:math:`\delta_i = \hat x_{i+1} - \hat x_i`,
+:math:`\delta_i = \hat x_{i+1} - \hat x_i`, the length in units of the data and a curvature that is
+0 for a straight line and depends on the number of steps are
 
 .. math:: L = \sum_{i=0}^{N-1} \|\delta_i\|, \qquad
     \kappa = \frac{1}{N - 1} \sum_{i=0}^{N-2}
-    \Big(1 - \frac{\langle \delta_i, \delta_{i+1} \rangle}{\|\delta_i\| \|\delta_{i+1}\|}\Big):
-
-the length in units of the data, and a curvature that is 0 for a straight line and depends on the
-number of steps.
+    \Big(1 - \frac{\langle \delta_i, \delta_{i+1} \rangle}{\|\delta_i\| \|\delta_{i+1}\|}\Big).
 """
 
 from __future__ import annotations
@@ -21,10 +19,10 @@ import torch
 from torch import Tensor
 
 from scorefield.estimate import Estimate, mean
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.samplers.base import Sampler
-from scorefield.samplers.block import SamplerState
+from scorefield.samplers.step import SamplerState
 
 _LEAST_STEPS = 3
 
@@ -32,21 +30,12 @@ _LEAST_STEPS = 3
 class Trajectory:
     """Draws samples and watches them: their length, their curvature, and the time they take.
 
-    Arguments:
-        field: The field.
-        sampler: The sampler.
-        n: The number of samples.
-        seed: The seed of the starting noise.
-
     Attributes:
-        samples: The samples, on the CPU; the very ones that ``sampler.sample`` gives.
+        samples: The samples, on the CPU; the same as those of ``sampler.sample``.
         length: The mean length of a trajectory.
         curvature: The mean curvature; ``None`` for a single step.
         latency: The wall time of the generation, with the error that the scatter of the steps
             makes in their sum; ``None`` where there are fewer than three steps of one kind.
-
-    Raises:
-        FloatingPointError: If samples diverge.
     """
 
     def __init__(self, field: ScoreField, sampler: Sampler, n: int, seed: int) -> None:

@@ -101,7 +101,7 @@ class _Levels(Discretization):
 class _Tabular(_Levels):
     """The levels of a table, one after the other.
 
-    A time belongs to the level :math:`i` of :func:`~scorefield.sde.tables.level_index`, and the
+    A time belongs to the level :math:`i` of :func:`~.level_index`, and the
     step starts at level :math:`i - 1` independent of ``s``; before the first level are the clean
     data.
     """

@@ -25,9 +25,9 @@ import torch
 
 from scorefield import __version__
 from scorefield.errors import RunError
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.files import write_file, write_folder
-from scorefield.runs.progress import Stages
+from scorefield.progress import Stages
 from scorefield.studies.settings import Settings
 
 RECORD = "study.json"

@@ -18,20 +18,26 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.config.data import ImagesData
-from scorefield.data import DataSource, digits, image_source
-from scorefield.diagnostics import ScaleCalibration
+from scorefield.data.arrays import digits
+from scorefield.data.images import image_source
+from scorefield.data.source import DataSource
+from scorefield.diagnostics.scales import ScaleCalibration
 from scorefield.errors import ConfigError, RunError
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.interop import convolutional
-from scorefield.likelihood import CENTERED_BYTES
-from scorefield.networks import MinimalResNet, MinimalUNet
+from scorefield.likelihood.density import CENTERED_BYTES
+from scorefield.networks.minimal import MinimalResNet, MinimalUNet
 from scorefield.networks.minimal import Padding as Padding
 from scorefield.runs.subject import Subject, open_subject
-from scorefield.samplers import DDIM
-from scorefield.sde import EDM, SDE, VE, Cosine
+from scorefield.samplers.solvers import DDIM
+from scorefield.sde.base import SDE
+from scorefield.sde.exploding import EDM, VE
+from scorefield.sde.preserving import Cosine
 from scorefield.studies.settings import Dataset, Kind
-from scorefield.targets import EquivariantLocalScore, IdealScore, LocalScore, PatchSizes
+from scorefield.targets.empirical import IdealScore
+from scorefield.targets.patches import EquivariantLocalScore, LocalScore
 from scorefield.targets.windows import Padding as Outside
+from scorefield.targets.windows import PatchSizes
 
 IMAGES = 1500
 """The most training images that a closed form is made of unless a number is given."""

@@ -123,7 +123,7 @@ class OfRuns(Settings):
     """The settings of a study of runs."""
 
     trust_code: Annotated[
-        bool, Option("Import classes of others that the run names.", numbers=False)
+        bool, Option("Import custom classes that the runs name.", numbers=False)
     ] = False
 
 

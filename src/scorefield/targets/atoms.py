@@ -11,9 +11,10 @@ from torch import Tensor
 
 from scorefield.domain import Torus
 from scorefield.errors import UserError
+from scorefield.fields.base import Times
 from scorefield.noise import Noise
-from scorefield.sde import SDE
-from scorefield.targets.base import Target
+from scorefield.sde.base import SDE
+from scorefield.targets.base import Steps, Target
 from scorefield.targets.permanent import MOST, assignment, log_permanent
 from scorefield.wrapped import WrappedNormal, wrapped_cdf
 
@@ -33,9 +34,8 @@ class PseudoAtoms(Target):
 
     the covariance over the distribution of assignments. Points have the shape (atoms, dimensions).
 
-    The posterior mean is that in the covering space, :math:`x + \sigma^2 s`: where an atom came
-    from, along the straight path of the noise. :attr:`mean` and :attr:`std` are those of the
-    sites in the box, whose origin is arbitrary. An evaluation holds about :math:`2^{n-1} n`
+    The posterior mean is that in the covering space, :math:`x + \sigma^2 s`; :attr:`mean` and
+    :attr:`std` are those of the sites in the box. An evaluation holds about :math:`2^{n-1} n`
     numbers per point.
 
     Arguments:
@@ -48,9 +48,6 @@ class PseudoAtoms(Target):
         ValueError: If the sites have another shape or are not finite, there are more than 16, the
             standard deviation or a period is not positive, or the process does not preserve the
             mean.
-
-    Example:
-        >>> truth = PseudoAtoms([[0.25], [0.75]], std=0.01, sde=VE(0.001, 0.5))
     """
 
     positions: Tensor
@@ -88,11 +85,7 @@ class PseudoAtoms(Target):
         return math.sqrt(float(spread) + self.width**2)
 
     def draw(
-        self,
-        noise: Noise,
-        index: Tensor,
-        step: int | Tensor = 0,
-        dtype: torch.dtype = torch.float32,
+        self, noise: Noise, index: Tensor, step: Steps = 0, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "..."]:
         order = noise.uniform("data order", self.domain.shape[:1], index, step, torch.float64)
         z = noise.normal("data", self.domain.shape, index, step, torch.float64)
@@ -100,7 +93,7 @@ class PseudoAtoms(Target):
         # Wrap again, since rounding may give the period itself.
         return self.domain.wrap(self.domain.wrap(x).to(dtype))
 
-    def effective_width(self, t: float | Tensor) -> Tensor:
+    def effective_width(self, t: Times) -> Tensor:
         r"""The width :math:`\sigma_e` of an atom at a time, float64."""
         time = torch.as_tensor(t, dtype=torch.float64, device=self.positions.device)
         return (self.sde.sigma(time) ** 2 + self.width**2).sqrt()
@@ -108,13 +101,7 @@ class PseudoAtoms(Target):
     def marginal_density(
         self, u: Float[Tensor, " points"], t: float, axis: int = 0
     ) -> Float[Tensor, " points"]:
-        r"""The density :math:`\frac1n \sum_j W(u - m_j)` of one coordinate of an atom.
-
-        Arguments:
-            u: Values of the coordinate.
-            t: The time.
-            axis: Which dimension.
-        """
+        r"""The density :math:`\frac1n \sum_j W(u - m_j)` of one coordinate of an atom."""
         delta, width, period = self._along(u, t, axis)
         delta = delta - torch.round(delta)
         density = torch.exp(WrappedNormal(delta, width).log_prob()) / period
@@ -123,8 +110,8 @@ class PseudoAtoms(Target):
     def marginal_cdf(
         self, u: Float[Tensor, " points"], t: float, axis: int = 0
     ) -> Float[Tensor, " points"]:
-        """The probability that one coordinate of an atom lies between 0 and ``u``, which is in
-        the box; arguments as of :meth:`marginal_density`.
+        """The probability that one coordinate of an atom lies between 0 and ``u``, which is in the
+        box.
         """
         end, width, _ = self._along(u, t, axis)
         start, _, _ = self._along(torch.zeros_like(u), t, axis)
@@ -132,14 +119,8 @@ class PseudoAtoms(Target):
         return mass.mean(dim=1).to(u.dtype)
 
     def cell_probabilities(self, bins: int, t: float) -> Float[Tensor, "bins bins"]:
-        """The exact probabilities of the cells of a regular grid over a torus of two dimensions.
-
-        Arguments:
-            bins: The number of cells along each coordinate.
-            t: The time.
-
-        Raises:
-            ValueError: If the torus does not have two dimensions.
+        """The probabilities of the cells of a regular grid over a torus of two dimensions; raises
+        ``ValueError`` on any other.
         """
         atoms, dims = self.domain.shape
         if atoms * dims != 2:

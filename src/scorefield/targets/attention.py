@@ -6,8 +6,7 @@ For queries :math:`q`, keys :math:`y_j` and features :math:`f_j`,
     w = \mathrm{softmax}_j \Big(-\frac{|q - \alpha y_j|^2}{2\sigma^2}\Big),
 
 which is attention: with :math:`|y|^2` and 1 as two more coordinates of a key, all logits of a block
-are one product of matrices. They are worked out a tile at a time that fits into a cache, and no
-tile is gone over more often than it takes to exponentiate it and to weigh the features.
+are one product of matrices, computed a tile that fits into a cache at a time.
 
 Where the range of the logits excludes underflow, they are exponentiated directly. Otherwise they
 are relative to the largest one so far, and keys whose weight is below rounding are skipped. Where
@@ -52,12 +51,7 @@ class Block(NamedTuple):
 
 
 def precise(largest: float, dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which logits up to some size are known to four digits after the point.
-
-    Arguments:
-        largest: A bound on the size of the logits.
-        dtype: The dtype of the points.
-    """
+    """The dtype in which logits up to some size are known to four digits after the point."""
     return torch.float32 if dtype != torch.float64 and largest <= _SINGLE else torch.float64
 
 
@@ -68,14 +62,8 @@ def weighted_means(
     blocks: Iterable[Block],
     count: int,
 ) -> Float[Tensor, "groups features queries"]:
-    r"""The means of the features that keys of the same group have.
-
-    Arguments:
-        queries: The queries, equally many for each group.
-        alpha: The coefficient :math:`\alpha` of each.
-        sigma: The noise :math:`\sigma` of each.
-        blocks: The keys, with two more coordinates; see :class:`Block`.
-        count: The number of keys, at least.
+    """The means of the features that keys of the same group have, of at least ``count`` keys;
+    queries are equally many for each group.
     """
     length = queries.square().sum(dim=2).amax(dim=0).sqrt()
     lifted = _lift_queries(queries, alpha, sigma)
@@ -140,9 +128,7 @@ def _add(sums: Tensor, queries: Tensor, keys: Tensor, features: Tensor) -> None:
 def _add_relative(
     sums: Tensor, queries: Tensor, keys: Tensor, features: Tensor, cutoff: float, first: bool
 ) -> None:
-    """Adds the features of some keys with their weights relative to the largest so far, whose
-    logit the last coordinate of the queries is lowered by.
-    """
+    """Adds the features of some keys with their weights relative to the largest so far."""
     logits = torch.bmm(queries, keys)
     rise = logits.amax(dim=2)
     highest = float(rise.max())

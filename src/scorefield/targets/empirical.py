@@ -1,4 +1,4 @@
-r"""The empirical distribution of a finite data set, and its ideal score."""
+r"""The empirical distribution of a finite data set, its shifts, and their ideal scores."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from scorefield.domain import Euclidean
 from scorefield.errors import UserError
 from scorefield.noise import Noise
-from scorefield.sde import SDE
-from scorefield.targets.base import Target
+from scorefield.sde.base import SDE
+from scorefield.targets.base import Steps, Target
 
 IdealScoreT = TypeVar("IdealScoreT", bound="IdealScore")
 
@@ -37,12 +37,9 @@ class Empirical(Target):
         s = \frac{1}{\sigma^2} \sum_i r_i (\alpha y_i - x),
 
     with :math:`r = \mathrm{softmax}(-|x - \alpha y_i|^2 / 2\sigma^2)`. The points are visited
-    block by block with a running softmax, so that the memory for values and Jacobians does not
-    grow with :math:`N`; a graph that autograd records holds the :math:`B \times N` weights.
-
-    Squared distances are computed about the mean :math:`\bar y` of the data from one matrix
-    product; the log-weights have an absolute error of about
-    :math:`10^{-16} |x - \alpha\bar y|^2 / \sigma^2`.
+    block by block with a running softmax; a graph that autograd records holds the :math:`B \times
+    N` weights. The log-weights have an absolute error of about :math:`10^{-16} |x - \alpha\bar y|^2
+    / \sigma^2`, with the mean :math:`\bar y` of the data.
 
     Arguments:
         points: The points :math:`y_i`, of shape :math:`(N, *event)`.
@@ -90,11 +87,7 @@ class Empirical(Target):
         return self.data.shape[0]
 
     def draw(
-        self,
-        noise: Noise,
-        index: Tensor,
-        step: int | Tensor = 0,
-        dtype: torch.dtype = torch.float32,
+        self, noise: Noise, index: Tensor, step: Steps = 0, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "..."]:
         chosen = noise.integers("data", self.data.shape[0], (), index, step)
         return self.points[chosen].to(dtype)
@@ -163,18 +156,14 @@ class Empirical(Target):
 
 
 class IdealScore(Empirical):
-    r"""The ideal score (IS) of a data set, of all of it or class by class.
+    """The ideal score (IS) of a data set, of all of it or of the points of each class in
+    ``labels``.
 
     It is the score of :class:`Empirical`, the optimum of a network of unlimited capacity; its
     samples are training points.
 
-    Arguments:
-        points: The points, of shape :math:`(N, *event)`.
-        sde: The forward process; ``EDM()`` if not given.
-        labels: The class of each point, from 0, where there are classes.
-
     Raises:
-        ValueError: As :class:`Empirical`; if the labels are not one class a point.
+        ValueError: As :class:`Empirical`; if the labels are not one class from 0 a point.
 
     References:
         An analytic theory of creativity in convolutional diffusion models (Kamb and Ganguli,
@@ -197,3 +186,92 @@ class IdealScore(Empirical):
 def _log_weights(u: Tensor, alpha: Tensor, sigma: Tensor, offsets: Tensor) -> Tensor:
     square = u.square().sum(dim=1, keepdim=True) + alpha**2 * offsets.square().sum(dim=1)
     return (alpha * (u @ offsets.mT) - 0.5 * square) / sigma**2
+
+
+class EquivariantScore(IdealScore):
+    r"""The equivariant score (ES): the ideal score of all cyclic shifts of all images.
+
+    It is the optimum of a network that is equivariant to shifts with the whole torus as receptive
+    field, and the limit of :class:`~.EquivariantLocalScore` with
+    ``circular`` padding for windows as large as the image. As the score of a distribution it is a
+    gradient: equivariance alone causes no curl.
+
+    All shifts' inner products with a point are a correlation, and their weighted mean is a
+    convolution, both by the fast Fourier transform: :math:`O(N D \log D)` per point. Arguments are
+    those of :class:`IdealScore`, for images of shape :math:`(N, C, H, W)`.
+
+    Raises:
+        ValueError: If the points are not images, or as :class:`IdealScore`.
+
+    References:
+        Kamb and Ganguli (2025), section 3.
+    """
+
+    def __init__(
+        self,
+        points: Float[Tensor, "n channels height width"],
+        sde: SDE | None = None,
+        labels: Int[Tensor, " n"] | None = None,
+    ) -> None:
+        if points.dim() != 4 or 0 in points.shape:
+            raise UserError(
+                f"shifted images have the shape (images, channels, height, width), got "
+                f"{tuple(points.shape)}"
+            )
+        super().__init__(points, sde, labels)
+        level = self.points.mean(dim=(0, 2, 3), keepdim=True)
+        self.centre.copy_(level.expand(1, *self.domain.shape).reshape(-1))
+
+    @property
+    def count(self) -> int:
+        return self.data.shape[0] * self.domain.shape[1] * self.domain.shape[2]
+
+    def draw(
+        self, noise: Noise, index: Tensor, step: Steps = 0, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "..."]:
+        _, height, width = self.domain.shape
+        image = super().draw(noise, index, step, torch.float64)
+        down = noise.integers("data/rows", height, (), index, step)[..., None]
+        right = noise.integers("data/columns", width, (), index, step)[..., None]
+        rows = (torch.arange(height, device=down.device) - down) % height
+        columns = (torch.arange(width, device=down.device) - right) % width
+        image = image.gather(-2, rows[..., None, :, None].expand(image.shape))
+        return image.gather(-1, columns[..., None, None, :].expand(image.shape)).to(dtype)
+
+    def _posterior(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> Posterior:
+        channels, height, width = self.domain.shape
+        batch, side = u.shape[0], (height, width)
+        if not batch:
+            return Posterior(u.new_empty(0), u)
+        wave = torch.fft.rfft2(u.reshape(batch, channels, *side))
+        square = u.square().sum(dim=1, keepdim=True)
+        top = u.new_full((batch, 1), -math.inf)
+        total, weighted = torch.zeros_like(top), torch.zeros_like(wave)
+        for block in self._centred(batch * height * width):
+            images = block.reshape(-1, channels, *side)
+            waves = torch.fft.rfft2(images)
+            product = torch.einsum("bchw,nchw->bnhw", wave, waves.conj())
+            norm = images.square().sum(dim=(1, 2, 3))[None, :, None, None]
+            inner = torch.fft.irfft2(product, s=side)
+            scale = sigma[:, :, None, None] ** 2
+            a = alpha[:, :, None, None]
+            logits = (a * inner - 0.5 * (square[:, :, None, None] + a**2 * norm)) / scale
+            new_top = torch.maximum(top, logits.detach().amax(dim=(1, 2, 3)).unsqueeze(1))
+            decay = (top - new_top).exp()
+            weights = (logits - new_top[:, :, None, None]).exp()
+            total = decay * total + weights.sum(dim=(1, 2, 3)).unsqueeze(1)
+            shifted = torch.einsum("bnhw,nchw->bchw", torch.fft.rfft2(weights), waves)
+            weighted = decay[:, :, None, None] * weighted + shifted
+            top = new_top
+        mean = torch.fft.irfft2(weighted, s=side).reshape(batch, -1) / total
+        return Posterior((top + total.log()).squeeze(1), mean)
+
+    def _offsets(self, entries: int) -> Iterator[Tensor]:
+        channels, height, width = self.domain.shape
+        for block in self._centred(entries * height * width):
+            image = block.reshape(-1, channels, height, width)
+            for down in range(height):
+                rolled = torch.stack(
+                    [image.roll((down, right), dims=(2, 3)) for right in range(width)]
+                )
+                yield rolled.reshape(-1, self.domain.dim)

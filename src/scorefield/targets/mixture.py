@@ -11,10 +11,11 @@ from torch import Tensor
 
 from scorefield.domain import Euclidean
 from scorefield.errors import UserError
+from scorefield.fields.base import Times
 from scorefield.noise import Noise
-from scorefield.sde import SDE
-from scorefield.targets.base import Target
-from scorefield.targets.normals import Frame, Normals
+from scorefield.sde.base import SDE
+from scorefield.targets.base import Steps, Target
+from scorefield.targets.gaussian import Frame, Normals
 
 
 class GaussianMixture(Target):
@@ -91,13 +92,8 @@ class GaussianMixture(Target):
     def ring(
         cls, modes: int = 8, radius: float = 4.0, std: float = 0.35, sde: SDE | None = None
     ) -> GaussianMixture:
-        r"""Equal isotropic modes, evenly spaced on a circle about the origin of the plane.
-
-        Arguments:
-            modes: Their number.
-            radius: The radius of the circle.
-            std: The standard deviation of each mode.
-            sde: The forward process; ``EDM()`` if not given.
+        """Isotropic modes of standard deviation ``std`` and equal weight, evenly spaced on a circle
+        about the origin of the plane.
         """
         angle = torch.arange(modes, dtype=torch.float64) * (math.tau / modes)
         return cls(radius * torch.stack((angle.cos(), angle.sin()), dim=1), stds=std, sde=sde)
@@ -122,24 +118,15 @@ class GaussianMixture(Target):
         return float((self.weights * variance.mean(dim=1)).sum().sqrt())
 
     def draw(
-        self,
-        noise: Noise,
-        index: Tensor,
-        step: int | Tensor = 0,
-        dtype: torch.dtype = torch.float32,
+        self, noise: Noise, index: Tensor, step: Steps = 0, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "..."]:
         u = noise.uniform("data component", (), index, step, torch.float64)
         k = torch.bucketize(u, self.weights.cumsum(dim=0)[:-1], right=True)
         z = noise.normal("data", self.domain.shape, index, step, torch.float64)
         return self.components.place(z, k).to(dtype)
 
-    def responsibilities(
-        self, x: Float[Tensor, "batch d"], t: float | Tensor
-    ) -> Float[Tensor, "batch k"]:
-        r"""The posterior probability :math:`r_k = p(k \mid x_t = x)` of each component.
-
-        Arguments and errors are those of :meth:`log_density`.
-        """
+    def responsibilities(self, x: Float[Tensor, "batch d"], t: Times) -> Float[Tensor, "batch k"]:
+        r"""The posterior probability :math:`r_k = p(k \mid x_t = x)` of each component."""
         return self._weigh(self.components.frame(*self._flat(x, t))).softmax(dim=1).to(x.dtype)
 
     def _weigh(self, frame: Frame) -> Tensor:

@@ -36,15 +36,17 @@ from torch.nn import functional as F
 
 from scorefield.domain import Euclidean
 from scorefield.errors import UserError
-from scorefield.fields.base import Quantity, convert, times
-from scorefield.sde import EDM, SDE
+from scorefield.fields.base import Quantity, Times, convert, times
+from scorefield.sde.base import SDE
+from scorefield.sde.exploding import EDM
 from scorefield.targets.attention import Block, precise, weighted_means
 from scorefield.targets.band import dense, differentiable_mean
-from scorefield.targets.closed_form import ClosedForm, together
-from scorefield.targets.sizes import PatchSizes, check_size
+from scorefield.targets.base import ClosedForm, together
 from scorefield.targets.windows import (
     Padding,
+    PatchSizes,
     Section,
+    check_size,
     energies,
     middles,
     padded,
@@ -60,15 +62,12 @@ _BYTES = 48 << 20
 
 
 class PatchScore(ClosedForm):
-    r"""What all scores have in common that see windows.
+    """A score that sees windows.
 
-    Training images are visited in blocks, with a running softmax, so that the memory does not grow
-    with their number. Results have the dtype of the points; what float32 has too few digits for, as
-    at little noise, is computed in float64, and so are derivatives.
-
-    Jacobians follow from the second moments of the weighted windows, which take about three
-    evaluations. The field can be differentiated once, in either mode: a second derivative would
-    need third moments.
+    Training images are visited in blocks, with a running softmax. Results have the dtype of the
+    points; derivatives, and what float32 has too few digits for, are computed in float64. Jacobians
+    follow from the second moments of the weighted windows, which take about three evaluations; the
+    field can be differentiated once, in either mode.
 
     Arguments:
         images: The training images, of shape :math:`(N, C, H, W)`.
@@ -125,7 +124,7 @@ class PatchScore(ClosedForm):
     def _part(self: PatchScoreT, rows: Int[Tensor, " rows"]) -> PatchScoreT:
         return type(self)(self.images[rows], self.sde, self.sizes, None, self.padding)
 
-    def _predict(self, x: Tensor, t: float | Tensor, quantity: Quantity) -> Tensor:
+    def _predict(self, x: Tensor, t: Times, quantity: Quantity) -> Tensor:
         y, means = x.to(torch.float64), []
         for rows, level in self._levels(y, t):
             moments = partial(self._moments, level, x.dtype)
@@ -133,7 +132,7 @@ class PatchScore(ClosedForm):
         # Little noise is a small difference between the point and the mean.
         return convert(together(means), y, t, self.sde, "denoiser", quantity).to(x.dtype)
 
-    def _jacobians(self, x: Tensor, t: float | Tensor) -> Tensor:
+    def _jacobians(self, x: Tensor, t: Times) -> Tensor:
         y, parts = x.to(torch.float64), []
         with torch.no_grad():
             for rows, level in self._levels(y, t):
@@ -144,7 +143,7 @@ class PatchScore(ClosedForm):
                 parts.append((rows, whole.to(x.dtype)))
         return together(parts)
 
-    def _levels(self, x: Tensor, t: float | Tensor) -> Iterator[tuple[Tensor, _Level]]:
+    def _levels(self, x: Tensor, t: Times) -> Iterator[tuple[Tensor, _Level]]:
         """The rows of each window size, and what the noise is there."""
         if x.shape[1:] != self.domain.shape:
             raise UserError(

@@ -36,10 +36,8 @@ MOST = 16
 
 
 class _Layer(NamedTuple):
-    """The ways from the sets of one size to those of the next: from, to, and by which place.
-
-    ``back`` and ``place`` list for each larger set the smaller ones and the places between;
-    ``forth`` and ``free`` for each smaller set the larger ones.
+    """The ways from the sets of one size to those of the next: for each larger set the smaller ones
+    and the places between, for each smaller set the larger ones and the free places.
     """
 
     back: Tensor
@@ -49,21 +47,13 @@ class _Layer(NamedTuple):
 
 
 def log_permanent(log_weight: Float[Tensor, "batch n n"]) -> Float[Tensor, " batch"]:
-    r"""The logarithm of the permanent of :math:`A = e^{\text{log\_weight}}`.
-
-    Raises:
-        ValueError: If there are more than 16 rows.
-    """
+    r"""The logarithm of the permanent of :math:`A = e^{\text{log\_weight}}`, of at most 16 rows."""
     return _forward(log_weight)[-1].squeeze(1)
 
 
 def assignment(log_weight: Float[Tensor, "batch n n"]) -> Float[Tensor, "batch n n"]:
-    r"""The probabilities :math:`P_{ij}` that row :math:`i` is assigned to column :math:`j`.
-
-    They are the derivatives of :func:`log_permanent`; each row and each column adds up to 1.
-
-    Raises:
-        ValueError: If there are more than 16 rows.
+    """The probabilities :math:`P_{ij}` that row :math:`i` is assigned to column :math:`j`: the
+    derivatives of :func:`log_permanent`.
     """
     batch, n, _ = log_weight.shape
     forward = _forward(log_weight)

@@ -8,24 +8,25 @@ themselves only.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Literal, NamedTuple
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+
+from scorefield.errors import UserError
 
 Padding = Literal["zeros", "circular", "valid"]
 
 
 class Band(NamedTuple):
-    """Pixels along an axis that are treated alike.
-
-    Arguments:
-        start: The first of them.
-        stop: The one behind the last.
-        shared: Whether the window of a pixel is compared with those of all pixels.
-        margin: The number of pixels by which the band is shorter in the data, at either end.
+    """Pixels ``start … stop - 1`` along an axis. In the data the band is shorter by ``margin`` at
+    either end; the window of a pixel is compared with those of all its pixels if it is ``shared``.
     """
 
     start: int
@@ -69,14 +70,7 @@ class Section(NamedTuple):
 def sections(
     shape: tuple[int, ...], size: int, padding: Padding, equivariant: bool
 ) -> list[Section]:
-    """The sections of an image.
-
-    Arguments:
-        shape: The event shape.
-        size: The side of the windows.
-        padding: The padding outside the image.
-        equivariant: Whether windows are compared with those at other places.
-    """
+    """The sections of an image; windows at other places are compared if ``equivariant``."""
     axes = [_bands(length, size, padding, equivariant) for length in shape[1:]]
     return [Section(rows, columns) for rows, columns in product(*axes)]
 
@@ -113,17 +107,11 @@ def windows(
     section: Section,
     out: Float[Tensor, "groups dim places"] | None = None,
 ) -> Float[Tensor, "groups dim places"]:
-    """The windows about the pixels of a section, by groups, one in each column.
+    """The windows about the pixels of a section of :func:`padded` images, by groups, one in each
+    column.
 
-    Arguments:
-        images: Padded images; see :func:`padded`.
-        size: The side of the windows.
-        section: The section, of the images before they were padded.
-        out: Where they are put; new memory if not given.
-
-    Returns:
-        The windows: their coordinates are channels, rows and columns; the places are images, rows
-        and columns.
+    Coordinates are channels, rows and columns; places are images, rows and columns. They are put
+    into ``out`` where it is given.
     """
     view = images.unfold(2, size, 1).unfold(3, size, 1)
     return _grouped(view, section, out)
@@ -177,3 +165,58 @@ def scatter(
         common, own = common + band.shared, own + (not band.shared)
     image = image.permute(*order, image.dim() - 1)
     out[:, rows.start : rows.stop, columns.start : columns.stop] = image
+
+
+@dataclass(frozen=True)
+class PatchSizes:
+    r"""Window sides by noise level: that of the nearest level of the table, on a logarithmic scale.
+
+    Arguments:
+        sigmas: The noise levels :math:`\sigma/\alpha`, in units of the data, ascending.
+        sizes: The side at each, an odd number of pixels.
+
+    Raises:
+        ValueError: If there is no level, the levels are not positive and ascending, a side is not
+            odd, or their numbers differ.
+    """
+
+    sigmas: Sequence[float]
+    sizes: Sequence[int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sigmas", tuple(float(s) for s in self.sigmas))
+        object.__setattr__(self, "sizes", tuple(self.sizes))
+        if not self.sigmas or len(self.sigmas) != len(self.sizes):
+            raise UserError(
+                f"patch sizes are one for each noise level, got {len(self.sizes)} for "
+                f"{len(self.sigmas)}"
+            )
+        if not all(math.isfinite(s) and s > 0 for s in self.sigmas):
+            raise UserError(f"noise levels are positive numbers, got {list(self.sigmas)}")
+        if any(b <= a for a, b in zip(self.sigmas, self.sigmas[1:], strict=False)):
+            raise UserError(f"noise levels are in ascending order, got {list(self.sigmas)}")
+        for size in self.sizes:
+            check_size(size)
+
+    @classmethod
+    def same(cls, size: int) -> PatchSizes:
+        """One side at all noise levels."""
+        return cls((1.0,), (size,))
+
+    def at(self, level: Float[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
+        r"""The sides at noise levels :math:`\sigma/\alpha`."""
+        known = torch.tensor(self.sigmas, dtype=torch.float64, device=level.device).log()
+        between = 0.5 * (known[1:] + known[:-1])
+        sizes = torch.tensor(self.sizes, device=level.device)
+        return sizes[torch.bucketize(level.to(torch.float64).log(), between)]
+
+
+def check_size(size: int, most: int | None = None) -> None:
+    """Raise ``ValueError`` unless a window size is odd and not too large."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
+        raise UserError(f"a patch size is a positive odd number of pixels, got {size!r}")
+    if most is not None and size > most:
+        raise UserError(
+            f"a patch of {size} pixels meets itself on a torus of {most}: the largest is "
+            f"{most - 1 + most % 2}"
+        )

@@ -108,20 +108,7 @@ def save(
     config: Mapping[str, Any] | None = None,
     keep: int | None = None,
 ) -> Path:
-    """Writes a checkpoint, and removes the oldest ones.
-
-    Arguments:
-        folder: The folder of checkpoints; made where there is none.
-        step: The number of training steps done.
-        model: The state of the field.
-        ema: The same with averaged weights.
-        state: Everything else that a resume needs: tensors, numbers, strings, lists and
-            dictionaries of them.
-        config: The configuration of the run.
-        keep: The number of newest checkpoints up to this one to keep; all by default.
-
-    Returns:
-        The folder of the checkpoint.
+    """Writes a checkpoint, keeps only the newest ``keep`` up to it, and returns its folder.
 
     Raises:
         CheckpointError: If it cannot be written; earlier checkpoints are as they were.
@@ -165,15 +152,7 @@ def step_of(path: Path) -> int:
 
 
 def latest(folder: Path, report: Callable[[str], None]) -> Checkpoint | None:
-    """Reads the newest checkpoint that is whole.
-
-    Arguments:
-        folder: The folder of checkpoints.
-        report: Called with one sentence for each newer one that is not.
-
-    Returns:
-        The checkpoint, or ``None`` where none can be read.
-    """
+    """The newest checkpoint that is whole; ``report`` gets a sentence for each newer one."""
     for path in reversed(paths(folder)):
         try:
             return read(path)
@@ -183,14 +162,7 @@ def latest(folder: Path, report: Callable[[str], None]) -> Checkpoint | None:
 
 
 def set_aside(folder: Path, after: int) -> list[Path]:
-    """Renames the checkpoints after a step, so that they are no checkpoints any more.
-
-    Raises:
-        CheckpointError: If one cannot be renamed.
-
-    Returns:
-        Where they are now.
-    """
+    """Renames the checkpoints after a step, so that they are none any more, and says to what."""
     aside = []
     for path in paths(folder):
         if step_of(path) > after:
@@ -213,42 +185,34 @@ def read(path: Path) -> Checkpoint:
         CheckpointError: If a file is missing, damaged, or not part of this checkpoint.
     """
     file = path / _STATE
+    state: Any = None
     content = _content(file)
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            # torch.load itself ignores the checksums of the archive.
-            damaged = archive.testzip() is not None
-        if damaged:
-            raise CheckpointError(f"{file} is damaged: its checksum is wrong")
-        with warnings.catch_warnings():
+        with zipfile.ZipFile(io.BytesIO(content)) as archive, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
+            # torch.load itself ignores the checksums of the archive.
+            whole = archive.testzip() is None
+            if whole:
+                state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise CheckpointError(f"{file} is truncated or not a checkpoint") from error
-    if not isinstance(state, dict) or state.get("format") != _FORMAT:
-        raise CheckpointError(f"{file} was not written by scorefield")
-    step, digests = _step(state, file), state.get("sha256")
-    if not isinstance(digests, dict) or not all(
-        isinstance(digests.get(name), str) for name in (_MODEL, _EMA)
-    ):
+    if not whole:
+        raise CheckpointError(f"{file} is damaged: its checksum is wrong")
+    step = _step(state, file)
+    digests = state.get("sha256")
+    if not isinstance(digests, dict) or not digests.keys() >= set(WEIGHTS):
         raise CheckpointError(f"{file} lacks the checksums of the weights")
     if _NAME.fullmatch(path.name) and step != step_of(path):
         raise CheckpointError(f"{path} holds step {step}: it was renamed")
-    model, ema = (_weights(path / name, digests[name]) for name in (_MODEL, _EMA))
-    for name, weights in ((_MODEL, model), (_EMA, ema)):
+    model, ema = (_weights(path / name, str(digests[name])) for name in WEIGHTS)
+    for name, weights in zip(WEIGHTS, (model, ema), strict=True):
         if weights.step != step:
             raise CheckpointError(f"{path / name} is of step {weights.step}, not {step}")
     return Checkpoint(path, step, model, ema, state)
 
 
 def read_weights(path: Path) -> Weights:
-    """Reads a file of weights, or the averaged weights of a checkpoint.
-
-    Arguments:
-        path: A ``.safetensors`` file, or the folder of a checkpoint, which is then checked
-            as a whole.
+    """Reads a file of weights, or the averaged weights of a checkpoint, checked as a whole.
 
     Raises:
         CheckpointError: If it cannot be read or is something else.
@@ -257,15 +221,11 @@ def read_weights(path: Path) -> Weights:
 
 
 def load_weights(field: nn.Module, weights: Weights, source: Path) -> None:
-    """Gives the field the weights.
-
-    Arguments:
-        field: The field, changed in place, and only if all tensors fit.
-        weights: What was read.
-        source: Where it was read from, for the message of an error.
+    """Gives the field the weights that were read from ``source``.
 
     Raises:
-        CheckpointError: If a tensor is missing, superfluous, or of another shape.
+        CheckpointError: If a tensor is missing, superfluous, or of another shape; the field is as
+            it was then.
     """
     own: dict[str, Tensor] = field.state_dict()
     for name, tensor in weights.tensors.items():
@@ -299,26 +259,22 @@ def _weights(path: Path, digest: str | None) -> Weights:
         tensors = load_tensors(content)
     except (SafetensorError, *_UNREADABLE) as error:
         raise CheckpointError(f"{path} is truncated or not a safetensors file") from error
-    about = _metadata(content)
-    if about.get("format") != _FORMAT:
-        raise CheckpointError(f"{path} was not written by scorefield")
+    header = content[8 : 8 + int.from_bytes(content[:8], "little")]
+    try:
+        about = json.loads(json.loads(header)["__metadata__"]["scorefield"])
+    except _UNREADABLE:
+        about = None
+    step = _step(about, path)
     config = about.get("config")
     if config is not None and not isinstance(config, dict):
         raise CheckpointError(f"the configuration in {path} is not a mapping")
-    return Weights(tensors, _step(about, path), config)
+    return Weights(tensors, step, config)
 
 
-def _metadata(content: bytes) -> dict[str, Any]:
-    """The metadata of a safetensors file; empty if it is not ours."""
-    length = int.from_bytes(content[:8], "little")
-    try:
-        about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["scorefield"])
-    except _UNREADABLE:
-        return {}
-    return about if isinstance(about, dict) else {}
-
-
-def _step(about: Mapping[str, Any], file: Path) -> int:
+def _step(about: Any, file: Path) -> int:
+    """The step in what a file says of itself, if it is one of ours."""
+    if not isinstance(about, dict) or about.get("format") != _FORMAT:
+        raise CheckpointError(f"{file} was not written by scorefield")
     step = about.get("step")
     if not isinstance(step, int) or isinstance(step, bool) or step < 0:
         raise CheckpointError(f"{file} does not state its step")

@@ -1,37 +1,47 @@
-"""Features learned from a labelled data set: a classifier, trained once and kept in a file.
+r"""Classifiers of a labelled data set: one whose features compare samples, and one that guides.
 
-The file says with the weights the sizes of the network, what it was trained on and how, and its
-accuracy on held-out data. Distances are reported under the first digits of the
-SHA-256 of the file itself, so that numbers on different features are never taken for the same.
+A classifier of noisy images sees :math:`\hat x = x_0 + \lambda\varepsilon` and the noise level
+:math:`\lambda = \sigma / \alpha`. By its cross-entropy over classes, points, levels and noise it
+learns :math:`p(c \mid \hat x, \lambda)`: how good it can be falls with the level, down to chance.
+
+References:
+    Score-based generative modeling through stochastic differential equations (Song et al., 2021),
+    appendix I.1.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scorefield.data import LabelledSource
+from scorefield.data.arrays import LabelledSource
 from scorefield.errors import CheckpointError, TrainingError, UserError
 from scorefield.estimate import Estimate
-from scorefield.networks import Classifier, Features
-from scorefield.noise import Noise
-from scorefield.training.checkpoint import Weights, load_weights
-from scorefield.training.stored import digest_of, one_thread, read, share, store
+from scorefield.networks.classifier import Classifier, NoiseClassifier
+from scorefield.networks.features import Features
+from scorefield.noise import Lookahead, Noise
+from scorefield.objectives.denoising import LogUniform, NoiseLaw
+from scorefield.sde.base import SDE
+from scorefield.training.stored import one_thread, read, share, store
 
 FILE = "classifier.safetensors"
 """The name of the file in its folder."""
 
-_FORMAT = "scorefield classifier 1"
+_FORMAT, _NOISE_FORMAT = "scorefield classifier 1", "scorefield noise classifier 1"
 _STEPS, _BATCH, _RATE = 400, 128, 4e-3
 _ROWS = 4096
 _NAMED = 12
+_LEVELS = 7
+_NUMBERS_AHEAD = 2**20
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,16 @@ class TrainedClassifier:
 
     network: Classifier
     accuracy: Estimate
+    sizes: dict[str, Any]
+    training: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainedNoiseClassifier:
+    """As :class:`TrainedClassifier`, of noisy images; ``accuracy`` is by noise level."""
+
+    network: NoiseClassifier
+    accuracy: dict[float, Estimate]
     sizes: dict[str, Any]
     training: dict[str, Any]
 
@@ -68,50 +88,100 @@ def train_classifier(source: LabelledSource, seed: int = 0) -> TrainedClassifier
     """
     sizes: dict[str, Any] = {"shape": list(source.shape), "classes": source.classes}
     network = Classifier(**sizes, seed=seed)
-    held_out, answers = source.labelled("test")
-    if len(held_out) < 2:
-        raise UserError(f"{source.name}: an accuracy needs held-out points, got {len(held_out)}")
+    held_out, answers = _held_out(source)
     x, labels = source.labelled("train")
     noise, n = Noise(seed), len(x)
-    batch = min(_BATCH, n)
-    each = n // batch
-    optimizer = torch.optim.Adam(network.parameters(), lr=_RATE)
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
-    with one_thread(), torch.enable_grad():
-        for step in range(_STEPS):
-            epoch, k = divmod(step, each)
-            if k == 0:
-                order = noise.permutation("classifier/order", n, epoch)
-            rows = order[k * batch : (k + 1) * batch]
-            loss = F.cross_entropy(network(x[rows]), labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            decay.step()
-    final = float(loss.detach())
-    if not math.isfinite(final):
-        raise TrainingError(
-            f"the classifier of {source.name} has the loss {final} after {_STEPS} steps"
-        )
-    network.eval().requires_grad_(False)
-    training = {
-        "data": source.name,
-        "data_sha256": digest_of(source),
-        "seed": seed,
-        "steps": _STEPS,
-        "batch_size": batch,
-        "learning_rate": _RATE,
-    }
+    size = min(_BATCH, n)
+
+    @cache
+    def order(epoch: int) -> Tensor:
+        return noise.permutation("classifier/order", n, epoch)
+
+    def batch(step: int) -> tuple[Tensor, Tensor]:
+        epoch, k = divmod(step, n // size)
+        rows = order(epoch)[k * size : (k + 1) * size]
+        return x[rows], labels[rows]
+
+    _minimize(network, batch, _STEPS, _RATE, f"classifier of {source.name}")
     with torch.no_grad():
         accuracy = share(network(held_out).argmax(dim=1) == answers)
+    training = _training(source, seed, _STEPS, size, _RATE)
     return TrainedClassifier(network, accuracy, sizes, training)
+
+
+def train_noise_classifier(
+    source: LabelledSource,
+    sde: SDE,
+    *,
+    sizes: Mapping[str, int | float] | None = None,
+    law: NoiseLaw | None = None,
+    steps: int = 5_000,
+    batch_size: int = 128,
+    lr: float = 1e-3,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> TrainedNoiseClassifier:
+    r"""Trains a classifier of the noisy training points of a data set.
+
+    As :func:`train_classifier`, with levels and noise that are functions of the seed too; only on a
+    CPU does the same machine always give the same weights.
+
+    Arguments:
+        source: Images with classes.
+        sde: The process, which sets the range of the noise levels.
+        sizes: The sizes of the network, as arguments of
+            :class:`~.NoiseClassifier`.
+        law: The distribution of the noise levels; uniform in their logarithm by default.
+        steps: The number of steps.
+        batch_size: The number of points a step.
+        lr: The first learning rate.
+        seed: The seed of everything random.
+        device: Where it is trained; the network is returned on the CPU.
+
+    Raises:
+        ValueError: If the data are not images, there are no held-out points, or a number is not
+            positive.
+        TrainingError: If the loss does not stay finite.
+    """
+    for name, number in {"steps": steps, "batch_size": batch_size, "lr": lr}.items():
+        if not number > 0:
+            raise UserError(f"{name} must be positive, got {number}")
+    _held_out(source)
+    law = LogUniform() if law is None else law
+    made: dict[str, Any] = {"shape": list(source.shape), "classes": source.classes, **(sizes or {})}
+    network = NoiseClassifier(**made, seed=seed).to(device)
+    noise, index = Noise(seed), torch.arange(batch_size)
+
+    def draw(steps: Tensor) -> tuple[Tensor, ...]:
+        at = steps.squeeze(1)
+        time = law.times(sde, noise, index, steps, "classifier/time")
+        level = sde.noise_level(time).float()
+        z = noise.normal("classifier/perturbation", source.shape, index, steps)
+        x = source.batch(noise, at, batch_size)
+        noisy = x + level.reshape(*level.shape, *(1,) * (x.dim() - 2)) * z
+        return noisy, level, source.batch_classes(noise, at, batch_size)
+
+    numbers = batch_size * math.prod(source.shape)
+    ahead = Lookahead(draw, max(1, min(32, steps, _NUMBERS_AHEAD // numbers)))
+
+    def batch(step: int) -> tuple[Tensor, ...]:
+        return tuple(drawn.to(device) for drawn in ahead(step))
+
+    _minimize(network, batch, steps, lr, f"noise classifier of {source.name}")
+    low, high = math.log(sde.sigma_min), math.log(sde.sigma_max)
+    levels = torch.linspace(low, high, _LEVELS, dtype=torch.float64).exp().tolist()
+    accuracy = {level: _accuracy_at(network, source, level, seed) for level in levels}
+    training = _training(source, seed, steps, batch_size, lr)
+    about = {**training, "sde": repr(sde), "law": repr(law)}
+    return TrainedNoiseClassifier(network.cpu(), accuracy, made, about)
 
 
 def classifier_features(source: LabelledSource, folder: str | Path) -> Features:
     """The last hidden layer of the data's classifier, named by its hash.
 
     The classifier is read from ``classifier.safetensors`` in the folder; where there is none, it
-    is trained and stored there first, whole or not at all.
+    is trained and stored there first, whole or not at all. Distances are reported under the name of
+    their features, so that numbers on different features are never taken for the same.
 
     Arguments:
         source: Images with classes.
@@ -124,14 +194,13 @@ def classifier_features(source: LabelledSource, folder: str | Path) -> Features:
     Raises:
         CheckpointError: If the file cannot be read or written, is damaged, or was trained on other
             data.
-        ValueError: As of :func:`train_classifier`.
-        TrainingError: Likewise.
+        ValueError, TrainingError: As of :func:`train_classifier`.
     """
     path = Path(folder) / FILE
     if not path.exists():
         store_classifier(train_classifier(source), path)
     known = read_classifier(path)
-    if known.training.get("data_sha256") != digest_of(source):
+    if known.training.get("data_sha256") != _digest_of(source):
         raise CheckpointError(
             f"{path} was trained on other data than {source.name} is: remove it, and a new one is "
             "trained"
@@ -152,13 +221,8 @@ def store_classifier(trained: TrainedClassifier, path: Path) -> None:
     Raises:
         CheckpointError: If that fails.
     """
-    about = {
-        "format": _FORMAT,
-        "sizes": trained.sizes,
-        "training": trained.training,
-        "accuracy": asdict(trained.accuracy),
-    }
-    store(trained.network, about, path)
+    accuracy = asdict(trained.accuracy)
+    store(path, _FORMAT, trained.network, accuracy, trained.sizes, trained.training)
 
 
 def read_classifier(path: Path) -> TrainedClassifier:
@@ -167,14 +231,87 @@ def read_classifier(path: Path) -> TrainedClassifier:
     Raises:
         CheckpointError: If it cannot be read, is damaged, or is something else.
     """
-    tensors, about = read(path, _FORMAT, "classifier")
-    try:
-        network, training = Classifier(**about["sizes"]), about["training"]
-        accuracy, weights = Estimate(**about["accuracy"]), Weights(tensors, training["steps"], None)
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path} is not a classifier of this version ({type(error).__name__}: {error})"
-        ) from error
-    load_weights(network, weights, path)
+    return TrainedClassifier(*read(path, _FORMAT, Classifier, lambda found: Estimate(**found)))
+
+
+def store_noise_classifier(trained: TrainedNoiseClassifier, path: str | Path) -> None:
+    """Writes a classifier of noisy images into a file; see :func:`store_classifier`."""
+    accuracy = [[level, asdict(found)] for level, found in trained.accuracy.items()]
+    store(Path(path), _NOISE_FORMAT, trained.network, accuracy, trained.sizes, trained.training)
+
+
+def read_noise_classifier(path: str | Path) -> TrainedNoiseClassifier:
+    """Reads a classifier of noisy images; see :func:`read_classifier`."""
+
+    def accuracy(pairs: Any) -> dict[float, Estimate]:
+        return {float(level): Estimate(**found) for level, found in pairs}
+
+    return TrainedNoiseClassifier(*read(Path(path), _NOISE_FORMAT, NoiseClassifier, accuracy))
+
+
+def _minimize(
+    network: nn.Module,
+    batch: Callable[[int], tuple[Tensor, ...]],
+    steps: int,
+    lr: float,
+    called: str,
+) -> None:
+    """Minimises the cross-entropy over batches of what the network takes, and last the classes."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=lr)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    with one_thread(), torch.enable_grad():
+        for step in range(steps):
+            *inputs, labels = batch(step)
+            loss = F.cross_entropy(network(*inputs), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            decay.step()
+    final = float(loss.detach())
+    if not math.isfinite(final):
+        raise TrainingError(f"the {called} has the loss {final} after {steps} steps")
     network.eval().requires_grad_(False)
-    return TrainedClassifier(network, accuracy, about["sizes"], training)
+
+
+def _accuracy_at(
+    network: NoiseClassifier, source: LabelledSource, noise_level: float, seed: int
+) -> Estimate:
+    """The share of held-out points, seen once each in noise, the same at every level."""
+    x, labels = source.labelled("test")
+    z = Noise(seed).normal("classifier/held out", source.shape, torch.arange(len(x)))
+    noisy, level = x + noise_level * z, torch.full((len(x),), noise_level)
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        blocks = zip(noisy.split(1024), level.split(1024), strict=True)
+        found = [network(u.to(device), v.to(device)).argmax(dim=1).cpu() for u, v in blocks]
+    return share(torch.cat(found) == labels)
+
+
+def _held_out(source: LabelledSource) -> tuple[Tensor, Tensor]:
+    points, labels = source.labelled("test")
+    if len(points) < 2:
+        raise UserError(f"{source.name}: an accuracy needs held-out points, got {len(points)}")
+    return points, labels
+
+
+def _training(
+    source: LabelledSource, seed: int, steps: int, batch_size: int, lr: float
+) -> dict[str, Any]:
+    return {
+        "data": source.name,
+        "data_sha256": _digest_of(source),
+        "seed": seed,
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": lr,
+    }
+
+
+def _digest_of(source: LabelledSource) -> str:
+    """A SHA-256 of all points and classes."""
+    digest = hashlib.sha256()
+    for split in ("train", "test"):
+        for tensor in source.labelled(split):
+            digest.update(f"{tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

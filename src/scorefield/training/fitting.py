@@ -8,10 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from scorefield.data import ArraySource, DataSource, TargetSource
+from scorefield.data.arrays import ArraySource
+from scorefield.data.source import DataSource, TargetSource
 from scorefield.errors import UnsupportedError
-from scorefield.fields import ScoreField
-from scorefield.objectives import DenoisingScoreMatching, Objective, Regularizer
+from scorefield.fields.base import ScoreField
+from scorefield.objectives.denoising import DenoisingScoreMatching
+from scorefield.objectives.objective import Objective
+from scorefield.objectives.regularizer import Regularizer
 from scorefield.targets.base import Target
 from scorefield.training.settings import Optim, TrainSettings
 from scorefield.training.trainer import Fit, Trainer
@@ -47,17 +50,10 @@ def fit(
         regularizers: What is added to the default objective.
         optim: The optimiser; by default Adam with a base rate of :math:`2 \cdot 10^{-3}`, a
             warm-up over 2% of the steps, cosine decay, and gradients clipped to norm 1.
-        steps: The number of steps.
-        batch_size: The number of points a step.
-        ema_decay: The decay of the moving average of the weights.
-        log_every: The number of steps that a row of the metrics averages over.
-        checkpoint_every: The number of steps between checkpoints.
-        keep: The number of newest checkpoints to keep; ``None`` for all.
-        seed: The seed of everything random in the training.
-        folder: A folder for checkpoints and metrics, in which a training that stopped is taken
-            up again; nothing is written without one.
-        config: A configuration to be written into the files of weights.
-        quiet: Whether to show nothing on the standard output.
+        steps, batch_size, ema_decay, log_every, checkpoint_every, keep: See
+            :class:`~.TrainSettings`.
+        seed, folder, config, quiet: See :class:`~.Trainer`; a training
+            that stopped is taken up again in its folder.
 
     Raises:
         TypeError: If both ``objective`` and ``regularizers`` are given.
@@ -65,7 +61,11 @@ def fit(
     """
     if objective is not None and regularizers:
         raise UnsupportedError("give either an objective or regularizers: an objective has its own")
-    source = _source(data)
+    source = data
+    if isinstance(source, Target):
+        source = TargetSource(source)
+    elif isinstance(source, Tensor):
+        source = ArraySource(source, source[:0], "points")
     field.learn_shape(source.shape)
     if objective is None:
         objective = Objective(DenoisingScoreMatching(sigma_data=source.std), regularizers)
@@ -74,11 +74,3 @@ def fit(
     settings = TrainSettings(steps, batch_size, checkpoint_every, log_every, ema_decay, keep)
     where = None if folder is None else Path(folder)
     return Trainer(field, source, objective, optim, settings, seed, where, config, quiet).run()
-
-
-def _source(data: Target | DataSource | Tensor) -> DataSource:
-    if isinstance(data, Target):
-        return TargetSource(data)
-    if isinstance(data, Tensor):
-        return ArraySource(data, data[:0], "points")
-    return data

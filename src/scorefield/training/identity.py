@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from scorefield.data import DataSource
+from scorefield.data.source import DataSource
 
 
 def of_module(name: str, module: nn.Module) -> dict[str, str]:

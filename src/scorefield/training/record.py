@@ -1,4 +1,4 @@
-"""What a run writes down while it trains: ``metrics.csv``, ``metrics.json``, ``tb/``."""
+"""What a training measures, and a run writes down: ``metrics.csv``, ``metrics.json``, ``tb/``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 from scorefield.errors import TrainingError
 from scorefield.files import append, reason, write_file
@@ -18,6 +21,64 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 Row = dict[str, int | float]
+_CONSEQUENCES = {"loss": 1, "grad_norm": 2}
+
+
+class Failure(NamedTuple):
+    """The first number that is not finite: what it is called, its value, and its step."""
+
+    name: str
+    value: float
+    step: int
+
+
+class Window:
+    """Scalars by name and step, kept on their device until they are read.
+
+    Nothing waits for the device between two rows. A name need not have a value at each step.
+    """
+
+    def __init__(self) -> None:
+        self._steps: dict[str, list[int]] = {}
+        self._values: dict[str, list[Tensor]] = {}
+
+    def add(self, step: int, scalars: Mapping[str, Tensor]) -> None:
+        """Takes in the scalars of a step."""
+        for name, value in scalars.items():
+            self._steps.setdefault(name, []).append(step)
+            self._values.setdefault(name, []).append(value)
+
+    def means(self) -> dict[str, float]:
+        """The mean of each name over the steps at which it has a value."""
+        return {name: float(values.mean()) for name, values in self._stacked().items()}
+
+    def failure(self) -> Failure | None:
+        """The earliest number that is not finite; of one step, a cause before what follows."""
+        found: list[Failure] = []
+        for name, values in self._stacked().items():
+            bad = (~values.isfinite()).nonzero()
+            if bad.numel():
+                k = int(bad[0])
+                found.append(Failure(name, float(values[k]), self._steps[name][k]))
+        return min(found, key=lambda f: (f.step, _CONSEQUENCES.get(f.name, 0)), default=None)
+
+    def clear(self) -> None:
+        """Begins anew."""
+        self._steps.clear()
+        self._values.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The numbers, for a checkpoint between two rows."""
+        values = self._stacked()
+        return {name: (list(self._steps[name]), values[name]) for name in values}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes back what :meth:`state_dict` gave."""
+        self._steps = {name: list(steps) for name, (steps, _) in state.items()}
+        self._values = {name: list(values.unbind()) for name, (_, values) in state.items()}
+
+    def _stacked(self) -> dict[str, Tensor]:
+        return {k: torch.stack(v).to("cpu", torch.float64) for k, v in self._values.items()}
 
 
 class Record:
@@ -36,7 +97,6 @@ class Record:
 
     def __init__(self, folder: Path | None, step: int) -> None:
         self.rows: list[Row] = []
-        self._folder = folder
         self._columns: list[str] = []
         self._writer: SummaryWriter | None = None
         if folder is None:
@@ -48,8 +108,7 @@ class Record:
         with self._writing():
             folder.mkdir(parents=True, exist_ok=True)
             if self._csv.exists():
-                columns, rows = _parse(self._csv.read_bytes())
-                self._columns = columns
+                self._columns, rows = _parse(self._csv.read_bytes())
                 self.rows = [row for row in rows if row["step"] <= step]
                 self._rewrite()
             self._writer = SummaryWriter(str(folder / "tb"), purge_step=step + 1)
@@ -57,7 +116,7 @@ class Record:
     def add(self, row: Row) -> None:
         """Appends a row; a new name becomes a new last column, empty in the rows above."""
         self.rows.append(row)
-        if self._folder is None:
+        if self._writer is None:
             return
         with self._writing():
             if set(row) <= set(self._columns):
@@ -65,7 +124,6 @@ class Record:
             else:
                 self._columns += [name for name in row if name not in self._columns]
                 self._rewrite()
-            assert self._writer is not None
             for name, value in row.items():
                 if name not in ("step", "images"):
                     self._writer.add_scalar(name, value, int(row["step"]))
@@ -80,11 +138,10 @@ class Record:
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
         """Replaces ``metrics.json``, and hands the curves to the disk."""
-        if self._folder is None:
+        if self._writer is None:
             return
         with self._writing():
-            write_file(self._folder / "metrics.json", json.dumps(summary, indent=2) + "\n")
-            assert self._writer is not None
+            write_file(self._csv.with_suffix(".json"), json.dumps(summary, indent=2) + "\n")
             self._writer.flush()
 
     def close(self) -> None:
@@ -103,7 +160,7 @@ class Record:
         try:
             yield
         except OSError as error:
-            where = error.filename or self._folder
+            where = error.filename or self._csv.parent
             raise TrainingError(f"cannot write the metrics {where}: {reason(error)}") from error
 
 

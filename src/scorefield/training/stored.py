@@ -1,7 +1,7 @@
 """Networks in a file with what is known of them: whole, checked, and without code.
 
-The file is a safetensors file; its metadata entry ``scorefield`` is JSON with the format, what the
-writer says of the network, and a SHA-256 of all this and the weights. Nothing in it is executed.
+The file is a safetensors file; its metadata entry ``scorefield`` is JSON with the format, the sizes
+of the network, its training and accuracy, and a SHA-256 of all this and the weights.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool
@@ -20,23 +20,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from scorefield.data import LabelledSource
 from scorefield.errors import CheckpointError
 from scorefield.estimate import Estimate
 from scorefield.files import reason, write_file
+from scorefield.training.checkpoint import Weights, load_weights
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
-def store(network: nn.Module, about: dict[str, Any], path: Path) -> None:
-    """Writes a network and what is known of it into a file, whole or not at all.
-
-    Arguments:
-        network: The network.
-        about: What is known of it, as JSON; with the entry ``format``.
-        path: The file.
-
-    Raises:
-        CheckpointError: If that fails.
-    """
+def store(
+    path: Path,
+    form: str,
+    network: nn.Module,
+    accuracy: Any,
+    sizes: Mapping[str, Any],
+    training: Mapping[str, Any],
+) -> None:
+    """Writes a network and what is known of it, as JSON, into a file, whole or not at all."""
+    about = {"format": form, "sizes": sizes, "training": training, "accuracy": accuracy}
     tensors = {k: v.contiguous() for k, v in network.state_dict().items()}
     content = _content(tensors, {**about, "sha256": _checksum(tensors, about)})
     try:
@@ -45,17 +46,18 @@ def store(network: nn.Module, about: dict[str, Any], path: Path) -> None:
         raise CheckpointError(f"cannot write {path}: {reason(error)}") from error
 
 
-def read(path: Path, form: str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The weights in a file and what is known of them, checked.
+def read(
+    path: Path, form: str, made: Callable[..., Network], accuracy: Callable[[Any], Any]
+) -> tuple[Network, Any, dict[str, Any], dict[str, Any]]:
+    """The network in a file, its accuracy, sizes and training, checked.
 
     Arguments:
         path: The file.
-        form: The format that it must have.
-        kind: What it holds, in words.
-
-    Raises:
-        CheckpointError: If it cannot be read, is damaged, or is something else.
+        form: The format that it must have: its kind between ``scorefield`` and a number.
+        made: Makes the network from its sizes.
+        accuracy: Makes the accuracy from its JSON.
     """
+    kind = form.removeprefix("scorefield ").rpartition(" ")[0]
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -69,7 +71,16 @@ def read(path: Path, form: str, kind: str) -> tuple[dict[str, Tensor], dict[str,
         raise CheckpointError(f"{path} is not a {kind} that scorefield wrote")
     if about.pop("sha256", None) != _checksum(tensors, about):
         raise CheckpointError(f"{path} is damaged: its checksum is wrong")
-    return tensors, about
+    try:
+        sizes, training = about["sizes"], about["training"]
+        network, known = made(**sizes), accuracy(about["accuracy"])
+        weights = Weights(tensors, training["steps"], None)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} is not a {kind} of this version ({type(error).__name__}: {error})"
+        ) from error
+    load_weights(network, weights, path)
+    return network.eval().requires_grad_(False), known, sizes, training
 
 
 def share(right: Bool[Tensor, " n"]) -> Estimate:
@@ -78,17 +89,6 @@ def share(right: Bool[Tensor, " n"]) -> Estimate:
     # One right and one wrong are added to the variance: of none wrong, none is not certain.
     plausible = (float(right.sum()) + 1) / (n + 2)
     return Estimate(value, math.sqrt(plausible * (1 - plausible) / n), n, "share of points", {})
-
-
-def digest_of(source: LabelledSource) -> str:
-    """A SHA-256 of all points and classes."""
-    digest = hashlib.sha256()
-    for split in ("train", "test"):
-        points, labels = source.labelled(split)
-        for tensor in (points, labels):
-            digest.update(f"{tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 @contextmanager
@@ -102,9 +102,9 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _content(tensors: dict[str, Tensor], about: dict[str, Any]) -> bytes:
+def _content(tensors: dict[str, Tensor], about: Mapping[str, Any]) -> bytes:
     return save_tensors(tensors, {"scorefield": json.dumps(about, sort_keys=True)})
 
 
-def _checksum(tensors: dict[str, Tensor], about: dict[str, Any]) -> str:
+def _checksum(tensors: dict[str, Tensor], about: Mapping[str, Any]) -> str:
     return hashlib.sha256(_content(tensors, about)).hexdigest()

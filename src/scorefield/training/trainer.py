@@ -4,11 +4,8 @@ A training is a pure function of its settings and its seed. Nothing random is re
 data, the times and the noise of step :math:`k` are drawn at addresses that contain :math:`k`,
 so that the state of a training is its weights, their average, the optimiser's moments, the
 objective's controllers, and the number of steps done. What is restored from a checkpoint then
-continues bit-exactly on the same hardware.
-
-Dropout is the exception that needs care, since torch's layers draw from torch's own generator:
-where a field has one, that generator is seeded anew at each step, from an address, and given
-back as it was at the end.
+continues bit-exactly on the same hardware. Dropout draws from torch's own generator: where a field
+has one, that generator is seeded from an address at each step, and given back at the end.
 """
 
 from __future__ import annotations
@@ -23,24 +20,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from scorefield.data import DataSource
+from scorefield.data.source import DataSource
 from scorefield.errors import CheckpointError, Interrupted, TrainingError, UserError, out_of_memory
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.files import clean
 from scorefield.noise import Noise
-from scorefield.objectives import Batch, Objective
+from scorefield.objectives.denoising import Batch
+from scorefield.objectives.objective import Objective
+from scorefield.progress import Stages, clock, warn
 from scorefield.training import checkpoint, identity
 from scorefield.training.checkpoint import Checkpoint
-from scorefield.training.display import Display, warn
-from scorefield.training.draws import has_dropout, training_draws
+from scorefield.training.draws import has_dropout, joint_gradient, training_draws
 from scorefield.training.ema import EMA
-from scorefield.training.gradient import joint_gradient
-from scorefield.training.lock import locked
-from scorefield.training.record import Record, Row
-from scorefield.training.schedule import multiplier
-from scorefield.training.settings import Optim, TrainSettings
-from scorefield.training.stop import StopSignal
-from scorefield.training.window import Window
+from scorefield.training.guard import StopSignal, locked
+from scorefield.training.record import Record, Row, Window
+from scorefield.training.settings import Optim, TrainSettings, multiplier
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,6 +63,7 @@ class Fit:
     seconds: float
 
 
+@dataclass(eq=False)
 class Trainer:
     """Train a field; resume an earlier training in the same folder.
 
@@ -91,19 +86,19 @@ class Trainer:
             another number of classes than the data have.
     """
 
-    def __init__(
-        self,
-        field: ScoreField,
-        source: DataSource,
-        objective: Objective,
-        optim: Optim,
-        settings: TrainSettings,
-        seed: int = 0,
-        folder: Path | None = None,
-        config: Mapping[str, Any] | None = None,
-        quiet: bool = False,
-        draw: Draw | None = None,
-    ) -> None:
+    field: ScoreField
+    source: DataSource
+    objective: Objective
+    optim: Optim
+    settings: TrainSettings
+    seed: int = 0
+    folder: Path | None = None
+    config: Mapping[str, Any] | None = None
+    quiet: bool = False
+    draw: Draw | None = None
+
+    def __post_init__(self) -> None:
+        field, source, optim = self.field, self.source, self.optim
         self.parameters = [p for p in field.parameters() if p.requires_grad]
         if not self.parameters:
             raise UserError(f"{type(field).__name__} has no parameters to train")
@@ -117,16 +112,7 @@ class Trainer:
                 f"the field knows {field.classes} classes, the data {source.name} have "
                 f"{source.classes or 'none'}"
             )
-        self.field = field
-        self.source = source
-        self.objective = objective
-        self.optim = optim
-        self.settings = settings
-        self.noise = Noise(seed)
-        self.folder = folder
-        self.config = config
-        self.quiet = quiet
-        self.draw = draw
+        self.noise = Noise(self.seed)
         kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
         self.optimizer = kinds[optim.kind](
             self.parameters,
@@ -137,12 +123,14 @@ class Trainer:
             fused=True,
         )
         self.gradient = joint_gradient(self.parameters)
-        self.ema = EMA(field, settings.ema_decay)
+        self.ema = EMA(field, self.settings.ema_decay)
         self.window = Window()
         self.step = 0
         self.saved: Path | None = None
         self._dropout = has_dropout(field)
-        self._ahead = training_draws(field, source, objective, self.noise, settings.batch_size)
+        self._ahead = training_draws(
+            field, source, self.objective, self.noise, self.settings.batch_size
+        )
 
     def run(self) -> Fit:
         """Trains up to the last step.
@@ -163,15 +151,15 @@ class Trainer:
                 self._resume(self.folder / "checkpoints")
             with (
                 closing(Record(self.folder, self.step)) as record,
-                Display(self.settings.steps, self.step, self.quiet) as display,
+                Stages(self.quiet) as stages,
                 torch.random.fork_rng(enabled=self._dropout),
             ):
-                self._loop(record, display)
+                self._loop(record, stages)
         self.ema.copy_to(self.field)
         self.field.eval()
         return Fit(self.field, self.ema, tuple(record.rows), time.perf_counter() - begin)
 
-    def _loop(self, record: Record, display: Display) -> None:
+    def _loop(self, record: Record, stages: Stages) -> None:
         settings = self.settings
         self.field.train()
         clock, timed = time.perf_counter(), 0
@@ -188,17 +176,26 @@ class Trainer:
                     clock, timed = now, 0
                     row = self._row(seconds)
                     record.add(row)
-                    display.progress(self.step, row["loss"], seconds)
+                    self._show(stages, row["loss"], seconds, last)
                 if last or stop.received or self.step % settings.checkpoint_every == 0:
                     pause = time.perf_counter()
                     self._save()
                     if self.draw is not None and self.folder is not None:
-                        record.picture(self.step, self.draw(self._averaged()))
+                        averaged = copy.deepcopy(self.field)
+                        self.ema.copy_to(averaged)
+                        record.picture(self.step, self.draw(averaged.eval()))
                     if record.rows:
                         record.summarize({**record.rows[-1], "steps": settings.steps})
                     clock += time.perf_counter() - pause
                 if stop.received and not last:
                     raise Interrupted(self.step, self.saved)
+
+    def _show(self, stages: Stages, loss: float, seconds: float, last: bool) -> None:
+        step, steps = self.step, self.settings.steps
+        left = clock((steps - step) * seconds)
+        note = f"loss {loss:.4g}  {1e3 * seconds:.1f} ms/step  {left} left"
+        stages.show("training", step, steps, f"{step}/{steps}  {note}")
+        stages.follow(f"step {step}/{steps}  {note}", last)
 
     def _guarded_step(self) -> None:
         try:
@@ -235,7 +232,6 @@ class Trainer:
         return multiplier(step, self.settings.steps, self.optim.warmup, self.optim.decay)
 
     def _row(self, seconds: float) -> Row:
-        """The row of the metrics for the steps since the last one."""
         self._check_finite()
         means = self.window.means()
         self.window.clear()
@@ -266,9 +262,9 @@ class Trainer:
         return f"the last good checkpoint is {self.saved}"
 
     def _identity(self) -> dict[str, Any]:
-        """The identity of a training: settings that must be equal to resume it."""
+        """What must be equal to resume a training."""
         found = {
-            "seed": self.noise.seed,
+            "seed": self.seed,
             "batch_size": self.settings.batch_size,
             "ema_decay": self.settings.ema_decay,
             **{f"optim.{k}": v for k, v in asdict(self.optim).items()},
@@ -303,12 +299,6 @@ class Trainer:
             self.config,
             self.settings.keep,
         )
-
-    def _averaged(self) -> ScoreField:
-        """A copy of the field with the averaged weights, in evaluation mode."""
-        twin = copy.deepcopy(self.field)
-        self.ema.copy_to(twin)
-        return twin.eval()
 
     def _resume(self, folder: Path) -> None:
         """Resume from the newest complete checkpoint, if there is one."""

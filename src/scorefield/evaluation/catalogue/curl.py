@@ -10,18 +10,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from scorefield.diagnostics import (
-    Profile,
-    asymmetries,
+from scorefield.diagnostics.circulation import (
     circulation_growth,
     cycle_circulation,
-    harmonic_part,
-    hodge_split,
     loop_circulation,
-    path_gap,
-    potential_gap,
-    winding,
 )
+from scorefield.diagnostics.exterior import asymmetries
+from scorefield.diagnostics.hodge import hodge_split
+from scorefield.diagnostics.line_integrals import harmonic_part, path_gap, potential_gap, winding
+from scorefield.diagnostics.protocol import Profile
 from scorefield.domain import Torus
 from scorefield.evaluation.catalogue.metric import (
     PROBED_ABOVE,
@@ -32,7 +29,7 @@ from scorefield.evaluation.catalogue.metric import (
     OfLevel,
 )
 from scorefield.evaluation.protocol import PRECISION, Benchmark
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 
 RADII = (0.25, 0.5, 1.0)
 """The radii of the loops, in units of the noise level."""

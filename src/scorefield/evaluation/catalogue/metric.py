@@ -11,10 +11,10 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from scorefield.diagnostics import Profile
+from scorefield.diagnostics.protocol import Profile
 from scorefield.estimate import Estimate
 from scorefield.evaluation.protocol import Benchmark
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.samplers.trajectory import Trajectory
 
 Place = Literal["curve", "table", "differences", "training"]

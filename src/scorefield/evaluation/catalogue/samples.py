@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from scorefield.diagnostics import validation_loss
+from scorefield.diagnostics.score_error import validation_loss
 from scorefield.domain import Torus
 from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue.metric import (
@@ -21,19 +21,16 @@ from scorefield.evaluation.catalogue.metric import (
     OfSamples,
 )
 from scorefield.evaluation.protocol import Benchmark
-from scorefield.fields import ScoreField
-from scorefield.metrics import (
-    frechet_distance,
-    kernel_bandwidths,
-    marginal_ks,
-    mmd,
-    mode_coverage,
-    mode_weight_tv,
-    sliced_wasserstein,
-    total_variation,
-)
-from scorefield.objectives import DenoisingScoreMatching, LogNormal, LogUniform
-from scorefield.targets import GaussianMixture, PseudoAtoms, Target
+from scorefield.fields.base import ScoreField
+from scorefield.metrics.exact_law import marginal_ks, total_variation
+from scorefield.metrics.frechet import frechet_distance
+from scorefield.metrics.kernel import kernel_bandwidths, mmd
+from scorefield.metrics.modes import mode_coverage, mode_weight_tv
+from scorefield.metrics.sliced import sliced_wasserstein
+from scorefield.objectives.denoising import DenoisingScoreMatching, LogNormal, LogUniform
+from scorefield.targets.atoms import PseudoAtoms
+from scorefield.targets.base import Target
+from scorefield.targets.mixture import GaussianMixture
 
 Distances = Sequence[tuple[str, Compare]]
 

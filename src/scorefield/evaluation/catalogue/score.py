@@ -11,14 +11,10 @@ from typing import Any
 
 import torch
 
-from scorefield.diagnostics import (
-    Profile,
-    consistency_error,
-    denoising_loss,
-    distance_to_ideal,
-    fokker_planck_errors,
-    score_error,
-)
+from scorefield.diagnostics.consistency import consistency_error
+from scorefield.diagnostics.fokker_planck import fokker_planck_errors
+from scorefield.diagnostics.protocol import Profile
+from scorefield.diagnostics.score_error import denoising_loss, distance_to_ideal, score_error
 from scorefield.evaluation.catalogue.metric import (
     PROBED_ABOVE,
     PROBES,
@@ -28,7 +24,7 @@ from scorefield.evaluation.catalogue.metric import (
     OfLevel,
 )
 from scorefield.evaluation.protocol import Benchmark
-from scorefield.fields import ScoreField
+from scorefield.fields.base import ScoreField
 
 _TRAJECTORIES: dict[str, Any] = {"span": 2.0, "steps": 8, "trajectories": 8}
 _STARTS = 256

@@ -49,7 +49,7 @@ def configuration_names() -> list[str]:
 
 def configuration(name: str) -> Config:
     """A published configuration by the path of its file in the score_sde code; raises
-    :class:`~scorefield.interop.InteropError` if there is none.
+    :class:`~.InteropError` if there is none.
     """
     tables = _tables()
     if name not in tables["configurations"]:

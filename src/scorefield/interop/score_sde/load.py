@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from torch import nn
 
-from scorefield.fields import (
+from scorefield.fields.base import ScoreField
+from scorefield.fields.preconditioned import (
     IndexLabel,
     NoisePrediction,
     Parametrization,
     PreconditionedField,
-    ScoreField,
     ScorePrediction,
     SigmaLabel,
     TimeLabel,
@@ -23,7 +23,9 @@ from scorefield.interop.score_sde.build import build
 from scorefield.interop.score_sde.checkpoints import read_checkpoint
 from scorefield.interop.score_sde.configurations import Config, configuration, merged, value
 from scorefield.interop.score_sde.structure import Structure, infer
-from scorefield.sde import SDE, VE, VP, DiscreteVP, SubVP
+from scorefield.sde.base import SDE
+from scorefield.sde.exploding import VE
+from scorefield.sde.preserving import VP, DiscreteVP, SubVP
 
 _PROCESSES = ("vesde", "vpsde", "subvpsde")
 
@@ -36,7 +38,7 @@ def load(
     """The field of a checkpoint.
 
     The configuration may omit what the weights determine: see
-    :class:`~scorefield.interop.score_sde.structure.Structure`.
+    :class:`~.Structure`.
 
     Arguments:
         path: The file of the checkpoint.

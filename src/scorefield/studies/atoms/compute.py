@@ -19,27 +19,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.comparison.groups import over_seeds
-from scorefield.diagnostics import (
-    Profile,
-    Protocol,
-    asymmetries,
-    consistency_error,
-    fokker_planck_errors,
-    harmonic_part,
-    score_error,
-    walk,
-    winding,
-)
-from scorefield.diagnostics.trajectories import State
+from scorefield.diagnostics.consistency import consistency_error
+from scorefield.diagnostics.exterior import asymmetries
+from scorefield.diagnostics.fokker_planck import fokker_planck_errors
+from scorefield.diagnostics.line_integrals import harmonic_part, winding
+from scorefield.diagnostics.protocol import Profile, Protocol
+from scorefield.diagnostics.score_error import score_error
+from scorefield.diagnostics.trajectories import State, walk
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Level
-from scorefield.fields import ScoreField
-from scorefield.metrics import RadialLaw, marginal_ks, radial_ks, radial_law, total_variation
-from scorefield.samplers import Sampler
+from scorefield.fields.base import ScoreField
+from scorefield.metrics.exact_law import marginal_ks, total_variation
+from scorefield.metrics.radial import RadialLaw, radial_ks, radial_law
+from scorefield.samplers.base import Sampler
 from scorefield.studies.frame import Work
 from scorefield.studies.settings import Atoms
-from scorefield.targets import PseudoAtoms
+from scorefield.targets.atoms import PseudoAtoms
 
 EXACT = "exact field"
 """What the exact field is called among the models."""

@@ -14,13 +14,13 @@ from torch import Tensor
 from scorefield import plotting
 from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Level
-from scorefield.metrics import radial_distances
+from scorefield.metrics.radial import radial_distances
 from scorefield.plotting.palette import EXACT, GUIDE, INK, PALE, Look
-from scorefield.sde import EDM
+from scorefield.sde.exploding import EDM
 from scorefield.studies.atoms.compute import AtomsAnalysis, ModelResult, by_metric
 from scorefield.studies.atoms.numbers import title
 from scorefield.studies.atoms.plane import Floats, Plane, draw_frame, draw_regions, format_masses
-from scorefield.targets import PseudoAtoms
+from scorefield.targets.atoms import PseudoAtoms
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

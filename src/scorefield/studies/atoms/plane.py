@@ -22,12 +22,12 @@ from contourpy import contour_generator
 from torch import Tensor
 
 from scorefield.errors import DivergedError, UserError
-from scorefield.fields import ScoreField, evaluation_mode
+from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.plotting.palette import DIFFERENCE, EXACT, REGION_EDGE, REGIONS, Look
-from scorefield.sde import EDM
+from scorefield.sde.exploding import EDM
 from scorefield.studies.atoms.compute import noise_levels
 from scorefield.studies.frame import Work
-from scorefield.targets import PseudoAtoms
+from scorefield.targets.atoms import PseudoAtoms
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,7 +18,7 @@ from scorefield.evaluation.records import Level
 from scorefield.evaluation.sampling import choose_sampler
 from scorefield.plotting.palette import Look
 from scorefield.runs.run import Run
-from scorefield.samplers import Sampler
+from scorefield.samplers.base import Sampler
 from scorefield.studies.atoms import numbers
 from scorefield.studies.atoms.compute import (
     EXACT,
@@ -41,7 +41,7 @@ from scorefield.studies.frame import (
     npz_bytes,
 )
 from scorefield.studies.settings import Atoms
-from scorefield.targets import PseudoAtoms
+from scorefield.targets.atoms import PseudoAtoms
 
 PRESET = "atoms/no_regularizer"
 """The preset whose data and sampler the exact field has where there is no run."""

@@ -21,11 +21,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from scorefield.fields import Classes, PlantedField, PotentialField, Radial, ScoreField, Turned
-from scorefield.networks import MLP
+from scorefield.fields.base import ScoreField
+from scorefield.fields.classes import Classes
+from scorefield.fields.planted import PlantedField, Radial, Turned
+from scorefield.fields.potential import PotentialField
+from scorefield.networks.mlp import MLP
 from scorefield.noise import Noise
-from scorefield.sde import EDM
-from scorefield.targets import Empirical, Gaussian, GaussianMixture, Target
+from scorefield.sde.exploding import EDM
+from scorefield.targets.base import Target
+from scorefield.targets.empirical import Empirical
+from scorefield.targets.gaussian import Gaussian
+from scorefield.targets.mixture import GaussianMixture
 
 SIGMA = 0.5
 """The noise level at which instruments are calibrated; the data has a standard deviation near 1."""

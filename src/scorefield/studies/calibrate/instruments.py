@@ -20,32 +20,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefield.diagnostics import (
-    Profile,
-    Protocol,
+from scorefield.diagnostics.circulation import (
     circulation_growth,
     cycle_circulation,
-    denoising_loss,
-    distance_to_ideal,
-    exterior_derivative,
-    hodge_split,
     loop_circulation,
-    path_gap,
-    potential_gap,
-    relative_asymmetry,
-    score_error,
 )
-from scorefield.diagnostics.hodge import HodgeSplit
+from scorefield.diagnostics.exterior import exterior_derivative, relative_asymmetry
+from scorefield.diagnostics.hodge import HodgeSplit, hodge_split
+from scorefield.diagnostics.line_integrals import path_gap, potential_gap
+from scorefield.diagnostics.protocol import Profile, Protocol
 from scorefield.diagnostics.published import (
     finite_difference_asymmetry,
     left_cycle_circulation,
     path_variance,
 )
+from scorefield.diagnostics.score_error import denoising_loss, distance_to_ideal, score_error
 from scorefield.estimate import Estimate
-from scorefield.fields import Classes, ScoreField
-from scorefield.fields.base import Quantity
+from scorefield.fields.base import Quantity, ScoreField
+from scorefield.fields.classes import Classes
 from scorefield.studies.calibrate.fields import SIGMA, Distribution
-from scorefield.targets import Empirical, Target
+from scorefield.targets.base import Target
+from scorefield.targets.empirical import Empirical
 
 NULLS: tuple[Distribution, ...] = ("gaussian", "mixture", "empirical", "potential")
 """The conservative fields."""

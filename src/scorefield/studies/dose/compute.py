@@ -34,29 +34,33 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.diagnostics import Protocol, relative_asymmetry
+from scorefield.diagnostics.exterior import relative_asymmetry
+from scorefield.diagnostics.protocol import Protocol
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
-from scorefield.fields import (
+from scorefield.fields.base import ScoreField
+from scorefield.fields.planted import (
     Band,
     Matched,
     Perturbation,
     PlantedField,
     PredictedNoise,
     Radial,
-    ScoreField,
     Turned,
     Waves,
     right_angle,
 )
-from scorefield.likelihood import LogProb, log_prob
-from scorefield.metrics import NoiseFloor, mode_weight_tv, noise_floor, sliced_wasserstein
+from scorefield.likelihood.compute import log_prob
+from scorefield.likelihood.density import LogProb
+from scorefield.metrics.modes import mode_weight_tv
+from scorefield.metrics.sets import NoiseFloor, noise_floor
+from scorefield.metrics.sliced import sliced_wasserstein
 from scorefield.noise import Noise
-from scorefield.samplers import Heun
-from scorefield.sde import EDM
+from scorefield.samplers.solvers import Heun
+from scorefield.sde.exploding import EDM
 from scorefield.studies.frame import Work
 from scorefield.studies.settings import Dose
-from scorefield.targets import GaussianMixture
+from scorefield.targets.mixture import GaussianMixture
 
 KINDS = Dose.kinds
 

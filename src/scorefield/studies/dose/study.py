@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scorefield import plotting
 from scorefield.estimate import Estimate
-from scorefield.fields import Band
+from scorefield.fields.planted import Band
 from scorefield.plotting.palette import GUIDE, PALE
 from scorefield.studies.dose.compute import (
     BANDS,

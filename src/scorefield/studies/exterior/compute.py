@@ -31,9 +31,9 @@ from scorefield.diagnostics.asymmetry import Probing, asymmetry_at
 from scorefield.diagnostics.trajectories import State, Walk, walk
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate, mean
-from scorefield.fields import ScoreField, evaluation_mode
+from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.noise import Noise
-from scorefield.samplers import DDIM
+from scorefield.samplers.solvers import DDIM
 from scorefield.studies.frame import Work, npz_bytes
 from scorefield.studies.settings import Exterior, Points
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from scorefield.diagnostics.trajectories import State, Walk
 from scorefield.errors import ConfigError, RunError
 from scorefield.estimate import Estimate, format_uncertain
-from scorefield.fields import ScoreField
-from scorefield.networks import MinimalResNet, MinimalUNet
+from scorefield.fields.base import ScoreField
+from scorefield.networks.minimal import MinimalResNet, MinimalUNet
 from scorefield.runs.subject import Subject
-from scorefield.samplers import DDIM
+from scorefield.samplers.solvers import DDIM
 from scorefield.studies.exterior.compute import (
     DDOF,
     LABELS,
@@ -38,7 +38,7 @@ from scorefield.studies.networks import (
     with_process,
 )
 from scorefield.studies.settings import Exterior
-from scorefield.targets import PatchSizes
+from scorefield.targets.windows import PatchSizes
 
 HEADINGS = ("model", "points", "|J - Jᵀ|, mean over steps", "|J - Jᵀ| / 2|J|", "Jacobians")
 SINGLE, SEVERAL = "ed_analysis_single", "ed_analysis_aggregated"

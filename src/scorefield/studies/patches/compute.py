@@ -17,25 +17,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.diagnostics import (
-    Agreement,
-    ScaleCalibration,
-    calibrate_sizes,
-    field_agreement,
-    image_agreement,
-    walk,
-)
+from scorefield.diagnostics.scales import ScaleCalibration, calibrate_sizes
+from scorefield.diagnostics.trajectories import Agreement, field_agreement, image_agreement, walk
 from scorefield.errors import ConfigError
 from scorefield.estimate import Estimate, mean, proportion
-from scorefield.fields import ScoreField
-from scorefield.fields.base import Quantity
-from scorefield.metrics import Spectrum, nearest_patches, radial_power_spectrum
-from scorefield.samplers import DDIM
+from scorefield.fields.base import Quantity, ScoreField
+from scorefield.metrics.patch_statistics import Spectrum, nearest_patches, radial_power_spectrum
+from scorefield.samplers.solvers import DDIM
 from scorefield.studies.frame import Work
 from scorefield.studies.networks import Choice, closed_form
 from scorefield.studies.settings import Patches
-from scorefield.targets import PatchSizes
-from scorefield.targets.windows import Padding
+from scorefield.targets.windows import Padding, PatchSizes
 
 NETWORK, LOCAL, IDEAL, REAL = "network", "local machine", "ideal score", "held-out images"
 QUANTITIES: tuple[Quantity, ...] = ("score", "denoiser")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scorefield import plotting
-from scorefield.diagnostics import Agreement, ScaleCalibration
+from scorefield.diagnostics.scales import ScaleCalibration
+from scorefield.diagnostics.trajectories import Agreement
 from scorefield.estimate import Median
 from scorefield.plotting.palette import EXACT, GUIDE, INK, PALE, SEQUENTIAL
 from scorefield.studies.frame import (

@@ -1,4 +1,4 @@
-r"""Euler's and Heun's method on Karras' grid, with churn."""
+r"""Deterministic steps on a grid of noise levels, with noise where it is wanted."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.samplers.base import GridSampler
-from scorefield.samplers.grid import check_rho, grid_times
+from scorefield.samplers.grid import Spacing, check_grid, check_rho, grid_times
 from scorefield.samplers.step import PLAIN, Level, StepContext, Stepped, clock, level
-from scorefield.sde import SDE
+from scorefield.sde.base import SDE
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class KarrasSampler(GridSampler):
         \gamma = \min\big(S_{churn} / N,\ \sqrt 2 - 1\big)
         \text{ if } S_{tmin} \le \lambda_i \le S_{tmax} \text{, else } 0,
 
-    and then follows the probability flow from :math:`\hat\lambda` to :math:`\lambda_{i+1}`. With
-    an exact field and :math:`S_{noise} = 1` this leaves the distribution of the samples as it was.
-    The noise has the address ``("churn", sample, step)``. Where the window takes in the top of the
-    grid, the first step calls the field above its highest noise level.
+    and then follows the probability flow from :math:`\hat\lambda` to :math:`\lambda_{i+1}`. With an
+    exact field and :math:`S_{noise} = 1` the distribution of the samples does not change. The noise
+    has the address ``("churn", sample, step)``. At the top of the grid, churn calls the field above
+    its highest noise level.
 
     Arguments:
         steps: The number :math:`N` of steps.
@@ -102,17 +102,11 @@ class Euler(KarrasSampler):
         \mathbb{E}[\varepsilon \mid \hat x_i, \lambda_i].
 
     It takes :math:`N` network calls. Without churn it is DDIM in the coordinates
-    :math:`(\hat x, \lambda)`. Arguments and errors are those of
-    :class:`~scorefield.samplers.karras.KarrasSampler`.
-
-    Example:
-        >>> x = Euler(steps=64).sample(field, n=4096, seed=0)
+    :math:`(\hat x, \lambda)`. Arguments and errors are those of :class:`KarrasSampler`.
 
     References:
-        Denoising diffusion implicit models (Song, Meng and Ermon, 2021), equation 13.
-
-        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
-        algorithm 2 without lines 9 to 11.
+        Denoising diffusion implicit models (Song, Meng and Ermon, 2021), equation 13; Karras et al.
+        (2022), algorithm 2 without lines 9 to 11.
     """
 
     order: ClassVar[int] = 1
@@ -137,15 +131,10 @@ class Heun(KarrasSampler):
         \qquad h = \lambda_{i+1} - \lambda_i.
 
     It takes :math:`2N - 1` network calls: the last step ends at :math:`\lambda = 0`, where
-    there is no slope, and is Euler's. Arguments and errors are those of
-    :class:`~scorefield.samplers.karras.KarrasSampler`.
-
-    Example:
-        >>> x = Heun(steps=18).sample(field, n=4096, seed=0)  # 35 network calls
+    there is no slope, and is Euler's. Arguments and errors are those of :class:`KarrasSampler`.
 
     References:
-        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
-        algorithm 2 (algorithm 1 without churn).
+        Karras et al. (2022), algorithm 2 (algorithm 1 without churn).
     """
 
     order: ClassVar[int] = 2
@@ -172,3 +161,116 @@ def noise_at(field: ScoreField, scaled: Tensor, here: Level, t: float, at: StepC
     r"""The slope :math:`\mathrm{d}\hat x / \mathrm{d}\lambda` at scaled states of a time."""
     x = field.domain.wrap(here.alpha * scaled)
     return field.predict_noise(x, clock(t, x), at.classes)
+
+
+@dataclass(frozen=True)
+class DDIM(GridSampler):
+    r"""Steps that go to the posterior mean and back up to the next noise level.
+
+    .. math:: \hat x_{i+1} = D + \sqrt{\lambda_{i+1}^2 - c_i^2}\;\hat\varepsilon + c_i\,z, \qquad
+        D = \hat x_i - \lambda_i \hat\varepsilon, \qquad
+        c_i = \eta\,\frac{\lambda_{i+1}}{\lambda_i} \sqrt{\lambda_i^2 - \lambda_{i+1}^2}.
+
+    With :math:`\eta = 0` nothing is drawn, and on Karras' grid it is :class:`Euler`; with
+    :math:`\eta = 1` it is ancestral sampling with the posterior variance. It takes :math:`N`
+    network calls; the last step goes to the posterior mean. The noise has the address ``("ddim",
+    sample, step)``.
+
+    Arguments:
+        steps: The number :math:`N` of steps.
+        eta: The share :math:`\eta` of the noise, from 0 to 1.
+        spacing: How the levels are spaced; see :func:`~.grid_times`.
+        rho: The exponent of Karras' spacing.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    References:
+        Denoising diffusion implicit models (Song, Meng and Ermon, 2021), equations 12 and 16.
+    """
+
+    order: ClassVar[int] = 1
+    takes_measurements: ClassVar[bool] = True
+
+    steps: int = 50
+    eta: float = 0.0
+    spacing: Spacing = "karras"
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        check_grid(self.steps, self.spacing, self.rho)
+        if not 0 <= self.eta <= 1:
+            raise UserError(f"DDIM: eta must lie in [0, 1], got {self.eta}")
+
+    @property
+    def stochastic(self) -> bool:
+        return self.eta > 0
+
+    def times(self, sde: SDE) -> list[float | None]:
+        return [*grid_times(sde, self.steps, self.spacing, rho=self.rho).tolist(), None]
+
+    def step(
+        self, field: ScoreField, x: Tensor, t: float, s: float | None, at: StepContext = PLAIN
+    ) -> Stepped:
+        here, there = level(field.sde, t), level(field.sde, s)
+        start, end = here.sigma, there.sigma
+        fresh = self.eta * end / start * math.sqrt((start - end) * (start + end))
+        kept = math.sqrt(max(0.0, (end - fresh) * (end + fresh)))
+        scaled = x / here.alpha
+        noise = noise_at(field, scaled, here, t, at)
+        moved = scaled.add(noise, alpha=kept - start)
+        if fresh > 0:
+            moved = moved.add(at.normal("ddim", moved), alpha=fresh)
+        x = at.arrive(there.alpha * moved, there, field.domain)
+        return Stepped(x, scaled.sub(noise, alpha=start), t, s)
+
+
+@dataclass(frozen=True)
+class DPMSolverPlusPlus2M(GridSampler):
+    r"""The second-order multistep method: one network call a step, and the line through the last
+    two posterior means.
+
+    In :math:`\hat x = x / \alpha` and :math:`\ell = -\ln\lambda` the probability-flow ODE is
+    :math:`\mathrm{d}\hat x / \mathrm{d}\ell = D(\hat x, \ell) - \hat x`, linear but for the
+    posterior mean :math:`D`. With :math:`h_i = \ell_{i+1} - \ell_i` and
+    :math:`r = h_{i-1} / h_i`,
+
+    .. math:: \hat x_{i+1} = e^{-h_i}\,\hat x_i + (1 - e^{-h_i}) \Big(D_i
+        + \frac{1}{2r} (D_i - D_{i-1})\Big).
+
+    The first step, of which the context has no step before it, and the last, to :math:`\lambda =
+    0`, take :math:`D_i` alone. It takes :math:`N` network calls. Arguments and errors are those of
+    :class:`DDIM`.
+
+    References:
+        DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models (Lu, Zhou,
+        Bao, Chen, Li and Zhu, 2022), algorithm 2.
+    """
+
+    order: ClassVar[int] = 2
+    takes_measurements: ClassVar[bool] = True
+
+    steps: int = 20
+    spacing: Spacing = "karras"
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        check_grid(self.steps, self.spacing, self.rho)
+
+    def times(self, sde: SDE) -> list[float | None]:
+        return [*grid_times(sde, self.steps, self.spacing, rho=self.rho).tolist(), None]
+
+    def step(
+        self, field: ScoreField, x: Tensor, t: float, s: float | None, at: StepContext = PLAIN
+    ) -> Stepped:
+        here, there, before = level(field.sde, t), level(field.sde, s), at.previous
+        denoised = field.denoise(x, clock(t, x), at.classes)
+        target = denoised
+        if before is not None and s is not None:
+            last = level(field.sde, before.start).sigma
+            length = math.log(last / here.sigma) / math.log(here.sigma / there.sigma)
+            # On a torus from the nearest image: states may have been wrapped since.
+            change = field.domain.displacement(before.denoised, denoised)
+            target = denoised.add(change, alpha=0.5 / length)
+        moved = target.add(x / here.alpha - target, alpha=there.sigma / here.sigma)
+        return Stepped(at.arrive(there.alpha * moved, there, field.domain), denoised, t, s)

@@ -1,4 +1,5 @@
-r"""Fields that are steered towards a class.
+r"""Fields made of other fields: steered towards a class, of one class alone, or one for each range
+of noise levels.
 
 By Bayes' rule the score of points of a class :math:`c` is
 
@@ -7,9 +8,9 @@ By Bayes' rule the score of points of a class :math:`c` is
 A classifier of noisy points supplies the second term to a field that knows no classes; a field
 that knows them has both sides, and the second term is their difference. Multiplied by a scale
 :math:`\gamma`, it is the score of :math:`p_t(x)\,p_t(c \mid x)^\gamma` up to a constant: 0 leaves
-the class out, 1 asks for the law of the class, and more for points that are typical of it, at the
-price of variety. For :math:`\gamma` other than 0 and 1 these are, over the times, not the diffusion
-of one law.
+the class out, 1 asks for the distribution of the class, and more for points that are typical of it,
+at the expense of variety. For :math:`\gamma` other than 0 and 1 these are, over the times, not the
+diffusion of one distribution.
 
 References:
     Score-based generative modeling through stochastic differential equations (Song et al., 2021),
@@ -30,8 +31,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield.errors import UserError
-from scorefield.fields.base import Quantity, ScoreField, affine, times
-from scorefield.fields.classes import Classes
+from scorefield.fields.base import Batch, Quantity, ScoreField, Times, affine, times
+from scorefield.fields.classes import Classes, classes_at
 from scorefield.fields.gradient import gradient
 
 
@@ -41,13 +42,10 @@ class ClassifierGuidance(ScoreField):
     .. math:: s_\gamma(x, t \mid c) = s(x, t)
         + \gamma\,\nabla_x \log p\big(c \mid x / \alpha(t),\, \sigma(t) / \alpha(t)\big)
 
-    Without a class it is the field itself. The classifier sees points in units of the data and the
-    noise level in these units, whatever the process: one that was trained for one process serves
-    all whose noise levels it knows. With :math:`\alpha = 1` these are :math:`x` and :math:`\sigma`
-    themselves.
-
-    Calls need autograd, so they work under ``torch.no_grad`` but not under
-    ``torch.inference_mode``. The classifier computes in the dtype of its parameters.
+    Without a class it is the field itself. The classifier sees points and noise levels in units of
+    the data: one that was trained for one process serves all whose noise levels it knows. It
+    computes in the dtype of its parameters, and needs autograd: calls work under ``torch.no_grad``
+    but not under ``torch.inference_mode``.
 
     Arguments:
         field: The field to be steered.
@@ -73,13 +71,7 @@ class ClassifierGuidance(ScoreField):
     def classes(self) -> int | None:
         return getattr(self.classifier, "classes", None)
 
-    def predict(
-        self,
-        x: Float[Tensor, "batch *event"],
-        t: float | Tensor,
-        quantity: Quantity,
-        classes: Classes = None,
-    ) -> Float[Tensor, "batch *event"]:
+    def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
         rows, without = self.class_rows(classes, x), self.field.predict(x, t, quantity)
         if rows is None:
             return without
@@ -93,9 +85,7 @@ class ClassifierGuidance(ScoreField):
     def has_potential(self) -> bool:
         return self.field.has_potential
 
-    def potential(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
-    ) -> Float[Tensor, " batch"]:
+    def potential(self, x: Batch, t: Times, classes: Classes = None) -> Float[Tensor, " batch"]:
         rows, without = self.class_rows(classes, x), self.field.potential(x, t)
         if rows is None:
             return without
@@ -120,14 +110,13 @@ class ClassifierGuidance(ScoreField):
 
 
 class ClassifierFreeGuidance(ScoreField):
-    r"""A field that knows classes, drawn away from what it says without them.
+    r"""A field that knows classes, drawn away from what it is without them.
 
     .. math:: s_\gamma(x, t \mid c) = s(x, t) + \gamma\,\big(s(x, t \mid c) - s(x, t)\big)
 
     Without a class it is the field itself. Scale 0 is the field without classes, 1 the field of the
-    class. Written with a weight as :math:`(1 + w)\,s(x, t \mid c) - w\,s(x, t)`, the weight is
-    :math:`w = \gamma - 1`. Both terms come from one evaluation of the field, at twice as many
-    points.
+    class; the weight of :math:`(1 + w)\,s(x, t \mid c) - w\,s(x, t)` is :math:`w = \gamma - 1`.
+    Both terms come from one evaluation of the field, at twice as many points.
 
     Arguments:
         field: The field.
@@ -136,9 +125,6 @@ class ClassifierFreeGuidance(ScoreField):
     Raises:
         ValueError: If the field knows no classes or cannot be evaluated without, or the scale is
             not finite.
-
-    References:
-        Classifier-free diffusion guidance (Ho and Salimans, 2022), equation 6.
     """
 
     def __init__(self, field: ScoreField, scale: float | int = 1.0) -> None:
@@ -155,13 +141,7 @@ class ClassifierFreeGuidance(ScoreField):
     def classes(self) -> int | None:
         return self.field.classes
 
-    def predict(
-        self,
-        x: Float[Tensor, "batch *event"],
-        t: float | Tensor,
-        quantity: Quantity,
-        classes: Classes = None,
-    ) -> Float[Tensor, "batch *event"]:
+    def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
         rows = self.class_rows(classes, x)
         if rows is None:
             return self.field.predict(x, t, quantity)
@@ -171,9 +151,7 @@ class ClassifierFreeGuidance(ScoreField):
     def has_potential(self) -> bool:
         return self.field.has_potential
 
-    def potential(
-        self, x: Float[Tensor, "batch *event"], t: float | Tensor, classes: Classes = None
-    ) -> Float[Tensor, " batch"]:
+    def potential(self, x: Batch, t: Times, classes: Classes = None) -> Float[Tensor, " batch"]:
         rows = self.class_rows(classes, x)
         if rows is None:
             return self.field.potential(x, t)
@@ -189,7 +167,7 @@ class ClassifierFreeGuidance(ScoreField):
         return without + self.scale * (known - without)
 
     @staticmethod
-    def _twice(x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor]:
+    def _twice(x: Tensor, t: Times) -> tuple[Tensor, Tensor]:
         """The points and their times, twice."""
         time = times(x, t).reshape(-1).expand(len(x))
         return torch.cat((x, x)), torch.cat((time, time))
@@ -202,3 +180,108 @@ def _finite(scale: float | int) -> float:
     if not math.isfinite(scale):
         raise UserError(f"the scale of guidance must be finite, got {scale}")
     return float(scale)
+
+
+class OneClass(ScoreField):
+    r"""The field of points of one class, :math:`\nabla_x \log p_t(x \mid c)`: as any field of a
+    single density, it has no classes itself.
+
+    Arguments:
+        field: A field that knows classes; it is shared.
+        number: The class :math:`c` of all points.
+
+    Raises:
+        ValueError: If the field has no such class.
+    """
+
+    def __init__(self, field: ScoreField, number: int) -> None:
+        super().__init__(field.sde, field.domain)
+        field.class_rows(number, torch.empty(0))
+        self.field = field
+        self.number = number
+
+    def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
+        return self.field.predict(x, t, quantity, self._own(x, classes))
+
+    @property
+    def has_potential(self) -> bool:
+        return self.field.has_potential
+
+    def potential(self, x: Batch, t: Times, classes: Classes = None) -> Float[Tensor, " batch"]:
+        return self.field.potential(x, t, self._own(x, classes))
+
+    @property
+    def has_jacobian(self) -> bool:
+        return self.field.has_jacobian
+
+    def jacobian(
+        self, x: Batch, t: Times, classes: Classes = None
+    ) -> Float[Tensor, "batch dim dim"]:
+        return self.field.jacobian(x, t, self._own(x, classes))
+
+    def _own(self, x: Tensor, classes: Classes) -> int:
+        self.class_rows(classes, x)
+        return self.number
+
+    def extra_repr(self) -> str:
+        return f"number={self.number}"
+
+
+class HybridField(ScoreField):
+    r"""One field at or below a noise level, another above it.
+
+    .. math:: s(x, t) = \begin{cases} s_{low}(x, t) & \sigma(t)/\alpha(t) \le \sigma_c \\
+        s_{high}(x, t) & \text{otherwise} \end{cases}
+
+    Each field is evaluated on its own points only.
+
+    Arguments:
+        low: The field at low noise, typically a potential's gradient.
+        high: The field at high noise.
+        sigma_c: The noise level :math:`\sigma_c` of the boundary, in units of the data.
+
+    Raises:
+        ValueError: If the two fields differ in process, domain or number of classes, or
+            ``sigma_c`` is not positive.
+    """
+
+    def __init__(self, low: ScoreField, high: ScoreField, sigma_c: float) -> None:
+        if low.sde != high.sde or low.domain != high.domain:
+            raise UserError("the two fields of a hybrid share one process and one domain")
+        if low.classes != high.classes:
+            raise UserError(
+                f"the two fields of a hybrid know the same classes, not {low.classes or 'none'} "
+                f"and {high.classes or 'none'}"
+            )
+        if not (math.isfinite(sigma_c) and sigma_c > 0):
+            raise UserError(f"sigma_c must be positive, got {sigma_c}")
+        super().__init__(low.sde, low.domain)
+        self.low = low
+        self.high = high
+        self.sigma_c = sigma_c
+
+    @property
+    def classes(self) -> int | None:
+        return self.low.classes
+
+    @property
+    def unlabelled(self) -> bool:
+        return self.low.unlabelled and self.high.unlabelled
+
+    def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
+        t = times(x, t).reshape(-1)
+        below = self.sde.noise_level(t) <= self.sigma_c
+        if bool(below.all()):
+            return self.low.predict(x, t, quantity, classes)
+        if not bool(below.any()):
+            return self.high.predict(x, t, quantity, classes)
+        known = self.class_rows(classes, x)
+        t, below = t.expand(x.shape[0]), below.expand(x.shape[0])
+        rows = torch.cat((below.nonzero(), (~below).nonzero())).reshape(-1)
+        n_low = int(below.sum())
+        low, high = rows[:n_low], rows[n_low:]
+        parts = (
+            self.low.predict(x[low], t[low], quantity, classes_at(known, low)),
+            self.high.predict(x[high], t[high], quantity, classes_at(known, high)),
+        )
+        return torch.cat(parts)[torch.argsort(rows)]
