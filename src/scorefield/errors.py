@@ -83,7 +83,7 @@ def hint(word: object, words: Iterable[str], what: str) -> str:
 
 @contextmanager
 def section_of(where: str) -> Iterator[None]:
-    """Says of an argument that a class refuses where the configuration has it.
+    """Names the key of the configuration of an argument that a class refuses.
 
     Raises:
         ConfigError: In place of the class's own error.

@@ -15,7 +15,7 @@ _LINE_EVERY = 5.0  # seconds
 class Stages:
     """Shows several stages of work at once on the standard output.
 
-    On a terminal each stage has a bar; elsewhere what is said comes out line by line.
+    On a terminal each stage has a bar; elsewhere reports are plain lines.
 
     Arguments:
         quiet: Whether to show nothing.
@@ -47,7 +47,7 @@ class Stages:
             self._tasks[stage] = self._bars.add_task(stage, total=total, note="")
         self._bars.update(self._tasks[stage], completed=done, total=total, note=note)
 
-    def say(self, line: str) -> None:
+    def report(self, line: str) -> None:
         """Prints, where there are no bars, what is done, after the seconds since the start."""
         if not (self._quiet or self._terminal):
             print(f"{self.seconds():6.1f} s  {line}", flush=True)

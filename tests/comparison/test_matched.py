@@ -101,7 +101,7 @@ def test_times_of_some_models_only_are_not_mixed_with_others(members, tmp_path):
     times(tmp_path / "toy", {"m0": [0.1, 0.3], "m1": [0.2, 0.6]})
     costs = read_costs(tmp_path / "toy", members)
     assert not costs.apart
-    assert "step_times.json lacks m2" in costs.told
+    assert "step_times.json lacks m2" in costs.summary
     assert costs.seconds["m1"].value == pytest.approx(0.17)
 
 

@@ -3,40 +3,41 @@ import math
 import pytest
 import torch
 
+from scorefield import (
+    DDIM,
+    DDPM,
+    EDM,
+    VE,
+    VP,
+    Ancestral,
+    AnnealedLangevin,
+    Cosine,
+    DiscreteVP,
+    DPMSolverPlusPlus2M,
+    Euler,
+    EulerMaruyama,
+    Heun,
+    HybridField,
+    Langevin,
+    NCSNpp,
+    Optim,
+    PotentialField,
+    PreconditionedField,
+    PredictorCorrector,
+    ReverseDiffusion,
+    SubVP,
+    UNet,
+)
 from scorefield.config.base import build
 from scorefield.config.build import build_field, build_objective, build_sampler, build_source
 from scorefield.config.resolve import load
 from scorefield.config.sampler import EulerMethod, HeunMethod
 from scorefield.errors import ConfigError
-from scorefield.fields import HybridField, PotentialField, PreconditionedField
-from scorefield.networks import DDPM, NCSNpp, UNet
 from scorefield.networks.embedding import NoiseTable
 from scorefield.networks.ncsn import NCSN, NCSNv2
-from scorefield.samplers import (
-    DDIM,
-    Ancestral,
-    AnnealedLangevin,
-    DPMSolverPlusPlus2M,
-    Euler,
-    EulerMaruyama,
-    Heun,
-    Langevin,
-    PredictorCorrector,
-    ReverseDiffusion,
-)
 from scorefield.samplers.ode import ProbabilityFlow
-from scorefield.sde import (
-    EDM,
-    VE,
-    VP,
-    Cosine,
-    DDPMSteps,
-    DiscreteVP,
-    EulerForward,
-    SMLDSteps,
-    SubVP,
-)
-from scorefield.training import Optim, TrainSettings
+from scorefield.sde.discrete import DDPMSteps, EulerForward, SMLDSteps
+from scorefield.training.settings import TrainSettings
 
 SMALL = ["field.network.hidden=8", "field.network.depth=1", "field.network.embedding=4"]
 

@@ -70,7 +70,7 @@ def test_inspection_says_what_the_weights_show(tmp_path):
         "last norm": "yes",
         "classes": "5",
         "padding": "circular",
-        "asked for": "points of a class",
+        "evaluated at": "points of a class",
     }
     state = state_of(network)
     del state["output_conv.bias"]

@@ -246,7 +246,7 @@ def nearest_neighbours(
     """The indices of the k nearest other points (Euclidean), nearest first."""
     n = features.shape[0]
     if not 1 <= k < n:
-        raise UserError(f"{n} points have 1 to {n - 1} nearest neighbours, asked for {k}")
+        raise UserError(f"{n} points have 1 to {n - 1} nearest neighbours, not {k}")
     distances = torch.cdist(features, features)
     distances.fill_diagonal_(torch.inf)
     return distances.topk(k, largest=False).indices

@@ -1,6 +1,6 @@
-"""The demonstration: five models on two data sets, trained, judged and timed within minutes.
+"""The demonstration: five models on two data sets, trained, evaluated and timed within minutes.
 
-It is a sweep with shorter trainings. Started again, it goes on where it was.
+It is a sweep with shorter trainings. Started again, it resumes.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def demo(
             # Nothing else runs meanwhile, so that the times are those of the steps.
             _time(plans, root, processes, stages)
         except KeyboardInterrupt:
-            stages.say(
+            stages.report(
                 f"stopped; what is done stays in {root}, the same command goes on from there"
             )
             raise
@@ -95,21 +95,21 @@ def _train_and_evaluate(plans: Sequence[Family], processes: LocalProcesses, stag
     for plan in plans:
         source = (plan.runs[0].folder, plan.protocol)
         name = f"noise floor of {plan.name}"
-        floor = Task(name, _floors, source, told=f"{name} measured")
+        floor = Task(name, _floors, source, summary=f"{name} measured")
         for run in plan.runs:
             if _evaluated(run, plan.protocol):
                 continue
             name = f"{run.dataset}/{run.model_id.partition('_')[0]}"
-            told = f"{name} trained, {run.config.train.steps} steps"
-            training = Task(f"training of {name}", _train, (run.folder,), told=told)
+            summary = f"{name} trained, {run.config.train.steps} steps"
+            training = Task(f"training of {name}", _train, (run.folder,), summary=summary)
             arguments, needs = (run.folder, plan.protocol), (floor, training)
-            told = f"{name} evaluated"
-            plan.left.append(Task(f"evaluation of {name}", _evaluate, arguments, needs, told))
+            summary = f"{name} evaluated"
+            plan.left.append(Task(f"evaluation of {name}", _evaluate, arguments, needs, summary))
             trainings.append(training)
         floors += [floor] if plan.left else []
 
     def ended(task: Task, outcome: Outcome) -> None:
-        _say(stages, task, outcome)
+        _report(stages, task, outcome)
         for plan in plans:
             if task in plan.left and outcome.status == "done":
                 plan.left.remove(task)
@@ -131,22 +131,22 @@ def _time(plans: Sequence[Family], root: Path, processes: LocalProcesses, stages
     for plan in plans:
         if not (root / plan.name / STEP_TIMES).is_file():
             arguments = ([run.config for run in plan.runs], root / plan.name)
-            told = f"steps of {plan.name} timed side by side"
-            tasks.append(Task(f"timing of {plan.name}", time_steps, arguments, told=told))
+            summary = f"steps of {plan.name} timed side by side"
+            tasks.append(Task(f"timing of {plan.name}", time_steps, arguments, summary=summary))
 
     def ended(task: Task, outcome: Outcome) -> None:
-        _say(stages, task, outcome)
+        _report(stages, task, outcome)
         done.append(task)
         stages.show("timing of steps", len(done), len(tasks))
 
     demand(run_tasks(tasks, processes, ended))
 
 
-def _say(stages: Stages, task: Task, outcome: Outcome) -> None:
+def _report(stages: Stages, task: Task, outcome: Outcome) -> None:
     if outcome.status == "done":
-        stages.say(task.told)
+        stages.report(task.summary)
     elif outcome.status == "failed":
-        stages.say(f"{task.name} failed: {outcome.reason}")
+        stages.report(f"{task.name} failed: {outcome.reason}")
 
 
 def _train(folder: Path) -> None:

@@ -37,14 +37,14 @@ _POLL = 0.5  # seconds
 @dataclass(frozen=True, eq=False)
 class Task:
     """A call that is made in a process of its own: of a function of a module, with the results of
-    the tasks that it needs as its last arguments; ``told`` is what is said when it is done.
+    the tasks that it needs as its last arguments; ``summary`` is reported when it is done.
     """
 
     name: str
     call: Callable[..., Any]
     arguments: tuple[Any, ...] = ()
     needs: tuple[Task, ...] = ()
-    told: str = ""
+    summary: str = ""
 
 
 @dataclass(frozen=True)
@@ -286,11 +286,11 @@ def _outcome(content: bytes) -> Outcome:
     except (KeyboardInterrupt, Interrupted):
         return Outcome("interrupted")
     except Exception as error:
-        told = sentence(error)
-        if told is None:
+        summary = sentence(error)
+        if summary is None:
             traceback.print_exc()
-            told = f"{type(error).__name__}: {error}"
-        return Outcome("failed", reason=told)
+            summary = f"{type(error).__name__}: {error}"
+        return Outcome("failed", reason=summary)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -83,7 +83,7 @@ def run(
     alone = parallel == 1 and sys.stdout.isatty()
     threads = None if parallel == 1 else max(1, (os.cpu_count() or 1) // parallel)
     with LocalProcesses(parallel, threads, None if alone else _label) as processes:
-        outcomes = list(run_tasks(tasks, processes, _say_failure).values())
+        outcomes = list(run_tasks(tasks, processes, _report_failure).values())
         if evaluate and exit_status(outcomes) == 0:
             folders = dict.fromkeys(root / job.config.folder.parts[0] for job in jobs)
             given = {root / job.config.folder: job.config for job in jobs}
@@ -92,7 +92,7 @@ def run(
     return outcomes
 
 
-def _say_failure(task: Task, outcome: Outcome) -> None:
+def _report_failure(task: Task, outcome: Outcome) -> None:
     if outcome.status == "failed":
         print(f"{task.name}: failed: {outcome.reason}")
 

@@ -117,7 +117,7 @@ class Costs:
 
     ratios: dict[str, Estimate]
     seconds: dict[str, Estimate]
-    told: str
+    summary: str
     apart: bool
 
     def training(self, group: Group) -> Estimate | None:
@@ -134,22 +134,22 @@ def read_costs(folder: Path, members: Sequence[Group]) -> Costs:
     """
     path, base, missing = folder / STEP_TIMES, members[0].model, ""
     if path.is_file():
-        rounds, told = _read(path)
+        rounds, summary = _read(path)
         lacking = [g.label for g in members if g.model not in rounds]
         if not lacking:
             seconds = {g.model: mean(rounds[g.model], "s") for g in members}
             ratios = {g.model: ratio(rounds[g.model], rounds[base]) for g in members[1:]}
-            return Costs(ratios, seconds, told, True)
+            return Costs(ratios, seconds, summary, True)
         missing = f" ({STEP_TIMES} lacks {', '.join(lacking)}.)"
     seconds = {g.model: taken for g in members if (taken := _seconds(g)) is not None}
-    told = (
+    summary = (
         "Medians over the trainings, which ran at different times: with other work on the machine, "
         f"ratios are off by more than their errors.{missing}"
     )
     ratios = {}
     if base in seconds:
         ratios = {m: quotient(s, seconds[base]) for m, s in seconds.items() if m != base}
-    return Costs(ratios, seconds, told, False)
+    return Costs(ratios, seconds, summary, False)
 
 
 def timed_models(folder: Path) -> set[str]:
@@ -166,7 +166,7 @@ def _read(path: Path) -> tuple[dict[str, list[float]], str]:
             len(values) < 2 or min(values) <= 0 for values in rounds.values()
         ):
             raise UserError("the rounds are not two or more positive times a model")
-        return rounds, str(record["told"])
+        return rounds, str(record["summary"])
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise RunError(f"{path} does not hold step times: remove it ({error!r})") from error
 

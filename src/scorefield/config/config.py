@@ -1,4 +1,4 @@
-"""A whole configuration, and what its sections ask of each other."""
+"""A whole configuration, and the conditions between its sections."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Config(Section):
             tabular = network.kind in ("ncsn", "ncsnv2")
             if tabular and self.field.label != "index":
                 raise UserError(
-                    f"{key}.kind is {network.kind!r}, which is told the noise level by its place "
+                    f"{key}.kind is {network.kind!r}, which takes the noise level as its place "
                     f"in a table: field.label must be 'index', not {self.field.label!r}"
                 )
             scaled = getattr(network, "scale_by_sigma", False)

@@ -19,7 +19,7 @@ from scorefield.training.record import Row, read_rows
 
 
 def training_time(run: Run, step: int) -> Estimate | None:
-    """The time that a training took up to a step, by ``metrics.csv``, if that tells; its error is
+    """The time that a training took up to a step, by ``metrics.csv``, if known; its error is
     what the scatter of the rows makes in their sum. Only steps are counted.
     """
     rows = _metrics(run.folder / "metrics.csv")

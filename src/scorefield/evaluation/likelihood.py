@@ -55,7 +55,7 @@ class LikelihoodSettings:
 
 @dataclass(frozen=True)
 class DataLikelihood:
-    """Log-densities of points, in bits too for integers; ``about`` says of what, and how."""
+    """Log-densities of points, in bits too for integers; ``about`` is what they are of."""
 
     points: LogProb
     bits: BitsPerDim | None
@@ -76,7 +76,7 @@ class DataLikelihood:
         said.append(f"calls        {float(calls.mean()):.0f} a point, {trace}")
         missed = int((~self.points.reached).sum())
         if missed:
-            said.append(f"note         {missed} points did not reach the standard error asked for")
+            said.append(f"note         {missed} points did not reach the requested standard error")
         return said
 
     def write(self, folder: Path) -> list[Path]:
@@ -160,7 +160,7 @@ def data_likelihood(
             stages.show("likelihood", done, len(x))
             if time.monotonic() >= said:
                 said = time.monotonic() + _LINE_EVERY
-                stages.say(f"likelihood: {done} of {len(x)} points")
+                stages.report(f"likelihood: {done} of {len(x)} points")
     found = LogProb(
         **{f.name: torch.cat([getattr(p, f.name) for p in parts]).cpu() for f in fields(LogProb)}
     )

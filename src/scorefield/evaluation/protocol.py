@@ -125,7 +125,7 @@ class Benchmark:
         return self.source.reference(self.protocol.samples, self.protocol.seed, "test")
 
     def data(self, n: int | None = None) -> Target | Tensor:
-        """Where noisy points come from: the law of the data, or ``n`` held-out items."""
+        """Where noisy points come from: the known distribution, or ``n`` held-out items."""
         if self.truth is not None:
             return self.truth
         return self.source.reference(n or self.protocol.points, self.protocol.seed, "test")

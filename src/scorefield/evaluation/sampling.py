@@ -60,7 +60,7 @@ class SamplingProgress(Stages):
     """Shows a long sampling: a bar on a terminal, plain lines elsewhere, nothing of a short one."""
 
     def __call__(self, state: SamplerState) -> None:
-        """Is told of a step of the sampler."""
+        """Receives the state after a step of the sampler."""
         if self.seconds() >= _PATIENCE:
             done, total = state.block * state.steps + state.step + 1, state.blocks * state.steps
             self.show("sampling", done, total)
@@ -86,7 +86,7 @@ def choose_sampler(
         ValueError: If the method cannot keep to ``nfe``.
     """
     if steps is not None and nfe is not None:
-        raise RunError("give either steps or nfe: each says how long sampling takes")
+        raise RunError("give either steps or nfe: each sets the number of steps")
     for name, count in {"steps": steps, "nfe": nfe}.items():
         if count is not None:
             _check_count(name, count, _MOST_CALLS)
@@ -126,7 +126,7 @@ def draw(
         out: The file, ``.npz`` or ``.safetensors``; by default one in the run's ``samples``
             folder, named after all that it depends on.
         overwrite: Whether ``out``, or the picture that is written next to it, may exist.
-        callback: Is told of each step of the sampler.
+        callback: Receives the state after each step of the sampler.
         label: The class of the samples, for a field that knows classes; of any by default.
         guidance: The scale of :class:`~.ClassifierFreeGuidance`.
 
@@ -177,7 +177,7 @@ def draw(
 
 
 class _Counter:
-    """A callback that counts network calls, and passes on what it is told."""
+    """A callback that counts network calls, and passes the state on."""
 
     def __init__(self, callback: Callback | None) -> None:
         self._callback = callback

@@ -69,7 +69,7 @@ class Consistency(PointRegularizer):
         sigma_max: The largest; that of the grid by default.
 
     Raises:
-        ValueError: If an argument is out of range, the gradient at both ends is asked for without
+        ValueError: If an argument is out of range, the gradient at both ends is requested without
             a pair of martingales, times do not descend or are too few; in use, if the process does
             not have them, no start is between the noise levels, or the guide is a field of another
             process or domain.
@@ -166,7 +166,7 @@ class Consistency(PointRegularizer):
             known = _copied(score.detach() / sigma, copies)
             x_e = reverse_trajectory(field, x_s, times, normals, known)[-1]
         else:
-            with self.leader.asked(x) as guide:
+            with self.leader.placed(x) as guide:
                 x_e = reverse_trajectory(guide, x_s, times, normals)[-1]
         y = self._targets(field, x_s, times[0], x_e, times[-1])
         y = y.reshape(copies, rows, field.domain.dim)

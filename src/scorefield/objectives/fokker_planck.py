@@ -46,7 +46,7 @@ class FokkerPlanck(PointRegularizer):
         probes: The number of random signs a point, at least 2; exact if not given.
 
     Raises:
-        ValueError: If an argument is out of range; in use, if uniform points are asked for and the
+        ValueError: If an argument is out of range; in use, if uniform points are requested and the
             field is not on a torus.
 
     References:

@@ -52,7 +52,7 @@ class Oracle:
             )
 
     @contextmanager
-    def asked(self, x: Tensor) -> Iterator[ScoreField]:
+    def placed(self, x: Tensor) -> Iterator[ScoreField]:
         """The field in evaluation mode, on the device of points."""
         field = self.field.to(x.device)
         with evaluation_mode(field):
@@ -109,7 +109,7 @@ class Regression(PointRegularizer):
         return super().draw(field, law, noise, rows, step)
 
     def energy(self, field: ScoreField, x: Tensor, t: Tensor, *directions: Tensor) -> Tensor:
-        with torch.no_grad(), self.truth.asked(x) as oracle:
+        with torch.no_grad(), self.truth.placed(x) as oracle:
             target = oracle.predict_noise(x, t)
         square = (field.predict_noise(x, t) - target).square().reshape(len(t), -1).mean(dim=1)
         if self.weighting == "none":

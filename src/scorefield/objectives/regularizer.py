@@ -1,7 +1,7 @@
 r"""What every regulariser has in common, and the weight that keeps one in proportion.
 
 A regulariser is a number that is small for the fields one wants. A subclass declares its settings
-as the fields of a dataclass, all of them keywords of its constructor, and says what is measured:
+as the fields of a dataclass, all of them keywords of its constructor, and defines what is measured:
 
 .. code-block:: python
 

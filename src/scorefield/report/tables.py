@@ -271,7 +271,7 @@ def _matched(comparison: Comparison) -> Table | None:
         "this checkpoint used. A checkpoint in the middle of a training has a learning rate that "
         "has not decayed yet, the last one of the cheapest model has: what is dearer is at a "
         "disadvantage here that a training planned for the budget would not have. "
-        f"{comparison.costs.told}",
+        f"{comparison.costs.summary}",
     )
 
 

@@ -204,7 +204,7 @@ def _describe_published(path: Path) -> Sheet:
     table = [settings.pop(f"model.sigma_{end}", None) for end in ("min", "max")]
     levels = settings.pop("model.num_scales", None)
     size = sum(t.numel() for name, t in found.state.items() if name not in BUFFERS)
-    lines = [(key.partition(".")[2].replace("_", " "), _said(v)) for key, v in settings.items()]
+    lines = [(key.partition(".")[2].replace("_", " "), _shown(v)) for key, v in settings.items()]
     if structure.attention is not None:
         halved = [f"{2**level}" for level in structure.attention]
         where = ", ".join(f"1/{n} of the image" if n != "1" else "the image" for n in halved)
@@ -241,7 +241,7 @@ def _describe_convolutional(path: Path) -> Sheet:
     except InteropError as error:
         raise InteropError(f"{path}: {error}") from None
     unlabelled = settings.pop("unlabelled", None) is None
-    lines = [(key.replace("_", " "), _said(v)) for key, v in settings.items() if v is not None]
+    lines = [(key.replace("_", " "), _shown(v)) for key, v in settings.items() if v is not None]
     return {
         "checkpoint": [("path", str(path)), ("layout", "state dict")],
         "network": [
@@ -249,12 +249,12 @@ def _describe_convolutional(path: Path) -> Sheet:
             ("parameters", f"{sum(t.numel() for t in state.values()):,}"),
             *lines,
             ("padding", convolutional.padding_of(path) or "not shown: zeros or circular"),
-            ("asked for", "points of any kind" if unlabelled else "points of a class"),
+            ("evaluated at", "points of any kind" if unlabelled else "points of a class"),
         ],
     }
 
 
-def _said(value: Any) -> str:
+def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
@@ -265,6 +265,6 @@ def _parameters(module: nn.Module) -> int:
 
 
 def _settings(values: dict[str, Any]) -> str:
-    known = {key: _said(value) for key, value in values.items() if value is not None}
+    known = {key: _shown(value) for key, value in values.items() if value is not None}
     text = ", ".join(f"{key} {value}" for key, value in known.items())
     return f" ({text})" if text else ""

@@ -247,7 +247,7 @@ class Run:
     def _check_own(self, found: Checkpoint) -> Checkpoint:
         stored = found.model.config
         if stored is None:
-            raise CheckpointError(f"{found.path} does not say of which configuration it is")
+            raise CheckpointError(f"{found.path} does not name its configuration")
         try:
             # Keys that are younger than the checkpoint have their defaults.
             theirs = schema.validate(stored, str(found.path))

@@ -52,7 +52,7 @@ def open_subject(
 ) -> Subject:
     """The field of a run at its newest checkpoint, or of a file.
 
-    One that knows classes is asked for points of any, or of one.
+    One that knows classes is evaluated at points of any, or of one.
 
     Arguments:
         path: The folder, a file ending in ``.safetensors``, a checkpoint of score_sde ending in
@@ -77,7 +77,7 @@ def open_subject(
     if subject.config is not None:
         check_unconditional(subject.config, subject.field)
     elif not subject.field.unlabelled:
-        raise RunError(f"{path} knows points of one class only, and is asked for points of any")
+        raise RunError(f"{path} knows points of one class only, and none was given")
     return subject
 
 
@@ -102,7 +102,7 @@ def _open(
         )
     stored = checkpoints.read_weights(path)
     if stored.config is None:
-        raise CheckpointError(f"{path} does not say of which configuration it is")
+        raise CheckpointError(f"{path} does not name its configuration")
     run = Run(path.parent, schema.validate(stored.config, str(path), trust_code))
     field = run.untrained()
     checkpoints.load_weights(field, stored, path)

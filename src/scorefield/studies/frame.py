@@ -146,7 +146,7 @@ class Work:
     def report(self, line: str) -> None:
         """Prints that something is done, where there are no bars to show it."""
         if self._stages is not None:
-            self._stages.say(line)
+            self._stages.report(line)
 
     def _file(self, name: str) -> Path | None:
         key = hashlib.sha256(name.encode()).hexdigest()[:24]

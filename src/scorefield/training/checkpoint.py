@@ -272,7 +272,7 @@ def _weights(path: Path, digest: str | None) -> Weights:
 
 
 def _step(about: Any, file: Path) -> int:
-    """The step in what a file says of itself, if it is one of ours."""
+    """The step in the metadata of a file, if it is one of ours."""
     if not isinstance(about, dict) or about.get("format") != _FORMAT:
         raise CheckpointError(f"{file} was not written by scorefield")
     step = about.get("step")
