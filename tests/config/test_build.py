@@ -3,40 +3,25 @@ import math
 import pytest
 import torch
 
+from scorefield import HybridField, PotentialField, PreconditionedField
 from scorefield.config.base import build
 from scorefield.config.build import build_field, build_objective, build_sampler, build_source
 from scorefield.config.resolve import load
 from scorefield.config.sampler import EulerMethod, HeunMethod
 from scorefield.errors import ConfigError
-from scorefield.fields import HybridField, PotentialField, PreconditionedField
-from scorefield.networks import DDPM, NCSNpp, UNet
 from scorefield.networks.embedding import NoiseTable
 from scorefield.networks.ncsn import NCSN, NCSNv2
-from scorefield.samplers import (
-    DDIM,
-    Ancestral,
-    AnnealedLangevin,
-    DPMSolverPlusPlus2M,
-    Euler,
-    EulerMaruyama,
-    Heun,
-    Langevin,
-    PredictorCorrector,
-    ReverseDiffusion,
-)
+from scorefield.networks.ncsnpp import DDPM, NCSNpp
+from scorefield.networks.unet import UNet
+from scorefield.samplers.correctors import AnnealedLangevin, Langevin
 from scorefield.samplers.ode import ProbabilityFlow
-from scorefield.sde import (
-    EDM,
-    VE,
-    VP,
-    Cosine,
-    DDPMSteps,
-    DiscreteVP,
-    EulerForward,
-    SMLDSteps,
-    SubVP,
-)
-from scorefield.training import Optim, TrainSettings
+from scorefield.samplers.predictor_corrector import PredictorCorrector
+from scorefield.samplers.predictors import Ancestral, EulerMaruyama, ReverseDiffusion
+from scorefield.samplers.solvers import DDIM, DPMSolverPlusPlus2M, Euler, Heun
+from scorefield.sde.discrete import DDPMSteps, EulerForward, SMLDSteps
+from scorefield.sde.exploding import EDM, VE
+from scorefield.sde.preserving import VP, Cosine, DiscreteVP, SubVP
+from scorefield.training.settings import Optim, TrainSettings
 
 SMALL = ["field.network.hidden=8", "field.network.depth=1", "field.network.embedding=4"]
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from scorefield.interop.score_sde import build, state_of
-from scorefield.interop.score_sde.build import named_pairs
+from scorefield.interop.score_sde.build import build, named_pairs, state_of
 
 SMALL = {"nf": 8, "ch_mult": [1, 2], "num_res_blocks": 1, "attn_resolutions": [4]}
 KINDS = {
