@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scorefield.comparison.processes import LocalProcesses, Outcome, Task, demand, run
+from scorefield.comparison.processes import LocalProcesses, Task, TaskResult, demand, run
 from scorefield.errors import RunError
 from tests.comparison import work
 
@@ -34,11 +34,11 @@ class Queue:
     def wait(self, seconds):
         task, arguments = self._tasks.popleft()
         try:
-            return [(task, Outcome("done", task.call(*arguments)))]
+            return [(task, TaskResult("done", task.call(*arguments)))]
         except KeyboardInterrupt:
-            return [(task, Outcome("interrupted"))]
+            return [(task, TaskResult("interrupted"))]
         except ValueError as error:
-            return [(task, Outcome("failed", reason=str(error)))]
+            return [(task, TaskResult("failed", reason=str(error)))]
 
     def stop(self):
         pass

@@ -63,7 +63,7 @@ class Paths:
 class LineIntegrals(NamedTuple):
     r"""Line integrals and their errors.
 
-    Attributes:
+    Arguments:
         value: The integrals, in the unit of the field times that of :math:`x`.
         error: An upper bound on the error of each: of a path the change in the last refinement,
             of a loop the scatter of its rules and rounding.

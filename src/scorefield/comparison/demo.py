@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from scorefield.comparison.processes import LocalProcesses, Outcome, Task, demand
+from scorefield.comparison.processes import LocalProcesses, Task, TaskResult, demand
 from scorefield.comparison.processes import run as run_tasks
 from scorefield.comparison.timing import STEP_TIMES, time_steps
 from scorefield.config.resolve import load
@@ -108,7 +108,7 @@ def _train_and_evaluate(plans: Sequence[Family], processes: LocalProcesses, stag
             trainings.append(training)
         floors += [floor] if plan.left else []
 
-    def ended(task: Task, outcome: Outcome) -> None:
+    def ended(task: Task, outcome: TaskResult) -> None:
         _report(stages, task, outcome)
         for plan in plans:
             if task in plan.left and outcome.status == "done":
@@ -134,7 +134,7 @@ def _time(plans: Sequence[Family], root: Path, processes: LocalProcesses, stages
             summary = f"steps of {plan.name} timed side by side"
             tasks.append(Task(f"timing of {plan.name}", time_steps, arguments, summary=summary))
 
-    def ended(task: Task, outcome: Outcome) -> None:
+    def ended(task: Task, outcome: TaskResult) -> None:
         _report(stages, task, outcome)
         done.append(task)
         stages.show("timing of steps", len(done), len(tasks))
@@ -142,7 +142,7 @@ def _time(plans: Sequence[Family], root: Path, processes: LocalProcesses, stages
     demand(run_tasks(tasks, processes, ended))
 
 
-def _report(stages: Stages, task: Task, outcome: Outcome) -> None:
+def _report(stages: Stages, task: Task, outcome: TaskResult) -> None:
     if outcome.status == "done":
         stages.report(task.summary)
     elif outcome.status == "failed":

@@ -48,7 +48,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskResult:
     """How a task ended: what it returned, or one sentence about its failure."""
 
     status: Status
@@ -69,7 +69,7 @@ class Executor(Protocol):
     def start(self, task: Task, arguments: tuple[Any, ...]) -> None:
         """Starts a task with these arguments."""
 
-    def wait(self, seconds: float) -> list[tuple[Task, Outcome]]:
+    def wait(self, seconds: float) -> list[tuple[Task, TaskResult]]:
         """Waits until a task ends, for so long at most, and returns those that have."""
 
     def stop(self) -> None:
@@ -79,14 +79,14 @@ class Executor(Protocol):
 def run(
     tasks: Sequence[Task],
     executor: Executor,
-    ended: Callable[[Task, Outcome], object] | None = None,
+    ended: Callable[[Task, TaskResult], object] | None = None,
     watch: Callable[[], object] | None = None,
-) -> dict[Task, Outcome]:
+) -> dict[Task, TaskResult]:
     """Runs tasks; those that are ready start in order. An interrupt shows in the outcomes.
 
     ``ended`` is called with each started task when it ends, and ``watch`` now and then.
     """
-    outcomes: dict[Task, Outcome] = {}
+    outcomes: dict[Task, TaskResult] = {}
     waiting, started = list(tasks), set[Task]()
     while waiting or executor.busy:
         try:
@@ -109,11 +109,11 @@ def run(
             waiting.clear()
             executor.stop()
     # An interrupt may have come between the end of a task and its record.
-    lost, idle = Outcome("interrupted"), Outcome("not started")
+    lost, idle = TaskResult("interrupted"), TaskResult("not started")
     return {task: outcomes.get(task, lost if task in started else idle) for task in tasks}
 
 
-def demand(outcomes: Mapping[Task, Outcome]) -> None:
+def demand(outcomes: Mapping[Task, TaskResult]) -> None:
     """Passes on what kept tasks from being done: an interrupt, or as RunError the first failure."""
     if interrupted(outcomes):
         raise KeyboardInterrupt
@@ -122,18 +122,18 @@ def demand(outcomes: Mapping[Task, Outcome]) -> None:
             raise RunError(f"{task.name}: {outcome.reason}")
 
 
-def interrupted(outcomes: Mapping[Task, Outcome]) -> bool:
+def interrupted(outcomes: Mapping[Task, TaskResult]) -> bool:
     """Whether an interrupt ended the tasks."""
     return any(outcome.status == "interrupted" for outcome in outcomes.values())
 
 
-def _startable(waiting: list[Task], outcomes: dict[Task, Outcome]) -> Iterator[Task]:
+def _startable(waiting: list[Task], outcomes: dict[Task, TaskResult]) -> Iterator[Task]:
     """The tasks whose needs are done; one whose need has failed ends without having started."""
     for task in list(waiting):
         ended = [outcomes[need].status for need in task.needs if need in outcomes]
         if any(status != "done" for status in ended):
             waiting.remove(task)
-            outcomes[task] = Outcome("not started")
+            outcomes[task] = TaskResult("not started")
         elif len(ended) == len(task.needs):
             yield task
 
@@ -192,7 +192,7 @@ class LocalProcesses:
         with suppress(OSError):  # it has died meanwhile: its end is found by waiting for it
             worker.connection.send_bytes(content)
 
-    def wait(self, seconds: float) -> list[tuple[Task, Outcome]]:
+    def wait(self, seconds: float) -> list[tuple[Task, TaskResult]]:
         busy = {w.connection: w for w in self._workers if w.task is not None}
         ended = []
         for connection in wait_for(list(busy), seconds):
@@ -219,7 +219,7 @@ class LocalProcesses:
         self._workers.append(worker)
         return worker
 
-    def _receive(self, worker: _Worker) -> Outcome | None:
+    def _receive(self, worker: _Worker) -> TaskResult | None:
         """How the worker's task ended; ``None`` if it has only printed a line."""
         seconds = time.monotonic() - worker.started
         try:
@@ -229,13 +229,13 @@ class LocalProcesses:
             worker.connection.close()
             worker.process.join()
             if self._stopped:
-                return Outcome("interrupted", seconds=seconds)
+                return TaskResult("interrupted", seconds=seconds)
             code = worker.process.exitcode or 0
             reason = f"its process ended with the status {code}"
             if code < 0:
                 reason = f"its process was ended by the signal {signal.Signals(-code).name}"
-            return Outcome("failed", reason=reason, seconds=seconds)
-        if isinstance(found, Outcome):
+            return TaskResult("failed", reason=reason, seconds=seconds)
+        if isinstance(found, TaskResult):
             return replace(found, seconds=seconds)
         if self._on_line is not None and worker.task is not None:
             self._on_line(worker.task, found)
@@ -254,7 +254,7 @@ def _serve(connection: Connection, threads: int | None, relayed: bool) -> None:
     tasks: queue.Queue[bytes | None] = queue.Queue()
     busy = threading.Event()
     threading.Thread(target=_listen, args=(connection, tasks, busy), daemon=True).start()
-    outcome = Outcome("done")
+    outcome = TaskResult("done")
     with suppress(KeyboardInterrupt, OSError):
         while outcome.status != "interrupted" and (content := tasks.get()) is not None:
             busy.set()
@@ -279,18 +279,18 @@ def _listen(
         os._exit(1)
 
 
-def _outcome(content: bytes) -> Outcome:
+def _outcome(content: bytes) -> TaskResult:
     try:
         call, arguments = pickle.loads(content)
-        return Outcome("done", call(*arguments))
+        return TaskResult("done", call(*arguments))
     except (KeyboardInterrupt, Interrupted):
-        return Outcome("interrupted")
+        return TaskResult("interrupted")
     except Exception as error:
         summary = sentence(error)
         if summary is None:
             traceback.print_exc()
             summary = f"{type(error).__name__}: {error}"
-        return Outcome("failed", reason=summary)
+        return TaskResult("failed", reason=summary)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

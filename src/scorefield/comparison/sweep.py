@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scorefield.comparison.processes import LocalProcesses, Outcome, Task, demand
+from scorefield.comparison.processes import LocalProcesses, Task, TaskResult, demand
 from scorefield.comparison.processes import run as run_tasks
 from scorefield.config import presets
 from scorefield.config.config import Config
@@ -63,7 +63,7 @@ def run(
     parallel: int = 1,
     evaluate: bool = False,
     draw: DrawFor | None = None,
-) -> list[Outcome]:
+) -> list[TaskResult]:
     """Runs the jobs in processes of their own, ``parallel`` at a time; one outcome a job, in order.
 
     With ``evaluate`` each is evaluated after its training, and the models are timed; ``draw`` is
@@ -92,7 +92,7 @@ def run(
     return outcomes
 
 
-def _report_failure(task: Task, outcome: Outcome) -> None:
+def _report_failure(task: Task, outcome: TaskResult) -> None:
     if outcome.status == "failed":
         print(f"{task.name}: failed: {outcome.reason}")
 
@@ -132,7 +132,9 @@ def time_models(folder: Path, given: Mapping[Path, Config]) -> None:
     time_steps(configs, folder)
 
 
-def summary(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
+def summary(
+    jobs: Sequence[Job], outcomes: Sequence[TaskResult]
+) -> tuple[list[str], list[list[str]]]:
     """The columns and rows of a table of outcomes."""
     rows = [
         [j.config.name, str(j.config.seed), o.status, f"{o.seconds:.1f}", o.reason]
@@ -141,7 +143,7 @@ def summary(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> tuple[list[str]
     return ["run", "seed", "status", "seconds", "reason"], rows
 
 
-def exit_status(outcomes: Sequence[Outcome]) -> int:
+def exit_status(outcomes: Sequence[TaskResult]) -> int:
     """0 if all is done, 130 after an interrupt, 1 if a run failed."""
     statuses = {o.status for o in outcomes}
     if statuses <= {"done"}:

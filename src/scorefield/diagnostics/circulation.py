@@ -209,8 +209,7 @@ def cycle_circulation(
     The noisy points of a level, or of each class, are split, in order, into disjoint clouds, each
     with a graph of its own; the rest is left out, as are clouds without a cycle. Clouds are
     independent: the estimate is a ratio over clouds, and its settings contain the numbers of
-        ``clouds``
-    and ``cycles``.
+    ``clouds`` and ``cycles``.
 
     On edges much longer than :math:`\sigma` the field bends too much for any fixed rule, and the
     numerical error, the difference between the rule and its companion, is large.

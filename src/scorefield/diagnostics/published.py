@@ -89,7 +89,7 @@ def path_variance(
     A path is cut at random knots, and each piece is integrated by its midpoint.
 
     Defect: the knots lie on the chord, so that all paths are the same straight line, cut
-        differently.
+    differently.
     Their integrals differ by the error of the quadrature alone. A rotation of any strength gives
     exactly zero, and a gradient does not. :func:`~.path_gap` compares paths
     that differ.

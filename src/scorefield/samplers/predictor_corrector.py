@@ -14,7 +14,7 @@ from scorefield.samplers.base import GridSampler
 from scorefield.samplers.correctors import Corrector
 from scorefield.samplers.grid import Spacing, check_grid, grid_times
 from scorefield.samplers.predictors import Predictor, ReverseDiffusion, ReverseStep, levels_of
-from scorefield.samplers.step import CLEAN, PLAIN, Level, StepContext, Stepped, clock, level
+from scorefield.samplers.step import CLEAN, PLAIN, Coefficients, StepContext, Stepped, clock, level
 from scorefield.sde.base import SDE
 from scorefield.sde.discrete import Discretization, Exact
 from scorefield.sde.exploding import VE
@@ -211,7 +211,7 @@ def _time(s: float | None) -> Tensor | None:
     return None if s is None else torch.tensor(s, dtype=torch.float64)
 
 
-def _denoised(x: Tensor, score: Tensor, here: Level) -> Tensor:
+def _denoised(x: Tensor, score: Tensor, here: Coefficients) -> Tensor:
     return (x + (here.alpha * here.sigma) ** 2 * score) / here.alpha
 
 

@@ -13,7 +13,7 @@ from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.samplers.base import GridSampler
 from scorefield.samplers.grid import Spacing, check_grid, check_rho, grid_times
-from scorefield.samplers.step import PLAIN, Level, StepContext, Stepped, clock, level
+from scorefield.samplers.step import PLAIN, Coefficients, StepContext, Stepped, clock, level
 from scorefield.sde.base import SDE
 
 
@@ -82,7 +82,7 @@ class KarrasSampler(GridSampler):
 
     def _raised(
         self, sde: SDE, x: Tensor, t: float, at: StepContext
-    ) -> tuple[Tensor, Level, float]:
+    ) -> tuple[Tensor, Coefficients, float]:
         r"""The scaled states :math:`\hat x` after churn, with their level and their time."""
         here = level(sde, t)
         scaled = x / here.alpha
@@ -91,7 +91,11 @@ class KarrasSampler(GridSampler):
         raised = (1 + min(self.churn / self.steps, math.sqrt(2) - 1)) * here.sigma
         std = self.churn_noise * math.sqrt((raised - here.sigma) * (raised + here.sigma))
         t = float(sde.time(torch.tensor(raised, dtype=torch.float64)))
-        return scaled + std * at.normal("churn", scaled), Level(level(sde, t).alpha, raised), t
+        return (
+            scaled + std * at.normal("churn", scaled),
+            Coefficients(level(sde, t).alpha, raised),
+            t,
+        )
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,9 @@ class Heun(KarrasSampler):
         return Stepped(at.arrive(x, there, field.domain), denoised, t, s)
 
 
-def noise_at(field: ScoreField, scaled: Tensor, here: Level, t: float, at: StepContext) -> Tensor:
+def noise_at(
+    field: ScoreField, scaled: Tensor, here: Coefficients, t: float, at: StepContext
+) -> Tensor:
     r"""The slope :math:`\mathrm{d}\hat x / \mathrm{d}\lambda` at scaled states of a time."""
     x = field.domain.wrap(here.alpha * scaled)
     return field.predict_noise(x, clock(t, x), at.classes)

@@ -20,7 +20,7 @@ from scorefield.samplers.runge_kutta import Solution
 from scorefield.sde.base import SDE
 
 
-class Level(NamedTuple):
+class Coefficients(NamedTuple):
     r"""A mean coefficient :math:`\alpha`, and the noise level :math:`\lambda = \sigma / \alpha` in
     units of the data, float64.
     """
@@ -29,17 +29,17 @@ class Level(NamedTuple):
     sigma: float
 
 
-CLEAN = Level(1.0, 0.0)
+CLEAN = Coefficients(1.0, 0.0)
 """The clean data."""
 
 
 @lru_cache(maxsize=1 << 14)
-def level(sde: SDE, t: float | None) -> Level:
+def level(sde: SDE, t: float | None) -> Coefficients:
     """The coefficients of a time; ``None`` stands for the clean data."""
     if t is None:
         return CLEAN
     time = torch.tensor(t, dtype=torch.float64)
-    return Level(float(sde.alpha(time)), float(sde.noise_level(time)))
+    return Coefficients(float(sde.alpha(time)), float(sde.noise_level(time)))
 
 
 def clock(t: float, x: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def clock(t: float, x: Tensor) -> Tensor:
 class Stepped(NamedTuple):
     r"""The outcome of a step.
 
-    Attributes:
+    Arguments:
         x: The states :math:`x_t` at ``end``, in the units of the process.
         denoised: The posterior means :math:`\mathbb{E}[x_0 \mid x_t]` at ``start``.
         start: The time at which the step began.
@@ -90,7 +90,9 @@ class StepContext:
         number = self.step if step is None else step
         return self.noise.normal(purpose, like.shape[1:], self.index, number, dtype=like.dtype)
 
-    def arrive(self, x: Tensor, at: Level, domain: Domain, number: int | None = None) -> Tensor:
+    def arrive(
+        self, x: Tensor, at: Coefficients, domain: Domain, number: int | None = None
+    ) -> Tensor:
         """States that arrive at a time: with what is measured put in, and wrapped.
 
         The noise of what is measured has the address ``("measurement", sample, number)``, by

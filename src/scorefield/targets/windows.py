@@ -24,7 +24,7 @@ from scorefield.errors import UserError
 Padding = Literal["zeros", "circular", "valid"]
 
 
-class Band(NamedTuple):
+class Strip(NamedTuple):
     """Pixels ``start … stop - 1`` along an axis. In the data the band is shorter by ``margin`` at
     either end; the window of a pixel is compared with those of all its pixels if it is ``shared``.
     """
@@ -35,9 +35,9 @@ class Band(NamedTuple):
     margin: int = 0
 
     @property
-    def keys(self) -> Band:
+    def keys(self) -> Strip:
         """The band in the data."""
-        return Band(self.start + self.margin, self.stop - self.margin, self.shared)
+        return Strip(self.start + self.margin, self.stop - self.margin, self.shared)
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -46,8 +46,8 @@ class Band(NamedTuple):
 class Section(NamedTuple):
     """The pixels in a band of rows and a band of columns."""
 
-    rows: Band
-    columns: Band
+    rows: Strip
+    columns: Strip
 
     @property
     def keys(self) -> Section:
@@ -75,20 +75,20 @@ def sections(
     return [Section(rows, columns) for rows, columns in product(*axes)]
 
 
-def _bands(length: int, size: int, padding: Padding, equivariant: bool) -> list[Band]:
+def _bands(length: int, size: int, padding: Padding, equivariant: bool) -> list[Strip]:
     if not equivariant:
-        return [Band(0, length, False)]
+        return [Strip(0, length, False)]
     if padding == "circular":
-        return [Band(0, length, True)]
+        return [Strip(0, length, True)]
     reach = size // 2
     if padding == "valid":
-        return [Band(0, length, True, reach)]
+        return [Strip(0, length, True, reach)]
     if length <= 2 * reach:
-        return [Band(0, length, False)]
+        return [Strip(0, length, False)]
     bands = [
-        Band(0, reach, False),
-        Band(reach, length - reach, True),
-        Band(length - reach, length, False),
+        Strip(0, reach, False),
+        Strip(reach, length - reach, True),
+        Strip(length - reach, length, False),
     ]
     return [band for band in bands if len(band)]
 

@@ -48,7 +48,7 @@ _FIRST = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Profile:
+class CurlProfile:
     r"""One model at one kind of points: a row a start, a column a step.
 
     Attributes:
@@ -77,7 +77,7 @@ class Analysis:
     settings: Exterior
     sigmas: Floats
     times: Floats
-    profiles: Mapping[tuple[str, Points], Profile]
+    profiles: Mapping[tuple[str, Points], CurlProfile]
     images: Mapping[str, Float[Tensor, "n *event"]]
 
     @property
@@ -96,7 +96,7 @@ def analyse(
     """Follows each model and measures how far its Jacobians are from symmetric."""
     work = Work() if work is None else work
     _check(fields, sampler, settings, held_out)
-    profiles: dict[tuple[str, Points], Profile] = {}
+    profiles: dict[tuple[str, Points], CurlProfile] = {}
     trajectories: dict[str, Walk] = {}
     dtype = getattr(torch, settings.dtype)
     for name, field in fields.items():
@@ -172,7 +172,7 @@ def _profile(
     places: list[State],
     settings: Exterior,
     work: Work,
-) -> Profile:
+) -> CurlProfile:
     steps, label = len(places), LABELS.get(name, name)
     found: list[dict[str, Tensor]] = []
     for step, state in enumerate(places):
@@ -192,7 +192,7 @@ def _profile(
         column: torch.stack([step[column] for step in found], dim=1).double().cpu().numpy()
         for column in found[0]
     }
-    return Profile(**tables, relative_rounding=rounding, probes=probes)
+    return CurlProfile(**tables, relative_rounding=rounding, probes=probes)
 
 
 def _columns(
@@ -234,7 +234,7 @@ DDOF = 1
 """Standard deviations are those of a sample, with the number of starts less one below the root."""
 
 
-def values(profile: Profile, measure: Measure) -> tuple[Floats, Floats, Floats]:
+def values(profile: CurlProfile, measure: Measure) -> tuple[Floats, Floats, Floats]:
     """A measure of a profile: its values, their probe errors and what is rounding, a row a start
     and a column a step.
     """
@@ -245,7 +245,7 @@ def values(profile: Profile, measure: Measure) -> tuple[Floats, Floats, Floats]:
 
 
 def over_steps(
-    profile: Profile, measure: Measure = "exterior", steps: slice = slice(None)
+    profile: CurlProfile, measure: Measure = "exterior", steps: slice = slice(None)
 ) -> Estimate:
     """The mean over steps and starts; its standard error is that over starts, or of one start that
     of its probes, and its numerical error is what rounding may have made.

@@ -16,9 +16,9 @@ from scorefield.studies.exterior.compute import (
     DDOF,
     LABELS,
     Analysis,
+    CurlProfile,
     Floats,
     Measure,
-    Profile,
     over_steps,
     values,
 )
@@ -55,7 +55,7 @@ class _Curve(NamedTuple):
     clear: NDArray[np.bool_]
     means: list[Estimate]
     error: Floats
-    profile: Profile
+    profile: CurlProfile
 
     @property
     def std(self) -> Floats:
