@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 
-<<<<<<< HEAD
 from scorefield import (
     DDIM,
     DDPM,
@@ -29,9 +28,6 @@ from scorefield import (
     SubVP,
     UNet,
 )
-=======
-from scorefield import HybridField, PotentialField, PreconditionedField
->>>>>>> main
 from scorefield.config.base import build
 from scorefield.config.build import build_field, build_objective, build_sampler, build_source
 from scorefield.config.resolve import load
@@ -39,23 +35,9 @@ from scorefield.config.sampler import EulerMethod, HeunMethod
 from scorefield.errors import ConfigError
 from scorefield.networks.embedding import NoiseTable
 from scorefield.networks.ncsn import NCSN, NCSNv2
-<<<<<<< HEAD
 from scorefield.samplers.ode import ProbabilityFlow
 from scorefield.sde.discrete import DDPMSteps, EulerForward, SMLDSteps
 from scorefield.training.settings import TrainSettings
-=======
-from scorefield.networks.ncsnpp import DDPM, NCSNpp
-from scorefield.networks.unet import UNet
-from scorefield.samplers.correctors import AnnealedLangevin, Langevin
-from scorefield.samplers.ode import ProbabilityFlow
-from scorefield.samplers.predictor_corrector import PredictorCorrector
-from scorefield.samplers.predictors import Ancestral, EulerMaruyama, ReverseDiffusion
-from scorefield.samplers.solvers import DDIM, DPMSolverPlusPlus2M, Euler, Heun
-from scorefield.sde.discrete import DDPMSteps, EulerForward, SMLDSteps
-from scorefield.sde.exploding import EDM, VE
-from scorefield.sde.preserving import VP, Cosine, DiscreteVP, SubVP
-from scorefield.training.settings import Optim, TrainSettings
->>>>>>> main
 
 SMALL = ["field.network.hidden=8", "field.network.depth=1", "field.network.embedding=4"]
 
