@@ -37,6 +37,7 @@ lint: $(VENV)/.stamp-dev ## check style, types and the order of imports
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tools/words.py
 
 format: $(VENV)/.stamp-dev ## apply the style
 	$(BIN)/ruff check --fix
