@@ -458,7 +458,7 @@ def test_a_folder_that_cannot_be_made_is_told(told, small, tmp_path):
 
 
 def test_a_fault_of_the_program_shows_its_traceback(monkeypatch, trained):
-    def broken(path):
+    def broken(path, *trust):
         raise ValueError("a bug")
 
     monkeypatch.setattr("scorefield.runs.inspection.inspect", broken)
