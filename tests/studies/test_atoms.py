@@ -527,7 +527,9 @@ def test_runs_must_be_comparable(change, what, atom_runs, monkeypatch):
     other = Run(Path("other"), load("atoms/no_regularizer", [change]))
     opened = atoms_study.Run.open
     monkeypatch.setattr(
-        atoms_study.Run, "open", lambda path: other if path == Path("other") else opened(path)
+        atoms_study.Run,
+        "open",
+        lambda path, *trust: other if path == Path("other") else opened(path, *trust),
     )
     with pytest.raises(RunError, match=what):
         AtomsStudy.open(Atoms(runs=(atom_runs[0], Path("other"))))
