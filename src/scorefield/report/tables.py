@@ -67,8 +67,7 @@ class Table(NamedTuple):
     @property
     def spans(self) -> list[tuple[str, int]]:
         """The groups of neighbouring columns, and how many each has."""
-        grouped = groupby(self.columns, lambda c: c.group)
-        return [(name, len(list(members))) for name, members in grouped]
+        return [(name, len([*g])) for name, g in groupby(self.columns, lambda c: c.group)]
 
 
 class _Shown(NamedTuple):
@@ -79,9 +78,7 @@ class _Shown(NamedTuple):
     floor: Cell = Cell(None)
 
 
-def table(
-    members: Sequence[Group], exact: Group | None, look: dict[str, Look], costs: Costs
-) -> Table:
+def table(members: list[Group], exact: Group | None, look: dict[str, Look], costs: Costs) -> Table:
     """The table of the models of a data set: every metric that the catalogue shows in it."""
     shown = [*_of_fields(members[0]), *_of_samples(members[0])]
     cost = Column("cost", "time per step", f"in multiples of {members[0].label}'s")

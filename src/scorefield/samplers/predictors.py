@@ -63,7 +63,6 @@ class Predictor(ABC):
 class ReverseDiffusion(Predictor):
     r"""The forward step :math:`x_t = f x_s + \delta z` with its sign turned.
 
-
     .. math:: \bar x = (2 - f)\,x + \delta^2 s(x, t), \qquad x' = \bar x + \delta z.
 
     Arguments:
