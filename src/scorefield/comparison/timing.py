@@ -166,7 +166,7 @@ def _read(path: Path) -> tuple[dict[str, list[float]], str]:
             len(values) < 2 or min(values) <= 0 for values in rounds.values()
         ):
             raise UserError("the rounds are not two or more positive times a model")
-        return rounds, str(record["summary"])
+        return rounds, str(record["told"])
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise RunError(f"{path} does not hold step times: remove it ({error!r})") from error
 
