@@ -15,11 +15,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from plotly.offline import get_plotlyjs
 
 from scorefield.comparison.groups import Group, by_dataset, collect, groups
-from scorefield.comparison.tables import Comparison, compare_models, refuse, write_tables
+from scorefield.comparison.tables import Comparison, compare_models, refuse, table_files
 from scorefield.comparison.to_target import TARGETS
 from scorefield.evaluation.catalogue import OF_LEVELS
 from scorefield.evaluation.records import Evaluation
-from scorefield.files import write_file
+from scorefield.files import write_files
 from scorefield.plotting.palette import looks
 from scorefield.report.curves import plots
 from scorefield.report.findings import findings, headline
@@ -52,7 +52,7 @@ def write_report(
     comparisons = compare_models(evaluations, root, targets)
     if strict:
         refuse(comparisons)
-    written = write_tables(comparisons, out)
+    written = table_files(comparisons)
     command = ["scorefield", "report", str(root), "--out", str(out)]
     if tuple(targets) != TARGETS:
         command += ["--targets", ",".join(f"{t:g}" for t in targets)]
@@ -81,11 +81,11 @@ def write_report(
         plotly=get_plotlyjs(),
         sweep_commands=[_sweep(root, s.members) for s in sections if s.costs.apart],
         report_command=shlex.join(command),
-        tables=[t.name for t in written],
+        tables=list(written),
         versions=_versions(evaluations),
         made=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
     )
-    write_file(out / INDEX, page)
+    write_files(out, {**written, INDEX: page})
     return out / INDEX
 
 

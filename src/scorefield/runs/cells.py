@@ -10,6 +10,7 @@ from typing import Any
 
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
+from scorefield.files import TABLE, read_file
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] | None = None) -> str:
@@ -28,8 +29,7 @@ def read_csv(path: Path, least: int = 1) -> list[dict[str, str]]:
         UserError: If it is no CSV file, or there are fewer than ``least``.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(io.StringIO(read_file(path, TABLE).decode(), newline="")))
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path.name} is no CSV file: {error}") from error
     if len(rows) < least:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import TrainingError
-from scorefield.files import append, reason, write_file
+from scorefield.files import TABLE, append, read_file, reason, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,7 +108,7 @@ class Record:
         with self._writing():
             folder.mkdir(parents=True, exist_ok=True)
             if self._csv.exists():
-                self._columns, rows = _parse(self._csv.read_bytes())
+                self._columns, rows = _parse(read_file(self._csv, TABLE))
                 self.rows = [row for row in rows if row["step"] <= step]
                 self._rewrite()
             self._writer = SummaryWriter(str(folder / "tb"), purge_step=step + 1)
@@ -170,7 +170,7 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         OSError: If the file cannot be read.
     """
-    _, rows = _parse(path.read_bytes())
+    _, rows = _parse(read_file(path, TABLE))
     return rows
 
 
