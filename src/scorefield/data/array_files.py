@@ -25,7 +25,7 @@ MOST = 4 << 30
 
 _HEADER = re.compile(
     r"\{'descr': '([<>|=]?[biufcSU]\d{1,9})', 'fortran_order': (True|False), "
-    r"'shape': \(((?:\d{1,18},? ?){0,32})\), \}\s*"
+    r"'shape': \(((?:\d{1,18}, ?){0,32}(?:\d{1,18})?)\), \}\s*"
 )
 _VERSIONS = {(1, 0): 2, (2, 0): 4, (3, 0): 4}
 _MEMBERS = 1000

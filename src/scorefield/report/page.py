@@ -17,15 +17,18 @@ from plotly.offline import get_plotlyjs
 from scorefield.comparison.groups import Group, by_dataset, collect, groups
 from scorefield.comparison.tables import Comparison, compare_models, refuse, table_files
 from scorefield.comparison.to_target import TARGETS
+from scorefield.errors import ConfigError, RunError
 from scorefield.evaluation.catalogue import OF_LEVELS
 from scorefield.evaluation.records import Evaluation
 from scorefield.files import write_files
 from scorefield.plotting.palette import looks
+from scorefield.progress import warn
 from scorefield.report.curves import plots
 from scorefield.report.findings import findings, headline
 from scorefield.report.gallery import exact_group, gallery
 from scorefield.report.tables import anchor, table, tables
 from scorefield.report.words import listed, number
+from scorefield.runs.run import Run
 
 INDEX = "index.html"
 
@@ -48,7 +51,9 @@ def write_report(
         RunError: If there is no evaluated run, the models of a data set were evaluated by
             different protocols, or a number is refused.
     """
-    evaluations = _labelled(collect(root))
+    evaluations = _labelled([e for e in collect(root) if _has_run(e, trust_code)])
+    if not evaluations:
+        raise RunError(f"{root} holds no evaluated run that can be opened")
     comparisons = compare_models(evaluations, root, targets)
     if strict:
         refuse(comparisons)
@@ -117,6 +122,17 @@ _TITLES = {
     "atoms": "pseudo-atoms in a periodic box, whose score is known",
     "digits": "1,797 handwritten digits of 8×8 pixels",
 }
+
+
+def _has_run(evaluation: Evaluation, trust_code: bool) -> bool:
+    """Whether the run of an evaluation can be opened; one that cannot is named."""
+    assert evaluation.folder is not None  # it was read from there
+    try:
+        Run.open(evaluation.folder, trust_code)
+    except (RunError, ConfigError) as error:
+        warn(f"{evaluation.folder} is left out: {error}")
+        return False
+    return True
 
 
 def _labelled(evaluations: Sequence[Evaluation]) -> list[Evaluation]:

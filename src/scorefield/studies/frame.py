@@ -9,7 +9,6 @@ numbers depend on. The results are written whole or not at all, and nothing is o
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
@@ -34,6 +33,7 @@ from scorefield.files import (
     write_folder,
 )
 from scorefield.progress import Stages
+from scorefield.runs.cells import csv_text
 from scorefield.studies.settings import Settings
 
 RECORD = "study.json"
@@ -70,12 +70,7 @@ def json_bytes(record: Mapping[str, Any]) -> bytes:
 
 def csv_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Records as CSV under the names of the first; numbers read back as they are."""
-    rows = list(rows)
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
+    return csv_text(list(rows)).encode()
 
 
 def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
