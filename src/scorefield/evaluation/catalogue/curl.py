@@ -135,22 +135,23 @@ _AROUND_TORUS = Estimator(
     settings={"loops": _MOST_TURNS, **_TURNS},
     method="straight loops in every direction, refined to {tolerance} nats or {nodes} nodes",
 )
+RELATIVE_ASYMMETRY = OfLevel(
+    name="relative_asymmetry",
+    title="Relative asymmetry",
+    caption="‖J − Jᵀ‖ / 2‖J‖ of the score's Jacobian J: 0 for a gradient, 1 for a rotation; "
+    "root mean square.",
+    shown=("curve", "table", "differences"),
+    finding=Finding(
+        "Gradient or not",
+        "The relative asymmetry of the Jacobian (0 for a gradient, 1 for a rotation; root "
+        "mean square over noise levels)",
+    ),
+    estimator=_JACOBIANS,
+    zero="a gradient",
+)
 
 OF_CURL: tuple[OfLevel, ...] = (
-    OfLevel(
-        name="relative_asymmetry",
-        title="Relative asymmetry",
-        caption="‖J − Jᵀ‖ / 2‖J‖ of the score's Jacobian J: 0 for a gradient, 1 for a rotation; "
-        "root mean square.",
-        shown=("curve", "table", "differences"),
-        finding=Finding(
-            "Gradient or not",
-            "The relative asymmetry of the Jacobian (0 for a gradient, 1 for a rotation; root "
-            "mean square over noise levels)",
-        ),
-        estimator=_JACOBIANS,
-        zero="a gradient",
-    ),
+    RELATIVE_ASYMMETRY,
     OfLevel(
         name="exterior_derivative",
         title="Curl of the denoiser",
