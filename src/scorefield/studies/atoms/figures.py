@@ -56,7 +56,7 @@ def comparison(analysis: AtomsAnalysis, looks: Mapping[str, Look]) -> bytes:
     for axes in panels:
         axes.set_axis_off()
     entries = {k if n == 1 else f"{k} ({n} seeds)": looks[k] for k, n in seeds.items()}
-    hollow = "no more than its own errors"
+    hollow = "within its own errors"
     plotting.legend(sheet, entries, hollow, loc="outside upper center", ncols=3, fontsize=10)
     return plotting.png(sheet)
 
