@@ -67,7 +67,7 @@ def mirror(path: Path) -> list[str]:
     for test in sorted((ROOT / "tests").rglob("test_*.py")):
         place = test.relative_to(ROOT / "tests")
         named = len(set(words.findall(test.read_text(encoding="utf-8"))))
-        same = bool(room) and place.parts[0] == room[0]
+        same = bool(room) and place.parts[0] in (room[0], f"test_{room[0]}.py")
         if (named or same) and place.parts[0] not in ELSEWHERE:
             own = test.stem == f"test_{path.stem}"
             ranked.append((not own, not same, -named, str(Path("tests") / place)))
@@ -109,7 +109,9 @@ def verdict(fault: Fault, folder: Path) -> dict[str, object]:
             check=False,
         )
         if done.returncode not in (0, 1, 2):
-            raise RuntimeError(f"{fault.name}: pytest ended with {done.returncode}: {done.stdout}{done.stderr}")
+            raise RuntimeError(
+                f"{fault.name}: pytest ended with {done.returncode}: {done.stdout}{done.stderr}"
+            )
         outcome = "survived" if done.returncode == 0 else "killed"
         failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
     except subprocess.TimeoutExpired:
