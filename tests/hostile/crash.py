@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import tempfile
+import traceback
 from pathlib import Path
 
 from scorefield.errors import sentence
@@ -74,7 +75,8 @@ class Stage:
                 status = work()
             except Exception as error:
                 if sentence(error) is None:
-                    raise
+                    traceback.print_exc()
+                    os._exit(1)
                 os._exit(2)
             # Numbers and folders are what some functions return.
             os._exit(status if isinstance(status, int) else 0)

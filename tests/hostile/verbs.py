@@ -39,7 +39,7 @@ TINY = [
     *["eval.nfes=[3]", "eval.samples=32", "eval.pairs=2", "eval.points=4", "eval.sigmas=[0.5]"],
     "eval.along=false",
 ]
-IMAGES = ["field.network.channels=8", "field.network.layers=1", *TINY[3:]]
+IMAGES = ["field.network.channels=16", "field.network.layers=1", *TINY[3:]]
 
 
 class Verb(NamedTuple):

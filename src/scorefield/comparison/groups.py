@@ -244,9 +244,7 @@ def collect(root: Path) -> list[Evaluation]:
         preset = str(e.about.get("preset")).rpartition("/")[2]
         return e.dataset, preset not in BASELINES, e.model, e.seed
 
-    evaluations = sorted(_readable(folders), key=place)
-    if not evaluations:
-        raise RunError(f"none of the {len(folders)} evaluations in {root} can be read")
+    evaluations = sorted(_readable(root, folders), key=place)
     for dataset, members in groupby(evaluations, lambda e: e.dataset):
         first, *others = members
         for other in others:
@@ -259,13 +257,19 @@ def collect(root: Path) -> list[Evaluation]:
     return evaluations
 
 
-def _readable(folders: Iterable[Path]) -> Iterator[Evaluation]:
-    """The evaluations of the runs that can be read; the others are named."""
+def _readable(root: Path, folders: Sequence[Path]) -> list[Evaluation]:
+    """The evaluations that can be read, one at least; the others are named."""
+    found, errors = [], []
     for folder in folders:
         try:
-            yield Evaluation.read(folder)
+            found.append(Evaluation.read(folder))
         except RunError as error:
-            warn(f"{folder} is left out: {error}")
+            errors.append(error)
+    if not found:
+        raise RunError(f"no evaluation in {root} can be read: {errors[0]}")
+    for error in errors:
+        warn(f"a run is left out: {error}")
+    return found
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
