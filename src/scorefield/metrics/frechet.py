@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
-from scorefield.metrics.sets import flat, variance_of_means
+from scorefield.metrics.sets import BIASED, flat, variance_of_means
 from scorefield.networks.features import COORDINATES, Features
 
 
@@ -34,9 +34,9 @@ def frechet_distance(
     The standard error covers the draw of both sets, of at least 2 samples, through the influence of
     each sample, :math:`2 (\mu_1 - \mu_2) \cdot \delta + \delta^T (I - T)\,\delta` with
     :math:`\delta = x - \mu_1` and the optimal map
-    :math:`T = C_1^{-1/2} (C_1^{1/2} C_2 C_1^{1/2})^{1/2} C_1^{-1/2}`. The interval is one for the mean
-    distance of sets of these sizes, which the settings say; it does not contain the distance of
-    the distributions where the bias exceeds the error, as it does between equal ones.
+    :math:`T = C_1^{-1/2} (C_1^{1/2} C_2 C_1^{1/2})^{1/2} C_1^{-1/2}`. The interval is
+    one for the mean distance of sets of these sizes, and the settings say so: the distance of the
+    distributions is below it where the bias exceeds the error, as between equal ones.
 
     References:
         The Fréchet distance between multivariate normal distributions (Dowson and Landau, 1982).
@@ -56,7 +56,7 @@ def frechet_distance(
     u = 2 * x @ shift + own_x - moved_x
     v = -2 * y @ shift + own_y - moved_y
     unit = f"squared units of the {features.name}"
-    settings = {"features": features.name, "dim": x.shape[1], "reference": len(y)}
+    settings = {"features": features.name, "dim": x.shape[1], "reference": len(y), **BIASED}
     # Equal moments leave a rounding error of either sign.
     return Estimate(
         max(value, 0.0), variance_of_means(u, v) ** 0.5, min(len(x), len(y)), unit, settings
@@ -64,8 +64,8 @@ def frechet_distance(
 
 
 def _transport(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
-    r"""The products :math:`\delta^T T \delta` of the samples of both centred sets with their optimal
-    maps, and :math:`\mathrm{tr}(C_1^{1/2} C_2 C_1^{1/2})^{1/2}`, the nuclear norm of
+    r"""The products :math:`\delta^T T \delta` of the samples of both centred sets with their
+    optimal maps, and :math:`\mathrm{tr}(C_1^{1/2} C_2 C_1^{1/2})^{1/2}`, the nuclear norm of
     :math:`X Y^T / \sqrt{(n - 1)(m - 1)}`.
 
     With :math:`X = Q_x R_x`, :math:`Y = Q_y R_y` and :math:`R_x R_y^T = U S V^T`, the product of

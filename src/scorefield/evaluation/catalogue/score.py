@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-
 from scorefield.diagnostics.consistency import consistency_error
 from scorefield.diagnostics.fokker_planck import fokker_planck_errors
 from scorefield.diagnostics.protocol import Profile
