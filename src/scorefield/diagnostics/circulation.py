@@ -188,7 +188,7 @@ def cycle_circulation(
     protocol: Protocol,
     lengths: Sequence[int] = (3,),
     neighbours: int = 4,
-    cloud: int = 64,
+    cloud: int = 32,
     cycles: int = 64,
     reach: float | None = None,
     rule: str = "gauss-4",
