@@ -36,7 +36,8 @@ def frechet_distance(
     :math:`\delta = x - \mu_1` and the optimal map
     :math:`T = C_1^{-1/2} (C_1^{1/2} C_2 C_1^{1/2})^{1/2} C_1^{-1/2}`. The interval is
     one for the mean distance of sets of these sizes, and the settings say so: the distance of the
-    distributions is below it where the bias exceeds the error, as between equal ones.
+    distributions is below it where the bias exceeds the error, as between equal ones; there the
+    influences are noise, and the interval covers 99 %.
 
     References:
         The Fréchet distance between multivariate normal distributions (Dowson and Landau, 1982).
