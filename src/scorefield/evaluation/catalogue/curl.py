@@ -205,8 +205,8 @@ OF_CURL: tuple[OfLevel, ...] = (
         name="path_gap",
         title="Gap between two paths",
         label="path gap",
-        caption="The difference between the integrals of the score along two paths from one noising "
-        "of a point to another: root mean square, in nats.",
+        caption="The difference between the integrals of the score along two paths from one "
+        "noising of a point to another: root mean square, in nats.",
         unit="nats",
         shown=("curve", "differences"),
         estimator=_ALONG_PATHS,
