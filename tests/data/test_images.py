@@ -312,6 +312,19 @@ def test_without_the_hub_it_is_said_what_to_give(monkeypatch):
         image_source("ffhq").reference(1, 0)
 
 
+def test_sixteen_bits_are_rounded_to_bytes_as_the_array_of_the_same_picture_is(tmp_path):
+    every = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
+    (tmp_path / "png").mkdir()
+    for k in range(2):
+        Image.fromarray(every).save(tmp_path / "png" / f"{k}.png")
+    np.save(tmp_path / "same.npy", np.stack([every, every]) / (2**16 - 1))
+    form = Form(1, 256)
+    pictures, arrays = (read_images(tmp_path / name, form) for name in ("png", "same.npy"))
+    assert torch.equal(pictures.train.pixels, arrays.train.pixels)
+    nearest = 257 * pictures.train.pixels[0, 0].long() - torch.from_numpy(every.astype(np.int64))
+    assert int(nearest.abs().max()) == 128
+
+
 def test_pictures_of_sixteen_bits_are_brought_to_bytes(tmp_path):
     """Pillow's own conversion makes 255 of everything above."""
     for k, pixels in enumerate(PIXELS[:4]):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from scorefield.config.config import Config
 from scorefield.config.custom import TRUST
 from scorefield.config.document import shown
-from scorefield.errors import ConfigError, closest, hint
+from scorefield.errors import ConfigError, closest
 
 _WANTED = {
     "int_type": "an integer",
@@ -30,6 +31,7 @@ _WANTED = {
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
     "string_pattern_mismatch": "text that matches {pattern}",
+    "dict_type": "a mapping of keys",
     "model_type": "a mapping of keys",
     "model_attributes_type": "a mapping of keys",
 }
@@ -54,15 +56,15 @@ def validate(document: Mapping[str, Any], source: str, trust_code: bool = False)
     except ValidationError as error:
         # A misspelt key tells more than the key that is then missing.
         first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        raise ConfigError(f"{source}: {_sentence(first)}") from None
+        raise ConfigError(f"{source}: {_sentence(first, document)}") from None
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: Any, document: Mapping[str, Any]) -> str:
     path, _ = _resolved(error["loc"])
     dotted = ".".join(map(str, path))
     match error["type"]:
         case "extra_forbidden":
-            return _unknown_key(error["loc"], dotted)
+            return _unknown_key(error["loc"], dotted, document)
         case "missing":
             return f"the key {dotted} is missing"
         case "value_error":
@@ -94,11 +96,37 @@ def _sentence(error: Any) -> str:
     return f"{dotted} is {shown(error['input'])}, it must be {wanted.format(**limits)}"
 
 
-def _unknown_key(loc: Sequence[Any], dotted: str) -> str:
-    parent, models = _resolved(loc[:-1])
-    what = f"the keys of {'.'.join(map(str, parent))}" if parent else "the sections"
-    known = list(models[0].model_fields) if models else []
-    return f"there is no key {dotted!r}; {hint(loc[-1], known, what)}"
+def _unknown_key(loc: Sequence[Any], dotted: str, document: Mapping[str, Any]) -> str:
+    """The nearest key of the whole configuration helps: by its name, then by its place."""
+    place, models = _resolved(loc[:-1])
+    parent = ".".join(map(str, place))
+
+    def nearness(known: str) -> tuple[float, bool, float]:
+        above, _, name = known.rpartition(".")
+        return _similarity(str(loc[-1]), name), above == parent, _similarity(dotted, known)
+
+    near = max(_tree((Config,), document), key=nearness)
+    alike, beside, _ = nearness(near)
+    if alike >= 0.5:
+        help_ = f"the nearest is {(near.rpartition('.')[2] if beside else near)!r}"
+    else:
+        known = ", ".join(models[0].model_fields if models else ())
+        help_ = f"the keys of {parent} are {known}" if parent else f"the sections are {known}"
+    return f"there is no key {dotted!r}; {help_}"
+
+
+def _similarity(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other).ratio()
+
+
+def _tree(models: Iterable[type[BaseModel]], value: object, prefix: str = "") -> Iterator[str]:
+    """The dotted keys that a mapping, of the kind that it has, may hold at any depth."""
+    values = value if isinstance(value, Mapping) else {}
+    models = list(models)
+    for model in [m for m in models if values.get("kind") in _kinds(m)] or models:
+        for name, field in model.model_fields.items():
+            yield f"{prefix}{name}"
+            yield from _tree(_models(field.annotation), values.get(name), f"{prefix}{name}.")
 
 
 def _resolved(loc: Sequence[Any]) -> tuple[list[Any], list[type[BaseModel]]]:

@@ -132,7 +132,7 @@ def _as_bytes(picture: Any) -> Any:
     if picture.mode.startswith("I;16"):
         from PIL import Image
 
-        return Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
+        return Image.fromarray(np.rint(np.asarray(picture) / 257).astype(np.uint8))
     if picture.mode in ("I", "F"):
         raise UserError(f"a picture has values of mode {picture.mode!r}, which are not bytes")
     return picture
