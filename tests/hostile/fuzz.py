@@ -169,8 +169,6 @@ def fuzz(kind, seeds, batch=50):
 
             status = in_a_child(work)
             if status != 0:
-                wrong.append(
-                    f"{kind}: seeds from {seeds[first]} ended with {status}"
-                )
+                wrong.append(f"{kind}: seeds from {seeds[first]} ended with {status}")
             wrong += said.read_text().splitlines() if said.exists() else []
     return wrong

@@ -1,9 +1,9 @@
 r"""The evaluation protocol of diagnostics: points, noise levels, seeds, precision.
 
 A protocol fixes the noise levels, the noisy points and the precision at which a diagnostic is
-evaluated. Points depend on the protocol and the data alone, never on the field, so that two
-fields under one protocol see the very same points: :math:`x = \alpha x_0 + \sigma\varepsilon` with
-:math:`x_0` from the data and one :math:`\varepsilon` a point, shared by all noise levels.
+evaluated. Points depend on the protocol and the data alone, never on the field, so that two fields
+under one protocol are evaluated at the same points: :math:`x = \alpha x_0 + \sigma\varepsilon` with
+:math:`x_0` from the data and one :math:`\varepsilon` per point, shared by all noise levels.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Protocol:
 
     @property
     def noise(self) -> Noise:
-        """The randomness of the protocol.
+        """The random numbers of the protocol.
 
         Its addresses have the seed ``-1 - seed``, so that a field trained and evaluated with
         equal seeds is not evaluated on the points of its first training step.
@@ -99,11 +99,12 @@ class Protocol:
                 not one of the field's process, or the classes do not fit.
         """
         sde, domain = field.sde, field.domain
-        outside = [s for s in self.sigmas if not sde.sigma_min <= s <= sde.sigma_max]
+        least, most = sde.level_range
+        outside = [s for s in self.sigmas if not least <= s <= most]
         if outside:
             raise UserError(
                 f"the noise levels {outside} of the protocol are outside those of the process, "
-                f"{sde.sigma_min:g} to {sde.sigma_max:g}"
+                f"{least:g} to {most:g}"
             )
         device = next((b.device for b in (*field.parameters(), *field.buffers())), None)
         index = torch.arange(self.n, device=device)

@@ -15,8 +15,8 @@ _differentiable = False
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """Evaluates fields and networks by operations that have derivatives of every kind: second ones,
-    forward mode and the transforms of ``torch.func``.
+    """Evaluate fields and networks with operations that have derivatives of every kind: second
+    derivatives, forward mode and the transforms of ``torch.func``.
 
     Outside of the context the fastest operations are taken: fused attention has first derivatives
     only, group normalisation no forward mode where channels come last in memory, and the gradient
@@ -43,7 +43,8 @@ def gradient(
 
     It works under ``torch.no_grad``, but not under ``torch.inference_mode``; where gradients are
     enabled it can itself be differentiated. Transforms of ``torch.func`` need
-    :func:`differentiable`. Nobody else may hold ``u``, which may be made to ask for a gradient.
+    :func:`differentiable`. The caller must not use ``u`` elsewhere, since it may be set to require
+    a gradient.
     """
     if _differentiable:
         # It always records a graph, for which sampling has no use.

@@ -41,8 +41,8 @@ def karras_levels(sde: SDE, steps: int, rho: float = 7.0) -> Float[Tensor, " lev
     """
     check_steps(steps)
     check_rho(rho)
-    # Not sigma_min, which of VE is the level at time 0, whatever its first time.
-    levels = _karras(sde.sigma_max, _level(sde, sde.t_min), steps, rho)
+    bottom, top = sde.level_range
+    levels = _karras(top, bottom, steps, rho)
     return torch.cat((levels, levels.new_zeros(1)))
 
 
@@ -68,8 +68,11 @@ def grid_times(
             positive and ``t_end`` in :math:`[t_{min}, t_{max})`.
 
     References:
-        Karras et al. (2022), as of :func:`karras_levels`; DPM-Solver++ (Lu, Zhou, Bao, Chen, Li and
-        Zhu, 2022), section 3, for steps that are uniform in the log-SNR.
+        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
+        equation 5.
+
+        DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models (Lu, Zhou,
+        Bao, Chen, Li and Zhu, 2022), section 3, for steps that are uniform in the log-SNR.
     """
     check_grid(steps, spacing, rho)
     start, end = sde.t_max, sde.t_min if t_end is None else t_end
@@ -102,7 +105,7 @@ def check_rho(rho: float) -> None:
 
 
 def check_grid(steps: int, spacing: str, rho: float) -> None:
-    """Raises ``ValueError`` unless there is a grid of so many steps, spaced like that."""
+    """Raises ``ValueError`` unless the number of steps, the exponent and the spacing are valid."""
     check_steps(steps)
     check_rho(rho)
     if spacing not in get_args(Spacing):

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from scorefield.diagnostics.consistency import consistency_error
 from scorefield.diagnostics.fokker_planck import fokker_planck_errors
 from scorefield.diagnostics.protocol import Profile
@@ -54,15 +52,14 @@ _EQUATION = Estimator(
     measure=_fokker_planck,
     key="fokker_planck",
     settings={"exact_up_to": PROBED_ABOVE, "probes": PROBES, "columns": 0.5},
-    method="the terms of the Fokker–Planck equation exact up to {exact_up_to} dimensions, above "
-    "by {probes} random signs",
+    method="the terms of the Fokker–Planck equation, exact up to {exact_up_to} dimensions, "
+    "estimated by {probes} random signs in more",
 )
 
 
 def levels_above_the_last(field: ScoreField, b: Benchmark) -> tuple[float, ...]:
     """The noise levels above that of the first time, below which there is none to agree with."""
-    # Not sigma_min, which of VE is the level at time 0, whatever its first time.
-    least = float(field.sde.noise_level(torch.tensor(field.sde.t_min, dtype=torch.float64)))
+    least, _ = field.sde.level_range
     return tuple(s for s in b.protocol.sigmas if s > (1 + 1e-6) * least)
 
 
@@ -118,12 +115,12 @@ BETWEEN_LEVELS: tuple[OfLevel, ...] = (
         title="Residual of the Fokker–Planck equation",
         label="Fokker–Planck residual",
         caption="The derivative of the score in the noise level minus the one that the "
-        "Fokker–Planck equation prescribes: root mean square, in units of the noise for each unit "
+        "Fokker–Planck equation prescribes: root mean square, in units of the noise per unit "
         "of ln σ.",
         shown=("curve", "table", "differences"),
         finding=Finding(
             _BETWEEN,
-            "The residual of the Fokker–Planck equation, in units of the noise for each unit of "
+            "The residual of the Fokker–Planck equation, in units of the noise per unit of "
             "ln σ (root mean square over noise levels)",
         ),
         estimator=_EQUATION,
@@ -165,8 +162,8 @@ BETWEEN_LEVELS: tuple[OfLevel, ...] = (
             ),
             key="consistency",
             settings={"points": _STARTS, **_TRAJECTORIES},
-            method="trajectories of {steps} steps to the level divided by {span}, {trajectories} "
-            "from a point, extrapolated to steps of length zero",
+            method="{trajectories} trajectories per point, of {steps} steps to the level divided "
+            "by {span}, extrapolated to steps of length zero",
         ),
         over_levels="mean",
     ),
