@@ -33,7 +33,7 @@ def run(trained, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluation(run):
-    return evaluate(run, protocol=PROTOCOL)
+    return evaluate(run, protocol=PROTOCOL, overwrite=True)
 
 
 def test_distances_are_written_in_long_form_with_true_calls(run, evaluation):

@@ -267,8 +267,8 @@ def _readable(root: Path, folders: Sequence[Path]) -> list[Evaluation]:
             errors.append(error)
     if not found:
         raise RunError(f"no evaluation in {root} can be read: {errors[0]}")
-    for error in errors:
-        warn(f"a run is left out: {error}")
+    for refused in errors:
+        warn(f"a run is left out: {refused}")
     return found
 
 
