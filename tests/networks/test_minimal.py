@@ -65,7 +65,7 @@ def test_rejects_what_makes_no_unet(unchecked, arguments, message):
         ({"normalization": "batch"}, "group or not at all, not 'batch'"),
         ({"last_kernel_size": 4}, r"odd number .* \[3, 4\]"),
         ({"shape": (1, 2, 9), "padding": "circular", "kernel_size": 7}, "padding of 3 pixels .* 2"),
-        ({"classes": 0}, "classes >= 1, got 0"),
+        ({"classes": 0}, "classes must be a positive integer, got 0"),
     ],
 )
 def test_rejects_what_makes_no_resnet(unchecked, arguments, message):

@@ -26,8 +26,9 @@ import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
+from scorefield.checks import inspect, within
 from scorefield.errors import UnsupportedError, UserError
-from scorefield.networks.checks import check_sizes, inspect, within
+from scorefield.networks.checks import check_sizes
 
 _SLOWEST = 0.5
 _FASTEST = 32.0

@@ -218,6 +218,7 @@ class Target(ClosedForm):
         def evaluate(field: Target, x: Tensor, t: Times) -> Tensor:
             return field._log_density(*field._flat(x, t)).to(x.dtype)
 
+        self.check(x, t, first=0.0)
         return self._by_class(evaluate, x, t, classes)
 
     def _predict(self, x: Tensor, t: Times, quantity: Quantity) -> Tensor:
@@ -241,11 +242,6 @@ class Target(ClosedForm):
 
     def _flat(self, x: Tensor, t: Times) -> tuple[Tensor, Tensor, Tensor]:
         """Flat float64 points and their coefficients alpha and sigma."""
-        if x.shape[1:] != self.domain.shape:
-            raise UserError(
-                f"{type(self).__name__} has points of shape {self.domain.shape}, "
-                f"got {tuple(x.shape[1:])}"
-            )
         y = x.to(torch.float64).reshape(x.shape[0], self.domain.dim)
         t = times(y, t)
         return y, self.sde.alpha(t), self.sde.sigma(t)
