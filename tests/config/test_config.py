@@ -1,4 +1,5 @@
 import math
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from scorefield.config import presets
 from scorefield.config.document import differences, dump, parse
 from scorefield.config.resolve import load
 from scorefield.config.schema import validate
+from scorefield.config.sde import Process
 from scorefield.errors import ConfigError
 
 
@@ -37,6 +39,11 @@ def test_the_process_of_a_preset_fits_its_data(name):
         assert config.sde.sigma_min < 0.1 * config.data.std
 
 
+PROCESSES = [
+    kind
+    for section in get_args(get_args(Process)[0])
+    for kind in get_args(section.model_fields["kind"].annotation)
+]
 WRONG = [
     ("optim.lrr=1", "no key 'optim.lrr'; the nearest is 'lr'"),
     ("optimm.lr=1", "the nearest is 'optim'"),
@@ -65,7 +72,7 @@ WRONG = [
     ("train.ema_decay=1", "must be below 1"),
     ("sde.sigma_min=-1", "sde.sigma_min is -1, it must be at least 1e-12"),
     ("sde.sigma_min=50", "sde.sigma_min is 50.0, it must be below sde.sigma_max"),
-    ("sde.kind=emd", "must be one of edm, ve, vp, subvp, discrete_vp, cosine; the nearest"),
+    ("sde.kind=emd", f"must be one of {', '.join(PROCESSES)}; the nearest"),
     ("sde.kind=null", "the key sde.kind is missing"),
     ("eval.nfes=[8, 0]", "eval.nfes.1 is 0, it must be at least 1"),
     ("eval.nfes=[]", "a list of at least 1"),

@@ -11,7 +11,7 @@ from scorefield.evaluation.catalogue import CATALOGUE, OF_LEVELS
 
 ROOT = Path(scorefield.__file__).parent
 NAMES = {name for m in CATALOGUE for name in (m.name, *m.formerly)}
-ROOMS = ("evaluation", "comparison", "report", "runs", "cli")
+ROOMS = ("evaluation", "comparison", "studies", "report", "runs", "cli")
 
 
 def strings(path):

@@ -331,7 +331,7 @@ def test_on_a_torus_the_page_tells_the_winding_and_the_distance_from_the_law(ato
     of_levels = ("winding", "harmonic_part", "fokker_planck", "consistency")
     for name in (*of_levels, "total_variation", "marginal_ks"):
         assert f'data-plot="atoms-{name}"' in text
-    for heading in ("Around the torus", "From one noise level to the next"):
+    for heading in ("Around the torus", "Across noise levels"):
         assert f"<dt>{heading}</dt>" in text
     assert "the total variation from the exact distribution over a grid is" in text
     # Plain denoising is what the others are compared with, whatever its name.
@@ -365,4 +365,4 @@ def test_an_evaluation_without_the_newer_diagnostics_is_reported_as_it_is(report
     assert 'data-plot="toy-relative_asymmetry"' in text
     # What the exact field has now is no curve of the models.
     assert 'data-plot="toy-fokker_planck"' not in text
-    assert "From one noise level to the next" not in text
+    assert "Across noise levels" not in text

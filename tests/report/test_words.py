@@ -172,7 +172,7 @@ def test_what_winds_and_what_does_not_fit_between_levels_is_compared_seed_by_see
     assert "nats for A and" in said["Around the torus"]
     assert "The harmonic part of it, which no curl explains, is 0.5" in said["Around the torus"]
     assert "has more than A" in said["Around the torus"]
-    assert "The residual of the Fokker–Planck equation" in said["From one noise level to the next"]
-    assert said["From one noise level to the next"].count("has more than A") == 2
+    assert "The residual of the Fokker–Planck equation" in said["Across noise levels"]
+    assert said["Across noise levels"].count("has more than A") == 2
     flat = dict(findings(comparison(group("M0", 1.0, 0.1)), None))
-    assert not {"Around the torus", "From one noise level to the next"} & set(flat)
+    assert not {"Around the torus", "Across noise levels"} & set(flat)

@@ -221,7 +221,7 @@ def executable(folder, text):
             "cat > /dev/null; echo first >&2; echo no such codec >&2; exit 3",
             "failed: no such codec",
         ),
-        ("cat > /dev/null; exit 3", "it said nothing, and ended with status 3"),
+        ("cat > /dev/null; exit 3", "no output, status 3"),
         ("echo out of luck >&2; exit 1", "failed: out of luck"),
         ("cat > /dev/null", "failed: No such file"),
         ('cat > /dev/null; for last; do :; done; : > "$last"', "it wrote nothing"),

@@ -12,11 +12,10 @@ from scorefield.config.base import build
 from scorefield.config.config import Config
 from scorefield.config.custom import Custom
 from scorefield.config.field import (
-    DDPMNetwork,
     HybridModel,
-    NCSNppNetwork,
     Network,
     PreconditionedModel,
+    ResidualNetwork,
 )
 from scorefield.config.objective import ConsistencyTerm, RegressionTerm, Term
 from scorefield.config.sampler import SamplerSection
@@ -161,7 +160,7 @@ def _network(network: Network, where: str, source: DataSource, **known: Any) -> 
         if source.classes is None:
             raise ConfigError(f"{where}.classes needs data with classes, {source.name} has none")
         known["classes"] = source.classes
-    if isinstance(network, NCSNppNetwork | DDPMNetwork):
+    if isinstance(network, ResidualNetwork):
         _check_attention(network, where, source.shape[-1])
     if not isinstance(network, Custom):
         return build(network, where, nn.Module, **known)
@@ -171,7 +170,7 @@ def _network(network: Network, where: str, source: DataSource, **known: Any) -> 
         return build(network, where, nn.Module, **known)
 
 
-def _check_attention(network: NCSNppNetwork | DDPMNetwork, where: str, width: int) -> None:
+def _check_attention(network: ResidualNetwork, where: str, width: int) -> None:
     widths = [width // 2**k for k in range(len(network.multipliers))]
     missing = sorted(set(network.attention) - set(widths))
     if missing:

@@ -94,7 +94,18 @@ class UNetNetwork(PyramidNetwork):
     classes: bool = False
 
 
-class NCSNppNetwork(PyramidNetwork):
+class ResidualNetwork(PyramidNetwork):
+    """:class:`~.NCSNpp` or a special case of it."""
+
+    conditional: bool
+    resample_with_conv: bool
+    activation: Nonlinearity
+    scale_by_sigma: bool
+    checkpointing: bool
+    classes: bool = False
+
+
+class NCSNppNetwork(ResidualNetwork):
     """:class:`~.NCSNpp`, for images; without ``fir`` and with a positional
     embedding it is called DDPM++.
     """
@@ -102,35 +113,23 @@ class NCSNppNetwork(PyramidNetwork):
     builds = "scorefield.networks.ncsnpp:NCSNpp"
     kind: Literal["ncsnpp"]
     embedding: Literal["fourier", "positional"]
-    conditional: bool
     fir: bool
     fir_kernel: Annotated[tuple[float, ...], Strict(False), Field(min_length=1)]
     block: Literal["biggan", "ddpm"]
-    resample_with_conv: bool
     skip_rescale: bool
     progressive: Literal["none", "output_skip", "residual"]
     progressive_input: Literal["none", "input_skip", "residual"]
     combine: Literal["sum", "cat"]
     fourier_scale: Positive
     init_scale: NonNegative
-    activation: Nonlinearity
-    scale_by_sigma: bool
-    checkpointing: bool
-    classes: bool = False
 
 
-class DDPMNetwork(PyramidNetwork):
+class DDPMNetwork(ResidualNetwork):
     """:class:`~.DDPM`, for images."""
 
     builds = "scorefield.networks.ncsnpp:DDPM"
     kind: Literal["ddpm"]
     channels: Annotated[int, Field(ge=32, multiple_of=32)]
-    conditional: bool
-    resample_with_conv: bool
-    activation: Nonlinearity
-    scale_by_sigma: bool
-    checkpointing: bool
-    classes: bool = False
 
 
 class NCSNNetwork(NetworkSection):
@@ -157,34 +156,34 @@ class NCSNv2Network(NetworkSection):
     checkpointing: bool
 
 
-class MinimalUNetNetwork(NetworkSection):
+class MinimalNetwork(NetworkSection):
+    """A network of few layers, for images."""
+
+    padding: Literal["zeros", "circular"]
+    normalization: Literal["group"] | None
+    kernel_size: Side
+    last_kernel_size: Side
+    classes: bool = False
+
+
+class MinimalUNetNetwork(MinimalNetwork):
     """:class:`~.MinimalUNet`, for images."""
 
     builds = "scorefield.networks.minimal:MinimalUNet"
     kind: Literal["minimal_unet"]
     fsizes: Counts
-    padding: Literal["zeros", "circular"]
-    normalization: Literal["group"] | None
     embedding: EvenCount
-    kernel_size: Side
-    last_kernel_size: Side
     last_norm: bool
-    classes: bool = False
 
 
-class MinimalResNetNetwork(NetworkSection):
+class MinimalResNetNetwork(MinimalNetwork):
     """:class:`~.MinimalResNet`, for images."""
 
     builds = "scorefield.networks.minimal:MinimalResNet"
     kind: Literal["minimal_resnet"]
     channels: Annotated[int, Field(ge=16, multiple_of=8)]
     layers: Count
-    padding: Literal["zeros", "circular"]
-    normalization: Literal["group"] | None
-    kernel_size: Side
-    last_kernel_size: Side
     add_one: bool
-    classes: bool = False
 
 
 Network = Annotated[

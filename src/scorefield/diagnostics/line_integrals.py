@@ -222,8 +222,8 @@ def _check(bend: float) -> None:
 def _check_torus(field: ScoreField) -> Torus:
     if not isinstance(field.domain, Torus):
         raise UserError(
-            f"a winding needs a torus, on which there are loops that cannot be shrunk; the field "
-            f"is on {field.domain}"
+            f"a winding needs a torus, on which there are loops that cannot be contracted; the "
+            f"field is on {field.domain}"
         )
     return field.domain
 

@@ -3,6 +3,7 @@ r"""Networks of atoms on a torus: periodic, and equivariant under permutations."
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise, permutations
@@ -73,17 +74,18 @@ def _table(
         return torch.tensor(waves, dtype=dtype, device=device)
 
 
-class _AtomsMLP(nn.Module):
-    """What networks of several atoms have in common."""
+class _AtomsMLP(nn.Module, ABC):
+    """What networks of several atoms have in common; subclasses make their layers."""
 
     def __init__(
         self,
         shape: tuple[int, int],
-        period: float | Sequence[float],
-        hidden: int,
-        depth: int,
-        harmonics: int,
-        embedding: int,
+        period: float | Sequence[float] = 1.0,
+        hidden: int = 64,
+        depth: int = 3,
+        harmonics: int = 1,
+        embedding: int = 64,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -94,6 +96,12 @@ class _AtomsMLP(nn.Module):
         self.event_shape = (atoms, dims)
         self.features = PeriodicFeatures(dims, period, harmonics)
         self.level = LevelEmbedding(embedding, hidden, hidden)
+        self._make_layers(hidden, depth)
+        initialize(self, seed)
+
+    @abstractmethod
+    def _make_layers(self, hidden: int, depth: int) -> None:
+        """Makes so many hidden layers of a width, and the last one."""
 
 
 class SymmetrizedMLP(_AtomsMLP):
@@ -134,17 +142,7 @@ class SymmetrizedMLP(_AtomsMLP):
     order: Tensor
     inverse: Tensor
 
-    def __init__(
-        self,
-        shape: tuple[int, int],
-        period: float | Sequence[float] = 1.0,
-        hidden: int = 64,
-        depth: int = 3,
-        harmonics: int = 1,
-        embedding: int = 64,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(shape, period, hidden, depth, harmonics, embedding)
+    def _make_layers(self, hidden: int, depth: int) -> None:
         atoms, dims = self.event_shape
         if atoms > _MOST_ATOMS:
             raise UserError(
@@ -160,7 +158,6 @@ class SymmetrizedMLP(_AtomsMLP):
         inverse = order.argsort(dim=1) + atoms * torch.arange(len(order)).unsqueeze(1)
         self.register_buffer("order", order.flatten(), persistent=False)
         self.register_buffer("inverse", inverse.flatten(), persistent=False)
-        initialize(self, seed)
 
     def forward(
         self, x: Float[Tensor, "batch atoms dims"], label: Float[Tensor, " batch"]
@@ -204,17 +201,7 @@ class EquivariantMLP(_AtomsMLP):
 
     ends: Tensor
 
-    def __init__(
-        self,
-        shape: tuple[int, int],
-        period: float | Sequence[float] = 1.0,
-        hidden: int = 64,
-        depth: int = 3,
-        harmonics: int = 1,
-        embedding: int = 64,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(shape, period, hidden, depth, harmonics, embedding)
+    def _make_layers(self, hidden: int, depth: int) -> None:
         atoms, dims = self.event_shape
         self.pairs = nn.Linear(3 * self.features.number, hidden)
         self.layers = nn.ModuleList(_Mixing(hidden) for _ in range(depth - 1))
@@ -222,7 +209,6 @@ class EquivariantMLP(_AtomsMLP):
         self.register_buffer("ends", torch.tensor(pairs).T.contiguous(), persistent=False)
         # Without a bias: the gradient of a sum of outputs, which a potential is, has none.
         self.last = nn.Linear(hidden, dims, bias=False)
-        initialize(self, seed)
 
     def forward(
         self, x: Float[Tensor, "batch atoms dims"], label: Float[Tensor, " batch"]

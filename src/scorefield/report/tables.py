@@ -190,9 +190,9 @@ def _differences(comparison: Comparison) -> Table | None:
         ],
         f"Differences from {base}, seed by seed",
         f"The mean over common seeds of the model's number minus {base}'s, with its 95 % interval "
-        "by Student's law; bold where the interval leaves zero out. Less is better everywhere. "
+        "by Student's distribution; bold where it excludes zero. Less is better everywhere. "
         f"Diagnostics are root mean squares over the noise levels. Of {len(shown)} intervals "
-        f"{outside} leave zero out; were all models equal, one in twenty would by chance.",
+        f"{outside} exclude zero; if all models were equal, one in twenty would by chance.",
         "minus " + base,
     )
 
@@ -264,10 +264,10 @@ def _matched(comparison: Comparison) -> Table | None:
         "At equal training time",
         f"The budget is the {budget:.0f} s that the cheapest training takes, steps only, and "
         "fractions of it. Each model is evaluated as it was at its newest checkpoint within the "
-        f"budget, at {calls} network calls; below the steps stands the share of the budget that "
-        "this checkpoint used. A checkpoint in the middle of a training has a learning rate that "
-        "has not decayed yet, the last one of the cheapest model has: what is dearer is at a "
-        "disadvantage here that a training planned for the budget would not have. "
+        f"budget, at {calls} network calls; below the steps is the share of the budget that "
+        "this checkpoint used. The learning rate of a checkpoint in the middle of a training has "
+        "not decayed yet, that of the cheapest model's last checkpoint has: this puts more "
+        "expensive models at a disadvantage that a training planned for the budget would not have. "
         f"{comparison.costs.summary}",
     )
 

@@ -15,6 +15,7 @@ from scorefield.errors import UserError
 from scorefield.noise import Noise
 from scorefield.sde.base import SDE
 from scorefield.targets.base import Steps, Target
+from scorefield.targets.labelled import Labelled
 
 IdealScoreT = TypeVar("IdealScoreT", bound="IdealScore")
 
@@ -155,7 +156,7 @@ class Empirical(Target):
             yield block.to(torch.float64) - self.centre
 
 
-class IdealScore(Empirical):
+class IdealScore(Labelled, Empirical):
     """The ideal score (IS) of a data set, of all of it or of the points of each class in
     ``labels``.
 

@@ -41,7 +41,7 @@ from scorefield.sde.base import SDE
 from scorefield.sde.exploding import EDM
 from scorefield.targets.attention import Block, precise, weighted_means
 from scorefield.targets.band import dense, differentiable_mean
-from scorefield.targets.base import ClosedForm, together
+from scorefield.targets.labelled import Labelled, together
 from scorefield.targets.windows import (
     Padding,
     PatchSizes,
@@ -61,7 +61,7 @@ _BYTES = 48 << 20
 """So much memory the keys of a block may take, and the queries that they are compared with."""
 
 
-class PatchScore(ClosedForm):
+class PatchScore(Labelled):
     """A score that sees windows.
 
     Training images are visited in blocks, with a running softmax. Results have the dtype of the

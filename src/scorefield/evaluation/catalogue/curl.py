@@ -135,22 +135,23 @@ _AROUND_TORUS = Estimator(
     settings={"loops": _MOST_TURNS, **_TURNS},
     method="straight loops in every direction, refined to {tolerance} nats or {nodes} nodes",
 )
+RELATIVE_ASYMMETRY = OfLevel(
+    name="relative_asymmetry",
+    title="Relative asymmetry",
+    caption="‖J − Jᵀ‖ / 2‖J‖ of the score's Jacobian J: 0 for a gradient, 1 for a rotation; "
+    "root mean square.",
+    shown=("curve", "table", "differences"),
+    finding=Finding(
+        "Gradient or not",
+        "The relative asymmetry of the Jacobian (0 for a gradient, 1 for a rotation; root "
+        "mean square over noise levels)",
+    ),
+    estimator=_JACOBIANS,
+    zero="a gradient",
+)
 
 OF_CURL: tuple[OfLevel, ...] = (
-    OfLevel(
-        name="relative_asymmetry",
-        title="Relative asymmetry",
-        caption="‖J − Jᵀ‖ / 2‖J‖ of the score's Jacobian J: 0 for a gradient, 1 for a rotation; "
-        "root mean square.",
-        shown=("curve", "table", "differences"),
-        finding=Finding(
-            "Gradient or not",
-            "The relative asymmetry of the Jacobian (0 for a gradient, 1 for a rotation; root "
-            "mean square over noise levels)",
-        ),
-        estimator=_JACOBIANS,
-        zero="a gradient",
-    ),
+    RELATIVE_ASYMMETRY,
     OfLevel(
         name="exterior_derivative",
         title="Curl of the denoiser",
@@ -162,8 +163,9 @@ OF_CURL: tuple[OfLevel, ...] = (
         name="loop_circulation",
         title="Circulation around loops",
         label="circulation",
-        caption="The curl of the denoiser seen by octagons of radius σ/2, root mean square. What "
-        "the exact field shows is the error of the quadrature.",
+        caption="The curl of the denoiser, estimated from its circulation around regular octagons "
+        "of radius σ/2; root mean square. The value of the exact field is the error of the "
+        "quadrature.",
         shown=("curve", "table", "differences"),
         estimator=_AROUND_LOOPS,
         radius=0.5,
@@ -171,8 +173,8 @@ OF_CURL: tuple[OfLevel, ...] = (
     OfLevel(
         name="circulation_growth",
         title="Growth of the circulation",
-        caption="The slope of the logarithm of the curl that loops see against that of their "
-        "radius, where at each radius there is one beyond the errors.",
+        caption="The slope of the logarithm of the curl estimated from loops against the logarithm "
+        "of their radius, at noise levels where the curl exceeds its error at every radius.",
         better="neither",
         estimator=_AROUND_LOOPS,
     ),
@@ -180,8 +182,9 @@ OF_CURL: tuple[OfLevel, ...] = (
         name="cycle_circulation",
         title="Circulation around graph cycles",
         label="cycles",
-        caption="The curl of the denoiser seen by triangles of near noisy points. At low noise "
-        "their sides are much longer than σ, and the bars hold what the quadrature may err by.",
+        caption="The curl of the denoiser, estimated from its circulation around triangles of "
+        "neighbouring noisy points. At low noise their sides are much longer than σ, and the bars "
+        "include the possible error of the quadrature.",
         shown=("curve", "differences"),
         estimator=Estimator(
             measure=_cycles,
@@ -220,16 +223,16 @@ OF_CURL: tuple[OfLevel, ...] = (
         name="winding",
         title="Winding around the torus",
         label="winding",
-        caption="The circulation of the score around straight loops that cannot be shrunk: what "
-        "the log-density gains in a turn, root mean square over points and directions, in nats. "
-        "Where the exact field's score jumps over less than the nodes of a loop resolve, its bars "
-        "hold what the quadrature may err by.",
+        caption="The circulation of the score around straight loops that cannot be contracted: the "
+        "gain of the log-density in one turn, root mean square over points and directions, in "
+        "nats. Where the score of the exact field changes faster than the nodes of a loop "
+        "resolve, its bars include the possible error of the quadrature.",
         unit="nats",
         shown=("curve", "differences"),
         finding=Finding(
             "Around the torus",
-            "The gain of the log-density around straight loops that cannot be shrunk (root mean "
-            "square over points, directions and noise levels)",
+            "The gain of the log-density around straight loops that cannot be contracted (root "
+            "mean square over points, directions and noise levels)",
         ),
         estimator=_AROUND_TORUS,
     ),
@@ -245,9 +248,9 @@ OF_CURL: tuple[OfLevel, ...] = (
     ),
     OfLevel(
         name="hodge_rest",
-        title="Energy that is no gradient",
-        caption="The share of the predicted noise that no potential explains; above 8 dimensions "
-        "at every second level.",
+        title="Non-gradient energy",
+        caption="The share of the energy of the predicted noise that is not the gradient of a "
+        "potential; above 8 dimensions at every second level.",
         shown=("differences",),
         estimator=Estimator(
             measure=_hodge,

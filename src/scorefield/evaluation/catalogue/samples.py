@@ -96,6 +96,38 @@ VALIDATION_LOSS = OfField(
     shown=("table", "differences", "training"),
     measure=_validate,
 )
+MODE_WEIGHTS = OfSamples(
+    name="mode_weight_tv",
+    title="Total variation of the modes' weights",
+    label="weights of the modes",
+    caption="Between the modes' weights among the samples and the true ones.",
+    shown=("table",),
+    applies="mixtures of normal distributions",
+    compare=partial(_of_law, GaussianMixture, mode_weight_tv, ""),
+)
+TOTAL_VARIATION = OfSamples(
+    name="total_variation",
+    title="Total variation from the exact distribution",
+    label="total variation",
+    caption="Between the samples and the exact distribution, over the cells of a regular grid.",
+    shown=("curve", "table", "differences"),
+    finding=Finding("Samples", "the total variation from the exact distribution over a grid"),
+    applies="pseudo-atoms",
+    compare=partial(_of_law, PseudoAtoms, total_variation, "cells"),
+)
+MARGINAL_KS = OfSamples(
+    name="marginal_ks",
+    title="Kolmogorov–Smirnov distance from the exact distribution",
+    label="Kolmogorov–Smirnov",
+    caption="The largest gap between the distribution function of one coordinate and the "
+    "exact one.",
+    shown=("curve", "table", "differences"),
+    applies="pseudo-atoms",
+    compare=partial(
+        _of_law, PseudoAtoms, lambda x, law: marginal_ks(x, law).estimate, "first coordinate"
+    ),
+    formerly=("ks",),
+)
 
 OF_SAMPLES: tuple[OfSamples, ...] = (
     SLICED_WASSERSTEIN,
@@ -120,15 +152,7 @@ OF_SAMPLES: tuple[OfSamples, ...] = (
         compare=lambda b: [(f.name, partial(frechet_distance, features=f)) for f in b.features],
         learned=True,
     ),
-    OfSamples(
-        name="mode_weight_tv",
-        title="Total variation of the modes' weights",
-        label="weights of the modes",
-        caption="Between the modes' weights among the samples and the true ones.",
-        shown=("table",),
-        applies="mixtures of normal distributions",
-        compare=partial(_of_law, GaussianMixture, mode_weight_tv, ""),
-    ),
+    MODE_WEIGHTS,
     OfSamples(
         name="mode_coverage",
         title="Modes covered",
@@ -142,29 +166,8 @@ OF_SAMPLES: tuple[OfSamples, ...] = (
         floor=False,
         total="modes",
     ),
-    OfSamples(
-        name="total_variation",
-        title="Total variation from the exact distribution",
-        label="total variation",
-        caption="Between the samples and the exact distribution, over the cells of a regular grid.",
-        shown=("curve", "table", "differences"),
-        finding=Finding("Samples", "the total variation from the exact distribution over a grid"),
-        applies="pseudo-atoms",
-        compare=partial(_of_law, PseudoAtoms, total_variation, "cells"),
-    ),
-    OfSamples(
-        name="marginal_ks",
-        title="Kolmogorov–Smirnov distance from the exact distribution",
-        label="Kolmogorov–Smirnov",
-        caption="The largest gap between the distribution function of one coordinate and the "
-        "exact one.",
-        shown=("curve", "table", "differences"),
-        applies="pseudo-atoms",
-        compare=partial(
-            _of_law, PseudoAtoms, lambda x, law: marginal_ks(x, law).estimate, "first coordinate"
-        ),
-        formerly=("ks",),
-    ),
+    TOTAL_VARIATION,
+    MARGINAL_KS,
 )
 OF_PATHS: tuple[OfPaths, ...] = (
     OfPaths(

@@ -49,7 +49,7 @@ def _fokker_planck(field: ScoreField, b: Benchmark) -> tuple[Profile, ...]:
     return tuple(fokker_planck_errors(field, b.data(), points, probes))
 
 
-_BETWEEN = "From one noise level to the next"
+_BETWEEN = "Across noise levels"
 _EQUATION = Estimator(
     measure=_fokker_planck,
     key="fokker_planck",
@@ -76,8 +76,8 @@ OF_SCORE: tuple[OfLevel, ...] = (
     OfLevel(
         name="denoising_loss",
         title="Denoising loss",
-        caption="Mean square error of the predicted noise on held-out data. No field has less "
-        "than the exact one, beyond the errors.",
+        caption="Mean square error of the predicted noise on held-out data. The exact field has "
+        "the smallest, up to the errors.",
         shown=("curve",),
         estimator=Estimator(measure=lambda f, b: [denoising_loss(f, b.data(), b.points())]),
         rounding=None,
@@ -102,8 +102,8 @@ OF_SCORE: tuple[OfLevel, ...] = (
     OfLevel(
         name="distance_to_ideal",
         title="Distance to the ideal score",
-        caption="Root mean square distance of the predicted noise from that of the training set's "
-        "own score, which a field that learns it by heart has.",
+        caption="Root mean square distance of the predicted noise from that of the score of the "
+        "training set; 0 for a field that has memorised the training set.",
         better="neither",
         shown=("differences",),
         estimator=Estimator(
@@ -117,8 +117,9 @@ BETWEEN_LEVELS: tuple[OfLevel, ...] = (
         name="fokker_planck",
         title="Residual of the Fokker–Planck equation",
         label="Fokker–Planck residual",
-        caption="By how much the score changes with the noise level otherwise than the equation "
-        "of the diffusion says: root mean square, in units of the noise for each unit of ln σ.",
+        caption="The derivative of the score in the noise level minus the one that the "
+        "Fokker–Planck equation prescribes: root mean square, in units of the noise for each unit "
+        "of ln σ.",
         shown=("curve", "table", "differences"),
         finding=Finding(
             _BETWEEN,
@@ -139,8 +140,8 @@ BETWEEN_LEVELS: tuple[OfLevel, ...] = (
         name="fokker_planck_gap",
         title="Curl in the Fokker–Planck equation",
         label="gap of the two forms",
-        caption="The difference between the equation's form for gradients and that for each "
-        "component, which curl alone makes; root mean square, in the same unit.",
+        caption="The difference between the equation's form for gradients and its form for each "
+        "component, which is due to curl alone; root mean square, in the same unit.",
         shown=("curve",),
         estimator=_EQUATION,
     ),

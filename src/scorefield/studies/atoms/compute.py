@@ -28,6 +28,7 @@ from scorefield.diagnostics.score_error import score_error
 from scorefield.diagnostics.trajectories import State, walk
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
+from scorefield.evaluation.catalogue.samples import MARGINAL_KS, TOTAL_VARIATION
 from scorefield.evaluation.records import Level
 from scorefield.fields.base import ScoreField
 from scorefield.metrics.exact_law import marginal_ks, total_variation
@@ -209,9 +210,9 @@ def _spread(sigmas: Sequence[float]) -> list[int]:
 
 
 def _distances(samples: Tensor, truth: PseudoAtoms, settings: Atoms) -> dict[str, Estimate]:
-    found = {"total_variation": total_variation(samples, truth, settings.cells)}
+    found = {TOTAL_VARIATION.name: total_variation(samples, truth, settings.cells)}
     for axis in range(truth.domain.shape[1]):
-        name = "marginal_ks" if axis == 0 else f"marginal_ks_{axis}"
+        name = MARGINAL_KS.name + (f"_{axis}" if axis else "")
         found[name] = marginal_ks(samples, truth, axis=axis).estimate
     if known_radial_law(truth) is not None:
         found["radial_ks"] = radial_ks(samples, truth).estimate
@@ -236,9 +237,9 @@ def _consistency(field: ScoreField, truth: PseudoAtoms, protocol: Protocol) -> I
 _DIAGNOSTICS: dict[str, Diagnose] = {
     "score error": lambda field, truth, protocol: [score_error(field, truth, protocol)],
     "Fokker–Planck": fokker_planck_errors,
-    "consistency": _consistency,
+    "consistency error": _consistency,
     "curl": asymmetries,
-    "winding": _winding,
+    "winding around the torus": _winding,
 }
 
 

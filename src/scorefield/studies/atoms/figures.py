@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scorefield import plotting
 from scorefield.estimate import Estimate
+from scorefield.evaluation.catalogue.samples import TOTAL_VARIATION
 from scorefield.evaluation.records import Level
 from scorefield.metrics.radial import radial_distances
 from scorefield.plotting.palette import EXACT, GUIDE, INK, PALE, Look
@@ -55,7 +56,7 @@ def comparison(analysis: AtomsAnalysis, looks: Mapping[str, Look]) -> bytes:
     for axes in panels:
         axes.set_axis_off()
     entries = {k if n == 1 else f"{k} ({n} seeds)": looks[k] for k, n in seeds.items()}
-    hollow = "no more than its own errors"
+    hollow = "within its own errors"
     plotting.legend(sheet, entries, hollow, loc="outside upper center", ncols=3, fontsize=10)
     return plotting.png(sheet)
 
@@ -173,8 +174,8 @@ def scatter(plane: Plane, members: Sequence[ModelResult], looks: Mapping[str, Lo
             axes.yaxis.label.set_size(8)
             if row == 0:
                 axes.plot(*points.T, ".", color=colour, markersize=2, alpha=0.5)
-                tv = found.distances["total_variation"]
-                axes.set_title(f"{found.model.label}\ntotal variation {tv}", fontsize=9)
+                tv = found.distances[TOTAL_VARIATION.name]
+                axes.set_title(f"{found.model.label}\n{TOTAL_VARIATION.label} {tv}", fontsize=9)
             else:
                 _zoom(axes, plane, wells[row - 1], points, colour)
             if column > 0:

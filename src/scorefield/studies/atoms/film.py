@@ -136,7 +136,7 @@ def _encoder() -> Iterator[None]:
 
 def _last_line(error: subprocess.CalledProcessError) -> str:
     lines = [line.strip() for line in (error.stderr or "").splitlines() if line.strip()]
-    return lines[-1] if lines else f"it said nothing, and ended with status {error.returncode}"
+    return lines[-1] if lines else f"no output, status {error.returncode}"
 
 
 _TITLE = "The score of pseudo-atoms as a vector field"
@@ -177,8 +177,8 @@ def page(film: Film, views: Mapping[str, Mapping[str, Look]]) -> str:
     """The page, on which a view is chosen, and moved by a slider or played."""
     low, high = film.scenes[-1].sigma, film.scenes[0].sigma
     caption = (
-        f"Arrows are σ times the score, from σ = {high:g} to {low:g}; those of all fields of a "
-        f"view have one scale. Lines are the boundaries of the {format_masses()}."
+        f"Arrows are σ times the score, from σ = {high:g} to {low:g}; with one scale for all "
+        f"fields of a view. Lines are the boundaries of the {format_masses()}."
     )
     figures = [json.loads(view(film, shown).to_json()) for shown in views.values()]
     names = [f'<option value="{k}">{html.escape(name)}</option>' for k, name in enumerate(views)]

@@ -188,7 +188,7 @@ def format_masses() -> str:
     """What the regions are, in words."""
     parts = [f"{100 * m:g}" for m in sorted(MASSES)]
     masses = f"{', '.join(parts[:-1])} and {parts[-1]} %"
-    return f"smallest regions that hold {masses} of the exact distribution"
+    return f"smallest regions that contain {masses} of the exact distribution"
 
 
 class Scene(NamedTuple):
@@ -243,7 +243,7 @@ def panels(scene: Scene, shown: Mapping[str, Look]) -> list[Panel]:
     if len(shown) == 1:
         (name,) = shown
         error = scene.models[name] - scene.exact
-        scale = f"largest |σΔs| = {norm(error):.3g}, arrows of their own scale"
+        scale = f"largest |σΔs| = {norm(error):.3g}, arrows on their own scale"
         found.append(Panel((f"{name} − exact", scale), DIFFERENCE, error, norm(error)))
     return found
 

@@ -21,6 +21,7 @@ import torch
 from scorefield import plotting
 from scorefield.errors import ConfigError, hint
 from scorefield.estimate import Estimate, mean, proportion
+from scorefield.evaluation.catalogue.curl import RELATIVE_ASYMMETRY
 from scorefield.studies.calibrate.fields import Distribution, Shape, conservative, planted
 from scorefield.studies.calibrate.instruments import DIMS, INSTRUMENTS, Counting
 from scorefield.studies.frame import Study, Table, Work, csv_bytes
@@ -101,7 +102,7 @@ class Rates:
             "dim": case.dim,
             "law": case.law,
             "shape": case.shape,
-            "relative_asymmetry": case.size,
+            RELATIVE_ASYMMETRY.name: case.size,
             "setting": "lean" if case.lean else "full",
             "points": self.points,
             "calls": self.calls,

@@ -38,6 +38,8 @@ from scorefield.diagnostics.exterior import relative_asymmetry
 from scorefield.diagnostics.protocol import Protocol
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
+from scorefield.evaluation.catalogue.curl import RELATIVE_ASYMMETRY
+from scorefield.evaluation.catalogue.samples import MODE_WEIGHTS, SLICED_WASSERSTEIN
 from scorefield.fields.base import ScoreField
 from scorefield.fields.planted import (
     Band,
@@ -80,8 +82,8 @@ _ROUNDING = 1e-12  # of a relative asymmetry in float64
 
 
 _COLUMNS = (
-    *("relative_asymmetry", "sliced_wasserstein", "ratio_to_floor"),
-    *("mode_weight_tv", "kl", "paired_shift"),
+    *(RELATIVE_ASYMMETRY.name, SLICED_WASSERSTEIN.name, "ratio_to_floor"),
+    *(MODE_WEIGHTS.name, "kl", "paired_shift"),
 )
 
 

@@ -84,7 +84,7 @@ def figure(result: DoseResponse) -> bytes:
     sheet = plotting.new_figure(12.5, 11.5)
     sheet.suptitle(
         "Errors of equal size planted in the exact score of eight modes on a ring: "
-        "what the model loses",
+        "loss of sample quality and likelihood",
         fontsize=13,
     )
     parts: Any = sheet.subfigures(2, 1, height_ratios=(2, 1.05))
@@ -112,7 +112,7 @@ def figure(result: DoseResponse) -> bytes:
         for labelled in (first, axes):
             labelled.set_ylabel(quantity.label)
     lower.suptitle(
-        f"Where it matters: dose {slices[0].case.dose:g} in one narrow band (between two grey "
+        f"Effect by noise level: dose {slices[0].case.dose:g} in one narrow band (between two grey "
         "lines) at a time",
         fontsize=10,
     )

@@ -31,6 +31,7 @@ from scorefield.diagnostics.asymmetry import Probing, asymmetry_at
 from scorefield.diagnostics.trajectories import State, Walk, walk
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate, mean
+from scorefield.evaluation.catalogue.curl import RELATIVE_ASYMMETRY
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.noise import Noise
 from scorefield.samplers.solvers import DDIM
@@ -227,7 +228,7 @@ Measure = Literal["exterior", "relative"]
 
 KEYS: dict[Measure, tuple[str, str]] = {
     "exterior": ("exterior", "ed_magnitude"),
-    "relative": ("relative_asymmetry", "relative_asymmetry"),
+    "relative": (RELATIVE_ASYMMETRY.name, RELATIVE_ASYMMETRY.name),
 }
 """What each measure is called in the arrays, and in the summary."""
 DDOF = 1

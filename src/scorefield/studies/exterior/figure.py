@@ -41,7 +41,7 @@ _POINTS: dict[Points, str] = {
     "data": "at held-out images with noise",
 }
 _ROUNDING = "0 within rounding"
-_LEVEL = "noise level σ/α, in units of the data: the reverse process goes to the right"
+_LEVEL = "noise level σ/α, in units of the data (reverse process from left to right)"
 
 
 class _Curve(NamedTuple):
@@ -128,7 +128,7 @@ def _by_time(axes: Axes, analysis: Analysis, curves: Sequence[_Curve], label: st
     axes.invert_xaxis()
     probed = any(curve.error.any() for curve in curves)
     bars = "; bars: standard errors of the probes" if probed else ""
-    time = "time t of the process: the reverse process goes to the right"
+    time = "time t of the process (reverse process from left to right)"
     plotting.label_axes(axes, time, label, f"against the time{bars}", ylim=(0, None))
 
 

@@ -63,13 +63,13 @@ def sizes(found: Comparison) -> bytes:
             share = count / len(c.best)
             left.scatter(sigma, size, s=160 * share, color=PALE, linewidths=0, zorder=1)
     left.scatter([], [], s=160, color=PALE, linewidths=0, label="all samples")
-    left.scatter([], [], s=40, color=PALE, linewidths=0, label="a quarter of them")
+    left.scatter([], [], s=40, color=PALE, linewidths=0, label="a quarter of the samples")
     for name, look in _CHOICES.items():
         chosen = name == found.choice
-        label = f"{name}, which the local score is given" if chosen else name
+        label = f"{name} (used by the local score)" if chosen else name
         width = 2.2 if chosen else 1.0
         left.plot(c.sigmas, getattr(c, name).sizes, linewidth=width, label=label, **look.line())
-    title = f"Patch size most like the network, {len(c.best)} samples"
+    title = f"Patch size that agrees best with the network, {len(c.best)} samples"
     limits: dict[str, Any] = {"yticks": c.sizes, "ylim": (c.sizes[0] - 1, c.sizes[-1] + 1)}
     label = "best patch size, in pixels"
     plotting.label_axes(left, _LEVEL, label, title, xscale="log", **limits)
