@@ -90,8 +90,8 @@ def test_at_the_steps_a_table_predicts_the_noise_of_the_discrete_process():
     ("make", "match"),
     [
         (lambda: TimeLabel(0.0), "TimeLabel: scale"),
-        (lambda: IndexLabel(1), "levels must be at least 2, got 1"),
-        (lambda: TablePrediction(1), "levels must be at least 2"),
+        (lambda: IndexLabel(1), "levels must be an integer of at least 2, got 1"),
+        (lambda: TablePrediction(1), "levels must be an integer of at least 2"),
         (lambda: TablePrediction(20), "levels=20 are too few for beta_max=20"),
         (lambda: TablePrediction(10, 0.1, 12.0), "levels=10 are too few for beta_max=12"),
     ],

@@ -132,7 +132,7 @@ def interpolate(
     """
     if z0.shape != z1.shape:
         raise UserError(f"z0 and z1 differ in shape: {tuple(z0.shape)} and {tuple(z1.shape)}")
-    check_count("n, both ends included,", n, 2)
+    check_count("n", n, 2)
     if kind not in get_args(Interpolation):
         raise UserError(f"kind must be spherical or linear, not {kind!r}")
     tau = torch.linspace(0, 1, n, dtype=z0.dtype, device=z0.device).unsqueeze(1)

@@ -18,7 +18,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.domain import Domain
-from scorefield.errors import UserError
 from scorefield.fields.base import Batch, Quantity, ScoreField, Times, affine, times
 from scorefield.fields.classes import Classes
 from scorefield.noise import Noise

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from scorefield.checks import check_fraction
 from scorefield.errors import UserError
 
 

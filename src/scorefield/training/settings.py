@@ -123,7 +123,8 @@ def multiplier(step: int, steps: int, warmup: int = 0, decay: Decay = "constant"
         raise UserError(f"decay is one of {', '.join(get_args(Decay))}, not {decay!r}")
     check_count("warmup", warmup, 0)
     check_count("step", step, 0)
-    check_count("steps", steps, step + 1)
+    if step >= steps:
+        raise UserError(f"a step lies in [0, steps), got step={step}, steps={steps}")
     if step < warmup:
         return (step + 1) / warmup
     progress = (step - warmup) / (steps - warmup)
