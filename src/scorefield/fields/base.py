@@ -108,12 +108,14 @@ class ScoreField(nn.Module):
         Arguments:
             x: The points.
             t: Their times.
-            first: The earliest time; that of the process, :math:`t_{min}`, by default.
+            first: The earliest time; that of the process, :math:`t_{min}`, by default. Where it is
+                positive, all positive times are allowed: a step to the clean data passes by them.
 
         Raises:
             ValueError: If the points are not floating-point numbers of the field's event shape; if
-                there is neither one time nor one for each point, or a time is not a real number
-                from ``first`` to :math:`t_{max}`, or to where churn raises the noise to.
+                there is neither one time nor one for each point; or if a time is not a real number,
+                is neither positive nor ``first``, or is later than :math:`t_{max}` and than the
+                time to which churn raises the noise.
         """
         name = type(self).__name__
         check_batch(name, x)
