@@ -12,7 +12,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=1000000 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env test test-slow test-all lint format docs bench clean
+.PHONY: help demo env test test-shapes test-slow test-all mutate lint format docs bench clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -26,6 +26,9 @@ env: $(VENV)/.stamp-dev ## make the whole environment: the package, the tools, t
 test: $(VENV)/.stamp-dev ## run the fast tests
 	$(PYTEST) -m "not slow"
 
+test-shapes: $(VENV)/.stamp-dev ## run the fast tests with every annotation checked, in twice the time
+	$(PYTEST) -m "not slow" --jaxtyping-packages=scorefield,beartype.beartype
+
 test-slow: $(VENV)/.stamp-dev ## run the slow tests only
 	$(PYTEST) -m slow
 
@@ -38,6 +41,9 @@ lint: $(VENV)/.stamp-dev ## check style, types and the order of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/words.py
+
+mutate: $(VENV)/.stamp-dev ## plant 200 faults in the mathematics, list those no test finds (hours)
+	$(BIN)/python tools/mutate.py
 
 format: $(VENV)/.stamp-dev ## apply the style
 	$(BIN)/ruff check --fix

@@ -1,7 +1,7 @@
 """Settings of the test session.
 
-Shape annotations are checked at run time by jaxtyping's import hook, which pytest installs after
-this file is read (see ``addopts`` in pyproject.toml): import nothing of the package here.
+``make test-shapes`` checks shape annotations at run time by jaxtyping's import hook, which pytest
+installs after this file is read: import nothing of the package here.
 """
 
 import os

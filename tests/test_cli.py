@@ -527,7 +527,9 @@ def test_two_signals_in_quick_succession_are_one_interrupt(small, tmp_path):
     assert len(list((folder / "checkpoints").glob("step_*"))) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_to_a_sweep_alone_reaches_its_runs(small, tmp_path, number):
     folders = [tmp_path / "runs" / "toy" / "long" / f"seed{seed}" for seed in range(3)]
     options = ["--seeds", "0,1,2", "--jobs", "2"]

@@ -1,6 +1,8 @@
 """Truths about flat space."""
 
-import jaxtyping
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.distributions import Normal
@@ -55,9 +57,19 @@ def test_lengths_are_positive(shape):
         Euclidean(shape)
 
 
-def test_shape_annotations_are_checked_in_tests():
-    with pytest.raises(jaxtyping.TypeCheckError):
-        Euclidean((2,)).kernel_log_prob(torch.zeros(3, 2), torch.ones(2))
+@pytest.mark.slow
+def test_shape_annotations_can_be_checked_at_run_time():
+    code = """
+import jaxtyping, torch
+with jaxtyping.install_import_hook("scorefield", "beartype.beartype"):
+    from scorefield.domain import Euclidean
+try:
+    Euclidean((2,)).kernel_log_prob(torch.zeros(3, 2), torch.ones(2))
+except jaxtyping.TypeCheckError:
+    print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "refused\n"
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 4)], ids=str)

@@ -20,6 +20,7 @@ TINY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_notebook_runs(path, tmp_path, monkeypatch):
     for name, value in {**TINY, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}.items():

@@ -145,15 +145,16 @@ def test_the_solver_error_is_honest(sde):
 
 def test_a_row_does_not_know_its_neighbours():
     truth = GaussianMixture.ring(sde=VP(t_min=1e-3))
-    x = torch.cat((truth.sample(6, 0, torch.float64), points((2,), n=2, scale=50.0)))
-    index = torch.arange(8)
+    x = torch.cat((truth.sample(3, 0, torch.float64), points((2,), n=1, scale=50.0)))
+    index = torch.arange(4)
     for settings in (
-        {"rtol": 1e-7, "atol": 1e-7},
+        {},
         {"trace": "probes", "probes": "gaussian", "standard_error": 0.5, "max_probes": 16},
         {"trace": "probes", "probes": "variance_reduced"},
     ):
+        settings = {"rtol": 1e-3, "atol": 1e-3, **settings}
         whole = log_prob(truth, x, **settings)
-        for size in (1, 7):
+        for size in (1, 3):
             parts = [
                 log_prob(truth, rows, index=names, **settings)
                 for rows, names in zip(x.split(size), index.split(size), strict=True)
@@ -164,7 +165,7 @@ def test_a_row_does_not_know_its_neighbours():
             for name in ("n_probes", "calls", "reached"):
                 found = torch.cat([getattr(part, name) for part in parts])
                 assert torch.equal(found, getattr(whole, name))
-        batched = log_prob(truth, x, batch_size=5, **settings)
+        batched = log_prob(truth, x, batch_size=3, **settings)
         torch.testing.assert_close(batched.value, whole.value, rtol=1e-10, atol=1e-10)
 
 

@@ -25,6 +25,7 @@ TINY = (
 )
 
 
+@pytest.mark.slow
 def test_five_models_are_trained_judged_and_timed_and_then_taken_up(tmp_path, capsys):
     folders = demo(tmp_path, ["toy"], TINY, jobs=1)
     assert [Run.open(f).model_id.partition("_")[0] for f in folders] == list(MODELS)

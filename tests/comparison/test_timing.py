@@ -23,6 +23,7 @@ def files(tmp_path):
     return [str(tmp_path / f"{model}.yaml") for model in ("m0", "m1")]
 
 
+@pytest.mark.slow
 def test_a_sweep_times_the_models_of_a_data_set_once(files, tmp_path, capsys):
     root = tmp_path / "runs"
     command = ["sweep", *files, "--eval", "--root", str(root)]

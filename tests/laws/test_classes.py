@@ -159,10 +159,11 @@ CALCULUS = {
 }
 
 
-def compare(evaluate, field, rtol=1e-9, atol=1e-9):
-    """Every row of all classes at once, with that of its class and that of its field alone."""
+def compare(evaluate, field, rtol=1e-9, atol=1e-9, rows=range(N)):
+    """Rows of all classes at once, with those of their class and of their field alone."""
     whole = evaluate(field, torch.arange(N), CLASSES)
-    for k, number in enumerate(CLASSES.tolist()):
+    for k in rows:
+        number = int(CLASSES[k])
         row = torch.tensor([k])
         found = whole[k : k + 1]
         alone = evaluate(field, row, CLASSES[k : k + 1])
@@ -217,7 +218,7 @@ def test_latent_codes(to):
         {"trace": "exact"},
         {"trace": "probes", "n_probes": 2},
         {"trace": "probes", "n_probes": 2, "probes": "variance_reduced"},
-        {"trace": "probes", "standard_error": 0.05, "max_probes": 64},
+        {"trace": "probes", "standard_error": 0.2, "max_probes": 16},
     ],
 )
 @pytest.mark.parametrize("batch_size", [2, N])
@@ -227,11 +228,19 @@ def test_log_densities(settings, batch_size):
 
     def value(field, rows, classes):
         found = log_prob(
-            field, x[rows], index=rows, classes=classes, batch_size=batch_size, **settings
+            field,
+            x[rows],
+            index=rows,
+            classes=classes,
+            batch_size=batch_size,
+            rtol=1e-3,
+            atol=1e-3,
+            **settings,
         )
         return torch.cat((found.value.unsqueeze(1), found.latent), dim=1)
 
-    compare(value, field, rtol=1e-6, atol=1e-6)
+    # The first and the last of a class lie in different blocks.
+    compare(value, field, rtol=1e-6, atol=1e-6, rows=(1, 4))
 
 
 def test_states_on_the_way():

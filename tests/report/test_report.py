@@ -15,6 +15,7 @@ from scorefield.config.resolve import load
 from scorefield.errors import RunError
 from scorefield.evaluation.evaluate import evaluate
 from scorefield.evaluation.protocol import Protocol
+from scorefield.report.gallery import Gallery
 from scorefield.report.page import write_report
 from scorefield.runs.run import Run
 
@@ -34,6 +35,12 @@ DIGITS = (
     "optim.warmup=1",
     "field.network.channels=8",
 )
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Pictures take seconds, and are looked at elsewhere."""
+    monkeypatch.setattr("scorefield.report.page.gallery", lambda *about: Gallery([], []))
 
 
 class Page(HTMLParser):
@@ -179,9 +186,9 @@ def test_the_command_makes_the_run_it_stands_for(report):
         assert (root / config.folder / "config_resolved.yaml").is_file()
 
 
-def test_step_times_come_from_the_sweep_of_these_very_runs(seeds, tmp_path):
+def test_step_times_come_from_the_sweep_of_these_very_runs(seeds, tmp_path, no_pictures):
     root = tmp_path / "runs"
-    shutil.copytree(seeds, root)
+    shutil.copytree(seeds.parent / "runs", root)
     models = sorted(path.name for path in (root / "toy").iterdir())
     record = {"rounds": {model: [0.1, 0.2] for model in models}, "told": "side by side"}
     (root / "toy" / "step_times.json").write_text(json.dumps(record))
@@ -229,14 +236,17 @@ def test_a_report_of_nothing_is_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def seeds(shared):
-    """Two models with two seeds each, and checkpoints along their trainings."""
+    """The folder of a strict report of two models with two seeds each, and checkpoints along their
+    trainings.
+    """
 
-    def fill(root):
+    def fill(folder):
         for name, seed in product(("toy/m0", "toy/m2"), (0, 1)):
             overrides = (*TOY, "train.checkpoint_every=2", "train.keep=null", f"seed={seed}")
-            make(root, name, overrides, replace(PROTOCOL, nfes=(8, 9), along=5))
+            make(folder / "runs", name, overrides, replace(PROTOCOL, nfes=(8, 9), along=5))
+        write_report(folder / "runs", folder / "out", targets=(2.0, 7.5), strict=True)
 
-    return shared("report-seeds", fill)
+    return shared("report-seeds", fill) / "out"
 
 
 def rows_of(path):
@@ -244,14 +254,14 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_several_seeds_become_one_row_with_the_error_of_their_scatter(seeds, tmp_path):
-    page = write_report(seeds, tmp_path).read_text()
+def test_several_seeds_become_one_row_with_the_error_of_their_scatter(seeds):
+    page = (seeds / "index.html").read_text()
     assert "the number of modes covered, of 8: M0" in page
-    assert {row["num_seeds"] for row in rows_of(tmp_path / "fid_summary.csv")} == {"2"}
+    assert {row["num_seeds"] for row in rows_of(seeds / "fid_summary.csv")} == {"2"}
 
 
-def test_the_page_compares_models_seed_by_seed_and_at_equal_time(seeds, tmp_path):
-    text = write_report(seeds, tmp_path, targets=(2.0, 7.5)).read_text()
+def test_the_page_compares_models_seed_by_seed_and_at_equal_time(seeds):
+    text = (seeds / "index.html").read_text()
     for heading in (
         "Differences from M0, seed by seed",
         "Network calls to a target",
@@ -262,7 +272,7 @@ def test_the_page_compares_models_seed_by_seed_and_at_equal_time(seeds, tmp_path
     assert "7.5 × floor" in text
     assert "--targets 2,7.5" in text
     assert "What one training shows" not in text
-    differences = rows_of(tmp_path / "paired_differences.csv")
+    differences = rows_of(seeds / "paired_differences.csv")
     assert {row["num_seeds"] for row in differences} == {"2"}
     assert {row["model_id"].partition("_")[0] for row in differences} == {"m2"}
 
@@ -273,10 +283,9 @@ def test_single_trainings_are_not_compared(report):
     assert "Differences from M0, seed by seed" not in text
 
 
-def test_a_strict_report_has_an_interval_for_every_number(seeds, tmp_path):
-    write_report(seeds, tmp_path, strict=True)
+def test_a_strict_report_has_an_interval_for_every_number(seeds):
     checked: dict[str, int] = {}
-    for path in tmp_path.glob("*.csv"):
+    for path in seeds.glob("*.csv"):
         for row in rows_of(path):
             for name, value in row.items():
                 stem = name.removesuffix("_mean")
@@ -326,7 +335,9 @@ def atoms(shared):
     return shared("report-atoms", fill)
 
 
-def test_on_a_torus_the_page_tells_the_winding_and_the_distance_from_the_law(atoms, tmp_path):
+def test_on_a_torus_the_page_tells_the_winding_and_the_distance_from_the_law(
+    atoms, tmp_path, no_pictures
+):
     text = write_report(atoms, tmp_path).read_text()
     of_levels = ("winding", "harmonic_part", "fokker_planck", "consistency")
     for name in (*of_levels, "total_variation", "marginal_ks"):
@@ -348,7 +359,9 @@ def test_on_a_torus_the_page_tells_the_winding_and_the_distance_from_the_law(ato
     assert {"winding", "fokker_planck", "total_variation", "marginal_ks"} < paired
 
 
-def test_an_evaluation_without_the_newer_diagnostics_is_reported_as_it_is(report, tmp_path):
+def test_an_evaluation_without_the_newer_diagnostics_is_reported_as_it_is(
+    report, tmp_path, no_pictures
+):
     root = tmp_path / "runs"
     shutil.copytree(report[0] / "toy", root / "toy")
     newer = ("fokker_planck", "fokker_planck_component", "fokker_planck_gap", "consistency")

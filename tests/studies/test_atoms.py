@@ -443,6 +443,7 @@ def command(*arguments):
     return main(["analyze", "atoms", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_the_command_writes_everything(atom_runs, no_pictures, tmp_path, capsys):
     out = tmp_path / "out"
     assert command(*atom_runs, "--exact", *SMALL, "--out", out) == 0

@@ -13,7 +13,13 @@ from scorefield.studies.calibrate.instruments import BUDGET, INSTRUMENTS, Counti
 from scorefield.studies.calibrate.study import Case, cases, measure
 from scorefield.studies.settings import Calibration
 
-CURL = ("exterior derivative, probes", "relative asymmetry, probes", "loops", "graph cycles")
+SLOW = {name: pytest.param(name, marks=pytest.mark.slow) for name in INSTRUMENTS}
+CURL = (
+    "exterior derivative, probes",
+    "relative asymmetry, probes",
+    SLOW["loops"],
+    SLOW["graph cycles"],
+)
 
 
 def case(name, shape="spread", dim=64, law="gaussian", size=0.05, lean=False, repeats=20):
@@ -33,7 +39,9 @@ def test_instruments_find_a_planted_curl_and_raise_no_false_alarm(name):
     assert none.covered is None
 
 
-@pytest.mark.parametrize("name", ["path gap", "potential gap", "denoising loss", "Hodge rest"])
+@pytest.mark.parametrize(
+    "name", [SLOW["path gap"], "potential gap", "denoising loss", SLOW["Hodge rest"]]
+)
 def test_closed_forms_are_met(name):
     answer = measure(case(name))
     assert answer.covered >= 11
@@ -93,6 +101,7 @@ def test_ways_back_are_counted():
     assert exact.calls >= 2 * 64 * exact.points
 
 
+@pytest.mark.slow
 def test_the_table_tells_coverage_of_all_and_power_of_what_has_something_to_find():
     names = ("Hodge rest", "growth", "loops")
     wanted = [case(name, "plane", dim=2) for name in names]

@@ -21,11 +21,11 @@ SMALL = Dose(
     bands=("middle",),
     slices=1,
     kinds=("rotated score", "swirl", "gradient"),
-    samples=512,
+    samples=256,
     sets=2,
-    points=64,
-    sampler_steps=16,
-    tolerance=1e-6,
+    points=48,
+    sampler_steps=12,
+    tolerance=1e-5,
     pairs=6,
 )
 P = torch.distributions.Normal(torch.tensor(0.0, dtype=torch.float64), 1.0)
@@ -157,6 +157,7 @@ def test_a_number_compatible_with_zero_is_drawn_and_not_dropped(result):
     assert all(y > quantity.low for y in drawn.get_ydata())
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_files_and_overwrites_none(monkeypatch, tmp_path, capsys):
     few = {"doses": (0.1,), "bands": ("high",), "slices": 1, "kinds": ("gradient",), "samples": 64}
     few |= {"sets": 2, "points": 8, "sampler_steps": 4, "tolerance": 1e-4, "pairs": 3}

@@ -355,6 +355,7 @@ def command(*arguments):
     return main(["analyze", "exterior", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_the_command_compares_networks_and_machines(digit_runs, tmp_path, capsys):
     scales = tmp_path / "scales.json"
     scales.write_text(json.dumps({"sigmas": [0.5, 2.0], "median": [3, 5], "chosen": "median"}))

@@ -122,7 +122,10 @@ def arguments(run, out, *others):
     return ["analyze", "patches", *told, *few, *others]
 
 
-@pytest.mark.parametrize("others", [(), ("--machine", "ls", "--monotone", "--by", "l2")])
+@pytest.mark.parametrize(
+    "others",
+    [(), pytest.param(("--machine", "ls", "--monotone", "--by", "l2"), marks=pytest.mark.slow)],
+)
 def test_the_command_writes_what_it_promises(run, tmp_path, capsys, others):
     out = tmp_path / "out"
     assert main(arguments(run, out, *others)) == 0
@@ -197,6 +200,7 @@ def test_a_folder_that_cannot_be_is_told_before_the_work(run, tmp_path, capsys, 
     assert "out exists; overwrite it" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_interrupted_figure_loses_nothing(run, tmp_path, capsys, monkeypatch):
     """What was done before is not done again, and the results are those of an uninterrupted run."""
 

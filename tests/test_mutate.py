@@ -1,0 +1,58 @@
+"""Faults of each kind are planted where something is computed, and each module has its tests."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+from faults import faults  # noqa: E402
+from mutate import draw, mirror, modules  # noqa: E402
+
+SOURCE = '''\
+"""A module."""
+import torch
+
+def f(x: "Float[Tensor, 'batch 2']", n: int = 3) -> "Tensor":
+    """Not 2 * this."""
+    if n < 1:
+        raise ValueError(f"{n + 1} is too few")
+    z = noise.normal("start", x.shape[1:], index, dtype=torch.float64)
+    y = (x - z).square().sum(dim=1) / 2.5
+    return torch.where(y, x)
+'''
+PLANTED = {
+    ("boundary", "n <= 1"),
+    ("off by one", "2"),
+    ("address", "noise.normal('start', x.shape[1:], index * 0, dtype=torch.float64)"),
+    ("dtype", "torch.float32"),
+    ("sign", "x + z"),
+    ("dropped term", "x"),
+    ("power", "(x - z).abs()"),
+    ("reduction", "(x - z).square().mean(dim=1)"),
+    ("factor", "2.5 / (x - z).square().sum(dim=1)"),
+    ("factor", "5.0"),
+    ("swapped arguments", "torch.where(x, y)"),
+}
+
+
+def test_each_kind_is_found_where_something_is_computed_and_nowhere_else(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text(SOURCE)
+    found = faults(tmp_path, path)
+    assert {(fault.kind, fault.new[1:-1]) for fault in found} == PLANTED
+    for fault in found:
+        ast.parse(fault.planted(SOURCE))
+        assert fault.planted(SOURCE).count("\n") == SOURCE.count("\n")
+
+
+def test_a_sample_is_drawn_by_its_seed_alone():
+    assert draw(20, "a") == draw(20, "a") != draw(20, "b")
+    assert len(set(draw(200, "a"))) == 200
+
+
+@pytest.mark.parametrize("path", modules(ROOT / "src" / "scorefield"), ids=lambda p: p.stem)
+def test_every_module_has_tests_of_its_own(path):
+    assert mirror(path)

@@ -1,0 +1,185 @@
+"""Plants small faults in the mathematical modules and runs the tests that should notice them.
+
+Run as ``python tools/mutate.py --sample 200``. The sample is drawn with ``--seed``, by default the
+hash of the last commit. Each fault is planted in a copy of the repository, where the fast tests of
+the module's room, and those that import the module or a name that it defines, run until one fails.
+Verdicts are appended to a file and not computed again: an interrupted run is resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import queue
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from faults import Fault, faults
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = (
+    "calculus",
+    "diagnostics",
+    "fields",
+    "likelihood",
+    "metrics",
+    "objectives",
+    "samplers",
+    "sde",
+    "targets",
+    "training",
+)
+MODULES = ("domain.py", "estimate.py", "noise.py", "wrapped.py")
+ELSEWHERE = {"conformance", "reference", "hostile"}
+LONGEST = 900.0
+
+
+def modules(src: Path) -> list[Path]:
+    """The files in which faults are planted."""
+    rooms = [path for room in ROOMS for path in sorted((src / room).rglob("*.py"))]
+    return [path for path in rooms if path.name != "__init__.py"] + [src / m for m in MODULES]
+
+
+def _names(path: Path) -> set[str]:
+    """The public names that a module defines."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    defined = (n.name for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef))
+    return {name for name in defined if not name.startswith("_")}
+
+
+def mirror(path: Path) -> list[str]:
+    """The test files of a module: first those of its name, then those that name more of it."""
+    module = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+    words = re.compile(rf"\b(?:{'|'.join(sorted(_names(path) | {re.escape(module)}))})\b")
+    room = path.parent.relative_to(ROOT / "src" / "scorefield").parts[:1]
+    ranked = []
+    for test in sorted((ROOT / "tests").rglob("test_*.py")):
+        place = test.relative_to(ROOT / "tests")
+        named = len(set(words.findall(test.read_text(encoding="utf-8"))))
+        same = bool(room) and place.parts[0] in (room[0], f"test_{room[0]}.py")
+        if (named or same) and place.parts[0] not in ELSEWHERE:
+            own = test.stem == f"test_{path.stem}"
+            ranked.append((not own, not same, -named, str(Path("tests") / place)))
+    return [name for *_, name in sorted(ranked)]
+
+
+def _copy(folder: Path) -> None:
+    for name in ("src", "tests", "docs", "examples", "README.md", "pyproject.toml", "Makefile"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, folder / name)
+
+
+def verdict(fault: Fault, folder: Path) -> dict[str, object]:
+    """Plants a fault in a copy of the repository and runs its tests."""
+    file = folder / fault.path
+    source = file.read_text(encoding="utf-8")
+    file.write_text(fault.planted(source), encoding="utf-8")
+    begun = time.monotonic()
+    environment = os.environ | {
+        "PYTHONPATH": str(folder / "src"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+    }
+    options = "addopts=--strict-markers --import-mode=importlib --benchmark-disable"
+    tests = mirror(ROOT / fault.path)
+    command = ["pytest", "-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "-o", options]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", *command, *tests],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+            check=False,
+        )
+        if done.returncode not in (0, 1, 2):
+            raise RuntimeError(
+                f"{fault.name}: pytest ended with {done.returncode}: {done.stdout}{done.stderr}"
+            )
+        outcome = "survived" if done.returncode == 0 else "killed"
+        failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    except subprocess.TimeoutExpired:
+        outcome, failed = "killed", ["the time limit"]
+    finally:
+        file.write_text(source, encoding="utf-8")
+    seconds = round(time.monotonic() - begun, 1)
+    return {"fault": fault.name, "verdict": outcome, "by": failed[:1], "seconds": seconds}
+
+
+def draw(sample: int, seed: str) -> list[Fault]:
+    """So many of all faults, without replacement; all of them where there are no more."""
+    whole = [fault for path in modules(ROOT / "src" / "scorefield") for fault in faults(ROOT, path)]
+    return random.Random(seed).sample(whole, min(sample, len(whole)))
+
+
+def main() -> int:
+    """Draws a sample, runs what has no verdict yet and prints the survivors."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sample", type=int, default=200, help="number of faults to plant")
+    parser.add_argument("--seed", help="text that the sample is drawn with [last commit's hash]")
+    parser.add_argument("--jobs", type=int, default=2, help="number of faults at a time")
+    parser.add_argument("--state", type=Path, default=ROOT / ".mutants.jsonl", help="verdicts")
+    parser.add_argument("--again", action="store_true", help="run survivors once more")
+    options = parser.parse_args()
+    head = ["git", "rev-parse", "HEAD"]
+    seed = options.seed or subprocess.check_output(head, cwd=ROOT, text=True).strip()
+    chosen = draw(options.sample, seed)
+    known = {}
+    if options.state.exists():
+        for line in options.state.read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            known[record["fault"]] = record
+    due = [
+        fault
+        for fault in chosen
+        if fault.name not in known or (options.again and known[fault.name]["verdict"] == "survived")
+    ]
+    print(f"{len(chosen)} faults drawn with seed {seed}, {len(due)} to run", flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        folders: queue.Queue[Path] = queue.Queue()
+        for k in range(options.jobs):
+            folder = Path(temporary) / str(k)
+            folder.mkdir()
+            _copy(folder)
+            folders.put(folder)
+
+        def run(fault: Fault) -> None:
+            folder = folders.get()
+            try:
+                record = verdict(fault, folder)
+            finally:
+                folders.put(folder)
+            known[fault.name] = record
+            with options.state.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            print(f"{record['verdict']:8} {record['seconds']:6} s  {fault.name}", flush=True)
+
+        with ThreadPoolExecutor(options.jobs) as pool:
+            list(pool.map(run, due))
+    verdicts = [known[fault.name]["verdict"] for fault in chosen]
+    counts = Counter(verdicts)
+    print(f"killed {counts['killed']} of {len(chosen)}; survivors:")
+    for fault, found in zip(chosen, verdicts, strict=True):
+        if found == "survived":
+            print(f"  {fault.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
