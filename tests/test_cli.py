@@ -334,7 +334,7 @@ def test_data_that_cannot_be_read_cost_no_run(told, tmp_path, monkeypatch):
         (["--steps", "3", "--nfe", "3"], "either steps or nfe"),
         (["--churn", "-1"], "sampler.churn is -1.0, it must be at least 0"),
         (["--sampler", "hoin"], "--sampler"),
-        (["--sampler", "ode", "--nfe", "9"], "as many network calls as its tolerance asks for"),
+        (["--sampler", "ode", "--nfe", "9"], "determine its number of network calls, not a budget"),
         (["--sampler", "ode", "--steps", "9"], "there is no key 'sampler.steps'"),
         (["--sampler", "predictor_corrector", "--churn", "1"], "there is no key 'sampler.churn'"),
         (["--label", "3"], "the field of this run knows no classes"),

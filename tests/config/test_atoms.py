@@ -252,7 +252,7 @@ def test_a_table_of_levels_has_no_derivative_in_time(changes):
         (
             "digits/m0",
             ["objective.consistency={weight: 1, guide: oracle}"],
-            "objective.consistency.guide needs data whose law is known, that of digits is not",
+            "objective.consistency.guide needs data whose distribution is known, that of digits",
         ),
         (
             "atoms/no_regularizer",

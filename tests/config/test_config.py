@@ -1,4 +1,7 @@
+import copy
 import math
+from functools import reduce
+from operator import getitem
 from typing import get_args
 
 import pytest
@@ -133,6 +136,36 @@ def test_a_wrong_value_is_refused_in_one_sentence(override, told):
     assert told in sentence
     assert sentence.startswith("toy/m0: ")
     assert "\n" not in sentence
+
+
+def places(document, path=()):
+    """The paths of all keys of a document."""
+    for key, value in document.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            yield from places(value, (*path, key))
+
+
+def refusal(document):
+    """The sentence about a wrong document; empty for one that is right."""
+    try:
+        validate(document, "here")
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("value", [3, "x", [{}]], ids=repr)
+def test_a_value_of_a_wrong_type_is_refused_in_words_of_the_project(value):
+    document = load("toy/m3").document()
+    document["data"] = {"kind": "custom", "target": "math:sqrt", "arguments": {}}
+    found = []
+    for *path, key in places(document):
+        wrong = copy.deepcopy(document)
+        reduce(getitem, path, wrong)[key] = value
+        found.append(refusal(wrong))
+    assert sum(map(bool, found)) > len(found) / 3
+    assert not [sentence for sentence in found if "Input should" in sentence or "\n" in sentence]
 
 
 @pytest.mark.parametrize(

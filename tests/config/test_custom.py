@@ -4,6 +4,8 @@ import hashlib
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -254,3 +256,19 @@ def test_a_class_of_ones_own_is_found_in_the_working_directory_only_after_all_el
     (tmp_path / "json.py").write_text("Net = 1\n")
     code = f"import sys; sys.path = [p for p in sys.path if p]\n{script}"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["{}_nowhere:Net", "{}.inner:Net", "a..b:Net", "sys:exit", "bare:Net", "bad.a:Net"],
+)
+def test_a_module_that_cannot_be_found_is_refused(module, monkeypatch, target):
+    monkeypatch.setitem(sys.modules, "bare", ModuleType("bare"))
+    # Looking for a module imports the packages that it is in.
+    Path("bad").mkdir()
+    Path("bad", "__init__.py").write_text("from os import nothing")
+    Path("bad", "a.py").write_text("Net = 1")
+    target = target.format(module)
+    with pytest.raises(ConfigError) as error:
+        load("toy/m0", [f"field.network={{kind: custom, target: '{target}'}}"])
+    assert str(error.value).startswith(f"field.network.target is {target!r}: ")

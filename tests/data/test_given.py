@@ -94,7 +94,9 @@ def test_a_part_of_a_data_set_is_one():
 
 
 @pytest.mark.parametrize(
-    "data", [BYTES, BYTES.numpy(), TensorDataset(BYTES), TensorDataset(BYTES, Y[:4]), list(BYTES)]
+    "data",
+    [BYTES, BYTES.numpy(), TensorDataset(BYTES), TensorDataset(BYTES, Y[:4]), list(BYTES)],
+    ids=lambda data: type(data).__name__,
 )
 def test_bytes_are_scaled_as_those_of_image_files(data):
     source = source_of(data)
@@ -134,7 +136,7 @@ def test_bytes_are_scaled_as_those_of_image_files(data):
         ([(X[0], True)], "integer from 0, got True"),
         (torch.tensor([[float("nan")]]), "train is nan"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_cannot_be_taken_is_named(data, told):
     with pytest.raises(UserError, match=told):

@@ -266,7 +266,7 @@ def test_the_page_compares_models_seed_by_seed_and_at_equal_time(seeds):
         "Differences from M0, seed by seed",
         "Network calls to a target",
         "At equal training time",
-        "Sliced Wasserstein distance to real samples along the training",
+        "Sliced Wasserstein distance to real samples during training",
     ):
         assert heading in text
     assert "7.5 × floor" in text

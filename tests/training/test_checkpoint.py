@@ -128,6 +128,20 @@ def test_keeps_the_newest(tmp_path):
     assert [p.name for p in checkpoint.paths(tmp_path)] == ["step_00000015", "step_200000000"]
 
 
+def test_a_checkpoint_that_makes_way_is_never_half_deleted(tmp_path, monkeypatch):
+    write(tmp_path, 1)
+
+    def killed(folder, **options):
+        if folder.exists():
+            next(folder.iterdir()).unlink()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, 2, keep=1)
+    assert [checkpoint.read(path).step for path in checkpoint.paths(tmp_path)] == [2]
+
+
 def test_what_was_written_last_is_never_the_one_to_go(tmp_path):
     for step in (5, 20, 10):
         write(tmp_path, step, keep=1)

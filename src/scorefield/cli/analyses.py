@@ -42,7 +42,7 @@ def _add(module: str, settings: type[studies.Settings], help: str) -> None:
         for name, option in settings.options().items()
     ]
     folder = typer.Option(settings.out_option, help="The folder of all results.")
-    replace = typer.Option("--overwrite", help="Replace results that are there.")
+    replace = typer.Option("--overwrite", help="Replace existing results.")
     keyword: Any = inspect.Parameter.KEYWORD_ONLY
     parameters += [
         inspect.Parameter(
@@ -112,17 +112,17 @@ def _names(option: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
 _add(
     "calibrate",
     studies.Calibration,
-    "Evaluate every diagnostic on fields whose answer is known: false alarms, coverage, power.",
+    "Evaluate every diagnostic on fields with known values: false alarms, coverage, power.",
 )
 _add(
     "dose",
     studies.Dose,
-    "Plant errors with and without curl in an exact field: what samples and likelihood lose.",
+    "Plant errors with and without curl in an exact field: the loss in samples and likelihood.",
 )
 _add(
     "patches",
     studies.Patches,
-    "Find the patch sizes at which a local score is most like a network, and compare both.",
+    "Find the patch sizes at which a local score is most similar to a network, and compare them.",
 )
 _add(
     "exterior",

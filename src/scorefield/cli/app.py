@@ -36,7 +36,7 @@ Weights = Annotated[
     typer.Option(help="Averaged weights (ema) or those of the last step (raw)."),
 ]
 TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="Import classes of others that the run names.")
+    bool, typer.Option("--trust-code", help="Import custom classes that the run names.")
 ]
 
 
@@ -88,7 +88,7 @@ def train(
     overrides: Overrides = None,
     root: Root = Path("runs"),
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete the run that is there.")
+        bool, typer.Option("--overwrite", help="Delete an existing run and start again.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the configuration and the folder, and exit.")

@@ -239,5 +239,7 @@ def _regularizer(where: str, term: Term | Custom, source: DataSource, sde: SDE) 
 def _oracle(where: str, source: DataSource, sde: SDE) -> ScoreField:
     """The exact score of the data, where their distribution is known."""
     if source.truth is None:
-        raise ConfigError(f"{where} needs data whose law is known, that of {source.name} is not")
+        raise ConfigError(
+            f"{where} needs data whose distribution is known, that of {source.name} is not"
+        )
     return source.truth.under(sde)

@@ -107,8 +107,9 @@ def _source(target: str, where: str) -> Path:
         sys.path.append(os.getcwd())
     module = target.partition(":")[0]
     try:
+        # Imports the packages that the module is in.
         spec = find_spec(module)
-    except ModuleNotFoundError as error:
+    except (ImportError, SyntaxError, ValueError) as error:
         raise ConfigError(f"{where} is {target!r}: {error}") from error
     if spec is None:
         raise ConfigError(f"{where} is {target!r}: there is no module {module!r}")

@@ -92,7 +92,8 @@ class Probing:
     """Random probes of the Jacobians at points, at the addresses ``(purpose, index, number)``.
 
     Without a precision, the relative standard error at which they stop, ``first`` is their number
-    per point; with one, that of the first round.
+    per point; with one, that of the first round. Raises ``ValueError`` if ``first`` is not positive
+    or the precision not in (0, 1).
     """
 
     noise: Noise
@@ -137,6 +138,9 @@ def asymmetry_at(
         field: The field, in evaluation mode.
         probing: The random probes; exact Jacobians by default.
         probe_errors: The errors that the precision bounds; those at each point by default.
+
+    Raises:
+        ValueError: If a norm is not finite.
     """
     rounding = _ROUNDING * precision_of(field, x.dtype)
     with torch.no_grad():

@@ -92,8 +92,9 @@ def loop_circulation(
     .. math:: \sqrt{D (D - 1)\, \mathbb{E}\,C^2 / \mathbb{E}\,|B|^2}
 
     for the circulation :math:`C` around a regular polygon of area :math:`|B|` in a plane of random
-    orientation, one loop a point. In the limit of small loops this is the
-    :func:`~.exterior_derivative`, in the same unit.
+    orientation, one loop per point. In the limit of small loops this is the
+    :func:`~.exterior_derivative`, in the same unit. ``field``, ``data``, ``protocol`` and
+    ``classes`` are those of :mod:`scorefield.diagnostics`.
 
     The circulation of a gradient is zero, up to the numerical error: the root mean square of the
     differences between the rule and its companion, in the same normalisation.
@@ -101,6 +102,9 @@ def loop_circulation(
     Arguments:
         radius: The radius of the loops, in units of :math:`\sigma(t)`.
         sides: The number of sides of the polygons.
+
+    Raises:
+        ValueError: If the domain has fewer than two dimensions, or an argument is out of range.
     """
     _check_radius(radius)
     chosen = quadrature(rule)
@@ -132,7 +136,8 @@ def circulation_growth(
     where :math:`c(r)` is the :func:`loop_circulation` at the radius :math:`r`. The curl of an
     affine field is the same at all scales, :math:`\beta = 0`; where curl varies within a loop and
     cancels there, :math:`\beta < 0`; where loops reach curl that is not at their centre,
-    :math:`\beta > 0`.
+    :math:`\beta > 0`. ``field``, ``data``, ``protocol`` and ``classes`` are those of
+    :mod:`scorefield.diagnostics`.
 
     The loops of all radii have common centres and planes, so that what their circulations share
     cancels: with :math:`\beta = \sum_k a_k \log c(r_k)` the standard error is, by the delta
@@ -141,8 +146,8 @@ def circulation_growth(
     .. math:: \sum_k \frac{a_k}{2} \left( \frac{C_{ik}^2}{\overline{C_k^2}}
         - \frac{|B_{ik}|^2}{\overline{|B_k|^2}} \right).
 
-    The numerical error adds up :math:`|a_k|` times the most that the numerical error of
-    :math:`c(r_k)` can change its logarithm by.
+    The numerical error is the sum of :math:`|a_k|` times the largest change of :math:`\log c(r_k)`
+    by the numerical error of :math:`c(r_k)`.
 
     Arguments:
         radii: The radii of the loops, in units of :math:`\sigma(t)`, at least two.
@@ -200,14 +205,16 @@ def cycle_circulation(
 
     .. math:: \sqrt{D (D - 1) \sum C^2 / \sum |B|^2}
 
-    for the circulation :math:`C` around cycles of area :math:`|B|`, flat or not. Cycles count by
-    their squared area, so that thin ones do no harm. Where the distribution of the points is
-    isotropic, so are the cycles, and for an affine field this estimates :math:`\|J - J^\top\|_F` as
-    :func:`~.exterior_derivative` does, in the same unit; elsewhere the
-    planes that the data spreads in count for more.
+    for the circulation :math:`C` around cycles of area :math:`|B|`, flat or not. Cycles are
+    weighted by their squared area, so that thin ones have little weight. Where the distribution of
+    the points is isotropic, so are the cycles, and for an affine field this estimates :math:`\|J -
+    J^\top\|_F` as :func:`~.exterior_derivative` does, in the same unit; elsewhere the planes along
+    which the data spread have more weight.
 
-    The noisy points of a level, or of each class, are split, in order, into disjoint clouds, each
-    with a graph of its own; the rest is left out, as are clouds without a cycle. Clouds are
+    ``field``, ``data``, ``protocol`` and ``classes`` are those of
+    :mod:`scorefield.diagnostics`. The noisy points of a level, or of each class, are split, in
+    order, into disjoint clouds, each with a graph of its own; the rest is left out, as are clouds
+    without a cycle. Clouds are
     independent: the estimate is a ratio over clouds, and its settings contain the numbers of
     ``clouds`` and ``cycles``.
 
@@ -218,12 +225,12 @@ def cycle_circulation(
         lengths: The numbers of corners of the cycles.
         neighbours: The number of nearest neighbours in the graph.
         cloud: The number of points of a cloud.
-        cycles: The largest number of cycles of a cloud, for each length; eight times as many walks
-            are proposed.
+        cycles: The largest number of cycles per cloud and length; eight times as many walks are
+            proposed.
         reach: The length of the longest edge, in units of :math:`\sigma(t)`; unlimited if not
             given.
-        features: The space in which neighbours are found, of the noisy points; by default that of
-            their coordinates.
+        features: The features of the noisy points by whose distance neighbours are found; their
+            coordinates by default.
 
     Raises:
         ValueError: If a level has too few points for two clouds, or fewer than two with a cycle.

@@ -45,13 +45,19 @@ def exterior_derivative(
     quantity: Quantity = "denoiser",
     classes: Classes = None,
 ) -> Profile:
-    r"""The root mean square of :math:`\|J - J^\top\|_F` over noisy points, by noise level.
+    r"""The root mean square of :math:`\|J - J^\top\|_F` over noisy points, by noise level, for the
+    Jacobian :math:`J`, of shape :math:`(D, D)`.
+
+    ``field``, ``data``, ``protocol`` and ``classes`` are those of :mod:`scorefield.diagnostics`.
 
     Arguments:
-        probes: Rademacher probes a point, where the protocol has a precision those of the first
-            round; the exact Jacobian if not given.
-        quantity: The parametrisation whose Jacobian is used. The denoiser's is a pure
-            number, :math:`\sigma^2/\alpha` times the score's.
+        probes: Rademacher probes per point, or per point in the first round if the protocol has a
+            precision; exact Jacobians if not given.
+        quantity: The parametrisation whose Jacobian is used. The denoiser's is a pure number,
+            :math:`\sigma^2/\alpha` times the score's; the score's is in 1/data².
+
+    Raises:
+        ValueError: If ``probes`` is not positive, or a value is not finite.
     """
     unit = UNITS[quantity]
 
@@ -99,8 +105,8 @@ def asymmetries(
     r"""The exterior derivative and the relative asymmetry from one set of Jacobians.
 
     The Jacobians are those of the score, whose relative asymmetry is reported; the exterior
-    derivative is reported in the parametrisation ``quantity``, of which the skew part is the
-    score's times the factor between the two. Arguments, settings and errors are otherwise those of
+    derivative is reported in the parametrisation ``quantity``, whose skew part is the score's times
+    the factor between the two. Arguments, settings and errors are otherwise those of
     :func:`exterior_derivative`; a precision holds for both.
     """
     unit = UNITS[quantity]

@@ -1,8 +1,8 @@
 r"""The residual of the score Fokker–Planck equation.
 
-The residual is in units of the noise, per unit of the logarithm of the noise level,
-:math:`\rho = 2 \sigma^3 r / g^2`: its value at a level is independent of the time parametrisation.
-See :mod:`scorefield.calculus.fokker_planck`.
+The residual :math:`r` of :mod:`scorefield.calculus.fokker_planck` is reported in units of the
+noise, per unit of the logarithm of the noise level, :math:`\rho = 2 \sigma^3 r / g^2`: its value at
+a level is independent of the time parametrisation.
 
 A field without residual is the score of a density that evolves under the process, not necessarily
 the exact one: that requires the exact score at one noise level in addition.
@@ -67,12 +67,21 @@ def fokker_planck_error(
     The gradient form is the equation of the score. The component form agrees with it for gradients
     and adds curl for other fields. With probes, the square of the residual is estimated without
     bias, by the products of independent probes two by two; the standard error is that over points
-    and probes together. The numerical error is the rounding of cancelling terms.
+    and probes together. The numerical error is the rounding of cancelling terms. ``field``,
+    ``data``, ``protocol`` and ``classes`` are those of :mod:`scorefield.diagnostics`.
 
     Arguments:
         form: ``gradient`` or ``component``.
-        probes: Random signs a point, at least 2; exact, at :math:`D` times the cost of one, if not
-            given.
+        probes: Random signs per point, at least 2; exact, at :math:`D` times the cost of one, if
+            not given.
+
+    Raises:
+        ValueError: If the form is unknown, or there are fewer than two probes.
+
+    References:
+        FP-diffusion: improving score-based diffusion models by enforcing the underlying score
+        Fokker–Planck equation (Lai, Takida, Murata, Uesaka, Mitsufuji and Ermon, 2023), for the
+        component form.
     """
     (profile,) = _profiles((form,), field, data, protocol, probes, classes)
     return profile
@@ -87,7 +96,7 @@ def fokker_planck_gap(
 ) -> Profile:
     r"""The root mean square difference of the two forms of the residual, by noise level.
 
-    It is made of :math:`J - J^\top` and its divergence alone, so that a gradient has none; unit,
+    It depends on :math:`J - J^\top` and its divergence alone, and is zero for a gradient; unit,
     arguments and errors are those of :func:`fokker_planck_error`.
     """
     return fokker_planck_errors(field, data, protocol, probes, classes).gap

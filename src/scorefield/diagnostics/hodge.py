@@ -25,11 +25,11 @@ The potential is fitted within the span of
 
 * random Fourier features :math:`\cos(\omega \cdot x + b)` of several lengths.
 
-What a potential outside of this family would still take from the rest counts as rest, and so does
-what too few points leave unknown of S: the rest is an upper bound of the energy that is no
-gradient. It is tight for affine fields where the noisy points are normal: the fit of S adds at most
-about :math:`2 D / 3 n` of the rest for n points in four folds. With fewer points than dimensions,
-uneven variances make it loose.
+The residual includes gradients outside the span of this family, and the error of fitting S to
+finitely many points: its energy is an upper bound of the energy that is not a gradient. The bound
+is tight for affine fields and normal noisy points: the fit of S adds at most about :math:`2 D / 3
+n` of the residual for n points in four folds. With fewer points than dimensions, uneven variances
+make it loose.
 
 References:
     Random features for large-scale kernel machines (Rahimi and Recht, 2007), section 3.
@@ -70,7 +70,9 @@ _FORM_RIDGE = 1e-6
 
 
 class HodgeSplit(NamedTuple):
-    """The fractions of the energy of a field that are a gradient, and that are not."""
+    """The fraction of the energy of a field that is a gradient, and that of the residual,
+    ``rest``.
+    """
 
     gradient: Profile
     rest: Profile
@@ -90,7 +92,9 @@ class Moments(NamedTuple):
 
 
 class Form(NamedTuple):
-    r"""A symmetric matrix :math:`S = L V^\top + V L^\top`, of as many columns as points matter."""
+    r"""A symmetric matrix :math:`S = L V^\top + V L^\top`, with ``left`` :math:`L` and ``right``
+    :math:`V`.
+    """
 
     left: Float[Tensor, "dim rank"]
     right: Float[Tensor, "dim rank"]
@@ -113,20 +117,22 @@ def hodge_split(
     pure numbers that add up to 1.
 
     The coefficients of the potential are fitted by ridge regression on all folds but one, with the
-    ridge that is best when each of these is left out in turn, and the rest is measured on the fold
-    that was left out: a potential which has not seen the points, so that fitting errors add to the
-    rest. S is fitted on folds that are neither this one nor the one at whose points it stands. The
-    share of linear functions is removed in each fold without bias.
+    ridge that is best when each of these is left out in turn, and the residual is measured on the
+    fold that was left out. The potential is not fitted to these points, so that fitting errors
+    increase the residual. S is fitted on the folds other than this one and the one at whose points
+    it is evaluated. The share of linear functions is removed in each fold without bias.
 
-    The numerical error is what halving the number of waves changes, plus what halving the number
-    of nodes on the rays from the centre does.
+    The numerical error is the change by half the number of features, plus that by half the number
+    of nodes on the rays from the centre. ``field``, ``data``, ``protocol`` and ``classes`` are
+    those of :mod:`scorefield.diagnostics`.
 
     Arguments:
-        features: The number of waves.
+        features: The number of random Fourier features, at least 2.
         folds: The number of folds, at least 3, of at least two points each.
 
     Raises:
-        ValueError: If the domain is not flat.
+        ValueError: If the domain is not flat, an argument is out of range, or there are fewer than
+            two points per fold.
     """
     if not isinstance(field.domain, Euclidean):
         raise UserError(f"a Hodge split needs straight rays in flat space, not {field.domain}")

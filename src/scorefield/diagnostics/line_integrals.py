@@ -59,8 +59,8 @@ def path_gap(
 
     .. math:: \frac{64\, h^2 \sigma^4}{\pi^2}\, \frac{D + 2}{D - 1}\, \|A\|_F^2 .
 
-    In few dimensions, and where the curl lies in few planes, the differences have long tails, and
-    an interval needs a thousand pairs: with 64, the coverage of 95 % intervals is 90 %.
+    In few dimensions, and where the curl is in few planes, the differences have long tails, and an
+    interval needs a thousand pairs: with 64, the coverage of 95 % intervals is 90 %.
 
     Arguments:
         bend: The distance :math:`h` of the middle of a path from that of its chord, in units of
@@ -100,10 +100,10 @@ def potential_gap(
 ) -> Profile:
     r"""The gap between line integrals of the score and the potential, by noise level, in nats.
 
-    It is the root mean square over pairs :math:`(a, b)` of
-    :math:`\int s \cdot \mathrm{d}\gamma - (\phi(b) - \phi(a))` along the path on one side of
-    :func:`path_gap`; in one dimension along the chord, as there is no other way. It is zero if and
-    only if the score is the gradient of the potential where the paths run.
+    It is the root mean square over pairs :math:`(a, b)` of :math:`\int s \cdot \mathrm{d}\gamma -
+    (\phi(b) - \phi(a))` along the path on one side of :func:`path_gap`; in one dimension along the
+    chord, the only path. It is zero if and only if the score is the gradient of the potential where
+    the paths run.
 
     To the numerical error of the integrals adds what rounding can change a difference of
     potentials by: at either end :math:`\epsilon\,(|\phi| + |s|\,|x|)` in the precision of the
@@ -194,7 +194,8 @@ def harmonic_part(
     torus: for a field without curl, each of them equals :math:`L_k h_k` exactly.
     The square is estimated without bias, by the products of different points.
 
-    Arguments and errors are those of :func:`winding`; of the points the number matters only.
+    Arguments and errors are those of :func:`winding`; of the protocol's points, only their number
+    is used.
 
     References:
         Foundations of differentiable manifolds and Lie groups (Warner, 1983), theorem 6.8.

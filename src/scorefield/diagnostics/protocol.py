@@ -1,9 +1,9 @@
 r"""The evaluation protocol of diagnostics: points, noise levels, seeds, precision.
 
 A protocol fixes the noise levels, the noisy points and the precision at which a diagnostic is
-evaluated. Points depend on the protocol and the data alone, never on the field, so that two
-fields under one protocol see the very same points: :math:`x = \alpha x_0 + \sigma\varepsilon` with
-:math:`x_0` from the data and one :math:`\varepsilon` a point, shared by all noise levels.
+evaluated. Points depend on the protocol and the data alone, never on the field, so that two fields
+under one protocol are evaluated at the same points: :math:`x = \alpha x_0 + \sigma\varepsilon` with
+:math:`x_0` from the data and one :math:`\varepsilon` per point, shared by all noise levels.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Protocol:
 
     @property
     def noise(self) -> Noise:
-        """The randomness of the protocol.
+        """The random numbers of the protocol.
 
         Its addresses have the seed ``-1 - seed``, so that a field trained and evaluated with
         equal seeds is not evaluated on the points of its first training step.

@@ -89,10 +89,9 @@ def path_variance(
     A path is cut at random knots, and each piece is integrated by its midpoint.
 
     Defect: the knots lie on the chord, so that all paths are the same straight line, cut
-    differently.
-    Their integrals differ by the error of the quadrature alone. A rotation of any strength gives
-    exactly zero, and a gradient does not. :func:`~.path_gap` compares paths
-    that differ.
+    differently. Their integrals differ by the error of the quadrature alone. A rotation of any
+    strength gives exactly zero, and a gradient does not. :func:`~.path_gap` compares paths that
+    differ.
     """
     if paths < 2 or segments < 1:
         raise UserError(
@@ -147,7 +146,7 @@ def finite_difference_asymmetry(
     :math:`Jv` by forward mode.
 
     Arguments:
-        probes: The number of probes a point.
+        probes: The number of probes per point.
         step: The step :math:`h`, in units of the data.
     """
     if probes < 1 or not step > 0:

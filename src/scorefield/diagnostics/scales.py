@@ -5,7 +5,7 @@ it is nearest to a network's score is the network's effective scale of locality.
 of the noise level, in units of the data: a local score of these sizes can be sampled on any grid.
 
 References:
-    An analytic theory of creativity in convolutional diffusion models (Kamb and Ganguli, 2024),
+    An analytic theory of creativity in convolutional diffusion models (Kamb and Ganguli, 2025),
     section 5.
 """
 
@@ -43,15 +43,15 @@ class ScaleCalibration:
 
     * the *median* minimises :math:`\sum_i |b_{ij} - k_j|` at each level;
     * the *mode* is the most frequent;
-    * the *monotone* sizes minimise :math:`\sum_{ij} |b_{ij} - k_j|` under
-      :math:`k_1 \le k_2 \le \dots` in the order of rising noise, by isotonic regression.
+    * the *monotone* sizes minimise :math:`\sum_{ij} |b_{ij} - k_j|` under :math:`k_1 \le k_2 \le
+      \dots` in the order of ascending noise, by isotonic regression.
 
     Attributes:
         sigmas: The noise levels, rising.
         sizes: The patch sizes that were tried, rising.
         by: The criterion of the best size.
-        gap: One minus the cosine between the two scores over all pixels, of shape
-            (samples, levels, sizes); not a number where the search did not go.
+        gap: One minus the cosine between the two scores over all pixels, of shape (samples, levels,
+            sizes); NaN where not evaluated.
         distance: The root mean square over pixels of the difference of the scores in units of the
             noise, :math:`\sigma |s - s_k| / \sqrt{D}`; likewise.
     """
@@ -145,8 +145,8 @@ def calibrate_sizes(
 
     Arguments:
         field: The field, a network's.
-        machine: The local score of a patch size, under the same process.
-        states: Points at several noise levels, at each as many, along the field's own
+        machine: Returns the local score of a patch size, under the same process.
+        states: Points at several noise levels, equally many at each, along the field's own
             :func:`~.walk`.
         sizes: The odd sizes to try.
         by: ``"cosine"`` between the scores, or the length of their difference, ``"l2"``.
@@ -200,8 +200,8 @@ def calibrate_sizes(
 
 
 def isotonic(loss: Floats) -> Integers:
-    r"""The rising indices :math:`j_1 \le j_2 \le \dots` that minimise :math:`\sum_i L_{i j_i}`,
-    by dynamic programming; of several such the smallest.
+    r"""The non-decreasing indices :math:`j_1 \le j_2 \le \dots` that minimise :math:`\sum_i L_{i
+    j_i}`, by dynamic programming; the smallest of several such.
 
     References:
         Statistical inference under order restrictions (Barlow, Bartholomew, Bremner and Brunk,

@@ -28,8 +28,9 @@ def score_error(
 
     .. math:: \sqrt{\tfrac{1}{D}\,\mathbb{E}\,\sigma^2 \|s - s_{true}\|^2}
 
-    A prediction of zero has an error of 1 at large :math:`\sigma`. The points come from the
-    ``truth``, the target whose score is true, which knows classes where the field is given any.
+    A prediction of zero has an error of 1 at large :math:`\sigma`. The points come from ``truth``,
+    the target with the exact score :math:`s_{true}`, which must have classes if any are given.
+    ``field``, ``protocol`` and ``classes`` are those of :mod:`scorefield.diagnostics`.
     """
     at = _distance(field, truth.under(field.sde))
     return measure("score_error", "", at, field, truth, protocol, classes)
@@ -46,13 +47,15 @@ def distance_to_ideal(
 
     .. math:: \sqrt{\tfrac{1}{D}\,\mathbb{E}\,\sigma^2 \|s - s_{ideal}\|^2}
 
-    The points are noised training points. The :class:`~.IdealScore` minimises the
-    training loss, and its samples are training points: a distance of 0 is a training set learnt by
-    heart; a field that generalises differs at noise levels at which the training points do not
-    overlap.
+    The points are noised training points. The :class:`~.IdealScore` minimises the training loss,
+    and its samples are training points: a distance of 0 is a memorised training set; a field that
+    generalises differs at noise levels at which the training points do not overlap.
 
     Arguments:
         train: The whole training set, of shape ``(n, *event)``.
+
+    Raises:
+        ValueError: If the training set has another event shape than the field or too few points.
 
     References:
         Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
@@ -74,7 +77,8 @@ def denoising_loss(
     classes: Classes = None,
 ) -> Profile:
     r"""The denoising loss :math:`\tfrac1D \mathbb{E}\,\|\hat\varepsilon - \varepsilon\|^2` by noise
-    level: a pure number.
+    level; a pure number. ``field``, ``data``, ``protocol`` and ``classes`` are those of
+    :mod:`scorefield.diagnostics`.
     """
 
     def at(points: Points) -> Estimate:
@@ -92,13 +96,16 @@ def validation_loss(
     seed: int = 0,
 ) -> Estimate:
     """The training loss on other points, in evaluation mode: the mean over points of means over
-    their draws.
+    their draws, with the standard error over points.
 
     Arguments:
         data: Clean points, of shape ``(n, *event)``.
         draws: The number of times and noises per point.
         seed: The seed of times and noise; their addresses have ``-1 - seed``, different from those
             of a training with that seed.
+
+    Raises:
+        ValueError: For fewer than two points or one draw.
     """
     if draws < 1:
         raise UserError(f"a validation loss needs at least one draw per point, got {draws}")

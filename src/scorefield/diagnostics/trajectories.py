@@ -76,7 +76,7 @@ def walk(
         dtype: The dtype of the points.
 
     Raises:
-        ValueError: If the sampler is adaptive.
+        ValueError: If ``n`` is below 1, or the sampler is adaptive.
         FloatingPointError: If a point is not finite.
     """
     if n < 1:
@@ -134,7 +134,9 @@ class Agreement:
         return median(self.determination)
 
     def beats(self, other: Agreement) -> int:
-        """The number of images with a larger correlation than another prediction of them."""
+        """The number of images with a larger correlation than another prediction of them; raises
+        ``ValueError`` if the numbers of images differ.
+        """
         if len(self) != len(other):
             raise UserError(f"{len(self)} images cannot be compared with {len(other)}")
         return int((self.correlation > other.correlation).sum())
@@ -143,7 +145,7 @@ class Agreement:
 def image_agreement(
     predicted: Float[Tensor, "batch *event"], observed: Float[Tensor, "batch *event"]
 ) -> Agreement:
-    """Compare images with their predictions.
+    """Compare images with their predictions, one by one.
 
     Raises:
         ValueError: If an image or its prediction is constant, which correlates with nothing.
@@ -161,9 +163,9 @@ def image_agreement(
     # The mean of a constant image rounds, and the residual is not a variance.
     rounding = (64 * torch.finfo(torch.float64).eps) ** 2
     varied = (whole > rounding * y.square().sum(dim=1)) & (other > rounding * f.square().sum(dim=1))
-    told = varied & torch.isfinite(r) & torch.isfinite(r2)
-    if not bool(told.all()):
-        bad = (~told).nonzero()[0].item()
+    defined = varied & torch.isfinite(r) & torch.isfinite(r2)
+    if not bool(defined.all()):
+        bad = (~defined).nonzero()[0].item()
         raise UserError(f"image {bad} has no correlation: it or its prediction is constant")
     return Agreement(r.clamp(-1, 1).cpu().numpy(), r2.cpu().numpy())
 
@@ -174,17 +176,20 @@ def field_agreement(
     states: Iterable[State],
     quantities: tuple[Quantity, ...] = ("score", "denoiser"),
 ) -> dict[tuple[str, Quantity], tuple[Agreement, ...]]:
-    """Compare machines with a field at the same noisy points.
+    """Compare closed forms (``machines``) with a field at the same noisy points.
 
     Arguments:
-        field: The field that is to be predicted: a network's.
-        machines: Fields that may predict it, by name, under the same process.
+        field: The field to be predicted, a network's.
+        machines: The predicting fields, by name, under the same process.
         states: Points at several noise levels.
-        quantities: In which forms the fields are compared. Scores and predicted noise agree equally
-            well, since their ratio is the same at all pixels.
+        quantities: The forms in which the fields are compared. Scores and predicted noise agree
+            equally well, since their ratio is the same at all pixels.
 
     Returns:
-        For each machine and form, one agreement a state, in their order.
+        For each closed form and quantity, one agreement per state, in their order.
+
+    Raises:
+        ValueError: As :func:`image_agreement`; names the closed form, quantity and noise level.
     """
     found: dict[tuple[str, Quantity], list[Agreement]] = {
         (name, quantity): [] for name in machines for quantity in quantities

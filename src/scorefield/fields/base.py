@@ -12,8 +12,8 @@ A score field is a vector field :math:`s(x, t) \approx \nabla_x \log p_t(x)` of 
     \end{aligned}
 
 the velocity being that of the probability-flow ODE and the drift that of the reverse-time SDE.
-Everything downstream (samplers, likelihood, diagnostics, reports) takes a :class:`ScoreField`
-and asks for the form it needs.
+Everything downstream (samplers, likelihood, diagnostics, reports) takes a :class:`ScoreField` and
+evaluates the form it needs.
 
 References:
     Score-based generative modeling through stochastic differential equations (Song et al., 2021),
@@ -57,15 +57,15 @@ class ScoreField(nn.Module):
 
     Arguments:
         sde: The forward process whose marginals the field describes.
-        domain: Where :math:`x` lives, and the event shape. Without one, it becomes flat space by
-            :meth:`learn_shape`.
+        domain: The space of :math:`x`, with the event shape. Without one, :meth:`learn_shape` sets
+            it to flat space.
 
     Whatever a class defines of :meth:`score`, :meth:`predict`, :meth:`potential` and
     :meth:`jacobian` is called with points and times that have passed :meth:`check`.
 
     Raises:
         TypeError: If the class defines neither :meth:`score` nor :meth:`predict`.
-        ValueError: If the process does not run on the domain.
+        ValueError: If the process is not defined on the domain.
     """
 
     domain: Domain
@@ -94,7 +94,7 @@ class ScoreField(nn.Module):
         return super().__getattr__(name)
 
     def learn_shape(self, shape: Sequence[int]) -> None:
-        """Takes points to be of an event shape in flat space, unless the domain is known."""
+        """Set the domain to flat space of an event shape, unless it is known already."""
         if "domain" not in vars(self):
             domain = Euclidean(tuple(shape))
             self.sde.check(domain)
@@ -133,8 +133,9 @@ class ScoreField(nn.Module):
         Arguments:
             x: Noisy points.
             t: The time of each point, of shape ``(batch,)``, or one time for all.
-            classes: The class of each point, or one for all; points are of any class if not given.
-                The number of classes stands for none of them.
+            classes: The class of each point, or one for all, from 0; the unconditional score if not
+                given. The number :math:`K` of classes, as a class, denotes the unconditional score
+                too.
 
         Raises:
             ValueError: If the points or the times do not fit the field, see :meth:`check`; or the
@@ -143,7 +144,9 @@ class ScoreField(nn.Module):
         return self.predict(x, t, "score", classes)
 
     def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
-        """The field in any of its forms; arguments and errors as of :meth:`score`."""
+        """The field in any of its five forms; arguments and errors are those of :meth:`score`, and
+        an unknown ``quantity`` is a ``ValueError``.
+        """
         return convert(self.score(x, t, classes), x, t, self.sde, "score", quantity)
 
     def denoise(self, x: Batch, t: Times, classes: Classes = None) -> Batch:
@@ -195,7 +198,7 @@ class ScoreField(nn.Module):
 
     @property
     def classes(self) -> int | None:
-        """The number of classes that the field knows; ``None`` where it knows none."""
+        """The number of classes of a class-conditional field; ``None`` for others."""
         return None
 
     @property
@@ -206,11 +209,11 @@ class ScoreField(nn.Module):
     def class_rows(self, classes: Classes, points: Tensor) -> Int[Tensor, " batch"] | None:
         """The class of each point, int64 on the device of the points; ``None`` without classes.
 
-        A field that knows classes passes them through here, which is where they are checked.
+        Class-conditional fields check their classes here.
 
         Raises:
             ValueError: If the field has no classes, or cannot be evaluated without; if the classes
-                are not integers, not as many as the points, or one is out of range.
+                are not integers, not as many as the points, or out of range.
         """
         return class_rows(type(self).__name__, self.classes, self.unlabelled, classes, points)
 
@@ -223,7 +226,7 @@ def affine(
     x: Tensor, t: Times, sde: SDE, quantity: Quantity
 ) -> tuple[Float[Tensor, "#batch ..."], Float[Tensor, "#batch ..."]]:
     """The coefficients :math:`a, b` of ``quantity`` :math:`= a x + b s`, which broadcast against
-    ``x``.
+    ``x``; raises ``ValueError`` if the quantity is not one of the five.
     """
     t = times(x, t)
     match quantity:
@@ -250,8 +253,8 @@ def convert(
     source: Quantity,
     target: Quantity,
 ) -> Batch:
-    r"""States in the form ``target`` what ``value``, at noisy points ``x``, states in the form
-    ``source``.
+    r"""Convert the values of a field at noisy points ``x`` from the form ``source`` to the form
+    ``target``.
 
     With both forms affine in the score, the target is
     :math:`\frac{b_t}{b_s}\,\text{value} + \big(a_t - \frac{b_t}{b_s} a_s\big)\,x`.

@@ -1,9 +1,9 @@
-r"""Classes of points: how a field is conditioned on them, and the one place where they are checked.
+r"""Classes of points: how a field is conditioned on them, and how they are checked.
 
 Every evaluation of a field takes ``classes``: one integer for all points, an integer tensor with
 the class of each, or ``None`` for points of any class. Classes count from 0; the number of classes
-:math:`K` stands for none of them. Whoever repeats, chooses or splits points does the same with
-their classes, as with their times.
+:math:`K` denotes no class. Code that repeats, selects or splits points does the same with their
+classes, as with their times.
 
 References:
     Classifier-free diffusion guidance (Ho and Salimans, 2022), section 3.2.

@@ -1,16 +1,16 @@
-r"""Fields made of other fields: steered towards a class, of one class alone, or one for each range
-of noise levels.
+r"""Fields composed of other fields: guided towards a class, of one class alone, or one for each
+range of noise levels.
 
 By Bayes' rule the score of points of a class :math:`c` is
 
 .. math:: \nabla_x \log p_t(x \mid c) = \nabla_x \log p_t(x) + \nabla_x \log p_t(c \mid x).
 
-A classifier of noisy points supplies the second term to a field that knows no classes; a field
-that knows them has both sides, and the second term is their difference. Multiplied by a scale
-:math:`\gamma`, it is the score of :math:`p_t(x)\,p_t(c \mid x)^\gamma` up to a constant: 0 leaves
-the class out, 1 asks for the distribution of the class, and more for points that are typical of it,
-at the expense of variety. For :math:`\gamma` other than 0 and 1 these are, over the times, not the
-diffusion of one distribution.
+A classifier of noisy points supplies the second term to an unconditional field; for a
+class-conditional field it is the difference of the conditional and the unconditional score. With
+the second term multiplied by a scale :math:`\gamma`, the sum is the score of :math:`p_t(x)\,p_t(c
+\mid x)^\gamma`, up to normalisation: 0 ignores the class, 1 gives the distribution of the class,
+and larger values favour points that are typical of it, at the expense of variety. For
+:math:`\gamma` other than 0 and 1 these densities are not the diffusion of one distribution.
 
 References:
     Score-based generative modeling through stochastic differential equations (Song et al., 2021),
@@ -41,20 +41,21 @@ class ClassifierGuidance(ScoreField):
     .. math:: s_\gamma(x, t \mid c) = s(x, t)
         + \gamma\,\nabla_x \log p\big(c \mid x / \alpha(t),\, \sigma(t) / \alpha(t)\big)
 
-    Without a class it is the field itself. The classifier sees points and noise levels in units of
-    the data: one that was trained for one process serves all whose noise levels it knows. It
-    computes in the dtype of its parameters.
+    Without a class it is the field itself. The classifier receives points and noise levels in units
+    of the data: one that was trained for one process can be used with every process whose noise
+    levels it covers. It computes in the dtype of its parameters.
 
     Arguments:
-        field: The field to be steered.
+        field: The field to be guided.
         classifier: A module called as ``classifier(x, noise_level)``, with points of shape
-            ``(batch, *event)`` and levels of shape ``(batch,)``; returns logits
-            ``(batch, classes)``. Each row on its own. Its attribute ``classes`` is their number.
+            ``(batch, *event)`` and levels of shape ``(batch,)``; returns logits ``(batch,
+            classes)``, each row independent of the others. Its attribute ``classes`` is their
+            number.
         scale: The scale :math:`\gamma`.
 
     Raises:
         ValueError: If the classifier has no attribute ``classes``, or the scale is not finite; in a
-            call, if the logits are not as many as the classes.
+            call, if the number of logits is not that of the classes.
     """
 
     def __init__(self, field: ScoreField, classifier: nn.Module, scale: float | int = 1.0) -> None:
@@ -109,20 +110,20 @@ class ClassifierGuidance(ScoreField):
 
 
 class ClassifierFreeGuidance(ScoreField):
-    r"""A field that knows classes, drawn away from what it is without them.
+    r"""A class-conditional field, extrapolated away from its unconditional score.
 
     .. math:: s_\gamma(x, t \mid c) = s(x, t) + \gamma\,\big(s(x, t \mid c) - s(x, t)\big)
 
-    Without a class it is the field itself. Scale 0 is the field without classes, 1 the field of the
-    class; the weight of :math:`(1 + w)\,s(x, t \mid c) - w\,s(x, t)` is :math:`w = \gamma - 1`.
-    Both terms come from one evaluation of the field, at twice as many points.
+    Without a class it is the field itself. Scale 0 is the unconditional field, 1 the field of the
+    class; in the form :math:`(1 + w)\,s(x, t \mid c) - w\,s(x, t)` the weight is :math:`w = \gamma
+    - 1`. Both terms come from one evaluation of the field, at twice as many points.
 
     Arguments:
         field: The field.
         scale: The scale :math:`\gamma`.
 
     Raises:
-        ValueError: If the field knows no classes or cannot be evaluated without, or the scale is
+        ValueError: If the field has no classes or cannot be evaluated without them, or the scale is
             not finite.
     """
 
@@ -181,7 +182,7 @@ class OneClass(ScoreField):
     single density, it has no classes itself.
 
     Arguments:
-        field: A field that knows classes; it is shared.
+        field: A class-conditional field; it is shared, not copied.
         number: The class :math:`c` of all points.
 
     Raises:

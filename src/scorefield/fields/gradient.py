@@ -24,8 +24,8 @@ _attention = ExitStack()
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """Evaluates fields and networks by operations that have derivatives of every kind: second ones,
-    forward mode and the transforms of ``torch.func``.
+    """Evaluate fields and networks with operations that have derivatives of every kind: second
+    derivatives, forward mode and the transforms of ``torch.func``.
 
     Outside of the context the fastest operations are taken: fused attention has first derivatives
     only, group normalisation no forward mode where channels come last in memory, and the gradient
@@ -82,8 +82,8 @@ def gradient(
     is a function of.
 
     It works under ``torch.no_grad`` and ``torch.inference_mode``; where gradients are enabled it
-    can itself be differentiated. Transforms of ``torch.func`` need :func:`differentiable`. Nobody
-    else may hold ``u``, which may be made to ask for a gradient.
+    can itself be differentiated. Transforms of ``torch.func`` need :func:`differentiable`. The
+    caller must not use ``u`` elsewhere, since it may be set to require a gradient.
     """
     if _differentiable:
         # It always records a graph, for which sampling has no use.

@@ -1,18 +1,18 @@
-r"""Fields with a known error: what instruments are calibrated on.
+r"""Fields with a known error, for the calibration of diagnostics.
 
 An error is planted in units of the noise, :math:`\hat\varepsilon = \hat\varepsilon_{base} +
-\delta\,b(\lambda)\,\eta`, that is, :math:`r = -\delta\,b\,\eta / \sigma` in the score. What it does
-to the laws :math:`p_t` of the probability flow depends on the mass that it moves: the flow of the
-exact score plus :math:`r` has the very same laws if and only if
+\delta\,b(\lambda)\,\eta`, that is, :math:`r = -\delta\,b\,\eta / \sigma` in the score. Its effect
+on the marginals :math:`p_t` of the probability flow depends on the mass that it transports: the
+flow of the exact score plus :math:`r` has the same marginals if and only if
 
 .. math:: \nabla \cdot (p_t\,r) = 0 \quad\text{at all } t.
 
 A *turned* gradient :math:`R \nabla\psi`, with :math:`R` a constant skew matrix, has no divergence:
 :math:`\nabla \cdot (R \nabla\psi) = \sum_{ij} R_{ij}\,\partial_i\partial_j\psi = 0`. Turning the
-exact score itself gives :math:`p\,R\,\nabla\log p = R\,\nabla p`, so that the field is as far from
-a gradient as one likes, while samples and likelihood keep their laws. Turning another gradient
-gives curl that does move mass:
-:math:`\nabla \cdot (p\,R\,\nabla\psi) = \nabla p \cdot R\,\nabla\psi`.
+exact score itself gives :math:`p\,R\,\nabla\log p = R\,\nabla p`, so that the field is arbitrarily
+far from a gradient, while the distribution of its samples and their likelihood stay the same.
+Turning another gradient gives curl that does transport mass: :math:`\nabla \cdot (p\,R\,\nabla\psi)
+= \nabla p \cdot R\,\nabla\psi`.
 
 References:
     Score-based generative modeling through stochastic differential equations (Song et al., 2021),
@@ -58,7 +58,7 @@ class Band:
     Arguments:
         low: The lower edge :math:`a \ge 0`, in units of the data.
         high: The upper edge :math:`b`, which may be infinite.
-        width: The width :math:`w` of the edges, in nats of noise level.
+        width: The width :math:`w` of the edges, in units of :math:`\ln\lambda`.
 
     Raises:
         ValueError: Unless ``0 <= low < high`` and ``width > 0``.
@@ -74,7 +74,7 @@ class Band:
         check_positive("the width of a band's edges", self.width)
 
     def __call__(self, level: Tensor) -> Tensor:
-        """How much of the error is planted at noise levels, between 0 and 1."""
+        """The share of the error that is planted at noise levels, between 0 and 1."""
         inside = torch.special.ndtr((math.log(self.high) - level.log()) / self.width)
         if self.low > 0:
             inside = inside - torch.special.ndtr((math.log(self.low) - level.log()) / self.width)
@@ -82,7 +82,7 @@ class Band:
 
 
 class Perturbation(nn.Module, ABC):
-    """The shape of an error, in units of the noise; of order one where not said otherwise."""
+    """The shape of an error, in units of the noise; of order one unless stated otherwise."""
 
     @abstractmethod
     def forward(self, x: Batch, noise: Batch, level: Tensor) -> Batch:
@@ -126,9 +126,9 @@ class Waves(Perturbation):
     .. math:: \eta = a \sum_m k_m \sin\Big(\frac{k_m \cdot \hat x}{\sqrt{\lambda^2 + \ell^2}}
         + \varphi_m\Big)
 
-    with directions and phases uniform, wave numbers uniform in [½, 3/2], and :math:`a` such
-    that :math:`\eta` has root mean square 1 a coordinate over the phases. It varies on the
-    scale of the noise, but not on scales below :math:`\ell`.
+    with directions and phases uniform, wave numbers uniform in [½, 3/2], and :math:`a` such that
+    :math:`\eta` has root mean square 1 per coordinate over the phases. It varies on the scale of
+    the noise, but not on scales below :math:`\ell`.
 
     Arguments:
         dim: The number :math:`D` of coordinates.
@@ -192,17 +192,17 @@ class Turned(Perturbation):
 
 
 class Matched(Perturbation):
-    r"""An error brought to root mean square 1 a coordinate under the noisy distribution, at every
+    r"""An error scaled to root mean square 1 per coordinate under the noisy distribution, at every
     noise level.
 
     :math:`\sqrt{\mathbb{E}\,\|\eta\|^2 / D}` is measured on data diffused to noise levels evenly
-    spaced in the logarithm; between them a cubic spline is laid through its logarithm.
+    spaced in the logarithm; a cubic spline interpolates its logarithm between them.
 
     Arguments:
         perturbation: The error.
         base: The field that it will be planted in.
         data: Clean points.
-        seed: The seed of their noise, one a point, addresses of purpose ``"planted/noise"``.
+        seed: The seed of their noise, one per point, at addresses of purpose ``"planted/noise"``.
         levels: The number of noise levels, at least 4.
 
     Raises:

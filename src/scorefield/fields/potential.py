@@ -7,8 +7,8 @@ backbone is replaced by the gradient of a scalar, :math:`F = \nabla_u \psi(u, c_
 .. math:: \phi(x, t) = \frac{c_{skip}}{2}\,|x|^2
     + \frac{c_{out}}{c_{in}}\,\psi(c_{in} x, c_{noise}),
 
-so that the field has the very scaling of its unconstrained sibling and differs from it in one
-thing: it is conservative.
+so that the field has the same scaling as its unconstrained counterpart, and differs from it only in
+being conservative.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class PotentialField(PreconditionedField):
         head: How the output becomes a scalar.
 
     Raises:
-        ValueError: If the head is unknown or has no meaning on the domain, or the backbone's output
+        ValueError: If the head is unknown or not defined on the domain, or the backbone's output
             does not fit it.
 
     References:

@@ -1,7 +1,7 @@
 r"""Networks as score fields.
 
-A backbone :math:`F` sees a scaled input and a label of the noise level; its output enters the
-score affinely,
+A backbone :math:`F` receives a scaled input and a label of the noise level; the score is affine in
+its output,
 
 .. math:: s(x, t) = c_{skip}\,x + c_{out}\,F(c_{in}\,x,\; c_{noise}),
 
@@ -33,7 +33,7 @@ from scorefield.sde.tables import alphas_cumprod, check_levels, level_index
 
 @dataclass(frozen=True)
 class Label(ABC):
-    """What a network sees in place of the time."""
+    """The encoding of the noise level that a network receives in place of the time."""
 
     @abstractmethod
     def __call__(self, t: Tensor, sde: SDE) -> Tensor:
@@ -54,7 +54,7 @@ class LogNoiseLabel(Label):
 
 
 LOG_NOISE = LogNoiseLabel()
-"""The label of fields that are not told another."""
+"""The default label."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,10 @@ class SigmaLabel(Label):
 
 @dataclass(frozen=True)
 class TimeLabel(Label):
-    r"""The time times a constant, :math:`c\,t`.
+    r"""The time multiplied by a constant, :math:`c\,t`.
 
     Arguments:
-        scale: The constant :math:`c`; 999 spreads :math:`[0, 1]` over the steps of a process of
-            a thousand.
+        scale: The constant :math:`c`; 999 maps :math:`[0, 1]` onto the indices of a thousand steps.
 
     Raises:
         ValueError: If it is not positive.
@@ -110,10 +109,9 @@ class IndexLabel(Label):
 class Coefficients(NamedTuple):
     r"""The coefficients of :math:`s = c_{skip}\,x + c_{out}\,F(c_{in}\,x,\; c_{noise})`.
 
-    They are those of the score. Of the denoiser, to which table 1 of Karras et al. (2022) refers,
-    :math:`c_{skip}` and :math:`c_{out}` follow as :math:`(1 + \sigma^2 c_{skip}) / \alpha` and
-    :math:`\sigma^2 c_{out} / \alpha`; from those the score would follow by a difference of nearly
-    equal numbers where there is little noise.
+    They are those of the score. Those of the denoiser, which table 1 of Karras et al. (2022) lists,
+    follow as :math:`(1 + \sigma^2 c_{skip}) / \alpha` and :math:`\sigma^2 c_{out} / \alpha`; the
+    converse would subtract nearly equal numbers at low noise.
     """
 
     c_skip: Tensor
@@ -154,7 +152,8 @@ class EDMScaling(Parametrization):
         ValueError: If ``sigma_data`` is not positive.
 
     References:
-        Karras et al. (2022), table 1, column "Ours", and appendix B.6.
+        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
+        table 1, column "Ours", and appendix B.6.
     """
 
     sigma_data: float
@@ -173,7 +172,7 @@ class EDMScaling(Parametrization):
 
 @dataclass(frozen=True)
 class NoisePrediction(Parametrization):
-    r"""The backbone sees :math:`x_t` and predicts the noise: :math:`s = -F(x) / \sigma`.
+    r"""The backbone receives :math:`x_t` and predicts the noise: :math:`s = -F(x) / \sigma`.
 
     References:
         Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), equation 11.
@@ -188,7 +187,7 @@ class NoisePrediction(Parametrization):
 
 @dataclass(frozen=True)
 class ScorePrediction(Parametrization):
-    """The backbone sees :math:`x_t` and predicts the score itself: :math:`s = F(x)`."""
+    """The backbone receives :math:`x_t` and predicts the score itself: :math:`s = F(x)`."""
 
     label: Label = LOG_NOISE
 
@@ -199,15 +198,16 @@ class ScorePrediction(Parametrization):
 
 @dataclass(frozen=True)
 class TablePrediction(Parametrization):
-    r"""The backbone predicts the noise of the steps of DDPM, whose deviation is looked up.
+    r"""The backbone predicts the noise of the steps of DDPM, whose standard deviations are in a
+    table.
 
     .. math:: s = -F\big(x,\; t (N - 1)\big) \Big/ \sqrt{1 - \bar\alpha_i}, \qquad
         i = \lfloor t (N - 1) \rfloor.
 
-    It makes a field of :class:`~.VP` out of a network that was trained on steps: the
-    label goes with the time, the deviation is that of the step before. At the steps themselves it
-    is :class:`NoisePrediction` of :class:`~.DiscreteVP` with
-    ``TimeLabel(levels - 1)``.
+    It turns a network that was trained on discrete steps into a field of :class:`~.VP`: the label
+    is continuous in time, the standard deviation is that of the preceding step. At the steps
+    themselves it is :class:`NoisePrediction` of :class:`~.DiscreteVP` with ``TimeLabel(levels -
+    1)``.
 
     Arguments:
         levels: The number :math:`N` of steps.
@@ -246,26 +246,26 @@ def _table_std(table: TablePrediction, dtype: torch.dtype, device: torch.device)
 
 
 class PreconditionedField(ScoreField):
-    """A backbone as a score field.
+    r"""A backbone as a score field, :math:`s = c_{skip}\,x + c_{out}\,F(c_{in}\,x,\; c_{noise})`.
 
     Arguments:
-        backbone: A module called as ``backbone(x, label)`` with :math:`x` of shape
-            ``(batch, *event)`` and a label of shape ``(batch,)``; returns the shape of ``x``. It
-            computes in the dtype of its parameters; the result has the dtype of the input. One
-            that knows classes has their number :math:`K` as its attribute ``classes``, and is
-            called as ``backbone(x, label, classes)`` where they are given: int64 from 0, with
-            :math:`K` for no class unless its attribute ``unlabelled`` is false.
+        backbone: A module called as ``backbone(x, label)`` with :math:`x` of shape ``(batch,
+            *event)`` and a label of shape ``(batch,)``; returns the shape of ``x``. It computes in
+            the dtype of its parameters; the result has the dtype of the input. A class-conditional
+            one has an attribute ``classes``, their number :math:`K`, and is called as ``backbone(x,
+            label, classes)`` where they are given: int64 from 0, with :math:`K` for no class unless
+            its attribute ``unlabelled`` is false.
         sde: The forward process.
-        sigma_data: Short for ``parametrization=EDMScaling(sigma_data)``.
+        sigma_data: Shorthand for ``parametrization=EDMScaling(sigma_data)``.
         parametrization: What the backbone predicts.
-        domain: Where :math:`x` lives; by default ``Euclidean(shape)``.
+        domain: The space of :math:`x`; by default ``Euclidean(shape)``.
         shape: The event shape; by default the attribute ``event_shape`` of the backbone, otherwise
             learned in :func:`~.fit` or in the first call.
 
     Raises:
         TypeError: Unless exactly one of ``sigma_data`` and ``parametrization`` is given, or if both
             ``domain`` and ``shape`` are.
-        ValueError: If the process or the parametrisation has no meaning on the domain.
+        ValueError: If the process or the parametrisation is not defined on the domain.
     """
 
     def __init__(

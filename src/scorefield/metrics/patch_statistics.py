@@ -5,7 +5,7 @@ A model that composes images from patches of the training set has patches at dis
 some size, and none beyond it.
 
 References:
-    An analytic theory of creativity in convolutional diffusion models (Kamb and Ganguli, 2024).
+    An analytic theory of creativity in convolutional diffusion models (Kamb and Ganguli, 2025).
 """
 
 from __future__ import annotations

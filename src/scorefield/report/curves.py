@@ -33,7 +33,7 @@ class Curve(NamedTuple):
 
 
 class Plot(NamedTuple):
-    """A figure of the page, with a text for those who cannot see it, and plotly's specification."""
+    """A figure of the page, with its alternative text and plotly's specification."""
 
     key: str
     title: str
@@ -80,7 +80,7 @@ def _against_calls(metric: OfSamples, drawn: Sequence[Drawn]) -> Plot | None:
         if found:
             curves.append(Curve(g.label, look, [d.nfe for d in found], [d.estimate for d in found]))
             band = _band(found[0]) or band
-    x_title = "network calls a sample"
+    x_title = "network calls per sample"
     caption = metric.caption + _BAND
     return _plot(_key(drawn, metric), metric.title, caption, x_title, curves, band)
 
@@ -100,7 +100,7 @@ def _against_time(metric: Metric, drawn: Sequence[Drawn], costs: Costs) -> Plot 
             y.append(over_seeds([d.estimate for d in found]))
             band = _band(found[0]) or band
         curves.append(Curve(g.label, look, x, y))
-    title, key = f"{metric.title} along the training", f"{_key(drawn, metric)}-training"
+    title, key = f"{metric.title} during training", f"{_key(drawn, metric)}-training"
     caption = f"{metric.caption} At the checkpoints, against the time of the steps up to each."
     return _plot(key, title, caption, "training time (s)", curves, band, ticks=False)
 

@@ -183,12 +183,12 @@ def _few_calls(members: Sequence[Group], exact: Group | None) -> str:
     ratios = [d.ratio.value for d in found if d is not None and d.ratio is not None]
     ends = [f"{min(ratios):.0f}", f"{max(ratios):.0f}"]
     text = (
-        f"At {truth.nfe} calls even the exact field is {in_words(truth.ratio)} times the floor "
-        f"away, the trained ones {' to '.join(dict.fromkeys(ends))} times"
+        f"At {truth.nfe} calls even the exact field is at {in_words(truth.ratio)} times the floor, "
+        f"the trained ones at {' to '.join(dict.fromkeys(ends))} times"
     )
     # The samplers' share is known for the exact field only.
     alike = all(0.5 < ratio / truth.ratio.value < 2 for ratio in ratios)
-    return text + (": most of that is the error of the sampler." if alike else ".")
+    return text + (": most of this is the error of the sampler." if alike else ".")
 
 
 def _matched(comparison: Comparison) -> str:

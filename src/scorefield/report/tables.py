@@ -229,10 +229,10 @@ def _targets(comparison: Comparison) -> Table | None:
         columns,
         rows,
         "Network calls to a target",
-        f"The fewest network calls at which the {TARGET.label} distance is at most so many "
-        f"times the noise floor, of those that were measured ({budgets}); beyond doubt where the "
-        "upper end of the 95 % interval is below the target too. A mean is over all seeds, and "
-        "given only where all of them reach the target.",
+        f"The smallest of the measured numbers of network calls ({budgets}) at which the "
+        f"{TARGET.label} distance is at most the given multiple of the noise floor; beyond doubt "
+        "where the upper end of the 95 % interval is below the target too. A mean is over all "
+        "seeds, and given only where all of them reach the target.",
     )
 
 
@@ -296,8 +296,8 @@ def _matched_differences(comparison: Comparison) -> Table | None:
         columns,
         rows,
         f"Differences from {comparison.members[0].label} at equal training time",
-        "As above, between the checkpoints of the table before; an empty cell where the times "
-        "behind the two checkpoints differ by more than a tenth.",
+        "As above, between the checkpoints of the previous table; a cell is empty where the "
+        "training times of the two checkpoints differ by more than a tenth.",
     )
 
 

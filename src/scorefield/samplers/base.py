@@ -1,4 +1,5 @@
-r"""What a sampler is: times, a step between two of them, and the loop over both.
+r"""The interface of samplers: a grid of times, a step between two of them, and the loop over the
+steps.
 
 In the scaled states :math:`\hat x = x / \alpha(t)`, in units of the data, and the noise level
 :math:`\lambda = \sigma / \alpha` the probability-flow ODE of every process is
@@ -42,7 +43,7 @@ GridSamplerT = TypeVar("GridSamplerT", bound="GridSampler")
 class Sampler(ABC):
     r"""A method that turns a field into samples.
 
-    Samplers are frozen dataclasses. One that goes through a grid of times, as most do, is a
+    Samplers are frozen dataclasses. One that visits a grid of times, as most do, is a
     :class:`GridSampler`.
     """
 
@@ -51,7 +52,7 @@ class Sampler(ABC):
     :math:`O(N^{-p})` in the number of steps."""
 
     takes_measurements: ClassVar[bool] = False
-    """Whether samples can be drawn that agree with a measurement."""
+    """Whether samples can be conditioned on a measurement."""
 
     @property
     def stochastic(self) -> bool:
@@ -61,8 +62,8 @@ class Sampler(ABC):
     @property
     @abstractmethod
     def nfe(self) -> int | None:
-        """The true number of network calls that a sample takes; ``None`` where each sample finds
-        its own on the way, which the callback receives.
+        """The exact number of network calls per sample; ``None`` for an adaptive sampler, whose
+        callback receives it.
         """
 
     @classmethod
@@ -72,7 +73,8 @@ class Sampler(ABC):
         ``settings`` as the other arguments of the class.
 
         Raises:
-            ValueError: If the budget is not a positive integer, or less than what the method takes.
+            ValueError: If the budget is not a positive integer, or is less than the least that the
+                method needs.
         """
 
     @abstractmethod
@@ -90,11 +92,11 @@ class Sampler(ABC):
             field: The field.
             x: The states :math:`x_t`, in the units of the process.
             t: Their time.
-            s: The time to go to; ``None`` for the clean data.
-            at: Classes, noise and measurement of the samples, and the step before.
+            s: The time of arrival; ``None`` for the clean data.
+            at: Classes, noise and measurement of the samples, and the previous step.
 
         Raises:
-            ValueError: If the step draws noise and has been given none.
+            ValueError: If the step draws noise and the context has none.
 
         Example:
             A custom loop with the samples of ``sampler.sample(field, 64, seed=0)``:
@@ -103,7 +105,7 @@ class Sampler(ABC):
             >>> x, done = field.sde.prior(field.domain).sample(noise, index), None
             >>> for k, (t, s) in enumerate(pairwise(sampler.times(field.sde))):
             ...     done = sampler.step(field, x, t, s, StepContext(noise, index, k, previous=done))
-            ...     x = done.x  # to be looked at, changed, or stopped at
+            ...     x = done.x  # inspect or change the states, or stop
         """
 
     @abstractmethod
@@ -128,28 +130,29 @@ class Sampler(ABC):
         """Draws samples, in units of the data, in the order of their indices.
 
         A sample is a function of the field, the sampler, the seed and its index: sample 17 starts
-        from the same noise alone, in a batch of 64 or after a resume. The field is in evaluation
-        mode meanwhile, and no gradients are recorded.
+        from the same noise alone, in a batch of 64 or after a resume. The field is evaluated in
+        evaluation mode, and no gradients are recorded.
 
         Arguments:
             field: The score field; its process sets the noise levels, its domain the event shape.
-            n: How many: the samples 0 … n - 1.
+            n: The number of samples, whose indices are 0 … n - 1.
             seed: The seed of all noise, or the noise itself.
-            index: In place of ``n``, the indices of the samples.
-            batch_size: How many samples the network sees at once.
+            index: The indices of the samples, in place of ``n``.
+            batch_size: The number of samples per network call.
             dtype: The dtype of the states and of the result. The network keeps its own.
-            device: Where the states live; by default where the field's parameters do.
+            device: The device of the states; by default that of the field's parameters.
             callback: Called after each step of each block with a :class:`SamplerState`.
             start: Starting points :math:`x_{t_{max}}`, in place of draws from the prior.
-            classes: The class of all samples, or of each; for fields that know classes.
-            measurement: What is known of all samples, or of each in the order of the indices: put
-                into the states at the start (unless ``start`` is given) and after every update.
+            classes: The class of all samples, or of each; for class-conditional fields.
+            measurement: The measurement of all samples, or of each in the order of the indices:
+                imposed on the states at the start (unless ``start`` is given) and after every
+                update.
 
         Raises:
             ValueError: If the number of samples, the batch size, the dtype, ``start``, the
                 measurement or the classes do not fit the field or one another.
             TypeError: If a measurement is given to a sampler that takes none.
-            FloatingPointError: If a state stops being finite; names step, noise level and samples.
+            FloatingPointError: If a state is no longer finite; names step, noise level and samples.
         """
         shape = field.domain.shape
         if not dtype.is_floating_point:
@@ -188,10 +191,10 @@ class Sampler(ABC):
 
 @dataclass(frozen=True)
 class GridSampler(Sampler):
-    r"""A method that visits a grid of times, the same for all samples.
+    r"""A method on a grid of times, the same for all samples.
 
-    A method of one's own declares its :attr:`order`, its network calls a step and :meth:`step`;
-    sampling in blocks, the network calls of a budget, callbacks and trajectories follow.
+    A subclass declares its :attr:`order`, its network calls per step and :meth:`step`; sampling in
+    blocks, the number of steps for a budget of network calls, callbacks and trajectories follow.
 
     Arguments:
         steps: The number :math:`N` of steps.
@@ -219,7 +222,7 @@ class GridSampler(Sampler):
     """
 
     calls: ClassVar[int] = 1
-    """The network calls of a step."""
+    """The network calls per step."""
 
     steps: int
 
@@ -228,7 +231,7 @@ class GridSampler(Sampler):
 
     @property
     def rounds(self) -> int:
-        """How often :meth:`step` is called."""
+        """The number of calls of :meth:`step`."""
         return self.steps
 
     @property

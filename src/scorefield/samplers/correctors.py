@@ -1,13 +1,13 @@
-r"""Correctors: Langevin steps at one noise level, which leave its law (nearly) as it is.
+r"""Correctors: Langevin steps at one noise level, which (nearly) preserve its distribution.
 
 .. math:: \bar x = x + \epsilon\,s(x, t), \qquad x' = \bar x + \sqrt{2\epsilon}\,z, \qquad
     z \sim N(0, I).
 
 For :math:`\epsilon \to 0` the distribution of :math:`x_t` does not change; for a finite step it
-moves by :math:`O(\epsilon)`, relative to the variance of the coordinates. The step is
-:math:`2 f^2 r^2` in some unit, :math:`r` being the signal-to-noise ratio and :math:`f` the factor
-of the forward step there: 1 for VE, :math:`\sqrt{1 - \beta_i}` for a table of VP, and for every
-other process what its discretisation says.
+moves by :math:`O(\epsilon)`, relative to the variance of the coordinates. The step size
+:math:`\epsilon` is :math:`2 f^2 r^2` times a squared length that the corrector defines, with the
+signal-to-noise ratio :math:`r` and the factor :math:`f` of the forward step there: 1 for VE,
+:math:`\sqrt{1 - \beta_i}` for a table of VP, otherwise that of the discretisation.
 
 References:
     Score-based generative modeling through stochastic differential equations (Song,
@@ -40,7 +40,7 @@ class Corrector(ABC):
 
     Arguments:
         snr: The signal-to-noise ratio :math:`r`, a pure number.
-        steps: How many steps are taken at each level.
+        steps: The number of steps at each level.
 
     Raises:
         ValueError: If the ratio is not positive or ``steps`` not a positive integer.
@@ -56,7 +56,7 @@ class Corrector(ABC):
 
     @abstractmethod
     def scale(self, sde: SDE, t: Tensor, forward: ForwardStep) -> Tensor:
-        """What of the step sizes is known before the state is, for times of any shape."""
+        """The factor of the step size that does not depend on the state, for times of any shape."""
 
     @abstractmethod
     def size(self, scale: float | Tensor, score: Tensor, z: Tensor) -> float | Tensor:
@@ -77,8 +77,8 @@ class Corrector(ABC):
             field: The score field.
             x: States.
             t: Their times, or one for all.
-            scale: What :meth:`scale` gives there, shaped to broadcast against ``x``.
-            draw: Gives the standard normals of each step, from 0.
+            scale: The value of :meth:`scale` there, shaped to broadcast against ``x``.
+            draw: Returns the standard normals of a step, by its number from 0.
             classes: The class of each state, or of all.
         """
         for k in range(self.steps):
@@ -90,8 +90,8 @@ class Corrector(ABC):
 
 
 class Correction(NamedTuple):
-    """The new states, also without the noise of the last step; and the states before the last step,
-    with the score there.
+    """The new states, with (``x``) and without (``mean``) the noise of the last step; and the
+    states before the last step, with the score there.
     """
 
     x: Tensor
@@ -102,11 +102,11 @@ class Correction(NamedTuple):
 
 @dataclass(frozen=True)
 class Langevin(Corrector):
-    r"""Steps whose size keeps the ratio of score to noise.
+    r"""Steps with a fixed ratio of the norms of score and noise.
 
     .. math:: \epsilon = 2 f^2 \Big(r \frac{\|z\|}{\|s\|}\Big)^2.
 
-    Each sample has a step of its own, from its own norms. The published method takes the means of
+    Each sample has its own step size, from its own norms. The published method takes the means of
     both norms over the batch instead, which makes a sample depend on the others: ``norm="batch"``.
 
     The size depends on the state and on the noise that it multiplies, so it is meant for points of
@@ -117,14 +117,15 @@ class Langevin(Corrector):
 
     Arguments:
         snr: The signal-to-noise ratio :math:`r`.
-        steps: How many steps are taken at each level.
-        norm: Whose norms: of each ``"sample"``, or the means over the ``"batch"``.
+        steps: The number of steps at each level.
+        norm: Which norms: those of each ``"sample"``, or their means over the ``"batch"``.
 
     Raises:
         ValueError: If an argument is out of its range.
 
     References:
-        Song et al. (2021), algorithms 4 and 5, with batch means.
+        Score-based generative modeling through stochastic differential equations (Song et al.,
+        2021), algorithms 4 and 5, with batch means.
     """
 
     norm: Norm = "sample"
@@ -146,9 +147,14 @@ class Langevin(Corrector):
 class AnnealedLangevin(Corrector):
     r"""Steps in proportion to the variance of the noise, :math:`\epsilon = 2 f^2 (r\,\sigma_t)^2`.
 
+    Arguments and errors are those of :class:`Corrector`.
+
     References:
-        Generative modeling by estimating gradients of the data distribution (Song and Ermon,
-        2019), algorithm 1, with the step of Song et al. (2021), appendix G.
+        Generative modeling by estimating gradients of the data distribution (Song and Ermon, 2019),
+        algorithm 1.
+
+        Score-based generative modeling through stochastic differential equations (Song et al.,
+        2021), appendix G, for the step size.
     """
 
     def scale(self, sde: SDE, t: Tensor, forward: ForwardStep) -> Tensor:

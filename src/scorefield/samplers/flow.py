@@ -1,4 +1,4 @@
-r"""The probability flow of a field, in the coordinates in which it is straightest.
+r"""The probability flow of a field in angular coordinates.
 
 With :math:`\hat x = x_t / \alpha` and the noise level :math:`\lambda = \sigma / \alpha`, let
 
@@ -11,11 +11,12 @@ Then the probability flow of every process is
     = \cos\varphi\;\mathbb{E}[\varepsilon \mid x_t] - \sin\varphi\;\mathbb{E}[x_0 \mid x_t]
     = \frac{\hat\varepsilon}{\cos\varphi} - y \tan\varphi ,
 
-over a quarter of a circle, whatever the range of noise levels: data of unit variance stay where
-they are, states and slopes are of the order of one throughout, and an error of a given size means
-as much at one end as at the other. Where the flow leads does not depend on the coordinates, but the
-number of calls does: on mixtures, correlated normals and trained networks, over :math:`\lambda`,
-:math:`\ln\lambda` or the time it was 1.0 to 3.5 times that over :math:`\varphi`.
+over a quarter of a circle, whatever the range of noise levels: normal data of unit variance stay
+where they are, states and slopes are of order one throughout, and an error of a given size matters
+as much at one end as at the other. The end points of the flow do not depend on the coordinates, but
+the number of calls does: on mixtures, correlated normals and trained networks, integration over
+:math:`\lambda`, :math:`\ln\lambda` or the time took 1.0 to 3.5 times as many calls as over
+:math:`\varphi`.
 
 References:
     Progressive distillation for fast sampling of diffusion models (Salimans and Ho, 2022),
@@ -40,7 +41,7 @@ _SHOWN = 4
 
 
 class Place(NamedTuple):
-    """What is to be known of a place on the flow, ``(n, 1)`` in the dtype of the states; times
+    """The coefficients at places on the flow, ``(n, 1)`` in the dtype of the states; times
     ``(n,)``.
     """
 
@@ -51,11 +52,11 @@ class Place(NamedTuple):
 
 
 class StalledError(DivergedError):
-    r"""Points that did not come to the end of the flow.
+    r"""Raised where points do not reach the end of the flow.
 
     Attributes:
-        solution: Where every point stands, in angular coordinates, and what it took.
-        x: The same places as states :math:`\hat x`, in units of the data.
+        solution: The last state of every point in angular coordinates, with its steps and calls.
+        x: The same states as :math:`\hat x`, in units of the data.
         sigma: The noise level that each has reached.
     """
 
@@ -67,7 +68,7 @@ class StalledError(DivergedError):
 
 
 class Flow:
-    """The probability flow of a field for a batch of points, each at a place of its own."""
+    """The probability flow of a field for a batch of points, each at its own noise level."""
 
     def __init__(self, field: ScoreField, classes: Int[Tensor, " n"] | None = None) -> None:
         self.field = field
@@ -79,7 +80,7 @@ class Flow:
         return math.atan(float(self.sde.noise_level(torch.tensor(t, dtype=torch.float64))))
 
     def at(self, angle: Float[Tensor, " n"], dtype: torch.dtype) -> Place:
-        """Times and coefficients at angles, worked out in float64."""
+        """Times and coefficients at angles, computed in float64."""
         tan = angle.tan()
         # Rounding must not lead beyond the times of the process.
         time = self.sde.time(tan).clamp(self.sde.t_min, self.sde.t_max)
@@ -100,14 +101,16 @@ class Flow:
         return noise.reshape(y.shape) / place.cos - place.tan * y
 
     def denoised(self, solution: Solution) -> Float[Tensor, "n *event"]:
-        """The posterior means of the clean points where a solution stands; takes no call."""
+        """The posterior means of the clean points at the places of a solution, without a network
+        call.
+        """
         angle = solution.place
         cos, sin = (v.to(solution.y.dtype).unsqueeze(1) for v in (angle.cos(), angle.sin()))
         x = cos * solution.y - sin * solution.slope
         return self.field.domain.wrap(x.reshape(-1, *self.field.domain.shape))
 
     def scaled(self, solution: Solution) -> Float[Tensor, "n *event"]:
-        r"""The states :math:`\hat x` where a solution stands, in units of the data."""
+        r"""The states :math:`\hat x` of a solution, in units of the data."""
         dim = self.field.domain.dim
         x = solution.y[:, :dim] / solution.place.cos().to(solution.y.dtype).unsqueeze(1)
         return self.field.domain.wrap(x.reshape(-1, *self.field.domain.shape))
@@ -136,10 +139,10 @@ class Flow:
             return
         lost = (~solution.arrived).nonzero().flatten()
         sigma = solution.place.tan()
-        told = []
+        details = []
         for row in lost[:_SHOWN].tolist():
             name = row if index is None else int(index[row])
-            told.append(
+            details.append(
                 f"sample {name} at noise level {float(sigma[row]):.6g} after "
                 f"{int(solution.calls[row])} calls, {int(solution.accepted[row])} steps and "
                 f"{int(solution.rejected[row])} rejected ones: "
@@ -147,8 +150,8 @@ class Flow:
             )
         more = f"; and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
         raise StalledError(
-            f"{len(lost)} of {len(solution.y)} samples did not come to the end of the flow at "
-            f"rtol={solution.rtol:g}, atol={solution.atol:g}: {'; '.join(told)}{more}",
+            f"{len(lost)} of {len(solution.y)} samples did not reach the end of the flow at "
+            f"rtol={solution.rtol:g}, atol={solution.atol:g}: {'; '.join(details)}{more}",
             solution,
             self.scaled(solution),
             sigma,
@@ -157,7 +160,7 @@ class Flow:
 
 _REASONS = {
     Outcome.RUNNING: "it was interrupted",
-    Outcome.OUT_OF_CALLS: "its calls are used up, the flow is stiff there or max_calls too small",
+    Outcome.OUT_OF_CALLS: "its calls are used up: the flow is stiff there, or max_calls too small",
     Outcome.STEP_TOO_SMALL: "no step that still moves it meets the tolerance",
     Outcome.NOT_FINITE: "the field is not finite there",
 }

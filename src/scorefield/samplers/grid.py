@@ -69,8 +69,11 @@ def grid_times(
             positive and ``t_end`` in :math:`[t_{min}, t_{max})`.
 
     References:
-        Karras et al. (2022), as of :func:`karras_levels`; DPM-Solver++ (Lu, Zhou, Bao, Chen, Li and
-        Zhu, 2022), section 3, for steps that are uniform in the log-SNR.
+        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
+        equation 5.
+
+        DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models (Lu, Zhou,
+        Bao, Chen, Li and Zhu, 2022), section 3, for steps that are uniform in the log-SNR.
     """
     check_grid(steps, spacing, rho)
     start, end = sde.t_max, sde.t_min if t_end is None else t_end
@@ -101,7 +104,7 @@ def check_rho(rho: float) -> None:
 
 
 def check_grid(steps: int, spacing: str, rho: float) -> None:
-    """Raises ``ValueError`` unless there is a grid of so many steps, spaced like that."""
+    """Raises ``ValueError`` unless the number of steps, the exponent and the spacing are valid."""
     check_steps(steps)
     check_rho(rho)
     if spacing not in get_args(Spacing):

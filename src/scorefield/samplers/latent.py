@@ -1,8 +1,8 @@
-r"""Latent codes: where the probability flow carries a point at the greatest noise level.
+r"""Latent codes: the images of points under the probability flow, at the greatest noise level.
 
-The flow is one to one, so that points and codes :math:`z = x_{t_{max}}` are two names of the same
-thing. Codes of data are spread as the prior is, and what is done to codes, between two of them or
-about their mean, is done to the points.
+The flow is one-to-one: a point and its code :math:`z = x_{t_{max}}` determine each other. Codes of
+data are distributed as the prior, so that codes between two others, or rescaled about their mean,
+decode into samples.
 
 References:
     Score-based generative modeling through stochastic differential equations (Song et al., 2021),
@@ -36,7 +36,9 @@ _PARALLEL = 1e-6
 
 
 class Carried(NamedTuple):
-    """Points at the other end of the flow, and the calls, the steps and the tolerances of each."""
+    """Points at the other end of the flow, and the ``solution`` with the calls and steps of
+    each.
+    """
 
     x: Float[Tensor, "batch *event"]
     solution: Solution
@@ -55,9 +57,9 @@ def encode(
     Arguments:
         field: The field.
         x: Points in units of the data, at the least noise level, in the dtype of the integration.
-        rtol: The relative tolerance; each point has steps of its own.
+        rtol: The relative tolerance; each point has its own step sizes.
         atol: The absolute tolerance.
-        max_calls: The largest number of network calls of a point.
+        max_calls: The largest number of network calls per point.
         classes: The class of each point, or of all.
 
     Raises:
@@ -88,9 +90,10 @@ def round_trip(
     max_calls: int = 10_000,
     classes: Classes = None,
 ) -> Estimate:
-    """How far points that are encoded and decoded again end from where they were: the mean of the
-    root mean square over coordinates, in units of the data. Arguments and errors as of
-    :func:`encode`; there are at least two points.
+    """The error of encoding points and decoding them again: the mean over points of the root mean
+    square over coordinates, in units of the data.
+
+    Arguments and errors are those of :func:`encode`; fewer than two points are a ``ValueError``.
     """
     code = encode(field, x, rtol, atol, max_calls, classes)
     back = decode(field, code.x, rtol, atol, max_calls, classes)
@@ -122,13 +125,13 @@ def interpolate(
     Arguments:
         z0: The first code.
         z1: The last code.
-        n: How many codes there are, at least 2.
+        n: The number of codes, at least 2.
         kind: ``"spherical"`` or ``"linear"``.
-        center: What lengths and directions are taken about; the mean of the prior.
+        center: The origin of lengths and directions, the mean of the prior.
 
     Raises:
         ValueError: If the codes differ in shape, ``n`` is below 2, ``kind`` is not known, or the
-            codes are opposite numbers, between which there is no circle.
+            codes are opposite numbers in one dimension, between which there is no circle.
     """
     if z0.shape != z1.shape:
         raise UserError(f"z0 and z1 differ in shape: {tuple(z0.shape)} and {tuple(z1.shape)}")

@@ -1,29 +1,28 @@
-r"""What is known of a sample: generation under a linear measurement.
+r"""Sampling under a linear measurement.
 
-A measurement :math:`y = A x_0` fixes a sample in the row space of :math:`A`, and says nothing of
-the rest. With the orthogonal projection :math:`P` onto that space and the point
-:math:`\hat y = A^+ y` in it, a sampler puts what is known into its states, as noisy as they are,
+A measurement :math:`y = A x_0` determines the part of a sample in the row space of :math:`A`, and
+leaves the rest free. With the orthogonal projection :math:`P` onto that space and the point
+:math:`\hat y = A^+ y` in it, a sampler imposes the known part on its states, noised to their level,
 
 .. math:: x \leftarrow x - P x + P\,(\alpha_t\,\hat y + \sigma_t\,n), \qquad n \sim N(0, I),
 
-at the start and after every update, at the time that the update arrived at; a state without noise,
-such as the mean of the last update, with :math:`n = 0`. So the part of a sample that is measured is
-exact in the end.
+at the start and after every update, at the time of arrival, with :math:`n = 0` for a state without
+noise, such as the mean of the last update. The measured part of a sample is therefore exact.
 
-The rest is an approximation: the score pulls the unknown half towards the known one only as far as
-the remaining steps go. The distribution is that of :math:`x_0` given :math:`y` where the two halves
-are independent, and otherwise lies between that and the one without the measurement. Of two normal
-coordinates of correlation 0.8, one known to be 1, the other has mean 0.8 and variance 0.36;
-ancestral steps give 0.49 and 0.46 to 0.51, :class:`~.Heun` 0.33 and
-0.63, and with four corrector steps of :class:`~.AnnealedLangevin` of
-ratio 0.5 at each of 100 times it is 0.72 to 0.76 and 0.38 to 0.41.
+The rest is an approximation: only the remaining steps adapt the unknown part to the known one. Its
+distribution is that of :math:`x_0` given :math:`y` if the two parts are independent, and otherwise
+lies between that and the one without the measurement. Example: two normal coordinates of
+correlation 0.8, of which one is known to be 1. The exact mean and variance of the other are 0.8 and
+0.36; ancestral steps give 0.49 and 0.46 to 0.51, :class:`~.Heun` 0.33 and 0.63, and four corrector
+steps of :class:`~.AnnealedLangevin` with ratio 0.5 at each of 100 times 0.72 to 0.76 and 0.38 to
+0.41.
 
 References:
     Score-based generative modeling through stochastic differential equations (Song,
     Sohl-Dickstein, Kingma, Kumar, Ermon and Poole, 2021), appendices I.2 and I.3.
 
     RePaint: inpainting using denoising diffusion probabilistic models (Lugmayr, Danelljan, Romero,
-    Yu, Timofte and Van Gool, 2022), section 4.2, for what replacing alone misses.
+    Yu, Timofte and Van Gool, 2022), section 4.2, for the limits of replacement alone.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ MeasurementT = TypeVar("MeasurementT", bound="Measurement")
 
 
 class Measurement(ABC):
-    r"""What is known of samples, as a projection and a point in its range.
+    r"""A linear measurement of samples, as an orthogonal projection and a point in its range.
 
     Arguments:
         known: The points :math:`\hat y = P \hat y`, clean and in units of the data: one for all
@@ -69,7 +68,7 @@ class Measurement(ABC):
         z: Float[Tensor, "batch *event"] | None = None,
     ) -> Float[Tensor, "batch *event"]:
         r"""The points with their measured part replaced, :math:`x - P x + \alpha \hat y + \sigma P
-        z`; without standard normals ``z``, the known part is put in without noise.
+        z`; without standard normals ``z``, the known part has no noise.
         """
         rest = x - self.project(x) + alpha * self.known
         return rest if z is None else rest + sigma * self.project(z)
@@ -86,12 +85,12 @@ class Measurement(ABC):
 
 
 class Inpainting(Measurement):
-    r"""Some coordinates are known: :math:`P` keeps those of the mask.
+    r"""Known coordinates: :math:`P` keeps those of the mask.
 
     Arguments:
         mask: Which coordinates are known, 1 or ``True`` there; broadcast against ``known``.
-        known: Points of shape ``(n, *event)``, one for each sample or a single one for all; read
-            where the mask is set only.
+        known: Points of shape ``(n, *event)``, one for each sample or a single one for all; used
+            only where the mask is set.
 
     Raises:
         ValueError: If the mask does not broadcast to ``known``, has other values than 0 and 1 or
@@ -125,8 +124,8 @@ class Inpainting(Measurement):
 
 
 class Colorization(Measurement):
-    r"""The grey of an image is known: :math:`P` is the projection onto the direction
-    :math:`(1, \dots, 1) / \sqrt C` of the channels.
+    r"""Known grey values of an image: :math:`P` is the projection onto the direction :math:`(1,
+    \dots, 1) / \sqrt C` of the channels.
 
     Arguments:
         gray: Grey images, the mean of the channels: of shape ``(n, 1, *space)``, or ``(n, C,
@@ -162,18 +161,18 @@ class LinearMeasurement(Measurement):
     r"""Any linear measurement :math:`y = A x_0`.
 
     With the singular value decomposition :math:`A = U S V^T`, cut off where singular values are
-    rounding, :math:`P = V V^T` and :math:`\hat y = V S^{-1} U^T y`. Rows of :math:`A` may depend
-    on each other.
+    rounding errors, :math:`P = V V^T` and :math:`\hat y = V S^{-1} U^T y`. The rows of :math:`A`
+    may be linearly dependent.
 
     Arguments:
         matrix: The matrix :math:`A`, of shape ``(m, *event)``: each row is shaped like a sample.
-        y: The data, of shape ``(n, m)``: of each sample, or one for all.
-        least_squares: Whether data that no :math:`x_0` has are replaced by the nearest that one
-            has.
+        y: The data, of shape ``(n, m)``: one row for each sample, or a single one for all.
+        least_squares: Whether to replace inconsistent data, which no :math:`x_0` has, by the
+            nearest consistent data.
 
     Raises:
-        ValueError: If a shape does not fit, a value is not finite, the matrix is zero, or ``y``
-            contradicts itself by more than :math:`10^{-5}` of its size.
+        ValueError: If a shape does not fit, a value is not finite, the matrix is zero, or ``y`` is
+            inconsistent by more than :math:`10^{-5}` of its size.
     """
 
     def __init__(

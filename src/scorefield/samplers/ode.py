@@ -1,4 +1,4 @@
-"""Sampling along the probability flow, with as many steps as a tolerance takes."""
+"""Adaptive sampling along the probability flow."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ _MARKS = 100
 
 @dataclass(frozen=True)
 class ProbabilityFlow(Sampler):
-    r"""The probability flow, by Dormand and Prince's method of order 5 with a step of its own for
+    r"""The probability flow by Dormand and Prince's method of order 5, with separate step sizes for
     each sample.
 
+    .. math:: \frac{\mathrm{d}x}{\mathrm{d}t} = f(t)\,x - \tfrac12 g(t)^2\,s(x, t)
+
     A sample takes as many network calls as its tolerance requires. The callback is called whenever
-    the last of a block's samples has come another hundredth of the way, with
-    :attr:`SamplerState.nfe` the calls of the sample that took most, and
-    :attr:`SamplerState.solution` with those of each.
+    the slowest sample of a block has advanced by another hundredth of the way;
+    :attr:`SamplerState.nfe` is then the largest number of calls of a sample, and
+    :attr:`SamplerState.solution` contains those of each.
 
     The coordinates of the integration are those of :mod:`scorefield.samplers.flow`; tolerances are
     relative to, and in units of, :math:`y = x_t / \sqrt{\alpha^2 + \sigma^2}`, which at the end is
@@ -39,8 +41,8 @@ class ProbabilityFlow(Sampler):
         atol: The absolute tolerance of a step.
         t_end: The time at which the integration ends; the process's ``t_min`` by default.
         denoise: Whether samples are the posterior means :math:`\mathbb{E}[x_0 \mid x_{t_{end}}]`
-            (by Tweedie's formula, for no further call), or the scaled states
-            :math:`\hat x_{t_{end}}` themselves.
+            (by Tweedie's formula, without a further call), or the scaled states :math:`\hat
+            x_{t_{end}}` themselves.
         max_calls: The largest number of network calls of a sample.
 
     Raises:
@@ -50,7 +52,7 @@ class ProbabilityFlow(Sampler):
 
     References:
         Score-based generative modeling through stochastic differential equations (Song et al.,
-        2021), section 4.3 and appendix D.1.
+        2021), equation 13, section 4.3 and appendix D.1.
     """
 
     rtol: float = 1e-5
@@ -73,8 +75,8 @@ class ProbabilityFlow(Sampler):
     @classmethod
     def for_nfe(cls, budget: int, **settings: Any) -> NoReturn:
         raise UserError(
-            "ProbabilityFlow takes as many network calls as its tolerance asks for, which no "
-            "budget decides: choose rtol and atol, or another sampler"
+            "the tolerances of ProbabilityFlow determine its number of network calls, not a "
+            "budget: choose rtol and atol, or another sampler"
         )
 
     def step(
@@ -115,7 +117,7 @@ class ProbabilityFlow(Sampler):
 
 
 class _Report:
-    """Shows the callback how far the last of a block's samples has come."""
+    """Reports the progress of the slowest sample of a block to the callback."""
 
     def __init__(self, flow: Flow, block: Block, end: float) -> None:
         self.flow, self.block, self.end = flow, block, end

@@ -29,15 +29,15 @@ _REVERSE, _EXACT = ReverseDiffusion(), Exact()
 class PredictorCorrector(GridSampler):
     r"""Steps of the reverse process, each corrected by Langevin steps at its noise level.
 
-    The grid has the times :math:`t_1 = t_{max} > \dots > t_K = t_{end}`. Corrector first, as in the
-    published code, every time has its corrector steps and then the predictor, from :math:`t_i` to
-    :math:`t_{i+1}` and from :math:`t_K` to the clean data. Predictor first, as in the published
-    algorithms, a predictor step to :math:`t_{i+1}` is followed by the corrector steps there, up to
-    :math:`t_K`.
+    The grid has the times :math:`t_1 = t_{max} > \dots > t_K = t_{end}`. With the corrector first,
+    as in the published code, the corrector steps at each time are followed by a predictor step,
+    from :math:`t_i` to :math:`t_{i+1}` and from :math:`t_K` to the clean data. With the predictor
+    first, as in the published algorithms, a predictor step to :math:`t_{i+1}` is followed by the
+    corrector steps there, down to :math:`t_K`.
 
     States and samples are :math:`x_t` itself, in the units of the process. Noise is removed at the
-    end: where the last update is a predictor's, by leaving its noise out (no call); otherwise by
-    one more call and Tweedie's formula, :math:`(x + \sigma^2 s) / \alpha` at :math:`t_{end}`.
+    end: where the last update is a predictor's, by omitting its noise (no call); otherwise by one
+    more call and Tweedie's formula, :math:`(x + \sigma^2 s) / \alpha` at :math:`t_{end}`.
 
     Without a corrector, the distribution of the samples has order 1 in the number of times, and on
     one Brownian path a stochastic predictor has the strong order 1. A corrector of finite step adds
@@ -51,13 +51,13 @@ class PredictorCorrector(GridSampler):
         steps: The number :math:`K` of times.
         predictor: The predictor; ``None`` for corrector steps only.
         corrector: The corrector; ``None`` for predictor steps only.
-        discretization: How the process steps forward: by its own transitions between any two
-            times, or by the levels of a table, which must then be as many as the times.
-        first: What comes first at each time.
+        discretization: The forward steps of the process: its exact transitions between any two
+            times, or those of a table, which must have as many levels as there are times.
+        first: Which of the two comes first at each time.
         spacing: How the times are spaced; see :func:`~.grid_times`.
         rho: The exponent of Karras' spacing.
-        t_end: The last time; by default :math:`10^{-5}` for VE, :math:`10^{-3}` for VP and
-            sub-VP, the process' own ``t_min`` for others and where that is later.
+        t_end: The last time; by default :math:`10^{-5}` for VE and :math:`10^{-3}` for VP and
+            sub-VP, or ``t_min`` of the process if that is later; ``t_min`` for other processes.
         denoise: Whether noise is removed at the end.
 
     Raises:

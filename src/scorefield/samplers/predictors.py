@@ -4,8 +4,8 @@ Every predictor is affine in the state and its score,
 
 .. math:: \bar x = a\,x + b\,s(x, t), \qquad x' = \bar x + c\,z, \qquad z \sim N(0, I),
 
-and gives :math:`a, b, c`, given how the process steps forward,
-:math:`x_t = f x_s + \delta z`. States are :math:`x_t` itself and not :math:`x_t / \alpha`.
+with coefficients :math:`a, b, c` that follow from the forward step of the process, :math:`x_t = f
+x_s + \delta z`. States are :math:`x_t` itself and not :math:`x_t / \alpha`.
 
 References:
     Score-based generative modeling through stochastic differential equations (Song,
@@ -29,7 +29,9 @@ Variance = Literal["upper", "posterior"]
 
 
 class ReverseStep(NamedTuple):
-    r"""A step :math:`\bar x = a x + b s`, :math:`x' = \bar x + c z` of the reverse process."""
+    r"""A step :math:`\bar x = a x + b s`, :math:`x' = \bar x + c z` of the reverse process:
+    ``keep`` is :math:`a`, ``gain`` :math:`b` and ``spread`` :math:`c`.
+    """
 
     keep: float | Tensor
     gain: float | Tensor
@@ -41,7 +43,7 @@ class ReverseStep(NamedTuple):
 
 
 class Predictor(ABC):
-    """One step of the reverse process, from a time to an earlier one or to the clean data, by one
+    """One step of the reverse process, from a time to an earlier one or to the clean data, with one
     network call.
     """
 
@@ -61,16 +63,17 @@ class Predictor(ABC):
 
 @dataclass(frozen=True)
 class ReverseDiffusion(Predictor):
-    r"""The forward step :math:`x_t = f x_s + \delta z` with its sign turned.
+    r"""The reverse of the forward step :math:`x_t = f x_s + \delta z`.
 
     .. math:: \bar x = (2 - f)\,x + \delta^2 s(x, t), \qquad x' = \bar x + \delta z.
 
     Arguments:
-        probability_flow: Whether half of :math:`\delta^2 s` is taken, and no noise: the step of
-            the probability-flow ODE.
+        probability_flow: Whether to use half of :math:`\delta^2 s` and no noise: the step of the
+            probability-flow ODE.
 
     References:
-        Song et al. (2021), equation 46; equation 51 for the probability flow.
+        Score-based generative modeling through stochastic differential equations (Song et al.,
+        2021), equation 46; equation 51 for the probability flow.
     """
 
     probability_flow: bool = False
@@ -95,16 +98,17 @@ class EulerMaruyama(Predictor):
     .. math:: \bar x = x - \big(f(t)\,x - g(t)^2 s(x, t)\big)\,h, \qquad
         x' = \bar x + g(t) \sqrt h\, z.
 
-    The step is that of the grid, :math:`h = t - s`, and the last one, to the clean data, the
-    reverse diffusion of the process' own transition. With a discretisation in :math:`N` levels
-    instead, it is :math:`t_{max} / N` everywhere.
+    The step is that of the grid, :math:`h = t - s`; the last one, to the clean data, is reverse
+    diffusion with the exact transition of the process. With a discretisation in :math:`N` levels,
+    :math:`h = t_{max} / N` everywhere.
 
     Arguments:
-        probability_flow: Whether half of :math:`g^2 s` is taken, and no noise: Euler's method
-            on the probability-flow ODE.
+        probability_flow: Whether to use half of :math:`g^2 s` and no noise: Euler's method on the
+            probability-flow ODE.
 
     References:
-        Song et al. (2021), equations 6 and 13; appendix E for its name.
+        Score-based generative modeling through stochastic differential equations (Song et al.,
+        2021), equations 6 and 13; appendix E for its name.
     """
 
     probability_flow: bool = False
@@ -129,7 +133,7 @@ class EulerMaruyama(Predictor):
 
 @dataclass(frozen=True)
 class Ancestral(Predictor):
-    r"""Sampling down the chain :math:`x_t = f x_s + \delta z`.
+    r"""Ancestral sampling of the chain :math:`x_t = f x_s + \delta z`.
 
     .. math:: \bar x = \frac{x + \delta^2 s(x, t)}{f}, \qquad x' = \bar x + c\,z,
 
@@ -145,8 +149,11 @@ class Ancestral(Predictor):
         ValueError: If the variance is not one of the two.
 
     References:
-        Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), section 3.2, for
-        both variances; Song et al. (2021), equation 4 for VP and equation 47 for VE.
+        Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), section 3.2, for both
+        variances.
+
+        Score-based generative modeling through stochastic differential equations (Song et al.,
+        2021), equation 4 for VP and equation 47 for VE.
     """
 
     variance: Variance | None = None
@@ -169,12 +176,12 @@ class Ancestral(Predictor):
 
 
 def levels_of(discretization: Discretization) -> int | None:
-    """The number of levels that a discretisation has; ``None`` where it takes any grid."""
+    """The number of levels of a discretisation; ``None`` if it accepts any grid."""
     return getattr(discretization, "levels", None)
 
 
 def _turned(factor: Tensor, std: Tensor, probability_flow: bool) -> ReverseStep:
-    """The forward step with its sign turned."""
+    """The reverse-diffusion step of a forward step."""
     if probability_flow:
         return ReverseStep(2 - factor, 0.5 * std**2, torch.zeros_like(std))
     return ReverseStep(2 - factor, std**2, std)

@@ -1,4 +1,4 @@
-r"""An embedded Runge–Kutta method in which every sample has its own step.
+r"""An embedded Runge–Kutta method with separate step sizes for every sample.
 
 An explicit method of :math:`s` stages moves :math:`y' = f(u, y)` from :math:`u` to :math:`u + h` by
 
@@ -12,10 +12,11 @@ error in units of the tolerance,
     {\mathrm{atol} + \mathrm{rtol} \max(|y_i|, |y_i^{new}|)}\Big)^2\Big)^{1/2},
 
 is at most 1, and the next one is :math:`0.9\, \|e\|^{-1/p}` times as long. Each row of a batch has
-a place, a step and an error of its own. It leaves the batch when it has arrived, so that it takes
-the calls that it would take alone, and ends where it would end alone.
+its own place, step size and error, and leaves the batch on arrival: its calls and its result are
+those of the row alone.
 
-A row that does not arrive is no exception but an :class:`Outcome`, with all that is known of it.
+A row that does not arrive raises no exception: its :class:`Outcome` gives the reason, and its last
+state is kept.
 
 References:
     A family of embedded Runge–Kutta formulae (Dormand and Prince, 1980), table 2.
@@ -47,8 +48,8 @@ Measure = Callable[[Tensor], Tensor]
 """Maps errors in units of the tolerance, ``(n, width)``, to one number for each row."""
 
 Audit = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""Maps the errors of steps, ``(n, width)``, and the places, states and slopes at their ends to what
-each error does to a quantity of interest."""
+"""Maps the errors of steps, ``(n, width)``, and the places, states and slopes at their ends to the
+effect of each error on a quantity of interest."""
 
 Observer = Callable[["Solution"], object]
 
@@ -86,7 +87,7 @@ DORMAND_PRINCE = Tableau(
 
 
 class Outcome(IntEnum):
-    """How it went with a row."""
+    """The status of a row."""
 
     RUNNING = 0
     ARRIVED = 1
@@ -97,7 +98,8 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Where every row stands and what it took; rows that did not arrive stand where they stopped.
+    """The state of every row, with its steps and calls; for rows that did not arrive, the last
+    state.
 
     Attributes:
         y: The states.
@@ -123,7 +125,7 @@ class Solution:
 
     @property
     def arrived(self) -> Bool[Tensor, " batch"]:
-        """Which rows have come to the end."""
+        """Which rows have reached the end."""
         return self.outcome == Outcome.ARRIVED
 
 
@@ -157,7 +159,7 @@ def solve(
     observer: Observer | None = None,
     tableau: Tableau = DORMAND_PRINCE,
 ) -> Solution:
-    """Integrates :math:`y' = f(u, y)` from ``start`` to ``end``, each row with its own steps.
+    """Integrate :math:`y' = f(u, y)` from ``start`` to ``end``, each row with its own steps.
 
     A trial step into a region where the slope is not finite is repeated with a shorter one. A row
     stops early when its calls are used up, when its step no longer moves it, or when the slope is
@@ -166,14 +168,14 @@ def solve(
     Arguments:
         slope: The right-hand side; called with the unfinished rows and their indices.
         y: The states at ``start``; places and steps are kept in float64, the states in their dtype.
-        start: Where they start.
-        end: Where they go, in either direction.
+        start: The place :math:`u` at the start.
+        end: The place at the end, in either direction.
         rtol: The relative tolerance, at least ten roundings of the dtype.
         atol: The absolute tolerance.
-        max_calls: The largest number of calls of a row.
-        measure: How the errors of the components of a row become one number.
-        audit: What the error of a step means to a quantity that the caller wants.
-        observer: Called after each round of steps; the tensors that it is shown change afterwards.
+        max_calls: The largest number of calls per row.
+        measure: Reduces the errors of the components of a row to one number.
+        audit: Converts the error of a step into that of a quantity of interest.
+        observer: Called after each round of steps; the tensors that it receives change afterwards.
         tableau: The method.
 
     Raises:

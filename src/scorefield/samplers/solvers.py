@@ -1,4 +1,4 @@
-r"""Deterministic steps on a grid of noise levels, with noise where it is wanted."""
+r"""Solvers of the probability flow on a grid of noise levels, some with optional noise."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class KarrasSampler(GridSampler):
 
     and then follows the probability flow from :math:`\hat\lambda` to :math:`\lambda_{i+1}`. With an
     exact field and :math:`S_{noise} = 1` the distribution of the samples does not change. The noise
-    has the address ``("churn", sample, step)``. At the top of the grid, churn calls the field above
-    its highest noise level.
+    has the address ``("churn", sample, step)``. At the top of the grid, churn evaluates the field
+    above its highest noise level.
 
     Arguments:
         steps: The number :math:`N` of steps.
@@ -100,7 +100,7 @@ class KarrasSampler(GridSampler):
 
 @dataclass(frozen=True)
 class Euler(KarrasSampler):
-    r"""The first-order method: one slope a step.
+    r"""The first-order method: one slope per step.
 
     .. math:: \hat x_{i+1} = \hat x_i + (\lambda_{i+1} - \lambda_i)\,
         \mathbb{E}[\varepsilon \mid \hat x_i, \lambda_i].
@@ -109,8 +109,10 @@ class Euler(KarrasSampler):
     :math:`(\hat x, \lambda)`. Arguments and errors are those of :class:`KarrasSampler`.
 
     References:
-        Denoising diffusion implicit models (Song, Meng and Ermon, 2021), equation 13; Karras et al.
-        (2022), algorithm 2 without lines 9 to 11.
+        Denoising diffusion implicit models (Song, Meng and Ermon, 2021), equation 13.
+
+        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
+        algorithm 2 without lines 9 to 11.
     """
 
     order: ClassVar[int] = 1
@@ -134,11 +136,12 @@ class Heun(KarrasSampler):
         \hat x_{i+1} = \hat x_i + \tfrac{h}{2} \big(d_i + d(\tilde x, \lambda_{i+1})\big),
         \qquad h = \lambda_{i+1} - \lambda_i.
 
-    It takes :math:`2N - 1` network calls: the last step ends at :math:`\lambda = 0`, where
-    there is no slope, and is Euler's. Arguments and errors are those of :class:`KarrasSampler`.
+    It takes :math:`2N - 1` network calls: the last step ends at :math:`\lambda = 0`, where there is
+    no slope, and is an Euler step. Arguments and errors are those of :class:`KarrasSampler`.
 
     References:
-        Karras et al. (2022), algorithm 2 (algorithm 1 without churn).
+        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
+        algorithm 2 (algorithm 1 without churn).
     """
 
     order: ClassVar[int] = 2
@@ -171,13 +174,13 @@ def noise_at(
 
 @dataclass(frozen=True)
 class DDIM(GridSampler):
-    r"""Steps that go to the posterior mean and back up to the next noise level.
+    r"""Steps to the posterior mean and back up to the next noise level.
 
     .. math:: \hat x_{i+1} = D + \sqrt{\lambda_{i+1}^2 - c_i^2}\;\hat\varepsilon + c_i\,z, \qquad
         D = \hat x_i - \lambda_i \hat\varepsilon, \qquad
         c_i = \eta\,\frac{\lambda_{i+1}}{\lambda_i} \sqrt{\lambda_i^2 - \lambda_{i+1}^2}.
 
-    With :math:`\eta = 0` nothing is drawn, and on Karras' grid it is :class:`Euler`; with
+    With :math:`\eta = 0` it is deterministic, and on Karras' grid equal to :class:`Euler`; with
     :math:`\eta = 1` it is ancestral sampling with the posterior variance. It takes :math:`N`
     network calls; the last step goes to the posterior mean. The noise has the address ``("ddim",
     sample, step)``.
@@ -233,8 +236,8 @@ class DDIM(GridSampler):
 
 @dataclass(frozen=True)
 class DPMSolverPlusPlus2M(GridSampler):
-    r"""The second-order multistep method: one network call a step, and the line through the last
-    two posterior means.
+    r"""The second-order multistep method: one network call per step, and linear extrapolation of
+    the last two posterior means.
 
     In :math:`\hat x = x / \alpha` and :math:`\ell = -\ln\lambda` the probability-flow ODE is
     :math:`\mathrm{d}\hat x / \mathrm{d}\ell = D(\hat x, \ell) - \hat x`, linear but for the
@@ -244,9 +247,8 @@ class DPMSolverPlusPlus2M(GridSampler):
     .. math:: \hat x_{i+1} = e^{-h_i}\,\hat x_i + (1 - e^{-h_i}) \Big(D_i
         + \frac{1}{2r} (D_i - D_{i-1})\Big).
 
-    The first step, of which the context has no step before it, and the last, to :math:`\lambda =
-    0`, take :math:`D_i` alone. It takes :math:`N` network calls. Arguments and errors are those of
-    :class:`DDIM`.
+    A step whose context has no previous one, and the last, to :math:`\lambda = 0`, use :math:`D_i`
+    alone. It takes :math:`N` network calls. Arguments and errors are those of :class:`DDIM`.
 
     References:
         DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models (Lu, Zhou,

@@ -1,4 +1,4 @@
-r"""A step of a sampler, blocks of samples on their way, and what a callback sees of them."""
+r"""The step of a sampler, its context and outcome, and the state that callbacks receive."""
 
 from __future__ import annotations
 
@@ -65,15 +65,15 @@ class Stepped(NamedTuple):
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a step is given besides the states and its two times.
+    """The inputs of a step besides the states and its two times.
 
     Arguments:
-        noise: The randomness, for steps that draw any.
+        noise: The random numbers, for stochastic steps.
         index: The indices of the samples, which are part of the addresses of their noise.
-        step: The number of the step, from 0, likewise.
+        step: The number of the step, from 0, also part of them.
         classes: The class of each sample.
-        measurement: What is known of the samples.
-        previous: The outcome of the step before, for methods of several steps.
+        measurement: The measurement of the samples.
+        previous: The outcome of the previous step, for multistep methods.
     """
 
     noise: Noise | None = None
@@ -93,10 +93,10 @@ class StepContext:
     def arrive(
         self, x: Tensor, at: Coefficients, domain: Domain, number: int | None = None
     ) -> Tensor:
-        """States that arrive at a time: with what is measured put in, and wrapped.
+        """Impose the measurement on states that arrive at a time, and wrap them into the domain.
 
-        The noise of what is measured has the address ``("measurement", sample, number)``, by
-        default the number of the step plus 1; there is none for clean data.
+        The noise of the measured part has the address ``("measurement", sample, number)``, where
+        ``number`` is that of the step plus 1 by default; clean data has none.
         """
         if self.measurement is not None:
             number = self.step + 1 if number is None else number
@@ -106,7 +106,7 @@ class StepContext:
 
 
 PLAIN = StepContext()
-"""That of steps without noise, classes or measurement."""
+"""The context of steps without noise, classes or measurement."""
 
 
 _SHOWN = 8
@@ -114,7 +114,7 @@ _SHOWN = 8
 
 @dataclass(frozen=True, eq=False)
 class SamplerState:
-    r"""The states after a step; what a callback is given.
+    r"""The states after a step, as a callback receives them.
 
     Arguments:
         step: The step that has just been taken, from 0 to ``steps - 1``.
@@ -127,7 +127,7 @@ class SamplerState:
         index: The indices of these samples.
         block: The number of their block, from 0.
         blocks: The number of blocks.
-        solution: Of samplers whose samples have steps of their own, what each has taken so far.
+        solution: Steps and calls of each sample so far, for adaptive samplers; ``None`` for others.
     """
 
     step: int

@@ -1,4 +1,4 @@
-r"""The trajectories of a sampler, seen while they are made.
+r"""Length, curvature and time of sampling trajectories, measured during sampling.
 
 With the scaled states :math:`\hat x_0, \dots, \hat x_N` of a sample and its steps
 :math:`\delta_i = \hat x_{i+1} - \hat x_i`, the length in units of the data and a curvature that is
@@ -28,14 +28,15 @@ _LEAST_STEPS = 3
 
 
 class Trajectory:
-    """Draws samples and watches them: their length, their curvature, and the time they take.
+    """Draw samples and measure their trajectories: length, curvature, and the time taken.
 
     Attributes:
         samples: The samples, on the CPU; the same as those of ``sampler.sample``.
         length: The mean length of a trajectory.
         curvature: The mean curvature; ``None`` for a single step.
-        latency: The wall time of the generation, with the error that the scatter of the steps
-            makes in their sum; ``None`` where there are fewer than three steps of one kind.
+        latency: The wall time of the generation, with the standard error of the sum that follows
+            from the scatter of the steps; ``None`` where there are fewer than three steps of one
+            kind.
     """
 
     def __init__(self, field: ScoreField, sampler: Sampler, n: int, seed: int) -> None:

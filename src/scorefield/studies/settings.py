@@ -19,7 +19,7 @@ Unit = Literal["score", "noise", "denoiser"]
 Method = Literal["euler", "heun", "predictor_corrector", "ddim", "dpm_solver"]
 
 PRECISION = 0.01
-"""The relative standard error of probed norms unless another is given."""
+"""The default relative standard error of norms estimated by probes."""
 
 
 class Option(NamedTuple):
@@ -75,12 +75,12 @@ class Calibration(Settings):
 
     out: ClassVar[str] = "results/calibration"
 
-    repeats: Annotated[int, Option("Repetitions behind each coverage.", least=20)] = 100
-    dims: Annotated[tuple[int, ...], Option("Dimensions, of 2, 64 and 784.")] = (2, 64, 784)
+    repeats: Annotated[int, Option("Repetitions per coverage.", least=20)] = 100
+    dims: Annotated[tuple[int, ...], Option("Dimensions: some of 2, 64 and 784.")] = (2, 64, 784)
     only: Annotated[
         tuple[str, ...], Option("Diagnostics, as in 'loops;path gap'; all by default.")
     ] = ()
-    jobs: Annotated[int, Option("Number of processes at a time.", least=1, numbers=False)] = 2
+    jobs: Annotated[int, Option("The number of parallel processes.", least=1, numbers=False)] = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,7 @@ class OfImages(OfRuns):
 
     label: Annotated[int | None, Option("The class of all images.", least=0)] = None
     data_path: Annotated[
-        Path | None, Option("Folder of the images; as the run says by default.")
+        Path | None, Option("Folder of the images; that of the run by default.")
     ] = None
 
 
@@ -145,12 +145,18 @@ class Exterior(OfImages):
     out_option: ClassVar[str] = "--output-dir"
 
     dataset: Annotated[Dataset, Option("Data set of networks and closed forms.")]
-    single: Annotated[bool, Option("Follow one starting noise.")] = False
-    multiple: Annotated[int | None, Option("Follow so many, for error bars.", least=2)] = None
+    single: Annotated[bool, Option("Use one starting noise.")] = False
+    multiple: Annotated[
+        int | None, Option("The number of starting noises, for error bars.", least=2)
+    ] = None
     nsteps: Annotated[int, Option("Steps from noise to images.", least=1)] = 20
     unet: Annotated[Path | None, Option("A trained U-Net: its run, or a file of weights.")] = None
-    resnet: Annotated[Path | None, Option("A trained ResNet, likewise.")] = None
-    machines: Annotated[tuple[Kind, ...], Option("Closed forms, of els, ls and is; or none.")] = (
+    resnet: Annotated[Path | None, Option("A trained ResNet: its run, or a file of weights.")] = (
+        None
+    )
+    machines: Annotated[
+        tuple[Kind, ...], Option("Closed forms: some of els, ls and is, or none.")
+    ] = (
         "els",
         "ls",
         "is",
@@ -159,21 +165,23 @@ class Exterior(OfImages):
         Path | None, Option("Patch sizes by noise level, as analyze patches writes.")
     ] = None
     size: Annotated[
-        int | None, Option("In place of scales, one patch size; 3 by default.", least=1)
+        int | None, Option("One patch size, in place of --scales; 3 by default.", least=1)
     ] = None
     images: Annotated[
         int | None, Option("Training images of closed forms; 1500 by default.", least=1)
     ] = None
     padding: Annotated[
         Literal["zeros", "circular"] | None,
-        Option("What closed forms see outside the image; as the networks by default."),
+        Option("Padding of closed forms; that of the networks by default."),
     ] = None
     units: Annotated[Unit, Option("The form of the field that is differentiated.")] = "score"
-    points: Annotated[tuple[Points, ...], Option("Where, of trajectory, noise and data.")] = (
+    points: Annotated[
+        tuple[Points, ...], Option("Where to evaluate: some of trajectory, noise, data.")
+    ] = (
         "trajectory",
         "noise",
     )
-    exact: Annotated[bool, Option("Exact Jacobians of networks too.")] = False
+    exact: Annotated[bool, Option("Compute exact Jacobians of networks too.")] = False
     precision: Annotated[
         float | None,
         Option("The relative error at which probes of networks stop; 0.01 by default."),
@@ -229,21 +237,25 @@ class Patches(OfImages):
         int | None, Option("Training images of closed forms; 1500 by default.", least=2)
     ] = None
     calibrate_on: Annotated[
-        int | None, Option("Of them, those that sizes are calibrated with.", least=2)
+        int | None, Option("How many of them to calibrate patch sizes with.", least=2)
     ] = None
-    samples: Annotated[int, Option("Samples to calibrate on, and others.", least=2)] = 8
+    samples: Annotated[
+        int, Option("Samples for the calibration; as many for the comparison.", least=2)
+    ] = 8
     nsteps: Annotated[int, Option("Steps from noise to images.", least=2)] = 20
     sizes: Annotated[
         tuple[int, ...], Option("Odd patch sizes, as in 3,5,7; up to 17 by default.")
     ] = ()
     by: Annotated[Literal["cosine", "l2"], Option("The criterion of the best size.")] = "cosine"
-    monotone: Annotated[bool, Option("Let sizes not fall with the noise level.")] = False
+    monotone: Annotated[
+        bool, Option("Require sizes that do not decrease with the noise level.")
+    ] = False
     machine: Annotated[
-        Literal["els", "ls"], Option("Patches from all places, or from the same one.")
+        Literal["els", "ls"], Option("The local score: patches of all places, or of the same.")
     ] = "els"
     padding: Annotated[
         Literal["zeros", "circular", "valid"] | None,
-        Option("What closed forms see outside the image; as the network by default."),
+        Option("Padding of closed forms; that of the network by default."),
     ] = None
     seed: Annotated[int, Option("Seed of the starting noise.", least=0)] = 0
 
@@ -268,7 +280,7 @@ class Atoms(OfRuns):
     points: Annotated[int, Option("Noisy points at each level.", least=2)] = 512
     frames: Annotated[int, Option("Noise levels of the film.")] = 41
     sampler: Annotated[Method | None, Option("The sampler; that of the runs by default.")] = None
-    steps: Annotated[int | None, Option("Number of its steps.")] = None
+    steps: Annotated[int | None, Option("The number of its steps.")] = None
     seed: Annotated[int, Option("Seed of starting noise and points.", least=0)] = 0
     cells: int = 64
 

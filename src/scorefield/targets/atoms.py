@@ -20,14 +20,14 @@ from scorefield.wrapped import WrappedNormal, wrapped_cdf
 
 
 class PseudoAtoms(Target):
-    r"""Atoms that vibrate about fixed sites of a periodic box, in any order.
+    r"""Indistinguishable atoms that vibrate about fixed sites of a periodic box.
 
     .. math:: p_0(x) = \frac{1}{n!} \sum_\pi \prod_i W(x_i - m_{\pi(i)};\ \sigma_d), \qquad
         p_t: \sigma_d^2 \to \sigma_e^2 = \sigma_d^2 + \sigma^2,
 
-    with the wrapped normal density :math:`W` of each coordinate. With the probability
-    :math:`P_{ij}(x)` that atom :math:`i` is at site :math:`j` and :math:`s_{ij} = \nabla \ln
-    W(x_i - m_j; \sigma_e)`,
+    with the wrapped normal density :math:`W` of each coordinate; :math:`p_t` is :math:`p_0` with
+    :math:`\sigma_e` in place of :math:`\sigma_d`. With the probability :math:`P_{ij}(x)` that atom
+    :math:`i` is at site :math:`j` and :math:`s_{ij} = \nabla \ln W(x_i - m_j; \sigma_e)`,
 
     .. math:: s_i = \sum_j P_{ij}\,s_{ij}, \qquad
         \nabla s = \mathrm{diag}\Big(\sum_j P_{ij} \nabla s_{ij}\Big) + \mathrm{Cov}_\pi[s],
@@ -110,7 +110,7 @@ class PseudoAtoms(Target):
     def marginal_cdf(
         self, u: Float[Tensor, " points"], t: float, axis: int = 0
     ) -> Float[Tensor, " points"]:
-        """The probability that one coordinate of an atom lies between 0 and ``u``, which is in the
+        """The probability that one coordinate of an atom is between 0 and ``u``, a point of the
         box.
         """
         end, width, _ = self._along(u, t, axis)

@@ -89,6 +89,9 @@ class Target(ClosedForm):
     :math:`(B, 1)` or :math:`(1, 1)`. The score and the denoiser are computed separately, since
     either loses digits when it is computed from the other: the score at low noise, the
     denoiser at high noise. Results have the dtype of the points.
+
+    Raises:
+        ValueError: If the process is not defined on the domain.
     """
 
     def __init__(self, domain: Domain, sde: SDE | None = None) -> None:

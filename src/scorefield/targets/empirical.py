@@ -31,7 +31,7 @@ class Posterior(NamedTuple):
 
 
 class Empirical(Target):
-    r"""Data that is one of :math:`N` points, all equally likely.
+    r"""The empirical distribution of :math:`N` points, all equally likely.
 
     .. math:: p_t(x) = \frac1N \sum_i N(x;\ \alpha y_i,\ \sigma^2 I), \qquad
         \mathbb{E}[x_0 \mid x] = \sum_i r_i y_i, \qquad
@@ -161,7 +161,7 @@ class IdealScore(Labelled, Empirical):
     ``labels``.
 
     It is the score of :class:`Empirical`, the optimum of a network of unlimited capacity; its
-    samples are training points.
+    samples are training points. Shapes and ``sde`` are those of :class:`Empirical`.
 
     Raises:
         ValueError: As :class:`Empirical`; if the labels are not one class from 0 a point.
@@ -205,7 +205,8 @@ class EquivariantScore(IdealScore):
         ValueError: If the points are not images, or as :class:`IdealScore`.
 
     References:
-        Kamb and Ganguli (2025), section 3.
+        An analytic theory of creativity in convolutional diffusion models (Kamb and Ganguli, 2025),
+        section 3.
     """
 
     def __init__(

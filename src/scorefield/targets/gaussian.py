@@ -1,9 +1,8 @@
 r"""Diffused normal distributions, each in the frame of its principal axes.
 
-With :math:`\Sigma = Q \Lambda Q^T` once and for all, the diffused covariance is diagonal in the
-same frame, :math:`\alpha^2\Sigma + \sigma^2 I = Q V Q^T` with
-:math:`V = \alpha^2\Lambda + \sigma^2`, so that no noise level needs a factorisation, and in
-the frame everything is a quotient of positive numbers. With
+With the eigendecomposition :math:`\Sigma = Q \Lambda Q^T`, computed once, the diffused covariance
+is diagonal in the same frame, :math:`\alpha^2\Sigma + \sigma^2 I = Q V Q^T` with :math:`V =
+\alpha^2\Lambda + \sigma^2`, so that no noise level needs a factorisation, and nothing cancels. With
 :math:`y = Q^T (x - \alpha m)`,
 
 .. math::
@@ -44,6 +43,11 @@ class Frame(NamedTuple):
 class Normals(nn.Module):
     r""":math:`K` normal distributions on :math:`\mathbb{R}^D`, with means :math:`(K, D)` and either
     variances :math:`(K, D)` along the coordinates or covariances :math:`(K, D, D)`.
+
+    Raises:
+        TypeError: Unless exactly one of ``variances`` and ``covariances`` is given.
+        ValueError: If a number is not finite, a variance is not positive, or a covariance is not
+            symmetric and positive definite.
     """
 
     means: Tensor
@@ -226,6 +230,9 @@ class Gaussian(Target):
 
         since along a principal axis of variance :math:`V(t)` the deviation :math:`y` obeys
         :math:`\dot y = (f + g^2 / 2V)\, y` while :math:`\dot V = 2 f V + g^2`.
+
+        Raises:
+            ValueError: If ``x`` has another event shape.
         """
         start = self.law.frame(*self._flat(x, s))
         end = self.law.frame(*self._flat(x, t))

@@ -1,6 +1,6 @@
-r"""Closed-form scores of models that see one patch of an image at a time.
+r"""Closed-form scores of models that depend on one patch of an image at a time.
 
-A convolutional network of a small receptive field cannot learn the score of the data: its output
+A convolutional network with a small receptive field cannot learn the score of the data: its output
 at a pixel :math:`p` depends on the window :math:`x_p` of :math:`k \times k` pixels about it. The
 optimum is the posterior mean of the pixel given the window,
 
@@ -9,13 +9,13 @@ optimum is the posterior mean of the pixel given the window,
     s = \frac{\alpha \hat x - x}{\sigma^2},
 
 where :math:`Y_j` are windows of the training images about pixels :math:`y_j`: those at the same
-place of all images (a *local* score, LS), or, where the network does the same everywhere, those at
-all places (an *equivariant local* score, ELS). Where its windows reach across the border, a network
-that pads with zeros can tell how far it is: there only windows at the same distance from that
-border are compared.
+place of all images (a *local* score, LS), or, for a network that is equivariant to translations,
+those at all places (an *equivariant local* score, ELS). Where its windows reach across the border,
+a network that pads with zeros can detect its distance from the border: there, only windows at the
+same distance from that border are compared.
 
-Such a score is in general not a gradient: a window weighs its neighbours, and their own windows
-have other weights.
+Such a score is in general not a gradient: the derivative of the estimate at one pixel by a
+neighbour differs from that at the neighbour by the pixel, since the two windows differ.
 
 References:
     An analytic theory of creativity in convolutional diffusion models (Kamb and Ganguli, 2025),
@@ -62,17 +62,17 @@ _BYTES = 48 << 20
 
 
 class PatchScore(Labelled):
-    """A score that sees windows.
+    """A score that depends on windows: the posterior mean of each pixel given its window.
 
     Training images are visited in blocks, with a running softmax. Results have the dtype of the
-    points; derivatives, and what float32 has too few digits for, are computed in float64. Jacobians
-    follow from the second moments of the weighted windows, which take about three evaluations; the
-    field can be differentiated once, in either mode.
+    points; derivatives, and logits for which float32 has too few digits, are computed in float64.
+    Jacobians follow from the second moments of the weighted windows, which take about three
+    evaluations; the field can be differentiated once, in either mode.
 
     Arguments:
         images: The training images, of shape :math:`(N, C, H, W)`.
         sde: The forward process; ``EDM()`` if not given.
-        size: The side :math:`k` of the windows, odd; or those by noise level.
+        size: The side :math:`k` of the windows, odd; or a table of sides by noise level.
         labels: The class of each image, from 0, where there are classes.
         padding: The padding outside the images.
 
@@ -247,7 +247,7 @@ class PatchScore(Labelled):
 class LocalScore(PatchScore):
     """The local score (LS): windows are compared with those at the same place of all images.
 
-    Where windows reach across the whole image it is the score of the empirical law. Arguments and
+    Where windows cover the whole image it is the score of the empirical distribution. Arguments and
     errors are those of :class:`PatchScore`.
     """
 
@@ -257,11 +257,12 @@ class EquivariantLocalScore(PatchScore):
     images.
 
     With ``zeros`` outside, a window that reaches across a border is compared only with those that
-    reach as far across the same border: the :math:`k // 2` rows and columns next to a border are
-    classes of their own, which is what a network of this receptive field can tell apart. Where
-    these meet, it is the local score. With ``circular``, images are tori and all windows
-    are compared; with ``valid``, only the points are tori, and windows of the data stay inside
-    of the images. Arguments and errors are otherwise those of :class:`PatchScore`.
+    reach as far across the same border: each of the :math:`k // 2` rows and columns next to a
+    border is a group of its own, as a network with this receptive field can distinguish them. Where
+    every row and column is one of these, it is the local score. With ``circular``, images are
+    periodic and all windows are compared; with ``valid``, only the points are periodic, and windows
+    of the data are inside the images. Arguments and errors are otherwise those of
+    :class:`PatchScore`.
     """
 
     equivariant = True

@@ -8,8 +8,8 @@ Adding one row at a time, over the sets of places that are taken,
 
 takes :math:`2^{n-1} n` terms in place of :math:`n!`, all positive, so that nothing cancels. The
 same backwards, :math:`G_i(S) = \sum_{j \notin S} A_{ij}\,G_{i+1}(S \cup j)`, gives the probability
-:math:`P_{ij} \propto A_{ij} \sum_{S \not\ni j} F_i(S)\,G_{i+1}(S \cup j)` that thing :math:`i` is
-at place :math:`j`. Everything is done in logarithms.
+:math:`P_{ij} \propto A_{ij} \sum_{S \not\ni j} F_i(S)\,G_{i+1}(S \cup j)` that item :math:`i` is at
+place :math:`j`. Everything is computed in logarithms.
 
 References:
     Combinatorial mathematics (Ryser, 1963), chapter 2, for permanents.
@@ -47,13 +47,15 @@ class _Layer(NamedTuple):
 
 
 def log_permanent(log_weight: Float[Tensor, "batch n n"]) -> Float[Tensor, " batch"]:
-    r"""The logarithm of the permanent of :math:`A = e^{\text{log\_weight}}`, of at most 16 rows."""
+    r"""The logarithm of the permanent of :math:`A = e^{\text{log\_weight}}`; raises ``ValueError``
+    for more than 16 rows.
+    """
     return _forward(log_weight)[-1].squeeze(1)
 
 
 def assignment(log_weight: Float[Tensor, "batch n n"]) -> Float[Tensor, "batch n n"]:
     """The probabilities :math:`P_{ij}` that row :math:`i` is assigned to column :math:`j`: the
-    derivatives of :func:`log_permanent`.
+    derivatives of :func:`log_permanent`; raises ``ValueError`` for more than 16 rows.
     """
     batch, n, _ = log_weight.shape
     forward = _forward(log_weight)

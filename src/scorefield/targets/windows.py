@@ -1,9 +1,8 @@
 r"""Windows of images, and the sets of windows that are compared.
 
-A window is the square of :math:`k \times k` pixels about a pixel. Which windows of the data those
-about a pixel are compared with is defined for rows and columns separately, by bands: along an axis,
-the pixels of a *shared* band are compared with all pixels of the band, those of any other with
-themselves only.
+A window is the square of :math:`k \times k` pixels about a pixel. Bands of rows and of columns
+define which windows of the data a window is compared with: along an axis, the pixels of a *shared*
+band are compared with all pixels of the band, those of any other band with themselves only.
 """
 
 from __future__ import annotations
@@ -169,7 +168,8 @@ def scatter(
 
 @dataclass(frozen=True)
 class PatchSizes:
-    r"""Window sides by noise level: that of the nearest level of the table, on a logarithmic scale.
+    r"""Window sides by noise level: the side of the nearest level of a table, on a logarithmic
+    scale.
 
     Arguments:
         sigmas: The noise levels :math:`\sigma/\alpha`, in units of the data, ascending.

@@ -28,6 +28,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from scorefield.errors import CheckpointError
-from scorefield.files import reason, write_folder
+from scorefield.files import delete_folder, reason, write_folder
 
 _FORMAT = "scorefield checkpoint 1"
 _MODEL, _EMA, _STATE = "model.safetensors", "ema.safetensors", "state.pt"
@@ -134,7 +135,8 @@ def save(
     if keep is not None:
         # What bears a later step is not older, whatever it is.
         for old in [p for p in paths(folder) if step_of(p) <= step][:-keep]:
-            shutil.rmtree(old, ignore_errors=True)
+            with suppress(OSError):
+                delete_folder(old)
     return path
 
 

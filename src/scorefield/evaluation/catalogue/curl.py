@@ -67,7 +67,8 @@ _JACOBIANS = Estimator(
     applies=_PLANE,
     key="jacobians",
     settings={"exact_up_to": PROBED_ABOVE, "probes": PROBES, "precision": PRECISION},
-    method="Jacobians of the first points exact up to {exact_up_to} dimensions, above by probes",
+    method="Jacobians of the first points, exact up to {exact_up_to} dimensions, estimated by "
+    "probes in more",
 )
 
 
@@ -204,8 +205,8 @@ OF_CURL: tuple[OfLevel, ...] = (
         name="path_gap",
         title="Gap between two paths",
         label="path gap",
-        caption="How much the log-density ratio of two noisings of one point depends on the path "
-        "from one to the other: root mean square, in nats.",
+        caption="The difference between the integrals of the score along two paths from one "
+        "noising of a point to another: root mean square, in nats.",
         unit="nats",
         shown=("curve", "differences"),
         estimator=_ALONG_PATHS,
@@ -214,8 +215,8 @@ OF_CURL: tuple[OfLevel, ...] = (
         name="potential_gap",
         title="Gap between a path and the potential",
         label="potential gap",
-        caption="How much a path's integral of the score differs from the difference of the "
-        "field's own potential, root mean square, in nats; of fields with a potential.",
+        caption="The difference between a path integral of the score and the difference of the "
+        "field's own potential, root mean square, in nats; for fields with a potential.",
         unit="nats",
         estimator=_ALONG_PATHS,
     ),
@@ -240,7 +241,7 @@ OF_CURL: tuple[OfLevel, ...] = (
         name="harmonic_part",
         title="Harmonic part",
         caption="The mean of the score over the torus times the period: the part of the winding "
-        "that no curl explains, root mean square over directions, in nats a turn.",
+        "that no curl explains, root mean square over directions, in nats per turn.",
         unit="nats",
         shown=("curve",),
         finding=Finding("Around the torus", "The harmonic part of it, which no curl explains,"),
@@ -255,7 +256,7 @@ OF_CURL: tuple[OfLevel, ...] = (
         estimator=Estimator(
             measure=_hodge,
             applies=Condition(
-                "fields in flat space of two or more dimensions, two points a fold",
+                "fields in flat space of two or more dimensions, two points per fold",
                 lambda f, b: (
                     _dim(f) > 1
                     and not isinstance(f.domain, Torus)
@@ -264,7 +265,7 @@ OF_CURL: tuple[OfLevel, ...] = (
             ),
             key="hodge",
             settings={"points": _MOST_SPLIT, **_HODGE},
-            method="potentials of {features} waves, fitted in {folds} folds",
+            method="potentials of {features} random waves, fitted in {folds} folds",
         ),
     ),
 )

@@ -54,8 +54,8 @@ _EQUATION = Estimator(
     measure=_fokker_planck,
     key="fokker_planck",
     settings={"exact_up_to": PROBED_ABOVE, "probes": PROBES, "columns": 0.5},
-    method="the terms of the Fokker–Planck equation exact up to {exact_up_to} dimensions, above "
-    "by {probes} random signs",
+    method="the terms of the Fokker–Planck equation, exact up to {exact_up_to} dimensions, "
+    "estimated by {probes} random signs in more",
 )
 
 
@@ -118,12 +118,12 @@ BETWEEN_LEVELS: tuple[OfLevel, ...] = (
         title="Residual of the Fokker–Planck equation",
         label="Fokker–Planck residual",
         caption="The derivative of the score in the noise level minus the one that the "
-        "Fokker–Planck equation prescribes: root mean square, in units of the noise for each unit "
+        "Fokker–Planck equation prescribes: root mean square, in units of the noise per unit "
         "of ln σ.",
         shown=("curve", "table", "differences"),
         finding=Finding(
             _BETWEEN,
-            "The residual of the Fokker–Planck equation, in units of the noise for each unit of "
+            "The residual of the Fokker–Planck equation, in units of the noise per unit of "
             "ln σ (root mean square over noise levels)",
         ),
         estimator=_EQUATION,
@@ -165,8 +165,8 @@ BETWEEN_LEVELS: tuple[OfLevel, ...] = (
             ),
             key="consistency",
             settings={"points": _STARTS, **_TRAJECTORIES},
-            method="trajectories of {steps} steps to the level divided by {span}, {trajectories} "
-            "from a point, extrapolated to steps of length zero",
+            method="{trajectories} trajectories per point, of {steps} steps to the level divided "
+            "by {span}, extrapolated to steps of length zero",
         ),
         over_levels="mean",
     ),
