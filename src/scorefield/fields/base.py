@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from scorefield.domain import Domain, Euclidean
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.classes import Classes, class_rows
-from scorefield.fields.inputs import check_batch, check_number, check_times
+from scorefield.fields.inputs import check_batch, check_number, check_times, earliest
 from scorefield.sde.base import SDE
 
 Quantity = Literal["score", "denoiser", "noise", "velocity", "drift"]
@@ -100,7 +100,7 @@ class ScoreField(nn.Module):
             self.sde.check(domain)
             self.domain = domain
 
-    def check(self, x: Batch, t: Times, first: float | None = None) -> None:
+    def check_inputs(self, x: Batch, t: Times, first: float | None = None) -> None:
         r"""Check that the field can be evaluated at points and times.
 
         Times that are on a GPU, or part of a graph that is being compiled, are not looked at.
@@ -108,8 +108,9 @@ class ScoreField(nn.Module):
         Arguments:
             x: The points.
             t: Their times.
-            first: The earliest time; that of the process, :math:`t_{min}`, by default. Where it is
-                positive, all positive times are allowed: a step to the clean data passes by them.
+            first: The earliest time; by default 0 where the process has noise then, and
+                :math:`t_{min}` elsewhere. Where it is positive, all positive times are allowed: a
+                step to the clean data passes by them.
 
         Raises:
             ValueError: If the points are not floating-point numbers of the field's event shape; if
@@ -125,7 +126,7 @@ class ScoreField(nn.Module):
                 f"{name} has points of shape {self.domain.shape}, got {tuple(x.shape[1:])}"
             )
         check_number(t, len(x))
-        check_times(name, t, self.sde, self.sde.t_min if first is None else first)
+        check_times(name, t, self.sde, earliest(self.sde) if first is None else first)
 
     def score(self, x: Batch, t: Times, classes: Classes = None) -> Batch:
         r"""The score :math:`s(x, t)`, per unit of :math:`x`.
@@ -284,7 +285,7 @@ def _checked(evaluate: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @wraps(evaluate)
     def checked(field: ScoreField, x: Tensor, t: Times, *others: Any, **named: Any) -> Tensor:
-        field.check(x, t)
+        field.check_inputs(x, t)
         return evaluate(field, x, t, *others, **named)
 
     return checked

@@ -37,7 +37,7 @@ def check_number(t: object, n: int) -> None:
 def check_times(owner: str, t: float | Tensor, sde: SDE, first: float) -> None:
     """Raises ``ValueError`` unless times are within those of a process.
 
-    See :meth:`ScoreField.check() <scorefield.fields.base.ScoreField.check>`.
+    See :meth:`ScoreField.check_inputs() <scorefield.fields.base.ScoreField.check_inputs>`.
     """
     if torch.compiler.is_compiling():
         return
@@ -58,6 +58,13 @@ def check_times(owner: str, t: float | Tensor, sde: SDE, first: float) -> None:
         inspect(t, numbers)
     else:
         within(t, t)
+
+
+@lru_cache
+def earliest(sde: SDE) -> float:
+    """The first time of a process: 0 where there is noise then already."""
+    noise = float(sde.noise_level(torch.tensor(0.0, dtype=torch.float64)))
+    return 0.0 if noise > 0 else sde.t_min
 
 
 @lru_cache

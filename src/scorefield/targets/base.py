@@ -161,7 +161,7 @@ class Target(ClosedForm):
         def evaluate(field: Target, x: Tensor, t: Times) -> Tensor:
             return field._log_density(*field._flat(x, t)).to(x.dtype)
 
-        self.check(x, t, first=0.0)
+        self.check_inputs(x, t, first=0.0)
         return self._by_class(evaluate, x, t, classes)
 
     def _predict(self, x: Tensor, t: Times, quantity: Quantity) -> Tensor:
