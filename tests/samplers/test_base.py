@@ -179,7 +179,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("settings", "name"),
         [
-            ({"steps": 0}, "number of steps"),
+            ({"steps": 0}, "steps must be a positive integer"),
             ({"steps": 4, "rho": 0.0}, "rho"),
             ({"steps": 4, "churn": -1.0}, "churn"),
             ({"steps": 4, "churn": float("inf")}, "churn"),

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from scorefield.domain import Domain, Euclidean
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.classes import Classes, class_rows
-from scorefield.fields.inputs import check_batch, check_number, check_times, earliest
+from scorefield.fields.inputs import check_batch, check_number, check_times
 from scorefield.sde.base import SDE
 
 Quantity = Literal["score", "denoiser", "noise", "velocity", "drift"]
@@ -126,7 +126,7 @@ class ScoreField(nn.Module):
                 f"{name} has points of shape {self.domain.shape}, got {tuple(x.shape[1:])}"
             )
         check_number(t, len(x))
-        check_times(name, t, self.sde, earliest(self.sde) if first is None else first)
+        check_times(name, t, self.sde, first)
 
     def score(self, x: Batch, t: Times, classes: Classes = None) -> Batch:
         r"""The score :math:`s(x, t)`, per unit of :math:`x`.

@@ -34,22 +34,23 @@ def check_number(t: object, n: int) -> None:
         raise UserError(f"times are a real number or a tensor of them, got {_kind(t)}")
 
 
-def check_times(owner: str, t: float | Tensor, sde: SDE, first: float) -> None:
+def check_times(owner: str, t: float | Tensor, sde: SDE, first: float | None) -> None:
     """Raises ``ValueError`` unless times are within those of a process.
 
     See :meth:`ScoreField.check_inputs() <scorefield.fields.base.ScoreField.check_inputs>`.
     """
     if torch.compiler.is_compiling():
         return
+    low = earliest(sde) if first is None else first
     last = (1 + _ROUNDING) * latest(sde)
 
     def within(least: float, most: float) -> None:
         # A step to the clean data may pass by times before the first.
-        early = not (least > 0 or least >= first)
+        early = not (least > 0 or least >= low)
         if early or not most <= last:
-            low = "above 0 and" if first > 0 else "from 0"
+            begin = "above 0 and" if low > 0 else "from 0"
             wrong = least if early else most
-            raise UserError(f"{owner} has times {low} up to {sde.t_max:g}, got {wrong:g}")
+            raise UserError(f"{owner} has times {begin} up to {sde.t_max:g}, got {wrong:g}")
 
     def numbers(times: Tensor) -> None:
         within(*map(float, times.aminmax() if times.dim() else (times, times)))
