@@ -32,14 +32,14 @@ def test_times_follow_the_law_restricted_to_its_range(law, sde, upper):
     t = law.times(sde, Noise(0), torch.arange(20_000), upper=upper)
     high = sde.sigma_max if upper is None else upper
     level = sde.noise_level(t).numpy()
-    assert level.min() >= sde.sigma_min * (1 - 1e-9)
+    assert level.min() >= sde.level_range[0] * (1 - 1e-9)
     assert level.max() <= high * (1 + 1e-9)
     if isinstance(law, LogNormal):
-        ends = [(math.log(e) - law.mean) / law.std for e in (sde.sigma_min, high)]
+        ends = [(math.log(e) - law.mean) / law.std for e in (sde.level_range[0], high)]
         reference = stats.truncnorm(*ends, loc=law.mean, scale=law.std)
         p = stats.kstest(torch.from_numpy(level).log().numpy(), reference.cdf).pvalue
     elif isinstance(law, LogUniform):
-        low = math.log(sde.sigma_min)
+        low = math.log(sde.level_range[0])
         uniform = stats.uniform(low, math.log(high) - low)
         p = stats.kstest(torch.from_numpy(level).log().numpy(), uniform.cdf).pvalue
     else:

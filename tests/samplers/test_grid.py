@@ -14,7 +14,7 @@ def test_levels_descend_from_the_highest_to_the_lowest_and_then_to_zero(sde):
     assert levels.shape == (19,)
     assert levels.dtype == torch.float64
     assert (levels.diff() < 0).all()
-    assert levels[[0, -2, -1]].tolist() == [sde.sigma_max, sde.sigma_min, 0.0]
+    assert levels[[0, -2, -1]].tolist() == [*sde.level_range[::-1], 0.0]
 
 
 def test_levels_end_where_the_process_begins():

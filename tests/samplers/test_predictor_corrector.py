@@ -68,16 +68,6 @@ class TestPredictors:
         other = ReverseDiffusion().reverse(VP(), T, S, EulerForward(100))
         assert all(map(torch.equal, one, other))
 
-    def test_the_last_step_of_every_method_removes_the_noise(self):
-        """To the first order in the time that is left, and exactly where the mean is kept."""
-        for predictor in (EulerMaruyama(), ReverseDiffusion(), Ancestral()):
-            for sde, end, error in ((VE(), 1e-5, 1e-12), (VP(), 1e-3, 1e-3), (SubVP(), 1e-3, 1e-3)):
-                field, t = truth(sde), torch.tensor(end, dtype=torch.float64)
-                x = torch.tensor([[0.7, -0.3]], dtype=torch.float64)
-                step = predictor.reverse(sde, t, None, Exact())
-                removed = step.mean(x, field.score(x, t))
-                assert torch.allclose(removed, field.denoise(x, t), rtol=0, atol=error)
-
     def test_the_variance_is_the_upper_one_where_the_mean_shrinks(self):
         for sde, name in ((VP(), "upper"), (SubVP(), "upper"), (VE(), "posterior")):
             steps = (

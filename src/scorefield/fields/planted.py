@@ -226,9 +226,8 @@ class Matched(Perturbation):
         self.perturbation = perturbation
         sde, index = base.sde, torch.arange(len(data), device=data.device)
         z = Noise(seed).normal("planted/noise", base.domain.shape, index, dtype=data.dtype)
-        logs = torch.linspace(
-            math.log(sde.sigma_min), math.log(sde.sigma_max), levels, dtype=torch.float64
-        )
+        low, high = map(math.log, sde.level_range)
+        logs = torch.linspace(low, high, levels, dtype=torch.float64)
         sizes = []
         with torch.no_grad(), evaluation_mode(base):
             for level in logs.exp().to(data):

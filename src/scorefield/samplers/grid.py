@@ -42,8 +42,8 @@ def karras_levels(sde: SDE, steps: int, rho: float = 7.0) -> Float[Tensor, " lev
     """
     check_steps(steps)
     check_rho(rho)
-    # Not sigma_min, which of VE is the level at time 0, whatever its first time.
-    levels = _karras(sde.sigma_max, _level(sde, sde.t_min), steps, rho)
+    bottom, top = sde.level_range
+    levels = _karras(top, bottom, steps, rho)
     return torch.cat((levels, levels.new_zeros(1)))
 
 

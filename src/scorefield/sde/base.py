@@ -176,14 +176,18 @@ class SDE(ABC):
         return self.sigma(t) / self.alpha(t)
 
     @property
-    def sigma_min(self) -> float:
-        """The noise level at ``t_min``."""
-        return float(self.noise_level(torch.tensor(self.t_min, dtype=torch.float64)))
-
-    @property
     def sigma_max(self) -> float:
         """The noise level at ``t_max``."""
         return float(self.noise_level(torch.tensor(self.t_max, dtype=torch.float64)))
+
+    @property
+    def level_range(self) -> tuple[float, float]:
+        """The noise levels at ``t_min`` and ``t_max``, between which fields of the process are
+        trained, sampled and evaluated; the ``sigma_min`` of VE is its level at time 0, whatever its
+        first time.
+        """
+        first = torch.tensor(self.t_min, dtype=torch.float64)
+        return float(self.noise_level(first)), self.sigma_max
 
     def drift(self, t: Tensor) -> Tensor:
         r"""The drift coefficient :math:`f(t) = \dot\alpha / \alpha`; the drift is :math:`f x`."""

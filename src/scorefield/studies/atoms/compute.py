@@ -173,7 +173,7 @@ def _evaluate(
         for some in zip(*passed, strict=True)
     )
     levels: list[Level] = []
-    sigmas = noise_levels(sde.sigma_min, sde.sigma_max, settings.levels)
+    sigmas = noise_levels(*sde.level_range, settings.levels)
     protocol = Protocol(sigmas, settings.points, settings.seed)
     for done, (name, diagnose) in enumerate(_DIAGNOSTICS.items()):
         work.show(label, blocks + done, total, name)
@@ -230,7 +230,7 @@ def _winding(field: ScoreField, truth: PseudoAtoms, protocol: Protocol) -> Itera
 
 def _consistency(field: ScoreField, truth: PseudoAtoms, protocol: Protocol) -> Iterable[Profile]:
     # Below the least level there is none to agree with.
-    above = tuple(sigma for sigma in protocol.sigmas if sigma > truth.sde.sigma_min)
+    above = tuple(sigma for sigma in protocol.sigmas if sigma > truth.sde.level_range[0])
     return [consistency_error(field, truth, replace(protocol, sigmas=above))] if above else []
 
 
