@@ -406,7 +406,7 @@ def test_bits_are_those_of_the_integers():
     [
         ({"scale": 0.0, "shift": 0.0}, "scale must be positive"),
         ({"scale": 1.0, "shift": math.inf}, "shift must be finite"),
-        ({"scale": 1.0, "shift": 0.0, "levels": 1}, "at least 2 levels"),
+        ({"scale": 1.0, "shift": 0.0, "levels": 1}, "levels must be an integer of at least 2"),
         ({"scale": 1.0, "shift": 0.0, "dequantization": "some"}, "uniform or none"),
     ],
 )

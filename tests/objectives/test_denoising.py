@@ -165,7 +165,7 @@ def test_score_matching_names_the_setting_that_it_refuses(unchecked):
         DenoisingScoreMatching("score", reduction="sum")
     with pytest.raises(ValueError, match=r"likelihood.* discrete .*TableLaw"):
         DenoisingScoreMatching("likelihood", TableLaw(10))
-    with pytest.raises(ValueError, match="levels must be at least 2"):
+    with pytest.raises(ValueError, match="levels must be an integer of at least 2"):
         TableLaw(1)
     u = torch.tensor([0.5])
     with pytest.raises(ValueError, match="t_min=1e-05 of VP"):

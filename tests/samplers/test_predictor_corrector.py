@@ -175,7 +175,7 @@ class TestBudget:
     def test_one_that_is_too_small_is_an_error(self):
         with pytest.raises(ValueError, match="4 network calls, more than a budget of 3"):
             PredictorCorrector.for_nfe(3, corrector=Langevin(0.1, 3))
-        with pytest.raises(ValueError, match="at least one network call"):
+        with pytest.raises(ValueError, match="network calls must be a positive integer"):
             PredictorCorrector.for_nfe(0)
 
 
@@ -184,7 +184,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("make", "message"),
         [
-            (lambda: PredictorCorrector(0), "number of steps"),
+            (lambda: PredictorCorrector(0), "steps must be a positive integer"),
             (lambda: PredictorCorrector(5, None), "give a predictor or a corrector"),
             (lambda: PredictorCorrector(5, first="both"), "first is corrector or predictor"),
             (lambda: PredictorCorrector(1, first="predictor"), "steps are at least 2"),
@@ -201,7 +201,7 @@ class TestMistakes:
             (lambda: Langevin(0.1, 2.5), "steps must be a positive integer"),
             (lambda: Langevin(0.1, 1, "rows"), "norm is one of sample, batch, not 'rows'"),
             (lambda: DDIM(5, eta=1.5), "eta must lie in"),
-            (lambda: DDIM(0), "number of steps"),
+            (lambda: DDIM(0), "steps must be a positive integer"),
             (lambda: DPMSolverPlusPlus2M(4, spacing="even"), "spacing is one of"),
         ],
     )

@@ -36,6 +36,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.checks import check_finite, check_fraction
 from scorefield.domain import Domain, Torus
 from scorefield.errors import UserError
 from scorefield.noise import Noise
@@ -280,12 +281,13 @@ class SDE(ABC):
 def check_range(owner: object, low: str, high: str) -> None:
     """Raises ``ValueError`` unless two fields of a process are positive, finite and in order."""
     a, b = getattr(owner, low), getattr(owner, high)
-    if not (math.isfinite(a) and math.isfinite(b) and 0 < a < b):
-        name = type(owner).__name__
+    name = type(owner).__name__
+    check_finite(f"{name}: {low}", a)
+    check_finite(f"{name}: {high}", b)
+    if not 0 < a < b:
         raise UserError(f"{name}: 0 < {low} < {high} must hold, got {low}={a} and {high}={b}")
 
 
 def check_start(owner: SDE) -> None:
     """Raises ``ValueError`` unless a process that may start at time 0 starts before time 1."""
-    if not 0 <= owner.t_min < 1:
-        raise UserError(f"{type(owner).__name__}: 0 <= t_min < 1 must hold, got {owner.t_min}")
+    check_fraction(f"{type(owner).__name__}: t_min", owner.t_min)
