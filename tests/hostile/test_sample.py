@@ -15,7 +15,7 @@ def test_damaged_files_are_refused_in_one_sentence(kind):
     assert fuzz(kind, range(100_000, 100_000 + FEW[kind])) == []
 
 
-@pytest.mark.parametrize("verb", ["likelihood", "classifier"])
+@pytest.mark.parametrize("verb", [pytest.param("likelihood", marks=pytest.mark.slow), "classifier"])
 def test_a_killed_or_starved_command_loses_nothing(verb):
     done, wrong = crash([verb], 2, 2, report=lambda line: None)
     assert wrong == []

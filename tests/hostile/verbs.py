@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch._dynamo  # the first optimiser of a process imports it: better once, before the forks
 
 from scorefield.cli import main
 from scorefield.comparison import demo, processes, sweep, timing
