@@ -5,6 +5,7 @@ import random
 import resource
 import time
 from contextlib import redirect_stderr, redirect_stdout
+from copy import deepcopy
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,7 +54,7 @@ def edited(document, rng):
             case 1 if isinstance(part, dict):
                 part[f"{last}x"] = part.pop(last)
             case _:
-                part[last] = rng.choice(ODD)
+                part[last] = deepcopy(rng.choice(ODD))
     return document
 
 

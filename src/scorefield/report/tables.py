@@ -344,6 +344,7 @@ def _matched_cells(s: Selection) -> list[Cell]:
     cells = [Cell(None, f"{100 * s.used:.0f}\u00a0%", text=f"{s.steps:g}")]
     found = {d.metric: d for d in s.distances()}
     for metric in _TRAINING:
-        d = found[metric.name]
-        cells.append(Cell(d.estimate, "" if d.ratio is None else f"×\u00a0{d.ratio.value:.2f}"))
+        d = found.get(metric.name)
+        note = "" if d is None or d.ratio is None else f"×\u00a0{d.ratio.value:.2f}"
+        cells.append(Cell(None if d is None else d.estimate, note))
     return cells
