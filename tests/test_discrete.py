@@ -205,10 +205,10 @@ T, S = torch.tensor([0.3]), torch.tensor([0.4])
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: SMLDSteps(1), "levels must be at least 2, got 1"),
-        (lambda: DDPMSteps(0), "levels must be at least 2, got 0"),
-        (lambda: EulerForward(-3), "levels must be at least 2"),
-        (lambda: DiscreteVP(levels=1), "levels must be at least 2"),
+        (lambda: SMLDSteps(1), "levels must be an integer of at least 2, got 1"),
+        (lambda: DDPMSteps(0), "levels must be an integer of at least 2, got 0"),
+        (lambda: EulerForward(-3), "levels must be an integer of at least 2"),
+        (lambda: DiscreteVP(levels=1), "levels must be an integer of at least 2"),
         (lambda: betas(0.1, 20.0, 20), "levels=20 are too few for beta_max=20"),
         (lambda: DDPMSteps(20).step(VP(), T, None), "levels=20 are too few for beta_max=20"),
         (lambda: DDPMSteps(10).step(VP(), T, None), "levels=10 are too few for beta_max=20"),
@@ -235,5 +235,5 @@ def test_a_bad_argument_is_an_error_that_names_it(make, match):
 @pytest.mark.parametrize("levels", [10.5, True])
 def test_levels_are_an_integer(unchecked, levels):
     for make in (SMLDSteps, lambda n: DiscreteVP(levels=n), IndexLabel):
-        with pytest.raises(ValueError, match=f"levels must be an integer, got {levels}"):
+        with pytest.raises(ValueError, match=f"must be an integer of at least 2, got {levels}"):
             make(levels)

@@ -53,7 +53,7 @@ def test_domains_of_one_shape_are_equal_and_hashable():
 
 @pytest.mark.parametrize("shape", [(0,), (2, -1)])
 def test_lengths_are_positive(shape):
-    with pytest.raises(ValueError, match="positive lengths"):
+    with pytest.raises(ValueError, match="length of an event shape must be a positive integer"):
         Euclidean(shape)
 
 

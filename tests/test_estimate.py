@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from scorefield import estimate
-from scorefield.estimate import Estimate
+from scorefield.estimate import Estimate, Variance
 from scorefield.noise import Noise
 
 REPEATS = 1500
@@ -178,3 +179,32 @@ def test_the_interval_of_a_median_is_the_narrowest_that_suffices():
         estimate.median([1.0, 2.0], 1.0)
     with pytest.raises(ValueError, match="two draws"):
         estimate.median([1.0])
+
+
+class TestVariance:
+    """The interval of a measurement whose variance depends on the true value."""
+
+    def test_both_ends_are_as_far_from_the_value_as_their_own_standard_error_says(self):
+        e = Estimate(3.0, 1.0, 1, variance=Variance(0.5, 0.2))
+        q = stats.norm.ppf(0.95)
+        for end in e.interval(0.9):
+            assert abs(end - 3.0) == pytest.approx(q * math.sqrt(0.5 + 0.2 * end))
+
+    def test_that_of_a_proportion_is_wilsons_to_first_order(self):
+        """Counts have the variance of their mean: the interval of Rao's score for one."""
+        k, z = 9, stats.norm.ppf(0.975)
+        low, high = Estimate(float(k), 3.0, 1, variance=Variance(0.0, 1.0)).interval()
+        assert (low, high) == pytest.approx(
+            tuple(k + z * z / 2 + s * z * math.sqrt(k + z * z / 4) for s in (-1, 1))
+        )
+
+    def test_it_is_scaled_with_the_number(self):
+        e = Estimate(3.0, 1.0, 20, variance=Variance(0.5, 0.2), numerical_error=0.1)
+        low, high = e.interval()
+        assert e.scaled(2.0).interval() == pytest.approx((2 * low, 2 * high))
+        assert e.scaled(-2.0).interval() == pytest.approx((-2 * high, -2 * low))
+
+    def test_one_that_does_not_vary_changes_nothing(self):
+        plain = Estimate(3.0, 0.5, 20)
+        same = Estimate(3.0, 0.5, 20, variance=Variance(0.25, 0.0))
+        assert same.interval() == pytest.approx(plain.interval())

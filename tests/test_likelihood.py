@@ -41,7 +41,7 @@ def carried_prior(x, sde, mean, variance, stretch=1.0):
     Each coordinate's deviation from the mean goes as the standard deviation to the power
     ``stretch``.
     """
-    low, high = (variance + level**2 for level in (sde.sigma_min, sde.sigma_max))
+    low, high = (variance + level**2 for level in sde.level_range)
     shrink = (low / high) ** (stretch / 2)
     alpha = float(sde.alpha(torch.tensor(sde.t_max, dtype=torch.float64)))
     prior = torch.as_tensor(sde.prior_mean, dtype=torch.float64) / alpha
@@ -406,7 +406,7 @@ def test_bits_are_those_of_the_integers():
     [
         ({"scale": 0.0, "shift": 0.0}, "scale must be positive"),
         ({"scale": 1.0, "shift": math.inf}, "shift must be finite"),
-        ({"scale": 1.0, "shift": 0.0, "levels": 1}, "at least 2 levels"),
+        ({"scale": 1.0, "shift": 0.0, "levels": 1}, "levels must be an integer of at least 2"),
         ({"scale": 1.0, "shift": 0.0, "dequantization": "some"}, "uniform or none"),
     ],
 )

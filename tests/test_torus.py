@@ -157,7 +157,7 @@ def test_loops_larger_than_the_torus_have_their_own_area():
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.inf, (1.0, 0.0)])
 def test_periods_are_positive(bad):
-    with pytest.raises(ValueError, match="period of a torus is positive"):
+    with pytest.raises(ValueError, match="period of a torus must be positive"):
         Torus((3, 2), bad)
 
 

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from scorefield.checks import check_count, check_positive
 from scorefield.errors import UserError
 from scorefield.noise import Noise
 from scorefield.wrapped import WrappedNormal, nonuniformity
@@ -39,9 +40,9 @@ class Domain(ABC):
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        if any(n < 1 for n in self.shape):
-            raise UserError(f"an event shape has positive lengths, got {self.shape}")
+        object.__setattr__(self, "shape", tuple(self.shape))
+        for length in self.shape:
+            check_count("a length of an event shape", length)
 
     @property
     def dim(self) -> int:
@@ -138,12 +139,13 @@ class Torus(Domain):
         super().__post_init__()
         period = self.period
         if isinstance(period, tuple | list):
-            periods, several = tuple(map(float, period)), True
+            periods, several = tuple(period), True
         else:
-            periods, several = (float(period),), False
+            periods, several = (period,), False
+        for length in periods:
+            check_positive("the period of a torus", length)
+        periods = tuple(map(float, periods))
         object.__setattr__(self, "period", periods if several else periods[0])
-        if not all(math.isfinite(p) and p > 0 for p in periods):
-            raise UserError(f"the period of a torus is positive, got {period}")
         if several and len(periods) not in self.shape[-1:]:
             raise UserError(
                 f"{len(periods)} periods do not fit points of shape {self.shape}: there is one "

@@ -11,13 +11,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
 from scorefield.errors import UserError
+
+
+class Variance(NamedTuple):
+    r"""The variance :math:`v_0 + b\,\theta` of a measurement of the number :math:`\theta`."""
+
+    at_zero: float
+    slope: float
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class Estimate:
         settings: The settings of the estimator: quadrature, radius, probes, …
         numerical_error: A bound on the error of quadrature or solver in ``value``, in ``unit``;
             it widens every interval.
+        variance: How the variance depends on the true value; by default it does not.
 
     Raises:
         ValueError: If the value is not finite or an error is not a finite, non-negative number
@@ -46,6 +54,7 @@ class Estimate:
     unit: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     numerical_error: float = 0.0
+    variance: Variance | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
@@ -63,29 +72,42 @@ class Estimate:
         return self.n == 0 and self.numerical_error == 0
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """The two-sided confidence interval, by Student's distribution with ``n - 1`` degrees of
-        freedom, widened by the numerical error on both sides.
+        r"""The two-sided confidence interval, widened by the numerical error on both sides.
+
+        It holds the true values :math:`\theta` with :math:`|y - \theta| \le q\,\mathrm{se}`, where
+        :math:`y` is the value and :math:`q` the quantile of Student's distribution with ``n - 1``
+        degrees of freedom; with a variance that depends on the true value, those with
+        :math:`(y - \theta)^2 \le q^2 (v_0 + b\,\theta)`, around :math:`y + q^2 b / 2`.
 
         Raises:
             ValueError: If the coverage ``confidence`` is not in (0, 1).
+
+        References:
+            Probable inference, the law of succession, and statistical inference (Wilson, 1927).
         """
         _check_confidence(confidence)
-        quantile = 0.5 + confidence / 2
-        half = self.numerical_error
-        if self.n > 1:
-            half += float(stats.t.ppf(quantile, df=self.n - 1)) * self.standard_error
-        elif self.n == 1:
-            half += NormalDist().inv_cdf(quantile) * self.standard_error
-        return self.value - half, self.value + half
+        level = 0.5 + confidence / 2
+        normal = self.n < 2
+        q = NormalDist().inv_cdf(level) if normal else float(stats.t.ppf(level, df=self.n - 1))
+        middle, half = self.value, q * self.standard_error
+        if self.variance is not None:
+            at_zero, slope = self.variance
+            shift = 0.5 * q * slope
+            middle = self.value + q * shift
+            half = q * math.sqrt(max(at_zero + slope * self.value + shift**2, 0.0))
+        half += self.numerical_error
+        return middle - half, middle + half
 
     def scaled(self, factor: float, unit: str | None = None) -> Estimate:
         """The estimate times a constant, in another unit where one is given."""
+        v = self.variance
         return replace(
             self,
             value=self.value * factor,
             standard_error=self.standard_error * abs(factor),
             unit=self.unit if unit is None else unit,
             numerical_error=self.numerical_error * abs(factor),
+            variance=None if v is None else Variance(v.at_zero * factor**2, v.slope * factor),
         )
 
     def __str__(self) -> str:

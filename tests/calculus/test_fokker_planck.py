@@ -141,7 +141,7 @@ def test_exact_scores_have_no_residual(sde, name):
     truth = targets(SDES[sde])[name]
     process, shape = truth.sde, truth.domain.shape
     levels = torch.logspace(-3, 1, 6, dtype=torch.float64)
-    levels = levels.clamp(process.sigma_min, process.sigma_max)
+    levels = levels.clamp(*process.level_range)
     t, x = process.time(levels), truth.draw(Noise(0), torch.arange(6), dtype=torch.float64)
     x = process.perturb(x, t, normal((6, *shape), "z"), truth.domain)
     with torch.no_grad():

@@ -96,6 +96,7 @@ def test_the_resolved_presets_are_those_of_the_first_version():
     assert recorded.keys() <= set(presets.names())
     for name, document in recorded.items():
         now = flatten(load(name).document())
+        del document["description"]  # words, not settings
         assert {key: now[key] for key in flatten(document)} == flatten(document), name
 
 

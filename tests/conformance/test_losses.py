@@ -49,7 +49,7 @@ def test_continuous_losses(process, arrays, weighting, reduction):
     field = continuous(network(arrays), process)
     sde, law = field.sde, UniformTime()
     u, x, z = (reference.tensor(arrays[k]) for k in ("u", "batch", "z"))
-    t = law.quantile(sde, u, sde.sigma_min, sde.sigma_max)
+    t = law.quantile(sde, u, *sde.level_range)
     close(t, arrays["t"])
     objective = DenoisingScoreMatching(WEIGHTINGS[weighting], law, reduction=REDUCTIONS[reduction])
     loss = objective(field, Batch(x, t, z)).mean()
@@ -77,7 +77,7 @@ def test_losses_on_tables(process, arrays, reduction):
     objective = DenoisingScoreMatching("score", law, reduction=REDUCTIONS[reduction])
     for field in table_fields(network(arrays), process):
         sde, net = field.sde, field.backbone
-        t = law.quantile(sde, (place + 0.5).double() / LEVELS, sde.sigma_min, sde.sigma_max)
+        t = law.quantile(sde, (place + 0.5).double() / LEVELS, *sde.level_range)
         net.zero_grad()
         loss = objective(field, Batch(x, t, z)).mean()
         loss.backward()

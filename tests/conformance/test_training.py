@@ -29,7 +29,7 @@ def test_a_training_goes_as_recorded():
     x = reference.tensor(arrays["batch"])
 
     def loss(u, z):
-        t = UniformTime().quantile(sde, reference.tensor(u), sde.sigma_min, sde.sigma_max)
+        t = UniformTime().quantile(sde, reference.tensor(u), *sde.level_range)
         return objective(field, Batch(x, t, reference.tensor(z))).mean()
 
     for step, lr in enumerate(arrays["lr"].tolist()):

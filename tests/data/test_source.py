@@ -53,7 +53,7 @@ def test_dtype_only_rounds(source):
 def test_an_address_out_of_range_is_an_error(source, unchecked):
     with pytest.raises(ValueError, match="-1"):
         source.batch(Noise(0), -1, 8)
-    with pytest.raises(ValueError, match="batch_size=0"):
+    with pytest.raises(ValueError, match="batch_size must be a positive integer, got 0"):
         source.batch(Noise(0), 0, 0)
     with pytest.raises(ValueError, match="train or test"):
         source.reference(3, 0, "validation")

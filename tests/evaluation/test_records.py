@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from scorefield.estimate import Variance
 from scorefield.evaluation.records import Evaluation
 from tests.training.disk import Operations, in_a_child, limited
 
@@ -73,3 +74,13 @@ def test_on_a_full_disk_it_is_the_old_evaluation(run, old):
 
     assert limited(largest - 1, work) == 0
     assert found(run) == old
+
+
+def test_a_variance_that_depends_on_the_true_value_is_read_back(tmp_path, old):
+    distance = old.distances[0]
+    varying = replace(distance.estimate, variance=Variance(1e-6, 2.5e-4))
+    new = replace(old, distances=(replace(distance, estimate=varying), *old.distances[1:]))
+    new.write(tmp_path)
+    read = Evaluation.read(tmp_path).distances
+    assert read[0].estimate.interval() == varying.interval() != distance.estimate.interval()
+    assert [d.estimate.variance for d in read[1:]] == [None] * (len(read) - 1)

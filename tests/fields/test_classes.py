@@ -205,5 +205,5 @@ def test_fields_without_classes_say_so():
 
 
 def test_a_network_has_at_least_one_class():
-    with pytest.raises(ValueError, match="classes >= 1, got 0"):
+    with pytest.raises(ValueError, match="classes must be a positive integer, got 0"):
         MLP(2, classes=0)

@@ -68,7 +68,7 @@ def test_a_table_divides_by_the_deviation_of_the_step_before(shape):
     net = Wave(shape)
     field = PreconditionedField(net, VP(), parametrization=TablePrediction(levels))
     place = torch.tensor([0, 1, 7, 20, 30, 31, 48, 48])
-    t = (place + torch.linspace(0, 0.9, n, dtype=torch.float64)) / (levels - 1)
+    t = (place + torch.linspace(0.01, 0.9, n, dtype=torch.float64)) / (levels - 1)
     x = normal((n, *shape), "x")
     std = (1 - alphas_cumprod(0.1, 20.0, levels)).sqrt()[place]
     expected = -net(x, (levels - 1) * t) / std.reshape(-1, *(1,) * len(shape))
@@ -90,8 +90,8 @@ def test_at_the_steps_a_table_predicts_the_noise_of_the_discrete_process():
     ("make", "match"),
     [
         (lambda: TimeLabel(0.0), "TimeLabel: scale"),
-        (lambda: IndexLabel(1), "levels must be at least 2, got 1"),
-        (lambda: TablePrediction(1), "levels must be at least 2"),
+        (lambda: IndexLabel(1), "levels must be an integer of at least 2, got 1"),
+        (lambda: TablePrediction(1), "levels must be an integer of at least 2"),
         (lambda: TablePrediction(20), "levels=20 are too few for beta_max=20"),
         (lambda: TablePrediction(10, 0.1, 12.0), "levels=10 are too few for beta_max=12"),
     ],

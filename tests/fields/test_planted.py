@@ -159,10 +159,10 @@ def test_waves_are_a_function_of_their_seed_and_of_size_one():
         (lambda: Band(1.0, 1.0), "a band has 0 <= low < high"),
         (lambda: Band(width=0.0), "width of a band's edges must be positive"),
         (lambda: Radial(0.0), "the scale of a perturbation must be positive"),
-        (lambda: Waves(2, 0.5, count=0), "waves have a dimension and a count"),
+        (lambda: Waves(2, 0.5, count=0), "the count of waves must be a positive integer"),
         (lambda: Turned(Radial(1.0), torch.eye(2)), "turned by a skew matrix"),
         (lambda: right_angle(1), "a rotation needs two dimensions"),
-        (lambda: PlantedField(TRUTH, Radial(1.0), math.nan), "a dose is a finite number"),
+        (lambda: PlantedField(TRUTH, Radial(1.0), math.nan), "a dose must be finite"),
         (lambda: Matched(Radial(1.0), TRUTH, torch.zeros(4, 2), levels=3), "4 noise levels"),
         (
             lambda: Matched(Turned(Radial(1.0), torch.zeros(2, 2)), TRUTH, torch.ones(4, 2)),

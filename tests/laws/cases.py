@@ -67,7 +67,7 @@ def normal(shape: tuple[int, ...], purpose: str, seed: int = 0) -> Tensor:
 
 def times(sde: SDE, n: int) -> Tensor:
     """Times over the whole range of a process, evenly spaced in the logarithm of the level."""
-    ends = torch.tensor([sde.sigma_min, sde.sigma_max], dtype=torch.float64).log()
+    ends = torch.tensor(sde.level_range, dtype=torch.float64).log()
     levels = torch.linspace(float(ends[0]), float(ends[1]), n, dtype=torch.float64).exp()
     return sde.time(levels).clamp(sde.t_min, sde.t_max)
 

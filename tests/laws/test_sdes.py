@@ -66,8 +66,8 @@ def test_time_inverts_the_noise_level(sde):
 
 def test_the_range_of_noise_levels_is_that_of_times(sde):
     ends = torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
-    assert sde.noise_level(ends).tolist() == pytest.approx([sde.sigma_min, sde.sigma_max])
-    assert 0 < sde.sigma_min < sde.sigma_max
+    assert sde.noise_level(ends).tolist() == pytest.approx(sde.level_range)
+    assert 0 < sde.level_range[0] < sde.level_range[1] == sde.sigma_max
 
 
 def test_transitions_compose(sde):

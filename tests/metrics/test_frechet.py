@@ -51,6 +51,31 @@ def test_equal_sets_and_constant_features():
     assert with_constants.standard_error == pytest.approx(without.standard_error, rel=1e-7)
 
 
+@pytest.mark.parametrize(("n", "m", "dim"), [(20, 20, 512), (20, 30, 64), (400, 300, 8)])
+def test_more_features_than_samples_cost_no_digits(n, m, dim):
+    """Where one set is the other, stretched and moved, half of the directions having no variance,
+    the distance is exact: that of the means, and (k - 1)² times the trace.
+    """
+    x, move = normals(n, dim, 0), normals(1, dim, 1)[0]
+    trace = float((x - x.mean(dim=0)).square().sum()) / (n - 1)
+    shift = float((move + 0.5 * x.mean(dim=0)).square().sum())
+    found = frechet_distance(x, 1.5 * x + move)
+    assert found.value == pytest.approx(shift + 0.25 * trace, rel=1e-12)
+    # The map is linear: each influence is known.
+    delta = x - x.mean(dim=0)
+    way = -0.5 * x.mean(dim=0) - move
+    own = 2 * delta @ way - 0.5 * delta.square().sum(dim=1)
+    other = -3 * delta @ way + 1.5**2 * (1 - 1 / 1.5) * delta.square().sum(dim=1)
+    error = math.sqrt(float(own.var() / n + other.var() / n))
+    assert found.standard_error == pytest.approx(error, rel=1e-9)
+    # Twice every row has the same mean, and a covariance smaller by a factor.
+    y = normals(m, dim, 2)
+    twice, factor = torch.cat((y, y)), 2 * (m - 1) / (2 * m - 1)
+    moved = frechet_distance(y, twice).value
+    spread = float((y - y.mean(dim=0)).square().sum()) / (m - 1)
+    assert moved == pytest.approx(spread * (1 - math.sqrt(factor)) ** 2, rel=1e-7)
+
+
 def test_its_standard_error_is_that_of_repetitions():
     repeats, values, variances = 300, [], []
     low1, low2 = torch.linalg.cholesky(C1), torch.linalg.cholesky(C2)

@@ -128,11 +128,11 @@ def test_a_seed_decides_the_weights(network, request):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"shape": (0, 1)}, "needs atoms >= 1, got 0"),
-        ({"shape": (2, 0)}, "needs dims >= 1, got 0"),
-        ({"hidden": 0}, "needs hidden >= 1, got 0"),
-        ({"depth": 0}, "needs depth >= 1, got 0"),
-        ({"harmonics": 0}, "harmonics >= 1, got 0"),
+        ({"shape": (0, 1)}, "atoms must be a positive integer, got 0"),
+        ({"shape": (2, 0)}, "dims must be a positive integer, got 0"),
+        ({"hidden": 0}, "hidden must be a positive integer, got 0"),
+        ({"depth": 0}, "depth must be a positive integer, got 0"),
+        ({"harmonics": 0}, "harmonics must be a positive integer, got 0"),
         ({"period": 0.0}, "a period is positive and finite, got 0.0"),
         ({"period": (1.0, 2.0)}, "1 coordinates need one period or 1, got 2"),
         ({"embedding": 5}, "even number"),

@@ -30,5 +30,5 @@ def test_weights_are_a_function_of_the_seed():
 def test_sizes_that_make_no_sense_are_an_error():
     with pytest.raises(ValueError, match=r"shape must be .*, got \(8, 8\)"):
         Classifier((8, 8), 10)
-    with pytest.raises(ValueError, match="classes >= 1, got 0"):
+    with pytest.raises(ValueError, match="classes must be a positive integer, got 0"):
         Classifier((1, 8, 8), 0)

@@ -28,7 +28,7 @@ def test_outputs_have_unit_scale_at_initialisation():
 
 @pytest.mark.parametrize("name", ["dim", "hidden", "depth", "outputs"])
 def test_the_perceptron_names_the_size_that_it_refuses(name):
-    with pytest.raises(ValueError, match=f"{name} >= 1, got 0"):
+    with pytest.raises(ValueError, match=f"{name} must be a positive integer, got 0"):
         MLP(**{"dim": 2, name: 0})
 
 

@@ -32,14 +32,14 @@ def test_times_follow_the_law_restricted_to_its_range(law, sde, upper):
     t = law.times(sde, Noise(0), torch.arange(20_000), upper=upper)
     high = sde.sigma_max if upper is None else upper
     level = sde.noise_level(t).numpy()
-    assert level.min() >= sde.sigma_min * (1 - 1e-9)
+    assert level.min() >= sde.level_range[0] * (1 - 1e-9)
     assert level.max() <= high * (1 + 1e-9)
     if isinstance(law, LogNormal):
-        ends = [(math.log(e) - law.mean) / law.std for e in (sde.sigma_min, high)]
+        ends = [(math.log(e) - law.mean) / law.std for e in (sde.level_range[0], high)]
         reference = stats.truncnorm(*ends, loc=law.mean, scale=law.std)
         p = stats.kstest(torch.from_numpy(level).log().numpy(), reference.cdf).pvalue
     elif isinstance(law, LogUniform):
-        low = math.log(sde.sigma_min)
+        low = math.log(sde.level_range[0])
         uniform = stats.uniform(low, math.log(high) - low)
         p = stats.kstest(torch.from_numpy(level).log().numpy(), uniform.cdf).pvalue
     else:
@@ -165,7 +165,7 @@ def test_score_matching_names_the_setting_that_it_refuses(unchecked):
         DenoisingScoreMatching("score", reduction="sum")
     with pytest.raises(ValueError, match=r"likelihood.* discrete .*TableLaw"):
         DenoisingScoreMatching("likelihood", TableLaw(10))
-    with pytest.raises(ValueError, match="levels must be at least 2"):
+    with pytest.raises(ValueError, match="levels must be an integer of at least 2"):
         TableLaw(1)
     u = torch.tensor([0.5])
     with pytest.raises(ValueError, match="t_min=1e-05 of VP"):

@@ -179,7 +179,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("settings", "name"),
         [
-            ({"steps": 0}, "number of steps"),
+            ({"steps": 0}, "steps must be a positive integer"),
             ({"steps": 4, "rho": 0.0}, "rho"),
             ({"steps": 4, "churn": -1.0}, "churn"),
             ({"steps": 4, "churn": float("inf")}, "churn"),
@@ -195,12 +195,12 @@ class TestSettings:
     @pytest.mark.usefixtures("unchecked")
     @pytest.mark.parametrize("steps", [2.5, "4"])
     def test_steps_are_an_integer(self, sampler, steps):
-        with pytest.raises(ValueError, match="positive integer number of steps"):
+        with pytest.raises(ValueError, match="steps must be a positive integer"):
             sampler(steps)
 
     @pytest.mark.parametrize("budget", [0, -5])
     def test_a_budget_is_positive(self, sampler, budget):
-        with pytest.raises(ValueError, match="at least one network call"):
+        with pytest.raises(ValueError, match="network calls must be a positive integer"):
             sampler.for_nfe(budget)
 
     def test_samplers_are_values(self, sampler):

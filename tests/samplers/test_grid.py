@@ -14,7 +14,7 @@ def test_levels_descend_from_the_highest_to_the_lowest_and_then_to_zero(sde):
     assert levels.shape == (19,)
     assert levels.dtype == torch.float64
     assert (levels.diff() < 0).all()
-    assert levels[[0, -2, -1]].tolist() == [sde.sigma_max, sde.sigma_min, 0.0]
+    assert levels[[0, -2, -1]].tolist() == [*sde.level_range[::-1], 0.0]
 
 
 def test_levels_end_where_the_process_begins():
@@ -46,7 +46,7 @@ def test_coefficients_belong_to_their_times(sde):
 
 @pytest.mark.parametrize("steps", [0, -3, True])
 def test_the_number_of_steps_is_a_positive_integer(steps):
-    with pytest.raises(ValueError, match="positive integer number of steps"):
+    with pytest.raises(ValueError, match="steps must be a positive integer"):
         karras_levels(EDM(), steps)
 
 
@@ -88,7 +88,7 @@ def test_karras_times_are_those_of_its_levels():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 0}, "number of steps"),
+        ({"steps": 0}, "steps must be"),
         ({"steps": 3, "spacing": "even"}, "spacing is one of karras, time, logsnr"),
         ({"steps": 3, "rho": -1.0}, "rho"),
         ({"steps": 3, "t_end": 1.0}, "t_end must lie in"),

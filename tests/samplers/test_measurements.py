@@ -101,7 +101,7 @@ def test_the_known_part_starts_as_noisy_as_the_rest_unless_a_start_is_given():
             return super().score(x, t)
 
     watched = Watched(torch.zeros(2), std=0.5, sde=VE())
-    PredictorCorrector(1).sample(watched, n=4000, seed=3, measurement=m)
+    PredictorCorrector(2).sample(watched, n=4000, seed=3, measurement=m)
     prior = truth.sde.prior(truth.domain).sample(Noise(3), torch.arange(4000))
     assert torch.equal(firsts[0][:, 1], prior[:, 1])
     known = firsts[0][:, 0]
@@ -109,7 +109,7 @@ def test_the_known_part_starts_as_noisy_as_the_rest_unless_a_start_is_given():
     assert abs(float(known.mean()) - 300) < 6 * 50 / 4000**0.5
     assert abs(float(known.std()) - 50) < 6 * 50 / 8000**0.5
     start = torch.full((3, 2), 7.0)
-    PredictorCorrector(1).sample(watched, start=start, measurement=m)
+    PredictorCorrector(2).sample(watched, start=start, measurement=m)
     assert torch.equal(firsts[1], start)
 
 

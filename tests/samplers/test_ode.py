@@ -188,7 +188,7 @@ def test_it_has_no_number_of_calls_of_its_own():
     [
         ({"rtol": 0.0}, "rtol must be positive"),
         ({"atol": math.inf}, "atol must be positive"),
-        ({"max_calls": 0}, "max_calls must be positive"),
+        ({"max_calls": 0}, "max_calls must be a positive integer"),
     ],
 )
 def test_a_tolerance_and_a_number_of_calls_are_positive(settings, words):

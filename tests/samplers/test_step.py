@@ -126,7 +126,7 @@ class TestOwn:
         assert not Midpoint(9).stochastic
         with pytest.raises(ValueError, match="takes 2 network calls, more than a budget of 1"):
             Midpoint.for_nfe(1)
-        with pytest.raises(ValueError, match="positive integer number of steps"):
+        with pytest.raises(ValueError, match="steps must be a positive integer"):
             Midpoint(0)
 
     def test_its_samples_callbacks_and_trajectories(self):

@@ -211,7 +211,7 @@ def test_curl_loops_cycles_and_paths_find_nothing_in_the_exact_field():
         (lambda: PseudoAtoms(torch.tensor([0.25, 0.75]), 0.1), "shape"),
         (lambda: PseudoAtoms([[0.25], [math.nan]], 0.1), "finite"),
         (lambda: PseudoAtoms([[0.25]], 0.0), "standard deviation of an atom must be positive"),
-        (lambda: PseudoAtoms([[0.25]], 0.1, period=-1.0), "period of a torus is positive"),
+        (lambda: PseudoAtoms([[0.25]], 0.1, period=-1.0), "period of a torus must be positive"),
         (lambda: PseudoAtoms([[k / 17] for k in range(17)], 0.1), "17 atoms .* 16 is the most"),
         (lambda: PseudoAtoms([[0.25]], 0.1, sde=VP()), "shrinks the data"),
         (lambda: LINE.under(VP()), "shrinks the data"),

@@ -34,9 +34,11 @@ def test_cosine_sums_to_half():
     assert math.isclose(mean, 0.5 + 0.5 / STEPS, rel_tol=1e-12)
 
 
-@pytest.mark.parametrize("step", [-1, STEPS])
-def test_has_no_rate_outside_the_training(step):
-    with pytest.raises(ValueError, match="a step lies in"):
+@pytest.mark.parametrize(
+    ("step", "told"), [(-1, "step must be an integer"), (STEPS, r"a step lies in \[0, steps\)")]
+)
+def test_has_no_rate_outside_the_training(step, told):
+    with pytest.raises(ValueError, match=told):
         multiplier(step, STEPS)
 
 

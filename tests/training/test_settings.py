@@ -10,7 +10,7 @@ from scorefield.training.settings import TrainSettings
         ("kind", "sgd"),
         ("lr", 0.0),
         ("lr", float("nan")),
-        ("betas", (0.9, 1.0)),
+        ("betas", (1.0, 0.9)),
         ("eps", 0.0),
         ("weight_decay", -1.0),
         ("warmup", -1),

@@ -2,8 +2,8 @@ r"""Derivatives of vector fields in :math:`x`.
 
 :math:`J = \partial f / \partial x` is the Jacobian of one row, :math:`D \times D` after
 flattening. All results are differentiable in whatever ``fn`` depends on if gradients are enabled;
-under ``torch.no_grad`` they carry no graph. Fused attention supports neither forward mode nor
-double backward, so everything here runs inside :func:`~.differentiable`.
+under ``torch.no_grad`` and ``torch.inference_mode`` they carry no graph. Fused attention supports
+neither forward mode nor double backward, so everything here runs inside :func:`~.differentiable`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.autograd import forward_ad
 
 from scorefield.errors import UserError
 from scorefield.fields.classes import classes_at
-from scorefield.fields.gradient import differentiable
+from scorefield.fields.gradient import differentiable, outside_inference
 
 VectorField = Callable[..., Tensor]
 """A function ``fn(x, t)`` of points and times, or ``fn(x, t, classes)``."""
@@ -36,6 +36,7 @@ def evaluate(fn: VectorField, x: Tensor, t: Tensor, classes: Tensor | None) -> T
     return fn(x, t) if classes is None else fn(x, t, classes)
 
 
+@outside_inference
 def jvp(
     fn: VectorField,
     x: Float[Tensor, "batch *event"],
@@ -55,6 +56,7 @@ def jvp(
     return product if keep else product.detach()
 
 
+@outside_inference
 def vjp(
     fn: VectorField,
     x: Float[Tensor, "batch *event"],
@@ -70,6 +72,7 @@ def vjp(
     return product
 
 
+@outside_inference
 def jvp_vjp(
     fn: VectorField,
     x: Float[Tensor, "batch *event"],
@@ -123,6 +126,7 @@ def jacobian(
     return result
 
 
+@outside_inference
 def value_and_products(
     fn: VectorField,
     x: Float[Tensor, "batch *event"],

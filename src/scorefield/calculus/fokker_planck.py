@@ -67,7 +67,7 @@ from torch import Tensor
 from scorefield.calculus.derivatives import VectorField, basis, evaluate
 from scorefield.errors import UserError
 from scorefield.fields.classes import classes_at
-from scorefield.fields.gradient import differentiable
+from scorefield.fields.gradient import differentiable, outside_inference
 from scorefield.sde.base import SDE
 
 FokkerPlanckForm = Literal["gradient", "component"]
@@ -98,6 +98,7 @@ class FokkerPlanckTerms(NamedTuple):
         return first + 0.5 * g2 * self.diffusion.abs()
 
 
+@outside_inference
 def fokker_planck_terms(
     fn: VectorField,
     x: Float[Tensor, "batch *event"],

@@ -116,6 +116,11 @@ _add(
     "Evaluate every diagnostic on fields with known values: false alarms, coverage, power.",
 )
 _add(
+    "coverage",
+    studies.Coverage,
+    "Measure how often every interval, at default settings, contains the true value.",
+)
+_add(
     "dose",
     studies.Dose,
     "Plant errors with and without curl in an exact field: the loss in samples and likelihood.",

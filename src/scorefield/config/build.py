@@ -95,10 +95,11 @@ def build_field(config: Config, source: DataSource) -> ScoreField:
         return plain(config.seed)
     if not isinstance(model, HybridModel):
         return potential("field.network", model.network, model.head, config.seed)
-    if not sde.sigma_min < model.sigma_c < sde.sigma_max:
+    least, most = sde.level_range
+    if not least < model.sigma_c < most:
         raise ConfigError(
             f"field.sigma_c is {model.sigma_c:g}, it must lie between the noise levels "
-            f"{sde.sigma_min:g} and {sde.sigma_max:g} of the process"
+            f"{least:g} and {most:g} of the process"
         )
     # The two networks start from unrelated weights.
     low = potential("field.low_network", model.low_network, model.head, -1 - config.seed)
@@ -221,12 +222,13 @@ def _label(config: Config) -> Label:
 
 
 def _regularizer(where: str, term: Term | Custom, source: DataSource, sde: SDE) -> Regularizer:
-    low = getattr(term, "sigma_min", None) or sde.sigma_min
-    high = getattr(term, "sigma_max", None) or sde.sigma_max
-    if not sde.sigma_min <= low < high <= sde.sigma_max:
+    least, most = sde.level_range
+    low = getattr(term, "sigma_min", None) or least
+    high = getattr(term, "sigma_max", None) or most
+    if not least <= low < high <= most:
         raise ConfigError(
             f"{where} is evaluated at noise levels from {low:g} to {high:g}, they must be in order "
-            f"and within the process's {sde.sigma_min:g} to {sde.sigma_max:g}"
+            f"and within the process's {least:g} to {most:g}"
         )
     known = {}
     if isinstance(term, RegressionTerm):

@@ -63,8 +63,8 @@ class PredictorCorrectorMethod(Section):
 
     ``discretization`` is the forward step of the process: by its own transitions, or by the levels
     of a table, which are as many as there are ``steps``. ``probability_flow`` is the predictor's;
-    ``snr``, ``corrector_steps`` and ``norm`` are the corrector's. ``t_end: null`` is what is
-    customary for the process.
+    ``snr``, ``corrector_steps`` and ``norm`` are the corrector's. ``t_end: null`` and ``spacing:
+    null`` are what is customary for the process.
     """
 
     builds = "scorefield.samplers.predictor_corrector:PredictorCorrector"
@@ -82,7 +82,7 @@ class PredictorCorrectorMethod(Section):
     norm: Literal["sample", "batch"] = default_of(_LANGEVIN, "norm")
     discretization: Literal["exact", "smld", "ddpm", "euler"] = "exact"
     first: Literal["corrector", "predictor"]
-    spacing: Spacing
+    spacing: Spacing | None
     t_end: Positive | None
     denoise: bool
 

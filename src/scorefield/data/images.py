@@ -101,7 +101,7 @@ class ImageSource(FiniteSource):
 
     load: Callable[[], Splits]
     name: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     classes: int | None = None
     centered: bool = False
     flip: bool = False

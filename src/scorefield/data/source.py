@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scorefield.checks import check_count
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.noise import Noise
 from scorefield.targets.base import Target
@@ -133,8 +134,7 @@ class TargetSource(DataSource):
 
 def positions(step: int | Tensor, batch_size: int) -> Tensor:
     """The positions ``step * batch_size + i`` in the stream, of shape ``(*step.shape, B)``."""
-    if batch_size < 1:
-        raise UserError(f"a batch has at least one item, got batch_size={batch_size}")
+    check_count("batch_size", batch_size)
     step = torch.as_tensor(step, dtype=torch.int64)
     if step.numel() and int(step.min()) < 0:
         raise UserError(f"a training step must not be negative, got {int(step.min())}")

@@ -121,7 +121,7 @@ def consistency_error(
 
 def _grid(sde: SDE, sigma: float, span: float, steps: int) -> Tensor:
     """The times of a trajectory, from a noise level down."""
-    least = float(sde.noise_level(torch.tensor(sde.t_min, dtype=torch.float64)))
+    least, _ = sde.level_range
     if sigma <= least * (1 + 1e-9):
         raise UserError("it is the lowest of the process, with none below to compare with")
     ends = math.log(sigma), math.log(max(sigma / span, least))

@@ -99,11 +99,12 @@ class Protocol:
                 not one of the field's process, or the classes do not fit.
         """
         sde, domain = field.sde, field.domain
-        outside = [s for s in self.sigmas if not sde.sigma_min <= s <= sde.sigma_max]
+        least, most = sde.level_range
+        outside = [s for s in self.sigmas if not least <= s <= most]
         if outside:
             raise UserError(
                 f"the noise levels {outside} of the protocol are outside those of the process, "
-                f"{sde.sigma_min:g} to {sde.sigma_max:g}"
+                f"{least:g} to {most:g}"
             )
         device = next((b.device for b in (*field.parameters(), *field.buffers())), None)
         index = torch.arange(self.n, device=device)

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from scorefield.estimate import Estimate
-from scorefield.runs.cells import numbers, read_estimate, settings_text
+from scorefield.runs.cells import VARIANCE, numbers, read_estimate, settings_text
 
 
 class Column(NamedTuple):
@@ -77,6 +77,13 @@ ESTIMATE = (
     Column(("settings",), lambda record: (settings_text(record.estimate.settings),)),
 )
 """The columns of a number, and at the end of a table that of its settings."""
+VARYING = Column(
+    (*ESTIMATE[0].names, *VARIANCE),
+    lambda record: [*numbers(record.estimate).values(), *(record.estimate.variance or ("", ""))],
+    "estimate",
+    read_estimate,
+)
+"""The columns of a number whose variance may depend on its true value."""
 
 
 class Schema:

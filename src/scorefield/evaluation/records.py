@@ -23,6 +23,7 @@ from scorefield.estimate import Estimate, add_errors
 from scorefield.evaluation.catalogue import VALIDATION, current_name
 from scorefield.evaluation.columns import (
     ESTIMATE,
+    VARYING,
     Schema,
     derived,
     duration,
@@ -127,7 +128,7 @@ DISTANCES = Schema(
     stored("nfe", int),
     METRIC,
     stored("features"),
-    NUMBER,
+    VARYING,
     duration("latency", "latency_sec", "latency_standard_error", "latency_n"),
     parts(
         "floor",

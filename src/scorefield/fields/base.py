@@ -24,8 +24,10 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
+from threading import Lock
 from typing import Any, Literal, get_args
 
 import torch
@@ -35,6 +37,7 @@ from torch import Tensor, nn
 from scorefield.domain import Domain, Euclidean
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.classes import Classes, class_rows
+from scorefield.fields.inputs import check_batch, check_number, check_times
 from scorefield.sde.base import SDE
 
 Quantity = Literal["score", "denoiser", "noise", "velocity", "drift"]
@@ -57,12 +60,21 @@ class ScoreField(nn.Module):
         domain: The space of :math:`x`, with the event shape. Without one, :meth:`learn_shape` sets
             it to flat space.
 
+    Whatever a class defines of :meth:`score`, :meth:`predict`, :meth:`potential` and
+    :meth:`jacobian` is called with points and times that have passed :meth:`check`.
+
     Raises:
         TypeError: If the class defines neither :meth:`score` nor :meth:`predict`.
         ValueError: If the process is not defined on the domain.
     """
 
     domain: Domain
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in ("score", "predict", "potential", "jacobian"):
+            if name in vars(cls):
+                setattr(cls, name, _checked(vars(cls)[name]))
 
     def __init__(self, sde: SDE, domain: Domain | None) -> None:
         super().__init__()
@@ -88,6 +100,34 @@ class ScoreField(nn.Module):
             self.sde.check(domain)
             self.domain = domain
 
+    def check_inputs(self, x: Batch, t: Times, first: float | None = None) -> None:
+        r"""Check that the field can be evaluated at points and times.
+
+        Times that are on a GPU, or part of a graph that is being compiled, are not looked at.
+
+        Arguments:
+            x: The points.
+            t: Their times.
+            first: The earliest time; by default 0 where the process has noise then, and
+                :math:`t_{min}` elsewhere. Where it is positive, all positive times are allowed: a
+                step to the clean data passes by them.
+
+        Raises:
+            ValueError: If the points are not floating-point numbers of the field's event shape; if
+                there is neither one time nor one for each point; or if a time is not a real number,
+                is neither positive nor ``first``, or is later than :math:`t_{max}` and than the
+                time to which churn raises the noise.
+        """
+        name = type(self).__name__
+        check_batch(name, x)
+        self.learn_shape(x.shape[1:])
+        if x.shape[1:] != self.domain.shape:
+            raise UserError(
+                f"{name} has points of shape {self.domain.shape}, got {tuple(x.shape[1:])}"
+            )
+        check_number(t, len(x))
+        check_times(name, t, self.sde, first)
+
     def score(self, x: Batch, t: Times, classes: Classes = None) -> Batch:
         r"""The score :math:`s(x, t)`, per unit of :math:`x`.
 
@@ -99,7 +139,8 @@ class ScoreField(nn.Module):
                 too.
 
         Raises:
-            ValueError: If the classes do not fit the field or the points; see :meth:`class_rows`.
+            ValueError: If the points or the times do not fit the field, see :meth:`check`; or the
+                classes do not fit the field or the points, see :meth:`class_rows`.
         """
         return self.predict(x, t, "score", classes)
 
@@ -234,19 +275,48 @@ def times(x: Tensor, t: Times) -> Tensor:
     """Times in the dtype and on the device of ``x``, shaped to broadcast against it; raises
     ``ValueError`` unless there is one, or one for each point.
     """
+    check_number(t, len(x))
     t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
-    if t.dim() > 1 or (t.dim() == 1 and t.shape[0] not in (1, x.shape[0])):
-        raise UserError(f"{x.shape[0]} points need one time or as many, got {tuple(t.shape)}")
     return t.reshape(-1, *(1,) * (x.dim() - 1))
+
+
+def _checked(evaluate: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """An evaluation of a field that checks its points and times first."""
+
+    @wraps(evaluate)
+    def checked(field: ScoreField, x: Tensor, t: Times, *others: Any, **named: Any) -> Tensor:
+        field.check_inputs(x, t)
+        return evaluate(field, x, t, *others, **named)
+
+    return checked
+
+
+_held: dict[nn.Module, tuple[int, bool]] = {}
+"""How many contexts hold a module in evaluation mode, and its mode before the first."""
+
+_lock = Lock()
 
 
 @contextmanager
 def evaluation_mode(field: nn.Module) -> Iterator[None]:
-    """Puts every module of the field into evaluation mode, and each back as it was."""
-    modes = [(module, module.training) for module in field.modules()]
-    field.eval()
+    """Puts every module of the field into evaluation mode, and each back as it was.
+
+    Several threads may hold a module at once: the last to leave puts it back. A field that is
+    trained in one thread is in use there; another thread evaluates a copy of it.
+    """
+    modules = list(field.modules())
+    with _lock:
+        for module in modules:
+            holders, mode = _held.get(module, (0, module.training))
+            _held[module] = holders + 1, mode
+        field.eval()
     try:
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        with _lock:
+            for module in modules:
+                holders, mode = _held.pop(module)
+                if holders > 1:
+                    _held[module] = holders - 1, mode
+                else:
+                    module.training = mode

@@ -23,13 +23,12 @@ References:
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.checks import check_finite, check_positive
 from scorefield.errors import UserError
 from scorefield.fields.base import Batch, Quantity, ScoreField, Times, affine, times
 from scorefield.fields.classes import Classes, classes_at
@@ -44,8 +43,7 @@ class ClassifierGuidance(ScoreField):
 
     Without a class it is the field itself. The classifier receives points and noise levels in units
     of the data: one that was trained for one process can be used with every process whose noise
-    levels it covers. It computes in the dtype of its parameters, and needs autograd: calls work
-    under ``torch.no_grad`` but not under ``torch.inference_mode``.
+    levels it covers. It computes in the dtype of its parameters.
 
     Arguments:
         field: The field to be guided.
@@ -64,7 +62,8 @@ class ClassifierGuidance(ScoreField):
         super().__init__(field.sde, field.domain)
         self.field = field
         self.classifier = classifier
-        self.scale = _finite(scale)
+        check_finite("the scale of guidance", scale)
+        self.scale = float(scale)
         if getattr(classifier, "classes", None) is None:
             raise UserError(f"{type(classifier).__name__} has no number of classes, `classes`")
 
@@ -78,7 +77,7 @@ class ClassifierGuidance(ScoreField):
             return without
         clock = times(x, t)
         alpha, level = self.sde.alpha(clock), self.sde.noise_level(clock)
-        pull = gradient(lambda u: self._log_probability(u, level, rows), x / alpha) / alpha
+        pull = gradient(self._log_probability, x / alpha, level, rows) / alpha
         _, b = affine(x, t, self.sde, quantity)
         return without + self.scale * b * pull
 
@@ -131,7 +130,8 @@ class ClassifierFreeGuidance(ScoreField):
     def __init__(self, field: ScoreField, scale: float | int = 1.0) -> None:
         super().__init__(field.sde, field.domain)
         self.field = field
-        self.scale = _finite(scale)
+        check_finite("the scale of guidance", scale)
+        self.scale = float(scale)
         if field.classes is None or not field.unlabelled:
             raise UserError(
                 f"classifier-free guidance needs a field with classes and without, "
@@ -175,12 +175,6 @@ class ClassifierFreeGuidance(ScoreField):
 
     def extra_repr(self) -> str:
         return f"scale={self.scale}"
-
-
-def _finite(scale: float | int) -> float:
-    if not math.isfinite(scale):
-        raise UserError(f"the scale of guidance must be finite, got {scale}")
-    return float(scale)
 
 
 class OneClass(ScoreField):
@@ -254,8 +248,7 @@ class HybridField(ScoreField):
                 f"the two fields of a hybrid know the same classes, not {low.classes or 'none'} "
                 f"and {high.classes or 'none'}"
             )
-        if not (math.isfinite(sigma_c) and sigma_c > 0):
-            raise UserError(f"sigma_c must be positive, got {sigma_c}")
+        check_positive("sigma_c", sigma_c)
         super().__init__(low.sde, low.domain)
         self.low = low
         self.high = high

@@ -30,6 +30,7 @@ from jaxtyping import Float
 from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
 
+from scorefield.checks import check_count, check_finite, check_positive
 from scorefield.errors import UserError
 from scorefield.fields.base import (
     Batch,
@@ -70,8 +71,7 @@ class Band:
     def __post_init__(self) -> None:
         if not 0 <= self.low < self.high:
             raise UserError(f"a band has 0 <= low < high, got {self.low} and {self.high}")
-        if not (math.isfinite(self.width) and self.width > 0):
-            raise UserError(f"the width of a band's edges must be positive, got {self.width}")
+        check_positive("the width of a band's edges", self.width)
 
     def __call__(self, level: Tensor) -> Tensor:
         """The share of the error that is planted at noise levels, between 0 and 1."""
@@ -113,7 +113,8 @@ class Radial(Perturbation):
 
     def __init__(self, scale: float) -> None:
         super().__init__()
-        self.scale = _positive("scale", scale)
+        check_positive("the scale of a perturbation", scale)
+        self.scale = scale
 
     def forward(self, x: Batch, noise: Batch, level: Tensor) -> Batch:
         return x / _length(level, self.scale)
@@ -144,9 +145,10 @@ class Waves(Perturbation):
 
     def __init__(self, dim: int, scale: float, count: int = 16, seed: int = 0) -> None:
         super().__init__()
-        if dim < 1 or count < 1:
-            raise UserError(f"waves have a dimension and a count >= 1, got {dim} and {count}")
-        self.scale = _positive("scale", scale)
+        check_count("the dimension of waves", dim)
+        check_count("the count of waves", count)
+        check_positive("the scale of a perturbation", scale)
+        self.scale = scale
         noise, index = Noise(seed), torch.arange(count)
         direction = noise.normal("waves/direction", (dim,), index, dtype=torch.float64)
         number = noise.uniform("waves/number", (1,), index, dtype=torch.float64) + 0.5
@@ -224,9 +226,8 @@ class Matched(Perturbation):
         self.perturbation = perturbation
         sde, index = base.sde, torch.arange(len(data), device=data.device)
         z = Noise(seed).normal("planted/noise", base.domain.shape, index, dtype=data.dtype)
-        logs = torch.linspace(
-            math.log(sde.sigma_min), math.log(sde.sigma_max), levels, dtype=torch.float64
-        )
+        low, high = map(math.log, sde.level_range)
+        logs = torch.linspace(low, high, levels, dtype=torch.float64)
         sizes = []
         with torch.no_grad(), evaluation_mode(base):
             for level in logs.exp().to(data):
@@ -270,8 +271,7 @@ class PlantedField(ScoreField):
     def __init__(
         self, base: ScoreField, perturbation: Perturbation, dose: float, band: Band | None = None
     ) -> None:
-        if not math.isfinite(dose):
-            raise UserError(f"a dose is a finite number, got {dose}")
+        check_finite("a dose", dose)
         super().__init__(base.sde, base.domain)
         self.base = base
         self.perturbation = perturbation
@@ -312,9 +312,3 @@ def right_angle(dim: int) -> Float[Tensor, "dim dim"]:
 
 def _length(level: Tensor, scale: float) -> Tensor:
     return (level.square() + scale**2).sqrt()
-
-
-def _positive(name: str, value: float) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise UserError(f"the {name} of a perturbation must be positive, got {value}")
-    return value

@@ -40,9 +40,8 @@ class PotentialField(PreconditionedField):
       shape of its input.
     * ``denoising``: :math:`\psi = -\frac12 |u - N(u, c)|^2`, likewise for any backbone.
 
-    A call needs autograd, so it works under ``torch.no_grad`` but not under
-    ``torch.inference_mode``. Arguments and errors are otherwise those of
-    :class:`~.PreconditionedField`.
+    A call uses autograd, under ``torch.no_grad`` and ``torch.inference_mode`` too. Arguments and
+    errors are otherwise those of :class:`~.PreconditionedField`.
 
     Arguments:
         backbone: With head ``sum`` it may return any shape ``(batch, ...)``.
@@ -87,7 +86,7 @@ class PotentialField(PreconditionedField):
         )
 
     def _output(self, u: Tensor, label: Tensor, classes: Tensor | None) -> Tensor:
-        return gradient(lambda v: self._psi(v, label, classes), u)
+        return gradient(self._psi, u, label, classes)
 
     def _psi(self, u: Tensor, label: Tensor, classes: Tensor | None) -> Tensor:
         output = self._call(u, label, classes)

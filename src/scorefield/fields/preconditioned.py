@@ -13,7 +13,6 @@ nearly equal numbers.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from scorefield.checks import check_positive
 from scorefield.domain import Domain, Euclidean, Torus
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import Batch, Quantity, ScoreField, Times, affine, times
@@ -79,8 +79,7 @@ class TimeLabel(Label):
     scale: float | int = 999.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise UserError(f"TimeLabel: scale must be positive, got {self.scale}")
+        check_positive("TimeLabel: scale", self.scale)
 
     def __call__(self, t: Tensor, sde: SDE) -> Tensor:
         return self.scale * t
@@ -161,8 +160,7 @@ class EDMScaling(Parametrization):
     label: Label = LOG_NOISE
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.sigma_data) and self.sigma_data > 0):
-            raise UserError(f"sigma_data must be positive, got {self.sigma_data}")
+        check_positive("sigma_data", self.sigma_data)
 
     def coefficients(self, t: Tensor, sde: SDE) -> Coefficients:
         alpha, sigma = sde.alpha(t), sde.sigma(t)
@@ -309,7 +307,6 @@ class PreconditionedField(ScoreField):
         return getattr(self.backbone, "unlabelled", True)
 
     def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
-        self.learn_shape(x.shape[1:])
         c, rows = self._coefficients(x, t), self.class_rows(classes, x)
         output = self._output(c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0]), rows)
         a, b = affine(x, t, self.sde, quantity)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -11,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.calculus.trace import ProbeKind
+from scorefield.checks import check_count, check_positive
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
@@ -101,12 +101,10 @@ def log_prob(
             raise UserError(f"{name} is one of {', '.join(get_args(choices))}, not {value!r}")
     counts = {"n_probes": n_probes, "max_probes": max_probes, "batch_size": batch_size}
     for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise UserError(f"{name} must be a positive integer, got {count!r}")
+        check_count(name, count)
     exact = dim <= EXACT_UP_TO if trace is None else trace == "exact"
     if standard_error is not None:
-        if not (math.isfinite(standard_error) and standard_error > 0):
-            raise UserError(f"standard_error must be positive, got {standard_error}")
+        check_positive("standard_error", standard_error)
         if n_probes < 2 and not exact:
             raise UserError("n_probes must be at least 2: one probe has no standard error")
     if index is None:

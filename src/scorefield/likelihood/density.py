@@ -27,6 +27,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 from torch import Tensor
 
+from scorefield.checks import check_count, check_finite, check_positive
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 
@@ -56,12 +57,9 @@ class DataTransform:
     dequantization: Dequantization = "uniform"
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise UserError(f"DataTransform: scale must be positive, got {self.scale}")
-        if not math.isfinite(self.shift):
-            raise UserError(f"DataTransform: shift must be finite, got {self.shift}")
-        if self.levels < 2:
-            raise UserError(f"DataTransform: there are at least 2 levels, got {self.levels}")
+        check_positive("DataTransform: scale", self.scale)
+        check_finite("DataTransform: shift", self.shift)
+        check_count("DataTransform: levels", self.levels, 2)
         if self.dequantization not in get_args(Dequantization):
             names = " or ".join(get_args(Dequantization))
             raise UserError(

@@ -209,12 +209,12 @@ class Integration:
 
     def _directions(self, flow: Flow, x: Tensor, index: Tensor) -> Tensor:
         """Orthonormal directions in which the velocity bends most, at the points themselves."""
-        sde, rank = flow.sde, self.rank
+        (least, most), rank = flow.sde.level_range, self.rank
         numbers = torch.arange(rank, device=index.device).unsqueeze(1)
         v = self.noise.signs("sketch", x.shape[1:], index, numbers, dtype=x.dtype)
         sketch = torch.zeros_like(v)
         for level in _SKETCHED:
-            angle = math.atan(min(max(level, sde.sigma_min), sde.sigma_max))
+            angle = math.atan(min(max(level, least), most))
             place = flow.at(torch.full((len(x),), angle, dtype=torch.float64).to(x.device), x.dtype)
             points = flow.points(math.cos(angle) * x.reshape(len(x), -1), place)
             fn = flow.field.predict_noise

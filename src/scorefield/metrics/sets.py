@@ -33,6 +33,9 @@ from scorefield.estimate import mean as mean_of
 from scorefield.noise import Noise
 from scorefield.targets.base import Target
 
+BIASED = {"interval_of": "the mean over sets of these sizes"}
+"""What the settings of a distance that is biased upwards say about its interval."""
+
 Metric = Callable[[Tensor, Tensor], Estimate]
 
 

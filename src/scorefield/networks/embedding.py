@@ -26,8 +26,9 @@ import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
+from scorefield.checks import inspect, within
 from scorefield.errors import UnsupportedError, UserError
-from scorefield.networks.checks import check_sizes, inspect, within
+from scorefield.networks.checks import check_sizes
 
 _SLOWEST = 0.5
 _FASTEST = 32.0
@@ -35,8 +36,8 @@ _FASTEST = 32.0
 
 def check_even(features: int) -> None:
     """Raises ``ValueError`` unless a number of waves is even and at least 4."""
-    if features < 4 or features % 2:
-        raise UserError(f"an embedding has an even number >= 4 of features, got {features}")
+    if not isinstance(features, int) or features < 4 or features % 2:
+        raise UserError(f"an embedding has an even number >= 4 of features, got {features!r}")
 
 
 class SinusoidalEmbedding(nn.Module):

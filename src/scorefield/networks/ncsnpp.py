@@ -19,10 +19,11 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
+from scorefield.checks import within
 from scorefield.errors import UserError
 from scorefield.networks.blocks import PixelAttention, ResidualBlock, Style
 from scorefield.networks.blocks import activation as named
-from scorefield.networks.checks import image_shape, within
+from scorefield.networks.checks import image_shape
 from scorefield.networks.embedding import Conditioning, NoiseTable, places
 from scorefield.networks.initial import initialize_average, normal_
 from scorefield.networks.stages import Ascent, Descent, Plan, Progressive, ProgressiveInput

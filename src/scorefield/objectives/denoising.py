@@ -91,19 +91,18 @@ class NoiseLaw(ABC):
         upper: float | None = None,
     ) -> Tensor:
         """Draws one float64 time for each address of ``index`` and ``step``, which broadcast,
-        between noise levels; those at ``sde.t_min`` and of ``sde.sigma_max`` by default.
+        between noise levels; those of ``sde.level_range`` by default.
 
         Raises:
             ValueError: If the two do not enclose a range within that of the process.
         """
-        # Not sigma_min, which of VE is the level at time 0, whatever its first time.
-        least = float(sde.noise_level(torch.tensor(sde.t_min, dtype=torch.float64)))
+        least, most = sde.level_range
         low = least if lower is None else lower
-        high = sde.sigma_max if upper is None else upper
-        if not least <= low < high <= sde.sigma_max:
+        high = most if upper is None else upper
+        if not least <= low < high <= most:
             raise UserError(
                 f"{purpose}: noise levels from {low:g} to {high:g} were requested, the process "
-                f"has {least:g} to {sde.sigma_max:g}"
+                f"has {least:g} to {most:g}"
             )
         u = noise.uniform(purpose, (), index, step, dtype=torch.float64)
         return self.quantile(sde, u, low, high)

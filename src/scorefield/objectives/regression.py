@@ -148,10 +148,11 @@ class BoundaryMatching(PointRegularizer):
         u = noise.uniform("boundary/time", (), index, step, dtype=torch.float64)
         sigma_c, sde = _hybrid(field).sigma_c, field.sde
         low, high = (1 - self.bandwidth) * sigma_c, (1 + self.bandwidth) * sigma_c
-        if not sde.sigma_min <= low <= high <= sde.sigma_max:
+        least, most = sde.level_range
+        if not least <= low <= high <= most:
             raise UserError(
                 f"boundary: noise levels from {low:g} to {high:g} around sigma_c are not all "
-                f"within the process's {sde.sigma_min:g} to {sde.sigma_max:g}"
+                f"within the process's {least:g} to {most:g}"
             )
         return sde.time(low + u * (high - low))
 

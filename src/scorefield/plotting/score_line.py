@@ -64,10 +64,10 @@ def score_line(field: ScoreField, truth: PseudoAtoms, points: int = 201) -> Scor
     x = truth.domain.wrap(ends[0] + place.reshape(-1, 1, 1) * way)
     unit = way / way.norm()
     sde = truth.sde
-    least = float(sde.sigma(torch.tensor(sde.t_min, dtype=torch.float64)))
-    sigmas = torch.logspace(math.log10(least), math.log10(sde.sigma_max), _LEVELS).double()
+    least, most = sde.level_range
+    sigmas = torch.logspace(math.log10(least), math.log10(most), _LEVELS).double()
     # The ends exactly: rounded, they may be outside the process.
-    sigmas[0], sigmas[-1] = least, sde.sigma_max
+    sigmas[0], sigmas[-1] = least, most
     times = sde.time(sigmas)
     with torch.no_grad():
         model, exact = (

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from scorefield.errors import UserError
-from scorefield.estimate import Estimate
+from scorefield.estimate import Estimate, Variance
+
+VARIANCE = ("variance_at_zero", "variance_slope")
+"""The columns of a variance that depends on the true value."""
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] | None = None) -> str:
@@ -51,6 +54,8 @@ def numbers(estimate: Estimate) -> dict[str, Any]:
 def read_estimate(row: Mapping[str, str]) -> Estimate:
     """The number in a record of :func:`numbers` and ``settings``."""
     settings = dict(part.partition("=")[::2] for part in row["settings"].split())
+    # Absent from records of the first version, and empty where the variance does not vary.
+    variance = [cell for name in VARIANCE if (cell := row.get(name))]
     return Estimate(
         float(row["value"]),
         float(row["standard_error"]),
@@ -58,6 +63,7 @@ def read_estimate(row: Mapping[str, str]) -> Estimate:
         row["unit"],
         settings,
         float(row["numerical_error"]),
+        Variance(*map(float, variance)) if variance else None,
     )
 
 

@@ -72,7 +72,7 @@ def _describe_run(run: Run) -> Sheet:
         ],
         "process": [
             ("kind", type(field.sde).__name__),
-            ("noise levels", f"{field.sde.sigma_min:.4g} to {field.sde.sigma_max:.4g}"),
+            ("noise levels", "{:.4g} to {:.4g}".format(*field.sde.level_range)),
         ],
         "field": _describe_field(run, field),
         "objective": _describe_objective(run),

@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scorefield.checks import check_count
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
@@ -162,8 +163,7 @@ class Sampler(ABC):
                 f"on event shape {shape}"
             )
         index = _indices(n, index, start)
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise UserError(f"batch_size must be a positive integer, got {batch_size!r}")
+        check_count("batch_size", batch_size)
         device = _device(field) if device is None else torch.device(device)
         noise = seed if isinstance(seed, Noise) else Noise(seed)
         if measurement is not None:
@@ -240,8 +240,7 @@ class GridSampler(Sampler):
 
     @classmethod
     def for_nfe(cls: type[GridSamplerT], budget: int, **settings: Any) -> GridSamplerT:
-        if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
-            raise UserError(f"sampling takes at least one network call, got a budget of {budget!r}")
+        check_count("the budget of network calls", budget)
         few = cls(steps=2, **settings)
         besides = few.nfe - few.calls * few.rounds
         rounds = (budget - besides) // few.calls
@@ -281,8 +280,7 @@ def _indices(n: int | None, index: Tensor | None, start: Tensor | None) -> Tenso
         if n is None and start is None:
             raise UserError("the number of samples is missing: give n, index or start")
         count = n if n is not None else len(start)  # type: ignore[arg-type]
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise UserError(f"the number of samples must be a positive integer, got {count!r}")
+        check_count("the number of samples", count)
         index = torch.arange(count)
     if index.dim() != 1 or index.numel() == 0 or index.dtype not in (torch.int64, torch.int32):
         raise UserError(

@@ -16,7 +16,6 @@ References:
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from scorefield.checks import check_count, check_positive
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes
@@ -51,10 +51,8 @@ class Corrector(ABC):
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        if not (math.isfinite(self.snr) and self.snr > 0):
-            raise UserError(f"{name}: snr must be positive, got {self.snr}")
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise UserError(f"{name}: steps must be a positive integer, got {self.steps!r}")
+        check_positive(f"{name}: snr", self.snr)
+        check_count(f"{name}: steps", self.steps)
 
     @abstractmethod
     def scale(self, sde: SDE, t: Tensor, forward: ForwardStep) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.checks import check_count, check_positive
 from scorefield.errors import UserError
 from scorefield.sde.base import SDE
 
@@ -41,8 +42,8 @@ def karras_levels(sde: SDE, steps: int, rho: float = 7.0) -> Float[Tensor, " lev
     """
     check_steps(steps)
     check_rho(rho)
-    # Not sigma_min, which of VE is the level at time 0, whatever its first time.
-    levels = _karras(sde.sigma_max, _level(sde, sde.t_min), steps, rho)
+    bottom, top = sde.level_range
+    levels = _karras(top, bottom, steps, rho)
     return torch.cat((levels, levels.new_zeros(1)))
 
 
@@ -94,14 +95,12 @@ def grid_times(
 
 def check_steps(steps: int) -> None:
     """Raises ``ValueError`` unless the number of steps is a positive integer."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise UserError(f"a sampler takes a positive integer number of steps, got {steps!r}")
+    check_count("steps", steps)
 
 
 def check_rho(rho: float) -> None:
     """Raises ``ValueError`` unless the exponent of a grid is positive and finite."""
-    if not (math.isfinite(rho) and rho > 0):
-        raise UserError(f"the exponent rho of a noise grid must be positive, got {rho}")
+    check_positive("rho", rho)
 
 
 def check_grid(steps: int, spacing: str, rho: float) -> None:

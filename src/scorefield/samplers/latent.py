@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.checks import check_count, check_not_negative
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.fields.base import ScoreField, evaluation_mode
@@ -134,8 +135,7 @@ def interpolate(
     """
     if z0.shape != z1.shape:
         raise UserError(f"z0 and z1 differ in shape: {tuple(z0.shape)} and {tuple(z1.shape)}")
-    if isinstance(n, bool) or not isinstance(n, int) or n < 2:
-        raise UserError(f"n must be an integer of at least 2, both ends included, got {n!r}")
+    check_count("n", n, 2)
     if kind not in get_args(Interpolation):
         raise UserError(f"kind must be spherical or linear, not {kind!r}")
     tau = torch.linspace(0, 1, n, dtype=z0.dtype, device=z0.device).unsqueeze(1)
@@ -161,8 +161,7 @@ def temper(
     Raises:
         ValueError: If the temperature is negative or not finite.
     """
-    if not (math.isfinite(temperature) and temperature >= 0):
-        raise UserError(f"temperature must be a number of at least 0, got {temperature}")
+    check_not_negative("temperature", temperature)
     return center + math.sqrt(temperature) * (z - center)
 
 

@@ -13,7 +13,8 @@ The rest is an approximation: only the remaining steps adapt the unknown part to
 distribution is that of :math:`x_0` given :math:`y` if the two parts are independent, and otherwise
 lies between that and the one without the measurement. Example: two normal coordinates of
 correlation 0.8, of which one is known to be 1. The exact mean and variance of the other are 0.8 and
-0.36; ancestral steps give 0.49 and 0.46 to 0.51, :class:`~.Heun` 0.33 and 0.63, and four corrector
+0.36; over all continuous processes 1,000 ancestral steps give 0.50 and 0.49 to 0.50, 18 steps of
+:class:`~.Heun` 0.29 to 0.31 and 0.69 to 0.79 (300 steps 0.34 to 0.35 and 0.60), and four corrector
 steps of :class:`~.AnnealedLangevin` with ratio 0.5 at each of 100 times 0.72 to 0.76 and 0.38 to
 0.41.
 

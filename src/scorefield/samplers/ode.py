@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NoReturn
 
 from torch import Tensor
 
+from scorefield.checks import check_count, check_positive
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.samplers.base import Sampler
@@ -64,11 +65,8 @@ class ProbabilityFlow(Sampler):
 
     def __post_init__(self) -> None:
         for name in ("rtol", "atol"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise UserError(f"ProbabilityFlow: {name} must be positive, got {value}")
-        if isinstance(self.max_calls, bool) or not self.max_calls >= 1:
-            raise UserError(f"ProbabilityFlow: max_calls must be positive, got {self.max_calls}")
+            check_positive(f"ProbabilityFlow: {name}", getattr(self, name))
+        check_count("ProbabilityFlow: max_calls", self.max_calls)
 
     @property
     def nfe(self) -> None:

@@ -17,7 +17,7 @@ from scorefield.samplers.predictors import Predictor, ReverseDiffusion, ReverseS
 from scorefield.samplers.step import CLEAN, PLAIN, Coefficients, StepContext, Stepped, clock, level
 from scorefield.sde.base import SDE
 from scorefield.sde.discrete import Discretization, Exact
-from scorefield.sde.exploding import VE
+from scorefield.sde.exploding import EDM, VE
 from scorefield.sde.preserving import VP, DiscreteVP, SubVP
 
 First = Literal["corrector", "predictor"]
@@ -36,8 +36,11 @@ class PredictorCorrector(GridSampler):
     corrector steps there, down to :math:`t_K`.
 
     States and samples are :math:`x_t` itself, in the units of the process. Noise is removed at the
-    end: where the last update is a predictor's, by omitting its noise (no call); otherwise by one
-    more call and Tweedie's formula, :math:`(x + \sigma^2 s) / \alpha` at :math:`t_{end}`.
+    end, whatever the predictor, by Tweedie's formula :math:`(x + \sigma^2 s) / \alpha` at
+    :math:`t_{end}`: in place of the predictor's step to the clean data where that is the last
+    update, and otherwise by one more call. (The published code omits the noise of the last step
+    instead, which is the same for ancestral steps, and leaves half of the noise to the probability
+    flow and nearly all to the method of Euler and Maruyama.)
 
     Without a corrector, the distribution of the samples has order 1 in the number of times, and on
     one Brownian path a stochastic predictor has the strong order 1. A corrector of finite step adds
@@ -45,7 +48,7 @@ class PredictorCorrector(GridSampler):
 
     Noise has the addresses ``("predictor", sample, i)`` and ``("corrector", sample, i M + k)`` for
     the inner step :math:`k < M`. Callbacks see :math:`\hat x = x / \alpha` after the step, and as
-    ``denoised`` the posterior mean at the last network call of the step (before noise removal).
+    ``denoised`` the posterior mean at the last network call of the step.
 
     Arguments:
         steps: The number :math:`K` of times.
@@ -54,7 +57,9 @@ class PredictorCorrector(GridSampler):
         discretization: The forward steps of the process: its exact transitions between any two
             times, or those of a table, which must have as many levels as there are times.
         first: Which of the two comes first at each time.
-        spacing: How the times are spaced; see :func:`~.grid_times`.
+        spacing: How the times are spaced; see :func:`~.grid_times`. By default evenly in time, and
+            as Karras' for EDM, whose time is the noise level: evenly spaced it has no steps at the
+            scale of the data.
         rho: The exponent of Karras' spacing.
         t_end: The last time; by default :math:`10^{-5}` for VE and :math:`10^{-3}` for VP and
             sub-VP, or ``t_min`` of the process if that is later; ``t_min`` for other processes.
@@ -86,13 +91,13 @@ class PredictorCorrector(GridSampler):
     corrector: Corrector | None = None
     discretization: Discretization = _EXACT
     first: First = "corrector"
-    spacing: Spacing = "time"
+    spacing: Spacing | None = None
     rho: float = 7.0
     t_end: float | None = None
     denoise: bool = True
 
     def __post_init__(self) -> None:
-        check_grid(self.steps, self.spacing, self.rho)
+        check_grid(self.steps, self.spacing or "time", self.rho)
         if self.predictor is None and self.corrector is None:
             raise UserError("PredictorCorrector: give a predictor or a corrector")
         if self.first not in get_args(First):
@@ -125,7 +130,7 @@ class PredictorCorrector(GridSampler):
 
     @property
     def nfe(self) -> int:
-        return self.calls * self.rounds + self._tweedie
+        return self.calls * self.rounds + (self.denoise and not self._ends_with_predictor)
 
     @property
     def _corrector_first(self) -> bool:
@@ -133,9 +138,9 @@ class PredictorCorrector(GridSampler):
         return self.first == "corrector" or self.predictor is None
 
     @property
-    def _tweedie(self) -> bool:
-        """Whether removing the noise takes a network call."""
-        return self.denoise and (self.predictor is None or not self._corrector_first)
+    def _ends_with_predictor(self) -> bool:
+        """Whether the last update is the predictor's, which removal of the noise replaces."""
+        return self._corrector_first and self.predictor is not None
 
     def times(self, sde: SDE) -> list[float | None]:
         grid = self._grid(sde)
@@ -147,12 +152,13 @@ class PredictorCorrector(GridSampler):
         """Moves states from one time to an earlier one, or removes their noise at the end; with the
         predictor first, the step to the clean data goes to ``t_end``.
         """
+        removes = self.denoise and s is None
         if self._corrector_first:
             x, denoised = self._correct(field, x, t, s, at, at.step)
-            if self.predictor is not None:
+            if self.predictor is not None and not removes:
                 x, denoised = self._predict(field, x, t, s, at)
             # Without a predictor the states stay, to be taken for those of the next time.
-            end = t if s is None and self.predictor is None else s
+            end = t if s is None and (self.predictor is None or removes) else s
         else:
             grid = self._grid(field.sde)
             end = grid[-1] if s is None else s
@@ -160,10 +166,10 @@ class PredictorCorrector(GridSampler):
             if self.corrector is not None:
                 then = next((u for u in grid if u < end), None)
                 x, denoised = self._correct(field, x, end, then, at, at.step + 1)
-        if s is None and self._tweedie:
+        if removes:
             assert end is not None
-            x, end = field.denoise(x, clock(end, x), at.classes), None
-            x = at.arrive(x, CLEAN, field.domain)
+            denoised = field.denoise(x, clock(end, x), at.classes)
+            x, end = at.arrive(denoised, CLEAN, field.domain), None
         return Stepped(x, denoised, t, end)
 
     def _correct(
@@ -196,15 +202,21 @@ class PredictorCorrector(GridSampler):
         reverse = self.predictor.reverse(field.sde, time, _time(s), self.discretization)
         step, score = ReverseStep(*map(float, reverse)), field.score(x, clock(t, x), at.classes)
         moved = step.mean(x, score)
-        if step.spread != 0 and not (self.denoise and s is None):
+        if step.spread != 0:
             moved = moved + step.spread * at.normal("predictor", x)
         moved = at.arrive(moved, level(field.sde, s), field.domain, 2 * at.step + 2)
         return moved, _denoised(x, score, level(field.sde, t))
 
     def _grid(self, sde: SDE) -> list[float]:
         end = _default_end(sde) if self.t_end is None else self.t_end
-        times: list[float] = grid_times(sde, self.steps, self.spacing, end, self.rho).tolist()
+        spacing = self._spacing(sde) if self.spacing is None else self.spacing
+        times: list[float] = grid_times(sde, self.steps, spacing, end, self.rho).tolist()
         return times
+
+    def _spacing(self, sde: SDE) -> Spacing:
+        # The levels of a table are even in time.
+        by_level = isinstance(sde, EDM) and levels_of(self.discretization) is None
+        return "karras" if by_level else "time"
 
 
 def _time(s: float | None) -> Tensor | None:

@@ -37,6 +37,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from scorefield.checks import check_count, check_finite, check_not_negative
 from scorefield.errors import UserError
 
 Slope = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -136,12 +137,12 @@ def root_mean_square(error: Float[Tensor, "n width"]) -> Float[Tensor, " n"]:
 def check_tolerances(rtol: float, atol: float, dtype: torch.dtype) -> None:
     """Raises ``ValueError`` for tolerances that are not positive or finer than rounding."""
     least = 10 * torch.finfo(dtype).eps
-    if not (math.isfinite(rtol) and rtol >= least):
+    check_finite("rtol", rtol)
+    check_not_negative("atol", atol)
+    if rtol < least:
         raise UserError(
             f"rtol must be at least {least:.1e} and finite for states of {dtype}, got {rtol}"
         )
-    if not (math.isfinite(atol) and atol >= 0):
-        raise UserError(f"atol must be a number of at least 0, got {atol}")
 
 
 def solve(
@@ -181,8 +182,7 @@ def solve(
         ValueError: If a tolerance is out of its range or ``max_calls`` is not positive.
     """
     check_tolerances(rtol, atol, y.dtype)
-    if isinstance(max_calls, bool) or not isinstance(max_calls, int) or max_calls < 1:
-        raise UserError(f"max_calls must be a positive integer, got {max_calls!r}")
+    check_count("max_calls", max_calls)
     n, device = len(y), y.device
     direction, span = math.copysign(1.0, end - start), abs(end - start)
     least = _RESOLUTION * torch.finfo(y.dtype).eps * span

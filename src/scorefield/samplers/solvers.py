@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from scorefield.checks import check_not_negative, check_positive
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.samplers.base import GridSampler
@@ -63,15 +64,14 @@ class KarrasSampler(GridSampler):
         super().__post_init__()
         name = type(self).__name__
         check_rho(self.rho)
-        if not (math.isfinite(self.churn) and self.churn >= 0):
-            raise UserError(f"{name}: churn must not be negative, got {self.churn}")
-        if not 0 <= self.churn_min <= self.churn_max:
+        check_not_negative(f"{name}: churn", self.churn)
+        check_not_negative(f"{name}: churn_min", self.churn_min)
+        if not self.churn_min <= self.churn_max:
             raise UserError(
                 f"{name}: 0 <= churn_min <= churn_max must hold, got "
                 f"{self.churn_min} and {self.churn_max}"
             )
-        if not (math.isfinite(self.churn_noise) and self.churn_noise > 0):
-            raise UserError(f"{name}: churn_noise must be positive, got {self.churn_noise}")
+        check_positive(f"{name}: churn_noise", self.churn_noise)
 
     @property
     def stochastic(self) -> bool:

@@ -36,6 +36,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.checks import check_finite, check_fraction
 from scorefield.domain import Domain, Torus
 from scorefield.errors import UserError
 from scorefield.noise import Noise
@@ -175,14 +176,18 @@ class SDE(ABC):
         return self.sigma(t) / self.alpha(t)
 
     @property
-    def sigma_min(self) -> float:
-        """The noise level at ``t_min``."""
-        return float(self.noise_level(torch.tensor(self.t_min, dtype=torch.float64)))
-
-    @property
     def sigma_max(self) -> float:
         """The noise level at ``t_max``."""
         return float(self.noise_level(torch.tensor(self.t_max, dtype=torch.float64)))
+
+    @property
+    def level_range(self) -> tuple[float, float]:
+        """The noise levels at ``t_min`` and ``t_max``, between which fields of the process are
+        trained, sampled and evaluated; the ``sigma_min`` of VE is its level at time 0, whatever its
+        first time.
+        """
+        first = torch.tensor(self.t_min, dtype=torch.float64)
+        return float(self.noise_level(first)), self.sigma_max
 
     def drift(self, t: Tensor) -> Tensor:
         r"""The drift coefficient :math:`f(t) = \dot\alpha / \alpha`; the drift is :math:`f x`."""
@@ -276,12 +281,13 @@ class SDE(ABC):
 def check_range(owner: object, low: str, high: str) -> None:
     """Raises ``ValueError`` unless two fields of a process are positive, finite and in order."""
     a, b = getattr(owner, low), getattr(owner, high)
-    if not (math.isfinite(a) and math.isfinite(b) and 0 < a < b):
-        name = type(owner).__name__
+    name = type(owner).__name__
+    check_finite(f"{name}: {low}", a)
+    check_finite(f"{name}: {high}", b)
+    if not 0 < a < b:
         raise UserError(f"{name}: 0 < {low} < {high} must hold, got {low}={a} and {high}={b}")
 
 
 def check_start(owner: SDE) -> None:
     """Raises ``ValueError`` unless a process that may start at time 0 starts before time 1."""
-    if not 0 <= owner.t_min < 1:
-        raise UserError(f"{type(owner).__name__}: 0 <= t_min < 1 must hold, got {owner.t_min}")
+    check_fraction(f"{type(owner).__name__}: t_min", owner.t_min)

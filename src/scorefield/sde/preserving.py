@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from scorefield.checks import check_not_negative
 from scorefield.errors import UserError
 from scorefield.sde.base import SDE, PriorMean, check_range, check_start
 from scorefield.sde.tables import betas, level_index
@@ -201,8 +202,7 @@ class Cosine(_Preserving):
     def __post_init__(self) -> None:
         check_range(self, "t_min", "t_max")
         for name, value in (("offset", self.offset), ("margin", self._margin)):
-            if not (math.isfinite(value) and value >= 0):
-                raise UserError(f"Cosine: {name} must not be negative, got {value}")
+            check_not_negative(f"Cosine: {name}", value)
         if not self.t_max + self.offset < 1 + self._margin:
             raise UserError(
                 f"Cosine: t_max + offset must be below 1 + margin, got t_max={self.t_max}, "

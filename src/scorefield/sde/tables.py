@@ -19,6 +19,7 @@ import math
 import torch
 from torch import Tensor
 
+from scorefield.checks import check_count
 from scorefield.errors import UserError
 
 
@@ -78,7 +79,4 @@ def level_index(t: Tensor, levels: int, t_max: float = 1.0) -> Tensor:
 
 def check_levels(levels: int) -> None:
     """Raises ``ValueError`` unless there is an integer number of at least two levels."""
-    if isinstance(levels, bool) or not isinstance(levels, int):
-        raise UserError(f"levels must be an integer, got {levels!r}")
-    if levels < 2:
-        raise UserError(f"levels must be at least 2, got {levels}")
+    check_count("levels", levels, 2)

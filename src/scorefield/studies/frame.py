@@ -15,6 +15,7 @@ import io
 import json
 import os
 import shutil
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,14 @@ def check_free(folder: Path, overwrite: bool) -> None:
         name = file.relative_to(folder).as_posix()
         if (file.is_symlink() or not file.is_dir()) and name not in results:
             raise RunError(f"{folder} holds {name}, which is no result: it is not overwritten")
+
+
+def prepare_process() -> None:
+    """Sets up a process of a pool: one thread, and an interrupt is left to the process that started
+    this one.
+    """
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def json_bytes(record: Mapping[str, Any]) -> bytes:

@@ -88,6 +88,16 @@ class Calibration(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Coverage(Settings):
+    """The settings of the coverage of intervals."""
+
+    out: ClassVar[str] = "results/coverage"
+
+    repeats: Annotated[int, Option("Repetitions of each measurement.", least=20)] = 1000
+    jobs: Annotated[int, Option("Number of processes at a time.", least=1, numbers=False)] = 2
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dose(Settings):
     """The settings of the study of planted errors.
 

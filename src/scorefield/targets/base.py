@@ -18,7 +18,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.domain import Domain
-from scorefield.errors import UserError
 from scorefield.fields.base import Batch, Quantity, ScoreField, Times, affine, times
 from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
@@ -162,6 +161,7 @@ class Target(ClosedForm):
         def evaluate(field: Target, x: Tensor, t: Times) -> Tensor:
             return field._log_density(*field._flat(x, t)).to(x.dtype)
 
+        self.check_inputs(x, t, first=0.0)
         return self._by_class(evaluate, x, t, classes)
 
     def _predict(self, x: Tensor, t: Times, quantity: Quantity) -> Tensor:
@@ -185,11 +185,6 @@ class Target(ClosedForm):
 
     def _flat(self, x: Tensor, t: Times) -> tuple[Tensor, Tensor, Tensor]:
         """Flat float64 points and their coefficients alpha and sigma."""
-        if x.shape[1:] != self.domain.shape:
-            raise UserError(
-                f"{type(self).__name__} has points of shape {self.domain.shape}, "
-                f"got {tuple(x.shape[1:])}"
-            )
         y = x.to(torch.float64).reshape(x.shape[0], self.domain.dim)
         t = times(y, t)
         return y, self.sde.alpha(t), self.sde.sigma(t)

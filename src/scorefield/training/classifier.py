@@ -168,7 +168,7 @@ def train_noise_classifier(
         return tuple(drawn.to(device) for drawn in ahead(step))
 
     _minimize(network, batch, steps, lr, f"noise classifier of {source.name}")
-    low, high = math.log(sde.sigma_min), math.log(sde.sigma_max)
+    low, high = map(math.log, sde.level_range)
     levels = torch.linspace(low, high, _LEVELS, dtype=torch.float64).exp().tolist()
     accuracy = {level: _accuracy_at(network, source, level, seed) for level in levels}
     training = _training(source, seed, steps, batch_size, lr)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from scorefield.checks import check_fraction
 from scorefield.errors import UserError
 
 
@@ -29,8 +30,7 @@ class EMA:
     """
 
     def __init__(self, module: nn.Module, decay: float, warmup: bool = True) -> None:
-        if not 0 <= decay < 1:
-            raise UserError(f"the decay of an average must be in [0, 1), got {decay}")
+        check_fraction("the decay of an average", decay)
         self.decay = decay
         self.warmup = warmup
         self.updates = 0

@@ -6,23 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from scorefield.data.arrays import ArraySource
-from scorefield.data.source import DataSource, TargetSource
+from scorefield.data.given import Data, source_of
 from scorefield.errors import UnsupportedError
 from scorefield.fields.base import ScoreField
+from scorefield.fields.gradient import outside_inference
 from scorefield.objectives.denoising import DenoisingScoreMatching
 from scorefield.objectives.objective import Objective
 from scorefield.objectives.regularizer import Regularizer
-from scorefield.targets.base import Target
 from scorefield.training.settings import Optim, TrainSettings
 from scorefield.training.trainer import Fit, Trainer
 
 
+@outside_inference
 def fit(
     field: ScoreField,
-    data: Target | DataSource | Tensor,
+    data: Data,
     *,
     objective: Objective | None = None,
     regularizers: Sequence[Regularizer] = (),
@@ -44,7 +42,10 @@ def fit(
 
     Arguments:
         field: The field, trained in place.
-        data: A law, a source, or points of shape ``(n, *shape)``.
+        data: A distribution, a source, or points of shape ``(n, *shape)``: a tensor, a NumPy array,
+            a list, a PyTorch data set or loader, with or without classes; see
+            :func:`~scorefield.data.given.source_of`. Floating-point numbers are taken as they are,
+            and bytes as image files are, :math:`p / 255`.
         objective: What is minimised; by default denoising score matching with EDM weighting for
             the data's own standard deviation, plus ``regularizers``.
         regularizers: What is added to the default objective.
@@ -57,20 +58,18 @@ def fit(
 
     Raises:
         TypeError: If both ``objective`` and ``regularizers`` are given.
+        ValueError: If the data, a number or the field cannot be used; also where the field was made
+            under ``torch.inference_mode``.
         TrainingError: See :meth:`~scorefield.training.trainer.Trainer.run`.
     """
     if objective is not None and regularizers:
         raise UnsupportedError("give either an objective or regularizers: an objective has its own")
-    source = data
-    if isinstance(source, Target):
-        source = TargetSource(source)
-    elif isinstance(source, Tensor):
-        source = ArraySource(source, source[:0], "points")
+    settings = TrainSettings(steps, batch_size, checkpoint_every, log_every, ema_decay, keep)
+    source = source_of(data)
     field.learn_shape(source.shape)
     if objective is None:
         objective = Objective(DenoisingScoreMatching(sigma_data=source.std), regularizers)
     if optim is None:
         optim = Optim(lr=2e-3, warmup=steps // 50, decay="cosine", clip=1.0)
-    settings = TrainSettings(steps, batch_size, checkpoint_every, log_every, ema_decay, keep)
     where = None if folder is None else Path(folder)
     return Trainer(field, source, objective, optim, settings, seed, where, config, quiet).run()

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from scorefield.checks import check_count, check_fraction, check_not_negative, check_positive
 from scorefield.errors import UserError
 
 Kind = Literal["adam", "adamw"]
@@ -48,11 +49,13 @@ class Optim:
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise UserError(f"an optimiser is adam or adamw, not {self.kind!r}")
-        _require(self.lr > 0, "lr", "positive", self.lr)
-        _require(all(0 <= b < 1 for b in self.betas), "betas", "in [0, 1)", self.betas)
-        _require(self.eps > 0, "eps", "positive", self.eps)
-        _require(self.weight_decay >= 0, "weight_decay", "at least 0", self.weight_decay)
-        _require(self.clip is None or self.clip > 0, "clip", "positive", self.clip)
+        check_positive("lr", self.lr)
+        for beta in self.betas:
+            check_fraction("betas", beta)
+        check_positive("eps", self.eps)
+        check_not_negative("weight_decay", self.weight_decay)
+        if self.clip is not None:
+            check_positive("clip", self.clip)
         multiplier(0, 1, self.warmup, self.decay)
 
 
@@ -82,9 +85,10 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
-            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        _require(0 <= self.ema_decay < 1, "ema_decay", "in [0, 1)", self.ema_decay)
-        _require(self.keep is None or self.keep >= 1, "keep", "at least 1", self.keep)
+            check_count(name, getattr(self, name))
+        check_fraction("ema_decay", self.ema_decay)
+        if self.keep is not None:
+            check_count("keep", self.keep)
 
 
 def multiplier(step: int, steps: int, warmup: int = 0, decay: Decay = "constant") -> float:
@@ -117,11 +121,10 @@ def multiplier(step: int, steps: int, warmup: int = 0, decay: Decay = "constant"
     """
     if decay not in get_args(Decay):
         raise UserError(f"decay is one of {', '.join(get_args(Decay))}, not {decay!r}")
-    if warmup < 0 or not 0 <= step < steps:
-        raise UserError(
-            f"a step lies in [0, steps) and a warm-up is not negative, got step={step}, "
-            f"steps={steps}, warmup={warmup}"
-        )
+    check_count("warmup", warmup, 0)
+    check_count("step", step, 0)
+    if step >= steps:
+        raise UserError(f"a step lies in [0, steps), got step={step}, steps={steps}")
     if step < warmup:
         return (step + 1) / warmup
     progress = (step - warmup) / (steps - warmup)
@@ -134,8 +137,3 @@ def multiplier(step: int, steps: int, warmup: int = 0, decay: Decay = "constant"
             return math.sqrt(max(warmup, 1) / (step + 1))
         case _:
             return 1.0
-
-
-def _require(condition: bool, name: str, what: str, value: object) -> None:
-    if not condition:
-        raise UserError(f"{name} must be {what}, got {value}")

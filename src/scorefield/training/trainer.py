@@ -82,7 +82,8 @@ class Trainer:
             no part of what is trained.
 
     Raises:
-        ValueError: If the field has no parameters, its event shape is not the data's, or it knows
+        ValueError: If the field has no parameters, or was made under ``torch.inference_mode``; if
+            its event shape is not the data's, or it knows
             another number of classes than the data have.
     """
 
@@ -102,6 +103,10 @@ class Trainer:
         self.parameters = [p for p in field.parameters() if p.requires_grad]
         if not self.parameters:
             raise UserError(f"{type(field).__name__} has no parameters to train")
+        if any(p.is_inference() for p in self.parameters):
+            raise UserError(
+                f"{type(field).__name__} was made under torch.inference_mode, and cannot be trained"
+            )
         if field.domain.shape != source.shape:
             raise UserError(
                 f"the field lives on the event shape {field.domain.shape}, the data "
@@ -153,6 +158,7 @@ class Trainer:
                 closing(Record(self.folder, self.step)) as record,
                 Stages(self.quiet) as stages,
                 torch.random.fork_rng(enabled=self._dropout),
+                torch.enable_grad(),
             ):
                 self._loop(record, stages)
         self.ema.copy_to(self.field)

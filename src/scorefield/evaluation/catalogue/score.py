@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from scorefield.diagnostics.consistency import consistency_error
 from scorefield.diagnostics.fokker_planck import fokker_planck_errors
 from scorefield.diagnostics.protocol import Profile
@@ -61,8 +59,7 @@ _EQUATION = Estimator(
 
 def levels_above_the_last(field: ScoreField, b: Benchmark) -> tuple[float, ...]:
     """The noise levels above that of the first time, below which there is none to agree with."""
-    # Not sigma_min, which of VE is the level at time 0, whatever its first time.
-    least = float(field.sde.noise_level(torch.tensor(field.sde.t_min, dtype=torch.float64)))
+    least, _ = field.sde.level_range
     return tuple(s for s in b.protocol.sigmas if s > (1 + 1e-6) * least)
 
 

@@ -158,7 +158,7 @@ def _evaluate(
     truth: PseudoAtoms, model: Model, sampler: Sampler, settings: Atoms, work: Work
 ) -> ModelResult:
     label, sde = model.label, truth.sde
-    sigmas = noise_levels(sde.sigma_min, sde.sigma_max, settings.levels)
+    sigmas = noise_levels(*sde.level_range, settings.levels)
     # The Fokker–Planck equation takes two columns for each of a Jacobian.
     columns = 2 * settings.points * truth.domain.dim
     protocol = Protocol(sigmas=sigmas, points=settings.points, columns=columns, seed=settings.seed)

@@ -263,7 +263,7 @@ def make_film(
     # The middles of cells, so that no arrow is on the seam.
     x, y = ((np.arange(side) + 0.5) * period / side for period in plane.periods)
     scenes = []
-    for done, sigma in enumerate(noise_levels(sde.sigma_min, sde.sigma_max, frames)):
+    for done, sigma in enumerate(noise_levels(*sde.level_range, frames)):
         t = float(sde.time(torch.tensor(sigma, dtype=torch.float64)))
         evaluate = partial(_vectors, {"exact": plane.truth, **fields}, plane, x, y, sigma, t)
         vectors = dict(work.part(f"scene/{frames}/{sigma!r}", evaluate))

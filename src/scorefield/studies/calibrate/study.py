@@ -10,13 +10,10 @@ Each instrument is evaluated many times over, with fresh points and probes:
 from __future__ import annotations
 
 import multiprocessing
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
-
-import torch
 
 from scorefield import plotting
 from scorefield.errors import ConfigError, hint
@@ -24,7 +21,7 @@ from scorefield.estimate import Estimate, mean, proportion
 from scorefield.evaluation.catalogue.curl import RELATIVE_ASYMMETRY
 from scorefield.studies.calibrate.fields import Distribution, Shape, conservative, planted
 from scorefield.studies.calibrate.instruments import DIMS, INSTRUMENTS, Counting
-from scorefield.studies.frame import Study, Table, Work, csv_bytes
+from scorefield.studies.frame import Study, Table, Work, csv_bytes, prepare_process
 from scorefield.studies.settings import Calibration
 
 SIZES = (0.01, 0.05, 0.2)
@@ -204,7 +201,7 @@ class CalibrationStudy(Study[Calibration, list[Rates]]):
         rest = [case for case in wanted if case not in {rates.case for rates in found}]
         context = multiprocessing.get_context("spawn")
         # Leaving the pool, for whatever reason, ends its processes at once.
-        with context.Pool(self.settings.jobs, _prepare_process) as pool:
+        with context.Pool(self.settings.jobs, prepare_process) as pool:
             for rates in pool.imap_unordered(measure, rest):
                 found.append(work.keep(repr(rates.case), rates))
                 work.show("calibration", len(found), len(wanted), rates.case.instrument)
@@ -287,12 +284,6 @@ def figure(found: Sequence[Rates]) -> bytes:
         axes[2].plot([], [], label=f"D = {dim}", linestyle="none", **look.line())
     axes[2].legend(fontsize=8, loc="lower left")
     return plotting.png(sheet, dpi=150)
-
-
-def _prepare_process() -> None:
-    """One thread; an interrupt is left to the process that started this one."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _format_bias(biases: Sequence[Estimate]) -> str:

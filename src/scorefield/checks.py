@@ -1,0 +1,94 @@
+"""Checks of numbers: those that a user gives, and those that a network or a field receives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefield.errors import UserError
+
+
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Raises ``ValueError`` unless a number is an integer, and not below the least."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        words = {0: "an integer that is not negative", 1: "a positive integer"}
+        wanted = words.get(least, f"an integer of at least {least}")
+        raise UserError(f"{name} must be {wanted}, got {value!r}")
+
+
+def check_finite(name: str, value: object) -> None:
+    """Raises ``ValueError`` unless a value is a finite real number."""
+    _check_real(name, value, "finite", lambda number: True)
+
+
+def check_positive(name: str, value: object) -> None:
+    """Raises ``ValueError`` unless a number is positive and finite."""
+    _check_real(name, value, "positive", lambda number: number > 0)
+
+
+def check_not_negative(name: str, value: object) -> None:
+    """Raises ``ValueError`` unless a number is at least 0, and finite."""
+    _check_real(name, value, "at least 0", lambda number: number >= 0)
+
+
+def check_fraction(name: str, value: object) -> None:
+    """Raises ``ValueError`` unless a number is in [0, 1)."""
+    _check_real(name, value, "in [0, 1)", lambda number: 0 <= number < 1)
+
+
+def _check_real(name: str, value: object, wanted: str, fits: Callable[[float], bool]) -> None:
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not (real and math.isfinite(value) and fits(float(value))):  # type: ignore[arg-type]
+        raise UserError(f"{name} must be {wanted}, got {value!r}")
+
+
+def within(name: str, values: Tensor, low: float | int, high: float | int) -> None:
+    """Raises ``ValueError`` unless all numbers are in a range; see :func:`inspect`."""
+
+    def check(numbers: Tensor) -> None:
+        least, most = (float(bound) for bound in numbers.aminmax())
+        if not (low <= least and most <= high):
+            raise UserError(f"{name} must lie in [{low:g}, {high:g}], got {least:g} to {most:g}")
+
+    inspect(values, check)
+
+
+def inspect(values: Tensor, check: Callable[[Tensor], None]) -> None:
+    """Calls a check with the numbers of a tensor, all of them inside of a map by ``torch.func``.
+
+    Numbers on a GPU would have to be waited for, and those of a graph that is being compiled are
+    not there yet: neither is checked.
+    """
+    if values.device.type != "cpu" or not values.numel() or torch.compiler.is_compiling():
+        return
+    values = values.detach()
+    try:
+        check(values)
+    except RuntimeError:
+        # A map does not give numbers out, only a function of its own receives them.
+        _Inspection.apply(values, check)  # type: ignore[no-untyped-call]
+
+
+class _Inspection(torch.autograd.Function):
+    """Nothing, after a look at numbers inside of all transforms of ``torch.func``."""
+
+    @staticmethod
+    def forward(values: Tensor, check: Callable[[Tensor], None]) -> Tensor:
+        check(values)
+        return values.new_zeros(())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: Any, values: Tensor, check: Callable[[Tensor], None]
+    ) -> tuple[Tensor, None]:
+        output: Tensor = _Inspection.apply(values, check)  # type: ignore[no-untyped-call]
+        return output, None

@@ -1,0 +1,1 @@
+"""How often every interval of the library, at default settings, contains the true value."""

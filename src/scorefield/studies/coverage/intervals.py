@@ -1,0 +1,198 @@
+r"""The intervals whose coverage is measured, each with the true value.
+
+Statistics of draws are those of 20 normal or exponential numbers. Distances between samples are
+those of 200 and 150 normal points in 8 dimensions, whose distributions are equal, similar (a shift
+of 0.3 standard deviations) or different (a shift of 1 and a standard deviation of 1.3). Diagnostics
+have the defaults of :class:`~.Protocol` and their own, on the planted curl of
+:mod:`scorefield.studies.calibrate.fields` in 8 dimensions; those without variance there are exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Literal, NamedTuple
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from scorefield import estimate
+from scorefield.diagnostics.circulation import cycle_circulation, loop_circulation
+from scorefield.diagnostics.exterior import exterior_derivative
+from scorefield.diagnostics.line_integrals import path_gap, potential_gap
+from scorefield.diagnostics.protocol import Profile, Protocol
+from scorefield.diagnostics.score_error import denoising_loss, score_error
+from scorefield.estimate import Estimate
+from scorefield.fields.base import ScoreField
+from scorefield.metrics.exact_law import ks_test
+from scorefield.metrics.frechet import frechet_distance
+from scorefield.metrics.kernel import kernel_bandwidths, mmd
+from scorefield.metrics.modes import mode_weight_tv
+from scorefield.metrics.sliced import sliced_wasserstein
+from scorefield.noise import Noise
+from scorefield.studies.calibrate.fields import SIGMA, planted
+from scorefield.targets.base import Target
+from scorefield.targets.mixture import GaussianMixture
+
+DIM = 8
+CURL = 0.05
+"""The relative asymmetry of the planted field."""
+_DRAWS, _N, _M = 20, 200, 150
+_SIZES = "the mean over sets of these sizes"
+_LAWS = {"equal": (0.0, 1.0), "similar": (0.3, 1.0), "different": (1.0, 1.3)}
+
+
+class Measured(NamedTuple):
+    """A value, its interval, and the true value; ``None`` for the mean over repetitions."""
+
+    value: float
+    low: float
+    high: float
+    truth: float | None
+
+
+class Interval(NamedTuple):
+    """An interval of the library on data of one kind: ``of`` says what it is an interval for, and
+    ``note`` what the documentation promises of its coverage instead of 95 %.
+    """
+
+    name: str
+    data: str
+    measure: Callable[[int], Measured]
+    of: str = "the true value"
+    note: str = ""
+
+
+def intervals() -> tuple[Interval, ...]:
+    """All of them."""
+    return (*_statistics(), *_distances(), *_diagnostics())
+
+
+def _normal(seed: int, n: int, purpose: str, dim: int = 1) -> Tensor:
+    return Noise(seed).normal(f"coverage/{purpose}", (dim,), torch.arange(n), dtype=torch.float64)
+
+
+def _measured(e: Estimate, truth: float | None) -> Measured:
+    return Measured(e.value, *e.interval(), truth)
+
+
+def _statistics() -> Iterator[Interval]:
+    def draws(seed: int, purpose: str = "a") -> Tensor:
+        return 2.0 + _normal(seed, _DRAWS, purpose)[:, 0]
+
+    def median(seed: int) -> Measured:
+        found = estimate.median(draws(seed).numpy())
+        return Measured(found.value, found.low, found.high, 2.0)
+
+    def proportion(seed: int) -> Measured:
+        k = int((_normal(seed, 100, "a") < stats.norm.ppf(0.9)).sum())
+        return Measured(*estimate.proportion(k, 100), 0.9)
+
+    def ks(seed: int) -> Measured:
+        x = _normal(seed, _N, "a")[:, 0]
+        found = ks_test(x, lambda u: torch.special.ndtr(u - 0.5))
+        gap = 2 * float(stats.norm.cdf(0.25)) - 1
+        return Measured(found.value, found.low, found.high, gap)
+
+    normal = f"{_DRAWS} normal draws"
+    yield Interval("mean", normal, lambda s: _measured(estimate.mean(draws(s).numpy()), 2.0))
+    yield Interval(
+        "ratio",
+        normal,
+        lambda s: _measured(estimate.ratio(draws(s).numpy(), draws(s, "b").numpy() + 2), 0.5),
+    )
+    yield Interval(
+        "root",
+        normal,
+        lambda s: _measured(estimate.root(estimate.mean(draws(s).square().numpy())), math.sqrt(5)),
+    )
+    yield Interval("median", normal, median, note="at least 95 %")
+    yield Interval("proportion", "100 draws, 9 of 10", proportion)
+    yield Interval("ks_test", f"{_N} normal draws, moved by 0.5", ks, note="at least 95 %")
+
+
+def _distances() -> Iterator[Interval]:
+    for law in _LAWS:
+        yield Interval("mmd", f"{law} distributions", partial(_discrepancy, law))
+        for distance in (frechet_distance, sliced_wasserstein):
+            wide = distance is sliced_wasserstein and law == "equal"
+            note = "standard error 1.3 to 1.9 times too large" if wide else ""
+            measure = partial(_biased, distance, law)
+            yield Interval(distance.__name__, f"{law} distributions", measure, _SIZES, note)
+    means = 4 * torch.eye(4, dtype=torch.float64)
+    even = GaussianMixture(means, stds=[1.0] * 4)
+    uneven = GaussianMixture(means, stds=[1.0] * 4, weights=[0.4, 0.3, 0.2, 0.1])
+
+    def weights(seed: int) -> Measured:
+        x = uneven.sample(_N, seed, dtype=torch.float64)
+        return _measured(mode_weight_tv(x, even), None)
+
+    yield Interval("mode_weight_tv", "four modes, unevenly", weights, _SIZES)
+
+
+def _pair(law: str, seed: int) -> tuple[Tensor, Tensor]:
+    shift, std = _LAWS[law]
+    y = std * _normal(seed, _M, "y", DIM) + shift / math.sqrt(DIM)
+    return _normal(seed, _N, "x", DIM), y
+
+
+def _biased(distance: Callable[[Tensor, Tensor], Estimate], law: str, seed: int) -> Measured:
+    return _measured(distance(*_pair(law, seed)), None)
+
+
+def _discrepancy(law: str, seed: int) -> Measured:
+    x, y = _pair(law, seed)
+    shift, std = _LAWS[law]
+    widths = kernel_bandwidths(y)
+    return _measured(mmd(x, y), sum(_mmd(h, std, shift) for h in widths) / len(widths))
+
+
+def _mmd(h: float, std: float, shift: float) -> float:
+    """The squared discrepancy of N(0, I) and N(m, std² I) for a Gaussian kernel."""
+
+    def kernel(variance: float, square: float = 0.0) -> float:
+        total = h**2 + variance
+        return float((h**2 / total) ** (DIM / 2) * math.exp(-0.5 * square / total))
+
+    return kernel(2.0) + kernel(2 * std**2) - 2 * kernel(1 + std**2, shift**2)
+
+
+def _diagnostics() -> Iterator[Interval]:
+    spread, plane = _planted("spread"), _planted("plane")
+    curl, score = SIGMA**2 * spread.answers["loops"], spread.answers
+    probes = partial(exterior_derivative, probes=4)
+    yield _diagnostic("exterior_derivative, 4 probes", probes, spread, curl)
+    for known in (spread, plane):
+        yield _diagnostic("loop_circulation", loop_circulation, known, curl)
+        yield _diagnostic("cycle_circulation", cycle_circulation, known, curl)
+        yield _diagnostic("path_gap", path_gap, known, score["path gap"])
+    yield _diagnostic("potential_gap", potential_gap, spread, score["potential gap"])
+    yield _diagnostic("score_error", score_error, spread, score["score error"])
+    yield _diagnostic("denoising_loss", denoising_loss, spread, score["denoising loss"])
+
+
+class _Planted(NamedTuple):
+    """A planted field, and what is said of it."""
+
+    field: ScoreField
+    data: Target
+    answers: Mapping[str, float]
+    what: str
+
+
+def _planted(shape: Literal["plane", "spread"]) -> _Planted:
+    known = planted("gaussian", DIM, shape, CURL)
+    what = "curl in one plane" if shape == "plane" else "curl in all planes"
+    return _Planted(known.field, known.data, known.answers, what)
+
+
+def _diagnostic(
+    name: str, measure: Callable[..., Profile], known: _Planted, truth: float
+) -> Interval:
+    def at(seed: int) -> Measured:
+        (e,) = measure(known.field, known.data, Protocol((SIGMA,), seed=seed)).estimates
+        return _measured(e, truth)
+
+    return Interval(name, known.what, at)

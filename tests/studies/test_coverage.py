@@ -1,0 +1,77 @@
+"""The study of coverage: what it counts, that it tells wrong intervals, and that it resumes."""
+
+import csv
+import io
+
+import pytest
+import torch
+from scipy import stats
+
+from scorefield.noise import Noise
+from scorefield.studies import frame
+from scorefield.studies.coverage import study
+from scorefield.studies.coverage.intervals import Interval, Measured, intervals
+from scorefield.studies.settings import Coverage
+
+
+def normal(width, truth=0.0):
+    """An interval of a normal number, ``width`` times as wide as 95 % takes."""
+
+    def measure(seed):
+        x = float(Noise(seed).normal("test", (), torch.arange(1))[0])
+        return Measured(x, x - 1.96 * width, x + 1.96 * width, truth)
+
+    return Interval("normal", "one draw", measure)
+
+
+@pytest.mark.parametrize(
+    ("width", "truth", "remark"),
+    [(1.0, 0.0, ""), (1.0, None, ""), (0.6, 0.0, "outside"), (1.6, 0.0, "outside")],
+)
+def test_intervals_that_are_too_narrow_or_too_wide_are_told(monkeypatch, width, truth, remark):
+    monkeypatch.setattr(study, "intervals", lambda: (normal(width, truth),))
+    _, values = study.measure((0, 0, 400))
+    found = study.count(0, [Measured(*v) for v in values])
+    assert found.covered + found.below + found.above == found.repeats == 400
+    assert study._line(found)[-1].startswith(remark)
+    assert bool(remark) == bool(study._line(found)[-1])
+
+
+def test_misses_are_counted_on_their_side():
+    sides = [Measured(0.0, -1.0, 1.0, t) for t in (0.0, 2.0, 3.0, -2.0)]
+    found = study.count(0, sides)
+    assert (found.covered, found.below, found.above) == (1, 2, 1)
+
+
+@pytest.mark.parametrize("kind", intervals(), ids=lambda kind: f"{kind.name}, {kind.data}")
+def test_every_interval_is_one_and_depends_on_the_seed(kind):
+    one, other = kind.measure(0), kind.measure(1)
+    assert one.low <= one.value <= one.high
+    assert one.value != other.value
+    assert one == kind.measure(0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind", [k for k in intervals() if k.name == "cycle_circulation"], ids=lambda kind: kind.data
+)
+def test_cycles_cover_what_they_say_at_their_defaults(kind):
+    """Of intervals that cover 93 to 97 %, so few or so many once in a million times."""
+    found = [kind.measure(seed) for seed in range(600)]
+    inside = sum(m.low <= m.truth <= m.high for m in found)
+    assert stats.binom.ppf(1e-6, 600, 0.93) <= inside <= stats.binom.isf(1e-6, 600, 0.97)
+
+
+@pytest.mark.slow
+def test_the_study_continues_where_it_was(tmp_path, monkeypatch):
+    settings = Coverage(repeats=20, jobs=2)
+    work = frame.Work(tmp_path, study.CoverageStudy.kinds)
+    first = study.CoverageStudy(settings).compute(work)
+    # Nothing is left to be measured.
+    monkeypatch.setattr(study, "measure", None)
+    again = study.CoverageStudy(settings)
+    assert again.compute(work) == first
+    (content,) = (write() for write in again.files(first, work).values())
+    names = [row["name"] for row in csv.DictReader(io.StringIO(content.decode()))]
+    assert names == [kind.name for kind in intervals()]
+    assert [line[0] for line in again.table(first).rows] == names
