@@ -26,7 +26,7 @@ TEXT = {
         "evaluated, computed; 'query' only for attention"
     ),
     r"\bcan(?:not)? be told from\b": "distinguishable from",
-    r"\bthe law of\b|\blaws of\b|\b(?:exact|true|wrapped normal|normal) laws?\b": (
+    r"\bthe law of\b(?! succession)|\blaws of\b|\b(?:exact|true|wrapped normal|normal) laws?\b": (
         "the distribution of"
     ),
     r"\bpric(?:es?|ed|ing)\b": "computes log-densities, likelihood",

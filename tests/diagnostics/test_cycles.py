@@ -68,7 +68,7 @@ def test_a_rotation_in_the_plane_is_exact(rule):
     )
     for _, e in profile:
         assert e.value == pytest.approx(0.6 * math.sqrt(2), rel=1e-9)
-        assert e.n == 2
+        assert e.n == 128 // 32
 
 
 def test_a_spread_rotation_lies_in_its_own_interval():
@@ -106,8 +106,8 @@ def test_clouds_are_the_draws_and_disjoint():
     field = Planted(RING, skew(2), 0.3)
     whole = cycle_circulation(field, RING, Protocol((0.5,), n=200)).estimates[0]
     part = cycle_circulation(field, RING, Protocol((0.5,), n=192)).estimates[0]
-    assert (whole.value, whole.n, whole.settings["clouds"]) == (part.value, 3, 3)
-    assert whole.settings["cycles"] == part.settings["cycles"] <= 3 * 64
+    assert (whole.value, whole.n, whole.settings["clouds"]) == (part.value, 6, 6)
+    assert whole.settings["cycles"] == part.settings["cycles"] <= 6 * 128
 
 
 def test_neighbours_are_found_in_the_named_features():
@@ -122,7 +122,7 @@ def test_neighbours_are_found_in_the_named_features():
 
     base, protocol = Watched(torch.zeros(2), 1.0), Protocol((0.5,), n=128)
     profile = cycle_circulation(
-        base, base, protocol, (3,), features=first, rule="trapezoid", neighbours=2
+        base, base, protocol, (3,), features=first, rule="trapezoid", neighbours=2, cloud=64
     )
     assert profile.settings["features"] == "first coordinate"
     (points,) = protocol.points(base, base)
@@ -143,7 +143,7 @@ def test_edges_are_no_longer_than_reach():
     assert 0 < short.settings["cycles"] < unlimited.settings["cycles"]
     with pytest.raises(
         ValueError,
-        match=r"noise level 0\.02: 0 of 2 clouds of 64 points.*length 3 with edges below 1 sigma",
+        match=r"noise level 0\.02: 0 of 4 clouds of 32 points.*length 3 with edges below 1 sigma",
     ):
         cycle_circulation(base, base, Protocol((0.02,), n=128), reach=1.0)
 

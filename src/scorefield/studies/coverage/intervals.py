@@ -54,7 +54,7 @@ class Measured(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """An interval of the library on data of one kind: ``of`` says what it is an interval for, and
+    """An interval of the library on data of one kind: ``of`` names what it is an interval for, and
     ``note`` what the documentation promises of its coverage instead of 95 %.
     """
 
