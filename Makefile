@@ -12,7 +12,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=1000000 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env test test-shapes test-slow test-all mutate lint format docs bench clean
+.PHONY: help demo env test hostile test-shapes test-slow test-all mutate lint format docs bench clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -34,6 +34,9 @@ test-slow: $(VENV)/.stamp-dev ## run the slow tests only
 
 test-all: $(VENV)/.stamp-dev ## run every test
 	$(PYTEST)
+
+hostile: $(VENV)/.stamp-dev ## kill every command, fill its disk, and damage files: hours
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m tests.hostile
 
 lint: $(VENV)/.stamp-dev ## check style, types and the order of imports
 	$(BIN)/ruff check

@@ -79,7 +79,7 @@ def of_state(name):
 
 
 def metrics(folder):
-    Record(folder, 5).close()
+    Record(folder, 5)
 
 
 SCALES = b'{"sigmas": [1.0, 2.0], "median": [3, 5], "chosen": "median"}'

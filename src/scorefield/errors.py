@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -109,7 +108,7 @@ def sentence(error: BaseException) -> str | None:
     there is too little memory.
     """
     if isinstance(error, OSError) and error.filename:
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        reason = error.strerror or str(error)
         text = f"{error.filename}: {reason}"
     elif isinstance(error, UserError):
         text = str(error)

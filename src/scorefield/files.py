@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all.
+"""Files and folders that are written whole or not at all, and files that are read with care.
 
 Everything is written under a temporary name beside its place, forced to the disk, and renamed. A
 temporary name starts with a dot and carries the process and the host of its writer, so that what
@@ -8,24 +8,58 @@ living writers are left alone.
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import re
 import secrets
 import shutil
+import stat
 import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 
-_WRITING, _REPLACED, _DELETING = "writing", "replaced", "deleting"
+DOCUMENT, TABLE = 16 << 20, 256 << 20
+"""The most bytes that are read of a JSON or YAML document, and of a table."""
+
+_WRITING, _COMMITTED, _REPLACED, _DELETING = "writing", "committed", "replaced", "deleting"
 _TEMPORARY = re.compile(
-    rf"\.({_WRITING}|{_REPLACED}|{_DELETING})-([0-9]+)-[0-9a-f]{{8}}-([0-9a-f]{{8}})-(.+)"
+    rf"\.({_WRITING}|{_COMMITTED}|{_REPLACED}|{_DELETING})"
+    r"-([0-9]+)-[0-9a-f]{8}-([0-9a-f]{8})-(.+)"
 )
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 # Of a process on another host nothing is known: what it has not touched for a day is litter.
 _ABANDONED = 86_400.0  # seconds
+
+
+def open_file(path: Path) -> BufferedReader:
+    """Opens a regular file for reading; does not wait for a writer of a pipe.
+
+    Raises:
+        OSError: If there is no such file, or it is a pipe, a device or a folder.
+    """
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return file
+
+
+def read_file(path: Path, most: int | None = None) -> bytes:
+    """The content of a regular file of at most so many bytes.
+
+    Raises:
+        OSError: As of :func:`open_file`, or if the file is larger.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if most is not None and size > most:
+            reason = f"it has {size} bytes, and at most {most} are read"
+            raise OSError(errno.EFBIG, reason, str(path))
+        return file.read(size)
 
 
 def write_file(path: Path, content: bytes | str) -> None:
@@ -92,6 +126,44 @@ def write_folder(
     return [path / name for name in files]
 
 
+def write_files(folder: Path, files: Mapping[str, bytes | str]) -> list[Path]:
+    """Writes or replaces some files of a folder, all or none; others in it are left alone.
+
+    They are written into a folder of a temporary name. Its renaming settles that they take their
+    places; those that a killed process did not move, the next :func:`clean` of the folder does.
+
+    Arguments:
+        folder: The folder; it is made where there is none.
+        files: The contents, by name.
+
+    Returns:
+        The files, in the order of ``files``.
+
+    Raises:
+        OSError: If that fails; it names the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _naming(folder):
+        clean(folder)
+        for name in files:
+            if (folder / name).is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        temporary = _beside(folder / "files", _WRITING)
+        committed = _beside(folder / "files", _COMMITTED)
+        try:
+            temporary.mkdir()
+            for name, content in files.items():
+                _write(temporary / name, content)
+            _sync(temporary)
+            os.rename(temporary, committed)
+        except BaseException:  # an interrupt too
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _sync(folder)
+        _move_all(committed, folder)
+    return [folder / name for name in files]
+
+
 def delete_folder(path: Path) -> None:
     """Deletes a folder, which is there as a whole or not at all at every moment.
 
@@ -114,7 +186,9 @@ def append(path: Path, content: bytes) -> None:
 
 
 def clean(folder: Path) -> None:
-    """Removes what killed processes left in a folder, and puts back what they were replacing."""
+    """Removes what killed processes left in a folder, puts back what they were replacing, and
+    finishes what they had settled.
+    """
     if not folder.is_dir():
         return
     with os.scandir(folder) as entries:
@@ -124,7 +198,9 @@ def clean(folder: Path) -> None:
         if _is_written(leftover, int(process), host):
             continue
         with suppress(OSError):  # another process cleans too, or the folder is another user's
-            if kind == _REPLACED and not (folder / name).exists():
+            if kind == _COMMITTED:
+                _move_all(leftover, folder)
+            elif kind == _REPLACED and not (folder / name).exists():
                 os.rename(leftover, folder / name)
             elif leftover.is_dir():
                 shutil.rmtree(leftover)
@@ -135,6 +211,14 @@ def clean(folder: Path) -> None:
 def reason(error: OSError) -> str:
     """What the operating system says, in words."""
     return (error.strerror or str(error)).lower()
+
+
+def _move_all(committed: Path, folder: Path) -> None:
+    """Moves complete files to their places."""
+    for file in sorted(committed.iterdir()):
+        os.replace(file, folder / file.name)
+    _sync(folder)
+    committed.rmdir()
 
 
 def _beside(path: Path, kind: str) -> Path:

@@ -5,8 +5,16 @@ from scorefield.evaluation.records import Distance, Evaluation, Floor, Level, Mi
 
 FLOOR = Floor(1.0, 0.01, 0.2, 8)
 PROTOCOL = {
+    "nfes": [8, 18],
+    "along": 36,
     "samples": 100,
+    "pairs": 8,
+    "sigmas": [0.5, 2.0],
+    "points": 50,
+    "columns": 1024,
+    "draws": 16,
     "seed": 0,
+    "sampler": "heun",
     "data": {"kind": "ring", "radius": 4},
     "estimators": {"loops": {"sides": 8}},
 }
@@ -51,6 +59,8 @@ def evaluation(model, seed, value, *, step_time=0.1, steps=100, distances=None, 
         validation=Estimate(value, 0.1, 100),
         compute={
             "parameters": 7,
+            "steps": steps,
+            "batch_size": 4,
             "images": 40,
             "rows": 9,
             "seconds_per_step": step_time,

@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from scorefield.comparison.groups import collect, groups, over_levels
-from scorefield.comparison.tables import compare_models, table_rows, write_tables
+from scorefield.comparison.tables import compare_models, table_files, table_rows
 from scorefield.errors import RunError
+from scorefield.files import write_files
 from tests.comparison.benchmark import evaluation, sliced, write
 
 NAMES = [
@@ -33,7 +34,7 @@ def runs(tmp_path):
 
 
 def tables(root, out, **settings):
-    write_tables(compare_models(collect(root), root, **settings), out)
+    write_files(out, table_files(compare_models(collect(root), root, **settings)))
     found = {}
     for name in NAMES:
         with (out / name).open() as file:

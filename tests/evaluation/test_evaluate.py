@@ -12,6 +12,7 @@ from scorefield.config.resolve import load
 from scorefield.config.schema import validate
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate
+from scorefield.evaluation import evaluate as evaluate_module
 from scorefield.evaluation.description import about, training_time
 from scorefield.evaluation.evaluate import evaluate
 from scorefield.evaluation.protocol import Protocol
@@ -32,7 +33,7 @@ def run(trained, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluation(run):
-    return evaluate(run, protocol=PROTOCOL)
+    return evaluate(run, protocol=PROTOCOL, overwrite=True)
 
 
 def test_distances_are_written_in_long_form_with_true_calls(run, evaluation):
@@ -95,7 +96,7 @@ def test_the_time_up_to_a_step_within_a_row_is_its_share(run):
 
 
 def test_checkpoints_can_be_left_out(run):
-    found = evaluate(run, protocol=replace(PROTOCOL, along=None))
+    found = evaluate(run, protocol=replace(PROTOCOL, along=None), overwrite=True)
     assert found.milestones == ()
     assert Evaluation.read(run.folder).milestones == ()
 
@@ -137,7 +138,7 @@ def plain(milestone):
 
 
 def test_evaluating_twice_gives_the_same_numbers(run, evaluation):
-    again = evaluate(run, protocol=PROTOCOL)
+    again = evaluate(run, protocol=PROTOCOL, overwrite=True)
     assert [d.estimate.value for d in again.distances] == [
         d.estimate.value for d in evaluation.distances
     ]
@@ -152,13 +153,47 @@ def test_the_protocol_is_not_that_of_the_training(run, monkeypatch):
     other = run.config.model_copy(
         update={"objective": run.config.objective.model_copy(update={"weighting": "score"})}
     )
-    changed = evaluate(Run(run.folder, other), protocol=PROTOCOL)
-    assert changed.validation == evaluate(run, protocol=PROTOCOL).validation
+    changed = evaluate(Run(run.folder, other), protocol=PROTOCOL, overwrite=True)
+    again = evaluate(run, protocol=PROTOCOL, overwrite=True)
+    assert changed.validation == again.validation
 
 
 def test_budgets_can_be_given(run):
-    found = evaluate(run, [5], protocol=PROTOCOL)
+    found = evaluate(run, [5], protocol=PROTOCOL, overwrite=True)
     assert {(d.budget, d.nfe) for d in found.distances} == {(5, 5)}
+
+
+def test_an_evaluation_is_extended_by_the_budgets_that_it_lacks(run, monkeypatch):
+    """Nothing is lost, and nothing that is there is measured again."""
+    short = replace(PROTOCOL, along=None)
+    whole = evaluate(run, [3, 5, 7], protocol=short, overwrite=True)
+    evaluate(run, [5], protocol=short, overwrite=True)
+    for name in ("measure_levels", "measure_floors", "validate"):
+        monkeypatch.setattr(evaluate_module, name, lambda *_: pytest.fail("measured again"))
+    extended = evaluate(run, [7, 3], protocol=short)
+    assert extended.budgets == [3, 5, 7]
+    assert extended.protocol == whole.protocol
+    assert [(d.metric, d.budget, d.estimate.value, d.floor) for d in extended.distances] == [
+        (d.metric, d.budget, d.estimate.value, d.floor) for d in whole.distances
+    ]
+    monkeypatch.setattr(evaluate_module, "measure_samples", lambda *_: pytest.fail("drawn again"))
+    assert evaluate(run, [5], protocol=short) == Evaluation.read(run.folder)
+    assert Evaluation.read(run.folder).budgets == [3, 5, 7]
+
+
+def test_an_evaluation_by_another_protocol_is_not_overwritten_unless_asked(run):
+    short = replace(PROTOCOL, along=None)
+    before = evaluate(run, [5], protocol=short, overwrite=True)
+    with pytest.raises(RunError, match="points is 16 there and 8 here; --overwrite"):
+        evaluate(run, [5], protocol=replace(short, points=8))
+    assert Evaluation.read(run.folder).protocol == before.protocol
+
+
+def test_an_evaluation_of_an_earlier_checkpoint_gives_way(run):
+    short = replace(PROTOCOL, along=None)
+    replace(evaluate(run, [5], protocol=short, overwrite=True), step=4).write(run.folder)
+    assert evaluate(run, [3], protocol=short).step == 6
+    assert Evaluation.read(run.folder).budgets == [3]
 
 
 @pytest.mark.parametrize("nfes", [(), (0,), (8, -1)])
@@ -229,6 +264,7 @@ def test_an_evaluation_says_that_the_configurations_sampler_is_not_used(run, mon
     for sampler, said in (({"kind": "heun"}, False), ({"kind": "heun", "churn": 3.0}, True)):
         other = Run(run.folder, validate(document | {"sampler": sampler}, "test"))
         words: list[str] = []
-        evaluate(other, [3], protocol=replace(PROTOCOL, along=None), on_progress=words.append)
+        short = replace(PROTOCOL, along=None)
+        evaluate(other, [3], protocol=short, overwrite=True, on_progress=words.append)
         (line,) = [w for w in words if w.startswith("samples are drawn by heun")]
         assert ("is not used" in line) == said

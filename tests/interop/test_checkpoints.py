@@ -143,7 +143,7 @@ def _flax(file):
 FILES = {
     "empty": (lambda f: f.write_bytes(b""), "is empty"),
     "folder": (lambda f: f.mkdir(), "is a folder"),
-    "missing": (lambda f: None, "cannot be read: No such file"),
+    "missing": (lambda f: None, "cannot be read: no such file"),
     "noise": (lambda f: f.write_bytes(b"\x13\x37" * 500), "is not a checkpoint"),
     "text": (lambda f: f.write_text("epoch,loss\n"), "is not a checkpoint"),
     "page": (lambda f: f.write_text("<!DOCTYPE html><p>"), "is a web page"),

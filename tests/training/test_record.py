@@ -15,7 +15,6 @@ def folder(tmp_path):
     record = Record(tmp_path, 0)
     for step in (3, 6, 9):
         record.add(row(step))
-    record.close()
     return tmp_path
 
 
@@ -25,7 +24,6 @@ def lines(folder):
 
 def test_numbers_come_back_exactly(folder):
     record = Record(folder, 9)
-    record.close()
     assert record.rows == [row(3), row(6), row(9)]
     assert lines(folder)[0] == "step,images,loss"
 
@@ -33,7 +31,6 @@ def test_numbers_come_back_exactly(folder):
 def test_rows_after_the_step_are_dropped(folder):
     record = Record(folder, 6)
     record.add(row(9))
-    record.close()
     assert record.rows == [row(3), row(6), row(9)]
     assert [line.split(",")[0] for line in lines(folder)] == ["step", "3", "6", "9"]
 
@@ -43,7 +40,6 @@ def test_an_unfinished_line_is_dropped(folder, unfinished):
     with (folder / "metrics.csv").open("a") as file:
         file.write(unfinished)
     record = Record(folder, 12)
-    record.close()
     assert record.rows == [row(3), row(6), row(9)]
     assert len(lines(folder)) == 4
 
@@ -64,9 +60,7 @@ def test_a_file_without_rows(tmp_path, content):
     (tmp_path / "metrics.csv").write_text(content)
     record = Record(tmp_path, 5)
     record.add(row(7))
-    record.close()
     again = Record(tmp_path, 7)
-    again.close()
     assert again.rows == [row(7)]
 
 
@@ -74,19 +68,16 @@ def test_a_new_name_is_a_new_column(folder):
     record = Record(folder, 9)
     record.add(row(12, cycles=0.5))
     record.add(row(15))
-    record.close()
     assert lines(folder)[0] == "step,images,loss,cycles"
     assert lines(folder)[1].endswith(",")
     assert lines(folder)[4].endswith(",0.5")
     again = Record(folder, 15)
-    again.close()
     assert again.rows[-2:] == [row(12, cycles=0.5), row(15)]
 
 
 def test_the_summary_is_json(folder):
     record = Record(folder, 9)
     record.summarize(row(9))
-    record.close()
     assert json.loads((folder / "metrics.json").read_text()) == row(9)
     assert sorted(p.name for p in folder.iterdir()) == ["metrics.csv", "metrics.json", "tb"]
 
@@ -96,7 +87,6 @@ def test_writes_nothing_without_a_folder(tmp_path, monkeypatch):
     record = Record(None, 0)
     record.add(row(1))
     record.summarize(row(1))
-    record.close()
     assert record.rows == [row(1)]
     assert not list(tmp_path.iterdir())
 
@@ -112,7 +102,6 @@ def test_tensorboard_sees_the_curves(folder):
 
     record = Record(folder, 6)
     record.add(row(9))
-    record.close()
     events = EventAccumulator(str(folder / "tb"))
     events.Reload()
     assert [event.step for event in events.Scalars("loss")] == [3, 6, 9]
@@ -126,8 +115,7 @@ def test_tensorboard_sees_the_pictures_and_not_those_after_the_step(tmp_path):
         record = Record(tmp_path, start)
         for step in steps:
             record.picture(step, {"one": Figure(figsize=(1, 1)), "other": Figure(figsize=(2, 1))})
-        record.close()
-    events = EventAccumulator(str(tmp_path / "tb"))
+        events = EventAccumulator(str(tmp_path / "tb"))
     events.Reload()
     assert [event.step for event in events.Images("one")] == [2, 3]
     sizes = [(event.width, event.height) for event in events.Images("other")]

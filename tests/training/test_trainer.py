@@ -377,14 +377,19 @@ def test_a_folder_is_trained_once_at_a_time(tmp_path):
     fit(field, truth, steps=5, folder=tmp_path, **SMALL)
 
 
-def test_a_folder_that_cannot_be_locked_is_told(tmp_path, monkeypatch, capsys):
+def test_without_locks_two_trainings_are_kept_apart(tmp_path, monkeypatch):
     def flock(descriptor, operation):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr("fcntl.flock", flock)
-    field, truth = small_field()
-    fit(field, truth, steps=5, folder=tmp_path, **SMALL)
-    assert capsys.readouterr().err.startswith(f"warning: {tmp_path} cannot be locked (no locks")
+    with (
+        locked(tmp_path),
+        pytest.raises(TrainingError, match="is being trained by another process"),
+        locked(tmp_path),
+    ):
+        pass
+    with locked(tmp_path):
+        pass
 
 
 def test_a_constant_schedule_can_be_prolonged(tmp_path):

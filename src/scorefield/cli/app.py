@@ -174,17 +174,21 @@ def evaluate_run(
             parser=counts, metavar="N,N...", help="Numbers of network calls, as in 8,18,32."
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the evaluation that is there.")
+    ] = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Evaluate a run: sample quality, curl and score error by noise level.
 
-    Samples are drawn by Heun's method, the sampler of the evaluation protocol, whatever sampler
-    the run's configuration names.
+    An evaluation that is there is extended by the numbers of network calls that it lacks. Samples
+    are drawn by Heun's method, the sampler of the evaluation protocol, whatever sampler the run's
+    configuration names.
     """
     from scorefield.evaluation.evaluate import evaluate
     from scorefield.runs.run import Run
 
-    evaluate(Run.open(run, trust_code), nfe, on_progress=print)
+    evaluate(Run.open(run, trust_code), nfe, overwrite=overwrite, on_progress=print)
     for file in sorted((run / "eval").iterdir()):
         print(file)
 

@@ -20,6 +20,7 @@ from scorefield.evaluation.catalogue import VALIDATION, find
 from scorefield.evaluation.catalogue.metric import OfLevel
 from scorefield.evaluation.columns import Column, derived
 from scorefield.evaluation.records import SUMMARY, Distance, Evaluation, Level
+from scorefield.progress import warn
 
 T = TypeVar("T")
 
@@ -232,7 +233,8 @@ def collect(root: Path) -> list[Evaluation]:
     """Every evaluation in ``root/dataset/model/seed``, those of the plain model first.
 
     Raises:
-        RunError: If there is none, or those of a data set were evaluated by different protocols.
+        RunError: If there is none that can be read, or those of a data set were evaluated by
+            different protocols.
     """
     folders = sorted(path.parent.parent for path in root.glob(f"*/*/seed*/eval/{SUMMARY}"))
     if not folders:
@@ -242,7 +244,7 @@ def collect(root: Path) -> list[Evaluation]:
         preset = str(e.about.get("preset")).rpartition("/")[2]
         return e.dataset, preset not in BASELINES, e.model, e.seed
 
-    evaluations = sorted((Evaluation.read(folder) for folder in folders), key=place)
+    evaluations = sorted(_readable(root, folders), key=place)
     for dataset, members in groupby(evaluations, lambda e: e.dataset):
         first, *others = members
         for other in others:
@@ -253,6 +255,21 @@ def collect(root: Path) -> list[Evaluation]:
                     "both again with the same settings"
                 )
     return evaluations
+
+
+def _readable(root: Path, folders: Sequence[Path]) -> list[Evaluation]:
+    """The evaluations that can be read, one at least; the others are named."""
+    found, errors = [], []
+    for folder in folders:
+        try:
+            found.append(Evaluation.read(folder))
+        except RunError as error:
+            errors.append(error)
+    if not found:
+        raise RunError(f"no evaluation in {root} can be read: {errors[0]}")
+    for refused in errors:
+        warn(f"a run is left out: {refused}")
+    return found
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -47,7 +47,6 @@ from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import VALIDATION
 from scorefield.evaluation.columns import Schema, attributes, derived
 from scorefield.evaluation.records import DISTANCES, Distance, Evaluation
-from scorefield.files import write_file
 from scorefield.runs.cells import csv_text, settings_text
 
 
@@ -172,11 +171,10 @@ def table_rows(comparisons: Sequence[Comparison]) -> dict[str, list[dict[str, An
     }
 
 
-def write_tables(comparisons: Sequence[Comparison], out: Path) -> list[Path]:
-    """Writes the tables into a folder."""
-    for file, rows in table_rows(comparisons).items():
-        write_file(out / file, csv_text(rows, TABLES[file][0].names))
-    return [out / file for file in TABLES]
+def table_files(comparisons: Sequence[Comparison]) -> dict[str, str]:
+    """The content of every table, by the name of its file."""
+    rows = table_rows(comparisons)
+    return {file: csv_text(some, TABLES[file][0].names) for file, some in rows.items()}
 
 
 def refuse(comparisons: Sequence[Comparison]) -> None:

@@ -18,7 +18,7 @@ from scorefield.config.config import Config
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.evaluation.records import quotient
-from scorefield.files import write_file
+from scorefield.files import DOCUMENT, read_file, write_file
 from scorefield.training.settings import Optim, TrainSettings
 from scorefield.training.trainer import Trainer
 
@@ -160,7 +160,7 @@ def timed_models(folder: Path) -> set[str]:
 
 def _read(path: Path) -> tuple[dict[str, list[float]], str]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(read_file(path, DOCUMENT))
         rounds = {str(m): [float(s) for s in values] for m, values in record["rounds"].items()}
         if len({len(values) for values in rounds.values()}) != 1 or any(
             len(values) < 2 or min(values) <= 0 for values in rounds.values()

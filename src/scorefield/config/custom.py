@@ -21,6 +21,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from scorefield.config.base import Section
 from scorefield.errors import ConfigError
+from scorefield.files import read_file
 
 TRUST = "trust_code"
 """The key of the validation context that says whether code may be imported."""
@@ -121,4 +122,4 @@ def _source(target: str, where: str) -> Path:
 
 
 def _hash(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return hashlib.sha256(read_file(file)).hexdigest()

@@ -10,11 +10,13 @@ from typing import Any
 import yaml
 
 from scorefield.errors import ConfigError
+from scorefield.files import read_file, reason
 
 Keys = Callable[[tuple[str, ...], str], frozenset[str]]
 
 _SafeLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DEEPEST = 50
+_LONGEST = 2 << 20  # bytes
 
 
 class _Loader(_SafeLoader):  # type: ignore[misc, valid-type]
@@ -100,11 +102,11 @@ def read(path: Path) -> dict[str, Any]:
         ConfigError: If the file cannot be read, is not valid YAML, or holds something else.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, _LONGEST).decode()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not a YAML file: it is not text") from error
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{path} cannot be read: {reason(error)}") from error
     document = parse(text, str(path))
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold a mapping of sections, not {shown(document)}")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gzip
 import math
-import struct
-import tokenize
-import zipfile
+import os
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatch
@@ -21,16 +20,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from scorefield.data.array_files import MOST, filled, map_array, read_arrays
 from scorefield.errors import UserError
+from scorefield.files import open_file
 
 Filter = Literal["bilinear", "bicubic"]
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 """How the names of image files end."""
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+"""What image files can be, whatever their names; nothing else is tried on their bytes."""
+MOST_PIXELS = 1 << 26
+"""The most pixels of an image in a file."""
 _TEST = ("test", "val", "valid", "validation")
 _CHUNK = 1024
+_VALUES = 1 << 24  # of images that are resized at a time
 _IDX_BYTES, _CIFAR_RECORD = 8, 1 + 3 * 32 * 32
-# What damaged bytes bring NumPy, Pillow and the decompressors to.
-_DAMAGED = (ValueError, EOFError, struct.error, zlib.error)
+# What damaged bytes bring the decompressor to.
+_DAMAGED = (ValueError, EOFError, zlib.error)
 
 
 class Images(NamedTuple):
@@ -181,15 +187,31 @@ def _of_pictures_in(folder: Path, form: Form) -> Images:
 
 
 def _opened(files: Sequence[Path]) -> Iterator[Any]:
-    from PIL import Image
-
     for file in files:
         try:
-            with Image.open(file) as picture:
-                picture.load()
-                yield picture
-        except (OSError, SyntaxError, Image.DecompressionBombError, *_DAMAGED) as error:
+            picture = _picture(file)
+        except UserError as error:
+            raise UserError(f"{file.name} {error}") from error
+        except Exception as error:
+            # Damaged bytes can cause any error of the decoders.
             raise UserError(f"{file.name} is no image that can be read") from error
+        yield picture
+
+
+def _picture(file: Path) -> Any:
+    from PIL import Image
+
+    # What Pillow thinks of the size is said here, and of the rest nothing.
+    with open_file(file) as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(stream, formats=FORMATS) as picture:
+            width, height = picture.size
+            if width * height > MOST_PIXELS:
+                raise UserError(
+                    f"has {width} × {height} pixels, and at most {MOST_PIXELS} are read"
+                )
+            picture.load()
+            return picture
 
 
 def _of_idx(files: dict[str, Path], split: str, form: Form) -> Images:
@@ -198,57 +220,40 @@ def _of_idx(files: dict[str, Path], split: str, form: Form) -> Images:
 
 
 def _read_idx(files: dict[str, Path], start: str, axes: int) -> NDArray[Any]:
+    """An array in MNIST's format: two zeros, the type, the number of axes, their lengths."""
     name = next((name for name in sorted(files) if name.startswith(start)), None)
     if name is None:
         raise UserError(f"there is no file whose name begins with {start}")
-    file = files[name]
-    """An array in MNIST's format: two zeros, the type, the number of axes, their lengths."""
-    with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as stream:
-        content: bytes = stream.read()
-    head = 4 + 4 * axes
-    if len(content) < head or content[:4] != bytes((0, 0, _IDX_BYTES, axes)):
-        raise UserError(f"{file.name} is not an idx file of {axes} axes of bytes")
-    shape = np.frombuffer(content, ">i4", axes, 4).tolist()
-    if len(content) - head != math.prod(shape):
-        raise UserError(f"{file.name} has {len(content) - head} bytes for an array of {shape}")
-    return np.frombuffer(content, np.uint8, offset=head).reshape(shape).copy()
+    with open_file(files[name]) as file:
+        stream: Any = gzip.GzipFile(fileobj=file) if name.endswith(".gz") else file
+        head = stream.read(4 + 4 * axes)
+        if len(head) < 4 + 4 * axes or head[:4] != bytes((0, 0, _IDX_BYTES, axes)):
+            raise UserError(f"{name} is not an idx file of {axes} axes of bytes")
+        shape = np.frombuffer(head, ">u4", axes, 4).tolist()
+        try:
+            return filled(stream, math.prod(shape), shape).reshape(shape)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
 
 
 def _of_cifar(files: Sequence[Path], form: Form) -> Images:
     """CIFAR-10's binary files: records of a class and the three planes of an image."""
-    records = np.concatenate([np.fromfile(file, np.uint8) for file in files])
-    if records.size == 0 or records.size % _CIFAR_RECORD:
-        raise UserError(f"{files[0].name} has no whole number of records")
-    rows = records.reshape(-1, _CIFAR_RECORD)
+    parts = []
+    for path in files:
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0 or size % _CIFAR_RECORD:
+                raise UserError(f"{path.name} has no whole number of records")
+            n = size // _CIFAR_RECORD
+            parts.append(filled(file, size, f"{n} records").reshape(n, _CIFAR_RECORD))
+    rows = np.concatenate(parts)
     return _of_array(rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0], form)
 
 
 def _of_numpy(path: Path, form: Form) -> Splits:
     if path.suffix == ".npz":
         return _of_arrays(read_arrays(path), form)
-    try:
-        # Changes would stay in memory; torch takes no array that cannot be written.
-        # Not np.load, which takes archives of several arrays too.
-        values = np.lib.format.open_memmap(path, mode="c")
-    except (ValueError, tokenize.TokenError) as error:
-        raise UserError("it is no NumPy array of numbers") from error
-    return split_off(_of_array(values, None, form))
-
-
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a file of ``numpy.savez``, by name.
-
-    Raises:
-        ValueError: If it is no such file, or holds anything but arrays of numbers and texts.
-        OSError: If it cannot be read.
-    """
-    try:
-        # Of a path, NumPy leaves the file open where it is no archive.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (*_DAMAGED, TypeError, RuntimeError, zipfile.BadZipFile) as error:
-        # What NumPy says here recommends to run the file all the same.
-        raise UserError("it is no whole file of NumPy arrays of numbers") from error
+    return split_off(_of_array(map_array(path), None, form))
 
 
 def _of_arrays(arrays: dict[str, NDArray[Any]], form: Form) -> Splits:
@@ -275,7 +280,7 @@ def _of_array(values: NDArray[Any], labels: NDArray[Any] | None, form: Form) -> 
         raise UserError(
             f"images have shape (n, height, width), with or without channels, got {values.shape}"
         )
-    pixels = prepare(torch.from_numpy(_bytes(values)), form)
+    pixels = _prepared(values, form)
     if labels is None:
         return Images(pixels)
     if labels.shape != values.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
@@ -284,6 +289,24 @@ def _of_array(values: NDArray[Any], labels: NDArray[Any] | None, form: Form) -> 
             f"{labels.shape}"
         )
     return Images(pixels, torch.from_numpy(labels.astype(np.int64)))
+
+
+def _prepared(values: NDArray[Any], form: Form) -> Tensor:
+    """The images of an array, a part at a time unless they are what is wanted."""
+    n, channels, height, width = values.shape
+    if height * width > MOST_PIXELS:
+        raise UserError(f"images of {height} × {width} pixels have more than {MOST_PIXELS}")
+    if values.dtype == np.uint8 and height == width == form.side:
+        return prepare(torch.from_numpy(values), form)
+    size = n * form.channels * form.side**2
+    if size > MOST:
+        raise UserError(f"{n} images take {size} bytes, and at most {MOST} are read")
+    made = torch.empty(n, form.channels, form.side, form.side, dtype=torch.uint8)
+    step = max(1, _VALUES // (channels * height * width))
+    for first in range(0, n, step):
+        some = _bytes(values[first : first + step])
+        made[first : first + step] = prepare(torch.from_numpy(some), form)
+    return made
 
 
 def _bytes(values: NDArray[Any]) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefield.config.build import build_sampler
+from scorefield.config.document import differences, shown
 from scorefield.data.arrays import LabelledSource
 from scorefield.data.source import DataSource
 from scorefield.errors import RunError, UserError
@@ -134,9 +136,13 @@ def evaluate(
     *,
     protocol: Protocol | None = None,
     floors: Floors | None = None,
+    overwrite: bool = False,
     on_progress: OnProgress = lambda words: None,
 ) -> Evaluation:
     """Evaluates the newest checkpoint of a run, with the averaged weights, and writes the result.
+
+    What the run's evaluation of this checkpoint holds already is not measured again: it is extended
+    by the budgets that it lacks. An evaluation of an earlier checkpoint gives way.
 
     Samples are drawn by the sampler of the protocol, whatever sampler the configuration names.
     Where the protocol names a budget for them and there are several, every checkpoint is measured
@@ -146,9 +152,11 @@ def evaluate(
         nfes: The budgets of network calls; those of the protocol by default.
         protocol: By default that of the section ``eval`` of the configuration.
         floors: The noise floors under this protocol, where they are known already.
+        overwrite: Whether to replace the evaluation that is there, whatever it is.
 
     Raises:
-        RunError: If there is no checkpoint, a budget is not positive, or one class only is known.
+        RunError: If there is no checkpoint, a budget is not positive, one class only is known, or
+            the evaluation that is there cannot be read or is by another protocol.
         ValueError: If the data has too few samples, or a measurement is not finite.
         FloatingPointError: If samples diverge.
     """
@@ -160,17 +168,34 @@ def evaluate(
             f"nfe is {','.join(map(str, protocol.nfes))}: it must be one or more budgets of at "
             "least 1, since sampling takes a network call"
         )
+    protocol = replace(protocol, nfes=tuple(sorted(set(protocol.nfes))))
     found = run.checkpoint()
     # Derivatives in x are several times cheaper where none in the weights are recorded.
     field = run.field("ema", found.step).requires_grad_(False)
     check_unconditional(run.config, field)
     benchmark = benchmark_of(run, protocol)
+    terms = {
+        **protocol.record(),
+        "data": run.config.data.model_dump(mode="json"),
+        "weights": "ema",
+        "features": [f.name for f in benchmark.features],
+        "estimators": estimator_settings(),
+    }
+    kept = None if overwrite else _kept(run, found.step, terms)
+    left = [nfe for nfe in protocol.nfes if kept is None or nfe not in kept.budgets]
+    if kept is not None and not left:
+        on_progress("evaluated already at these numbers of network calls")
+        return kept
     own, used = build_sampler(run.config.sampler), protocol.method(protocol.nfes[0])
     words = f"samples are drawn by {protocol.sampler}, the sampler of the protocol"
     # The number of steps is that of the budget.
     if type(own) is not type(used) or {**vars(own), "steps": 0} != {**vars(used), "steps": 0}:
         words += f"; the configuration's own ({run.config.sampler.kind}) is not used"
     on_progress(words)
+    if kept is not None:
+        evaluation = _extended(kept, field, benchmark, left, on_progress)
+        evaluation.write(run.folder)
+        return evaluation
     if floors is None:
         on_progress("noise floor")
         floors = measure_floors(benchmark)
@@ -194,19 +219,43 @@ def evaluate(
         levels=levels,
         validation=validate(field, benchmark),
         compute=compute(run, field, found.step),
-        protocol={
-            **protocol.record(),
-            "data": run.config.data.model_dump(mode="json"),
-            "weights": "ema",
-            "features": [f.name for f in benchmark.features],
-            "estimators": estimator_settings(),
-        },
+        protocol=terms,
         about=about(run),
         folder=run.folder,
         milestones=tuple(milestones),
     )
     evaluation.write(run.folder)
     return evaluation
+
+
+def _kept(run: Run, step: int, terms: Mapping[str, object]) -> Evaluation | None:
+    """The evaluation of a checkpoint that is there, which must be by the same protocol."""
+    there = Evaluation.find(run.folder)
+    if there is None or there.step != step:
+        return None
+    here = json.loads(json.dumps({**terms, "nfes": there.protocol["nfes"]}))
+    for key, old, new in differences(there.protocol, here):
+        raise RunError(
+            f"{run.folder} was evaluated by another protocol: {key} is {shown(old)} there and "
+            f"{shown(new)} here; --overwrite replaces that evaluation"
+        )
+    return there
+
+
+def _extended(
+    kept: Evaluation,
+    field: ScoreField,
+    benchmark: Benchmark,
+    nfes: Sequence[int],
+    on_progress: OnProgress,
+) -> Evaluation:
+    """An evaluation with more budgets."""
+    more = replace(benchmark, protocol=replace(benchmark.protocol, nfes=tuple(nfes)))
+    floors = {(d.metric, d.features): d.floor for d in kept.distances if d.floor is not None}
+    measured = (*kept.distances, *measure_samples(field, more, floors, on_progress))
+    evaluation = replace(kept, distances=tuple(sorted(measured, key=lambda d: d.budget)))
+    terms = {**kept.protocol, "nfes": evaluation.budgets}
+    return replace(evaluation, protocol=terms)
 
 
 def benchmark_of(run: Run, protocol: Protocol) -> Benchmark:

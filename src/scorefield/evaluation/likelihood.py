@@ -16,10 +16,10 @@ from torch import Tensor
 
 from scorefield.calculus.trace import ProbeKind
 from scorefield.config.data import DigitsData, ImagesData
-from scorefield.data.image_files import read_arrays
-from scorefield.errors import RunError
+from scorefield.data.array_files import read_arrays
+from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
-from scorefield.files import write_file
+from scorefield.files import reason, write_files
 from scorefield.likelihood.compute import log_prob
 from scorefield.likelihood.density import (
     CENTERED_BYTES,
@@ -80,7 +80,7 @@ class DataLikelihood:
         return said
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes a row a point, and a summary; each file is replaced whole or not at all."""
+        """Writes a row a point, and a summary; both are replaced or none."""
         p, bits = self.points, self.bits
         columns: dict[str, Any] = {
             "point": torch.arange(len(p.value)),
@@ -103,10 +103,11 @@ class DataLikelihood:
             "points_short_of_standard_error": int((~p.reached).sum()),
             "seconds": self.seconds,
         }
-        files = [folder / POINTS, folder / SUMMARY]
-        write_file(files[0], csv_text([dict(zip(columns, row, strict=True)) for row in rows]))
-        write_file(files[1], json.dumps(summary, indent=2) + "\n")
-        return files
+        files = {
+            POINTS: csv_text([dict(zip(columns, row, strict=True)) for row in rows]),
+            SUMMARY: json.dumps(summary, indent=2) + "\n",
+        }
+        return write_files(folder, files)
 
     @staticmethod
     def _mean(found: LogProb | BitsPerDim) -> Estimate:
@@ -211,7 +212,9 @@ def _file(
         raise RunError(f"data is {str(path)!r}, it must be test, train or a file ending in .npz")
     try:
         points = {name: array for name, array in read_arrays(path).items() if array.ndim > 0}
-    except ValueError as error:
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {reason(error)}") from error
+    except UserError as error:
         raise RunError(f"{path}: {error}") from error
     if len(points) != 1:
         raise RunError(f"{path} must hold one array of points, it holds {len(points)}")

@@ -18,7 +18,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scorefield.errors import RunError
+from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate, add_errors
 from scorefield.evaluation.catalogue import VALIDATION, current_name
 from scorefield.evaluation.columns import (
@@ -31,7 +31,8 @@ from scorefield.evaluation.columns import (
     stored,
     uncertain,
 )
-from scorefield.files import clean, write_folder
+from scorefield.evaluation.summary import read_summary
+from scorefield.files import clean, write_files
 from scorefield.runs.cells import csv_text, numbers, read_csv
 
 QUALITY = "fid_vs_nfe.csv"
@@ -219,7 +220,6 @@ class Evaluation:
         Raises:
             OSError: If that fails; the earlier evaluation, if any, is as it was.
         """
-        folder = (run / "eval").resolve()
         who = _WHO.row(self)
         distances = [{**who, **DISTANCES.row(d)} for d in self.distances]
         levels = [{**who, **LEVELS.row(v)} for v in self.levels]
@@ -237,20 +237,23 @@ class Evaluation:
             "protocol": dict(self.protocol),
             "about": dict(self.about),
         }
-        clean(run)
-        clean(folder)
-        kept = {
-            path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in folder.rglob("*")
-            if path.is_file()
-        }
         written = {
             QUALITY: csv_text(distances),
             PROFILES: csv_text(levels),
             ALONG: csv_text(along, columns),
             SUMMARY: json.dumps(summary, indent=2, allow_nan=False) + "\n",
         }
-        write_folder(folder, {**kept, **written}, overwrite=True)
+        write_files(run / "eval", written)
+
+    @classmethod
+    def find(cls, run: Path) -> Evaluation | None:
+        """Reads the evaluation of a run; ``None`` if there is none.
+
+        Raises:
+            RunError: If a file is not what :meth:`write` makes.
+        """
+        clean(run / "eval")
+        return cls.read(run) if (run / "eval" / SUMMARY).exists() else None
 
     @classmethod
     def read(cls, run: Path) -> Evaluation:
@@ -260,30 +263,46 @@ class Evaluation:
             RunError: If there is none, or a file is not what :meth:`write` makes.
         """
         folder = run / "eval"
+        # The first for folders that earlier versions replaced as a whole.
         clean(run)
+        clean(folder)
         try:
-            summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+            summary = read_summary(folder / SUMMARY)
+            quality, profiles, along = (
+                _rows(folder / file, summary) for file in (QUALITY, PROFILES, ALONG)
+            )
             return cls(
                 summary["dataset"],
                 summary["model"],
-                int(summary["seed"]),
-                int(summary["step"]),
-                tuple(Distance(**DISTANCES.read(row)) for row in read_csv(folder / QUALITY)),
-                tuple(Level(**LEVELS.read(row)) for row in read_csv(folder / PROFILES)),
+                summary["seed"],
+                summary["step"],
+                tuple(Distance(**DISTANCES.read(row)) for row in quality),
+                tuple(Level(**LEVELS.read(row)) for row in profiles),
                 Estimate(**summary[VALIDATION.name]),
-                dict(summary["compute"]),
+                summary["compute"],
                 {"sampler": "heun", **summary["protocol"]},
-                dict(summary["about"]),
+                summary["about"],
                 run,
-                tuple(_milestones(read_csv(folder / ALONG, least=0))),
+                tuple(_milestones(along)),
             )
         except OSError as error:
             raise RunError(f"{run} has no evaluation: run `scorefield eval {run}`") from error
-        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise RunError(
                 f"{folder} does not hold an evaluation of this version "
-                f"({type(error).__name__}: {error}): run `scorefield eval {run}`"
+                f"({type(error).__name__}: {error}): run `scorefield eval {run} --overwrite`"
             ) from error
+
+
+def _rows(path: Path, summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The rows of a table that is part of the same evaluation as a summary."""
+    rows = read_csv(path, least=0 if path.name == ALONG else 1)
+    who = {name: str(summary[name]) for name in ("dataset", "model", "seed")}
+    for row in rows:
+        for name, value in who.items():
+            if row[name] != value:
+                raise UserError(f"{path.name} is of the {name} {row[name]}, {SUMMARY} of {value}")
+    return rows
 
 
 def _milestones(rows: Sequence[Mapping[str, str]]) -> Iterator[Milestone]:

@@ -19,7 +19,7 @@ from scorefield.config.build import build_sampler
 from scorefield.errors import RunError
 from scorefield.fields.base import ScoreField
 from scorefield.fields.composed import ClassifierFreeGuidance
-from scorefield.files import write_file
+from scorefield.files import write_files
 from scorefield.plotting import png, samples_figure
 from scorefield.progress import Stages
 from scorefield.runs.run import Run, check_unconditional, of_class
@@ -166,13 +166,14 @@ def draw(
         "n": n,
     }
     file = run.folder / "samples" / f"{_stem(record)}.npz" if out is None else out
-    write_file(file, _content(samples, record, file.suffix))
+    files = {file.name: _content(samples, record, file.suffix)}
     title = f"{run.config.name}, {method['sampler']}, {calls.most} network calls"
     black = -1.0 if run.config.centered else 0.0
     figure = samples_figure(samples, run.source().truth, title, black)
     shown = None if figure is None else file.with_suffix(".png")
     if figure is not None and shown is not None:
-        write_file(shown, png(figure))
+        files[shown.name] = png(figure)
+    write_files(file.parent, files)
     return Drawn(samples, file, shown, calls, seconds)
 
 

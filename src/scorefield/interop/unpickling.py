@@ -7,21 +7,20 @@ files that refer to anything but tensors and plain numbers are refused, with tha
 from __future__ import annotations
 
 import io
-import pickle
 import pickletools
-import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-import torch
 
+from scorefield import archives
 from scorefield.errors import UserError
+from scorefield.files import open_file, reason
 from scorefield.interop.errors import ForeignCodeError, InteropError
 
-_LONGEST = 64 << 20
 _HARMLESS = {
     "_codecs.encode",
     "collections.OrderedDict",
@@ -55,48 +54,32 @@ def read(path: Path) -> Any:
     if path.is_dir():
         raise InteropError(f"{path} is a folder, not a checkpoint file")
     try:
-        with path.open("rb") as file:
-            _check(path, file)
-        with torch.serialization.safe_globals(_STAND_INS):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with open_file(path) as file:
+            if not _is_zip(file):
+                raise InteropError(f"{path} {_kind_of_file(path, file)}")
+            return archives.load(file, _STAND_INS, lambda content: _refuse(path, content))
     except InteropError:
         raise
-    except pickle.UnpicklingError as error:
-        # torch's message would recommend to execute the file.
-        raise InteropError(f"{path} is damaged: its pickle cannot be interpreted") from error
+    except UserError as error:
+        raise InteropError(f"{path} {error}") from error
     except OSError as error:
-        raise InteropError(f"{path} cannot be read: {error.strerror or error}") from error
-    except Exception as error:
-        # Damaged bytes can cause any error of the interpreter.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InteropError(f"{path} is damaged: {reason}") from error
+        raise InteropError(f"{path} cannot be read: {reason(error)}") from error
 
 
-def _check(path: Path, file: IO[bytes]) -> None:
-    """Refuse a file that is no torch archive, is incomplete, or refers to forbidden names."""
-    head = file.read(64)
-    if not head:
-        raise InteropError(f"{path} is empty")
-    if not zipfile.is_zipfile(file):
-        raise InteropError(f"{path} {_kind_of_file(path, head, file)}")
-    with zipfile.ZipFile(file) as archive:
-        pickles = [i for i in archive.infolist() if i.filename.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise InteropError(f"{path} is a zip archive, but not one that torch.save wrote")
-        if any(i.compress_type != zipfile.ZIP_STORED for i in archive.infolist()):
-            raise InteropError(f"{path} is damaged: torch.save compresses nothing")
-        if pickles[0].file_size > _LONGEST:
-            raise InteropError(f"{path} is no checkpoint: its pickle has over {_LONGEST} bytes")
-        damaged = archive.testzip()
-        if damaged is not None:
-            raise InteropError(f"{path} is damaged: the checksum of {damaged} is wrong")
-        _refuse(path, _names(archive.read(pickles[0])))
+def _is_zip(file: BufferedReader) -> bool:
+    try:
+        return zipfile.is_zipfile(file)
+    except zipfile.BadZipFile:  # one of several volumes
+        return True
 
 
-def _kind_of_file(path: Path, head: bytes, file: IO[bytes]) -> str:
+def _kind_of_file(path: Path, file: BufferedReader) -> str:
     """The kind of a file that is no zip archive; refuses a pickle with forbidden names."""
     file.seek(0)
-    content = file.read(_LONGEST)
+    content = file.read(archives.LONGEST)
+    head = content[:64]
+    if not head:
+        return "is empty"
     for start, name in _OTHERS.items():
         if head.startswith(start):
             return f"is {name}, not a checkpoint"
@@ -108,14 +91,16 @@ def _kind_of_file(path: Path, head: bytes, file: IO[bytes]) -> str:
             "is a flax checkpoint (msgpack) of the JAX code of score_sde; only those of the "
             "PyTorch code can be read"
         )
-    file.seek(0)
-    if tarfile.is_tarfile(file):
+    # Not by tarfile, which tries to decompress whatever it is given, for ever where it is zeros.
+    if content[257:262] == b"ustar":
         return "is a tar archive, not a checkpoint of torch 1.6 or later"
     try:
-        names = list(_names(content))
-    except ValueError:
+        _refuse(path, content)
+    except InteropError:
+        raise
+    except Exception:
+        # Bytes that are no pickle can cause any error of the disassembler.
         return "is not a checkpoint: it is neither a zip archive nor a pickle"
-    _refuse(path, names)
     if content.startswith(_LEGACY):
         return "is in the format of torch before 1.6: write it anew with a later torch.save"
     return "is a pickle that torch.save did not write"
@@ -149,8 +134,9 @@ def _names(content: bytes) -> Iterator[str]:
                 strings.append(argument)
 
 
-def _refuse(path: Path, names: Iterable[str]) -> None:
-    for name in names:
+def _refuse(path: Path, content: bytes) -> None:
+    """Refuses a pickle in which there is any name but those that are harmless."""
+    for name in list(_names(content)):
         if name not in _HARMLESS:
             raise ForeignCodeError(path, name)
 

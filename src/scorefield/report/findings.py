@@ -77,7 +77,7 @@ def _of_samples(comparison: Comparison, metric: OfSamples, finding: Finding) -> 
         return ""
     one = next(iter(found.values()))
     if metric.total:
-        total = int(one.estimate.settings[metric.total])
+        total = one.estimate.settings.get(metric.total, "an unrecorded number")
         values = [f"{m} {d.estimate.value:g}" for m, d in found.items()]
         return f"At {one.nfe} network calls {finding.quantity}, of {total}: {listed(values)}."
     found = {m: d for m, d in found.items() if d.floor is not None}

@@ -15,17 +15,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from plotly.offline import get_plotlyjs
 
 from scorefield.comparison.groups import Group, by_dataset, collect, groups
-from scorefield.comparison.tables import Comparison, compare_models, refuse, write_tables
+from scorefield.comparison.tables import Comparison, compare_models, refuse, table_files
 from scorefield.comparison.to_target import TARGETS
+from scorefield.errors import ConfigError, RunError
 from scorefield.evaluation.catalogue import OF_LEVELS
 from scorefield.evaluation.records import Evaluation
-from scorefield.files import write_file
+from scorefield.files import write_files
 from scorefield.plotting.palette import looks
+from scorefield.progress import warn
 from scorefield.report.curves import plots
 from scorefield.report.findings import findings, headline
 from scorefield.report.gallery import exact_group, gallery
 from scorefield.report.tables import anchor, table, tables
 from scorefield.report.words import listed, number
+from scorefield.runs.run import Run
 
 INDEX = "index.html"
 
@@ -48,11 +51,13 @@ def write_report(
         RunError: If there is no evaluated run, the models of a data set were evaluated by
             different protocols, or a number is refused.
     """
-    evaluations = _labelled(collect(root))
+    evaluations = _labelled([e for e in collect(root) if _has_run(e, trust_code)])
+    if not evaluations:
+        raise RunError(f"{root} holds no evaluated run that can be opened")
     comparisons = compare_models(evaluations, root, targets)
     if strict:
         refuse(comparisons)
-    written = write_tables(comparisons, out)
+    written = table_files(comparisons)
     command = ["scorefield", "report", str(root), "--out", str(out)]
     if tuple(targets) != TARGETS:
         command += ["--targets", ",".join(f"{t:g}" for t in targets)]
@@ -81,11 +86,11 @@ def write_report(
         plotly=get_plotlyjs(),
         sweep_commands=[_sweep(root, s.members) for s in sections if s.costs.apart],
         report_command=shlex.join(command),
-        tables=[t.name for t in written],
+        tables=list(written),
         versions=_versions(evaluations),
         made=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
     )
-    write_file(out / INDEX, page)
+    write_files(out, {**written, INDEX: page})
     return out / INDEX
 
 
@@ -117,6 +122,17 @@ _TITLES = {
     "atoms": "pseudo-atoms in a periodic box, whose score is known",
     "digits": "1,797 handwritten digits of 8×8 pixels",
 }
+
+
+def _has_run(evaluation: Evaluation, trust_code: bool) -> bool:
+    """Whether the run of an evaluation can be opened; one that cannot is named."""
+    assert evaluation.folder is not None  # it was read from there
+    try:
+        Run.open(evaluation.folder, trust_code)
+    except (RunError, ConfigError) as error:
+        warn(f"{evaluation.folder} is left out: {error}")
+        return False
+    return True
 
 
 def _labelled(evaluations: Sequence[Evaluation]) -> list[Evaluation]:

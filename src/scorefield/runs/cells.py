@@ -1,4 +1,8 @@
-"""Records as CSV: plain cells that read back as they were."""
+"""Records as CSV: plain cells that read back as they were, and that no spreadsheet executes.
+
+A spreadsheet takes a cell that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return
+for a formula. A text that does has an apostrophe before it, which a spreadsheet does not show.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,9 @@ from typing import Any
 
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, Variance
+from scorefield.files import TABLE, read_file
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 VARIANCE = ("variance_at_zero", "variance_slope")
 """The columns of a variance that depends on the true value."""
 
@@ -20,7 +26,7 @@ def csv_text(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] | None = 
     text = io.StringIO()
     writer = csv.DictWriter(text, list(columns or rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: _shielded(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
 
 
@@ -31,13 +37,22 @@ def read_csv(path: Path, least: int = 1) -> list[dict[str, str]]:
         UserError: If it is no CSV file, or there are fewer than ``least``.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        text = io.StringIO(read_file(path, TABLE).decode(), newline="")
+        rows = [{k: _plain(v) for k, v in row.items()} for row in csv.DictReader(text)]
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path.name} is no CSV file: {error}") from error
     if len(rows) < least:
         raise UserError(f"{path.name} holds no record")
     return rows
+
+
+def _shielded(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _plain(cell: Any) -> Any:
+    shielded = isinstance(cell, str) and cell.startswith("'") and cell[1:].startswith(_FORMULA)
+    return cell[1:] if shielded else cell
 
 
 def numbers(estimate: Estimate) -> dict[str, Any]:

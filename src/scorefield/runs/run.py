@@ -7,8 +7,10 @@ what the training leaves (``metrics.csv``, ``metrics.json``, ``tb/``, ``checkpoi
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +33,7 @@ from scorefield.data.source import DataSource
 from scorefield.errors import CheckpointError, ConfigError, RunError, section_of
 from scorefield.fields.base import ScoreField
 from scorefield.fields.composed import OneClass
-from scorefield.files import clean, delete_folder, write_folder
+from scorefield.files import DOCUMENT, clean, delete_folder, read_file, write_folder
 from scorefield.noise import Noise
 from scorefield.objectives.objective import Objective
 from scorefield.progress import warn
@@ -61,7 +63,7 @@ class Run:
 
         Raises:
             RunError: If the folder belongs to another configuration, or is no run's and not
-                empty, or is a link and to be overwritten.
+                empty, or is a link and to be overwritten, or is being made by another process.
             ConfigError: If the parts of the configuration do not fit each other.
             ValueError: If the data cannot be read.
             TrainingError: If what is to be deleted is being trained.
@@ -74,7 +76,7 @@ class Run:
             if folder.is_symlink():
                 raise RunError(f"{folder} is a symbolic link, and is not overwritten: remove it")
             run._check_whole()
-            with locked(folder):
+            with locked(folder), _alone(folder):
                 delete_folder(folder)
         if (folder / CONFIG).is_file():
             _check_same(folder, cls.open(folder).config, config)
@@ -83,7 +85,8 @@ class Run:
             raise RunError(f"{folder} is not empty, and no run: it has no {CONFIG}")
         run._check_whole()
         record = json.dumps(environment(), indent=2) + "\n"
-        write_folder(folder, {ENVIRONMENT: record, CONFIG: dump(config.document())})
+        with _alone(folder):
+            write_folder(folder, {ENVIRONMENT: record, CONFIG: dump(config.document())})
         return run
 
     @classmethod
@@ -284,10 +287,23 @@ class Run:
     def environment(self) -> dict[str, Any]:
         """Where the run was made, as far as that is known."""
         try:
-            record = json.loads((self.folder / ENVIRONMENT).read_text(encoding="utf-8"))
+            record = json.loads(read_file(self.folder / ENVIRONMENT, DOCUMENT))
         except (OSError, ValueError, RecursionError):
             return {}
         return plausible(record)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Explains what fails because another process makes or deletes the same folder meanwhile."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT):
+            raise
+        raise RunError(
+            f"{folder} is being made by another process: wait for its end or stop it"
+        ) from error
 
 
 def check_unconditional(config: Config, field: ScoreField) -> None:

@@ -9,12 +9,10 @@ numbers depend on. The results are written whole or not at all, and nothing is o
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
 import os
-import shutil
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,11 +22,19 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from scorefield import __version__
-from scorefield.errors import RunError
+from scorefield import __version__, archives
+from scorefield.errors import RunError, UserError
 from scorefield.fields.base import ScoreField
-from scorefield.files import write_file, write_folder
+from scorefield.files import (
+    DOCUMENT,
+    delete_folder,
+    open_file,
+    read_file,
+    write_file,
+    write_folder,
+)
 from scorefield.progress import Stages
+from scorefield.runs.cells import csv_text
 from scorefield.studies.settings import Settings
 
 RECORD = "study.json"
@@ -73,12 +79,7 @@ def json_bytes(record: Mapping[str, Any]) -> bytes:
 
 def csv_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Records as CSV under the names of the first; numbers read back as they are."""
-    rows = list(rows)
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
+    return csv_text(list(rows)).encode()
 
 
 def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
@@ -91,8 +92,8 @@ def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
 def _results(folder: Path) -> set[str]:
     """The names of the files of a study in its folder."""
     try:
-        names = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        names = json.loads(read_file(folder / RECORD, DOCUMENT))["files"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return set()
     return set(map(str, names)) if isinstance(names, list) else set()
 
@@ -133,9 +134,9 @@ class Work:
         if file is None or not file.is_file():
             return None
         try:
-            with torch.serialization.safe_globals(self._kinds):
-                return torch.load(file, weights_only=True)
-        except Exception as error:
+            with open_file(file) as content:
+                return archives.load(content, self._kinds)
+        except UserError as error:
             raise RunError(f"{file} cannot be read: delete its folder and start again") from error
 
     def keep(self, name: str, value: T) -> T:
@@ -266,7 +267,7 @@ def run(
     check_free(folder, overwrite)
     written = write_folder(folder, {**files, RECORD: json_bytes(record)}, overwrite)
     for finished in folder.parent.glob(start + "*"):
-        shutil.rmtree(finished)
+        delete_folder(finished)
     failure = None
     if failed:
         name, reason = next(iter(failed.items()))

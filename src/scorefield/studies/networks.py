@@ -24,6 +24,7 @@ from scorefield.data.source import DataSource
 from scorefield.diagnostics.scales import ScaleCalibration
 from scorefield.errors import ConfigError, RunError
 from scorefield.fields.base import ScoreField
+from scorefield.files import DOCUMENT, read_file
 from scorefield.interop import convolutional
 from scorefield.likelihood.density import CENTERED_BYTES
 from scorefield.networks.minimal import MinimalResNet, MinimalUNet
@@ -249,7 +250,7 @@ def scales_json(
 def read_scales(path: Path) -> PatchSizes:
     """The sizes that a file of ``analyze patches`` has chosen."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_file(path, DOCUMENT))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not a file of patch sizes: it is not JSON") from error
     if not isinstance(content, dict):

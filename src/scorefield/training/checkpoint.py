@@ -20,13 +20,8 @@ import hashlib
 import io
 import json
 import os
-import pickle
 import re
 import shutil
-import struct
-import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,8 +34,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from scorefield.errors import CheckpointError
-from scorefield.files import delete_folder, reason, write_folder
+from scorefield import archives
+from scorefield.errors import CheckpointError, UserError
+from scorefield.files import delete_folder, read_file, reason, write_folder
 
 _FORMAT = "scorefield checkpoint 1"
 _MODEL, _EMA, _STATE = "model.safetensors", "ema.safetensors", "state.pt"
@@ -48,22 +44,8 @@ _NAME = re.compile(r"step_[0-9]{8,18}")
 _UNREAD = "unreadable-"
 WEIGHTS = (_MODEL, _EMA)
 """The names of the files of weights in a checkpoint."""
-# What reading damaged or foreign bytes can raise, from the archive to the unpickler.
-_UNREADABLE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    AssertionError,
-    OSError,
-    struct.error,
-)
+# What reading damaged or foreign bytes as tensors or JSON can raise.
+_UNREADABLE = (SafetensorError, RuntimeError, ValueError, LookupError, TypeError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -135,7 +117,7 @@ def save(
     if keep is not None:
         # What bears a later step is not older, whatever it is.
         for old in [p for p in paths(folder) if step_of(p) <= step][:-keep]:
-            with suppress(OSError):
+            with suppress(OSError):  # another time
                 delete_folder(old)
     return path
 
@@ -187,19 +169,11 @@ def read(path: Path) -> Checkpoint:
         CheckpointError: If a file is missing, damaged, or not part of this checkpoint.
     """
     file = path / _STATE
-    state: Any = None
     content = _content(file)
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # torch.load itself ignores the checksums of the archive.
-            whole = archive.testzip() is None
-            if whole:
-                state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        raise CheckpointError(f"{file} is truncated or not a checkpoint") from error
-    if not whole:
-        raise CheckpointError(f"{file} is damaged: its checksum is wrong")
+        state = archives.load(io.BytesIO(content))
+    except UserError as error:
+        raise CheckpointError(f"{file} {error}") from error
     step = _step(state, file)
     digests = state.get("sha256")
     if not isinstance(digests, dict) or not digests.keys() >= set(WEIGHTS):
@@ -246,7 +220,7 @@ def load_weights(field: nn.Module, weights: Weights, source: Path) -> None:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     except OSError as error:
@@ -259,7 +233,7 @@ def _weights(path: Path, digest: str | None) -> Weights:
         raise CheckpointError(f"{path} is damaged: its checksum is wrong")
     try:
         tensors = load_tensors(content)
-    except (SafetensorError, *_UNREADABLE) as error:
+    except _UNREADABLE as error:
         raise CheckpointError(f"{path} is truncated or not a safetensors file") from error
     header = content[8 : 8 + int.from_bytes(content[:8], "little")]
     try:

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from scorefield.data.arrays import LabelledSource
 from scorefield.errors import CheckpointError, TrainingError, UserError
 from scorefield.estimate import Estimate
+from scorefield.files import clean, read_file
 from scorefield.networks.classifier import Classifier, NoiseClassifier
 from scorefield.networks.features import Features
 from scorefield.noise import Lookahead, Noise
@@ -197,6 +198,7 @@ def classifier_features(source: LabelledSource, folder: str | Path) -> Features:
         ValueError, TrainingError: As of :func:`train_classifier`.
     """
     path = Path(folder) / FILE
+    clean(path.parent)
     if not path.exists():
         store_classifier(train_classifier(source), path)
     known = read_classifier(path)
@@ -205,7 +207,7 @@ def classifier_features(source: LabelledSource, folder: str | Path) -> Features:
             f"{path} was trained on other data than {source.name} is: remove it, and a new one is "
             "trained"
         )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256(read_file(path)).hexdigest()
 
     def function(samples: Tensor) -> Tensor:
         images = samples.to(device="cpu", dtype=torch.float32)

@@ -13,13 +13,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from scorefield.errors import TrainingError
 from scorefield.files import reason
-from scorefield.progress import warn
 
-# A file system without locks is no reason not to train.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 _ONE_INTERRUPT = 1.0  # seconds
 
@@ -29,27 +27,37 @@ def locked(folder: Path) -> Iterator[None]:
     """Keeps every other training out of a folder, which is made where there is none.
 
     The lock is the operating system's, on the file ``.lock``: it goes with the process, however
-    that ends, and the file that stays behind means nothing.
+    that ends, and the file that stays behind means nothing. On a file system without locks, the
+    file ``.owner`` names the process that trains, as long as it does.
 
     Raises:
         TrainingError: If another training has the folder, or it cannot be written.
     """
-    lock = FileLock(folder / ".lock", blocking=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        lock = _acquired(folder)
     except Timeout:
         raise TrainingError(
             f"{folder} is being trained by another process: wait for its end or stop it"
         ) from None
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise TrainingError(f"cannot write {lock.lock_file}: {reason(error)}") from error
-        warn(f"{folder} cannot be locked ({reason(error)}): see to it that it is trained once")
+        raise TrainingError(f"cannot write {folder / '.lock'}: {reason(error)}") from error
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquired(folder: Path) -> BaseFileLock:
+    lock: BaseFileLock = FileLock(folder / ".lock", blocking=False)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        lock = SoftFileLock(folder / ".owner", blocking=False)
+        lock.acquire()
+    return lock
 
 
 class StopSignal:

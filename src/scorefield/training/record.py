@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import TrainingError
-from scorefield.files import append, reason, write_file
+from scorefield.files import TABLE, append, read_file, reason, write_file
+from scorefield.training.events import Events
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from torch.utils.tensorboard import SummaryWriter
 
 Row = dict[str, int | float]
 _CONSEQUENCES = {"loss": 1, "grad_norm": 2}
@@ -98,25 +98,22 @@ class Record:
     def __init__(self, folder: Path | None, step: int) -> None:
         self.rows: list[Row] = []
         self._columns: list[str] = []
-        self._writer: SummaryWriter | None = None
+        self._events: Events | None = None
         if folder is None:
             return
         self._csv = folder / "metrics.csv"
-        # Its import takes most of a second.
-        from torch.utils.tensorboard import SummaryWriter
-
         with self._writing():
             folder.mkdir(parents=True, exist_ok=True)
             if self._csv.exists():
-                self._columns, rows = _parse(self._csv.read_bytes())
+                self._columns, rows = _parse(read_file(self._csv, TABLE))
                 self.rows = [row for row in rows if row["step"] <= step]
                 self._rewrite()
-            self._writer = SummaryWriter(str(folder / "tb"), purge_step=step + 1)
+            self._events = Events(folder / "tb", step)
 
     def add(self, row: Row) -> None:
         """Appends a row; a new name becomes a new last column, empty in the rows above."""
         self.rows.append(row)
-        if self._writer is None:
+        if self._events is None:
             return
         with self._writing():
             if set(row) <= set(self._columns):
@@ -124,31 +121,23 @@ class Record:
             else:
                 self._columns += [name for name in row if name not in self._columns]
                 self._rewrite()
-            for name, value in row.items():
-                if name not in ("step", "images"):
-                    self._writer.add_scalar(name, value, int(row["step"]))
+            curves = {k: v for k, v in row.items() if k not in ("step", "images")}
+            self._events.scalars(int(row["step"]), curves)
 
     def picture(self, step: int, figures: Mapping[str, Figure]) -> None:
         """Adds figures, under their names, to what TensorBoard shows of a step."""
-        if self._writer is None:
+        if self._events is None:
             return
         with self._writing():
             for name, figure in figures.items():
-                self._writer.add_figure(name, figure, step)
+                self._events.picture(step, name, figure)
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
-        """Replaces ``metrics.json``, and hands the curves to the disk."""
-        if self._writer is None:
+        """Replaces ``metrics.json``."""
+        if self._events is None:
             return
         with self._writing():
             write_file(self._csv.with_suffix(".json"), json.dumps(summary, indent=2) + "\n")
-            self._writer.flush()
-
-    def close(self) -> None:
-        """Closes the files."""
-        if self._writer is not None:
-            with self._writing():
-                self._writer.close()
 
     def _rewrite(self) -> None:
         lines = [_line(self._columns)] if self._columns else []
@@ -170,7 +159,7 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         OSError: If the file cannot be read.
     """
-    _, rows = _parse(path.read_bytes())
+    _, rows = _parse(read_file(path, TABLE))
     return rows
 
 

@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from scorefield.errors import CheckpointError
 from scorefield.estimate import Estimate
-from scorefield.files import reason, write_file
+from scorefield.files import read_file, reason, write_file
 from scorefield.training.checkpoint import Weights, load_weights
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -59,13 +60,13 @@ def read(
     """
     kind = form.removeprefix("scorefield ").rpartition(" ")[0]
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        about = json.loads(metadata.get("scorefield", "{}"))
+        content = read_file(path)
+        tensors = load_tensors(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        about = json.loads(header.get("__metadata__", {}).get("scorefield", "{}"))
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {reason(error)}") from error
-    except (SafetensorError, ValueError, RecursionError) as error:
+    except (SafetensorError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is truncated or not a safetensors file") from error
     if not isinstance(about, dict) or about.get("format") != form:
         raise CheckpointError(f"{path} is not a {kind} that scorefield wrote")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,8 +154,8 @@ class Trainer:
         with nullcontext() if self.folder is None else locked(self.folder):
             if self.folder is not None:
                 self._resume(self.folder / "checkpoints")
+            record = Record(self.folder, self.step)
             with (
-                closing(Record(self.folder, self.step)) as record,
                 Stages(self.quiet) as stages,
                 torch.random.fork_rng(enabled=self._dropout),
                 torch.enable_grad(),

@@ -5,6 +5,7 @@ Evaluation, tables, studies, report and documentation read them; none of them na
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -61,9 +62,11 @@ class Estimator:
     method: str = ""
 
     def describe(self, settings: Mapping[str, Any]) -> str:
-        """How it measures with these settings; empty where there is nothing to say."""
+        """How it measures with these settings, of which records of other versions may lack some;
+        empty where there is nothing to say.
+        """
         words = {key: _words(value) for key, value in settings.items()}
-        return self.method.format(**words)
+        return self.method.format_map(defaultdict(lambda: "unrecorded", words))
 
 
 def _words(value: Any) -> str:
