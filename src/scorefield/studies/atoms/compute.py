@@ -23,9 +23,10 @@ from scorefield.data.source import TargetSource
 from scorefield.diagnostics.trajectories import State, walk
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
-from scorefield.evaluation.catalogue import OF_LEVELS
+from scorefield.evaluation.catalogue.curl import RELATIVE_ASYMMETRY, WINDING
 from scorefield.evaluation.catalogue.metric import OfLevel
 from scorefield.evaluation.catalogue.samples import MARGINAL_KS, TOTAL_VARIATION
+from scorefield.evaluation.catalogue.score import CONSISTENCY, FOKKER_PLANCK, SCORE_ERROR
 from scorefield.evaluation.protocol import Benchmark, Protocol
 from scorefield.evaluation.records import Level
 from scorefield.fields.base import ScoreField
@@ -42,7 +43,7 @@ EXACT = "exact field"
 _SHOWN = 5
 _BLOCK = 4096
 # One for each estimator, which may give more.
-_METRICS = ("score_error", "fokker_planck", "consistency", "relative_asymmetry", "winding")
+_METRICS = (SCORE_ERROR, RELATIVE_ASYMMETRY, WINDING, FOKKER_PLANCK, CONSISTENCY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,11 +164,7 @@ def _evaluate(
     columns = 2 * settings.points * truth.domain.dim
     protocol = Protocol(sigmas=sigmas, points=settings.points, columns=columns, seed=settings.seed)
     benchmark = Benchmark(TargetSource(truth, "atoms"), protocol)
-    metrics = [
-        m
-        for m in OF_LEVELS
-        if m.name in _METRICS and m.estimator.applies.holds(model.field, benchmark)
-    ]
+    metrics = [m for m in _METRICS if m.estimator.applies.holds(model.field, benchmark)]
     blocks = -(-settings.samples // _BLOCK)
     total = blocks + len(metrics)
     samples, passed = [], []
