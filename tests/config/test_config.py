@@ -179,7 +179,7 @@ def test_a_value_of_a_wrong_type_is_refused_in_words_of_the_project(value):
         ("toi/m3", "the nearest is 'toy/m3'"),
         ("???", "the families are atoms, "),
         ("toy/../toy/m0", "there is no preset"),
-        ("missing.yaml", "missing.yaml cannot be read: No such file"),
+        ("missing.yaml", "missing.yaml cannot be read: no such file"),
     ],
 )
 def test_an_unknown_name_is_told(name, told):
