@@ -1,3 +1,4 @@
+import importlib
 import pkgutil
 from inspect import ismodule
 
@@ -30,3 +31,12 @@ def test_every_public_name_is_documented():
     for name in scorefield.__all__:
         if not name.startswith("__"):
             assert getattr(scorefield, name).__doc__, name
+
+
+def test_packages_export_no_names_of_their_own():
+    packages = {m.name for m in pkgutil.iter_modules(scorefield.__path__) if m.ispkg}
+    # The last is where the command line starts.
+    for package in packages - {"plotting", "interop", "cli"}:
+        found = vars(importlib.import_module(f"scorefield.{package}"))
+        names = {name for name, value in found.items() if not ismodule(value)}
+        assert not {name for name in names if not name.startswith("__")}, package

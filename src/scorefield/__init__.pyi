@@ -2,6 +2,7 @@ from . import plotting as plotting
 from .calculus.derivatives import jacobian as jacobian
 from .calculus.derivatives import jvp as jvp
 from .calculus.derivatives import vjp as vjp
+from .config.resolve import load as load
 from .data.arrays import ArraySource as ArraySource
 from .data.arrays import digits as digits
 from .data.source import DataSource as DataSource
@@ -93,6 +94,7 @@ from .objectives.regression import Regression as Regression
 from .objectives.regularizer import BalancedWeight as BalancedWeight
 from .objectives.regularizer import PointRegularizer as PointRegularizer
 from .objectives.regularizer import Regularizer as Regularizer
+from .runs.run import Run as Run
 from .samplers.base import GridSampler as GridSampler
 from .samplers.base import Sampler as Sampler
 from .samplers.correctors import AnnealedLangevin as AnnealedLangevin
@@ -133,6 +135,9 @@ from .targets.mixture import GaussianMixture as GaussianMixture
 from .targets.patches import EquivariantLocalScore as EquivariantLocalScore
 from .targets.patches import LocalScore as LocalScore
 from .targets.windows import PatchSizes as PatchSizes
+from .training.classifier import read_noise_classifier as read_noise_classifier
+from .training.classifier import store_noise_classifier as store_noise_classifier
+from .training.classifier import train_noise_classifier as train_noise_classifier
 from .training.fitting import fit as fit
 from .training.settings import Optim as Optim
 from .training.trainer import Fit as Fit

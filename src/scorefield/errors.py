@@ -81,8 +81,12 @@ def hint(word: object, words: Iterable[str], what: str) -> str:
 
 
 @contextmanager
-def section_of(where: str) -> Iterator[None]:
+def section_of(where: str, *faults: type[Exception]) -> Iterator[None]:
     """Names the key of the configuration of an argument that a class refuses.
+
+    Arguments:
+        where: The key.
+        faults: What is to be explained besides; of code that is not part of the package, all.
 
     Raises:
         ConfigError: In place of the class's own error.
@@ -93,6 +97,8 @@ def section_of(where: str) -> Iterator[None]:
         raise
     except (ValueError, ArithmeticError) as error:
         raise ConfigError(f"{where}: {error}") from error
+    except faults as error:
+        raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def sentence(error: BaseException) -> str | None:

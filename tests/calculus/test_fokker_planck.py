@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from scorefield import (
     EDM,
+    VE,
     VP,
     Gaussian,
     GaussianMixture,
@@ -16,6 +17,7 @@ from scorefield import (
     jacobian,
 )
 from scorefield.calculus.fokker_planck import (
+    FokkerPlanckTerms,
     fokker_planck_difference,
     fokker_planck_residual,
     fokker_planck_terms,
@@ -131,6 +133,15 @@ def test_the_residual_is_made_of_its_terms(shape, form):
     whole = terms.time_derivative + f * terms.score - terms.advection
     torch.testing.assert_close(alone, whole - 0.5 * g2 * terms.diffusion[0], rtol=1e-10, atol=1e-10)
     assert bool((alone.abs() <= terms.size(t, field.sde)[0] * (1 + 1e-12)).all())
+
+
+def test_the_size_of_a_residual_is_that_of_its_terms_in_absolute_value():
+    """Of VE, whose data stand still, f = 0 and g² = 2 σ σ̇."""
+    sde, t = VE(), torch.tensor([0.3], dtype=torch.float64)
+    a, b, c, d = (torch.tensor([[value]], dtype=torch.float64) for value in (1.5, -2.0, 0.5, -3.0))
+    terms = FokkerPlanckTerms(a, b, c, d.unsqueeze(0))
+    half = sde.sigma(t) * sde.sigma_dot(t)
+    torch.testing.assert_close(terms.size(t, sde)[0], 2.0 + 0.5 + 3.0 * half.unsqueeze(1))
 
 
 @pytest.mark.parametrize("sde", SDES)

@@ -98,6 +98,10 @@ WRONG = [
     ("objective.loops={weight: 1, quadrature: simson}", "objective.loops.quadrature"),
     ("sampler={churn_min: 2.0, churn_max: 1.0}", "sampler.churn_max is 1.0"),
     ("seed=null", "seed is null, it must be an integer"),
+    ("seed=-1", "seed is -1, it must be at least 0"),
+    ("seed=" + 23 * "9", "it must be below 9223372036854775808"),
+    ("eval.seed=-1", "eval.seed is -1, it must be at least 0"),
+    ("eval.seed=9223372036854775808", "it must be below 9223372036854775808"),
     ("seed.x=1", "seed is {'x': 1}"),
     ("optim=3", "optim is 3, it must be a mapping"),
     ("name=../../etc", "name"),
@@ -175,7 +179,7 @@ def test_a_value_of_a_wrong_type_is_refused_in_words_of_the_project(value):
         ("toi/m3", "the nearest is 'toy/m3'"),
         ("???", "the families are atoms, "),
         ("toy/../toy/m0", "there is no preset"),
-        ("missing.yaml", "missing.yaml cannot be read: No such file"),
+        ("missing.yaml", "missing.yaml cannot be read: no such file"),
     ],
 )
 def test_an_unknown_name_is_told(name, told):

@@ -12,7 +12,8 @@ import torch
 import yaml
 
 from scorefield.cli.program import main
-from scorefield.config import build_field, build_objective, build_source
+from scorefield.config.build import build_field, build_objective, build_source
+from scorefield.config.custom import Custom
 from scorefield.config.resolve import load
 from scorefield.errors import ConfigError, RunError
 from scorefield.runs.inspection import inspect
@@ -51,6 +52,43 @@ def pair(sde, distance: float = 2.0):
 def points(n: int):
     x = torch.randn(n, 2, generator=torch.Generator().manual_seed(0))
     return ArraySource(x, x, "mine")
+
+
+class Broken(nn.Linear):
+    """Fails as named, in the constructor or later."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(2, 2)
+        self.where = where
+        if where == "constructor":
+            raise KeyError("lost")
+
+    def forward(self, x, level):
+        if self.where == "forward":
+            raise AttributeError("lost")
+        return x
+
+
+class BrokenPoints(ArraySource):
+    """Points that cannot be drawn."""
+
+    def __init__(self):
+        super().__init__(torch.randn(9, 2), torch.randn(9, 2), "broken")
+
+    def batch(self, noise, step, size):
+        raise IndexError("lost")
+
+
+class BrokenTerm(Regularizer):
+    """A number that cannot be had."""
+
+    name = "broken"
+
+    def draw(self, field, law, noise, rows, step):
+        return ()
+
+    def evaluate(self, field, x, draws):
+        return x @ x
 
 
 class Small(Regularizer):
@@ -179,6 +217,70 @@ def test_code_that_has_changed_is_another_run(config_file, module, tmp_path):
         Run.create(load(config_file), tmp_path / "runs")
     with pytest.raises(ConfigError, match=r"whose file .* is not the one of the configuration"):
         Run.open(run.folder, trust_code=True).untrained()
+
+
+def own(target, arguments="{}"):
+    return f"field.network={{kind: custom, target: '{target}', arguments: {arguments}}}"
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        (own("torch.nn:Linear", "{out_features: x, in_features: 2}"), "TypeError: "),
+        (own("fractions:Fraction", "{over: 2}"), "TypeError: "),
+        (own("torch:relu", "{}"), "no signature found"),
+        (own("broken_own:Net", "{}"), "cannot be imported: name 'absent' is not def"),
+        (own("torch.nn:Linear", "{out_features: 2, in_features: 2}"), "TypeError: "),
+        (own("MODULE:Broken", "{where: constructor}"), "field.network: KeyError: 'lost'"),
+        (own("MODULE:Broken", "{where: forward}"), "field.network: AttributeError: lost"),
+    ],
+)
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_network_that_fails_is_one_sentence(module, tmp_path, capsys, override, told, dry):
+    Path("broken_own.py").write_text("absent")
+    override = override.replace("MODULE", module)
+    root = tmp_path / "runs"
+    options = ["--root", str(root), *(["--dry-run"] if dry else [])]
+    assert main(["train", "toy/m0", override, *options]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: field.network")
+    assert told in said
+    assert said.count("\n") == 1
+    assert not root.exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("data={{kind: custom, target: '{}:BrokenPoints'}}", "data: IndexError: lost"),
+        (
+            "objective.custom.mine={{target: '{}:BrokenTerm', arguments: {{weight: 1.0}}}}",
+            "objective.custom.mine: RuntimeError: ",
+        ),
+    ],
+)
+def test_what_fails_in_the_first_step_leaves_no_folder(module, tmp_path, capsys, override, told):
+    root = tmp_path / "runs"
+    assert main(["train", "toy/m0", override.format(module), "--root", str(root)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {told}")
+    assert said.count("\n") == 1
+    assert not root.exists()
+
+
+def test_both_networks_of_a_hybrid_are_called(module, tmp_path):
+    broken = f"{{kind: custom, target: '{module}:Broken', arguments: {{where: forward}}}}"
+    for key in ("network", "low_network"):
+        config = load("toy/m4", [f"field.{key}={broken}"])
+        with pytest.raises(ConfigError, match=f"^field.{key}: AttributeError: lost"):
+            Run.check(config)
+
+
+def test_without_a_word_on_trust_nothing_is_imported(module):
+    section = Custom(target=f"{module}:Net")
+    with pytest.raises(ConfigError, match="give --trust-code"):
+        section.constructor("field.network")
+    assert module not in sys.modules
 
 
 @pytest.mark.parametrize(("target", "name"), [("pair", "{}:pair"), ("points", "mine")])

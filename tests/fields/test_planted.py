@@ -126,6 +126,19 @@ def test_bands_that_share_an_edge_add_up():
     assert torch.allclose(inside, torch.tensor([0.0, 0.5, 1.0, 0.5, 0.0]), atol=1e-4)
 
 
+def test_at_both_ends_of_the_process_the_size_is_the_measured_one():
+    """The first and the last level are knots of the spline: there the root mean square is 1."""
+    base = Gaussian(torch.zeros(2), 0.7)
+    data = base.sample(64, 0, torch.float64)
+    matched = Matched(Waves(2, 0.5), base, data, levels=5)
+    z = Noise(0).normal("planted/noise", (2,), torch.arange(64), dtype=torch.float64)
+    for level in torch.tensor(base.sde.level_range, dtype=torch.float64):
+        x = data + level * z
+        noise = base.predict_noise(x, base.sde.time(level))
+        size = matched(x, noise, level.reshape(1, 1)).square().mean().sqrt()
+        assert float(size) == pytest.approx(1, rel=1e-9)
+
+
 @pytest.mark.parametrize("shape", [(4,), (5,), (1, 4, 4)])
 def test_any_event_shape(shape):
     dim = math.prod(shape)

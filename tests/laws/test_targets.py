@@ -1,4 +1,4 @@
-"""What every field with a known law must obey."""
+"""What every field of a known distribution must obey."""
 
 import pytest
 import torch

@@ -1,13 +1,11 @@
-"""Nearest patches against brute force, spectra of single waves, laws of extreme values."""
+"""Nearest patches against brute force, spectra of single waves."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from scorefield import nearest_patches, radial_power_spectrum
-from scorefield.metrics.patch_statistics import fit_extremes
 
 
 def windows(images, size):
@@ -106,24 +104,3 @@ def test_white_noise_has_a_flat_spectrum_within_its_errors():
     noise = torch.randn(400, 1, 16, 16, generator=torch.Generator().manual_seed(2))
     for estimate in radial_power_spectrum(noise).estimates():
         assert abs(estimate.value - 1) < 5.5 * estimate.standard_error
-
-
-def test_extreme_values_are_told_apart():
-    rng = np.random.default_rng(0)
-    weibull = fit_extremes(2.0 * rng.weibull(3.0, 4000))
-    assert weibull[0].law == "weibull" or weibull[0].aic > weibull[1].aic - 10
-    shape, low, scale = next(f.parameters for f in weibull if f.law == "weibull")
-    assert low == 0
-    assert shape == pytest.approx(3, abs=0.2)
-    assert scale == pytest.approx(2, abs=0.06)
-    gumbel = fit_extremes(torch.from_numpy(rng.gumbel(20.0, 1.5, (40, 100))))
-    assert gumbel[-1].law == "weibull"
-    low, scale = next(f.parameters for f in gumbel if f.law == "gumbel")
-    assert low == pytest.approx(20, abs=0.2)
-    assert scale == pytest.approx(1.5, abs=0.1)
-    assert [f.aic for f in gumbel] == sorted(f.aic for f in gumbel)
-    assert gumbel[0].ks < 0.03 < gumbel[-1].ks
-    with pytest.raises(ValueError, match="positive"):
-        fit_extremes(np.arange(12.0))
-    with pytest.raises(ValueError, match="at least 10"):
-        fit_extremes(torch.ones(9))

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from scorefield import (
@@ -252,6 +253,17 @@ def test_boundary_matching_is_the_squared_jump():
     assert energy(BoundaryMatching(weight=1.0), same, points()).item() == 0.0
     with pytest.raises(TypeError, match="HybridField"):
         energy(BoundaryMatching(weight=1.0), TRUTH, points())
+
+
+def test_the_boundary_is_as_wide_as_it_is_set():
+    """Levels are uniform in σ_c (1 ± b): by Kolmogorov and Smirnov, and at both ends."""
+    hybrid = HybridField(TRUTH, TRUTH, sigma_c=0.5)
+    term, index = BoundaryMatching(weight=1.0, bandwidth=0.4), torch.arange(4096)
+    t = term.times(hybrid, LAW, Noise(0), index, torch.tensor([[0]]))
+    place = (SDE.noise_level(t).flatten() / 0.5 - 0.6) / 0.8
+    assert 0 <= float(place.min()) < 0.01
+    assert 0.99 < float(place.max()) <= 1
+    assert stats.kstest(place, "uniform").pvalue > 1e-6
 
 
 def test_boundary_matching_moves_both_branches():

@@ -159,7 +159,7 @@ from scorefield.studies.atoms.study import STUDY
 
 class Fatal(Stages):
     def show(self, stage, done, total, note=""):
-        if note == "curl":
+        if note == "consistency error":
             os.kill(os.getpid(), signal.SIGKILL)
 
 few = Atoms(exact=True, samples=16, levels=2, points=4, frames=2, steps=2)
@@ -169,6 +169,7 @@ run(STUDY, few, Path(sys.argv[1]), stages=Fatal())
 
 def test_a_killed_analysis_of_atoms_continues(tmp_path, monkeypatch):
     """Killed before the last diagnostics, it computes these and no others."""
+    from scorefield.evaluation.catalogue import curl, score
     from scorefield.studies.atoms import compute, study
 
     out = tmp_path / "out"
@@ -176,14 +177,19 @@ def test_a_killed_analysis_of_atoms_continues(tmp_path, monkeypatch):
     assert ended.returncode == -signal.SIGKILL
     assert not out.exists()
     (parts,) = tmp_path.iterdir()
-    # A block of samples, score error, Fokker-Planck residuals and consistency.
-    assert len(list(parts.iterdir())) == 4
-    for name in ("walk", "score_error", "fokker_planck_errors", "consistency_error"):
-        monkeypatch.setattr(compute, name, lambda *_, **__: pytest.fail("computed again"))
+    # A block of samples, score error, curl, winding and Fokker-Planck residuals.
+    assert len(list(parts.iterdir())) == 5
+    for module, names in {
+        compute: ("walk",),
+        score: ("score_error", "fokker_planck_errors"),
+        curl: ("asymmetries", "winding", "harmonic_part"),
+    }.items():
+        for name in names:
+            monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("computed again"))
     monkeypatch.setattr(study.AtomsStudy, "_films", lambda *_: {})
     for name in ("comparison", "marginals", "radial", "scatter"):
         monkeypatch.setattr(study, name, lambda *_: b"")
     few = Atoms(exact=True, samples=16, levels=2, points=4, frames=2, steps=2)
     run(study.STUDY, few, out)
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
-    assert "winding" in (out / "numbers.csv").read_text()
+    assert "consistency" in (out / "numbers.csv").read_text()

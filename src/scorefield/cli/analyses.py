@@ -72,8 +72,9 @@ def _parameter(name: str, kind: Any, default: Any, option: studies.Option) -> in
         annotation = Annotated[str | None, typer.Option(flag, help=option.help)]
         default = ",".join(map(str, default)) or None
     else:
-        least: dict[str, Any] = {} if option.least is None else {"min": option.least}
-        annotation = Annotated[kind, typer.Option(flag, help=option.help, **least)]
+        ends = {"min": option.least, "max": option.most}
+        given: Any = {key: end for key, end in ends.items() if end is not None}
+        annotation = Annotated[kind, typer.Option(flag, help=option.help, **given)]
     default = inspect.Parameter.empty if default is ... else default
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation

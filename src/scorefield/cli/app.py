@@ -13,6 +13,7 @@ import typer
 
 from scorefield.cli.analyses import analyze
 from scorefield.cli.arguments import Integers, Numbers, counts, integers, positive_numbers
+from scorefield.studies.settings import LAST_SEED
 
 app = typer.Typer(
     name="scorefield",
@@ -127,7 +128,9 @@ def sample(
         int | None,
         typer.Option(help="The largest number of network calls per sample, instead of steps."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="The seed of the starting noise.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LAST_SEED, help="The seed of the starting noise.")
+    ] = 0,
     churn: Annotated[float | None, typer.Option(help="The amount of churn.")] = None,
     label: Annotated[int | None, typer.Option(help="The class of the samples.")] = None,
     guidance: Annotated[
@@ -215,7 +218,9 @@ def likelihood(
         float | None,
         typer.Option(help="Add probes until every standard error is this small, in nats."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="The seed of points and probes.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LAST_SEED, help="The seed of points and probes.")
+    ] = 0,
     weights: Weights = "ema",
     out: Annotated[Path | None, typer.Option(help="The folder of the tables.")] = None,
     trust_code: TrustCode = False,

@@ -39,6 +39,8 @@ NonNegative = Annotated[float, Field(ge=0)]
 NoiseLevel = Annotated[float, Field(ge=1e-12, le=1e12)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=10**12)]
+# What torch's generators take, and -1 - seed with it.
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 # YAML has lists and no tuples.
 Counts = Annotated[tuple[Count, ...], Strict(False), Field(min_length=1)]
 Positives = Annotated[tuple[Positive, ...], Strict(False), Field(min_length=1)]
@@ -58,6 +60,8 @@ class Section(BaseModel):
     """The class or function that the section describes, ``module:name``."""
     internal: ClassVar[tuple[str, ...]] = ("kind",)
     """The keys that are not arguments of it."""
+    faults: ClassVar[tuple[type[Exception], ...]] = ()
+    """What it may raise besides refusing a value, without being a bug of this package."""
 
     @model_validator(mode="before")
     @classmethod
@@ -98,14 +102,14 @@ def build(section: Section, where: str, kind: Callable[..., T], **known: Any) ->
     """
     constructor: Any = section.constructor(where)
     is_class = isinstance(constructor, type)
-    # Of a class, `__new__` may take anything.
-    call = signature(constructor.__init__ if is_class else constructor)
-    given = {k: v for k, v in known.items() if k in call.parameters} | section.settings()
-    try:
-        call.bind(*(["self"] if is_class else []), **given)
-    except TypeError as error:
-        raise ConfigError(f"{where}: {_path(constructor)}: {error}") from error
-    with section_of(where):
+    with section_of(where, *section.faults):
+        # Of a class, `__new__` may take anything.
+        call = signature(constructor.__init__ if is_class else constructor)
+        given = {k: v for k, v in known.items() if k in call.parameters} | section.settings()
+        try:
+            call.bind(*(["self"] if is_class else []), **given)
+        except TypeError as error:
+            raise ConfigError(f"{where}: {_path(constructor)}: {error}") from error
         built: T = constructor(**given)
     if not isinstance(built, cast(type, kind)):
         raise ConfigError(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from scorefield.config.base import Section, check_below, section
+from scorefield.config.base import Section, Seed, check_below, section
 from scorefield.config.data import Data
 from scorefield.config.field import HybridModel, Model, Network, kinds
 from scorefield.config.objective import ObjectiveSection
@@ -33,7 +33,7 @@ class Config(Section):
     train: TrainSection = section()
     sampler: SamplerSection = section(kind="heun")
     eval: EvalSection = section()
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

@@ -41,15 +41,16 @@ class Custom(Section):
 
     points: ClassVar[None] = None
     takes: ClassVar[None] = None
+    faults = (Exception,)
     kind: Literal["custom"] = "custom"
     target: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
     arguments: dict[str, Any] = Field(default={})
     sha256: str | None = None
-    _trusted: bool = PrivateAttr(default=True)
+    _trusted: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
     def _from(self, info: Any) -> Custom:
-        self._trusted = info.context is None or info.context[TRUST]
+        self._trusted = bool((info.context or {}).get(TRUST))
         return self
 
     @property
@@ -76,7 +77,7 @@ class Custom(Section):
         module, _, name = self.target.partition(":")
         try:
             found = attrgetter(name)(import_module(module))
-        except (AttributeError, ImportError, SyntaxError) as error:
+        except Exception as error:  # of the user's own code
             raise ConfigError(
                 f"{where} is {self.target!r}, which cannot be imported: {error}"
             ) from error
@@ -104,13 +105,14 @@ def with_hashes(document: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 def _source(target: str, where: str) -> Path:
     """The source file of the module of a target."""
     if os.getcwd() not in sys.path:
-        # Last, so that nothing in it takes the place of an installed module.
+        # Last, so that nothing in it takes the place of an installed module. It stays: a module may
+        # import its neighbours when it is called.
         sys.path.append(os.getcwd())
     module = target.partition(":")[0]
     try:
         # Imports the packages that the module is in.
         spec = find_spec(module)
-    except (ImportError, SyntaxError, ValueError) as error:
+    except Exception as error:  # of the user's own code
         raise ConfigError(f"{where} is {target!r}: {error}") from error
     if spec is None:
         raise ConfigError(f"{where} is {target!r}: there is no module {module!r}")

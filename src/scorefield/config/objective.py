@@ -148,7 +148,7 @@ class BoundaryTerm(Term):
 
 
 class RegressionTerm(Term):
-    """:class:`~.Regression` to the known law of the data."""
+    """:class:`~.Regression` to the exact score of the data."""
 
     builds = "scorefield.objectives.regression:Regression"
     weight: NonNegative
@@ -176,7 +176,7 @@ class FokkerPlanckTerm(Term):
 
 
 class ConsistencyTerm(Term):
-    """:class:`~.Consistency`; with ``guide: oracle`` the known law of the data
+    """:class:`~.Consistency`; with ``guide: oracle`` the exact score of the data
     draws the trajectories, and the field itself otherwise.
     """
 

@@ -14,6 +14,7 @@ from scorefield.config.base import (
     Positive,
     Positives,
     Section,
+    Seed,
 )
 
 
@@ -61,4 +62,4 @@ class EvalSection(Section):
     pairs: Annotated[int, Field(ge=2)] = 8
     sigmas: Positives = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
     points: Annotated[int, Field(ge=2)] = 256
-    seed: int = 0
+    seed: Seed = 0

@@ -13,11 +13,8 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple, get_args
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
-from scipy import stats
 from torch import Tensor
 from torch.nn.functional import unfold
 
@@ -34,7 +31,6 @@ _KEYS = 1 << 13
 _PRODUCTS = 1 << 19
 """The number of products of patches in memory at once."""
 _IMAGES = 1024
-_LEAST = 10
 
 
 class NearestPatches(NamedTuple):
@@ -62,18 +58,6 @@ class Spectrum(NamedTuple):
     def estimates(self) -> tuple[Estimate, ...]:
         """The mean over images on each ring."""
         return tuple(mean(values.cpu().numpy(), "squared data") for values in self.power.T)
-
-
-class ExtremeFit(NamedTuple):
-    """An extreme-value distribution fitted to distances: ``"weibull"``, ``"gumbel"`` or ``"gev"``;
-    its shape, if any, location and scale, in SciPy's order; Akaike's criterion, smallest for the
-    best fit; the Kolmogorov–Smirnov statistic.
-    """
-
-    law: str
-    parameters: tuple[float, ...]
-    aic: float
-    ks: float
 
 
 def nearest_patches(
@@ -145,42 +129,6 @@ def radial_power_spectrum(images: Float[Tensor, "n channels height width"]) -> S
         energy = (waves.real.square() + waves.imag.square()).mean(dim=1)
         into.index_add_(1, ring, energy.flatten(1))
     return Spectrum(frequency, modes, power / modes)
-
-
-def fit_extremes(distances: Tensor | npt.NDArray[np.float64]) -> tuple[ExtremeFit, ...]:
-    """Extreme-value distributions, fitted to at least 10 distances by maximum likelihood; the best
-    first.
-
-    The Weibull distribution of minima starts at zero; the Gumbel distribution of maxima and the
-    generalised extreme-value distribution are those of the published analysis. Akaike's criterion
-    assumes independent distances, which those of patches of one image are not, and the
-    Kolmogorov–Smirnov statistic is no test, since the parameters were fitted: both only rank the
-    distributions.
-
-    Raises:
-        ValueError: If a distance is not positive (a copy has probability zero under a density), or
-            a fit fails.
-
-    References:
-        A new look at the statistical model identification (Akaike, 1974).
-    """
-    values = np.asarray(torch.as_tensor(distances).detach().cpu(), dtype=np.float64).reshape(-1)
-    if values.size < _LEAST:
-        raise UserError(f"a fit takes at least {_LEAST} distances, got {values.size}")
-    if not (np.isfinite(values).all() and (values > 0).all()):
-        raise UserError("extreme-value distributions are fitted to finite, positive distances")
-    laws = {"weibull": stats.weibull_min, "gumbel": stats.gumbel_r, "gev": stats.genextreme}
-    fits = []
-    for name, law in laws.items():
-        held = {"floc": 0.0} if name == "weibull" else {}
-        parameters = tuple(float(p) for p in law.fit(values, **held))
-        likelihood = float(law.logpdf(values, *parameters).sum())
-        if not math.isfinite(likelihood):
-            raise UserError(f"the fit of the {name} law to {values.size} distances failed")
-        free = len(parameters) - len(held)
-        gap = float(stats.kstest(values, law.cdf, args=parameters).statistic)
-        fits.append(ExtremeFit(name, parameters, 2 * free - 2 * likelihood, gap))
-    return tuple(sorted(fits, key=lambda fit: fit.aic))
 
 
 def _nearest(samples: Tensor, train: Tensor, size: int, place: Place, step: int) -> NearestPatches:

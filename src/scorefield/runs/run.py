@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from scorefield.config import schema
 from scorefield.config.base import build
 from scorefield.config.build import (
@@ -25,6 +27,7 @@ from scorefield.config.build import (
     check_sampler,
 )
 from scorefield.config.config import Config
+from scorefield.config.custom import Custom
 from scorefield.config.document import differences, dump, flatten, read, shown
 from scorefield.data.source import DataSource
 from scorefield.errors import CheckpointError, ConfigError, RunError, section_of
@@ -101,13 +104,28 @@ class Run:
             field.sde.prior(field.domain)
         self.objective()
         check_sampler(self.config.sampler, field.sde)
+        # What is not part of this package may fail in any way when it is called.
+        point, classes = torch.zeros(1, *field.domain.shape), None if field.classes is None else 0
+        for key, network in self.config.networks.items():
+            if isinstance(network, Custom):
+                t = field.sde.t_min if key == "field.low_network" else field.sde.t_max
+                with section_of(key, *network.faults):
+                    field.eval().score(point, t, classes)
         return field
 
     def _check_whole(self) -> None:
-        field = self._check_parts()
-        self.source().batch(Noise(self.config.seed), 0, 1)
-        if field.classes is not None:
-            self.source().batch_classes(Noise(self.config.seed), 0, 1)
+        field, config, noise = self._check_parts(), self.config, Noise(self.config.seed)
+        with section_of("data", *config.data.faults):
+            self.source().batch(noise, 0, 1)
+            if field.classes is not None:
+                self.source().batch_classes(noise, 0, 1)
+        objective = self.objective()
+        terms = zip(config.objective.terms.items(), objective.regularizers.values(), strict=True)
+        for (key, term), regularizer in terms:
+            if isinstance(term, Custom):
+                with section_of(f"objective.{key}", *term.faults):
+                    x = self.source().batch(noise, 0, config.train.batch_size)
+                    regularizer(field, objective.denoising.law, x, noise, 0)
 
     @classmethod
     def open(cls, folder: str | Path, trust_code: bool = False) -> Run:

@@ -20,17 +20,19 @@ Method = Literal["euler", "heun", "predictor_corrector", "ddim", "dpm_solver"]
 
 PRECISION = 0.01
 """The default relative standard error of norms estimated by probes."""
+LAST_SEED = 2**63 - 1
 
 
 class Option(NamedTuple):
     """A setting of the command line: its help, the least value, the name of a positional argument
-    (empty for an option), and whether results depend on it.
+    (empty for an option), whether results depend on it, and the largest value.
     """
 
     help: str
     least: int | None = None
     metavar: str = ""
     numbers: bool = True
+    most: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ class Settings:
     """The settings of a study.
 
     Raises:
-        ValueError: If a number is below its least value.
+        ValueError: If a number is below its least value or above its largest.
     """
 
     out: ClassVar[str]
@@ -50,6 +52,8 @@ class Settings:
             value = getattr(self, name)
             if option.least is not None and value is not None and value < option.least:
                 raise UserError(f"{name} is {value}, it must be at least {option.least}")
+            if option.most is not None and value > option.most:
+                raise UserError(f"{name} is {value}, it must be at most {option.most}")
 
     @classmethod
     def options(cls) -> dict[str, Option]:
@@ -125,7 +129,7 @@ class Dose(Settings):
     sampler_steps: int = 48
     tolerance: float = 1e-7
     pairs: int = 20
-    seed: Annotated[int, Option("Seed of data and errors.", least=0)] = 0
+    seed: Annotated[int, Option("Seed of data and errors.", least=0, most=LAST_SEED)] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +200,7 @@ class Exterior(OfImages):
         float | None,
         Option("The relative error at which probes of networks stop; 0.01 by default."),
     ] = None
-    seed: Annotated[int, Option("Seed of starting noise and probes.", least=0)] = 0
+    seed: Annotated[int, Option("Seed of starting noise and probes.", least=0, most=LAST_SEED)] = 0
     dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
@@ -267,7 +271,7 @@ class Patches(OfImages):
         Literal["zeros", "circular", "valid"] | None,
         Option("Padding of closed forms; that of the network by default."),
     ] = None
-    seed: Annotated[int, Option("Seed of the starting noise.", least=0)] = 0
+    seed: Annotated[int, Option("Seed of the starting noise.", least=0, most=LAST_SEED)] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -291,7 +295,7 @@ class Atoms(OfRuns):
     frames: Annotated[int, Option("Noise levels of the film.")] = 41
     sampler: Annotated[Method | None, Option("The sampler; that of the runs by default.")] = None
     steps: Annotated[int | None, Option("The number of its steps.")] = None
-    seed: Annotated[int, Option("Seed of starting noise and points.", least=0)] = 0
+    seed: Annotated[int, Option("Seed of starting noise and points.", least=0, most=LAST_SEED)] = 0
     cells: int = 64
 
     def __post_init__(self) -> None:

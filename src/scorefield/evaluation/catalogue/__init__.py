@@ -20,7 +20,7 @@ CATALOGUE: tuple[Metric, ...] = (*OF_FIELD, *OF_LEVELS, *OF_SAMPLES, *OF_PATHS)
 TARGET = samples.SLICED_WASSERSTEIN
 """The distance in which targets of the sample quality are stated."""
 VALIDATION = samples.VALIDATION_LOSS
-"""The one number of a field that needs neither samples nor a known law."""
+"""The one number of a field that needs neither samples nor a known distribution."""
 
 _BY_NAME = {name: m for m in CATALOGUE for name in (m.name, *m.formerly)}
 

@@ -150,6 +150,23 @@ RELATIVE_ASYMMETRY = OfLevel(
     estimator=_JACOBIANS,
     zero="a gradient",
 )
+WINDING = OfLevel(
+    name="winding",
+    title="Winding around the torus",
+    label="winding",
+    caption="The circulation of the score around straight loops that cannot be contracted: the "
+    "gain of the log-density in one turn, root mean square over points and directions, in "
+    "nats. Where the score of the exact field changes faster than the nodes of a loop "
+    "resolve, its bars include the possible error of the quadrature.",
+    unit="nats",
+    shown=("curve", "differences"),
+    finding=Finding(
+        "Around the torus",
+        "The gain of the log-density around straight loops that cannot be contracted (root "
+        "mean square over points, directions and noise levels)",
+    ),
+    estimator=_AROUND_TORUS,
+)
 
 OF_CURL: tuple[OfLevel, ...] = (
     RELATIVE_ASYMMETRY,
@@ -220,23 +237,7 @@ OF_CURL: tuple[OfLevel, ...] = (
         unit="nats",
         estimator=_ALONG_PATHS,
     ),
-    OfLevel(
-        name="winding",
-        title="Winding around the torus",
-        label="winding",
-        caption="The circulation of the score around straight loops that cannot be contracted: the "
-        "gain of the log-density in one turn, root mean square over points and directions, in "
-        "nats. Where the score of the exact field changes faster than the nodes of a loop "
-        "resolve, its bars include the possible error of the quadrature.",
-        unit="nats",
-        shown=("curve", "differences"),
-        finding=Finding(
-            "Around the torus",
-            "The gain of the log-density around straight loops that cannot be contracted (root "
-            "mean square over points, directions and noise levels)",
-        ),
-        estimator=_AROUND_TORUS,
-    ),
+    WINDING,
     OfLevel(
         name="harmonic_part",
         title="Harmonic part",

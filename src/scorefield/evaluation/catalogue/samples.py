@@ -43,7 +43,7 @@ def _plain(b: Benchmark, distance: Compare) -> Distances:
 def _of_law(
     law: type[Target], distance: Callable[..., Estimate], features: str, b: Benchmark
 ) -> Distances:
-    """A distance from the exact distribution, of data with a law of one kind."""
+    """A distance from the exact distribution, of data with a distribution of one kind."""
     truth = b.truth
     known = isinstance(truth, law)
     return [(features or b.plain.name, lambda x, _: distance(x, truth))] if known else []

@@ -69,6 +69,24 @@ def _consistency(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
     yield consistency_error(field, b.data(), some, **_TRAJECTORIES)
 
 
+SCORE_ERROR = OfLevel(
+    name="score_error",
+    title="Error of the score",
+    label="score error",
+    caption="Root mean square error of the predicted noise against the exact field's.",
+    shown=("curve", "table", "differences"),
+    finding=Finding(
+        "Distance from the true score",
+        "The error of the score in units of the noise (root mean square over points and noise "
+        "levels)",
+    ),
+    estimator=Estimator(
+        measure=_true_score,
+        applies=Condition("data of known distribution", lambda f, b: b.truth is not None),
+    ),
+    rounding=None,
+)
+
 OF_SCORE: tuple[OfLevel, ...] = (
     OfLevel(
         name="denoising_loss",
@@ -79,23 +97,7 @@ OF_SCORE: tuple[OfLevel, ...] = (
         estimator=Estimator(measure=lambda f, b: [denoising_loss(f, b.data(), b.points())]),
         rounding=None,
     ),
-    OfLevel(
-        name="score_error",
-        title="Error of the score",
-        label="score error",
-        caption="Root mean square error of the predicted noise against the exact field's.",
-        shown=("curve", "table", "differences"),
-        finding=Finding(
-            "Distance from the true score",
-            "The error of the score in units of the noise (root mean square over points and noise "
-            "levels)",
-        ),
-        estimator=Estimator(
-            measure=_true_score,
-            applies=Condition("data of known distribution", lambda f, b: b.truth is not None),
-        ),
-        rounding=None,
-    ),
+    SCORE_ERROR,
     OfLevel(
         name="distance_to_ideal",
         title="Distance to the ideal score",
@@ -109,22 +111,49 @@ OF_SCORE: tuple[OfLevel, ...] = (
         ),
     ),
 )
-BETWEEN_LEVELS: tuple[OfLevel, ...] = (
-    OfLevel(
-        name="fokker_planck",
-        title="Residual of the Fokker–Planck equation",
-        label="Fokker–Planck residual",
-        caption="The derivative of the score in the noise level minus the one that the "
-        "Fokker–Planck equation prescribes: root mean square, in units of the noise per unit "
-        "of ln σ.",
-        shown=("curve", "table", "differences"),
-        finding=Finding(
-            _BETWEEN,
-            "The residual of the Fokker–Planck equation, in units of the noise per unit of "
-            "ln σ (root mean square over noise levels)",
-        ),
-        estimator=_EQUATION,
+FOKKER_PLANCK = OfLevel(
+    name="fokker_planck",
+    title="Residual of the Fokker–Planck equation",
+    label="Fokker–Planck residual",
+    caption="The derivative of the score in the noise level minus the one that the "
+    "Fokker–Planck equation prescribes: root mean square, in units of the noise per unit "
+    "of ln σ.",
+    shown=("curve", "table", "differences"),
+    finding=Finding(
+        _BETWEEN,
+        "The residual of the Fokker–Planck equation, in units of the noise per unit of "
+        "ln σ (root mean square over noise levels)",
     ),
+    estimator=_EQUATION,
+)
+CONSISTENCY = OfLevel(
+    name="consistency",
+    title="Consistency error",
+    caption="The mean square distance of the field at one noise level from the mean of its "
+    "values at the end of its own trajectories, at half the level; in squared units of the "
+    "noise. It is unbiased, and may be negative.",
+    shown=("curve", "table", "differences"),
+    finding=Finding(
+        _BETWEEN,
+        "The mean square distance of the field from the mean of its values at the end of its "
+        "own trajectories, in squared units of the noise (mean over noise levels)",
+    ),
+    estimator=Estimator(
+        measure=_consistency,
+        applies=Condition(
+            "noise levels above that of the first time",
+            lambda f, b: bool(levels_above_the_last(f, b)),
+        ),
+        key="consistency",
+        settings={"points": _STARTS, **_TRAJECTORIES},
+        method="{trajectories} trajectories per point, of {steps} steps to the level divided "
+        "by {span}, extrapolated to steps of length zero",
+    ),
+    over_levels="mean",
+)
+
+BETWEEN_LEVELS: tuple[OfLevel, ...] = (
+    FOKKER_PLANCK,
     OfLevel(
         name="fokker_planck_component",
         title="Residual of the Fokker–Planck equation, by components",
@@ -142,29 +171,5 @@ BETWEEN_LEVELS: tuple[OfLevel, ...] = (
         shown=("curve",),
         estimator=_EQUATION,
     ),
-    OfLevel(
-        name="consistency",
-        title="Consistency error",
-        caption="The mean square distance of the field at one noise level from the mean of its "
-        "values at the end of its own trajectories, at half the level; in squared units of the "
-        "noise. It is unbiased, and may be negative.",
-        shown=("curve", "table", "differences"),
-        finding=Finding(
-            _BETWEEN,
-            "The mean square distance of the field from the mean of its values at the end of its "
-            "own trajectories, in squared units of the noise (mean over noise levels)",
-        ),
-        estimator=Estimator(
-            measure=_consistency,
-            applies=Condition(
-                "noise levels above that of the first time",
-                lambda f, b: bool(levels_above_the_last(f, b)),
-            ),
-            key="consistency",
-            settings={"points": _STARTS, **_TRAJECTORIES},
-            method="{trajectories} trajectories per point, of {steps} steps to the level divided "
-            "by {span}, extrapolated to steps of length zero",
-        ),
-        over_levels="mean",
-    ),
+    CONSISTENCY,
 )

@@ -76,12 +76,6 @@ def state_of(network: nn.Module, config: Mapping[str, Any]) -> dict[str, Tensor]
     return state if value(config, "model.name") == "ncsn" else state | {_TABLE: _table(config)}
 
 
-def named_pairs(config: Mapping[str, Any]) -> Pairs:
-    """The published name and ours of each weight of a configuration, in the published order."""
-    with torch.device("meta"):
-        return _built(config, 0)[1]
-
-
 def _built(
     config: Mapping[str, Any], seed: int
 ) -> tuple[nn.Module, Pairs, dict[str, tuple[int, ...]]]:

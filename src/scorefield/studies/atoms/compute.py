@@ -7,8 +7,8 @@ evaluated at the same points. The exact field can be one of them, by the same co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -19,16 +19,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.comparison.groups import over_seeds
-from scorefield.diagnostics.consistency import consistency_error
-from scorefield.diagnostics.exterior import asymmetries
-from scorefield.diagnostics.fokker_planck import fokker_planck_errors
-from scorefield.diagnostics.line_integrals import harmonic_part, winding
-from scorefield.diagnostics.protocol import Profile, Protocol
-from scorefield.diagnostics.score_error import score_error
+from scorefield.data.source import TargetSource
 from scorefield.diagnostics.trajectories import State, walk
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
+from scorefield.evaluation.catalogue.curl import RELATIVE_ASYMMETRY, WINDING
+from scorefield.evaluation.catalogue.metric import OfLevel
 from scorefield.evaluation.catalogue.samples import MARGINAL_KS, TOTAL_VARIATION
+from scorefield.evaluation.catalogue.score import CONSISTENCY, FOKKER_PLANCK, SCORE_ERROR
+from scorefield.evaluation.protocol import Benchmark, Protocol
 from scorefield.evaluation.records import Level
 from scorefield.fields.base import ScoreField
 from scorefield.metrics.exact_law import marginal_ks, total_variation
@@ -43,7 +42,8 @@ EXACT = "exact field"
 
 _SHOWN = 5
 _BLOCK = 4096
-_WOUND = 64
+# One for each estimator, which may give more.
+_METRICS = (SCORE_ERROR, RELATIVE_ASYMMETRY, WINDING, FOKKER_PLANCK, CONSISTENCY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,8 +159,14 @@ def _evaluate(
     truth: PseudoAtoms, model: Model, sampler: Sampler, settings: Atoms, work: Work
 ) -> ModelResult:
     label, sde = model.label, truth.sde
+    sigmas = noise_levels(*sde.level_range, settings.levels)
+    # The Fokker–Planck equation takes two columns for each of a Jacobian.
+    columns = 2 * settings.points * truth.domain.dim
+    protocol = Protocol(sigmas=sigmas, points=settings.points, columns=columns, seed=settings.seed)
+    benchmark = Benchmark(TargetSource(truth, "atoms"), protocol)
+    metrics = [m for m in _METRICS if m.estimator.applies.holds(model.field, benchmark)]
     blocks = -(-settings.samples // _BLOCK)
-    total = blocks + len(_DIAGNOSTICS)
+    total = blocks + len(metrics)
     samples, passed = [], []
     for block in range(blocks):
         draw = partial(_block, model.field, sampler, settings, block * _BLOCK)
@@ -173,16 +179,14 @@ def _evaluate(
         for some in zip(*passed, strict=True)
     )
     levels: list[Level] = []
-    sigmas = noise_levels(*sde.level_range, settings.levels)
-    protocol = Protocol(sigmas, settings.points, settings.seed)
-    for done, (name, diagnose) in enumerate(_DIAGNOSTICS.items()):
-        work.show(label, blocks + done, total, name)
+    for done, metric in enumerate(metrics):
+        work.show(label, blocks + done, total, metric.label)
 
-        def measure(diagnose: Diagnose = diagnose) -> list[Level]:
-            profiles = diagnose(model.field, truth, protocol)
+        def measure(metric: OfLevel = metric) -> list[Level]:
+            profiles = metric.estimator.measure(model.field, benchmark)
             return [Level(p.name, sigma, estimate) for p in profiles for sigma, estimate in p]
 
-        levels += work.part(f"{label}/{name}", measure)
+        levels += work.part(f"{label}/{metric.name}", measure)
     work.show(label, total, total)
     work.report(f"{label}: {settings.samples} samples, {len(sigmas)} noise levels")
     whole = torch.cat(samples)
@@ -217,30 +221,6 @@ def _distances(samples: Tensor, truth: PseudoAtoms, settings: Atoms) -> dict[str
     if known_radial_law(truth) is not None:
         found["radial_ks"] = radial_ks(samples, truth).estimate
     return found
-
-
-Diagnose = Callable[[ScoreField, PseudoAtoms, Protocol], Iterable[Profile]]
-
-
-def _winding(field: ScoreField, truth: PseudoAtoms, protocol: Protocol) -> Iterable[Profile]:
-    # A loop takes up to a thousand evaluations.
-    some = replace(protocol, n=min(protocol.n, _WOUND))
-    return winding(field, truth, some), harmonic_part(field, truth, some)
-
-
-def _consistency(field: ScoreField, truth: PseudoAtoms, protocol: Protocol) -> Iterable[Profile]:
-    # Below the least level there is none to agree with.
-    above = tuple(sigma for sigma in protocol.sigmas if sigma > truth.sde.level_range[0])
-    return [consistency_error(field, truth, replace(protocol, sigmas=above))] if above else []
-
-
-_DIAGNOSTICS: dict[str, Diagnose] = {
-    "score error": lambda field, truth, protocol: [score_error(field, truth, protocol)],
-    "Fokker–Planck": fokker_planck_errors,
-    "consistency error": _consistency,
-    "curl": asymmetries,
-    "winding around the torus": _winding,
-}
 
 
 def by_metric(levels: Iterable[Level]) -> dict[str, list[Level]]:

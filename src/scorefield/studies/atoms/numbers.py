@@ -136,4 +136,4 @@ def _plain(e: Estimate) -> dict[str, Any]:
     low, high = e.interval()
     plain = {"value": e.value, "standard_error": e.standard_error, "low": low, "high": high}
     null = e.settings.get("null")
-    return plain if null is None else {**plain, "of_the_law_itself": null}
+    return plain if null is None else {**plain, "of_exact_samples": null}

@@ -115,7 +115,7 @@ def _statistics() -> Iterator[Interval]:
 
 def _distances() -> Iterator[Interval]:
     for law in _LAWS:
-        yield Interval("mmd", f"{law} distributions", partial(_discrepancy, law))
+        yield Interval(mmd.__name__, f"{law} distributions", partial(_discrepancy, law))
         for distance in (frechet_distance, sliced_wasserstein):
             wide = distance is sliced_wasserstein and law == "equal"
             note = "standard error 1.3 to 1.9 times too large" if wide else ""
@@ -129,7 +129,7 @@ def _distances() -> Iterator[Interval]:
         x = uneven.sample(_N, seed, dtype=torch.float64)
         return _measured(mode_weight_tv(x, even), None)
 
-    yield Interval("mode_weight_tv", "four modes, unevenly", weights, _SIZES)
+    yield Interval(mode_weight_tv.__name__, "four modes, unevenly", weights, _SIZES)
 
 
 def _pair(law: str, seed: int) -> tuple[Tensor, Tensor]:
@@ -165,12 +165,12 @@ def _diagnostics() -> Iterator[Interval]:
     probes = partial(exterior_derivative, probes=4)
     yield _diagnostic("exterior_derivative, 4 probes", probes, spread, curl)
     for known in (spread, plane):
-        yield _diagnostic("loop_circulation", loop_circulation, known, curl)
-        yield _diagnostic("cycle_circulation", cycle_circulation, known, curl)
-        yield _diagnostic("path_gap", path_gap, known, score["path gap"])
-    yield _diagnostic("potential_gap", potential_gap, spread, score["potential gap"])
-    yield _diagnostic("score_error", score_error, spread, score["score error"])
-    yield _diagnostic("denoising_loss", denoising_loss, spread, score["denoising loss"])
+        yield _diagnostic(loop_circulation.__name__, loop_circulation, known, curl)
+        yield _diagnostic(cycle_circulation.__name__, cycle_circulation, known, curl)
+        yield _diagnostic(path_gap.__name__, path_gap, known, score["path gap"])
+    yield _diagnostic(potential_gap.__name__, potential_gap, spread, score["potential gap"])
+    yield _diagnostic(score_error.__name__, score_error, spread, score["score error"])
+    yield _diagnostic(denoising_loss.__name__, denoising_loss, spread, score["denoising loss"])
 
 
 class _Planted(NamedTuple):
