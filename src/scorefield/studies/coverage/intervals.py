@@ -3,8 +3,9 @@ r"""The intervals whose coverage is measured, each with the true value.
 Statistics of draws are those of 20 normal or exponential numbers. Distances between samples are
 those of 200 and 150 normal points in 8 dimensions, whose distributions are equal, similar (a shift
 of 0.3 standard deviations) or different (a shift of 1 and a standard deviation of 1.3). Diagnostics
-have the defaults of :class:`~.Protocol` and their own, on the planted curl of
-:mod:`scorefield.studies.calibrate.fields` in 8 dimensions; those without variance there are exact.
+have the defaults of :class:`~scorefield.diagnostics.protocol.Protocol` and their own, on the
+planted curl of :mod:`scorefield.studies.calibrate.fields` in 8 dimensions; those without variance
+there are exact.
 """
 
 from __future__ import annotations
