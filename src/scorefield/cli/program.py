@@ -20,6 +20,7 @@ import typer
 
 from scorefield.cli.app import app
 from scorefield.cli.printing import prepare
+from scorefield.memory import keep_freed
 
 _INTERRUPTED = 130
 _ONE_INTERRUPT = 1.0  # seconds
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from scorefield.errors import PREFIX, Interrupted, sentence
 
     prepare()
+    keep_freed()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
     try:

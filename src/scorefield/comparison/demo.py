@@ -27,11 +27,12 @@ MODELS = ("m0", "m1", "m2", "m3", "m4")
 
 SHORTER: dict[str, tuple[str, ...]] = {
     "toy": (
-        "train.steps=3000",
-        "optim.warmup=150",
-        "train.checkpoint_every=2000",
+        "train.steps=2000",
+        "optim.warmup=100",
+        "train.checkpoint_every=1000",
         "train.keep=2",
         "eval.along=false",
+        "eval.sigmas=[0.02,0.05,0.1,0.5,2,10]",
     ),
     "digits": (
         "train.steps=300",
@@ -40,10 +41,11 @@ SHORTER: dict[str, tuple[str, ...]] = {
         "train.keep=2",
         "eval.along=false",
         "eval.points=8",
+        "eval.sigmas=[0.05,0.2,0.5,2,10]",
     ),
 }
-"""What the demonstration changes in the presets of a family: the models train for less long and
-keep fewer checkpoints, and on ``digits`` their Jacobians are computed at fewer points."""
+"""What the demonstration changes in the presets of a family: the models train for less long, keep
+fewer checkpoints and are measured at fewer noise levels, and on ``digits`` at fewer points."""
 
 
 @dataclass

@@ -29,6 +29,7 @@ from types import FrameType
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from scorefield.errors import Interrupted, RunError, sentence
+from scorefield.memory import keep_freed
 
 Status = Literal["done", "failed", "interrupted", "not started"]
 _POLL = 0.5  # seconds
@@ -244,6 +245,7 @@ class LocalProcesses:
 
 def _serve(connection: Connection, threads: int | None, relayed: bool) -> None:
     """The life of a process: one task after the other, until there is no one to give them."""
+    keep_freed()
     if threads is not None:
         # Of each library, before its import.
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))

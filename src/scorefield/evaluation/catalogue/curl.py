@@ -34,7 +34,8 @@ from scorefield.fields.base import ScoreField
 RADII = (0.25, 0.5, 1.0)
 """The radii of the loops, in units of the noise level."""
 COORDINATES = 2048
-"""The most coordinates of points that loops and paths start from."""
+"""The most coordinates of points that loops and paths start from, and half of those of the cycles of
+a cloud."""
 
 _LOOPS: dict[str, Any] = {"sides": 8, "rule": "gauss-4"}
 _CYCLES: dict[str, Any] = {"neighbours": 4, "cloud": 64, "cycles": 32, "rule": "gauss-6"}
@@ -42,7 +43,7 @@ _PATHS: dict[str, Any] = {"bend": 0.5, "tolerance": 1e-4}
 _HODGE: dict[str, Any] = {"features": 128, "folds": 4}
 _TURNS: dict[str, Any] = {"tolerance": 1e-4, "nodes": 512}
 _MOST_LOOPS, _MOST_PAIRS, _MOST_SPLIT, _MOST_TURNS, _CLOUDED = 128, 128, 256, 128, 512
-_FEW = 8
+_FEW, _FEWEST = 8, 4
 
 
 def _dim(field: ScoreField) -> int:
@@ -98,7 +99,8 @@ _AROUND_LOOPS = Estimator(
 def _cycles(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
     n = min(b.protocol.samples, _CLOUDED)
     clouds = replace(b.points(), n=n)
-    yield cycle_circulation(field, b.data(n), clouds, (3,), **_CYCLES)
+    cycles = max(_FEWEST, min(_CYCLES["cycles"], 2 * COORDINATES // _dim(field)))
+    yield cycle_circulation(field, b.data(n), clouds, (3,), **_CYCLES | {"cycles": cycles})
 
 
 def _hodge(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
@@ -214,8 +216,8 @@ OF_CURL: tuple[OfLevel, ...] = (
             ),
             key="cycles",
             settings={"length": 3, "points": _CLOUDED, **_CYCLES},
-            method="cycles of {length} edges between {neighbours} nearest neighbours in clouds of "
-            "{cloud} noisy points, by the rule {rule}",
+            method="at most {cycles} cycles of {length} edges between {neighbours} nearest neighbours "
+            "in each cloud of {cloud} noisy points, by the rule {rule}",
         ),
     ),
     OfLevel(

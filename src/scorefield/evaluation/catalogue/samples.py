@@ -34,6 +34,9 @@ from scorefield.targets.mixture import GaussianMixture
 
 Distances = Sequence[tuple[str, Compare]]
 
+_VALIDATED = 2**22
+"""The most coordinates of noisy points in the validation loss, if one draw an item takes no more."""
+
 
 def _plain(b: Benchmark, distance: Compare) -> Distances:
     """A distance on the plain features."""
@@ -74,7 +77,8 @@ def _validate(field: ScoreField, b: Benchmark) -> Estimate:
     In flat space weight and distribution of the noise levels are those of EDM,
     :math:`\ln\frac{\lambda}{2\sigma_d} + 1.2 \sim N(0, 1.2^2)` with :math:`\sigma_d` the standard
     deviation of the data; on a torus the error of the noise counts, uniform in the level's
-    logarithm. The loss of an item is a mean over draws; the standard error is that over items.
+    logarithm. The loss of an item is a mean over the protocol's number of draws, or over fewer of
+    large images; the standard error is that over items.
 
     References:
         Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
@@ -85,7 +89,8 @@ def _validate(field: ScoreField, b: Benchmark) -> Estimate:
     else:
         law = LogNormal(mean=math.log(b.source.std / 0.5) - 1.2, std=1.2)
         loss = DenoisingScoreMatching("edm", law, b.source.std)
-    return validation_loss(field, b.real, loss, b.protocol.draws, b.protocol.seed)
+    draws = max(1, min(b.protocol.draws, _VALIDATED // b.real.numel()))
+    return validation_loss(field, b.real, loss, draws, b.protocol.seed)
 
 
 VALIDATION_LOSS = OfField(
