@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from scorefield.checks import check_positive
 from scorefield.domain import Domain, Euclidean, Torus
+from scorefield.engine import in_blocks
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import Batch, Quantity, ScoreField, Times, affine, times
 from scorefield.fields.classes import Classes
@@ -308,7 +309,8 @@ class PreconditionedField(ScoreField):
 
     def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
         c, rows = self._coefficients(x, t), self.class_rows(classes, x)
-        output = self._output(c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0]), rows)
+        label = c.c_noise.reshape(-1).expand(x.shape[0])
+        output = in_blocks(self._output, c.c_in * x, label, rows)
         a, b = affine(x, t, self.sde, quantity)
         return (a + b * c.c_skip) * x + (b * c.c_out) * output
 
