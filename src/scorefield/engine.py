@@ -191,8 +191,8 @@ def _without_shortcuts() -> Iterator[None]:
 
 
 def in_blocks(function: Callable[..., Tensor], x: Tensor, *others: Tensor | None) -> Tensor:
-    """A function of rows, ``others`` along with ``x``, evaluated at a few at a time on a CPU where no
-    gradients are recorded: the activations of a network then stay in its cache.
+    """A function of rows, of ``others`` along with ``x``: on a CPU where no gradients are recorded,
+    at a few at a time, so that the activations of a network stay in its cache.
     """
     rows = max(_FEWEST, _BLOCK // max(1, x.shape[1:].numel()))
     if len(x) <= rows or x.device.type != "cpu" or torch.is_grad_enabled():

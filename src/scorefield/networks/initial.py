@@ -25,6 +25,7 @@ def initialize(network: nn.Module, seed: int) -> None:
     With :math:`n` the number of inputs that an output sums over, weights are uniform with
     variance :math:`1/n`, so that inputs of unit variance give outputs of unit variance, and
     biases are uniform on :math:`\pm 1/\sqrt{n}`. Normalisations keep scale one and shift zero.
+    The channels of images come last in memory from then on: convolutions are faster so.
 
     Arguments:
         network: The network, changed in place; on the device ``meta`` nothing is drawn.
@@ -36,6 +37,7 @@ def initialize(network: nn.Module, seed: int) -> None:
     References:
         Efficient backprop (LeCun, Bottou, Orr and Müller, 1998), equation 16.
     """
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     noise = Noise(seed)
     for name, layer in network.named_modules():
         parameters = dict(layer.named_parameters(recurse=False))

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield.errors import UserError
+from scorefield.networks import blocks
 from scorefield.networks.checks import image_shape
 from scorefield.networks.embedding import (
     ClassEmbedding,
@@ -304,7 +305,7 @@ def _norm(channels: int, groups: int, normalization: Normalization | None) -> nn
         return nn.Identity()
     if channels % groups:
         raise UserError(f"{channels} channels cannot be normalised in {groups} groups")
-    return nn.GroupNorm(groups, channels)
+    return blocks.Normalization(groups, channels)
 
 
 def _check(

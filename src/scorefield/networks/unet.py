@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield.errors import UserError
+from scorefield.networks.blocks import Normalization
 from scorefield.networks.checks import image_shape
 from scorefield.networks.embedding import ClassEmbedding, LevelEmbedding, embedded
 from scorefield.networks.initial import initialize
@@ -226,4 +227,4 @@ def _norm(channels: int) -> nn.GroupNorm:
     groups = math.gcd(channels, 32)
     while groups > 1 and channels // groups < 4:
         groups //= 2
-    return nn.GroupNorm(groups, channels)
+    return Normalization(groups, channels)

@@ -34,8 +34,8 @@ from scorefield.fields.base import ScoreField
 RADII = (0.25, 0.5, 1.0)
 """The radii of the loops, in units of the noise level."""
 COORDINATES = 2048
-"""The most coordinates of points that loops and paths start from, and half of those of the cycles of
-a cloud."""
+"""The most coordinates of points that loops and paths start from; in a cloud, twice as many are
+those of cycles."""
 
 _LOOPS: dict[str, Any] = {"sides": 8, "rule": "gauss-4"}
 _CYCLES: dict[str, Any] = {"neighbours": 4, "cloud": 64, "cycles": 32, "rule": "gauss-6"}
@@ -216,8 +216,8 @@ OF_CURL: tuple[OfLevel, ...] = (
             ),
             key="cycles",
             settings={"length": 3, "points": _CLOUDED, **_CYCLES},
-            method="at most {cycles} cycles of {length} edges between {neighbours} nearest neighbours "
-            "in each cloud of {cloud} noisy points, by the rule {rule}",
+            method="at most {cycles} cycles of {length} edges between {neighbours} nearest "
+            "neighbours in each cloud of {cloud} noisy points, by the rule {rule}",
         ),
     ),
     OfLevel(

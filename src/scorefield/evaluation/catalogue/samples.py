@@ -35,7 +35,7 @@ from scorefield.targets.mixture import GaussianMixture
 Distances = Sequence[tuple[str, Compare]]
 
 _VALIDATED = 2**22
-"""The most coordinates of noisy points in the validation loss, if one draw an item takes no more."""
+"""The most coordinates of noisy points in the validation loss, but for one draw of each item."""
 
 
 def _plain(b: Benchmark, distance: Compare) -> Distances:
