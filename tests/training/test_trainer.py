@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-import scorefield.training.trainer as trainer_module
+import scorefield.training.step as step_module
 from scorefield import (
     EDM,
     MLP,
@@ -30,7 +30,6 @@ from scorefield import (
 from scorefield.errors import CheckpointError, TrainingError
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch
-from scorefield.objectives.objective import Losses
 from scorefield.training import checkpoint
 from scorefield.training.checkpoint import load_weights, read_weights
 from scorefield.training.guard import locked
@@ -195,22 +194,20 @@ def test_dropout_is_drawn_at_addresses_and_the_generator_is_given_back():
 
 
 class Poisoned(Objective):
-    """A loss with one bad number."""
+    """A loss with one bad number, at steps from one on, or up to another."""
 
-    def __init__(self, sigma_data, step, value, gradient=False):
+    def __init__(self, sigma_data, step, value, gradient=False, until=math.inf):
         super().__init__(DenoisingScoreMatching(sigma_data=sigma_data))
-        self.at, self.value, self.gradient = step, value, gradient
+        self.at, self.value, self.gradient, self.until = step, value, gradient, until
 
-    def forward(self, field, batch, noise, step):
-        losses = super().forward(field, batch, noise, step)
-        if step < self.at:
-            return losses
+    def regularize(self, field, x, base, noise, step):
+        if not self.at <= step < self.until:
+            return None, {}
+        # With a gradient or, finite itself, with an infinite slope.
+        weight = next(field.parameters()).reshape(-1)[0]
         if self.gradient:
-            # Finite, with an infinite slope.
-            weight = next(field.parameters()).reshape(-1)[0]
-            return Losses(losses.total + (weight - weight.detach()).abs().sqrt(), losses.terms)
-        terms = {**losses.terms, "curl": torch.tensor(self.value)}
-        return Losses(losses.total * self.value, terms)
+            return (weight - weight.detach()).abs().sqrt(), {}
+        return weight * self.value, {"curl": torch.tensor(self.value)}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -219,7 +216,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, value):
     objective = Poisoned(truth.std, step=22, value=value)
     message = rf"^the loss 'curl' is {value} at step 23; .* checkpoint is .*step_00000020$"
     with pytest.raises(TrainingError, match=message):
-        fit(field, truth, objective=objective, steps=40, folder=tmp_path, **SMALL)
+        fit(field, truth, objective=objective, steps=40, folder=tmp_path, max_skipped=1, **SMALL)
     newest = checkpoint.paths(tmp_path / "checkpoints")[-1]
     kept = checkpoint.read(newest)
     assert kept.step == 20
@@ -236,7 +233,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run():
     with pytest.raises(
         TrainingError, match=r"norm of the gradient is (nan|inf) at step 4; there is no"
     ):
-        fit(field, truth, objective=objective, steps=40, **SMALL)
+        fit(field, truth, objective=objective, steps=40, max_skipped=1, **SMALL)
 
 
 def test_little_memory_ends_in_one_sentence(monkeypatch):
@@ -245,7 +242,7 @@ def test_little_memory_ends_in_one_sentence(monkeypatch):
     def allocate(*arguments):
         torch.empty(2**60)
 
-    monkeypatch.setattr(trainer_module.Trainer, "_train_step", allocate)
+    monkeypatch.setattr(step_module.Stepper, "take", allocate)
     with pytest.raises(
         TrainingError, match="memory does not suffice for step 1 with batch_size=16"
     ):
@@ -346,14 +343,14 @@ def test_a_damaged_checkpoint_does_not_cost_a_new_one(tmp_path, monkeypatch):
     field, truth = small_field()
     fit(field, truth, steps=20, folder=tmp_path, **SMALL)
     (tmp_path / "checkpoints" / "step_00000020" / "state.pt").write_bytes(b"")
-    train_step = trainer_module.Trainer._train_step
+    take = step_module.Stepper.take
 
-    def stumble(trainer):
-        if trainer.step == 17:
+    def stumble(stepper, step):
+        if step == 17:
             raise InterruptedError
-        train_step(trainer)
+        return take(stepper, step)
 
-    monkeypatch.setattr(trainer_module.Trainer, "_train_step", stumble)
+    monkeypatch.setattr(step_module.Stepper, "take", stumble)
     other, _ = small_field(seed=1)
     with pytest.raises(InterruptedError):
         fit(

@@ -146,6 +146,10 @@ def joint_gradient(parameters: Sequence[Parameter]) -> Tensor:
     kinds = {(p.dtype, p.device) for p in parameters}
     if len(kinds) > 1:
         raise UserError("a field is trained in one dtype and on one device, not in several")
+    for parameter in parameters:
+        if parameter.stride() != torch.empty_like(parameter, device="meta").stride():
+            # The fused step goes through memory without gaps.
+            parameter.data = parameter.detach().contiguous()
     joint = parameters[0].new_zeros(sum(p.numel() for p in parameters))
     parts = joint.split([p.numel() for p in parameters])
     for parameter, part in zip(parameters, parts, strict=True):

@@ -75,7 +75,7 @@ class Average(ABC):
 
 
 class EMA(Average):
-    r"""The exponential moving average with the decay :math:`d`,
+    r"""The exponential moving average with a decay :math:`d` that warms up.
 
     .. math:: d_n = \min\Big(d, \frac{1 + n}{10 + n}\Big).
 
@@ -102,7 +102,7 @@ class EMA(Average):
 
 
 class HalfLife(Average):
-    r"""The exponential moving average with a half-life of :math:`H` images,
+    r"""The exponential moving average with a half-life of :math:`H` images.
 
     .. math:: d_n = 2^{-B / \min(H,\; r (n - 1) B)}, \qquad d_1 = 0,
 

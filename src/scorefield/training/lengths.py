@@ -43,11 +43,12 @@ _LONGEST = 1 / math.sqrt(12)
 
 
 class PowerAverage(Average):
-    r"""The average of a length :math:`\ell`, with the decay
+    r"""The average of a length :math:`\ell`.
 
     .. math:: d_n = \Big(1 - \frac1n\Big)^{\gamma + 1},
 
-    so that the weights of step :math:`k` have the integral of the profile over :math:`(k - 1, k]`.
+    With this decay the weights of step :math:`k` have the integral of the profile over
+    :math:`(k - 1, k]`.
 
     Raises:
         ValueError: If the length is not in :math:`(0, 1 / \sqrt{12})`.
@@ -90,9 +91,7 @@ class Combination:
     error: float
 
 
-def combine(
-    stored: Sequence[tuple[float, float]], step: float, length: float
-) -> Combination:
+def combine(stored: Sequence[tuple[float, float]], step: float, length: float) -> Combination:
     """The combination of stored averages, each of a step and a length, that is nearest to the
     average of a length at a step.
 

@@ -21,15 +21,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = dict[str, int | float]
-TAKEN = "taken"
-"""The name in a window of what is 1 for a step that was taken, and 0 for one that was skipped."""
 
 
 class Window:
     """Scalars by name and step, kept on their device until they are read.
 
     Nothing waits for the device between two rows. A name need not have a value at each step. Steps
-    at which :data:`TAKEN` is 0 were skipped, and count in no mean.
+    at which ``taken`` is 0 were skipped, and count in no mean.
     """
 
     def __init__(self) -> None:
@@ -47,14 +45,14 @@ class Window:
         skipped, found = set(self.skipped()), {}
         for name, values in self._stacked().items():
             kept = torch.tensor([step not in skipped for step in self._steps[name]])
-            if name != TAKEN and bool(kept.any()):
+            if name != "taken" and bool(kept.any()):
                 found[name] = float(values[kept].mean())
         return found
 
     def skipped(self) -> list[int]:
         """The steps that were skipped."""
-        taken = self._stacked().get(TAKEN, torch.ones(0)).tolist()
-        steps = self._steps.get(TAKEN, [])
+        taken = self._stacked().get("taken", torch.ones(0)).tolist()
+        steps = self._steps.get("taken", [])
         return [step for step, one in zip(steps, taken, strict=True) if not one]
 
     def clear(self) -> None:

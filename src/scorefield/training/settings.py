@@ -103,8 +103,8 @@ class TrainSettings:
         accumulate: The number of parts of a batch that are computed one after the other, for their
             memory. The gradient is that of the undivided batch to rounding; regularisers see the
             batch as a whole. Dropout, and layers that average over the batch, see the parts.
-        max_skipped: The number of steps in a row that may be skipped because their loss or gradient
-            is not finite; one more ends the training.
+        max_skipped: The number of steps in a row, skipped because their loss or gradient is not
+            finite, that ends the training.
 
     Raises:
         ValueError: If a value is out of range, or not one of ``ema_decay`` and ``ema_halflife`` is
@@ -123,9 +123,15 @@ class TrainSettings:
     max_skipped: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every", "log_every", "accumulate"):
+        for name in (
+            "steps",
+            "batch_size",
+            "checkpoint_every",
+            "log_every",
+            "accumulate",
+            "max_skipped",
+        ):
             check_count(name, getattr(self, name))
-        check_count("max_skipped", self.max_skipped, 0)
         for name in ("keep", "snapshot_every"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))

@@ -21,26 +21,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from scorefield.data.source import DataSource
-from scorefield.engine import Engine, exact
+from scorefield.engine import Engine
 from scorefield.errors import CheckpointError, Interrupted, TrainingError, UserError, out_of_memory
 from scorefield.fields.base import ScoreField
 from scorefield.files import clean
 from scorefield.noise import Noise
-from scorefield.objectives.denoising import Batch
 from scorefield.objectives.objective import Objective
 from scorefield.progress import Stages, clock, warn
 from scorefield.training import checkpoint, identity, lengths
 from scorefield.training.checkpoint import Checkpoint
-from scorefield.training.descent import Descent
-from scorefield.training.draws import has_dropout, training_draws
 from scorefield.training.ema import Average
-from scorefield.training.faults import locate
 from scorefield.training.guard import StopSignal, locked
-from scorefield.training.record import TAKEN, Record, Row, Window
+from scorefield.training.record import Record, Row, Window
 from scorefield.training.settings import Optim, TrainSettings
+from scorefield.training.step import Stepper
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -112,13 +108,6 @@ class Trainer:
 
     def __post_init__(self) -> None:
         field, source, settings = self.field, self.source, self.settings
-        parameters = [p for p in field.parameters() if p.requires_grad]
-        if not parameters:
-            raise UserError(f"{type(field).__name__} has no parameters to train")
-        if any(p.is_inference() for p in parameters):
-            raise UserError(
-                f"{type(field).__name__} was made under torch.inference_mode, and cannot be trained"
-            )
         if field.domain.shape != source.shape:
             raise UserError(
                 f"the field lives on the event shape {field.domain.shape}, the data "
@@ -129,21 +118,21 @@ class Trainer:
                 f"the field knows {field.classes} classes, the data {source.name} have "
                 f"{source.classes or 'none'}"
             )
-        self.noise = Noise(self.seed)
-        self.engine.place(field)
-        self.objective.to(self.engine.torch_device)
-        scaled = self.engine.precision == "float16"
-        self.descent = Descent(parameters, self.optim, settings.max_skipped, scaled)
-        self.ema = settings.average(field)
-        self.averages = settings.averages(field)
+        snapshots = self.folder is not None and settings.snapshot_every is not None
+        self.stepper = Stepper(
+            field,
+            source,
+            self.objective,
+            self.optim,
+            settings,
+            Noise(self.seed),
+            self.engine,
+            snapshots,
+        )
+        self.ema = self.stepper.ema
         self.window = Window()
         self.step = 0
         self.saved: Path | None = None
-        self._dropout = has_dropout(field)
-        self._moving = [*self.objective.buffers(), *running_statistics(field)]
-        self._ahead = training_draws(
-            field, source, self.objective, self.noise, settings.batch_size
-        )
 
     def run(self) -> Fit:
         """Trains up to the last step.
@@ -165,7 +154,7 @@ class Trainer:
             record = Record(self.folder, self.step)
             with (
                 Stages(self.quiet) as stages,
-                torch.random.fork_rng(self._generators(), enabled=self._dropout),
+                torch.random.fork_rng(self._generators(), enabled=self.stepper.dropout),
                 torch.enable_grad(),
             ):
                 self._loop(record, stages)
@@ -191,7 +180,7 @@ class Trainer:
                     row = self._row(seconds)
                     record.add(row)
                     self._show(stages, row.get("loss", math.nan), seconds, last)
-                if self.averages and (last or self.step % settings.snapshot_every == 0):
+                if self._is_snapshot():
                     self._store_averages()
                 if last or stop.received or self.step % settings.checkpoint_every == 0:
                     pause = time.perf_counter()
@@ -215,7 +204,8 @@ class Trainer:
 
     def _guarded_step(self) -> None:
         try:
-            self._train_step()
+            self.window.add(self.step + 1, self.stepper.take(self.step))
+            self.step += 1
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -223,43 +213,6 @@ class Trainer:
                 f"memory does not suffice for step {self.step + 1} with "
                 f"batch_size={self.settings.batch_size}; {self._last_good()}"
             ) from error
-
-    def _train_step(self) -> None:
-        before = [buffer.clone() for buffer in self._moving]
-        terms = self._losses(self.step)
-        rate = self.optim.lr * self.optim.multiplier(self.step, self.settings)
-        self.step += 1
-        norm, taken = self.descent.step(self.step, rate, terms["loss"])
-        for buffer, old in zip(self._moving, before, strict=True):
-            buffer.copy_(buffer.where(taken > 0, old))
-        self.ema.update(taken)
-        for average in self.averages.values():
-            average.update(taken)
-        self.window.add(self.step, {**terms, "grad_norm": norm, TAKEN: taken})
-
-    def _losses(self, step: int) -> dict[str, Tensor]:
-        """The terms of the loss of a step, of which the gradient is then known, and their sum."""
-        batch, settings = self._batch(step), self.settings
-        self.descent.clear()
-        base = torch.zeros((), device=batch.x.device)
-        for part in batch.split(settings.accumulate):
-            with self.engine.running():
-                loss = self.objective.base(self.field, part)
-                loss = loss * (len(part.x) / settings.batch_size)
-                self.descent.add(loss)
-            base = base + loss.detach()
-        with exact():
-            rest, terms = self.objective.regularize(self.field, batch.x, base, self.noise, step)
-            if rest is not None:
-                self.descent.add(rest)
-        total = base if rest is None else base + rest.detach()
-        return {"denoising": base, **terms, "loss": total}
-
-    def _batch(self, step: int) -> Batch:
-        x, t, z, *others = self._ahead(step)
-        if self._dropout:
-            torch.manual_seed(int(others.pop()))
-        return Batch(x, t, z, *others)
 
     def _row(self, seconds: float) -> Row:
         self._check_finite()
@@ -272,7 +225,7 @@ class Trainer:
             **first,
             **means,
             **last,
-            "lr": self.optim.lr * self.optim.multiplier(self.step - 1, self.settings),
+            "lr": self.stepper.rate(self.step - 1),
             "ema_decay": self.ema.decay_at(self.step),
             "seconds_per_step": seconds,
             **({"skipped": skipped} if skipped else {}),
@@ -280,25 +233,11 @@ class Trainer:
 
     def _check_finite(self) -> None:
         """Ends a training whose last steps were all skipped."""
-        first, most = int(self.descent.last) + 1, self.settings.max_skipped
-        if self.step - first + 1 < most:
-            return
-        # Nothing has changed since: the step repeats itself.
-        terms = self._losses(first - 1)
-        terms["grad_norm"] = torch.linalg.vector_norm(self.descent.gradient)
-        bad = {name: float(term) for name, term in terms.items() if not bool(term.isfinite())}
-        with self.engine.running(), torch.compiler.set_stance("force_eager"):
-            where = locate(
-                self.field, self.objective, self._batch(first - 1), self.noise, first - 1
-            )
-        totals = {"loss": "total loss", "grad_norm": "norm of the gradient"}
-        name = next(iter(bad), "grad_norm")
-        what = totals.get(name, f"loss {name!r}")
-        more = f" and the {most - 1} steps after it are not finite either" if most > 1 else ""
-        raise TrainingError(
-            f"the {what} is {bad.get(name, math.inf)} at step {first}{where}{more}; "
-            f"{self._last_good()}"
-        )
+        first = self.stepper.stopped(self.step)
+        if first is not None:
+            more = self.settings.max_skipped - 1
+            after = f", and the {more} steps after it are not finite either" if more else ""
+            raise TrainingError(f"{self.stepper.fault(first)}{after}; {self._last_good()}")
 
     def _last_good(self) -> str:
         if self.saved is None:
@@ -312,7 +251,7 @@ class Trainer:
             "batch_size": self.settings.batch_size,
             "ema_decay": self.settings.ema_decay,
             "ema_halflife": self.settings.ema_halflife,
-            **({"averages": lengths.LENGTHS} if self.averages else {}),
+            **({"averages": lengths.LENGTHS} if self.stepper.averages else {}),
             **{f"optim.{k}": v for k, v in asdict(self.optim).items()},
             **identity.of_source(self.source),
             **identity.of_module("field", self.field),
@@ -338,19 +277,24 @@ class Trainer:
             self.ema.state_dict(),
             {
                 "identity": self._identity(),
-                "objective": self.objective.state_dict(),
                 "window": self.window.state_dict(),
-                "averages": {k: a.state_dict() for k, a in self.averages.items()},
-                **self.descent.state_dict(),
+                **self.stepper.state_dict(),
             },
             self.config,
             self.settings.keep,
         )
 
+    def _is_snapshot(self) -> bool:
+        every = self.settings.snapshot_every
+        if self.folder is None or every is None:
+            return False
+        return self.step % every == 0 or self.step == self.settings.steps
+
     def _store_averages(self) -> None:
         assert self.folder is not None
         self._check_finite()
-        lengths.save(self.folder / "averages", self.step, self.averages, self.config)
+        folder = self.folder / "averages"
+        lengths.save(folder, self.step, self.stepper.averages, self.config)
 
     def _generators(self) -> list[torch.device]:
         """The devices whose generators dropout draws from, beside the CPU."""
@@ -385,11 +329,7 @@ class Trainer:
         checkpoint.load_weights(self.field, found.model, found.path)
         self.ema.load_state_dict(found.ema.tensors, found.step)
         try:
-            # What the first versions wrote has no steps that were skipped.
-            self.descent.load_state_dict({"last": found.step, **found.state})
-            for name, average in self.averages.items():
-                average.load_state_dict(found.state["averages"][name], found.step)
-            self.objective.load_state_dict(found.state["objective"])
+            self.stepper.load_state_dict(found.state, found.step)
             self.window.load_state_dict(found.state["window"])
         except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{found.path} belongs to another objective") from error
