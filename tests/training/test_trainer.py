@@ -30,6 +30,7 @@ from scorefield import (
 from scorefield.errors import CheckpointError, TrainingError
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch
+from scorefield.objectives.regularizer import Regularizer
 from scorefield.training import checkpoint
 from scorefield.training.checkpoint import load_weights, read_weights
 from scorefield.training.guard import locked
@@ -193,27 +194,35 @@ def test_dropout_is_drawn_at_addresses_and_the_generator_is_given_back():
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
 
 
-class Poisoned(Objective):
-    """A loss with one bad number, at steps from one on, or up to another."""
+class Poison(Regularizer):
+    """A term that is not finite from a step on, or has an infinite slope there."""
 
-    def __init__(self, sigma_data, step, value, gradient=False, until=math.inf):
-        super().__init__(DenoisingScoreMatching(sigma_data=sigma_data))
-        self.at, self.value, self.gradient, self.until = step, value, gradient, until
+    name = "curl"
+    at: int
+    value: float = 0.0
+    slope: bool = False
 
-    def regularize(self, field, x, base, noise, step):
-        if not self.at <= step < self.until:
-            return None, {}
-        # With a gradient or, finite itself, with an infinite slope.
+    def draw(self, field, law, noise, rows, step):
+        return (step,)
+
+    def evaluate(self, field, x, draws):
+        if int(draws[0]) < self.at:
+            return None
         weight = next(field.parameters()).reshape(-1)[0]
-        if self.gradient:
-            return (weight - weight.detach()).abs().sqrt(), {}
-        return weight * self.value, {"curl": torch.tensor(self.value)}
+        if self.slope:
+            return (weight - weight.detach()).abs().sqrt()
+        return weight.detach() * 0 + self.value
+
+
+def poisoned(truth, step, value=0.0, slope=False):
+    term = Poison(weight=1.0, at=step, value=value, slope=slope)
+    return Objective(DenoisingScoreMatching(sigma_data=truth.std), [term])
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, value):
     field, truth = small_field()
-    objective = Poisoned(truth.std, step=22, value=value)
+    objective = poisoned(truth, step=22, value=value)
     message = rf"^the loss 'curl' is {value} at step 23; .* checkpoint is .*step_00000020$"
     with pytest.raises(TrainingError, match=message):
         fit(field, truth, objective=objective, steps=40, folder=tmp_path, max_skipped=1, **SMALL)
@@ -229,9 +238,9 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, value):
 
 def test_a_gradient_that_is_not_finite_ends_the_run():
     field, truth = small_field()
-    objective = Poisoned(truth.std, step=3, value=0.0, gradient=True)
+    objective = poisoned(truth, step=3, slope=True)
     with pytest.raises(
-        TrainingError, match=r"norm of the gradient is (nan|inf) at step 4; there is no"
+        TrainingError, match=r"norm of the gradient is (nan|inf) at step 4 .* 'curl'; there is no"
     ):
         fit(field, truth, objective=objective, steps=40, max_skipped=1, **SMALL)
 

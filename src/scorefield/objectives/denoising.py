@@ -71,6 +71,8 @@ class Batch(NamedTuple):
 
     def split(self, parts: int) -> list[Batch]:
         """So many batches of consecutive points, whose sizes differ by one at most."""
+        if parts == 1:
+            return [self]
         pieces = [[None] * parts if d is None else d.tensor_split(parts) for d in self]
         return [Batch(*piece) for piece in zip(*pieces, strict=True)]
 

@@ -65,9 +65,13 @@ class Descent:
         """Sets the gradient to zero."""
         self.gradient.zero_()
 
-    def add(self, loss: Tensor) -> None:
-        """Adds the gradient of a loss."""
-        (loss if self._scale is None else loss * self._scale).backward()
+    def add(self, loss: Tensor, share: float = 1.0) -> None:
+        """Adds the gradient of a share of a loss."""
+        if share == 1 and self._scale is None:
+            loss.backward()
+            return
+        factor = torch.full_like(loss, share)
+        loss.backward(factor if self._scale is None else factor * self._scale)
 
     @torch.no_grad()
     def step(self, step: int, lr: float, loss: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,7 +123,7 @@ class Descent:
         self.optimizer.load_state_dict(state["optimizer"])
         for parameter, moments in self.optimizer.state.items():
             for name, moment in moments.items():
-                if moment.shape == parameter.shape:
+                if name != "step":
                     # In the order in memory of the weights, on which the fused step relies.
                     moments[name] = torch.empty_like(parameter).copy_(moment)
         self.last.fill_(int(state["last"]))

@@ -33,6 +33,7 @@ class Average(ABC):
         self._names = [name for name, _ in module.named_parameters()]
         self._live = [p.detach() for p in module.parameters()]
         self._average = [p.clone() for p in self._live]
+        self._dtypes = [p.dtype for p in self._live]
 
     @abstractmethod
     def decay_at(self, n: int) -> float:
@@ -50,8 +51,8 @@ class Average(ABC):
         if taken is None:
             taken = torch.ones((), device=self._average[0].device, dtype=torch.float64)
         weight = taken * (1 - self.decay_at(self.updates))
-        weights = {dtype: weight.to(dtype) for dtype in {a.dtype for a in self._average}}
-        torch._foreach_lerp_(self._average, self._live, [weights[a.dtype] for a in self._average])
+        weights = {dtype: weight.to(dtype) for dtype in set(self._dtypes)}
+        torch._foreach_lerp_(self._average, self._live, [weights[d] for d in self._dtypes])
 
     def copy_to(self, field: nn.Module) -> None:
         """Gives the field the averaged weights.

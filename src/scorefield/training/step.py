@@ -140,21 +140,25 @@ class Stepper:
 
     def _losses(self, step: int) -> dict[str, Tensor]:
         """The terms of the loss of a step and their sum, whose gradient the descent then has."""
-        batch, settings = self._batch(step), self.settings
+        batch, base = self._batch(step), []
         self.descent.clear()
-        base = torch.zeros((), device=batch.x.device)
-        for part in batch.split(settings.accumulate):
+        for part in batch.split(self.settings.accumulate):
+            share = len(part.x) / len(batch.x)
             with self.engine.running():
                 loss = self.objective.base(self.field, part)
-                loss = loss * (len(part.x) / settings.batch_size)
-                self.descent.add(loss)
-            base = base + loss.detach()
-        with exact():
-            rest, terms = self.objective.regularize(self.field, batch.x, base, self.noise, step)
-            if rest is not None:
-                self.descent.add(rest)
-        total = base if rest is None else base + rest.detach()
-        return {"denoising": base, **terms, "loss": total}
+                self.descent.add(loss, share)
+            base.append(loss.detach() * share)
+        total = sum(base[1:], base[0])
+        terms = {"denoising": total}
+        if self.objective.regularizers:
+            with exact():
+                rest, more = self.objective.regularize(self.field, batch.x, total, self.noise, step)
+                if rest is not None:
+                    total = total + rest.detach()
+                if rest is not None and rest.requires_grad:
+                    self.descent.add(rest)
+            terms |= more
+        return {**terms, "loss": total}
 
     def _batch(self, step: int) -> Batch:
         x, t, z, *others = self._ahead(step)
