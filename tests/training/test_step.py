@@ -202,7 +202,7 @@ def test_resumes_in_the_middle_of_skipped_steps(tmp_path):
     trained(small_field(Poisoned(bad)), folder=tmp_path / "too many", steps=10, max_skipped=4)
     later = Poisoned(bad)
     later.calls = 10
-    with pytest.raises(TrainingError, match=r"at step 8 .* the 3 steps after it"):
+    with pytest.raises(TrainingError, match="at step 8, and the 3 steps after it"):
         trained(small_field(later), folder=tmp_path / "too many", steps=15, max_skipped=4)
 
 

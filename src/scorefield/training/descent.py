@@ -101,7 +101,7 @@ class Descent:
         if self._scale is not None:
             self._rescale(self._scale, skipped)
         # Fused Adam looks for this attribute, and changes nothing where it is 1.
-        self.optimizer.found_inf = skipped.to(torch.float32)  # type: ignore[union-attr]
+        self.optimizer.found_inf = skipped.to(torch.float32)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()

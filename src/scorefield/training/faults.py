@@ -15,6 +15,7 @@ from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch
 from scorefield.objectives.objective import Objective
+from scorefield.objectives.regularizer import Regularizer
 
 
 @dataclass
@@ -76,8 +77,9 @@ def locate(field: ScoreField, objective: Objective, batch: Batch, noise: Noise, 
         level = float(field.sde.noise_level(batch.t[row]))
         layer = "" if fault.layer is None else f" in the {fault.what} of {fault.layer or 'field'}"
         return f"{layer} at noise level {level:.4g}"
-    for name in objective.regularizers:
-        alone = Objective(objective.denoising, [objective.regularizers[name]])
+    for name, regularizer in objective.regularizers.items():
+        assert isinstance(regularizer, Regularizer)
+        alone = Objective(objective.denoising, [regularizer])
         total, _ = alone.regularize(field, batch.x, losses.mean().detach(), noise, step)
         if total is None or not total.requires_grad:
             continue
