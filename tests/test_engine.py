@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scorefield import EDM, MLP, Engine, PotentialField, PreconditionedField, differentiable
-from scorefield.engine import exact
+from scorefield.engine import exact, in_blocks
 from scorefield.errors import UserError
 
 
@@ -186,3 +186,19 @@ def test_compiled_networks_are_called_eagerly_where_every_derivative_is_needed()
         assert torch.equal(made.score(x, 0.5), compiled)
     assert slope.isfinite().all()
     assert not calls
+
+
+def test_rows_in_blocks_are_those_of_one_call():
+    sizes = []
+
+    def function(x, t, classes):
+        sizes.append(len(x))
+        return x * t[:, None, None] + (0 if classes is None else classes[:, None, None])
+
+    x, t, classes = torch.randn(70, 64, 64), torch.rand(70), torch.arange(70)
+    with torch.no_grad():
+        assert torch.equal(in_blocks(function, x, t, classes), function(x, t, classes))
+        assert torch.equal(in_blocks(function, x, t, None), function(x, t, None))
+    assert sizes == [16, 16, 16, 16, 6, 70] * 2
+    in_blocks(function, x, t, None)
+    assert sizes[-1] == 70
