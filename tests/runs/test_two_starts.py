@@ -5,7 +5,8 @@ import os
 import signal
 
 import pytest
-import torch._dynamo  # the first optimiser of a process imports it: better once, before they start
+import torch
+import torch._dynamo  # the first optimiser of a process imports it: better once, before both
 
 from scorefield.config.resolve import load
 from scorefield.errors import Interrupted, UserError
@@ -21,6 +22,7 @@ SECONDS = 60
 
 def start(config, root, place, barrier, told):
     """Makes and trains a run; both processes wait for each other at a place of the work."""
+    torch.set_num_threads(1)
     environment = runs.environment
 
     def together():
