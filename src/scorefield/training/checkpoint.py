@@ -96,22 +96,11 @@ def save(
     Raises:
         CheckpointError: If it cannot be written; earlier checkpoints are as they were.
     """
-    # One entry: the order in which safetensors writes several is not always the same.
-    about = {"format": _FORMAT, "step": step, "config": config}
-    metadata = {"scorefield": json.dumps(about)}
-    files = {
-        name: save_tensors({k: v.contiguous() for k, v in tensors.items()}, metadata)
-        for name, tensors in ((_MODEL, model), (_EMA, ema))
-    }
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    buffer = io.BytesIO()
-    torch.save({"format": _FORMAT, "step": step, "sha256": digests, **state}, buffer)
-    files[_STATE] = buffer.getvalue()
-
-    path = folder / f"step_{step:08d}"
+    content = files(step, model, ema, state, config)
+    path = folder / name_of(step)
     try:
         # Only a checkpoint that could not be read is ever written again.
-        write_folder(path, files, overwrite=True)
+        write_folder(path, content, overwrite=True)
     except OSError as error:
         raise CheckpointError(f"cannot write checkpoint {path}: {reason(error)}") from error
     if keep is not None:
@@ -120,6 +109,36 @@ def save(
             with suppress(OSError):  # another time
                 delete_folder(old)
     return path
+
+
+def files(
+    step: int,
+    model: Mapping[str, Tensor],
+    ema: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    config: Mapping[str, Any] | None,
+) -> dict[str, bytes]:
+    """The files of a checkpoint, by name."""
+    found = {_MODEL: weights_file(model, step, config), _EMA: weights_file(ema, step, config)}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in found.items()}
+    buffer = io.BytesIO()
+    torch.save({"format": _FORMAT, "step": step, "sha256": digests, **_on_cpu(state)}, buffer)
+    return {**found, _STATE: buffer.getvalue()}
+
+
+def name_of(step: int) -> str:
+    """The name of the folder of a checkpoint."""
+    return f"step_{step:08d}"
+
+
+def weights_file(
+    tensors: Mapping[str, Tensor], step: int, config: Mapping[str, Any] | None
+) -> bytes:
+    """The content of a file of weights, which :func:`read_weights` reads."""
+    # One entry: the order in which safetensors writes several is not always the same.
+    about = {"format": _FORMAT, "step": step, "config": config}
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return save_tensors(whole, {"scorefield": json.dumps(about)})
 
 
 def paths(folder: Path) -> list[Path]:
@@ -216,6 +235,17 @@ def load_weights(field: nn.Module, weights: Weights, source: Path) -> None:
         if name not in weights.tensors:
             raise CheckpointError(f"{source} lacks the field's tensor {name}")
     field.load_state_dict(weights.tensors)
+
+
+def _on_cpu(value: Any) -> Any:
+    """Nested containers with their tensors on the CPU, where any machine can read them."""
+    if isinstance(value, Tensor):
+        return value.cpu()
+    if isinstance(value, Mapping):
+        return {key: _on_cpu(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_on_cpu, value))
+    return value
 
 
 def _content(path: Path) -> bytes:
