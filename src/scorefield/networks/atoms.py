@@ -61,17 +61,21 @@ class PeriodicFeatures(nn.Module):
         return 2 * sum(map(len, self.waves))
 
     def forward(self, x: Float[Tensor, "*batch dims"]) -> Float[Tensor, "*batch features"]:
-        phase = (x.unsqueeze(-1) * _table(self.waves, x.dtype, x.device)).flatten(-2)
+        # A graph holds what it needs, and cannot look into a cache.
+        table = _table if torch.compiler.is_compiling() else _kept_table
+        phase = (x.unsqueeze(-1) * table(self.waves, x.dtype, x.device)).flatten(-2)
         return torch.cat((phase.cos(), phase.sin()), dim=-1)
 
 
-@lru_cache(maxsize=64)
 def _table(
     waves: tuple[tuple[float, ...], ...], dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     # The first to ask may do so in inference mode, the next may need a gradient.
     with torch.inference_mode(False):
         return torch.tensor(waves, dtype=dtype, device=device)
+
+
+_kept_table = lru_cache(maxsize=64)(_table)
 
 
 class _AtomsMLP(nn.Module, ABC):

@@ -103,6 +103,16 @@ class Normalization(nn.GroupNorm):
         return super().forward(x.contiguous() if is_differentiable() else x)
 
 
+def _few_pixels(x: Tensor) -> bool:
+    """Whether a processor sees so few pixels that a product is faster than a convolution.
+
+    Never while a graph is compiled, which is one for batches of all sizes.
+    """
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return False
+    return x.shape[0] * x.shape[2] * x.shape[3] <= _FEW_PIXELS
+
+
 class Convolution(nn.Conv2d):
     r"""A :math:`3 \times 3` convolution that keeps the size of an image.
 
@@ -114,9 +124,9 @@ class Convolution(nn.Conv2d):
         super().__init__(inputs, outputs, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, _, height, width = x.shape
-        if x.device.type != "cpu" or batch * height * width > _FEW_PIXELS:
+        if not _few_pixels(x):
             return super().forward(x)
+        height, width = x.shape[2:]
         bordered = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1)
         patches = [bordered[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
         rows = torch.cat(patches, dim=-1)
