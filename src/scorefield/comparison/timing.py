@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from scorefield.comparison.groups import Group
-from scorefield.config.build import build_field, build_objective, build_source
+from scorefield.config.build import build_engine, build_field, build_objective, build_source
 from scorefield.config.config import Config
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate, mean
@@ -31,6 +31,7 @@ _ROUND = 0.5
 def time_steps(
     configs: Sequence[Config],
     folder: Path,
+    engine: Mapping[str, Any] | None = None,
     rounds: int = 4,
     steps: int | None = None,
 ) -> dict[str, Estimate]:
@@ -43,6 +44,7 @@ def time_steps(
     Arguments:
         configs: The models, at least two; the first is what the others are compared with.
         folder: Where ``step_times.json`` is written.
+        engine: The values of the engine that are chosen in place of those of the configurations.
         rounds: The number of rounds that count, at least 2.
         steps: The number of steps in each; by default as many as take the first model half a
             second, and no more than its training, in whole periods of the regularisers.
@@ -58,7 +60,7 @@ def time_steps(
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds + 1):
         for name, config in zip(names, configs, strict=True):
-            taken = short_training(config, length).run().seconds / length
+            taken = short_training(config, length, engine=engine).run().seconds / length
             if turn:
                 seconds[name].append(taken)
             elif steps is None and name == names[0]:
@@ -85,7 +87,12 @@ def ratio(seconds: Sequence[float], base: Sequence[float]) -> Estimate:
     return Estimate(value, value * logs.standard_error, logs.n)
 
 
-def short_training(config: Config, steps: int, folder: Path | None = None) -> Trainer:
+def short_training(
+    config: Config,
+    steps: int,
+    folder: Path | None = None,
+    engine: Mapping[str, Any] | None = None,
+) -> Trainer:
     """A fresh training of a few steps, good for its time only; written to a folder if given."""
     source = build_source(config)
     settings = TrainSettings(
@@ -96,7 +103,7 @@ def short_training(config: Config, steps: int, folder: Path | None = None) -> Tr
         ema_decay=config.train.ema_decay,
     )
     return Trainer(
-        build_field(config, source),
+        build_engine(config, **engine or {}).place(build_field(config, source)),
         source,
         build_objective(config, source),
         Optim(**{**config.optim.model_dump(), "warmup": 0}),
