@@ -61,7 +61,7 @@ def outside_inference(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def call(*given: P.args, **named: P.kwargs) -> T:
-        if not torch.is_inference_mode_enabled():
+        if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
             return function(*given, **named)
         with torch.inference_mode(False), torch.no_grad():
             copies: Any = tuple(_recordable(value) for value in given)

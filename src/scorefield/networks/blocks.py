@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from scorefield.errors import UserError
 from scorefield.fields.gradient import is_differentiable
+from scorefield.networks.linear import RowLinear, linear
 from scorefield.networks.resampling import Double, Halve
 
 # Up to which a product of matrices was not slower than a convolution, at 256 and 512 channels.
@@ -141,7 +142,7 @@ class Pointwise(nn.Conv2d):
         super().__init__(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
+        y = linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
         return y.permute(0, 3, 1, 2)
 
 
@@ -205,10 +206,10 @@ class PixelAttention(nn.Module):
         super().__init__()
         self.rescale = style.rescale
         self.norm = style.norm(channels)
-        self.query = nn.Linear(channels, channels)
-        self.key = nn.Linear(channels, channels)
-        self.value = nn.Linear(channels, channels)
-        self.out = nn.Linear(channels, channels)
+        self.query = RowLinear(channels, channels)
+        self.key = RowLinear(channels, channels)
+        self.value = RowLinear(channels, channels)
+        self.out = RowLinear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         # -> (batch, head, pixel, channel)
