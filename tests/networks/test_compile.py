@@ -63,8 +63,8 @@ CASES = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
 
 @pytest.fixture(autouse=True)
-def alone(unchecked) -> Iterator[None]:
-    """No graphs of other tests, and no checks of shapes, which break graphs."""
+def alone() -> Iterator[None]:
+    """No graphs of other tests."""
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
