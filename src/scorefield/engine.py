@@ -31,6 +31,7 @@ _AMPERE = (8, 0)
 # Of the activations of images, which are some tens of times as large, blocks of so many numbers
 # were the fastest on a CPU.
 _BLOCK, _FEWEST = 2**16, 16
+_GRAPHS = 128
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ class Engine:
         if self.channels_last:
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.compile:
+            # By default, all modules whose calls run the same code have 8 graphs together.
+            torch._dynamo.config.recompile_limit = _GRAPHS
             module.compile(fullgraph=True)
         return module
 
