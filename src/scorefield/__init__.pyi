@@ -35,6 +35,7 @@ from .diagnostics.trajectories import image_agreement as image_agreement
 from .diagnostics.trajectories import walk as walk
 from .domain import Euclidean as Euclidean
 from .domain import Torus as Torus
+from .engine import Engine as Engine
 from .estimate import Estimate as Estimate
 from .fields.base import ScoreField as ScoreField
 from .fields.base import convert as convert

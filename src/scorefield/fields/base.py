@@ -222,6 +222,13 @@ class ScoreField(nn.Module):
         """The score; see :meth:`score`."""
         return self.score(x, t, classes)
 
+    def compile(self, *settings: Any, **named: Any) -> None:
+        """Compile the networks of the field in place, see ``torch.nn.Module.compile``; the
+        arithmetic around them is evaluated eagerly.
+        """
+        for part in self.children():
+            part.compile(*settings, **named)
+
 
 def affine(
     x: Tensor, t: Times, sde: SDE, quantity: Quantity

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import wraps
-from threading import Lock
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -13,39 +12,41 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from scorefield.engine import ProcessWide, exact
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _differentiable = False
-_holders = 0
-_lock = Lock()
-_attention = ExitStack()
+
+
+@contextmanager
+def _transformable() -> Iterator[None]:
+    global _differentiable
+    _differentiable = True
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        _differentiable = False
+
+
+_plain = ProcessWide(_transformable)
 
 
 @contextmanager
 def differentiable() -> Iterator[None]:
     """Evaluate fields and networks with operations that have derivatives of every kind: second
-    derivatives, forward mode and the transforms of ``torch.func``.
+    derivatives, forward mode and the transforms of ``torch.func``; they are :func:`~.exact` too.
 
     Outside of the context the fastest operations are taken: fused attention has first derivatives
-    only, group normalisation no forward mode where channels come last in memory, and the gradient
-    of a potential is not a transform of ``torch.func``. The context holds for the whole process,
-    until the last of its threads has left it.
+    only, group normalisation no forward mode where channels come last in memory, the gradient
+    of a potential is not a transform of ``torch.func``, and a compiled network has first
+    derivatives only. The context holds for the whole process, until the last of its threads has
+    left it.
     """
-    global _differentiable, _holders
-    with _lock:
-        _holders += 1
-        if _holders == 1:
-            _differentiable = True
-            _attention.enter_context(sdpa_kernel(SDPBackend.MATH))
-    try:
+    with exact(), _plain:
         yield
-    finally:
-        with _lock:
-            _holders -= 1
-            if not _holders:
-                _differentiable = False
-                _attention.close()
 
 
 def is_differentiable() -> bool:

@@ -1,0 +1,214 @@
+r"""What a trainer, an evaluation and a sampler run on: a device, a precision, and compilation.
+
+Networks, objectives and diagnostics contain no device or precision code. Forward passes of training
+and sampling run inside of :meth:`Engine.running`, in the engine's precision; what needs derivatives
+of every kind, and all that is measured, runs inside of :func:`exact`, whatever the engine. Random
+numbers, weights and checkpoints do not depend on the engine.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from threading import Lock
+from typing import Any, Literal, TypeVar, get_args
+
+import torch
+from torch import nn
+
+from scorefield.errors import UserError
+
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
+Module = TypeVar("Module", bound=nn.Module)
+
+_HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_AMPERE = (8, 0)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What a trainer, an evaluation and a sampler run on.
+
+    Arguments:
+        device: ``auto`` for the current CUDA device, or else the CPU; ``cpu``, ``cuda``,
+            ``cuda:N`` for the CUDA device of number N, or ``mps``.
+        precision: That of forward passes. ``tf32`` rounds the factors of products and convolutions
+            to 10 bits on a CUDA device; ``bfloat16`` and ``float16`` run them in these formats,
+            and all else that is sensitive in float32. Weights, their gradients, the states of a
+            sampler and the times are float32 always.
+        compile: Whether networks are compiled, for up to minutes at their first call.
+        channels_last: Whether the channels of images come last in memory.
+        deterministic: Whether operations whose result may differ from call to call are replaced by
+            slower ones that repeat it bit-exactly, or refused by torch where there is none.
+
+    Raises:
+        UserError: If a value is none of these.
+    """
+
+    device: str = "auto"
+    precision: Precision = "float32"
+    compile: bool = False
+    channels_last: bool = False
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
+            raise UserError(f"device must be auto, cpu, cuda, cuda:N or mps, got {self.device!r}")
+        if self.precision not in get_args(Precision):
+            names = ", ".join(get_args(Precision))
+            raise UserError(f"precision must be one of {names}, got {self.precision!r}")
+
+    @cached_property
+    def torch_device(self) -> torch.device:
+        """The device.
+
+        Raises:
+            UserError: If this machine does not have it, or it does not have the precision.
+        """
+        device = self._found()
+        if self.precision == "tf32" and device.type != "cuda":
+            raise UserError(f"precision tf32 needs a CUDA device, and the device is {device}")
+        young = self.precision in ("tf32", "bfloat16") and device.type == "cuda"
+        if young and torch.cuda.get_device_capability(device) < _AMPERE:
+            name = torch.cuda.get_device_name(device)
+            raise UserError(f"{device}, a card of kind {name}, has no precision {self.precision}")
+        return device
+
+    def _found(self) -> torch.device:
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        kind, _, number = self.device.partition(":")
+        if kind == "auto":
+            kind = "cuda" if count else "cpu"
+        if kind == "mps" and not torch.backends.mps.is_available():
+            raise UserError("device is mps, but torch finds no such device on this machine")
+        if kind != "cuda":
+            return torch.device(kind)
+        if not count:
+            raise UserError(
+                f"device is {self.device}, but torch finds no CUDA device on this machine"
+            )
+        index = int(number) if number else torch.cuda.current_device()
+        if index >= count:
+            raise UserError(f"device is {self.device}, but the last one here is cuda:{count - 1}")
+        return torch.device("cuda", index)
+
+    def place(self, module: Module) -> Module:
+        """A module, moved to the device in place, in the memory layout, and compiled if wanted.
+
+        Names and values of its parameters stay as they are.
+        """
+        module.to(self.torch_device)
+        if self.channels_last:
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.compile:
+            module.compile(fullgraph=True)
+        return module
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The context of forward passes of training and sampling.
+
+        It holds for the thread as to half precision, and for the process as to the rest.
+        """
+        device, half = self.torch_device, _HALF.get(self.precision)
+        with ExitStack() as stack:
+            if device.type == "cuda":
+                stack.enter_context(_tf32(self.precision == "tf32"))
+            if self.deterministic:
+                stack.enter_context(_deterministic())
+            if half is not None:
+                # Cached casts would outlive a step of the optimiser.
+                stack.enter_context(torch.autocast(device.type, half, cache_enabled=False))
+            yield
+
+    def record(self) -> dict[str, Any]:
+        """The engine as plain values, with the device that was found."""
+        device = self.torch_device
+        cuda = device.type == "cuda"
+        name = torch.cuda.get_device_name(device) if cuda else device.type
+        return {**asdict(self), "device": str(device), "name": name}
+
+
+class ProcessWide:
+    """A context that holds for the whole process, until the last of its threads has left it.
+
+    Arguments:
+        make: Makes the context that is entered by the first.
+    """
+
+    def __init__(self, make: Callable[[], AbstractContextManager[None]]) -> None:
+        self._make = make
+        self._holders = 0
+        self._lock = Lock()
+        self._inner: AbstractContextManager[None] = nullcontext()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._holders:
+                self._inner = self._make()
+                self._inner.__enter__()
+            self._holders += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._holders -= 1
+            if not self._holders:
+                self._inner.__exit__(None, None, None)
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Compute in the precision of the numbers given, eagerly, whatever the engine: without TF32,
+    without half precision, and with compiled modules called as they were before.
+
+    Half precision returns with the end of the context for its thread, the rest for the process
+    with the end of the last one.
+    """
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(_plain)
+        yield
+
+
+@contextmanager
+def _without_shortcuts() -> Iterator[None]:
+    with ExitStack() as stack:
+        stack.enter_context(_tf32(False))
+        # Nothing is compiled before torch has imported its compiler, which takes seconds.
+        if "torch._dynamo" in sys.modules:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
+_plain = ProcessWide(_without_shortcuts)
+
+
+@contextmanager
+def _tf32(wanted: bool) -> Iterator[None]:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = wanted
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    # cuBLAS repeats itself only with a workspace of its own, which it makes at its first call.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
