@@ -93,7 +93,10 @@ def _call(func: Any, args: Any, kwargs: Any, notes: Notes) -> Any:
     device = kwargs.get("device")
     if far and near and func not in _COPIES:
         raise DeviceError(f"{func}: tensors on two devices\n{_place()}")
-    if func in _READ or (func in _INDEXED and any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1])):
+    if func in _READ or (
+        func in _INDEXED
+        and any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1])
+    ):
         if far:
             notes.reads.append(f"{func} {_place()}")
     if func is _ATEN._to_copy.default:
@@ -126,8 +129,14 @@ def _call(func: Any, args: Any, kwargs: Any, notes: Notes) -> Any:
 
 def _place() -> str:
     """The innermost lines of the package."""
-    frames = [f for f in traceback.extract_stack() if "scorefield/" in f.filename and "/tests/" not in f.filename]
-    return " < ".join(f"{f.filename.split('scorefield/')[-1]}:{f.lineno}" for f in reversed(frames[-3:]))
+    frames = [
+        f
+        for f in traceback.extract_stack()
+        if "scorefield/" in f.filename and "/tests/" not in f.filename
+    ]
+    return " < ".join(
+        f"{f.filename.split('scorefield/')[-1]}:{f.lineno}" for f in reversed(frames[-3:])
+    )
 
 
 class _Operations(TorchDispatchMode):

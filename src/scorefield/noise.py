@@ -97,7 +97,8 @@ class Noise:
             Independent :math:`N(0, 1)` draws of shape ``(*, *shape)`` on the device of ``index``.
 
         Raises:
-            ValueError: If an index is negative, or a step is not in ``[0, 2³²)``.
+            ValueError: If an index is negative, or a step is not in ``[0, 2³²)``. Indices and steps
+                on a GPU are not looked at.
         """
         size = math.prod(shape)
         words, batch = self._words(purpose, -(-size // 4), index, step)
@@ -173,8 +174,10 @@ class Noise:
         if index.is_floating_point():
             raise UnsupportedError(f"sample indices are integers, got {index.dtype}")
         index = index.to(torch.int64)
-        # A number is filled in, where a copy of it would wait for the device.
-        steps = step if isinstance(step, Tensor) else torch.full((), step)
+        if isinstance(step, int) and not 0 <= step <= _MASK:
+            raise UserError(f"a step must lie in [0, 2³²), got {step}")
+        # A number is filled in: for a copy of it the host would wait.
+        steps = step.to(index) if isinstance(step, Tensor) else index.new_full((), step)
         within("sample indices", index, 0, math.inf)
         within("steps", steps, 0, _MASK)
         index, steps = torch.broadcast_tensors(index, steps)
@@ -247,7 +250,8 @@ class Lookahead:
     for one step as for a hundred.
 
     ``draw``, a pure function, maps steps of shape ``(span, 1)``, on the device, to tensors whose
-    first dimension is ``span``. Chunks are aligned, so that the draws of a step do not depend on where a run began.
+    first dimension is ``span``. Chunks are aligned, so that the draws of a step do not depend on
+    where a run began.
     """
 
     def __init__(

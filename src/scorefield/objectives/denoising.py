@@ -133,8 +133,8 @@ class LogNormal(NoiseLaw):
             raise UserError(f"LogNormal: std must be positive, got {self.std}")
 
     def quantile(self, sde: SDE, u: Tensor, lower: float, upper: float) -> Tensor:
-        ends = torch.tensor([lower, upper], dtype=u.dtype, device=u.device)
-        low, high = torch.special.ndtr((ends.log() - self.mean) / self.std)
+        ends = torch.tensor([lower, upper], dtype=u.dtype)
+        low, high = torch.special.ndtr((ends.log() - self.mean) / self.std).tolist()
         z = torch.special.ndtri(low + u * (high - low))
         return sde.time(torch.exp(self.mean + self.std * z).clamp(lower, upper))
 
@@ -153,8 +153,8 @@ class UniformTime(NoiseLaw):
     """Times uniform in the range of the process."""
 
     def quantile(self, sde: SDE, u: Tensor, lower: float, upper: float) -> Tensor:
-        ends = sde.time(torch.tensor([lower, upper], dtype=u.dtype, device=u.device))
-        low, high = ends.clamp(sde.t_min, sde.t_max)
+        ends = sde.time(torch.tensor([lower, upper], dtype=u.dtype))
+        low, high = ends.clamp(sde.t_min, sde.t_max).tolist()
         return low + u * (high - low)
 
 
@@ -194,15 +194,17 @@ class TableLaw(NoiseLaw):
             raise UserError(
                 f"TableLaw: levels={self.levels}, but the process has {sde.levels} levels"
             )
-        times = torch.linspace(0, sde.t_max, self.levels, dtype=u.dtype, device=u.device)
         # Levels at the very ends of the range are in it, however they were rounded.
-        level = sde.noise_level(times)
-        allowed = times[(level >= lower * (1 - 1e-9)) & (level <= upper * (1 + 1e-9))]
-        if not allowed.numel():
+        level = sde.noise_level(torch.linspace(0, sde.t_max, self.levels, dtype=u.dtype))
+        below, within = level < lower * (1 - 1e-9), level <= upper * (1 + 1e-9)
+        first = int(below.sum())
+        count = int(within.sum()) - first
+        if count < 1:
             raise UserError(
                 f"TableLaw: none of the {self.levels} levels lies between {lower:g} and {upper:g}"
             )
-        return allowed[(u * allowed.numel()).long()]
+        times = torch.linspace(0, sde.t_max, self.levels, dtype=u.dtype, device=u.device)
+        return times[first + (u * count).long()]
 
 
 @dataclass(frozen=True)
