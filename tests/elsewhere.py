@@ -2,11 +2,11 @@
 
 Inside of :func:`elsewhere`, the device ``meta`` has numbers: its tensors are kept on the CPU behind
 a wrapper that says where they are. As on a GPU, an operation on tensors of both devices is an
-error, and numbers reach Python only by being read. What a GPU would do quietly and slowly is noted:
+error. What a GPU would do quietly and slowly is noted:
 
 * ``stray``: tensors made on the default device, by code that was given another. A number without
   dimensions is none: it travels with the call of a kernel.
-* ``reads``: waits of the host for the device, by ``item``, ``bool``, ``nonzero``, or a copy;
+* ``reads``: the host waits for numbers of the device, by ``item``, ``bool``, ``nonzero``, a copy;
 * ``writes``: copies to the device, for which the host waits too.
 """
 
@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,10 +25,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_iter, tree_map_only
 
+import scorefield
+
 ELSEWHERE = torch.device("meta")
 _HERE = torch.device("cpu")
+_PACKAGE = Path(scorefield.__file__).parent
 _ATEN = torch.ops.aten
-_READ = {
+_READS = {
     _ATEN._local_scalar_dense.default,
     _ATEN.is_nonzero.default,
     _ATEN.equal.default,
@@ -39,12 +43,24 @@ _READ = {
     _ATEN.repeat_interleave.Tensor,
     _ATEN.bincount.default,
 }
-_COPIES = {_ATEN._to_copy.default, _ATEN.copy_.default}
 _INDEXED = {_ATEN.index.Tensor, _ATEN.index_put.default, _ATEN.index_put_.default}
 
 
 class DeviceError(RuntimeError):
     """Tensors of two devices in one operation."""
+
+
+@dataclass
+class Notes:
+    """What was done quietly: each kind the lines that did it, as ``calculus/paths.py:31``."""
+
+    stray: list[str] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)
+    writes: list[str] = field(default_factory=list)
+
+    def clear(self) -> None:
+        for kind in (self.stray, self.reads, self.writes):
+            kind.clear()
 
 
 class _Distant(Tensor):
@@ -73,72 +89,6 @@ class _Distant(Tensor):
         return _call(func, args, kwargs or {}, Notes())
 
 
-@dataclass
-class Notes:
-    """What was done quietly, each with the line that did it."""
-
-    stray: list[str] = field(default_factory=list)
-    reads: list[str] = field(default_factory=list)
-    writes: list[str] = field(default_factory=list)
-
-    def clear(self) -> None:
-        for kind in (self.stray, self.reads, self.writes):
-            kind.clear()
-
-
-def _call(func: Any, args: Any, kwargs: Any, notes: Notes) -> Any:
-    tensors = [a for a in tree_iter((args, kwargs)) if isinstance(a, Tensor)]
-    far = [t for t in tensors if isinstance(t, _Distant)]
-    near = [t for t in tensors if not isinstance(t, _Distant) and t.dim()]
-    device = kwargs.get("device")
-    if far and near and func not in _COPIES:
-        raise DeviceError(f"{func}: tensors on two devices\n{_place()}")
-    if func in _READ or (
-        func in _INDEXED
-        and any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1])
-    ):
-        if far:
-            notes.reads.append(f"{func} {_place()}")
-    if func is _ATEN._to_copy.default:
-        if far and device == _HERE:
-            notes.reads.append(f"{func} {_place()}")
-        if not far and device == ELSEWHERE:
-            notes.writes.append(f"{func} {_place()}")
-    if func is _ATEN.copy_.default:
-        to, source = args[:2]
-        if isinstance(to, _Distant) and not isinstance(source, _Distant) and source.dim():
-            notes.writes.append(f"{func} {_place()}")
-        if not isinstance(to, _Distant) and isinstance(source, _Distant):
-            notes.reads.append(f"{func} {_place()}")
-    there = device == ELSEWHERE if device is not None else bool(far)
-    if func is _ATEN.copy_.default:
-        there = isinstance(args[0], _Distant)
-    if device is not None:
-        kwargs = {**kwargs, "device": _HERE}
-    bare = tree_map_only(_Distant, lambda t: t.near, (args, kwargs))
-    # Tensors of zeros without storage have kernels of their own, which take no wrapper.
-    run = _ATEN.zeros.default if func is _ATEN._efficientzerotensor.default else func
-    out = run(*bare[0], **bare[1])
-    if not there:
-        if not tensors and any(isinstance(o, Tensor) and o.dim() for o in tree_iter(out)):
-            notes.stray.append(f"{func} {_place()}")
-        return out
-    out = tree_map_only(Tensor, _Distant, out)
-    return return_and_correct_aliasing(func, args, kwargs, out)
-
-
-def _place() -> str:
-    """The innermost lines of the package."""
-    frames = [
-        f
-        for f in traceback.extract_stack()
-        if "scorefield/" in f.filename and "/tests/" not in f.filename
-    ]
-    return " < ".join(
-        f"{f.filename.split('scorefield/')[-1]}:{f.lineno}" for f in reversed(frames[-3:])
-    )
-
-
 class _Operations(TorchDispatchMode):
     def __init__(self, notes: Notes) -> None:
         super().__init__()
@@ -148,14 +98,16 @@ class _Operations(TorchDispatchMode):
         return _call(func, args, kwargs or {}, self.notes)
 
 
-class _Constructors(TorchFunctionMode):
-    """Makes tensors of Python's numbers here first, which torch would make without numbers."""
+class _Python(TorchFunctionMode):
+    """What torch does between Python's numbers and its own, without calling an operation."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func in (torch.tensor, torch.as_tensor) and kwargs.get("device") is not None:
             device = torch.device(kwargs.pop("device"))
             return func(*args, **kwargs).to(device)
+        if func is Tensor.new_tensor and isinstance(args[0], _Distant):
+            return torch.tensor(*args[1:], **{"dtype": args[0].dtype, **kwargs}).to(ELSEWHERE)
         if func is Tensor.tolist and isinstance(args[0], _Distant):
             return args[0].cpu().tolist()
         return func(*args, **kwargs)
@@ -165,5 +117,60 @@ class _Constructors(TorchFunctionMode):
 def elsewhere() -> Iterator[Notes]:
     """Gives the device ``meta`` numbers, and notes what is done quietly."""
     notes = Notes()
-    with _Constructors(), _Operations(notes):
+    with _Python(), _Operations(notes):
         yield notes
+
+
+def _call(func: Any, args: Any, kwargs: Any, notes: Notes) -> Any:
+    given = [a for a in tree_iter((args, kwargs)) if isinstance(a, Tensor)]
+    far = any(isinstance(t, _Distant) for t in given)
+    near = any(not isinstance(t, _Distant) and t.dim() for t in given)
+    there = far
+    if func is _ATEN.copy_.default:
+        there, source = (isinstance(t, _Distant) for t in args[:2])
+        _note_copy(notes, source, there)
+    elif func is _ATEN._to_copy.default:
+        there = _wanted(kwargs, far)
+        _note_copy(notes, far, there)
+    elif far and near:
+        raise DeviceError(f"{func}: tensors on two devices, at {_place()}")
+    elif "device" in kwargs:
+        there = _wanted(kwargs, far)
+    if far and (func in _READS or (func in _INDEXED and _by_mask(args[1]))):
+        notes.reads.append(_place())
+    if "device" in kwargs:
+        kwargs = {**kwargs, "device": _HERE}
+    # Zeros without storage have kernels of their own, which take no wrapper.
+    run = _ATEN.zeros.default if func is _ATEN._efficientzerotensor.default else func
+    bare_args, bare_kwargs = tree_map_only(_Distant, lambda t: t.near, (args, kwargs))
+    out = run(*bare_args, **bare_kwargs)
+    if there:
+        wrapped = tree_map_only(Tensor, _Distant, out)
+        return return_and_correct_aliasing(func, args, kwargs, wrapped)
+    if not given and any(isinstance(t, Tensor) and t.dim() for t in tree_iter(out)):
+        notes.stray.append(_place())
+    return out
+
+
+def _wanted(kwargs: Any, otherwise: bool) -> bool:
+    device = kwargs.get("device")
+    return otherwise if device is None else torch.device(device) == ELSEWHERE
+
+
+def _note_copy(notes: Notes, source: bool, there: bool) -> None:
+    if source and not there:
+        notes.reads.append(_place())
+    if there and not source:
+        notes.writes.append(_place())
+
+
+def _by_mask(indices: Any) -> bool:
+    return any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in indices)
+
+
+def _place() -> str:
+    """The innermost line of the package; of a test, if there is none."""
+    frames = [f for f in traceback.extract_stack() if Path(f.filename).is_relative_to(_PACKAGE)]
+    if not frames:
+        return "outside of the package"
+    return f"{Path(frames[-1].filename).relative_to(_PACKAGE)}:{frames[-1].lineno}"

@@ -41,7 +41,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scorefield.checks import within
+from scorefield.checks import inspect
 from scorefield.errors import UnsupportedError, UserError
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -174,12 +174,14 @@ class Noise:
         if index.is_floating_point():
             raise UnsupportedError(f"sample indices are integers, got {index.dtype}")
         index = index.to(torch.int64)
-        if isinstance(step, int) and not 0 <= step <= _MASK:
-            raise UserError(f"a step must lie in [0, 2³²), got {step}")
-        # A number is filled in: for a copy of it the host would wait.
-        steps = step.to(index) if isinstance(step, Tensor) else index.new_full((), step)
-        within("sample indices", index, 0, math.inf)
-        within("steps", steps, 0, _MASK)
+        inspect(index, _check_index)
+        if isinstance(step, Tensor):
+            steps = step.to(index)
+            inspect(steps, _check_steps)
+        else:
+            _check_step(step)
+            # Filled in: a copy of the number would be waited for.
+            steps = index.new_full((), step)
         index, steps = torch.broadcast_tensors(index, steps)
         batch = index.shape
         index, steps = index.reshape(-1, 1), steps.reshape(-1, 1)
@@ -188,6 +190,21 @@ class Noise:
         digest = hashlib.blake2b(f"{self.seed}\0{purpose}".encode(), digest_size=8).digest()
         key = (int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little"))
         return philox(torch.stack(counter), key), batch
+
+
+def _check_index(index: Tensor) -> None:
+    if int(index.min()) < 0:
+        raise UserError(f"sample indices and steps must not be negative, got {int(index.min())}")
+
+
+def _check_steps(steps: Tensor) -> None:
+    for step in steps.aminmax():
+        _check_step(int(step))
+
+
+def _check_step(step: int) -> None:
+    if not 0 <= step <= _MASK:
+        raise UserError(f"a step must not be negative and be below 2³², got {step}")
 
 
 def philox(counter: Tensor, key: tuple[int, int]) -> Tensor:

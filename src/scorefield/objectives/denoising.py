@@ -42,6 +42,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -194,17 +195,22 @@ class TableLaw(NoiseLaw):
             raise UserError(
                 f"TableLaw: levels={self.levels}, but the process has {sde.levels} levels"
             )
-        # Levels at the very ends of the range are in it, however they were rounded.
-        level = sde.noise_level(torch.linspace(0, sde.t_max, self.levels, dtype=u.dtype))
-        below, within = level < lower * (1 - 1e-9), level <= upper * (1 + 1e-9)
-        first = int(below.sum())
-        count = int(within.sum()) - first
+        first, count = _between(sde, self.levels, lower, upper)
         if count < 1:
             raise UserError(
                 f"TableLaw: none of the {self.levels} levels lies between {lower:g} and {upper:g}"
             )
         times = torch.linspace(0, sde.t_max, self.levels, dtype=u.dtype, device=u.device)
         return times[first + (u * count).long()]
+
+
+@lru_cache(maxsize=32)
+def _between(sde: SDE, levels: int, lower: float, upper: float) -> tuple[int, int]:
+    """The first time of a table between two noise levels, and the number of them."""
+    level = sde.noise_level(torch.linspace(0, sde.t_max, levels, dtype=torch.float64))
+    # Levels at the very ends of the range are in it, however they were rounded.
+    first = int((level < lower * (1 - 1e-9)).sum())
+    return first, int((level <= upper * (1 + 1e-9)).sum()) - first
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def level(sde: SDE, t: float | None) -> Coefficients:
 
 def clock(t: float, x: Tensor) -> Tensor:
     """A time in the precision and on the device of states, as they are given to a field."""
-    return torch.tensor(t, dtype=x.dtype, device=x.device)
+    return x.new_full((), t)
 
 
 class Stepped(NamedTuple):

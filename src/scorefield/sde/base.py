@@ -90,8 +90,10 @@ class NormalPrior(Prior):
 
     def center(self, like: Float[Tensor, "batch *event"]) -> Tensor:
         """The mean, in a shape that broadcasts against a single point."""
-        mean = torch.as_tensor(self.mean, dtype=like.dtype, device=like.device)
-        return mean.reshape(-1, *(1,) * (like.dim() - 2)) if mean.dim() else mean
+        if not isinstance(self.mean, tuple):
+            return like.new_full((), self.mean)
+        mean = torch.stack([like.new_full((), value) for value in self.mean])
+        return mean.reshape(-1, *(1,) * (like.dim() - 2))
 
     def sample(
         self, noise: Noise, index: Tensor, dtype: torch.dtype = torch.float32
