@@ -79,6 +79,10 @@ class Engine:
             raise UserError(f"{device}, a card of kind {name}, has no precision {self.precision}")
         return device
 
+    def check(self) -> None:
+        """Raises what :attr:`torch_device` does."""
+        _ = self.torch_device
+
     def _found(self) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         kind, _, number = self.device.partition(":")
@@ -108,6 +112,13 @@ class Engine:
         if self.compile:
             module.compile(fullgraph=True)
         return module
+
+    def wait(self) -> None:
+        """Waits until the device has done what it was given."""
+        if self.torch_device.type == "cuda":
+            torch.cuda.synchronize(self.torch_device)
+        elif self.torch_device.type == "mps":
+            torch.mps.synchronize()
 
     @contextmanager
     def running(self) -> Iterator[None]:

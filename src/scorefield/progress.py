@@ -58,6 +58,13 @@ class Stages:
             self._next = self.seconds() + _LINE_EVERY
             print(line, flush=True)
 
+    def note(self, line: str) -> None:
+        """Prints a line once, above the bars on a terminal."""
+        if self._bars is not None:
+            self._bars.console.print(line, highlight=False)
+        elif not self._quiet:
+            print(line, flush=True)
+
     def seconds(self) -> float:
         """The time since the start."""
         return time.monotonic() - self._start

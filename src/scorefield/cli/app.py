@@ -12,7 +12,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from scorefield.cli.analyses import analyze
-from scorefield.cli.arguments import Integers, Numbers, counts, integers, positive_numbers
+from scorefield.cli.arguments import (
+    Integers,
+    Numbers,
+    counts,
+    integers,
+    on_engine,
+    positive_numbers,
+)
 from scorefield.studies.settings import LAST_SEED
 
 app = typer.Typer(
@@ -39,6 +46,8 @@ Weights = Annotated[
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Import custom classes that the run names.")
 ]
+Engine = dict[str, Any]
+"""The values of an engine that are given in place of a configuration's."""
 
 
 def _drawing_of(source: Any) -> Any:
@@ -68,7 +77,9 @@ def scorefield(
 
 
 @app.command()
+@on_engine
 def demo(
+    engine: Engine,
     out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("reports/demo"),
     root: Root = Path("runs/demo"),
     jobs: Annotated[int, typer.Option(min=1, help="The number of parallel processes.")] = 2,
@@ -77,12 +88,14 @@ def demo(
     from scorefield.comparison.demo import demo
     from scorefield.report.page import write_report
 
-    demo(root, jobs=jobs)
+    demo(root, jobs=jobs, engine=engine)
     print(write_report(root, out))
 
 
 @app.command()
+@on_engine
 def train(
+    engine: Engine,
     preset: Annotated[
         str, typer.Argument(metavar="PRESET", help="A preset, or a file ending in .yaml.")
     ],
@@ -99,6 +112,7 @@ def train(
     from scorefield.config.resolve import load
 
     config = load(preset, overrides or ())
+    from scorefield.config.build import build_engine
     from scorefield.runs.run import Run
 
     if dry_run:
@@ -107,17 +121,21 @@ def train(
         Run.check(config)
         print(f"# {root / config.folder}\n{dump(config.document())}", end="")
         return
+    chosen = build_engine(config, **engine)
+    chosen.check()
     run = Run.create(config, root, overwrite)
     if run.finished:
         print(f"{run.folder} is complete: {config.train.steps} steps")
         return
     print(f"training {config.name} in {run.folder}", flush=True)
-    fit = run.train(draw=_drawing_of)
+    fit = run.train(draw=_drawing_of, engine=chosen)
     print(f"{run.folder} is complete: {config.train.steps} steps, {fit.seconds:.1f} s")
 
 
 @app.command()
+@on_engine
 def sample(
+    engine: Engine,
     run: RunFolder,
     n: Annotated[int, typer.Option("--n", help="The number of samples.")] = 64,
     sampler: Annotated[
@@ -149,16 +167,18 @@ def sample(
     trust_code: TrustCode = False,
 ) -> None:
     """Sample a run, and write the samples and a picture of them."""
+    from scorefield.config.build import build_engine
     from scorefield.evaluation.sampling import SamplingProgress, choose_sampler, draw
     from scorefield.runs.run import Run
 
     opened = Run.open(run, trust_code)
     method = choose_sampler(opened, sampler, steps, nfe, churn)
-    progress = SamplingProgress()
+    chosen, progress = build_engine(opened.config, **engine), SamplingProgress()
     with progress:
         drawn = draw(
-            opened, n, method, seed, weights, step, out, overwrite, progress, label, guidance
-        )
+            opened, n, method, seed, weights, step, out, overwrite, progress, label, guidance,
+            chosen,
+        )  # fmt: skip
     print(f"{n} samples in {drawn.seconds:.2f} s, {drawn.calls}")
     for file in (drawn.file, drawn.picture):
         if file is not None:
@@ -166,7 +186,9 @@ def sample(
 
 
 @app.command("eval")
+@on_engine
 def evaluate_run(
+    engine: Engine,
     run: RunFolder,
     nfe: Annotated[
         Integers | None,
@@ -185,16 +207,21 @@ def evaluate_run(
     are drawn by Heun's method, the sampler of the evaluation protocol, whatever sampler the run's
     configuration names.
     """
+    from scorefield.config.build import build_engine
     from scorefield.evaluation.evaluate import evaluate
     from scorefield.runs.run import Run
 
-    evaluate(Run.open(run, trust_code), nfe, overwrite=overwrite, on_progress=print)
+    opened = Run.open(run, trust_code)
+    chosen = build_engine(opened.config, **engine)
+    evaluate(opened, nfe, overwrite=overwrite, on_progress=print, engine=chosen)
     for file in sorted((run / "eval").iterdir()):
         print(file)
 
 
 @app.command()
+@on_engine
 def likelihood(
+    engine: Engine,
     path: Annotated[
         Path,
         typer.Argument(
@@ -238,14 +265,16 @@ def likelihood(
     if folder is not None:
         check_folder(folder)
     settings = LikelihoodSettings(rtol, atol, probes, n_probes, standard_error, seed)
-    found = data_likelihood(subject, data, n, settings)
+    found = data_likelihood(subject, data, n, settings, subject.engine(**engine))
     print(*found.lines(), sep="\n")
     if folder is not None:
         print(*found.write(folder), sep="\n")
 
 
 @app.command()
+@on_engine
 def sweep(
+    engine: Engine,
     arguments: Annotated[
         list[str],
         typer.Argument(
@@ -270,7 +299,7 @@ def sweep(
 
     names, overrides = split(arguments)
     planned = plan(names, seeds, overrides, root)
-    outcomes = run(planned, root, jobs, evaluate, draw=_drawing_of)
+    outcomes = run(planned, root, jobs, evaluate, draw=_drawing_of, engine=engine)
     print_table(*summary(planned, outcomes))
     return exit_status(outcomes)
 

@@ -5,15 +5,17 @@ It is a sweep with shorter trainings. Started again, it resumes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from scorefield.comparison.processes import LocalProcesses, Task, TaskResult, demand
 from scorefield.comparison.processes import run as run_tasks
 from scorefield.comparison.timing import STEP_TIMES, time_steps
+from scorefield.config.build import build_engine
 from scorefield.config.resolve import load
 from scorefield.errors import RunError
 from scorefield.evaluation.evaluate import Floors, benchmark_of, evaluate, measure_floors
@@ -22,6 +24,9 @@ from scorefield.evaluation.records import Evaluation
 from scorefield.progress import Stages
 from scorefield.runs.run import Run
 from scorefield.training.record import read_rows
+
+Chosen = Mapping[str, Any]
+"""The values of an engine in place of those of a configuration."""
 
 MODELS = ("m0", "m1", "m2", "m3", "m4")
 
@@ -61,27 +66,32 @@ def demo(
     families: Sequence[str] = tuple(SHORTER),
     overrides: Sequence[str] = (),
     jobs: int = 2,
+    engine: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Trains, evaluates and times the five models on each data set, and returns the runs' folders.
 
-    The overrides take the place of the demonstration's own; ``jobs`` processes work at a time.
+    The overrides take the place of the demonstration's own, the values ``engine`` those of the
+    presets; ``jobs`` processes work at a time.
 
     Raises:
+        UserError: If this machine does not have the device of the engine.
         ConfigError: If an override is wrong.
         RunError: If a folder belongs to another configuration, or a run failed; the others are
             finished none the less.
     """
     # On a busy machine, threads that wait for each other take ten times as long as one alone.
     torch.set_num_threads(1)
-    plans = []
+    plans, chosen = [], dict(engine or {})
     for name in families:
         configs = [load(f"{name}/{model}", overrides or SHORTER[name]) for model in MODELS]
+        for config in configs:
+            build_engine(config, **chosen).check()
         plans.append(Family(name, protocol_of(configs[0]), [Run.create(c, root) for c in configs]))
     with Stages() as stages, LocalProcesses(jobs, threads=1) as processes:
         try:
-            _train_and_evaluate(plans, processes, stages)
+            _train_and_evaluate(plans, processes, stages, chosen)
             # Nothing else runs meanwhile, so that the times are those of the steps.
-            _time(plans, root, processes, stages)
+            _time(plans, root, processes, stages, chosen)
         except KeyboardInterrupt:
             stages.report(
                 f"stopped; what is done stays in {root}, the same command goes on from there"
@@ -90,7 +100,9 @@ def demo(
     return [run.folder for plan in plans for run in plan.runs]
 
 
-def _train_and_evaluate(plans: Sequence[Family], processes: LocalProcesses, stages: Stages) -> None:
+def _train_and_evaluate(
+    plans: Sequence[Family], processes: LocalProcesses, stages: Stages, engine: Chosen
+) -> None:
     floors, trainings = [], []
     for plan in plans:
         source = (plan.runs[0].folder, plan.protocol)
@@ -101,8 +113,8 @@ def _train_and_evaluate(plans: Sequence[Family], processes: LocalProcesses, stag
                 continue
             name = f"{run.dataset}/{run.model_id.partition('_')[0]}"
             summary = f"{name} trained, {run.config.train.steps} steps"
-            training = Task(f"training of {name}", _train, (run.folder,), summary=summary)
-            arguments, needs = (run.folder, plan.protocol), (floor, training)
+            training = Task(f"training of {name}", _train, (run.folder, engine), summary=summary)
+            arguments, needs = (run.folder, plan.protocol, engine), (floor, training)
             summary = f"{name} evaluated"
             plan.left.append(Task(f"evaluation of {name}", _evaluate, arguments, needs, summary))
             trainings.append(training)
@@ -126,11 +138,14 @@ def _train_and_evaluate(plans: Sequence[Family], processes: LocalProcesses, stag
     demand(run_tasks([*floors, *trainings, *evaluations], processes, ended, watch))
 
 
-def _time(plans: Sequence[Family], root: Path, processes: LocalProcesses, stages: Stages) -> None:
+def _time(
+    plans: Sequence[Family], root: Path, processes: LocalProcesses, stages: Stages, engine: Chosen
+) -> None:
     tasks, done = [], []
     for plan in plans:
         if not (root / plan.name / STEP_TIMES).is_file():
-            arguments = ([run.config for run in plan.runs], root / plan.name)
+            configs = [run.config for run in plan.runs]
+            arguments = (configs, root / plan.name, engine)
             summary = f"steps of {plan.name} timed side by side"
             tasks.append(Task(f"timing of {plan.name}", time_steps, arguments, summary=summary))
 
@@ -149,18 +164,22 @@ def _report(stages: Stages, task: Task, outcome: TaskResult) -> None:
         stages.report(f"{task.name} failed: {outcome.reason}")
 
 
-def _train(folder: Path) -> None:
+def _train(folder: Path, engine: Chosen) -> None:
     run = Run.open(folder)
     if not run.finished:
-        run.train(quiet=True)
+        run.train(quiet=True, engine=build_engine(run.config, **engine))
 
 
 def _floors(folder: Path, protocol: Protocol) -> Floors:
     return measure_floors(benchmark_of(Run.open(folder), protocol))
 
 
-def _evaluate(folder: Path, protocol: Protocol, floors: Floors, _trained: None) -> None:
-    evaluate(Run.open(folder), protocol=protocol, floors=floors)
+def _evaluate(
+    folder: Path, protocol: Protocol, engine: Chosen, floors: Floors, _trained: None
+) -> None:
+    run = Run.open(folder)
+    chosen = build_engine(run.config, **engine)
+    evaluate(run, protocol=protocol, floors=floors, engine=chosen)
 
 
 def _evaluated(run: Run, protocol: Protocol) -> bool:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scorefield.comparison.processes import LocalProcesses, Task, TaskResult, demand
 from scorefield.comparison.processes import run as run_tasks
@@ -63,22 +63,29 @@ def run(
     parallel: int = 1,
     evaluate: bool = False,
     draw: DrawFor | None = None,
+    engine: Mapping[str, Any] | None = None,
 ) -> list[TaskResult]:
     """Runs the jobs in processes of their own, ``parallel`` at a time; one outcome a job, in order.
 
     With ``evaluate`` each is evaluated after its training, and the models are timed; ``draw`` is
-    that of :meth:`~.train`.
+    that of :meth:`~.train`; the values ``engine`` take the place of those of the configurations.
 
     Raises:
+        UserError: If this machine does not have the device of an engine.
         ConfigError: If ``parallel`` is not positive.
         RunError: If the models cannot be timed.
     """
     if parallel < 1:
         raise ConfigError(f"a sweep takes at least 1 job at a time, got {parallel}")
-    tasks = [
-        Task(f"{j.config.name} seed{j.config.seed}", _work, (j.config, root, evaluate, draw))
-        for j in jobs
-    ]
+    chosen = dict(engine or {})
+    if chosen:
+        # It imports torch, which nothing else here needs.
+        from scorefield.config.build import build_engine
+
+        for job in jobs:
+            build_engine(job.config, **chosen).check()
+    how = (root, evaluate, draw, chosen)
+    tasks = [Task(f"{j.config.name} seed{j.config.seed}", _work, (j.config, *how)) for j in jobs]
     # A job alone has the terminal for its progress bar; of several, each line is labelled.
     alone = parallel == 1 and sys.stdout.isatty()
     threads = None if parallel == 1 else max(1, (os.cpu_count() or 1) // parallel)
@@ -87,7 +94,7 @@ def run(
         if evaluate and exit_status(outcomes) == 0:
             folders = dict.fromkeys(root / job.config.folder.parts[0] for job in jobs)
             given = {root / job.config.folder: job.config for job in jobs}
-            timings = [Task(folder.name, time_models, (folder, given)) for folder in folders]
+            timings = [Task(f.name, time_models, (f, given, chosen)) for f in folders]
             demand(run_tasks(timings, processes))
     return outcomes
 
@@ -101,23 +108,31 @@ def _label(task: Task, line: str) -> None:
     print(f"{task.name}: {line.rstrip()}")
 
 
-def _work(config: Config, root: Path, evaluate: bool, draw: DrawFor | None) -> None:
+def _work(
+    config: Config, root: Path, evaluate: bool, draw: DrawFor | None, chosen: Mapping[str, Any]
+) -> None:
+    from scorefield.config.build import build_engine
     from scorefield.evaluation.evaluate import evaluate as evaluate_run
     from scorefield.runs.run import Run
 
+    engine = build_engine(config, **chosen)
+    engine.check()
     run = Run.create(config, root)
     if not run.finished:
         print(f"training in {run.folder}", flush=True)
-        run.train(draw=draw)
+        run.train(draw=draw, engine=engine)
     if evaluate:
         print("evaluating", flush=True)
-        evaluate_run(run, on_progress=print)
+        evaluate_run(run, on_progress=print, engine=engine)
 
 
-def time_models(folder: Path, given: Mapping[Path, Config]) -> None:
+def time_models(
+    folder: Path, given: Mapping[Path, Config], engine: Mapping[str, Any] | None = None
+) -> None:
     """Times the steps of all evaluated models of a data set side by side, unless that is done.
 
-    Of ``given``, by the folders of the runs, custom classes may be imported; of other runs not.
+    The values ``engine`` take the place of those of the configurations. Of ``given``, by the
+    folders of the runs, custom classes may be imported; of other runs not.
     """
     from scorefield.comparison.timing import time_steps, timed_models
     from scorefield.runs.run import Run
@@ -129,7 +144,7 @@ def time_models(folder: Path, given: Mapping[Path, Config]) -> None:
     # Sorted by name: the first is what a report compares the others with.
     configs = [given.get(run) or Run.open(run).config for _, run in sorted(first.items())]
     print(f"timing the steps of {len(configs)} models side by side", flush=True)
-    time_steps(configs, folder)
+    time_steps(configs, folder, engine)
 
 
 def summary(

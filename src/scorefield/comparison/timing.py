@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from scorefield.comparison.groups import Group
-from scorefield.config.build import build_field, build_objective, build_source
+from scorefield.config.base import build
+from scorefield.config.build import build_engine, build_field, build_objective, build_source
 from scorefield.config.config import Config
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate, mean
@@ -31,6 +32,7 @@ _ROUND = 0.5
 def time_steps(
     configs: Sequence[Config],
     folder: Path,
+    engine: Mapping[str, Any] | None = None,
     rounds: int = 4,
     steps: int | None = None,
 ) -> dict[str, Estimate]:
@@ -43,6 +45,7 @@ def time_steps(
     Arguments:
         configs: The models, at least two; the first is what the others are compared with.
         folder: Where ``step_times.json`` is written.
+        engine: The values of the engine that are chosen in place of those of the configurations.
         rounds: The number of rounds that count, at least 2.
         steps: The number of steps in each; by default as many as take the first model half a
             second, and no more than its training, in whole periods of the regularisers.
@@ -58,7 +61,7 @@ def time_steps(
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds + 1):
         for name, config in zip(names, configs, strict=True):
-            taken = short_training(config, length).run().seconds / length
+            taken = short_training(config, length, engine=engine).run().seconds / length
             if turn:
                 seconds[name].append(taken)
             elif steps is None and name == names[0]:
@@ -85,25 +88,31 @@ def ratio(seconds: Sequence[float], base: Sequence[float]) -> Estimate:
     return Estimate(value, value * logs.standard_error, logs.n)
 
 
-def short_training(config: Config, steps: int, folder: Path | None = None) -> Trainer:
+def short_training(
+    config: Config,
+    steps: int,
+    folder: Path | None = None,
+    engine: Mapping[str, Any] | None = None,
+) -> Trainer:
     """A fresh training of a few steps, good for its time only; written to a folder if given."""
     source = build_source(config)
-    settings = TrainSettings(
+    settings = replace(
+        build(config.train, "train", TrainSettings),
         steps=steps,
-        batch_size=config.train.batch_size,
         checkpoint_every=steps,
         log_every=min(steps, config.train.log_every),
-        ema_decay=config.train.ema_decay,
+        snapshot_every=None,
     )
     return Trainer(
         build_field(config, source),
         source,
         build_objective(config, source),
-        Optim(**{**config.optim.model_dump(), "warmup": 0}),
+        replace(build(config.optim, "optim", Optim), warmup=0, warmup_images=None),
         settings,
         config.seed,
         folder,
         quiet=True,
+        engine=build_engine(config, **engine or {}),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from scorefield.config.sampler import SamplerSection
 from scorefield.config.sde import Process, TableProcess, VEProcess
 from scorefield.data.source import DataSource, TargetSource
 from scorefield.domain import Euclidean
+from scorefield.engine import Engine
 from scorefield.errors import ConfigError, section_of
 from scorefield.fields.base import ScoreField
 from scorefield.fields.composed import HybridField
@@ -120,6 +122,15 @@ def build_objective(config: Config, source: DataSource) -> Objective:
         base = DenoisingScoreMatching(section.weighting, law, spread, section.reduction)
     terms = [_regularizer(f"objective.{name}", t, source, sde) for name, t in section.terms.items()]
     return Objective(base, terms, section.label_dropout)
+
+
+def build_engine(config: Config, **chosen: Any) -> Engine:
+    """The engine, but for the values ``chosen`` in place of the configuration's.
+
+    Raises:
+        UserError: If a value is wrong; whether this machine has the device is not checked.
+    """
+    return replace(build(config.engine, "engine", Engine), **chosen)
 
 
 def build_sampler(section: SamplerSection) -> Sampler:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from scorefield.config.base import Section, Seed, check_below, section
 from scorefield.config.data import Data
+from scorefield.config.engine import EngineSection
 from scorefield.config.field import HybridModel, Model, Network, kinds
 from scorefield.config.objective import ObjectiveSection
 from scorefield.config.sampler import SamplerSection
@@ -33,6 +34,7 @@ class Config(Section):
     train: TrainSection = section()
     sampler: SamplerSection = section(kind="heun")
     eval: EvalSection = section()
+    engine: EngineSection = section()
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -141,3 +143,9 @@ class Config(Section):
     def document(self) -> dict[str, Any]:
         """The configuration as plain values, every key spelt out."""
         return self.model_dump(mode="json")
+
+    def identity(self) -> dict[str, Any]:
+        """What tells a run from another, as plain values: all but what describes it, and the
+        engine, on which its results depend in rounding only.
+        """
+        return self.model_dump(mode="json", exclude={"description", "engine"})

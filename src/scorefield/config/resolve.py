@@ -42,7 +42,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
     document, layer = _document(source), parse_overrides(overrides)
     config = schema.validate(merge(document, layer, schema.keys), source, trust_code=True)
     if layer and "name" not in layer:
-        suffix = _suffix(schema.validate(document, source).document(), config.document())
+        suffix = _suffix(schema.validate(document, source).identity(), config.identity())
         config = config.model_copy(update={"name": config.name + suffix})
     plain = config.document()
     hashed = with_hashes(plain)
@@ -88,9 +88,7 @@ def _extended(path: Path, parent: object) -> Path:
 def _suffix(preset: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """A readable and unique name of the overrides of a configuration."""
     changes = [
-        (key, value)
-        for key, _, value in differences(preset, config)
-        if key != "seed" and key not in _LABELS
+        (key, value) for key, _, value in differences(preset, config) if key not in ("name", "seed")
     ]
     if not changes:
         return ""

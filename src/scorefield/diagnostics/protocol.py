@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.calculus.derivatives import VectorField
+from scorefield.engine import exact
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.fields.base import Quantity, ScoreField, evaluation_mode
@@ -206,13 +207,13 @@ def measure(
     classes: Classes,
     **settings: Any,
 ) -> Profile:
-    """Evaluate ``at`` at each noise level of a protocol, the field in evaluation mode; errors name
-    the diagnostic and the noise level.
+    """Evaluate ``at`` at each noise level of a protocol, exactly and with the field in evaluation
+    mode; errors name the diagnostic and the noise level.
     """
     if classes is not None:
         settings["classes"] = classes if isinstance(classes, int) else "of each point"
     estimates = []
-    with evaluation_mode(field), torch.no_grad():
+    with exact(), evaluation_mode(field), torch.no_grad():
         for points in protocol.points(data, field, classes):
             try:
                 estimates.append(at(points))

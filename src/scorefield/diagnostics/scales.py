@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from scorefield.diagnostics.trajectories import State
+from scorefield.engine import exact
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.fields.base import ScoreField, evaluation_mode
@@ -181,7 +182,7 @@ def calibrate_sizes(
 
     tables = np.full((2, n, len(states), len(order)), np.nan)
     start, places = 0, np.arange(len(order))
-    with evaluation_mode(field), torch.no_grad():
+    with exact(), evaluation_mode(field), torch.no_grad():
         for level, state in enumerate(states):
             truth = field.predict_noise(state.x, state.t, state.classes)
             table = tables[:, :, level]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
+from scorefield.engine import exact
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
 from scorefield.fields.base import ScoreField, evaluation_mode
@@ -111,7 +112,7 @@ def validation_loss(
         raise UserError(f"a validation loss needs at least one draw per point, got {draws}")
     noise, index = Noise(-1 - seed), torch.arange(data.shape[0], device=data.device)
     total = torch.zeros(data.shape[0], dtype=torch.float64, device=data.device)
-    with evaluation_mode(field), torch.no_grad():
+    with exact(), evaluation_mode(field), torch.no_grad():
         for draw in range(draws):
             t, z = denoising.draw(field, noise, index, draw)
             total += denoising(field, Batch(data, t.to(data.dtype), z.to(data.dtype)))

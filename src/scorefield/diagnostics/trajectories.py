@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scorefield.engine import exact
 from scorefield.errors import UserError
 from scorefield.estimate import Median, median
 from scorefield.fields.base import Quantity, ScoreField, convert, evaluation_mode
@@ -194,7 +195,7 @@ def field_agreement(
     found: dict[tuple[str, Quantity], list[Agreement]] = {
         (name, quantity): [] for name in machines for quantity in quantities
     }
-    with evaluation_mode(field), torch.no_grad():
+    with exact(), evaluation_mode(field), torch.no_grad():
         for sigma, t, x, classes in states:
             wide, truth = x.double(), field.predict_noise(x, t, classes).double()
             for name, machine in machines.items():

@@ -79,7 +79,7 @@ def about(run: Run) -> dict[str, Any]:
     member = _member(run)
     preset = f"{run.dataset}/{member}"
     record = run.environment()
-    packages = record.get("packages") or {}
+    packages, engines = record.get("packages") or {}, record.get("engines") or []
     facts: dict[str, Any] = {
         "label": member.upper() if member[:1] == "m" and member[1:].isdecimal() else run.model_id,
         "description": run.config.description,
@@ -88,7 +88,10 @@ def about(run: Run) -> dict[str, Any]:
             "python": record.get("python"),
             **{name: packages.get(name) for name in ("scorefield", "torch", "numpy")},
         },
-        "machine": {key: record.get(key) for key in ("platform", "cores", "threads", "devices")},
+        "machine": {
+            **{key: record.get(key) for key in ("platform", "cores", "threads")},
+            "devices": [str(e.get("name")) for e in engines] or record.get("devices"),
+        },
         "preset": None,
         "overrides": [],
     }
@@ -98,8 +101,8 @@ def about(run: Run) -> dict[str, Any]:
         return facts
     overrides = [
         f"{key}={_yaml(value)}"
-        for key, _, value in differences(base.document(), run.config.document())
-        if key not in ("name", "description", "seed")
+        for key, _, value in differences(base.identity(), run.config.identity())
+        if key not in ("name", "seed")
     ]
     if run.model_id != member and load(preset, overrides).name != run.config.name:
         overrides.append(f"name={run.config.name}")

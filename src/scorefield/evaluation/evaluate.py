@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from scorefield.config.build import build_sampler
+from scorefield.config.build import build_engine, build_sampler
 from scorefield.config.document import differences, shown
 from scorefield.data.arrays import LabelledSource
 from scorefield.data.source import DataSource
+from scorefield.engine import Engine
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import (
@@ -59,14 +61,18 @@ def measure_samples(
     benchmark: Benchmark,
     floors: Floors,
     on_progress: OnProgress = lambda words: None,
+    engine: Engine | None = None,
 ) -> tuple[Distance, ...]:
-    """The distances of generated from real samples at each budget, and the paths' properties."""
+    """The distances of generated from real samples at each budget, and the paths' properties; they
+    are drawn on an engine, which has the field, if one is given.
+    """
     protocol, found = benchmark.protocol, []
     compared = [(m.name, on, f) for m in OF_SAMPLES for on, f in m.compare(benchmark)]
     for budget in protocol.nfes:
         on_progress(f"samples at {budget} network calls")
         sampler = protocol.method(budget)
-        paths = Trajectory(field, sampler, protocol.samples, protocol.seed)
+        with nullcontext() if engine is None else engine.running():
+            paths = Trajectory(field, sampler, protocol.samples, protocol.seed)
         measured = [(name, on, f(paths.samples, benchmark.real)) for name, on, f in compared]
         measured += [(m.name, "", e) for m in OF_PATHS if (e := m.read(paths)) is not None]
         found += [
@@ -80,7 +86,7 @@ def measure_samples(
 
 
 def measure_checkpoint(
-    field: ScoreField, benchmark: Benchmark, floors: Floors
+    field: ScoreField, benchmark: Benchmark, floors: Floors, engine: Engine | None = None
 ) -> tuple[Distance, ...]:
     """The distances at the protocol's budget for checkpoints, and the validation loss."""
     along = benchmark.protocol.along
@@ -88,7 +94,7 @@ def measure_checkpoint(
         raise UserError("this protocol leaves the checkpoints along the training out")
     at_one = replace(benchmark, protocol=replace(benchmark.protocol, nfes=(along,)))
     loss = Distance("", 0, 0, VALIDATION.name, "", validate(field, benchmark))
-    return (*measure_samples(field, at_one, floors), loss)
+    return (*measure_samples(field, at_one, floors, engine=engine), loss)
 
 
 def validate(field: ScoreField, benchmark: Benchmark) -> Estimate:
@@ -138,6 +144,7 @@ def evaluate(
     floors: Floors | None = None,
     overwrite: bool = False,
     on_progress: OnProgress = lambda words: None,
+    engine: Engine | None = None,
 ) -> Evaluation:
     """Evaluates the newest checkpoint of a run, with the averaged weights, and writes the result.
 
@@ -153,8 +160,11 @@ def evaluate(
         protocol: By default that of the section ``eval`` of the configuration.
         floors: The noise floors under this protocol, where they are known already.
         overwrite: Whether to replace the evaluation that is there, whatever it is.
+        engine: What it runs on; that of the configuration by default. Samples are drawn in its
+            precision, all else is computed exactly.
 
     Raises:
+        UserError: If the engine's device is not on this machine.
         RunError: If there is no checkpoint, a budget is not positive, one class only is known, or
             the evaluation that is there cannot be read or is by another protocol.
         ValueError: If the data has too few samples, or a measurement is not finite.
@@ -169,9 +179,11 @@ def evaluate(
             "least 1, since sampling takes a network call"
         )
     protocol = replace(protocol, nfes=tuple(sorted(set(protocol.nfes))))
+    engine = build_engine(run.config) if engine is None else engine
+    engine.check()
     found = run.checkpoint()
     # Derivatives in x are several times cheaper where none in the weights are recorded.
-    field = run.field("ema", found.step).requires_grad_(False)
+    field = engine.place(run.field("ema", found.step).requires_grad_(False))
     check_unconditional(run.config, field)
     benchmark = benchmark_of(run, protocol)
     terms = {
@@ -193,19 +205,19 @@ def evaluate(
         words += f"; the configuration's own ({run.config.sampler.kind}) is not used"
     on_progress(words)
     if kept is not None:
-        evaluation = _extended(kept, field, benchmark, left, on_progress)
+        evaluation = _extended(kept, field, benchmark, left, on_progress, engine)
         evaluation.write(run.folder)
         return evaluation
     if floors is None:
         on_progress("noise floor")
         floors = measure_floors(benchmark)
-    distances = measure_samples(field, benchmark, floors, on_progress)
+    distances = measure_samples(field, benchmark, floors, on_progress, engine)
     steps = [step for step in run.steps() if step <= found.step]
     milestones = []
     for step in steps if protocol.along is not None and len(steps) > 1 else ():
         on_progress(f"checkpoint of step {step}")
-        then = run.field("ema", step).requires_grad_(False)
-        measured = measure_checkpoint(then, benchmark, floors)
+        then = engine.place(run.field("ema", step).requires_grad_(False))
+        measured = measure_checkpoint(then, benchmark, floors, engine)
         milestones.append(Milestone(step, training_time(run, step), measured))
     on_progress("diagnostics")
     levels = measure_levels(field, benchmark)
@@ -220,7 +232,7 @@ def evaluate(
         validation=validate(field, benchmark),
         compute=compute(run, field, found.step),
         protocol=terms,
-        about=about(run),
+        about={**about(run), "engine": engine.record()},
         folder=run.folder,
         milestones=tuple(milestones),
     )
@@ -248,11 +260,12 @@ def _extended(
     benchmark: Benchmark,
     nfes: Sequence[int],
     on_progress: OnProgress,
+    engine: Engine,
 ) -> Evaluation:
     """An evaluation with more budgets."""
     more = replace(benchmark, protocol=replace(benchmark.protocol, nfes=tuple(nfes)))
     floors = {(d.metric, d.features): d.floor for d in kept.distances if d.floor is not None}
-    measured = (*kept.distances, *measure_samples(field, more, floors, on_progress))
+    measured = (*kept.distances, *measure_samples(field, more, floors, on_progress, engine))
     evaluation = replace(kept, distances=tuple(sorted(measured, key=lambda d: d.budget)))
     terms = {**kept.protocol, "nfes": evaluation.budgets}
     return replace(evaluation, protocol=terms)

@@ -17,6 +17,7 @@ from torch import Tensor
 from scorefield.calculus.trace import ProbeKind
 from scorefield.config.data import DigitsData, ImagesData
 from scorefield.data.array_files import read_arrays
+from scorefield.engine import Engine
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
 from scorefield.files import reason, write_files
@@ -122,11 +123,16 @@ def check_folder(folder: Path) -> None:
 
 
 def data_likelihood(
-    subject: Subject, data: str, n: int | None, settings: LikelihoodSettings
+    subject: Subject,
+    data: str,
+    n: int | None,
+    settings: LikelihoodSettings,
+    engine: Engine | None = None,
 ) -> DataLikelihood:
     """Log-densities of points under a field, shown as they come.
 
-    Points are integrated in double precision, whatever the precision of the network. Integer data
+    Points are integrated in double precision, whatever the precision of the network, which is
+    evaluated exactly on the device of the engine. Integer data
     are dequantised by uniform noise at the addresses ``("dequantize", point)``, unless they came
     with noise; bits per dimension are given of them alone.
 
@@ -134,6 +140,7 @@ def data_likelihood(
         data: ``test`` or ``train`` for a split of its data, or a file ending in ``.npz`` with one
             array: images of bytes, or points, which are taken as they are.
         n: How many points; 100, or all of a file, if not given.
+        engine: What it runs on; that of the configuration by default.
 
     Raises:
         RunError: If there are no such data, too few points, or they have another shape.
@@ -147,13 +154,14 @@ def data_likelihood(
         x, transform = _file(Path(data), subject, n, settings.seed)
     start, parts = time.monotonic(), []
     said = start + _LINE_EVERY
-    device = next((p.device for p in subject.field.parameters()), x.device)
+    engine = subject.engine() if engine is None else engine
+    field, device = engine.place(subject.field), engine.torch_device
     options = {key: value for key, value in vars(settings).items() if key != "seed"}
     with Stages() as stages:
         for index in torch.arange(len(x)).split(_CHUNK):
             parts.append(
                 log_prob(
-                    subject.field, x[index].to(device), seed=settings.seed, index=index.to(device),
+                    field, x[index].to(device), seed=settings.seed, index=index.to(device),
                     solver_error="two_tolerances", **options,
                 )
             )  # fmt: skip

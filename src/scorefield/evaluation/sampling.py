@@ -15,7 +15,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from scorefield.config import schema
-from scorefield.config.build import build_sampler
+from scorefield.config.build import build_engine, build_sampler
+from scorefield.engine import Engine
 from scorefield.errors import RunError
 from scorefield.fields.base import ScoreField
 from scorefield.fields.composed import ClassifierFreeGuidance
@@ -116,6 +117,7 @@ def draw(
     callback: Callback | None = None,
     label: int | None = None,
     guidance: float | None = None,
+    engine: Engine | None = None,
 ) -> Drawn:
     """Draws samples of a trained field, and writes them and a picture of them.
 
@@ -129,8 +131,10 @@ def draw(
         callback: Receives the state after each step of the sampler.
         label: The class of the samples, for a field that knows classes; of any by default.
         guidance: The scale of :class:`~.ClassifierFreeGuidance`.
+        engine: What it runs on; that of the configuration by default.
 
     Raises:
+        UserError: If the engine's device is not on this machine.
         RunError: If a number, the file, the label or the checkpoint is not a possible one.
         FloatingPointError: If samples diverge.
     """
@@ -141,14 +145,17 @@ def draw(
         for file in (out, out.with_suffix(".png")):
             if file.exists():
                 raise RunError(f"{file} exists; overwrite it, or give another name")
+    engine = build_engine(run.config) if engine is None else engine
+    engine.check()
     found = run.checkpoint(step)
-    field = run.field(weights, found.step)
+    field = engine.place(run.field(weights, found.step))
     if label is None or guidance not in (None, 1):
         check_unconditional(run.config, field)
     field = _steered(field, label, guidance)
     counter = _Counter(callback)
     start = time.perf_counter()
-    samples = sampler.sample(field, n, seed, callback=counter).cpu()
+    with engine.running():
+        samples = sampler.sample(field, n, seed, callback=counter).cpu()
     seconds = time.perf_counter() - start
     # Guidance asks the network twice at every point, with the class and without.
     calls = counter.calls(1 if guidance is None else 2)
@@ -161,6 +168,7 @@ def draw(
         **method,
         "label": label,
         "guidance": guidance,
+        "precision": engine.precision,
         "nfe": calls.most,
         "seed": seed,
         "n": n,
@@ -226,8 +234,9 @@ def _stem(record: dict[str, Any]) -> str:
     churn = f"_churn{record['churn']:g}" if record.get("churn") else ""
     label = "" if record["label"] is None else f"_label{record['label']}"
     guidance = "" if record["guidance"] is None else f"_guidance{record['guidance']:g}"
+    precision = "" if record["precision"] == "float32" else f"_{record['precision']}"
     return (
-        f"{record['sampler']}_nfe{record['nfe']}{churn}{label}{guidance}_n{record['n']}"
+        f"{record['sampler']}_nfe{record['nfe']}{churn}{label}{guidance}{precision}_n{record['n']}"
         f"_seed{record['seed']}_{record['weights']}_step{record['step']:08d}"
     )
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scorefield.calculus.trace import ProbeKind
 from scorefield.checks import check_count, check_positive
+from scorefield.engine import exact as exactly
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
@@ -119,7 +120,7 @@ def log_prob(
     whole = Integration(
         field, x, index, own, noise, rtol, atol, max_calls, exact, probes, rank, two, start
     )
-    with torch.no_grad(), evaluation_mode(field):
+    with exactly(), torch.no_grad(), evaluation_mode(field):
         for rows in torch.arange(len(x), device=x.device).split(batch_size):
             known = classes_at(own, rows)
             batch = replace(whole, x=x[rows], index=index[rows], classes=known)

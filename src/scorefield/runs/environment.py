@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
+
+from scorefield.engine import Engine
+from scorefield.files import DOCUMENT, read_file, write_file
 
 _PACKAGES = ("scorefield", "torch", "numpy", "scipy", "scikit-learn", "safetensors", "pydantic")
 _KINDS: dict[str, object] = {
@@ -24,6 +29,7 @@ _KINDS: dict[str, object] = {
     "threads": int | None,
     "cuda": str | None,
     "devices": list[str],
+    "engines": list[dict[str, str | bool]],
 }
 
 
@@ -44,8 +50,26 @@ def environment() -> dict[str, Any]:
     }
 
 
-def plausible(record: object) -> dict[str, Any]:
-    """The part of a record read from a file that could be of :func:`environment`."""
+def record_engine(file: Path, engine: Engine) -> None:
+    """Adds the engine of a training to those before it, unless it is the last of them.
+
+    Raises:
+        UserError: If the engine's device is not on this machine.
+    """
+    record, used = read_environment(file), engine.record()
+    engines = record.get("engines", [])
+    if engines[-1:] != [used]:
+        write_file(file, json.dumps({**record, "engines": [*engines, used]}, indent=2) + "\n")
+
+
+def read_environment(file: Path) -> dict[str, Any]:
+    """The part of a file that could be of :func:`environment` and :func:`record_engine`; nothing
+    of one that cannot be read.
+    """
+    try:
+        record = json.loads(read_file(file, DOCUMENT))
+    except (OSError, ValueError, RecursionError):
+        return {}
     if not isinstance(record, dict):
         return {}
     known = _KINDS.items()

@@ -149,10 +149,17 @@ def _describe_provenance(record: dict[str, Any]) -> list[tuple[str, str]]:
     for key, value in record.items():
         if isinstance(value, dict):
             value = ", ".join(f"{k} {v}" for k, v in value.items())
+        elif key == "engines":
+            value = "; ".join(map(_engine, value))
         elif isinstance(value, list):
             value = " ".join(value)
         lines.append((key, str(value) if value not in (None, "") else "none"))
     return lines
+
+
+def _engine(record: dict[str, Any]) -> str:
+    set_to = [name.replace("_", " ") for name, value in record.items() if value is True]
+    return ", ".join([*(str(record.get(key)) for key in ("device", "precision")), *set_to])
 
 
 def _describe_file(path: Path) -> Sheet:

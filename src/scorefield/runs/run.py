@@ -20,6 +20,7 @@ import torch
 from scorefield.config import schema
 from scorefield.config.base import build
 from scorefield.config.build import (
+    build_engine,
     build_field,
     build_objective,
     build_sampler,
@@ -30,14 +31,15 @@ from scorefield.config.config import Config
 from scorefield.config.custom import Custom
 from scorefield.config.document import differences, dump, flatten, read, shown
 from scorefield.data.source import DataSource
+from scorefield.engine import Engine
 from scorefield.errors import CheckpointError, ConfigError, RunError, section_of
 from scorefield.fields.base import ScoreField
 from scorefield.fields.composed import OneClass
-from scorefield.files import DOCUMENT, clean, delete_folder, read_file, write_folder
+from scorefield.files import clean, delete_folder, write_folder
 from scorefield.noise import Noise
 from scorefield.objectives.objective import Objective
 from scorefield.progress import warn
-from scorefield.runs.environment import environment, plausible
+from scorefield.runs.environment import environment, read_environment, record_engine
 from scorefield.samplers.base import Sampler
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.checkpoint import Checkpoint
@@ -100,6 +102,7 @@ class Run:
 
     def _check_parts(self) -> ScoreField:
         field = self.untrained()
+        build_engine(self.config)
         with section_of("sde"):
             field.sde.prior(field.domain)
         self.objective()
@@ -193,19 +196,26 @@ class Run:
             return False
         return True
 
-    def train(self, quiet: bool = False, draw: DrawFor | None = None) -> Fit:
+    def train(
+        self, quiet: bool = False, draw: DrawFor | None = None, engine: Engine | None = None
+    ) -> Fit:
         """Trains to the last step, from the newest checkpoint that can be read if there is one.
 
         Arguments:
             quiet: Whether to show no progress.
             draw: Returns what draws figures of a field that is trained on the data, for
                 TensorBoard; ``None`` for data of which there are none.
+            engine: What to train on; that of the configuration by default. Which ones a run was
+                trained on, one after the other, is kept in ``environment.json``.
 
         Raises:
+            UserError: If the engine's device is not on this machine.
             CheckpointError: If the newest checkpoint is that of another run.
             TrainingError, Interrupted: See :meth:`~scorefield.training.trainer.Trainer.run`.
         """
         config, source = self.config, self.source()
+        engine = build_engine(config) if engine is None else engine
+        record_engine(self.folder / ENVIRONMENT, engine)
         newest = checkpoints.latest(self.checkpoints, lambda _: None)
         if newest is not None:
             self._check_own(newest)
@@ -220,6 +230,7 @@ class Run:
             config.document(),
             quiet,
             None if draw is None else draw(source),
+            engine,
         )
         return trainer.run()
 
@@ -286,11 +297,7 @@ class Run:
 
     def environment(self) -> dict[str, Any]:
         """Where the run was made, as far as that is known."""
-        try:
-            record = json.loads(read_file(self.folder / ENVIRONMENT, DOCUMENT))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return plausible(record)
+        return read_environment(self.folder / ENVIRONMENT)
 
 
 @contextmanager
@@ -325,7 +332,7 @@ def of_class(field: ScoreField, label: int) -> ScoreField:
 
 
 def _differences(*configs: Config) -> list[tuple[str, object, object]]:
-    one, other = (c.model_dump(mode="json", exclude={"description"}) for c in configs)
+    one, other = (config.identity() for config in configs)
     return differences(one, other)
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from scorefield.config import schema
+from scorefield.config.build import build_engine
 from scorefield.config.config import Config
 from scorefield.config.data import ImagesData
 from scorefield.config.document import read
 from scorefield.data.source import DataSource
+from scorefield.engine import Engine
 from scorefield.errors import CheckpointError, ConfigError, RunError
 from scorefield.fields.base import ScoreField
 from scorefield.interop import convolutional
@@ -41,6 +43,10 @@ class Subject:
     about: dict[str, Any]
     folder: Path | None
     transform: DataTransform | None = None
+
+    def engine(self, **chosen: Any) -> Engine:
+        """The engine of its configuration, if it has one, but for the values ``chosen``."""
+        return Engine(**chosen) if self.config is None else build_engine(self.config, **chosen)
 
 
 def open_subject(

@@ -1,0 +1,22 @@
+"""What a run is computed on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from scorefield.config.base import Section
+
+
+class EngineSection(Section):
+    """:class:`~.Engine`: the device and its precision, compilation, memory layout.
+
+    It is no part of what a run is: a run that was started on one engine resumes on another.
+    """
+
+    builds = "scorefield.engine:Engine"
+    internal = ()
+    device: str
+    precision: Literal["float32", "tf32", "bfloat16", "float16"]
+    compile: bool
+    channels_last: bool
+    deterministic: bool

@@ -1,0 +1,53 @@
+"""The cost of a training: of the steps that are left, from ten that are part of it."""
+
+import pytest
+
+from scorefield.training import cost
+from scorefield.training.cost import Forecast, size
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that is set by hand."""
+    now = [0.0]
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def lines(clock, seconds, forecast, first, last):
+    """What is said after each step; the first takes long."""
+    found = {}
+    for step in range(first, last + 1):
+        clock[0] += 1000.0 if step == first else seconds
+        line = forecast.after(step)
+        if line is not None:
+            found[step] = line
+    return found
+
+
+def test_ten_steps_after_the_first_are_measured(clock, tmp_path):
+    waited = []
+    forecast = Forecast(0, 10_011, 128, lambda: waited.append(0), 2_500_000_000, tmp_path)
+    found = lines(clock, 0.36, forecast, 1, 40)
+    assert list(found) == [11]
+    assert found[11].startswith(
+        "10,000 steps of 128 points are left, 1,280,000 in all: 1:00:00 at 360.0 ms a step, and up "
+        "to 2.5 GB on disk, which has "
+    )
+    assert len(waited) == 2
+
+
+def test_a_resumed_training_counts_what_is_left(clock):
+    found = lines(clock, 1.0, Forecast(500, 1011, 2, lambda: None), 501, 1011)
+    assert found == {511: "500 steps of 2 points are left, 1,000 in all: 8:20 at 1000.0 ms a step"}
+
+
+def test_of_a_training_of_less_than_a_minute_nothing_is_said(clock):
+    assert not lines(clock, 1.0, Forecast(0, 60, 2, lambda: None), 1, 60)
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.5e9, "2.5 GB")]
+)
+def test_bytes_in_words(count, words):
+    assert size(count) == words
