@@ -2,8 +2,12 @@
 results are the CPU's, which computes both.
 """
 
+import json
+import subprocess
+import sys
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -181,7 +185,7 @@ FLOWS = {
     "probed log_prob": lambda f, x: (
         sf.log_prob(f, x, **LOOSE, trace="probes", probes="variance_reduced").value
     ),
-    "encode": lambda f, x: sf.encode(f, x, **LOOSE).latent,
+    "encode": lambda f, x: sf.encode(f, x, **LOOSE).x,
     "adaptive": lambda f, x: sf.ProbabilityFlow(**LOOSE).sample(
         f, index=torch.arange(3, device=x.device)
     ),
@@ -250,3 +254,14 @@ def test_draws_do_not_wait(name):
         found = draw(torch.arange(4, device=ELSEWHERE), 9)
         assert notes == Notes()
     assert torch.equal(found.near, expected)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_a_gpu_is_rehearsed_on_a_cpu(tmp_path):
+    script = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
+    command = [sys.executable, script, tmp_path, "--device", "cpu", "--quick"]
+    subprocess.run(command, check=True, capture_output=True)
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    sections = {row["section"] for row in rows if row["value"] is not None}
+    assert sections == {"noise", "models", "ncsnpp", "sampling", "els", "derivatives"}
+    assert "| ncsnpp |" in (tmp_path / "gpu.md").read_text()
