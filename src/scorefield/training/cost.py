@@ -15,7 +15,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 class Forecast:
-    """Measures ten steps of a training, and says what those that are left will cost.
+    """Measures ten steps of a training, and predicts the cost of those that are left.
 
     The first step is left out, in which networks are compiled and memory is taken. They are steps
     like all others: nothing is done twice.
