@@ -140,13 +140,16 @@ def test_every_parameter_of_a_potential_has_a_gradient():
 
 def test_the_optimiser_and_the_length_of_the_training():
     optim = "kind: adamw, lr: 0.5, betas: [0.1, 0.2], eps: 0.3, weight_decay: 0.4, warmup: 3"
-    train = "steps: 9, batch_size: 8, checkpoint_every: 7, log_every: 6, keep: 5, ema_decay: 0.5"
+    train = "steps: 9, batch_size: 8, checkpoint_every: 7, log_every: 6, keep: 5, ema_decay: null"
+    train += ", ema_halflife: 1000.0, snapshot_every: 4, accumulate: 2, max_skipped: 3"
     changes = [f"optim={{{optim}, decay: linear, clip: 7.0}}", f"train={{{train}}}"]
     config = load("toy/m0", changes)
     assert build(config.optim, "optim", Optim) == Optim(
         "adamw", 0.5, (0.1, 0.2), 0.3, 0.4, warmup=3, decay="linear", clip=7.0
     )
-    assert build(config.train, "train", TrainSettings) == TrainSettings(9, 8, 7, 6, 0.5, 5)
+    assert build(config.train, "train", TrainSettings) == TrainSettings(
+        9, 8, 7, 6, None, 5, 1000.0, 4, 2, 3
+    )
 
 
 def test_the_sampler():

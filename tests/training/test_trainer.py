@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-import scorefield.training.trainer as trainer_module
+import scorefield.training.step as step_module
 from scorefield import (
     EDM,
     MLP,
@@ -30,7 +30,7 @@ from scorefield import (
 from scorefield.errors import CheckpointError, TrainingError
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch
-from scorefield.objectives.objective import Losses
+from scorefield.objectives.regularizer import Regularizer
 from scorefield.training import checkpoint
 from scorefield.training.checkpoint import load_weights, read_weights
 from scorefield.training.guard import locked
@@ -194,32 +194,38 @@ def test_dropout_is_drawn_at_addresses_and_the_generator_is_given_back():
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
 
 
-class Poisoned(Objective):
-    """A loss with one bad number."""
+class Poison(Regularizer):
+    """A term that is not finite from a step on, or has an infinite slope there."""
 
-    def __init__(self, sigma_data, step, value, gradient=False):
-        super().__init__(DenoisingScoreMatching(sigma_data=sigma_data))
-        self.at, self.value, self.gradient = step, value, gradient
+    name = "curl"
+    at: int
+    value: float = 0.0
+    slope: bool = False
 
-    def forward(self, field, batch, noise, step):
-        losses = super().forward(field, batch, noise, step)
-        if step < self.at:
-            return losses
-        if self.gradient:
-            # Finite, with an infinite slope.
-            weight = next(field.parameters()).reshape(-1)[0]
-            return Losses(losses.total + (weight - weight.detach()).abs().sqrt(), losses.terms)
-        terms = {**losses.terms, "curl": torch.tensor(self.value)}
-        return Losses(losses.total * self.value, terms)
+    def draw(self, field, law, noise, rows, step):
+        return (step,)
+
+    def evaluate(self, field, x, draws):
+        if int(draws[0]) < self.at:
+            return None
+        weight = next(field.parameters()).reshape(-1)[0]
+        if self.slope:
+            return (weight - weight.detach()).abs().sqrt()
+        return weight.detach() * 0 + self.value
+
+
+def poisoned(truth, step, value=0.0, slope=False):
+    term = Poison(weight=1.0, at=step, value=value, slope=slope)
+    return Objective(DenoisingScoreMatching(sigma_data=truth.std), [term])
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, value):
     field, truth = small_field()
-    objective = Poisoned(truth.std, step=22, value=value)
+    objective = poisoned(truth, step=22, value=value)
     message = rf"^the loss 'curl' is {value} at step 23; .* checkpoint is .*step_00000020$"
     with pytest.raises(TrainingError, match=message):
-        fit(field, truth, objective=objective, steps=40, folder=tmp_path, **SMALL)
+        fit(field, truth, objective=objective, steps=40, folder=tmp_path, max_skipped=1, **SMALL)
     newest = checkpoint.paths(tmp_path / "checkpoints")[-1]
     kept = checkpoint.read(newest)
     assert kept.step == 20
@@ -232,11 +238,11 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, value):
 
 def test_a_gradient_that_is_not_finite_ends_the_run():
     field, truth = small_field()
-    objective = Poisoned(truth.std, step=3, value=0.0, gradient=True)
+    objective = poisoned(truth, step=3, slope=True)
     with pytest.raises(
-        TrainingError, match=r"norm of the gradient is (nan|inf) at step 4; there is no"
+        TrainingError, match=r"norm of the gradient is (nan|inf) at step 4 .* 'curl'; there is no"
     ):
-        fit(field, truth, objective=objective, steps=40, **SMALL)
+        fit(field, truth, objective=objective, steps=40, max_skipped=1, **SMALL)
 
 
 def test_little_memory_ends_in_one_sentence(monkeypatch):
@@ -245,7 +251,7 @@ def test_little_memory_ends_in_one_sentence(monkeypatch):
     def allocate(*arguments):
         torch.empty(2**60)
 
-    monkeypatch.setattr(trainer_module.Trainer, "_train_step", allocate)
+    monkeypatch.setattr(step_module.Stepper, "take", allocate)
     with pytest.raises(
         TrainingError, match="memory does not suffice for step 1 with batch_size=16"
     ):
@@ -346,14 +352,14 @@ def test_a_damaged_checkpoint_does_not_cost_a_new_one(tmp_path, monkeypatch):
     field, truth = small_field()
     fit(field, truth, steps=20, folder=tmp_path, **SMALL)
     (tmp_path / "checkpoints" / "step_00000020" / "state.pt").write_bytes(b"")
-    train_step = trainer_module.Trainer._train_step
+    take = step_module.Stepper.take
 
-    def stumble(trainer):
-        if trainer.step == 17:
+    def stumble(stepper, step):
+        if step == 17:
             raise InterruptedError
-        train_step(trainer)
+        return take(stepper, step)
 
-    monkeypatch.setattr(trainer_module.Trainer, "_train_step", stumble)
+    monkeypatch.setattr(step_module.Stepper, "take", stumble)
     other, _ = small_field(seed=1)
     with pytest.raises(InterruptedError):
         fit(

@@ -1,9 +1,8 @@
 import math
 
-import pytest
 import torch
 
-from scorefield.training.record import Failure, Window
+from scorefield.training.record import Window
 
 
 def test_averages_each_name_over_its_own_steps():
@@ -18,24 +17,13 @@ def test_averages_each_name_over_its_own_steps():
     assert window.means() == {}
 
 
-@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
-def test_finds_the_first_number_that_is_not_finite(bad):
+def test_a_step_that_was_skipped_counts_in_no_mean():
     window = Window()
-    for step in range(1, 6):
-        values = {"denoising": 1.0, "cycles": bad if step >= 3 else 1.0}
-        values["loss"] = bad if step >= 3 else 1.0
-        window.add(step, {k: torch.tensor(v) for k, v in values.items()})
-    found = window.failure()
-    assert found is not None
-    assert (found.name, found.step) == ("cycles", 3)
-    assert found.value == bad or math.isnan(bad)
-
-
-def test_finite_numbers_are_no_failure():
-    window = Window()
-    window.add(1, {"loss": torch.tensor(3e38)})
-    assert window.failure() is None
-    assert Failure("loss", 1.0, 2).step == 2
+    for step, (loss, taken) in enumerate([(1.0, 1.0), (math.nan, 0.0), (3.0, 1.0)], start=1):
+        window.add(step, {"loss": torch.tensor(loss), "taken": torch.tensor(taken)})
+    window.add(4, {"cycles": torch.tensor(math.inf), "taken": torch.tensor(0.0)})
+    assert window.means() == {"loss": 2.0}
+    assert window.skipped() == [2, 4]
 
 
 def test_state_round_trip():

@@ -6,13 +6,14 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from scorefield.comparison.groups import Group
+from scorefield.config.base import build
 from scorefield.config.build import build_engine, build_field, build_objective, build_source
 from scorefield.config.config import Config
 from scorefield.errors import RunError, UserError
@@ -95,22 +96,23 @@ def short_training(
 ) -> Trainer:
     """A fresh training of a few steps, good for its time only; written to a folder if given."""
     source = build_source(config)
-    settings = TrainSettings(
+    settings = replace(
+        build(config.train, "train", TrainSettings),
         steps=steps,
-        batch_size=config.train.batch_size,
         checkpoint_every=steps,
         log_every=min(steps, config.train.log_every),
-        ema_decay=config.train.ema_decay,
+        snapshot_every=None,
     )
     return Trainer(
-        build_engine(config, **engine or {}).place(build_field(config, source)),
+        build_field(config, source),
         source,
         build_objective(config, source),
-        Optim(**{**config.optim.model_dump(), "warmup": 0}),
+        replace(build(config.optim, "optim", Optim), warmup=0, warmup_images=None),
         settings,
         config.seed,
         folder,
         quiet=True,
+        engine=build_engine(config, **engine or {}),
     )
 
 

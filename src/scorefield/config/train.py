@@ -19,8 +19,8 @@ from scorefield.config.base import (
 
 
 class OptimSection(Section):
-    """:class:`~.Optim`: ``lr`` rises over ``warmup`` steps, then decays to zero
-    by the last step or stays; the gradient's norm is cut at ``clip``.
+    """:class:`~.Optim`: ``lr`` rises over ``warmup`` steps or ``warmup_images`` images, then decays
+    to zero by the last step or stays; the gradient's norm is cut at ``clip``.
     """
 
     builds = "scorefield.training.settings:Optim"
@@ -31,20 +31,28 @@ class OptimSection(Section):
     eps: Positive
     weight_decay: NonNegative
     warmup: Annotated[int, Field(ge=0)]
+    warmup_images: Count | None
     decay: Literal["constant", "linear", "cosine", "inverse_sqrt"]
     clip: Positive | None
 
 
 class TrainSection(Section):
-    """:class:`~.TrainSettings`: how long a training is, and what it keeps."""
+    """:class:`~.TrainSettings`: how long a training is, how its steps are taken, what it keeps.
+
+    The average of the weights has ``ema_decay``, or ``ema_halflife`` in images: one is null.
+    """
 
     builds = "scorefield.training.settings:TrainSettings"
     steps: Count
     batch_size: Count
     checkpoint_every: Count
     log_every: Count
-    ema_decay: Fraction
+    ema_decay: Fraction | None
     keep: Count | None
+    ema_halflife: Positive | None
+    snapshot_every: Count | None
+    accumulate: Count
+    max_skipped: Count
 
 
 class EvalSection(Section):

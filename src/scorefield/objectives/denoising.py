@@ -69,6 +69,13 @@ class Batch(NamedTuple):
     z: Float[Tensor, "batch *event"]
     classes: Int[Tensor, " batch"] | None = None
 
+    def split(self, parts: int) -> list[Batch]:
+        """So many batches of consecutive points, whose sizes differ by one at most."""
+        if parts == 1:
+            return [self]
+        pieces = [[None] * parts if d is None else d.tensor_split(parts) for d in self]
+        return [Batch(*piece) for piece in zip(*pieces, strict=True)]
+
 
 @dataclass(frozen=True)
 class NoiseLaw(ABC):

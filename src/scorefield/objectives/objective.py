@@ -93,22 +93,42 @@ class Objective(nn.Module):
         """The losses of one training step of a field in training mode, for a batch of what
         :meth:`draw` and the data gave; ``noise`` and ``step`` are those of the regularisers.
         """
-        total = self.denoising(field, batch).mean()
-        terms = {"denoising": total.detach()}
-        base = terms["denoising"]
+        base = self.base(field, batch)
+        rest, terms = self.regularize(field, batch.x, base.detach(), noise, step)
+        total = base if rest is None else base + rest
+        return Losses(total, {"denoising": base.detach(), **terms})
+
+    def base(self, field: ScoreField, batch: Batch) -> Tensor:
+        """The mean loss of denoising score matching of a batch, or of a part of one."""
+        return self.denoising(field, batch).mean()
+
+    def regularize(
+        self, field: ScoreField, x: Tensor, base: Tensor, noise: Noise, step: int
+    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """The weighted sum of the regularisers of a step, ``None`` where none has anything to
+        measure, and its terms, as in :class:`Losses`.
+
+        Arguments:
+            field: The field.
+            x: The clean points of the whole batch.
+            base: The base loss of the whole batch, detached.
+            noise: The noise of the training; so is ``step``.
+        """
+        total, terms = None, {}
         for name, regularizer in self.regularizers.items():
             assert isinstance(regularizer, Regularizer)
             if regularizer.weight == 0 or step % regularizer.every:
                 continue
-            energy = regularizer(field, self.denoising.law, batch.x, noise, step)
+            energy = regularizer(field, self.denoising.law, x, noise, step)
             if energy is None:
                 continue
             terms[name] = energy.detach()
             weight = regularizer.weight
             if isinstance(weight, BalancedWeight):
                 weight = terms[f"{name}_weight"] = weight(base, terms[name])
-            total = total + weight * regularizer.every * energy
-        return Losses(total, terms)
+            weighted = weight * regularizer.every * energy
+            total = weighted if total is None else total + weighted
+        return total, terms
 
     def extra_repr(self) -> str:
         return str(self.denoising)

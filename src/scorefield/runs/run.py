@@ -220,9 +220,9 @@ class Run:
         if newest is not None:
             self._check_own(newest)
         trainer = Trainer(
-            engine.place(self.untrained()),
+            self.untrained(),
             source,
-            self.objective().to(engine.torch_device),
+            self.objective(),
             build(config.optim, "optim", Optim),
             build(config.train, "train", TrainSettings),
             config.seed,
@@ -230,9 +230,9 @@ class Run:
             config.document(),
             quiet,
             None if draw is None else draw(source),
+            engine,
         )
-        with engine.running():
-            return trainer.run()
+        return trainer.run()
 
     def field(
         self,

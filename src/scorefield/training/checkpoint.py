@@ -96,16 +96,10 @@ def save(
     Raises:
         CheckpointError: If it cannot be written; earlier checkpoints are as they were.
     """
-    # One entry: the order in which safetensors writes several is not always the same.
-    about = {"format": _FORMAT, "step": step, "config": config}
-    metadata = {"scorefield": json.dumps(about)}
-    files = {
-        name: save_tensors({k: v.contiguous() for k, v in tensors.items()}, metadata)
-        for name, tensors in ((_MODEL, model), (_EMA, ema))
-    }
+    files = {_MODEL: weights_file(model, step, config), _EMA: weights_file(ema, step, config)}
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     buffer = io.BytesIO()
-    torch.save({"format": _FORMAT, "step": step, "sha256": digests, **state}, buffer)
+    torch.save({"format": _FORMAT, "step": step, "sha256": digests, **_on_cpu(state)}, buffer)
     files[_STATE] = buffer.getvalue()
 
     path = folder / f"step_{step:08d}"
@@ -120,6 +114,16 @@ def save(
             with suppress(OSError):  # another time
                 delete_folder(old)
     return path
+
+
+def weights_file(
+    tensors: Mapping[str, Tensor], step: int, config: Mapping[str, Any] | None
+) -> bytes:
+    """The content of a file of weights, which :func:`read_weights` reads."""
+    # One entry: the order in which safetensors writes several is not always the same.
+    about = {"format": _FORMAT, "step": step, "config": config}
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return save_tensors(whole, {"scorefield": json.dumps(about)})
 
 
 def paths(folder: Path) -> list[Path]:
@@ -216,6 +220,17 @@ def load_weights(field: nn.Module, weights: Weights, source: Path) -> None:
         if name not in weights.tensors:
             raise CheckpointError(f"{source} lacks the field's tensor {name}")
     field.load_state_dict(weights.tensors)
+
+
+def _on_cpu(value: Any) -> Any:
+    """Nested containers with their tensors on the CPU, where any machine can read them."""
+    if isinstance(value, Tensor):
+        return value.cpu()
+    if isinstance(value, Mapping):
+        return {key: _on_cpu(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_on_cpu, value))
+    return value
 
 
 def _content(path: Path) -> bytes:

@@ -1,16 +1,12 @@
-"""What a training step needs: its random numbers, drawn for many steps at once, and a gradient."""
+"""What a training step needs of data and random numbers, drawn for many steps at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
-from torch.nn import Parameter
 from torch.nn.modules.dropout import _DropoutNd
 
 from scorefield.data.source import DataSource
-from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Lookahead, Noise
 from scorefield.objectives.objective import Objective
@@ -53,22 +49,7 @@ def has_dropout(module: nn.Module) -> bool:
     return any(isinstance(m, _DropoutNd) and m.p > 0 for m in module.modules())
 
 
-def joint_gradient(parameters: Sequence[Parameter]) -> Tensor:
-    """One vector that the gradients of all parameters are parts of.
-
-    Clearing, measuring and clipping it are one operation each, where separate gradients, made
-    anew at each step, cost a tenth of a small network's step.
-
-    Raises:
-        ValueError: If the parameters differ in dtype or device.
-    """
-    kinds = {(p.dtype, p.device) for p in parameters}
-    if len(kinds) > 1:
-        raise UserError("a field is trained in one dtype and on one device, not in several")
-    joint = parameters[0].new_zeros(sum(p.numel() for p in parameters))
-    parts = joint.split([p.numel() for p in parameters])
-    for parameter, part in zip(parameters, parts, strict=True):
-        # In the order in memory of the weights, which of images may be channels last.
-        strides = parameter.stride()
-        parameter.grad = part.as_strided(parameter.shape, strides, part.storage_offset())
-    return joint
+def running_statistics(module: nn.Module) -> list[Tensor]:
+    """The buffers of layers that change whenever they are evaluated in training."""
+    layers = [m for m in module.modules() if getattr(m, "track_running_stats", False)]
+    return [buffer for layer in layers for buffer in layer.buffers(recurse=False)]

@@ -1,53 +1,58 @@
-"""A moving average of the weights."""
+"""Moving averages of the weights."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from scorefield.checks import check_fraction
+from scorefield.checks import check_count, check_fraction, check_positive
 from scorefield.errors import UserError
 
+RAMP_UP = 0.05
+"""The longest half-life of :class:`HalfLife`, relative to the images seen so far."""
 
-class EMA:
-    r"""The exponential moving average of a module's parameters over training steps.
+
+class Average(ABC):
+    r"""A moving average of a module's parameters over training steps.
 
     .. math:: \bar\theta_n = d_n \bar\theta_{n-1} + (1 - d_n)\,\theta_n, \qquad
-        d_n = \min\Big(d, \frac{1 + n}{10 + n}\Big), \qquad \bar\theta_0 = \theta_0.
+        \bar\theta_0 = \theta_0,
 
-    Without the warm-up :math:`(1 + n) / (10 + n)`, the average would hold on to the initial
-    weights for :math:`1 / (1 - d)` steps. Buffers are not averaged.
+    with the decay :math:`d_n` of a subclass. Buffers are not averaged.
 
     Arguments:
-        module: The module whose parameters are averaged, in their own dtype.
-        decay: The decay :math:`d`, in [0, 1).
-        warmup: Whether the decay warms up; :math:`d_n = d` otherwise.
-
-    Raises:
-        ValueError: If the decay is out of range.
+        module: The module whose parameters are averaged, in their own dtype and on their device.
     """
 
-    def __init__(self, module: nn.Module, decay: float, warmup: bool = True) -> None:
-        check_fraction("the decay of an average", decay)
-        self.decay = decay
-        self.warmup = warmup
+    def __init__(self, module: nn.Module) -> None:
         self.updates = 0
         self._module = module
         self._names = [name for name, _ in module.named_parameters()]
         self._live = [p.detach() for p in module.parameters()]
         self._average = [p.clone() for p in self._live]
+        self._dtypes = [p.dtype for p in self._live]
 
+    @abstractmethod
     def decay_at(self, n: int) -> float:
         """The decay :math:`d_n` of the :math:`n`-th update, counted from 1."""
-        return min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Takes in the parameters as they are now."""
+    def update(self, taken: Tensor | None = None) -> None:
+        """Takes in the parameters as they are now.
+
+        Arguments:
+            taken: On the device of the parameters, 1, or 0 for a step that was skipped, which
+                counts and leaves the average as it is.
+        """
         self.updates += 1
-        torch._foreach_lerp_(self._average, self._live, 1 - self.decay_at(self.updates))
+        if taken is None:
+            taken = torch.ones((), device=self._average[0].device, dtype=torch.float64)
+        weight = taken * (1 - self.decay_at(self.updates))
+        weights = {dtype: weight.to(dtype) for dtype in set(self._dtypes)}
+        torch._foreach_lerp_(self._average, self._live, [weights[d] for d in self._dtypes])
 
     def copy_to(self, field: nn.Module) -> None:
         """Gives the field the averaged weights.
@@ -68,6 +73,64 @@ class EMA:
         """Takes back what :meth:`state_dict` gave after the given number of updates."""
         _copy(self._average, [state[name] for name in self._names])
         self.updates = updates
+
+
+class EMA(Average):
+    r"""The exponential moving average with a decay :math:`d` that warms up.
+
+    .. math:: d_n = \min\Big(d, \frac{1 + n}{10 + n}\Big).
+
+    Without the warm-up :math:`(1 + n) / (10 + n)`, the average would hold on to the initial
+    weights for :math:`1 / (1 - d)` steps.
+
+    Arguments:
+        module: See :class:`Average`.
+        decay: The decay :math:`d`, in [0, 1).
+        warmup: Whether the decay warms up; :math:`d_n = d` otherwise.
+
+    Raises:
+        ValueError: If the decay is out of range.
+    """
+
+    def __init__(self, module: nn.Module, decay: float, warmup: bool = True) -> None:
+        check_fraction("the decay of an average", decay)
+        super().__init__(module)
+        self.decay = decay
+        self.warmup = warmup
+
+    def decay_at(self, n: int) -> float:
+        return min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
+
+
+class HalfLife(Average):
+    r"""The exponential moving average with a half-life of :math:`H` images.
+
+    .. math:: d_n = 2^{-B / \min(H,\; r (n - 1) B)}, \qquad d_1 = 0,
+
+    with batches of :math:`B` images and :math:`r` = :data:`RAMP_UP`.
+
+    Arguments:
+        module: See :class:`Average`.
+        images: The half-life :math:`H`.
+        batch_size: The number :math:`B` of images a step.
+
+    Raises:
+        ValueError: If one of them is not positive.
+
+    References:
+        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
+        the published code.
+    """
+
+    def __init__(self, module: nn.Module, images: float, batch_size: int) -> None:
+        check_positive("the half-life of an average", images)
+        check_count("batch_size", batch_size)
+        super().__init__(module)
+        self.images, self.batch_size = images, batch_size
+
+    def decay_at(self, n: int) -> float:
+        seen = (n - 1) * self.batch_size
+        return 0.0 if n == 1 else 0.5 ** (self.batch_size / min(self.images, RAMP_UP * seen))
 
 
 @torch.no_grad()

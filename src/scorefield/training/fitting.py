@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scorefield.data.given import Data, source_of
+from scorefield.engine import Engine
 from scorefield.errors import UnsupportedError
 from scorefield.fields.base import ScoreField
 from scorefield.fields.gradient import outside_inference
@@ -27,14 +28,19 @@ def fit(
     optim: Optim | None = None,
     steps: int = TrainSettings.steps,
     batch_size: int = TrainSettings.batch_size,
-    ema_decay: float = TrainSettings.ema_decay,
+    ema_decay: float | None = TrainSettings.ema_decay,
+    ema_halflife: float | None = TrainSettings.ema_halflife,
     log_every: int = TrainSettings.log_every,
     checkpoint_every: int = TrainSettings.checkpoint_every,
     keep: int | None = TrainSettings.keep,
+    snapshot_every: int | None = TrainSettings.snapshot_every,
+    accumulate: int = TrainSettings.accumulate,
+    max_skipped: int = TrainSettings.max_skipped,
     seed: int = 0,
     folder: str | Path | None = None,
     config: Mapping[str, Any] | None = None,
     quiet: bool = False,
+    engine: Engine | None = None,
 ) -> Fit:
     r"""Trains a field on data.
 
@@ -51,10 +57,11 @@ def fit(
         regularizers: What is added to the default objective.
         optim: The optimiser; by default Adam with a base rate of :math:`2 \cdot 10^{-3}`, a
             warm-up over 2% of the steps, cosine decay, and gradients clipped to norm 1.
-        steps, batch_size, ema_decay, log_every, checkpoint_every, keep: See
-            :class:`~.TrainSettings`.
+        steps, batch_size, ema_decay, ema_halflife, log_every, checkpoint_every, keep,
+            snapshot_every, accumulate, max_skipped: See :class:`~.TrainSettings`.
         seed, folder, config, quiet: See :class:`~.Trainer`; a training
             that stopped is taken up again in its folder.
+        engine: What it runs on; :class:`~.Engine` by default.
 
     Raises:
         TypeError: If both ``objective`` and ``regularizers`` are given.
@@ -64,7 +71,18 @@ def fit(
     """
     if objective is not None and regularizers:
         raise UnsupportedError("give either an objective or regularizers: an objective has its own")
-    settings = TrainSettings(steps, batch_size, checkpoint_every, log_every, ema_decay, keep)
+    settings = TrainSettings(
+        steps,
+        batch_size,
+        checkpoint_every,
+        log_every,
+        ema_decay,
+        keep,
+        ema_halflife,
+        snapshot_every,
+        accumulate,
+        max_skipped,
+    )
     source = source_of(data)
     field.learn_shape(source.shape)
     if objective is None:
@@ -72,4 +90,15 @@ def fit(
     if optim is None:
         optim = Optim(lr=2e-3, warmup=steps // 50, decay="cosine", clip=1.0)
     where = None if folder is None else Path(folder)
-    return Trainer(field, source, objective, optim, settings, seed, where, config, quiet).run()
+    return Trainer(
+        field,
+        source,
+        objective,
+        optim,
+        settings,
+        seed,
+        where,
+        config,
+        quiet,
+        engine=engine or Engine(),
+    ).run()

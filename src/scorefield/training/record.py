@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,21 +21,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = dict[str, int | float]
-_CONSEQUENCES = {"loss": 1, "grad_norm": 2}
-
-
-class Failure(NamedTuple):
-    """The first number that is not finite: what it is called, its value, and its step."""
-
-    name: str
-    value: float
-    step: int
 
 
 class Window:
     """Scalars by name and step, kept on their device until they are read.
 
-    Nothing waits for the device between two rows. A name need not have a value at each step.
+    Nothing waits for the device between two rows. A name need not have a value at each step. Steps
+    at which ``taken`` is 0 were skipped, and count in no mean.
     """
 
     def __init__(self) -> None:
@@ -49,18 +41,19 @@ class Window:
             self._values.setdefault(name, []).append(value)
 
     def means(self) -> dict[str, float]:
-        """The mean of each name over the steps at which it has a value."""
-        return {name: float(values.mean()) for name, values in self._stacked().items()}
-
-    def failure(self) -> Failure | None:
-        """The earliest number that is not finite; of one step, a cause before what follows."""
-        found: list[Failure] = []
+        """The mean of each name over the steps, not skipped, at which it has a value."""
+        skipped, found = set(self.skipped()), {}
         for name, values in self._stacked().items():
-            bad = (~values.isfinite()).nonzero()
-            if bad.numel():
-                k = int(bad[0])
-                found.append(Failure(name, float(values[k]), self._steps[name][k]))
-        return min(found, key=lambda f: (f.step, _CONSEQUENCES.get(f.name, 0)), default=None)
+            kept = torch.tensor([step not in skipped for step in self._steps[name]])
+            if name != "taken" and bool(kept.any()):
+                found[name] = float(values[kept].mean())
+        return found
+
+    def skipped(self) -> list[int]:
+        """The steps that were skipped."""
+        taken = self._stacked().get("taken", torch.ones(0)).tolist()
+        steps = self._steps.get("taken", [])
+        return [step for step, one in zip(steps, taken, strict=True) if not one]
 
     def clear(self) -> None:
         """Begins anew."""

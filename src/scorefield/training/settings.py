@@ -6,8 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from torch import nn
+
 from scorefield.checks import check_count, check_fraction, check_not_negative, check_positive
 from scorefield.errors import UserError
+from scorefield.training.ema import EMA, Average, HalfLife
 
 Kind = Literal["adam", "adamw"]
 Decay = Literal["constant", "cosine", "linear", "inverse_sqrt"]
@@ -25,11 +28,12 @@ class Optim:
         weight_decay: The weight decay: an :math:`L^2` gradient for ``adam``, relative
             shrinkage a step in units of the learning rate for ``adamw``.
         warmup: The number of steps over which the learning rate rises linearly.
+        warmup_images: The number of images over which it does, in place of ``warmup``.
         decay: What the learning rate does afterwards; see :func:`multiplier`.
         clip: The largest norm of the gradient; longer ones are scaled down to it.
 
     Raises:
-        ValueError: If a value is out of range.
+        ValueError: If a value is out of range, or both kinds of warm-up are given.
 
     References:
         Adam: a method for stochastic optimization (Kingma and Ba, 2015), algorithm 1.
@@ -43,6 +47,7 @@ class Optim:
     eps: float = 1e-8
     weight_decay: float = 0.0
     warmup: int = 0
+    warmup_images: int | None = None
     decay: Decay = "constant"
     clip: float | None = None
 
@@ -57,11 +62,29 @@ class Optim:
         if self.clip is not None:
             check_positive("clip", self.clip)
         multiplier(0, 1, self.warmup, self.decay)
+        if self.warmup_images is not None:
+            check_count("warmup_images", self.warmup_images)
+            if self.warmup:
+                raise UserError(
+                    f"warmup={self.warmup} steps and warmup_images={self.warmup_images} are two "
+                    "warm-ups: give one, and 0 or nothing for the other"
+                )
+
+    def multiplier(self, step: int, settings: TrainSettings) -> float:
+        """The learning rate of a step, from 0, in units of the base rate; see
+        :func:`multiplier`. A warm-up in images takes the steps that see so many.
+        """
+        warmup = self.warmup
+        if self.warmup_images is not None:
+            warmup = -(-self.warmup_images // settings.batch_size)
+        return multiplier(step, settings.steps, warmup, self.decay)
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How long a training is, and what it leaves behind.
+    """How long a training is, how its steps are taken, and what it leaves behind.
+
+    The average of the weights has a decay, or a half-life in images: one of the two.
 
     Arguments:
         steps: The number of steps.
@@ -69,26 +92,71 @@ class TrainSettings:
         checkpoint_every: The number of steps between checkpoints; there is one at the end in
             any case.
         log_every: The number of steps that a row of the metrics averages over.
-        ema_decay: The decay of the moving average of the weights, in [0, 1).
+        ema_decay: The decay of the moving average of the weights, in [0, 1), or ``None``; see
+            :class:`~.EMA`.
         keep: The number of newest checkpoints to keep; ``None`` for all.
+        ema_halflife: Its half-life in images; see :class:`~.HalfLife`.
+        snapshot_every: The number of steps between snapshots of two more averages, from which
+            averages of any length are made afterwards, :mod:`~scorefield.training.lengths`; there
+            is one at the end in any case. ``None`` for none: they cost the time and memory of two
+            more averages, and each snapshot twice the disk space of the weights.
+        accumulate: The number of parts of a batch that are computed one after the other, for their
+            memory. The gradient is that of the undivided batch to rounding; regularisers see the
+            batch as a whole. Dropout, and layers that average over the batch, see the parts.
+        max_skipped: The number of steps in a row, skipped because their loss or gradient is not
+            finite, that ends the training.
 
     Raises:
-        ValueError: If a value is out of range.
+        ValueError: If a value is out of range, or not one of ``ema_decay`` and ``ema_halflife`` is
+            given.
     """
 
     steps: int = 10_000
     batch_size: int = 512
     checkpoint_every: int = 1_000
     log_every: int = 100
-    ema_decay: float = 0.999
+    ema_decay: float | None = 0.999
     keep: int | None = 2
+    ema_halflife: float | None = None
+    snapshot_every: int | None = None
+    accumulate: int = 1
+    max_skipped: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
+        for name in (
+            "steps",
+            "batch_size",
+            "checkpoint_every",
+            "log_every",
+            "accumulate",
+            "max_skipped",
+        ):
             check_count(name, getattr(self, name))
-        check_fraction("ema_decay", self.ema_decay)
-        if self.keep is not None:
-            check_count("keep", self.keep)
+        for name in ("keep", "snapshot_every"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
+        if self.ema_decay is not None:
+            check_fraction("ema_decay", self.ema_decay)
+        if self.ema_halflife is not None:
+            check_positive("ema_halflife", self.ema_halflife)
+        if (self.ema_decay is None) == (self.ema_halflife is None):
+            raise UserError(
+                f"the average of the weights has either a decay or a half-life, got ema_decay="
+                f"{self.ema_decay} and ema_halflife={self.ema_halflife}: give one, and null for "
+                "the other"
+            )
+        if self.accumulate > self.batch_size:
+            raise UserError(
+                f"accumulate={self.accumulate} parts need as many points, and batch_size is "
+                f"{self.batch_size}"
+            )
+
+    def average(self, field: nn.Module) -> Average:
+        """The moving average of a field's weights."""
+        if self.ema_halflife is not None:
+            return HalfLife(field, self.ema_halflife, self.batch_size)
+        assert self.ema_decay is not None
+        return EMA(field, self.ema_decay)
 
 
 def multiplier(step: int, steps: int, warmup: int = 0, decay: Decay = "constant") -> float:

@@ -11,33 +11,39 @@ has one, that generator is seeded from an address at each step, and given back a
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from scorefield.data.source import DataSource
+from scorefield.engine import Engine
 from scorefield.errors import CheckpointError, Interrupted, TrainingError, UserError, out_of_memory
 from scorefield.fields.base import ScoreField
 from scorefield.files import clean
 from scorefield.noise import Noise
-from scorefield.objectives.denoising import Batch
 from scorefield.objectives.objective import Objective
 from scorefield.progress import Stages, clock, warn
-from scorefield.training import checkpoint, identity
+from scorefield.training import checkpoint, identity, lengths
 from scorefield.training.checkpoint import Checkpoint
-from scorefield.training.draws import has_dropout, joint_gradient, training_draws
-from scorefield.training.ema import EMA
+from scorefield.training.cost import Forecast
+from scorefield.training.ema import Average
 from scorefield.training.guard import StopSignal, locked
 from scorefield.training.record import Record, Row, Window
-from scorefield.training.settings import Optim, TrainSettings, multiplier
+from scorefield.training.settings import Optim, TrainSettings
+from scorefield.training.step import Stepper
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# The columns of a row before and after the terms of the loss.
+_ORDER = (("loss",), ("grad_norm",))
 
 Draw = Callable[[ScoreField], Mapping[str, "Figure"]]
 """What makes figures of a field, by their names."""
@@ -58,7 +64,7 @@ class Fit:
     """
 
     field: ScoreField
-    ema: EMA
+    ema: Average
     history: tuple[Row, ...]
     seconds: float
 
@@ -68,7 +74,7 @@ class Trainer:
     """Train a field; resume an earlier training in the same folder.
 
     Arguments:
-        field: The field, trained in place.
+        field: The field, trained in place; it and the objective move to the device of the engine.
         source: The data.
         objective: What is minimised.
         optim: The optimiser.
@@ -80,6 +86,8 @@ class Trainer:
         draw: Called with the field and its averaged weights, in evaluation mode, whenever there is
             a checkpoint; the figures that it returns go to TensorBoard under their names. It draws
             no part of what is trained.
+        engine: The device and the precision of denoising score matching; regularisers, with their
+            derivatives, are computed in the precision of the weights.
 
     Raises:
         ValueError: If the field has no parameters, or was made under ``torch.inference_mode``; if
@@ -97,16 +105,10 @@ class Trainer:
     config: Mapping[str, Any] | None = None
     quiet: bool = False
     draw: Draw | None = None
+    engine: Engine = dataclass_field(default_factory=Engine)
 
     def __post_init__(self) -> None:
-        field, source, optim = self.field, self.source, self.optim
-        self.parameters = [p for p in field.parameters() if p.requires_grad]
-        if not self.parameters:
-            raise UserError(f"{type(field).__name__} has no parameters to train")
-        if any(p.is_inference() for p in self.parameters):
-            raise UserError(
-                f"{type(field).__name__} was made under torch.inference_mode, and cannot be trained"
-            )
+        field, source, settings = self.field, self.source, self.settings
         if field.domain.shape != source.shape:
             raise UserError(
                 f"the field lives on the event shape {field.domain.shape}, the data "
@@ -117,25 +119,21 @@ class Trainer:
                 f"the field knows {field.classes} classes, the data {source.name} have "
                 f"{source.classes or 'none'}"
             )
-        self.noise = Noise(self.seed)
-        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-        self.optimizer = kinds[optim.kind](
-            self.parameters,
-            lr=optim.lr,
-            betas=optim.betas,
-            eps=optim.eps,
-            weight_decay=optim.weight_decay,
-            fused=True,
+        snapshots = self.folder is not None and settings.snapshot_every is not None
+        self.stepper = Stepper(
+            field,
+            source,
+            self.objective,
+            self.optim,
+            settings,
+            Noise(self.seed),
+            self.engine,
+            snapshots,
         )
-        self.gradient = joint_gradient(self.parameters)
-        self.ema = EMA(field, self.settings.ema_decay)
+        self.ema = self.stepper.ema
         self.window = Window()
         self.step = 0
         self.saved: Path | None = None
-        self._dropout = has_dropout(field)
-        self._ahead = training_draws(
-            field, source, self.objective, self.noise, self.settings.batch_size
-        )
 
     def run(self) -> Fit:
         """Trains up to the last step.
@@ -144,9 +142,9 @@ class Trainer:
         in the last checkpoint.
 
         Raises:
-            TrainingError: If a loss or the gradient is not finite (the checkpoints hold what
-                was before), memory does not suffice, a file cannot be written, or another
-                process trains in the folder.
+            TrainingError: If the loss or the gradient of ``max_skipped`` steps in a row is not
+                finite (the checkpoints hold what was before), memory does not suffice, a file
+                cannot be written, or another process trains in the folder.
             CheckpointError: If the folder belongs to another training.
             Interrupted: If SIGINT or SIGTERM arrived; a checkpoint has been written.
         """
@@ -157,7 +155,7 @@ class Trainer:
             record = Record(self.folder, self.step)
             with (
                 Stages(self.quiet) as stages,
-                torch.random.fork_rng(enabled=self._dropout),
+                torch.random.fork_rng(self._generators(), enabled=self.stepper.dropout),
                 torch.enable_grad(),
             ):
                 self._loop(record, stages)
@@ -168,11 +166,16 @@ class Trainer:
     def _loop(self, record: Record, stages: Stages) -> None:
         settings = self.settings
         self.field.train()
+        weights = sum(t.nbytes for t in self.field.state_dict().values())
+        forecast = Forecast(self.step, settings, weights, self.engine.wait, self.folder)
         clock, timed = time.perf_counter(), 0
         with StopSignal() as stop:
             while self.step < settings.steps:
                 self._guarded_step()
                 timed += 1
+                cost = forecast.after(self.step)
+                if cost is not None:
+                    stages.note(cost)
                 last = self.step == settings.steps
                 due = last or self.step % settings.log_every == 0
                 if due:
@@ -182,7 +185,9 @@ class Trainer:
                     clock, timed = now, 0
                     row = self._row(seconds)
                     record.add(row)
-                    self._show(stages, row["loss"], seconds, last)
+                    self._show(stages, row.get("loss", math.nan), seconds, last)
+                if self._is_snapshot():
+                    self._store_averages()
                 if last or stop.received or self.step % settings.checkpoint_every == 0:
                     pause = time.perf_counter()
                     self._save()
@@ -205,7 +210,8 @@ class Trainer:
 
     def _guarded_step(self) -> None:
         try:
-            self._train_step()
+            self.window.add(self.step + 1, self.stepper.take(self.step))
+            self.step += 1
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -214,53 +220,30 @@ class Trainer:
                 f"batch_size={self.settings.batch_size}; {self._last_good()}"
             ) from error
 
-    def _train_step(self) -> None:
-        step, optim = self.step, self.optim
-        x, t, z, *others = self._ahead(step)
-        if self._dropout:
-            torch.manual_seed(int(others.pop()))
-        for group in self.optimizer.param_groups:
-            group["lr"] = optim.lr * self._multiplier(step)
-        losses = self.objective(self.field, Batch(x, t, z, *others), self.noise, step)
-        self.gradient.zero_()
-        losses.total.backward()
-        norm = torch.linalg.vector_norm(self.gradient)
-        if optim.clip is not None:
-            self.gradient.mul_((optim.clip / norm).clamp(max=1.0))
-        self.optimizer.step()
-        self.ema.update()
-        self.step += 1
-        self.window.add(
-            self.step, {**losses.terms, "loss": losses.total.detach(), "grad_norm": norm}
-        )
-
-    def _multiplier(self, step: int) -> float:
-        return multiplier(step, self.settings.steps, self.optim.warmup, self.optim.decay)
-
     def _row(self, seconds: float) -> Row:
         self._check_finite()
-        means = self.window.means()
+        means, skipped = self.window.means(), len(self.window.skipped())
         self.window.clear()
-        loss, norm = means.pop("loss"), means.pop("grad_norm")
+        first, last = ({k: means.pop(k) for k in names if k in means} for names in _ORDER)
         return {
             "step": self.step,
             "images": self.step * self.settings.batch_size,
-            "loss": loss,
+            **first,
             **means,
-            "grad_norm": norm,
-            "lr": self.optim.lr * self._multiplier(self.step - 1),
+            **last,
+            "lr": self.stepper.rate(self.step - 1),
             "ema_decay": self.ema.decay_at(self.step),
             "seconds_per_step": seconds,
+            **({"skipped": skipped} if skipped else {}),
         }
 
     def _check_finite(self) -> None:
-        failure = self.window.failure()
-        if failure is not None:
-            totals = {"loss": "total loss", "grad_norm": "norm of the gradient"}
-            what = totals.get(failure.name, f"loss {failure.name!r}")
-            raise TrainingError(
-                f"the {what} is {failure.value} at step {failure.step}; {self._last_good()}"
-            )
+        """Ends a training whose last steps were all skipped."""
+        first = self.stepper.stopped(self.step)
+        if first is not None:
+            more = self.settings.max_skipped - 1
+            after = f", and the {more} steps after it are not finite either" if more else ""
+            raise TrainingError(f"{self.stepper.fault(first)}{after}; {self._last_good()}")
 
     def _last_good(self) -> str:
         if self.saved is None:
@@ -273,6 +256,8 @@ class Trainer:
             "seed": self.seed,
             "batch_size": self.settings.batch_size,
             "ema_decay": self.settings.ema_decay,
+            "ema_halflife": self.settings.ema_halflife,
+            **({"averages": lengths.LENGTHS} if self.stepper.averages else {}),
             **{f"optim.{k}": v for k, v in asdict(self.optim).items()},
             **identity.of_source(self.source),
             **identity.of_module("field", self.field),
@@ -298,13 +283,29 @@ class Trainer:
             self.ema.state_dict(),
             {
                 "identity": self._identity(),
-                "optimizer": self.optimizer.state_dict(),
-                "objective": self.objective.state_dict(),
                 "window": self.window.state_dict(),
+                **self.stepper.state_dict(),
             },
             self.config,
             self.settings.keep,
         )
+
+    def _is_snapshot(self) -> bool:
+        every = self.settings.snapshot_every
+        if self.folder is None or every is None:
+            return False
+        return self.step % every == 0 or self.step == self.settings.steps
+
+    def _store_averages(self) -> None:
+        assert self.folder is not None
+        self._check_finite()
+        folder = self.folder / "averages"
+        lengths.save(folder, self.step, self.stepper.averages, self.config)
+
+    def _generators(self) -> list[torch.device]:
+        """The devices whose generators dropout draws from, beside the CPU."""
+        device = self.engine.torch_device
+        return [] if device.type == "cpu" else [device]
 
     def _resume(self, folder: Path) -> None:
         """Resume from the newest complete checkpoint, if there is one."""
@@ -334,8 +335,7 @@ class Trainer:
         checkpoint.load_weights(self.field, found.model, found.path)
         self.ema.load_state_dict(found.ema.tensors, found.step)
         try:
-            self.optimizer.load_state_dict(found.state["optimizer"])
-            self.objective.load_state_dict(found.state["objective"])
+            self.stepper.load_state_dict(found.state, found.step)
             self.window.load_state_dict(found.state["window"])
         except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{found.path} belongs to another objective") from error

@@ -1,0 +1,163 @@
+r"""Updates of the weights, of which those that are not finite are skipped on their device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from scorefield.errors import UserError
+from scorefield.training.settings import Optim
+
+_KINDS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+# Those of torch's GradScaler.
+_SCALE, _PATIENCE = 2.0**16, 2000
+
+
+class Descent:
+    r"""Adam on one vector that the gradients of all parameters are parts of.
+
+    A step whose loss or gradient is not finite changes nothing: neither weights nor moments. After
+    so many of them in a row no step is taken any more: the weights, and :attr:`last`, stay those
+    before the first of them until the host looks. Nothing here waits for the device.
+
+    With a loss scale :math:`c`, for gradients in float16, losses are multiplied by :math:`c` and
+    the gradient is divided by it: :math:`c` begins at :math:`2^{16}`, is halved by a step that is
+    skipped and doubled by 2,000 in a row that are not.
+
+    Arguments:
+        parameters: What is trained.
+        optim: The optimiser.
+        most: The number of skipped steps in a row after which no step is taken.
+        scaled: Whether there is a loss scale.
+
+    Attributes:
+        gradient: The vector.
+        last: The last step, counted from 1, that was not skipped; int64, on the device.
+
+    Raises:
+        ValueError: If the parameters differ in dtype or device.
+    """
+
+    def __init__(
+        self, parameters: Sequence[Parameter], optim: Optim, most: int, scaled: bool = False
+    ) -> None:
+        self.gradient = joint_gradient(parameters)
+        self.optimizer = _KINDS[optim.kind](
+            parameters,
+            lr=optim.lr,
+            betas=optim.betas,
+            eps=optim.eps,
+            weight_decay=optim.weight_decay,
+            fused=True,
+        )
+        self.last = torch.zeros((), dtype=torch.int64, device=self.gradient.device)
+        self._clip, self._most = optim.clip, most
+        self._scale: Tensor | None = None
+        if scaled:
+            self._scale = torch.full((), _SCALE, device=self.gradient.device)
+            self._steady = torch.zeros_like(self.last)
+
+    def clear(self) -> None:
+        """Sets the gradient to zero."""
+        self.gradient.zero_()
+
+    def add(self, loss: Tensor, share: float = 1.0) -> None:
+        """Adds the gradient of a share of a loss."""
+        if share == 1 and self._scale is None:
+            loss.backward()
+            return
+        factor = torch.full_like(loss, share)
+        loss.backward(factor if self._scale is None else factor * self._scale)
+
+    @torch.no_grad()
+    def step(self, step: int, lr: float, loss: Tensor) -> tuple[Tensor, Tensor]:
+        """Takes or skips a step.
+
+        Arguments:
+            step: Its number, from 1.
+            lr: The learning rate.
+            loss: The loss, detached.
+
+        Returns:
+            The norm of the gradient before it is clipped; and 1 where the step is taken, 0 where
+            not, a scalar of the dtype of the weights.
+        """
+        norm, factor = torch.linalg.vector_norm(self.gradient), None
+        if self._scale is not None:
+            factor = 1 / self._scale
+            norm = norm * factor
+        if self._clip is not None:
+            short = (self._clip / norm).clamp(max=1.0)
+            factor = short if factor is None else factor * short
+        if factor is not None:
+            self.gradient.mul_(factor)
+        # What is finite is zero times zero.
+        skipped = ((loss + norm) * 0 != 0) | (self.last < step - self._most)
+        self.last = self.last.where(skipped, step)
+        if self._scale is not None:
+            self._rescale(self._scale, skipped)
+        # Fused Adam looks for this attribute, and changes nothing where it is 1.
+        self.optimizer.found_inf = skipped.to(torch.float32)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        return norm, (~skipped).to(norm.dtype)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a step depends on beside the weights, on the CPU."""
+        state = {"optimizer": self.optimizer.state_dict(), "last": self.last}
+        if self._scale is not None:
+            state |= {"scale": self._scale, "steady": self._steady}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes back what :meth:`state_dict` gave; one without a loss scale leaves that as it is.
+
+        Raises:
+            ValueError, LookupError, TypeError: If it is that of other parameters.
+        """
+        self.optimizer.load_state_dict(state["optimizer"])
+        for parameter, moments in self.optimizer.state.items():
+            for name, moment in moments.items():
+                if name != "step":
+                    # In the order in memory of the weights, on which the fused step relies.
+                    moments[name] = torch.empty_like(parameter).copy_(moment)
+        self.last.fill_(int(state["last"]))
+        if self._scale is not None and "scale" in state:
+            self._scale.copy_(state["scale"])
+            self._steady.copy_(state["steady"])
+
+    def _rescale(self, scale: Tensor, skipped: Tensor) -> None:
+        self._steady = (self._steady + 1) * ~skipped
+        grown = self._steady == _PATIENCE
+        scale.mul_(torch.where(skipped, 0.5, 1.0 + grown))
+        self._steady = self._steady * ~grown
+
+
+def joint_gradient(parameters: Sequence[Parameter]) -> Tensor:
+    """One vector that the gradients of all parameters are parts of.
+
+    Clearing, measuring and clipping it are one operation each, where separate gradients, made
+    anew at each step, cost a tenth of a small network's step.
+
+    Raises:
+        ValueError: If the parameters differ in dtype or device.
+    """
+    kinds = {(p.dtype, p.device) for p in parameters}
+    if len(kinds) > 1:
+        raise UserError("a field is trained in one dtype and on one device, not in several")
+    for parameter in parameters:
+        if parameter.stride() != torch.empty_like(parameter, device="meta").stride():
+            # The fused step goes through memory without gaps.
+            parameter.data = parameter.detach().contiguous()
+    joint = parameters[0].new_zeros(sum(p.numel() for p in parameters))
+    parts = joint.split([p.numel() for p in parameters])
+    for parameter, part in zip(parameters, parts, strict=True):
+        # In the order in memory of the weights, which of images may be channels last.
+        strides = parameter.stride()
+        parameter.grad = part.as_strided(parameter.shape, strides, part.storage_offset())
+    return joint

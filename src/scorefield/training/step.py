@@ -1,0 +1,167 @@
+"""One step of a training, computed without waiting for the device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefield.data.source import DataSource
+from scorefield.engine import Engine, exact
+from scorefield.errors import UserError
+from scorefield.fields.base import ScoreField
+from scorefield.noise import Noise
+from scorefield.objectives.denoising import Batch
+from scorefield.objectives.objective import Objective
+from scorefield.training.descent import Descent
+from scorefield.training.draws import has_dropout, running_statistics, training_draws
+from scorefield.training.faults import locate
+from scorefield.training.lengths import LENGTHS, PowerAverage
+from scorefield.training.settings import Optim, TrainSettings
+
+
+class Stepper:
+    """The weights in training, all that follows from them, and the step from one to the next.
+
+    A step that is skipped (:class:`~.Descent`) leaves weights, averages, controllers and running
+    statistics as they are.
+
+    Arguments:
+        field: The field; it and the objective are moved to the engine's device.
+        source: The data.
+        objective: What is minimised.
+        optim: The optimiser.
+        settings: How the steps are taken.
+        noise: The source of all that is random.
+        engine: What denoising score matching runs on; regularisers run in the precision of the
+            weights.
+        snapshots: Whether the averages of :mod:`~scorefield.training.lengths` are tracked.
+
+    Attributes:
+        ema: The average of the weights.
+        averages: The averages of :data:`~.LENGTHS`.
+
+    Raises:
+        ValueError: If the field has no parameters, or was made under ``torch.inference_mode``.
+    """
+
+    def __init__(
+        self,
+        field: ScoreField,
+        source: DataSource,
+        objective: Objective,
+        optim: Optim,
+        settings: TrainSettings,
+        noise: Noise,
+        engine: Engine,
+        snapshots: bool = False,
+    ) -> None:
+        parameters = [p for p in field.parameters() if p.requires_grad]
+        if not parameters:
+            raise UserError(f"{type(field).__name__} has no parameters to train")
+        if any(p.is_inference() for p in parameters):
+            raise UserError(
+                f"{type(field).__name__} was made under torch.inference_mode, and cannot be trained"
+            )
+        self.field, self.objective = engine.place(field), objective.to(engine.torch_device)
+        self.optim, self.settings, self.noise, self.engine = optim, settings, noise, engine
+        scaled = engine.precision == "float16"
+        self.descent = Descent(parameters, optim, settings.max_skipped, scaled)
+        self.ema = settings.average(field)
+        self.averages = {each: PowerAverage(field, each) for each in LENGTHS if snapshots}
+        self.dropout = has_dropout(field)
+        self._moving = [*objective.buffers(), *running_statistics(field)]
+        self._ahead = training_draws(field, source, objective, noise, settings.batch_size)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        return self.optim.lr * self.optim.multiplier(step, self.settings)
+
+    def take(self, step: int) -> dict[str, Tensor]:
+        """Takes or skips a step, counted from 0, and returns its scalars: the terms of the loss,
+        their sum ``loss``, the norm of the gradient ``grad_norm``, and ``taken``, 1
+        or 0 for a step that is skipped.
+        """
+        before = [buffer.clone() for buffer in self._moving]
+        scalars = self._losses(step)
+        norm, taken = self.descent.step(step + 1, self.rate(step), scalars["loss"])
+        for buffer, old in zip(self._moving, before, strict=True):
+            buffer.copy_(buffer.where(taken > 0, old))
+        self.ema.update(taken)
+        for average in self.averages.values():
+            average.update(taken)
+        return {**scalars, "grad_norm": norm, "taken": taken}
+
+    def stopped(self, done: int) -> int | None:
+        """The first of the steps, counted from 1, that were skipped in a row up to the last of
+        ``done``, if they are too many; this waits for the device.
+        """
+        first = int(self.descent.last) + 1
+        return first if done - first + 1 >= self.settings.max_skipped else None
+
+    def fault(self, step: int) -> str:
+        """What is not finite at a step, counted from 1, that was skipped and is the next to be
+        taken: a clause.
+        """
+        terms = self._losses(step - 1)
+        terms["grad_norm"] = torch.linalg.vector_norm(self.descent.gradient)
+        found = ((name, float(term)) for name, term in terms.items())
+        # A gradient that overflows by the loss scale alone is finite here.
+        name, value = next((f for f in found if not math.isfinite(f[1])), ("grad_norm", math.inf))
+        totals = {"loss": "total loss", "grad_norm": "norm of the gradient"}
+        with self.engine.running(), torch.compiler.set_stance("force_eager"):
+            batch = self._batch(step - 1)
+            where = locate(self.field, self.objective, batch, self.noise, step - 1)
+        return f"the {totals.get(name, f'loss {name!r}')} is {value} at step {step}{where}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the steps to come depend on beside the weights and their average."""
+        return {
+            "objective": self.objective.state_dict(),
+            "averages": {name: a.state_dict() for name, a in self.averages.items()},
+            **self.descent.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], done: int) -> None:
+        """Takes back what :meth:`state_dict` gave after so many steps.
+
+        Raises:
+            ValueError, RuntimeError, LookupError, TypeError, AttributeError: If it is that of
+                another training.
+        """
+        # What the first versions wrote has no steps that were skipped.
+        self.descent.load_state_dict({"last": done, **state})
+        self.objective.load_state_dict(state["objective"])
+        for name, average in self.averages.items():
+            average.load_state_dict(state["averages"][name], done)
+
+    def _losses(self, step: int) -> dict[str, Tensor]:
+        """The terms of the loss of a step and their sum, whose gradient the descent then has."""
+        batch, base = self._batch(step), []
+        self.descent.clear()
+        for part in batch.split(self.settings.accumulate):
+            share = len(part.x) / len(batch.x)
+            with self.engine.running():
+                loss = self.objective.base(self.field, part)
+                self.descent.add(loss, share)
+            base.append(loss.detach() * share)
+        total = sum(base[1:], base[0])
+        terms = {"denoising": total}
+        if self.objective.regularizers:
+            with exact():
+                rest, more = self.objective.regularize(self.field, batch.x, total, self.noise, step)
+                if rest is not None:
+                    total = total + rest.detach()
+                if rest is not None and rest.requires_grad:
+                    self.descent.add(rest)
+            terms |= more
+        return {**terms, "loss": total}
+
+    def _batch(self, step: int) -> Batch:
+        x, t, z, *others = self._ahead(step)
+        if self.dropout:
+            torch.manual_seed(int(others.pop()))
+        return Batch(x, t, z, *others)
