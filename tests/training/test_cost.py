@@ -2,6 +2,7 @@
 
 import pytest
 
+from scorefield import EDM, MLP, GaussianMixture, PreconditionedField, fit
 from scorefield.training import cost
 from scorefield.training.cost import Forecast, size
 from scorefield.training.settings import TrainSettings
@@ -53,3 +54,13 @@ def test_of_a_training_of_less_than_a_minute_nothing_is_said(clock):
 )
 def test_bytes_in_words(count, words):
     assert size(count) == words
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_training_shows_its_cost_once_unless_it_is_quiet(monkeypatch, capsys, quiet):
+    monkeypatch.setattr(cost, "_WORTH", 0.0)
+    field = PreconditionedField(MLP(dim=2, hidden=8, depth=1, embedding=4), EDM(), 1.0, shape=(2,))
+    fit(field, GaussianMixture.ring(sde=EDM()), steps=30, batch_size=4, quiet=quiet)
+    shown = [line for line in capsys.readouterr().out.splitlines() if " are left" in line]
+    assert len(shown) == (0 if quiet else 1)
+    assert all(line.startswith("19 steps of 4 points are left, 76 in all: ") for line in shown)
