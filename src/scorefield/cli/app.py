@@ -20,6 +20,7 @@ from scorefield.cli.arguments import (
     on_engine,
     positive_numbers,
 )
+from scorefield.cli.averages import ema
 from scorefield.studies.settings import LAST_SEED
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 
 app.add_typer(analyze, name="analyze")
+app.command()(ema)
 
 Root = Annotated[Path, typer.Option(help="The folder of all runs.")]
 Overrides = Annotated[

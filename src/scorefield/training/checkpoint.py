@@ -96,16 +96,11 @@ def save(
     Raises:
         CheckpointError: If it cannot be written; earlier checkpoints are as they were.
     """
-    files = {_MODEL: weights_file(model, step, config), _EMA: weights_file(ema, step, config)}
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    buffer = io.BytesIO()
-    torch.save({"format": _FORMAT, "step": step, "sha256": digests, **_on_cpu(state)}, buffer)
-    files[_STATE] = buffer.getvalue()
-
-    path = folder / f"step_{step:08d}"
+    content = files(step, model, ema, state, config)
+    path = folder / name_of(step)
     try:
         # Only a checkpoint that could not be read is ever written again.
-        write_folder(path, files, overwrite=True)
+        write_folder(path, content, overwrite=True)
     except OSError as error:
         raise CheckpointError(f"cannot write checkpoint {path}: {reason(error)}") from error
     if keep is not None:
@@ -114,6 +109,26 @@ def save(
             with suppress(OSError):  # another time
                 delete_folder(old)
     return path
+
+
+def files(
+    step: int,
+    model: Mapping[str, Tensor],
+    ema: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    config: Mapping[str, Any] | None,
+) -> dict[str, bytes]:
+    """The files of a checkpoint, by name."""
+    found = {_MODEL: weights_file(model, step, config), _EMA: weights_file(ema, step, config)}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in found.items()}
+    buffer = io.BytesIO()
+    torch.save({"format": _FORMAT, "step": step, "sha256": digests, **_on_cpu(state)}, buffer)
+    return {**found, _STATE: buffer.getvalue()}
+
+
+def name_of(step: int) -> str:
+    """The name of the folder of a checkpoint."""
+    return f"step_{step:08d}"
 
 
 def weights_file(

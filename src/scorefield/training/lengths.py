@@ -125,7 +125,7 @@ def save(
         _name(length): checkpoint.weights_file(average.state_dict(), step, config)
         for length, average in averages.items()
     }
-    path = folder / f"step_{step:08d}"
+    path = folder / checkpoint.name_of(step)
     try:
         write_folder(path, files, overwrite=True)
     except OSError as error:
