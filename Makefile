@@ -27,7 +27,9 @@ test: $(VENV)/.stamp-dev ## run the fast tests
 	$(PYTEST) -m "not slow"
 
 test-shapes: $(VENV)/.stamp-dev ## run the fast tests with every annotation checked, in twice the time
-	$(PYTEST) -m "not slow" --jaxtyping-packages=scorefield,beartype.beartype
+	# No graph can be made of a checked function.
+	$(PYTEST) -m "not slow" --jaxtyping-packages=scorefield,beartype.beartype \
+		--ignore=tests/networks/test_compile.py
 
 test-slow: $(VENV)/.stamp-dev ## run the slow tests only
 	$(PYTEST) -m slow

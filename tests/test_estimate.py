@@ -208,3 +208,13 @@ class TestVariance:
         plain = Estimate(3.0, 0.5, 20)
         same = Estimate(3.0, 0.5, 20, variance=Variance(0.25, 0.0))
         assert same.interval() == pytest.approx(plain.interval())
+
+
+@pytest.mark.parametrize("n", [2, 4, 11])
+def test_equal_errors_have_the_sum_of_their_degrees_of_freedom(n):
+    """Welch and Satterthwaite's number is then whole, and rounding takes none of it away."""
+    for parts in range(1, 60):
+        for size in (1.0, 0.1, 3e-7):
+            error, draws = estimate.add_errors([(size, n)] * parts)
+            assert error == pytest.approx(size * parts**0.5)
+            assert draws == parts * (n - 1) + 1

@@ -15,12 +15,16 @@ SOURCE = '''\
 """A module."""
 import torch
 
+class C:
+    size: int = 7
+
 def f(x: "Float[Tensor, 'batch 2']", n: int = 3) -> "Tensor":
     """Not 2 * this."""
     if n < 1:
         raise ValueError(f"{n + 1} is too few")
     z = noise.normal("start", x.shape[1:], index, dtype=torch.float64)
     y = (x - z).square().sum(dim=1) / 2.5
+    y = torch.maximum(y, n)
     return torch.where(y, x)
 '''
 PLANTED = {
@@ -32,6 +36,7 @@ PLANTED = {
     ("dropped term", "x"),
     ("power", "(x - z).abs()"),
     ("reduction", "(x - z).square().mean(dim=1)"),
+    ("reduction", "torch.minimum(y, n)"),
     ("factor", "2.5 / (x - z).square().sum(dim=1)"),
     ("factor", "5.0"),
     ("swapped arguments", "torch.where(x, y)"),

@@ -78,3 +78,12 @@ def test_the_bound_on_the_distance_from_uniform_is_one(s, dim):
 def test_noise_that_fills_nothing_is_as_far_from_uniform_as_can_be():
     assert nonuniformity(1e-3, 5) == 1.0
     assert nonuniformity(2.0, 10_000) < 1e-20
+
+
+@pytest.mark.parametrize("s", [0.2, 0.3, 0.5])
+@pytest.mark.parametrize("dim", [1, 3])
+def test_the_bound_is_half_the_mean_square_of_the_density_by_parseval(s, dim):
+    u = (torch.arange(400, dtype=torch.float64) + 0.5) / 400
+    square = float(WrappedNormal(u, torch.full_like(u, s)).log_prob().exp().square().mean())
+    bound = min(1.0, 0.5 * (square**dim - 1) ** 0.5)
+    assert nonuniformity(s, dim) == pytest.approx(bound, rel=1e-9)

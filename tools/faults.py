@@ -27,6 +27,7 @@ _REDUCTIONS = {
     "std": "var",
     "logsumexp": "amax",
 }
+_EITHER_ORDER = {"max", "min", "maximum", "minimum", "hypot"}
 _LIMITS = {"clamp", "clamp_min", "clamp_max", "abs"}
 _POWERS = {"square": "abs", "sqrt": "abs", "exp": "exp2", "log": "log2"}
 _ADDRESSES = {"index", "step", "steps"}
@@ -56,7 +57,9 @@ class Fault:
 
 
 def _call(node: ast.Call) -> Iterator[tuple[str, ast.expr]]:
-    if len(node.args) > 1 and all(isinstance(a, ast.Name | ast.Attribute) for a in node.args[:2]):
+    either = ast.unparse(node.func).rpartition(".")[2] in _EITHER_ORDER
+    simple = all(isinstance(a, ast.Name | ast.Attribute) for a in node.args[:2])
+    if len(node.args) > 1 and simple and not either:
         first, second, *rest = node.args
         yield "swapped arguments", ast.Call(node.func, [second, first, *rest], node.keywords)
     if isinstance(node.func, ast.Attribute):
@@ -117,6 +120,8 @@ def _expressions(node: ast.AST) -> Iterator[ast.expr]:
             # Another dimension than the one that is there is an error and no fault.
             along = isinstance(child, ast.keyword) and child.arg in {"dim", "dims"}
             silent = isinstance(child, ast.Raise | ast.Assert | ast.JoinedStr | ast.Import)
+            # The fields of a class have defaults as arguments have.
+            silent |= isinstance(node, ast.ClassDef) and isinstance(child, ast.AnnAssign)
             if isinstance(child, ast.AST) and not silent and not along:
                 yield from _expressions(child)
 

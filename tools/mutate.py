@@ -3,7 +3,8 @@
 Run as ``python tools/mutate.py --sample 200``. The sample is drawn with ``--seed``, by default the
 hash of the last commit. Each fault is planted in a copy of the repository, where the fast tests of
 the module's room, and those that import the module or a name that it defines, run until one fails.
-Verdicts are appended to a file and not computed again: an interrupted run is resumed.
+Verdicts are appended to a file and not computed again: an interrupted run is resumed. A fault whose
+tests do not end in time is called endless, and not killed: the machine may have been busy.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ ROOMS = (
     "training",
 )
 MODULES = ("domain.py", "estimate.py", "noise.py", "wrapped.py")
-ELSEWHERE = {"conformance", "reference", "hostile"}
+ELSEWHERE = {"conformance", "reference", "hostile", "test_mutate.py"}
 LONGEST = 900.0
 
 
@@ -115,7 +116,7 @@ def verdict(fault: Fault, folder: Path) -> dict[str, object]:
         outcome = "survived" if done.returncode == 0 else "killed"
         failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
     except subprocess.TimeoutExpired:
-        outcome, failed = "killed", ["the time limit"]
+        outcome, failed = "endless", []  # the fault, or a processor with much else to do
     finally:
         file.write_text(source, encoding="utf-8")
     seconds = round(time.monotonic() - begun, 1)
@@ -135,7 +136,7 @@ def main() -> int:
     parser.add_argument("--seed", help="text that the sample is drawn with [last commit's hash]")
     parser.add_argument("--jobs", type=int, default=2, help="number of faults at a time")
     parser.add_argument("--state", type=Path, default=ROOT / ".mutants.jsonl", help="verdicts")
-    parser.add_argument("--again", action="store_true", help="run survivors once more")
+    parser.add_argument("--again", action="store_true", help="run once more what was not killed")
     options = parser.parse_args()
     head = ["git", "rev-parse", "HEAD"]
     seed = options.seed or subprocess.check_output(head, cwd=ROOT, text=True).strip()
@@ -148,7 +149,7 @@ def main() -> int:
     due = [
         fault
         for fault in chosen
-        if fault.name not in known or (options.again and known[fault.name]["verdict"] == "survived")
+        if fault.name not in known or (options.again and known[fault.name]["verdict"] != "killed")
     ]
     print(f"{len(chosen)} faults drawn with seed {seed}, {len(due)} to run", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
@@ -174,10 +175,10 @@ def main() -> int:
             list(pool.map(run, due))
     verdicts = [known[fault.name]["verdict"] for fault in chosen]
     counts = Counter(verdicts)
-    print(f"killed {counts['killed']} of {len(chosen)}; survivors:")
+    print(f"killed {counts['killed']} of {len(chosen)}; the others:")
     for fault, found in zip(chosen, verdicts, strict=True):
-        if found == "survived":
-            print(f"  {fault.name}")
+        if found != "killed":
+            print(f"  {found:8} {fault.name}")
     return 0
 
 

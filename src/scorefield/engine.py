@@ -28,6 +28,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _AMPERE = (8, 0)
+_GRAPHS = 128
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ class Engine:
         if self.channels_last:
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.compile:
+            # By default, all modules whose calls run the same code have 8 graphs together.
+            torch._dynamo.config.recompile_limit = _GRAPHS
             module.compile(fullgraph=True)
         return module
 

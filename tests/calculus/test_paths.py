@@ -181,3 +181,16 @@ def test_paths_need_a_tolerance_two_panels_and_two_dimensions():
         integrate(RING.score, along, t, domain, panels=1)
     with pytest.raises(ValueError, match="two dimensions"):
         detours(Noise(0), "detour", torch.ones(3, 1), torch.arange(3))
+
+
+def test_the_points_of_one_evaluation_are_few_however_many_paths_there_are():
+    """A megabyte of coordinates or two, for paths of many panels in many dimensions."""
+    along, t, domain = batch((64,), n=600)
+    sizes = []
+
+    def waves(x, t, *classes):
+        sizes.append(x.numel())
+        return torch.sin(x)
+
+    integrate(waves, along, t, domain, tolerance=1e-3, panels=16)
+    assert max(sizes) <= 2**18 < sum(sizes)

@@ -18,6 +18,7 @@ from scorefield import (
     exterior_derivative,
     loop_circulation,
 )
+from scorefield.diagnostics.circulation import SquaredCurls
 from tests.planted import Function, Planted, skew
 
 SIGMAS = (0.02, 0.1, 0.5, 2.0, 10.0)
@@ -222,3 +223,12 @@ def test_nothing_circulates_in_one_dimension():
     for diagnostic in (loop_circulation, circulation_growth):
         with pytest.raises(ValueError, match="two dimensions"):
             diagnostic(law, law, Protocol((0.5,), n=16))
+
+
+def test_the_root_mean_square_curl_of_given_draws():
+    """Means of circulation, error and area, whatever the number of draws."""
+    for copies in (2, 20):
+        draws = (np.tile(values, copies) for values in ([30.0, 42.0], [1.0, 3.0], [4.0, 14.0]))
+        found = SquaredCurls(*draws).root("1")
+        assert found.value == pytest.approx(2.0)
+        assert found.numerical_error == pytest.approx(math.sqrt(2 / 9))

@@ -18,7 +18,7 @@ from scorefield import (
     relative_asymmetry,
 )
 from scorefield.diagnostics import asymmetry
-from tests.planted import Planted, skew
+from tests.planted import Affine, Planted, skew
 
 SIGMAS = (0.1, 1.0, 10.0)
 BASE = GaussianMixture(
@@ -90,6 +90,28 @@ def test_the_error_that_probes_add_is_the_one_they_make():
         error = estimate.settings["probe_error"] * estimate.value
         deviations.append((estimate.value - exact.value) / error)
     assert 0.4 < sum(d**2 for d in deviations) / 150 < 1.8
+
+
+@pytest.mark.parametrize("diagnostic", [exterior_derivative, relative_asymmetry])
+def test_the_error_of_probes_of_one_jacobian_in_closed_form(diagnostic):
+    r"""A form v^T M v of random signs has the variance :math:`2 \sum_{i \ne j} M_{ij}^2`, and the
+    root of a mean of them half its relative error: M is A^T A, of the ratio less its share of the
+    norm's.
+    """
+    n, probes = 2000, 4
+    jacobian = 0.2 * skew(5) - torch.diag(torch.arange(1.0, 6.0, dtype=torch.float64))
+    a = jacobian - jacobian.T
+    form, size = a.T @ a, float(a.square().sum())
+    if diagnostic is relative_asymmetry:
+        whole = (jacobian.T @ jacobian + jacobian @ jacobian.T) / 2
+        form = form - size / float(jacobian.square().sum()) * whole
+    variance = 2 * float((form - form.diag().diag()).square().sum())
+    expected = math.sqrt(variance / (n * probes)) / (2 * size)
+    protocol = Protocol((1.0,), n=n, precision=0.5)
+    (found,) = diagnostic(Affine(jacobian), BASE, protocol, probes, "score").estimates
+    assert found.settings["probes"] == probes
+    # A variance of 2,000 variances of four.
+    assert found.settings["probe_error"] == pytest.approx(expected, rel=0.15)
 
 
 @pytest.mark.parametrize("precision", [0.02, 0.005])

@@ -218,3 +218,40 @@ def test_a_batch_of_points_at_a_time_gives_the_same(monkeypatch):
 def test_the_split_needs_two_waves_three_folds_and_eight_points(n, arguments, message):
     with pytest.raises(ValueError, match=message):
         hodge_split(RING, RING, Protocol((1.0,), n=n), **arguments)
+
+
+def test_a_ridge_is_chosen_by_the_squared_residuals_of_folds_left_out():
+    """Against least squares with a penalty by hand, also where no weights help."""
+    draw = torch.Generator().manual_seed(0)
+    chosen = set()
+    for noise in (0.01, 1.0, 2.0, 3.0, 100.0):
+        columns = [torch.randn(12, 4, generator=draw, dtype=torch.float64) for _ in range(3)]
+        slope = torch.tensor([1.0, -0.5, 0.0, 0.2], dtype=torch.float64)
+        wanted = [
+            c @ slope + noise * torch.randn(12, generator=draw, dtype=torch.float64)
+            for c in columns
+        ]
+
+        def solved(folds, ridge, columns=columns, wanted=wanted):
+            x, y = (torch.cat([v[k] for k in folds]) for v in (columns, wanted))
+            scale = torch.cat(columns).norm(dim=0)
+            penalty = ridge * torch.diag(scale**2)
+            return torch.linalg.solve(x.T @ x + penalty, x.T @ y)
+
+        left = {0.0: sum(float(y.square().sum()) for y in wanted)}
+        for ridge in hodge._RIDGES:
+            left[ridge] = sum(
+                float(
+                    (wanted[k] - columns[k] @ solved([j for j in range(3) if j != k], ridge))
+                    .square()
+                    .sum()
+                )
+                for k in range(3)
+            )
+        best = min(left, key=left.get)
+        expected = solved(range(3), best) if best else torch.zeros(4, dtype=torch.float64)
+        moments = [hodge.Moments(x.T @ x, x.T @ y) for x, y in zip(columns, wanted, strict=True)]
+        torch.testing.assert_close(hodge._fit(moments), expected, rtol=1e-6, atol=1e-9)
+        chosen.add(best)
+    assert 0.0 in chosen
+    assert len(chosen) > 2

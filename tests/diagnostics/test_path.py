@@ -17,7 +17,7 @@ from scorefield import (
     path_gap,
     potential_gap,
 )
-from tests.planted import Affine, Planted, skew
+from tests.planted import Affine, Planted, Plus, skew
 
 SIGMAS = (0.02, 0.1, 0.5, 2.0, 10.0)
 RING = GaussianMixture.ring()
@@ -182,3 +182,22 @@ def test_a_failed_measurement_is_an_error():
     broken = Affine(torch.full((2, 2), math.nan, dtype=torch.float64))
     with pytest.raises(ValueError, match=r"path_gap at noise level 0\.5.*not finite"):
         path_gap(broken, RING, Protocol((0.5,), n=4))
+
+
+def test_in_one_dimension_the_gap_is_what_the_potential_leaves_out_along_the_chord():
+    """A constant c on top of a gradient adds c times the chord between two noisy points of one
+    clean one, of variance 2 sigma².
+    """
+    sigma, c = 0.5, 0.3
+    law = Gaussian(torch.full((1,), 3.0), 2.0)
+
+    class Leaning(Plus):
+        has_potential = True
+
+        def potential(self, x, t, classes=None):
+            return self.base.potential(x, t)
+
+    leaning = Leaning(law, lambda x, t: torch.full_like(x, c))
+    (e,) = potential_gap(leaning, law, Protocol((sigma,), n=4000)).estimates
+    assert abs(e.value - math.sqrt(2) * sigma * c) < 6 * e.standard_error
+    assert e.standard_error < 0.03 * e.value

@@ -3,13 +3,21 @@ import math
 import pytest
 import torch
 
-from scorefield import Gaussian, GaussianMixture, Protocol, exterior_derivative, loop_circulation
+from scorefield import (
+    EDM,
+    Empirical,
+    Gaussian,
+    GaussianMixture,
+    Protocol,
+    exterior_derivative,
+    loop_circulation,
+)
 from scorefield.diagnostics.published import (
     finite_difference_asymmetry,
     left_cycle_circulation,
     path_variance,
 )
-from tests.planted import Affine, Planted, skew
+from tests.planted import Affine, Function, Planted, skew
 
 RING = GaussianMixture.ring()
 
@@ -86,3 +94,34 @@ def test_where_rounding_is_small_the_differences_are_right():
 def test_published_estimators_name_the_setting_that_they_refuse(make, message):
     with pytest.raises(ValueError, match=message):
         make(Protocol((1.0,), n=8))
+
+
+@pytest.mark.parametrize(
+    "matrix", [-4 * torch.eye(2), skew(2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])]
+)
+def test_midpoints_are_exact_for_affine_fields(matrix):
+    """However the chord is cut, its integral is the same; and a chord that is not cut has one."""
+    affine = Affine(matrix.double(), mu=0.7)
+    for segments in (2, 12):
+        (e,) = path_variance(affine, RING, Protocol((0.5,), n=32), segments=segments).estimates
+        assert e.value < 1e-24
+    (whole,) = path_variance(RING, RING, Protocol((0.5,), n=32), segments=1).estimates
+    assert whole.value == 0
+
+
+def test_the_variance_of_two_cuts_of_a_square_by_hand():
+    """For (x_1², 0) two midpoints lack e³ (u³ + (1 - u)³) / 12 of the integral along a chord e
+    that is cut at u, where u³ + (1 - u)³ = 1/4 + 3 (u - 1/2)² has the variance 1/20 for a uniform
+    u. The ends are at e = 0 or at e = 10, with probability 1/2.
+    """
+
+    def square(x, t, classes=None):
+        return torch.stack((x[:, 0] ** 2, torch.zeros_like(x[:, 0])), dim=1)
+
+    law = Empirical(torch.tensor([[0.0, 0.0], [10.0, 0.0]]))
+    protocol = Protocol((1e-5,), n=2001)
+    (found,) = path_variance(
+        Function(square, sde=EDM(1e-5)), law, protocol, segments=2, pairs=2000
+    ).estimates
+    assert abs(found.value - 0.5 * 10**6 / 144 / 20) < 6 * found.standard_error
+    assert found.standard_error < 0.05 * found.value

@@ -9,6 +9,7 @@ from scipy import stats
 from scorefield import EDM, VE, Gaussian, Protocol, PseudoAtoms, harmonic_part, winding
 from scorefield.calculus.winding import straight_loops
 from scorefield.domain import Torus
+from scorefield.noise import Noise
 from tests.planted import Drifting, Shear
 
 PROCESS = VE(0.001, 0.5)
@@ -119,6 +120,36 @@ def test_nodes_are_added_where_they_are_needed():
     # 64 nodes each, and then those of one loop only.
     assert calls[0] == 128
     assert calls[1] == 64
+
+
+def test_the_error_of_a_loop_is_its_scatter_and_its_rounding():
+    """A constant has no scatter between the four rules. What a point of relative precision moves a
+    value by adds to it.
+    """
+    domain, steepness = Torus((2,), 3.0), torch.tensor([0.0, 5.0], dtype=torch.float64)
+    x, t = torch.ones(2, 2, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+
+    def constant(x, t, *classes):
+        return torch.tensor([2.0, -4.0], dtype=x.dtype).expand(x.shape)
+
+    loops = straight_loops(constant, x, t, domain, 1e-9, 1e-3, steepness, 64)
+    exact = torch.tensor([[6.0, -12.0]] * 2, dtype=torch.float64)
+    rounding = 1e-3 * 3.0 * torch.tensor([[2.0, 4.0], [17.0, 19.0]], dtype=torch.float64)
+    torch.testing.assert_close(loops.value, exact)
+    torch.testing.assert_close(loops.error, rounding)
+    assert bool(loops.resolved.all())
+
+
+def test_the_points_of_one_evaluation_are_few_however_many_loops_there_are():
+    x = Noise(0).uniform("x", (64,), torch.arange(20), dtype=torch.float64)
+    t, sizes = torch.ones(20, dtype=torch.float64), []
+
+    def constant(x, t, *classes):
+        sizes.append(x.numel())
+        return torch.ones_like(x)
+
+    straight_loops(constant, x, t, Torus((64,)), 1e-3, 1e-15, torch.ones_like(t), 64)
+    assert max(sizes) <= 2**18 < sum(sizes)
 
 
 def test_loops_are_the_same_in_small_blocks(monkeypatch):

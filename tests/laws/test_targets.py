@@ -143,6 +143,18 @@ def test_a_draw_is_bit_equal_in_any_batch(edm_target):
         assert torch.equal(together[k], edm_target.draw(noise, torch.arange(50), k))
 
 
+def test_other_steps_and_samples_draw_other_points(edm_target):
+    """Of a finite set no more often the same than its size allows."""
+    noise = Noise(4)
+    points = edm_target.draw(noise, torch.arange(50), torch.arange(2).reshape(2, 1)).reshape(
+        2, 50, -1
+    )
+    assert (points[0] != points[1]).any(dim=1).double().mean() > 0.5
+    assert (points[0] != points[0].roll(1, 0)).any(dim=1).double().mean() > 0.5
+    seed = edm_target.draw(Noise(5), torch.arange(50)).reshape(50, -1)
+    assert (points[0] != seed).any(dim=1).double().mean() > 0.5
+
+
 def test_a_batch_may_be_empty(edm_target):
     shape, dim = edm_target.domain.shape, edm_target.domain.dim
     x = torch.zeros(0, *shape)

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -43,6 +44,70 @@ def naive(x, y, bandwidths):
 def test_it_is_the_sum_over_pairs(bandwidths):
     x, y = normals(40, 3, 0), normals(25, 3, 1, shift=0.5)
     assert mmd(x, y, bandwidths).value == pytest.approx(naive(x, y, bandwidths), abs=1e-13)
+
+
+def of_distinct(k, within):
+    """E k, E k² and E k(x, y) k(x, z) over different indices, and the means of the rows."""
+    n, m = k.shape
+    columns = [[j for j in range(m) if not within or j != i] for i in range(n)]
+    first = [float(k[i, columns[i]].mean()) for i in range(n)]
+    square = [float(k[i, columns[i]].square().mean()) for i in range(n)]
+    pairs = [
+        [k[i, j] * k[i, h] for j, h in itertools.permutations(columns[i], 2)] for i in range(n)
+    ]
+    products = [float(torch.stack(some).mean()) for some in pairs]
+    mean, square, product = (sum(v) / n for v in (first, square, products))
+    return mean, square, product, torch.tensor(first, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0])
+def test_the_variance_is_that_of_hoeffdings_decomposition(shift):
+    """The mean squares of the doubly centred kernel, and the variances of the row means without
+    their noise, by sums over all different indices.
+    """
+    h, n, m = 1.5, 9, 7
+    x, y = normals(n, 2, 0), normals(m, 2, 1, shift=shift)
+    xx, yy, xy = (
+        torch.exp(-(torch.cdist(a, b) ** 2) / (2 * h**2)) for a, b in ((x, x), (y, y), (x, y))
+    )
+    (mean_x, square_x, product_x, row_x), (mean_y, square_y, product_y, row_y) = (
+        of_distinct(k, True) for k in (xx, yy)
+    )
+    (mean, square, across, to_y), (_, _, down, to_x) = (of_distinct(k, False) for k in (xy, xy.T))
+    spread_x = max(square_x - 2 * product_x + mean_x**2, 0.0)
+    spread_y = max(square_y - 2 * product_y + mean_y**2, 0.0)
+    spread = max(square - across - down + mean**2, 0.0)
+    alone = 2 * spread_x / (n * (n - 1)) + 2 * spread_y / (m * (m - 1)) + 4 * spread / (n * m)
+    found = mmd(x, y, [h])
+    assert found.variance.at_zero == pytest.approx(alone, rel=1e-9)
+    own_x = float((row_x - to_y).var()) - spread_x / (n - 1) - spread / m
+    own_y = float((row_y - to_x).var()) - spread_y / (m - 1) - spread / n
+    linear = 4 * own_x / n + 4 * own_y / m
+    if shift:
+        assert found.value > 2 * math.sqrt(alone)
+        assert 0 < linear < math.sqrt(8 * alone) * found.value
+        assert found.variance.slope == pytest.approx(linear / found.value, rel=1e-9)
+    else:
+        assert found.value < 2 * math.sqrt(alone)
+        assert found.variance.slope == pytest.approx(math.sqrt(8 * alone), rel=1e-9)
+        linear = 0.0
+    assert found.standard_error**2 == pytest.approx(alone + linear, rel=1e-9)
+
+
+def test_the_variance_of_laws_on_two_points_in_closed_form():
+    """Points are at the origin with probability p or q, or far away, where k is 0: the doubly
+    centred kernel is 2 (a - p)(b - q) with the indicators a and b, and MMD² is 2 (p - q)².
+    """
+    n, m, p, q = 1000, 800, 0.3, 0.6
+    x, y = (torch.zeros(size, 1, dtype=torch.float64) for size in (n, m))
+    x[int(n * p) :], y[int(m * q) :] = 1e3, 1e3
+    found = mmd(x, y, [1.0])
+    a, b = p * (1 - p), q * (1 - q)
+    alone = 8 * a**2 / n**2 + 8 * b**2 / m**2 + 16 * a * b / (n * m)
+    linear = 16 * (p - q) ** 2 * (a / n + b / m)
+    assert found.value == pytest.approx(2 * (p - q) ** 2, rel=0.01)
+    assert found.variance.at_zero == pytest.approx(alone, rel=0.01)
+    assert found.standard_error**2 == pytest.approx(alone + linear, rel=0.02)
 
 
 def test_blocks_change_nothing(monkeypatch):

@@ -121,6 +121,10 @@ def test_the_times_of_a_table_between_noise_levels():
     assert (t * 9).round().unique().tolist() == [3, 4, 5, 6, 7]
     with pytest.raises(ValueError, match="none of the 10 levels lies between"):
         TableLaw(10).times(sde, Noise(0), torch.arange(9), lower=1.01 * ends[0], upper=0.3)
+    # Also where twelve digits of the ends are written.
+    low, high = ends[0] * (1 + 5e-13), ends[1] * (1 - 5e-13)
+    t = TableLaw(10).times(sde, Noise(0), torch.arange(1000), lower=low, upper=high)
+    assert (t * 9).round().unique().tolist() == [3, 4, 5, 6, 7]
 
 
 @pytest.mark.parametrize("law", LAWS, ids=str)

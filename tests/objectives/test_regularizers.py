@@ -283,6 +283,22 @@ def test_a_step_draws_the_same_wherever_the_run_began():
         assert torch.equal(whole[66], resumed)
 
 
+@pytest.mark.parametrize("make", [Asymmetry, LoopCirculation, CycleCirculation, BoundaryMatching])
+def test_every_random_number_of_a_step_is_its_own(make):
+    """None is that of another step; with another seed none is the same."""
+    regularizer, steps = make(weight=1.0), torch.arange(2).reshape(2, 1)
+    field = HybridField(TRUTH, TRUTH, sigma_c=0.5) if make is BoundaryMatching else TRUTH
+    draws = regularizer.draw(field, LAW, Noise(0), 64, steps)
+    others = regularizer.draw(field, LAW, Noise(1), 64, steps)
+    for drawn, other in zip(draws, others, strict=True):
+        assert drawn.shape[0] == 2
+        if not bool((drawn.abs() == 1).all()):  # signs are often the same
+            assert (drawn[0] != drawn[1]).double().mean() > 0.9
+            assert (drawn != other).double().mean() > 0.9
+        else:
+            assert 0.3 < (drawn[0] != drawn[1]).double().mean() < 0.7
+
+
 def test_a_regulariser_of_ones_own_is_a_class_with_one_method():
     """Its settings are keywords of the constructor and show in the signature."""
 
@@ -330,6 +346,16 @@ def test_balance_is_an_average_that_is_corrected_for_its_start():
                 0.9 * a + 0.1 * v[n - 1] for a, v in zip(average, (losses, energies), strict=True)
             )
         torch.testing.assert_close(weight, average[0] / average[1])
+
+
+def test_the_averages_of_a_balance_are_not_rounded_to_float32():
+    """Up to the horizon, the ratio of the two means of all that was seen."""
+    balance = BalancedWeight(ratio=1.0, max_weight=1e9, horizon=1000.0)
+    seen = 1 + Noise(0).uniform("seen", (2,), torch.arange(50), dtype=torch.float64)
+    weights = [float(balance(*pair)) for pair in seen]
+    means = seen.cumsum(dim=0)
+    expected = (means[:, 0] / means[:, 1]).tolist()
+    assert weights == pytest.approx(expected, rel=1e-13)
 
 
 def test_the_controller_is_part_of_the_state():

@@ -11,6 +11,7 @@ from itertools import product
 
 import pytest
 
+from scorefield.comparison.groups import collect
 from scorefield.config.resolve import load
 from scorefield.errors import RunError
 from scorefield.evaluation.evaluate import evaluate
@@ -379,3 +380,39 @@ def test_an_evaluation_without_the_newer_diagnostics_is_reported_as_it_is(
     # What the exact field has now is no curve of the models.
     assert 'data-plot="toy-fokker_planck"' not in text
     assert "Across noise levels" not in text
+
+
+def test_bad_runs_are_named_and_the_good_one_is_reported(report, tmp_path, no_pictures, capsys):
+    root = tmp_path / "runs"
+    shutil.copytree(report[0], root)
+    bad = [next(root.glob("toy/m2*/seed0")), next(root.glob("digits/m0*/seed0"))]
+    (bad[0] / "config_resolved.yaml").write_text("name: [toy")
+    (bad[1] / "eval" / "fid_vs_nfe.csv").write_text("nfe,value\n8,")
+    write_report(root, tmp_path / "out")
+    said = capsys.readouterr().err.splitlines()
+    assert sorted(folder for line in said for folder in bad if str(folder) in line) == sorted(bad)
+    assert len(said) == 2
+    rows = rows_of(tmp_path / "out" / "fid_summary.csv")
+    assert {row["dataset"] for row in rows} == {"toy"}
+    assert {row["model_id"].partition("_")[0] for row in rows} == {"m0"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("compute_summary.json", "{"),
+        ("compute_summary.json", '{"about": {}}'),
+        ("fid_vs_nfe.csv", "nfe,value\n8,"),
+        ("integrability_vs_sigma.csv", "\x00"),
+        ("quality_vs_step.csv", "step\nlast\n"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_read_is_named(report, tmp_path, capsys, name, content):
+    root = tmp_path / "runs"
+    shutil.copytree(report[0] / "toy", root / "toy")
+    bad = next(root.glob("toy/m2*/seed0"))
+    (bad / "eval" / name).write_text(content)
+    (found,) = collect(root)
+    assert found.model.startswith("m0")
+    (said,) = capsys.readouterr().err.splitlines()
+    assert str(bad) in said

@@ -1,5 +1,6 @@
 """A loop of one's own over the steps of a sampler, and a sampler of one's own."""
 
+import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ from scorefield import (
     AnnealedLangevin,
     DPMSolverPlusPlus2M,
     Euler,
+    Gaussian,
     GaussianMixture,
     GridSampler,
     Heun,
@@ -147,3 +149,41 @@ class TestOwn:
         known = Inpainting(torch.tensor([1.0, 0.0]), torch.ones(1, 2))
         with pytest.raises(TypeError, match="Midpoint takes no measurement"):
             Midpoint(3).sample(truth, 2, measurement=known)
+
+
+def test_a_step_of_langevins_by_hand():
+    r"""x + eps s, and sqrt(2 eps) z: twice along a Gaussian score, eps = 2 snr² (|z| / |s|)²."""
+    field = Gaussian(torch.zeros(2), 1.0, sde=EDM())
+    x = torch.tensor([[3.0, 4.0], [0.5, -0.5]], dtype=torch.float64)
+    z = torch.tensor([[0.6, 0.8], [-2.0, 0.0]], dtype=torch.float64)
+    corrected = Langevin(0.1, 2, norm="sample").correct(field, x, 1.0, 2 * 0.1**2, lambda k: z)
+    before = x
+    for _ in range(2):
+        score = -before / 2
+        eps = 2 * 0.1**2 * (z.norm(dim=1) / score.norm(dim=1)).square().unsqueeze(1)
+        mean = before + eps * score
+        after, last = mean + (2 * eps).sqrt() * z, before
+        before = after
+    for got, expected in zip(corrected, (after, mean, last, score), strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("sde", [EDM(), VP()])
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+def test_a_step_of_ddim_by_hand(sde, eta):
+    r"""The posterior of the forward process at eta = 1 has the variance
+    :math:`\tau^2 (\sigma^2 - \tau^2) / \sigma^2` between the levels sigma and tau, of which eta
+    takes a part; the rest of tau is kept of the predicted noise.
+    """
+    field = Gaussian(torch.zeros(2), 1e-9, sde=sde)  # all that is there is noise
+    start, end = 0.8, 0.3
+    t, s = (float(sde.time(torch.tensor(v, dtype=torch.float64))) for v in (start, end))
+    here, there = level(sde, t), level(sde, s)
+    x = torch.tensor([[0.3, -0.2], [1.0, 0.5]], dtype=torch.float64)
+    context = StepContext(Noise(1), torch.arange(2))
+    z = context.normal("ddim", x)
+    fresh = eta * end * math.sqrt(1 - (end / start) ** 2)
+    kept = math.sqrt(end**2 - fresh**2)
+    expected = there.alpha * (kept / start * x / here.alpha + fresh * z)
+    done = DDIM(4, eta=eta).step(field, x, t, s, context)
+    torch.testing.assert_close(done.x, expected, rtol=1e-6, atol=1e-7)

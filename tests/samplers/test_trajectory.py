@@ -1,6 +1,7 @@
 """Trajectories whose length and curvature are known."""
 
 import math
+import statistics
 
 import pytest
 import torch
@@ -60,3 +61,23 @@ def test_one_step_has_a_length_and_no_curvature():
     assert seen.latency is None
     assert seen.length.value > 0
     assert Trajectory(target, Euler(steps=8), 8, seed=0).latency.standard_error > 0
+
+
+def test_latency_is_the_time_of_all_steps_with_the_scatter_of_one(monkeypatch):
+    """On a clock that only the network moves, by 1 s and 3 s in turn: the scatter of a step is that
+    of these, and grows with the root of the number of steps.
+    """
+    clock, calls, steps = [100.0], [0], 10
+
+    def score(x, t):
+        clock[0] += 1.0 if calls[0] % 2 == 0 else 3.0
+        calls[0] += 1
+        return -x
+
+    monkeypatch.setattr("scorefield.samplers.trajectory.time.perf_counter", lambda: clock[0])
+    seen = Trajectory(Function(score, sde=EDM()), Euler(steps=steps), 4, seed=0)
+    durations = [1.0, 3.0] * (steps // 2)
+    # The last step is no measurement, since it is shorter for some samplers.
+    scatter = statistics.stdev(durations[: steps - 1])
+    assert seen.latency.value == sum(durations)
+    assert seen.latency.standard_error == pytest.approx(math.sqrt(steps - 1) * scatter)

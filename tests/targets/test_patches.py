@@ -219,6 +219,15 @@ class TestLimits:
         shifts = [self.IMAGES.roll((i, j), (2, 3)) for i in range(5) for j in range(5)]
         self.agree(IdealScore(torch.cat(shifts), SDE), EquivariantScore(self.IMAGES, SDE))
 
+    def test_its_density_is_the_mean_over_all_shifts(self):
+        images = normal((3, 2, 2, 5), "images")
+        shifts = torch.cat([images.roll((i, j), (2, 3)) for i in range(2) for j in range(5)])
+        x, t = noisy(images, LEVELS)
+        shifted = EquivariantScore(images, SDE)
+        assert shifted.count == len(shifts)
+        expected = IdealScore(shifts, SDE).log_density(x, t)
+        torch.testing.assert_close(shifted.log_density(x, t), expected, rtol=1e-10, atol=0)
+
 
 @pytest.mark.parametrize("kind", ["equivariant", "equivariant local circular"])
 def test_on_the_torus_a_score_moves_with_its_point(kind):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -61,7 +61,7 @@ def outside_inference(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def call(*given: P.args, **named: P.kwargs) -> T:
-        if not torch.is_inference_mode_enabled():
+        if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
             return function(*given, **named)
         with torch.inference_mode(False), torch.no_grad():
             copies: Any = tuple(_recordable(value) for value in given)
@@ -75,6 +75,13 @@ def _recordable(value: object) -> object:
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
+def _attention() -> AbstractContextManager[None]:
+    """Attention with second derivatives, wherever gradients are enabled."""
+    if torch.is_grad_enabled():
+        return sdpa_kernel(SDPBackend.MATH)
+    return nullcontext()
+
+
 @outside_inference
 def gradient(
     scalar: Callable[..., Tensor], u: Float[Tensor, "batch *event"], *others: Tensor | None
@@ -86,11 +93,12 @@ def gradient(
     can itself be differentiated. Transforms of ``torch.func`` need :func:`differentiable`. The
     caller must not use ``u`` elsewhere, since it may be set to require a gradient.
     """
-    if _differentiable:
-        # It always records a graph, for which sampling has no use.
-        return torch.func.grad(lambda v: scalar(v, *others).sum())(u)
+    if _differentiable or torch.compiler.is_compiling():
+        # It always records a graph, for which eager sampling has no use.
+        with _attention():
+            return torch.func.grad(lambda v: scalar(v, *others).sum())(u)
     create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
+    with _attention(), torch.enable_grad():
         if not u.requires_grad:
             u = u.requires_grad_()
         (slope,) = torch.autograd.grad(scalar(u, *others).sum(), u, create_graph=create_graph)

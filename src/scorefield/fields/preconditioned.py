@@ -14,10 +14,10 @@ nearly equal numbers.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -298,6 +298,8 @@ class PreconditionedField(ScoreField):
             )
         self.parametrization = parametrization
 
+    _compiled: Callable[..., Tensor] | None = None
+
     @property
     def classes(self) -> int | None:
         return getattr(self.backbone, "classes", None)
@@ -308,9 +310,20 @@ class PreconditionedField(ScoreField):
 
     def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
         c, rows = self._coefficients(x, t), self.class_rows(classes, x)
-        output = self._output(c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0]), rows)
+        u, label = c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0])
+        output = (self._compiled or self._output)(u, label, rows)
         a, b = affine(x, t, self.sde, quantity)
         return (a + b * c.c_skip) * x + (b * c.c_out) * output
+
+    def compile(self, *settings: Any, **named: Any) -> None:
+        # As a whole: a compiled network has first derivatives only, and a potential needs two.
+        self._compiled = torch.compile(self._output, *settings, **named)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is compiled is that of these very weights, and not of a copy's.
+        state = super().__getstate__()  # type: ignore[no-untyped-call]
+        state.pop("_compiled", None)
+        return state
 
     def _coefficients(self, x: Tensor, t: Times) -> Coefficients:
         return self.parametrization.coefficients(times(x, t), self.sde)

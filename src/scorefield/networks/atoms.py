@@ -17,6 +17,7 @@ from scorefield.errors import UserError
 from scorefield.networks.checks import check_sizes
 from scorefield.networks.embedding import LevelEmbedding
 from scorefield.networks.initial import initialize
+from scorefield.networks.linear import RowLinear
 
 _MOST_ATOMS = 6
 
@@ -61,17 +62,21 @@ class PeriodicFeatures(nn.Module):
         return 2 * sum(map(len, self.waves))
 
     def forward(self, x: Float[Tensor, "*batch dims"]) -> Float[Tensor, "*batch features"]:
-        phase = (x.unsqueeze(-1) * _table(self.waves, x.dtype, x.device)).flatten(-2)
+        # A graph holds what it needs, and cannot look into a cache.
+        table = _table if torch.compiler.is_compiling() else _kept_table
+        phase = (x.unsqueeze(-1) * table(self.waves, x.dtype, x.device)).flatten(-2)
         return torch.cat((phase.cos(), phase.sin()), dim=-1)
 
 
-@lru_cache(maxsize=64)
 def _table(
     waves: tuple[tuple[float, ...], ...], dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     # The first to ask may do so in inference mode, the next may need a gradient.
     with torch.inference_mode(False):
         return torch.tensor(waves, dtype=dtype, device=device)
+
+
+_kept_table = lru_cache(maxsize=64)(_table)
 
 
 class _AtomsMLP(nn.Module, ABC):
@@ -150,7 +155,7 @@ class SymmetrizedMLP(_AtomsMLP):
                 f"got {atoms}: take an EquivariantMLP"
             )
         widths = [atoms * self.features.number] + [hidden] * depth
-        self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in pairwise(widths))
+        self.layers = nn.ModuleList(RowLinear(n, m) for n, m in pairwise(widths))
         # Without a bias: the gradient of a sum of outputs, which a potential is, has none.
         self.last = nn.Linear(hidden, atoms * dims, bias=False)
         # All P x in a row, and which places of all f(P x) in a row make the P^-1 f(P x).
@@ -203,7 +208,7 @@ class EquivariantMLP(_AtomsMLP):
 
     def _make_layers(self, hidden: int, depth: int) -> None:
         atoms, dims = self.event_shape
-        self.pairs = nn.Linear(3 * self.features.number, hidden)
+        self.pairs = RowLinear(3 * self.features.number, hidden)
         self.layers = nn.ModuleList(_Mixing(hidden) for _ in range(depth - 1))
         pairs = [(i, j) for i in range(atoms) for j in range(atoms) if i != j] or [(0, 0)]
         self.register_buffer("ends", torch.tensor(pairs).T.contiguous(), persistent=False)
@@ -213,11 +218,10 @@ class EquivariantMLP(_AtomsMLP):
     def forward(
         self, x: Float[Tensor, "batch atoms dims"], label: Float[Tensor, " batch"]
     ) -> Float[Tensor, "batch atoms dims"]:
-        batch, (atoms, _) = x.shape[0], self.event_shape
         one, other = x.index_select(1, self.ends[0]), x.index_select(1, self.ends[1])
         pairs = torch.stack((one, other, one - other), dim=2)
         messages = self.pairs(self.features(pairs).flatten(2)) + self.level(label).unsqueeze(1)
-        h = F.silu(messages).reshape(batch, atoms, -1, messages.shape[-1]).mean(dim=2)
+        h = F.silu(messages).unflatten(1, (self.event_shape[0], -1)).mean(dim=2)
         for layer in self.layers:
             h = F.silu(layer(h))
         output: Tensor = self.last(h)
@@ -234,4 +238,4 @@ class _Mixing(nn.Linear):
         self, h: Float[Tensor, "batch atoms features"]
     ) -> Float[Tensor, "batch atoms features"]:
         own, all_ = self.weight.chunk(2, dim=1)
-        return F.linear(h, own, self.bias) + F.linear(h.mean(dim=1, keepdim=True), all_)
+        return F.linear(h, own) + F.linear(h.mean(dim=1), all_, self.bias).unsqueeze(1)

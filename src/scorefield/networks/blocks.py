@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from scorefield.errors import UserError
 from scorefield.fields.gradient import is_differentiable
+from scorefield.networks.linear import RowLinear, linear
 from scorefield.networks.resampling import Double, Halve
 
 # Up to which a product of matrices was not slower than a convolution, at 256 and 512 channels.
@@ -103,6 +104,16 @@ class Normalization(nn.GroupNorm):
         return super().forward(x.contiguous() if is_differentiable() else x)
 
 
+def _few_pixels(x: Tensor) -> bool:
+    """Whether a processor sees so few pixels that a product is faster than a convolution.
+
+    Never while a graph is compiled, which is one for batches of all sizes.
+    """
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return False
+    return x.shape[0] * x.shape[2] * x.shape[3] <= _FEW_PIXELS
+
+
 class Convolution(nn.Conv2d):
     r"""A :math:`3 \times 3` convolution that keeps the size of an image.
 
@@ -114,9 +125,9 @@ class Convolution(nn.Conv2d):
         super().__init__(inputs, outputs, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, _, height, width = x.shape
-        if x.device.type != "cpu" or batch * height * width > _FEW_PIXELS:
+        if not _few_pixels(x):
             return super().forward(x)
+        height, width = x.shape[2:]
         bordered = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1)
         patches = [bordered[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
         rows = torch.cat(patches, dim=-1)
@@ -131,7 +142,7 @@ class Pointwise(nn.Conv2d):
         super().__init__(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
+        y = linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
         return y.permute(0, 3, 1, 2)
 
 
@@ -195,10 +206,10 @@ class PixelAttention(nn.Module):
         super().__init__()
         self.rescale = style.rescale
         self.norm = style.norm(channels)
-        self.query = nn.Linear(channels, channels)
-        self.key = nn.Linear(channels, channels)
-        self.value = nn.Linear(channels, channels)
-        self.out = nn.Linear(channels, channels)
+        self.query = RowLinear(channels, channels)
+        self.key = RowLinear(channels, channels)
+        self.value = RowLinear(channels, channels)
+        self.out = RowLinear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         # -> (batch, head, pixel, channel)

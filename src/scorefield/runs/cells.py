@@ -21,13 +21,20 @@ VARIANCE = ("variance_at_zero", "variance_slope")
 """The columns of a variance that depends on the true value."""
 
 
+class _Lines(list[str]):
+    """What a writer writes, a line at a time."""
+
+    write = list.append
+
+
 def csv_text(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] | None = None) -> str:
     """Records of the same keys as CSV; ``columns`` are the header where there may be none."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns or rows[0]), lineterminator="\n")
+    lines = _Lines()
+    # Only the characters of its own line's end make the writer quote a cell that has one.
+    writer = csv.DictWriter(lines, list(columns or rows[0]), lineterminator="\r\n")
     writer.writeheader()
     writer.writerows({key: _shielded(value) for key, value in row.items()} for row in rows)
-    return text.getvalue()
+    return "".join(line.removesuffix("\r\n") + "\n" for line in lines)
 
 
 def read_csv(path: Path, least: int = 1) -> list[dict[str, str]]:
