@@ -110,6 +110,17 @@ def test_half_precision_holds_for_running_and_ends_in_what_must_be_exact():
     assert part(x).dtype == torch.float32
 
 
+@pytest.mark.parametrize("kind", [PreconditionedField, PotentialField])
+def test_the_values_of_a_field_keep_the_dtype_of_its_points(kind):
+    made, x = field(kind), torch.randn(32, 2, generator=torch.Generator().manual_seed(0))
+    full = made.score(x, 0.5)
+    with Engine("cpu", "bfloat16").running():
+        half = made.score(x, 0.5)
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, full)
+    torch.testing.assert_close(half, full, rtol=0.05, atol=0.05)
+
+
 def test_weights_that_change_are_not_cast_once_for_all():
     part, x = torch.nn.Linear(4, 4), torch.randn(3, 4)
     with Engine("cpu", "bfloat16").running():

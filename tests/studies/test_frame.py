@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from scorefield import GaussianMixture, ScoreField
+from scorefield import EDM, Engine, GaussianMixture, ScoreField
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
 from scorefield.studies.frame import NotMade, Study, Table, Work, fingerprint, run
@@ -193,3 +193,34 @@ def test_a_killed_analysis_of_atoms_continues(tmp_path, monkeypatch):
     run(study.STUDY, few, out)
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
     assert "consistency" in (out / "numbers.csv").read_text()
+
+
+def test_a_study_computes_exactly_on_its_engine_and_draws_on_the_cpu(tmp_path, monkeypatch):
+    field, happened = GaussianMixture.ring(sde=EDM()), []
+
+    class Placed(CountingStudy):
+        def evaluated(self):
+            return (field,)
+
+        def compute(self, work):
+            happened.append(torch.backends.cudnn.allow_tf32)
+            return super().compute(work)
+
+        def files(self, result, work):
+            happened.append("files")
+            return super().files(result, work)
+
+    place = Engine.place
+    monkeypatch.setattr(
+        Engine, "place", lambda engine, module: happened.append(engine) or place(engine, module)
+    )
+    engine = Engine("cpu", deterministic=True)
+    run(Placed, Counted(), tmp_path / "out", engine=engine)
+    assert happened == [engine, False, Engine("cpu"), "files"]
+
+
+def test_a_study_on_a_device_that_is_not_there_computes_nothing(tmp_path):
+    with pytest.raises(UserError, match="cuda:99"):
+        run(CountingStudy, Counted(), tmp_path / "out", engine=Engine("cuda:99"))
+    assert not CountingStudy.computed
+    assert not any(tmp_path.iterdir())

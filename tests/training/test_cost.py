@@ -2,8 +2,10 @@
 
 import pytest
 
+from scorefield import EDM, MLP, GaussianMixture, PreconditionedField, fit
 from scorefield.training import cost
 from scorefield.training.cost import Forecast, size
+from scorefield.training.settings import TrainSettings
 
 
 @pytest.fixture
@@ -27,23 +29,24 @@ def lines(clock, seconds, forecast, first, last):
 
 def test_ten_steps_after_the_first_are_measured(clock, tmp_path):
     waited = []
-    forecast = Forecast(0, 10_011, 128, lambda: waited.append(0), 2_500_000_000, tmp_path)
+    settings = TrainSettings(10_011, 128, checkpoint_every=1000, keep=3, snapshot_every=5000)
+    forecast = Forecast(0, settings, 10**9, lambda: waited.append(0), tmp_path)
     found = lines(clock, 0.36, forecast, 1, 40)
     assert list(found) == [11]
     assert found[11].startswith(
-        "10,000 steps of 128 points are left, 1,280,000 in all: 1:00:00 at 360.0 ms a step, and up "
-        "to 2.5 GB on disk, which has "
+        "10,000 steps of 128 points are left, 1,280,000 in all: 1:00:00 at 360.0 ms a step, and "
+        "16 GB on disk, which has "
     )
     assert len(waited) == 2
 
 
 def test_a_resumed_training_counts_what_is_left(clock):
-    found = lines(clock, 1.0, Forecast(500, 1011, 2, lambda: None), 501, 1011)
+    found = lines(clock, 1.0, Forecast(500, TrainSettings(1011, 2), 1, lambda: None), 501, 1011)
     assert found == {511: "500 steps of 2 points are left, 1,000 in all: 8:20 at 1000.0 ms a step"}
 
 
 def test_of_a_training_of_less_than_a_minute_nothing_is_said(clock):
-    assert not lines(clock, 1.0, Forecast(0, 60, 2, lambda: None), 1, 60)
+    assert not lines(clock, 1.0, Forecast(0, TrainSettings(60, 2), 1, lambda: None), 1, 60)
 
 
 @pytest.mark.parametrize(
@@ -51,3 +54,13 @@ def test_of_a_training_of_less_than_a_minute_nothing_is_said(clock):
 )
 def test_bytes_in_words(count, words):
     assert size(count) == words
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_training_shows_its_cost_once_unless_it_is_quiet(monkeypatch, capsys, quiet):
+    monkeypatch.setattr(cost, "_WORTH", 0.0)
+    field = PreconditionedField(MLP(dim=2, hidden=8, depth=1, embedding=4), EDM(), 1.0, shape=(2,))
+    fit(field, GaussianMixture.ring(sde=EDM()), steps=30, batch_size=4, quiet=quiet)
+    shown = [line for line in capsys.readouterr().out.splitlines() if " are left" in line]
+    assert len(shown) == (0 if quiet else 1)
+    assert all(line.startswith("19 steps of 4 points are left, 76 in all: ") for line in shown)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from scorefield.cli.arguments import Integers, integers
+from scorefield.cli.arguments import DEVICE, Integers, integers
 from scorefield.errors import ConfigError, hint
 from scorefield.studies import settings as studies
 
@@ -19,18 +19,19 @@ analyze = typer.Typer(help="Analyses of fields and data sets.", rich_markup_mode
 def _add(module: str, settings: type[studies.Settings], help: str) -> None:
     """Adds the verb of a study, whose class is ``STUDY`` in a module of its own."""
 
-    def verb(**values: Any) -> None:
+    def verb(device: str = "cpu", **values: Any) -> None:
         from scorefield.cli.printing import print_table
         from scorefield.progress import Stages
 
         out, overwrite = values.pop("out"), values.pop("overwrite")
         read = {name: _read(name, value, hints[name]) for name, value in values.items()}
         chosen = settings(**read)
+        from scorefield.engine import Engine
         from scorefield.studies.frame import run
 
         study = import_module(f"scorefield.studies.{module}.study").STUDY
         with Stages() as stages:
-            written = run(study, chosen, out, overwrite, stages)
+            written = run(study, chosen, out, overwrite, stages, Engine(device))
         print_table(*written.table)
         print(*written.files, sep="\n", flush=True)
         if written.failure is not None:
@@ -50,6 +51,9 @@ def _add(module: str, settings: type[studies.Settings], help: str) -> None:
         ),
         inspect.Parameter("overwrite", keyword, default=False, annotation=Annotated[bool, replace]),
     ]
+    if issubclass(settings, studies.OfRuns):
+        kind = Annotated[str, DEVICE]
+        parameters.append(inspect.Parameter("device", keyword, default="auto", annotation=kind))
     verb.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     analyze.command(module, help=help)(verb)
 

@@ -18,10 +18,11 @@ _MOST = 1_000_000
 
 Value = TypeVar("Value", int, float)
 
+DEVICE = typer.Option(help="The device: auto, cpu, cuda, cuda:N or mps.")
+"""The option of the device."""
+
 _ENGINE = {
-    "device": Annotated[
-        str | None, typer.Option(help="The device: auto, cpu, cuda, cuda:N or mps.")
-    ],
+    "device": Annotated[str | None, DEVICE],
     "precision": Annotated[
         Literal["float32", "tf32", "bfloat16", "float16"] | None,
         typer.Option(help="The precision of training and sampling; all else is exact."),

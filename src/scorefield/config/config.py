@@ -145,7 +145,7 @@ class Config(Section):
         return self.model_dump(mode="json")
 
     def identity(self) -> dict[str, Any]:
-        """What tells a run from another, as plain values: all but what describes it, and the
+        """What distinguishes a run from others, as plain values: all but what describes it, and the
         engine, on which its results depend in rounding only.
         """
         return self.model_dump(mode="json", exclude={"description", "engine"})

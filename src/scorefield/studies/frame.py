@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from scorefield import __version__, archives
+from scorefield.engine import Engine, exact
 from scorefield.errors import RunError, UserError
 from scorefield.fields.base import ScoreField
 from scorefield.files import (
@@ -39,6 +40,10 @@ from scorefield.studies.settings import Settings
 
 RECORD = "study.json"
 """The file with the settings of a study and the names of all its files."""
+
+
+CPU = Engine("cpu")
+"""The engine of a study unless another is chosen."""
 
 
 def check_free(folder: Path, overwrite: bool) -> None:
@@ -163,6 +168,12 @@ class Work:
         return None if self._folder is None else self._folder / f"{key}.pt"
 
 
+def device_of(field: ScoreField) -> torch.device:
+    """Where a field is evaluated."""
+    found = (tensor.device for tensor in (*field.parameters(), *field.buffers()))
+    return next(found, torch.device("cpu"))
+
+
 def fingerprint(field: ScoreField) -> str:
     """A hash of the weights of a field, by which one checkpoint is distinguished from another."""
     found = hashlib.sha256()
@@ -209,6 +220,10 @@ class Study(ABC, Generic[S, R]):
         """Opens what the settings name."""
         return cls(settings)
 
+    def evaluated(self) -> Iterable[ScoreField]:
+        """The fields that are evaluated on the device of the engine."""
+        return ()
+
     @abstractmethod
     def compute(self, work: Work) -> R:
         """The result."""
@@ -222,6 +237,17 @@ class Study(ABC, Generic[S, R]):
     @abstractmethod
     def table(self, result: R) -> Table:
         """The numbers that matter most."""
+
+
+def _computed(study: Study[Any, R], engine: Engine, work: Work) -> R:
+    for field in study.evaluated():
+        engine.place(field)
+    with exact():
+        result = study.compute(work)
+    # Figures are made of what is on the CPU.
+    for field in study.evaluated():
+        CPU.place(field)
+    return result
 
 
 class Written(NamedTuple):
@@ -238,8 +264,12 @@ def run(
     out: Path,
     overwrite: bool = False,
     stages: Stages | None = None,
+    engine: Engine = CPU,
 ) -> Written:
-    """Makes a study and writes its folder; continues an interrupted one of the same settings."""
+    """Makes a study and writes its folder; continues an interrupted one of the same settings. All
+    is computed exactly, on the device of the engine.
+    """
+    engine.check()
     folder = settings.folder(out)
     check_free(folder, overwrite)
     opened = study.open(settings)
@@ -251,7 +281,7 @@ def run(
     work = Work(place, study.kinds, stages)
     if place.is_dir():
         work.report(f"continues what was interrupted: {len(list(place.iterdir()))} parts are done")
-    result = opened.compute(work)
+    result = _computed(opened, engine, work)
     makers = opened.files(result, work)
     files: dict[str, bytes] = {}
     failed: dict[str, NotMade] = {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from scorefield.progress import clock
+from scorefield.training.settings import TrainSettings
 
 _MEASURED = 10
 _WORTH = 60.0  # seconds
@@ -15,32 +17,30 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 class Forecast:
-    """Measures ten steps of a training, and says what those that are left will cost.
+    """Measures ten steps of a training, and predicts the cost of those that are left.
 
     The first step is left out, in which networks are compiled and memory is taken. They are steps
     like all others: nothing is done twice.
 
     Arguments:
         step: The number of steps done before.
-        steps: The number of the last step.
-        batch_size: The number of points a step.
+        settings: Those of the training.
+        weights: The number of bytes of the weights.
         wait: Waits until the device has done all steps.
-        disk: The number of bytes that the training will add to a folder.
-        folder: The folder; ``None`` if nothing is written.
+        folder: Where checkpoints are written; ``None`` if nothing is.
     """
 
     def __init__(
         self,
         step: int,
-        steps: int,
-        batch_size: int,
+        settings: TrainSettings,
+        weights: int,
         wait: Callable[[], None],
-        disk: int = 0,
         folder: Path | None = None,
     ) -> None:
         self._first, self._last = step + 1, step + 1 + _MEASURED
-        self._steps, self._batch_size = steps, batch_size
-        self._wait, self._disk, self._folder = wait, disk, folder
+        self._settings, self._weights = settings, weights
+        self._wait, self._folder = wait, folder
         self._start = 0.0
 
     def after(self, step: int) -> str | None:
@@ -52,16 +52,27 @@ class Forecast:
             return None
         self._wait()
         seconds = (time.perf_counter() - self._start) / _MEASURED
-        left = self._steps - step
+        left, points = self._settings.steps - step, self._settings.batch_size
         if left * seconds < _WORTH:
             return None
-        images = left * self._batch_size
-        words = f"{left:,} steps of {self._batch_size:,} points are left, {images:,} in all"
+        words = f"{left:,} steps of {points:,} points are left, {left * points:,} in all"
         words += f": {clock(left * seconds)} at {1e3 * seconds:.1f} ms a step"
         if self._folder is None:
             return words
         free = shutil.disk_usage(self._folder).free
-        return f"{words}, and up to {size(self._disk)} on disk, which has {size(free)} free"
+        return f"{words}, and {size(self._disk(left))} on disk, which has {size(free)} free"
+
+    def _disk(self, left: int) -> int:
+        """The number of bytes that the steps left will have added at their end."""
+        settings = self._settings
+        checkpoints = math.ceil(left / settings.checkpoint_every)
+        if settings.keep is not None:
+            checkpoints = min(checkpoints, settings.keep)
+        # The weights, their average, and two moments of the optimiser; a snapshot has two averages.
+        copies = 4 * checkpoints
+        if settings.snapshot_every is not None:
+            copies += 2 * math.ceil(left / settings.snapshot_every)
+        return copies * self._weights
 
 
 def size(count: float) -> str:

@@ -32,6 +32,7 @@ from scorefield.objectives.objective import Objective
 from scorefield.progress import Stages, clock, warn
 from scorefield.training import checkpoint, identity, lengths
 from scorefield.training.checkpoint import Checkpoint
+from scorefield.training.cost import Forecast
 from scorefield.training.ema import Average
 from scorefield.training.guard import StopSignal, locked
 from scorefield.training.record import Record, Row, Window
@@ -165,11 +166,16 @@ class Trainer:
     def _loop(self, record: Record, stages: Stages) -> None:
         settings = self.settings
         self.field.train()
+        weights = sum(t.nbytes for t in self.field.state_dict().values())
+        forecast = Forecast(self.step, settings, weights, self.engine.wait, self.folder)
         clock, timed = time.perf_counter(), 0
         with StopSignal() as stop:
             while self.step < settings.steps:
                 self._guarded_step()
                 timed += 1
+                cost = forecast.after(self.step)
+                if cost is not None:
+                    stages.note(cost)
                 last = self.step == settings.steps
                 due = last or self.step % settings.log_every == 0
                 if due:

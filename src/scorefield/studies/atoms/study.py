@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from scorefield.estimate import Estimate
 from scorefield.evaluation.description import about
 from scorefield.evaluation.records import Level
 from scorefield.evaluation.sampling import choose_sampler
+from scorefield.fields.base import ScoreField
 from scorefield.plotting.palette import Look
 from scorefield.runs.run import Run
 from scorefield.samplers.base import Sampler
@@ -93,6 +94,9 @@ class AtomsStudy(Study[Atoms, AtomsAnalysis]):
         if settings.exact:
             models = [Model(EXACT, None, truth, {}), *models]
         return cls(settings, truth, models, samplers[0])
+
+    def evaluated(self) -> Iterable[ScoreField]:
+        return (self.truth, *(model.field for model in self.models))
 
     def compute(self, work: Work) -> AtomsAnalysis:
         return analyse(self.truth, self.models, self.sampler, self.settings, work)

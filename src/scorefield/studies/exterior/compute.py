@@ -35,7 +35,7 @@ from scorefield.evaluation.catalogue.curl import RELATIVE_ASYMMETRY
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.noise import Noise
 from scorefield.samplers.solvers import DDIM
-from scorefield.studies.frame import Work, npz_bytes
+from scorefield.studies.frame import Work, device_of, npz_bytes
 from scorefield.studies.settings import Exterior, Points
 
 Floats = npt.NDArray[np.float64]
@@ -146,13 +146,15 @@ def _places(
     held_out: Tensor | None,
 ) -> list[State]:
     """The points at each step."""
-    states, start = trajectory.states, trajectory.states[0].x
+    device = device_of(field)
+    states = [state._replace(x=state.x.to(device)) for state in trajectory.states]
+    start = states[0].x
     if points == "trajectory":
-        return list(states)
+        return states
     if points == "noise":
         return [state._replace(x=start) for state in states]
     assert held_out is not None
-    index = torch.arange(len(held_out), device=start.device)
+    index = torch.arange(len(held_out), device=device)
     # At the addresses of the starting noise.
     z = Noise(settings.seed).normal("prior", field.domain.shape, index, dtype=start.dtype)
     clean = held_out.to(z)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -121,6 +121,9 @@ class ExteriorStudy(Study[Exterior, Analysis]):
             "spacing": sampler.spacing,
         }
         return cls(settings, fields, sampler, held_out, about)
+
+    def evaluated(self) -> Iterable[ScoreField]:
+        return self.fields.values()
 
     def compute(self, work: Work) -> Analysis:
         return analyse(self.fields, self.sampler, self.settings, self.held_out, work)

@@ -24,7 +24,7 @@ from scorefield.estimate import Estimate, mean, proportion
 from scorefield.fields.base import Quantity, ScoreField
 from scorefield.metrics.patch_statistics import Spectrum, nearest_patches, radial_power_spectrum
 from scorefield.samplers.solvers import DDIM
-from scorefield.studies.frame import Work
+from scorefield.studies.frame import Work, device_of
 from scorefield.studies.networks import Choice, closed_form
 from scorefield.studies.settings import Patches
 from scorefield.targets.windows import Padding, PatchSizes
@@ -108,7 +108,8 @@ class Comparison:
 def compare(subjects: Subjects, settings: Patches, work: Work | None = None) -> Comparison:
     """Calibrates a local score to a network, and compares both."""
     work = Work() if work is None else work
-    network, images, sampler = subjects.network, subjects.images, subjects.sampler
+    network, sampler = subjects.network, subjects.sampler
+    images = subjects.images.to(device_of(network))
     few, n = settings.calibrate_on, settings.samples
     if few is not None and few > len(images):
         raise ConfigError(
@@ -139,13 +140,13 @@ def compare(subjects: Subjects, settings: Patches, work: Work | None = None) -> 
         agree = partial(field_agreement, network, models, [state], QUANTITIES)
         by_state.append(work.part(f"comparison/{state.sigma!r}", agree))
         compared(state.sigma)
-    finals = {NETWORK: trajectory.samples}
+    finals = {NETWORK: trajectory.samples.cpu()}
     sampled = _Counter(work, "images", 2 * steps)
     for name, model in models.items():
         index = torch.arange(n, 2 * n, device=images.device)
         sample = partial(sampler.sample, model, seed=settings.seed, index=index, batch_size=n)
         draw = partial(sample, callback=lambda state: sampled(state.sigma))
-        finals[name] = work.part(f"images/{name}", draw)
+        finals[name] = work.part(f"images/{name}", draw).cpu()
     shown, drawn = {**finals, REAL: subjects.held_out}, {"samples": n, "seed": settings.seed}
     return Comparison(
         {**subjects.about, "machine": settings.machine, "padding": padding, **drawn},
@@ -156,7 +157,10 @@ def compare(subjects: Subjects, settings: Patches, work: Work | None = None) -> 
         {key: tuple(found[key][0] for found in by_state) for key in by_state[0]},
         {name: image_agreement(finals[name], finals[NETWORK]) for name in models},
         finals,
-        {name: _distances(some, images, calibration.sizes) for name, some in shown.items()},
+        {
+            name: _distances(some, subjects.images, calibration.sizes)
+            for name, some in shown.items()
+        },
         {name: radial_power_spectrum(some) for name, some in shown.items()},
     )
 

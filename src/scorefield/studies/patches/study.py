@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from scorefield import plotting
 from scorefield.diagnostics.scales import ScaleCalibration
 from scorefield.diagnostics.trajectories import Agreement
 from scorefield.estimate import Median
+from scorefield.fields.base import ScoreField
 from scorefield.plotting.palette import EXACT, GUIDE, INK, PALE, SEQUENTIAL
 from scorefield.studies.frame import (
     Study,
@@ -226,6 +227,9 @@ class PatchesStudy(Study[Patches, Comparison]):
         field = with_process(network.field, sde)
         padding = padding_of(networks)
         return cls(settings, Subjects(field, train, held_out, sampler, padding, about))
+
+    def evaluated(self) -> Iterable[ScoreField]:
+        return (self.subjects.network,)
 
     def compute(self, work: Work) -> Comparison:
         return compare(self.subjects, self.settings, work)
