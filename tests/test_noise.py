@@ -286,6 +286,8 @@ def test_a_seed_is_an_integer(seed):
 def test_an_address_out_of_range_is_an_error(draw, index, step):
     with pytest.raises(ValueError, match="step"):
         draw(Noise(0), (2,), torch.tensor([index]), step)
+    with pytest.raises(ValueError, match="step"):
+        draw(Noise(0), (2,), torch.tensor([index]), torch.tensor([step]))
 
 
 def test_integers_need_a_positive_bound():

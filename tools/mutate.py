@@ -3,7 +3,8 @@
 Run as ``python tools/mutate.py --sample 200``. The sample is drawn with ``--seed``, by default the
 hash of the last commit. Each fault is planted in a copy of the repository, where the fast tests of
 the module's room, and those that import the module or a name that it defines, run until one fails.
-Verdicts are appended to a file and not computed again: an interrupted run is resumed.
+Verdicts are appended to a file and not computed again: an interrupted run is resumed. A fault whose
+tests do not end in time is called endless, and not killed: the machine may have been busy.
 """
 
 from __future__ import annotations

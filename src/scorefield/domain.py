@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -154,7 +155,7 @@ class Torus(Domain):
 
     def periods(self, like: Tensor) -> Tensor:
         """The periods, in a shape that broadcasts against the last axis of points."""
-        return torch.as_tensor(self.period, dtype=like.dtype, device=like.device)
+        return _placed(self.period, like.dtype, like.device)
 
     def wrap(self, x: Points) -> Points:
         period = self.periods(x)
@@ -217,3 +218,10 @@ class Torus(Domain):
         period = self.periods(delta)
         sigma = sigma.to(delta.dtype).reshape(-1, *(1,) * (delta.dim() - 1))
         return self._nearest(delta) / period, (sigma / period).expand_as(delta)
+
+
+@lru_cache(maxsize=64)
+def _placed(period: float | tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    # The first call may be in inference mode, the next may need a gradient.
+    with torch.inference_mode(False):
+        return torch.tensor(period, dtype=dtype, device=device)

@@ -41,6 +41,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorefield.checks import inspect
 from scorefield.errors import UnsupportedError, UserError
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -96,7 +97,8 @@ class Noise:
             Independent :math:`N(0, 1)` draws of shape ``(*, *shape)`` on the device of ``index``.
 
         Raises:
-            ValueError: If an index is negative, or a step is not in ``[0, 2³²)``.
+            ValueError: If an index is negative, or a step is not in ``[0, 2³²)``. Indices and steps
+                on a GPU are not looked at.
         """
         size = math.prod(shape)
         words, batch = self._words(purpose, -(-size // 4), index, step)
@@ -172,11 +174,14 @@ class Noise:
         if index.is_floating_point():
             raise UnsupportedError(f"sample indices are integers, got {index.dtype}")
         index = index.to(torch.int64)
-        steps = torch.as_tensor(step, dtype=torch.int64, device=index.device)
-        if index.numel() and min(int(index.min()), int(steps.min())) < 0:
-            raise UserError("sample indices and steps must not be negative")
-        if steps.numel() and int(steps.max()) > _MASK:
-            raise UserError(f"a step must be below 2³², got {int(steps.max())}")
+        inspect(index, _check_index)
+        if isinstance(step, Tensor):
+            steps = step.to(index)
+            inspect(steps, _check_steps)
+        else:
+            _check_step(step)
+            # Filled in: a copy of the number would be waited for.
+            steps = index.new_full((), step)
         index, steps = torch.broadcast_tensors(index, steps)
         batch = index.shape
         index, steps = index.reshape(-1, 1), steps.reshape(-1, 1)
@@ -185,6 +190,21 @@ class Noise:
         digest = hashlib.blake2b(f"{self.seed}\0{purpose}".encode(), digest_size=8).digest()
         key = (int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little"))
         return philox(torch.stack(counter), key), batch
+
+
+def _check_index(index: Tensor) -> None:
+    if int(index.min()) < 0:
+        raise UserError(f"sample indices and steps must not be negative, got {int(index.min())}")
+
+
+def _check_steps(steps: Tensor) -> None:
+    for step in steps.aminmax():
+        _check_step(int(step))
+
+
+def _check_step(step: int) -> None:
+    if not 0 <= step <= _MASK:
+        raise UserError(f"a step must not be negative and be below 2³², got {step}")
 
 
 def philox(counter: Tensor, key: tuple[int, int]) -> Tensor:
@@ -246,14 +266,20 @@ class Lookahead:
     """Draws of many steps made in one call, returned one step at a time: a draw costs about as much
     for one step as for a hundred.
 
-    ``draw``, a pure function, maps steps of shape ``(span, 1)`` to tensors whose first dimension is
-    ``span``. Chunks are aligned, so that the draws of a step do not depend on where a run began.
+    ``draw``, a pure function, maps steps of shape ``(span, 1)``, on the device, to tensors whose
+    first dimension is ``span``. Chunks are aligned, so that the draws of a step do not depend on
+    where a run began.
     """
 
-    def __init__(self, draw: Callable[[Tensor], tuple[Tensor, ...]], span: int = 64) -> None:
+    def __init__(
+        self,
+        draw: Callable[[Tensor], tuple[Tensor, ...]],
+        span: int = 64,
+        device: torch.device | None = None,
+    ) -> None:
         if span < 1:
             raise UserError(f"a look-ahead spans at least one step, got {span}")
-        self._draw, self._span = draw, span
+        self._draw, self._span, self._device = draw, span, device
         self._chunk: int | None = None
         self._values: tuple[Tensor, ...] = ()
 
@@ -261,7 +287,8 @@ class Lookahead:
         """The draws of one step."""
         chunk, offset = divmod(step, self._span)
         if chunk != self._chunk:
-            steps = torch.arange(chunk * self._span, (chunk + 1) * self._span).unsqueeze(1)
-            self._values = self._draw(steps)
+            first = chunk * self._span
+            steps = torch.arange(first, first + self._span, device=self._device)
+            self._values = self._draw(steps.unsqueeze(1))
             self._chunk = chunk
         return tuple(value[offset] for value in self._values)

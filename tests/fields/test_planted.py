@@ -186,3 +186,10 @@ def test_waves_are_a_function_of_their_seed_and_of_size_one():
 def test_a_perturbation_names_the_setting_that_it_refuses(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_a_radial_error_has_the_length_of_its_definition():
+    """With the legs 1.2 and 0.5 of a right-angled triangle, x over 1.3."""
+    x, level = torch.tensor([[2.6, -1.3]], dtype=torch.float64), torch.tensor([[1.2]])
+    found = Radial(0.5)(x, torch.zeros_like(x), level.double())
+    torch.testing.assert_close(found, torch.tensor([[2.0, -1.0]], dtype=torch.float64))

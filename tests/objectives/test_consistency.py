@@ -265,7 +265,7 @@ def test_each_point_has_a_start_of_its_own():
 
 @pytest.mark.parametrize("sde", [VP(), VE(0.01, 5.0), EDM(0.1, 5.0)])
 def test_the_default_grid_is_of_the_whole_process(sde):
-    times = Consistency(weight=1.0).times_of(sde)
+    times = Consistency(weight=1.0).times_of(sde, torch.device("cpu"))
     assert len(times) == 100
     assert float(times[0]) == sde.t_max
     assert float(times[-1]) == sde.t_min

@@ -287,6 +287,7 @@ def find_cycles(
     bound no surface.
     """
     walks, closed = propose_cycles(neighbours, draws)
-    vertices, contractible = domain.unroll(points[walks[closed]])
+    vertices, contractible = domain.unroll(points[walks])
     edges = (vertices.roll(-1, dims=1) - vertices).flatten(2)
-    return vertices[contractible & (edges.norm(dim=2) <= reach).all(dim=1)]
+    # Their number is the one thing for which the host waits.
+    return vertices[closed & contractible & (edges.norm(dim=2) <= reach).all(dim=1)]

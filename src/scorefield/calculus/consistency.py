@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.checks import inspect
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes
@@ -57,8 +58,7 @@ def reverse_trajectory(
     """
     if len(normals) != len(times) - 1:
         raise UserError(f"{len(times)} times are {len(times) - 1} steps, not {len(normals)}")
-    if bool((times[1:] > times[:-1]).any()):
-        raise UserError("the times of a reverse trajectory must descend")
+    inspect(times, _check_descending)
     forward = Exact().step(field.sde, times[:-1], times[1:])
     shape = (*times[1:].shape, *(1,) * (x.dim() - 1))
     factor, std = (c.to(x.dtype).reshape(shape) for c in (forward.factor, forward.std))
@@ -120,3 +120,8 @@ def martingale_target(
 def _column(value: Tensor, like: Tensor) -> Tensor:
     """One value per point, in the dtype of points and shaped to broadcast against them."""
     return value.to(like.dtype).reshape(-1, *(1,) * (like.dim() - 1))
+
+
+def _check_descending(times: Tensor) -> None:
+    if bool((times[1:] > times[:-1]).any()):
+        raise UserError("the times of a reverse trajectory must descend")

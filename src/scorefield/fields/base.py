@@ -283,7 +283,8 @@ def times(x: Tensor, t: Times) -> Tensor:
     ``ValueError`` unless there is one, or one for each point.
     """
     check_number(t, len(x))
-    t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
+    # A number is filled in: a copy of it would be waited for.
+    t = t.to(x) if isinstance(t, Tensor) else x.new_full((), t)
     return t.reshape(-1, *(1,) * (x.dim() - 1))
 
 

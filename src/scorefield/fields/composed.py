@@ -265,14 +265,14 @@ class HybridField(ScoreField):
     def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
         t = times(x, t).reshape(-1)
         below = self.sde.noise_level(t) <= self.sigma_c
-        if bool(below.all()):
+        # The one number for which the host waits.
+        n_low = int(below.sum())
+        if n_low == len(below):
             return self.low.predict(x, t, quantity, classes)
-        if not bool(below.any()):
+        if n_low == 0:
             return self.high.predict(x, t, quantity, classes)
         known = self.class_rows(classes, x)
-        t, below = t.expand(x.shape[0]), below.expand(x.shape[0])
-        rows = torch.cat((below.nonzero(), (~below).nonzero())).reshape(-1)
-        n_low = int(below.sum())
+        rows = torch.argsort((~below).to(torch.uint8), stable=True)
         low, high = rows[:n_low], rows[n_low:]
         parts = (
             self.low.predict(x[low], t[low], quantity, classes_at(known, low)),

@@ -215,7 +215,8 @@ class Integration:
         sketch = torch.zeros_like(v)
         for level in _SKETCHED:
             angle = math.atan(min(max(level, least), most))
-            place = flow.at(torch.full((len(x),), angle, dtype=torch.float64).to(x.device), x.dtype)
+            angles = x.new_full((len(x),), angle, dtype=torch.float64)
+            place = flow.at(angles, x.dtype)
             points = flow.points(math.cos(angle) * x.reshape(len(x), -1), place)
             fn = flow.field.predict_noise
             _, products = value_and_products(fn, points, place.time, v, flow.classes)

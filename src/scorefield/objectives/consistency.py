@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import InitVar
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
@@ -121,17 +122,17 @@ class Consistency(PointRegularizer):
         """The number of trajectories from a point."""
         return 2 if self.estimator == "pair" else 1
 
-    def times_of(self, sde: SDE) -> Tensor:
+    def times_of(self, sde: SDE, device: torch.device) -> Tensor:
         """The grid of a process, descending, in float64."""
         if isinstance(self.grid, int):
-            return grid_times(sde, self.grid, spacing="logsnr")
+            return _grid(sde, self.grid, device)
         first, last = self.grid[0], self.grid[-1]
         if not sde.t_min <= last < first <= sde.t_max:
             raise UserError(
                 f"consistency: the grid has times from {first:g} to {last:g}, the process from "
                 f"{sde.t_max:g} to {sde.t_min:g}"
             )
-        return torch.tensor(self.grid, dtype=torch.float64)
+        return _grid(sde, self.grid, device)
 
     def span(self, field: ScoreField) -> int:
         # Several normals a coordinate: of images, those of many steps would fill the memory.
@@ -141,7 +142,8 @@ class Consistency(PointRegularizer):
     def times(
         self, field: ScoreField, law: NoiseLaw, noise: Noise, index: Tensor, step: Tensor
     ) -> Tensor:
-        return self.times_of(field.sde)[self._starts(field.sde, noise, index, step)]
+        starts = self._starts(field.sde, noise, index, step)
+        return self.times_of(field.sde, starts.device)[starts]
 
     def directions(
         self, field: ScoreField, noise: Noise, index: Tensor, step: Tensor
@@ -156,7 +158,7 @@ class Consistency(PointRegularizer):
         start, z = directions
         rows, copies = z.shape[:2]
         offsets = torch.arange(self.steps + 1, device=start.device).unsqueeze(1)
-        times = self.times_of(field.sde).to(start.device)[start + offsets]
+        times = self.times_of(field.sde, start.device)[start + offsets]
         score = -field.predict_noise(x, t)
         # All trajectories at once: the copies of the points one after the other.
         times, x_s = times.repeat(1, copies), _copied(x, copies)
@@ -187,17 +189,27 @@ class Consistency(PointRegularizer):
 
     def _starts(self, sde: SDE, noise: Noise, index: Tensor, step: Tensor) -> Tensor:
         """The places on the grid at which trajectories start, each as likely as another."""
-        grid = self.times_of(sde)
+        grid = self.times_of(sde, torch.device("cpu"))
         level = sde.noise_level(grid[: len(grid) - self.steps])
         low = 0.0 if self.sigma_min is None else self.sigma_min * (1 - 1e-9)
         high = torch.inf if self.sigma_max is None else self.sigma_max * (1 + 1e-9)
-        (starts,) = ((level >= low) & (level <= high)).nonzero(as_tuple=True)
-        if not len(starts):
+        first = int((level > high).sum())
+        count = int((level >= low).sum()) - first
+        if count < 1:
             raise UserError(
                 f"consistency: none of the {len(level)} times with {self.steps} behind them has a "
                 f"noise level between {low:g} and {high:g}"
             )
-        return starts[noise.integers("consistency/start", len(starts), (), index, step)]
+        return first + noise.integers("consistency/start", count, (), index, step)
+
+
+@lru_cache(maxsize=32)
+def _grid(sde: SDE, grid: int | tuple[float, ...], device: torch.device) -> Tensor:
+    # The first call may be in inference mode, the next may need a gradient.
+    with torch.inference_mode(False):
+        if isinstance(grid, int):
+            return grid_times(sde, grid, spacing="logsnr").to(device)
+        return torch.tensor(grid, dtype=torch.float64, device=device)
 
 
 def _copied(x: Tensor, copies: int) -> Tensor:

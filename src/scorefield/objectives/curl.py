@@ -110,7 +110,7 @@ class LoopCirculation(PointRegularizer):
     def directions(
         self, field: ScoreField, noise: Noise, index: Tensor, step: Tensor
     ) -> tuple[Tensor, ...]:
-        loops = torch.arange(index.numel() * len(self.radii))
+        loops = torch.arange(index.numel() * len(self.radii), device=index.device)
         return (planes(noise, "loops/plane", field.domain, loops, step),)
 
     def energy(self, field: ScoreField, x: Tensor, t: Tensor, *directions: Tensor) -> Tensor:
@@ -180,10 +180,10 @@ class CycleCirculation(Regularizer):
     ) -> tuple[Tensor, ...]:
         if rows <= self.neighbours:
             raise UserError(f"cycles: {rows} points cannot have {self.neighbours} neighbours each")
-        index = torch.arange(min(rows, self.points))
+        index = torch.arange(min(rows, self.points), device=step.device)
         t = self.times(field, law, noise, index[:1], step)
         z = noise.normal("cycles/perturbation", field.domain.shape, index, step)
-        walks = torch.arange(8 * self.cycles)
+        walks = torch.arange(8 * self.cycles, device=step.device)
         draws = [
             noise.uniform(f"cycles/walk-{n}", (n,), walks, step, dtype=torch.float64)
             for n in self.lengths

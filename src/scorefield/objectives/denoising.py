@@ -42,6 +42,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -140,8 +141,8 @@ class LogNormal(NoiseLaw):
             raise UserError(f"LogNormal: std must be positive, got {self.std}")
 
     def quantile(self, sde: SDE, u: Tensor, lower: float, upper: float) -> Tensor:
-        ends = torch.tensor([lower, upper], dtype=u.dtype, device=u.device)
-        low, high = torch.special.ndtr((ends.log() - self.mean) / self.std)
+        ends = torch.tensor([lower, upper], dtype=u.dtype)
+        low, high = torch.special.ndtr((ends.log() - self.mean) / self.std).tolist()
         z = torch.special.ndtri(low + u * (high - low))
         return sde.time(torch.exp(self.mean + self.std * z).clamp(lower, upper))
 
@@ -160,8 +161,8 @@ class UniformTime(NoiseLaw):
     """Times uniform in the range of the process."""
 
     def quantile(self, sde: SDE, u: Tensor, lower: float, upper: float) -> Tensor:
-        ends = sde.time(torch.tensor([lower, upper], dtype=u.dtype, device=u.device))
-        low, high = ends.clamp(sde.t_min, sde.t_max)
+        ends = sde.time(torch.tensor([lower, upper], dtype=u.dtype))
+        low, high = ends.clamp(sde.t_min, sde.t_max).tolist()
         return low + u * (high - low)
 
 
@@ -201,15 +202,22 @@ class TableLaw(NoiseLaw):
             raise UserError(
                 f"TableLaw: levels={self.levels}, but the process has {sde.levels} levels"
             )
-        times = torch.linspace(0, sde.t_max, self.levels, dtype=u.dtype, device=u.device)
-        # Levels at the very ends of the range are in it, however they were rounded.
-        level = sde.noise_level(times)
-        allowed = times[(level >= lower * (1 - 1e-9)) & (level <= upper * (1 + 1e-9))]
-        if not allowed.numel():
+        first, count = _between(sde, self.levels, lower, upper)
+        if count < 1:
             raise UserError(
                 f"TableLaw: none of the {self.levels} levels lies between {lower:g} and {upper:g}"
             )
-        return allowed[(u * allowed.numel()).long()]
+        times = torch.linspace(0, sde.t_max, self.levels, dtype=u.dtype, device=u.device)
+        return times[first + (u * count).long()]
+
+
+@lru_cache(maxsize=32)
+def _between(sde: SDE, levels: int, lower: float, upper: float) -> tuple[int, int]:
+    """The first time of a table between two noise levels, and the number of them."""
+    level = sde.noise_level(torch.linspace(0, sde.t_max, levels, dtype=torch.float64))
+    # Levels at the very ends of the range are in it, however they were rounded.
+    first = int((level < lower * (1 - 1e-9)).sum())
+    return first, int((level <= upper * (1 + 1e-9)).sum()) - first
 
 
 @dataclass(frozen=True)

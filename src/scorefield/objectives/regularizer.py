@@ -145,7 +145,9 @@ class Regularizer(nn.Module, ABC):
     def draw(
         self, field: ScoreField, law: NoiseLaw, noise: Noise, rows: int, step: Tensor
     ) -> tuple[Tensor, ...]:
-        """The random numbers of the steps, of shape ``(steps, 1)``, for ``rows`` points."""
+        """The random numbers of the steps, of shape ``(steps, 1)``, for ``rows`` points; on the
+        device of the steps.
+        """
 
     @abstractmethod
     def evaluate(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor | None:
@@ -169,15 +171,12 @@ class Regularizer(nn.Module, ABC):
         self, field: ScoreField, law: NoiseLaw, x: Tensor, noise: Noise, step: int
     ) -> Tensor | None:
         """The energy at a training step."""
-        key = (id(field), law, noise, x.shape[0])
+        key = (id(field), law, noise, x.shape[0], x.device)
         if self._lookahead is None or key != self._drawn_for:
             draw = partial(self.draw, field, law, noise, x.shape[0])
-            self._lookahead = Lookahead(draw, self.span(field))
+            self._lookahead = Lookahead(draw, self.span(field), x.device)
             self._drawn_for = key
-        draws = tuple(
-            d.to(device=x.device, dtype=x.dtype if d.is_floating_point() else d.dtype)
-            for d in self._lookahead(step)
-        )
+        draws = tuple(d.to(x.dtype) if d.is_floating_point() else d for d in self._lookahead(step))
         with evaluation_mode(field):
             return self.evaluate(field, x, draws)
 
@@ -241,7 +240,7 @@ class PointRegularizer(Regularizer):
     def draw(
         self, field: ScoreField, law: NoiseLaw, noise: Noise, rows: int, step: Tensor
     ) -> tuple[Tensor, ...]:
-        index = torch.arange(min(rows, self.rows))
+        index = torch.arange(min(rows, self.rows), device=step.device)
         t = self.times(field, law, noise, index, step)
         purpose = f"{self.name}/{self.purpose}"
         if self.points == "data":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ def level(sde: SDE, t: float | None) -> Coefficients:
 
 def clock(t: float, x: Tensor) -> Tensor:
     """A time in the precision and on the device of states, as they are given to a field."""
-    return torch.tensor(t, dtype=x.dtype, device=x.device)
+    return x.new_full((), t)
 
 
 class Stepped(NamedTuple):
@@ -155,16 +155,24 @@ class Block:
     number: int
     count: int
     callback: Callback | None
+    seen: list[tuple[Tensor, int, float, float]] = field(default_factory=list)
+    """The sums of states that have not been looked at, with their steps and noise levels."""
 
     def check(self, x: Tensor, step: int, steps: int, sigma: float, sigma_next: float) -> None:
         """Raises ``FloatingPointError`` if a state is not finite; names step, noise level and
-        samples.
+        samples. On a GPU, where each look would be waited for, after the last step.
         """
         # A sum is finite only if its terms are, and costs a fraction of looking at each.
-        if math.isfinite(float(x.sum())):
+        self.seen.append((x.sum(), step, sigma, sigma_next))
+        if x.device.type != "cpu" and step + 1 < steps:
             return
+        sums = torch.stack([row[0] for row in self.seen]).tolist()
+        first = next((k for k, value in enumerate(sums) if not math.isfinite(value)), None)
+        if first is not None:
+            _, step, sigma, sigma_next = self.seen[first]
+        self.seen.clear()
         finite = torch.isfinite(x)
-        if bool(finite.all()):
+        if first is None or bool(finite.all()):
             return
         bad = self.index[~finite.reshape(x.shape[0], -1).all(dim=1)].tolist()
         shown = ", ".join(map(str, bad[:_SHOWN])) + (", …" if len(bad) > _SHOWN else "")

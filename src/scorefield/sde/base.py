@@ -36,7 +36,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.checks import check_finite, check_fraction
+from scorefield.checks import check_finite, check_fraction, inspect
 from scorefield.domain import Domain, Torus
 from scorefield.errors import UserError
 from scorefield.noise import Noise
@@ -90,8 +90,10 @@ class NormalPrior(Prior):
 
     def center(self, like: Float[Tensor, "batch *event"]) -> Tensor:
         """The mean, in a shape that broadcasts against a single point."""
-        mean = torch.as_tensor(self.mean, dtype=like.dtype, device=like.device)
-        return mean.reshape(-1, *(1,) * (like.dim() - 2)) if mean.dim() else mean
+        if not isinstance(self.mean, tuple):
+            return like.new_full((), self.mean)
+        mean = torch.stack([like.new_full((), value) for value in self.mean])
+        return mean.reshape(-1, *(1,) * (like.dim() - 2))
 
     def sample(
         self, noise: Noise, index: Tensor, dtype: torch.dtype = torch.float32
@@ -210,8 +212,7 @@ class SDE(ABC):
         Raises:
             ValueError: If a time precedes its start.
         """
-        if bool((t < s).any()):
-            raise UserError("a transition goes forward: every t must be at least its s")
+        inspect(t - s, _check_forward)
         alpha_t, lower, upper = self.alpha(t), self.noise_level(s), self.noise_level(t)
         return alpha_t / self.alpha(s), alpha_t * ((upper - lower) * (upper + lower)).sqrt()
 
@@ -276,6 +277,11 @@ class SDE(ABC):
                 f"{type(self).__name__} shrinks the data, which is undefined on a torus; use a "
                 f"process that preserves their mean, EDM or VE"
             )
+
+
+def _check_forward(step: Tensor) -> None:
+    if bool((step < 0).any()):
+        raise UserError("a transition goes forward: every t must be at least its s")
 
 
 def check_range(owner: object, low: str, high: str) -> None:

@@ -131,8 +131,9 @@ def _add_relative(
     """Adds the features of some keys with their weights relative to the largest so far."""
     logits = torch.bmm(queries, keys)
     rise = logits.amax(dim=2)
-    highest = float(rise.max())
-    if first or not highest <= _RISE:
+    # Work is saved by looking at numbers. On a GPU, to wait for them costs more than the work.
+    looking = logits.device.type == "cpu"
+    if first or not looking or not float(rise.max()) <= _RISE:
         shift = rise if first else rise.clamp(min=0)
         if first:
             queries[:, :, -1] -= shift
@@ -140,8 +141,8 @@ def _add_relative(
             _refer(sums, queries, shift)
         logits -= shift.unsqueeze(2)
         rise = rise - shift
-    rows = (rise >= cutoff).any(dim=0).nonzero().squeeze(1)
-    if 2 * len(rows) < logits.shape[1]:
+    rows = (rise >= cutoff).any(dim=0).nonzero().squeeze(1) if looking else None
+    if rows is not None and 2 * len(rows) < logits.shape[1]:
         weights = logits[:, rows].clamp_(min=_LEAST).exp_()
         sums[:, :, rows] += torch.bmm(features, weights.mT)
     else:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scorefield.checks import inspect
 from scorefield.domain import Euclidean
 from scorefield.errors import UserError
 from scorefield.noise import Noise
@@ -124,10 +125,7 @@ class Empirical(Target):
         self, x: Tensor, alpha: Tensor, sigma: Tensor, rows: int = 1024
     ) -> Iterator[tuple[tuple[Tensor, Tensor, Tensor], Posterior]]:
         """Blocks of rows, centred and with their coefficients, and their posteriors."""
-        if not bool((sigma > 0).all()):
-            raise UserError(
-                "an empirical distribution has no density without noise: t must be positive"
-            )
+        inspect(sigma, _check_noise)
         alpha, sigma = alpha.expand(x.shape[0], 1), sigma.expand(x.shape[0], 1)
         u = x - alpha * self.centre
         for block in zip(u.split(rows), alpha.split(rows), sigma.split(rows), strict=True):
@@ -277,3 +275,10 @@ class EquivariantScore(IdealScore):
                     [image.roll((down, right), dims=(2, 3)) for right in range(width)]
                 )
                 yield rolled.reshape(-1, self.domain.dim)
+
+
+def _check_noise(sigma: Tensor) -> None:
+    if not bool((sigma > 0).all()):
+        raise UserError(
+            "an empirical distribution has no density without noise: t must be positive"
+        )

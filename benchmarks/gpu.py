@@ -1,0 +1,300 @@
+"""What one GPU does: training, sampling, likelihood, diagnostics and closed forms, in one call.
+
+Every section is timed on the device, runs until the time is up (7 minutes by default), and states
+what it could not do, memory included. The table comes last, and is written with date, card and
+versions as ``gpu.json`` and ``gpu.md`` into a folder. Without ``--original``, a checkout of the
+published PyTorch code of NCSN++, the peer is left out. Run as
+
+    python benchmarks/gpu.py OUT --original PATH
+    python benchmarks/gpu.py OUT --device cpu --quick    # a rehearsal
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from score_sde import CONFIG, Original
+from torch import Tensor
+
+from scorefield import (
+    VE,
+    Engine,
+    EquivariantLocalScore,
+    Heun,
+    PatchSizes,
+    PreconditionedField,
+    PredictorCorrector,
+    ScoreField,
+    ScorePrediction,
+    SigmaLabel,
+    jacobian,
+    log_prob,
+)
+from scorefield.config.build import build_field, build_objective, build_source
+from scorefield.config.resolve import load
+from scorefield.errors import out_of_memory
+from scorefield.interop.score_sde.build import build
+from scorefield.noise import Noise
+from scorefield.objectives.denoising import Batch
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measured number, what was wanted, and what there was to say."""
+
+    section: str
+    name: str
+    value: float | None
+    unit: str
+    wanted: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The device, and how much of everything."""
+
+    device: torch.device
+    quick: bool
+    original: Path | None
+
+    def seconds(self, action: Callable[[], object], rounds: int = 5) -> float:
+        """The median time of an action, after two that do not count."""
+        rounds = 1 if self.quick else rounds
+        for _ in range(1 if self.quick else 2):
+            action()
+        return statistics.median(self._once(action) for _ in range(rounds))
+
+    def _once(self, action: Callable[[], object]) -> float:
+        self._wait()
+        start = time.perf_counter()
+        action()
+        self._wait()
+        return time.perf_counter() - start
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def images(self, n: int) -> Tensor:
+        shape = (1, 8, 8) if self.quick else (3, 32, 32)
+        return Noise(0).uniform("images", shape, torch.arange(n, device=self.device))
+
+
+def network(bench: Bench) -> ScoreField:
+    """NCSN++ in the structure for CIFAR-10, untrained; in a rehearsal, that for digits."""
+    if not bench.quick:
+        field = PreconditionedField(
+            build(CONFIG), VE(0.01, 50.0), parametrization=ScorePrediction(SigmaLabel())
+        )
+        return field.to(bench.device)
+    config = load("digits/ncsnpp_ve")
+    return build_field(config, build_source(config)).to(bench.device)
+
+
+def score_network(bench: Bench) -> Iterator[Row]:
+    n = 4 if bench.quick else 128
+    x = bench.images(n)
+    for precision in ("float32", "tf32", "bfloat16"):
+        for compiled in (False, True):
+            if (precision == "tf32" and bench.device.type != "cuda") or (compiled and bench.quick):
+                continue
+            field = network(bench)
+            engine = Engine(str(bench.device), precision, compiled, channels_last=compiled)
+            engine.place(field)
+            optimizer = torch.optim.Adam(field.parameters(), fused=True)
+
+            def forward(engine: Engine = engine, field: ScoreField = field) -> None:
+                with torch.no_grad(), engine.running():
+                    field.predict_noise(x, 0.5)
+
+            def step(
+                engine: Engine = engine,
+                field: ScoreField = field,
+                optimizer: torch.optim.Optimizer = optimizer,
+            ) -> None:
+                optimizer.zero_grad()
+                with engine.running():
+                    loss = field.predict_noise(x, 0.5).square().mean()
+                loss.backward()
+                optimizer.step()
+
+            name = f"{precision}{', compiled' if compiled else ''}, batch {n}"
+            yield Row("ncsnpp", f"forward, {name}", 1e3 * bench.seconds(forward), "ms", "<= 14")
+            if bench.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            yield Row("ncsnpp", f"step, {name}", 1e3 * bench.seconds(step), "ms", "<= 45")
+            if bench.device.type == "cuda":
+                peak = torch.cuda.max_memory_allocated() / 2**30
+                yield Row("ncsnpp", f"memory of a step, {name}", peak, "GiB", "<= 9")
+    if bench.original is None:
+        return
+    original = Original(bench.original)
+    original.use(depthwise=True)  # its own resampling on a GPU takes its compiled extension
+    peer = original.network().to(bench.device)
+    label = torch.full((n,), 0.5, device=bench.device)
+
+    def published() -> None:
+        peer.zero_grad()
+        peer(x, label).square().mean().backward()
+
+    yield Row(
+        "ncsnpp",
+        "published, depthwise resampling, step, float32",
+        1e3 * bench.seconds(published),
+        "ms",
+    )
+
+
+def model_step(bench: Bench, preset: str) -> Callable[[], object]:
+    config = load(preset)
+    source = build_source(config)
+    field = build_field(config, source).to(bench.device)
+    objective = build_objective(config, source).to(bench.device)
+    optimizer = torch.optim.Adam(field.parameters(), fused=True)
+    n = config.train.batch_size
+    x = source.batch(Noise(0), 0, n).to(bench.device)
+    t, z = objective.draw(field, Noise(0), torch.arange(n, device=bench.device), 0)
+    numbers = iter(range(10**9))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        objective(field, Batch(x, t, z), Noise(0), next(numbers)).total.backward()
+        optimizer.step()
+
+    return step
+
+
+def five_models(bench: Bench) -> Iterator[Row]:
+    most = {"toy": ("0.5", "2", "2", "2", "2"), "digits": ("3", "", "8", "", "")}
+    for data, limits in most.items():
+        for k, limit in enumerate(limits):
+            if bench.quick and (data, k) not in (("toy", 0), ("digits", 3)):
+                continue
+            wanted = f"<= {limit}" if limit else ""
+            yield Row(
+                "models",
+                f"{data} M{k}, step",
+                1e3 * bench.seconds(model_step(bench, f"{data}/m{k}"), 64),
+                "ms",
+                wanted,
+            )
+
+
+def noise(bench: Bench) -> Iterator[Row]:
+    index = torch.arange(4 if bench.quick else 128, device=bench.device)
+    found = bench.seconds(lambda: Noise(0).normal("p", (3, 32, 32), index), 20)
+    yield Row("noise", f"normals of {len(index)}×3×32×32", 1e3 * found, "ms", "<= 0.2")
+
+
+def sampling(bench: Bench) -> Iterator[Row]:
+    field, n = network(bench), 2 if bench.quick else 64
+    x = bench.images(n)
+
+    def bare() -> None:
+        with torch.no_grad():
+            field.predict_noise(x, 0.5)
+
+    field.eval()
+    for sampler in (Heun(3), PredictorCorrector(3)):
+        whole = bench.seconds(lambda s=sampler: s.sample(field, n), 3)
+        ratio = whole / (sampler.nfe * bench.seconds(bare))
+        yield Row("sampling", f"{type(sampler).__name__}, to bare calls", ratio, "", "<= 1.03")
+
+
+def derivatives(bench: Bench) -> Iterator[Row]:
+    field, x = network(bench).eval(), bench.images(1)
+    t = torch.full((1,), 0.5, device=bench.device)
+    found = bench.seconds(lambda: jacobian(field.denoise, x, t), 1)
+    yield Row("derivatives", "exact Jacobian of a point", found, "s", "<= 2.5")
+    x = bench.images(1 if bench.quick else 16)
+
+    def density() -> None:
+        log_prob(field, x, rtol=0.1, atol=0.1, trace="probes", n_probes=1, solver_error="embedded")
+
+    yield Row("derivatives", f"log-density of {len(x)}", bench.seconds(density, 1), "s")
+
+
+def local_scores(bench: Bench) -> Iterator[Row]:
+    n, side = (50, 8) if bench.quick else (60_000, 28)
+    images = Noise(0).uniform("els", (1, side, side), torch.arange(n)).to(bench.device)
+    x = images[: 2 if bench.quick else 16]
+    for k in (3,) if bench.quick else (3, 7, 11, 17):
+        field = EquivariantLocalScore(images, VE(0.01, 50.0), PatchSizes([1.0], [k]))
+        found = bench.seconds(lambda f=field: f.score(x, 0.5), 3)
+        yield Row("els", f"{n} images, {len(x)} points, k = {k}", found, "s", "<= 0.6")
+
+
+SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    "noise": noise,
+    "models": five_models,
+    "ncsnpp": score_network,
+    "sampling": sampling,
+    "els": local_scores,
+    "derivatives": derivatives,
+}
+
+
+def measured(bench: Bench, names: list[str], limit: float) -> list[Row]:
+    end, rows = time.monotonic() + limit, []
+    for name in names:
+        try:
+            for row in SECTIONS[name](bench):
+                rows.append(row)
+                print(line(row), flush=True)
+                if time.monotonic() > end:
+                    rows.append(Row(name, "the rest", None, "", note="time is up"))
+                    return rows
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            rows.append(Row(name, "the rest", None, "", note="out of memory"))
+    return rows
+
+
+def line(row: Row) -> str:
+    value = "" if row.value is None else f"{row.value:.4g}"
+    cells = (row.section, row.name, value, row.unit, row.wanted, row.note)
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--quick", action="store_true", help="a rehearsal: small networks, once")
+    parser.add_argument("--original", type=Path)
+    parser.add_argument("--minutes", type=float, default=7.0)
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    given = parser.parse_args()
+    device = Engine(given.device).torch_device
+    bench = Bench(device, given.quick, given.original)
+    rows = measured(bench, given.sections, 60 * given.minutes)
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    about = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "card": card,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "python": platform.python_version(),
+        "rehearsal": given.quick,
+    }
+    given.out.mkdir(parents=True, exist_ok=True)
+    record = {**about, "rows": [vars(row) for row in rows]}
+    (given.out / "gpu.json").write_text(json.dumps(record, indent=2))
+    head = "| section | what | value | unit | wanted | note |\n|---|---|---|---|---|---|\n"
+    told = ", ".join(f"{name} {value}" for name, value in about.items())
+    table = f"{told}\n\n{head}" + "\n".join(map(line, rows)) + "\n"
+    (given.out / "gpu.md").write_text(table)
+    print(f"\n{table}")
+
+
+if __name__ == "__main__":
+    main()

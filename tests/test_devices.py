@@ -1,0 +1,267 @@
+"""Everything runs on a device that is not the default one: shown on a stand-in for a GPU, whose
+results are the CPU's, which computes both.
+"""
+
+import json
+import subprocess
+import sys
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import scorefield as sf
+from scorefield.config.build import build_field, build_objective, build_source
+from scorefield.config.resolve import load
+from scorefield.fields.base import ScoreField
+from scorefield.noise import Noise
+from scorefield.objectives.denoising import Batch
+from tests.elsewhere import ELSEWHERE, DeviceError, Notes, elsewhere
+from tests.laws.cases import closed_forms, targets
+
+SMALL = [
+    "objective.loops.rows=4",
+    "objective.asymmetry.rows=4",
+    "objective.boundary.rows=4",
+    "objective.cycles.points=16",
+    "objective.cycles.cycles=2",
+]
+
+# What a step reads, where the number of rows of a call depends on numbers: the cycles that were
+# found, and how many points are below the boundary of a hybrid field.
+COUNTS = ("calculus/circulation.py", "fields/composed.py")
+
+
+def made(preset: str) -> tuple[ScoreField, sf.Objective, sf.DataSource]:
+    config = load(preset)
+    terms = {name for name, term in config.objective if term is not None}
+    source = build_source(config)
+    small = load(preset, [s for s in SMALL if s.split(".")[1] in terms])
+    return build_field(small, source), build_objective(small, source), source
+
+
+def points(source: sf.DataSource, field: ScoreField, number: int) -> tuple[Tensor, Tensor | None]:
+    classes = None if field.classes is None else source.batch_classes(Noise(0), number, 24)
+    return source.batch(Noise(0), number, 24), classes
+
+
+def step(
+    field: ScoreField, objective: sf.Objective, x: Tensor, classes: Tensor | None, number: int
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """The terms and gradients of one training step."""
+    t, z = objective.draw(field, Noise(0), torch.arange(len(x), device=x.device), number)
+    losses = objective(field, Batch(x, t, z, classes), Noise(0), number)
+    weights = list(field.parameters())
+    slopes = torch.autograd.grad(losses.total, weights, materialize_grads=True, allow_unused=True)
+    return losses.terms, list(slopes)
+
+
+PRESETS = [
+    *(f"toy/m{k}" for k in range(5)),
+    "digits/m0",
+    "digits/m3",
+    *(pytest.param(f"digits/m{k}", marks=pytest.mark.slow) for k in (1, 2, 4)),
+    "toy/m1_both",
+    "toy/m3_cycle_len345",
+    "digits/ddpm_discrete_vp",
+    "digits/minimal_resnet",
+    "atoms/consistency",
+    "atoms/consistency_with_analytical_guide",
+    "atoms/analytical_regression",
+    "atoms/fokker_planck",
+]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_training_steps(preset):
+    field, objective, source = made(preset)
+    x, classes = points(source, field, 64)
+    state = {name: value.clone() for name, value in objective.state_dict().items()}
+    torch.manual_seed(0)
+    expected, slopes = step(field, objective, x, classes, 64)
+    with elsewhere() as notes:
+        field, objective = field.to(ELSEWHERE), objective.to(ELSEWHERE)
+        x, classes = x.to(ELSEWHERE), classes if classes is None else classes.to(ELSEWHERE)
+        step(field, objective, x, classes, 0)  # puts tables and oracles where they are needed
+        for name, value in objective.named_buffers():
+            value.copy_(state[name])
+        notes.clear()
+        torch.manual_seed(0)
+        found, there = step(field, objective, x, classes, 64)
+        assert notes.writes == []
+        assert notes.stray == []
+        assert [place for place in notes.reads if not place.startswith(COUNTS)] == []
+        for name in expected:
+            assert float(found[name]) == pytest.approx(float(expected[name]), rel=1e-5)
+        mine, theirs = (torch.cat([s.flatten() for s in all]) for all in (slopes, there))
+        assert float((mine - theirs.cpu()).norm()) <= 1e-4 * float(mine.norm())
+
+
+def test_the_stand_in_finds_what_a_gpu_would_not_take_or_waits_for():
+    with elsewhere() as notes:
+        x = torch.arange(3.0, device=ELSEWHERE)
+        with pytest.raises(DeviceError):
+            x + torch.ones(3)
+        assert len(notes.stray) == 1
+        for read in (lambda: float(x.sum()), lambda: x[x > 0], x.cpu, x.tolist, x.nonzero):
+            notes.clear()
+            read()
+            assert len(notes.reads) == 1
+        torch.tensor([1.0], device=ELSEWHERE)
+        assert len(notes.writes) == 1
+        assert (x * 2).sum().device == ELSEWHERE
+
+
+def field_of(name: str) -> ScoreField:
+    torch.manual_seed(0)
+    if name == "torus":
+        return sf.PseudoAtoms([[0.25, 0.2], [0.75, 0.6]], std=0.05, sde=sf.VE(0.01, 2.0))
+    net = sf.MLP(3, hidden=8, depth=1, embedding=4)
+    kind = {"network": sf.PreconditionedField, "potential": sf.PotentialField}[name]
+    return kind(net, sf.EDM(0.01, 10.0), sigma_data=1.0)
+
+
+SAMPLERS = [
+    sf.Euler(3),
+    sf.Heun(3),
+    sf.DDIM(3),
+    sf.DPMSolverPlusPlus2M(4),
+    sf.PredictorCorrector(3),
+]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("kind", ["network", "potential"])
+def test_steps_of_a_sampler_do_not_wait(kind, sampler):
+    field = field_of(kind)
+    expected = sampler.sample(field, 5)
+    with elsewhere() as notes:
+        field.to(ELSEWHERE)
+        sampler.sample(field, 5)
+        notes.clear()
+        index = torch.arange(5, device=ELSEWHERE)
+        found = sampler.sample(field, index=index)
+        assert notes.writes == []
+        # The host has the times of the grid.
+        assert [place for place in notes.stray if not place.startswith("samplers/grid.py")] == []
+        # Once a block, whether all states are finite.
+        assert len(notes.reads) <= 2, notes.reads
+        torch.testing.assert_close(found.cpu(), expected)
+
+
+PROTOCOL = sf.Protocol(sigmas=(0.1, 1.0), n=8, dtype=torch.float32)
+DIAGNOSTICS = {
+    "exterior derivative": sf.exterior_derivative,
+    "probed": partial(sf.relative_asymmetry, probes=2),
+    "loops": sf.loop_circulation,
+    "fokker planck": sf.fokker_planck_error,
+    "consistency": sf.consistency_error,
+    "path gap": sf.path_gap,
+}
+
+
+def data_of(field: ScoreField) -> Tensor:
+    return Noise(1).uniform("x", field.domain.shape, torch.arange(40))
+
+
+@pytest.mark.parametrize("kind", ["network", "torus"])
+@pytest.mark.parametrize("name", DIAGNOSTICS)
+def test_diagnostics(name, kind):
+    field = field_of(kind)
+    x = data_of(field)
+    expected = DIAGNOSTICS[name](field, x, PROTOCOL)
+    with elsewhere():
+        found = DIAGNOSTICS[name](field.to(ELSEWHERE), x.to(ELSEWHERE), PROTOCOL)
+    for mine, theirs in zip(found.estimates, expected.estimates, strict=True):
+        assert mine.value == pytest.approx(theirs.value, rel=1e-3, abs=1e-5)
+
+
+LOOSE = {"rtol": 1e-2, "atol": 1e-2}
+FLOWS = {
+    "log_prob": lambda f, x: sf.log_prob(f, x, **LOOSE).value,
+    "probed log_prob": lambda f, x: (
+        sf.log_prob(f, x, **LOOSE, trace="probes", probes="variance_reduced").value
+    ),
+    "encode": lambda f, x: sf.encode(f, x, **LOOSE).x,
+    "adaptive": lambda f, x: sf.ProbabilityFlow(**LOOSE).sample(
+        f, index=torch.arange(3, device=x.device)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["network", pytest.param("torus", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", FLOWS)
+def test_adaptive_integration(name, kind):
+    field = field_of(kind)
+    x = data_of(field)[:3]
+    expected = FLOWS[name](field, x)
+    with elsewhere() as notes:
+        field, x = field.to(ELSEWHERE), x.to(ELSEWHERE)
+        FLOWS[name](field, x)
+        notes.clear()
+        found = FLOWS[name](field, x)
+        assert notes.writes == notes.stray == []
+    torch.testing.assert_close(found.near, expected, rtol=1e-3, atol=1e-3)
+
+
+SDE = sf.EDM(0.01, 10.0)
+FORMS = {**{f"target {k}": v for k, v in targets(SDE).items()}, **closed_forms(SDE)}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_closed_forms(name):
+    field = deepcopy(FORMS[name])
+    x = Noise(1).normal("x", field.domain.shape, torch.arange(3))
+    t = field.sde.time(torch.tensor([0.1, 0.5, 2.0]))
+    expected = field.score(x, t)
+    with elsewhere():
+        found = field.to(ELSEWHERE).score(x.to(ELSEWHERE), t.to(ELSEWHERE))
+    torch.testing.assert_close(found.near, expected, rtol=1e-4, atol=1e-4)
+
+
+METRICS = {
+    "frechet": sf.frechet_distance,
+    "mmd": sf.mmd,
+    "sliced": sf.sliced_wasserstein,
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metrics(name):
+    x, y = (Noise(k).normal("x", (3,), torch.arange(40)) for k in (1, 2))
+    expected = METRICS[name](x, y)
+    with elsewhere():
+        found = METRICS[name](x.to(ELSEWHERE), y.to(ELSEWHERE))
+    assert found.value == pytest.approx(expected.value, rel=1e-4)
+
+
+DRAWS = {
+    "normal": partial(Noise(3).normal, "p", (5,)),
+    "uniform": partial(Noise(3).uniform, "p", (5,)),
+    "signs": partial(Noise(3).signs, "p", (5,)),
+    "integers": partial(Noise(3).integers, "p", 7, (5,)),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_draws_do_not_wait(name):
+    draw = DRAWS[name]
+    expected = draw(torch.arange(4), 9)
+    with elsewhere() as notes:
+        found = draw(torch.arange(4, device=ELSEWHERE), 9)
+        assert notes == Notes()
+    assert torch.equal(found.near, expected)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_a_gpu_is_rehearsed_on_a_cpu(tmp_path):
+    script = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
+    command = [sys.executable, script, tmp_path, "--device", "cpu", "--quick"]
+    subprocess.run(command, check=True, capture_output=True)
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    sections = {row["section"] for row in rows if row["value"] is not None}
+    assert sections == {"noise", "models", "ncsnpp", "sampling", "els", "derivatives"}
+    assert "| ncsnpp |" in (tmp_path / "gpu.md").read_text()
