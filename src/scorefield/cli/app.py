@@ -13,6 +13,7 @@ import typer
 
 from scorefield.cli.analyses import analyze
 from scorefield.cli.arguments import (
+    Engine,
     Integers,
     Numbers,
     counts,
@@ -48,8 +49,6 @@ Weights = Annotated[
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Import custom classes that the run names.")
 ]
-Engine = dict[str, Any]
-"""The values of an engine that are given in place of a configuration's."""
 
 
 def _drawing_of(source: Any) -> Any:
@@ -123,8 +122,7 @@ def train(
         Run.check(config)
         print(f"# {root / config.folder}\n{dump(config.document())}", end="")
         return
-    chosen = build_engine(config, **engine)
-    chosen.check()
+    (chosen := build_engine(config, **engine)).check()
     run = Run.create(config, root, overwrite)
     if run.finished:
         print(f"{run.folder} is complete: {config.train.steps} steps")
@@ -182,9 +180,7 @@ def sample(
             chosen,
         )  # fmt: skip
     print(f"{n} samples in {drawn.seconds:.2f} s, {drawn.calls}")
-    for file in (drawn.file, drawn.picture):
-        if file is not None:
-            print(file)
+    print(*filter(None, (drawn.file, drawn.picture)), sep="\n")
 
 
 @app.command("eval")
