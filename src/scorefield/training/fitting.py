@@ -57,8 +57,9 @@ def fit(
         regularizers: What is added to the default objective.
         optim: The optimiser; by default Adam with a base rate of :math:`2 \cdot 10^{-3}`, a
             warm-up over 2% of the steps, cosine decay, and gradients clipped to norm 1.
-        steps, batch_size, ema_decay, ema_halflife, log_every, checkpoint_every, keep,
-            snapshot_every, accumulate, max_skipped: See :class:`~.TrainSettings`.
+        steps, batch_size, ema_decay, ema_halflife: See :class:`~.TrainSettings`.
+        log_every, checkpoint_every, keep, snapshot_every: See there.
+        accumulate, max_skipped: See there.
         seed, folder, config, quiet: See :class:`~.Trainer`; a training
             that stopped is taken up again in its folder.
         engine: What it runs on; :class:`~.Engine` by default.
