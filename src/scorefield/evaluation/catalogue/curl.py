@@ -34,8 +34,7 @@ from scorefield.fields.base import ScoreField
 RADII = (0.25, 0.5, 1.0)
 """The radii of the loops, in units of the noise level."""
 COORDINATES = 2048
-"""The most coordinates of points that loops and paths start from; in a cloud, twice as many are
-those of cycles."""
+"""The most coordinates of points that loops and paths start from, and the cycles of a cloud."""
 
 _LOOPS: dict[str, Any] = {"sides": 8, "rule": "gauss-4"}
 _CYCLES: dict[str, Any] = {"neighbours": 4, "cloud": 64, "cycles": 32, "rule": "gauss-6"}
@@ -99,7 +98,7 @@ _AROUND_LOOPS = Estimator(
 def _cycles(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
     n = min(b.protocol.samples, _CLOUDED)
     clouds = replace(b.points(), n=n)
-    cycles = max(_FEWEST, min(_CYCLES["cycles"], 2 * COORDINATES // _dim(field)))
+    cycles = max(_FEWEST, min(_CYCLES["cycles"], COORDINATES // _dim(field)))
     yield cycle_circulation(field, b.data(n), clouds, (3,), **_CYCLES | {"cycles": cycles})
 
 

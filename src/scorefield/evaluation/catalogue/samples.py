@@ -34,7 +34,7 @@ from scorefield.targets.mixture import GaussianMixture
 
 Distances = Sequence[tuple[str, Compare]]
 
-_VALIDATED = 2**22
+_VALIDATED = 2**21
 """The most coordinates of noisy points in the validation loss, but for one draw of each item."""
 
 
