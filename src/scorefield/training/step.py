@@ -26,7 +26,7 @@ from scorefield.training.settings import Optim, TrainSettings
 class Stepper:
     """The weights in training, all that follows from them, and the step from one to the next.
 
-    A step that is skipped (:class:`~.Descent`) leaves weights, averages, controllers and running
+    A step that is skipped (:class:`~scorefield.training.descent.Descent`) leaves weights, averages, controllers and running
     statistics as they are.
 
     Arguments:
