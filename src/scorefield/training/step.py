@@ -26,8 +26,8 @@ from scorefield.training.settings import Optim, TrainSettings
 class Stepper:
     """The weights in training, all that follows from them, and the step from one to the next.
 
-    A step that is skipped (:class:`~scorefield.training.descent.Descent`) leaves weights, averages, controllers and running
-    statistics as they are.
+    A step that is skipped, see :class:`~scorefield.training.descent.Descent`, leaves weights,
+    averages, controllers and running statistics as they are.
 
     Arguments:
         field: The field; it and the objective are moved to the engine's device.
