@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from scorefield import Euler, Heun
+from scorefield.cli import main
 from scorefield.config.document import read
 from scorefield.config.resolve import load
 from scorefield.errors import CheckpointError, ConfigError, RunError, TrainingError
@@ -115,6 +116,23 @@ def test_weights_are_those_of_the_checkpoint(trained):
         assert torch.equal(tensor, found.ema.tensors[name])
     earlier = run.field("raw", step=2).state_dict()
     assert any(not torch.equal(earlier[k], v) for k, v in raw.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["train.accumulate=1000"],
+        ["train.ema_halflife=1000"],
+        ["train.ema_decay=null"],
+        ["optim.warmup=2", "optim.warmup_images=100"],
+    ],
+)
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_settings_that_contradict_each_other_leave_no_run(small, tmp_path, capsys, wrong, dry):
+    assert main(["train", str(small), "--root", str(tmp_path / "runs"), *dry, *wrong]) == 2
+    section = wrong[0].partition(".")[0]
+    assert capsys.readouterr().err.startswith(f"error: {section}: ")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_training_again_changes_nothing(copied):

@@ -47,6 +47,7 @@ from scorefield.samplers.base import Sampler
 from scorefield.samplers.predictor_corrector import PredictorCorrector
 from scorefield.sde.base import SDE
 from scorefield.targets.base import Target
+from scorefield.training.settings import Optim, TrainSettings
 
 _STEPS = 1000
 
@@ -131,6 +132,12 @@ def build_engine(config: Config, **chosen: Any) -> Engine:
         UserError: If a value is wrong; whether this machine has the device is not checked.
     """
     return replace(build(config.engine, "engine", Engine), **chosen)
+
+
+def build_training(config: Config) -> tuple[Optim, TrainSettings]:
+    """The optimiser, and the length of the training with what it leaves behind."""
+    optim = build(config.optim, "optim", Optim)
+    return optim, build(config.train, "train", TrainSettings)
 
 
 def build_sampler(section: SamplerSection) -> Sampler:

@@ -18,13 +18,13 @@ from typing import Any, Literal
 import torch
 
 from scorefield.config import schema
-from scorefield.config.base import build
 from scorefield.config.build import (
     build_engine,
     build_field,
     build_objective,
     build_sampler,
     build_source,
+    build_training,
     check_sampler,
 )
 from scorefield.config.config import Config
@@ -44,7 +44,6 @@ from scorefield.samplers.base import Sampler
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.checkpoint import Checkpoint
 from scorefield.training.guard import locked
-from scorefield.training.settings import Optim, TrainSettings
 from scorefield.training.trainer import DrawFor, Fit, Trainer
 
 CONFIG, ENVIRONMENT = "config_resolved.yaml", "environment.json"
@@ -103,6 +102,7 @@ class Run:
     def _check_parts(self) -> ScoreField:
         field = self.untrained()
         build_engine(self.config)
+        build_training(self.config)
         with section_of("sde"):
             field.sde.prior(field.domain)
         self.objective()
@@ -223,8 +223,7 @@ class Run:
             self.untrained(),
             source,
             self.objective(),
-            build(config.optim, "optim", Optim),
-            build(config.train, "train", TrainSettings),
+            *build_training(config),
             config.seed,
             self.folder,
             config.document(),
