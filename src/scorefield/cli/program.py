@@ -31,8 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from scorefield.errors import PREFIX, Interrupted, sentence
 
     prepare()
-    keep_freed()
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        # The process is this command's alone.
+        keep_freed()
+        arguments = sys.argv[1:]
+    arguments = list(arguments)
     command = typer.main.get_command(app)
     try:
         # Not the command's own main: it would leave a broken pipe and an interrupt to no one.
