@@ -22,6 +22,7 @@ from scorefield.cli.arguments import (
     positive_numbers,
 )
 from scorefield.cli.averages import ema
+from scorefield.cli.datasets import data
 from scorefield.studies.settings import LAST_SEED
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 
 app.add_typer(analyze, name="analyze")
+app.add_typer(data, name="data")
 app.command()(ema)
 
 Root = Annotated[Path, typer.Option(help="The folder of all runs.")]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scorefield.data.order import places
 from scorefield.data.source import DataSource, Split, check_split, positions
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.noise import Noise
@@ -43,15 +43,24 @@ class FiniteSource(DataSource):
         """Training points at positions of the stream, changed at random; by default not at all."""
         return stored
 
+    def count(self, split: Split) -> int:
+        """The number of points of a split."""
+        return len(self.stored(split))
+
+    def at(self, split: Split, index: Int[Tensor, "..."]) -> Tensor:
+        """The points at places of a split as they are kept in memory, or in a map of a file."""
+        return self.stored(split)[index]
+
     @property
     def size(self) -> int | None:
-        return len(self.stored("train"))
+        return self.count("train")
 
     def batch(
         self, noise: Noise, step: int | Tensor, batch_size: int, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "..."]:
-        position, train = positions(step, batch_size), self.stored("train")
-        found = self.augmented(train[_in_order(noise, len(train), position)], noise, position)
+        position = positions(step, batch_size)
+        stored = self.at("train", _in_order(noise, self.count("train"), position))
+        found = self.augmented(stored, noise, position)
         return self.values(found, noise, position, dtype)
 
     def batch_classes(
@@ -64,9 +73,8 @@ class FiniteSource(DataSource):
         self, n: int, seed: int, split: Split = "test", dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "n *event"]:
         check_split(split)
-        points = self.stored(split)
-        index = self._chosen(len(points), n, seed, split)
-        return self.values(points[index], Noise(seed), index, dtype)
+        index = self._chosen(self.count(split), n, seed, split)
+        return self.values(self.at(split, index), Noise(seed), index, dtype)
 
     def reference_classes(self, n: int, seed: int, split: Split = "test") -> Int[Tensor, " n"]:
         check_split(split)
@@ -76,7 +84,7 @@ class FiniteSource(DataSource):
     def _chosen(self, total: int, n: int, seed: int, split: Split) -> Tensor:
         if n > total:
             raise UserError(f"{self.name} has {total} {split} points, {n} were requested")
-        return Noise(seed).permutation("reference", total)[:n]
+        return places(Noise(seed), total, 0, torch.arange(n), "reference")
 
 
 class ArraySource(FiniteSource):
@@ -207,10 +215,5 @@ def _in_order(noise: Noise, n: int, position: Tensor) -> Tensor:
     chosen = torch.empty_like(position)
     for e in epoch.unique().tolist():
         here = epoch == e
-        chosen[here] = _order(noise, n, e)[offset[here]]
+        chosen[here] = places(noise, n, e, offset[here])
     return chosen
-
-
-@lru_cache(maxsize=8)
-def _order(noise: Noise, n: int, epoch: int) -> Tensor:
-    return noise.permutation("order", n, epoch)
