@@ -209,6 +209,12 @@ def _without_shortcuts() -> Iterator[None]:
         yield
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Where the parameters and buffers of a module are; the CPU if it has none."""
+    found = (tensor.device for tensor in (*module.parameters(), *module.buffers()))
+    return next(found, torch.device("cpu"))
+
+
 def in_blocks(function: Callable[..., Tensor], x: Tensor, *others: Tensor | None) -> Tensor:
     """A function of rows, of ``others`` along with ``x``: on a CPU where no gradients are recorded,
     at a few at a time, so that the activations of a network stay in its cache.
