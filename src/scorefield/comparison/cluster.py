@@ -181,7 +181,7 @@ def result_of(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def in_job(task: Task, arguments: tuple[Any, ...], result: Path) -> None:
-    """Runs a task in a process below that of the job, which survives it and writes down how it ended."""
+    """Runs a task in a process below that of the job, which writes down how that one ended."""
     import submitit
 
     job = submitit.JobEnvironment()
