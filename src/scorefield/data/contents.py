@@ -98,7 +98,7 @@ class Contents:
         classes: The names of the classes, by number; ``None`` where they have none.
         left_out: How many things of each kind were not read.
         notes: What else a user should know, in sentences.
-        state: What changes when a file does; empty where it cannot be told.
+        state: What changes when a file does; empty where that is not known.
     """
 
     layout: str
