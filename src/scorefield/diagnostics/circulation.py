@@ -180,8 +180,7 @@ def circulation_growth(
             numerical -= abs(a) * math.log1p(-curl.numerical_error / curl.value)
             influence += 0.5 * a * curls.circulation / curls.circulation.mean()
             influence -= 0.5 * a * curls.area / curls.area.mean()
-        error = mean(influence).standard_error
-        return Estimate(value, error, protocol.n, numerical_error=numerical)
+        return replace(mean(influence), value=value, numerical_error=numerical)
 
     settings = {"quantity": quantity, "radii": list(radii), "sides": sides, "rule": rule}
     return measure("circulation_growth", "", at, field, data, protocol, classes, **settings)

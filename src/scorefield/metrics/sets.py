@@ -136,7 +136,8 @@ def noise_floor(
     sd = statistics.stdev(values)
     if not isinstance(source, Target):
         independent = min(pairs, source.size // (n + m))
-        mean = replace(mean, standard_error=sd / math.sqrt(independent), n=independent)
+        error = sd / math.sqrt(independent)
+        mean = replace(mean, standard_error=error, n=independent, freedom=None)
     return NoiseFloor(mean, sd, values)
 
 
