@@ -86,8 +86,9 @@ class Estimate:
 
         It holds the true values :math:`\theta` with :math:`|y - \theta| \le q\,\mathrm{se}`, where
         :math:`y` is the value and :math:`q` the quantile of Student's distribution with the
-        degrees of freedom of the standard error; with a variance that depends on the true value, those with
-        :math:`(y - \theta)^2 \le q^2 (v_0 + b\,\theta)`, around :math:`y + q^2 b / 2`.
+        degrees of freedom of the standard error; with a variance that depends on the true value,
+        those with :math:`(y - \theta)^2 \le q^2 (v_0 + b\,\theta)`, around
+        :math:`y + q^2 b / 2`.
 
         Raises:
             ValueError: If the coverage ``confidence`` is not in (0, 1).

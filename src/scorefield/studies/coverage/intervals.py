@@ -41,6 +41,7 @@ from scorefield.metrics.exact_law import ks_test
 from scorefield.metrics.frechet import frechet_distance
 from scorefield.metrics.kernel import kernel_bandwidths, mmd
 from scorefield.metrics.modes import mode_weight_tv
+from scorefield.metrics.sets import WIDE
 from scorefield.metrics.sliced import sliced_wasserstein
 from scorefield.noise import Noise
 from scorefield.studies.calibrate.fields import SIGMA, conservative, planted
@@ -128,8 +129,7 @@ def _distances() -> Iterator[Interval]:
     for law in _LAWS:
         yield Interval(mmd.__name__, f"{law} distributions", partial(_discrepancy, law))
         for distance in (frechet_distance, sliced_wasserstein):
-            wide = distance is sliced_wasserstein and law == "equal"
-            note = "standard error 1.3 to 1.9 times too large" if wide else ""
+            note = "" if law == "different" else WIDE["coverage"]
             measure = partial(_biased, distance, law)
             yield Interval(distance.__name__, f"{law} distributions", measure, _SIZES, note)
     means = 4 * torch.eye(4, dtype=torch.float64)
