@@ -216,7 +216,7 @@ def cycle_circulation(
     without a cycle. Clouds are
     independent: the estimate is a ratio over clouds, and its settings contain the numbers of
     ``clouds`` and ``cycles``. The circulations have long tails: with the eight clouds of 256 points
-    95 % intervals cover 92 to 93 % (``docs/results/calibration.md``).
+    95 % intervals cover 93 to 94 % (``docs/results/calibration.md``).
 
     On edges much longer than :math:`\sigma` the field bends too much for any fixed rule, and the
     numerical error, the difference between the rule and its companion, is large.
