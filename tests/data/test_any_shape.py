@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 
 import scorefield as sf
 from scorefield.cli import main
@@ -96,10 +95,10 @@ def test_packed_images_of_any_channels_and_sides_are_trained_on_and_drawn(tmp_pa
     assert main(["eval", str(run)]) == 0
     assert main(["sample", str(run), "--n", "2", "--out", str(tmp_path / "x.npz")]) == 0
     assert np.load(tmp_path / "x.npz")["samples"].shape == (2, channels, 28, 20)
-    assert Image.open(tmp_path / "x.png").size[0] > 0
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     # Other images at the same place are another run's.
     np.save(tmp_path / "set.npy", RNG.integers(0, 256, (240, channels, 28, 20), dtype=np.uint8))
     again = ["data", "pack", str(tmp_path / "set.npy"), "--out", pack, "--overwrite"]
     assert main(again) == 0
-    assert main(["inspect", str(run)]) == 0
+    assert main(["sample", str(run), "--n", "1"]) == 0
     assert main(["eval", str(run), "--overwrite"]) == 2

@@ -213,8 +213,12 @@ def images(
 
 
 def _read(settled: Settled, path: Path | None, hub: str | None, seed: int | None) -> Splits:
-    if isinstance(settled.found, Pack):
-        return of_pack(settled.found, seed)
+    pack = settled.found if isinstance(settled.found, Pack) else None
+    if settled.sha256 is not None and (pack is None or pack.sha256 != settled.sha256):
+        there = "no packed images" if pack is None else f"those of sha256 {pack.sha256[:12]}…"
+        raise UserError(f"{path} holds {there}, and sha256 {settled.sha256[:12]}… is wanted")
+    if pack is not None:
+        return of_pack(pack, seed)
     if path is not None:
         place = path.expanduser()
         contents = settled.found or contents_of(place, settled.form.channels)

@@ -24,6 +24,7 @@ from torch import Tensor
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, Variance
 from scorefield.metrics.sets import flat, flat_pair
+from scorefield.points import Given
 
 _LADDER = (0.125, 0.25, 0.5, 1.0)
 _MEDIAN_POINTS = 1024
@@ -42,8 +43,8 @@ class _Moments(NamedTuple):
 
 
 def mmd(
-    samples: Float[Tensor, "n *event"],
-    reference: Float[Tensor, "m *event"],
+    samples: Given,
+    reference: Given,
     bandwidths: Sequence[float] | None = None,
 ) -> Estimate:
     r"""The unbiased estimate of :math:`\mathrm{MMD}^2`, a pure number between 0 (equal) and 2 in

@@ -85,8 +85,8 @@ class UNet(nn.Module):
 
     The image passes down through levels of halved resolution and up again, each level on the
     way up seeing what its counterpart on the way down had. Halving averages
-    :math:`2 \times 2` pixels; doubling repeats them. A side of one pixel is left as it is: a signal of
-    length :math:`L` is an image of shape :math:`(C, 1, L)`.
+    :math:`2 \times 2` pixels; doubling repeats them. A side of one pixel is left as it is: a signal
+    of length :math:`L` is an image of shape :math:`(C, 1, L)`.
 
     Every layer has second derivatives and forward mode, attention with the mathematical
     backend of ``scaled_dot_product_attention`` only.

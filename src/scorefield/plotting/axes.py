@@ -181,8 +181,8 @@ def samples_figure(
     samples: Tensor, truth: Target | None = None, title: str = "", black: float = -1.0
 ) -> Figure | None:
     """Samples as a figure: a scatter in the plane over contours of the true density, or a grid of
-    images, in which ``black`` is the value of black, and where there are neither 1 nor 3 channels each
-    is a grey image beside the others; ``None`` where they are neither.
+    images, in which ``black`` is the value of black and the channels, where there are neither 1 nor
+    3, are beside each other; ``None`` where they are neither.
     """
     event = tuple(samples.shape[1:])
     if event == (2,):
