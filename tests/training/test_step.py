@@ -186,6 +186,28 @@ def test_names_the_regulariser_whose_gradient_is_not_finite():
     )
 
 
+def test_regularisers_are_exact_and_repeat_themselves_in_a_step_and_in_the_search_for_a_fault():
+    contexts = []
+
+    class Noting(Asymmetry):
+        name = "noting"
+
+        def energy(self, field, x, t, *directions):
+            half = torch.is_autocast_enabled("cpu")
+            contexts.append((half, torch.are_deterministic_algorithms_enabled()))
+            return super().energy(field, x, t, *directions)
+
+    field, source = small_field(), TargetSource(TRUTH)
+    objective = Objective(DenoisingScoreMatching(sigma_data=TRUTH.std), [Noting(weight=1.0)])
+    engine = Engine("cpu", "bfloat16", deterministic=True)
+    settings = TrainSettings(9, 16)
+    stepper = Stepper(field.train(), source, objective, Optim(), settings, Noise(0), engine)
+    stepper.take(0)
+    assert contexts == [(False, True)]
+    stepper.fault(2)
+    assert contexts == 3 * [(False, True)]
+
+
 def test_resumes_in_the_middle_of_skipped_steps(tmp_path):
     bad = {8, 9, 10, 11, 12}
     trained(small_field(Poisoned(bad)), folder=tmp_path / "at once", steps=15, max_skipped=6)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scorefield.engine import exact
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch
@@ -80,10 +81,11 @@ def locate(field: ScoreField, objective: Objective, batch: Batch, noise: Noise, 
     for name, regularizer in objective.regularizers.items():
         assert isinstance(regularizer, Regularizer)
         alone = Objective(objective.denoising, [regularizer])
-        total, _ = alone.regularize(field, batch.x, losses.mean().detach(), noise, step)
-        if total is None or not total.requires_grad:
-            continue
-        slopes = torch.autograd.grad(total, tuple(named.values()), allow_unused=True)
+        with exact():
+            total, _ = alone.regularize(field, batch.x, losses.mean().detach(), noise, step)
+            if total is None or not total.requires_grad:
+                continue
+            slopes = torch.autograd.grad(total, tuple(named.values()), allow_unused=True)
         for parameter, slope in zip(named, slopes, strict=True):
             if slope is not None and not bool(slope.isfinite().all()):
                 return f" in the gradient of {parameter} from the regulariser {name!r}"

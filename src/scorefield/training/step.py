@@ -154,7 +154,7 @@ class Stepper:
         total = sum(base[1:], base[0])
         terms = {"denoising": total}
         if self.objective.regularizers:
-            with exact():
+            with self.engine.running(), exact():
                 rest, more = self.objective.regularize(self.field, batch.x, total, self.noise, step)
                 if rest is not None:
                     total = total + rest.detach()
