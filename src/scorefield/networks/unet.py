@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.dropout import Dropout
 from scorefield.errors import UserError
 from scorefield.networks.blocks import Normalization
 from scorefield.networks.checks import image_shape
@@ -42,7 +43,7 @@ class ResidualBlock(nn.Module):
         self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.level = nn.Linear(embedding, 2 * outputs)
         self.second_norm = _norm(outputs)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
