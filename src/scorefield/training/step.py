@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefield.data.source import DataSource
+from scorefield.dropout import dropouts, set_keys
 from scorefield.engine import Engine, exact
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
@@ -59,22 +60,25 @@ class Stepper:
         engine: Engine,
         snapshots: bool = False,
     ) -> None:
-        parameters = [p for p in field.parameters() if p.requires_grad]
-        if not parameters:
-            raise UserError(f"{type(field).__name__} has no parameters to train")
-        if any(p.is_inference() for p in parameters):
+        if any(p.is_inference() for p in field.parameters()):
             raise UserError(
                 f"{type(field).__name__} was made under torch.inference_mode, and cannot be trained"
             )
         self.field, self.objective = engine.place(field), objective.to(engine.torch_device)
+        # On a device of another kind, parameters may be other objects than before.
+        parameters = [p for p in field.parameters() if p.requires_grad]
+        if not parameters:
+            raise UserError(f"{type(field).__name__} has no parameters to train")
         self.optim, self.settings, self.noise, self.engine = optim, settings, noise, engine
         scaled = engine.precision == "float16"
         self.descent = Descent(parameters, optim, settings.max_skipped, scaled)
         self.ema = settings.average(field)
         self.averages = {each: PowerAverage(field, each) for each in LENGTHS if snapshots}
-        self.dropout = has_dropout(field)
+        self.dropout, self._layers = has_dropout(field), dropouts(field)
         self._moving = [*objective.buffers(), *running_statistics(field)]
-        self._ahead = training_draws(field, source, objective, noise, settings.batch_size)
+        self._ahead = training_draws(
+            field, source, objective, noise, settings.batch_size, engine.data_on_device
+        )
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -114,6 +118,7 @@ class Stepper:
         totals = {"loss": "total loss", "grad_norm": "norm of the gradient"}
         with self.engine.running(), torch.compiler.set_stance("force_eager"):
             batch = self._batch(step - 1)
+            set_keys(self._layers, batch.keys)
             where = locate(self.field, self.objective, batch, self.noise, step - 1)
         return f"the {totals.get(name, f'loss {name!r}')} is {value} at step {step}{where}"
 
@@ -144,6 +149,7 @@ class Stepper:
         self.descent.clear()
         for part in batch.split(self.settings.accumulate):
             share = len(part.x) / len(batch.x)
+            set_keys(self._layers, part.keys)
             with self.engine.running():
                 loss = self.objective.base(self.field, part)
                 self.descent.add(loss, share)
@@ -164,4 +170,5 @@ class Stepper:
         x, t, z, *others = self._ahead(step)
         if self.dropout:
             torch.manual_seed(int(others.pop()))
-        return Batch(x, t, z, *others)
+        keys = others.pop() if self._layers else None
+        return Batch(x, t, z, *others, keys=keys)

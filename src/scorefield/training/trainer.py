@@ -4,8 +4,8 @@ A training is a pure function of its settings and its seed. Nothing random is re
 data, the times and the noise of step :math:`k` are drawn at addresses that contain :math:`k`,
 so that the state of a training is its weights, their average, the optimiser's moments, the
 objective's controllers, and the number of steps done. What is restored from a checkpoint then
-continues bit-exactly on the same hardware. Dropout draws from torch's own generator: where a field
-has one, that generator is seeded from an address at each step, and given back at the end.
+continues bit-exactly on the same hardware. torch's own dropout draws from its generator: where
+a field has one, that generator is seeded from an address at each step, and given back at the end.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from scorefield.data.source import DataSource
+from scorefield.dropout import dropouts, set_keys
 from scorefield.engine import Engine
 from scorefield.errors import CheckpointError, Interrupted, TrainingError, UserError, out_of_memory
 from scorefield.fields.base import ScoreField
@@ -160,6 +161,7 @@ class Trainer:
             ):
                 self._loop(record, stages)
         self.ema.copy_to(self.field)
+        set_keys(dropouts(self.field), None)
         self.field.eval()
         return Fit(self.field, self.ema, tuple(record.rows), time.perf_counter() - begin)
 
