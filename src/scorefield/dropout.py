@@ -87,9 +87,7 @@ def of_rows(module: nn.Module, rows: Int[Tensor, " some"]) -> Iterator[None]:
             layer._keys = keys
 
 
-def dropped(
-    x: Tensor, keys: Int[Tensor, "rows 2"], p: float
-) -> Bool[Tensor, "rows *event"]:
+def dropped(x: Tensor, keys: Int[Tensor, "rows 2"], p: float) -> Bool[Tensor, "rows *event"]:
     """Where numbers of the shape of ``x`` are set to zero."""
     first, second = keys.view(-1, 2, *(1,) * (x.dim() - 1)).unbind(1)
     place = torch.arange(x.shape[1:].numel(), dtype=torch.int32, device=x.device)
