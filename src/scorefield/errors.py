@@ -38,6 +38,10 @@ class TrainingError(UserError):
     """Training cannot go on: a loss that is not finite, a full disk, too little memory."""
 
 
+class LostProcessError(UserError):
+    """Another process of the same run has ended, or does not answer."""
+
+
 class CheckpointError(TrainingError):
     """A checkpoint that cannot be written, or is not what it should be."""
 

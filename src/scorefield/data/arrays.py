@@ -58,9 +58,14 @@ class FiniteSource(DataSource):
         return self.finish(self.read(noise, step, batch_size, dtype), noise, dtype)
 
     def read(
-        self, noise: Noise, step: int | Tensor, batch_size: int, dtype: torch.dtype = torch.float32
+        self,
+        noise: Noise,
+        step: int | Tensor,
+        batch_size: int,
+        dtype: torch.dtype = torch.float32,
+        rows: slice = slice(None),
     ) -> tuple[Tensor, ...]:
-        position, train = positions(step, batch_size), self.stored("train")
+        position, train = positions(step, batch_size)[..., rows], self.stored("train")
         chosen = _in_order(noise, len(train), position)
         return position, train[chosen] if self._near is None else chosen
 
