@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from scorefield.checks import check_count, check_positive
 from scorefield.errors import UserError
-from scorefield.world import ALONE, TIMEOUT, World, joined
+from scorefield.world import ALONE, World, joined
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 Module = TypeVar("Module", bound=nn.Module)
@@ -66,7 +66,7 @@ class Engine:
     channels_last: bool = False
     deterministic: bool = False
     data_on_device: int = 4_000_000_000
-    timeout: float = TIMEOUT
+    timeout: float = 1800.0
     world: World = ALONE
 
     def __post_init__(self) -> None:

@@ -29,9 +29,6 @@ from scorefield.errors import LostProcessError, UserError, out_of_memory, senten
 
 T = TypeVar("T")
 
-TIMEOUT = 600.0
-"""The seconds after which a process that does not answer is given up."""
-
 _ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _FAULT = "scorefield/fault"
 _PIECE = 2**28  # bytes
@@ -52,7 +49,7 @@ class World:
     rank: int = 0
     size: int = 1
     local: int = 0
-    timeout: float = TIMEOUT
+    timeout: float = 1800.0
     _store: Any = field(default=None, repr=False, compare=False)
 
     @property
@@ -73,8 +70,8 @@ class World:
         return [total.to(share.dtype) for total, share in zip(stacked, shares, strict=True)]
 
     def summing(self, tensor: Tensor) -> Callable[[], object]:
-        """With several processes, begins to replace a tensor by its sum over all processes, and returns what waits for the
-        end of that.
+        """Begins to replace a tensor by its sum over all processes, of which there are several, and
+        returns what waits for the end of that.
         """
         work = self._answered(lambda: dist.all_reduce(tensor, async_op=True))
         assert work is not None
@@ -111,6 +108,12 @@ class World:
             if any(row):
                 return bytes(row).rstrip(b"\0").decode()
         return ""
+
+    def from_first(self, *tensors: Tensor) -> None:
+        """Replaces tensors on the CPU by those of the first process."""
+        if self.size > 1:
+            for tensor in tensors:
+                self._from_first(tensor)
 
     def told(self, give: Callable[[], Any]) -> Any:
         """What the first process is given by a function, which only that one calls: tensors on the
@@ -193,7 +196,7 @@ ALONE = World()
 
 
 @contextmanager
-def joined(timeout: float = TIMEOUT, cuda: bool = False) -> Iterator[World]:
+def joined(timeout: float = 1800.0, cuda: bool = False) -> Iterator[World]:
     """The world of the processes that torchrun, or anything with its environment, has started;
     :data:`ALONE` where there is one only.
 
