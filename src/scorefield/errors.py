@@ -39,7 +39,16 @@ class TrainingError(UserError):
 
 
 class LostProcessError(UserError):
-    """Another process of the same run has ended, or does not answer."""
+    """Another process of the same run has ended, or does not answer.
+
+    Arguments:
+        words: What is known of it.
+        speaks: Whether it is left to this process to say so.
+    """
+
+    def __init__(self, words: str, speaks: bool) -> None:
+        super().__init__(words)
+        self.speaks = speaks
 
 
 class CheckpointError(TrainingError):

@@ -30,7 +30,7 @@ from scorefield.errors import LostProcessError, UserError, out_of_memory, senten
 T = TypeVar("T")
 
 _ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-_FAULT = "scorefield/fault"
+_FAULT, _SPOKEN = "fault", "spoken"
 _PIECE = 2**28  # bytes
 _LETTERS = 250
 
@@ -153,10 +153,11 @@ class World:
                 )
 
     def leave_word(self, words: str) -> None:
-        """Tells the other processes why this one ends."""
-        if self._store is not None:
-            with suppress(RuntimeError):  # all of them may have ended before
-                self._store.set(_FAULT, f"process {self.rank}: {words}")
+        """Tells the other processes why this one ends, which the first process says itself."""
+        with suppress(RuntimeError):  # all of them may have ended before
+            self._store.set(_FAULT, f"process {self.rank}: {words}")
+        if self.first:
+            self._may_speak()
 
     def _rows_of(self, rank: int, n: int) -> slice:
         return slice(rank * n // self.size, (rank + 1) * n // self.size)
@@ -175,20 +176,20 @@ class World:
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
-            raise LostProcessError(self._word() or self._silence()) from error
+            words = (
+                f"one of the {self.size} processes has ended, or did not answer for "
+                f"{self.timeout:g} s"
+            )
+            with suppress(RuntimeError):
+                if self._store.check([_FAULT]):
+                    words = self._store.get(_FAULT).decode()
+            raise LostProcessError(words, self._may_speak()) from error
 
-    def _word(self) -> str | None:
-        """What a process has left."""
-        assert self._store is not None
+    def _may_speak(self) -> bool:
+        """Whether no other process has spoken of a fault; so where none can be asked."""
         with suppress(RuntimeError):
-            if self._store.check([_FAULT]):
-                return self._store.get(_FAULT).decode()
-        return None
-
-    def _silence(self) -> str:
-        return (
-            f"one of the {self.size} processes has ended, or did not answer for {self.timeout:g} s"
-        )
+            return bool(self._store.add(_SPOKEN, 1) == 1)
+        return True
 
 
 ALONE = World()
@@ -218,8 +219,11 @@ def joined(timeout: float = 1800.0, cuda: bool = False) -> Iterator[World]:
     rank, size, local = (int(os.environ[name]) for name in _ENVIRONMENT[:3])
     waited = timedelta(seconds=timeout)
     try:
-        store, _, _ = next(rendezvous("env://", rank, size, timeout=waited))
-        store.set_timeout(waited)
+        found, _, _ = next(rendezvous("env://", rank, size, timeout=waited))
+        found.set_timeout(waited)
+        # What processes before a restart have left is not theirs who come after it.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"scorefield/{attempt}", found)  # type: ignore[attr-defined]
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=waited)
     except (RuntimeError, ValueError) as error:

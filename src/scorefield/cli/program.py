@@ -29,7 +29,7 @@ _ONE_INTERRUPT, _TO_SPEAK = 1.0, 3.0  # seconds
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
-    from scorefield.errors import PREFIX, Interrupted, sentence
+    from scorefield.errors import PREFIX, Interrupted, LostProcessError, sentence
 
     prepare()
     if arguments is None:
@@ -57,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _one_voice():
             print(interrupted, file=sys.stderr)
         return _INTERRUPTED
+    except LostProcessError as lost:
+        if lost.speaks:
+            print(f"{PREFIX}{lost}", file=sys.stderr)
+        return 2
     except typer.TyperException as error:
         words = " ".join(error.format_message().split()).replace("Value error, ", "")
         told = words.rstrip(".").replace(". ", "; ")

@@ -272,7 +272,8 @@ class Trainer:
             yield
         except LostProcessError as error:
             said, last = str(error), self._last_good()
-            raise LostProcessError(said if last in said else f"{said}; {last}") from error
+            words = said if last in said else f"{said}; {last}"
+            raise LostProcessError(words, error.speaks) from error
 
     def _agree(self) -> None:
         """Checks that all processes train the same."""
