@@ -291,7 +291,9 @@ def test_a_network_gives_the_shape_of_its_points(head, output):
         assert field.score(torch.ones(3, 2), 0.5).shape == (3, 2)
         return
     for entry in entries(field):
-        with pytest.raises(UserError, match=r"Gives (must give values of shape \(3|gave no tensor)"):
+        with pytest.raises(
+            UserError, match=r"Gives (must give values of shape \(3|gave no tensor)"
+        ):
             entry(torch.ones(3, 2), 0.5)
 
 
