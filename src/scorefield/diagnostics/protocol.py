@@ -73,7 +73,7 @@ class Protocol:
         object.__setattr__(self, "sigmas", tuple(float(s) for s in self.sigmas))
         if not self.sigmas or not all(math.isfinite(s) and s > 0 for s in self.sigmas):
             raise UserError(f"a protocol needs positive noise levels, got {list(self.sigmas)}")
-        check_count("the points of a protocol, with an error bar,", self.n, 2)
+        check_count("the points of a protocol", self.n, 2)
         if self.precision is not None:
             check_share("a precision", self.precision)
 

@@ -106,7 +106,7 @@ class LoopCirculation(PointRegularizer):
         if not self.radii:
             raise UserError("loops: at least one radius is needed")
         for radius in self.radii:
-            check_positive("loops: a radius", radius)
+            check_positive("loops: each of the radii", radius)
         self._check_least(3, "sides")
         self._rule = quadrature(self.quadrature)
 
