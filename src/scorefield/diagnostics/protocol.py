@@ -170,6 +170,7 @@ class Profile:
                 "standard_error": e.standard_error,
                 "numerical_error": e.numerical_error,
                 "n": e.n,
+                "freedom": e.freedom,
                 "unit": self.unit,
                 "settings": settings,
             }
