@@ -41,7 +41,7 @@ ROOMS = (
     "targets",
     "training",
 )
-MODULES = ("domain.py", "estimate.py", "noise.py", "wrapped.py")
+MODULES = ("domain.py", "estimate.py", "noise.py", "philox.py", "wrapped.py")
 ELSEWHERE = {"conformance", "reference", "hostile", "test_mutate.py"}
 LONGEST = 900.0
 
