@@ -169,6 +169,7 @@ class Profile:
                 "standard_error": e.standard_error,
                 "numerical_error": e.numerical_error,
                 "n": e.n,
+                "freedom": e.freedom,
                 "unit": self.unit,
                 "settings": settings,
             }

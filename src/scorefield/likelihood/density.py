@@ -19,7 +19,7 @@ References:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import torch
@@ -176,4 +176,4 @@ def _over_points(
 ) -> Estimate:
     found = mean(value.double().cpu().numpy())
     numerical = float(solver_error.double().mean())
-    return Estimate(found.value, found.standard_error, found.n, unit, settings, numerical)
+    return replace(found, unit=unit, settings=settings, numerical_error=numerical)

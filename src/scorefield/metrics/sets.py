@@ -35,6 +35,8 @@ from scorefield.targets.base import Target
 
 BIASED = {"interval_of": "the mean over sets of these sizes"}
 """What the settings of a distance that is biased upwards say about its interval."""
+WIDE = {**BIASED, "coverage": "97 to 99 % between like distributions"}
+"""The same where influences that are noise make the interval too wide."""
 
 Metric = Callable[[Tensor, Tensor], Estimate]
 
@@ -136,7 +138,8 @@ def noise_floor(
     sd = statistics.stdev(values)
     if not isinstance(source, Target):
         independent = min(pairs, source.size // (n + m))
-        mean = replace(mean, standard_error=sd / math.sqrt(independent), n=independent)
+        error = sd / math.sqrt(independent)
+        mean = replace(mean, standard_error=error, n=independent, freedom=None)
     return NoiseFloor(mean, sd, values)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, root
-from scorefield.metrics.sets import BIASED, flat_pair, variance_of_means
+from scorefield.metrics.sets import WIDE, flat_pair, variance_of_means
 from scorefield.noise import Noise
 
 _ELEMENTS = 2**21
@@ -55,7 +55,8 @@ def sliced_wasserstein(
     distance is biased upwards, by about its value for two sets of the same distribution: the
     interval is one for the mean distance of sets of these sizes, and the settings say so. Between
     equal distributions, where the influences are noise, the standard error is 1.3 to 1.9 times too
-    large; there a distance is compared with its :func:`~.noise_floor`.
+    large and the interval covers 99 %, as the settings say; there a distance is compared with its
+    :func:`~.noise_floor`.
 
     Arguments:
         order: The order :math:`p`, 1 or 2.
@@ -93,7 +94,7 @@ def sliced_wasserstein(
         "projections": len(theta),
         "seed": seed,
         "reference": len(y),
-        **BIASED,
+        **WIDE,
     }
     unit = "units of the data"
     power = Estimate(float(cost.mean()), variance**0.5, min(len(x), len(y)), unit, settings)
