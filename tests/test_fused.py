@@ -49,20 +49,15 @@ def test_compiled_draws_are_equal_to_the_bit_by_one_graph(kind, always, monkeypa
 
 @pytest.mark.slow
 def test_the_context_takes_no_graph_of_its_own():
-    eager = []
+    def told(x):
+        return x * 3 + (1 if torch.compiler.is_compiling() else 0)
 
-    def plain(x):
-        eager.append(not torch.compiler.is_compiling())
-        return x * 3 + 1
-
-    call, x = fused.compiled(plain), torch.arange(6)
+    call, x = fused.compiled(told), torch.arange(6)
     counters.clear()
     for context in (nullcontext(), exact(), Engine("cpu", "bfloat16").running(), torch.no_grad()):
         with context:
             assert torch.equal(call(x), 3 * x + 1)
     assert counters["stats"]["unique_graphs"] == 1
-    # A side effect of the compiled function is that of its one trace, whoever called it.
-    assert not any(eager)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -52,12 +52,7 @@ def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         for tensor in inputs:
             if isinstance(tensor, Tensor):
                 torch._dynamo.maybe_mark_dynamic(tensor, 0)
-        with (
-            torch.autocast(device.type, enabled=False, cache_enabled=True),
-            exact(),
-            torch.no_grad(),
-            torch.compiler.set_stance("default"),
-        ):
+        with exact(), torch.no_grad(), torch.compiler.set_stance("default"):
             return graph(*inputs)
 
     return call
