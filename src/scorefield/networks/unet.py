@@ -17,11 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-<<<<<<< HEAD
-from scorefield.dropout import Dropout
-=======
 from scorefield.checks import check_fraction
->>>>>>> main
+from scorefield.dropout import Dropout
 from scorefield.errors import UserError
 from scorefield.networks.blocks import Normalization
 from scorefield.networks.checks import image_shape

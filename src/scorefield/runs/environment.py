@@ -29,11 +29,7 @@ _KINDS: dict[str, object] = {
     "threads": int | None,
     "cuda": str | None,
     "devices": list[str],
-<<<<<<< HEAD
     "engines": list[dict[str, str | bool | int | float]],
-=======
-    "engines": list[dict[str, str | bool | int]],
->>>>>>> main
 }
 
 
