@@ -17,6 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.checks import check_fraction
+from scorefield.dropout import Dropout
 from scorefield.errors import UserError
 from scorefield.networks.blocks import Normalization
 from scorefield.networks.checks import image_shape
@@ -42,7 +44,7 @@ class ResidualBlock(nn.Module):
         self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.level = nn.Linear(embedding, 2 * outputs)
         self.second_norm = _norm(outputs)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
@@ -125,8 +127,7 @@ class UNet(nn.Module):
                 "a U-Net has positive channels, multipliers and blocks, got "
                 f"channels={channels}, multipliers={tuple(multipliers)}, blocks={blocks}"
             )
-        if not 0 <= dropout < 1:
-            raise UserError(f"the probability of dropout must be in [0, 1), got {dropout}")
+        check_fraction("dropout", dropout)
         self.event_shape = image_shape(shape, len(multipliers))
         resolutions = [min(shape[1:]) // 2**k for k in range(len(multipliers))]
         if missing := sorted(set(attention) - set(resolutions)):
