@@ -132,6 +132,10 @@ def _call(func: Any, args: Any, kwargs: Any, notes: Notes) -> Any:
     elif func is _ATEN._to_copy.default:
         there = _wanted(kwargs, far)
         _note_copy(notes, far, there)
+    elif func in _INDEXED and isinstance(args[0], _Distant):
+        # As on a GPU, indices of the host are copied there.
+        here = [i for i in args[1] if i is not None and not isinstance(i, _Distant)]
+        notes.writes.extend(_place() for _ in here)
     elif far and near:
         raise DeviceError(f"{func}: tensors on two devices, at {_place()}")
     elif "device" in kwargs:

@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from scorefield.errors import UserError
 
@@ -32,6 +33,8 @@ _AMPERE = (8, 0)
 # were the fastest on a CPU.
 _BLOCK, _FEWEST = 2**16, 16
 _GRAPHS = 128
+
+_recompute = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,11 @@ class Engine:
             and all else that is sensitive in float32. Weights, their gradients, the states of a
             sampler and the times are float32 always.
         compile: Whether networks are compiled, for up to minutes at their first call.
-        channels_last: Whether the channels of images come last in memory.
+        channels_last: Whether the channels of images come last in memory in every network. Most
+            of the package have them so anyway; it is for those of one's own, and for NCSN.
+        recompute: Whether a training keeps what goes in and out of the blocks of networks of
+            images, and computes again in the backward pass what is inside: less memory, a third
+            more time.
         deterministic: Whether operations whose result may differ from call to call are replaced by
             slower ones that repeat it bit-exactly, or refused by torch where there is none.
 
@@ -58,6 +65,7 @@ class Engine:
     precision: Precision = "float32"
     compile: bool = False
     channels_last: bool = False
+    recompute: bool = False
     deterministic: bool = False
 
     def __post_init__(self) -> None:
@@ -138,6 +146,8 @@ class Engine:
                 stack.enter_context(_tf32(self.precision == "tf32"))
             if self.deterministic:
                 stack.enter_context(_deterministic())
+            if self.recompute:
+                stack.enter_context(recomputing(True))
             if half is not None:
                 # Cached casts would outlive a step of the optimiser.
                 stack.enter_context(torch.autocast(device.type, half, cache_enabled=False))
@@ -198,10 +208,21 @@ def exact() -> Iterator[None]:
 def _without_shortcuts() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(_tf32(False))
+        stack.enter_context(recomputing(False))
         # Nothing is compiled before torch has imported its compiler, which takes seconds.
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
+
+
+def block(layer: Callable[..., Tensor], *inputs: Any) -> Tensor:
+    """The output of a block of a network; what is inside of it is kept for the backward pass, or
+    not, see :class:`Engine`.
+    """
+    if _recompute and torch.is_grad_enabled():
+        output: Tensor = checkpoint(layer, *inputs, use_reentrant=False)
+        return output
+    return layer(*inputs)
 
 
 def in_blocks(function: Callable[..., Tensor], x: Tensor, *others: Tensor | None) -> Tensor:
@@ -216,6 +237,17 @@ def in_blocks(function: Callable[..., Tensor], x: Tensor, *others: Tensor | None
 
 
 _plain = ProcessWide(_without_shortcuts)
+
+
+@contextmanager
+def recomputing(wanted: bool) -> Iterator[None]:
+    """Whether every :func:`block` is computed again in the backward pass."""
+    global _recompute
+    before, _recompute = _recompute, wanted
+    try:
+        yield
+    finally:
+        _recompute = before
 
 
 @contextmanager

@@ -19,4 +19,5 @@ class EngineSection(Section):
     precision: Literal["float32", "tf32", "bfloat16", "float16"]
     compile: bool
     channels_last: bool
+    recompute: bool
     deterministic: bool

@@ -101,7 +101,6 @@ class ResidualNetwork(PyramidNetwork):
     resample_with_conv: bool
     activation: Nonlinearity
     scale_by_sigma: bool
-    checkpointing: bool
     classes: bool = False
 
 
@@ -139,7 +138,6 @@ class NCSNNetwork(NetworkSection):
     kind: Literal["ncsn"]
     channels: Annotated[int, Field(ge=2)]
     activation: Nonlinearity
-    checkpointing: bool
 
 
 class NCSNv2Network(NetworkSection):
@@ -153,7 +151,6 @@ class NCSNv2Network(NetworkSection):
     channels: Annotated[int, Field(ge=2)]
     activation: Nonlinearity
     normalization: Literal["InstanceNorm++", "InstanceNorm", "VarianceNorm"]
-    checkpointing: bool
 
 
 class MinimalNetwork(NetworkSection):
