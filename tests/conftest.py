@@ -12,11 +12,13 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
-import torch
 from filelock import FileLock
 from hypothesis import settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:
+    # The process that hands out the tests needs no torch: 150 MB less.
+    import torch
+
     torch.set_num_threads(1)  # the workers share the cores already
 
 settings.register_profile(

@@ -7,7 +7,11 @@ error. What a GPU would do quietly and slowly is noted:
 * ``stray``: tensors made on the default device, by code that was given another. A number without
   dimensions is none: it travels with the call of a kernel.
 * ``reads``: the host waits for numbers of the device, by ``item``, ``bool``, ``nonzero``, a copy;
-* ``writes``: copies to the device, for which the host waits too.
+* ``writes``: copies to the device, for which the host waits too, but for those from pinned memory
+  that are asked not to.
+
+Fused optimisers, which torch has for some devices only, run there too. A division by a plain number
+is a product with its inverse, as torch's kernels for CUDA compute it, which rounds differently.
 """
 
 from __future__ import annotations
@@ -18,14 +22,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_iter, tree_map_only
 
 import scorefield
+from scorefield.engine import Engine
 
 ELSEWHERE = torch.device("meta")
 _HERE = torch.device("cpu")
@@ -61,6 +68,12 @@ class Notes:
     def clear(self) -> None:
         for kind in (self.stray, self.reads, self.writes):
             kind.clear()
+
+
+class Elsewhere(Engine):
+    """The engine there."""
+
+    torch_device = ELSEWHERE  # type: ignore[assignment]
 
 
 class _Distant(Tensor):
@@ -117,8 +130,22 @@ class _Python(TorchFunctionMode):
 def elsewhere() -> Iterator[Notes]:
     """Gives the device ``meta`` numbers, and notes what is done quietly."""
     notes = Notes()
-    with _Python(), _Operations(notes):
+    fused = [*_get_fused_kernels_supported_devices(), ELSEWHERE.type]
+    with (
+        patch("torch.optim.optimizer._get_fused_kernels_supported_devices", lambda: fused),
+        # Threads do not have the modes.
+        patch.object(Tensor, "pin_memory", _pin),
+        _Python(),
+        _Operations(notes),
+    ):
         yield notes
+
+
+def _pin(tensor: Tensor) -> Tensor:
+    assert not isinstance(tensor, _Distant), "only memory of the host is pinned"
+    pinned = tensor.clone()
+    pinned.pinned = True  # type: ignore[attr-defined]
+    return pinned
 
 
 def _call(func: Any, args: Any, kwargs: Any, notes: Notes) -> Any:
@@ -131,7 +158,8 @@ def _call(func: Any, args: Any, kwargs: Any, notes: Notes) -> Any:
         _note_copy(notes, source, there)
     elif func is _ATEN._to_copy.default:
         there = _wanted(kwargs, far)
-        _note_copy(notes, far, there)
+        at_once = kwargs.get("non_blocking") and getattr(args[0], "pinned", False)
+        _note_copy(notes, far, there, at_once)
     elif func in _INDEXED and isinstance(args[0], _Distant):
         # As on a GPU, indices of the host are copied there.
         here = [i for i in args[1] if i is not None and not isinstance(i, _Distant)]
@@ -146,6 +174,8 @@ def _call(func: Any, args: Any, kwargs: Any, notes: Notes) -> Any:
         kwargs = {**kwargs, "device": _HERE}
     # Zeros without storage have kernels of their own, which take no wrapper.
     run = _ATEN.zeros.default if func is _ATEN._efficientzerotensor.default else func
+    if far and func is _ATEN.div.Tensor and isinstance(args[1], float | int):
+        run, args = _ATEN.mul.Tensor, (args[0], 1 / args[1])
     bare_args, bare_kwargs = tree_map_only(_Distant, lambda t: t.near, (args, kwargs))
     out = run(*bare_args, **bare_kwargs)
     if there:
@@ -161,10 +191,10 @@ def _wanted(kwargs: Any, otherwise: bool) -> bool:
     return otherwise if device is None else torch.device(device) == ELSEWHERE
 
 
-def _note_copy(notes: Notes, source: bool, there: bool) -> None:
+def _note_copy(notes: Notes, source: bool, there: bool, at_once: bool = False) -> None:
     if source and not there:
         notes.reads.append(_place())
-    if there and not source:
+    if there and not source and not at_once:
         notes.writes.append(_place())
 
 

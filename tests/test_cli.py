@@ -214,6 +214,7 @@ def test_evaluating_says_where(copied, capsys):
     assert len(files) >= 3
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_evaluates_and_is_reported(small, tmp_path, capsys):
     root, out = tmp_path / "runs", tmp_path / "reports"
     assert main(["sweep", small, "--seeds", "1", "--eval", "--root", str(root)]) == 0
@@ -538,9 +539,8 @@ def test_two_signals_in_quick_succession_are_one_interrupt(small, tmp_path):
     assert len(list((folder / "checkpoints").glob("step_*"))) == 1
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_a_sweep_alone_reaches_its_runs(small, tmp_path, number):
     folders = [tmp_path / "runs" / "toy" / "long" / f"seed{seed}" for seed in range(3)]
     options = ["--seeds", "0,1,2", "--jobs", "2"]
@@ -598,6 +598,7 @@ def test_any_streams_will_do(trained, command, status):
     assert done.stderr.count("\n") == (1 if status else 0)
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_after_a_failure_and_reports_it(small, tmp_path):
     good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
     shutil.copy(small, good)

@@ -16,10 +16,14 @@ from torch import Tensor
 import scorefield as sf
 from scorefield.config.build import build_field, build_objective, build_source
 from scorefield.config.resolve import load
+from scorefield.data.image_files import Images, Splits
+from scorefield.data.images import ImageSource
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch
-from tests.elsewhere import ELSEWHERE, DeviceError, Notes, elsewhere
+from scorefield.training.settings import TrainSettings
+from scorefield.training.step import Stepper
+from tests.elsewhere import ELSEWHERE, DeviceError, Elsewhere, Notes, elsewhere
 from tests.laws.cases import closed_forms, targets
 
 SMALL = [
@@ -35,11 +39,11 @@ SMALL = [
 COUNTS = ("calculus/circulation.py", "fields/composed.py")
 
 
-def made(preset: str) -> tuple[ScoreField, sf.Objective, sf.DataSource]:
-    config = load(preset)
+def made(preset: str, *changes: str) -> tuple[ScoreField, sf.Objective, sf.DataSource]:
+    config = load(preset, changes)
     terms = {name for name, term in config.objective if term is not None}
     source = build_source(config)
-    small = load(preset, [s for s in SMALL if s.split(".")[1] in terms])
+    small = load(preset, [*changes, *(s for s in SMALL if s.split(".")[1] in terms)])
     return build_field(small, source), build_objective(small, source), source
 
 
@@ -98,6 +102,60 @@ def test_training_steps(preset):
             assert float(found[name]) == pytest.approx(float(expected[name]), rel=1e-5)
         mine, theirs = (torch.cat([s.flatten() for s in all]) for all in (slopes, there))
         assert float((mine - theirs.cpu()).norm()) <= 1e-4 * float(mine.norm())
+
+
+TRAININGS = {
+    **{preset: (preset, (), {}) for preset in ("toy/m0", "toy/m1", "toy/m2", "digits/m0")},
+    "data of the host": ("digits/m0", (), {"data_on_device": 0}),
+    "classes": ("digits/m0", ("field.network.classes=true",), {}),
+    "dropout": ("digits/ddpm_discrete_vp", ("field.network.dropout=0.1",), {}),
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_training_neither_waits_nor_copies(name):
+    preset, changes, settings = TRAININGS[name]
+
+    def stepper(engine: sf.Engine) -> Stepper:
+        field, objective, source = made(preset, *changes)
+        given = TrainSettings(batch_size=8, steps=100)
+        return Stepper(field.train(), source, objective, sf.Optim(), given, Noise(0), engine)
+
+    here = stepper(sf.Engine("cpu", **settings))
+    expected = [here.take(step) for step in range(3)]
+    with elsewhere() as notes:
+        there = stepper(Elsewhere(**settings))
+        for step in range(2):
+            there.take(step)  # puts tables where they are needed
+        notes.clear()
+        found = there.take(2)
+        assert notes == Notes()
+        for step in (2, 77):
+            # Seeds of dropout stay on the host.
+            drawn = [getattr(d, "near", d) for d in there._ahead(step)]
+            assert all(map(torch.equal, drawn, here._ahead(step)))
+    # The masks of dropout are those of the device.
+    tolerance = 0.5 if here.dropout else 1e-5
+    for term, value in expected[2].items():
+        assert float(found[term].near) == pytest.approx(float(value), rel=tolerance)
+
+
+@pytest.mark.parametrize("centered", [False, True])
+@pytest.mark.parametrize("dequantize", [False, True])
+@pytest.mark.parametrize("most", [0, 10**6])
+def test_points_made_of_bytes_are_the_same_there(centered, dequantize, most):
+    pixels = Images(torch.arange(256, dtype=torch.uint8).view(4, 1, 8, 8), None)
+    splits = Splits(pixels, pixels)
+    source = ImageSource(lambda: splits, "b", (1, 8, 8), None, centered, True, dequantize)
+    steps = torch.tensor([0, 3])
+    expected = source.batch(Noise(0), steps, 4)
+    with elsewhere() as notes:
+        there = source.on(ELSEWHERE, most)
+        read = [r.to(ELSEWHERE) for r in there.read(Noise(0), steps, 4)]
+        notes.clear()
+        found = there.finish(read, Noise(0))
+        assert notes == Notes()
+        assert torch.equal(found.near, expected)
 
 
 def test_the_stand_in_finds_what_a_gpu_would_not_take_or_waits_for():

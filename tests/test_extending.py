@@ -63,6 +63,7 @@ assert errors[0] / errors[1] > 3.5, errors  # of second order at least
     run(project, "-c", check)
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_run(project):
     commands = COMMAND.findall(PAGE.read_text(encoding="utf-8"))
     assert len(commands) == 2

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import resource, torch
 from scorefield.memory import keep_freed
@@ -23,6 +25,7 @@ def faults(kept):
     return int(done.stdout)
 
 
+@pytest.mark.slow  # for its memory
 def test_freed_tensors_are_not_mapped_anew():
     # 40 MiB are 10,240 pages of 4 KiB, or 20 large ones.
     assert faults(kept=False) >= 20 * 20

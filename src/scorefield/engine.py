@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from scorefield.checks import check_count
 from scorefield.errors import UserError
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
@@ -56,6 +57,8 @@ class Engine:
             more time.
         deterministic: Whether operations whose result may differ from call to call are replaced by
             slower ones that repeat it bit-exactly, or refused by torch where there is none.
+        data_on_device: The number of bytes up to which training data lie on the device. Batches of
+            larger ones are read from the host's memory, one ahead.
 
     Raises:
         UserError: If a value is none of these.
@@ -67,6 +70,7 @@ class Engine:
     channels_last: bool = False
     recompute: bool = False
     deterministic: bool = False
+    data_on_device: int = 4_000_000_000
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
@@ -74,6 +78,7 @@ class Engine:
         if self.precision not in get_args(Precision):
             names = ", ".join(get_args(Precision))
             raise UserError(f"precision must be one of {names}, got {self.precision!r}")
+        check_count("data_on_device", self.data_on_device, 0)
 
     @cached_property
     def torch_device(self) -> torch.device:
@@ -223,6 +228,12 @@ def block(layer: Callable[..., Tensor], *inputs: Any) -> Tensor:
         output: Tensor = checkpoint(layer, *inputs, use_reentrant=False)
         return output
     return layer(*inputs)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where the parameters and buffers of a module are; the CPU if it has none."""
+    found = (tensor.device for tensor in (*module.parameters(), *module.buffers()))
+    return next(found, torch.device("cpu"))
 
 
 def in_blocks(function: Callable[..., Tensor], x: Tensor, *others: Tensor | None) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,11 +17,11 @@ from scorefield.cli.arguments import (
     Integers,
     Numbers,
     counts,
-    integers,
     on_engine,
     positive_numbers,
 )
 from scorefield.cli.averages import ema
+from scorefield.cli.sweeps import drawing_of, status, sweep
 from scorefield.studies.settings import LAST_SEED
 
 app = typer.Typer(
@@ -35,7 +35,6 @@ app = typer.Typer(
 )
 
 app.add_typer(analyze, name="analyze")
-app.command()(ema)
 
 Root = Annotated[Path, typer.Option(help="The folder of all runs.")]
 Overrides = Annotated[
@@ -49,13 +48,6 @@ Weights = Annotated[
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Import custom classes that the run names.")
 ]
-
-
-def _drawing_of(source: Any) -> Any:
-    """What draws a training on the data; for a sweep's processes, which alone import torch."""
-    from scorefield.plotting import training_figures
-
-    return training_figures(source.truth)
 
 
 def _print_version(wanted: bool) -> bool:
@@ -128,7 +120,7 @@ def train(
         print(f"{run.folder} is complete: {config.train.steps} steps")
         return
     print(f"training {config.name} in {run.folder}", flush=True)
-    fit = run.train(draw=_drawing_of, engine=chosen)
+    fit = run.train(draw=drawing_of, engine=chosen)
     print(f"{run.folder} is complete: {config.train.steps} steps, {fit.seconds:.1f} s")
 
 
@@ -273,39 +265,6 @@ def likelihood(
 
 
 @app.command()
-@on_engine
-def sweep(
-    engine: Engine,
-    arguments: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PRESETS [A.B=C]...",
-            help="Presets, as in 'toy/*', or files, followed by overrides.",
-        ),
-    ],
-    seeds: Annotated[
-        Integers, typer.Option(parser=integers, metavar="N,N...", help="Seeds, as in 0,1,2.")
-    ] = Integers((0,)),
-    root: Root = Path("runs"),
-    jobs: Annotated[int, typer.Option(min=1, help="The number of parallel runs.")] = 1,
-    evaluate: Annotated[
-        bool,
-        typer.Option("--eval", help="Evaluate each run after training, and time the models."),
-    ] = False,
-) -> int:
-    """Train several presets with several seeds."""
-    from scorefield.cli.arguments import split
-    from scorefield.cli.printing import print_table
-    from scorefield.comparison.sweep import exit_status, plan, run, summary
-
-    names, overrides = split(arguments)
-    planned = plan(names, seeds, overrides, root)
-    outcomes = run(planned, root, jobs, evaluate, draw=_drawing_of, engine=engine)
-    print_table(*summary(planned, outcomes))
-    return exit_status(outcomes)
-
-
-@app.command()
 def report(
     root: Annotated[Path, typer.Argument(help="The folder of all runs.")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("reports"),
@@ -351,3 +310,7 @@ def presets() -> None:
         print(family)
         for name in members:
             print(f"  {name:<{width}}  {presets.description(name)}")
+
+
+for verb in (sweep, status, ema):
+    app.command()(verb)

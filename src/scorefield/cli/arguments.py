@@ -98,6 +98,15 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return names, overrides
 
 
+def settings(texts: Sequence[str]) -> dict[str, int | str]:
+    """Names and values, each written as in ``time=600``."""
+    pairs = [text.partition("=") for text in texts]
+    for text, (name, _, value) in zip(texts, pairs, strict=True):
+        if not (name and value):
+            raise UserError(f"a setting is written as in time=600, not {text!r}")
+    return {name: int(value) if value.isdecimal() else value for name, _, value in pairs}
+
+
 def _positive(text: str) -> float:
     value = float(text)
     if not 0 < value < math.inf:

@@ -155,6 +155,7 @@ class LocalProcesses:
 
     Each has ``threads`` threads, where the environment sets none. ``on_line`` is called with each
     line that a task prints; by default the processes have the standard streams of this one.
+    ``stopped`` is whether :meth:`stop` was called.
     """
 
     def __init__(
@@ -168,7 +169,7 @@ class LocalProcesses:
         self._on_line = on_line
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
-        self._stopped = False
+        self.stopped = False
 
     def __enter__(self) -> LocalProcesses:
         return self
@@ -205,7 +206,7 @@ class LocalProcesses:
         return ended
 
     def stop(self) -> None:
-        self._stopped = True
+        self.stopped = True
         for worker in self._workers:
             worker.process.terminate()
 
@@ -229,7 +230,7 @@ class LocalProcesses:
             self._workers.remove(worker)
             worker.connection.close()
             worker.process.join()
-            if self._stopped:
+            if self.stopped:
                 return TaskResult("interrupted", seconds=seconds)
             code = worker.process.exitcode or 0
             reason = f"its process ended with the status {code}"
@@ -251,6 +252,8 @@ def _serve(connection: Connection, threads: int | None, relayed: bool) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    # SLURM sends it to every process of a job; what is above this one tells it to stop.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if relayed:
         sys.stdout = sys.stderr = _Lines(connection)
     tasks: queue.Queue[bytes | None] = queue.Queue()

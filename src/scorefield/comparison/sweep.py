@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scorefield.comparison.processes import LocalProcesses, Task, TaskResult, demand
+from scorefield.comparison.processes import Executor, LocalProcesses, Task, TaskResult, demand
 from scorefield.comparison.processes import run as run_tasks
 from scorefield.config import presets
 from scorefield.config.config import Config
@@ -65,8 +66,10 @@ def run(
     evaluate: bool = False,
     draw: DrawFor | None = None,
     engine: Mapping[str, Any] | None = None,
+    cluster: Executor | None = None,
 ) -> list[TaskResult]:
-    """Runs the jobs in processes of their own, ``parallel`` at a time; one outcome a job, in order.
+    """Runs the jobs in processes of their own, ``parallel`` at a time, or on a cluster; one outcome
+    a job, in order.
 
     With ``evaluate`` each is evaluated after its training, and the models are timed; ``draw`` is
     that of :meth:`~.train`; the values ``engine`` take the place of those of the configurations.
@@ -79,25 +82,43 @@ def run(
     if parallel < 1:
         raise ConfigError(f"a sweep takes at least 1 job at a time, got {parallel}")
     chosen = dict(engine or {})
-    if chosen:
+    if chosen and cluster is None:
         # It imports torch, which nothing else here needs.
         from scorefield.config.build import build_engine
 
         for job in jobs:
             build_engine(job.config, **chosen).check()
     how = (root, evaluate, draw, chosen)
-    tasks = [Task(f"{j.config.name} seed{j.config.seed}", _work, (j.config, *how)) for j in jobs]
+    tasks = [Task(task_name(j.config), _work, (j.config, *how)) for j in jobs]
     # A job alone has the terminal for its progress bar; of several, each line is labelled.
     alone = parallel == 1 and sys.stdout.isatty()
     threads = None if parallel == 1 else max(1, (os.cpu_count() or 1) // parallel)
-    with LocalProcesses(parallel, threads, None if alone else _label) as processes:
-        outcomes = list(run_tasks(tasks, processes, _report_failure).values())
+    local = LocalProcesses(parallel, threads, None if alone else _label)
+    with local if cluster is None else nullcontext(cluster) as executor:
+        outcomes = list(run_tasks(tasks, executor, _report_failure).values())
         if evaluate and exit_status(outcomes) == 0:
             folders = dict.fromkeys(root / job.config.folder.parts[0] for job in jobs)
             given = {root / job.config.folder: job.config for job in jobs}
             timings = [Task(f.name, time_models, (f, given, chosen)) for f in folders]
-            demand(run_tasks(timings, processes))
+            demand(run_tasks(timings, executor))
     return outcomes
+
+
+def on_cluster(root: Path, parallel: int | None, options: Mapping[str, Any]) -> Executor:
+    """Jobs of a SLURM cluster, ``parallel`` at a time, with what they ask for.
+
+    Raises:
+        UserError: As of :class:`~scorefield.comparison.cluster.SlurmJobs`.
+    """
+    from scorefield.comparison.cluster import JOBS, SlurmJobs
+
+    limit = {} if parallel is None else {"array_parallelism": parallel}
+    return SlurmJobs(root / JOBS, {**limit, **options})
+
+
+def task_name(config: Config) -> str:
+    """The name of the task that trains and evaluates a run."""
+    return f"{config.name} seed{config.seed}"
 
 
 def _report_failure(task: Task, outcome: TaskResult) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from scorefield.config.base import Section
 
 
 class EngineSection(Section):
-    """:class:`~.Engine`: the device and its precision, compilation, memory layout.
+    """:class:`~.Engine`: the device and its precision, compilation, memory layout, place of
+    the data.
 
     It is no part of what a run is: a run that was started on one engine resumes on another.
     """
@@ -21,3 +24,4 @@ class EngineSection(Section):
     channels_last: bool
     recompute: bool
     deterministic: bool
+    data_on_device: Annotated[int, Field(ge=0)]

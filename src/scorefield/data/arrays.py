@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -20,6 +22,9 @@ class FiniteSource(DataSource):
     Every epoch visits each training point exactly once, in the order of a permutation of its
     own; where the batch size does not divide the number of points, a batch spans two epochs.
     """
+
+    # The training points as they are stored, on the device where points are made of them.
+    _near: Tensor | None = None
 
     @abstractmethod
     def stored(self, split: Split) -> Tensor:
@@ -50,9 +55,29 @@ class FiniteSource(DataSource):
     def batch(
         self, noise: Noise, step: int | Tensor, batch_size: int, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "..."]:
+        return self.finish(self.read(noise, step, batch_size, dtype), noise, dtype)
+
+    def read(
+        self, noise: Noise, step: int | Tensor, batch_size: int, dtype: torch.dtype = torch.float32
+    ) -> tuple[Tensor, ...]:
         position, train = positions(step, batch_size), self.stored("train")
-        found = self.augmented(train[_in_order(noise, len(train), position)], noise, position)
-        return self.values(found, noise, position, dtype)
+        chosen = _in_order(noise, len(train), position)
+        return position, train[chosen] if self._near is None else chosen
+
+    def finish(
+        self, read: Sequence[Tensor], noise: Noise, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "..."]:
+        position, found = read
+        stored = found if self._near is None else self._near[found]
+        return self.values(self.augmented(stored, noise, position), noise, position, dtype)
+
+    def on(self, device: torch.device, most: int) -> DataSource:
+        train = self.stored("train")
+        if train.nbytes > most:
+            return self
+        source = copy.copy(self)
+        source._near = train.to(device)
+        return source
 
     def batch_classes(
         self, noise: Noise, step: int | Tensor, batch_size: int

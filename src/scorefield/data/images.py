@@ -133,7 +133,8 @@ class ImageSource(FiniteSource):
             u = noise.uniform("dequantize", self.shape, index, dtype=torch.float64)
             values = ((u + values) / 256).to(dtype).clamp_(max=1 - torch.finfo(dtype).eps / 2)
         else:
-            values = values / 255
+            # A GPU multiplies by the inverse of a plain number, which rounds differently.
+            values = values / values.new_full((), 255)
         return 2 * values - 1 if self.centered else values
 
     @cached_property

@@ -2,18 +2,23 @@ r"""Data with addresses.
 
 The points of training step :math:`k` are a pure function of its address, so that training resumes
 without a state of the loader.
+
+A batch is made in two parts: the host reads, by :meth:`~DataSource.read`, and the device makes
+points of what was read, by :meth:`~DataSource.finish`.
 """
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.checks import check_count
+from scorefield.checks import check_count, inspect
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.noise import Noise
 from scorefield.targets.base import Target
@@ -63,6 +68,29 @@ class DataSource(ABC):
         Raises:
             ValueError: If a step is negative or the batch is empty.
         """
+
+    def read(
+        self, noise: Noise, step: int | Tensor, batch_size: int, dtype: torch.dtype = torch.float32
+    ) -> tuple[Tensor, ...]:
+        """What the host reads for the batch that :meth:`batch` returns for the same arguments: by
+        default that batch.
+        """
+        return (self.batch(noise, step, batch_size, dtype),)
+
+    def finish(
+        self, read: Sequence[Tensor], noise: Noise, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "..."]:
+        """The points of a batch, on the device that what was read for it has been brought to."""
+        return read[0]
+
+    def on(self, device: torch.device, most: int) -> DataSource:
+        """This source, whose :meth:`finish` computes on a device.
+
+        Arguments:
+            device: The device.
+            most: The number of bytes up to which data lie there; larger ones stay where they are.
+        """
+        return self
 
     def batch_classes(
         self, noise: Noise, step: int | Tensor, batch_size: int
@@ -121,7 +149,20 @@ class TargetSource(DataSource):
     def batch(
         self, noise: Noise, step: int | Tensor, batch_size: int, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "..."]:
-        return self.truth.draw(noise, positions(step, batch_size), dtype=dtype)
+        return self.finish(self.read(noise, step, batch_size, dtype), noise, dtype)
+
+    def read(
+        self, noise: Noise, step: int | Tensor, batch_size: int, dtype: torch.dtype = torch.float32
+    ) -> tuple[Tensor, ...]:
+        return (positions(step, batch_size),)
+
+    def finish(
+        self, read: Sequence[Tensor], noise: Noise, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "..."]:
+        return self.truth.draw(noise, read[0], dtype=dtype)
+
+    def on(self, device: torch.device, most: int) -> DataSource:
+        return TargetSource(copy.deepcopy(self.truth).to(device), self.name)
 
     def reference(
         self, n: int, seed: int, split: Split = "test", dtype: torch.dtype = torch.float32
@@ -136,9 +177,13 @@ def positions(step: int | Tensor, batch_size: int) -> Tensor:
     """The positions ``step * batch_size + i`` in the stream, of shape ``(*step.shape, B)``."""
     check_count("batch_size", batch_size)
     step = torch.as_tensor(step, dtype=torch.int64)
-    if step.numel() and int(step.min()) < 0:
-        raise UserError(f"a training step must not be negative, got {int(step.min())}")
+    inspect(step, _check_steps)
     return step.unsqueeze(-1) * batch_size + torch.arange(batch_size, device=step.device)
+
+
+def _check_steps(step: Tensor) -> None:
+    if int(step.min()) < 0:
+        raise UserError(f"a training step must not be negative, got {int(step.min())}")
 
 
 def check_split(split: str) -> None:

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.calculus.derivatives import VectorField
-from scorefield.engine import exact
+from scorefield.engine import device_of, exact
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.fields.base import Quantity, ScoreField, evaluation_mode
@@ -107,7 +107,7 @@ class Protocol:
                 f"the noise levels {outside} of the protocol are outside those of the process, "
                 f"{least:g} to {most:g}"
             )
-        device = next((b.device for b in (*field.parameters(), *field.buffers())), None)
+        device = device_of(field)
         index = torch.arange(self.n, device=device)
         if isinstance(data, Target):
             clean = data.draw(self.noise, index, dtype=self.dtype)

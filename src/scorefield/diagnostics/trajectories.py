@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.engine import exact
+from scorefield.engine import device_of, exact
 from scorefield.errors import UserError
 from scorefield.estimate import Median, median
 from scorefield.fields.base import Quantity, ScoreField, convert, evaluation_mode
@@ -85,7 +85,7 @@ def walk(
     if sampler.nfe is None:
         raise UserError(f"{type(sampler).__name__} has no noise levels that all samples share")
     sde = field.sde
-    device = next((b.device for b in (*field.parameters(), *field.buffers())), None)
+    device = device_of(field)
     index = torch.arange(first, first + n, device=device)
     start = sde.prior(field.domain).sample(Noise(seed), index, dtype)
     top = torch.tensor(sde.t_max, dtype=torch.float64)

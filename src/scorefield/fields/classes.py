@@ -47,7 +47,8 @@ def class_rows(
     ends = (classes, classes)
     if isinstance(classes, Tensor):
         # The values of classes on a GPU would have to be waited for.
-        ends = (0, 0) if classes.is_cuda or not len(classes) else classes.aminmax()
+        seen = classes.device.type == "cpu" and len(classes)
+        ends = classes.aminmax() if seen else (0, 0)
     for end in map(int, ends):
         if not 0 <= end <= last:
             raise UserError(f"classes must lie in 0 … {last}, got {end}")

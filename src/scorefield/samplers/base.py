@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -26,6 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.checks import check_count
+from scorefield.engine import device_of
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
@@ -164,7 +165,7 @@ class Sampler(ABC):
             )
         index = _indices(n, index, start)
         check_count("batch_size", batch_size)
-        device = _device(field) if device is None else torch.device(device)
+        device = device_of(field) if device is None else torch.device(device)
         noise = seed if isinstance(seed, Noise) else Noise(seed)
         if measurement is not None:
             if not self.takes_measurements:
@@ -290,10 +291,3 @@ def _indices(n: int | None, index: Tensor | None, start: Tensor | None) -> Tenso
     if start is not None and len(start) != len(index):
         raise UserError(f"{len(index)} samples cannot start from {len(start)} points")
     return index
-
-
-def _device(field: ScoreField) -> torch.device:
-    """Where the field's parameters or buffers live; the CPU if it has none."""
-    for tensor in chain(field.parameters(), field.buffers()):
-        return tensor.device
-    return torch.device("cpu")

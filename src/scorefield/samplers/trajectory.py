@@ -18,6 +18,7 @@ import time
 import torch
 from torch import Tensor
 
+from scorefield.engine import device_of
 from scorefield.estimate import Estimate, mean
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
@@ -52,7 +53,7 @@ class Trajectory:
         callback: Callback | None = None,
     ) -> None:
         sde, self._domain = field.sde, field.domain
-        device = next((b.device for b in (*field.parameters(), *field.buffers())), None)
+        device = device_of(field)
         index = torch.arange(n, device=device)
         start = sde.prior(field.domain).sample(Noise(seed), index, torch.float32)
         t_max = torch.tensor(sde.t_max, dtype=torch.float64)

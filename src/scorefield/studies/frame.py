@@ -168,12 +168,6 @@ class Work:
         return None if self._folder is None else self._folder / f"{key}.pt"
 
 
-def device_of(field: ScoreField) -> torch.device:
-    """Where a field is evaluated."""
-    found = (tensor.device for tensor in (*field.parameters(), *field.buffers()))
-    return next(found, torch.device("cpu"))
-
-
 def fingerprint(field: ScoreField) -> str:
     """A hash of the weights of a field, by which one checkpoint is distinguished from another."""
     found = hashlib.sha256()

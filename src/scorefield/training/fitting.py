@@ -73,16 +73,16 @@ def fit(
     if objective is not None and regularizers:
         raise UnsupportedError("give either an objective or regularizers: an objective has its own")
     settings = TrainSettings(
-        steps,
-        batch_size,
-        checkpoint_every,
-        log_every,
-        ema_decay,
-        keep,
-        ema_halflife,
-        snapshot_every,
-        accumulate,
-        max_skipped,
+        steps=steps,
+        batch_size=batch_size,
+        checkpoint_every=checkpoint_every,
+        log_every=log_every,
+        ema_decay=ema_decay,
+        keep=keep,
+        ema_halflife=ema_halflife,
+        snapshot_every=snapshot_every,
+        accumulate=accumulate,
+        max_skipped=max_skipped,
     )
     source = source_of(data)
     field.learn_shape(source.shape)

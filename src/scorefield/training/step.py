@@ -59,14 +59,15 @@ class Stepper:
         engine: Engine,
         snapshots: bool = False,
     ) -> None:
-        parameters = [p for p in field.parameters() if p.requires_grad]
-        if not parameters:
-            raise UserError(f"{type(field).__name__} has no parameters to train")
-        if any(p.is_inference() for p in parameters):
+        if any(p.is_inference() for p in field.parameters()):
             raise UserError(
                 f"{type(field).__name__} was made under torch.inference_mode, and cannot be trained"
             )
         self.field, self.objective = engine.place(field), objective.to(engine.torch_device)
+        # On a device of another kind, parameters may be other objects than before.
+        parameters = [p for p in field.parameters() if p.requires_grad]
+        if not parameters:
+            raise UserError(f"{type(field).__name__} has no parameters to train")
         self.optim, self.settings, self.noise, self.engine = optim, settings, noise, engine
         scaled = engine.precision == "float16"
         self.descent = Descent(parameters, optim, settings.max_skipped, scaled)
@@ -74,7 +75,9 @@ class Stepper:
         self.averages = {each: PowerAverage(field, each) for each in LENGTHS if snapshots}
         self.dropout = has_dropout(field)
         self._moving = [*objective.buffers(), *running_statistics(field)]
-        self._ahead = training_draws(field, source, objective, noise, settings.batch_size)
+        self._ahead = training_draws(
+            field, source, objective, noise, settings.batch_size, engine.data_on_device
+        )
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""

@@ -29,13 +29,14 @@ from torch import Tensor
 
 from scorefield.diagnostics.asymmetry import Probing, asymmetry_at
 from scorefield.diagnostics.trajectories import State, Walk, walk
+from scorefield.engine import device_of
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.evaluation.catalogue.curl import RELATIVE_ASYMMETRY
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.noise import Noise
 from scorefield.samplers.solvers import DDIM
-from scorefield.studies.frame import Work, device_of, npz_bytes
+from scorefield.studies.frame import Work, npz_bytes
 from scorefield.studies.settings import Exterior, Points
 
 Floats = npt.NDArray[np.float64]

@@ -19,12 +19,13 @@ from torch import Tensor
 
 from scorefield.diagnostics.scales import ScaleCalibration, calibrate_sizes
 from scorefield.diagnostics.trajectories import Agreement, field_agreement, image_agreement, walk
+from scorefield.engine import device_of
 from scorefield.errors import ConfigError
 from scorefield.estimate import Estimate, mean, proportion
 from scorefield.fields.base import Quantity, ScoreField
 from scorefield.metrics.patch_statistics import Spectrum, nearest_patches, radial_power_spectrum
 from scorefield.samplers.solvers import DDIM
-from scorefield.studies.frame import Work, device_of
+from scorefield.studies.frame import Work
 from scorefield.studies.networks import Choice, closed_form
 from scorefield.studies.settings import Patches
 from scorefield.targets.windows import Padding, PatchSizes

@@ -1,0 +1,142 @@
+"""A sweep as jobs of a real SLURM, on this machine."""
+
+import json
+import signal
+import sys
+import time
+
+import pytest
+import torch
+
+from scorefield.runs.run import Run
+from tests import cluster, processes
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+LONG = ["train.steps=100000000", "train.checkpoint_every=10000000", "name=toy/long"]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    with cluster.started(tmp_path_factory.mktemp("slurm") / "s") as environment:
+        yield environment
+
+
+def scorefield(*arguments):
+    return [sys.executable, "-m", "scorefield", *map(str, arguments)]
+
+
+def weights(folder):
+    """The averaged weights of a finished run."""
+    return Run.open(folder).field().state_dict()
+
+
+def queued(slurm):
+    """The jobs in the queue, with their states."""
+    lines = cluster.command_of(slurm, "squeue", "--array", "--noheader", "--format=%i %T")
+    return dict(line.split() for line in lines.splitlines())
+
+
+def until(condition):
+    deadline = time.monotonic() + 200
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+
+
+def test_of_ten_runs_one_fails(slurm, small, trained, tmp_path):
+    other = tmp_path / "runs/toy/small/seed3"
+    other.mkdir(parents=True)
+    (other / "something").touch()
+    command = ["sweep", small, "--seeds", "0,1,2,3,4,5,6,7,8,9", "--cluster", "slurm"]
+    done = processes.run(*scorefield(*command), env=slurm, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.count("seed3 is not empty, and no run") == 2  # at once, and in the table
+    status = processes.run(*scorefield("status"), env=slurm, cwd=tmp_path)
+    rows = [line.split() for line in status.stdout.splitlines() if "toy/" in line]
+    seeds = [n for n in range(10) if n != 3]
+    expected = [["toy/small", str(n), "6", "6", "finished", "no"] for n in seeds]
+    assert [row[:6] for row in rows] == expected
+    found = weights(tmp_path / "runs/toy/small/seed0")
+    for name, tensor in weights(trained).items():
+        assert torch.equal(found[name], tensor)
+
+
+def test_a_job_whose_time_is_over_goes_on_where_it_was(slurm, small, tmp_path):
+    folder = tmp_path / "runs/toy/long/seed0"
+    command = scorefield("sweep", small, *LONG, "--cluster", "slurm")
+    with processes.started(*command, env=slurm, cwd=tmp_path) as process:
+        processes.wait_for((folder / "metrics.csv").exists)
+        (job,) = queued(slurm)
+        cluster.command_of(slurm, "scancel", "--signal=USR1", job)
+        processes.wait_for(lambda: Run.open(folder).steps())
+        first = Run.open(folder).steps()[-1]
+        until(lambda: "PENDING" in queued(slurm).values())
+        # Without this it waits for two minutes.
+        cluster.command_of(slurm, "scontrol", "update", f"jobid={job}", "StartTime=now")
+        rows = len((folder / "metrics.csv").read_bytes().splitlines())
+        until(lambda: len((folder / "metrics.csv").read_bytes().splitlines()) > rows)
+        # An interrupt of the command ends its jobs.
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (130, ""), output
+    assert not queued(slurm)
+    assert Run.open(folder).steps()[-1] > first
+
+
+def test_jobs_outlive_the_command_and_are_not_submitted_twice(slurm, small, trained, tmp_path):
+    command = scorefield("sweep", small, "--cluster", "slurm")
+    cluster.command_of(slurm, "scontrol", "update", "PartitionName=all", "State=DOWN")
+    try:
+        with processes.started(*command, env=slurm, cwd=tmp_path) as process:
+            until(lambda: queued(slurm))
+            until(lambda: list((tmp_path / "runs/.jobs").glob("*.job.json")))
+            process.kill()
+        first = queued(slurm)
+        with processes.started(*command, env=slurm, cwd=tmp_path) as process:
+            assert "1 pending" in process.stdout.readline()
+            assert queued(slurm) == first
+            cluster.command_of(slurm, "scontrol", "update", "PartitionName=all", "State=UP")
+            output, errors = process.communicate(timeout=200)
+    finally:
+        cluster.command_of(slurm, "scontrol", "update", "PartitionName=all", "State=UP")
+    assert (process.returncode, errors) == (0, ""), output
+    (record,) = (tmp_path / "runs" / ".jobs").glob("*.result.json")
+    assert json.loads(record.read_text())["job"] in first
+    assert weights(tmp_path / "runs/toy/small/seed0").keys() == weights(trained).keys()
+
+
+def test_a_node_that_goes_down_takes_no_run_with_it(slurm, small, tmp_path):
+    folder = tmp_path / "runs/toy/long/seed0"
+    node = cluster.command_of(slurm, "sinfo", "--noheader", "--format=%n")
+    often = [LONG[0], "train.checkpoint_every=1000", LONG[2]]
+    command = scorefield("sweep", small, *often, "--cluster", "slurm")
+    with processes.started(*command, env=slurm, cwd=tmp_path) as process:
+        processes.wait_for(lambda: folder.exists() and Run.open(folder).steps())
+        down = [f"NodeName={node}", "State=DOWN", "Reason=test"]
+        cluster.command_of(slurm, "scontrol", "update", *down)
+        until(lambda: "RUNNING" not in queued(slurm).values())
+        first = Run.open(folder).steps()[-1]
+        cluster.command_of(slurm, "scontrol", "update", f"NodeName={node}", "State=RESUME")
+        (job,) = queued(slurm)
+        cluster.command_of(slurm, "scontrol", "update", f"jobid={job}", "StartTime=now")
+        until(lambda: Run.open(folder).steps()[-1] > first)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (130, ""), output
+    assert not queued(slurm)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--slurm", "time=5"], "give --cluster slurm too"),
+        (["--cluster", "slurm", "--slurm", "time"], "a setting is written as in time=600"),
+        (["--cluster", "slurm", "--slurm", "hours=5"], "hours"),
+        (["--cluster", "slurm", "--slurm", "partition=none"], "partition"),
+    ],
+)
+def test_what_a_job_cannot_ask_for_is_named(slurm, small, tmp_path, options, told):
+    done = processes.run(*scorefield("sweep", small, *options), env=slurm, cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
