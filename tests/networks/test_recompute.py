@@ -19,6 +19,7 @@ from scorefield import (
     UNet,
     exterior_derivative,
 )
+from scorefield.training.identity import of_module, translated
 
 SHAPE = (1, 8, 8)
 SMALL = {"shape": SHAPE, "multipliers": (1, 2), "blocks": 1, "attention": (4,), "dropout": 0.3}
@@ -79,3 +80,11 @@ def test_what_is_measured_keeps_its_blocks():
     plain = exterior_derivative(field, data, protocol)
     with Engine("cpu", recompute=True).running():
         assert exterior_derivative(field, data, protocol) == plain
+
+
+def test_a_training_of_an_earlier_version_whose_network_knew_of_it_is_still_the_same():
+    today = {**of_module("a", NETWORKS["ncsnpp"]()), **of_module("b", NETWORKS["ncsn"]())}
+    then = {**today, "b.trunk.checkpointing": "False"}
+    plans = {k: f"{v[:-1]}, checkpointing=False)" for k, v in today.items() if k.endswith(".plan")}
+    assert plans
+    assert translated(then | plans) == translated(today) == today
