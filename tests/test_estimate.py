@@ -39,6 +39,21 @@ def test_mean_is_the_sample_mean_with_its_standard_error():
     assert not result.exact
 
 
+def test_long_tailed_draws_determine_their_error_like_few_normal_ones():
+    """One draw of eight that is off has the kurtosis 43 / 7: 2 / (43 / 56 - 5 / 56) degrees."""
+    y = np.array([0.0] * 7 + [1.0])
+    assert estimate.mean(y).freedom == pytest.approx(2 * 56 / 38)
+    # Whatever the unit, in a ratio and under a root.
+    for e in (estimate.mean(1e-100 * y), estimate.ratio(y, np.ones(8)), estimate.mean(-y)):
+        assert e.freedom == pytest.approx(2 * 56 / 38)
+    rms = estimate.root(estimate.mean(y + 10))
+    wide = stats.t.ppf(0.975, 2 * 56 / 38) * rms.standard_error
+    assert rms.interval() == pytest.approx((rms.value - wide, rms.value + wide))
+    # Evenly spread draws are no better than normal ones.
+    assert estimate.mean(np.arange(8.0)).freedom == 7
+    assert estimate.mean(np.ones(8)).draws == 8
+
+
 def test_standard_error_of_a_ratio_is_the_scatter_of_ratios():
     n = 400
     shared, own = _normals("shared", n), _normals("own", n)

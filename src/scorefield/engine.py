@@ -127,8 +127,7 @@ class Engine:
         if self.channels_last:
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.compile:
-            # By default, all modules whose calls run the same code have 8 graphs together.
-            torch._dynamo.config.recompile_limit = _GRAPHS
+            allow_graphs()
             module.compile(fullgraph=True)
         return module
 
@@ -164,6 +163,13 @@ class Engine:
         cuda = device.type == "cuda"
         name = torch.cuda.get_device_name(device) if cuda else device.type
         return {**asdict(self), "device": str(device), "name": name}
+
+
+def allow_graphs() -> None:
+    """Lets all compiled modules and functions whose calls run the same code have many graphs
+    together, for the shapes and settings that they are called with; by default they have 8.
+    """
+    torch._dynamo.config.recompile_limit = _GRAPHS
 
 
 class ProcessWide:
@@ -204,7 +210,8 @@ def exact() -> Iterator[None]:
     with ExitStack() as stack:
         for kind in ("cpu", "cuda", "mps"):
             if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
+                # With the cache, as outside of autocast: compiled functions tell the difference.
+                stack.enter_context(torch.autocast(kind, enabled=False, cache_enabled=True))
         stack.enter_context(_plain)
         yield
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from scorefield.checks import check_share
 from scorefield.errors import UserError
 
 
@@ -41,6 +42,8 @@ class Estimate:
         numerical_error: A bound on the error of quadrature or solver in ``value``, in ``unit``;
             it widens every interval.
         variance: How the variance depends on the true value; by default it does not.
+        freedom: The degrees of freedom of ``standard_error``; by default, and of numbers that are
+            averaged again, one less than ``n``.
 
     Raises:
         ValueError: If the value is not finite or an error is not a finite, non-negative number
@@ -55,6 +58,7 @@ class Estimate:
     settings: Mapping[str, Any] = field(default_factory=dict)
     numerical_error: float = 0.0
     variance: Variance | None = None
+    freedom: float | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
@@ -65,6 +69,13 @@ class Estimate:
                 raise UserError(f"a {name} error must be finite and >= 0, got {error}")
         if self.n < 0 or (self.n == 0 and self.standard_error > 0):
             raise UserError(f"a number with a standard error needs draws, got n={self.n}")
+        if self.freedom is not None and not self.freedom > 0:
+            raise UserError(f"degrees of freedom must be positive, got {self.freedom}")
+
+    @property
+    def draws(self) -> float:
+        """The number of normal draws that would determine the standard error as well."""
+        return self.n if self.freedom is None else self.freedom + 1
 
     @property
     def exact(self) -> bool:
@@ -75,9 +86,10 @@ class Estimate:
         r"""The two-sided confidence interval, widened by the numerical error on both sides.
 
         It holds the true values :math:`\theta` with :math:`|y - \theta| \le q\,\mathrm{se}`, where
-        :math:`y` is the value and :math:`q` the quantile of Student's distribution with ``n - 1``
-        degrees of freedom; with a variance that depends on the true value, those with
-        :math:`(y - \theta)^2 \le q^2 (v_0 + b\,\theta)`, around :math:`y + q^2 b / 2`.
+        :math:`y` is the value and :math:`q` the quantile of Student's distribution with the
+        degrees of freedom of the standard error; with a variance that depends on the true value,
+        those with :math:`(y - \theta)^2 \le q^2 (v_0 + b\,\theta)`, around
+        :math:`y + q^2 b / 2`.
 
         Raises:
             ValueError: If the coverage ``confidence`` is not in (0, 1).
@@ -85,10 +97,10 @@ class Estimate:
         References:
             Probable inference, the law of succession, and statistical inference (Wilson, 1927).
         """
-        _check_confidence(confidence)
+        check_share("a confidence", confidence)
         level = 0.5 + confidence / 2
         normal = self.n < 2
-        q = NormalDist().inv_cdf(level) if normal else float(stats.t.ppf(level, df=self.n - 1))
+        q = NormalDist().inv_cdf(level) if normal else float(stats.t.ppf(level, df=self.draws - 1))
         middle, half = self.value, q * self.standard_error
         if self.variance is not None:
             at_zero, slope = self.variance
@@ -124,12 +136,23 @@ def mean(draws: ArrayLike, /, unit: str = "", **settings: Any) -> Estimate:
     r"""The mean :math:`\bar y` of independent draws, with standard error
     :math:`\sqrt{\sum (y_i - \bar y)^2 / (n (n - 1))}`; ``settings`` are those of the estimator.
 
+    Its degrees of freedom are those of the variance of the draws by their kurtosis
+    :math:`\kappa`, and at most :math:`n - 1`, which they are of normal draws: long-tailed ones
+    determine their variance as badly as few normal ones.
+
+    .. math:: \nu = \frac{2}{\mathrm{var}(s^2) / \sigma^4}
+        = 2 \Big/ \Big(\frac{\kappa}{n} - \frac{n - 3}{n (n - 1)}\Big)
+
     Raises:
         ValueError: For fewer than two draws, or a draw that is not finite.
+
+    References:
+        An approximate distribution of estimates of variance components (Satterthwaite, 1946).
     """
     y = _finite(draws)
     error = float(y.std(ddof=1)) / math.sqrt(y.size)
-    return Estimate(float(y.mean()), error, y.size, unit, settings)
+    freedom = _freedom(y) if error > 0 else None
+    return Estimate(float(y.mean()), error, y.size, unit, settings, freedom=freedom)
 
 
 def ratio(
@@ -151,7 +174,7 @@ def ratio(
         raise UserError("a ratio with denominator zero is not defined")
     value = float(a.mean() / b.mean())
     residual = mean((a - value * b) / b.mean())
-    return Estimate(value, residual.standard_error, a.size, unit, settings)
+    return replace(residual, value=value, unit=unit, settings=settings)
 
 
 def root(square: Estimate, unit: str = "") -> Estimate:
@@ -173,7 +196,14 @@ def root(square: Estimate, unit: str = "") -> Estimate:
     e = square.numerical_error
     # Of the two bounds on |√(v ± e) − √v|, the better one.
     numerical = min(math.sqrt(e), e / value) if value > 0 else math.sqrt(e)
-    return Estimate(value, error, square.n, unit, square.settings, numerical)
+    return replace(
+        square,
+        value=value,
+        standard_error=error,
+        unit=unit,
+        numerical_error=numerical,
+        variance=None,
+    )
 
 
 @dataclass(frozen=True)
@@ -211,7 +241,7 @@ def median(draws: ArrayLike, /, confidence: float = 0.95) -> Median:
     References:
         Order statistics (David and Nagaraja, 2003), section 7.1.
     """
-    _check_confidence(confidence)
+    check_share("a confidence", confidence)
     y = np.sort(_finite(draws))
     n = int(y.size)
     misses = 2 * stats.binom.cdf(np.arange(n // 2), n, 0.5)
@@ -250,7 +280,7 @@ def pool(estimates: Sequence[Estimate]) -> Estimate:
     return replace(pooled, numerical_error=numerical)
 
 
-def add_errors(parts: Sequence[tuple[float, int]]) -> tuple[float, int]:
+def add_errors(parts: Sequence[tuple[float, float]]) -> tuple[float, int]:
     r"""The standard error of a sum of independent errors, and an equivalent number of draws: one
     more than the degrees of freedom of Welch and Satterthwaite, rounded down. Each part is a
     standard error with the number of draws behind it; 0 and 1 stand for an error that is known.
@@ -282,9 +312,14 @@ def format_uncertain(value: float, error: float) -> str:
     return f"({value / scale:.{places}f} ± {error / scale:.{places}f})e{exponent:+03d}"
 
 
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise UserError(f"a confidence must be in (0, 1), got {confidence}")
+def _freedom(y: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    """The degrees of freedom of the variance of draws, which are not all the same."""
+    n = y.size
+    # In units of the largest, so that no power of it underflows.
+    off = np.abs(y - y.mean())
+    square = np.square(off / off.max())
+    kurtosis = float(np.square(square).mean() / square.mean() ** 2)
+    return min(n - 1.0, 2 / (kurtosis / n - (n - 3) / (n * (n - 1))))
 
 
 def _finite(draws: ArrayLike) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -215,7 +215,7 @@ def test_published_sizes(count, options):
         ({"channels": 6}, "cannot be normalised"),
         ({"blocks": 0}, "blocks=0"),
         ({"multipliers": ()}, "multipliers"),
-        ({"dropout": 1.0}, r"dropout lies in \[0, 1\)"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
         ({"block": "resnet"}, "block is one of"),
         ({"progressive": "skip"}, "progressive is one of"),
         ({"combine": "mean"}, "combine is one of"),

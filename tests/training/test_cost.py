@@ -50,7 +50,8 @@ def test_of_a_training_of_less_than_a_minute_nothing_is_said(clock):
 
 
 @pytest.mark.parametrize(
-    ("count", "words"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.5e9, "2.5 GB")]
+    ("count", "words"),
+    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.5e9, "2.5 GB"), (3e15, "3e+03 TB")],
 )
 def test_bytes_in_words(count, words):
     assert size(count) == words

@@ -21,6 +21,7 @@ from scorefield.cli.arguments import (
     positive_numbers,
 )
 from scorefield.cli.averages import ema
+from scorefield.cli.datasets import data
 from scorefield.cli.sweeps import drawing_of, status, sweep
 from scorefield.studies.settings import LAST_SEED
 
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 
 app.add_typer(analyze, name="analyze")
+app.add_typer(data, name="data")
 
 Root = Annotated[Path, typer.Option(help="The folder of all runs.")]
 Overrides = Annotated[

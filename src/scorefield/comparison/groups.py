@@ -141,9 +141,9 @@ def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
     }
     pooled = pool(estimates)
     own = sum(e.standard_error for e in estimates) / len(estimates)
-    draws = min(e.n for e in estimates)
-    error, n = add_errors([(pooled.standard_error, pooled.n), (own, draws)])
-    return replace(pooled, standard_error=error, n=n, settings=alike)
+    draws = min(e.draws for e in estimates)
+    error, n = add_errors([(pooled.standard_error, pooled.draws), (own, draws)])
+    return replace(pooled, standard_error=error, n=n, settings=alike, freedom=None)
 
 
 def over_levels(levels: Sequence[Level]) -> Estimate | None:
@@ -176,6 +176,7 @@ def over_levels(levels: Sequence[Level]) -> Estimate | None:
         estimates[0].unit,
         {"levels": len(levels)},
         average([e.numerical_error for e in estimates]),
+        freedom=min((e.freedom for e in estimates if e.freedom is not None), default=None),
     )
 
 

@@ -85,7 +85,7 @@ def ratio(seconds: Sequence[float], base: Sequence[float]) -> Estimate:
     """The geometric mean over rounds of the ratio of two models' times."""
     logs = mean([math.log(a / b) for a, b in zip(seconds, base, strict=True)])
     value = math.exp(logs.value)
-    return Estimate(value, value * logs.standard_error, logs.n)
+    return replace(logs, value=value, standard_error=value * logs.standard_error)
 
 
 def short_training(

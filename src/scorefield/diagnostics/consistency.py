@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -105,9 +106,7 @@ def consistency_error(
         rounding = _rounding(field, points, steps)
         numerical += rounding * (rounding + 2 * math.sqrt(max(found.value, 0.0)))
         settings = {"span": points.sigma / float(field.sde.noise_level(grid[-1]))}
-        return Estimate(
-            found.value, found.standard_error, found.n, "", settings, numerical_error=numerical
-        )
+        return replace(found, settings=settings, numerical_error=numerical)
 
     settings = {
         "span": span,

@@ -69,7 +69,7 @@ def duration(argument: str, name: str, error: str, n: str) -> Column:
 
 ESTIMATE = (
     Column(
-        ("value", "standard_error", "numerical_error", "n", "unit"),
+        ("value", "standard_error", "numerical_error", "n", "freedom", "unit"),
         lambda record: list(numbers(record.estimate).values()),
         "estimate",
         read_estimate,

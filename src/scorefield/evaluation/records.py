@@ -94,7 +94,7 @@ class Distance:
 def quotient(a: Estimate, b: Estimate) -> Estimate:
     """The quotient of two independent numbers, with the errors of both by the delta method."""
     value = a.value / b.value
-    error, n = add_errors([(a.standard_error, a.n), (value * b.standard_error, b.n)])
+    error, n = add_errors([(a.standard_error, a.draws), (value * b.standard_error, b.draws)])
     numerical = a.numerical_error + abs(value) * b.numerical_error
     return Estimate(value, error / abs(b.value), n, numerical_error=numerical / abs(b.value))
 

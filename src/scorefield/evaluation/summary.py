@@ -85,6 +85,7 @@ class _Loss(_Part):
     standard_error: NonNegative
     numerical_error: NonNegative
     n: Count
+    freedom: Positive | None = None
     unit: str
     settings: dict[str, Any]
 

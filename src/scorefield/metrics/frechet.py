@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
-from scorefield.metrics.sets import BIASED, flat, variance_of_means
+from scorefield.metrics.sets import WIDE, flat, variance_of_means
 from scorefield.networks.features import COORDINATES, Features
 
 
@@ -37,7 +37,8 @@ def frechet_distance(
     :math:`T = C_1^{-1/2} (C_1^{1/2} C_2 C_1^{1/2})^{1/2} C_1^{-1/2}`. The interval is
     one for the mean distance of sets of these sizes, and the settings say so: the distance of the
     distributions is below it where the bias exceeds the error, as between equal ones; there the
-    influences are noise, and the interval covers 99 %.
+    influences are noise, and the interval covers 99 %, and 98 % between similar ones, as the
+    settings say.
 
     References:
         The Fréchet distance between multivariate normal distributions (Dowson and Landau, 1982).
@@ -57,7 +58,7 @@ def frechet_distance(
     u = 2 * x @ shift + own_x - moved_x
     v = -2 * y @ shift + own_y - moved_y
     unit = f"squared units of the {features.name}"
-    settings = {"features": features.name, "dim": x.shape[1], "reference": len(y), **BIASED}
+    settings = {"features": features.name, "dim": x.shape[1], "reference": len(y), **WIDE}
     # Equal moments leave a rounding error of either sign.
     return Estimate(
         max(value, 0.0), variance_of_means(u, v) ** 0.5, min(len(x), len(y)), unit, settings

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from scorefield.engine import block
 from scorefield.errors import UserError
 from scorefield.networks import blocks
-from scorefield.networks.checks import image_shape
+from scorefield.networks.checks import check_sizes, image_shape
 from scorefield.networks.embedding import (
     ClassEmbedding,
     check_even,
@@ -184,8 +184,7 @@ class MinimalResNet(nn.Module):
         self.event_shape = image_shape(shape)
         if channels < 16 or channels % 8:
             raise UserError(f"the channels must be a multiple of 8 from 16 on, got {channels}")
-        if layers < 1:
-            raise UserError(f"a ResNet has a positive number of layers, got {layers}")
+        check_sizes("a ResNet", layers=layers)
         _check(shape, padding, normalization, (kernel_size, last_kernel_size), min(shape[1:]))
         self.padding, self.classes, self.unlabelled = padding, classes, unlabelled
         self.label = LabelVector(channels, classes, unlabelled)

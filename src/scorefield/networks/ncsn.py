@@ -16,6 +16,7 @@ from typing import Literal
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from scorefield.checks import check_count
 from scorefield.errors import UserError
 from scorefield.networks.blocks import activation as named
 from scorefield.networks.embedding import NoiseTable, places
@@ -56,10 +57,8 @@ class _Network(nn.Module):
     ) -> None:
         super().__init__()
         channels = stages[0].width
-        if channels < 2:
-            raise UserError(f"channels must be at least 2, got {channels}")
-        if levels < 2:
-            raise UserError(f"levels must be at least 2, got {levels}")
+        check_count("channels", channels, 2)
+        check_count("levels", levels, 2)
         self._levels, self._halvings = levels, sum(stage.halves for stage in stages)
         self.event_shape = check_images(shape, shape[0], self._halvings, "shape")
         self.centered = centered

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from scorefield.checks import within
+from scorefield.checks import check_fraction, within
 from scorefield.errors import UserError
 from scorefield.networks.blocks import PixelAttention, ResidualBlock, Style
 from scorefield.networks.blocks import activation as named
@@ -127,8 +127,7 @@ class NCSNpp(nn.Module):
                 "a score network has channels >= 4 and positive multipliers and blocks, got "
                 f"channels={channels}, multipliers={tuple(multipliers)}, blocks={blocks}"
             )
-        if not 0 <= dropout < 1:
-            raise UserError(f"dropout lies in [0, 1), got {dropout}")
+        check_fraction("dropout", dropout)
         super().__init__()
         conditioned = conditional or classes is not None
         width = 4 * channels if conditioned else None

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.checks import check_fraction
 from scorefield.engine import block
 from scorefield.errors import UserError
 from scorefield.networks.blocks import Normalization, Pointwise
@@ -127,8 +128,7 @@ class UNet(nn.Module):
                 "a U-Net has positive channels, multipliers and blocks, got "
                 f"channels={channels}, multipliers={tuple(multipliers)}, blocks={blocks}"
             )
-        if not 0 <= dropout < 1:
-            raise UserError(f"the probability of dropout must be in [0, 1), got {dropout}")
+        check_fraction("dropout", dropout)
         self.event_shape = image_shape(shape, len(multipliers))
         resolutions = [min(shape[1:]) // 2**k for k in range(len(multipliers))]
         if missing := sorted(set(attention) - set(resolutions)):

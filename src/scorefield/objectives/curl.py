@@ -21,6 +21,7 @@ from scorefield.calculus.circulation import (
     squared_area,
     squared_curl,
 )
+from scorefield.checks import check_positive
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
@@ -102,8 +103,10 @@ class LoopCirculation(PointRegularizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.radii = tuple(self.radii)
-        if not self.radii or min(self.radii) <= 0:
-            raise UserError(f"loops: radii must be positive, got {list(self.radii)}")
+        if not self.radii:
+            raise UserError("loops: at least one radius is needed")
+        for radius in self.radii:
+            check_positive("loops: each of the radii", radius)
         self._check_least(3, "sides")
         self._rule = quadrature(self.quadrature)
 
@@ -171,8 +174,7 @@ class CycleCirculation(Regularizer):
             raise UserError(
                 f"cycles: {self.points} points cannot have {self.neighbours} neighbours each"
             )
-        if not self.reach > 0:
-            raise UserError(f"cycles: reach must be positive, got {self.reach}")
+        check_positive("cycles: reach", self.reach)
         self._rule = quadrature(self.quadrature)
 
     def draw(

@@ -49,6 +49,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scorefield.checks import check_finite, check_positive
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
@@ -137,8 +138,8 @@ class LogNormal(NoiseLaw):
     std: float = 1.2
 
     def __post_init__(self) -> None:
-        if not self.std > 0:
-            raise UserError(f"LogNormal: std must be positive, got {self.std}")
+        check_finite("LogNormal: mean", self.mean)
+        check_positive("LogNormal: std", self.std)
 
     def quantile(self, sde: SDE, u: Tensor, lower: float, upper: float) -> Tensor:
         ends = torch.tensor([lower, upper], dtype=u.dtype, device="cpu")
@@ -251,8 +252,8 @@ class DenoisingScoreMatching:
             )
         if self.weighting not in ("edm", "score", "likelihood"):
             raise UserError(f"weighting is edm, score or likelihood, not {self.weighting!r}")
-        if self.weighting == "edm" and not (self.sigma_data is not None and self.sigma_data > 0):
-            raise UserError(f"edm weighting needs a positive sigma_data, got {self.sigma_data}")
+        if self.weighting == "edm":
+            check_positive("the sigma_data of edm weighting", self.sigma_data)
 
     def draw(
         self, field: ScoreField, noise: Noise, index: Tensor, step: int | Tensor

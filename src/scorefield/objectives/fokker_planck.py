@@ -12,7 +12,7 @@ from scorefield.calculus.fokker_planck import (
     per_log_noise,
     unbiased_square,
 )
-from scorefield.errors import UserError
+from scorefield.checks import check_count
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.regularizer import PointRegularizer
@@ -65,10 +65,8 @@ class FokkerPlanck(PointRegularizer):
         super().__post_init__()
         self._check_choice("form", FokkerPlanckForm)
         self._check_choice("weighting", FokkerPlanckWeighting)
-        if self.probes is not None and self.probes < 2:
-            raise UserError(
-                f"fokker_planck: a square without bias takes at least 2 probes, got {self.probes}"
-            )
+        if self.probes is not None:
+            check_count("fokker_planck: probes", self.probes, 2)
 
     def directions(
         self, field: ScoreField, noise: Noise, index: Tensor, step: Tensor

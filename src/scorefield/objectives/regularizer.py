@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scorefield.checks import check_count, check_not_negative, check_positive
 from scorefield.domain import Torus
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField, evaluation_mode
@@ -63,11 +64,8 @@ class BalancedWeight(nn.Module):
 
     def __init__(self, ratio: float, max_weight: float, horizon: float = 100.0) -> None:
         super().__init__()
-        if not min(ratio, max_weight, horizon) > 0:
-            raise UserError(
-                "balance: ratio, max_weight and horizon must be positive, got "
-                f"{ratio}, {max_weight}, {horizon}"
-            )
+        for name, value in (("ratio", ratio), ("max_weight", max_weight), ("horizon", horizon)):
+            check_positive(f"balance: {name}", value)
         self.ratio = ratio
         self.max_weight = max_weight
         self.horizon = horizon
@@ -128,8 +126,8 @@ class Regularizer(nn.Module, ABC):
 
     def __post_init__(self) -> None:
         weight = self.weight
-        if not isinstance(weight, BalancedWeight) and not (math.isfinite(weight) and weight >= 0):
-            raise UserError(f"{self.name}: weight must be >= 0, got {weight}")
+        if not isinstance(weight, BalancedWeight):
+            check_not_negative(f"{self.name}: weight", weight)
         self._check_least(1, "every")
         low = self.sigma_min or 0.0
         high = math.inf if self.sigma_max is None else self.sigma_max
@@ -186,8 +184,7 @@ class Regularizer(nn.Module, ABC):
 
     def _check_least(self, least: int, *names: str) -> None:
         for name in names:
-            if (value := getattr(self, name)) < least:
-                raise UserError(f"{self.name}: {name} must be at least {least}, got {value}")
+            check_count(f"{self.name}: {name}", getattr(self, name), least)
 
     def _check_choice(self, name: str, choices: Any) -> None:
         if getattr(self, name) not in get_args(choices):

@@ -69,6 +69,7 @@ def numbers(estimate: Estimate) -> dict[str, Any]:
         "standard_error": estimate.standard_error,
         "numerical_error": estimate.numerical_error,
         "n": estimate.n,
+        "freedom": estimate.freedom,
         "unit": estimate.unit,
     }
 
@@ -76,8 +77,10 @@ def numbers(estimate: Estimate) -> dict[str, Any]:
 def read_estimate(row: Mapping[str, str]) -> Estimate:
     """The number in a record of :func:`numbers` and ``settings``."""
     settings = dict(part.partition("=")[::2] for part in row["settings"].split())
-    # Absent from records of the first version, and empty where the variance does not vary.
+    # Absent from records of the first version, and empty where the variance does not vary or the
+    # degrees of freedom are those of n draws.
     variance = [cell for name in VARIANCE if (cell := row.get(name))]
+    freedom = row.get("freedom")
     return Estimate(
         float(row["value"]),
         float(row["standard_error"]),
@@ -86,6 +89,7 @@ def read_estimate(row: Mapping[str, str]) -> Estimate:
         settings,
         float(row["numerical_error"]),
         Variance(*map(float, variance)) if variance else None,
+        float(freedom) if freedom else None,
     )
 
 

@@ -49,7 +49,7 @@ Measure = Callable[[Tensor], Tensor]
 
 Audit = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """Maps the errors of steps, ``(n, width)``, and the places, states and slopes at their ends to the
-effect of each error on a quantity of interest."""
+effects of each error on quantities of interest, ``(n, effects)``: without an error, to zeros."""
 
 Observer = Callable[["Solution"], object]
 
@@ -109,7 +109,7 @@ class Solution:
         accepted: The number of accepted steps.
         rejected: The number of steps that were too long.
         calls: How often the slope was evaluated.
-        audited: The sum over the steps of their audited errors, in absolute value.
+        audited: The sums over the steps of the audited effects of their errors, in absolute value.
     """
 
     y: Float[Tensor, "batch width"]
@@ -119,7 +119,7 @@ class Solution:
     accepted: Int[Tensor, " batch"]
     rejected: Int[Tensor, " batch"]
     calls: Int[Tensor, " batch"]
-    audited: Float[Tensor, " batch"]
+    audited: Float[Tensor, "batch effects"]
     rtol: float
     atol: float
 
@@ -174,7 +174,7 @@ def solve(
         atol: The absolute tolerance.
         max_calls: The largest number of calls per row.
         measure: Reduces the errors of the components of a row to one number.
-        audit: Converts the error of a step into that of a quantity of interest.
+        audit: Converts the error of a step into those of quantities of interest.
         observer: Called after each round of steps; the tensors that it receives change afterwards.
         tableau: The method.
 
@@ -192,7 +192,8 @@ def solve(
     rows = torch.arange(n, device=device)
     first = slope(place, y, rows).clone() if n else y.clone()
     calls += 1
-    audited = torch.zeros_like(place)
+    audited = y.new_zeros((n, 0)) if audit is None else audit(torch.zeros_like(y), place, y, first)
+    audited = torch.zeros_like(audited, dtype=torch.float64)
     state = Solution(y, place, first, outcome, accepted, rejected, calls, audited, rtol, atol)
     outcome[~_finite(first, y)] = Outcome.NOT_FINITE
     if span == 0:
@@ -230,7 +231,7 @@ def solve(
         place[rows] = torch.where(taken, torch.where(last, end, u + direction * h), u)
         if audit is not None:
             said = audit(local, at, new, slopes[-1]).abs().to(torch.float64)
-            audited[rows] += torch.where(taken, said, 0.0)
+            audited[rows] += torch.where(taken.unsqueeze(1), said, 0.0)
         accepted[rows] += taken
         rejected[rows] += ~taken
         calls[rows] += len(tableau.nodes)
