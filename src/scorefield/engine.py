@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from threading import Lock
 from typing import Any, Literal, TypeVar, get_args
@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from scorefield.checks import check_count
+from scorefield.checks import check_count, check_positive
 from scorefield.errors import UserError
+from scorefield.world import ALONE, World, joined
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 Module = TypeVar("Module", bound=nn.Module)
@@ -59,6 +60,8 @@ class Engine:
             slower ones that repeat it bit-exactly, or refused by torch where there is none.
         data_on_device: The number of bytes up to which training data lie on the device. Batches of
             larger ones are read from the host's memory, one ahead.
+        timeout: The seconds after which another process that does not answer is given up.
+        world: The processes that the work is shared out to; see :meth:`joined`.
 
     Raises:
         UserError: If a value is none of these.
@@ -71,6 +74,8 @@ class Engine:
     recompute: bool = False
     deterministic: bool = False
     data_on_device: int = 4_000_000_000
+    timeout: float = 1800.0
+    world: World = ALONE
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
@@ -79,6 +84,7 @@ class Engine:
             names = ", ".join(get_args(Precision))
             raise UserError(f"precision must be one of {names}, got {self.precision!r}")
         check_count("data_on_device", self.data_on_device, 0)
+        check_positive("timeout", self.timeout)
 
     @cached_property
     def torch_device(self) -> torch.device:
@@ -113,10 +119,23 @@ class Engine:
             raise UserError(
                 f"device is {self.device}, but torch finds no CUDA device on this machine"
             )
-        index = int(number) if number else torch.cuda.current_device()
+        shared = self.world.size > 1
+        own = self.world.local if shared else torch.cuda.current_device()
+        index = int(number) if number else own
         if index >= count:
             raise UserError(f"device is {self.device}, but the last one here is cuda:{count - 1}")
         return torch.device("cuda", index)
+
+    @contextmanager
+    def joined(self) -> Iterator[Engine]:
+        """This engine in each of the processes that torchrun has started, which then work together;
+        the engine itself where there is one process only.
+
+        Raises:
+            UserError: If the processes do not find each other.
+        """
+        with joined(self.timeout, self._found().type == "cuda") as world:
+            yield self if world is ALONE else replace(self, world=world)
 
     def place(self, module: Module) -> Module:
         """A module, moved to the device in place, in the memory layout, and compiled if wanted.
@@ -162,7 +181,8 @@ class Engine:
         device = self.torch_device
         cuda = device.type == "cuda"
         name = torch.cuda.get_device_name(device) if cuda else device.type
-        return {**asdict(self), "device": str(device), "name": name}
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "world"}
+        return {**settings, "device": str(device), "name": name, "processes": self.world.size}
 
 
 def allow_graphs() -> None:
@@ -227,14 +247,17 @@ def _without_shortcuts() -> Iterator[None]:
         yield
 
 
-def block(layer: Callable[..., Tensor], *inputs: Any) -> Tensor:
+def block(layer: nn.Module, *inputs: Any) -> Tensor:
     """The output of a block of a network; what is inside of it is kept for the backward pass, or
     not, see :class:`Engine`.
     """
     if _recompute and torch.is_grad_enabled():
-        output: Tensor = checkpoint(layer, *inputs, use_reentrant=False)
+        # By the backward pass, the keys may be those of other rows; a graph has its own.
+        function = layer if torch.compiler.is_compiling() else keyed(layer)
+        output: Tensor = checkpoint(function, *inputs, use_reentrant=False)
         return output
-    return layer(*inputs)
+    output = layer(*inputs)
+    return output
 
 
 def device_of(module: nn.Module) -> torch.device:

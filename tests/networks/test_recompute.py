@@ -9,6 +9,7 @@ from scorefield import (
     EDM,
     NCSN,
     Engine,
+    HybridField,
     MinimalResNet,
     MinimalUNet,
     NCSNpp,
@@ -19,6 +20,7 @@ from scorefield import (
     UNet,
     exterior_derivative,
 )
+from scorefield.dropout import dropouts, set_keys
 from scorefield.training.identity import of_module, translated
 
 SHAPE = (1, 8, 8)
@@ -63,6 +65,15 @@ def test_gradients_are_equal_and_less_is_kept(name):
     assert float(plain.norm()) > 0
     torch.testing.assert_close(found, plain, rtol=1e-6, atol=1e-6 * float(plain.abs().max()))
     assert little < much / 2
+
+
+def test_parts_of_a_batch_have_the_dropout_of_their_rows():
+    halves = (PreconditionedField(NETWORKS["unet"](), EDM(), 0.5) for _ in range(2))
+    field = HybridField(*halves, sigma_c=1.5)
+    keys = torch.arange(3 * 2 * len(dropouts(field)), dtype=torch.int32).view(3, -1, 2)
+    set_keys(dropouts(field), keys)
+    (plain, _), (found, _) = (kept(field, recompute) for recompute in (False, True))
+    torch.testing.assert_close(found, plain, rtol=1e-6, atol=1e-6 * float(plain.abs().max()))
 
 
 def test_a_potential_keeps_its_blocks():

@@ -117,13 +117,14 @@ def train(
         print(f"# {root / config.folder}\n{dump(config.document())}", end="")
         return
     (chosen := build_engine(config, **engine)).check()
-    run = Run.create(config, root, overwrite)
-    if run.finished:
-        print(f"{run.folder} is complete: {config.train.steps} steps")
-        return
-    print(f"training {config.name} in {run.folder}", flush=True)
-    fit = run.train(draw=drawing_of, engine=chosen)
-    print(f"{run.folder} is complete: {config.train.steps} steps, {fit.seconds:.1f} s")
+    with chosen.joined() as chosen:
+        run = Run.create(config, root, overwrite, chosen.world)
+        if chosen.world.told(lambda: run.finished):
+            print(f"{run.folder} is complete: {config.train.steps} steps")
+            return
+        print(f"training {config.name} in {run.folder}", flush=True)
+        fit = run.train(draw=drawing_of, engine=chosen)
+        print(f"{run.folder} is complete: {config.train.steps} steps, {fit.seconds:.1f} s")
 
 
 @app.command()

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.dropout import Dropout
 from scorefield.errors import UserError
 from scorefield.fields.gradient import is_differentiable
 from scorefield.networks.linear import RowLinear, linear
@@ -172,7 +173,7 @@ class ResidualBlock(nn.Module):
         self.first = Convolution(inputs, outputs)
         self.level = None if style.condition is None else nn.Linear(style.condition, outputs)
         self.second_norm = style.norm(outputs)
-        self.dropout = nn.Dropout(style.dropout)
+        self.dropout = Dropout(style.dropout)
         self.second = Convolution(outputs, outputs)
         changed = inputs != outputs or resampling is not None
         self.shortcut = Pointwise(inputs, outputs) if changed else None

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield.checks import check_fraction
+from scorefield.dropout import Dropout
 from scorefield.engine import block
 from scorefield.errors import UserError
 from scorefield.networks.blocks import Normalization, Pointwise
@@ -44,7 +45,7 @@ class ResidualBlock(nn.Module):
         self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.level = nn.Linear(embedding, 2 * outputs)
         self.second_norm = _norm(outputs)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 

@@ -62,14 +62,15 @@ Reduction = Literal["mean", "half_sum"]
 
 
 class Batch(NamedTuple):
-    """What a training step sees: clean points, their times, standard normals, and the classes of
-    the points where the field knows any.
+    """What a training step sees: clean points, their times, standard normals, the classes of the
+    points where the field knows any, and where it has dropout the keys of its layers.
     """
 
     x: Float[Tensor, "batch *event"]
     t: Float[Tensor, " batch"]
     z: Float[Tensor, "batch *event"]
     classes: Int[Tensor, " batch"] | None = None
+    keys: Int[Tensor, "batch layers 2"] | None = None
 
     def split(self, parts: int) -> list[Batch]:
         """So many batches of consecutive points, whose sizes differ by one at most."""

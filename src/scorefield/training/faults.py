@@ -60,12 +60,15 @@ def watched(module: nn.Module) -> Iterator[Fault]:
         yield fault
 
 
-def locate(field: ScoreField, objective: Objective, batch: Batch, noise: Noise, step: int) -> str:
+def locate(
+    field: ScoreField, objective: Objective, batch: Batch, x: Tensor, noise: Noise, step: int
+) -> str:
     """A clause that says where the numbers of a step, computed again, cease to be finite; empty
     where they are.
 
     Of denoising score matching it names the first layer and the noise level of the point; of a
-    regulariser, whose points are its own, the first parameter that it gives such a gradient.
+    regulariser, whose points are its own, the first parameter that it gives such a gradient. Of the
+    first, the batch is this process's; ``x`` are the clean points of the whole one.
     """
     named = {name: p for name, p in field.named_parameters() if p.requires_grad}
     with watched(field) as fault:
@@ -80,7 +83,7 @@ def locate(field: ScoreField, objective: Objective, batch: Batch, noise: Noise, 
     for name, regularizer in objective.regularizers.items():
         assert isinstance(regularizer, Regularizer)
         alone = Objective(objective.denoising, [regularizer])
-        total, _ = alone.regularize(field, batch.x, losses.mean().detach(), noise, step)
+        total, _ = alone.regularize(field, x, losses.mean().detach(), noise, step)
         if total is None or not total.requires_grad:
             continue
         slopes = torch.autograd.grad(total, tuple(named.values()), allow_unused=True)
