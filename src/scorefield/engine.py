@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from scorefield.checks import check_count, check_positive
+from scorefield.dropout import keyed
 from scorefield.errors import UserError
 from scorefield.world import ALONE, World, joined
 
