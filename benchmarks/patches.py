@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from training_step import told
 
 from scorefield import DDIM, Cosine, EquivariantLocalScore, PatchSizes
-from scorefield.data.images import image_source
+from scorefield.data.images import images as image_set
 from scorefield.noise import Noise
 from scorefield.samplers.step import SamplerState
 
@@ -214,7 +214,7 @@ def memory(threads: int) -> list[str]:
 
 def fashion_mnist() -> None:
     """One sample from all images of Fashion-MNIST, step by step."""
-    source = image_source("fashion_mnist", centered=True)
+    source = image_set(dataset="fashion_mnist", centered=True)
     data = source.reference(source.size, 0, "train")
     sde = process(1 / STEPS)
     levels = sde.noise_level(torch.arange(1, STEPS + 1, dtype=torch.float64) / STEPS)

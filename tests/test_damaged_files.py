@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 
 from scorefield.comparison import timing
 from scorefield.config import document
-from scorefield.data.image_files import Form, read_images
+from scorefield.data.form import Form
+from scorefield.data.image_files import read_images
 from scorefield.errors import UserError, sentence
 from scorefield.evaluation.records import Evaluation
 from scorefield.interop import convolutional

@@ -5,6 +5,7 @@ from .calculus.derivatives import vjp as vjp
 from .config.resolve import load as load
 from .data.arrays import ArraySource as ArraySource
 from .data.arrays import digits as digits
+from .data.images import images as images
 from .data.source import DataSource as DataSource
 from .data.source import TargetSource as TargetSource
 from .diagnostics.asymmetry import asymmetry_at as asymmetry_at

@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from scorefield.data.image_files import Form, prepare, read_images
-from scorefield.data.images import image_source
+from scorefield.data.form import Form, fitted
+from scorefield.data.image_files import read_images
+from scorefield.data.images import images
 from scorefield.noise import Noise
 
 RNG = np.random.default_rng(0)
@@ -36,7 +37,7 @@ def idx(tmp_path):
 
 
 def mnist(path, **settings):
-    return image_source("mnist", size=8, path=path, **settings)
+    return images(dataset="mnist", size=8, path=path, **settings)
 
 
 def bytes_of(points):
@@ -50,10 +51,10 @@ def test_what_is_known_of_a_data_set_is_known_before_it_is_read():
         ("celeba", (3, 64, 64), None),
         ("ffhq", (3, 256, 256), None),
     ):
-        source = image_source(name, path="nowhere")
+        source = images(dataset=name, path="nowhere")
         assert (source.name, source.shape, source.classes) == (name, shape, classes)
         assert source.truth is None
-    assert image_source("ffhq", size=1024).shape == (3, 1024, 1024)
+    assert images(dataset="ffhq", size=1024).shape == (3, 1024, 1024)
 
 
 def test_idx_files(idx):
@@ -147,7 +148,7 @@ def test_arrays(tmp_path, last):
     np.savez(tmp_path / "b.npz", train=array[:30], test=array[30:], train_labels=np.arange(30))
     np.savez(tmp_path / "c.npz", images=(array / 255.0).astype(np.float32))
     for name, n in (("a.npy", 38), ("b.npz", 30), ("c.npz", 38)):
-        found = read_images(tmp_path / name, Form(3, 8))
+        found = read_images(tmp_path / name, Form(3, 8), None)
         both = torch.cat((found.train.pixels, found.test.pixels))
         assert len(found.train.pixels) == n
         assert torch.equal(both, torch.from_numpy(colours))
@@ -155,16 +156,26 @@ def test_arrays(tmp_path, last):
 
 
 def test_a_folder_of_pictures(tmp_path):
-    """Where each lies in a folder of its own kind that is its class; of all the last are held
+    """Where each lies in a folder of its own kind that is its class; of each, one of twenty is held
     out."""
     for k in range(40):
         folder = tmp_path / f"kind{k % 2}"
         folder.mkdir(exist_ok=True)
         Image.fromarray(PIXELS[k]).save(folder / f"{k:03d}.png")
     found = read_images(tmp_path, Form(1, 8))
-    assert torch.equal(found.train.pixels[:, 0], torch.from_numpy(PIXELS[:38]))
-    assert torch.equal(found.test.pixels[:, 0], torch.from_numpy(PIXELS[38:40]))
-    assert found.train.labels.tolist() == [k % 2 for k in range(38)]
+    assert found.names == ("kind0", "kind1")
+    assert (len(found.train), found.test.labels.tolist()) == (38, [0, 1])
+    known = {bytes(p): k for k, p in enumerate(PIXELS[:40])}
+    rows = [
+        [known[bytes(p)] for p in part.pixels[:, 0].numpy()] for part in (found.train, found.test)
+    ]
+    assert sorted(rows[0] + rows[1]) == list(range(40))
+    assert rows[0] == sorted(rows[0])
+    assert found.train.labels.tolist() == [k % 2 for k in rows[0]]
+    # As before there was a seed: the last ones.
+    last = read_images(tmp_path, Form(1, 8), None)
+    assert torch.equal(last.train.pixels[:, 0], torch.from_numpy(PIXELS[:38]))
+    assert torch.equal(last.test.pixels[:, 0], torch.from_numpy(PIXELS[38:40]))
     # Grey pictures in colour are grey in every channel.
     colour = read_images(tmp_path / "kind0", Form(3, 8))
     assert colour.train.labels is None
@@ -192,23 +203,22 @@ def test_cifar_binary_files(tmp_path):
 
 
 def test_the_centre_is_cut_and_resized_without_aliasing():
-    image = torch.zeros(1, 1, 20, 16, dtype=torch.uint8)
-    image[:, :, 6:14, 4:12] = 200
-    assert bool((prepare(image, Form(1, 8, crop=8)) == 200).all())
-    whole = prepare(image, Form(1, 4, crop=16))
+    image = np.zeros((1, 20, 16), np.uint8)
+    image[:, 6:14, 4:12] = 200
+    assert (fitted(image, Form(1, 8, crop=8)) == 200).all()
+    whole = fitted(image, Form(1, 4, crop=16))
     # Rows 2 to 18 of 20, all 16 columns: the square stays in the middle.
-    assert whole.shape == (1, 1, 4, 4)
-    assert torch.equal(whole, whole.flip(-1))
-    assert torch.equal(whole, whole.flip(-2))
-    assert torch.equal(whole, whole.transpose(-1, -2))
-    assert int(whole[0, 0, 1, 1]) > 5 * int(whole[0, 0, 0, 1]) > 0
+    assert whole.shape == (1, 4, 4)
+    for same in (whole[..., ::-1], whole[:, ::-1], whole.transpose(0, 2, 1)):
+        assert np.array_equal(whole, same)
+    assert int(whole[0, 1, 1]) > 5 * int(whole[0, 0, 1]) > 0
     # Stripes of one pixel become grey; every second pixel alone would be black or white.
-    stripes = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
+    stripes = np.zeros((1, 16, 16), np.uint8)
     stripes[..., ::2] = 255
     for kind in ("bilinear", "bicubic"):
-        middle = prepare(stripes, Form(1, 8, filter=kind))[..., 2:-2]
-        assert bool(((middle >= 96) & (middle <= 160)).all())
-    assert prepare(image[..., :16, :], Form(1, 16)).data_ptr() == image.data_ptr()
+        middle = fitted(stripes, Form(1, 8, filter=kind))[..., 2:-2]
+        assert ((middle >= 96) & (middle <= 160)).all()
+    assert np.shares_memory(fitted(image[:, :16], Form(1, 16)), image)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +229,7 @@ def test_the_centre_is_cut_and_resized_without_aliasing():
         ({"images": np.zeros((4, 8, 8), np.int64)}, "not int64"),
         ({"images": np.zeros((4, 8), np.uint8)}, "images have shape (n, height, width)"),
         ({"images": np.zeros((4, 3, 8, 8), np.uint8)}, "have 3 channels, 1 are wanted"),
-        ({"images": np.zeros((0, 8, 8), np.uint8)}, "got (0, 1, 8, 8)"),
+        ({"images": np.zeros((0, 8, 8), np.uint8)}, "got (0, 8, 8)"),
         ({"images": np.zeros((1, 8, 8), np.uint8)}, "has at least two"),
         ({"x": np.zeros((4, 8, 8), np.uint8)}, "must be called train and test, or images"),
         ({"images": PIXELS, "labels": np.zeros(3, np.int64)}, "60 images need as many integers"),
@@ -250,10 +260,10 @@ def test_what_is_wrong_with_files_is_told(tmp_path, idx):
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(ValueError, match="neither a folder nor a file ending in"):
         mnist(tmp_path / "a.txt").reference(1, 0)
-    with pytest.raises(ValueError, match="none of the known data sets"):
-        image_source("cats", size=8)
-    with pytest.raises(ValueError, match="1 or 3 channels, got channels=2"):
-        image_source("mnist", channels=2)
+    with pytest.raises(ValueError, match="dataset is 'cats': give path"):
+        images(dataset="cats", size=8)
+    with pytest.raises(ValueError, match="at least 1 channel, got channels=-1"):
+        images(dataset="mnist", channels=-1)
 
 
 def test_classes_that_do_not_fit_are_told(tmp_path):
@@ -265,7 +275,7 @@ def test_classes_that_do_not_fit_are_told(tmp_path):
         with pytest.raises(ValueError, match=told):
             source.batch_classes(Noise(0), 0, 4)
     with pytest.raises(TypeError, match="celeba have no classes"):
-        image_source("celeba").batch_classes(Noise(0), 0, 4)
+        images(dataset="celeba").batch_classes(Noise(0), 0, 4)
 
 
 class Rows(list):
@@ -289,7 +299,7 @@ def test_images_of_the_hub(monkeypatch):
 
     module = types.SimpleNamespace(load_dataset=load_dataset)
     monkeypatch.setitem(sys.modules, "datasets", module)
-    source = image_source("mnist", size=8, hub="somebody/digits")
+    source = images(dataset="mnist", size=8, hub="somebody/digits")
     assert source.size == 50
     found = sorted(map(bytes, bytes_of(source.reference(10, 0)).numpy()))
     assert found == sorted(map(bytes, PIXELS[50:]))
@@ -300,16 +310,16 @@ def test_images_of_the_hub(monkeypatch):
 def test_without_the_hub_it_is_said_what_to_give(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ValueError, match=r"needs the extra 'images'.*with data\.path"):
-        image_source("cifar10").reference(1, 0)
+        images(dataset="cifar10").reference(1, 0)
 
     def load_dataset(name):
         raise ConnectionError("no route to host")
 
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
     with pytest.raises(ValueError, match=r"uoft-cs/cifar10 cannot be read .*with data\.path"):
-        image_source("cifar10").reference(1, 0)
+        images(dataset="cifar10").reference(1, 0)
     with pytest.raises(ValueError, match=r"not known where the images of ffhq are"):
-        image_source("ffhq").reference(1, 0)
+        images(dataset="ffhq").reference(1, 0)
 
 
 def test_sixteen_bits_are_rounded_to_bytes_as_the_array_of_the_same_picture_is(tmp_path):
@@ -329,7 +339,8 @@ def test_pictures_of_sixteen_bits_are_brought_to_bytes(tmp_path):
     """Pillow's own conversion makes 255 of everything above."""
     for k, pixels in enumerate(PIXELS[:4]):
         Image.fromarray(pixels.astype(np.uint16) * 257).save(tmp_path / f"{k}.png")
-    train, test = read_images(tmp_path, Form(1, 8))
+    found = read_images(tmp_path, Form(1, 8), None)
+    train, test = found.train, found.test
     assert np.array_equal(torch.cat((train.pixels, test.pixels))[:, 0].numpy(), PIXELS[:4])
 
 

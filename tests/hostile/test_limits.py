@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from scorefield.data.array_files import MOST, read_arrays
-from scorefield.data.image_files import Form, read_images
+from scorefield.data.form import Form
+from scorefield.data.image_files import read_images
 from scorefield.errors import UserError, sentence
 from scorefield.evaluation.records import Evaluation
 from scorefield.interop import unpickling

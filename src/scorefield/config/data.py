@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, Strict, StringConstraints, model_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    Strict,
+    StringConstraints,
+    model_validator,
+)
 
-from scorefield.config.base import Count, Section, one_or_each
+from scorefield.config.base import Count, Section, Seed, one_or_each
 from scorefield.config.custom import Custom
+from scorefield.config.document import shown
 from scorefield.errors import UserError
 
 # Far beyond these, squares overflow or vanish in single precision.
 Length = Annotated[float, Field(ge=1e-6, le=1e6)]
+_MOST_SIDE = 2**15
+_CROPS = ("center", "adm", "stretch")
+
+
+def _is_side(value: object) -> bool:
+    return type(value) is int and 1 <= value <= _MOST_SIDE
+
+
+def _size(value: Any) -> int | tuple[int, int] | None:
+    """The side of images, or height and width; none if it is found in their files."""
+    if value is None or _is_side(value):
+        return value
+    if isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_side, value)):
+        return value[0], value[1]
+    raise UserError(
+        f"data.size is {shown(value)}, it must be the side of images from 1 to {_MOST_SIDE}, or a "
+        "list of height and width"
+    )
+
+
+def _crop(value: Any) -> int | str | None:
+    if value is None or value in _CROPS or _is_side(value):
+        return value
+    raise UserError(
+        f"data.crop is {shown(value)}, it must be {', '.join(_CROPS)}, or a number of pixels from 1"
+    )
+
+
+def _plain_size(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
 Name = Annotated[str, StringConstraints(min_length=1)]
 Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
 Positions = Annotated[
@@ -50,22 +90,31 @@ class DigitsData(Section):
 
 
 class ImagesData(Section):
-    """The images of :func:`~.image_source`; what is ``null`` is what is known of
-    the data set.
+    """The images of :func:`~.images`; what is ``null`` is what is known of the set, or found in its
+    file or folder.
     """
 
-    builds = "scorefield.data.images:image_source"
+    builds = "scorefield.data.images:images"
     points: ClassVar[str] = "images"
     kind: Literal["images"]
-    dataset: Name
-    size: Annotated[int, Field(ge=1, le=2**15)] | None
-    channels: Literal[1, 3] | None
+    path: Name | None
+    dataset: Name | None
+    size: Annotated[
+        int | tuple[int, int] | None,
+        PlainValidator(_size),
+        PlainSerializer(_plain_size, when_used="json"),
+    ]
+    channels: Annotated[int, Field(ge=1, le=2**12)] | None
     classes: Count | None
+    hub: Name | None
     centered: bool
     flip: bool
     dequantize: bool
-    path: Name | None
-    hub: Name | None
+    crop: Annotated[int | Literal["center", "adm", "stretch"] | None, PlainValidator(_crop)]
+    filter: Literal["box", "bilinear", "hamming", "bicubic", "lanczos"] | None
+    background: Annotated[int, Field(ge=0, le=255)] | None
+    held_out_seed: Seed | None
+    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None
 
 
 class AtomsData(Section):

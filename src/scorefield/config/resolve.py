@@ -6,21 +6,33 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from scorefield.config import presets, schema
 from scorefield.config.config import Config
 from scorefield.config.custom import with_hashes
-from scorefield.config.document import differences, merge, parse_overrides, read, shown
-from scorefield.errors import ConfigError
+from scorefield.config.data import ImagesData
+from scorefield.config.document import (
+    differences,
+    flatten,
+    merge,
+    parse_overrides,
+    read,
+    shown,
+)
+from scorefield.errors import ConfigError, section_of
 
 ENDINGS = (".yaml", ".yml")
 """How the name of a file ends, in place of that of a preset."""
 
 # These do not decide what is trained.
 _LABELS = ("name", "description")
+# What a set of images is, besides how it is seen.
+_OF_A_SET = {"data.kind", "data.path", "data.dataset", "data.sha256"}
+_GIVEN = ("path", "dataset", "hub", "size", "channels", "classes", "sha256")
+_FORM = ("crop", "filter", "background")
 
 
 def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -28,7 +40,9 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     A file may extend a preset (``extends: toy/m0``), a file next to it (``extends: base``) or
     one at a relative path (``extends: ../base.yaml``). Overrides that change a value add to the
-    name what they change, so that the runs of two configurations never share a directory.
+    name what they change, so that the runs of two configurations never share a directory; those of
+    images of the user's own are kept under the name of the set.
+    What is not given of images in a file or folder is filled in as it is found there.
     Classes of the user's own may be imported, and are recorded with the hashes of their files.
 
     Arguments:
@@ -41,9 +55,14 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
     source = str(name_or_path)
     document, layer = _document(source), parse_overrides(overrides)
     config = schema.validate(merge(document, layer, schema.keys), source, trust_code=True)
+    config = _settled(config, source)
     if layer and "name" not in layer:
-        suffix = _suffix(schema.validate(document, source).identity(), config.identity())
-        config = config.model_copy(update={"name": config.name + suffix})
+        preset = schema.validate(document, source)
+        own = _own_set(preset, config)
+        changed = flatten(layer).keys() - _OF_A_SET if own else None
+        suffix = _suffix(preset.identity(), config.identity(), changed)
+        family, _, member = config.name.partition("/")
+        config = config.model_copy(update={"name": f"{own or family}/{member}{suffix}"})
     plain = config.document()
     hashed = with_hashes(plain)
     return config if hashed == plain else schema.validate(hashed, source, trust_code=True)
@@ -85,8 +104,39 @@ def _extended(path: Path, parent: object) -> Path:
     return path.with_name(f"{parent}.yaml")
 
 
-def _suffix(preset: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """A readable and unique name of the overrides of a configuration."""
+def _settled(config: Config, source: str) -> Config:
+    """The configuration with what is found in the file or folder of images; a known set that is
+    not packed needs nothing of it.
+    """
+    data = config.data
+    if not isinstance(data, ImagesData) or data.path is None:
+        return config
+    from scorefield.data.known import settle
+
+    given = {key: getattr(data, key) for key in _GIVEN + _FORM}
+    with section_of("data"):
+        settled = settle(**given)
+    if settled.found is None and data.dataset is not None:
+        return config
+    document = config.document()
+    document["data"] |= settled.keys()
+    return schema.validate(document, source, trust_code=True)
+
+
+def _own_set(preset: Config, config: Config) -> str | None:
+    """The name of the user's images where a preset is for others."""
+    data = config.data
+    if not isinstance(data, ImagesData) or data.dataset is None:
+        return None
+    return None if getattr(preset.data, "dataset", None) == data.dataset else data.dataset
+
+
+def _suffix(
+    preset: Mapping[str, Any], config: Mapping[str, Any], shown: Set[str] | None = None
+) -> str:
+    """A readable and unique name of the overrides of a configuration; of all keys that change, or
+    of those that are ``shown``.
+    """
     changes = [
         (key, value) for key, _, value in differences(preset, config) if key not in ("name", "seed")
     ]
@@ -94,10 +144,13 @@ def _suffix(preset: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         return ""
     digest = hashlib.sha256(json.dumps(sorted(changes)).encode()).hexdigest()[:8]
     told = [
-        f"{key.rpartition('.')[2]}={_plain(value)}" for key, value in changes if value is not None
+        f"{key.rpartition('.')[2]}={_plain(value)}"
+        for key, value in changes
+        if value is not None and (shown is None or key in shown)
     ]
     text = re.sub(r"[^\w.=+-]", "", "_".join(told))
-    return f"_{text[:40].rstrip('.=+-_')}_{digest}"
+    text = text[:40].rstrip(".=+-_")
+    return f"_{text}_{digest}" if text else f"_{digest}"
 
 
 def _plain(value: object) -> str:

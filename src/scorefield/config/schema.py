@@ -59,6 +59,16 @@ def validate(document: Mapping[str, Any], source: str, trust_code: bool = False)
         raise ConfigError(f"{source}: {_sentence(first, document)}") from None
 
 
+def stored(document: Mapping[str, Any], source: str, trust_code: bool = False) -> Config:
+    """The configuration of a run or a checkpoint; arguments and errors are those of
+    :func:`validate`. Runs that are older than a key have what was done before there was one.
+    """
+    data = document.get("data")
+    if isinstance(data, Mapping) and data.get("kind") == "images":
+        document = {**document, "data": {"held_out_seed": None, **data}}
+    return validate(document, source, trust_code)
+
+
 def _sentence(error: Any, document: Mapping[str, Any]) -> str:
     path, _ = _resolved(error["loc"])
     dotted = ".".join(map(str, path))

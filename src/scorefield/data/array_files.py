@@ -10,8 +10,9 @@ import math
 import os
 import re
 import zipfile
+from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -43,8 +44,9 @@ class _Header(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def map_array(path: Path) -> NDArray[Any]:
-    """The array of a ``.npy`` file, read where it is needed; changes stay in memory.
+def map_array(path: Path, mode: Literal["c", "r"] = "c") -> NDArray[Any]:
+    """The array of a ``.npy`` file, read where it is needed; changes stay in memory, or in mode
+    ``"r"``, which takes no memory for them, are an error.
 
     Raises:
         UserError: If it is no such file, or holds anything but numbers.
@@ -57,7 +59,16 @@ def map_array(path: Path) -> NDArray[Any]:
         if header.size == 0:
             return np.empty(header.shape, header.dtype)
         order: Any = header.order
-        return np.memmap(file, header.dtype, "c", offset, header.shape, order)
+        return np.memmap(file, header.dtype, mode, offset, header.shape, order)
+
+
+def array_of(content: bytes) -> NDArray[Any]:
+    """The array of the content of a ``.npy`` file.
+
+    Raises:
+        UserError: If it is none, or holds anything but numbers and texts.
+    """
+    return _array(BytesIO(content))
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -113,8 +124,12 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UserError("it is no whole file of NumPy arrays of numbers")
     with archive.open(member) as stream:
-        header: Any = _header(stream)
-        content = filled(stream, header.size, header.shape)
+        return _array(stream)
+
+
+def _array(stream: Any) -> NDArray[Any]:
+    header: Any = _header(stream)
+    content = filled(stream, header.size, header.shape)
     return content.view(header.dtype).reshape(header.shape, order=header.order)
 
 

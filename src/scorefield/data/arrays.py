@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scorefield.checks import check_floating
+from scorefield.data.order import places
 from scorefield.data.source import DataSource, Split, check_split, positions
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.noise import Noise
@@ -48,9 +49,17 @@ class FiniteSource(DataSource):
         """Training points at positions of the stream, changed at random; by default not at all."""
         return stored
 
+    def count(self, split: Split) -> int:
+        """The number of points of a split."""
+        return len(self.stored(split))
+
+    def at(self, split: Split, index: Int[Tensor, "..."]) -> Tensor:
+        """The points at places of a split as they are kept in memory, or in a map of a file."""
+        return self.stored(split)[index]
+
     @property
     def size(self) -> int | None:
-        return len(self.stored("train"))
+        return self.count("train")
 
     def batch(
         self, noise: Noise, step: int | Tensor, batch_size: int, dtype: torch.dtype = torch.float32
@@ -58,11 +67,16 @@ class FiniteSource(DataSource):
         return self.finish(self.read(noise, step, batch_size, dtype), noise, dtype)
 
     def read(
-        self, noise: Noise, step: int | Tensor, batch_size: int, dtype: torch.dtype = torch.float32
+        self,
+        noise: Noise,
+        step: int | Tensor,
+        batch_size: int,
+        dtype: torch.dtype = torch.float32,
+        rows: slice = slice(None),
     ) -> tuple[Tensor, ...]:
-        position, train = positions(step, batch_size), self.stored("train")
-        chosen = _in_order(noise, len(train), position)
-        return position, train[chosen] if self._near is None else chosen
+        position = positions(step, batch_size)[..., rows]
+        chosen = _in_order(noise, self.count("train"), position)
+        return position, self.at("train", chosen) if self._near is None else chosen
 
     def finish(
         self, read: Sequence[Tensor], noise: Noise, dtype: torch.dtype = torch.float32
@@ -72,11 +86,11 @@ class FiniteSource(DataSource):
         return self.values(self.augmented(stored, noise, position), noise, position, dtype)
 
     def on(self, device: torch.device, most: int) -> DataSource:
-        train = self.stored("train")
-        if train.nbytes > most:
+        one = self.at("train", torch.zeros(1, dtype=torch.int64))
+        if self.count("train") * one.nbytes > most:
             return self
         source = copy.copy(self)
-        source._near = train.to(device)
+        source._near = self.stored("train").to(device)
         return source
 
     def batch_classes(
@@ -89,9 +103,8 @@ class FiniteSource(DataSource):
         self, n: int, seed: int, split: Split = "test", dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "n *event"]:
         check_split(split)
-        points = self.stored(split)
-        index = self._chosen(len(points), n, seed, split)
-        return self.values(points[index], Noise(seed), index, dtype)
+        index = self._chosen(self.count(split), n, seed, split)
+        return self.values(self.at(split, index), Noise(seed), index, dtype)
 
     def reference_classes(self, n: int, seed: int, split: Split = "test") -> Int[Tensor, " n"]:
         check_split(split)
@@ -101,7 +114,7 @@ class FiniteSource(DataSource):
     def _chosen(self, total: int, n: int, seed: int, split: Split) -> Tensor:
         if n > total:
             raise UserError(f"{self.name} has {total} {split} points, {n} were requested")
-        return Noise(seed).permutation("reference", total)[:n]
+        return places(Noise(seed), total, 0, torch.arange(n), "reference")
 
 
 class ArraySource(FiniteSource):
@@ -114,12 +127,14 @@ class ArraySource(FiniteSource):
 
     Raises:
         ValueError: If there is no training point, the two parts differ in event shape, or a point
-            is not finite.
+            is not of finite floating-point numbers.
     """
 
     def __init__(
         self, train: Float[Tensor, "n *event"], test: Float[Tensor, "m *event"], name: str
     ) -> None:
+        for points in (train, test):
+            check_floating(f"the points of {name}", points)
         if train.dim() < 1 or train.shape[0] < 1:
             raise UserError(f"{name}: there is no training point")
         if train.shape[1:] != test.shape[1:]:
@@ -232,10 +247,5 @@ def _in_order(noise: Noise, n: int, position: Tensor) -> Tensor:
     chosen = torch.empty_like(position)
     for e in epoch.unique().tolist():
         here = epoch == e
-        chosen[here] = _order(noise, n, e)[offset[here]]
+        chosen[here] = places(noise, n, e, offset[here])
     return chosen
-
-
-@lru_cache(maxsize=8)
-def _order(noise: Noise, n: int, epoch: int) -> Tensor:
-    return noise.permutation("order", n, epoch)

@@ -19,66 +19,26 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.data.arrays import FiniteSource
+from scorefield.data.columns import IMAGES, LABELS
+from scorefield.data.form import Crop, Filter, Form
 from scorefield.data.image_files import (
-    Filter,
-    Form,
     Images,
     Splits,
+    hold_out,
+    in_memory,
+    of_pack,
     of_pictures,
     read_images,
-    split_off,
 )
+from scorefield.data.known import KNOWN, Settled, settle
+from scorefield.data.layouts import contents_of
+from scorefield.data.packed import Pack
 from scorefield.data.source import Split
 from scorefield.errors import UserError
 from scorefield.noise import Noise
+from scorefield.progress import warn
 
-_CHUNK = 1024
-_TEST, _IMAGES, _LABELS = ("test", "valid", "validation"), ("image", "img"), ("label", "labels")
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """A data set of images.
-
-    Attributes:
-        channels: The channels of an image.
-        side: The sides of an image as published, or as commonly used.
-        classes: The number of classes; ``None`` where there are none.
-        crop: The side of the square cropped from the centre of an image before resizing; ``None``
-            for the largest.
-        filter: The filter for resizing.
-        hub: Its name on the Hugging Face hub; ``None`` if none is known.
-        places: Folders in which packages of operating systems install it.
-    """
-
-    channels: int
-    side: int
-    classes: int | None = None
-    crop: int | None = None
-    filter: Filter = "bilinear"
-    hub: str | None = None
-    places: tuple[str, ...] = ()
-
-
-KNOWN = {
-    "mnist": ImageSet(1, 28, 10, hub="ylecun/mnist"),
-    "fashion_mnist": ImageSet(
-        1,
-        28,
-        10,
-        hub="zalando-datasets/fashion_mnist",
-        # Debian's package dataset-fashion-mnist.
-        places=("/usr/share/datasets/fashion-mnist",),
-    ),
-    "cifar10": ImageSet(3, 32, 10, hub="uoft-cs/cifar10"),
-    "celeba": ImageSet(3, 64, crop=140, hub="flwrlabs/celeba"),
-    "celebahq": ImageSet(3, 256),
-    "ffhq": ImageSet(3, 256),
-    "bedroom": ImageSet(3, 256, filter="bicubic"),
-    "church": ImageSet(3, 256, filter="bicubic"),
-}
-"""The data sets by name. CelebA's square of 140 pixels contains the face; LSUN's bedrooms and
-churches, CelebA-HQ and FFHQ have no classes, and the last two no held-out images."""
+_TEST = ("test", "valid", "validation")
 
 
 @dataclass(eq=False)
@@ -116,7 +76,7 @@ class ImageSource(FiniteSource):
         return self._moments[1]
 
     def stored(self, split: Split) -> Tensor:
-        return getattr(self._splits, split).pixels
+        return self._part(split).pixels
 
     def augmented(self, stored: Tensor, noise: Noise, position: Tensor) -> Tensor:
         if not self.flip:
@@ -140,38 +100,49 @@ class ImageSource(FiniteSource):
     @cached_property
     def _splits(self) -> Splits:
         splits = self.load()
-        for images in splits:
-            if tuple(images.pixels.shape[1:]) != self.shape:
+        for remark in splits.remarks:
+            warn(remark)
+        for split in (splits.train, splits.test):
+            shape = tuple(split.whole.shape[1:])
+            if shape != self.shape:
                 raise UserError(
-                    f"{self.name}: images of shape {tuple(images.pixels.shape[1:])} were read, "
-                    f"{self.shape} are wanted"
+                    f"{self.name}: images of shape {self.shape} are wanted, they have {shape}"
                 )
         return splits
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes, where they have names."""
+        return self._splits.names
+
+    def count(self, split: Split) -> int:
+        return len(self._part(split))
+
+    def at(self, split: Split, index: Tensor) -> Tensor:
+        return self._part(split).at(index)
 
     def labels(self, split: Split) -> Int[Tensor, " n"]:
         classes = self.classes
         if classes is None:
             return super().labels(split)
-        labels = getattr(self._splits, split).labels
+        labels = self._part(split).labels
         if labels is None:
             raise UserError(f"{self.name}: {classes} classes are wanted, the images have none")
-        low, high = int(labels.min()), int(labels.max())
+        low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
         if not 0 <= low <= high < classes:
             raise UserError(
                 f"{self.name}: a label is a class from 0 to {classes - 1}, got {low} to {high}"
             )
         return labels
 
+    def _part(self, split: Split) -> Images:
+        return self._splits.train if split == "train" else self._splits.test
+
     @cached_property
     def _moments(self) -> tuple[Tensor, float]:
         """Mean and standard deviation of the training points, mirrored and dequantised."""
-        pixels = self._splits.train.pixels
-        total = torch.zeros(self.shape, dtype=torch.int64)
-        squares = 0
-        for some in pixels.split(_CHUNK):
-            total += some.sum(dim=0, dtype=torch.int64)
-            squares += int(some.to(torch.int32).square().sum())
-        n = len(pixels)
+        total, squares = self._splits.train.totals()
+        n = self.count("train")
         mean = total.to(torch.float64) / n
         if self.flip:
             mean = (mean + mean.flip(-1)) / 2
@@ -184,74 +155,84 @@ class ImageSource(FiniteSource):
         return mean - 1 if self.centered else mean, variance**0.5 * width / levels
 
 
-def image_source(
-    dataset: str,
+def images(
+    path: str | Path | None = None,
     *,
-    size: int | None = None,
+    dataset: str | None = None,
+    size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     classes: int | None = None,
-    path: str | Path | None = None,
     hub: str | None = None,
     centered: bool = False,
     flip: bool = False,
     dequantize: bool = False,
+    crop: int | Crop | None = None,
+    filter: Filter | None = None,
+    background: int | None = None,
+    held_out_seed: int | None = 0,
+    sha256: str | None = None,
 ) -> ImageSource:
-    """A data set of images, by its name.
+    """A set of images: one's own, by its path, or a known one, by its name.
 
     The images are read from the first of these that exists: ``path``; ``hub``; the files installed
     by a package of the operating system; the known data set on the Hugging Face hub.
 
     Arguments:
-        dataset: One of :data:`~scorefield.data.images.KNOWN`, or another name together with
-            ``size``, ``channels`` and a place.
-        size: The sides of an image; the usual one of the data set by default.
-        channels: Its channels; those of the data set by default.
-        classes: The number of classes; that of the data set by default.
-        path: A file or folder, as for :func:`~scorefield.data.image_files.read_images`.
+        path: A file or folder: a pack, or anything that
+            :func:`~scorefield.data.layouts.contents_of` knows.
+        dataset: One of :data:`~scorefield.data.known.KNOWN`, or the name of one's own set; that of
+            the file or folder by default.
+        size: The side of an image, or its height and width; that of a known set, a pack or an
+            array by default.
+        channels: Its channels; those of a known set, a pack or an array, and 3 for pictures, by
+            default.
+        classes: The number of classes; what the set has by default.
         hub: A data set on the Hugging Face hub, ``owner/name``.
         centered: As of :class:`ImageSource`; so are ``flip`` and ``dequantize``.
+        crop: As of :class:`~.Form`; so are ``filter`` and ``background``. What is usual for a known
+            set, the centre, bilinear, on white, by default.
+        held_out_seed: The seed of the images that are held out of a set that has no held-out ones
+            of its own, one of twenty; ``None`` for the last ones.
+        sha256: The hash that a pack must have.
 
     Raises:
-        ValueError: If the data set is not known and not fully specified, or channels are neither
-            1 nor 3. Missing images are an error on first use.
+        ValueError: If something is missing or wrong; names the argument. Missing images of a known
+            set are an error on first use.
     """
-    known = KNOWN.get(dataset)
-    if known is None and (size is None or channels is None or (path is None and hub is None)):
-        raise UserError(
-            f"{dataset!r} is none of the known data sets, {', '.join(KNOWN)}: its size, its "
-            f"channels and its path must be given"
-        )
-    about = ImageSet(channels or 3, size or 0) if known is None else known
-    form = Form(channels or about.channels, size or about.side, about.crop, about.filter)
-    if form.channels not in (1, 3):
-        raise UserError(f"images have 1 or 3 channels, got channels={form.channels}")
+    form = {"crop": crop, "filter": filter, "background": background}
+    settled = settle(path, dataset, hub, size, channels, classes, sha256, **form)
     return ImageSource(
-        partial(_read, dataset, about, form, None if path is None else Path(path), hub),
-        dataset,
-        (form.channels, form.side, form.side),
-        about.classes if classes is None else classes,
+        partial(_read, settled, None if path is None else Path(path), hub, held_out_seed),
+        settled.dataset,
+        settled.form.shape,
+        settled.classes,
         centered,
         flip,
         dequantize,
     )
 
 
-def _read(dataset: str, about: ImageSet, form: Form, path: Path | None, hub: str | None) -> Splits:
+def _read(settled: Settled, path: Path | None, hub: str | None, seed: int | None) -> Splits:
+    if isinstance(settled.found, Pack):
+        return of_pack(settled.found, seed)
     if path is not None:
-        return read_images(path.expanduser(), form)
-    installed = [Path(place) for place in about.places if Path(place).is_dir()]
+        place = path.expanduser()
+        contents = settled.found or contents_of(place, settled.form.channels)
+        return in_memory(place, contents, settled.form, seed)
+    about = KNOWN.get(settled.dataset)
+    installed = [Path(place) for place in about.places if Path(place).is_dir()] if about else []
     if hub is None and installed:
-        return read_images(installed[0], form)
-    name = hub or about.hub
+        return read_images(installed[0], settled.form, seed)
+    name = hub or (about.hub if about else None)
     if name is None:
         raise UserError(
-            f"it is not known where the images of {dataset} are: give a file or folder with "
-            f"data.path, or a data set on the Hugging Face hub with data.hub"
+            f"it is not known where the images of {settled.dataset} are: give a file or folder "
+            f"with data.path, or a data set on the Hugging Face hub with data.hub"
         )
-    return _download(name, form)
+    return _download(name, settled.form, seed)
 
 
-def _download(name: str, form: Form) -> Splits:
+def _download(name: str, form: Form, seed: int | None) -> Splits:
     """The images of a data set on the Hugging Face hub, or of the copy downloaded before."""
     try:
         datasets = import_module("datasets")
@@ -271,13 +252,13 @@ def _download(name: str, form: Form) -> Splits:
     if "train" not in found:
         raise UserError(f"{name} has no split called train, it has {', '.join(found)}")
     train = _rows(name, found["train"], form)
-    return Splits(train, _rows(name, found[splits[0]], form)) if splits else split_off(train)
+    return Splits(train, _rows(name, found[splits[0]], form)) if splits else hold_out(train, seed)
 
 
 def _rows(name: str, rows: Any, form: Form) -> Images:
-    columns = [column for column in _IMAGES if column in rows.column_names]
+    columns = [column for column in IMAGES if column in rows.column_names]
     if not columns:
         raise UserError(f"{name} has no column of images, it has {', '.join(rows.column_names)}")
-    labels = [column for column in _LABELS if column in rows.column_names]
+    labels = [column for column in LABELS if column in rows.column_names]
     pixels = of_pictures((row[columns[0]] for row in rows), form)
     return Images(pixels, torch.tensor(rows[labels[0]]) if labels else None)

@@ -45,6 +45,7 @@ from scorefield.training import checkpoint as checkpoints
 from scorefield.training.checkpoint import Checkpoint
 from scorefield.training.guard import locked
 from scorefield.training.trainer import DrawFor, Fit, Trainer
+from scorefield.world import ALONE, World
 
 CONFIG, ENVIRONMENT = "config_resolved.yaml", "environment.json"
 
@@ -57,10 +58,16 @@ class Run:
         self.config = config
 
     @classmethod
-    def create(cls, config: Config, root: str | Path = "runs", overwrite: bool = False) -> Run:
+    def create(
+        cls,
+        config: Config,
+        root: str | Path = "runs",
+        overwrite: bool = False,
+        world: World = ALONE,
+    ) -> Run:
         """The run of a configuration in ``root/dataset/model_id/seed{n}``: a new one, or the one
         that is there, to be resumed or, with ``overwrite``, deleted first; nothing is changed where
-        it raises.
+        it raises. Of several processes the first one makes it.
 
         Raises:
             RunError: If the folder belongs to another configuration, or is no run's and not
@@ -72,6 +79,8 @@ class Run:
         """
         folder = Path(root) / config.folder
         run = cls(folder, config)
+        if not world.first:
+            return run
         clean(folder.parent)
         if overwrite and (folder / CONFIG).is_file():
             if folder.is_symlink():
@@ -80,8 +89,10 @@ class Run:
             with locked(folder), _alone(folder):
                 delete_folder(folder)
         if (folder / CONFIG).is_file():
-            _check_same(folder, cls.open(folder).config, config)
-            return run
+            there = cls.open(folder).config
+            _check_same(folder, there, config)
+            # A run that is older than a key of its data goes on as it began.
+            return cls(folder, config.model_copy(update={"data": there.data}))
         if folder.is_dir() and any(folder.iterdir()):
             raise RunError(f"{folder} is not empty, and no run: it has no {CONFIG}")
         run._check_whole()
@@ -146,7 +157,7 @@ class Run:
         file = folder / CONFIG
         if not file.is_file():
             raise RunError(f"{folder} is not a run: it has no {CONFIG}")
-        return cls(folder, schema.validate(read(file), str(file), trust_code))
+        return cls(folder, schema.stored(read(file), str(file), trust_code))
 
     @property
     def dataset(self) -> str:
@@ -215,10 +226,11 @@ class Run:
         """
         config, source = self.config, self.source()
         engine = build_engine(config) if engine is None else engine
-        record_engine(self.folder / ENVIRONMENT, engine)
-        newest = checkpoints.latest(self.checkpoints, lambda _: None)
-        if newest is not None:
-            self._check_own(newest)
+        if engine.world.first:
+            record_engine(self.folder / ENVIRONMENT, engine)
+            newest = checkpoints.latest(self.checkpoints, lambda _: None)
+            if newest is not None:
+                self._check_own(newest)
         trainer = Trainer(
             self.untrained(),
             source,
@@ -281,7 +293,7 @@ class Run:
             raise CheckpointError(f"{found.path} does not name its configuration")
         try:
             # Keys that are younger than the checkpoint have their defaults.
-            theirs = schema.validate(stored, str(found.path))
+            theirs = schema.stored(stored, str(found.path))
         except ConfigError as error:
             raise CheckpointError(f"{error}; it is a checkpoint of another configuration") from None
         differing = _differences(theirs, self.config)
@@ -332,7 +344,8 @@ def of_class(field: ScoreField, label: int) -> ScoreField:
 
 def _differences(*configs: Config) -> list[tuple[str, object, object]]:
     one, other = (config.identity() for config in configs)
-    return differences(one, other)
+    # Null in runs that are older than the key; those of today that have it null are called so.
+    return [d for d in differences(one, other) if d[0] != "data.held_out_seed" or None not in d]
 
 
 def _check_same(folder: Path, there: Config, wanted: Config) -> None:

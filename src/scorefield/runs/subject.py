@@ -109,7 +109,7 @@ def _open(
     stored = checkpoints.read_weights(path)
     if stored.config is None:
         raise CheckpointError(f"{path} does not name its configuration")
-    run = Run(path.parent, schema.validate(stored.config, str(path), trust_code))
+    run = Run(path.parent, schema.stored(stored.config, str(path), trust_code))
     field = run.untrained()
     checkpoints.load_weights(field, stored, path)
     return _trained(run, field.eval(), stored.step, path.name, None)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scorefield.config.data import ImagesData
 from scorefield.data.arrays import digits
-from scorefield.data.images import image_source
+from scorefield.data.images import images as image_set
 from scorefield.data.source import DataSource
 from scorefield.diagnostics.scales import ScaleCalibration
 from scorefield.errors import ConfigError, RunError
@@ -77,7 +77,7 @@ def read_images(
             raise RunError("the digits come with a library, and are not read from a path")
         source: DataSource = digits()
     else:
-        source = image_source(dataset, centered=True, **_place(networks or {}, path))
+        source = image_set(dataset=dataset, centered=True, **_place(networks or {}, path))
     for option, subject in (networks or {}).items():
         if subject.field.domain.shape != source.shape:
             raise RunError(
@@ -196,6 +196,9 @@ def with_process(field: ScoreField, sde: SDE) -> ScoreField:
     return twin
 
 
+_READ = ("path", "hub", "crop", "filter", "background", "sha256")
+
+
 def _place(networks: Mapping[str, Subject], path: Path | None) -> dict[str, Any]:
     """How the images of networks are read: at which size, and from where."""
     for subject in networks.values():
@@ -203,7 +206,9 @@ def _place(networks: Mapping[str, Subject], path: Path | None) -> dict[str, Any]
         found: dict[str, Any] = {"channels": channels, "size": sides[0], "path": path}
         data = None if subject.config is None else subject.config.data
         if path is None and isinstance(data, ImagesData):
-            found |= {"path": data.path, "hub": data.hub}
+            known = data.settings()
+            found |= {key: known[key] for key in _READ if known[key] is not None}
+            found["held_out_seed"] = data.held_out_seed
         return found
     return {"path": path}
 

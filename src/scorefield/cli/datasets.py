@@ -1,0 +1,141 @@
+"""The verbs of ``scorefield data``: images of one's own, looked at and packed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scorefield.errors import UserError
+
+data = typer.Typer(help="Look at images and pack them.", rich_markup_mode=None)
+
+Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="A file or folder of images.")]
+Size = Annotated[
+    str | None, typer.Option(metavar="N|HxW", help="The side of the images, or height and width.")
+]
+Channels = Annotated[int | None, typer.Option(min=1, help="The number of channels.")]
+Dataset = Annotated[str | None, typer.Option(help="A known data set, as in data.dataset.")]
+CropOption = Annotated[
+    str | None, typer.Option("--crop", help="center, adm, stretch, or a number of pixels.")
+]
+FilterOption = Annotated[
+    str | None,
+    typer.Option("--filter", help="box, bilinear, hamming, bicubic or lanczos."),
+]
+Background = Annotated[
+    int | None,
+    typer.Option(min=0, max=255, help="The grey level on which transparent pictures are shown."),
+]
+
+
+@data.command()
+def pack(
+    source: Source,
+    out: Annotated[Path, typer.Option(help="The folder of the packed images.")],
+    size: Size = None,
+    channels: Channels = None,
+    dataset: Dataset = None,
+    crop: CropOption = None,
+    filter: FilterOption = None,
+    background: Background = None,
+    jobs: Annotated[int, typer.Option(min=1, help="The number of processes.")] = os.cpu_count()
+    or 1,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace packed images that are there.")
+    ] = False,
+) -> None:
+    """Decode images once, into a file that is mapped; the same command resumes after a stop."""
+    from scorefield.data.contents import Contents
+    from scorefield.data.describe import sheet_of
+    from scorefield.data.pack import pack as write
+    from scorefield.progress import Stages, clock
+
+    settled = _settled(source, size, channels, dataset, crop, filter, background)
+    if not isinstance(settled.found, Contents):
+        raise UserError(f"{source} holds packed images already")
+    with Stages() as stages:
+
+        def show(done: int, total: int, rate: float) -> None:
+            left = clock((total - done) / rate) if rate else "?"
+            stages.show("packing", done, total, f"{rate:,.0f} images/s, {left} left")
+            stages.follow(f"{done:,} of {total:,} images, {rate:,.0f} a second, {left} left")
+
+        made = write(source, settled.found, settled.form, out, jobs, overwrite, show)
+    _print(sheet_of(made))
+    print(out)
+
+
+@data.command()
+def show(
+    source: Source,
+    size: Size = None,
+    channels: Channels = None,
+    dataset: Dataset = None,
+    crop: CropOption = None,
+    filter: FilterOption = None,
+    background: Background = None,
+    n: Annotated[int, typer.Option("--n", min=1, max=4096, help="The images on the sheet.")] = 64,
+    out: Annotated[Path | None, typer.Option(help="The PNG of the sheet.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare packed images with their hash.")
+    ] = False,
+) -> None:
+    """Describe images, and draw a sheet of what a network sees of them."""
+    from scorefield.data.describe import drawn, sheet_of
+    from scorefield.data.packed import Pack
+    from scorefield.files import write_file
+
+    settled = _settled(source, size, channels, dataset, crop, filter, background)
+    if check:
+        if not isinstance(settled.found, Pack):
+            raise UserError(f"{source} holds no packed images: --check is for these")
+        settled.found.check()
+    assert settled.found is not None
+    _print(sheet_of(settled.found, settled.form))
+    if out is not None:
+        write_file(out, drawn(settled.found, settled.form, n))
+        print(out)
+
+
+def _settled(
+    source: Path,
+    size: str | None,
+    channels: int | None,
+    dataset: str | None,
+    crop: str | None,
+    filter: str | None,
+    background: int | None,
+) -> Any:
+    from dataclasses import replace
+
+    from scorefield.data.known import settle
+    from scorefield.data.layouts import contents_of
+
+    cut = int(crop) if crop is not None and crop.isdigit() else crop
+    form = {"crop": cut, "filter": filter, "background": background}
+    found = settle(source, dataset, None, _size(size), channels, None, None, **form)
+    if found.found is None:
+        return replace(found, found=contents_of(source.expanduser(), found.form.channels))
+    return found
+
+
+def _size(text: str | None) -> int | tuple[int, int] | None:
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise UserError(f"--size is {text!r}, it must be a number of pixels, or HxW as in 28x20")
+    numbers = [int(side) for side in sides]
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def _print(sheet: Any) -> None:
+    from scorefield.cli.printing import print_sheet
+    from scorefield.progress import warn
+
+    print_sheet(sheet.sections)
+    for sentence in sheet.warnings:
+        warn(sentence)

@@ -1,0 +1,191 @@
+"""Known sets of images, and what is settled about a set before its images are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scorefield.data.contents import Contents
+from scorefield.data.form import Crop, Filter, Form
+from scorefield.data.layouts import contents_of
+from scorefield.data.packed import Pack, is_pack
+from scorefield.errors import UserError
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A data set of images.
+
+    Attributes:
+        channels: The channels of an image.
+        side: The sides of an image as published, or as commonly used.
+        classes: The number of classes; ``None`` where there are none.
+        crop: As of :class:`~.Form`.
+        filter: The filter for resizing.
+        hub: Its name on the Hugging Face hub; ``None`` if none is known.
+        places: Folders in which packages of operating systems install it.
+    """
+
+    channels: int
+    side: int
+    classes: int | None = None
+    crop: int | Crop = "center"
+    filter: Filter = "bilinear"
+    hub: str | None = None
+    places: tuple[str, ...] = ()
+
+
+KNOWN = {
+    "mnist": ImageSet(1, 28, 10, hub="ylecun/mnist"),
+    "fashion_mnist": ImageSet(
+        1,
+        28,
+        10,
+        hub="zalando-datasets/fashion_mnist",
+        # Debian's package dataset-fashion-mnist.
+        places=("/usr/share/datasets/fashion-mnist",),
+    ),
+    "cifar10": ImageSet(3, 32, 10, hub="uoft-cs/cifar10"),
+    "celeba": ImageSet(3, 64, crop=140, hub="flwrlabs/celeba"),
+    "celebahq": ImageSet(3, 256),
+    "ffhq": ImageSet(3, 256),
+    "bedroom": ImageSet(3, 256, filter="bicubic"),
+    "church": ImageSet(3, 256, filter="bicubic"),
+}
+"""The data sets by name. CelebA's square of 140 pixels contains the face; LSUN's bedrooms and
+churches, CelebA-HQ and FFHQ have no classes, and the last two no held-out images."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What is known of a set without decoding an image of it.
+
+    Attributes:
+        dataset: Its name.
+        form: What its images are made to be.
+        classes: The number of classes; ``None`` if there are none or it is not known yet.
+        sha256: The hash of packed images; ``None`` for others.
+        found: The pack, or what its file or folder holds, where that has been looked at.
+    """
+
+    dataset: str
+    form: Form
+    classes: int | None
+    sha256: str | None = None
+    found: Pack | Contents | None = None
+
+    def keys(self) -> dict[str, Any]:
+        """What the keys of a configuration become."""
+        size = self.form.size if isinstance(self.form.size, int) else list(self.form.size)
+        return {
+            "dataset": self.dataset,
+            "size": size,
+            "channels": self.form.channels,
+            "classes": self.classes,
+            "crop": self.form.crop,
+            "filter": self.form.filter,
+            "background": self.form.background,
+            "sha256": self.sha256,
+        }
+
+
+def settle(
+    path: str | Path | None,
+    dataset: str | None,
+    hub: str | None,
+    size: int | tuple[int, int] | None,
+    channels: int | None,
+    classes: int | None,
+    sha256: str | None,
+    **form: Any,
+) -> Settled:
+    """What is known of a set: by what is given, the pack, the known set, and its own files, in this
+    order. Nothing is read of a known set, or of one whose size and channels are given and whose
+    path is not there.
+
+    Raises:
+        ValueError: If something is missing or contradicts a pack; names the key.
+    """
+    place = None if path is None else Path(path).expanduser()
+    given = {key: value for key, value in form.items() if value is not None}
+    if place is None and hub is None and dataset not in KNOWN:
+        what = "dataset is missing" if dataset is None else f"dataset is {dataset!r}"
+        raise UserError(
+            f"{what}: give path, a file or folder of images, or hub, or a known dataset, "
+            f"{', '.join(KNOWN)}"
+        )
+    name = dataset or _name(place.resolve().name if place is not None else str(hub))
+    if place is not None and is_pack(place):
+        return _of_pack(place, name, size, channels, classes, sha256, given)
+    if sha256 is not None:
+        raise UserError(
+            f"path is {place}, which holds no packed images, and those of sha256 {sha256[:12]}… "
+            "are wanted"
+        )
+    known = KNOWN.get(name)
+    if known is not None:
+        given = {"crop": known.crop, "filter": known.filter, **given}
+        made = Form(channels or known.channels, size or known.side, **given)
+        return Settled(name, made, known.classes if classes is None else classes)
+    if place is None:
+        if size is None or channels is None:
+            raise UserError(
+                f"{'size' if size is None else 'channels'} is missing: it must be given for {name}"
+            )
+        return Settled(name, Form(channels, size, **given), classes)
+    if size is not None and channels is not None and not place.exists():
+        return Settled(name, Form(channels, size, **given), classes)
+    found = contents_of(place, channels)
+    shape = found.parts["train"].records.shape
+    if size is None and shape is None:
+        raise UserError(f"size is missing: the pictures of {place} can have any")
+    chosen = Form(
+        channels or (shape[0] if shape else 3),
+        size or _sides(shape),
+        **given,
+    )
+    count = found.class_count if classes is None else classes
+    return Settled(name, chosen, count, found=found)
+
+
+def _of_pack(
+    place: Path,
+    name: str,
+    size: int | tuple[int, int] | None,
+    channels: int | None,
+    classes: int | None,
+    sha256: str | None,
+    given: Mapping[str, Any],
+) -> Settled:
+    pack = Pack.read(place)
+    wanted = {**given, "channels": channels, "sha256": sha256}
+    wanted["size"] = None if size is None else Form(1, size).sides
+    there = {
+        "channels": pack.form.channels,
+        "size": pack.form.sides,
+        "crop": pack.form.crop,
+        "filter": pack.form.filter,
+        "background": pack.form.background,
+        "sha256": pack.sha256,
+    }
+    for key, value in wanted.items():
+        if value is not None and value != there[key]:
+            raise UserError(
+                f"{key} is {value}, and that of the packed images in {place} {there[key]}"
+            )
+    count = pack.class_count if classes is None else classes
+    return Settled(name, pack.form, count, pack.sha256, pack)
+
+
+def _sides(shape: tuple[int, int, int] | None) -> int | tuple[int, int]:
+    assert shape is not None
+    return shape[1] if shape[1] == shape[2] else shape[1:]
+
+
+def _name(text: str) -> str:
+    """A name for folders of runs, of that of a file, a folder or a set of the hub."""
+    stem = re.sub(r"\.(npy|npz|zip|tar|parquet|h5|hdf5)$", "", text.rpartition("/")[2])
+    return re.sub(r"^\W+", "", re.sub(r"[^\w+=.,@-]+", "_", stem)) or "images"

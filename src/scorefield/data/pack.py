@@ -1,0 +1,249 @@
+"""Images decoded once into a pack, by several processes.
+
+The pack grows in the folder ``.packing-NAME`` beside its place and is renamed when it is whole. A
+block of images is marked as done after its bytes are on the disk, so that a packing that was killed
+goes on with the blocks that are missing.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+
+from scorefield.data.array_files import read_arrays
+from scorefield.data.blocks import Block, Worker, blocks, reserve
+from scorefield.data.contents import Contents
+from scorefield.data.form import Form
+from scorefield.data.layouts import contents_of
+from scorefield.data.packed import SET, SUMS, Pack, block_length, is_pack
+from scorefield.errors import UserError
+from scorefield.files import write_file
+
+_SETTLED_EVERY = 5.0  # seconds
+_SETTLED_SHARE = 20  # of the time: what is known of many images takes long to write
+_JOURNAL, _PLAN, _LOCK = "journal.npz", "plan.json", ".lock"
+OnProgress = Callable[[int, int, float], None]
+"""Called with the number of images done, of all, and of those per second."""
+
+
+@dataclass
+class _Journal:
+    """Which blocks of a part are done, and what is known of them."""
+
+    done: NDArray[np.bool_]
+    sha256: UInt8[np.ndarray, "blocks 32"]
+    hashes: NDArray[np.uint64]
+    total: NDArray[np.int64]
+    squares: int = 0
+
+    @classmethod
+    def of(cls, n: int, form: Form) -> _Journal:
+        blocks = -(-n // block_length(form))
+        return cls(
+            np.zeros(blocks, bool),
+            np.zeros((blocks, 32), np.uint8),
+            np.zeros(n, np.uint64),
+            np.zeros(form.shape, np.int64),
+        )
+
+    def add(self, number: int, first: int, block: Block) -> None:
+        self.done[number] = True
+        self.sha256[number] = np.frombuffer(block.sha256, np.uint8)
+        self.hashes[first : first + len(block.hashes)] = block.hashes
+        self.total += block.total
+        self.squares += block.squares
+
+
+def pack(
+    path: Path,
+    contents: Contents,
+    form: Form,
+    out: Path,
+    jobs: int = 1,
+    overwrite: bool = False,
+    on_progress: OnProgress = lambda done, total, rate: None,
+) -> Pack:
+    """Packs the images of a file or folder.
+
+    Arguments:
+        path: The file or folder.
+        contents: What is in it, as :func:`~scorefield.data.layouts.contents_of` says.
+        form: What the images are made to be.
+        out: The folder of the pack.
+        jobs: The number of processes that decode.
+        overwrite: Whether a pack that is there is replaced.
+        on_progress: Called a few times a second.
+
+    Raises:
+        UserError: If an image cannot be read or changes meanwhile, the place is taken, or the
+            disk is too small.
+        OSError: If the pack cannot be written.
+    """
+    out = out.expanduser()
+    folder, replaced = (out.with_name(f".{what}-{out.name}") for what in ("packing", "replaced"))
+    if replaced.exists() and not out.exists():
+        # A process that was killed had not yet put the new one in its place.
+        os.rename(replaced, out)
+    _check_place(out, overwrite)
+    with _alone(folder, out):
+        _check_place(out, overwrite)
+        made = _packed(path, contents, form, folder, max(1, jobs), on_progress)
+        if contents_of(path, form.channels).state != contents.state:
+            raise UserError(f"{path} was changed while it was packed: pack it again")
+        write_file(folder / SET, made.document())
+        for name in (_PLAN, _LOCK, *(f"{part}_{_JOURNAL}" for part in made.counts)):
+            (folder / name).unlink()
+        if out.exists():
+            os.rename(out, replaced)
+        os.rename(folder, out)
+    shutil.rmtree(replaced, ignore_errors=True)
+    return replace(made, folder=out)
+
+
+def _check_place(out: Path, overwrite: bool) -> None:
+    if out.exists() and not (overwrite and is_pack(out)):
+        told = "overwrite it, or give another" if is_pack(out) else "give another"
+        raise UserError(f"{out} is there already: {told}")
+
+
+def _packed(
+    path: Path, contents: Contents, form: Form, folder: Path, jobs: int, on_progress: OnProgress
+) -> Pack:
+    counts = {name: len(part.records) for name, part in contents.parts.items()}
+    plan = json.dumps([str(path.resolve()), contents.state, counts, repr(form)])
+    if not (folder / _PLAN).is_file() or (folder / _PLAN).read_text() != plan:
+        for file in folder.iterdir():
+            if file.name != _LOCK:
+                file.unlink()
+        _check_space(folder, sum(counts.values()) * int(np.prod(form.shape)))
+        for part, n in counts.items():
+            reserve(folder / f"{part}.npy", n, form)
+        write_file(folder / _PLAN, plan)
+    journals = {part: _read_journal(folder, part, n, form) for part, n in counts.items()}
+    todo = [
+        (part, int(number))
+        for part, journal in journals.items()
+        for number in np.flatnonzero(~journal.done)
+    ]
+    total, step, begin = sum(counts.values()), block_length(form), time.monotonic()
+    there = done = total - sum(min(step, counts[p] - k * step) for p, k in todo)
+    due, shown = begin + _SETTLED_EVERY, begin
+    records = {name: part.records for name, part in contents.parts.items()}
+    parallel = jobs > 1 and len(todo) > 1 and any(r.decodes for r in records.values())
+    worker = Worker(records, form, folder)
+    try:
+        for part, number, block in blocks(worker, todo, jobs if parallel else 1):
+            journals[part].add(number, number * step, block)
+            done += len(block.hashes)
+            now = time.monotonic()
+            if now > due:
+                _settle(folder, journals)
+                took = time.monotonic() - now
+                due = now + max(_SETTLED_EVERY, _SETTLED_SHARE * took)
+            if now - shown > 0.2:
+                on_progress(done, total, (done - there) / (now - begin))
+                shown = now
+    finally:
+        _settle(folder, journals)
+    on_progress(total, total, (total - there) / max(time.monotonic() - begin, 1e-9))
+    return _described(contents, form, folder, journals, counts)
+
+
+def _described(
+    contents: Contents,
+    form: Form,
+    folder: Path,
+    journals: dict[str, _Journal],
+    counts: dict[str, int],
+) -> Pack:
+    """The pack of a folder in which all blocks are done."""
+    sums: dict[str, Any] = {}
+    for part, journal in journals.items():
+        labels = contents.parts[part].labels
+        if labels is not None:
+            _write_array(folder / f"{part}_labels.npy", labels.astype(np.int64))
+        _write_array(folder / f"{part}_hashes.npy", journal.hashes)
+        sums |= {part: journal.total, f"{part}_squares": np.int64(journal.squares)}
+    _write_arrays(folder / SUMS, sums)
+    classed = all(part.labels is not None for part in contents.parts.values())
+    made = Pack(
+        folder,
+        form,
+        counts,
+        contents.class_count if classed else None,
+        contents.classes if classed else None,
+        contents.layout,
+        tuple(contents.remarks()),
+        "",
+    )
+    blocks = {part: [row.tobytes() for row in j.sha256] for part, j in journals.items()}
+    return replace(made, sha256=made.computed(blocks))
+
+
+@contextmanager
+def _alone(folder: Path, out: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / _LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{out} is being packed by another process: wait for its end") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _settle(folder: Path, journals: dict[str, _Journal]) -> None:
+    """Marks blocks as done once they are on the disk."""
+    for part, journal in journals.items():
+        descriptor = os.open(folder / f"{part}.npy", os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        _write_arrays(folder / f"{part}_{_JOURNAL}", vars(journal))
+
+
+def _read_journal(folder: Path, part: str, n: int, form: Form) -> _Journal:
+    """The journal of a part; a new one if there is none that fits."""
+    fresh = _Journal.of(n, form)
+    try:
+        found = read_arrays(folder / f"{part}_{_JOURNAL}")
+    except (OSError, UserError):
+        return fresh
+    shapes = {name: np.shape(value) for name, value in vars(fresh).items()}
+    if shapes != {name: value.shape for name, value in found.items()}:
+        return fresh
+    return _Journal(**{**found, "squares": int(found["squares"])})  # type: ignore[arg-type]
+
+
+def _check_space(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise UserError(f"{folder.parent} has {free:,} bytes left, the packed images take {size:,}")
+
+
+def _write_array(path: Path, values: NDArray[Any]) -> None:
+    stream = io.BytesIO()
+    np.save(stream, values, allow_pickle=False)
+    write_file(path, stream.getvalue())
+
+
+def _write_arrays(path: Path, values: dict[str, Any]) -> None:
+    stream = io.BytesIO()
+    np.savez(stream, **values)
+    write_file(path, stream.getvalue())

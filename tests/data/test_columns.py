@@ -1,0 +1,117 @@
+"""Sets of images in the files of other libraries, written by these."""
+
+import json
+import sys
+
+import h5py
+import lmdb
+import numpy as np
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from scorefield.data.form import Form
+from scorefield.data.layouts import contents_of
+from scorefield.errors import UserError
+from tests.data.test_layouts import COLOURS, FORM, LABELS, of, png
+
+
+def table(rows, **more):
+    """The columns of pictures and classes as the library ``datasets`` writes them."""
+    pictures = [{"bytes": png(COLOURS[k]), "path": f"{k}.png"} for k in rows]
+    columns = {"img": pictures, "label": pyarrow.array(LABELS[list(rows)], pyarrow.int64()), **more}
+    names = {"info": {"features": {"label": {"names": ["a", "b", "c"], "_type": "ClassLabel"}}}}
+    return pyarrow.table(columns).replace_schema_metadata({"huggingface": json.dumps(names)})
+
+
+@pytest.mark.parametrize("place", [".", "data"])
+def test_parquet_files_of_the_hub(tmp_path, place):
+    """Two files of several groups of rows each."""
+    folder = tmp_path / place
+    folder.mkdir(exist_ok=True)
+    for number, rows in enumerate((range(5), range(5, 9))):
+        name = f"train-{number:05d}-of-00002.parquet"
+        more = {"caption": ["words"] * len(rows)}
+        parquet.write_table(table(rows, **more), folder / name, row_group_size=2)
+    parquet.write_table(table(range(9, 12)), folder / "test-00000-of-00001.parquet")
+    found = contents_of(tmp_path)
+    assert np.array_equal(of(found.parts["train"]), COLOURS[:9])
+    assert np.array_equal(of(found.parts["test"]), COLOURS[9:])
+    assert found.parts["train"].labels.tolist() == LABELS[:9].tolist()
+    assert found.classes == ("a", "b", "c")
+    assert found.remarks() == ["not read: 2 columns called caption"]
+
+
+def test_parquet_files_that_are_wrong(tmp_path):
+    path = tmp_path / "a.parquet"
+    parquet.write_table(table(range(12)), path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-50])
+    with pytest.raises(UserError, match=r"a\.parquet is no parquet file that can be read"):
+        contents_of(path)
+    parquet.write_table(pyarrow.table({"x": [1.0]}), path)
+    with pytest.raises(UserError, match=r"a\.parquet has no column of images, it has x"):
+        contents_of(path)
+    parquet.write_table(pyarrow.table({"image": [{"bytes": None, "path": "a.png"}]}), path)
+    with pytest.raises(UserError, match=r"image 0 has no bytes of a picture in its row"):
+        of(contents_of(path).parts["train"])
+
+
+def test_arrays_of_hdf5(tmp_path):
+    for name, channels in (("a.h5", 3), ("b.hdf5", 5)):
+        images = np.random.default_rng(0).integers(0, 256, (6, channels, 8, 10), dtype=np.uint8)
+        with h5py.File(tmp_path / name, "w") as file:
+            file.create_dataset("images", data=images, compression="gzip")
+            file["labels"] = np.arange(6) % 2
+            file["about"] = "words"
+        part = contents_of(tmp_path / name, channels).parts["train"]
+        assert np.array_equal(of(part, Form(channels, (8, 10))), images)
+        assert part.labels.tolist() == [0, 1] * 3
+
+
+def test_hdf5_reads_no_other_file(tmp_path):
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["x"] = COLOURS
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"] = h5py.ExternalLink("secret.h5", "/x")
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        layout = h5py.VirtualLayout(COLOURS.shape, np.uint8)
+        layout[:] = h5py.VirtualSource(tmp_path / "secret.h5", "x", COLOURS.shape)
+        file.create_virtual_dataset("images", layout)
+    for name, told in (("a.h5", "images is a link"), ("b.h5", "images is stored in other files")):
+        with pytest.raises(UserError, match=rf"{name}: {told}"):
+            contents_of(tmp_path / name)
+    (tmp_path / "c.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:200])
+    with pytest.raises(UserError, match=r"c\.h5: it is no HDF5 file that can be read"):
+        contents_of(tmp_path / "c.h5")
+
+
+def database(folder, rows):
+    """As LSUN is: pictures by random keys."""
+    with lmdb.open(str(folder), map_size=1 << 20) as opened, opened.begin(write=True) as writing:
+        for k in rows:
+            writing.put(f"{k:040d}".encode(), png(COLOURS[k]))
+        writing.put(b"__len__", b"12")
+
+
+def test_lmdb_of_lsun(tmp_path):
+    database(tmp_path / "church_outdoor_train_lmdb", range(9))
+    database(tmp_path / "church_outdoor_val_lmdb", range(9, 12))
+    found = contents_of(tmp_path)
+    assert np.array_equal(of(found.parts["train"]), COLOURS[:9])
+    assert np.array_equal(of(found.parts["test"]), COLOURS[9:])
+    assert found.remarks() == ["not read: 2 entries about the set"]
+    alone = contents_of(tmp_path / "church_outdoor_val_lmdb")
+    assert np.array_equal(of(alone.parts["train"], FORM), COLOURS[9:])
+
+
+def test_a_library_that_is_not_there_is_named(tmp_path, monkeypatch):
+    names = {"pyarrow": "a.parquet", "h5py": "a.h5", "lmdb": "data.mdb"}
+    for library, name in names.items():
+        folder = tmp_path / library
+        folder.mkdir()
+        (folder / name).write_bytes(b"x")
+        monkeypatch.setitem(sys.modules, library, None)
+        monkeypatch.setitem(sys.modules, f"{library}.parquet", None)
+        with pytest.raises(UserError, match=f"{library}, which is not installed: pip install"):
+            contents_of(folder / name if library == "h5py" else folder)

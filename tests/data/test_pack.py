@@ -1,0 +1,266 @@
+"""Images decoded once: what is mapped is what is decoded, whole after any stop, and said."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from scorefield.cli import main
+from scorefield.data import blocks, packed
+from scorefield.data.form import Form
+from scorefield.data.image_files import read_images
+from scorefield.data.images import images
+from scorefield.data.layouts import contents_of
+from scorefield.data.pack import pack
+from scorefield.data.packed import Pack
+from scorefield.errors import UserError
+from scorefield.noise import Noise
+from tests.data.test_layouts import COLOURS, FORM, LABELS, by_class, png, write
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write(tmp_path / "set", by_class())
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Two images to a block."""
+    monkeypatch.setattr(packed, "BLOCK", 2 * 3 * 8 * 8)
+
+
+def packing(path, out, form=FORM, **settings):
+    return pack(path, contents_of(path, form.channels), form, out, **settings)
+
+
+def seen(place):
+    source = images(place)
+    return source.batch(Noise(0), 0, 2), source.std
+
+
+def test_a_pack_is_read_as_the_set_itself_is(tmp_path, folder):
+    packing(folder, tmp_path / "pack")
+    one, other = (images(p, size=8 if p == folder else None) for p in (folder, tmp_path / "pack"))
+    assert (other.name, other.shape, other.classes) == ("pack", (3, 8, 8), 3)
+    assert other.class_names == one.class_names == ("a", "b", "c")
+    assert other.size == one.size == 11
+    steps = torch.arange(5)
+    assert torch.equal(one.batch(Noise(0), steps, 4), other.batch(Noise(0), steps, 4))
+    assert torch.equal(
+        one.batch_classes(Noise(0), steps, 4), other.batch_classes(Noise(0), steps, 4)
+    )
+    assert torch.equal(one.reference(1, 0), other.reference(1, 0))
+    assert torch.equal(one.mean, other.mean)
+    assert one.std == other.std
+
+
+def test_the_files_of_a_pack_are_those_of_numpy(tmp_path, folder):
+    made = packing(folder, tmp_path / "pack")
+    assert np.array_equal(np.load(tmp_path / "pack" / "train.npy"), COLOURS)
+    assert np.array_equal(np.load(tmp_path / "pack" / "train_labels.npy"), LABELS)
+    assert sorted(os.listdir(tmp_path / "pack")) == [
+        "set.json", "sums.npz", "train.npy", "train_hashes.npy", "train_labels.npy",
+    ]  # fmt: skip
+    assert sorted(os.listdir(tmp_path)) == ["pack", "set"]
+    assert Pack.read(tmp_path / "pack") == made
+    made.check()
+
+
+def test_the_hash_is_that_of_what_a_network_sees(tmp_path, folder):
+    """Not of the files, the folder, or the number of processes."""
+    first = packing(folder, tmp_path / "a").sha256
+    other = write(tmp_path / "other", {n: c + b"trailing" for n, c in by_class().items()})
+    assert packing(other, tmp_path / "b").sha256 == first
+    changed = COLOURS.copy()
+    changed[7, 1, 2, 3] ^= 1
+    assert packing(write(tmp_path / "c0", by_class(changed)), tmp_path / "c").sha256 != first
+    moved = {n.replace("b/001", "c/001"): content for n, content in by_class().items()}
+    assert packing(write(tmp_path / "d0", moved), tmp_path / "d").sha256 != first
+
+
+def test_a_stopped_packing_goes_on(tmp_path, folder, small_blocks, monkeypatch):
+    whole = packing(folder, tmp_path / "whole")
+    make, done = blocks.Worker.__call__, []
+
+    def stopping(self, part, number):
+        if number == 3 and len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(number)
+        return make(self, part, number)
+
+    monkeypatch.setattr(blocks.Worker, "__call__", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        packing(folder, tmp_path / "pack")
+    assert not (tmp_path / "pack").exists()
+    done.append("stopped")
+    again = packing(folder, tmp_path / "pack")
+    assert done == [0, 1, 2, "stopped", 3, 4, 5]
+    assert again.sha256 == whole.sha256
+    assert np.array_equal(again.sums("train")[0], whole.sums("train")[0])
+    assert np.array_equal(again.hashes("train"), whole.hashes("train"))
+    again.check()
+
+
+@pytest.mark.parametrize("change", ["size", "images"])
+def test_a_packing_of_something_else_starts_anew(
+    tmp_path, folder, small_blocks, monkeypatch, change
+):
+    make = blocks.Worker.__call__
+
+    def stopping(self, part, number):
+        if number == 3:
+            raise KeyboardInterrupt
+        return make(self, part, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(blocks.Worker, "__call__", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            packing(folder, tmp_path / "pack")
+    form = Form(3, 4) if change == "size" else FORM
+    if change == "images":
+        write(folder, {"a/000.png": png(255 - COLOURS[0])})
+    made = packing(folder, tmp_path / "pack", form)
+    expected = read_images(folder, form, None)
+    both = torch.cat((expected.train.pixels, expected.test.pixels)).numpy()
+    assert np.array_equal(made.arrays("train")[0], both)
+    made.check()
+
+
+def test_images_that_change_meanwhile_are_refused(tmp_path, folder):
+    contents = contents_of(folder)
+    write(folder, {"a/999.png": png(COLOURS[0])})
+    with pytest.raises(UserError, match="was changed while it was packed: pack it again"):
+        pack(folder, contents, FORM, tmp_path / "pack")
+    assert not (tmp_path / "pack").exists()
+
+
+def test_a_place_that_is_taken_is_kept(tmp_path, folder):
+    packing(folder, tmp_path / "pack")
+    with pytest.raises(UserError, match="pack is there already: overwrite it, or give another"):
+        packing(folder, tmp_path / "pack")
+    packing(folder, tmp_path / "pack", Form(3, 4), overwrite=True)
+    assert Pack.read(tmp_path / "pack").form == Form(3, 4)
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="set is there already: give another"):
+            packing(folder, folder, overwrite=overwrite)
+    assert sorted(os.listdir(tmp_path)) == ["pack", "set"]
+
+
+def test_a_damaged_pack_is_said(tmp_path, folder):
+    place = tmp_path / "pack"
+    made = packing(folder, place)
+    about = json.loads((place / "set.json").read_text())
+    about["counts"]["train"] += 1
+    damaged = [
+        ("train.npy", (place / "train.npy").read_bytes()[:-1]),
+        ("train_labels.npy", b""),
+        ("sums.npz", b"x"),
+        ("set.json", b"{}"),
+        ("set.json", b"[" * 10_000),
+        ("set.json", json.dumps(about).encode()),
+    ]
+    for name, content in damaged:
+        before = (place / name).read_bytes()
+        (place / name).write_bytes(content)
+        with pytest.raises(UserError, match=r"pack.*(damaged|size|is no|has the format|says)"):
+            seen(place)
+        (place / name).write_bytes(before)
+    flipped = bytearray((place / "train.npy").read_bytes())
+    flipped[-5] ^= 1
+    (place / "train.npy").write_bytes(flipped)
+    with pytest.raises(UserError, match="the hash of its images is not the stated one"):
+        made.check()
+
+
+def test_what_contradicts_a_pack_is_refused_by_its_key(tmp_path, folder):
+    packing(folder, tmp_path / "pack")
+    for key, value in {"size": 9, "channels": 1, "crop": "adm", "sha256": "0" * 64}.items():
+        with pytest.raises(UserError, match=f"{key} is "):
+            images(tmp_path / "pack", **{key: value})
+    with pytest.raises(UserError, match="which holds no packed images"):
+        images(folder, size=8, sha256="0" * 64)
+
+
+def test_duplicates_between_the_parts_are_said(tmp_path, capsys):
+    files = by_class(prefix="train/") | by_class(COLOURS[:3], prefix="test/")
+    write(tmp_path / "set", files)
+    out = tmp_path / "pack"
+    assert main(["data", "pack", str(tmp_path / "set"), "--out", str(out), "--size", "8"]) == 0
+    told = capsys.readouterr()
+    assert "warning: 3 of 3 held-out images are training images too" in told.err
+    assert main(["data", "show", str(out), "--check"]) == 0
+    assert "3 held-out images are training images too" in capsys.readouterr().out
+
+
+def test_what_looks_wrong_is_said(tmp_path, capsys):
+    """A class that is missing in a part, one of very few images, and levels from 0 to 1."""
+    dark = [np.full((3, 8, 8), k % 2, np.uint8) for k in range(48)]
+    train = {f"train/{'b' if k == 7 else 'a'}/{k}.png": png(x) for k, x in enumerate(dark)}
+    write(tmp_path / "set", train | {"test/a/1.png": png(dark[0])})
+    out = str(tmp_path / "pack")
+    assert main(["data", "pack", str(tmp_path / "set"), "--out", out, "--size", "8"]) == 0
+    told = capsys.readouterr().err
+    assert "1 of 2 classes have no images held out: 1 b" in told
+    assert "the classes are unbalanced to train on: from 1 to 47 images" in told
+    assert "the images have levels from 0 to 1 of 0 to 255" in told
+
+
+def test_a_sheet_shows_what_a_network_sees(tmp_path, folder, capsys):
+    from PIL import Image
+
+    out = tmp_path / "sheet.png"
+    for source in (folder, tmp_path / "pack"):
+        command = ["data", "show", str(source), "--out", str(out), "--n", "12"]
+        if source == folder:
+            command += ["--size", "8"]
+            packing(folder, tmp_path / "pack")
+        assert main(command) == 0
+        sheet = np.asarray(Image.open(out))
+        # Enlarged by a whole number, four lines of three.
+        scale = sheet.shape[0] // 35
+        found = sheet[::scale, ::scale]
+        columns = round(found.shape[1] / 9)
+        for k, image in enumerate(COLOURS):
+            top, left = 9 * (k // columns), 9 * (k % columns)
+            assert np.array_equal(found[top : top + 8, left : left + 8], np.moveaxis(image, 0, -1))
+        assert "to train on  12 images" in capsys.readouterr().out
+
+
+def ends(group):
+    """Whether all processes of a group end soon."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.2)
+    return False
+
+
+@pytest.mark.slow
+def test_a_killed_packing_leaves_no_process_and_goes_on(tmp_path):
+    """With two processes that decode 400 pictures of 128² each."""
+    rng = np.random.default_rng(0)
+    files = {f"{k:03d}.png": png(rng.integers(0, 256, (3, 128, 128), np.uint8)) for k in range(400)}
+    write(tmp_path / "set", files)
+    out = tmp_path / "pack"
+    command = [sys.executable, "-m", "scorefield", "data", "pack", str(tmp_path / "set")]
+    command += ["--out", str(out), "--size", "128", "--jobs", "2"]
+    whole = packing(tmp_path / "set", tmp_path / "whole", Form(3, 128))
+    for wait in (1.0, 2.0, 3.0):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+        assert ends(process.pid)
+    if out.exists():
+        return
+    subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=300)
+    assert Pack.read(out).sha256 == whole.sha256
+    Pack.read(out).check()
