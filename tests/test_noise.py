@@ -8,7 +8,8 @@ import pytest
 import torch
 from scipy import stats
 
-from scorefield.noise import Noise, philox
+from scorefield.noise import Noise
+from scorefield.philox import normals, philox
 from tests import processes
 
 # Two-sided false-alarm probability of a standard normal statistic beyond this: 3.8e-8.
@@ -55,6 +56,39 @@ def test_philox_gives_the_known_answers(counter, key, expected):
     words = [[int(w, 16) for w in text.split()] for text in (counter, key, expected)]
     out = philox(torch.tensor(words[0]).reshape(4, 1), (words[1][0], words[1][1]))
     assert out.reshape(-1).tolist() == words[2]
+
+
+def by_hand(radius_word, angle_word):
+    """Two normals of two words, in Python's numbers, whose operations are rounded correctly."""
+    u = (radius_word + 0.5) * 2.0**-32
+    mantissa, exponent = math.frexp(u)
+    if mantissa < math.sqrt(0.5):
+        mantissa, exponent = mantissa * 2, exponent - 1
+    z = (mantissa - 1) / (mantissa + 1)
+
+    def series(coefficients, x):
+        value = coefficients[-1]
+        for c in reversed(coefficients[:-1]):
+            value = value * x + c
+        return value
+
+    log = series([2.0 / (2 * k + 1) for k in range(11)], z * z) * z + exponent * math.log(2.0)
+    radius = math.sqrt(-2 * log)
+    angle = (((angle_word & 0x3FFFFFFF) + 0.5) * 2.0**-30 - 0.5) * (math.pi / 2)
+    terms = [(-1.0) ** (k // 2) / math.factorial(k) for k in range(17)]
+    sine = series(terms[1:16:2], angle * angle) * angle
+    cosine = series(terms[0::2], angle * angle)
+    sign = -radius if angle_word >> 31 else radius
+    pair = (-sine, cosine) if angle_word >> 30 & 1 else (cosine, sine)
+    return [each * sign for each in pair]
+
+
+def test_normals_are_those_of_correctly_rounded_operations():
+    """The vector libraries of processors round square roots differently."""
+    words = torch.tensor([hash((k, 1)) % 2**32 for k in range(4000)]).view(4, -1, 1)
+    found = normals(words, torch.float64)[:, :, 0].T.tolist()
+    for row, (a, b, c, d) in zip(found, words[:, :, 0].T.tolist(), strict=True):
+        assert row == [*by_hand(a, b), *by_hand(c, d)]
 
 
 def test_philox_is_elementwise():
@@ -291,7 +325,7 @@ def test_an_address_out_of_range_is_an_error(draw, index, step):
 
 
 def test_integers_need_a_positive_bound():
-    with pytest.raises(ValueError, match="high=0"):
+    with pytest.raises(ValueError, match="high must be a positive integer, got 0"):
         Noise(0).integers("p", 0, (), torch.arange(3))
 
 

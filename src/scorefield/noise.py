@@ -15,9 +15,8 @@ Construction
     (seed, purpose) pairs share a key with probability :math:`2^{-64}`.
 
 Exactness
-    Words become numbers through IEEE-exact operations only (additions, products, quotients,
-    square roots, in float64). Library logarithms and sines are avoided on purpose: their last
-    bit may depend on an element's position in a vector register, hence on the batch.
+    Numbers are bit-exact on all processors, in float64 too, and in any batch; see
+    :mod:`~scorefield.philox`.
 
 Limits
     Normals have 32 bits of resolution and lie within 6.77 standard deviations (a normal
@@ -41,15 +40,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scorefield.checks import inspect
+from scorefield.checks import check_count, inspect
 from scorefield.errors import UnsupportedError, UserError
+from scorefield.fused import fused
+from scorefield.philox import Kind, in_blocks, normals, signs, uniforms, words
 
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_WEYL = (0x9E3779B9, 0xBB67AE85)
 _MASK = 0xFFFFFFFF
-_LOG_SERIES = tuple(2.0 / (2 * k + 1) for k in range(11))
-_SIN_SERIES = tuple((-1.0) ** k / math.factorial(2 * k + 1) for k in range(8))
-_COS_SERIES = tuple((-1.0) ** k / math.factorial(2 * k) for k in range(9))
 
 
 @dataclass(frozen=True)
@@ -100,11 +96,7 @@ class Noise:
             ValueError: If an index is negative, or a step is not in ``[0, 2³²)``. Indices and steps
                 on a GPU are not looked at.
         """
-        size = math.prod(shape)
-        words, batch = self._words(purpose, -(-size // 4), index, step)
-        # A short draw needs half of the block only.
-        values = _box_muller(words if size > 2 else words[:2])
-        return _assemble(values, batch, size, shape).to(dtype)
+        return self._draw(normals, 4, purpose, shape, index, step, dtype)
 
     def uniform(
         self,
@@ -118,13 +110,7 @@ class Noise:
 
         Arguments and errors are those of :meth:`normal`. In float64 the value is never 0.
         """
-        size = math.prod(shape)
-        words, batch = self._words(purpose, -(-size // 2), index, step)
-        words = words if size > 1 else words[:2]
-        high, low = words[0::2] >> 5, words[1::2] >> 6
-        values = ((high << 26) + low).to(torch.float64).add_(0.5).mul_(2.0**-53)
-        values = _assemble(values, batch, size, shape).to(dtype)
-        return values.clamp_(max=1.0 - torch.finfo(dtype).eps / 2)
+        return self._draw(uniforms, 2, purpose, shape, index, step, dtype)
 
     def signs(
         self,
@@ -138,11 +124,7 @@ class Noise:
 
         Arguments and errors are those of :meth:`normal`.
         """
-        size = math.prod(shape)
-        words, batch = self._words(purpose, -(-size // 128), index, step)
-        shifts = torch.arange(32, device=words.device).view(32, 1, 1, 1)
-        bits = (words.unsqueeze(0) >> shifts) & 1
-        return _assemble(bits.flatten(0, 1), batch, size, shape).to(dtype).mul_(2).sub_(1)
+        return self._draw(signs, 128, purpose, shape, index, step, dtype)
 
     def integers(
         self,
@@ -157,39 +139,56 @@ class Noise:
         Arguments and errors are those of :meth:`normal`; also raises ``ValueError`` if
         ``high`` is not positive.
         """
-        if high < 1:
-            raise UserError(f"integers are drawn below a positive bound, got high={high}")
+        check_count("high", high)
         draws = self.uniform(purpose, shape, index, step, dtype=torch.float64)
         return draws.mul_(high).floor_().to(torch.int64)
 
     def permutation(self, purpose: str, n: int, step: int = 0) -> Tensor:
         """Draw a permutation of ``0 … n - 1`` (by sorting one 62-bit key per element)."""
-        words, _ = self._words(purpose, 1, torch.arange(n), step)
-        return torch.argsort((words[0, :, 0] << 30) + (words[1, :, 0] >> 2), stable=True)
+        index, steps, _ = _addresses(torch.arange(n), step)
+        found = words(torch.arange(1), steps, index, self._key(purpose))
+        return torch.argsort((found[0, :, 0] << 30) + (found[1, :, 0] >> 2), stable=True)
 
-    def _words(
-        self, purpose: str, blocks: int, index: Tensor, step: int | Tensor
-    ) -> tuple[Tensor, torch.Size]:
-        """Philox words as (4, batch, block), and the batch shape."""
-        if index.is_floating_point():
-            raise UnsupportedError(f"sample indices are integers, got {index.dtype}")
-        index = index.to(torch.int64)
-        inspect(index, _check_index)
-        if isinstance(step, Tensor):
-            steps = step.to(index)
-            inspect(steps, _check_steps)
-        else:
-            _check_step(step)
-            # Filled in: a copy of the number would be waited for.
-            steps = index.new_full((), step)
-        index, steps = torch.broadcast_tensors(index, steps)
-        batch = index.shape
-        index, steps = index.reshape(-1, 1), steps.reshape(-1, 1)
-        block = torch.arange(blocks, device=index.device)
-        counter = torch.broadcast_tensors(block, steps, index & _MASK, index >> 32)
+    def _draw(
+        self,
+        kind: Kind,
+        each: int,
+        purpose: str,
+        shape: Sequence[int],
+        index: Tensor,
+        step: int | Tensor,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """Numbers of a kind, of which a block has ``each``."""
+        size = math.prod(shape)
+        index, steps, batch = _addresses(index, step)
+        block = torch.arange(-(-size // each), device=index.device)
+        # A short draw needs half of the block only.
+        half = 2 * size <= each <= 4
+        total = len(index) * size
+        values = fused(in_blocks, total, kind, half, block, steps, index, self._key(purpose), dtype)
+        return values[:, :size].reshape((*batch, *shape))
+
+    def _key(self, purpose: str) -> tuple[int, int]:
         digest = hashlib.blake2b(f"{self.seed}\0{purpose}".encode(), digest_size=8).digest()
-        key = (int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little"))
-        return philox(torch.stack(counter), key), batch
+        return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
+
+
+def _addresses(index: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, torch.Size]:
+    """Indices and steps in columns, and their common shape."""
+    if index.is_floating_point():
+        raise UnsupportedError(f"sample indices are integers, got {index.dtype}")
+    index = index.to(torch.int64)
+    inspect(index, _check_index)
+    if isinstance(step, Tensor):
+        steps = step.to(index)
+        inspect(steps, _check_steps)
+    else:
+        _check_step(step)
+        # Filled in: a copy of the number would be waited for.
+        steps = index.new_full((), step)
+    index, steps = torch.broadcast_tensors(index, steps)
+    return index.reshape(-1, 1), steps.reshape(-1, 1), index.shape
 
 
 def _check_index(index: Tensor) -> None:
@@ -207,61 +206,6 @@ def _check_step(step: int) -> None:
         raise UserError(f"a step must not be negative and be below 2³², got {step}")
 
 
-def philox(counter: Tensor, key: tuple[int, int]) -> Tensor:
-    """The Philox-4x32-10 block cipher on 32-bit words held in int64: from counters of shape
-    ``(4, *)`` to random words of that shape (Salmon et al., 2011, section 3.2).
-    """
-    x0, x1, x2, x3 = counter.unbind()
-    for r in range(10):
-        k0, k1 = ((key[i] + r * _WEYL[i]) & _MASK for i in (0, 1))
-        # The products overflow int64, but their 64 bits are correct. Only the low halves
-        # of x1 and x3 count, so that their high halves may stay until the next mask.
-        p0, p1 = x0 * _MULTIPLIERS[0], x2 * _MULTIPLIERS[1]
-        x0 = (p1 >> 32).bitwise_xor_(x1).bitwise_xor_(k0).bitwise_and_(_MASK)
-        x2 = (p0 >> 32).bitwise_xor_(x3).bitwise_xor_(k1).bitwise_and_(_MASK)
-        x1, x3 = p1, p0
-    return torch.stack((x0, x1 & _MASK, x2, x3 & _MASK))
-
-
-def _assemble(values: Tensor, batch: torch.Size, size: int, shape: Sequence[int]) -> Tensor:
-    """(component in block, batch, block) -> (*batch, *shape), components in block order."""
-    return values.permute(1, 2, 0).flatten(1)[:, :size].reshape((*batch, *shape))
-
-
-def _horner(coefficients: Sequence[float], x: Tensor) -> Tensor:
-    value = torch.full_like(x, coefficients[-1])
-    for c in reversed(coefficients[:-1]):
-        value.mul_(x).add_(c)
-    return value
-
-
-def _log(u: Tensor) -> Tensor:
-    """ln u for u in (0, 1): exponent and the series 2 artanh z, z = (m-1)/(m+1)."""
-    mantissa, exponent = torch.frexp(u)
-    small = mantissa < math.sqrt(0.5)
-    mantissa = torch.where(small, mantissa * 2, mantissa)
-    exponent = (exponent - small.to(exponent.dtype)).to(u.dtype)
-    z = (mantissa - 1) / (mantissa + 1)
-    return _horner(_LOG_SERIES, z * z).mul_(z).add_(exponent * math.log(2.0))
-
-
-def _box_muller(words: Tensor) -> Tensor:
-    """Pairs of words -> pairs of standard normals, stacked in front."""
-    radius_word, angle_word = words[0::2], words[1::2]
-    radius = _log(radius_word.to(torch.float64).add_(0.5).mul_(2.0**-32)).mul_(-2).sqrt_()
-    # The two top bits choose a quadrant, the rest an angle in (-pi/4, pi/4).
-    fraction = (angle_word & 0x3FFFFFFF).to(torch.float64).add_(0.5).mul_(2.0**-30).sub_(0.5)
-    angle = fraction.mul_(math.pi / 2)
-    square = angle * angle
-    sine = _horner(_SIN_SERIES, square).mul_(angle)
-    cosine = _horner(_COS_SERIES, square)
-    swap = (angle_word & (1 << 30)).bool()
-    flip = radius * (1 - 2 * (angle_word >> 31)).to(torch.float64)
-    first = torch.where(swap, -sine, cosine) * flip
-    second = torch.where(swap, cosine, sine) * flip
-    return torch.stack((first, second), dim=1).flatten(0, 1)
-
-
 class Lookahead:
     """Draws of many steps made in one call, returned one step at a time: a draw costs about as much
     for one step as for a hundred.
@@ -277,8 +221,7 @@ class Lookahead:
         span: int = 64,
         device: torch.device | None = None,
     ) -> None:
-        if span < 1:
-            raise UserError(f"a look-ahead spans at least one step, got {span}")
+        check_count("span", span)
         self._draw, self._span, self._device = draw, span, device
         self._chunk: int | None = None
         self._values: tuple[Tensor, ...] = ()

@@ -19,6 +19,7 @@ from torch.utils.data import (
     default_convert,
 )
 
+from scorefield.checks import check_floating
 from scorefield.errors import UserError
 
 Given = Tensor | NDArray[Any] | Sequence[Any] | Dataset[Any] | DataLoader[Any]
@@ -56,10 +57,13 @@ def points_of(data: Given) -> tuple[Tensor, Tensor | None]:
     return points, classes
 
 
-def numbers_of(data: Given) -> tuple[Tensor, Tensor | None]:
-    """As :func:`points_of`, but for bytes :math:`p`, which become :math:`p / 255`."""
-    points, classes = points_of(data)
-    return points / 255 if points.dtype == torch.uint8 else points, classes
+def numbers_of(name: str, data: Given) -> tuple[Tensor, Tensor | None]:
+    """As :func:`points_of`, but bytes are refused, which would be numbers up to 255 beside samples
+    of unit scale; ``name`` is for the error.
+    """
+    points, classes = (data, None) if isinstance(data, Tensor) else points_of(data)
+    check_floating(name, points)
+    return points, classes
 
 
 def _items_of(loader: DataLoader[Any]) -> Dataset[Any]:

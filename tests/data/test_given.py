@@ -196,13 +196,6 @@ def test_diagnostics_and_metrics_take_what_fit_takes(data):
         assert metric(X + 1, data) == metric(X + 1, X)
 
 
-def test_bytes_are_numbers_for_diagnostics_and_metrics():
-    values = BYTES / 255
-    assert sliced_wasserstein(BYTES.numpy(), values + 1) == sliced_wasserstein(values, values + 1)
-    with pytest.raises(UserError, match="points are floating-point numbers or bytes"):
-        sliced_wasserstein(BYTES.long().numpy(), values)
-
-
 def test_the_classes_of_the_data_are_those_of_a_diagnostic():
     field = PreconditionedField(MLP(2, hidden=8, classes=3), EDM(0.01, 10.0), sigma_data=1.0)
     with torch.no_grad():

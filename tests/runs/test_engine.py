@@ -10,8 +10,10 @@ from safetensors.torch import load_file
 from scorefield import Engine
 from scorefield.cli import main
 from scorefield.config.resolve import load
+from scorefield.errors import RunError
 from scorefield.evaluation.evaluate import benchmark_of, evaluate, measure_levels
 from scorefield.evaluation.protocol import protocol_of
+from scorefield.runs.environment import environment, read_environment, record_engine
 from scorefield.runs.inspection import inspect
 from scorefield.runs.run import Run
 
@@ -58,6 +60,17 @@ def test_a_run_goes_on_under_another_engine_and_back(copied):
     # In the same precision, two steps are those that were there before.
     for name, value in found.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_engines_are_read_back_with_all_their_values(tmp_path):
+    file = tmp_path / "environment.json"
+    file.write_text(json.dumps(environment()))
+    for engine in (PLAIN, HALF, HALF):
+        record_engine(file, engine)
+    assert read_environment(file) == environment() | {
+        "created": read_environment(file)["created"],
+        "engines": [PLAIN.record(), HALF.record()],
+    }
 
 
 def test_the_engines_of_a_training_are_recorded_in_order(copied):
@@ -107,6 +120,9 @@ def test_what_is_measured_does_not_depend_on_the_precision_of_sampling(copied):
     assert half.validation == plain.validation
     assert [d.estimate for d in half.distances] != [d.estimate for d in plain.distances]
     assert half.about["engine"]["precision"] == "bfloat16"
+    # Samples of two precisions are not one evaluation.
+    with pytest.raises(RunError, match="precision is 'bfloat16' there and null here; --overwrite"):
+        evaluate(copied, [3], engine=PLAIN)
 
 
 def test_diagnostics_inside_of_a_running_engine_are_exact(copied):

@@ -24,6 +24,7 @@ from scorefield.calculus.circulation import (
     squared_curl,
 )
 from scorefield.calculus.derivatives import VectorField
+from scorefield.checks import check_positive
 from scorefield.diagnostics.exterior import UNITS
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, measure, precision_of
 from scorefield.domain import Torus
@@ -244,8 +245,8 @@ def cycle_circulation(
             "cycle_circulation: lengths >= 3, cycles >= 1 and 1 <= neighbours < cloud must hold, "
             f"got lengths={list(lengths)}, cycles={cycles}, neighbours={neighbours}, cloud={cloud}"
         )
-    if reach is not None and not reach > 0:
-        raise UserError(f"cycle_circulation: reach must be positive, got {reach}")
+    if reach is not None:
+        check_positive("cycle_circulation: reach", reach)
     integral = quadrature(rule)
     space = Features("coordinates", domain.embed) if features is None else features
 

@@ -24,6 +24,7 @@ from scorefield.calculus.fokker_planck import (
     per_log_noise,
     unbiased_square,
 )
+from scorefield.checks import check_count
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
@@ -125,8 +126,8 @@ def _profiles(
     """The profiles of the forms, and of their difference if there are both."""
     if not set(forms) <= NAMES.keys():
         raise UserError(f"the form of a residual is gradient or component, not {forms[0]!r}")
-    if probes is not None and probes < 2:
-        raise UserError(f"an unbiased square needs at least 2 probes, got {probes}")
+    if probes is not None:
+        check_count("the probes of an unbiased square", probes, 2)
     levels: list[dict[str, Estimate]] = []
 
     def at(points: Points) -> Estimate:

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.calculus.derivatives import VectorField
+from scorefield.checks import check_count, check_share
 from scorefield.engine import device_of, exact
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
@@ -73,10 +74,9 @@ class Protocol:
         object.__setattr__(self, "sigmas", tuple(float(s) for s in self.sigmas))
         if not self.sigmas or not all(math.isfinite(s) and s > 0 for s in self.sigmas):
             raise UserError(f"a protocol needs positive noise levels, got {list(self.sigmas)}")
-        if self.n < 2:
-            raise UserError(f"a protocol needs at least 2 points for an error bar, got {self.n}")
-        if self.precision is not None and not 0 < self.precision < 1:
-            raise UserError(f"a precision must be in (0, 1), got {self.precision}")
+        check_count("the points of a protocol", self.n, 2)
+        if self.precision is not None:
+            check_share("a precision", self.precision)
 
     @property
     def noise(self) -> Noise:
@@ -116,7 +116,7 @@ class Protocol:
             clean = data.draw(self.noise, index, dtype=self.dtype)
             rows = field.class_rows(classes, index)
         else:
-            given, own = numbers_of(data)
+            given, own = numbers_of("the data", data)
             if len(given) < self.n:
                 raise UserError(f"the protocol asks for {self.n} points, the data has {len(given)}")
             if classes is None and field.classes is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from scorefield.checks import check_count, check_floating
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.engine import exact
 from scorefield.errors import UserError
@@ -109,8 +110,8 @@ def validation_loss(
     Raises:
         ValueError: For fewer than two points or one draw.
     """
-    if draws < 1:
-        raise UserError(f"a validation loss needs at least one draw per point, got {draws}")
+    check_count("draws", draws)
+    check_floating("data", data)
     noise, index = Noise(-1 - seed), torch.arange(data.shape[0], device=data.device)
     total = torch.zeros(data.shape[0], dtype=torch.float64, device=data.device)
     with exact(), evaluation_mode(field), torch.no_grad():

@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.checks import check_count, check_floating
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.estimate import mean as mean_of
@@ -121,10 +122,8 @@ def noise_floor(
         ValueError: If a finite source has fewer than :math:`n + m` samples.
     """
     m = n if m is None else m
-    if n < 1 or m < 1:
-        raise UserError(f"a noise floor needs sets of at least one sample, got {n} and {m}")
-    if pairs < 2:
-        raise UserError(f"a noise floor needs at least 2 pairs of real sets, got {pairs}")
+    for name, count, least in (("n", n, 1), ("m", m, 1), ("pairs", pairs, 2)):
+        check_count(f"noise_floor: {name}", count, least)
     distances = []
     for pair in range(pairs):
         if isinstance(source, Target):
@@ -160,12 +159,13 @@ def flat_pair(samples: Given, reference: Given, least: int = 2) -> tuple[Tensor,
 
 
 def set_of(samples: Given) -> Tensor:
-    """A set of samples as a tensor, bytes as numbers in [0, 1]; classes are left out."""
-    return samples if isinstance(samples, Tensor) else numbers_of(samples)[0]
+    """A set of samples as a tensor; classes are left out."""
+    return numbers_of("samples", samples)[0]
 
 
 def flat(samples: Tensor, least: int = 1) -> Tensor:
     """A set as a float64 matrix, one sample per row."""
+    check_floating("samples", samples)
     if samples.dim() == 0 or len(samples) < least:
         raise UserError(
             f"a set of at least {least} samples is needed, got shape {tuple(samples.shape)}"
