@@ -93,13 +93,12 @@ class Images:
 @dataclass(frozen=True, eq=False)
 class Splits:
     """The images to train on, and those that are held out; ``remarks`` are sentences about how they
-    were read, ``names`` those of the classes.
+    were read.
     """
 
     train: Images
     test: Images
     remarks: tuple[str, ...] = ()
-    names: tuple[str, ...] | None = None
 
 
 def read_images(path: Path, form: Form, seed: int | None = 0) -> Splits:
@@ -128,8 +127,7 @@ def in_memory(path: Path, contents: Contents, form: Form, seed: int | None) -> S
     except (OSError, UserError) as error:
         raise UserError(f"{path}: {error}") from error
     remarks = [*contents.remarks(), *_shared(splits)]
-    remarks = [f"{path}: {remark}" for remark in remarks]
-    return replace(splits, remarks=tuple(remarks), names=contents.classes)
+    return replace(splits, remarks=tuple(f"{path}: {remark}" for remark in remarks))
 
 
 def of_pack(pack: Pack, seed: int | None) -> Splits:
@@ -148,8 +146,7 @@ def of_pack(pack: Pack, seed: int | None) -> Splits:
             mapped = torch.from_numpy(pixels)
         classes = None if labels is None else torch.from_numpy(labels)
         parts[name] = Images(mapped, classes, sums=(torch.from_numpy(total), squares))
-    splits = _split(parts, seed)
-    return replace(splits, names=pack.classes)
+    return _split(parts, seed)
 
 
 def _split(parts: dict[str, Images], seed: int | None) -> Splits:
