@@ -23,6 +23,7 @@ from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch
 from scorefield.training.settings import TrainSettings
 from scorefield.training.step import Stepper
+from scorefield.training.trainer import Fit, Trainer
 from tests.elsewhere import ELSEWHERE, DeviceError, Elsewhere, Notes, elsewhere
 from tests.laws.cases import closed_forms, targets
 
@@ -138,6 +139,35 @@ def test_a_training_neither_waits_nor_copies(name):
     tolerance = 0.5 if here.dropout else 1e-5
     for term, value in expected[2].items():
         assert float(found[term].near) == pytest.approx(float(value), rel=tolerance)
+
+
+# The stand-in's weights do take copies.
+@pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
+def test_a_whole_training_goes_on_where_it_is_taken(tmp_path):
+    """There as here, and from the checkpoint of one on the other."""
+
+    def train(engine: sf.Engine, folder: str, steps: int) -> Fit:
+        field, objective, source = made("toy/m1")
+        settings = TrainSettings(steps, 8, checkpoint_every=2, log_every=1)
+        trained = Trainer(
+            field, source, objective, sf.Optim(), settings, folder=tmp_path / folder, quiet=True,
+            engine=engine,
+        )  # fmt: skip
+        return trained.run()
+
+    expected = train(sf.Engine("cpu"), "here", 4)
+    train(sf.Engine("cpu"), "moved", 2)
+    with elsewhere():
+        found = [train(Elsewhere(), folder, 4) for folder in ("there", "moved")]
+        losses = [[row["loss"] for row in fit.history] for fit in (expected, *found)]
+        weights = [
+            [p.detach().cpu().flatten() for p in fit.field.parameters()]
+            for fit in (expected, *found)
+        ]
+    for there in losses[1:]:
+        assert there == pytest.approx(losses[0], rel=1e-5)
+    for there in weights[1:]:
+        torch.testing.assert_close(torch.cat(there), torch.cat(weights[0]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("centered", [False, True])
