@@ -8,6 +8,7 @@ import sys
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from scorefield.training.step import Stepper
 from scorefield.training.trainer import Fit, Trainer
 from tests.elsewhere import ELSEWHERE, DeviceError, Elsewhere, Notes, elsewhere
 from tests.laws.cases import closed_forms, targets
+from tests.placed import placed
 
 SMALL = [
     "objective.loops.rows=4",
@@ -201,6 +203,31 @@ def test_the_stand_in_finds_what_a_gpu_would_not_take_or_waits_for():
         torch.tensor([1.0], device=ELSEWHERE)
         assert len(notes.writes) == 1
         assert (x * 2).sum().device == ELSEWHERE
+
+
+STRAY = """
+import torch
+
+def stray(x):
+    return torch.arange(3)
+
+def passed_on(x):
+    return stray(2.0)
+"""
+
+
+def test_the_default_device_is_refused_to_code_that_was_told_one():
+    package: dict[str, Any] = {}
+    exec(compile(STRAY, str(Path(sf.__file__).parent / "planted.py"), "exec"), package)
+    with placed("stand-in") as device:
+        x, network = torch.ones(3), sf.MLP(3, hidden=8, depth=1)
+        assert {x.device, *(p.device for p in network.parameters())} == {device}
+        assert x.numpy().tolist() == [1.0, 1.0, 1.0]
+        assert package["stray"](2.0).device == device
+        for function in ("stray", "passed_on"):
+            for given in (x, network):
+                with pytest.raises(DeviceError, match=r"arange on the default .*planted"):
+                    package[function](given)
 
 
 def field_of(name: str) -> ScoreField:
