@@ -207,6 +207,8 @@ def evaluate(
         "features": [f.name for f in benchmark.features],
         "estimators": estimator_settings(),
     }
+    if engine.precision != "float32":
+        terms["precision"] = engine.precision
     kept = None if overwrite else _kept(run, found.step, terms)
     left = [nfe for nfe in protocol.nfes if kept is None or nfe not in kept.budgets]
     if kept is not None and not left:
