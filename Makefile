@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 DEVICE ?= stand-in
+ON_DEVICE := $(addprefix tests/,laws calculus fields diagnostics test_noise.py)
 BENCH  ?= $(sort $(wildcard benchmarks/[a-z]*.py))
 
 BIN    := $(VENV)/bin
@@ -32,7 +33,7 @@ test-shapes: $(VENV)/.stamp-dev ## run the fast tests with every annotation chec
 	$(PYTEST) -m "not slow" --jaxtyping-packages=scorefield,beartype.beartype \
 		--ignore=tests/networks/test_compile.py
 
-test-device: $(VENV)/.stamp-dev ## run laws, noise, diagnostics and training on DEVICE=cuda, or on a stand-in for one
+test-device: $(VENV)/.stamp-dev ## run laws, noise and diagnostics on DEVICE=cuda, or on a stand-in for one
 	$(PYTEST) -m "not slow" --device $(DEVICE) $(ON_DEVICE)
 
 test-slow: $(VENV)/.stamp-dev ## run the slow tests only
