@@ -52,6 +52,8 @@ class Engine:
             slower ones that repeat it bit-exactly, or refused by torch where there is none.
         data_on_device: The number of bytes up to which training data lie on the device. Batches of
             larger ones are read from the host's memory, one ahead.
+        graphs: Whether training steps without a regulariser are captured in a CUDA graph and
+            replayed, which is for small networks.
 
     Raises:
         UserError: If a value is none of these.
@@ -63,6 +65,7 @@ class Engine:
     channels_last: bool = False
     deterministic: bool = False
     data_on_device: int = 4_000_000_000
+    graphs: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
@@ -82,6 +85,8 @@ class Engine:
         device = self._found()
         if self.precision == "tf32" and device.type != "cuda":
             raise UserError(f"precision tf32 needs a CUDA device, and the device is {device}")
+        if self.graphs and device.type != "cuda":
+            raise UserError(f"graphs=true needs a CUDA device, and the device is {device}")
         young = self.precision in ("tf32", "bfloat16") and device.type == "cuda"
         if young and torch.cuda.get_device_capability(device) < _AMPERE:
             name = torch.cuda.get_device_name(device)

@@ -11,7 +11,7 @@ from scorefield.config.base import Section
 
 class EngineSection(Section):
     """:class:`~.Engine`: the device and its precision, compilation, memory layout, place of
-    the data.
+    the data, CUDA graphs.
 
     It is no part of what a run is: a run that was started on one engine resumes on another.
     """
@@ -24,3 +24,4 @@ class EngineSection(Section):
     channels_last: bool
     deterministic: bool
     data_on_device: Annotated[int, Field(ge=0)]
+    graphs: bool

@@ -98,6 +98,10 @@ class Objective(nn.Module):
         total = base if rest is None else base + rest
         return Losses(total, {"denoising": base.detach(), **terms})
 
+    def due(self, step: int) -> bool:
+        """Whether a regulariser is evaluated at a step."""
+        return any(r.due(step) for r in self.regularizers.values())  # type: ignore[operator]
+
     def base(self, field: ScoreField, batch: Batch) -> Tensor:
         """The mean loss of denoising score matching of a batch, or of a part of one."""
         return self.denoising(field, batch).mean()
@@ -117,7 +121,7 @@ class Objective(nn.Module):
         total, terms = None, {}
         for name, regularizer in self.regularizers.items():
             assert isinstance(regularizer, Regularizer)
-            if regularizer.weight == 0 or step % regularizer.every:
+            if not regularizer.due(step):
                 continue
             energy = regularizer(field, self.denoising.law, x, noise, step)
             if energy is None:

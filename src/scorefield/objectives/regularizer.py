@@ -156,6 +156,10 @@ class Regularizer(nn.Module, ABC):
         ``None`` where the draws leave nothing to measure.
         """
 
+    def due(self, step: int) -> bool:
+        """Whether it is evaluated at a step."""
+        return self.weight != 0 and step % self.every == 0
+
     def span(self, field: ScoreField) -> int:
         """The number of steps that are drawn at once, on which nothing drawn depends."""
         return 64

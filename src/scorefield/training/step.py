@@ -11,11 +11,12 @@ from torch import Tensor
 
 from scorefield.data.source import DataSource
 from scorefield.engine import Engine, exact
-from scorefield.errors import UserError
+from scorefield.errors import UserError, out_of_memory
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch
 from scorefield.objectives.objective import Objective
+from scorefield.training.capture import Captured
 from scorefield.training.descent import Descent
 from scorefield.training.draws import has_dropout, running_statistics, training_draws
 from scorefield.training.faults import locate
@@ -73,7 +74,9 @@ class Stepper:
         self.descent = Descent(parameters, optim, settings.max_skipped, scaled)
         self.ema = settings.average(field)
         self.averages = {each: PowerAverage(field, each) for each in LENGTHS if snapshots}
+        self._averages = [self.ema, *self.averages.values()]
         self.dropout = has_dropout(field)
+        self._captured = self._to_capture()
         self._moving = [*objective.buffers(), *running_statistics(field)]
         self._ahead = training_draws(
             field, source, objective, noise, settings.batch_size, engine.data_on_device
@@ -88,14 +91,39 @@ class Stepper:
         their sum ``loss``, the norm of the gradient ``grad_norm``, and ``taken``, 1
         or 0 for a step that is skipped.
         """
+        batch = self._batch(step)
+        self._begin(step)
+        if self._captured is None or self.objective.due(step):
+            return self._advance(batch, step)
+        try:
+            return self._captured([part for part in batch if part is not None])
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            raise UserError(
+                f"engine: a training step of {type(self.field).__name__} cannot be captured in a "
+                f"CUDA graph; set graphs=false ({error})"
+            ) from error
+
+    def _to_capture(self) -> Captured | None:
+        advance = lambda *parts: self._advance(Batch(*parts))  # noqa: E731
+        return Captured(advance) if self.engine.graphs else None
+
+    def _begin(self, step: int) -> None:
+        """What of a step the host has to say."""
+        self.descent.begin(step + 1, self.rate(step))
+        for average in self._averages:
+            average.begin()
+
+    def _advance(self, batch: Batch, step: int | None = None) -> dict[str, Tensor]:
+        """The step that was begun, with the regularisers that are due at its number."""
         before = [buffer.clone() for buffer in self._moving]
-        scalars = self._losses(step)
-        norm, taken = self.descent.step(step + 1, self.rate(step), scalars["loss"])
+        scalars = self._losses(batch, step)
+        norm, taken = self.descent.step(scalars["loss"])
         for buffer, old in zip(self._moving, before, strict=True):
             buffer.copy_(buffer.where(taken > 0, old))
-        self.ema.update(taken)
-        for average in self.averages.values():
-            average.update(taken)
+        for average in self._averages:
+            average.take_in(taken)
         return {**scalars, "grad_norm": norm, "taken": taken}
 
     def stopped(self, done: int) -> int | None:
@@ -109,7 +137,7 @@ class Stepper:
         """What is not finite at a step, counted from 1, that was skipped and is the next to be
         taken: a clause.
         """
-        terms = self._losses(step - 1)
+        terms = self._losses(self._batch(step - 1), step - 1)
         terms["grad_norm"] = torch.linalg.vector_norm(self.descent.gradient)
         found = ((name, float(term)) for name, term in terms.items())
         # A gradient that overflows by the loss scale alone is finite here.
@@ -138,12 +166,14 @@ class Stepper:
         # What the first versions wrote has no steps that were skipped.
         self.descent.load_state_dict({"last": done, **state})
         self.objective.load_state_dict(state["objective"])
+        # The moments are other tensors now.
+        self._captured = self._to_capture()
         for name, average in self.averages.items():
             average.load_state_dict(state["averages"][name], done)
 
-    def _losses(self, step: int) -> dict[str, Tensor]:
+    def _losses(self, batch: Batch, step: int | None) -> dict[str, Tensor]:
         """The terms of the loss of a step and their sum, whose gradient the descent then has."""
-        batch, base = self._batch(step), []
+        base = []
         self.descent.clear()
         for part in batch.split(self.settings.accumulate):
             share = len(part.x) / len(batch.x)
@@ -153,7 +183,7 @@ class Stepper:
             base.append(loss.detach() * share)
         total = sum(base[1:], base[0])
         terms = {"denoising": total}
-        if self.objective.regularizers:
+        if step is not None and self.objective.due(step):
             with exact():
                 rest, more = self.objective.regularize(self.field, batch.x, total, self.noise, step)
                 if rest is not None:
