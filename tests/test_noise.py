@@ -325,7 +325,7 @@ def test_an_address_out_of_range_is_an_error(draw, index, step):
 
 
 def test_integers_need_a_positive_bound():
-    with pytest.raises(ValueError, match="high=0"):
+    with pytest.raises(ValueError, match="high must be a positive integer, got 0"):
         Noise(0).integers("p", 0, (), torch.arange(3))
 
 

@@ -6,14 +6,20 @@ import pytest
 import torch
 
 import scorefield as sf
+from scorefield.diagnostics.published import finite_difference_asymmetry, path_variance
 from scorefield.errors import UserError
+from scorefield.estimate import mean, median
 from scorefield.samplers.correctors import Langevin
+from scorefield.targets.atoms import PseudoAtoms
 from scorefield.training.settings import TrainSettings
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
 TRUTH = sf.Gaussian(torch.zeros(2), 1.0)
-POINTS = torch.eye(3)[:, :2]
+ATOMS = PseudoAtoms([[0.2, 0.3]], 0.05)
+LOSS = sf.DenoisingScoreMatching(sigma_data=1.0)
+PROTOCOL = sf.Protocol([0.5], n=64)
+POINTS, T = torch.eye(3)[:, :2], torch.ones(3)
 
 
 def small_fit(**settings):
@@ -47,6 +53,26 @@ COUNTS = [
     (sf.Noise, "seed"),
     (lambda **n: sf.DiscreteVP(**n), "levels"),
     (lambda **n: sf.IndexLabel(**n), "levels"),
+    (lambda **n: sf.Noise(0).integers("purpose", n["high"], (), torch.arange(2)), "high"),
+    (lambda **n: sf.jacobian(TRUTH.score, POINTS, T, **n), "rows"),
+    (lambda **n: sf.noise_floor(sf.mmd, TRUTH, **{"n": 4, **n}), "n m pairs"),
+    (lambda **n: sf.sliced_wasserstein(POINTS, POINTS, **n), "projections"),
+    (lambda **n: sf.total_variation(POINTS[:, None], ATOMS, **n), "bins"),
+    (lambda **n: sf.validation_loss(TRUTH, POINTS, LOSS, **n), "draws"),
+    (lambda **n: sf.walk(TRUTH, sf.Heun(2), **{"n": 2, **n}), "n"),
+    (lambda **n: sf.Protocol([0.5], **n), "n"),
+    (lambda **n: sf.exterior_derivative(TRUTH, TRUTH, PROTOCOL, **n), "probes"),
+    (lambda **n: sf.fokker_planck_error(TRUTH, TRUTH, PROTOCOL, **n), "probes"),
+    (lambda **n: sf.winding(ATOMS, ATOMS, PROTOCOL, **n), "nodes"),
+    (lambda **n: path_variance(TRUTH, TRUTH, PROTOCOL, **n), "paths segments"),
+    (lambda **n: finite_difference_asymmetry(TRUTH, TRUTH, PROTOCOL, **n), "probes"),
+    (lambda **n: sf.Asymmetry(weight=1.0, **n), "probes rows every"),
+    (lambda **n: sf.LoopCirculation(weight=1.0, **n), "sides"),
+    (lambda **n: sf.CycleCirculation(weight=1.0, **n), "cycles neighbours"),
+    (lambda **n: sf.FokkerPlanck(weight=1.0, **n), "probes"),
+    (lambda **n: sf.Consistency(weight=1.0, **n), "steps"),
+    (lambda **n: sf.NCSN((1, 8, 8), **n), "levels"),
+    (lambda **n: sf.MinimalResNet((1, 8, 8), **n), "layers"),
 ]
 
 REALS = [
@@ -69,6 +95,27 @@ REALS = [
     (lambda value: sf.EDMScaling(value), "value"),
     (lambda value: sf.TimeLabel(value), "value"),
     (lambda value: sf.HybridField(TRUTH, TRUTH, value), "value"),
+    (lambda **n: sf.ks_test(POINTS[:, 0], torch.special.ndtr, **n), "confidence inexact"),
+    (lambda **n: sf.log_prob(TRUTH, POINTS, rtol=1e-2, atol=1e-2).interval(**n), "confidence"),
+    (lambda **n: mean([1.0, 2.0]).interval(**n), "confidence"),
+    (lambda **n: median(range(20), **n), "confidence"),
+    (lambda **n: sf.mode_coverage(POINTS, sf.GaussianMixture.ring(), **n), "within"),
+    (lambda **n: sf.Protocol([0.5], **n), "precision"),
+    (lambda **n: sf.path_gap(TRUTH, TRUTH, PROTOCOL, **n), "tolerance"),
+    (lambda **n: sf.winding(ATOMS, ATOMS, PROTOCOL, **n), "tolerance"),
+    (lambda **n: sf.cycle_circulation(TRUTH, TRUTH, PROTOCOL, **n), "reach"),
+    (lambda **n: finite_difference_asymmetry(TRUTH, TRUTH, PROTOCOL, **n), "step"),
+    (lambda value: PseudoAtoms([[0.2, 0.3]], value), "value"),
+    (lambda **n: sf.LogNormal(**n), "std"),
+    (lambda **n: sf.DenoisingScoreMatching(**n), "sigma_data"),
+    (lambda **n: sf.Asymmetry(**n), "weight"),
+    (lambda value: sf.LoopCirculation(weight=1.0, radii=[value]), "value"),
+    (lambda **n: sf.CycleCirculation(weight=1.0, **n), "reach"),
+    (lambda **n: sf.BoundaryMatching(weight=1.0, **n), "bandwidth"),
+    (lambda **n: sf.BalancedWeight(**{"ratio": 1.0, "max_weight": 1.0, **n}), "ratio horizon"),
+    (lambda **n: sf.BalancedWeight(**{"ratio": 1.0, **n}), "max_weight"),
+    (lambda **n: sf.UNet((1, 8, 8), **n), "dropout"),
+    (lambda **n: sf.DDPM((1, 8, 8), **n), "dropout"),
 ]
 
 

@@ -1,4 +1,6 @@
-"""Checks of numbers: those that a user gives, and those that a network or a field receives."""
+"""Checks of numbers and points: those that a user gives, and those that a network or a field
+receives.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +43,32 @@ def check_fraction(name: str, value: object) -> None:
     _check_real(name, value, "in [0, 1)", lambda number: 0 <= number < 1)
 
 
+def check_share(name: str, value: object) -> None:
+    """Raises ``ValueError`` unless a number is in (0, 1)."""
+    _check_real(name, value, "in (0, 1)", lambda number: 0 < number < 1)
+
+
 def _check_real(name: str, value: object, wanted: str, fits: Callable[[float], bool]) -> None:
     real = isinstance(value, Real) and not isinstance(value, bool)
     if not (real and math.isfinite(value) and fits(float(value))):  # type: ignore[arg-type]
         raise UserError(f"{name} must be {wanted}, got {value!r}")
+
+
+def check_floating(name: str, points: object) -> None:
+    """Raises ``ValueError`` unless points are a tensor of floating-point numbers.
+
+    Bytes are images only for a :class:`~.DataSource`, which divides them by 255.
+    """
+    if not isinstance(points, Tensor) or not points.is_floating_point():
+        hint = ": divide bytes by 255" if getattr(points, "dtype", None) == torch.uint8 else ""
+        raise UserError(f"{name} must be floating-point numbers, got {kind_of(points)}{hint}")
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in words."""
+    if isinstance(value, Tensor):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return repr(value) if isinstance(value, bool | complex) else f"a {type(value).__name__}"
 
 
 def within(name: str, values: Tensor, low: float | int, high: float | int) -> None:

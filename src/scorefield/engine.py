@@ -13,16 +13,19 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from threading import Lock
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from scorefield.checks import check_count
+from scorefield.checks import check_count, check_positive
+from scorefield.dropout import keyed
 from scorefield.errors import UserError
+from scorefield.world import ALONE, World, joined
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 Module = TypeVar("Module", bound=nn.Module)
@@ -33,6 +36,8 @@ _AMPERE = (8, 0)
 # were the fastest on a CPU.
 _BLOCK, _FEWEST = 2**16, 16
 _GRAPHS = 128
+
+_recompute = False
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,19 @@ class Engine:
             and all else that is sensitive in float32. Weights, their gradients, the states of a
             sampler and the times are float32 always.
         compile: Whether networks are compiled, for up to minutes at their first call.
-        channels_last: Whether the channels of images come last in memory.
+        channels_last: Whether the channels of images come last in memory in every network. Most
+            of the package have them so anyway; it is for those of one's own, and for NCSN.
+        recompute: Whether a training keeps what goes in and out of the blocks of networks of
+            images, and computes again in the backward pass what is inside: less memory, a third
+            more time.
         deterministic: Whether operations whose result may differ from call to call are replaced by
             slower ones that repeat it bit-exactly, or refused by torch where there is none.
         data_on_device: The number of bytes up to which training data lie on the device. Batches of
             larger ones are read from the host's memory, one ahead.
         graphs: Whether training steps without a regulariser are captured in a CUDA graph and
             replayed, which is for small networks.
+        timeout: The seconds after which another process that does not answer is given up.
+        world: The processes that the work is shared out to; see :meth:`joined`.
 
     Raises:
         UserError: If a value is none of these.
@@ -63,9 +74,12 @@ class Engine:
     precision: Precision = "float32"
     compile: bool = False
     channels_last: bool = False
+    recompute: bool = False
     deterministic: bool = False
     data_on_device: int = 4_000_000_000
     graphs: bool = False
+    timeout: float = 1800.0
+    world: World = ALONE
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
@@ -74,6 +88,7 @@ class Engine:
             names = ", ".join(get_args(Precision))
             raise UserError(f"precision must be one of {names}, got {self.precision!r}")
         check_count("data_on_device", self.data_on_device, 0)
+        check_positive("timeout", self.timeout)
 
     @cached_property
     def torch_device(self) -> torch.device:
@@ -110,10 +125,23 @@ class Engine:
             raise UserError(
                 f"device is {self.device}, but torch finds no CUDA device on this machine"
             )
-        index = int(number) if number else torch.cuda.current_device()
+        shared = self.world.size > 1
+        own = self.world.local if shared else torch.cuda.current_device()
+        index = int(number) if number else own
         if index >= count:
             raise UserError(f"device is {self.device}, but the last one here is cuda:{count - 1}")
         return torch.device("cuda", index)
+
+    @contextmanager
+    def joined(self) -> Iterator[Engine]:
+        """This engine in each of the processes that torchrun has started, which then work together;
+        the engine itself where there is one process only.
+
+        Raises:
+            UserError: If the processes do not find each other.
+        """
+        with joined(self.timeout, self._found().type == "cuda") as world:
+            yield self if world is ALONE else replace(self, world=world)
 
     def place(self, module: Module) -> Module:
         """A module, moved to the device in place, in the memory layout, and compiled if wanted.
@@ -147,6 +175,8 @@ class Engine:
                 stack.enter_context(_tf32(self.precision == "tf32"))
             if self.deterministic:
                 stack.enter_context(_deterministic())
+            if self.recompute:
+                stack.enter_context(recomputing(True))
             if half is not None:
                 # Cached casts would outlive a step of the optimiser.
                 stack.enter_context(torch.autocast(device.type, half, cache_enabled=False))
@@ -157,7 +187,8 @@ class Engine:
         device = self.torch_device
         cuda = device.type == "cuda"
         name = torch.cuda.get_device_name(device) if cuda else device.type
-        return {**asdict(self), "device": str(device), "name": name}
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "world"}
+        return {**settings, "device": str(device), "name": name, "processes": self.world.size}
 
 
 def allow_graphs() -> None:
@@ -215,10 +246,24 @@ def exact() -> Iterator[None]:
 def _without_shortcuts() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(_tf32(False))
+        stack.enter_context(recomputing(False))
         # Nothing is compiled before torch has imported its compiler, which takes seconds.
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
+
+
+def block(layer: nn.Module, *inputs: Any) -> Tensor:
+    """The output of a block of a network; what is inside of it is kept for the backward pass, or
+    not, see :class:`Engine`.
+    """
+    if _recompute and torch.is_grad_enabled():
+        # By the backward pass, the keys may be those of other rows; a graph has its own.
+        function = layer if torch.compiler.is_compiling() else keyed(layer)
+        output: Tensor = checkpoint(function, *inputs, use_reentrant=False)
+        return output
+    output = layer(*inputs)
+    return output
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -239,6 +284,17 @@ def in_blocks(function: Callable[..., Tensor], x: Tensor, *others: Tensor | None
 
 
 _plain = ProcessWide(_without_shortcuts)
+
+
+@contextmanager
+def recomputing(wanted: bool) -> Iterator[None]:
+    """Whether every :func:`block` is computed again in the backward pass."""
+    global _recompute
+    before, _recompute = _recompute, wanted
+    try:
+        yield
+    finally:
+        _recompute = before
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from scorefield.checks import check_share
 from scorefield.errors import UserError
 
 
@@ -74,7 +75,7 @@ class Estimate:
     @property
     def draws(self) -> float:
         """The number of normal draws that would determine the standard error as well."""
-        return self.n if self.freedom is None else self.freedom + 1
+        return float(self.n) if self.freedom is None else self.freedom + 1
 
     @property
     def exact(self) -> bool:
@@ -96,7 +97,7 @@ class Estimate:
         References:
             Probable inference, the law of succession, and statistical inference (Wilson, 1927).
         """
-        _check_confidence(confidence)
+        check_share("a confidence", confidence)
         level = 0.5 + confidence / 2
         normal = self.n < 2
         q = NormalDist().inv_cdf(level) if normal else float(stats.t.ppf(level, df=self.draws - 1))
@@ -240,7 +241,7 @@ def median(draws: ArrayLike, /, confidence: float = 0.95) -> Median:
     References:
         Order statistics (David and Nagaraja, 2003), section 7.1.
     """
-    _check_confidence(confidence)
+    check_share("a confidence", confidence)
     y = np.sort(_finite(draws))
     n = int(y.size)
     misses = 2 * stats.binom.cdf(np.arange(n // 2), n, 0.5)
@@ -279,7 +280,7 @@ def pool(estimates: Sequence[Estimate]) -> Estimate:
     return replace(pooled, numerical_error=numerical)
 
 
-def add_errors(parts: Sequence[tuple[float, float]]) -> tuple[float, int]:
+def add_errors(parts: Sequence[tuple[float, int | float]]) -> tuple[float, int]:
     r"""The standard error of a sum of independent errors, and an equivalent number of draws: one
     more than the degrees of freedom of Welch and Satterthwaite, rounded down. Each part is a
     standard error with the number of draws behind it; 0 and 1 stand for an error that is known.
@@ -309,11 +310,6 @@ def format_uncertain(value: float, error: float) -> str:
     scale = 10.0**exponent
     places = max(digits + exponent, 0)
     return f"({value / scale:.{places}f} ± {error / scale:.{places}f})e{exponent:+03d}"
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise UserError(f"a confidence must be in (0, 1), got {confidence}")
 
 
 def _freedom(y: np.ndarray[Any, np.dtype[np.float64]]) -> float:

@@ -40,7 +40,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scorefield.checks import inspect
+from scorefield.checks import check_count, inspect
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fused import fused
 from scorefield.philox import Kind, in_blocks, normals, signs, uniforms, words
@@ -139,8 +139,7 @@ class Noise:
         Arguments and errors are those of :meth:`normal`; also raises ``ValueError`` if
         ``high`` is not positive.
         """
-        if high < 1:
-            raise UserError(f"integers are drawn below a positive bound, got high={high}")
+        check_count("high", high)
         draws = self.uniform(purpose, shape, index, step, dtype=torch.float64)
         return draws.mul_(high).floor_().to(torch.int64)
 
@@ -222,8 +221,7 @@ class Lookahead:
         span: int = 64,
         device: torch.device | None = None,
     ) -> None:
-        if span < 1:
-            raise UserError(f"a look-ahead spans at least one step, got {span}")
+        check_count("span", span)
         self._draw, self._span, self._device = draw, span, device
         self._chunk: int | None = None
         self._values: tuple[Tensor, ...] = ()

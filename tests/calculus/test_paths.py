@@ -177,7 +177,7 @@ def test_paths_need_a_tolerance_two_panels_and_two_dimensions():
     along, t, domain = batch((2,))
     with pytest.raises(ValueError, match="tolerance"):
         integrate(RING.score, along, t, domain, 0.0)
-    with pytest.raises(ValueError, match="two panels"):
+    with pytest.raises(ValueError, match="panels must be an integer of at least 2"):
         integrate(RING.score, along, t, domain, panels=1)
     with pytest.raises(ValueError, match="two dimensions"):
         detours(Noise(0), "detour", torch.ones(3, 1), torch.arange(3))

@@ -23,6 +23,8 @@ from scorefield import (
     score_error,
     validation_loss,
 )
+from scorefield.noise import Noise
+from scorefield.objectives.denoising import Batch
 from tests.planted import Affine, Drifting, Planted, skew
 
 SIGMAS = (0.02, 0.1, 0.5, 2.0, 10.0)
@@ -172,6 +174,19 @@ def test_validation_loss_is_the_mean_over_the_law():
     for e in (once, often):
         assert abs(e.value - 1.0) < 6 * e.standard_error
     assert often.standard_error < 0.7 * once.standard_error
+
+
+def test_validation_loss_has_the_addresses_of_no_training():
+    """Of a seed it takes those of -1 - seed, which a training of that or another seed never has."""
+    truth, seed = Gaussian(torch.zeros(3), 2.0), 3
+    loss = DenoisingScoreMatching("edm", LogNormal(0.0, 1.0), sigma_data=2.0)
+    data, index = truth.sample(8, 7), torch.arange(8)
+    found = validation_loss(truth, data, loss, draws=2, seed=seed)
+    by_hand = torch.zeros(8)
+    for draw in range(2):
+        t, z = loss.draw(truth, Noise(-1 - seed), index, draw)
+        by_hand += loss(truth, Batch(data, t.float(), z.float())) / 2
+    assert found.value == pytest.approx(float(by_hand.mean()), rel=1e-6)
 
 
 def test_all_fields_see_the_same_points():

@@ -168,7 +168,7 @@ def test_an_unknown_form_one_probe_and_values_that_are_not_finite_are_refused():
     protocol = Protocol(LEVELS, n=8)
     with pytest.raises(ValueError, match="gradient or component, not 'curl'"):
         fokker_planck_error(RING, RING, protocol, "curl")
-    with pytest.raises(ValueError, match="at least 2 probes, got 1"):
+    with pytest.raises(ValueError, match="must be an integer of at least 2, got 1"):
         fokker_planck_errors(RING, RING, protocol, 1)
 
     class Broken(GaussianMixture):

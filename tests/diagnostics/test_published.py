@@ -86,7 +86,7 @@ def test_where_rounding_is_small_the_differences_are_right():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: path_variance(RING, RING, p, paths=1), "paths >= 2"),
+        (lambda p: path_variance(RING, RING, p, paths=1), "paths must be an integer of at least 2"),
         (lambda p: finite_difference_asymmetry(RING, RING, p, step=0.0), "step must be positive"),
         (lambda p: left_cycle_circulation(RING, RING, p, neighbours=8), "1 to 7"),
     ],

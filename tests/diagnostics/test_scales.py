@@ -171,7 +171,7 @@ def test_mistakes_of_a_calibration():
         (([], SIZES), "at least one state"),
         ((states, ()), "one patch size"),
         ((states, SIZES, "angle"), "not 'angle'"),
-        ((states, SIZES, "cosine", 0), "at least 1"),
+        ((states, SIZES, "cosine", 0), "positive integer"),
         (([State(s.sigma, s.t, s.x[:1]) for s in states], SIZES), "2 samples"),
     ):
         with pytest.raises(ValueError, match=message):

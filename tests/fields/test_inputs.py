@@ -79,7 +79,7 @@ def entries(field):
         (torch.ones(3, 1), r"points of shape \(2,\), got \(1,\)"),
         (torch.ones(3, 1, 2), r"points of shape \(2,\), got \(1, 2\)"),
         (torch.ones(()), r"got torch.float32 of shape \(\)"),
-        (torch.ones(3, 2, dtype=torch.int64), "rows of floating-point numbers.*got torch.int64"),
+        (torch.ones(3, 2, dtype=torch.int64), "must be floating-point numbers, got torch.int64"),
         (torch.ones(3, 2, dtype=torch.bool), "got torch.bool"),
         (torch.ones(3, 2, dtype=torch.complex64), "got torch.complex64"),
         (np.ones((3, 2)), "got a ndarray"),
@@ -252,3 +252,77 @@ def test_inference_mode_changes_no_number(kind):
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
     assert all(p.grad is None for p in field.parameters())
+
+
+class Gives(torch.nn.Module):
+    """A network whose output has a shape of its own."""
+
+    def __init__(self, output):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.output = output
+
+    def forward(self, u, label):
+        return self.output(self.weight * u)
+
+
+OUTPUTS = {
+    "one column": lambda u: u[:, :1],
+    "one row": lambda u: u[:1],
+    "one number": lambda u: u.sum(),
+    "one each": lambda u: u.sum(dim=1),
+    "a number each more": lambda u: u[..., None],
+    "more columns": lambda u: u.repeat(1, 2),
+    "a pair": lambda u: (u, u),
+    "a dictionary": lambda u: {"sample": u},
+    "nothing": lambda u: None,
+}
+OF_EACH_ROW = {"one column", "one each", "a number each more", "more columns"}
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("head", [None, "sum", "inner", "denoising"])
+def test_a_network_gives_the_shape_of_its_points(head, output):
+    kind = PreconditionedField if head is None else PotentialField
+    options = {} if head is None else {"head": head}
+    field = kind(Gives(OUTPUTS[output]), EDM(), 1.0, shape=(2,), **options)
+    if head == "sum" and output in OF_EACH_ROW:
+        # Any sum of a row is a potential.
+        assert field.score(torch.ones(3, 2), 0.5).shape == (3, 2)
+        return
+    for entry in entries(field):
+        with pytest.raises(
+            UserError, match=r"Gives (must give values of shape \(3|gave no tensor)"
+        ):
+            entry(torch.ones(3, 2), 0.5)
+
+
+class Own(ScoreField):
+    """A field that defines everything itself."""
+
+    has_potential = has_jacobian = True
+
+    def __init__(self, values):
+        super().__init__(EDM(), Gaussian(torch.zeros(2), 1.0).domain)
+        self.values = values
+
+    def score(self, x, t, classes=None):
+        return self.values(x)
+
+    def potential(self, x, t, classes=None):
+        return self.values(x)
+
+    def jacobian(self, x, t, classes=None):
+        return self.values(x)
+
+
+@pytest.mark.parametrize("values", OUTPUTS.values(), ids=OUTPUTS)
+def test_a_field_of_ones_own_gives_the_shapes_of_its_points(values):
+    field, x = Own(values), torch.ones(3, 2)
+    shapes = {field.score: r"\(3, 2\)", field.jacobian: r"\(3, 2, 2\)", field.potential: r"\(3,\)"}
+    for entry, shape in shapes.items():
+        if entry == field.potential and values is OUTPUTS["one each"]:
+            assert torch.equal(entry(x, 0.5), x.sum(dim=1))
+            continue
+        with pytest.raises(UserError, match=f"Own must give values of shape {shape}, got "):
+            entry(x, 0.5)

@@ -161,7 +161,7 @@ class TestTotalVariation:
         assert marginal_ks(x, PAIR).value > 0.45
 
     def test_what_does_not_fit_is_named(self):
-        with pytest.raises(ValueError, match="at least two cells"):
+        with pytest.raises(ValueError, match="bins must be an integer of at least 2"):
             total_variation(PAIR.sample(10, 0), PAIR, bins=1)
         with pytest.raises(ValueError, match="at least 2 samples"):
             total_variation(PAIR.sample(1, 0), PAIR)

@@ -78,6 +78,19 @@ def test_its_error_is_a_bound():
     assert 0 < float((distances < own - 1e-9).double().mean()) < law.error
 
 
+TAILS = {
+    1: lambda r: math.erfc(r / math.sqrt(2)),
+    2: lambda r: math.exp(-(r**2) / 2),
+    3: lambda r: math.erfc(r / math.sqrt(2)) + math.sqrt(2 / math.pi) * r * math.exp(-(r**2) / 2),
+}
+
+
+@pytest.mark.parametrize("dims", TAILS)
+def test_its_error_is_the_tail_of_each_atom_beyond_half_its_gap(dims):
+    atoms = PseudoAtoms([[0.0] * dims, [0.5] + [0.0] * (dims - 1)], std=0.065)
+    assert radial_law(atoms).error == pytest.approx(2 * TAILS[dims](0.25 / 0.065))
+
+
 def test_a_law_that_is_not_known_is_refused():
     with pytest.raises(ValueError, match=r"sites 0\.5 apart overlap: .* only up to 1,"):
         radial_law(PAIR, t=1.0)

@@ -60,7 +60,7 @@ def test_rejects_what_makes_no_unet(unchecked, arguments, message):
         ({"shape": (8, 8)}, "channels, height, width"),
         ({"channels": 8}, "multiple of 8 from 16 on, got 8"),
         ({"channels": 36}, "multiple of 8 from 16 on, got 36"),
-        ({"layers": 0}, "positive number of layers, got 0"),
+        ({"layers": 0}, "layers must be a positive integer, got 0"),
         ({"padding": "reflect"}, "zeros or circular, not 'reflect'"),
         ({"normalization": "batch"}, "group or not at all, not 'batch'"),
         ({"last_kernel_size": 4}, r"odd number .* \[3, 4\]"),

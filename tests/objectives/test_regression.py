@@ -81,7 +81,7 @@ def test_a_training_knows_its_oracle():
     [
         ({"weighting": "edm"}, "regression: weighting is sigma or none, not 'edm'"),
         ({"points": "all"}, "regression: points is data or uniform"),
-        ({"rows": 0}, "regression: rows must be at least 1"),
+        ({"rows": 0}, "regression: rows must be a positive integer"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")

@@ -86,6 +86,13 @@ def test_degenerate_codes_are_defined():
         interpolate(scalar, -scalar, 3)
 
 
+def test_between_nearly_parallel_codes_the_way_is_straight():
+    a = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    b = torch.tensor([1.0, 8e-7], dtype=torch.float64)
+    tau = torch.linspace(0, 1, 5, dtype=torch.float64).unsqueeze(1)
+    torch.testing.assert_close(interpolate(a, b, 5), a + tau * (b - a), rtol=0, atol=1e-12)
+
+
 def test_temperature_is_that_of_the_law():
     sde = VE(prior_mean=(0.5, -1.0, 2.0))
     field = Gaussian(torch.zeros(3, 2), 0.5, sde=sde)
@@ -104,8 +111,8 @@ def test_temperature_is_that_of_the_law():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda f, x: encode(f, x[:, :1]), "x must be floating points of event shape"),
-        (lambda f, x: decode(f, x.long()), "x must be floating points"),
+        (lambda f, x: encode(f, x[:, :1]), "x must have the event shape"),
+        (lambda f, x: decode(f, x.long()), "x must be floating-point numbers"),
         (lambda f, x: encode(f, x * math.nan), "2 of 2 points are not, the first is point 0"),
         (lambda f, x: encode(f, x, rtol=0.0), "rtol must be"),
         (lambda f, x: interpolate(x[0], x[1, :1], 3), "z0 and z1 differ in shape"),

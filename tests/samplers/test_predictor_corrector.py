@@ -85,6 +85,23 @@ class TestCorrectors:
         expected = 0.02 * (forward.factor * sde.sigma(T)) ** 2
         assert torch.allclose(AnnealedLangevin(0.1).scale(sde, T, forward), expected)
 
+    def test_the_noise_at_a_time_does_not_depend_on_the_order(self):
+        class Watched(Langevin):
+            def correct(self, field, x, t, scale, draw, classes=None):
+                seen[float(t)] = torch.stack([draw(k) for k in range(self.steps)])
+                return super().correct(field, x, t, scale, draw, classes)
+
+        found = []
+        for first in ("predictor", "corrector"):
+            seen = {}
+            sampler = PredictorCorrector(5, corrector=Watched(0.1, 2), first=first)
+            sampler.sample(truth(VP()), n=3, dtype=torch.float64)
+            found.append(seen)
+        common = found[0].keys() & found[1].keys()
+        assert len(common) >= 3
+        for t in common:
+            assert torch.equal(found[0][t], found[1][t])
+
     def test_inner_steps_have_noise_of_their_own(self):
         asked = []
 

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from scorefield.errors import UserError
+from scorefield.checks import check_count, check_floating
 from scorefield.fields.classes import classes_at
 from scorefield.fields.gradient import differentiable, outside_inference
 
@@ -47,6 +47,7 @@ def jvp(
     classes: Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch *event"]:
     """The product :math:`J v`, by forward mode."""
+    check_floating("x", x)
     keep = torch.is_grad_enabled()
     # A field that is itself a gradient is differentiable in forward mode only through
     # the formulas that autograd uses while gradients are enabled.
@@ -67,6 +68,7 @@ def vjp(
     classes: Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch *event"]:
     r"""The product :math:`J^\top v`, by reverse mode."""
+    check_floating("x", x)
     keep = torch.is_grad_enabled()
     with differentiable(), torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()
@@ -115,12 +117,12 @@ def jacobian(
             beyond that of the result; :math:`2^{14} / D`, on a GPU :math:`2^{19} / D`, at least 16,
             if not given.
     """
+    check_floating("x", x)
     dim = x.shape[1:].numel()
     if rows is None:
         entries = _ENTRIES if x.device.type == "cpu" else _MANY_ENTRIES
         rows = max(_LEAST, entries // dim)
-    if rows < 1:
-        raise UserError(f"a Jacobian takes at least one row at a time, got {rows}")
+    check_count("rows", rows)
     result = x.new_empty(x.shape[0], dim, dim)
     for start in range(0, len(x), rows):
         some = slice(start, start + rows)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from scorefield.calculus.circulation import quadrature
 from scorefield.calculus.derivatives import VectorField, evaluate
+from scorefield.checks import check_count, check_positive
 from scorefield.domain import Domain
 from scorefield.errors import UserError
 from scorefield.fields.classes import classes_at
@@ -114,10 +115,8 @@ def line_integrals(
         steepness: The size :math:`L` of the Jacobian of ``fn`` along each path.
         panels: The largest number of panels, at least 2.
     """
-    if not tolerance > 0:
-        raise UserError(f"the tolerance of a line integral must be positive, got {tolerance}")
-    if panels < 2:
-        raise UserError(f"a refinement needs at least two panels, got {panels}")
+    check_positive("the tolerance of a line integral", tolerance)
+    check_count("panels", panels, 2)
     value, size = _composite(fn, paths, t, classes, domain, steepness, 1)
     bound = tolerance + epsilon * size
     error = torch.full_like(value, torch.inf)

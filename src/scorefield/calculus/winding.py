@@ -25,8 +25,8 @@ from torch import Tensor
 
 from scorefield.calculus.derivatives import VectorField, evaluate
 from scorefield.calculus.paths import LineIntegrals
+from scorefield.checks import check_count, check_positive
 from scorefield.domain import Torus
-from scorefield.errors import UserError
 from scorefield.fields.classes import classes_at
 
 _LEAST = 64
@@ -65,10 +65,8 @@ def straight_loops(
     References:
         The exponentially convergent trapezoidal rule (Trefethen and Weideman, 2014), section 3.
     """
-    if not tolerance > 0:
-        raise UserError(f"the tolerance of a line integral must be positive, got {tolerance}")
-    if nodes < _LEAST:
-        raise UserError(f"a loop needs at least {_LEAST} nodes, got {nodes}")
+    check_positive("the tolerance of a line integral", tolerance)
+    check_count("nodes", nodes, _LEAST)
     periods = domain.periods(x).expand(domain.shape).reshape(-1)
 
     def along(lines: Tensor, turns: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scorefield.checks import check_floating
 from scorefield.data.order import places
 from scorefield.data.source import DataSource, Split, check_split, positions
 from scorefield.errors import UnsupportedError, UserError
@@ -66,9 +67,14 @@ class FiniteSource(DataSource):
         return self.finish(self.read(noise, step, batch_size, dtype), noise, dtype)
 
     def read(
-        self, noise: Noise, step: int | Tensor, batch_size: int, dtype: torch.dtype = torch.float32
+        self,
+        noise: Noise,
+        step: int | Tensor,
+        batch_size: int,
+        dtype: torch.dtype = torch.float32,
+        rows: slice = slice(None),
     ) -> tuple[Tensor, ...]:
-        position = positions(step, batch_size)
+        position = positions(step, batch_size)[..., rows]
         chosen = _in_order(noise, self.count("train"), position)
         return position, self.at("train", chosen) if self._near is None else chosen
 
@@ -121,12 +127,14 @@ class ArraySource(FiniteSource):
 
     Raises:
         ValueError: If there is no training point, the two parts differ in event shape, or a point
-            is not finite.
+            is not of finite floating-point numbers.
     """
 
     def __init__(
         self, train: Float[Tensor, "n *event"], test: Float[Tensor, "m *event"], name: str
     ) -> None:
+        for points in (train, test):
+            check_floating(f"the points of {name}", points)
         if train.dim() < 1 or train.shape[0] < 1:
             raise UserError(f"{name}: there is no training point")
         if train.shape[1:] != test.shape[1:]:

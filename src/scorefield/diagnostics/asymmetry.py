@@ -20,6 +20,7 @@ from torch import Tensor
 
 from scorefield.calculus.asymmetry import exact_asymmetry, probed_asymmetry
 from scorefield.calculus.derivatives import VectorField, jacobian
+from scorefield.checks import check_count, check_floating, check_share
 from scorefield.diagnostics.protocol import form, precision_of
 from scorefield.errors import UserError
 from scorefield.fields.base import Quantity, ScoreField, affine
@@ -104,10 +105,9 @@ class Probing:
     dtype: torch.dtype = torch.float64
 
     def __post_init__(self) -> None:
-        if self.first < 1:
-            raise UserError(f"probes must be positive, got {self.first}")
-        if self.precision is not None and not 0 < self.precision < 1:
-            raise UserError(f"a precision must be in (0, 1), got {self.precision}")
+        check_count("probes", self.first)
+        if self.precision is not None:
+            check_share("a precision", self.precision)
 
 
 At = tuple[Tensor, Tensor, Tensor | None]
@@ -140,8 +140,9 @@ def asymmetry_at(
         probe_errors: The errors that the precision bounds; those at each point by default.
 
     Raises:
-        ValueError: If a norm is not finite.
+        ValueError: If the points are not floating-point numbers, or a norm is not finite.
     """
+    check_floating("x", x)
     rounding = _ROUNDING * precision_of(field, x.dtype)
     with torch.no_grad():
         if probing is None:

@@ -24,6 +24,7 @@ from scorefield.calculus.circulation import (
     squared_curl,
 )
 from scorefield.calculus.derivatives import VectorField
+from scorefield.checks import check_positive
 from scorefield.diagnostics.exterior import UNITS
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, measure, precision_of
 from scorefield.domain import Torus
@@ -32,6 +33,7 @@ from scorefield.estimate import Estimate, mean, ratio, root
 from scorefield.fields.base import Quantity, ScoreField
 from scorefield.fields.classes import Classes, classes_at
 from scorefield.networks.features import Features
+from scorefield.points import Given
 from scorefield.targets.base import Target
 
 _PROPOSALS = 8
@@ -79,7 +81,7 @@ def squared_curls(
 
 def loop_circulation(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     radius: float = 0.5,
     sides: int = 8,
@@ -122,7 +124,7 @@ def loop_circulation(
 
 def circulation_growth(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     radii: Sequence[float] = (0.25, 0.5, 1.0),
     sides: int = 8,
@@ -188,7 +190,7 @@ def circulation_growth(
 
 def cycle_circulation(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     lengths: Sequence[int] = (3,),
     neighbours: int = 4,
@@ -243,8 +245,8 @@ def cycle_circulation(
             "cycle_circulation: lengths >= 3, cycles >= 1 and 1 <= neighbours < cloud must hold, "
             f"got lengths={list(lengths)}, cycles={cycles}, neighbours={neighbours}, cloud={cloud}"
         )
-    if reach is not None and not reach > 0:
-        raise UserError(f"cycle_circulation: reach must be positive, got {reach}")
+    if reach is not None:
+        check_positive("cycle_circulation: reach", reach)
     integral = quadrature(rule)
     space = Features("coordinates", domain.embed) if features is None else features
 

@@ -24,11 +24,13 @@ from scorefield.calculus.fokker_planck import (
     per_log_noise,
     unbiased_square,
 )
+from scorefield.checks import check_count
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
 from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes, classes_at
+from scorefield.points import Given
 from scorefield.targets.base import Target
 
 _ENTRIES = 1 << 16
@@ -55,7 +57,7 @@ class FokkerPlanckErrors(NamedTuple):
 
 def fokker_planck_error(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     form: FokkerPlanckForm = "gradient",
     probes: int | None = None,
@@ -89,7 +91,7 @@ def fokker_planck_error(
 
 def fokker_planck_gap(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     probes: int | None = None,
     classes: Classes = None,
@@ -104,7 +106,7 @@ def fokker_planck_gap(
 
 def fokker_planck_errors(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     probes: int | None = None,
     classes: Classes = None,
@@ -116,7 +118,7 @@ def fokker_planck_errors(
 def _profiles(
     forms: tuple[FokkerPlanckForm, ...],
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     probes: int | None,
     classes: Classes,
@@ -124,8 +126,8 @@ def _profiles(
     """The profiles of the forms, and of their difference if there are both."""
     if not set(forms) <= NAMES.keys():
         raise UserError(f"the form of a residual is gradient or component, not {forms[0]!r}")
-    if probes is not None and probes < 2:
-        raise UserError(f"an unbiased square needs at least 2 probes, got {probes}")
+    if probes is not None:
+        check_count("the probes of an unbiased square", probes, 2)
     levels: list[dict[str, Estimate]] = []
 
     def at(points: Points) -> Estimate:

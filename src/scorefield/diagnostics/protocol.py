@@ -18,12 +18,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.calculus.derivatives import VectorField
+from scorefield.checks import check_count, check_share
 from scorefield.engine import device_of, exact
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.fields.base import Quantity, ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
 from scorefield.noise import Noise
+from scorefield.points import Given, numbers_of
 from scorefield.targets.base import Target
 
 
@@ -72,10 +74,9 @@ class Protocol:
         object.__setattr__(self, "sigmas", tuple(float(s) for s in self.sigmas))
         if not self.sigmas or not all(math.isfinite(s) and s > 0 for s in self.sigmas):
             raise UserError(f"a protocol needs positive noise levels, got {list(self.sigmas)}")
-        if self.n < 2:
-            raise UserError(f"a protocol needs at least 2 points for an error bar, got {self.n}")
-        if self.precision is not None and not 0 < self.precision < 1:
-            raise UserError(f"a precision must be in (0, 1), got {self.precision}")
+        check_count("the points of a protocol", self.n, 2)
+        if self.precision is not None:
+            check_share("a precision", self.precision)
 
     @property
     def noise(self) -> Noise:
@@ -87,12 +88,14 @@ class Protocol:
         return Noise(-1 - self.seed)
 
     def points(
-        self, data: Target | Tensor, field: ScoreField, classes: Classes = None
+        self, data: Target | Given, field: ScoreField, classes: Classes = None
     ) -> Iterator[Points]:
         """The points at each noise level, in order.
 
         Arguments:
-            data: A target, or clean points to choose from without replacement.
+            data: A target, or clean points to choose from without replacement, as
+                :func:`~scorefield.points.points_of` takes them; their classes are used where the
+                field knows classes and ``classes`` is ``None``.
             field: Provides the process, the domain, the device and the number of classes only.
 
         Raises:
@@ -112,13 +115,16 @@ class Protocol:
         if isinstance(data, Target):
             clean = data.draw(self.noise, index, dtype=self.dtype)
             rows = field.class_rows(classes, index)
-        elif data.shape[0] < self.n:
-            raise UserError(f"the protocol asks for {self.n} points, the data has {len(data)}")
         else:
-            places = self.noise.permutation("diagnostics/choice", data.shape[0])[: self.n]
-            places = places.to(data.device)
-            clean = data[places].to(device=device, dtype=self.dtype)
-            rows = classes_at(field.class_rows(classes, data), places)
+            given, own = numbers_of("the data", data)
+            if len(given) < self.n:
+                raise UserError(f"the protocol asks for {self.n} points, the data has {len(given)}")
+            if classes is None and field.classes is not None:
+                classes = own
+            places = self.noise.permutation("diagnostics/choice", len(given))[: self.n]
+            places = places.to(given.device)
+            clean = given[places].to(device=device, dtype=self.dtype)
+            rows = classes_at(field.class_rows(classes, given), places)
             rows = None if rows is None else rows.to(device)
         z = self.noise.normal("diagnostics/noise", domain.shape, index, dtype=self.dtype)
         for sigma in self.sigmas:
@@ -203,7 +209,7 @@ def measure(
     unit: str,
     at: Callable[[Points], Estimate],
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     classes: Classes,
     **settings: Any,

@@ -8,7 +8,6 @@ a protocol, not at clean data, so that in a table the estimators differ and noth
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from scorefield.calculus.circulation import (
     circulation,
@@ -18,12 +17,13 @@ from scorefield.calculus.circulation import (
     quadrature,
 )
 from scorefield.calculus.derivatives import vjp
+from scorefield.checks import check_count, check_positive
 from scorefield.diagnostics.exterior import UNITS
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
-from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
 from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes, classes_at
+from scorefield.points import Given
 from scorefield.targets.base import Target
 
 _PROPOSALS = 16
@@ -32,7 +32,7 @@ _PROPOSALS = 16
 
 def left_cycle_circulation(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     neighbours: int = 4,
     length: int = 3,
@@ -76,7 +76,7 @@ def left_cycle_circulation(
 
 def path_variance(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     paths: int = 8,
     segments: int = 12,
@@ -93,10 +93,8 @@ def path_variance(
     strength gives exactly zero, and a gradient does not. :func:`~.path_gap` compares paths that
     differ.
     """
-    if paths < 2 or segments < 1:
-        raise UserError(
-            f"path_variance: paths >= 2 and segments >= 1 must hold, got {paths} and {segments}"
-        )
+    check_count("path_variance: paths", paths, 2)
+    check_count("path_variance: segments", segments)
 
     def at(points: Points) -> Estimate:
         # The points of a class share the first of these as their start.
@@ -127,7 +125,7 @@ def path_variance(
 
 def finite_difference_asymmetry(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     probes: int = 1,
     step: float = 1e-3,
@@ -149,11 +147,8 @@ def finite_difference_asymmetry(
         probes: The number of probes per point.
         step: The step :math:`h`, in units of the data.
     """
-    if probes < 1 or not step > 0:
-        raise UserError(
-            "finite_difference_asymmetry: probes and step must be positive, got "
-            f"{probes} and {step}"
-        )
+    check_count("finite_difference_asymmetry: probes", probes)
+    check_positive("finite_difference_asymmetry: step", step)
 
     def at(points: Points) -> Estimate:
         x, t, known = points.noisy.float(), points.t.float(), points.classes

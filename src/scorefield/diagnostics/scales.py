@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from scorefield.checks import check_count
 from scorefield.diagnostics.trajectories import State
 from scorefield.engine import exact
 from scorefield.errors import UserError
@@ -163,8 +164,7 @@ def calibrate_sizes(
         raise UserError("a calibration needs at least one state and one patch size")
     if by not in get_args(Criterion):
         raise UserError(f"scores are compared by {' or '.join(get_args(Criterion))}, not {by!r}")
-    if margin < 1:
-        raise UserError(f"the margin of a search must be at least 1, got {margin}")
+    check_count("the margin of a search", margin)
     n = len(states[0].x)
     if n < 2:
         raise UserError("a calibration needs at least 2 samples, for an error bar")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from scorefield.checks import check_count, check_floating
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.engine import exact
 from scorefield.errors import UserError
@@ -15,6 +16,7 @@ from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch, DenoisingScoreMatching
+from scorefield.points import Given
 from scorefield.targets.base import Target
 from scorefield.targets.empirical import IdealScore
 
@@ -73,7 +75,7 @@ def distance_to_ideal(
 
 def denoising_loss(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     classes: Classes = None,
 ) -> Profile:
@@ -108,8 +110,8 @@ def validation_loss(
     Raises:
         ValueError: For fewer than two points or one draw.
     """
-    if draws < 1:
-        raise UserError(f"a validation loss needs at least one draw per point, got {draws}")
+    check_count("draws", draws)
+    check_floating("data", data)
     noise, index = Noise(-1 - seed), torch.arange(data.shape[0], device=data.device)
     total = torch.zeros(data.shape[0], dtype=torch.float64, device=data.device)
     with exact(), evaluation_mode(field), torch.no_grad():

@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scorefield.checks import check_count, check_floating
 from scorefield.engine import device_of, exact
 from scorefield.errors import UserError
 from scorefield.estimate import Median, median
@@ -80,8 +81,7 @@ def walk(
         ValueError: If ``n`` is below 1, or the sampler is adaptive.
         FloatingPointError: If a point is not finite.
     """
-    if n < 1:
-        raise UserError(f"a walk needs at least one sample, got {n}")
+    check_count("n", n)
     if sampler.nfe is None:
         raise UserError(f"{type(sampler).__name__} has no noise levels that all samples share")
     sde = field.sde
@@ -156,6 +156,8 @@ def image_agreement(
             f"images of shape {tuple(observed.shape)} cannot be compared with predictions of "
             f"shape {tuple(predicted.shape)}"
         )
+    check_floating("observed", observed)
+    check_floating("predicted", predicted)
     y, f = observed.double().flatten(1), predicted.double().flatten(1)
     u, v = y - y.mean(dim=1, keepdim=True), f - f.mean(dim=1, keepdim=True)
     whole, other = u.square().sum(dim=1), v.square().sum(dim=1)

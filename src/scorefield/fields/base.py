@@ -34,10 +34,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from scorefield.checks import check_floating
 from scorefield.domain import Domain, Euclidean
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.classes import Classes, class_rows
-from scorefield.fields.inputs import check_batch, check_number, check_times
+from scorefield.fields.inputs import check_batch, check_number, check_times, check_values
 from scorefield.sde.base import SDE
 
 Quantity = Literal["score", "denoiser", "noise", "velocity", "drift"]
@@ -47,6 +48,15 @@ Batch = Float[Tensor, "batch *event"]
 
 Times = float | Tensor
 """The time of each point, of shape ``(batch,)``, or one time for all."""
+
+
+_SHAPES: dict[str, Callable[[Tensor], tuple[int, ...]]] = {
+    "score": lambda x: x.shape,
+    "predict": lambda x: x.shape,
+    "potential": lambda x: x.shape[:1],
+    "jacobian": lambda x: (len(x), x[0].numel(), x[0].numel()),
+}
+"""The shapes of what a field gives at points."""
 
 
 class ScoreField(nn.Module):
@@ -61,7 +71,8 @@ class ScoreField(nn.Module):
             it to flat space.
 
     Whatever a class defines of :meth:`score`, :meth:`predict`, :meth:`potential` and
-    :meth:`jacobian` is called with points and times that have passed :meth:`check`.
+    :meth:`jacobian` is called with points and times that have passed :meth:`check_inputs`, and
+    gives values of the shape that belongs to the points, or there is a ``ValueError``.
 
     Raises:
         TypeError: If the class defines neither :meth:`score` nor :meth:`predict`.
@@ -72,9 +83,9 @@ class ScoreField(nn.Module):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        for name in ("score", "predict", "potential", "jacobian"):
+        for name, shape in _SHAPES.items():
             if name in vars(cls):
-                setattr(cls, name, _checked(vars(cls)[name]))
+                setattr(cls, name, _checked(vars(cls)[name], shape))
 
     def __init__(self, sde: SDE, domain: Domain | None) -> None:
         super().__init__()
@@ -139,8 +150,8 @@ class ScoreField(nn.Module):
                 too.
 
         Raises:
-            ValueError: If the points or the times do not fit the field, see :meth:`check`; or the
-                classes do not fit the field or the points, see :meth:`class_rows`.
+            ValueError: If the points or the times do not fit the field, see :meth:`check_inputs`;
+                or the classes do not fit the field or the points, see :meth:`class_rows`.
         """
         return self.predict(x, t, "score", classes)
 
@@ -268,8 +279,9 @@ def convert(
     :math:`\frac{b_t}{b_s}\,\text{value} + \big(a_t - \frac{b_t}{b_s} a_s\big)\,x`.
 
     Raises:
-        ValueError: If a form is not one of the five.
+        ValueError: If a form is not one of the five, or the points are not floating-point numbers.
     """
+    check_floating("x", x)
     if source == target:
         return value
     a_s, b_s = affine(x, t, sde, source)
@@ -288,13 +300,19 @@ def times(x: Tensor, t: Times) -> Tensor:
     return t.reshape(-1, *(1,) * (x.dim() - 1))
 
 
-def _checked(evaluate: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """An evaluation of a field that checks its points and times first."""
+def _checked(
+    evaluate: Callable[..., Tensor], shape: Callable[[Tensor], tuple[int, ...]]
+) -> Callable[..., Tensor]:
+    """An evaluation of a field that checks its points and times first, and then the shape of its
+    values.
+    """
 
     @wraps(evaluate)
     def checked(field: ScoreField, x: Tensor, t: Times, *others: Any, **named: Any) -> Tensor:
         field.check_inputs(x, t)
-        return evaluate(field, x, t, *others, **named)
+        values = evaluate(field, x, t, *others, **named)
+        check_values(type(field).__name__, values, shape(x))
+        return values
 
     return checked
 

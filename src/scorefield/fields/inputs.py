@@ -9,7 +9,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from scorefield.checks import inspect
+from scorefield.checks import check_floating, inspect, kind_of
 from scorefield.errors import UserError
 from scorefield.sde.base import SDE
 
@@ -17,21 +17,31 @@ from scorefield.sde.base import SDE
 _ROUNDING = 2.0**-8
 
 
-def check_batch(owner: str, x: object) -> None:
+def check_batch(owner: str, x: Tensor) -> None:
     """Raises ``ValueError`` unless points are rows of floating-point numbers."""
-    if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() < 1:
-        raise UserError(f"{owner} has rows of floating-point numbers for points, got {_kind(x)}")
+    check_floating(f"the points of {owner}", x)
+    if not x.dim():
+        raise UserError(f"{owner} has one point in each row, got {kind_of(x)}")
+
+
+def check_values(owner: str, values: object, shape: tuple[int, ...]) -> None:
+    """Raises ``ValueError`` unless values have the shape that belongs to the points.
+
+    Those that only broadcast to it would be taken for the values of another field.
+    """
+    if not isinstance(values, Tensor) or values.shape != shape:
+        raise UserError(f"{owner} must give values of shape {tuple(shape)}, got {kind_of(values)}")
 
 
 def check_number(t: object, n: int) -> None:
     """Raises ``ValueError`` unless times are real numbers: one, or one for each of ``n`` points."""
     if isinstance(t, Tensor):
         if t.dtype == torch.bool or t.is_complex():
-            raise UserError(f"times are real numbers, got {_kind(t)}")
+            raise UserError(f"times are real numbers, got {kind_of(t)}")
         if t.dim() > 1 or (t.dim() == 1 and t.shape[0] not in (1, n)):
             raise UserError(f"{n} points need one time or as many, got {tuple(t.shape)}")
     elif isinstance(t, bool) or not isinstance(t, Real):
-        raise UserError(f"times are a real number or a tensor of them, got {_kind(t)}")
+        raise UserError(f"times are a real number or a tensor of them, got {kind_of(t)}")
 
 
 def check_times(owner: str, t: float | Tensor, sde: SDE, first: float | None) -> None:
@@ -78,10 +88,3 @@ def latest(sde: SDE) -> float:
     """
     level = torch.tensor(math.sqrt(2) * sde.sigma_max, dtype=torch.float64)
     return max(sde.t_max, float(sde.time(level)))
-
-
-def _kind(value: object) -> str:
-    """What is given in place of points or times."""
-    if isinstance(value, Tensor):
-        return f"{value.dtype} of shape {tuple(value.shape)}"
-    return repr(value) if isinstance(value, bool | complex) else f"a {type(value).__name__}"

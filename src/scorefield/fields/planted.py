@@ -30,7 +30,7 @@ from jaxtyping import Float
 from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
 
-from scorefield.checks import check_count, check_finite, check_positive
+from scorefield.checks import check_count, check_finite, check_floating, check_positive
 from scorefield.errors import UserError
 from scorefield.fields.base import (
     Batch,
@@ -221,6 +221,7 @@ class Matched(Perturbation):
         levels: int = 49,
     ) -> None:
         super().__init__()
+        check_floating("the data", data)
         if levels < 4:
             raise UserError(f"a size is matched at 4 noise levels at least, got {levels}")
         self.perturbation = perturbation

@@ -91,12 +91,9 @@ class PotentialField(PreconditionedField):
     def _psi(self, u: Tensor, label: Tensor, classes: Tensor | None) -> Tensor:
         output = self._call(u, label, classes)
         if self.head == "sum":
+            self._check_output(output, (len(u), *output.shape[1:]))
             return _total(output)
-        if output.shape != u.shape:
-            raise UserError(
-                f"head {self.head!r} needs a backbone that returns the shape {tuple(u.shape)} "
-                f"of its input, got {tuple(output.shape)}"
-            )
+        self._check_output(output, u.shape)
         return _total(u * output if self.head == "inner" else -0.5 * (u - output) ** 2)
 
 

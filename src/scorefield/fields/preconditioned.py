@@ -22,12 +22,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from scorefield.checks import check_positive
+from scorefield.checks import check_positive, kind_of
 from scorefield.domain import Domain, Euclidean, Torus
 from scorefield.engine import in_blocks
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import Batch, Quantity, ScoreField, Times, affine, times
 from scorefield.fields.classes import Classes
+from scorefield.fields.inputs import check_values
 from scorefield.sde.base import SDE
 from scorefield.sde.tables import alphas_cumprod, check_levels, level_index
 
@@ -266,7 +267,8 @@ class PreconditionedField(ScoreField):
     Raises:
         TypeError: Unless exactly one of ``sigma_data`` and ``parametrization`` is given, or if both
             ``domain`` and ``shape`` are.
-        ValueError: If the process or the parametrisation is not defined on the domain.
+        ValueError: If the process or the parametrisation is not defined on the domain; in a call,
+            if the backbone returns another shape.
     """
 
     def __init__(
@@ -331,10 +333,17 @@ class PreconditionedField(ScoreField):
 
     def _output(self, u: Tensor, label: Tensor, classes: Tensor | None) -> Tensor:
         """The vector :math:`F(u, label)`, in the dtype of ``u``."""
-        return self._call(u, label, classes)
+        output = self._call(u, label, classes)
+        self._check_output(output, u.shape)
+        return output
 
     def _call(self, u: Tensor, label: Tensor, classes: Tensor | None) -> Tensor:
         dtype = next((p.dtype for p in self.backbone.parameters()), u.dtype)
         known = () if classes is None else (classes,)
         output: Tensor = self.backbone(u.to(dtype), label.to(dtype), *known)
+        if not isinstance(output, Tensor):
+            raise UserError(f"{type(self.backbone).__name__} gave no tensor but {kind_of(output)}")
         return output.to(u.dtype)
+
+    def _check_output(self, output: Tensor, shape: tuple[int, ...]) -> None:
+        check_values(f"{type(self).__name__}: {type(self.backbone).__name__}", output, shape)

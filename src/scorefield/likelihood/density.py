@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 from torch import Tensor
 
-from scorefield.checks import check_count, check_finite, check_positive
+from scorefield.checks import check_count, check_finite, check_positive, check_share
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 
@@ -144,8 +144,7 @@ class LogProb:
         Raises:
             ValueError: If ``confidence`` is not in (0, 1).
         """
-        if not 0 < confidence < 1:
-            raise UserError(f"a confidence must be in (0, 1), got {confidence}")
+        check_share("a confidence", confidence)
         freedom = (self.n_probes - 1).clamp(min=1).cpu().numpy()
         quantile = torch.as_tensor(stats.t.ppf(0.5 + confidence / 2, df=freedom))
         half = quantile.to(self.value) * self.standard_error + self.solver_error

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
+from scorefield.checks import check_count, check_floating, check_fraction, check_share
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.metrics.sets import BIASED, flat
@@ -97,10 +98,8 @@ def ks_test(
         The tight constant in the Dvoretzky–Kiefer–Wolfowitz inequality (Massart, 1990),
         corollary 1.
     """
-    if not 0 < confidence < 1:
-        raise UserError(f"a confidence must be in (0, 1), got {confidence}")
-    if not 0 <= inexact < 1:
-        raise UserError(f"the error of a distribution function must be in [0, 1), got {inexact}")
+    check_share("a confidence", confidence)
+    check_fraction("the error of a distribution function", inexact)
     x = flat(values, least=2)[:, 0].sort().values
     n = len(x)
     f = cdf(x).to(torch.float64)
@@ -170,8 +169,7 @@ def total_variation(
         Closed form summation for classical distributions: variations on a theme of De Moivre
         (Diaconis and Zabell, 1991), section 1.
     """
-    if bins < 2:
-        raise UserError(f"a grid needs at least two cells along a coordinate, got {bins}")
+    check_count("bins", bins, 2)
     clean, time = at_time(law, t)
     if law.domain.dim == 2:
         x = flat(_points(samples, law), least=2)
@@ -211,6 +209,7 @@ def _cells(turns: Tensor, bins: int) -> Tensor:
 
 
 def _points(samples: Tensor, law: PseudoAtoms) -> Tensor:
+    check_floating("samples", samples)
     if samples.shape[1:] != law.domain.shape:
         raise UserError(
             f"samples of shape {tuple(samples.shape[1:])} cannot be compared with a "

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
+from scorefield.checks import check_positive
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.metrics.sets import BIASED, flat
@@ -34,8 +35,7 @@ def mode_coverage(
     x = _points(samples, mixture)
     if not 0 < share <= 1:
         raise UserError(f"the share that covers a mode must be in (0, 1], got {share}")
-    if not (math.isfinite(within) and within > 0):
-        raise UserError(f"the size of a mode must be positive, got {within}")
+    check_positive("the size of a mode", within)
     means, covariances = mixture.means.to(x), mixture.covariances.to(x)
     factor = torch.linalg.cholesky(covariances)
     delta = (x.unsqueeze(0) - means.unsqueeze(1)).mT

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import unfold
 
+from scorefield.checks import check_floating
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 
@@ -183,6 +184,7 @@ def _improve(query: Tensor, keys: Tensor, before: int, top: Tensor, chosen: Tens
 
 
 def _check_images(what: str, images: Tensor) -> None:
+    check_floating(what, images)
     if images.dim() != 4 or not images.numel():
         raise UserError(
             f"{what} have the shape (n, channels, height, width), got {tuple(images.shape)}"

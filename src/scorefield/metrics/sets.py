@@ -27,10 +27,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.checks import check_count, check_floating
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.estimate import mean as mean_of
 from scorefield.noise import Noise
+from scorefield.points import Given, numbers_of
 from scorefield.targets.base import Target
 
 BIASED = {"interval_of": "the mean over sets of these sizes"}
@@ -120,10 +122,8 @@ def noise_floor(
         ValueError: If a finite source has fewer than :math:`n + m` samples.
     """
     m = n if m is None else m
-    if n < 1 or m < 1:
-        raise UserError(f"a noise floor needs sets of at least one sample, got {n} and {m}")
-    if pairs < 2:
-        raise UserError(f"a noise floor needs at least 2 pairs of real sets, got {pairs}")
+    for name, count, least in (("n", n, 1), ("m", m, 1), ("pairs", pairs, 2)):
+        check_count(f"noise_floor: {name}", count, least)
     distances = []
     for pair in range(pairs):
         if isinstance(source, Target):
@@ -147,8 +147,9 @@ def _value(distance: Estimate | float) -> float:
     return distance.value if isinstance(distance, Estimate) else distance
 
 
-def flat_pair(samples: Tensor, reference: Tensor, least: int = 2) -> tuple[Tensor, Tensor]:
+def flat_pair(samples: Given, reference: Given, least: int = 2) -> tuple[Tensor, Tensor]:
     """Two sets as float64 matrices, one sample per row, of at least ``least`` samples each."""
+    samples, reference = set_of(samples), set_of(reference)
     if samples.shape[1:] != reference.shape[1:]:
         raise UserError(
             f"two sets of samples need one event shape, got {tuple(samples.shape[1:])} and "
@@ -157,8 +158,14 @@ def flat_pair(samples: Tensor, reference: Tensor, least: int = 2) -> tuple[Tenso
     return flat(samples, least), flat(reference, least)
 
 
+def set_of(samples: Given) -> Tensor:
+    """A set of samples as a tensor; classes are left out."""
+    return numbers_of("samples", samples)[0]
+
+
 def flat(samples: Tensor, least: int = 1) -> Tensor:
     """A set as a float64 matrix, one sample per row."""
+    check_floating("samples", samples)
     if samples.dim() == 0 or len(samples) < least:
         raise UserError(
             f"a set of at least {least} samples is needed, got shape {tuple(samples.shape)}"

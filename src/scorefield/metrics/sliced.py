@@ -14,13 +14,14 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.checks import check_count
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, root
 from scorefield.metrics.sets import WIDE, flat_pair, variance_of_means
 from scorefield.noise import Noise
+from scorefield.points import Given
 
 _ELEMENTS = 2**21
 
@@ -34,8 +35,8 @@ class _Plan(NamedTuple):
 
 
 def sliced_wasserstein(
-    samples: Float[Tensor, "n *event"],
-    reference: Float[Tensor, "m *event"],
+    samples: Given,
+    reference: Given,
     order: Literal[1, 2] = 2,
     projections: int = 128,
     seed: int = 0,
@@ -72,8 +73,7 @@ def sliced_wasserstein(
     x, y = flat_pair(samples, reference, least=2)
     if order not in (1, 2):
         raise UserError(f"the order of a sliced distance is 1 or 2, got {order}")
-    if projections < 2:
-        raise UserError(f"a sliced distance needs at least 2 projections, got {projections}")
+    check_count("projections", projections, 2)
     theta = _directions(x.shape[1], projections, seed).to(x.device)
     plan = _plan(len(x), len(y), x.device)
     u, v, costs = torch.zeros_like(x[:, 0]), torch.zeros_like(y[:, 0]), []

@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
-from scorefield.checks import inspect, within
+from scorefield.checks import check_count, inspect, within
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.networks.checks import check_sizes
 
@@ -240,8 +240,7 @@ class NoiseTable:
                 "0 < sigma_min < sigma_max must hold, got "
                 f"sigma_min={self.sigma_min}, sigma_max={self.sigma_max}"
             )
-        if self.levels < 2:
-            raise UserError(f"levels must be at least 2, got {self.levels}")
+        check_count("levels", self.levels, 2)
 
     def at(self, index: Tensor, like: Tensor) -> Tensor:
         """The levels at :func:`places` in the table, in the dtype of a tensor against whose rows

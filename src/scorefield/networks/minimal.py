@@ -23,9 +23,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.engine import block
 from scorefield.errors import UserError
 from scorefield.networks import blocks
-from scorefield.networks.checks import image_shape
+from scorefield.networks.checks import check_sizes, image_shape
 from scorefield.networks.embedding import (
     ClassEmbedding,
     check_even,
@@ -123,13 +124,13 @@ class MinimalUNet(nn.Module):
     ) -> Float[Tensor, "batch channels height width"]:
         level = F.relu(self.label(label, classes))
         h, skips = x, []
-        for block in self.down:
-            h = block(h, level)
+        for layer in self.down:
+            h = block(layer, h, level)
             skips.append(h)
             h = F.max_pool2d(h, 2)
-        h = self.bottom(h, level)
-        for enlarge, block in zip(self.enlarge, self.up, strict=True):
-            h = block(torch.cat((skips.pop(), enlarge(h)), dim=1), level)
+        h = block(self.bottom, h, level)
+        for enlarge, layer in zip(self.enlarge, self.up, strict=True):
+            h = block(layer, torch.cat((skips.pop(), enlarge(h)), dim=1), level)
         h = h + self.last_level(level)[:, :, None, None]
         output: Tensor = self.last(self.last_norm(h))
         return output
@@ -183,8 +184,7 @@ class MinimalResNet(nn.Module):
         self.event_shape = image_shape(shape)
         if channels < 16 or channels % 8:
             raise UserError(f"the channels must be a multiple of 8 from 16 on, got {channels}")
-        if layers < 1:
-            raise UserError(f"a ResNet has a positive number of layers, got {layers}")
+        check_sizes("a ResNet", layers=layers)
         _check(shape, padding, normalization, (kernel_size, last_kernel_size), min(shape[1:]))
         self.padding, self.classes, self.unlabelled = padding, classes, unlabelled
         self.label = LabelVector(channels, classes, unlabelled)
@@ -210,7 +210,7 @@ class MinimalResNet(nn.Module):
         level = self.label(label, classes)
         h = self.first(x)
         for layer in self.layers:
-            h = layer(h, level)
+            h = block(layer, h, level)
         h = h + (h if self.last_level is None else self.last_level(level)[:, :, None, None])
         output: Tensor = self.last(self.last_norm(h))
         return output

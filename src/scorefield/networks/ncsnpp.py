@@ -19,14 +19,14 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from scorefield.checks import within
+from scorefield.checks import check_fraction, within
 from scorefield.errors import UserError
 from scorefield.networks.blocks import PixelAttention, ResidualBlock, Style
 from scorefield.networks.blocks import activation as named
 from scorefield.networks.checks import image_shape
 from scorefield.networks.embedding import Conditioning, NoiseTable, places
 from scorefield.networks.initial import initialize_average, normal_
-from scorefield.networks.stages import Ascent, Descent, Plan, Progressive, ProgressiveInput
+from scorefield.networks.stages import Ascent, Descent, Plan, Progressive, ProgressiveInput, run
 
 Join = Literal["sum", "cat"]
 Embedding = Literal["fourier", "positional"]
@@ -71,7 +71,6 @@ class NCSNpp(nn.Module):
         sigma_min: The least noise level, for ``positional``.
         sigma_max: The largest noise level, for ``positional``.
         levels: The number of noise levels, for ``positional``.
-        checkpointing: Whether blocks are computed again in the backward pass instead of kept.
         classes: The number of classes of a class-conditional network; a call without classes uses
             the unconditional embedding.
         seed: The seed of the initial weights.
@@ -110,7 +109,6 @@ class NCSNpp(nn.Module):
         sigma_min: float | int = 0.01,
         sigma_max: float | int = 50.0,
         levels: int = 1000,
-        checkpointing: bool = False,
         classes: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -129,8 +127,7 @@ class NCSNpp(nn.Module):
                 "a score network has channels >= 4 and positive multipliers and blocks, got "
                 f"channels={channels}, multipliers={tuple(multipliers)}, blocks={blocks}"
             )
-        if not 0 <= dropout < 1:
-            raise UserError(f"dropout lies in [0, 1), got {dropout}")
+        check_fraction("dropout", dropout)
         super().__init__()
         conditioned = conditional or classes is not None
         width = 4 * channels if conditioned else None
@@ -145,7 +142,6 @@ class NCSNpp(nn.Module):
             progressive=progressive,
             progressive_input=progressive_input,
             combine=combine,
-            checkpointing=checkpointing,
         )
         self.event_shape = tuple(shape)
         self.centered, self.positive = centered, embedding == "fourier"
@@ -217,9 +213,8 @@ class NCSNpp(nn.Module):
         for down in self.down:
             h, pyramid, kept = down(h, pyramid, condition)
             skips += kept
-        middle = cast(Descent, self.down[-1])
         for layer in self.middle:
-            h = middle.run(layer, h, condition)
+            h = run(layer, h, condition)
         made: Tensor | None = None
         for up in self.up:
             h, made = up(h, skips, made, condition)
@@ -305,7 +300,6 @@ class DDPM(NCSNpp):
         sigma_min: float | int = 0.01,
         sigma_max: float | int = 50.0,
         levels: int = 1000,
-        checkpointing: bool = False,
         classes: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -329,7 +323,6 @@ class DDPM(NCSNpp):
             sigma_min=sigma_min,
             sigma_max=sigma_max,
             levels=levels,
-            checkpointing=checkpointing,
             classes=classes,
             seed=seed,
         )

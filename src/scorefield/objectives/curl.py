@@ -21,11 +21,13 @@ from scorefield.calculus.circulation import (
     squared_area,
     squared_curl,
 )
+from scorefield.checks import check_positive
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import NoiseLaw
 from scorefield.objectives.regularizer import PointRegularizer, Regularizer
+from scorefield.world import ALONE, World
 
 Probe = Literal["rademacher", "gaussian"]
 
@@ -102,8 +104,10 @@ class LoopCirculation(PointRegularizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.radii = tuple(self.radii)
-        if not self.radii or min(self.radii) <= 0:
-            raise UserError(f"loops: radii must be positive, got {list(self.radii)}")
+        if not self.radii:
+            raise UserError("loops: at least one radius is needed")
+        for radius in self.radii:
+            check_positive("loops: each of the radii", radius)
         self._check_least(3, "sides")
         self._rule = quadrature(self.quadrature)
 
@@ -111,14 +115,15 @@ class LoopCirculation(PointRegularizer):
         self, field: ScoreField, noise: Noise, index: Tensor, step: Tensor
     ) -> tuple[Tensor, ...]:
         loops = torch.arange(index.numel() * len(self.radii), device=index.device)
-        return (planes(noise, "loops/plane", field.domain, loops, step),)
+        plane = planes(noise, "loops/plane", field.domain, loops, step)
+        return (plane.unflatten(1, (len(self.radii), -1)).transpose(1, 2),)
 
     def energy(self, field: ScoreField, x: Tensor, t: Tensor, *directions: Tensor) -> Tensor:
         (plane,) = directions
         domain, copies = field.domain, len(self.radii)
         x, sigma = x.repeat(copies, *(1,) * (x.dim() - 1)), field.sde.sigma(t)
         radii = torch.cat([radius * sigma for radius in self.radii])
-        vertices = regular_polygons(x, radii, plane, self.sides)
+        vertices = regular_polygons(x, radii, plane.transpose(0, 1).flatten(0, 1), self.sides)
         t, sigma = t.repeat(copies), sigma.repeat(copies)
         turn = circulation(field.score, vertices, t, self._rule, domain)
         numerator, denominator = squared_curl(turn, squared_area(vertices), domain.dim)
@@ -171,8 +176,7 @@ class CycleCirculation(Regularizer):
             raise UserError(
                 f"cycles: {self.points} points cannot have {self.neighbours} neighbours each"
             )
-        if not self.reach > 0:
-            raise UserError(f"cycles: reach must be positive, got {self.reach}")
+        check_positive("cycles: reach", self.reach)
         self._rule = quadrature(self.quadrature)
 
     def draw(
@@ -191,6 +195,12 @@ class CycleCirculation(Regularizer):
         return t, z, *draws
 
     def evaluate(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor | None:
+        return self.share(field, x, draws, ALONE)
+
+    def share(
+        self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...], world: World
+    ) -> Tensor | None:
+        # The graph and the areas are those of all processes, the circulations are shared out.
         t, z, *walks = draws
         domain, sigma = field.domain, field.sde.sigma(t)
         x_t = field.sde.perturb(x[: z.shape[0]], t, z, domain)
@@ -201,12 +211,17 @@ class CycleCirculation(Regularizer):
             vertices = find_cycles(x_t, graph, draw, domain, reach)[: self.cycles]
             if not len(vertices):
                 continue
+            denominators.append(squared_area(vertices))
+            rows = world.rows(len(vertices))
+            vertices, areas = vertices[rows], denominators[-1][rows]
+            if not len(vertices):
+                continue
             t_all = t.expand(len(vertices))
             turn = circulation(field.score, vertices, t_all, self._rule, domain)
-            curl, area = squared_curl(turn, squared_area(vertices), domain.dim)
-            numerators.append(curl)
-            denominators.append(area)
+            numerators.append(squared_curl(turn, areas, domain.dim)[0])
         if not denominators:
             return None
+        if not numerators:
+            return x.new_zeros(())
         curl = torch.cat(numerators).sum() / torch.cat(denominators).sum()
         return per_coordinate(curl.reshape(1), sigma, domain.dim).mean()

@@ -12,7 +12,7 @@ from scorefield.calculus.fokker_planck import (
     per_log_noise,
     unbiased_square,
 )
-from scorefield.errors import UserError
+from scorefield.checks import check_count
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.regularizer import PointRegularizer
@@ -65,10 +65,8 @@ class FokkerPlanck(PointRegularizer):
         super().__post_init__()
         self._check_choice("form", FokkerPlanckForm)
         self._check_choice("weighting", FokkerPlanckWeighting)
-        if self.probes is not None and self.probes < 2:
-            raise UserError(
-                f"fokker_planck: a square without bias takes at least 2 probes, got {self.probes}"
-            )
+        if self.probes is not None:
+            check_count("fokker_planck: probes", self.probes, 2)
 
     def directions(
         self, field: ScoreField, noise: Noise, index: Tensor, step: Tensor
@@ -76,10 +74,10 @@ class FokkerPlanck(PointRegularizer):
         if self.probes is None:
             return ()
         shape = (self.probes, *field.domain.shape)
-        return (noise.signs("fokker_planck/probe", shape, index, step).movedim(2, 1),)
+        return (noise.signs("fokker_planck/probe", shape, index, step),)
 
     def energy(self, field: ScoreField, x: Tensor, t: Tensor, *directions: Tensor) -> Tensor:
-        sde, (v,) = field.sde, directions or (None,)
+        sde, (v,) = field.sde, [d.transpose(0, 1) for d in directions] or (None,)
         residual = fokker_planck_terms(field.score, x, t, sde, (self.form,), v)[self.form].residual(
             t, sde
         )

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from scorefield.checks import check_fraction
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.composed import HybridField
@@ -139,8 +140,7 @@ class BoundaryMatching(PointRegularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.bandwidth < 1:
-            raise UserError(f"boundary: bandwidth must lie in [0, 1), got {self.bandwidth}")
+        check_fraction("boundary: bandwidth", self.bandwidth)
 
     def times(
         self, field: ScoreField, law: NoiseLaw, noise: Noise, index: Tensor, step: Tensor

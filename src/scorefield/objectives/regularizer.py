@@ -27,11 +27,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scorefield.checks import check_count, check_not_negative, check_positive
 from scorefield.domain import Torus
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.noise import Lookahead, Noise
 from scorefield.objectives.denoising import NoiseLaw
+from scorefield.world import ALONE, World
 
 PointLaw = Literal["data", "uniform"]
 """``data`` for noised points of the batch, ``uniform`` for uniform points on the torus, most of
@@ -63,11 +65,8 @@ class BalancedWeight(nn.Module):
 
     def __init__(self, ratio: float, max_weight: float, horizon: float = 100.0) -> None:
         super().__init__()
-        if not min(ratio, max_weight, horizon) > 0:
-            raise UserError(
-                "balance: ratio, max_weight and horizon must be positive, got "
-                f"{ratio}, {max_weight}, {horizon}"
-            )
+        for name, value in (("ratio", ratio), ("max_weight", max_weight), ("horizon", horizon)):
+            check_positive(f"balance: {name}", value)
         self.ratio = ratio
         self.max_weight = max_weight
         self.horizon = horizon
@@ -128,8 +127,8 @@ class Regularizer(nn.Module, ABC):
 
     def __post_init__(self) -> None:
         weight = self.weight
-        if not isinstance(weight, BalancedWeight) and not (math.isfinite(weight) and weight >= 0):
-            raise UserError(f"{self.name}: weight must be >= 0, got {weight}")
+        if not isinstance(weight, BalancedWeight):
+            check_not_negative(f"{self.name}: weight", weight)
         self._check_least(1, "every")
         low = self.sigma_min or 0.0
         high = math.inf if self.sigma_max is None else self.sigma_max
@@ -156,9 +155,15 @@ class Regularizer(nn.Module, ABC):
         ``None`` where the draws leave nothing to measure.
         """
 
-    def due(self, step: int) -> bool:
-        """Whether it is evaluated at a step."""
-        return self.weight != 0 and step % self.every == 0
+    def share(
+        self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...], world: World
+    ) -> Tensor | None:
+        """This process's summand of :meth:`evaluate`; ``None`` in all processes or in none.
+
+        By default each process evaluates all of it, and has an equal part.
+        """
+        energy = self.evaluate(field, x, draws)
+        return energy if energy is None or world.size == 1 else energy / world.size
 
     def span(self, field: ScoreField) -> int:
         """The number of steps that are drawn at once, on which nothing drawn depends."""
@@ -172,9 +177,17 @@ class Regularizer(nn.Module, ABC):
         return law.times(field.sde, noise, index, step, purpose, self.sigma_min, self.sigma_max)
 
     def forward(
-        self, field: ScoreField, law: NoiseLaw, x: Tensor, noise: Noise, step: int
+        self,
+        field: ScoreField,
+        law: NoiseLaw,
+        x: Tensor,
+        noise: Noise,
+        step: int,
+        world: World = ALONE,
     ) -> Tensor | None:
-        """The energy at a training step."""
+        """The energy at a training step, or this process's summand of it; ``x`` are the clean
+        points of the whole batch.
+        """
         key = (id(field), law, noise, x.shape[0], x.device)
         if self._lookahead is None or key != self._drawn_for:
             draw = partial(self.draw, field, law, noise, x.shape[0])
@@ -182,7 +195,7 @@ class Regularizer(nn.Module, ABC):
             self._drawn_for = key
         draws = tuple(d.to(x.dtype) if d.is_floating_point() else d for d in self._lookahead(step))
         with evaluation_mode(field):
-            return self.evaluate(field, x, draws)
+            return self.share(field, x, draws, world)
 
     def extra_repr(self) -> str:
         settings = {k: v for k, v in vars(self).items() if not k.startswith("_")}
@@ -190,8 +203,7 @@ class Regularizer(nn.Module, ABC):
 
     def _check_least(self, least: int, *names: str) -> None:
         for name in names:
-            if (value := getattr(self, name)) < least:
-                raise UserError(f"{self.name}: {name} must be at least {least}, got {value}")
+            check_count(f"{self.name}: {name}", getattr(self, name), least)
 
     def _check_choice(self, name: str, choices: Any) -> None:
         if getattr(self, name) not in get_args(choices):
@@ -256,6 +268,18 @@ class PointRegularizer(Regularizer):
                 f"{purpose}: uniform points need a torus, the field is on {field.domain}"
             )
         return t, drawn, *self.directions(field, noise, index, step)
+
+    def share(
+        self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...], world: World
+    ) -> Tensor:
+        if world.size == 1:
+            return self.evaluate(field, x, draws)
+        n = len(draws[0])
+        rows = world.rows(n)
+        count = rows.stop - rows.start
+        if not count:
+            return x.new_zeros(())
+        return self.evaluate(field, x[rows], tuple(d[rows] for d in draws)) * (count / n)
 
     def evaluate(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
         t, points, *directions = draws

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.checks import check_count
+from scorefield.checks import check_count, check_floating
 from scorefield.engine import device_of
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import ScoreField, evaluation_mode
@@ -158,11 +158,13 @@ class Sampler(ABC):
         shape = field.domain.shape
         if not dtype.is_floating_point:
             raise UserError(f"samples have a floating dtype, not {dtype}")
-        if start is not None and start.shape[1:] != shape:
-            raise UserError(
-                f"starting points of event shape {tuple(start.shape[1:])} were given to a field "
-                f"on event shape {shape}"
-            )
+        if start is not None:
+            check_floating("starting points", start)
+            if start.shape[1:] != shape:
+                raise UserError(
+                    f"starting points of event shape {tuple(start.shape[1:])} were given to a "
+                    f"field on event shape {shape}"
+                )
         index = _indices(n, index, start)
         check_count("batch_size", batch_size)
         device = device_of(field) if device is None else torch.device(device)

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.checks import check_count, check_not_negative
+from scorefield.checks import check_count, check_floating, check_not_negative
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.fields.base import ScoreField, evaluation_mode
@@ -130,9 +130,12 @@ def interpolate(
         center: The origin of lengths and directions, the mean of the prior.
 
     Raises:
-        ValueError: If the codes differ in shape, ``n`` is below 2, ``kind`` is not known, or the
-            codes are opposite numbers in one dimension, between which there is no circle.
+        ValueError: If the codes are not floating-point numbers or differ in shape, ``n`` is below
+            2, ``kind`` is not known, or the codes are opposite numbers in one dimension, between
+            which there is no circle.
     """
+    for name, code in (("z0", z0), ("z1", z1)):
+        check_floating(name, code)
     if z0.shape != z1.shape:
         raise UserError(f"z0 and z1 differ in shape: {tuple(z0.shape)} and {tuple(z1.shape)}")
     check_count("n", n, 2)
@@ -159,8 +162,10 @@ def temper(
     :math:`N(c, T s^2)`: its density to the power :math:`1 / T`, for a temperature :math:`T \ge 0`.
 
     Raises:
-        ValueError: If the temperature is negative or not finite.
+        ValueError: If the codes are not floating-point numbers, or the temperature is negative or
+            not finite.
     """
+    check_floating("z", z)
     check_not_negative("temperature", temperature)
     return center + math.sqrt(temperature) * (z - center)
 
@@ -191,10 +196,10 @@ def _carry(
 def check_points(field: ScoreField, x: Tensor) -> None:
     """Raises ``ValueError`` unless points are finite, floating and of the field's event shape."""
     shape = field.domain.shape
-    if x.dim() < 1 or x.shape[1:] != shape or not x.dtype.is_floating_point:
+    check_floating("x", x)
+    if x.dim() < 1 or x.shape[1:] != shape:
         raise UserError(
-            f"x must be floating points of event shape {shape}, which the field has, got "
-            f"{x.dtype} of shape {tuple(x.shape)}"
+            f"x must have the event shape {shape}, which the field has, got {tuple(x.shape)}"
         )
     if len(x) == 0:
         raise UserError("x must hold at least one point")

@@ -35,6 +35,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from scorefield.checks import check_floating
 from scorefield.errors import UserError
 
 MeasurementT = TypeVar("MeasurementT", bound="Measurement")
@@ -95,10 +96,11 @@ class Inpainting(Measurement):
 
     Raises:
         ValueError: If the mask does not broadcast to ``known``, has other values than 0 and 1 or
-            is empty, or ``known`` is not finite where it is set.
+            is empty, or ``known`` is not of floating-point numbers, finite where it is set.
     """
 
     def __init__(self, mask: Tensor, known: Float[Tensor, "n *event"]) -> None:
+        check_floating("known", known)
         if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
             raise UserError("mask must be 1 where a coordinate is known and 0 elsewhere")
         try:
@@ -134,7 +136,8 @@ class Colorization(Measurement):
         channels: The number :math:`C` of channels of the samples.
 
     Raises:
-        ValueError: If ``gray`` has another shape, unequal channels or values that are not finite.
+        ValueError: If ``gray`` has another shape, unequal channels or values that are not finite
+            floating-point numbers.
 
     References:
         Score-based generative modeling through stochastic differential equations (Song et al.,
@@ -142,6 +145,7 @@ class Colorization(Measurement):
     """
 
     def __init__(self, gray: Float[Tensor, "n c *space"], channels: int = 3) -> None:
+        check_floating("gray", gray)
         if gray.dim() < 2 or gray.shape[1] not in (1, channels):
             raise UserError(f"gray has 1 or {channels} channels, got shape {tuple(gray.shape)}")
         _check_finite("gray", gray)
@@ -172,8 +176,8 @@ class LinearMeasurement(Measurement):
             nearest consistent data.
 
     Raises:
-        ValueError: If a shape does not fit, a value is not finite, the matrix is zero, or ``y`` is
-            inconsistent by more than :math:`10^{-5}` of its size.
+        ValueError: If a shape does not fit, a value is not a finite floating-point number, the
+            matrix is zero, or ``y`` is inconsistent by more than :math:`10^{-5}` of its size.
     """
 
     def __init__(
@@ -182,6 +186,8 @@ class LinearMeasurement(Measurement):
         y: Float[Tensor, "n m2"],
         least_squares: bool = False,
     ) -> None:
+        check_floating("y", y)
+        check_floating("matrix", matrix)
         if y.dim() != 2 or matrix.dim() < 1:
             raise UserError(
                 "matrix has the shape (m, *event) and y the shape (n, m), got "

@@ -36,7 +36,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.checks import check_finite, check_fraction, inspect
+from scorefield.checks import check_finite, check_floating, check_fraction, inspect
 from scorefield.domain import Domain, Torus
 from scorefield.errors import UserError
 from scorefield.noise import Noise
@@ -225,7 +225,11 @@ class SDE(ABC):
     ) -> Float[Tensor, "batch *event"]:
         r"""Diffuse data: :math:`x_t = \alpha(t)\,x + \sigma(t)\,z` for standard normal :math:`z`,
         wrapped into ``domain``; flat space by default.
+
+        Raises:
+            ValueError: If the data are not floating-point numbers.
         """
+        check_floating("data", x)
         shape = (-1, *(1,) * (x.dim() - 1))
         x_t = self.alpha(t).reshape(shape) * x + self.sigma(t).reshape(shape) * z
         return x_t if domain is None else domain.wrap(x_t)

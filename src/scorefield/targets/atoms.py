@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.checks import check_floating, check_positive
 from scorefield.domain import Torus
 from scorefield.errors import UserError
 from scorefield.fields.base import Times
@@ -68,8 +69,7 @@ class PseudoAtoms(Target):
             )
         if len(sites) > MOST:
             raise UserError(f"{len(sites)} atoms have too many orders, {MOST} is the most")
-        if not (math.isfinite(std) and std > 0):
-            raise UserError(f"the standard deviation of an atom must be positive, got {std}")
+        check_positive("the standard deviation of an atom", std)
         domain = Torus(tuple(sites.shape), period)
         super().__init__(domain, sde)
         self.width = std
@@ -138,6 +138,7 @@ class PseudoAtoms(Target):
 
     def _along(self, u: Tensor, t: float, axis: int) -> tuple[Tensor, Tensor, Tensor]:
         """Displacements from all sites along an axis, and widths, in periods; and the period."""
+        check_floating("coordinates", u)
         period = self.domain.periods(self.positions).expand(self.domain.shape[1])[axis]
         delta = (u.to(torch.float64).unsqueeze(1) - self.positions[:, axis]) / period
         return delta, (self.effective_width(t) / period).expand_as(delta), period

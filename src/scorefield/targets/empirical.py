@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.checks import inspect
+from scorefield.checks import check_floating, inspect
 from scorefield.domain import Euclidean
 from scorefield.errors import UserError
 from scorefield.noise import Noise
@@ -48,7 +48,7 @@ class Empirical(Target):
         sde: The forward process; ``EDM()`` if not given.
 
     Raises:
-        ValueError: If there is no point, or one is not finite.
+        ValueError: If there is no point, or they are not finite floating-point numbers.
 
     References:
         Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
@@ -59,6 +59,7 @@ class Empirical(Target):
     centre: Tensor
 
     def __init__(self, points: Float[Tensor, "n *event"], sde: SDE | None = None) -> None:
+        check_floating("the points of an empirical distribution", points)
         if points.dim() < 1 or points.shape[0] < 1:
             raise UserError(
                 f"an empirical distribution needs points (N, *event), got {tuple(points.shape)}"
@@ -213,6 +214,7 @@ class EquivariantScore(IdealScore):
         sde: SDE | None = None,
         labels: Int[Tensor, " n"] | None = None,
     ) -> None:
+        check_floating("images", points)
         if points.dim() != 4 or 0 in points.shape:
             raise UserError(
                 f"shifted images have the shape (images, channels, height, width), got "

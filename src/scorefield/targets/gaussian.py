@@ -232,8 +232,10 @@ class Gaussian(Target):
         :math:`\dot y = (f + g^2 / 2V)\, y` while :math:`\dot V = 2 f V + g^2`.
 
         Raises:
-            ValueError: If ``x`` has another event shape.
+            ValueError: If ``x`` or the times do not fit, see :meth:`check_inputs`.
         """
+        for time in (s, t):
+            self.check_inputs(x, time, first=0.0)
         start = self.law.frame(*self._flat(x, s))
         end = self.law.frame(*self._flat(x, t))
         return self.law.flow(start, end, end.alpha).reshape(x.shape).to(x.dtype)

@@ -126,7 +126,12 @@ class GaussianMixture(Target):
         return self.components.place(z, k).to(dtype)
 
     def responsibilities(self, x: Float[Tensor, "batch d"], t: Times) -> Float[Tensor, "batch k"]:
-        r"""The posterior probability :math:`r_k = p(k \mid x_t = x)` of each component."""
+        r"""The posterior probability :math:`r_k = p(k \mid x_t = x)` of each component.
+
+        Raises:
+            ValueError: If the points or the times do not fit, see :meth:`check_inputs`.
+        """
+        self.check_inputs(x, t, first=0.0)
         return self._weigh(self.components.frame(*self._flat(x, t))).softmax(dim=1).to(x.dtype)
 
     def _weigh(self, frame: Frame) -> Tensor:

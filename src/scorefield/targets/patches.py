@@ -34,6 +34,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from scorefield.checks import check_floating
 from scorefield.domain import Euclidean
 from scorefield.errors import UserError
 from scorefield.fields.base import Quantity, Times, convert, times
@@ -94,6 +95,7 @@ class PatchScore(Labelled):
         labels: Int[Tensor, " n"] | None = None,
         padding: Padding = "zeros",
     ) -> None:
+        check_floating("training images", images)
         if images.dim() != 4 or 0 in images.shape:
             raise UserError(
                 f"training images have the shape (images, channels, height, width), got "

@@ -7,7 +7,7 @@ function must find all that changes in its inputs, or in tensors that stay where
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -20,17 +20,18 @@ class Captured:
     replayed from then on.
 
     Arguments:
-        function: From tensors of fixed shapes to named tensors, without waiting for the device.
+        function: From tensors of fixed shapes, some of which may always be ``None``, to named
+            tensors, without waiting for the device.
     """
 
     def __init__(self, function: Callable[..., dict[str, Tensor]]) -> None:
         self._function = function
         self._calls = 0
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._inputs: list[Tensor] = []
+        self._inputs: list[Tensor | None] = []
         self._outputs: dict[str, Tensor] = {}
 
-    def __call__(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+    def __call__(self, *inputs: Tensor | None) -> dict[str, Tensor]:
         """What the function returns.
 
         Raises:
@@ -38,17 +39,18 @@ class Captured:
         """
         if self._calls < _WARM:
             self._calls += 1
-            return self._beside(inputs)
+            return self._beside(*inputs)
         if self._graph is None:
-            self._capture(inputs)
+            self._capture(*inputs)
             assert self._graph is not None
         for own, given in zip(self._inputs, inputs, strict=True):
-            own.copy_(given)
+            if own is not None and given is not None:
+                own.copy_(given)
         self._graph.replay()
         # The next replay overwrites them.
         return {name: value.clone() for name, value in self._outputs.items()}
 
-    def _beside(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+    def _beside(self, *inputs: Tensor | None) -> dict[str, Tensor]:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -56,9 +58,9 @@ class Captured:
         torch.cuda.current_stream().wait_stream(stream)
         return outputs
 
-    def _capture(self, inputs: Sequence[Tensor]) -> None:
+    def _capture(self, *inputs: Tensor | None) -> None:
         """Captures the function, which computes nothing yet."""
-        self._inputs = [given.clone() for given in inputs]
+        self._inputs = [None if given is None else given.clone() for given in inputs]
         graph = torch.cuda.CUDAGraph()
         # Other threads may pin memory meanwhile.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.checks import check_count, check_positive
 from scorefield.data.arrays import LabelledSource
 from scorefield.errors import CheckpointError, TrainingError, UserError
 from scorefield.estimate import Estimate
@@ -144,9 +145,9 @@ def train_noise_classifier(
             positive.
         TrainingError: If the loss does not stay finite.
     """
-    for name, number in {"steps": steps, "batch_size": batch_size, "lr": lr}.items():
-        if not number > 0:
-            raise UserError(f"{name} must be positive, got {number}")
+    for name, count in {"steps": steps, "batch_size": batch_size}.items():
+        check_count(name, count)
+    check_positive("lr", lr)
     _held_out(source)
     law = LogUniform() if law is None else law
     made: dict[str, Any] = {"shape": list(source.shape), "classes": source.classes, **(sizes or {})}
