@@ -62,6 +62,15 @@ def test_of_ten_runs_one_fails(slurm, small, trained, tmp_path):
         assert torch.equal(found[name], tensor)
 
 
+def test_the_tasks_of_a_job_train_one_run(slurm, small, trained, tmp_path):
+    command = ["sweep", small, "--cluster", "slurm", "--slurm", "ntasks_per_node=2"]
+    done = processes.run(*scorefield(*command), env=slurm, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = weights(tmp_path / "runs/toy/small/seed0")
+    for name, tensor in weights(trained).items():
+        assert torch.allclose(found[name], tensor, atol=1e-5)
+
+
 def test_a_job_whose_time_is_over_goes_on_where_it_was(slurm, small, tmp_path):
     folder = tmp_path / "runs/toy/long/seed0"
     command = scorefield("sweep", small, *LONG, "--cluster", "slurm")

@@ -190,8 +190,8 @@ def images(
         classes: The number of classes; what the set has by default.
         hub: A data set on the Hugging Face hub, ``owner/name``.
         centered: As of :class:`ImageSource`; so are ``flip`` and ``dequantize``.
-        crop: As of :class:`~.Form`; so are ``filter`` and ``background``. What is usual for a known
-            set, the centre, bilinear, on white, by default.
+        crop: As of :class:`~scorefield.data.form.Form`; so are ``filter`` and ``background``. By
+            default what is usual for a known set; the centre, bilinear, on white.
         held_out_seed: The seed of the images that are held out of a set that has no held-out ones
             of its own, one of twenty; ``None`` for the last ones.
         sha256: The hash that a pack must have.

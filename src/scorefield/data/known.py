@@ -23,7 +23,7 @@ class ImageSet:
         channels: The channels of an image.
         side: The sides of an image as published, or as commonly used.
         classes: The number of classes; ``None`` where there are none.
-        crop: As of :class:`~.Form`.
+        crop: As of :class:`~scorefield.data.form.Form`.
         filter: The filter for resizing.
         hub: Its name on the Hugging Face hub; ``None`` if none is known.
         places: Folders in which packages of operating systems install it.
