@@ -9,6 +9,8 @@ import time
 import pytest
 import torch
 
+from scorefield.comparison.cluster import SlurmJobs, job_of
+from scorefield.comparison.processes import Task
 from scorefield.runs.run import Run
 from tests import cluster, processes
 
@@ -113,6 +115,31 @@ def test_jobs_outlive_the_command_and_are_not_submitted_twice(slurm, small, trai
     (record,) = (tmp_path / "runs" / ".jobs").glob("*.result.json")
     assert json.loads(record.read_text())["job"] in first
     assert weights(tmp_path / "runs/toy/small/seed0").keys() == weights(trained).keys()
+
+
+def test_a_job_that_is_cancelled_before_it_begins_is_interrupted(slurm, tmp_path, monkeypatch):
+    for name in ("SLURM_CONF", "PATH"):
+        monkeypatch.setenv(name, slurm[name])
+    monkeypatch.setattr("scorefield.comparison.cluster._LATE", 1.0)
+    jobs = SlurmJobs(tmp_path / ".jobs", {"array_parallelism": 1}, poll=0.5)
+    tasks = [Task(name, time.sleep, (600,)) for name in ("first", "second", "third")]
+    for task in tasks:
+        jobs.start(task, task.arguments)
+    jobs.wait(0.5)
+    until(lambda: "RUNNING" in queued(slurm).values())
+    assert jobs.wait(0.5) == []
+    cluster.command_of(slurm, "scancel", job_of(jobs.folder, "third"))
+    ended = dict[str, str]()
+
+    def wait(n):
+        ended.update({task.name: outcome.status for task, outcome in jobs.wait(0.5)})
+        return len(ended) == n
+
+    until(lambda: wait(1))
+    assert ended == {"third": "interrupted"}
+    jobs.stop()
+    until(lambda: wait(3))
+    assert set(ended.values()) == {"interrupted"}
 
 
 def test_a_queue_that_is_not_known_for_a_while_ends_no_sweep(slurm, small, tmp_path):

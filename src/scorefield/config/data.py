@@ -106,6 +106,7 @@ class ImagesData(Section):
     ]
     channels: Annotated[int, Field(ge=1, le=2**12)] | None
     classes: Count | None
+    class_names: Annotated[tuple[Name, ...], Strict(False)] | None
     hub: Name | None
     centered: bool
     flip: bool
