@@ -35,6 +35,9 @@ _AMPERE = (8, 0)
 # Of the activations of images, which are some tens of times as large, blocks of so many numbers
 # were the fastest on a CPU.
 _BLOCK, _FEWEST = 2**16, 16
+# What all layers of a large network for images make of a row, in units of its size, rounded up; and
+# how many bytes of it every GPU has.
+_ACTIVATIONS, _SMALL = 2**13, 2**28
 _GRAPHS = 128
 
 _recompute = False
@@ -247,14 +250,29 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 def in_blocks(function: Callable[..., Tensor], x: Tensor, *others: Tensor | None) -> Tensor:
-    """A function of rows, of ``others`` along with ``x``: on a CPU where no gradients are recorded,
-    at a few at a time, so that the activations of a network stay in its cache.
+    """A function of rows, of ``others`` along with ``x``: where no gradients are recorded, at a few
+    at a time, so that the activations of a network stay in the cache of a CPU, or in the memory of
+    a GPU.
     """
-    rows = max(_FEWEST, _BLOCK // max(1, x.shape[1:].numel()))
-    if len(x) <= rows or x.device.type != "cpu" or torch.is_grad_enabled():
+    rows = len(x) if torch.is_grad_enabled() or torch.compiler.is_compiling() else _rows(x)
+    if len(x) <= rows:
         return function(x, *others)
     blocks = [slice(k, k + rows) for k in range(0, len(x), rows)]
     return torch.cat([function(x[b], *(o if o is None else o[b] for o in others)) for b in blocks])
+
+
+def _rows(x: Tensor) -> int:
+    """The number of rows of a block."""
+    numbers = max(1, x.shape[1:].numel())
+    if x.device.type == "cpu":
+        return max(_FEWEST, _BLOCK // numbers)
+    needed = _ACTIVATIONS * numbers * x.element_size()
+    # To ask takes time.
+    if x.device.type != "cuda" or len(x) * needed <= _SMALL:
+        return len(x)
+    free, _ = torch.cuda.mem_get_info(x.device)
+    freed = torch.cuda.memory_reserved(x.device) - torch.cuda.memory_allocated(x.device)
+    return max(_FEWEST, (free + freed) // needed)
 
 
 @contextmanager
