@@ -121,6 +121,8 @@ class _Python(TorchFunctionMode):
             return func(*args, **kwargs).to(device)
         if func is Tensor.new_tensor and isinstance(args[0], _Distant):
             return torch.tensor(*args[1:], **{"dtype": args[0].dtype, **kwargs}).to(ELSEWHERE)
+        if func is Tensor.is_meta.__get__ and isinstance(args[0], _Distant):
+            return False
         if func is Tensor.tolist and isinstance(args[0], _Distant):
             return args[0].cpu().tolist()
         return func(*args, **kwargs)
@@ -160,6 +162,10 @@ def _call(func: Any, args: Any, kwargs: Any, notes: Notes) -> Any:
         there = _wanted(kwargs, far)
         at_once = kwargs.get("non_blocking") and getattr(args[0], "pinned", False)
         _note_copy(notes, far, there, at_once)
+    elif func in _INDEXED and isinstance(args[0], _Distant):
+        # As on a GPU, indices of the host are copied there.
+        here = [i for i in args[1] if i is not None and not isinstance(i, _Distant)]
+        notes.writes.extend(_place() for _ in here)
     elif far and near:
         raise DeviceError(f"{func}: tensors on two devices, at {_place()}")
     elif "device" in kwargs:

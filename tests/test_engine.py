@@ -1,12 +1,15 @@
 """The engine: what device it finds, what it does to networks, and what it does not."""
 
 import threading
+from contextlib import ExitStack
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from scorefield import EDM, MLP, Engine, PotentialField, PreconditionedField, differentiable
-from scorefield.engine import exact, in_blocks
+from scorefield import engine as engine_module
+from scorefield.engine import _tf32, exact, in_blocks
 from scorefield.errors import UserError
 
 
@@ -69,7 +72,7 @@ def test_a_card_without_a_precision_refuses_it(cards, precision):
 
 def test_words_that_are_no_device_or_precision_are_refused(unchecked):
     for device in ("gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", ""):
-        with pytest.raises(UserError, match="auto, cpu, cuda, cuda:N or mps"):
+        with pytest.raises(UserError, match="auto, cpu, cuda or cuda:N"):
             Engine(device)
     with pytest.raises(UserError, match="float32, tf32, bfloat16, float16"):
         Engine(precision="half")
@@ -167,6 +170,23 @@ def test_exactness_holds_until_the_last_thread_has_left(tf32):
     assert torch.backends.cudnn.allow_tf32
 
 
+def test_the_strictest_of_several_threads_prevails_until_it_leaves():
+    """Contexts that overlap, as those of two threads do: who leaves first is not who came last."""
+    before = torch.backends.cudnn.allow_tf32
+    first, second, third = ExitStack(), ExitStack(), ExitStack()
+    first.enter_context(_tf32((True, True)))
+    assert torch.backends.cudnn.allow_tf32
+    second.enter_context(exact())
+    third.enter_context(_tf32((True, True)))
+    assert not torch.backends.cudnn.allow_tf32
+    first.close()
+    assert not torch.backends.cudnn.allow_tf32
+    second.close()
+    assert torch.backends.cudnn.allow_tf32
+    third.close()
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
 @pytest.mark.parametrize("kind", [PreconditionedField, PotentialField])
 def test_the_weights_of_a_field_do_not_depend_on_the_engine(kind):
     plain, placed = field(kind), field(kind)
@@ -213,3 +233,14 @@ def test_rows_in_blocks_are_those_of_one_call():
     assert sizes == [16, 16, 16, 16, 6, 70] * 2
     in_blocks(function, x, t, None)
     assert sizes[-1] == 70
+
+
+def test_blocks_on_a_gpu_fit_its_free_memory(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (30 * 2**30, 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 20 * 2**30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2 * 2**30)
+    with FakeTensorMode():
+        few, many = (torch.empty(n, 3, 64, 64, device="cuda") for n in (2, 1000))
+    # 2¹³ times the 48 KiB of an image are 384 MiB, and 48 GiB are free.
+    assert engine_module._rows(many) == 128
+    assert engine_module._rows(few) >= 2

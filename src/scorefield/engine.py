@@ -12,17 +12,20 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from threading import Lock
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from scorefield.checks import check_count
+from scorefield.checks import check_count, check_positive
+from scorefield.dropout import keyed
 from scorefield.errors import UserError
+from scorefield.switches import ProcessWide, State, Switch
+from scorefield.world import ALONE, World, joined
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 Module = TypeVar("Module", bound=nn.Module)
@@ -32,7 +35,12 @@ _AMPERE = (8, 0)
 # Of the activations of images, which are some tens of times as large, blocks of so many numbers
 # were the fastest on a CPU.
 _BLOCK, _FEWEST = 2**16, 16
+# What all layers of a large network for images make of a row, in units of its size, rounded up; and
+# how many bytes of it every GPU has.
+_ACTIVATIONS, _SMALL = 2**13, 2**28
 _GRAPHS = 128
+
+_recompute = False
 
 
 @dataclass(frozen=True)
@@ -41,17 +49,23 @@ class Engine:
 
     Arguments:
         device: ``auto`` for the current CUDA device, or else the CPU; ``cpu``, ``cuda``,
-            ``cuda:N`` for the CUDA device of number N, or ``mps``.
+            ``cuda:N`` for the CUDA device of number N; ``mps`` is refused, since it has no float64.
         precision: That of forward passes. ``tf32`` rounds the factors of products and convolutions
             to 10 bits on a CUDA device; ``bfloat16`` and ``float16`` run them in these formats,
             and all else that is sensitive in float32. Weights, their gradients, the states of a
             sampler and the times are float32 always.
         compile: Whether networks are compiled, for up to minutes at their first call.
-        channels_last: Whether the channels of images come last in memory.
+        channels_last: Whether the channels of images come last in memory in every network. Most
+            of the package have them so anyway; it is for those of one's own, and for NCSN.
+        recompute: Whether a training keeps what goes in and out of the blocks of networks of
+            images, and computes again in the backward pass what is inside: less memory, a third
+            more time.
         deterministic: Whether operations whose result may differ from call to call are replaced by
             slower ones that repeat it bit-exactly, or refused by torch where there is none.
         data_on_device: The number of bytes up to which training data lie on the device. Batches of
             larger ones are read from the host's memory, one ahead.
+        timeout: The seconds after which another process that does not answer is given up.
+        world: The processes that the work is shared out to; see :meth:`joined`.
 
     Raises:
         UserError: If a value is none of these.
@@ -61,16 +75,20 @@ class Engine:
     precision: Precision = "float32"
     compile: bool = False
     channels_last: bool = False
+    recompute: bool = False
     deterministic: bool = False
     data_on_device: int = 4_000_000_000
+    timeout: float = 1800.0
+    world: World = ALONE
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
-            raise UserError(f"device must be auto, cpu, cuda, cuda:N or mps, got {self.device!r}")
+            raise UserError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
         if self.precision not in get_args(Precision):
             names = ", ".join(get_args(Precision))
             raise UserError(f"precision must be one of {names}, got {self.precision!r}")
         check_count("data_on_device", self.data_on_device, 0)
+        check_positive("timeout", self.timeout)
 
     @cached_property
     def torch_device(self) -> torch.device:
@@ -97,18 +115,33 @@ class Engine:
         kind, _, number = self.device.partition(":")
         if kind == "auto":
             kind = "cuda" if count else "cpu"
-        if kind == "mps" and not torch.backends.mps.is_available():
-            raise UserError("device is mps, but torch finds no such device on this machine")
+        if kind == "mps":
+            raise UserError(
+                "device is mps, which has no float64, of which addressed noise is made: take cpu"
+            )
         if kind != "cuda":
             return torch.device(kind)
         if not count:
             raise UserError(
                 f"device is {self.device}, but torch finds no CUDA device on this machine"
             )
-        index = int(number) if number else torch.cuda.current_device()
+        shared = self.world.size > 1
+        own = self.world.local if shared else torch.cuda.current_device()
+        index = int(number) if number else own
         if index >= count:
             raise UserError(f"device is {self.device}, but the last one here is cuda:{count - 1}")
         return torch.device("cuda", index)
+
+    @contextmanager
+    def joined(self) -> Iterator[Engine]:
+        """This engine in each of the processes that torchrun has started, which then work together;
+        the engine itself where there is one process only.
+
+        Raises:
+            UserError: If the processes do not find each other.
+        """
+        with joined(self.timeout, self._found().type == "cuda") as world:
+            yield self if world is ALONE else replace(self, world=world)
 
     def place(self, module: Module) -> Module:
         """A module, moved to the device in place, in the memory layout, and compiled if wanted.
@@ -127,21 +160,22 @@ class Engine:
         """Waits until the device has done what it was given."""
         if self.torch_device.type == "cuda":
             torch.cuda.synchronize(self.torch_device)
-        elif self.torch_device.type == "mps":
-            torch.mps.synchronize()
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """The context of forward passes of training and sampling.
 
-        It holds for the thread as to half precision, and for the process as to the rest.
+        It holds for the thread as to half precision, and for the process as to the rest, in which
+        the strictest of its threads prevails.
         """
         device, half = self.torch_device, _HALF.get(self.precision)
         with ExitStack() as stack:
             if device.type == "cuda":
-                stack.enter_context(_tf32(self.precision == "tf32"))
+                stack.enter_context(_tf32((self.precision == "tf32",) * 2))
             if self.deterministic:
-                stack.enter_context(_deterministic())
+                stack.enter_context(_deterministic((True, True)))
+            if self.recompute:
+                stack.enter_context(recomputing(True))
             if half is not None:
                 # Cached casts would outlive a step of the optimiser.
                 stack.enter_context(torch.autocast(device.type, half, cache_enabled=False))
@@ -152,7 +186,8 @@ class Engine:
         device = self.torch_device
         cuda = device.type == "cuda"
         name = torch.cuda.get_device_name(device) if cuda else device.type
-        return {**asdict(self), "device": str(device), "name": name}
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "world"}
+        return {**settings, "device": str(device), "name": name, "processes": self.world.size}
 
 
 def allow_graphs() -> None:
@@ -160,33 +195,6 @@ def allow_graphs() -> None:
     together, for the shapes and settings that they are called with; by default they have 8.
     """
     torch._dynamo.config.recompile_limit = _GRAPHS
-
-
-class ProcessWide:
-    """A context that holds for the whole process, until the last of its threads has left it.
-
-    Arguments:
-        make: Makes the context that is entered by the first.
-    """
-
-    def __init__(self, make: Callable[[], AbstractContextManager[None]]) -> None:
-        self._make = make
-        self._holders = 0
-        self._lock = Lock()
-        self._inner: AbstractContextManager[None] = nullcontext()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._holders:
-                self._inner = self._make()
-                self._inner.__enter__()
-            self._holders += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._holders -= 1
-            if not self._holders:
-                self._inner.__exit__(None, None, None)
 
 
 @contextmanager
@@ -198,7 +206,7 @@ def exact() -> Iterator[None]:
     with the end of the last one.
     """
     with ExitStack() as stack:
-        for kind in ("cpu", "cuda", "mps"):
+        for kind in ("cpu", "cuda"):
             if torch.is_autocast_enabled(kind):
                 # With the cache, as outside of autocast: compiled functions tell the difference.
                 stack.enter_context(torch.autocast(kind, enabled=False, cache_enabled=True))
@@ -209,11 +217,25 @@ def exact() -> Iterator[None]:
 @contextmanager
 def _without_shortcuts() -> Iterator[None]:
     with ExitStack() as stack:
-        stack.enter_context(_tf32(False))
+        stack.enter_context(_tf32((False, False)))
+        stack.enter_context(recomputing(False))
         # Nothing is compiled before torch has imported its compiler, which takes seconds.
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
+
+
+def block(layer: nn.Module, *inputs: Any) -> Tensor:
+    """The output of a block of a network; what is inside of it is kept for the backward pass, or
+    not, see :class:`Engine`.
+    """
+    if _recompute and torch.is_grad_enabled():
+        # By the backward pass, the keys may be those of other rows; a graph has its own.
+        function = layer if torch.compiler.is_compiling() else keyed(layer)
+        output: Tensor = checkpoint(function, *inputs, use_reentrant=False)
+        return output
+    output = layer(*inputs)
+    return output
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -223,38 +245,62 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 def in_blocks(function: Callable[..., Tensor], x: Tensor, *others: Tensor | None) -> Tensor:
-    """A function of rows, of ``others`` along with ``x``: on a CPU where no gradients are recorded,
-    at a few at a time, so that the activations of a network stay in its cache.
+    """A function of rows, of ``others`` along with ``x``: where no gradients are recorded, at a few
+    at a time, so that the activations of a network stay in the cache of a CPU, or in the memory of
+    a GPU.
     """
-    rows = max(_FEWEST, _BLOCK // max(1, x.shape[1:].numel()))
-    if len(x) <= rows or x.device.type != "cpu" or torch.is_grad_enabled():
+    rows = len(x) if torch.is_grad_enabled() or torch.compiler.is_compiling() else _rows(x)
+    if len(x) <= rows:
         return function(x, *others)
     blocks = [slice(k, k + rows) for k in range(0, len(x), rows)]
     return torch.cat([function(x[b], *(o if o is None else o[b] for o in others)) for b in blocks])
 
 
-_plain = ProcessWide(_without_shortcuts)
+def _rows(x: Tensor) -> int:
+    """The number of rows of a block."""
+    numbers = max(1, x.shape[1:].numel())
+    if x.device.type == "cpu":
+        return max(_FEWEST, _BLOCK // numbers)
+    needed = _ACTIVATIONS * numbers * x.element_size()
+    # To ask takes time.
+    if x.device.type != "cuda" or len(x) * needed <= _SMALL:
+        return len(x)
+    free, _ = torch.cuda.mem_get_info(x.device)
+    freed = torch.cuda.memory_reserved(x.device) - torch.cuda.memory_allocated(x.device)
+    return max(_FEWEST, (free + freed) // needed)
 
 
 @contextmanager
-def _tf32(wanted: bool) -> Iterator[None]:
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = wanted
+def recomputing(wanted: bool) -> Iterator[None]:
+    """Whether every :func:`block` is computed again in the backward pass."""
+    global _recompute
+    before, _recompute = _recompute, wanted
     try:
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        _recompute = before
 
 
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    # cuBLAS repeats itself only with a workspace of its own, which it makes at its first call.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.are_deterministic_algorithms_enabled()
+def _tf32_flags() -> State:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+def _set_tf32(flags: State) -> None:
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = flags
+
+
+def _determinism() -> State:
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+    return torch.are_deterministic_algorithms_enabled(), not warn_only
+
+
+def _set_determinism(state: State) -> None:
+    if state[0]:
+        # cuBLAS repeats itself only with a workspace of its own, which it makes at its first call.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(state[0], warn_only=not state[1])
+
+
+_plain = ProcessWide(_without_shortcuts)
+_tf32 = Switch(_tf32_flags, _set_tf32, min)
+_deterministic = Switch(_determinism, _set_determinism, max)

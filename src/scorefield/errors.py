@@ -38,6 +38,19 @@ class TrainingError(UserError):
     """Training cannot go on: a loss that is not finite, a full disk, too little memory."""
 
 
+class LostProcessError(UserError):
+    """Another process of the same run has ended, or does not answer.
+
+    Arguments:
+        words: What is known of it.
+        speaks: Whether it is left to this process to say so.
+    """
+
+    def __init__(self, words: str, speaks: bool) -> None:
+        super().__init__(words)
+        self.speaks = speaks
+
+
 class CheckpointError(TrainingError):
     """A checkpoint that cannot be written, or is not what it should be."""
 

@@ -117,13 +117,14 @@ def train(
         print(f"# {root / config.folder}\n{dump(config.document())}", end="")
         return
     (chosen := build_engine(config, **engine)).check()
-    run = Run.create(config, root, overwrite)
-    if run.finished:
-        print(f"{run.folder} is complete: {config.train.steps} steps")
-        return
-    print(f"training {config.name} in {run.folder}", flush=True)
-    fit = run.train(draw=drawing_of, engine=chosen)
-    print(f"{run.folder} is complete: {config.train.steps} steps, {fit.seconds:.1f} s")
+    with chosen.joined() as chosen:
+        run = Run.create(config, root, overwrite, chosen.world)
+        if chosen.world.told(lambda: run.finished):
+            print(f"{run.folder} is complete: {config.train.steps} steps")
+            return
+        print(f"training {config.name} in {run.folder}", flush=True)
+        fit = run.train(draw=drawing_of, engine=chosen)
+        print(f"{run.folder} is complete: {config.train.steps} steps, {fit.seconds:.1f} s")
 
 
 @app.command()
@@ -162,16 +163,17 @@ def sample(
 ) -> None:
     """Sample a run, and write the samples and a picture of them."""
     from scorefield.config.build import build_engine
-    from scorefield.evaluation.sampling import SamplingProgress, choose_sampler, draw
+    from scorefield.evaluation.sampling import choose_sampler, draw, following
+    from scorefield.progress import Stages
     from scorefield.runs.run import Run
 
     opened = Run.open(run, trust_code)
     method = choose_sampler(opened, sampler, steps, nfe, churn)
-    chosen, progress = build_engine(opened.config, **engine), SamplingProgress()
-    with progress:
+    chosen = build_engine(opened.config, **engine)
+    with Stages() as stages:
         drawn = draw(
-            opened, n, method, seed, weights, step, out, overwrite, progress, label, guidance,
-            chosen,
+            opened, n, method, seed, weights, step, out, overwrite, following(stages), label,
+            guidance, chosen,
         )  # fmt: skip
     print(f"{n} samples in {drawn.seconds:.2f} s, {drawn.calls}")
     print(*filter(None, (drawn.file, drawn.picture)), sep="\n")
@@ -201,11 +203,13 @@ def evaluate_run(
     """
     from scorefield.config.build import build_engine
     from scorefield.evaluation.evaluate import evaluate
+    from scorefield.progress import Stages
     from scorefield.runs.run import Run
 
     opened = Run.open(run, trust_code)
     chosen = build_engine(opened.config, **engine)
-    evaluate(opened, nfe, overwrite=overwrite, on_progress=print, engine=chosen)
+    with Stages() as stages:
+        evaluate(opened, nfe, overwrite=overwrite, stages=stages, engine=chosen)
     for file in sorted((run / "eval").iterdir()):
         print(file)
 

@@ -7,12 +7,13 @@ status 130; anything else is a fault of the program, and shows its traceback.
 from __future__ import annotations
 
 import math
+import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from types import FrameType
 from typing import Any
 
@@ -23,12 +24,12 @@ from scorefield.cli.printing import prepare
 from scorefield.memory import keep_freed
 
 _INTERRUPTED = 130
-_ONE_INTERRUPT = 1.0  # seconds
+_ONE_INTERRUPT, _TO_SPEAK = 1.0, 3.0  # seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
-    from scorefield.errors import PREFIX, Interrupted, sentence
+    from scorefield.errors import PREFIX, Interrupted, LostProcessError, sentence
 
     prepare()
     if arguments is None:
@@ -39,7 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = typer.main.get_command(app)
     try:
         # Not the command's own main: it would leave a broken pipe and an interrupt to no one.
-        with _interruptible(), command.make_context("scorefield", arguments or ["--help"]) as made:
+        with (
+            _one_voice(),
+            _interruptible(),
+            command.make_context("scorefield", arguments or ["--help"]) as made,
+        ):
             status = command.invoke(made)
             sys.stdout.flush()
             return int(status or 0)
@@ -49,8 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted; what was written before is kept", file=sys.stderr)
         return _INTERRUPTED
     except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
+        with _one_voice():
+            print(interrupted, file=sys.stderr)
         return _INTERRUPTED
+    except LostProcessError as lost:
+        if lost.speaks:
+            print(f"{PREFIX}{lost}", file=sys.stderr)
+        return 2
     except typer.TyperException as error:
         words = " ".join(error.format_message().split()).replace("Value error, ", "")
         told = words.rstrip(".").replace(". ", "; ")
@@ -59,8 +69,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if known is None:
             raise
         told = known
-    print(f"{PREFIX}{told}", file=sys.stderr)
+    with _one_voice():
+        print(f"{PREFIX}{told}", file=sys.stderr)
+    if not _is_first():
+        # torchrun ends all processes with the first that has ended.
+        time.sleep(_TO_SPEAK)
     return 2
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def _one_voice() -> Iterator[None]:
+    """Leaves it to the first of several processes to speak."""
+    if _is_first():
+        yield
+        return
+    with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+        yield
 
 
 @contextmanager

@@ -24,12 +24,13 @@ from typing import Any
 
 from scorefield.comparison.processes import LocalProcesses, Task, TaskResult, run
 from scorefield.errors import RunError, UserError
-from scorefield.files import DOCUMENT, read_file, write_file
+from scorefield.files import DOCUMENT, read_file, reason, write_file
+from scorefield.progress import warn
 
 JOBS = ".jobs"
 """The folder of jobs in that of all runs."""
 
-_POLL, _LATE, _DAY = 5.0, 60.0, 24 * 60  # seconds, seconds, minutes
+_POLL, _LATE, _SILENT, _DAY = 5.0, 60.0, 3600.0, 24 * 60  # three times seconds, minutes
 _RESTARTS = 100
 # What a job that is no longer there was stopped by, rather than failed of.
 _STOPPED = ("CANCELLED", "PREEMPTED")
@@ -40,6 +41,7 @@ class _Job:
     task: Task
     number: str
     begun: float
+    state: str = ""
     gone: float | None = None
 
 
@@ -66,6 +68,9 @@ class SlurmJobs:
         self._due: list[tuple[Task, tuple[Any, ...]]] = []
         self._jobs: list[_Job] = []
         self._looked, self._shown = -self.poll, ""
+        self._queued: Mapping[str, str] | None = None
+        self._silent: float | None = None
+        self._stopped = False
         try:
             import submitit
         except ImportError:
@@ -91,7 +96,10 @@ class SlurmJobs:
 
     def start(self, task: Task, arguments: tuple[Any, ...]) -> None:
         number = job_of(self.folder, task.name)
-        if number is not None and number in queue():
+        if number is not None and self._queued is None:
+            # Once for all tasks that start together.
+            self._queued = queue()
+        if number is not None and self._queued is not None and number in self._queued:
             self._jobs.append(_Job(task, number, time.time()))
         else:
             self._due.append((task, arguments))
@@ -101,12 +109,14 @@ class SlurmJobs:
         time.sleep(min(seconds, self.poll))
         if time.monotonic() < self._looked + self.poll:
             return []
-        self._looked, waiting = time.monotonic(), queue()
+        self._looked = time.monotonic()
+        if (waiting := self._look()) is None:
+            return []
         self._show(waiting)
         ended = []
         for job in list(self._jobs):
             if job.number in waiting:
-                job.gone = None
+                job.state, job.gone = waiting[job.number], None
             elif (outcome := self._outcome(job)) is not None:
                 self._jobs.remove(job)
                 ended.append((job.task, outcome))
@@ -114,8 +124,23 @@ class SlurmJobs:
 
     def stop(self) -> None:
         self._due.clear()
+        self._stopped = True
         if self._jobs:
             _command("scancel", *(job.number for job in self._jobs))
+
+    def _look(self) -> Mapping[str, str] | None:
+        """The queue; nothing while SLURM does not answer, an hour at most."""
+        try:
+            found = queue()
+        except RunError as error:
+            if self._silent is None:
+                self._silent = self._looked
+                warn(f"it is not known which jobs are in the queue: {error}")
+            if time.monotonic() > self._silent + _SILENT:
+                raise
+            return None
+        self._silent = None
+        return found
 
     def _show(self, waiting: Mapping[str, str]) -> None:
         counts = Counter(waiting.get(job.number, "ended").lower() for job in self._jobs)
@@ -125,6 +150,7 @@ class SlurmJobs:
             print(f"jobs: {line}", flush=True)
 
     def _submit(self) -> None:
+        self._queued = None
         if not self._due:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -150,20 +176,23 @@ class SlurmJobs:
         if found is not None and found["job"] == job.number:
             return TaskResult(found["status"], reason=found["reason"], seconds=found["seconds"])
         seconds, state = time.time() - job.begun, _state(job.number)
-        if state.startswith(_STOPPED):
+        # SLURM keeps no record of a job of an array that is cancelled before it begins.
+        if state.startswith(_STOPPED) or (self._stopped and not state):
             return TaskResult("interrupted", seconds=seconds)
         # A folder that nodes share may show files late.
         job.gone = job.gone or time.monotonic()
         if time.monotonic() < job.gone + _LATE:
             return None
+        if job.state == "PENDING" and not state:
+            return TaskResult("interrupted", seconds=seconds)
         told = f"its job {job.number} ended{f' as {state}' if state else ''} without a result"
         told += f"; what it wrote is in {self.folder / 'output'}"
         return TaskResult("failed", reason=told, seconds=seconds)
 
 
 def queue() -> dict[str, str]:
-    """The jobs in the queue, waiting or running, with their states."""
-    lines = _command("squeue", "--array", "--noheader", "--format=%i %T").splitlines()
+    """The user's jobs in the queue, waiting or running, with their states."""
+    lines = _command("squeue", "--me", "--array", "--noheader", "--format=%i %T").splitlines()
     return dict(line.split(maxsplit=1) for line in lines)
 
 
@@ -216,8 +245,10 @@ def _read(path: Path, **kinds: type) -> dict[str, Any] | None:
         found = json.loads(read_file(path, DOCUMENT))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {reason(error)}") from error
+    except ValueError as error:
+        raise RunError(f"{path} is no record of a job: it is not JSON") from error
     for name, kind in kinds.items():
         if not isinstance(found, dict) or not isinstance(found.get(name), kind):
             raise RunError(f"{path} is no record of a job: it has no {name}")

@@ -20,6 +20,7 @@ from scorefield.config import presets
 from scorefield.config.config import Config
 from scorefield.config.resolve import ENDINGS, load
 from scorefield.errors import ConfigError
+from scorefield.progress import Stages
 
 if TYPE_CHECKING:
     from scorefield.training.trainer import DrawFor
@@ -138,13 +139,17 @@ def _work(
 
     engine = build_engine(config, **chosen)
     engine.check()
-    run = Run.create(config, root)
-    if not run.finished:
-        print(f"training in {run.folder}", flush=True)
-        run.train(draw=draw, engine=engine)
-    if evaluate:
+    with engine.joined() as together:
+        world = together.world
+        run = Run.create(config, root, world=world)
+        if not world.told(lambda: run.finished):
+            if world.first:
+                print(f"training in {run.folder}", flush=True)
+            run.train(draw=draw, engine=together)
+    if evaluate and world.first:
         print("evaluating", flush=True)
-        evaluate_run(run, on_progress=print, engine=engine)
+        with Stages() as stages:
+            evaluate_run(run, stages=stages, engine=engine)
 
 
 def time_models(

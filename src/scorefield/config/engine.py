@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from scorefield.config.base import Section
+from scorefield.config.base import Positive, Section
 
 
 class EngineSection(Section):
     """:class:`~.Engine`: the device and its precision, compilation, memory layout, place of
-    the data.
+    the data, patience with other processes.
 
     It is no part of what a run is: a run that was started on one engine resumes on another.
     """
@@ -22,5 +22,7 @@ class EngineSection(Section):
     precision: Literal["float32", "tf32", "bfloat16", "float16"]
     compile: bool
     channels_last: bool
+    recompute: bool
     deterministic: bool
     data_on_device: Annotated[int, Field(ge=0)]
+    timeout: Positive

@@ -67,9 +67,14 @@ class FiniteSource(DataSource):
         return self.finish(self.read(noise, step, batch_size, dtype), noise, dtype)
 
     def read(
-        self, noise: Noise, step: int | Tensor, batch_size: int, dtype: torch.dtype = torch.float32
+        self,
+        noise: Noise,
+        step: int | Tensor,
+        batch_size: int,
+        dtype: torch.dtype = torch.float32,
+        rows: slice = slice(None),
     ) -> tuple[Tensor, ...]:
-        position = positions(step, batch_size)
+        position = positions(step, batch_size)[..., rows]
         chosen = _in_order(noise, self.count("train"), position)
         return position, self.at("train", chosen) if self._near is None else chosen
 

@@ -7,7 +7,7 @@ density; where the data are centred, it is :math:`2x - 1`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from scorefield.data.arrays import FiniteSource
 from scorefield.data.columns import IMAGES, LABELS
+from scorefield.data.contents import Contents
 from scorefield.data.form import Crop, Filter, Form
 from scorefield.data.image_files import (
     Images,
@@ -57,6 +58,7 @@ class ImageSource(FiniteSource):
         centered: Whether values are in [-1, 1]; in [0, 1] otherwise.
         flip: Whether training images are mirrored at random.
         dequantize: Whether to add uniform noise to the bytes.
+        class_names: The names of the classes by number, where they have names.
     """
 
     load: Callable[[], Splits]
@@ -66,6 +68,7 @@ class ImageSource(FiniteSource):
     centered: bool = False
     flip: bool = False
     dequantize: bool = False
+    class_names: tuple[str, ...] | None = None
 
     @property
     def mean(self) -> Float[Tensor, "*event"]:
@@ -109,11 +112,6 @@ class ImageSource(FiniteSource):
                     f"{self.name}: images of shape {self.shape} are wanted, they have {shape}"
                 )
         return splits
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """The names of the classes, where they have names."""
-        return self._splits.names
 
     def count(self, split: Split) -> int:
         return len(self._part(split))
@@ -162,6 +160,7 @@ def images(
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     classes: int | None = None,
+    class_names: Sequence[str] | None = None,
     hub: str | None = None,
     centered: bool = False,
     flip: bool = False,
@@ -187,10 +186,11 @@ def images(
         channels: Its channels; those of a known set, a pack or an array, and 3 for pictures, by
             default.
         classes: The number of classes; what the set has by default.
+        class_names: Their names, by number; those of the set by default.
         hub: A data set on the Hugging Face hub, ``owner/name``.
         centered: As of :class:`ImageSource`; so are ``flip`` and ``dequantize``.
-        crop: As of :class:`~.Form`; so are ``filter`` and ``background``. What is usual for a known
-            set, the centre, bilinear, on white, by default.
+        crop: As of :class:`~scorefield.data.form.Form`; so are ``filter`` and ``background``. By
+            default what is usual for a known set; the centre, bilinear, on white.
         held_out_seed: The seed of the images that are held out of a set that has no held-out ones
             of its own, one of twenty; ``None`` for the last ones.
         sha256: The hash that a pack must have.
@@ -209,15 +209,22 @@ def images(
         centered,
         flip,
         dequantize,
+        settled.class_names if class_names is None else tuple(class_names),
     )
 
 
 def _read(settled: Settled, path: Path | None, hub: str | None, seed: int | None) -> Splits:
-    if isinstance(settled.found, Pack):
-        return of_pack(settled.found, seed)
+    found = settled.found
+    pack = found if isinstance(found, Pack) else None
+    if settled.sha256 is not None and (pack is None or pack.sha256 != settled.sha256):
+        there = "no packed images" if pack is None else f"those of sha256 {pack.sha256[:12]}…"
+        raise UserError(f"{path} holds {there}, and sha256 {settled.sha256[:12]}… is wanted")
+    if pack is not None:
+        return of_pack(pack, seed)
     if path is not None:
         place = path.expanduser()
-        contents = settled.found or contents_of(place, settled.form.channels)
+        known = found if isinstance(found, Contents) else None
+        contents = known or contents_of(place, settled.form.channels)
         return in_memory(place, contents, settled.form, seed)
     about = KNOWN.get(settled.dataset)
     installed = [Path(place) for place in about.places if Path(place).is_dir()] if about else []

@@ -70,12 +70,18 @@ class DataSource(ABC):
         """
 
     def read(
-        self, noise: Noise, step: int | Tensor, batch_size: int, dtype: torch.dtype = torch.float32
+        self,
+        noise: Noise,
+        step: int | Tensor,
+        batch_size: int,
+        dtype: torch.dtype = torch.float32,
+        rows: slice = slice(None),
     ) -> tuple[Tensor, ...]:
-        """What the host reads for the batch that :meth:`batch` returns for the same arguments: by
-        default that batch.
+        """What the host reads for some rows of the batch that :meth:`batch` returns for the same
+        arguments: by default, of all that batch, these rows.
         """
-        return (self.batch(noise, step, batch_size, dtype),)
+        leading = (slice(None),) * torch.as_tensor(step).dim()
+        return (self.batch(noise, step, batch_size, dtype)[(*leading, rows)],)
 
     def finish(
         self, read: Sequence[Tensor], noise: Noise, dtype: torch.dtype = torch.float32
@@ -152,9 +158,14 @@ class TargetSource(DataSource):
         return self.finish(self.read(noise, step, batch_size, dtype), noise, dtype)
 
     def read(
-        self, noise: Noise, step: int | Tensor, batch_size: int, dtype: torch.dtype = torch.float32
+        self,
+        noise: Noise,
+        step: int | Tensor,
+        batch_size: int,
+        dtype: torch.dtype = torch.float32,
+        rows: slice = slice(None),
     ) -> tuple[Tensor, ...]:
-        return (positions(step, batch_size),)
+        return (positions(step, batch_size)[..., rows],)
 
     def finish(
         self, read: Sequence[Tensor], noise: Noise, dtype: torch.dtype = torch.float32

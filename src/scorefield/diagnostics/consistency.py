@@ -17,6 +17,7 @@ from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
+from scorefield.points import Given
 from scorefield.sde.base import SDE
 from scorefield.targets.base import Target
 
@@ -25,7 +26,7 @@ _COORDINATES = 2**18
 
 def consistency_error(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     span: float = 2.0,
     steps: int = 8,
@@ -124,7 +125,7 @@ def _grid(sde: SDE, sigma: float, span: float, steps: int) -> Tensor:
     if sigma <= least * (1 + 1e-9):
         raise UserError("it is the lowest of the process, with none below to compare with")
     ends = math.log(sigma), math.log(max(sigma / span, least))
-    grid = sde.time(torch.linspace(*ends, steps + 1, dtype=torch.float64).exp())
+    grid = sde.time(torch.linspace(*ends, steps + 1, dtype=torch.float64, device="cpu").exp())
     return grid.clamp(sde.t_min, sde.t_max)
 
 

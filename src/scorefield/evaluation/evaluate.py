@@ -25,12 +25,14 @@ from scorefield.evaluation.catalogue import (
     estimator_settings,
 )
 from scorefield.evaluation.description import about, compute, training_time
-from scorefield.evaluation.protocol import Benchmark, OnProgress, Protocol, protocol_of
+from scorefield.evaluation.protocol import Benchmark, Protocol, protocol_of
 from scorefield.evaluation.records import Distance, Evaluation, Floor, Level, Milestone
+from scorefield.evaluation.sampling import following
 from scorefield.fields.base import ScoreField
 from scorefield.metrics.sets import noise_floor
 from scorefield.networks.features import Features
 from scorefield.noise import Noise
+from scorefield.progress import Stages
 from scorefield.runs.run import Run, check_unconditional
 from scorefield.samplers.trajectory import Trajectory
 from scorefield.training.classifier import classifier_features
@@ -39,40 +41,49 @@ Floors = Mapping[tuple[str, str], Floor]
 """The noise floor of each distance that has one, by its name and that of its features."""
 
 
-def measure_levels(field: ScoreField, benchmark: Benchmark) -> tuple[Level, ...]:
+def measure_levels(
+    field: ScoreField, benchmark: Benchmark, stages: Stages | None = None
+) -> tuple[Level, ...]:
     """The metrics by noise level that apply to a field, all on the same noisy points."""
-    return tuple(
-        Level(
-            profile.name,
-            sigma,
-            replace(e, unit=profile.unit, settings={**profile.settings, **e.settings}),
-            profile.settings.get("radius"),
-            profile.settings.get("lengths", (None,))[0],
-        )
-        for estimator in dict.fromkeys(m.estimator for m in OF_LEVELS)
-        if estimator.applies.holds(field, benchmark)
-        for profile in estimator.measure(field, benchmark)
-        for sigma, e in profile
-    )
+    levels, stages = [], stages or Stages(quiet=True)
+    estimators = dict.fromkeys(m.estimator for m in OF_LEVELS)
+    applied = [e for e in estimators if e.applies.holds(field, benchmark)]
+    for k, estimator in enumerate(applied):
+        levels += [
+            Level(
+                profile.name,
+                sigma,
+                replace(e, unit=profile.unit, settings={**profile.settings, **e.settings}),
+                profile.settings.get("radius"),
+                profile.settings.get("lengths", (None,))[0],
+            )
+            for profile in estimator.measure(field, benchmark)
+            for sigma, e in profile
+        ]
+        stages.advance("diagnostics", k + 1, len(applied))
+    return tuple(levels)
 
 
 def measure_samples(
     field: ScoreField,
     benchmark: Benchmark,
     floors: Floors,
-    on_progress: OnProgress = lambda words: None,
+    stages: Stages | None = None,
     engine: Engine | None = None,
 ) -> tuple[Distance, ...]:
     """The distances of generated from real samples at each budget, and the paths' properties; they
     are drawn on an engine, which has the field, if one is given.
     """
-    protocol, found = benchmark.protocol, []
+    protocol, found, stages = benchmark.protocol, [], stages or Stages(quiet=True)
     compared = [(m.name, on, f) for m in OF_SAMPLES for on, f in m.compare(benchmark)]
     for budget in protocol.nfes:
-        on_progress(f"samples at {budget} network calls")
+        stage = f"samples at {budget} network calls"
+        stages.note(stage)
         sampler = protocol.method(budget)
         with nullcontext() if engine is None else engine.running():
-            paths = Trajectory(field, sampler, protocol.samples, protocol.seed)
+            paths = Trajectory(
+                field, sampler, protocol.samples, protocol.seed, following(stages, stage)
+            )
         measured = [(name, on, f(paths.samples, benchmark.real)) for name, on, f in compared]
         measured += [(m.name, "", e) for m in OF_PATHS if (e := m.read(paths)) is not None]
         found += [
@@ -102,18 +113,19 @@ def validate(field: ScoreField, benchmark: Benchmark) -> Estimate:
     return VALIDATION.measure(field, benchmark)
 
 
-def measure_floors(benchmark: Benchmark) -> dict[tuple[str, str], Floor]:
+def measure_floors(
+    benchmark: Benchmark, stages: Stages | None = None
+) -> dict[tuple[str, str], Floor]:
     """The distances between two real sets: draws of a law, or disjoint items of a finite set."""
     p = benchmark.protocol
     real = benchmark.truth if benchmark.truth is not None else _Pool(benchmark.source, p)
-    floors = {}
-    for metric in OF_SAMPLES:
-        for on, distance in metric.compare(benchmark) if metric.floor else ():
-            # Not the seed of the real samples, which would make them one of the pairs.
-            law = noise_floor(distance, real, p.samples, p.pairs, seed=-1 - p.seed)
-            floors[metric.name, on] = Floor(
-                law.mean.value, law.mean.standard_error, law.sd, law.pairs
-            )
+    floors, stages = {}, stages or Stages(quiet=True)
+    wanted = [(m.name, on, f) for m in OF_SAMPLES if m.floor for on, f in m.compare(benchmark)]
+    for k, (name, on, distance) in enumerate(wanted):
+        # Not the seed of the real samples, which would make them one of the pairs.
+        law = noise_floor(distance, real, p.samples, p.pairs, seed=-1 - p.seed)
+        floors[name, on] = Floor(law.mean.value, law.mean.standard_error, law.sd, law.pairs)
+        stages.advance("noise floor", k + 1, len(wanted), name)
     return floors
 
 
@@ -143,7 +155,7 @@ def evaluate(
     protocol: Protocol | None = None,
     floors: Floors | None = None,
     overwrite: bool = False,
-    on_progress: OnProgress = lambda words: None,
+    stages: Stages | None = None,
     engine: Engine | None = None,
 ) -> Evaluation:
     """Evaluates the newest checkpoint of a run, with the averaged weights, and writes the result.
@@ -160,6 +172,7 @@ def evaluate(
         protocol: By default that of the section ``eval`` of the configuration.
         floors: The noise floors under this protocol, where they are known already.
         overwrite: Whether to replace the evaluation that is there, whatever it is.
+        stages: Shows what is measured, and the time that is left of it.
         engine: What it runs on; that of the configuration by default. Samples are drawn in its
             precision, all else is computed exactly.
 
@@ -170,6 +183,7 @@ def evaluate(
         ValueError: If the data has too few samples, or a measurement is not finite.
         FloatingPointError: If samples diverge.
     """
+    stages = stages or Stages(quiet=True)
     protocol = protocol_of(run.config) if protocol is None else protocol
     if nfes is not None:
         protocol = replace(protocol, nfes=tuple(nfes))
@@ -193,35 +207,38 @@ def evaluate(
         "features": [f.name for f in benchmark.features],
         "estimators": estimator_settings(),
     }
+    if engine.precision != "float32":
+        terms["precision"] = engine.precision
     kept = None if overwrite else _kept(run, found.step, terms)
     left = [nfe for nfe in protocol.nfes if kept is None or nfe not in kept.budgets]
     if kept is not None and not left:
-        on_progress("evaluated already at these numbers of network calls")
+        stages.note("evaluated already at these numbers of network calls")
         return kept
     own, used = build_sampler(run.config.sampler), protocol.method(protocol.nfes[0])
     words = f"samples are drawn by {protocol.sampler}, the sampler of the protocol"
     # The number of steps is that of the budget.
     if type(own) is not type(used) or {**vars(own), "steps": 0} != {**vars(used), "steps": 0}:
         words += f"; the configuration's own ({run.config.sampler.kind}) is not used"
-    on_progress(words)
+    stages.note(words)
     if kept is not None:
-        evaluation = _extended(kept, field, benchmark, left, on_progress, engine)
+        evaluation = _extended(kept, field, benchmark, left, stages, engine)
         evaluation.write(run.folder)
         return evaluation
     if floors is None:
-        on_progress("noise floor")
-        floors = measure_floors(benchmark)
-    distances = measure_samples(field, benchmark, floors, on_progress, engine)
+        stages.note("noise floor")
+        floors = measure_floors(benchmark, stages)
+    distances = measure_samples(field, benchmark, floors, stages, engine)
     steps = [step for step in run.steps() if step <= found.step]
     milestones = []
-    for step in steps if protocol.along is not None and len(steps) > 1 else ():
-        on_progress(f"checkpoint of step {step}")
+    for k, step in enumerate(steps if protocol.along is not None and len(steps) > 1 else ()):
+        stages.note(f"checkpoint of step {step}")
         then = engine.place(run.field("ema", step).requires_grad_(False))
         measured = measure_checkpoint(then, benchmark, floors, engine)
         milestones.append(Milestone(step, training_time(run, step), measured))
-    on_progress("diagnostics")
-    levels = measure_levels(field, benchmark)
-    on_progress("validation loss")
+        stages.advance("checkpoints", k + 1, len(steps))
+    stages.note("diagnostics")
+    levels = measure_levels(field, benchmark, stages)
+    stages.note("validation loss")
     evaluation = Evaluation(
         dataset=run.dataset,
         model=run.model_id,
@@ -259,13 +276,13 @@ def _extended(
     field: ScoreField,
     benchmark: Benchmark,
     nfes: Sequence[int],
-    on_progress: OnProgress,
+    stages: Stages,
     engine: Engine,
 ) -> Evaluation:
     """An evaluation with more budgets."""
     more = replace(benchmark, protocol=replace(benchmark.protocol, nfes=tuple(nfes)))
     floors = {(d.metric, d.features): d.floor for d in kept.distances if d.floor is not None}
-    measured = (*kept.distances, *measure_samples(field, more, floors, on_progress, engine))
+    measured = (*kept.distances, *measure_samples(field, more, floors, stages, engine))
     evaluation = replace(kept, distances=tuple(sorted(measured, key=lambda d: d.budget)))
     terms = {**kept.protocol, "nfes": evaluation.budgets}
     return replace(evaluation, protocol=terms)

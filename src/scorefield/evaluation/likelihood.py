@@ -39,7 +39,6 @@ DIGIT_LEVELS = DataTransform(2.0, -1.0, levels=17)
 
 POINTS, SUMMARY = "likelihood.csv", "likelihood.json"
 _CHUNK = 64
-_LINE_EVERY = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,6 @@ def data_likelihood(
     else:
         x, transform = _file(Path(data), subject, n, settings.seed)
     start, parts = time.monotonic(), []
-    said = start + _LINE_EVERY
     engine = subject.engine() if engine is None else engine
     field, device = engine.place(subject.field), engine.torch_device
     options = {key: value for key, value in vars(settings).items() if key != "seed"}
@@ -166,10 +164,7 @@ def data_likelihood(
                 )
             )  # fmt: skip
             done = int(index[-1]) + 1
-            stages.show("likelihood", done, len(x))
-            if time.monotonic() >= said:
-                said = time.monotonic() + _LINE_EVERY
-                stages.report(f"likelihood: {done} of {len(x)} points")
+            stages.advance("likelihood", done, len(x), "points")
     found = LogProb(
         **{f.name: torch.cat([getattr(p, f.name) for p in parts]).cpu() for f in fields(LogProb)}
     )

@@ -30,7 +30,6 @@ from scorefield.samplers.step import Callback, SamplerState
 _ENDINGS = (".npz", ".safetensors")
 _MOST_SAMPLES = 10_000_000
 _MOST_CALLS = 1_000_000
-_PATIENCE = 2.0  # seconds
 
 
 class Calls(NamedTuple):
@@ -57,15 +56,14 @@ class Drawn:
     seconds: float
 
 
-class SamplingProgress(Stages):
-    """Shows a long sampling: a bar on a terminal, plain lines elsewhere, nothing of a short one."""
+def following(stages: Stages, stage: str = "sampling") -> Callback:
+    """What shows how far a sampler is, and the time that is left."""
 
-    def __call__(self, state: SamplerState) -> None:
-        """Receives the state after a step of the sampler."""
-        if self.seconds() >= _PATIENCE:
-            done, total = state.block * state.steps + state.step + 1, state.blocks * state.steps
-            self.show("sampling", done, total)
-            self.follow(f"sampling: {100 * done // total} %")
+    def callback(state: SamplerState) -> None:
+        done, total = state.block * state.steps + state.step + 1, state.blocks * state.steps
+        stages.advance(stage, done, total, "steps")
+
+    return callback
 
 
 def choose_sampler(
@@ -176,6 +174,8 @@ def draw(
     file = run.folder / "samples" / f"{_stem(record)}.npz" if out is None else out
     files = {file.name: _content(samples, record, file.suffix)}
     title = f"{run.config.name}, {method['sampler']}, {calls.most} network calls"
+    if label is not None:
+        title += f", class {_class_name(run, label)}"
     black = -1.0 if run.config.centered else 0.0
     figure = samples_figure(samples, run.source().truth, title, black)
     shown = None if figure is None else file.with_suffix(".png")
@@ -203,6 +203,11 @@ class _Counter:
         """What the samples took, where a call evaluates the network ``each`` times a sample."""
         counts = each * torch.cat(list(self._blocks.values()))
         return Calls(int(counts.min()), float(counts.double().mean()), int(counts.max()))
+
+
+def _class_name(run: Run, label: int) -> str:
+    names = getattr(run.config.data, "class_names", None) or ()
+    return f"{label} ({names[label]})" if label < len(names) else str(label)
 
 
 def _steered(field: ScoreField, label: int | None, guidance: float | None) -> ScoreField:

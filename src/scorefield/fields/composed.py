@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield.checks import check_finite, check_positive
+from scorefield.dropout import of_rows
 from scorefield.errors import UserError
 from scorefield.fields.base import Batch, Quantity, ScoreField, Times, affine, times
 from scorefield.fields.classes import Classes, classes_at
@@ -274,8 +275,9 @@ class HybridField(ScoreField):
         known = self.class_rows(classes, x)
         rows = torch.argsort((~below).to(torch.uint8), stable=True)
         low, high = rows[:n_low], rows[n_low:]
-        parts = (
-            self.low.predict(x[low], t[low], quantity, classes_at(known, low)),
-            self.high.predict(x[high], t[high], quantity, classes_at(known, high)),
-        )
+        with of_rows(self.low, low), of_rows(self.high, high):
+            parts = (
+                self.low.predict(x[low], t[low], quantity, classes_at(known, low)),
+                self.high.predict(x[high], t[high], quantity, classes_at(known, high)),
+            )
         return torch.cat(parts)[torch.argsort(rows)]

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.dropout import Dropout
 from scorefield.errors import UserError
 from scorefield.fields.gradient import is_differentiable
 from scorefield.networks.linear import RowLinear, linear
@@ -138,8 +139,8 @@ class Convolution(nn.Conv2d):
 class Pointwise(nn.Conv2d):
     r"""A :math:`1 \times 1` convolution, as a product of matrices."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 1)
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         y = linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
@@ -172,7 +173,7 @@ class ResidualBlock(nn.Module):
         self.first = Convolution(inputs, outputs)
         self.level = None if style.condition is None else nn.Linear(style.condition, outputs)
         self.second_norm = style.norm(outputs)
-        self.dropout = nn.Dropout(style.dropout)
+        self.dropout = Dropout(style.dropout)
         self.second = Convolution(outputs, outputs)
         changed = inputs != outputs or resampling is not None
         self.shortcut = Pointwise(inputs, outputs) if changed else None

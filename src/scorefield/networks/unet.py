@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield.checks import check_fraction
+from scorefield.dropout import Dropout
+from scorefield.engine import block
 from scorefield.errors import UserError
-from scorefield.networks.blocks import Normalization
+from scorefield.networks.blocks import Normalization, Pointwise
 from scorefield.networks.checks import image_shape
 from scorefield.networks.embedding import ClassEmbedding, LevelEmbedding, embedded
 from scorefield.networks.initial import initialize
@@ -43,7 +45,7 @@ class ResidualBlock(nn.Module):
         self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.level = nn.Linear(embedding, 2 * outputs)
         self.second_norm = _norm(outputs)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
@@ -69,15 +71,16 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = channels // 32 if channels % 32 == 0 else 1
         self.norm = _norm(channels)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
-        self.out = nn.Conv2d(channels, channels, 1)
+        self.qkv = Pointwise(channels, 3 * channels, bias=False)
+        self.out = Pointwise(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        # -> (batch, qkv, head, pixel, channel of the head)
-        qkv = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1))
-        query, key, value = qkv.transpose(-1, -2).unbind(1)
-        attended = F.scaled_dot_product_attention(query, key, value)
-        output: Tensor = x + self.out(attended.transpose(-1, -2).reshape(x.shape))
+        # -> (qkv, batch, head, pixel, channel of the head), whose channels come last in memory: so
+        # fused attention wants them.
+        qkv = self.qkv(self.norm(x)).flatten(2).transpose(1, 2)
+        query, key, value = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        output: Tensor = x + self.out(attended.transpose(1, 2).unflatten(2, x.shape[2:]))
         return output
 
 
@@ -86,7 +89,8 @@ class UNet(nn.Module):
 
     The image passes down through levels of halved resolution and up again, each level on the
     way up seeing what its counterpart on the way down had. Halving averages
-    :math:`2 \times 2` pixels; doubling repeats them.
+    :math:`2 \times 2` pixels; doubling repeats them. A side of one pixel is left as it is: a signal
+    of length :math:`L` is an image of shape :math:`(C, 1, L)`.
 
     Every layer has second derivatives and forward mode, attention with the mathematical
     backend of ``scaled_dot_product_attention`` only.
@@ -127,8 +131,13 @@ class UNet(nn.Module):
                 f"channels={channels}, multipliers={tuple(multipliers)}, blocks={blocks}"
             )
         check_fraction("dropout", dropout)
-        self.event_shape = image_shape(shape, len(multipliers))
-        resolutions = [min(shape[1:]) // 2**k for k in range(len(multipliers))]
+        # A side of one pixel, as of a signal, stays.
+        deepest = 2 ** (len(multipliers) - 1)
+        image_shape([shape[0], *(deepest if s == 1 else s for s in shape[1:])], len(multipliers))
+        self.event_shape = tuple(shape)
+        self.halves = (1 if shape[1] == 1 else 2, 1 if shape[2] == 1 else 2)
+        shorter = min((side for side in shape[1:] if side > 1), default=1)
+        resolutions = [shorter // 2**k for k in range(len(multipliers))]
         if missing := sorted(set(attention) - set(resolutions)):
             raise UserError(
                 f"attention is possible at the resolutions {resolutions}, got {missing[0]}"
@@ -176,17 +185,17 @@ class UNet(nn.Module):
         skips = [h]
         for k, stage in enumerate(self.down):
             if k:
-                h = F.avg_pool2d(h, 2)
+                h = F.avg_pool2d(h, self.halves)
             for unit in cast(nn.ModuleList, stage):
-                h = unit(h, level)
+                h = block(unit, h, level)
                 skips.append(h)
-        h = self.middle(h, level)
+        h = block(self.middle, h, level)
         for k, stage in enumerate(self.up):
             if k:
-                h = F.interpolate(h, scale_factor=2, mode="nearest")
+                h = F.interpolate(h, scale_factor=self.halves, mode="nearest")
             for unit in cast(nn.ModuleList, stage):
-                h = unit(torch.cat((h, skips.pop()), dim=1), level)
-        h = self.join(torch.cat((h, skips.pop()), dim=1), level)
+                h = block(unit, torch.cat((h, skips.pop()), dim=1), level)
+        h = block(self.join, torch.cat((h, skips.pop()), dim=1), level)
         output: Tensor = self.last(F.silu(self.last_norm(h)))
         return output
 

@@ -27,6 +27,7 @@ from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import NoiseLaw
 from scorefield.objectives.regularizer import PointRegularizer, Regularizer
+from scorefield.world import ALONE, World
 
 Probe = Literal["rademacher", "gaussian"]
 
@@ -114,14 +115,15 @@ class LoopCirculation(PointRegularizer):
         self, field: ScoreField, noise: Noise, index: Tensor, step: Tensor
     ) -> tuple[Tensor, ...]:
         loops = torch.arange(index.numel() * len(self.radii), device=index.device)
-        return (planes(noise, "loops/plane", field.domain, loops, step),)
+        plane = planes(noise, "loops/plane", field.domain, loops, step)
+        return (plane.unflatten(1, (len(self.radii), -1)).transpose(1, 2),)
 
     def energy(self, field: ScoreField, x: Tensor, t: Tensor, *directions: Tensor) -> Tensor:
         (plane,) = directions
         domain, copies = field.domain, len(self.radii)
         x, sigma = x.repeat(copies, *(1,) * (x.dim() - 1)), field.sde.sigma(t)
         radii = torch.cat([radius * sigma for radius in self.radii])
-        vertices = regular_polygons(x, radii, plane, self.sides)
+        vertices = regular_polygons(x, radii, plane.transpose(0, 1).flatten(0, 1), self.sides)
         t, sigma = t.repeat(copies), sigma.repeat(copies)
         turn = circulation(field.score, vertices, t, self._rule, domain)
         numerator, denominator = squared_curl(turn, squared_area(vertices), domain.dim)
@@ -193,6 +195,12 @@ class CycleCirculation(Regularizer):
         return t, z, *draws
 
     def evaluate(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor | None:
+        return self.share(field, x, draws, ALONE)
+
+    def share(
+        self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...], world: World
+    ) -> Tensor | None:
+        # The graph and the areas are those of all processes, the circulations are shared out.
         t, z, *walks = draws
         domain, sigma = field.domain, field.sde.sigma(t)
         x_t = field.sde.perturb(x[: z.shape[0]], t, z, domain)
@@ -203,12 +211,17 @@ class CycleCirculation(Regularizer):
             vertices = find_cycles(x_t, graph, draw, domain, reach)[: self.cycles]
             if not len(vertices):
                 continue
+            denominators.append(squared_area(vertices))
+            rows = world.rows(len(vertices))
+            vertices, areas = vertices[rows], denominators[-1][rows]
+            if not len(vertices):
+                continue
             t_all = t.expand(len(vertices))
             turn = circulation(field.score, vertices, t_all, self._rule, domain)
-            curl, area = squared_curl(turn, squared_area(vertices), domain.dim)
-            numerators.append(curl)
-            denominators.append(area)
+            numerators.append(squared_curl(turn, areas, domain.dim)[0])
         if not denominators:
             return None
+        if not numerators:
+            return x.new_zeros(())
         curl = torch.cat(numerators).sum() / torch.cat(denominators).sum()
         return per_coordinate(curl.reshape(1), sigma, domain.dim).mean()

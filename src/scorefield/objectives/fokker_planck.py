@@ -74,10 +74,10 @@ class FokkerPlanck(PointRegularizer):
         if self.probes is None:
             return ()
         shape = (self.probes, *field.domain.shape)
-        return (noise.signs("fokker_planck/probe", shape, index, step).movedim(2, 1),)
+        return (noise.signs("fokker_planck/probe", shape, index, step),)
 
     def energy(self, field: ScoreField, x: Tensor, t: Tensor, *directions: Tensor) -> Tensor:
-        sde, (v,) = field.sde, directions or (None,)
+        sde, (v,) = field.sde, [d.transpose(0, 1) for d in directions] or (None,)
         residual = fokker_planck_terms(field.score, x, t, sde, (self.form,), v)[self.form].residual(
             t, sde
         )

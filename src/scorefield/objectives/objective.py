@@ -27,6 +27,7 @@ from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch, DenoisingScoreMatching
 from scorefield.objectives.regularizer import BalancedWeight, Regularizer
+from scorefield.world import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -95,40 +96,57 @@ class Objective(nn.Module):
         """
         base = self.base(field, batch)
         rest, terms = self.regularize(field, batch.x, base.detach(), noise, step)
-        total = base if rest is None else base + rest
-        return Losses(total, {"denoising": base.detach(), **terms})
+        terms.pop("loss")
+        return Losses(base if rest is None else base + rest, terms)
 
     def base(self, field: ScoreField, batch: Batch) -> Tensor:
         """The mean loss of denoising score matching of a batch, or of a part of one."""
         return self.denoising(field, batch).mean()
 
+    def due(self, step: int) -> dict[str, Regularizer]:
+        """The regularisers that are evaluated at a step, by name."""
+        found = {}
+        for name, regularizer in self.regularizers.items():
+            assert isinstance(regularizer, Regularizer)
+            if regularizer.weight != 0 and not step % regularizer.every:
+                found[name] = regularizer
+        return found
+
     def regularize(
-        self, field: ScoreField, x: Tensor, base: Tensor, noise: Noise, step: int
+        self,
+        field: ScoreField,
+        x: Tensor,
+        base: Tensor,
+        noise: Noise,
+        step: int,
+        world: World = ALONE,
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """The weighted sum of the regularisers of a step, ``None`` where none has anything to
-        measure, and its terms, as in :class:`Losses`.
+        """This process's summand of the weighted sum of the regularisers of a step, ``None`` where
+        none has anything to measure; and the terms, as in :class:`Losses`, with their weighted sum
+        ``loss``, which are those of all processes.
 
         Arguments:
             field: The field.
             x: The clean points of the whole batch.
-            base: The base loss of the whole batch, detached.
+            base: This process's summand of the base loss, detached.
             noise: The noise of the training; so is ``step``.
+            world: The processes that the points of the batch are shared out to.
         """
-        total, terms = None, {}
-        for name, regularizer in self.regularizers.items():
-            assert isinstance(regularizer, Regularizer)
-            if regularizer.weight == 0 or step % regularizer.every:
-                continue
-            energy = regularizer(field, self.denoising.law, x, noise, step)
-            if energy is None:
-                continue
-            terms[name] = energy.detach()
-            weight = regularizer.weight
+        due, energies = self.due(step), {}
+        for name, regularizer in due.items():
+            energy = regularizer(field, self.denoising.law, x, noise, step, world)
+            if energy is not None:
+                energies[name] = energy
+        base, *whole = world.total([base, *(energy.detach() for energy in energies.values())])
+        terms, loss, share = {"denoising": base}, base, None
+        for (name, energy), term in zip(energies.items(), whole, strict=True):
+            terms[name], weight = term, due[name].weight
             if isinstance(weight, BalancedWeight):
-                weight = terms[f"{name}_weight"] = weight(base, terms[name])
-            weighted = weight * regularizer.every * energy
-            total = weighted if total is None else total + weighted
-        return total, terms
+                weight = terms[f"{name}_weight"] = weight(base, term)
+            factor = weight * due[name].every
+            share = factor * energy if share is None else share + factor * energy
+            loss = loss + factor * term
+        return share, {**terms, "loss": loss}
 
     def extra_repr(self) -> str:
         return str(self.denoising)

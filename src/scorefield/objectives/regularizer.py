@@ -33,6 +33,7 @@ from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.noise import Lookahead, Noise
 from scorefield.objectives.denoising import NoiseLaw
+from scorefield.world import ALONE, World
 
 PointLaw = Literal["data", "uniform"]
 """``data`` for noised points of the batch, ``uniform`` for uniform points on the torus, most of
@@ -154,6 +155,16 @@ class Regularizer(nn.Module, ABC):
         ``None`` where the draws leave nothing to measure.
         """
 
+    def share(
+        self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...], world: World
+    ) -> Tensor | None:
+        """This process's summand of :meth:`evaluate`; ``None`` in all processes or in none.
+
+        By default each process evaluates all of it, and has an equal part.
+        """
+        energy = self.evaluate(field, x, draws)
+        return energy if energy is None or world.size == 1 else energy / world.size
+
     def span(self, field: ScoreField) -> int:
         """The number of steps that are drawn at once, on which nothing drawn depends."""
         return 64
@@ -166,9 +177,17 @@ class Regularizer(nn.Module, ABC):
         return law.times(field.sde, noise, index, step, purpose, self.sigma_min, self.sigma_max)
 
     def forward(
-        self, field: ScoreField, law: NoiseLaw, x: Tensor, noise: Noise, step: int
+        self,
+        field: ScoreField,
+        law: NoiseLaw,
+        x: Tensor,
+        noise: Noise,
+        step: int,
+        world: World = ALONE,
     ) -> Tensor | None:
-        """The energy at a training step."""
+        """The energy at a training step, or this process's summand of it; ``x`` are the clean
+        points of the whole batch.
+        """
         key = (id(field), law, noise, x.shape[0], x.device)
         if self._lookahead is None or key != self._drawn_for:
             draw = partial(self.draw, field, law, noise, x.shape[0])
@@ -176,7 +195,7 @@ class Regularizer(nn.Module, ABC):
             self._drawn_for = key
         draws = tuple(d.to(x.dtype) if d.is_floating_point() else d for d in self._lookahead(step))
         with evaluation_mode(field):
-            return self.evaluate(field, x, draws)
+            return self.share(field, x, draws, world)
 
     def extra_repr(self) -> str:
         settings = {k: v for k, v in vars(self).items() if not k.startswith("_")}
@@ -249,6 +268,18 @@ class PointRegularizer(Regularizer):
                 f"{purpose}: uniform points need a torus, the field is on {field.domain}"
             )
         return t, drawn, *self.directions(field, noise, index, step)
+
+    def share(
+        self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...], world: World
+    ) -> Tensor:
+        if world.size == 1:
+            return self.evaluate(field, x, draws)
+        n = len(draws[0])
+        rows = world.rows(n)
+        count = rows.stop - rows.start
+        if not count:
+            return x.new_zeros(())
+        return self.evaluate(field, x[rows], tuple(d[rows] for d in draws)) * (count / n)
 
     def evaluate(self, field: ScoreField, x: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
         t, points, *directions = draws

@@ -29,7 +29,7 @@ _KINDS: dict[str, object] = {
     "threads": int | None,
     "cuda": str | None,
     "devices": list[str],
-    "engines": list[dict[str, str | bool | int]],
+    "engines": list[dict[str, str | bool | int | float]],
 }
 
 

@@ -81,6 +81,16 @@ class Checkpoint:
     ema: Weights
     state: dict[str, Any]
 
+    def plain(self) -> tuple[Any, ...]:
+        """Its content in plain containers."""
+        return str(self.path), self.step, vars(self.model), vars(self.ema), self.state
+
+    @classmethod
+    def of(cls, plain: tuple[Any, ...]) -> Checkpoint:
+        """Takes back what :meth:`plain` gave."""
+        path, step, model, ema, state = plain
+        return cls(Path(path), step, Weights(**model), Weights(**ema), state)
+
 
 def save(
     folder: Path,

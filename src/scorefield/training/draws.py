@@ -7,18 +7,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from scorefield.data.source import DataSource
+from scorefield.dropout import dropouts
+from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Lookahead, Noise
 from scorefield.objectives.objective import Objective
+from scorefield.world import ALONE, World
 
 _NUMBERS_AHEAD = 2**18
 _STEPS_AHEAD = 32
 
 Read = tuple[list[Tensor], Tensor | None]
-"""What data are made of, and the seeds of dropout, on the host."""
+"""What data are made of, and the seeds of torch's own dropout, on the host."""
 
 
 def training_draws(
@@ -28,27 +32,38 @@ def training_draws(
     noise: Noise,
     batch_size: int,
     data_on_device: int = 0,
+    world: World = ALONE,
 ) -> Lookahead:
     """What a step needs, on the device of the field: points, times, normals, where the field knows
-    classes those of the points, and where it has dropout a seed for it, which stays on the host.
+    classes those of the points, where it has dropout the keys of its layers, and where it has
+    torch's own a seed for that, which stays on the host.
 
     A draw costs nearly the same for one step as for many. What the host reads for the steps of a
     draw is read by a thread during those before them, unless the host is the device. Training data
-    of up to ``data_on_device`` bytes are copied to the device.
+    of up to ``data_on_device`` bytes are copied to the device. Of several processes, each has its
+    rows of the batch.
+
+    Raises:
+        UserError: If there are more processes than points a step.
     """
     weights = next(p for p in field.parameters() if p.requires_grad)
     device, dtype = weights.device, weights.dtype
-    index = torch.arange(batch_size, device=device)
-    dropout = has_dropout(field)
+    if world.size > batch_size:
+        raise UserError(
+            f"batch_size={batch_size} points cannot be shared out to {world.size} processes"
+        )
+    rows = world.rows(batch_size)
+    index = torch.arange(rows.start, rows.stop, device=device)
+    layers, dropout = len(dropouts(field)), has_dropout(field)
     distant = device.type != "cpu"
     if distant:
         source = source.on(device, data_on_device)
 
     def read(steps: Tensor) -> Read:
         each, seeds = steps.squeeze(1), None
-        found = list(source.read(noise, each, batch_size, dtype))
+        found = list(source.read(noise, each, batch_size, dtype, rows))
         if field.classes is not None:
-            found.append(source.batch_classes(noise, each, batch_size))
+            found.append(source.batch_classes(noise, each, batch_size)[:, rows])
         if dropout:
             # 32 bits: torch's generator on the CPU uses no more of a seed.
             seeds = noise.integers("dropout", 2**32, (), steps * 0, steps)[:, 0]
@@ -67,9 +82,12 @@ def training_draws(
         x = source.finish(here, noise, dtype)
         t, z = objective.draw(field, noise, index, steps)
         draws = [d.to(weights) for d in (x, t, z)]
+        if layers:
+            keys = noise.integers("dropout/keys", 2**32, (layers, 2), index, steps)
+            told.append((keys - 2**31).to(torch.int32))
         return (*draws, *told, *([] if seeds is None else [seeds]))
 
-    numbers = batch_size * (2 * field.domain.dim + 1)
+    numbers = len(index) * (2 * field.domain.dim + 2 * layers + 1)
     return Lookahead(draw, max(1, min(_STEPS_AHEAD, _NUMBERS_AHEAD // numbers)))
 
 
@@ -111,3 +129,18 @@ def running_statistics(module: nn.Module) -> list[Tensor]:
     """The buffers of layers that change whenever they are evaluated in training."""
     layers = [m for m in module.modules() if getattr(m, "track_running_stats", False)]
     return [buffer for layer in layers for buffer in layer.buffers(recurse=False)]
+
+
+def check_shared(field: nn.Module) -> None:
+    """Checks that what a field does with a row does not depend on the batch that the row is in.
+
+    Raises:
+        UserError: If it has torch's own dropout, or a layer that averages over the batch.
+    """
+    for name, part in field.named_modules():
+        if isinstance(part, _BatchNorm) or (isinstance(part, _DropoutNd) and part.p > 0):
+            instead = "Dropout of scorefield" if isinstance(part, _DropoutNd) else "GroupNorm"
+            raise UserError(
+                f"{name} is torch's {type(part).__name__}, with which a training would depend on "
+                f"the number of processes: train on one, or take {instead}"
+            )

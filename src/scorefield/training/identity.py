@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import is_dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from scorefield.data.source import DataSource
+from scorefield.noise import Noise
+
+_POINTS = 64
 
 
 def of_module(name: str, module: nn.Module) -> dict[str, str]:
@@ -41,15 +47,35 @@ def of_source(source: DataSource) -> dict[str, str]:
     }
 
 
+def of_code() -> str:
+    """A hash of this package and the version of torch."""
+    found = hashlib.blake2b(torch.__version__.encode())
+    root = Path(__file__).parent.parent
+    for path in sorted(root.rglob("*.py")):
+        found.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+def of_points(source: DataSource, noise: Noise) -> str:
+    """A hash of the mean of the data and of the first points of a training."""
+    points = source.batch(noise, 0, _POINTS), source.mean
+    content = [p.detach().cpu().contiguous().numpy().tobytes() for p in points]
+    return hashlib.blake2b(b"".join(content)).hexdigest()
+
+
 def translated(found: dict[str, Any]) -> dict[str, Any]:
-    """An identity that the first version wrote, in today's names; today's stays what it is.
+    """An identity that an earlier version wrote, in today's names; today's stays what it is.
 
     Regularisers held their quadrature as an object and oracles under the name of the argument;
-    three of them had no choice of points.
+    three of them had no choice of points. Networks knew whether their blocks are computed again.
     """
     today: dict[str, Any] = {}
     for key, value in found.items():
         path, _, name = key.rpartition(".")
+        if name == "checkpointing":
+            continue
+        if name == "plan":
+            value = re.sub(r", checkpointing=\w+", "", value)
         if name == "rule" and (rule := re.match(r"Quadrature\(name=('[^']*')", value)):
             today[f"{path}.quadrature"] = rule[1]
         else:

@@ -102,7 +102,7 @@ class TrainSettings:
             more averages, and each snapshot twice the disk space of the weights.
         accumulate: The number of parts of a batch that are computed one after the other, for their
             memory. The gradient is that of the undivided batch to rounding; regularisers see the
-            batch as a whole. Dropout, and layers that average over the batch, see the parts.
+            batch as a whole, and layers that average over it the parts.
         max_skipped: The number of steps in a row, skipped because their loss or gradient is not
             finite, that ends the training.
 

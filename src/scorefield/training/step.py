@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from scorefield.data.source import DataSource
+from scorefield.dropout import dropouts, set_keys
 from scorefield.engine import Engine, exact
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
@@ -17,9 +19,10 @@ from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch
 from scorefield.objectives.objective import Objective
 from scorefield.training.descent import Descent
-from scorefield.training.draws import has_dropout, running_statistics, training_draws
-from scorefield.training.faults import locate
+from scorefield.training.draws import check_shared, has_dropout, running_statistics, training_draws
+from scorefield.training.faults import faulty_layer, faulty_term
 from scorefield.training.lengths import LENGTHS, PowerAverage
+from scorefield.training.reduction import Reduction
 from scorefield.training.settings import Optim, TrainSettings
 
 
@@ -71,12 +74,22 @@ class Stepper:
         self.optim, self.settings, self.noise, self.engine = optim, settings, noise, engine
         scaled = engine.precision == "float16"
         self.descent = Descent(parameters, optim, settings.max_skipped, scaled)
+        self._reduction = None
+        if engine.world.size > 1:
+            check_shared(field)
+            self._reduction = Reduction(parameters, self.descent.gradient, engine.world)
         self.ema = settings.average(field)
         self.averages = {each: PowerAverage(field, each) for each in LENGTHS if snapshots}
-        self.dropout = has_dropout(field)
+        self.dropout, self._layers = has_dropout(field), dropouts(field)
         self._moving = [*objective.buffers(), *running_statistics(field)]
         self._ahead = training_draws(
-            field, source, objective, noise, settings.batch_size, engine.data_on_device
+            field,
+            source,
+            objective,
+            noise,
+            settings.batch_size,
+            engine.data_on_device,
+            engine.world,
         )
 
     def rate(self, step: int) -> float:
@@ -115,9 +128,15 @@ class Stepper:
         # A gradient that overflows by the loss scale alone is finite here.
         name, value = next((f for f in found if not math.isfinite(f[1])), ("grad_norm", math.inf))
         totals = {"loss": "total loss", "grad_norm": "norm of the gradient"}
+        batch, where = self._batch(step - 1), ""
+        x = self.engine.world.gather(batch.x, self.settings.batch_size)
         with self.engine.running(), torch.compiler.set_stance("force_eager"):
-            batch = self._batch(step - 1)
-            where = locate(self.field, self.objective, batch, self.noise, step - 1)
+            for part in self._parts(batch):
+                set_keys(self._layers, part.keys)
+                where = where or faulty_layer(self.field, self.objective, part)
+            base = terms["denoising"]
+            where = where or faulty_term(self.field, self.objective, x, base, self.noise, step - 1)
+        where = self.engine.world.said(where)
         return f"the {totals.get(name, f'loss {name!r}')} is {value} at step {step}{where}"
 
     def state_dict(self) -> dict[str, Any]:
@@ -142,29 +161,50 @@ class Stepper:
             average.load_state_dict(state["averages"][name], done)
 
     def _losses(self, step: int) -> dict[str, Tensor]:
-        """The terms of the loss of a step and their sum, whose gradient the descent then has."""
-        batch, base = self._batch(step), []
+        """The terms of the loss of a step and their sum, whose gradient the descent then has: those
+        of all processes.
+        """
+        batch, base, world = self._batch(step), [], self.engine.world
+        due, n = bool(self.objective.due(step)), self.settings.batch_size
+        parts = self._parts(batch)
         self.descent.clear()
-        for part in batch.split(self.settings.accumulate):
-            share = len(part.x) / len(batch.x)
+        for number, part in enumerate(parts, start=1):
+            share = len(part.x) / n
+            set_keys(self._layers, part.keys)
             with self.engine.running():
                 loss = self.objective.base(self.field, part)
-                self.descent.add(loss, share)
+                with self._last(number == len(parts) and not due):
+                    self.descent.add(loss, share)
             base.append(loss.detach() * share)
         total = sum(base[1:], base[0])
-        terms = {"denoising": total}
-        if self.objective.regularizers:
-            with exact():
-                rest, more = self.objective.regularize(self.field, batch.x, total, self.noise, step)
-                if rest is not None:
-                    total = total + rest.detach()
+        if due:
+            x = world.gather(batch.x, n)
+            with self.engine.running(), exact():
+                rest, terms = self.objective.regularize(
+                    self.field, x, total, self.noise, step, world
+                )
                 if rest is not None and rest.requires_grad:
-                    self.descent.add(rest)
-            terms |= more
-        return {**terms, "loss": total}
+                    with self._last(True):
+                        self.descent.add(rest)
+        if self._reduction is not None:
+            self._reduction.finish()
+        if not due:
+            # After the gradient, of which some processes have sent a part already.
+            (total,) = world.total([total])
+            terms = {"denoising": total, "loss": total}
+        return terms
+
+    def _parts(self, batch: Batch) -> list[Batch]:
+        return batch.split(min(self.settings.accumulate, len(batch.x)))
+
+    def _last(self, last: bool) -> AbstractContextManager[None]:
+        """The context of a backward pass, which may be the last one of a step."""
+        return self._reduction.last() if last and self._reduction is not None else nullcontext()
 
     def _batch(self, step: int) -> Batch:
         x, t, z, *others = self._ahead(step)
         if self.dropout:
             torch.manual_seed(int(others.pop()))
-        return Batch(x, t, z, *others)
+        keys = others.pop() if self._layers else None
+        classes = others.pop() if others else None
+        return Batch(x, t, z, classes, keys)

@@ -4,8 +4,8 @@ A training is a pure function of its settings and its seed. Nothing random is re
 data, the times and the noise of step :math:`k` are drawn at addresses that contain :math:`k`,
 so that the state of a training is its weights, their average, the optimiser's moments, the
 objective's controllers, and the number of steps done. What is restored from a checkpoint then
-continues bit-exactly on the same hardware. Dropout draws from torch's own generator: where a field
-has one, that generator is seeded from an address at each step, and given back at the end.
+continues bit-exactly on the same hardware. torch's own dropout draws from its generator: where
+a field has one, that generator is seeded from an address at each step, and given back at the end.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from dataclasses import field as dataclass_field
 from pathlib import Path
@@ -23,8 +23,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from scorefield.data.source import DataSource
+from scorefield.dropout import dropouts, set_keys
 from scorefield.engine import Engine
-from scorefield.errors import CheckpointError, Interrupted, TrainingError, UserError, out_of_memory
+from scorefield.errors import (
+    CheckpointError,
+    Interrupted,
+    LostProcessError,
+    TrainingError,
+    UserError,
+    out_of_memory,
+)
 from scorefield.fields.base import ScoreField
 from scorefield.files import clean
 from scorefield.noise import Noise
@@ -119,6 +127,8 @@ class Trainer:
                 f"the field knows {field.classes} classes, the data {source.name} have "
                 f"{source.classes or 'none'}"
             )
+        self.world = self.engine.world
+        self.world.from_first(*field.state_dict().values())
         snapshots = self.folder is not None and settings.snapshot_every is not None
         self.stepper = Stepper(
             field,
@@ -147,19 +157,24 @@ class Trainer:
                 cannot be written, or another process trains in the folder.
             CheckpointError: If the folder belongs to another training.
             Interrupted: If SIGINT or SIGTERM arrived; a checkpoint has been written.
+            LostProcessError: If another process of the training has ended or does not answer.
         """
         begin = time.perf_counter()
-        with nullcontext() if self.folder is None else locked(self.folder):
+        folder = self.folder if self.world.first else None
+        with nullcontext() if folder is None else locked(folder):
+            self._agree()
             if self.folder is not None:
                 self._resume(self.folder / "checkpoints")
-            record = Record(self.folder, self.step)
+            record = Record(folder, self.step)
             with (
-                Stages(self.quiet) as stages,
+                Stages(self.quiet or not self.world.first) as stages,
                 torch.random.fork_rng(self._generators(), enabled=self.stepper.dropout),
                 torch.enable_grad(),
+                self._finding_others(),
             ):
                 self._loop(record, stages)
         self.ema.copy_to(self.field)
+        set_keys(dropouts(self.field), None)
         self.field.eval()
         return Fit(self.field, self.ema, tuple(record.rows), time.perf_counter() - begin)
 
@@ -168,7 +183,7 @@ class Trainer:
         self.field.train()
         weights = sum(t.nbytes for t in self.field.state_dict().values())
         forecast = Forecast(self.step, settings, weights, self.engine.wait, self.folder)
-        clock, timed = time.perf_counter(), 0
+        since, timed = time.perf_counter(), 0
         with StopSignal() as stop:
             while self.step < settings.steps:
                 self._guarded_step()
@@ -179,26 +194,29 @@ class Trainer:
                 last = self.step == settings.steps
                 due = last or self.step % settings.log_every == 0
                 if due:
+                    self.engine.wait()
                     now = time.perf_counter()
-                    seconds = (now - clock) / timed
+                    seconds = (now - since) / timed
                     # Logging counts as part of the steps that follow, checkpoints do not.
-                    clock, timed = now, 0
+                    since, timed = now, 0
                     row = self._row(seconds)
                     record.add(row)
                     self._show(stages, row.get("loss", math.nan), seconds, last)
                 if self._is_snapshot():
                     self._store_averages()
-                if last or stop.received or self.step % settings.checkpoint_every == 0:
+                stopped = self.world.any(stop.received)
+                if last or stopped or self.step % settings.checkpoint_every == 0:
+                    self.engine.wait()
                     pause = time.perf_counter()
                     self._save()
-                    if self.draw is not None and self.folder is not None:
+                    if self.draw is not None and self.folder is not None and self.world.first:
                         averaged = copy.deepcopy(self.field)
                         self.ema.copy_to(averaged)
                         record.picture(self.step, self.draw(averaged.eval()))
                     if record.rows:
                         record.summarize({**record.rows[-1], "steps": settings.steps})
-                    clock += time.perf_counter() - pause
-                if stop.received and not last:
+                    since += time.perf_counter() - pause
+                if stopped and not last:
                     raise Interrupted(self.step, self.saved)
 
     def _show(self, stages: Stages, loss: float, seconds: float, last: bool) -> None:
@@ -250,6 +268,22 @@ class Trainer:
             return "there is no checkpoint yet"
         return f"the last good checkpoint is {self.saved}"
 
+    @contextmanager
+    def _finding_others(self) -> Iterator[None]:
+        try:
+            yield
+        except LostProcessError as error:
+            said, last = str(error), self._last_good()
+            words = said if last in said else f"{said}; {last}"
+            raise LostProcessError(words, error.speaks) from error
+
+    def _agree(self) -> None:
+        """Checks that all processes train the same."""
+        if self.world.size > 1:
+            points = identity.of_points(self.source, self.stepper.noise)
+            facts = {"code": identity.of_code(), "data": points, "steps": self.settings.steps}
+            self.world.agree({**facts, **self._identity()})
+
     def _identity(self) -> dict[str, Any]:
         """What must be equal to resume a training."""
         found = {
@@ -276,8 +310,12 @@ class Trainer:
                 )
         if self.folder is None:
             return
-        self.saved = checkpoint.save(
-            self.folder / "checkpoints",
+        folder = self.folder / "checkpoints"
+        self.saved = folder / checkpoint.name_of(self.step)
+        if not self.world.first:
+            return
+        checkpoint.save(
+            folder,
             self.step,
             self.field.state_dict(),
             self.ema.state_dict(),
@@ -300,7 +338,8 @@ class Trainer:
         assert self.folder is not None
         self._check_finite()
         folder = self.folder / "averages"
-        lengths.save(folder, self.step, self.stepper.averages, self.config)
+        if self.world.first:
+            lengths.save(folder, self.step, self.stepper.averages, self.config)
 
     def _generators(self) -> list[torch.device]:
         """The devices whose generators dropout draws from, beside the CPU."""
@@ -308,13 +347,17 @@ class Trainer:
         return [] if device.type == "cpu" else [device]
 
     def _resume(self, folder: Path) -> None:
-        """Resume from the newest complete checkpoint, if there is one."""
+        """Resume from the newest complete checkpoint that the first process finds, if any."""
+        found = self.world.told(lambda: self._newest(folder))
+        if found is not None:
+            self._take_up(Checkpoint.of(found))
+        for path in checkpoint.set_aside(folder, self.step) if self.world.first else ():
+            warn(f"{path} is out of the way of the training, which goes on from step {self.step}")
+
+    def _newest(self, folder: Path) -> tuple[Any, ...] | None:
         clean(folder)
         found = checkpoint.latest(folder, warn)
-        if found is not None:
-            self._take_up(found)
-        for path in checkpoint.set_aside(folder, self.step):
-            warn(f"{path} is out of the way of the training, which goes on from step {self.step}")
+        return None if found is None else found.plain()
 
     def _take_up(self, found: Checkpoint) -> None:
         mine, theirs = self._identity(), found.state.get("identity")
