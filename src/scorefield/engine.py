@@ -64,6 +64,8 @@ class Engine:
             slower ones that repeat it bit-exactly, or refused by torch where there is none.
         data_on_device: The number of bytes up to which training data lie on the device. Batches of
             larger ones are read from the host's memory, one ahead.
+        graphs: Whether training steps without a regulariser are captured in a CUDA graph and
+            replayed, which is for small networks.
         timeout: The seconds after which another process that does not answer is given up.
         world: The processes that the work is shared out to; see :meth:`joined`.
 
@@ -78,6 +80,7 @@ class Engine:
     recompute: bool = False
     deterministic: bool = False
     data_on_device: int = 4_000_000_000
+    graphs: bool = False
     timeout: float = 1800.0
     world: World = ALONE
 
@@ -104,6 +107,8 @@ class Engine:
         device = self._found()
         if self.precision == "tf32" and device.type != "cuda":
             raise UserError(f"precision tf32 needs a CUDA device, and the device is {device}")
+        if self.graphs and device.type != "cuda":
+            raise UserError(f"graphs=true needs a CUDA device, and the device is {device}")
         young = self.precision in ("tf32", "bfloat16") and device.type == "cuda"
         if young and torch.cuda.get_device_capability(device) < _AMPERE:
             name = torch.cuda.get_device_name(device)

@@ -47,6 +47,8 @@ from scorefield.training.guard import locked
 from scorefield.training.trainer import DrawFor, Fit, Trainer
 from scorefield.world import ALONE, World
 
+# Null in runs that are older than the key; those of today that have it null are called so.
+_YOUNGER = ("data.held_out_seed", "data.classes", "data.class_names")
 CONFIG, ENVIRONMENT = "config_resolved.yaml", "environment.json"
 
 
@@ -344,8 +346,8 @@ def of_class(field: ScoreField, label: int) -> ScoreField:
 
 def _differences(*configs: Config) -> list[tuple[str, object, object]]:
     one, other = (config.identity() for config in configs)
-    # Null in runs that are older than the key; those of today that have it null are called so.
-    return [d for d in differences(one, other) if d[0] != "data.held_out_seed" or None not in d]
+    found = differences(one, other)
+    return [d for d in found if d[0] not in _YOUNGER or None not in d]
 
 
 def _check_same(folder: Path, there: Config, wanted: Config) -> None:
