@@ -64,6 +64,8 @@ class Engine:
             slower ones that repeat it bit-exactly, or refused by torch where there is none.
         data_on_device: The number of bytes up to which training data lie on the device. Batches of
             larger ones are read from the host's memory, one ahead.
+        graphs: Whether training steps without a regulariser are captured in a CUDA graph and
+            replayed, which is for small networks.
         timeout: The seconds after which another process that does not answer is given up.
         world: The processes that the work is shared out to; see :meth:`joined`.
 
@@ -78,15 +80,20 @@ class Engine:
     recompute: bool = False
     deterministic: bool = False
     data_on_device: int = 4_000_000_000
+    graphs: bool = False
     timeout: float = 1800.0
     world: World = ALONE
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
+        known = isinstance(self.device, str)
+        if not known or not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
             raise UserError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
         if self.precision not in get_args(Precision):
             names = ", ".join(get_args(Precision))
             raise UserError(f"precision must be one of {names}, got {self.precision!r}")
+        for name in ("compile", "channels_last", "recompute", "deterministic"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"{name} must be True or False, got {getattr(self, name)!r}")
         check_count("data_on_device", self.data_on_device, 0)
         check_positive("timeout", self.timeout)
 
@@ -100,6 +107,8 @@ class Engine:
         device = self._found()
         if self.precision == "tf32" and device.type != "cuda":
             raise UserError(f"precision tf32 needs a CUDA device, and the device is {device}")
+        if self.graphs and device.type != "cuda":
+            raise UserError(f"graphs=true needs a CUDA device, and the device is {device}")
         young = self.precision in ("tf32", "bfloat16") and device.type == "cuda"
         if young and torch.cuda.get_device_capability(device) < _AMPERE:
             name = torch.cuda.get_device_name(device)
