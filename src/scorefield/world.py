@@ -95,6 +95,14 @@ class World:
         found = function(share) if len(share) else function(torch.arange(1))[:0]
         return self.gather(found, n)
 
+    def each(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
+        """What tasks return, shared out to the processes in turns, in the order of the tasks."""
+        own = [task() for task in tasks[self.rank :: self.size]]
+        if self.size == 1:
+            return own
+        shares = self._objects(own)
+        return [shares[k % self.size][k // self.size] for k in range(len(tasks))]
+
     def any(self, flag: bool) -> bool:
         """Whether a flag is set in any process."""
         return bool(self.total([torch.tensor(int(flag))])[0])
@@ -108,6 +116,15 @@ class World:
             if any(row):
                 return bytes(row).rstrip(b"\0").decode()
         return ""
+
+    @contextmanager
+    def first_goes_first(self) -> Iterator[None]:
+        """The first process is done with the context before the others begin."""
+        if not self.first:
+            self.any(False)
+        yield
+        if self.first:
+            self.any(False)
 
     def from_first(self, *tensors: Tensor) -> None:
         """Replaces tensors on the CPU by those of the first process."""
@@ -166,6 +183,11 @@ class World:
         parts = [torch.empty_like(tensor) for _ in range(self.size)]
         self._answered(lambda: dist.all_gather(parts, tensor))
         return parts
+
+    def _objects(self, value: list[T]) -> list[list[T]]:
+        found: list[Any] = [None] * self.size
+        self._answered(lambda: dist.all_gather_object(found, value))
+        return found
 
     def _from_first(self, tensor: Tensor) -> None:
         self._answered(lambda: dist.broadcast(tensor, 0))

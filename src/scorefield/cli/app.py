@@ -168,8 +168,8 @@ def sample(
 
     opened = Run.open(run, trust_code)
     method = choose_sampler(opened, sampler, steps, nfe, churn)
-    chosen, progress = build_engine(opened.config, **engine), SamplingProgress()
-    with progress:
+    progress = SamplingProgress()
+    with build_engine(opened.config, **engine).joined() as chosen, progress:
         drawn = draw(
             opened, n, method, seed, weights, step, out, overwrite, progress, label, guidance,
             chosen,
@@ -205,8 +205,8 @@ def evaluate_run(
     from scorefield.runs.run import Run
 
     opened = Run.open(run, trust_code)
-    chosen = build_engine(opened.config, **engine)
-    evaluate(opened, nfe, overwrite=overwrite, on_progress=print, engine=chosen)
+    with build_engine(opened.config, **engine).joined() as chosen:
+        evaluate(opened, nfe, overwrite=overwrite, on_progress=print, engine=chosen)
     for file in sorted((run / "eval").iterdir()):
         print(file)
 
@@ -258,9 +258,10 @@ def likelihood(
     if folder is not None:
         check_folder(folder)
     settings = LikelihoodSettings(rtol, atol, probes, n_probes, standard_error, seed)
-    found = data_likelihood(subject, data, n, settings, subject.engine(**engine))
+    with subject.engine(**engine).joined() as chosen:
+        found = data_likelihood(subject, data, n, settings, chosen)
     print(*found.lines(), sep="\n")
-    if folder is not None:
+    if folder is not None and chosen.world.first:
         print(*found.write(folder), sep="\n")
 
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -34,26 +36,57 @@ from scorefield.noise import Noise
 from scorefield.runs.run import Run, check_unconditional
 from scorefield.samplers.trajectory import Trajectory
 from scorefield.training.classifier import classifier_features
+from scorefield.training.identity import check_same
+from scorefield.world import ALONE, World
 
 Floors = Mapping[tuple[str, str], Floor]
 """The noise floor of each distance that has one, by its name and that of its features."""
 
 
-def measure_levels(field: ScoreField, benchmark: Benchmark) -> tuple[Level, ...]:
-    """The metrics by noise level that apply to a field, all on the same noisy points."""
+def measure_levels(
+    field: ScoreField, benchmark: Benchmark, world: World = ALONE
+) -> tuple[Level, ...]:
+    """The metrics by noise level that apply to a field, all on the same noisy points; each process
+    measures at some of the levels.
+    """
+    sigmas = benchmark.protocol.sigmas
+    shares = [share for k in range(world.size) if (share := sigmas[k :: world.size])]
+    parts = world.each([partial(_at_levels, field, benchmark, share) for share in shares])
+    found = sorted((p for part in parts for p in part), key=lambda p: p[:2])
     return tuple(
-        Level(
-            profile.name,
-            sigma,
-            replace(e, unit=profile.unit, settings={**profile.settings, **e.settings}),
-            profile.settings.get("radius"),
-            profile.settings.get("lengths", (None,))[0],
+        level
+        for _, profiles in groupby(found, key=lambda p: p[:2])
+        for level in sorted(
+            (level for *_, levels in profiles for level in levels),
+            key=lambda level: sigmas.index(level.sigma),
         )
-        for estimator in dict.fromkeys(m.estimator for m in OF_LEVELS)
-        if estimator.applies.holds(field, benchmark)
-        for profile in estimator.measure(field, benchmark)
-        for sigma, e in profile
     )
+
+
+def _at_levels(
+    field: ScoreField, benchmark: Benchmark, sigmas: tuple[float, ...]
+) -> list[tuple[int, int, list[Level]]]:
+    """The profiles over some noise levels, by the number of the estimator and their own."""
+    here = replace(benchmark, protocol=replace(benchmark.protocol, sigmas=sigmas))
+    return [
+        (
+            k,
+            number,
+            [
+                Level(
+                    profile.name,
+                    sigma,
+                    replace(e, unit=profile.unit, settings={**profile.settings, **e.settings}),
+                    profile.settings.get("radius"),
+                    profile.settings.get("lengths", (None,))[0],
+                )
+                for sigma, e in profile
+            ],
+        )
+        for k, estimator in enumerate(dict.fromkeys(m.estimator for m in OF_LEVELS))
+        if estimator.applies.holds(field, here)
+        for number, profile in enumerate(estimator.measure(field, here))
+    ]
 
 
 def measure_samples(
@@ -67,13 +100,15 @@ def measure_samples(
     are drawn on an engine, which has the field, if one is given.
     """
     protocol, found = benchmark.protocol, []
+    world = ALONE if engine is None else engine.world
     compared = [(m.name, on, f) for m in OF_SAMPLES for on, f in m.compare(benchmark)]
     for budget in protocol.nfes:
         on_progress(f"samples at {budget} network calls")
         sampler = protocol.method(budget)
         with nullcontext() if engine is None else engine.running():
-            paths = Trajectory(field, sampler, protocol.samples, protocol.seed)
-        measured = [(name, on, f(paths.samples, benchmark.real)) for name, on, f in compared]
+            paths = Trajectory(field, sampler, protocol.samples, protocol.seed, world)
+        distances = world.each([partial(f, paths.samples, benchmark.real) for *_, f in compared])
+        measured = [(name, on, d) for (name, on, _), d in zip(compared, distances, strict=True)]
         measured += [(m.name, "", e) for m in OF_PATHS if (e := m.read(paths)) is not None]
         found += [
             Distance(
@@ -93,7 +128,9 @@ def measure_checkpoint(
     if along is None:
         raise UserError("this protocol leaves the checkpoints along the training out")
     at_one = replace(benchmark, protocol=replace(benchmark.protocol, nfes=(along,)))
-    loss = Distance("", 0, 0, VALIDATION.name, "", validate(field, benchmark))
+    world = ALONE if engine is None else engine.world
+    (validation,) = world.each([partial(validate, field, benchmark)])
+    loss = Distance("", 0, 0, VALIDATION.name, "", validation)
     return (*measure_samples(field, at_one, floors, engine=engine), loss)
 
 
@@ -102,19 +139,20 @@ def validate(field: ScoreField, benchmark: Benchmark) -> Estimate:
     return VALIDATION.measure(field, benchmark)
 
 
-def measure_floors(benchmark: Benchmark) -> dict[tuple[str, str], Floor]:
+def measure_floors(benchmark: Benchmark, world: World = ALONE) -> dict[tuple[str, str], Floor]:
     """The distances between two real sets: draws of a law, or disjoint items of a finite set."""
     p = benchmark.protocol
     real = benchmark.truth if benchmark.truth is not None else _Pool(benchmark.source, p)
-    floors = {}
-    for metric in OF_SAMPLES:
-        for on, distance in metric.compare(benchmark) if metric.floor else ():
-            # Not the seed of the real samples, which would make them one of the pairs.
-            law = noise_floor(distance, real, p.samples, p.pairs, seed=-1 - p.seed)
-            floors[metric.name, on] = Floor(
-                law.mean.value, law.mean.standard_error, law.sd, law.pairs
-            )
-    return floors
+    with_floor = (metric for metric in OF_SAMPLES if metric.floor)
+    compared = [(m.name, on, f) for m in with_floor for on, f in m.compare(benchmark)]
+    # Not the seed of the real samples, which would make them one of the pairs.
+    laws = world.each(
+        [partial(noise_floor, f, real, p.samples, p.pairs, seed=-1 - p.seed) for *_, f in compared]
+    )
+    return {
+        (name, on): Floor(law.mean.value, law.mean.standard_error, law.sd, law.pairs)
+        for (name, on, _), law in zip(compared, laws, strict=True)
+    }
 
 
 class _Pool:
@@ -185,7 +223,10 @@ def evaluate(
     # Derivatives in x are several times cheaper where none in the weights are recorded.
     field = engine.place(run.field("ema", found.step).requires_grad_(False))
     check_unconditional(run.config, field)
-    benchmark = benchmark_of(run, protocol)
+    world = engine.world
+    check_same(world, checkpoint=found.step, protocol=protocol)
+    with world.first_goes_first():
+        benchmark = benchmark_of(run, protocol)
     terms = {
         **protocol.record(),
         "data": run.config.data.model_dump(mode="json"),
@@ -206,11 +247,12 @@ def evaluate(
     on_progress(words)
     if kept is not None:
         evaluation = _extended(kept, field, benchmark, left, on_progress, engine)
-        evaluation.write(run.folder)
+        if world.first:
+            evaluation.write(run.folder)
         return evaluation
     if floors is None:
         on_progress("noise floor")
-        floors = measure_floors(benchmark)
+        floors = measure_floors(benchmark, world)
     distances = measure_samples(field, benchmark, floors, on_progress, engine)
     steps = [step for step in run.steps() if step <= found.step]
     milestones = []
@@ -220,8 +262,9 @@ def evaluate(
         measured = measure_checkpoint(then, benchmark, floors, engine)
         milestones.append(Milestone(step, training_time(run, step), measured))
     on_progress("diagnostics")
-    levels = measure_levels(field, benchmark)
+    levels = measure_levels(field, benchmark, world)
     on_progress("validation loss")
+    (validation,) = world.each([partial(validate, field, benchmark)])
     evaluation = Evaluation(
         dataset=run.dataset,
         model=run.model_id,
@@ -229,14 +272,15 @@ def evaluate(
         step=found.step,
         distances=distances,
         levels=levels,
-        validation=validate(field, benchmark),
+        validation=validation,
         compute=compute(run, field, found.step),
         protocol=terms,
         about={**about(run), "engine": engine.record()},
         folder=run.folder,
         milestones=tuple(milestones),
     )
-    evaluation.write(run.folder)
+    if world.first:
+        evaluation.write(run.folder)
     return evaluation
 
 

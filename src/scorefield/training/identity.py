@@ -14,6 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from scorefield.data.source import DataSource
 from scorefield.noise import Noise
+from scorefield.world import World
 
 _POINTS = 64
 
@@ -45,6 +46,12 @@ def of_source(source: DataSource) -> dict[str, str]:
         # Its last digits are the machine's.
         "data.std": f"{source.std:.6g}",
     }
+
+
+def check_same(world: World, **facts: object) -> None:
+    """Raises ``UserError`` unless all processes have the same code, and the same facts."""
+    if world.size > 1:
+        world.agree({"code": of_code(), **facts})
 
 
 def of_code() -> str:

@@ -162,7 +162,10 @@ class Trainer:
         begin = time.perf_counter()
         folder = self.folder if self.world.first else None
         with nullcontext() if folder is None else locked(folder):
-            self._agree()
+            if self.world.size > 1:
+                points = identity.of_points(self.source, self.stepper.noise)
+                facts = {"data": points, "steps": self.settings.steps, **self._identity()}
+                identity.check_same(self.world, **facts)
             if self.folder is not None:
                 self._resume(self.folder / "checkpoints")
             record = Record(folder, self.step)
@@ -274,13 +277,6 @@ class Trainer:
             said, last = str(error), self._last_good()
             words = said if last in said else f"{said}; {last}"
             raise LostProcessError(words, error.speaks) from error
-
-    def _agree(self) -> None:
-        """Checks that all processes train the same."""
-        if self.world.size > 1:
-            points = identity.of_points(self.source, self.stepper.noise)
-            facts = {"code": identity.of_code(), "data": points, "steps": self.settings.steps}
-            self.world.agree({**facts, **self._identity()})
 
     def _identity(self) -> dict[str, Any]:
         """What must be equal to resume a training."""
