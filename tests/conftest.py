@@ -7,6 +7,7 @@ installs after this file is read: import nothing of the package here.
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import jaxtyping
@@ -24,6 +25,21 @@ settings.register_profile(
     "repeatable", derandomize=True, deadline=None, max_examples=40, database=None
 )
 settings.load_profile("repeatable")
+
+
+def pytest_addoption(parser) -> None:
+    words = "the device of the tensors that tests make: cpu, cuda, cuda:N, or stand-in"
+    parser.addoption("--device", default="cpu", help=words)
+
+
+def pytest_configure(config) -> None:
+    if config.getoption("device") == "cpu":
+        return
+    from tests.placed import placed
+
+    stack = ExitStack()
+    stack.enter_context(placed(config.getoption("device")))
+    config.add_cleanup(stack.close)
 
 
 @pytest.fixture

@@ -160,6 +160,10 @@ def _call(func: Any, args: Any, kwargs: Any, notes: Notes) -> Any:
         there = _wanted(kwargs, far)
         at_once = kwargs.get("non_blocking") and getattr(args[0], "pinned", False)
         _note_copy(notes, far, there, at_once)
+    elif func in _INDEXED and isinstance(args[0], _Distant):
+        # As on a GPU, indices of the host are copied there.
+        here = [i for i in args[1] if i is not None and not isinstance(i, _Distant)]
+        notes.writes.extend(_place() for _ in here)
     elif far and near:
         raise DeviceError(f"{func}: tensors on two devices, at {_place()}")
     elif "device" in kwargs:

@@ -15,8 +15,9 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -77,14 +78,36 @@ def set_keys(layers: Sequence[Dropout], keys: Int[Tensor, "rows layers 2"] | Non
 @contextmanager
 def of_rows(module: nn.Module, rows: Int[Tensor, " some"]) -> Iterator[None]:
     """A part of a field is called with some rows of a batch only."""
-    before = [(layer, layer._keys) for layer in dropouts(module) if layer.training]
-    for layer, keys in before:
-        layer._keys = None if keys is None else keys[rows]
+    now = _keys(module)
+    with _having([(layer, None if keys is None else keys[rows]) for layer, keys in now]):
+        yield
+
+
+def keyed(module: nn.Module) -> Callable[..., Any]:
+    """A module that is called with the keys that its layers have now, whenever it is called."""
+    now = _keys(module)
+
+    def call(*inputs: Any) -> Any:
+        with _having(now):
+            return module(*inputs)
+
+    return call
+
+
+def _keys(module: nn.Module) -> list[tuple[Dropout, Tensor | None]]:
+    return [(layer, layer._keys) for layer in dropouts(module) if layer.training]
+
+
+@contextmanager
+def _having(keys: Sequence[tuple[Dropout, Tensor | None]]) -> Iterator[None]:
+    before = [(layer, layer._keys) for layer, _ in keys]
     try:
+        for layer, own in keys:
+            layer._keys = own
         yield
     finally:
-        for layer, keys in before:
-            layer._keys = keys
+        for layer, own in before:
+            layer._keys = own
 
 
 def dropped(x: Tensor, keys: Int[Tensor, "rows 2"], p: float) -> Bool[Tensor, "rows *event"]:

@@ -20,8 +20,10 @@ from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from scorefield.checks import check_count, check_positive
+from scorefield.dropout import keyed
 from scorefield.errors import UserError
 from scorefield.world import ALONE, World, joined
 
@@ -34,6 +36,8 @@ _AMPERE = (8, 0)
 # were the fastest on a CPU.
 _BLOCK, _FEWEST = 2**16, 16
 _GRAPHS = 128
+
+_recompute = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,11 @@ class Engine:
             and all else that is sensitive in float32. Weights, their gradients, the states of a
             sampler and the times are float32 always.
         compile: Whether networks are compiled, for up to minutes at their first call.
-        channels_last: Whether the channels of images come last in memory.
+        channels_last: Whether the channels of images come last in memory in every network. Most
+            of the package have them so anyway; it is for those of one's own, and for NCSN.
+        recompute: Whether a training keeps what goes in and out of the blocks of networks of
+            images, and computes again in the backward pass what is inside: less memory, a third
+            more time.
         deterministic: Whether operations whose result may differ from call to call are replaced by
             slower ones that repeat it bit-exactly, or refused by torch where there is none.
         data_on_device: The number of bytes up to which training data lie on the device. Batches of
@@ -64,6 +72,7 @@ class Engine:
     precision: Precision = "float32"
     compile: bool = False
     channels_last: bool = False
+    recompute: bool = False
     deterministic: bool = False
     data_on_device: int = 4_000_000_000
     timeout: float = 1800.0
@@ -161,6 +170,8 @@ class Engine:
                 stack.enter_context(_tf32(self.precision == "tf32"))
             if self.deterministic:
                 stack.enter_context(_deterministic())
+            if self.recompute:
+                stack.enter_context(recomputing(True))
             if half is not None:
                 # Cached casts would outlive a step of the optimiser.
                 stack.enter_context(torch.autocast(device.type, half, cache_enabled=False))
@@ -230,10 +241,24 @@ def exact() -> Iterator[None]:
 def _without_shortcuts() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(_tf32(False))
+        stack.enter_context(recomputing(False))
         # Nothing is compiled before torch has imported its compiler, which takes seconds.
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
+
+
+def block(layer: nn.Module, *inputs: Any) -> Tensor:
+    """The output of a block of a network; what is inside of it is kept for the backward pass, or
+    not, see :class:`Engine`.
+    """
+    if _recompute and torch.is_grad_enabled():
+        # By the backward pass, the keys may be those of other rows; a graph has its own.
+        function = layer if torch.compiler.is_compiling() else keyed(layer)
+        output: Tensor = checkpoint(function, *inputs, use_reentrant=False)
+        return output
+    output = layer(*inputs)
+    return output
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -254,6 +279,17 @@ def in_blocks(function: Callable[..., Tensor], x: Tensor, *others: Tensor | None
 
 
 _plain = ProcessWide(_without_shortcuts)
+
+
+@contextmanager
+def recomputing(wanted: bool) -> Iterator[None]:
+    """Whether every :func:`block` is computed again in the backward pass."""
+    global _recompute
+    before, _recompute = _recompute, wanted
+    try:
+        yield
+    finally:
+        _recompute = before
 
 
 @contextmanager

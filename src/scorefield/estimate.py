@@ -75,7 +75,7 @@ class Estimate:
     @property
     def draws(self) -> float:
         """The number of normal draws that would determine the standard error as well."""
-        return self.n if self.freedom is None else self.freedom + 1
+        return float(self.n) if self.freedom is None else self.freedom + 1
 
     @property
     def exact(self) -> bool:
@@ -280,7 +280,7 @@ def pool(estimates: Sequence[Estimate]) -> Estimate:
     return replace(pooled, numerical_error=numerical)
 
 
-def add_errors(parts: Sequence[tuple[float, float]]) -> tuple[float, int]:
+def add_errors(parts: Sequence[tuple[float, int | float]]) -> tuple[float, int]:
     r"""The standard error of a sum of independent errors, and an equivalent number of draws: one
     more than the degrees of freedom of Welch and Satterthwaite, rounded down. Each part is a
     standard error with the number of draws behind it; 0 and 1 stand for an error that is known.

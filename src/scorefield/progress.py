@@ -25,6 +25,8 @@ class Stages:
         self._quiet, self._terminal = quiet, sys.stdout.isatty()
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._begins: dict[str, float] = {}
+        self._latest = 0.0
         self._start = time.monotonic()
         self._next = 0.0
 
@@ -46,6 +48,21 @@ class Stages:
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total, note="")
         self._bars.update(self._tasks[stage], completed=done, total=total, note=note)
+
+    def advance(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Sets how much of a stage is done, and shows the time that is left at its mean rate; where
+        there are no bars, in a line every few seconds of a longer one.
+
+        A stage begins where the one before it was seen last.
+        """
+        now = self.seconds()
+        begin = self._begins.setdefault(stage, self._latest)
+        self._latest = now
+        left = f"{clock((now - begin) * (total - done) / done)} left" if done else ""
+        words = "  ".join(filter(None, (note, left)))
+        self.show(stage, done, total, words)
+        if now - begin >= _LINE_EVERY:
+            self.follow(f"{stage}: {done} of {total}  {words}")
 
     def report(self, line: str) -> None:
         """Prints, where there are no bars, what is done, after the seconds since the start."""

@@ -17,6 +17,7 @@ from scorefield.evaluation.description import about, training_time
 from scorefield.evaluation.evaluate import evaluate
 from scorefield.evaluation.protocol import Protocol
 from scorefield.evaluation.records import DISTANCES, Distance, Evaluation, Floor
+from scorefield.progress import Stages
 from scorefield.runs.run import Run
 
 PROTOCOL = Protocol(
@@ -258,13 +259,13 @@ def test_records_of_the_first_version_are_read_with_todays_names_and_its_sampler
     assert found.levels[0].sigma == evaluation.levels[0].sigma
 
 
-def test_an_evaluation_says_that_the_configurations_sampler_is_not_used(run, monkeypatch):
+def test_an_evaluation_says_that_the_configurations_sampler_is_not_used(run, monkeypatch, capsys):
     monkeypatch.setattr(Run, "_check_own", lambda self, found: found)
     document = run.config.document() | {"sampler": {"kind": "heun", "churn": 3.0}}
     for sampler, said in (({"kind": "heun"}, False), ({"kind": "heun", "churn": 3.0}, True)):
         other = Run(run.folder, validate(document | {"sampler": sampler}, "test"))
-        words: list[str] = []
         short = replace(PROTOCOL, along=None)
-        evaluate(other, [3], protocol=short, overwrite=True, on_progress=words.append)
+        evaluate(other, [3], protocol=short, overwrite=True, stages=Stages())
+        words = capsys.readouterr().out.splitlines()
         (line,) = [w for w in words if w.startswith("samples are drawn by heun")]
         assert ("is not used" in line) == said

@@ -34,7 +34,7 @@ def test_metrics_by_noise_level_and_floors_are_exactly_those_of_one_process(trai
 
     def work(world):
         own = Run.open(trained).field()
-        return measure_levels(own, benchmark, world), measure_floors(benchmark, world)
+        return measure_levels(own, benchmark, world=world), measure_floors(benchmark, world=world)
 
     for found, own in together(size, work):
         assert found == expected
@@ -49,7 +49,7 @@ def test_samples_and_their_trajectories_are_those_of_one_process_in_order(traine
     def work(world):
         own = Run.open(trained).field()
         drawn = world.map(n, lambda index: Heun(3).sample(own, seed=5, index=index))
-        return drawn, Trajectory(own, Heun(3), n, 5, world) if n > 1 else None
+        return drawn, Trajectory(own, Heun(3), n, 5, world=world) if n > 1 else None
 
     expected = Heun(3).sample(field, n, 5)
     for drawn, paths in together(3, work):

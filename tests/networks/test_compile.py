@@ -50,11 +50,9 @@ SLOW = {
         **TINY, progressive="output_skip", progressive_input="input_skip", combine="cat"
     ),
     "ncsnpp, residual": lambda: NCSNpp(**TINY, block="ddpm", progressive="residual"),
-    "ncsnpp, checkpointing": lambda: NCSNpp(**TINY, checkpointing=True),
     "ddpmpp": lambda: NCSNpp(**TINY, embedding="positional", fir=False),
     "ddpm": lambda: DDPM(**TINY | {"channels": 32}, attention=(2,)),
     "ncsn": lambda: NCSN(IMAGE, 4),
-    "ncsn, checkpointing": lambda: NCSN(IMAGE, 4, checkpointing=True),
     "ncsnv2": lambda: NCSNv2((1, 8, 8), channels=4, levels=9),
     "ncsnv2, variance": lambda: NCSNv2((1, 8, 8), 64, 4, levels=9, normalization="VarianceNorm"),
 }
@@ -131,6 +129,13 @@ def test_a_network_is_one_graph_forward_and_backward(name):
 @pytest.mark.parametrize("name", ["unet", "ncsnpp", "ddpm"])
 def test_a_network_whose_channels_come_last_is_one_graph(name):
     is_one_graph(alive(NETWORKS[name]()).to(memory_format=torch.channels_last), 2e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["unet", "ncsnpp", "ncsn", "minimal unet"])
+def test_a_network_whose_blocks_are_computed_again_is_one_graph(name):
+    with Engine("cpu", recompute=True).running():
+        is_one_graph(alive(NETWORKS[name]()), 2e-6)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scorefield import UNet
 
@@ -47,3 +48,15 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(network(x, label), network(x, label))
     network.eval()
     assert torch.equal(network(x, label), network(x, label))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_attention_is_fused(layout):
+    network = UNet((1, 8, 8), 32, (1, 2), attention=(4,))
+    x = torch.randn(2, 1, 8, 8).to(memory_format=layout)
+    label = torch.tensor([0.1, 0.2])
+    expected = network(x, label)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # or an error
+        found = network(x, label)
+    found.square().sum().backward()
+    torch.testing.assert_close(found, expected)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from scorefield import Engine
 from scorefield.cli import main
 from scorefield.config.resolve import load
+from scorefield.errors import RunError
 from scorefield.evaluation.evaluate import benchmark_of, evaluate, measure_levels
 from scorefield.evaluation.protocol import protocol_of
 from scorefield.runs.environment import environment, read_environment, record_engine
@@ -119,6 +120,9 @@ def test_what_is_measured_does_not_depend_on_the_precision_of_sampling(copied):
     assert half.validation == plain.validation
     assert [d.estimate for d in half.distances] != [d.estimate for d in plain.distances]
     assert half.about["engine"]["precision"] == "bfloat16"
+    # Samples of two precisions are not one evaluation.
+    with pytest.raises(RunError, match="precision is 'bfloat16' there and null here; --overwrite"):
+        evaluate(copied, [3], engine=PLAIN)
 
 
 def test_diagnostics_inside_of_a_running_engine_are_exact(copied):

@@ -158,7 +158,7 @@ from scorefield.studies.settings import Atoms
 from scorefield.studies.atoms.study import STUDY
 
 class Fatal(Stages):
-    def show(self, stage, done, total, note=""):
+    def advance(self, stage, done, total, note=""):
         if note == "consistency error":
             os.kill(os.getpid(), signal.SIGKILL)
 

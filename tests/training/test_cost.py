@@ -1,5 +1,7 @@
 """The cost of a training: of the steps that are left, from ten that are part of it."""
 
+import re
+
 import pytest
 
 from scorefield import EDM, MLP, GaussianMixture, PreconditionedField, fit
@@ -35,9 +37,28 @@ def test_ten_steps_after_the_first_are_measured(clock, tmp_path):
     assert list(found) == [11]
     assert found[11].startswith(
         "10,000 steps of 128 points are left, 1,280,000 in all: 1:00:00 at 360.0 ms a step, and "
-        "16 GB on disk, which has "
+        "24 GB on disk, which has "
     )
     assert len(waited) == 2
+
+
+@pytest.mark.parametrize("every", [None, 10])
+def test_the_disk_space_is_that_of_the_files(tmp_path, monkeypatch, capsys, every):
+    monkeypatch.setattr(cost, "_WORTH", 0.0)
+    network = MLP(dim=2, hidden=128, depth=3, embedding=8)
+    field = PreconditionedField(network, EDM(), 1.0, shape=(2,))
+    fit(
+        field, GaussianMixture.ring(sde=EDM()), steps=51, batch_size=2, checkpoint_every=10, keep=2,
+        snapshot_every=every, folder=tmp_path,
+    )  # fmt: skip
+    (number,) = re.findall(r"([\d.]+) MB on disk", capsys.readouterr().out)
+    folders = (tmp_path / "checkpoints", tmp_path / "averages")
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    # One of the snapshots was there before.
+    written = [file for file in files if "step_00000010" not in str(file)]
+    assert sum(file.stat().st_size for file in written) == pytest.approx(
+        1e6 * float(number), rel=0.1
+    )
 
 
 def test_a_resumed_training_counts_what_is_left(clock):

@@ -145,3 +145,11 @@ def test_says_what_is_missing(tmp_path):
     (tmp_path / "step_00000005" / "0.10.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match="truncated or not a safetensors file"):
         reconstruct(tmp_path, 5, 0.05, ["weight"])
+
+
+@pytest.mark.parametrize("other", [nn.Linear(2, 1), nn.Linear(1, 1, bias=False)])
+def test_averages_of_two_fields_are_not_combined(tmp_path, other):
+    for step, module in ((5, nn.Linear(1, 1)), (9, other)):
+        lengths.save(tmp_path, step, {e: PowerAverage(module, e) for e in LENGTHS}, None)
+    with pytest.raises(CheckpointError, match=r"step_00000009/0\.05\.safetensors is of another"):
+        reconstruct(tmp_path, 9, 0.07, ["weight"])

@@ -186,6 +186,45 @@ def test_names_the_regulariser_whose_gradient_is_not_finite():
     )
 
 
+def test_regularisers_are_exact_and_repeat_themselves_in_a_step_and_in_the_search_for_a_fault():
+    contexts = []
+
+    class Noting(Asymmetry):
+        name = "noting"
+
+        def energy(self, field, x, t, *directions):
+            half = torch.is_autocast_enabled("cpu")
+            contexts.append((half, torch.are_deterministic_algorithms_enabled()))
+            return super().energy(field, x, t, *directions)
+
+    field, source = small_field(), TargetSource(TRUTH)
+    objective = Objective(DenoisingScoreMatching(sigma_data=TRUTH.std), [Noting(weight=1.0)])
+    engine = Engine("cpu", "bfloat16", deterministic=True)
+    settings = TrainSettings(9, 16)
+    stepper = Stepper(field.train(), source, objective, Optim(), settings, Noise(0), engine)
+    stepper.take(0)
+    assert contexts == [(False, True)]
+    stepper.fault(2)
+    assert contexts == 3 * [(False, True)]
+
+
+def test_a_fault_is_found_in_the_parts_of_a_batch():
+    """Where the batch is divided for its memory, there is none for the whole."""
+    rows = []
+    network = Poisoned({3, 7})
+    network.register_forward_hook(lambda module, given, output: rows.append(len(given[0])))
+    field, source = small_field(network).train(), TargetSource(TRUTH)
+    objective = Objective(DenoisingScoreMatching(sigma_data=TRUTH.std))
+    settings = TrainSettings(9, 16, accumulate=4)
+    stepper = Stepper(field, source, objective, Optim(), settings, Noise(0), Engine("cpu"))
+    told = stepper.fault(1)
+    t, _ = objective.draw(field, Noise(0), torch.arange(16), 0)
+    # The fourth row of the third part.
+    level = float(field.sde.noise_level(t[11]))
+    assert told.endswith(f"output of backbone.layers.1 at noise level {level:.4g}")
+    assert set(rows) == {4}
+
+
 def test_resumes_in_the_middle_of_skipped_steps(tmp_path):
     bad = {8, 9, 10, 11, 12}
     trained(small_field(Poisoned(bad)), folder=tmp_path / "at once", steps=15, max_skipped=6)

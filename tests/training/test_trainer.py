@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import scorefield.training.step as step_module
+import scorefield.training.trainer as trainer_module
 from scorefield import (
     EDM,
     MLP,
@@ -27,6 +28,7 @@ from scorefield import (
     UNet,
     fit,
 )
+from scorefield.engine import Engine
 from scorefield.errors import CheckpointError, TrainingError
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch
@@ -35,6 +37,7 @@ from scorefield.training import checkpoint
 from scorefield.training.checkpoint import load_weights, read_weights
 from scorefield.training.guard import locked
 from scorefield.training.settings import TrainSettings
+from scorefield.training.step import Stepper
 from scorefield.training.trainer import Trainer
 
 torch.set_num_threads(1)
@@ -148,6 +151,30 @@ def test_a_finished_training_is_not_repeated(tmp_path):
     assert all(
         torch.equal(a, b) for a, b in zip(other.parameters(), field.parameters(), strict=True)
     )
+
+
+def test_the_time_of_a_step_is_that_of_its_device(tmp_path, monkeypatch):
+    now, behind, take, stopped = [0.0], [0.0], Stepper.take, Stepper.stopped
+
+    def wait(*arguments):
+        now[0], behind[0] = now[0] + behind[0], 0.0
+
+    def queued(stepper, step):
+        behind[0] += 1.0
+        return take(stepper, step)
+
+    def read(stepper, done):
+        wait()
+        return stopped(stepper, done)
+
+    monkeypatch.setattr(Engine, "wait", wait)
+    monkeypatch.setattr(Stepper, "take", queued)
+    monkeypatch.setattr(Stepper, "stopped", read)
+    monkeypatch.setattr(trainer_module.time, "perf_counter", lambda: now[0])
+    field, truth = small_field()
+    found = fit(field, truth, steps=18, folder=tmp_path, **SMALL | {"checkpoint_every": 4})
+    assert [row["seconds_per_step"] for row in found.history] == [1.0] * 4
+    assert found.seconds == 18.0
 
 
 @pytest.mark.parametrize("every", [1, 7, 30])

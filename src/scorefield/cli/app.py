@@ -163,16 +163,16 @@ def sample(
 ) -> None:
     """Sample a run, and write the samples and a picture of them."""
     from scorefield.config.build import build_engine
-    from scorefield.evaluation.sampling import SamplingProgress, choose_sampler, draw
+    from scorefield.evaluation.sampling import choose_sampler, draw, following
+    from scorefield.progress import Stages
     from scorefield.runs.run import Run
 
     opened = Run.open(run, trust_code)
     method = choose_sampler(opened, sampler, steps, nfe, churn)
-    progress = SamplingProgress()
-    with build_engine(opened.config, **engine).joined() as chosen, progress:
+    with build_engine(opened.config, **engine).joined() as chosen, Stages() as stages:
         drawn = draw(
-            opened, n, method, seed, weights, step, out, overwrite, progress, label, guidance,
-            chosen,
+            opened, n, method, seed, weights, step, out, overwrite, following(stages), label,
+            guidance, chosen,
         )  # fmt: skip
     print(f"{n} samples in {drawn.seconds:.2f} s, {drawn.calls}")
     print(*filter(None, (drawn.file, drawn.picture)), sep="\n")
@@ -202,11 +202,12 @@ def evaluate_run(
     """
     from scorefield.config.build import build_engine
     from scorefield.evaluation.evaluate import evaluate
+    from scorefield.progress import Stages
     from scorefield.runs.run import Run
 
     opened = Run.open(run, trust_code)
-    with build_engine(opened.config, **engine).joined() as chosen:
-        evaluate(opened, nfe, overwrite=overwrite, on_progress=print, engine=chosen)
+    with build_engine(opened.config, **engine).joined() as chosen, Stages() as stages:
+        evaluate(opened, nfe, overwrite=overwrite, stages=stages, engine=chosen)
     for file in sorted((run / "eval").iterdir()):
         print(file)
 

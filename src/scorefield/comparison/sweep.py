@@ -20,6 +20,7 @@ from scorefield.config import presets
 from scorefield.config.config import Config
 from scorefield.config.resolve import ENDINGS, load
 from scorefield.errors import ConfigError
+from scorefield.progress import Stages
 
 if TYPE_CHECKING:
     from scorefield.training.trainer import DrawFor
@@ -144,7 +145,8 @@ def _work(
         run.train(draw=draw, engine=engine)
     if evaluate:
         print("evaluating", flush=True)
-        evaluate_run(run, on_progress=print, engine=engine)
+        with Stages() as stages:
+            evaluate_run(run, stages=stages, engine=engine)
 
 
 def time_models(

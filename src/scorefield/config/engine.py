@@ -22,6 +22,7 @@ class EngineSection(Section):
     precision: Literal["float32", "tf32", "bfloat16", "float16"]
     compile: bool
     channels_last: bool
+    recompute: bool
     deterministic: bool
     data_on_device: Annotated[int, Field(ge=0)]
     timeout: Positive

@@ -7,7 +7,8 @@ their table.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, Strict, model_validator
 
@@ -39,6 +40,14 @@ class NetworkSection(Section):
     takes: ClassVar[str] = "images"
     internal = ("kind", "classes")
     kind: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, values: Any) -> Any:
+        """What earlier versions wrote says that blocks are kept, which is the engine's now."""
+        if isinstance(values, Mapping) and values.get("checkpointing") is False:
+            return {key: value for key, value in values.items() if key != "checkpointing"}
+        return values
 
 
 class MLPNetwork(NetworkSection):
@@ -101,7 +110,6 @@ class ResidualNetwork(PyramidNetwork):
     resample_with_conv: bool
     activation: Nonlinearity
     scale_by_sigma: bool
-    checkpointing: bool
     classes: bool = False
 
 
@@ -139,7 +147,6 @@ class NCSNNetwork(NetworkSection):
     kind: Literal["ncsn"]
     channels: Annotated[int, Field(ge=2)]
     activation: Nonlinearity
-    checkpointing: bool
 
 
 class NCSNv2Network(NetworkSection):
@@ -153,7 +160,6 @@ class NCSNv2Network(NetworkSection):
     channels: Annotated[int, Field(ge=2)]
     activation: Nonlinearity
     normalization: Literal["InstanceNorm++", "InstanceNorm", "VarianceNorm"]
-    checkpointing: bool
 
 
 class MinimalNetwork(NetworkSection):

@@ -124,7 +124,7 @@ def _grid(sde: SDE, sigma: float, span: float, steps: int) -> Tensor:
     if sigma <= least * (1 + 1e-9):
         raise UserError("it is the lowest of the process, with none below to compare with")
     ends = math.log(sigma), math.log(max(sigma / span, least))
-    grid = sde.time(torch.linspace(*ends, steps + 1, dtype=torch.float64).exp())
+    grid = sde.time(torch.linspace(*ends, steps + 1, dtype=torch.float64, device="cpu").exp())
     return grid.clamp(sde.t_min, sde.t_max)
 
 

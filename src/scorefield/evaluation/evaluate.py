@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -27,12 +26,14 @@ from scorefield.evaluation.catalogue import (
     estimator_settings,
 )
 from scorefield.evaluation.description import about, compute, training_time
-from scorefield.evaluation.protocol import Benchmark, OnProgress, Protocol, protocol_of
+from scorefield.evaluation.protocol import Benchmark, Protocol, protocol_of
 from scorefield.evaluation.records import Distance, Evaluation, Floor, Level, Milestone
+from scorefield.evaluation.sampling import following
 from scorefield.fields.base import ScoreField
 from scorefield.metrics.sets import noise_floor
 from scorefield.networks.features import Features
 from scorefield.noise import Noise
+from scorefield.progress import Stages
 from scorefield.runs.run import Run, check_unconditional
 from scorefield.samplers.trajectory import Trajectory
 from scorefield.training.classifier import classifier_features
@@ -44,69 +45,68 @@ Floors = Mapping[tuple[str, str], Floor]
 
 
 def measure_levels(
-    field: ScoreField, benchmark: Benchmark, world: World = ALONE
+    field: ScoreField,
+    benchmark: Benchmark,
+    stages: Stages | None = None,
+    world: World = ALONE,
 ) -> tuple[Level, ...]:
     """The metrics by noise level that apply to a field, all on the same noisy points; each process
     measures at some of the levels.
     """
-    sigmas = benchmark.protocol.sigmas
+    sigmas, stages = benchmark.protocol.sigmas, stages or Stages(quiet=True)
     shares = [share for k in range(world.size) if (share := sigmas[k :: world.size])]
-    parts = world.each([partial(_at_levels, field, benchmark, share) for share in shares])
-    found = sorted((p for part in parts for p in part), key=lambda p: p[:2])
-    return tuple(
-        level
-        for _, profiles in groupby(found, key=lambda p: p[:2])
-        for level in sorted(
-            (level for *_, levels in profiles for level in levels),
-            key=lambda level: sigmas.index(level.sigma),
-        )
+    parts = world.each([partial(_at_levels, field, benchmark, share, stages) for share in shares])
+    found = sorted(
+        (place for part in parts for place in part),
+        key=lambda place: (*place[:2], sigmas.index(place[2].sigma)),
     )
+    return tuple(level for *_, level in found)
 
 
 def _at_levels(
-    field: ScoreField, benchmark: Benchmark, sigmas: tuple[float, ...]
-) -> list[tuple[int, int, list[Level]]]:
-    """The profiles over some noise levels, by the number of the estimator and their own."""
+    field: ScoreField, benchmark: Benchmark, sigmas: tuple[float, ...], stages: Stages
+) -> list[tuple[int, int, Level]]:
+    """The metrics at some of the levels, after the numbers of the estimator and of its profile."""
+    levels = []
     here = replace(benchmark, protocol=replace(benchmark.protocol, sigmas=sigmas))
-    return [
-        (
-            k,
-            number,
-            [
-                Level(
+    estimators = dict.fromkeys(m.estimator for m in OF_LEVELS)
+    applied = [e for e in estimators if e.applies.holds(field, here)]
+    for k, estimator in enumerate(applied):
+        for number, profile in enumerate(estimator.measure(field, here)):
+            for sigma, e in profile:
+                settings = {**profile.settings, **e.settings}
+                level = Level(
                     profile.name,
                     sigma,
-                    replace(e, unit=profile.unit, settings={**profile.settings, **e.settings}),
+                    replace(e, unit=profile.unit, settings=settings),
                     profile.settings.get("radius"),
                     profile.settings.get("lengths", (None,))[0],
                 )
-                for sigma, e in profile
-            ],
-        )
-        for k, estimator in enumerate(dict.fromkeys(m.estimator for m in OF_LEVELS))
-        if estimator.applies.holds(field, here)
-        for number, profile in enumerate(estimator.measure(field, here))
-    ]
+                levels.append((k, number, level))
+        stages.advance("diagnostics", k + 1, len(applied))
+    return levels
 
 
 def measure_samples(
     field: ScoreField,
     benchmark: Benchmark,
     floors: Floors,
-    on_progress: OnProgress = lambda words: None,
+    stages: Stages | None = None,
     engine: Engine | None = None,
 ) -> tuple[Distance, ...]:
     """The distances of generated from real samples at each budget, and the paths' properties; they
     are drawn on an engine, which has the field, if one is given.
     """
-    protocol, found = benchmark.protocol, []
+    protocol, found, stages = benchmark.protocol, [], stages or Stages(quiet=True)
     world = ALONE if engine is None else engine.world
     compared = [(m.name, on, f) for m in OF_SAMPLES for on, f in m.compare(benchmark)]
     for budget in protocol.nfes:
-        on_progress(f"samples at {budget} network calls")
+        stage = f"samples at {budget} network calls"
+        stages.note(stage)
         sampler = protocol.method(budget)
         with nullcontext() if engine is None else engine.running():
-            paths = Trajectory(field, sampler, protocol.samples, protocol.seed, world)
+            watched = following(stages, stage)
+            paths = Trajectory(field, sampler, protocol.samples, protocol.seed, watched, world)
         distances = world.each([partial(f, paths.samples, benchmark.real) for *_, f in compared])
         measured = [(name, on, d) for (name, on, _), d in zip(compared, distances, strict=True)]
         measured += [(m.name, "", e) for m in OF_PATHS if (e := m.read(paths)) is not None]
@@ -139,20 +139,22 @@ def validate(field: ScoreField, benchmark: Benchmark) -> Estimate:
     return VALIDATION.measure(field, benchmark)
 
 
-def measure_floors(benchmark: Benchmark, world: World = ALONE) -> dict[tuple[str, str], Floor]:
+def measure_floors(
+    benchmark: Benchmark, stages: Stages | None = None, world: World = ALONE
+) -> dict[tuple[str, str], Floor]:
     """The distances between two real sets: draws of a law, or disjoint items of a finite set."""
-    p = benchmark.protocol
+    p, stages = benchmark.protocol, stages or Stages(quiet=True)
     real = benchmark.truth if benchmark.truth is not None else _Pool(benchmark.source, p)
-    with_floor = (metric for metric in OF_SAMPLES if metric.floor)
-    compared = [(m.name, on, f) for m in with_floor for on, f in m.compare(benchmark)]
-    # Not the seed of the real samples, which would make them one of the pairs.
-    laws = world.each(
-        [partial(noise_floor, f, real, p.samples, p.pairs, seed=-1 - p.seed) for *_, f in compared]
-    )
-    return {
-        (name, on): Floor(law.mean.value, law.mean.standard_error, law.sd, law.pairs)
-        for (name, on, _), law in zip(compared, laws, strict=True)
-    }
+    wanted = [(m.name, on, f) for m in OF_SAMPLES if m.floor for on, f in m.compare(benchmark)]
+
+    def floor(k: int) -> Floor:
+        # Not the seed of the real samples, which would make them one of the pairs.
+        law = noise_floor(wanted[k][2], real, p.samples, p.pairs, seed=-1 - p.seed)
+        stages.advance("noise floor", k + 1, len(wanted), wanted[k][0])
+        return Floor(law.mean.value, law.mean.standard_error, law.sd, law.pairs)
+
+    floors = world.each([partial(floor, k) for k in range(len(wanted))])
+    return {(name, on): law for (name, on, _), law in zip(wanted, floors, strict=True)}
 
 
 class _Pool:
@@ -181,7 +183,7 @@ def evaluate(
     protocol: Protocol | None = None,
     floors: Floors | None = None,
     overwrite: bool = False,
-    on_progress: OnProgress = lambda words: None,
+    stages: Stages | None = None,
     engine: Engine | None = None,
 ) -> Evaluation:
     """Evaluates the newest checkpoint of a run, with the averaged weights, and writes the result.
@@ -198,6 +200,7 @@ def evaluate(
         protocol: By default that of the section ``eval`` of the configuration.
         floors: The noise floors under this protocol, where they are known already.
         overwrite: Whether to replace the evaluation that is there, whatever it is.
+        stages: Shows what is measured, and the time that is left of it.
         engine: What it runs on; that of the configuration by default. Samples are drawn in its
             precision, all else is computed exactly.
 
@@ -208,6 +211,7 @@ def evaluate(
         ValueError: If the data has too few samples, or a measurement is not finite.
         FloatingPointError: If samples diverge.
     """
+    stages = stages or Stages(quiet=True)
     protocol = protocol_of(run.config) if protocol is None else protocol
     if nfes is not None:
         protocol = replace(protocol, nfes=tuple(nfes))
@@ -234,36 +238,39 @@ def evaluate(
         "features": [f.name for f in benchmark.features],
         "estimators": estimator_settings(),
     }
+    if engine.precision != "float32":
+        terms["precision"] = engine.precision
     kept = None if overwrite else _kept(run, found.step, terms)
     left = [nfe for nfe in protocol.nfes if kept is None or nfe not in kept.budgets]
     if kept is not None and not left:
-        on_progress("evaluated already at these numbers of network calls")
+        stages.note("evaluated already at these numbers of network calls")
         return kept
     own, used = build_sampler(run.config.sampler), protocol.method(protocol.nfes[0])
     words = f"samples are drawn by {protocol.sampler}, the sampler of the protocol"
     # The number of steps is that of the budget.
     if type(own) is not type(used) or {**vars(own), "steps": 0} != {**vars(used), "steps": 0}:
         words += f"; the configuration's own ({run.config.sampler.kind}) is not used"
-    on_progress(words)
+    stages.note(words)
     if kept is not None:
-        evaluation = _extended(kept, field, benchmark, left, on_progress, engine)
+        evaluation = _extended(kept, field, benchmark, left, stages, engine)
         if world.first:
             evaluation.write(run.folder)
         return evaluation
     if floors is None:
-        on_progress("noise floor")
-        floors = measure_floors(benchmark, world)
-    distances = measure_samples(field, benchmark, floors, on_progress, engine)
+        stages.note("noise floor")
+        floors = measure_floors(benchmark, stages, world)
+    distances = measure_samples(field, benchmark, floors, stages, engine)
     steps = [step for step in run.steps() if step <= found.step]
     milestones = []
-    for step in steps if protocol.along is not None and len(steps) > 1 else ():
-        on_progress(f"checkpoint of step {step}")
+    for k, step in enumerate(steps if protocol.along is not None and len(steps) > 1 else ()):
+        stages.note(f"checkpoint of step {step}")
         then = engine.place(run.field("ema", step).requires_grad_(False))
         measured = measure_checkpoint(then, benchmark, floors, engine)
         milestones.append(Milestone(step, training_time(run, step), measured))
-    on_progress("diagnostics")
-    levels = measure_levels(field, benchmark, world)
-    on_progress("validation loss")
+        stages.advance("checkpoints", k + 1, len(steps))
+    stages.note("diagnostics")
+    levels = measure_levels(field, benchmark, stages, world)
+    stages.note("validation loss")
     (validation,) = world.each([partial(validate, field, benchmark)])
     evaluation = Evaluation(
         dataset=run.dataset,
@@ -303,13 +310,13 @@ def _extended(
     field: ScoreField,
     benchmark: Benchmark,
     nfes: Sequence[int],
-    on_progress: OnProgress,
+    stages: Stages,
     engine: Engine,
 ) -> Evaluation:
     """An evaluation with more budgets."""
     more = replace(benchmark, protocol=replace(benchmark.protocol, nfes=tuple(nfes)))
     floors = {(d.metric, d.features): d.floor for d in kept.distances if d.floor is not None}
-    measured = (*kept.distances, *measure_samples(field, more, floors, on_progress, engine))
+    measured = (*kept.distances, *measure_samples(field, more, floors, stages, engine))
     evaluation = replace(kept, distances=tuple(sorted(measured, key=lambda d: d.budget)))
     terms = {**kept.protocol, "nfes": evaluation.budgets}
     return replace(evaluation, protocol=terms)

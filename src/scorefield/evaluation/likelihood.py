@@ -40,7 +40,6 @@ DIGIT_LEVELS = DataTransform(2.0, -1.0, levels=17)
 
 POINTS, SUMMARY = "likelihood.csv", "likelihood.json"
 _CHUNK = 64
-_LINE_EVERY = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,6 @@ def data_likelihood(
     else:
         x, transform = _file(Path(data), subject, n, settings.seed)
     start, parts = time.monotonic(), []
-    said = start + _LINE_EVERY
     engine = subject.engine() if engine is None else engine
     field, device, world = engine.place(subject.field), engine.torch_device, engine.world
     check_same(world, points=x.tolist() if world.size > 1 else None, settings=settings)
@@ -171,10 +169,7 @@ def data_likelihood(
                 )
             )  # fmt: skip
             done = int(index[-1]) + 1 - int(points[0])
-            stages.show("likelihood", done, len(points))
-            if time.monotonic() >= said:
-                said = time.monotonic() + _LINE_EVERY
-                stages.report(f"likelihood: {done} of {len(points)} points")
+            stages.advance("likelihood", done, len(points), "points")
     whole = {f.name: torch.cat([getattr(p, f.name) for p in parts]).cpu() for f in fields(LogProb)}
     count = own.stop - own.start
     found = LogProb(**{name: world.gather(v[:count], len(x)) for name, v in whole.items()})

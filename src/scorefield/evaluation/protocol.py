@@ -5,7 +5,7 @@ All fields on one data set are evaluated on the same samples and points, whateve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -21,9 +21,6 @@ from scorefield.domain import Torus
 from scorefield.networks.features import COORDINATES, PIXELS, Features
 from scorefield.samplers.solvers import Euler, Heun
 from scorefield.targets.base import Target
-
-OnProgress = Callable[[str], object]
-"""Receives a few words at each stage of an evaluation."""
 
 CIRCLES = "circles"
 """The name of coordinates on a torus as features: each is a point of a circle in the plane."""

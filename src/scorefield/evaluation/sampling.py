@@ -32,7 +32,6 @@ from scorefield.world import World
 _ENDINGS = (".npz", ".safetensors")
 _MOST_SAMPLES = 10_000_000
 _MOST_CALLS = 1_000_000
-_PATIENCE = 2.0  # seconds
 
 
 class Calls(NamedTuple):
@@ -59,15 +58,14 @@ class Drawn:
     seconds: float
 
 
-class SamplingProgress(Stages):
-    """Shows a long sampling: a bar on a terminal, plain lines elsewhere, nothing of a short one."""
+def following(stages: Stages, stage: str = "sampling") -> Callback:
+    """What shows how far a sampler is, and the time that is left."""
 
-    def __call__(self, state: SamplerState) -> None:
-        """Receives the state after a step of the sampler."""
-        if self.seconds() >= _PATIENCE:
-            done, total = state.block * state.steps + state.step + 1, state.blocks * state.steps
-            self.show("sampling", done, total)
-            self.follow(f"sampling: {100 * done // total} %")
+    def callback(state: SamplerState) -> None:
+        done, total = state.block * state.steps + state.step + 1, state.blocks * state.steps
+        stages.advance(stage, done, total, "steps")
+
+    return callback
 
 
 def choose_sampler(

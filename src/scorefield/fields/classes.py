@@ -52,8 +52,9 @@ def class_rows(
     for end in map(int, ends):
         if not 0 <= end <= last:
             raise UserError(f"classes must lie in 0 … {last}, got {end}")
-    rows = classes if isinstance(classes, Tensor) else torch.full(points.shape[:1], classes)
-    return rows.to(points.device, torch.int64)
+    if isinstance(classes, Tensor):
+        return classes.to(points.device, torch.int64)
+    return torch.full(points.shape[:1], classes, dtype=torch.int64, device=points.device)
 
 
 def classes_at(

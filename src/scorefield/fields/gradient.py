@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from scorefield.engine import ProcessWide, exact
+from scorefield.engine import ProcessWide, exact, recomputing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -93,12 +93,13 @@ def gradient(
     can itself be differentiated. Transforms of ``torch.func`` need :func:`differentiable`. The
     caller must not use ``u`` elsewhere, since it may be set to require a gradient.
     """
+    # What a second derivative keeps is not what a block would compute again.
     if _differentiable or torch.compiler.is_compiling():
         # It always records a graph, for which eager sampling has no use.
-        with _attention():
+        with _attention(), recomputing(False):
             return torch.func.grad(lambda v: scalar(v, *others).sum())(u)
     create_graph = torch.is_grad_enabled()
-    with _attention(), torch.enable_grad():
+    with _attention(), recomputing(False), torch.enable_grad():
         if not u.requires_grad:
             u = u.requires_grad_()
         (slope,) = torch.autograd.grad(scalar(u, *others).sum(), u, create_graph=create_graph)

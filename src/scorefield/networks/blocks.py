@@ -139,8 +139,8 @@ class Convolution(nn.Conv2d):
 class Pointwise(nn.Conv2d):
     r"""A :math:`1 \times 1` convolution, as a product of matrices."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 1)
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         y = linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)

@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield.engine import block
 from scorefield.errors import UserError
 from scorefield.networks import blocks
 from scorefield.networks.checks import check_sizes, image_shape
@@ -123,13 +124,13 @@ class MinimalUNet(nn.Module):
     ) -> Float[Tensor, "batch channels height width"]:
         level = F.relu(self.label(label, classes))
         h, skips = x, []
-        for block in self.down:
-            h = block(h, level)
+        for layer in self.down:
+            h = block(layer, h, level)
             skips.append(h)
             h = F.max_pool2d(h, 2)
-        h = self.bottom(h, level)
-        for enlarge, block in zip(self.enlarge, self.up, strict=True):
-            h = block(torch.cat((skips.pop(), enlarge(h)), dim=1), level)
+        h = block(self.bottom, h, level)
+        for enlarge, layer in zip(self.enlarge, self.up, strict=True):
+            h = block(layer, torch.cat((skips.pop(), enlarge(h)), dim=1), level)
         h = h + self.last_level(level)[:, :, None, None]
         output: Tensor = self.last(self.last_norm(h))
         return output
@@ -209,7 +210,7 @@ class MinimalResNet(nn.Module):
         level = self.label(label, classes)
         h = self.first(x)
         for layer in self.layers:
-            h = layer(h, level)
+            h = block(layer, h, level)
         h = h + (h if self.last_level is None else self.last_level(level)[:, :, None, None])
         output: Tensor = self.last(self.last_norm(h))
         return output

@@ -53,7 +53,6 @@ class _Network(nn.Module):
         levels: int,
         activation: str,
         centered: bool,
-        checkpointing: bool,
         seed: int,
     ) -> None:
         super().__init__()
@@ -66,9 +65,7 @@ class _Network(nn.Module):
         self.act = named(activation)
         descending, ascending, final = norms
         self.first = nn.Conv2d(shape[0], channels, 3, padding=1)
-        self.trunk = RefineNet(
-            channels, stages, pooling, descending, ascending, self.act, checkpointing
-        )
+        self.trunk = RefineNet(channels, stages, pooling, descending, ascending, self.act)
         self.last_norm = final(channels)
         self.last = nn.Conv2d(channels, shape[0], 3, padding=1)
         initialize(self, seed)
@@ -97,8 +94,6 @@ class NCSN(_Network):
         activation: The nonlinearity :math:`a`: elu, relu, lrelu (slope 0.2) or swish.
         centered: Whether the data lie in [-1, 1]. If not, they lie in [0, 1], and the network
             sees :math:`x' = 2x - 1`.
-        checkpointing: Whether training computes each stage again on the way back: less memory,
-            more time, the same numbers.
         seed: The seed of the initial weights.
 
     Raises:
@@ -114,7 +109,6 @@ class NCSN(_Network):
         levels: int = 10,
         activation: str = "elu",
         centered: bool = False,
-        checkpointing: bool = False,
         seed: int = 0,
     ) -> None:
         def norm(width: int) -> nn.Module:
@@ -127,9 +121,7 @@ class NCSN(_Network):
             Stage(2 * channels, dilation=4),
         ]
         self.levels, norms = levels, (norm, norm, norm)
-        super().__init__(
-            shape, stages, "average", norms, levels, activation, centered, checkpointing, seed
-        )
+        super().__init__(shape, stages, "average", norms, levels, activation, centered, seed)
 
     def forward(
         self,
@@ -180,7 +172,6 @@ class NCSNv2(_Network):
         normalization: str = "InstanceNorm++",
         last_epsilon: float = EPSILON,
         centered: bool = False,
-        checkpointing: bool = False,
         seed: int = 0,
     ) -> None:
         if size not in _DEPTHS:
@@ -194,9 +185,7 @@ class NCSNv2(_Network):
         self.table = NoiseTable(sigma_min, sigma_max, levels)
         norm, last = (_normalization(normalization, epsilon) for epsilon in (EPSILON, last_epsilon))
         norms = (norm, lambda _: Unnormalized(), last)
-        super().__init__(
-            shape, stages, "max", norms, levels, activation, centered, checkpointing, seed
-        )
+        super().__init__(shape, stages, "max", norms, levels, activation, centered, seed)
 
     def forward(
         self,

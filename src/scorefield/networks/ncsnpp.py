@@ -26,7 +26,7 @@ from scorefield.networks.blocks import activation as named
 from scorefield.networks.checks import image_shape
 from scorefield.networks.embedding import Conditioning, NoiseTable, places
 from scorefield.networks.initial import initialize_average, normal_
-from scorefield.networks.stages import Ascent, Descent, Plan, Progressive, ProgressiveInput
+from scorefield.networks.stages import Ascent, Descent, Plan, Progressive, ProgressiveInput, run
 
 Join = Literal["sum", "cat"]
 Embedding = Literal["fourier", "positional"]
@@ -71,7 +71,6 @@ class NCSNpp(nn.Module):
         sigma_min: The least noise level, for ``positional``.
         sigma_max: The largest noise level, for ``positional``.
         levels: The number of noise levels, for ``positional``.
-        checkpointing: Whether blocks are computed again in the backward pass instead of kept.
         classes: The number of classes of a class-conditional network; a call without classes uses
             the unconditional embedding.
         seed: The seed of the initial weights.
@@ -110,7 +109,6 @@ class NCSNpp(nn.Module):
         sigma_min: float | int = 0.01,
         sigma_max: float | int = 50.0,
         levels: int = 1000,
-        checkpointing: bool = False,
         classes: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -144,7 +142,6 @@ class NCSNpp(nn.Module):
             progressive=progressive,
             progressive_input=progressive_input,
             combine=combine,
-            checkpointing=checkpointing,
         )
         self.event_shape = tuple(shape)
         self.centered, self.positive = centered, embedding == "fourier"
@@ -216,9 +213,8 @@ class NCSNpp(nn.Module):
         for down in self.down:
             h, pyramid, kept = down(h, pyramid, condition)
             skips += kept
-        middle = cast(Descent, self.down[-1])
         for layer in self.middle:
-            h = middle.run(layer, h, condition)
+            h = run(layer, h, condition)
         made: Tensor | None = None
         for up in self.up:
             h, made = up(h, skips, made, condition)
@@ -304,7 +300,6 @@ class DDPM(NCSNpp):
         sigma_min: float | int = 0.01,
         sigma_max: float | int = 50.0,
         levels: int = 1000,
-        checkpointing: bool = False,
         classes: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -328,7 +323,6 @@ class DDPM(NCSNpp):
             sigma_min=sigma_min,
             sigma_max=sigma_max,
             levels=levels,
-            checkpointing=checkpointing,
             classes=classes,
             seed=seed,
         )

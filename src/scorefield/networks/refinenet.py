@@ -15,13 +15,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
+from scorefield.engine import block
 from scorefield.errors import UserError
 from scorefield.networks.checks import image_shape
 from scorefield.networks.instance_norm import InstanceNormPlus
@@ -184,9 +184,6 @@ class Refinement(nn.Module):
 class RefineNet(nn.Module):
     """Stages down, the first of which keeps the channels and the size, and as many refinements up:
     features in, features of the same shape out.
-
-    With ``checkpointing``, training computes each stage again on the way back rather than keep what
-    is inside of it: less memory, a third more time.
     """
 
     def __init__(
@@ -197,10 +194,8 @@ class RefineNet(nn.Module):
         normalization: Normalization,
         refining: Normalization,
         act: nn.Module,
-        checkpointing: bool,
     ) -> None:
         super().__init__()
-        self.checkpointing = checkpointing
         self.down, width = nn.ModuleList(), channels
         for k, stage in enumerate(stages):
             first = ResidualBlock(width, stage, k > 0, normalization, act)
@@ -218,23 +213,14 @@ class RefineNet(nn.Module):
 
     def forward(self, h: Tensor, index: Tensor) -> Tensor:
         skips = []
-        for blocks in self.down:
-            for block in blocks:  # type: ignore[attr-defined]
-                h = self._call(block, h, index)
+        for stage in self.down:
+            for layer in stage:  # type: ignore[attr-defined]
+                h = block(layer, h, index)
             skips.append(h)
-        h = self._call(self.up[0], [skips.pop()], index)
+        h = block(self.up[0], [skips.pop()], index)
         for refinement in self.up[1:]:
-            h = self._call(refinement, [skips.pop(), h], index)
+            h = block(refinement, [skips.pop(), h], index)
         return h
-
-    def _call(self, part: nn.Module, h: Any, index: Tensor) -> Tensor:
-        if self.checkpointing and self.training and torch.is_grad_enabled():
-            output: Tensor = checkpoint(
-                part, h, index, use_reentrant=False, preserve_rng_state=False
-            )
-        else:
-            output = part(h, index)
-        return output
 
 
 @torch.no_grad()

@@ -15,8 +15,8 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from scorefield.engine import block
 from scorefield.networks.blocks import Combine, PixelAttention, ResidualBlock, Style, merged
 from scorefield.networks.resampling import Double, DoublingConv, Halve, HalvingConv
 
@@ -38,7 +38,6 @@ class Plan:
         progressive: What of the output is made at each level.
         progressive_input: What of the input is seen at each level.
         combine: How the input joins the features, with ``input_skip``.
-        checkpointing: Whether blocks are computed again in the backward pass instead of kept.
     """
 
     style: Style
@@ -50,11 +49,15 @@ class Plan:
     progressive: Progressive = "none"
     progressive_input: ProgressiveInput = "none"
     combine: Literal["sum", "cat"] = "sum"
-    checkpointing: bool = False
+
+
+def run(layer: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor:
+    """A layer's output, under the condition if it takes one."""
+    return block(layer, x, condition) if isinstance(layer, ResidualBlock) else block(layer, x)
 
 
 class _Level(nn.Module):
-    """Residual blocks of one resolution, and how they are run."""
+    """Residual blocks of one resolution."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
@@ -69,13 +72,6 @@ class _Level(nn.Module):
             convolution = HalvingConv if change is Halve else DoublingConv
             return convolution(channels, channels, plan.kernel)
         return change(plan.kernel)
-
-    def run(self, layer: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor:
-        """A layer's output, under the condition if it takes one."""
-        inputs = (x, condition) if isinstance(layer, ResidualBlock) else (x,)
-        if self.plan.checkpointing and torch.is_grad_enabled():
-            return cast(Tensor, checkpoint(layer, *inputs, use_reentrant=False))
-        return layer(*inputs)
 
 
 class Descent(_Level):
@@ -113,13 +109,13 @@ class Descent(_Level):
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The features and the input for the next level, and what is kept for the way up."""
         kept = []
-        for k, block in enumerate(self.blocks):
-            h = self.run(block, h, condition)
+        for k, layer in enumerate(self.blocks):
+            h = run(layer, h, condition)
             if self.attention:
-                h = self.run(self.attention[k], h, condition)
+                h = run(self.attention[k], h, condition)
             kept.append(h)
         if self.shrink is not None:
-            h = self.run(self.shrink, h, condition)
+            h = run(self.shrink, h, condition)
             if self.pyramid is not None:
                 pyramid = self.pyramid(pyramid)
                 if self.combine is not None:
@@ -177,10 +173,10 @@ class Ascent(_Level):
         self, h: Tensor, skips: list[Tensor], pyramid: Tensor | None, condition: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """The features and the output so far; skips are taken from the end of the list."""
-        for block in self.blocks:
-            h = self.run(block, torch.cat((h, skips.pop()), dim=1), condition)
+        for layer in self.blocks:
+            h = run(layer, torch.cat((h, skips.pop()), dim=1), condition)
         if self.attention is not None:
-            h = self.run(self.attention, h, condition)
+            h = run(self.attention, h, condition)
         if self.pyramid is not None:
             pyramid = self.pyramid(pyramid)
         if self.head is not None and self.head_norm is not None:
@@ -189,5 +185,5 @@ class Ascent(_Level):
         elif pyramid is not None:
             h = pyramid = merged(pyramid, h, self.plan.style.rescale)
         if self.grow is not None:
-            h = self.run(self.grow, h, condition)
+            h = run(self.grow, h, condition)
         return h, pyramid

@@ -19,8 +19,9 @@ from torch.nn import functional as F
 
 from scorefield.checks import check_fraction
 from scorefield.dropout import Dropout
+from scorefield.engine import block
 from scorefield.errors import UserError
-from scorefield.networks.blocks import Normalization
+from scorefield.networks.blocks import Normalization, Pointwise
 from scorefield.networks.checks import image_shape
 from scorefield.networks.embedding import ClassEmbedding, LevelEmbedding, embedded
 from scorefield.networks.initial import initialize
@@ -70,15 +71,16 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = channels // 32 if channels % 32 == 0 else 1
         self.norm = _norm(channels)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
-        self.out = nn.Conv2d(channels, channels, 1)
+        self.qkv = Pointwise(channels, 3 * channels, bias=False)
+        self.out = Pointwise(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        # -> (batch, qkv, head, pixel, channel of the head)
-        qkv = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1))
-        query, key, value = qkv.transpose(-1, -2).unbind(1)
-        attended = F.scaled_dot_product_attention(query, key, value)
-        output: Tensor = x + self.out(attended.transpose(-1, -2).reshape(x.shape))
+        # -> (qkv, batch, head, pixel, channel of the head), whose channels come last in memory: so
+        # fused attention wants them.
+        qkv = self.qkv(self.norm(x)).flatten(2).transpose(1, 2)
+        query, key, value = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        output: Tensor = x + self.out(attended.transpose(1, 2).unflatten(2, x.shape[2:]))
         return output
 
 
@@ -179,15 +181,15 @@ class UNet(nn.Module):
             if k:
                 h = F.avg_pool2d(h, 2)
             for unit in cast(nn.ModuleList, stage):
-                h = unit(h, level)
+                h = block(unit, h, level)
                 skips.append(h)
-        h = self.middle(h, level)
+        h = block(self.middle, h, level)
         for k, stage in enumerate(self.up):
             if k:
                 h = F.interpolate(h, scale_factor=2, mode="nearest")
             for unit in cast(nn.ModuleList, stage):
-                h = unit(torch.cat((h, skips.pop()), dim=1), level)
-        h = self.join(torch.cat((h, skips.pop()), dim=1), level)
+                h = block(unit, torch.cat((h, skips.pop()), dim=1), level)
+        h = block(self.join, torch.cat((h, skips.pop()), dim=1), level)
         output: Tensor = self.last(F.silu(self.last_norm(h)))
         return output
 

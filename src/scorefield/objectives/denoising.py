@@ -143,7 +143,7 @@ class LogNormal(NoiseLaw):
         check_positive("LogNormal: std", self.std)
 
     def quantile(self, sde: SDE, u: Tensor, lower: float, upper: float) -> Tensor:
-        ends = torch.tensor([lower, upper], dtype=u.dtype)
+        ends = torch.tensor([lower, upper], dtype=u.dtype, device="cpu")
         low, high = torch.special.ndtr((ends.log() - self.mean) / self.std).tolist()
         z = torch.special.ndtri(low + u * (high - low))
         return sde.time(torch.exp(self.mean + self.std * z).clamp(lower, upper))
@@ -163,7 +163,7 @@ class UniformTime(NoiseLaw):
     """Times uniform in the range of the process."""
 
     def quantile(self, sde: SDE, u: Tensor, lower: float, upper: float) -> Tensor:
-        ends = sde.time(torch.tensor([lower, upper], dtype=u.dtype))
+        ends = sde.time(torch.tensor([lower, upper], dtype=u.dtype, device="cpu"))
         low, high = ends.clamp(sde.t_min, sde.t_max).tolist()
         return low + u * (high - low)
 
@@ -216,7 +216,8 @@ class TableLaw(NoiseLaw):
 @lru_cache(maxsize=32)
 def _between(sde: SDE, levels: int, lower: float, upper: float) -> tuple[int, int]:
     """The first time of a table between two noise levels, and the number of them."""
-    level = sde.noise_level(torch.linspace(0, sde.t_max, levels, dtype=torch.float64))
+    times = torch.linspace(0, sde.t_max, levels, dtype=torch.float64, device="cpu")
+    level = sde.noise_level(times)
     # Levels at the very ends of the range are in it, however they were rounded.
     first = int((level < lower * (1 - 1e-9)).sum())
     return first, int((level <= upper * (1 + 1e-9)).sum()) - first

@@ -80,13 +80,13 @@ def grid_times(
     if not sde.t_min <= end < start:
         raise UserError(f"t_end must lie in [{sde.t_min:g}, {start:g}), got {end:g}")
     if spacing == "time":
-        return torch.linspace(start, end, steps, dtype=torch.float64)
+        return torch.linspace(start, end, steps, dtype=torch.float64, device="cpu")
     bottom = _level(sde, end)
     if spacing == "karras":
         levels = _karras(sde.sigma_max, bottom, steps, rho)
     else:
         ends = math.log(sde.sigma_max), math.log(bottom)
-        levels = torch.linspace(*ends, steps, dtype=torch.float64).exp()
+        levels = torch.linspace(*ends, steps, dtype=torch.float64, device="cpu").exp()
     times = sde.time(levels)
     times[-1] = end
     times[0] = start
@@ -117,7 +117,7 @@ def _level(sde: SDE, t: float) -> float:
 
 
 def _karras(top: float, bottom: float, steps: int, rho: float) -> Tensor:
-    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64, device="cpu")
     levels = (top ** (1 / rho) + ramp * (bottom ** (1 / rho) - top ** (1 / rho))) ** rho
     # The power does not give the end points back to the last bit.
     levels[-1] = bottom

@@ -23,7 +23,7 @@ from scorefield.estimate import Estimate, mean
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.samplers.base import Sampler
-from scorefield.samplers.step import SamplerState
+from scorefield.samplers.step import Callback, SamplerState
 from scorefield.world import ALONE, World
 
 _LEAST_STEPS = 3
@@ -31,6 +31,10 @@ _LEAST_STEPS = 3
 
 class Trajectory:
     """Draw samples and measure their trajectories: length, curvature, and the time taken.
+
+    Arguments:
+        field, sampler, n, seed: As for ``sampler.sample``.
+        callback: Receives the state after each step of the sampler.
 
     Attributes:
         samples: The samples, on the CPU; the same as those of ``sampler.sample``.
@@ -42,7 +46,13 @@ class Trajectory:
     """
 
     def __init__(
-        self, field: ScoreField, sampler: Sampler, n: int, seed: int, world: World = ALONE
+        self,
+        field: ScoreField,
+        sampler: Sampler,
+        n: int,
+        seed: int,
+        callback: Callback | None = None,
+        world: World = ALONE,
     ) -> None:
         sde, self._domain = field.sde, field.domain
         device = device_of(field)
@@ -57,7 +67,7 @@ class Trajectory:
         self._last = torch.zeros_like(start)
         self._length = torch.zeros(len(index), dtype=torch.float64, device=device)
         self._bend = torch.zeros_like(self._length)
-        self._steps = 1
+        self._steps, self._callback = 1, callback
         self._seconds: list[float] = []
         self._clock = begin = time.perf_counter()
         drawn = sampler.sample(field, seed=seed, index=index, start=start, callback=self._watch)
@@ -88,6 +98,8 @@ class Trajectory:
             # The last step is shorter.
             self._seconds.append(now - self._clock)
         self._clock = now
+        if self._callback is not None:
+            self._callback(state)
 
 
 def _latency(total: float, steps: list[float]) -> Estimate | None:

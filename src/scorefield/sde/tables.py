@@ -32,7 +32,7 @@ def sigmas(sigma_min: float, sigma_max: float, levels: int) -> Tensor:
     """
     check_levels(levels)
     ends = math.log(sigma_min), math.log(sigma_max)
-    return torch.linspace(*ends, levels, dtype=torch.float64).exp()
+    return torch.linspace(*ends, levels, dtype=torch.float64, device="cpu").exp()
 
 
 def betas(beta_min: float, beta_max: float, levels: int) -> Tensor:
@@ -49,7 +49,9 @@ def betas(beta_min: float, beta_max: float, levels: int) -> Tensor:
             f"levels={levels} are too few for beta_max={beta_max:g}: the last step would multiply "
             f"the variance of the data by {1 - beta_max / levels:g}; levels must exceed beta_max"
         )
-    return torch.linspace(beta_min / levels, beta_max / levels, levels, dtype=torch.float64)
+    return torch.linspace(
+        beta_min / levels, beta_max / levels, levels, dtype=torch.float64, device="cpu"
+    )
 
 
 def alphas(beta_min: float, beta_max: float, levels: int) -> Tensor:

@@ -154,9 +154,9 @@ class Work:
         return value
 
     def show(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Shows how much of a stage is done."""
+        """Shows how much of a stage is done, and the time that is left of it."""
         if self._stages is not None:
-            self._stages.show(stage, done, total, note)
+            self._stages.advance(stage, done, total, note)
 
     def report(self, line: str) -> None:
         """Prints that something is done, where there are no bars to show it."""

@@ -87,7 +87,7 @@ def _layers(n: int, device: torch.device) -> tuple[_Layer, ...]:
     if n > MOST:
         raise UserError(f"the assignments of {n} things are too many, {MOST} is the most")
     # The first call may be in inference mode, the next may need a gradient.
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), torch.device("cpu"):
         return tuple(_Layer(*(table.to(device) for table in tables)) for tables in _tables(n))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections.abc import Callable
@@ -60,19 +59,24 @@ class Forecast:
         if self._folder is None:
             return words
         free = shutil.disk_usage(self._folder).free
-        return f"{words}, and {size(self._disk(left))} on disk, which has {size(free)} free"
+        return f"{words}, and {size(self._disk())} on disk, which has {size(free)} free"
 
-    def _disk(self, left: int) -> int:
+    def _disk(self) -> int:
         """The number of bytes that the steps left will have added at their end."""
         settings = self._settings
-        checkpoints = math.ceil(left / settings.checkpoint_every)
+        checkpoints = self._times(settings.checkpoint_every)
         if settings.keep is not None:
             checkpoints = min(checkpoints, settings.keep)
-        # The weights, their average, and two moments of the optimiser; a snapshot has two averages.
+        # The weights, their average, and two moments of the optimiser.
         copies = 4 * checkpoints
         if settings.snapshot_every is not None:
-            copies += 2 * math.ceil(left / settings.snapshot_every)
+            # Two more averages, in each checkpoint too.
+            copies += 2 * (checkpoints + self._times(settings.snapshot_every))
         return copies * self._weights
+
+    def _times(self, every: int) -> int:
+        """How often something is written that is due at every so many steps, and at the end."""
+        return -(-self._settings.steps // every) - self._last // every
 
 
 def size(count: float) -> str:

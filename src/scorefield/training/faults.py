@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scorefield.engine import exact
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch
@@ -60,34 +61,43 @@ def watched(module: nn.Module) -> Iterator[Fault]:
         yield fault
 
 
-def locate(
-    field: ScoreField, objective: Objective, batch: Batch, x: Tensor, noise: Noise, step: int
-) -> str:
-    """A clause that says where the numbers of a step, computed again, cease to be finite; empty
-    where they are.
-
-    Of denoising score matching it names the first layer and the noise level of the point; of a
-    regulariser, whose points are its own, the first parameter that it gives such a gradient. Of the
-    first, the batch is this process's; ``x`` are the clean points of the whole one.
+def faulty_layer(field: ScoreField, objective: Objective, batch: Batch) -> str:
+    """A clause that says where the numbers of denoising score matching, computed again, cease to be
+    finite: the first layer, and the noise level of the point; empty where they are.
     """
-    named = {name: p for name, p in field.named_parameters() if p.requires_grad}
     with watched(field) as fault:
         losses = objective.denoising(field, batch)
         bad = (~losses.detach().isfinite()).nonzero()
-        torch.autograd.grad(losses.mean(), tuple(named.values()), allow_unused=True)
-    if fault.layer is not None or len(bad):
-        row = int(bad[0, 0]) if len(bad) else fault.row
-        level = float(field.sde.noise_level(batch.t[row]))
-        layer = "" if fault.layer is None else f" in the {fault.what} of {fault.layer or 'field'}"
-        return f"{layer} at noise level {level:.4g}"
+        torch.autograd.grad(losses.mean(), tuple(_trained(field).values()), allow_unused=True)
+    if fault.layer is None and not len(bad):
+        return ""
+    row = int(bad[0, 0]) if len(bad) else fault.row
+    level = float(field.sde.noise_level(batch.t[row]))
+    layer = "" if fault.layer is None else f" in the {fault.what} of {fault.layer or 'field'}"
+    return f"{layer} at noise level {level:.4g}"
+
+
+def faulty_term(
+    field: ScoreField, objective: Objective, x: Tensor, base: Tensor, noise: Noise, step: int
+) -> str:
+    """A clause that names the first parameter to which a regulariser, computed again, gives a
+    gradient that is not finite; empty where there is none. The arguments are those of
+    :meth:`.Objective.regularize`.
+    """
+    named = _trained(field)
     for name, regularizer in objective.regularizers.items():
         assert isinstance(regularizer, Regularizer)
         alone = Objective(objective.denoising, [regularizer])
-        total, _ = alone.regularize(field, x, losses.mean().detach(), noise, step)
-        if total is None or not total.requires_grad:
-            continue
-        slopes = torch.autograd.grad(total, tuple(named.values()), allow_unused=True)
+        with exact():
+            total, _ = alone.regularize(field, x, base, noise, step)
+            if total is None or not total.requires_grad:
+                continue
+            slopes = torch.autograd.grad(total, tuple(named.values()), allow_unused=True)
         for parameter, slope in zip(named, slopes, strict=True):
             if slope is not None and not bool(slope.isfinite().all()):
                 return f" in the gradient of {parameter} from the regulariser {name!r}"
     return ""
+
+
+def _trained(field: ScoreField) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in field.named_parameters() if p.requires_grad}

@@ -71,14 +71,18 @@ def of_points(source: DataSource, noise: Noise) -> str:
 
 
 def translated(found: dict[str, Any]) -> dict[str, Any]:
-    """An identity that the first version wrote, in today's names; today's stays what it is.
+    """An identity that an earlier version wrote, in today's names; today's stays what it is.
 
     Regularisers held their quadrature as an object and oracles under the name of the argument;
-    three of them had no choice of points.
+    three of them had no choice of points. Networks knew whether their blocks are computed again.
     """
     today: dict[str, Any] = {}
     for key, value in found.items():
         path, _, name = key.rpartition(".")
+        if name == "checkpointing":
+            continue
+        if name == "plan":
+            value = re.sub(r", checkpointing=\w+", "", value)
         if name == "rule" and (rule := re.match(r"Quadrature\(name=('[^']*')", value)):
             today[f"{path}.quadrature"] = rule[1]
         else:

@@ -158,10 +158,13 @@ def reconstruct(
     found = combine([(checkpoint.step_of(p), each) for p, each in stored], step, length)
     total: dict[str, Tensor] = {}
     for (path, each), weight in zip(stored, found.weights, strict=True):
-        tensors = checkpoint.read_weights(path / _name(each)).tensors
+        file = path / _name(each)
+        tensors = checkpoint.read_weights(file).tensors
         missing = [name for name in parameters if name not in tensors]
         if missing:
-            raise CheckpointError(f"{path / _name(each)} lacks the tensor {missing[0]}")
+            raise CheckpointError(f"{file} lacks the tensor {missing[0]}")
+        if total and _shapes(tensors) != _shapes(total):
+            raise CheckpointError(f"{file} is of another field than those before it")
         for name, tensor in tensors.items():
             # Sums of large terms of both signs.
             if name in parameters:
@@ -169,6 +172,10 @@ def reconstruct(
             else:
                 total[name] = tensor
     return {name: t.to(tensors[name].dtype) for name, t in total.items()}, found
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _products(t: Any, gamma: Any, other_t: Any, other: Any) -> Any:

@@ -20,7 +20,7 @@ from scorefield.objectives.denoising import Batch
 from scorefield.objectives.objective import Objective
 from scorefield.training.descent import Descent
 from scorefield.training.draws import check_shared, has_dropout, running_statistics, training_draws
-from scorefield.training.faults import locate
+from scorefield.training.faults import faulty_layer, faulty_term
 from scorefield.training.lengths import LENGTHS, PowerAverage
 from scorefield.training.reduction import Reduction
 from scorefield.training.settings import Optim, TrainSettings
@@ -128,11 +128,14 @@ class Stepper:
         # A gradient that overflows by the loss scale alone is finite here.
         name, value = next((f for f in found if not math.isfinite(f[1])), ("grad_norm", math.inf))
         totals = {"loss": "total loss", "grad_norm": "norm of the gradient"}
+        batch, where = self._batch(step - 1), ""
+        x = self.engine.world.gather(batch.x, self.settings.batch_size)
         with self.engine.running(), torch.compiler.set_stance("force_eager"):
-            batch = self._batch(step - 1)
-            set_keys(self._layers, batch.keys)
-            x = self.engine.world.gather(batch.x, self.settings.batch_size)
-            where = locate(self.field, self.objective, batch, x, self.noise, step - 1)
+            for part in self._parts(batch):
+                set_keys(self._layers, part.keys)
+                where = where or faulty_layer(self.field, self.objective, part)
+            base = terms["denoising"]
+            where = where or faulty_term(self.field, self.objective, x, base, self.noise, step - 1)
         where = self.engine.world.said(where)
         return f"the {totals.get(name, f'loss {name!r}')} is {value} at step {step}{where}"
 
@@ -163,7 +166,7 @@ class Stepper:
         """
         batch, base, world = self._batch(step), [], self.engine.world
         due, n = bool(self.objective.due(step)), self.settings.batch_size
-        parts = batch.split(min(self.settings.accumulate, len(batch.x)))
+        parts = self._parts(batch)
         self.descent.clear()
         for number, part in enumerate(parts, start=1):
             share = len(part.x) / n
@@ -176,7 +179,7 @@ class Stepper:
         total = sum(base[1:], base[0])
         if due:
             x = world.gather(batch.x, n)
-            with exact():
+            with self.engine.running(), exact():
                 rest, terms = self.objective.regularize(
                     self.field, x, total, self.noise, step, world
                 )
@@ -190,6 +193,9 @@ class Stepper:
             (total,) = world.total([total])
             terms = {"denoising": total, "loss": total}
         return terms
+
+    def _parts(self, batch: Batch) -> list[Batch]:
+        return batch.split(min(self.settings.accumulate, len(batch.x)))
 
     def _last(self, last: bool) -> AbstractContextManager[None]:
         """The context of a backward pass, which may be the last one of a step."""

@@ -186,7 +186,7 @@ class Trainer:
         self.field.train()
         weights = sum(t.nbytes for t in self.field.state_dict().values())
         forecast = Forecast(self.step, settings, weights, self.engine.wait, self.folder)
-        clock, timed = time.perf_counter(), 0
+        since, timed = time.perf_counter(), 0
         with StopSignal() as stop:
             while self.step < settings.steps:
                 self._guarded_step()
@@ -197,10 +197,11 @@ class Trainer:
                 last = self.step == settings.steps
                 due = last or self.step % settings.log_every == 0
                 if due:
+                    self.engine.wait()
                     now = time.perf_counter()
-                    seconds = (now - clock) / timed
+                    seconds = (now - since) / timed
                     # Logging counts as part of the steps that follow, checkpoints do not.
-                    clock, timed = now, 0
+                    since, timed = now, 0
                     row = self._row(seconds)
                     record.add(row)
                     self._show(stages, row.get("loss", math.nan), seconds, last)
@@ -208,6 +209,7 @@ class Trainer:
                     self._store_averages()
                 stopped = self.world.any(stop.received)
                 if last or stopped or self.step % settings.checkpoint_every == 0:
+                    self.engine.wait()
                     pause = time.perf_counter()
                     self._save()
                     if self.draw is not None and self.folder is not None and self.world.first:
@@ -216,7 +218,7 @@ class Trainer:
                         record.picture(self.step, self.draw(averaged.eval()))
                     if record.rows:
                         record.summarize({**record.rows[-1], "steps": settings.steps})
-                    clock += time.perf_counter() - pause
+                    since += time.perf_counter() - pause
                 if stopped and not last:
                     raise Interrupted(self.step, self.saved)
 
