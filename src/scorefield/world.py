@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from threading import Thread
 from typing import Any, TypeVar
 
 import torch
@@ -33,6 +34,7 @@ _ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"
 _FAULT, _SPOKEN = "fault", "spoken"
 _PIECE = 2**28  # bytes
 _LETTERS = 250
+_PATIENCE = 3.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -171,10 +173,9 @@ class World:
 
     def leave_word(self, words: str) -> None:
         """Tells the other processes why this one ends, which the first process says itself."""
-        with suppress(RuntimeError):  # all of them may have ended before
-            self._store.set(_FAULT, f"process {self.rank}: {words}")
+        self._asked(lambda: self._store.set(_FAULT, f"process {self.rank}: {words}"))
         if self.first:
-            self._may_speak()
+            self._asked(lambda: self._store.add(_SPOKEN, 1))
 
     def _rows_of(self, rank: int, n: int) -> slice:
         return slice(rank * n // self.size, (rank + 1) * n // self.size)
@@ -198,20 +199,30 @@ class World:
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
-            words = (
+            silence = (
                 f"one of the {self.size} processes has ended, or did not answer for "
                 f"{self.timeout:g} s"
             )
-            with suppress(RuntimeError):
-                if self._store.check([_FAULT]):
-                    words = self._store.get(_FAULT).decode()
-            raise LostProcessError(words, self._may_speak()) from error
+            word, speaks = self._asked(self._word_and_voice) or (None, True)
+            raise LostProcessError(word or silence, speaks) from error
 
-    def _may_speak(self) -> bool:
-        """Whether no other process has spoken of a fault; so where none can be asked."""
-        with suppress(RuntimeError):
-            return bool(self._store.add(_SPOKEN, 1) == 1)
-        return True
+    def _word_and_voice(self) -> tuple[str | None, bool]:
+        """What a process has left, and whether no other one has spoken of it."""
+        word = self._store.get(_FAULT).decode() if self._store.check([_FAULT]) else None
+        return word, self._store.add(_SPOKEN, 1) == 1
+
+    def _asked(self, ask: Callable[[], T]) -> T | None:
+        """What the common store answers; nothing if it has ended too, or hangs."""
+        found: list[T] = []
+
+        def call() -> None:
+            with suppress(RuntimeError):
+                found.append(ask())
+
+        thread = Thread(target=call, daemon=True)
+        thread.start()
+        thread.join(_PATIENCE)
+        return found[0] if found else None
 
 
 ALONE = World()
