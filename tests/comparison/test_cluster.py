@@ -1,6 +1,7 @@
 """A sweep as jobs of a real SLURM, on this machine."""
 
 import json
+import shutil
 import signal
 import sys
 import time
@@ -103,6 +104,30 @@ def test_jobs_outlive_the_command_and_are_not_submitted_twice(slurm, small, trai
     (record,) = (tmp_path / "runs" / ".jobs").glob("*.result.json")
     assert json.loads(record.read_text())["job"] in first
     assert weights(tmp_path / "runs/toy/small/seed0").keys() == weights(trained).keys()
+
+
+def test_a_queue_that_is_not_known_for_a_while_ends_no_sweep(slurm, small, tmp_path):
+    silent = tmp_path / "silent"
+    command = tmp_path / "bin/squeue"
+    command.parent.mkdir()
+    command.write_text(
+        f"#!/bin/sh\nif test -e {silent}; then echo 'Socket timed out' >&2; exit 1; fi\n"
+        f'exec {shutil.which("squeue", path=slurm["PATH"])} "$@"\n'
+    )
+    command.chmod(0o755)
+    environment = slurm | {"PATH": f"{command.parent}:{slurm['PATH']}"}
+    sweep = scorefield("sweep", small, "--cluster", "slurm")
+    with processes.started(*sweep, env=environment, cwd=tmp_path) as process:
+        until(lambda: list((tmp_path / "runs/.jobs").glob("*.job.json")))
+        silent.touch()
+        until(lambda: list((tmp_path / "runs/.jobs").glob("*.result.json")))
+        time.sleep(6)
+        silent.unlink()
+        output, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    assert errors.count("it is not known which jobs are in the queue: ") == 1
+    assert "Socket timed out" in errors
+    assert Run.open(tmp_path / "runs/toy/small/seed0").finished
 
 
 def test_a_node_that_goes_down_takes_no_run_with_it(slurm, small, tmp_path):

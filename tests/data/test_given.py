@@ -11,7 +11,20 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from scorefield import EDM, MLP, Gaussian, PotentialField, PreconditionedField, fit
+from scorefield import (
+    EDM,
+    MLP,
+    Gaussian,
+    PotentialField,
+    PreconditionedField,
+    Protocol,
+    denoising_loss,
+    fit,
+    frechet_distance,
+    mmd,
+    relative_asymmetry,
+    sliced_wasserstein,
+)
 from scorefield.data.given import source_of
 from scorefield.errors import UserError
 from scorefield.noise import Noise
@@ -165,3 +178,30 @@ def test_a_field_that_was_made_in_inference_mode_is_refused():
         field = PreconditionedField(MLP(2, hidden=4, depth=1), EDM(), 1.0, shape=(2,))
     with pytest.raises(UserError, match=r"made under torch.inference_mode, and cannot be trained"):
         fit(field, Gaussian(torch.zeros(2), 1.0), steps=1, quiet=True)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [X.numpy(), X.tolist(), list(X), PAIRS, DataLoader(PAIRS, batch_size=5, shuffle=True)],
+    ids=lambda data: type(data).__name__,
+)
+def test_diagnostics_and_metrics_take_what_fit_takes(data):
+    protocol = Protocol(sigmas=[0.5], n=8)
+    truth = Gaussian(torch.zeros(2), 1.0)
+    field = truth.under(EDM(sigma_min=0.01, sigma_max=10.0))
+    for diagnostic in (relative_asymmetry, denoising_loss):
+        assert str(diagnostic(field, data, protocol)) == str(diagnostic(field, X, protocol))
+    for metric in (sliced_wasserstein, frechet_distance, mmd):
+        assert metric(data, X + 1) == metric(X, X + 1)
+        assert metric(X + 1, data) == metric(X + 1, X)
+
+
+def test_the_classes_of_the_data_are_those_of_a_diagnostic():
+    field = PreconditionedField(MLP(2, hidden=8, classes=3), EDM(0.01, 10.0), sigma_data=1.0)
+    with torch.no_grad():
+        for weight in field.parameters():
+            weight.add_(0.1)
+    protocol = Protocol(sigmas=[0.5], n=8)
+    own = denoising_loss(field, PAIRS, protocol)
+    assert str(own) == str(denoising_loss(field, X, protocol, classes=Y))
+    assert str(own) != str(denoising_loss(field, X, protocol))

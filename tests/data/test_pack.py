@@ -180,11 +180,15 @@ def test_a_damaged_pack_is_said(tmp_path, folder):
 
 def test_what_contradicts_a_pack_is_refused_by_its_key(tmp_path, folder):
     packing(folder, tmp_path / "pack")
-    for key, value in {"size": 9, "channels": 1, "crop": "adm", "sha256": "0" * 64}.items():
+    for key, value in {"size": 9, "channels": 1, "crop": "adm"}.items():
         with pytest.raises(UserError, match=f"{key} is "):
             images(tmp_path / "pack", **{key: value})
-    with pytest.raises(UserError, match="which holds no packed images"):
-        images(folder, size=8, sha256="0" * 64)
+    # Samples are drawn without the images, which are refused once they are read.
+    other = images(tmp_path / "pack", sha256="0" * 64)
+    with pytest.raises(UserError, match=r"pack holds those of sha256 .*, and sha256 000000000000"):
+        other.reference(1, 0)
+    with pytest.raises(UserError, match="set holds no packed images, and sha256 000000000000"):
+        images(folder, size=8, channels=3, sha256="0" * 64).reference(1, 0)
 
 
 def test_duplicates_between_the_parts_are_said(tmp_path, capsys):

@@ -25,11 +25,12 @@ from typing import Any
 from scorefield.comparison.processes import LocalProcesses, Task, TaskResult, run
 from scorefield.errors import RunError, UserError
 from scorefield.files import DOCUMENT, read_file, write_file
+from scorefield.progress import warn
 
 JOBS = ".jobs"
 """The folder of jobs in that of all runs."""
 
-_POLL, _LATE, _DAY = 5.0, 60.0, 24 * 60  # seconds, seconds, minutes
+_POLL, _LATE, _SILENT, _DAY = 5.0, 60.0, 3600.0, 24 * 60  # three times seconds, minutes
 _RESTARTS = 100
 # What a job that is no longer there was stopped by, rather than failed of.
 _STOPPED = ("CANCELLED", "PREEMPTED")
@@ -66,6 +67,8 @@ class SlurmJobs:
         self._due: list[tuple[Task, tuple[Any, ...]]] = []
         self._jobs: list[_Job] = []
         self._looked, self._shown = -self.poll, ""
+        self._queued: Mapping[str, str] | None = None
+        self._silent: float | None = None
         try:
             import submitit
         except ImportError:
@@ -91,7 +94,10 @@ class SlurmJobs:
 
     def start(self, task: Task, arguments: tuple[Any, ...]) -> None:
         number = job_of(self.folder, task.name)
-        if number is not None and number in queue():
+        if number is not None and self._queued is None:
+            # Once for all tasks that start together.
+            self._queued = queue()
+        if number is not None and self._queued is not None and number in self._queued:
             self._jobs.append(_Job(task, number, time.time()))
         else:
             self._due.append((task, arguments))
@@ -101,7 +107,9 @@ class SlurmJobs:
         time.sleep(min(seconds, self.poll))
         if time.monotonic() < self._looked + self.poll:
             return []
-        self._looked, waiting = time.monotonic(), queue()
+        self._looked = time.monotonic()
+        if (waiting := self._look()) is None:
+            return []
         self._show(waiting)
         ended = []
         for job in list(self._jobs):
@@ -117,6 +125,20 @@ class SlurmJobs:
         if self._jobs:
             _command("scancel", *(job.number for job in self._jobs))
 
+    def _look(self) -> Mapping[str, str] | None:
+        """The queue; nothing while SLURM does not answer, an hour at most."""
+        try:
+            found = queue()
+        except RunError as error:
+            if self._silent is None:
+                self._silent = self._looked
+                warn(f"it is not known which jobs are in the queue: {error}")
+            if time.monotonic() > self._silent + _SILENT:
+                raise
+            return None
+        self._silent = None
+        return found
+
     def _show(self, waiting: Mapping[str, str]) -> None:
         counts = Counter(waiting.get(job.number, "ended").lower() for job in self._jobs)
         line = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
@@ -125,6 +147,7 @@ class SlurmJobs:
             print(f"jobs: {line}", flush=True)
 
     def _submit(self) -> None:
+        self._queued = None
         if not self._due:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -162,8 +185,8 @@ class SlurmJobs:
 
 
 def queue() -> dict[str, str]:
-    """The jobs in the queue, waiting or running, with their states."""
-    lines = _command("squeue", "--array", "--noheader", "--format=%i %T").splitlines()
+    """The user's jobs in the queue, waiting or running, with their states."""
+    lines = _command("squeue", "--me", "--array", "--noheader", "--format=%i %T").splitlines()
     return dict(line.split(maxsplit=1) for line in lines)
 
 

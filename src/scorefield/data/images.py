@@ -20,6 +20,7 @@ from torch import Tensor
 
 from scorefield.data.arrays import FiniteSource
 from scorefield.data.columns import IMAGES, LABELS
+from scorefield.data.contents import Contents
 from scorefield.data.form import Crop, Filter, Form
 from scorefield.data.image_files import (
     Images,
@@ -213,11 +214,17 @@ def images(
 
 
 def _read(settled: Settled, path: Path | None, hub: str | None, seed: int | None) -> Splits:
-    if isinstance(settled.found, Pack):
-        return of_pack(settled.found, seed)
+    found = settled.found
+    pack = found if isinstance(found, Pack) else None
+    if settled.sha256 is not None and (pack is None or pack.sha256 != settled.sha256):
+        there = "no packed images" if pack is None else f"those of sha256 {pack.sha256[:12]}…"
+        raise UserError(f"{path} holds {there}, and sha256 {settled.sha256[:12]}… is wanted")
+    if pack is not None:
+        return of_pack(pack, seed)
     if path is not None:
         place = path.expanduser()
-        contents = settled.found or contents_of(place, settled.form.channels)
+        known = found if isinstance(found, Contents) else None
+        contents = known or contents_of(place, settled.form.channels)
         return in_memory(place, contents, settled.form, seed)
     about = KNOWN.get(settled.dataset)
     installed = [Path(place) for place in about.places if Path(place).is_dir()] if about else []

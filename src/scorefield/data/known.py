@@ -67,7 +67,7 @@ class Settled:
         dataset: Its name.
         form: What its images are made to be.
         classes: The number of classes; ``None`` if there are none or it is not known yet.
-        sha256: The hash of packed images; ``None`` for others.
+        sha256: The hash that packed images must have when they are read; ``None`` for others.
         found: The pack, or what its file or folder holds, where that has been looked at.
     """
 
@@ -103,8 +103,8 @@ def settle(
     **form: Any,
 ) -> Settled:
     """What is known of a set: by what is given, the pack, the known set, and its own files, in this
-    order. Nothing is read of a known set, or of one whose size and channels are given and whose
-    path is not there.
+    order. Nothing is read of a known set, nor of one whose size and channels are given where its
+    images are not there, or not those of the hash: samples are drawn without the images.
 
     Raises:
         ValueError: If something is missing or contradicts a pack; names the key.
@@ -120,11 +120,6 @@ def settle(
     name = dataset or _name(place.resolve().name if place is not None else str(hub))
     if place is not None and is_pack(place):
         return _of_pack(place, name, size, channels, classes, sha256, given)
-    if sha256 is not None:
-        raise UserError(
-            f"path is {place}, which holds no packed images, and those of sha256 {sha256[:12]}… "
-            "are wanted"
-        )
     known = KNOWN.get(name)
     if known is not None:
         given = {"crop": known.crop, "filter": known.filter, **given}
@@ -136,8 +131,9 @@ def settle(
                 f"{'size' if size is None else 'channels'} is missing: it must be given for {name}"
             )
         return Settled(name, Form(channels, size, **given), classes)
-    if size is not None and channels is not None and not place.exists():
-        return Settled(name, Form(channels, size, **given), classes)
+    missing = sha256 is not None or not place.exists()
+    if size is not None and channels is not None and missing:
+        return Settled(name, Form(channels, size, **given), classes, sha256)
     found = contents_of(place, channels)
     shape = found.parts["train"].records.shape
     if size is None and shape is None:
@@ -161,7 +157,7 @@ def _of_pack(
     given: Mapping[str, Any],
 ) -> Settled:
     pack = Pack.read(place)
-    wanted = {**given, "channels": channels, "sha256": sha256}
+    wanted = {**given, "channels": channels}
     wanted["size"] = None if size is None else Form(1, size).sides
     there = {
         "channels": pack.form.channels,
@@ -169,7 +165,6 @@ def _of_pack(
         "crop": pack.form.crop,
         "filter": pack.form.filter,
         "background": pack.form.background,
-        "sha256": pack.sha256,
     }
     for key, value in wanted.items():
         if value is not None and value != there[key]:
@@ -177,7 +172,7 @@ def _of_pack(
                 f"{key} is {value}, and that of the packed images in {place} {there[key]}"
             )
     count = pack.class_count if classes is None else classes
-    return Settled(name, pack.form, count, pack.sha256, pack)
+    return Settled(name, pack.form, count, sha256 or pack.sha256, pack)
 
 
 def _sides(shape: tuple[int, int, int] | None) -> int | tuple[int, int]:

@@ -33,6 +33,7 @@ from scorefield.estimate import Estimate, mean, ratio, root
 from scorefield.fields.base import Quantity, ScoreField
 from scorefield.fields.classes import Classes, classes_at
 from scorefield.networks.features import Features
+from scorefield.points import Given
 from scorefield.targets.base import Target
 
 _PROPOSALS = 8
@@ -80,7 +81,7 @@ def squared_curls(
 
 def loop_circulation(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     radius: float = 0.5,
     sides: int = 8,
@@ -123,7 +124,7 @@ def loop_circulation(
 
 def circulation_growth(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     radii: Sequence[float] = (0.25, 0.5, 1.0),
     sides: int = 8,
@@ -189,7 +190,7 @@ def circulation_growth(
 
 def cycle_circulation(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     lengths: Sequence[int] = (3,),
     neighbours: int = 4,

@@ -17,6 +17,7 @@ from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
+from scorefield.points import Given
 from scorefield.sde.base import SDE
 from scorefield.targets.base import Target
 
@@ -25,7 +26,7 @@ _COORDINATES = 2**18
 
 def consistency_error(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     span: float = 2.0,
     steps: int = 8,

@@ -19,6 +19,7 @@ from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.estimate import Estimate, mean, ratio, root
 from scorefield.fields.base import Quantity, ScoreField, affine
 from scorefield.fields.classes import Classes
+from scorefield.points import Given
 from scorefield.targets.base import Target
 
 UNITS: dict[Quantity, str] = {
@@ -39,7 +40,7 @@ class Asymmetries(NamedTuple):
 
 def exterior_derivative(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     probes: int | None = None,
     quantity: Quantity = "denoiser",
@@ -72,7 +73,7 @@ def exterior_derivative(
 
 def relative_asymmetry(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     probes: int | None = None,
     quantity: Quantity = "score",
@@ -96,7 +97,7 @@ def relative_asymmetry(
 
 def asymmetries(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     probes: int | None = None,
     quantity: Quantity = "denoiser",

@@ -30,6 +30,7 @@ from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
 from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes, classes_at
+from scorefield.points import Given
 from scorefield.targets.base import Target
 
 _ENTRIES = 1 << 16
@@ -56,7 +57,7 @@ class FokkerPlanckErrors(NamedTuple):
 
 def fokker_planck_error(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     form: FokkerPlanckForm = "gradient",
     probes: int | None = None,
@@ -90,7 +91,7 @@ def fokker_planck_error(
 
 def fokker_planck_gap(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     probes: int | None = None,
     classes: Classes = None,
@@ -105,7 +106,7 @@ def fokker_planck_gap(
 
 def fokker_planck_errors(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     probes: int | None = None,
     classes: Classes = None,
@@ -117,7 +118,7 @@ def fokker_planck_errors(
 def _profiles(
     forms: tuple[FokkerPlanckForm, ...],
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     probes: int | None,
     classes: Classes,

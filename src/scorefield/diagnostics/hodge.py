@@ -55,6 +55,7 @@ from scorefield.estimate import Estimate, ratio
 from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes, classes_at
 from scorefield.noise import Noise
+from scorefield.points import Given
 from scorefield.targets.base import Target
 
 _NODES = 8
@@ -106,7 +107,7 @@ class Form(NamedTuple):
 
 def hodge_split(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     features: int = 256,
     folds: int = 4,

@@ -36,12 +36,13 @@ from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
 from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes
+from scorefield.points import Given
 from scorefield.targets.base import Target
 
 
 def path_gap(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     bend: float = 0.5,
     tolerance: float = 1e-6,
@@ -91,7 +92,7 @@ def path_gap(
 
 def potential_gap(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     bend: float = 0.5,
     tolerance: float = 1e-6,
@@ -141,7 +142,7 @@ def potential_gap(
 
 def winding(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     tolerance: float = 1e-6,
     nodes: int = 1024,
@@ -177,7 +178,7 @@ def winding(
 
 def harmonic_part(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     tolerance: float = 1e-6,
     nodes: int = 1024,

@@ -18,13 +18,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.calculus.derivatives import VectorField
-from scorefield.checks import check_count, check_floating, check_share
+from scorefield.checks import check_count, check_share
 from scorefield.engine import device_of, exact
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.fields.base import Quantity, ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
 from scorefield.noise import Noise
+from scorefield.points import Given, numbers_of
 from scorefield.targets.base import Target
 
 
@@ -87,12 +88,14 @@ class Protocol:
         return Noise(-1 - self.seed)
 
     def points(
-        self, data: Target | Tensor, field: ScoreField, classes: Classes = None
+        self, data: Target | Given, field: ScoreField, classes: Classes = None
     ) -> Iterator[Points]:
         """The points at each noise level, in order.
 
         Arguments:
-            data: A target, or clean points to choose from without replacement.
+            data: A target, or clean points to choose from without replacement, as
+                :func:`~scorefield.points.points_of` takes them; their classes are used where the
+                field knows classes and ``classes`` is ``None``.
             field: Provides the process, the domain, the device and the number of classes only.
 
         Raises:
@@ -113,13 +116,15 @@ class Protocol:
             clean = data.draw(self.noise, index, dtype=self.dtype)
             rows = field.class_rows(classes, index)
         else:
-            check_floating("the data", data)
-            if len(data) < self.n:
-                raise UserError(f"the protocol asks for {self.n} points, the data has {len(data)}")
-            places = self.noise.permutation("diagnostics/choice", data.shape[0])[: self.n]
-            places = places.to(data.device)
-            clean = data[places].to(device=device, dtype=self.dtype)
-            rows = classes_at(field.class_rows(classes, data), places)
+            given, own = numbers_of("the data", data)
+            if len(given) < self.n:
+                raise UserError(f"the protocol asks for {self.n} points, the data has {len(given)}")
+            if classes is None and field.classes is not None:
+                classes = own
+            places = self.noise.permutation("diagnostics/choice", len(given))[: self.n]
+            places = places.to(given.device)
+            clean = given[places].to(device=device, dtype=self.dtype)
+            rows = classes_at(field.class_rows(classes, given), places)
             rows = None if rows is None else rows.to(device)
         z = self.noise.normal("diagnostics/noise", domain.shape, index, dtype=self.dtype)
         for sigma in self.sigmas:
@@ -204,7 +209,7 @@ def measure(
     unit: str,
     at: Callable[[Points], Estimate],
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     classes: Classes,
     **settings: Any,

@@ -8,7 +8,6 @@ a protocol, not at clean data, so that in a table the estimators differ and noth
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from scorefield.calculus.circulation import (
     circulation,
@@ -24,6 +23,7 @@ from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.estimate import Estimate, mean, root
 from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes, classes_at
+from scorefield.points import Given
 from scorefield.targets.base import Target
 
 _PROPOSALS = 16
@@ -32,7 +32,7 @@ _PROPOSALS = 16
 
 def left_cycle_circulation(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     neighbours: int = 4,
     length: int = 3,
@@ -76,7 +76,7 @@ def left_cycle_circulation(
 
 def path_variance(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     paths: int = 8,
     segments: int = 12,
@@ -125,7 +125,7 @@ def path_variance(
 
 def finite_difference_asymmetry(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     probes: int = 1,
     step: float = 1e-3,

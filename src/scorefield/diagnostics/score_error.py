@@ -16,6 +16,7 @@ from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch, DenoisingScoreMatching
+from scorefield.points import Given
 from scorefield.targets.base import Target
 from scorefield.targets.empirical import IdealScore
 
@@ -74,7 +75,7 @@ def distance_to_ideal(
 
 def denoising_loss(
     field: ScoreField,
-    data: Target | Tensor,
+    data: Target | Given,
     protocol: Protocol,
     classes: Classes = None,
 ) -> Profile:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
-from scorefield.metrics.sets import WIDE, flat, variance_of_means
+from scorefield.metrics.sets import WIDE, flat, set_of, variance_of_means
 from scorefield.networks.features import COORDINATES, Features
+from scorefield.points import Given
 
 
 def frechet_distance(
-    samples: Float[Tensor, "n *event"],
-    reference: Float[Tensor, "m *event"],
+    samples: Given,
+    reference: Given,
     features: Features = COORDINATES,
 ) -> Estimate:
     r"""The squared Fréchet distance between two sets of features, in squared units of the features.
@@ -43,7 +43,7 @@ def frechet_distance(
     References:
         The Fréchet distance between multivariate normal distributions (Dowson and Landau, 1982).
     """
-    x, y = (flat(features(set_), least=2) for set_ in (samples, reference))
+    x, y = (flat(features(set_), least=2) for set_ in map(set_of, (samples, reference)))
     if x.shape[1] != y.shape[1]:
         raise UserError(
             f"features {features.name!r} of the two sets have {x.shape[1]} and {y.shape[1]} columns"

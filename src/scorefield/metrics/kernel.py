@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, Variance
-from scorefield.metrics.sets import flat, flat_pair
+from scorefield.metrics.sets import flat, flat_pair, set_of
+from scorefield.points import Given
 
 _LADDER = (0.125, 0.25, 0.5, 1.0)
 _MEDIAN_POINTS = 1024
@@ -42,8 +42,8 @@ class _Moments(NamedTuple):
 
 
 def mmd(
-    samples: Float[Tensor, "n *event"],
-    reference: Float[Tensor, "m *event"],
+    samples: Given,
+    reference: Given,
     bandwidths: Sequence[float] | None = None,
 ) -> Estimate:
     r"""The unbiased estimate of :math:`\mathrm{MMD}^2`, a pure number between 0 (equal) and 2 in
@@ -101,17 +101,17 @@ def mmd(
     return Estimate(value, error, min(n, m), "", settings, variance=variance)
 
 
-def kernel_bandwidths(points: Float[Tensor, "n *event"]) -> tuple[float, ...]:
+def kernel_bandwidths(points: Given) -> tuple[float, ...]:
     """⅛, ¼, ½ and 1 times the :func:`median_distance` of a set, in units of the data."""
     median = median_distance(points)
     return tuple(scale * median for scale in _LADDER)
 
 
-def median_distance(points: Float[Tensor, "n *event"]) -> float:
+def median_distance(points: Given) -> float:
     """The median distance between two points of a set, in units of the data; of more than 1024
     points the first 1024 are used. More than half of the pairs must not coincide.
     """
-    rows = flat(points, least=2)[:_MEDIAN_POINTS]
+    rows = flat(set_of(points), least=2)[:_MEDIAN_POINTS]
     median = float(torch.pdist(rows).median())
     if median == 0:
         raise UserError("the median distance is zero: more than half of the points coincide")

@@ -32,6 +32,7 @@ from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.estimate import mean as mean_of
 from scorefield.noise import Noise
+from scorefield.points import Given, numbers_of
 from scorefield.targets.base import Target
 
 BIASED = {"interval_of": "the mean over sets of these sizes"}
@@ -146,14 +147,20 @@ def _value(distance: Estimate | float) -> float:
     return distance.value if isinstance(distance, Estimate) else distance
 
 
-def flat_pair(samples: Tensor, reference: Tensor, least: int = 2) -> tuple[Tensor, Tensor]:
+def flat_pair(samples: Given, reference: Given, least: int = 2) -> tuple[Tensor, Tensor]:
     """Two sets as float64 matrices, one sample per row, of at least ``least`` samples each."""
+    samples, reference = set_of(samples), set_of(reference)
     if samples.shape[1:] != reference.shape[1:]:
         raise UserError(
             f"two sets of samples need one event shape, got {tuple(samples.shape[1:])} and "
             f"{tuple(reference.shape[1:])}"
         )
     return flat(samples, least), flat(reference, least)
+
+
+def set_of(samples: Given) -> Tensor:
+    """A set of samples as a tensor; classes are left out."""
+    return numbers_of("samples", samples)[0]
 
 
 def flat(samples: Tensor, least: int = 1) -> Tensor:

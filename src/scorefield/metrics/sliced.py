@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.checks import check_count
@@ -22,6 +21,7 @@ from scorefield.errors import UserError
 from scorefield.estimate import Estimate, root
 from scorefield.metrics.sets import WIDE, flat_pair, variance_of_means
 from scorefield.noise import Noise
+from scorefield.points import Given
 
 _ELEMENTS = 2**21
 
@@ -35,8 +35,8 @@ class _Plan(NamedTuple):
 
 
 def sliced_wasserstein(
-    samples: Float[Tensor, "n *event"],
-    reference: Float[Tensor, "m *event"],
+    samples: Given,
+    reference: Given,
     order: Literal[1, 2] = 2,
     projections: int = 128,
     seed: int = 0,

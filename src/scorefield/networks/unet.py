@@ -89,7 +89,8 @@ class UNet(nn.Module):
 
     The image passes down through levels of halved resolution and up again, each level on the
     way up seeing what its counterpart on the way down had. Halving averages
-    :math:`2 \times 2` pixels; doubling repeats them.
+    :math:`2 \times 2` pixels; doubling repeats them. A side of one pixel is left as it is: a signal
+    of length :math:`L` is an image of shape :math:`(C, 1, L)`.
 
     Every layer has second derivatives and forward mode, attention with the mathematical
     backend of ``scaled_dot_product_attention`` only.
@@ -130,8 +131,13 @@ class UNet(nn.Module):
                 f"channels={channels}, multipliers={tuple(multipliers)}, blocks={blocks}"
             )
         check_fraction("dropout", dropout)
-        self.event_shape = image_shape(shape, len(multipliers))
-        resolutions = [min(shape[1:]) // 2**k for k in range(len(multipliers))]
+        # A side of one pixel, as of a signal, stays.
+        deepest = 2 ** (len(multipliers) - 1)
+        image_shape([shape[0], *(deepest if s == 1 else s for s in shape[1:])], len(multipliers))
+        self.event_shape = tuple(shape)
+        self.halves = (1 if shape[1] == 1 else 2, 1 if shape[2] == 1 else 2)
+        shorter = min((side for side in shape[1:] if side > 1), default=1)
+        resolutions = [shorter // 2**k for k in range(len(multipliers))]
         if missing := sorted(set(attention) - set(resolutions)):
             raise UserError(
                 f"attention is possible at the resolutions {resolutions}, got {missing[0]}"
@@ -179,14 +185,14 @@ class UNet(nn.Module):
         skips = [h]
         for k, stage in enumerate(self.down):
             if k:
-                h = F.avg_pool2d(h, 2)
+                h = F.avg_pool2d(h, self.halves)
             for unit in cast(nn.ModuleList, stage):
                 h = block(unit, h, level)
                 skips.append(h)
         h = block(self.middle, h, level)
         for k, stage in enumerate(self.up):
             if k:
-                h = F.interpolate(h, scale_factor=2, mode="nearest")
+                h = F.interpolate(h, scale_factor=self.halves, mode="nearest")
             for unit in cast(nn.ModuleList, stage):
                 h = block(unit, torch.cat((h, skips.pop()), dim=1), level)
         h = block(self.join, torch.cat((h, skips.pop()), dim=1), level)

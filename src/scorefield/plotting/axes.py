@@ -181,7 +181,8 @@ def samples_figure(
     samples: Tensor, truth: Target | None = None, title: str = "", black: float = -1.0
 ) -> Figure | None:
     """Samples as a figure: a scatter in the plane over contours of the true density, or a grid of
-    images, in which ``black`` is the value of black; ``None`` where they are neither.
+    images, in which ``black`` is the value of black and the channels, where there are neither 1 nor
+    3, are beside each other; ``None`` where they are neither.
     """
     event = tuple(samples.shape[1:])
     if event == (2,):
@@ -198,8 +199,11 @@ def samples_figure(
             shares = [math.exp(-0.5 * z**2) for z in (2, 1)]
             contours(axes, line.numpy(), line.numpy(), density, shares)
         scatter(axes, points, reach)
-    elif len(event) == 3 and event[0] in (1, 3):
-        sheet = image_grid(samples[:_MOST_IMAGES], black=black)
+    elif len(event) == 3:
+        images = samples[:_MOST_IMAGES]
+        if event[0] not in (1, 3):
+            images = images.transpose(1, 2).flatten(2)[:, None]
+        sheet = image_grid(images, black=black)
         figure = new_figure(5, 5 * sheet.shape[1] / sheet.shape[2] + 0.3)
         axes = figure.add_subplot()
         show_image(axes, sheet, black)
