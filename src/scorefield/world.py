@@ -3,7 +3,7 @@ r"""The processes of one run, from one to a cluster: who has which rows, sums, r
 The contract is torchrun's environment: ``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``, ``MASTER_ADDR``
 and ``MASTER_PORT``. Work on :math:`n` rows is shared out in consecutive parts whose sizes differ by
 one at most, and what it gives is summed, or gathered in the order of the rows. One process alone
-does all of it, and pays nothing: what is asked of :data:`ALONE` is returned as it was given.
+does all of it, and pays nothing: what :data:`ALONE` is given, it returns.
 
 All processes have to ask for the same things in the same order. Where one of them has ended, or
 does not answer within the timeout, the others get a :class:`~.LostProcessError`.
@@ -109,7 +109,7 @@ class World:
         """Whether a flag is set in any process."""
         return bool(self.total([torch.tensor(int(flag))])[0])
 
-    def said(self, words: str) -> str:
+    def first_words(self, words: str) -> str:
         """The words of the first process that has any; of 250 letters at most."""
         content = torch.zeros(1, _LETTERS, dtype=torch.uint8)
         letters = words.encode("ascii", "replace")[:_LETTERS]
@@ -134,7 +134,7 @@ class World:
             for tensor in tensors:
                 self._from_first(tensor)
 
-    def told(self, give: Callable[[], Any]) -> Any:
+    def broadcast(self, give: Callable[[], Any]) -> Any:
         """What the first process is given by a function, which only that one calls: tensors on the
         CPU, numbers, texts, and containers of them.
         """
@@ -172,10 +172,10 @@ class World:
                 )
 
     def leave_word(self, words: str) -> None:
-        """Tells the other processes why this one ends, which the first process says itself."""
-        self._asked(lambda: self._store.set(_FAULT, f"process {self.rank}: {words}"))
+        """Leaves word of why this process ends, which the first one prints itself."""
+        self._from_store(lambda: self._store.set(_FAULT, f"process {self.rank}: {words}"))
         if self.first:
-            self._asked(lambda: self._store.add(_SPOKEN, 1))
+            self._from_store(lambda: self._store.add(_SPOKEN, 1))
 
     def _rows_of(self, rank: int, n: int) -> slice:
         return slice(rank * n // self.size, (rank + 1) * n // self.size)
@@ -203,7 +203,7 @@ class World:
                 f"one of the {self.size} processes has ended, or did not answer for "
                 f"{self.timeout:g} s"
             )
-            word, speaks = self._asked(self._word_and_voice) or (None, True)
+            word, speaks = self._from_store(self._word_and_voice) or (None, True)
             raise LostProcessError(word or silence, speaks) from error
 
     def _word_and_voice(self) -> tuple[str | None, bool]:
@@ -211,7 +211,7 @@ class World:
         word = self._store.get(_FAULT).decode() if self._store.check([_FAULT]) else None
         return word, self._store.add(_SPOKEN, 1) == 1
 
-    def _asked(self, ask: Callable[[], T]) -> T | None:
+    def _from_store(self, ask: Callable[[], T]) -> T | None:
         """What the common store answers; nothing if it has ended too, or hangs."""
         found: list[T] = []
 

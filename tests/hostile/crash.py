@@ -83,7 +83,7 @@ class Stage:
 
         return in_a_child(redirected)
 
-    def said(self, called):
+    def first_words(self, called):
         return (self.root / called).read_text(errors="replace")
 
 

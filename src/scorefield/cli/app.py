@@ -5,6 +5,7 @@ Libraries are imported inside the verbs, so that help and the list of presets an
 
 from __future__ import annotations
 
+import os
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Literal
@@ -35,6 +36,8 @@ app = typer.Typer(
     context_settings={"default_map": {"help": False, "presets": {"help": False}}},
 )
 
+_SHARED = ("train", "sample", "eval", "likelihood")
+
 app.add_typer(analyze, name="analyze")
 app.add_typer(data, name="data")
 
@@ -63,12 +66,21 @@ def _print_version(wanted: bool) -> bool:
 
 @app.callback()
 def scorefield(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Train, sample and evaluate score models as vector fields."""
+    processes, verb = int(os.environ.get("WORLD_SIZE", "1")), context.invoked_subcommand
+    if processes > 1 and verb not in _SHARED:
+        from scorefield.errors import UserError
+
+        raise UserError(
+            f"{verb} is the work of one process, and there are {processes}: {', '.join(_SHARED)} "
+            "are shared out to several"
+        )
 
 
 @app.command()
@@ -118,8 +130,10 @@ def train(
         return
     (chosen := build_engine(config, **engine)).check()
     with chosen.joined() as chosen:
-        run = Run.create(config, root, overwrite, chosen.world)
-        if chosen.world.told(lambda: run.finished):
+        # The first of several processes makes it, and waits for none of the others.
+        first, folder = chosen.world.first, root / config.folder
+        run = Run.create(config, root, overwrite) if first else Run(folder, config)
+        if chosen.world.broadcast(lambda: run.finished):
             print(f"{run.folder} is complete: {config.train.steps} steps")
             return
         print(f"training {config.name} in {run.folder}", flush=True)

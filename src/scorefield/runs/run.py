@@ -45,7 +45,6 @@ from scorefield.training import checkpoint as checkpoints
 from scorefield.training.checkpoint import Checkpoint
 from scorefield.training.guard import locked
 from scorefield.training.trainer import DrawFor, Fit, Trainer
-from scorefield.world import ALONE, World
 
 CONFIG, ENVIRONMENT = "config_resolved.yaml", "environment.json"
 
@@ -58,16 +57,10 @@ class Run:
         self.config = config
 
     @classmethod
-    def create(
-        cls,
-        config: Config,
-        root: str | Path = "runs",
-        overwrite: bool = False,
-        world: World = ALONE,
-    ) -> Run:
+    def create(cls, config: Config, root: str | Path = "runs", overwrite: bool = False) -> Run:
         """The run of a configuration in ``root/dataset/model_id/seed{n}``: a new one, or the one
         that is there, to be resumed or, with ``overwrite``, deleted first; nothing is changed where
-        it raises. Of several processes the first one makes it.
+        it raises.
 
         Raises:
             RunError: If the folder belongs to another configuration, or is no run's and not
@@ -79,8 +72,6 @@ class Run:
         """
         folder = Path(root) / config.folder
         run = cls(folder, config)
-        if not world.first:
-            return run
         clean(folder.parent)
         if overwrite and (folder / CONFIG).is_file():
             if folder.is_symlink():
@@ -228,8 +219,7 @@ class Run:
         engine = build_engine(config) if engine is None else engine
         if engine.world.first:
             record_engine(self.folder / ENVIRONMENT, engine)
-            newest = checkpoints.latest(self.checkpoints, lambda _: None)
-            if newest is not None:
+            if newest := checkpoints.latest(self.checkpoints, lambda _: None):
                 self._check_own(newest)
         trainer = Trainer(
             self.untrained(),
