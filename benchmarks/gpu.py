@@ -122,8 +122,7 @@ def score_network(bench: Bench) -> Iterator[Row]:
             ) -> None:
                 optimizer.zero_grad()
                 with engine.running():
-                    loss = field.predict_noise(x, 0.5).square().mean()
-                loss.backward()
+                    field.predict_noise(x, 0.5).square().mean().backward()
                 optimizer.step()
 
             name = f"{precision}{', compiled' if compiled else ''}, batch {n}"
