@@ -40,7 +40,7 @@ def copied(trained, tmp_path):
 
 
 @pytest.fixture
-def broadcast(capsys):
+def told(capsys):
     """Runs a command that must fail as a mistake does, and returns its one sentence."""
 
     def run(*arguments, warnings=0):
