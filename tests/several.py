@@ -97,7 +97,8 @@ def run_of(folder):
 def weights(folder, step):
     """The weights and their average at a step, in one vector."""
     found = checkpoint.read(run_of(folder) / "checkpoints" / checkpoint.name_of(step))
-    tensors = (*found.model.tensors.values(), *found.ema.tensors.values())
+    # A file has them in no order of their own.
+    tensors = [t for w in (found.model, found.ema) for _, t in sorted(w.tensors.items())]
     return torch.cat([t.double().flatten() for t in tensors])
 
 

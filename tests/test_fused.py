@@ -49,7 +49,7 @@ def test_compiled_draws_are_equal_to_the_bit_by_one_graph(kind, always, monkeypa
 
 @pytest.mark.slow
 def test_the_context_takes_no_graph_of_its_own():
-    def broadcast(x):
+    def told(x):
         return x * 3 + (1 if torch.compiler.is_compiling() else 0)
 
     call, x = fused.compiled(told), torch.arange(6)

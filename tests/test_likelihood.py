@@ -361,7 +361,7 @@ def test_points_keep_their_classes():
         torch.testing.assert_close(mixed.value[classes == k], alone.value[classes == k])
 
 
-def broadcast(value=(1.0, 2.0, 4.0), standard_error=0.1, solver_error=0.2, n=5):
+def told(value=(1.0, 2.0, 4.0), standard_error=0.1, solver_error=0.2, n=5):
     value = torch.tensor(value, dtype=torch.float64)
     count = torch.full((len(value),), n)
     return LogProb(

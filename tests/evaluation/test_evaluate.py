@@ -182,7 +182,7 @@ def test_an_evaluation_is_extended_by_the_budgets_that_it_lacks(run, monkeypatch
     assert Evaluation.read(run.folder).budgets == [3, 5, 7]
 
 
-def test_an_evaluation_by_another_protocol_is_not_overwritten_unless_from_store(run):
+def test_an_evaluation_by_another_protocol_is_not_overwritten_unless_asked(run):
     short = replace(PROTOCOL, along=None)
     before = evaluate(run, [5], protocol=short, overwrite=True)
     with pytest.raises(RunError, match="points is 16 there and 8 here; --overwrite"):

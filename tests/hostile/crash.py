@@ -83,7 +83,7 @@ class Stage:
 
         return in_a_child(redirected)
 
-    def first_words(self, called):
+    def said(self, called):
         return (self.root / called).read_text(errors="replace")
 
 

@@ -90,7 +90,7 @@ def test_parts_of_other_settings_are_not_taken(tmp_path, monkeypatch):
     assert CountingStudy.computed == [0, 1, 0, 1]
 
 
-def test_nothing_is_overwritten_unless_from_store(tmp_path):
+def test_nothing_is_overwritten_unless_asked(tmp_path):
     out = tmp_path / "out"
     run(CountingStudy, Counted(), out)
     with pytest.raises(RunError, match="out exists; overwrite it"):
