@@ -1,12 +1,13 @@
 """The engine: what device it finds, what it does to networks, and what it does not."""
 
 import threading
+from contextlib import ExitStack
 
 import pytest
 import torch
 
 from scorefield import EDM, MLP, Engine, PotentialField, PreconditionedField, differentiable
-from scorefield.engine import exact, in_blocks
+from scorefield.engine import _tf32, exact, in_blocks
 from scorefield.errors import UserError
 
 
@@ -69,7 +70,7 @@ def test_a_card_without_a_precision_refuses_it(cards, precision):
 
 def test_words_that_are_no_device_or_precision_are_refused(unchecked):
     for device in ("gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", ""):
-        with pytest.raises(UserError, match="auto, cpu, cuda, cuda:N or mps"):
+        with pytest.raises(UserError, match="auto, cpu, cuda or cuda:N"):
             Engine(device)
     with pytest.raises(UserError, match="float32, tf32, bfloat16, float16"):
         Engine(precision="half")
@@ -165,6 +166,23 @@ def test_exactness_holds_until_the_last_thread_has_left(tf32):
     leave.set()
     thread.join()
     assert torch.backends.cudnn.allow_tf32
+
+
+def test_the_strictest_of_several_threads_prevails_until_it_leaves():
+    """Contexts that overlap, as those of two threads do: who leaves first is not who came last."""
+    before = torch.backends.cudnn.allow_tf32
+    first, second, third = ExitStack(), ExitStack(), ExitStack()
+    first.enter_context(_tf32((True, True)))
+    assert torch.backends.cudnn.allow_tf32
+    second.enter_context(exact())
+    third.enter_context(_tf32((True, True)))
+    assert not torch.backends.cudnn.allow_tf32
+    first.close()
+    assert not torch.backends.cudnn.allow_tf32
+    second.close()
+    assert torch.backends.cudnn.allow_tf32
+    third.close()
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 @pytest.mark.parametrize("kind", [PreconditionedField, PotentialField])

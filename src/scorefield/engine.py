@@ -12,10 +12,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from threading import Lock
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
@@ -25,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from scorefield.checks import check_count, check_positive
 from scorefield.dropout import keyed
 from scorefield.errors import UserError
+from scorefield.switches import ProcessWide, State, Switch
 from scorefield.world import ALONE, World, joined
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
@@ -46,7 +46,7 @@ class Engine:
 
     Arguments:
         device: ``auto`` for the current CUDA device, or else the CPU; ``cpu``, ``cuda``,
-            ``cuda:N`` for the CUDA device of number N, or ``mps``.
+            ``cuda:N`` for the CUDA device of number N; ``mps`` is refused, since it has no float64.
         precision: That of forward passes. ``tf32`` rounds the factors of products and convolutions
             to 10 bits on a CUDA device; ``bfloat16`` and ``float16`` run them in these formats,
             and all else that is sensitive in float32. Weights, their gradients, the states of a
@@ -80,7 +80,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
-            raise UserError(f"device must be auto, cpu, cuda, cuda:N or mps, got {self.device!r}")
+            raise UserError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
         if self.precision not in get_args(Precision):
             names = ", ".join(get_args(Precision))
             raise UserError(f"precision must be one of {names}, got {self.precision!r}")
@@ -112,8 +112,10 @@ class Engine:
         kind, _, number = self.device.partition(":")
         if kind == "auto":
             kind = "cuda" if count else "cpu"
-        if kind == "mps" and not torch.backends.mps.is_available():
-            raise UserError("device is mps, but torch finds no such device on this machine")
+        if kind == "mps":
+            raise UserError(
+                "device is mps, which has no float64, of which addressed noise is made: take cpu"
+            )
         if kind != "cuda":
             return torch.device(kind)
         if not count:
@@ -155,21 +157,20 @@ class Engine:
         """Waits until the device has done what it was given."""
         if self.torch_device.type == "cuda":
             torch.cuda.synchronize(self.torch_device)
-        elif self.torch_device.type == "mps":
-            torch.mps.synchronize()
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """The context of forward passes of training and sampling.
 
-        It holds for the thread as to half precision, and for the process as to the rest.
+        It holds for the thread as to half precision, and for the process as to the rest, in which
+        the strictest of its threads prevails.
         """
         device, half = self.torch_device, _HALF.get(self.precision)
         with ExitStack() as stack:
             if device.type == "cuda":
-                stack.enter_context(_tf32(self.precision == "tf32"))
+                stack.enter_context(_tf32((self.precision == "tf32",) * 2))
             if self.deterministic:
-                stack.enter_context(_deterministic())
+                stack.enter_context(_deterministic((True, True)))
             if self.recompute:
                 stack.enter_context(recomputing(True))
             if half is not None:
@@ -193,33 +194,6 @@ def allow_graphs() -> None:
     torch._dynamo.config.recompile_limit = _GRAPHS
 
 
-class ProcessWide:
-    """A context that holds for the whole process, until the last of its threads has left it.
-
-    Arguments:
-        make: Makes the context that is entered by the first.
-    """
-
-    def __init__(self, make: Callable[[], AbstractContextManager[None]]) -> None:
-        self._make = make
-        self._holders = 0
-        self._lock = Lock()
-        self._inner: AbstractContextManager[None] = nullcontext()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._holders:
-                self._inner = self._make()
-                self._inner.__enter__()
-            self._holders += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._holders -= 1
-            if not self._holders:
-                self._inner.__exit__(None, None, None)
-
-
 @contextmanager
 def exact() -> Iterator[None]:
     """Compute in the precision of the numbers given, eagerly, whatever the engine: without TF32,
@@ -229,7 +203,7 @@ def exact() -> Iterator[None]:
     with the end of the last one.
     """
     with ExitStack() as stack:
-        for kind in ("cpu", "cuda", "mps"):
+        for kind in ("cpu", "cuda"):
             if torch.is_autocast_enabled(kind):
                 # With the cache, as outside of autocast: compiled functions tell the difference.
                 stack.enter_context(torch.autocast(kind, enabled=False, cache_enabled=True))
@@ -240,7 +214,7 @@ def exact() -> Iterator[None]:
 @contextmanager
 def _without_shortcuts() -> Iterator[None]:
     with ExitStack() as stack:
-        stack.enter_context(_tf32(False))
+        stack.enter_context(_tf32((False, False)))
         stack.enter_context(recomputing(False))
         # Nothing is compiled before torch has imported its compiler, which takes seconds.
         if "torch._dynamo" in sys.modules:
@@ -278,9 +252,6 @@ def in_blocks(function: Callable[..., Tensor], x: Tensor, *others: Tensor | None
     return torch.cat([function(x[b], *(o if o is None else o[b] for o in others)) for b in blocks])
 
 
-_plain = ProcessWide(_without_shortcuts)
-
-
 @contextmanager
 def recomputing(wanted: bool) -> Iterator[None]:
     """Whether every :func:`block` is computed again in the backward pass."""
@@ -292,25 +263,26 @@ def recomputing(wanted: bool) -> Iterator[None]:
         _recompute = before
 
 
-@contextmanager
-def _tf32(wanted: bool) -> Iterator[None]:
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = wanted
-    try:
-        yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+def _tf32_flags() -> State:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    # cuBLAS repeats itself only with a workspace of its own, which it makes at its first call.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.are_deterministic_algorithms_enabled()
+def _set_tf32(flags: State) -> None:
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = flags
+
+
+def _determinism() -> State:
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+    return torch.are_deterministic_algorithms_enabled(), not warn_only
+
+
+def _set_determinism(state: State) -> None:
+    if state[0]:
+        # cuBLAS repeats itself only with a workspace of its own, which it makes at its first call.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(state[0], warn_only=not state[1])
+
+
+_plain = ProcessWide(_without_shortcuts)
+_tf32 = Switch(_tf32_flags, _set_tf32, min)
+_deterministic = Switch(_determinism, _set_determinism, max)

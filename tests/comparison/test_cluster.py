@@ -9,6 +9,8 @@ import time
 import pytest
 import torch
 
+from scorefield.comparison.cluster import SlurmJobs, job_of
+from scorefield.comparison.processes import Task
 from scorefield.runs.run import Run
 from tests import cluster, processes
 
@@ -62,6 +64,15 @@ def test_of_ten_runs_one_fails(slurm, small, trained, tmp_path):
         assert torch.equal(found[name], tensor)
 
 
+def test_the_tasks_of_a_job_train_one_run(slurm, small, trained, tmp_path):
+    command = ["sweep", small, "--cluster", "slurm", "--slurm", "ntasks_per_node=2"]
+    done = processes.run(*scorefield(*command), env=slurm, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = weights(tmp_path / "runs/toy/small/seed0")
+    for name, tensor in weights(trained).items():
+        assert torch.allclose(found[name], tensor, atol=1e-5)
+
+
 def test_a_job_whose_time_is_over_goes_on_where_it_was(slurm, small, tmp_path):
     folder = tmp_path / "runs/toy/long/seed0"
     command = scorefield("sweep", small, *LONG, "--cluster", "slurm")
@@ -104,6 +115,31 @@ def test_jobs_outlive_the_command_and_are_not_submitted_twice(slurm, small, trai
     (record,) = (tmp_path / "runs" / ".jobs").glob("*.result.json")
     assert json.loads(record.read_text())["job"] in first
     assert weights(tmp_path / "runs/toy/small/seed0").keys() == weights(trained).keys()
+
+
+def test_a_job_that_is_cancelled_before_it_begins_is_interrupted(slurm, tmp_path, monkeypatch):
+    for name in ("SLURM_CONF", "PATH"):
+        monkeypatch.setenv(name, slurm[name])
+    monkeypatch.setattr("scorefield.comparison.cluster._LATE", 1.0)
+    jobs = SlurmJobs(tmp_path / ".jobs", {"array_parallelism": 1}, poll=0.5)
+    tasks = [Task(name, time.sleep, (600,)) for name in ("first", "second", "third")]
+    for task in tasks:
+        jobs.start(task, task.arguments)
+    jobs.wait(0.5)
+    until(lambda: "RUNNING" in queued(slurm).values())
+    assert jobs.wait(0.5) == []
+    cluster.command_of(slurm, "scancel", job_of(jobs.folder, "third"))
+    ended = dict[str, str]()
+
+    def wait(n):
+        ended.update({task.name: outcome.status for task, outcome in jobs.wait(0.5)})
+        return len(ended) == n
+
+    until(lambda: wait(1))
+    assert ended == {"third": "interrupted"}
+    jobs.stop()
+    until(lambda: wait(3))
+    assert set(ended.values()) == {"interrupted"}
 
 
 def test_a_queue_that_is_not_known_for_a_while_ends_no_sweep(slurm, small, tmp_path):

@@ -9,6 +9,7 @@ import yaml
 
 import scorefield as sf
 from scorefield.cli import main
+from scorefield.evaluation import sampling
 from tests.data.test_layouts import by_class, write
 
 RNG = np.random.default_rng(0)
@@ -59,7 +60,7 @@ def train(arguments, root):
     return file.parent
 
 
-def test_a_folder_of_ones_own_is_one_command(tmp_path, capsys):
+def test_a_folder_of_ones_own_is_one_command(tmp_path, capsys, monkeypatch):
     """The run is named after the folder, has all that was found, and is sampled without the images,
     each class by its number."""
     pictures = write(tmp_path / "my cats", by_class(colours(240)))
@@ -68,13 +69,17 @@ def test_a_folder_of_ones_own_is_one_command(tmp_path, capsys):
     assert run.relative_to(tmp_path / "runs").parts[0] == "my_cats"
     data = yaml.safe_load((run / "config_resolved.yaml").read_text())["data"]
     assert (data["dataset"], data["size"], data["channels"]) == ("my_cats", 8, 3)
-    assert (data["classes"], data["held_out_seed"], data["crop"]) == (3, 0, "center")
+    assert (data["classes"], data["class_names"]) == (3, ["a", "b", "c"])
+    assert (data["held_out_seed"], data["crop"]) == (0, "center")
     capsys.readouterr()
     assert main(["eval", str(run)]) == 0
     with open(run / "eval" / "fid_vs_nfe.csv") as table:
         assert len(list(csv.DictReader(table))) >= 1
     pictures.rename(tmp_path / "elsewhere")
+    titles = []
+    monkeypatch.setattr(sampling, "samples_figure", lambda *a: titles.append(a[2]))
     assert main(["sample", str(run), "--n", "2", "--label", "2"]) == 0
+    assert titles[0].endswith("class 2 (c)")
 
 
 def colours(n):

@@ -417,3 +417,17 @@ def test_what_is_there_in_place_of_images_is_said(tmp_path):
     told = r"no images .*1 files ending in \.mp4, 2 files ending in \.tfrecord"
     with pytest.raises(UserError, match=told):
         contents_of(tmp_path)
+
+
+@pytest.mark.parametrize("shared", [0, 3])
+def test_images_that_are_in_both_parts_are_said(tmp_path, shared):
+    files = by_class(prefix="train/") | by_class(COLOURS[:shared], prefix="test/")
+    files["test/a/other.png"] = png(255 - COLOURS[0])
+    remarks = read_images(write(tmp_path, files), FORM).remarks
+    told = f"{shared} of {shared + 1} held-out images are training images too"
+    assert any(told in remark for remark in remarks) == bool(shared)
+    # Nothing held out by itself is one, unless an image is there twice.
+    files = {name: content for name, content in files.items() if name.startswith("train")}
+    assert read_images(write(tmp_path / "own", files), FORM).remarks == ()
+    twice = {f"{n}.{k}.png": c for n, c in files.items() for k in range(2)}
+    assert "1 of 1 held-out" in read_images(write(tmp_path / "twice", twice), FORM).remarks[0]

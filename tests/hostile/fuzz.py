@@ -3,6 +3,7 @@
 import json
 import random
 import resource
+import shutil
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from copy import deepcopy
@@ -17,17 +18,32 @@ from PIL import Image
 from scorefield.cli import main
 from scorefield.config import presets
 from scorefield.config.resolve import load
+from scorefield.data.form import Form
 from scorefield.data.image_files import read_images
+from scorefield.data.images import images
+from scorefield.data.layouts import contents_of
+from scorefield.data.pack import pack
 from scorefield.errors import UserError, sentence
 from scorefield.interop import unpickling
+from scorefield.noise import Noise
 from scorefield.training import checkpoint
 from tests import test_damaged_files as whole
+from tests.data import test_layouts as layouts
 from tests.test_damaged_files import FORM, PIXELS, damaged
 from tests.training.disk import in_a_child
 
 SECONDS, MEMORY = 60, 2 << 20  # KiB
 ODD = [None, True, -1, 0, 1e308, 10**30, "", "x" * 1000, "=1", [], {}, [[]], "../..", "\u202e", 0.5]
-PICTURES = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "bmp": "BMP", "png ": "EPS", "bmp ": "GIF"}
+CONTAINERS = ("npy", "npz", "idx", "python", "binary", "matlab", "zip", "tar", "pack")
+PICTURES = {
+    "png": "PNG",
+    "jpg": "JPEG",
+    "webp": "WEBP",
+    "bmp": "BMP",
+    "png ": "EPS",
+    "bmp ": "GIF",
+    "tiff": "TIFF",
+}
 
 
 def places(document, path=()):
@@ -66,9 +82,19 @@ def configuration(folder, rng):
     load(folder / "x.yaml")
 
 
+def archived(folder, kind):
+    """A zip or tar of pictures in folders of classes."""
+    make = layouts.zipped if kind == "zip" else layouts.tarred
+    grey = {f"{k % 2}/{k}.png": layouts.png(x) for k, x in enumerate(np.stack([PIXELS] * 3, 1))}
+    path = make(folder / f"x.{kind}", grey)
+    content = path.read_bytes()
+    path.unlink()
+    return {path.name: content}
+
+
 def picture(folder, rng):
     """A file of images of any kind, damaged."""
-    kind = rng.choice([*PICTURES, "npy", "npz", "idx", "cifar"])
+    kind = rng.choice([*PICTURES, *CONTAINERS])
     files = {}
     if kind in PICTURES:
         ending = kind.strip()
@@ -82,20 +108,33 @@ def picture(folder, rng):
         files = whole.of_arrays("x.npz", train=PIXELS, test=PIXELS)
     elif kind == "idx":
         files = whole.of_idx()
+    elif kind in ("zip", "tar"):
+        files = archived(folder, kind)
+    elif kind == "pack":
+        np.save(folder / "x.tmp.npy", PIXELS)
+        contents = contents_of(folder / "x.tmp.npy")
+        pack(folder / "x.tmp.npy", contents, FORM, folder / "x.tmp")
+        (folder / "x.tmp.npy").unlink()
+        files = {f"x.pack/{p.name}": p.read_bytes() for p in (folder / "x.tmp").iterdir()}
+        shutil.rmtree(folder / "x.tmp")
+        (folder / "x.pack").mkdir()
     else:
-        record = bytes(1) + bytes(np.arange(3072, dtype=np.uint8))
-        files = {"data_batch_1.bin": record * 4, "test_batch.bin": record * 2}
+        files = layouts.cifar(kind)
     victim = rng.choice(sorted(files))
     for name, content in files.items():
         (folder / name).write_bytes(damaged(content, rng) if name == victim else content)
-    single = kind in ("npy", "npz")
-    read_images(folder / f"x.{kind}" if single else folder, FORM)
+    single = kind in ("npy", "npz", "zip", "tar", "pack")
+    place = folder / f"x.{kind}" if single else folder
+    if kind == "pack":
+        source = images(place)
+        _ = source.std, source.batch(Noise(0), 0, 4)
+        return
+    form = Form(3, 32) if kind in ("python", "binary", "matlab") else FORM
+    read_images(place, form)
 
 
 def run(folder, rng):
     """A run whose files are edited or damaged, inspected and reported."""
-    import shutil
-
     place = folder / "runs" / "toy" / "small" / "seed0"
     shutil.copytree(whole.FIRST, place)
     other = place.with_name("seed1")

@@ -21,7 +21,7 @@ Value = TypeVar("Value", int, float)
 Engine = dict[str, Any]
 """The values of an engine that are given in place of a configuration's."""
 
-DEVICE = typer.Option(help="The device: auto, cpu, cuda, cuda:N or mps.")
+DEVICE = typer.Option(help="The device: auto, cpu, cuda or cuda:N.")
 """The option of the device."""
 
 _ENGINE = {

@@ -24,7 +24,7 @@ from typing import Any
 
 from scorefield.comparison.processes import LocalProcesses, Task, TaskResult, run
 from scorefield.errors import RunError, UserError
-from scorefield.files import DOCUMENT, read_file, write_file
+from scorefield.files import DOCUMENT, read_file, reason, write_file
 from scorefield.progress import warn
 
 JOBS = ".jobs"
@@ -41,6 +41,7 @@ class _Job:
     task: Task
     number: str
     begun: float
+    state: str = ""
     gone: float | None = None
 
 
@@ -69,6 +70,7 @@ class SlurmJobs:
         self._looked, self._shown = -self.poll, ""
         self._queued: Mapping[str, str] | None = None
         self._silent: float | None = None
+        self._stopped = False
         try:
             import submitit
         except ImportError:
@@ -114,7 +116,7 @@ class SlurmJobs:
         ended = []
         for job in list(self._jobs):
             if job.number in waiting:
-                job.gone = None
+                job.state, job.gone = waiting[job.number], None
             elif (outcome := self._outcome(job)) is not None:
                 self._jobs.remove(job)
                 ended.append((job.task, outcome))
@@ -122,6 +124,7 @@ class SlurmJobs:
 
     def stop(self) -> None:
         self._due.clear()
+        self._stopped = True
         if self._jobs:
             _command("scancel", *(job.number for job in self._jobs))
 
@@ -173,12 +176,15 @@ class SlurmJobs:
         if found is not None and found["job"] == job.number:
             return TaskResult(found["status"], reason=found["reason"], seconds=found["seconds"])
         seconds, state = time.time() - job.begun, _state(job.number)
-        if state.startswith(_STOPPED):
+        # SLURM keeps no record of a job of an array that is cancelled before it begins.
+        if state.startswith(_STOPPED) or (self._stopped and not state):
             return TaskResult("interrupted", seconds=seconds)
         # A folder that nodes share may show files late.
         job.gone = job.gone or time.monotonic()
         if time.monotonic() < job.gone + _LATE:
             return None
+        if job.state == "PENDING" and not state:
+            return TaskResult("interrupted", seconds=seconds)
         told = f"its job {job.number} ended{f' as {state}' if state else ''} without a result"
         told += f"; what it wrote is in {self.folder / 'output'}"
         return TaskResult("failed", reason=told, seconds=seconds)
@@ -239,8 +245,10 @@ def _read(path: Path, **kinds: type) -> dict[str, Any] | None:
         found = json.loads(read_file(path, DOCUMENT))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {reason(error)}") from error
+    except ValueError as error:
+        raise RunError(f"{path} is no record of a job: it is not JSON") from error
     for name, kind in kinds.items():
         if not isinstance(found, dict) or not isinstance(found.get(name), kind):
             raise RunError(f"{path} is no record of a job: it has no {name}")

@@ -42,9 +42,13 @@ def _row(folder: Path, jobs: Path, waiting: dict[str, str]) -> list[str]:
     except (ConfigError, RunError) as error:
         return [str(folder), "", "", "", f"cannot be read: {error}", "", "", ""]
     config, name = run.config, task_name(run.config)
-    done = max([0, *run.steps(), *_logged(folder)])
-    number, result = job_of(jobs, name), result_of(jobs, name)
-    if done >= config.train.steps:
+    stored = run.steps()
+    done = max([0, *stored, *_logged(folder)])
+    try:
+        number, result = job_of(jobs, name), result_of(jobs, name)
+    except RunError as error:
+        number, result = str(error), None
+    if config.train.steps in stored:
         state = "finished"
     elif number in waiting:
         state = waiting[number].lower()

@@ -139,11 +139,14 @@ def _work(
 
     engine = build_engine(config, **chosen)
     engine.check()
-    run = Run.create(config, root)
-    if not run.finished:
-        print(f"training in {run.folder}", flush=True)
-        run.train(draw=draw, engine=engine)
-    if evaluate:
+    with engine.joined() as together:
+        world = together.world
+        run = Run.create(config, root, world=world)
+        if not world.told(lambda: run.finished):
+            if world.first:
+                print(f"training in {run.folder}", flush=True)
+            run.train(draw=draw, engine=together)
+    if evaluate and world.first:
         print("evaluating", flush=True)
         with Stages() as stages:
             evaluate_run(run, stages=stages, engine=engine)

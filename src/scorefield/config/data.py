@@ -90,8 +90,8 @@ class DigitsData(Section):
 
 
 class ImagesData(Section):
-    """The images of :func:`~.images`; what is ``null`` is what is known of the set, or found in its
-    file or folder.
+    """The images of :func:`~scorefield.data.images.images`; what is ``null`` is what is known of
+    the set, or found in its file or folder.
     """
 
     builds = "scorefield.data.images:images"
@@ -106,6 +106,7 @@ class ImagesData(Section):
     ]
     channels: Annotated[int, Field(ge=1, le=2**12)] | None
     classes: Count | None
+    class_names: Annotated[tuple[Name, ...], Strict(False)] | None
     hub: Name | None
     centered: bool
     flip: bool

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
+from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefield.data.array_files import MOST
@@ -54,7 +55,7 @@ class Images:
 
     def at(self, index: Int[Tensor, "..."]) -> UInt8[Tensor, "... channels height width"]:
         """The images at places of this part."""
-        return self.whole[self._numbers(index)]
+        return self.whole[self.numbers(index)]
 
     @property
     def pixels(self) -> UInt8[Tensor, "k channels height width"]:
@@ -66,7 +67,7 @@ class Images:
         """The classes of all images of this part."""
         if self.classes is None or self.held is None:
             return self.classes
-        return self.classes[self._numbers(torch.arange(len(self)))]
+        return self.classes[self.numbers()]
 
     def totals(self) -> tuple[Tensor, int]:
         """The sum of the images of this part, and the sum of the squares of all their bytes."""
@@ -78,7 +79,9 @@ class Images:
         out, squares = _totals(replace(self, kept=True), len(self.held))
         return self.sums[0] - out, self.sums[1] - squares
 
-    def _numbers(self, index: Tensor) -> Tensor:
+    def numbers(self, index: Int[Tensor, "..."] | None = None) -> Int[Tensor, "..."]:
+        """The numbers in ``whole`` of the images at places of this part; of all by default."""
+        index = torch.arange(len(self)) if index is None else index
         if self.held is None:
             return index
         if self.kept:
@@ -90,13 +93,12 @@ class Images:
 @dataclass(frozen=True, eq=False)
 class Splits:
     """The images to train on, and those that are held out; ``remarks`` are sentences about how they
-    were read, ``names`` those of the classes.
+    were read.
     """
 
     train: Images
     test: Images
     remarks: tuple[str, ...] = ()
-    names: tuple[str, ...] | None = None
 
 
 def read_images(path: Path, form: Form, seed: int | None = 0) -> Splits:
@@ -124,8 +126,8 @@ def in_memory(path: Path, contents: Contents, form: Form, seed: int | None) -> S
         splits = _split(read, seed)
     except (OSError, UserError) as error:
         raise UserError(f"{path}: {error}") from error
-    remarks = tuple(f"{path}: {told}" for told in contents.remarks())
-    return replace(splits, remarks=remarks, names=contents.classes)
+    remarks = [*contents.remarks(), *_shared(splits)]
+    return replace(splits, remarks=tuple(f"{path}: {remark}" for remark in remarks))
 
 
 def of_pack(pack: Pack, seed: int | None) -> Splits:
@@ -144,8 +146,7 @@ def of_pack(pack: Pack, seed: int | None) -> Splits:
             mapped = torch.from_numpy(pixels)
         classes = None if labels is None else torch.from_numpy(labels)
         parts[name] = Images(mapped, classes, sums=(torch.from_numpy(total), squares))
-    splits = _split(parts, seed)
-    return replace(splits, names=pack.classes)
+    return _split(parts, seed)
 
 
 def _split(parts: dict[str, Images], seed: int | None) -> Splits:
@@ -196,6 +197,23 @@ def _stratified(classes: Tensor, count: int, seed: int) -> list[Tensor]:
             zip(kinds.tolist(), sizes.tolist(), quotas.tolist(), strict=True)
         )
     ]
+
+
+def _shared(splits: Splits) -> list[str]:
+    """A sentence about held-out images that are training images too, if there are any; of sets that
+    are too large for the memory, only a pack knows it.
+    """
+    parts = (splits.train, splits.test)
+    if sum(part.whole.nbytes for part in parts) > MOST:
+        return []
+    train, test = (_hashes(part.whole.numpy())[part.numbers().numpy()] for part in parts)
+    count = int(np.isin(test, train).sum())
+    told = f"{count:,} of {len(test):,} held-out images are training images too"
+    return [told] if count else []
+
+
+def _hashes(pixels: UInt8[np.ndarray, "n c h w"]) -> NDArray[np.int64]:
+    return np.fromiter((hash(image.tobytes()) for image in pixels), np.int64, len(pixels))
 
 
 def _read(part: Part, form: Form) -> Images:

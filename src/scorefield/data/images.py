@@ -7,7 +7,7 @@ density; where the data are centred, it is :math:`2x - 1`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
@@ -58,6 +58,7 @@ class ImageSource(FiniteSource):
         centered: Whether values are in [-1, 1]; in [0, 1] otherwise.
         flip: Whether training images are mirrored at random.
         dequantize: Whether to add uniform noise to the bytes.
+        class_names: The names of the classes by number, where they have names.
     """
 
     load: Callable[[], Splits]
@@ -67,6 +68,7 @@ class ImageSource(FiniteSource):
     centered: bool = False
     flip: bool = False
     dequantize: bool = False
+    class_names: tuple[str, ...] | None = None
 
     @property
     def mean(self) -> Float[Tensor, "*event"]:
@@ -110,11 +112,6 @@ class ImageSource(FiniteSource):
                     f"{self.name}: images of shape {self.shape} are wanted, they have {shape}"
                 )
         return splits
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """The names of the classes, where they have names."""
-        return self._splits.names
 
     def count(self, split: Split) -> int:
         return len(self._part(split))
@@ -163,6 +160,7 @@ def images(
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     classes: int | None = None,
+    class_names: Sequence[str] | None = None,
     hub: str | None = None,
     centered: bool = False,
     flip: bool = False,
@@ -188,10 +186,11 @@ def images(
         channels: Its channels; those of a known set, a pack or an array, and 3 for pictures, by
             default.
         classes: The number of classes; what the set has by default.
+        class_names: Their names, by number; those of the set by default.
         hub: A data set on the Hugging Face hub, ``owner/name``.
         centered: As of :class:`ImageSource`; so are ``flip`` and ``dequantize``.
-        crop: As of :class:`~.Form`; so are ``filter`` and ``background``. What is usual for a known
-            set, the centre, bilinear, on white, by default.
+        crop: As of :class:`~scorefield.data.form.Form`; so are ``filter`` and ``background``. By
+            default what is usual for a known set; the centre, bilinear, on white.
         held_out_seed: The seed of the images that are held out of a set that has no held-out ones
             of its own, one of twenty; ``None`` for the last ones.
         sha256: The hash that a pack must have.
@@ -210,6 +209,7 @@ def images(
         centered,
         flip,
         dequantize,
+        settled.class_names if class_names is None else tuple(class_names),
     )
 
 

@@ -23,7 +23,7 @@ class ImageSet:
         channels: The channels of an image.
         side: The sides of an image as published, or as commonly used.
         classes: The number of classes; ``None`` where there are none.
-        crop: As of :class:`~.Form`.
+        crop: As of :class:`~scorefield.data.form.Form`.
         filter: The filter for resizing.
         hub: Its name on the Hugging Face hub; ``None`` if none is known.
         places: Folders in which packages of operating systems install it.
@@ -77,6 +77,11 @@ class Settled:
     sha256: str | None = None
     found: Pack | Contents | None = None
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes, where they have names that are known."""
+        return None if self.found is None else self.found.classes
+
     def keys(self) -> dict[str, Any]:
         """What the keys of a configuration become."""
         size = self.form.size if isinstance(self.form.size, int) else list(self.form.size)
@@ -85,6 +90,7 @@ class Settled:
             "size": size,
             "channels": self.form.channels,
             "classes": self.classes,
+            "class_names": None if self.class_names is None else list(self.class_names),
             "crop": self.form.crop,
             "filter": self.form.filter,
             "background": self.form.background,

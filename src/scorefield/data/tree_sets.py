@@ -16,7 +16,7 @@ from scorefield.data.trees import Tree
 from scorefield.errors import UserError
 
 LABELS = "dataset.json"
-"""The file of labels of EDM's tool: ``{"labels": [["00000/img00000000.png", 6], ...]}``."""
+"""The file in which EDM's tool writes ``{"labels": [["00000/img00000000.png", 6], ...]}``."""
 
 
 def of_tree(tree: Tree) -> Contents:

@@ -177,6 +177,8 @@ def draw(
     file = run.folder / "samples" / f"{_stem(record)}.npz" if out is None else out
     files = {file.name: _content(samples, record, file.suffix)}
     title = f"{run.config.name}, {method['sampler']}, {calls.most} network calls"
+    if label is not None:
+        title += f", class {_class_name(run, label)}"
     black = -1.0 if run.config.centered else 0.0
     figure = samples_figure(samples, run.source().truth, title, black)
     shown = None if figure is None else file.with_suffix(".png")
@@ -213,6 +215,11 @@ class _Counter:
         counts = each * torch.cat(list(self._blocks.values()))[: own.stop - own.start]
         counts = world.gather(counts, n)
         return Calls(int(counts.min()), float(counts.double().mean()), int(counts.max()))
+
+
+def _class_name(run: Run, label: int) -> str:
+    names = getattr(run.config.data, "class_names", None) or ()
+    return f"{label} ({names[label]})" if label < len(names) else str(label)
 
 
 def _steered(field: ScoreField, label: int | None, guidance: float | None) -> ScoreField:

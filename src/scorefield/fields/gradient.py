@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from scorefield.engine import ProcessWide, exact, recomputing
+from scorefield.engine import exact, recomputing
+from scorefield.switches import ProcessWide
 
 P = ParamSpec("P")
 T = TypeVar("T")

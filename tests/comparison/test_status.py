@@ -1,0 +1,53 @@
+"""A table of all runs says no more than what is on the disk, and one damaged file hides no run."""
+
+import shutil
+
+import pytest
+
+from scorefield.comparison.status import COLUMNS, progress
+from scorefield.comparison.sweep import task_name
+from scorefield.runs.run import Run
+
+
+@pytest.fixture
+def root(trained, tmp_path, monkeypatch):
+    """A folder with two finished runs, of which one is called broken."""
+    monkeypatch.setattr("scorefield.comparison.status.queue", dict)
+    for name in ("good", "broken"):
+        shutil.copytree(trained, tmp_path / f"runs/{name}/small/seed0")
+    return tmp_path / "runs"
+
+
+def rows(root):
+    """The rows of the two runs, the broken one first."""
+    columns, found = progress(root)
+    assert columns == list(COLUMNS)
+    broken, good = (dict(zip(columns, row, strict=True)) for row in found)
+    assert good["state"] == "finished"
+    return broken, good
+
+
+def test_a_run_without_its_last_checkpoint_is_not_finished(root):
+    folder = root / "broken/small/seed0"
+    shutil.rmtree(folder / f"checkpoints/step_{Run.open(folder).steps()[-1]:08d}")
+    broken, good = rows(root)
+    assert (broken["steps"], broken["state"]) == (good["steps"], "unfinished")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"job": 5}', '{"job": null}', "\0"])
+def test_a_damaged_record_of_a_job_hides_no_run(root, content):
+    folder = root / "broken/small/seed0"
+    settings = (folder / "config_resolved.yaml").read_text()
+    (folder / "config_resolved.yaml").write_text(settings.replace("toy/small", "toy/broken"))
+    run = Run.open(folder)
+    (root / ".jobs").mkdir()
+    file = root / ".jobs" / f"{task_name(run.config).replace('/', '_').replace(' ', '_')}.job.json"
+    file.write_text(content)
+    broken, _ = rows(root)
+    assert file.name in broken["job"]
+
+
+@pytest.mark.parametrize("content", ["", "step\nx\n", "\0\n", "step\n\xff\n", "a,b\n1,2\n"])
+def test_a_damaged_table_of_metrics_hides_no_run(root, content):
+    (root / "broken/small/seed0/metrics.csv").write_text(content, encoding="latin-1")
+    rows(root)
