@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+DEVICE ?= stand-in
+ON_DEVICE := $(addprefix tests/,laws calculus fields diagnostics test_noise.py)
 BENCH  ?= $(sort $(wildcard benchmarks/[a-z]*.py))
 
 BIN    := $(VENV)/bin
@@ -12,7 +14,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=1000000 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env test hostile test-shapes test-slow test-all mutate lint format docs bench clean
+.PHONY: help demo env test hostile test-shapes test-device test-slow test-all mutate lint format docs bench clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -30,6 +32,9 @@ test-shapes: $(VENV)/.stamp-dev ## run the fast tests with every annotation chec
 	# No graph can be made of a checked function.
 	$(PYTEST) -m "not slow" --jaxtyping-packages=scorefield,beartype.beartype \
 		--ignore=tests/networks/test_compile.py
+
+test-device: $(VENV)/.stamp-dev ## run laws, noise and diagnostics on DEVICE=cuda, or on a stand-in for one
+	$(PYTEST) -m "not slow" --device $(DEVICE) $(ON_DEVICE)
 
 test-slow: $(VENV)/.stamp-dev ## run the slow tests only
 	$(PYTEST) -m slow

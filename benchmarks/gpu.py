@@ -15,7 +15,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,12 +37,12 @@ from scorefield import (
     jacobian,
     log_prob,
 )
-from scorefield.config.build import build_field, build_objective, build_source
+from scorefield.comparison.timing import short_training
+from scorefield.config.build import build_field, build_source
 from scorefield.config.resolve import load
 from scorefield.errors import out_of_memory
 from scorefield.interop.score_sde.build import build
 from scorefield.noise import Noise
-from scorefield.objectives.denoising import Batch
 
 
 @dataclass(frozen=True)
@@ -152,23 +152,13 @@ def score_network(bench: Bench) -> Iterator[Row]:
     )
 
 
-def model_step(bench: Bench, preset: str) -> Callable[[], object]:
-    config = load(preset)
-    source = build_source(config)
-    field = build_field(config, source).to(bench.device)
-    objective = build_objective(config, source).to(bench.device)
-    optimizer = torch.optim.Adam(field.parameters(), fused=True)
-    n = config.train.batch_size
-    x = source.batch(Noise(0), 0, n).to(bench.device)
-    t, z = objective.draw(field, Noise(0), torch.arange(n, device=bench.device), 0)
-    numbers = iter(range(10**9))
-
-    def step() -> None:
-        optimizer.zero_grad()
-        objective(field, Batch(x, t, z), Noise(0), next(numbers)).total.backward()
-        optimizer.step()
-
-    return step
+def model_step(bench: Bench, preset: str, graphs: bool = False) -> Callable[[], object]:
+    """A whole step of the trainer: draws, averages and clipping included."""
+    engine = Engine(str(bench.device), graphs=graphs)
+    trainer = short_training(load(preset), 10**6, engine=asdict(engine))
+    trainer.field.train()
+    numbers = iter(range(10**6))
+    return lambda: trainer.stepper.take(next(numbers))
 
 
 def five_models(bench: Bench) -> Iterator[Row]:
@@ -178,13 +168,11 @@ def five_models(bench: Bench) -> Iterator[Row]:
             if bench.quick and (data, k) not in (("toy", 0), ("digits", 3)):
                 continue
             wanted = f"<= {limit}" if limit else ""
-            yield Row(
-                "models",
-                f"{data} M{k}, step",
-                1e3 * bench.seconds(model_step(bench, f"{data}/m{k}"), 64),
-                "ms",
-                wanted,
-            )
+            # The hybrid M4 cannot be captured.
+            for graphs in (False, True) if bench.device.type == "cuda" and k < 4 else (False,):
+                step = model_step(bench, f"{data}/m{k}", graphs)
+                name = f"{data} M{k}, step{', graph' if graphs else ''}"
+                yield Row("models", name, 1e3 * bench.seconds(step, 64), "ms", wanted)
 
 
 def noise(bench: Bench) -> Iterator[Row]:

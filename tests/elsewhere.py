@@ -121,6 +121,8 @@ class _Python(TorchFunctionMode):
             return func(*args, **kwargs).to(device)
         if func is Tensor.new_tensor and isinstance(args[0], _Distant):
             return torch.tensor(*args[1:], **{"dtype": args[0].dtype, **kwargs}).to(ELSEWHERE)
+        if func is Tensor.is_meta.__get__ and isinstance(args[0], _Distant):
+            return False
         if func is Tensor.tolist and isinstance(args[0], _Distant):
             return args[0].cpu().tolist()
         return func(*args, **kwargs)

@@ -1,19 +1,19 @@
 """Tests on another device than the CPU: ``pytest --device cuda``, or ``--device stand-in`` on a
 machine without one, where :mod:`tests.elsewhere` takes its place.
 
-What a test makes without naming a device is made there, layers that it builds included. The package
-has no such default: what it makes on the default device although it was given tensors or a module
-that are elsewhere is an error.
+It is the default device then, on which what is made without a word about its device is made. In the
+package that is an error wherever a function was given tensors, or a module, that are there. What a
+test gives to NumPy is fetched.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ _FACTORIES = _device_constructors()
 
 
 class Placed(TorchFunctionMode):
-    """Makes tensors on a device: those of tests, and none of the package that does not say so.
+    """Makes a device the default one, and refuses it to code that was told a device.
 
     Arguments:
         device: The device.
@@ -41,41 +41,46 @@ class Placed(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        converted = bool(args) and isinstance(args[0], Tensor)
-        if func not in _FACTORIES or converted or kwargs.get("device") is not None:
+        if func in (Tensor.numpy, Tensor.__array__):
+            fetched = (
+                args[0].cpu() if next(_frames()).f_code.co_filename.startswith(_TESTS) else args[0]
+            )
+            return func(fetched, *args[1:], **kwargs)
+        given = bool(args) and isinstance(args[0], Tensor)
+        if func not in _FACTORIES or given or kwargs.get("device") is not None:
             return func(*args, **kwargs)
-        maker, told = _maker(sys._getframe(1), self._is_there)
-        if maker == "test":
-            return func(*args, **{**kwargs, "device": self.device})
-        made = func(*args, **kwargs)
+        made = func(*args, **{**kwargs, "device": self.device})
         # A number without dimensions travels with the call of a kernel.
-        if told and isinstance(made, Tensor) and made.dim() and made.numel():
-            raise DeviceError(f"{func.__name__} on the default device, at {told}")
+        if isinstance(made, Tensor) and made.dim() and made.numel() and (place := self._told()):
+            raise DeviceError(f"{func.__name__} on the default device, at {place}")
         return made
+
+    def _told(self) -> str | None:
+        """The innermost line of the package in a function that was given something there."""
+        frames = list(_frames())
+        made = [f.f_locals.get("self") for f in frames if f.f_code.co_name == "__init__"]
+        for frame in frames:
+            if not frame.f_code.co_filename.startswith(_PACKAGE):
+                return None
+            for value in _arguments(frame):
+                if not any(value is each for each in made) and self._is_there(value):
+                    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        return None
 
     def _is_there(self, value: object) -> bool:
         if isinstance(value, nn.Module):
-            # What is being built has nothing yet.
-            values = vars(value).get("_parameters", {}) | vars(value).get("_buffers", {})
-            return any(self._is_there(v) for v in values.values())
+            return any(map(self._is_there, (*value.parameters(), *value.buffers())))
         return isinstance(value, Tensor) and value.dim() > 0 and value.device == self.device
 
 
-def _maker(
-    frame: FrameType | None, is_there: Callable[[object], bool]
-) -> tuple[Literal["test", "package"], str]:
-    """Who makes a tensor, which of a layer is who builds it; and the innermost line of the package
-    in a function that was given something that is there.
-    """
-    while frame is not None and not frame.f_code.co_filename.startswith(_TESTS):
-        if frame.f_code.co_filename.startswith(_PACKAGE):
-            given = list(_arguments(frame))
-            if any(is_there(value) for value in given):
-                return "package", f"{frame.f_code.co_filename}:{frame.f_lineno}"
-            if frame.f_code.co_name == "__init__" and isinstance(given[0], nn.Module):
-                return "test", ""
+def _frames() -> Iterator[FrameType]:
+    """The calls of tests and of the package that torch is in, from the innermost."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name != __file__ and name.startswith((_PACKAGE, _TESTS)):
+            yield frame
         frame = frame.f_back
-    return ("package" if frame is None else "test"), ""
 
 
 def _arguments(frame: FrameType) -> Iterator[object]:

@@ -8,6 +8,7 @@ import sys
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,8 +24,10 @@ from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch
 from scorefield.training.settings import TrainSettings
 from scorefield.training.step import Stepper
+from scorefield.training.trainer import Fit, Trainer
 from tests.elsewhere import ELSEWHERE, DeviceError, Elsewhere, Notes, elsewhere
 from tests.laws.cases import closed_forms, targets
+from tests.placed import placed
 
 SMALL = [
     "objective.loops.rows=4",
@@ -140,6 +143,35 @@ def test_a_training_neither_waits_nor_copies(name):
         assert float(found[term].near) == pytest.approx(float(value), rel=tolerance)
 
 
+# The stand-in's weights do take copies.
+@pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
+def test_a_whole_training_goes_on_where_it_is_taken(tmp_path):
+    """There as here, and from the checkpoint of one on the other."""
+
+    def train(engine: sf.Engine, folder: str, steps: int) -> Fit:
+        field, objective, source = made("toy/m1")
+        settings = TrainSettings(steps, 8, checkpoint_every=2, log_every=1)
+        trained = Trainer(
+            field, source, objective, sf.Optim(), settings, folder=tmp_path / folder, quiet=True,
+            engine=engine,
+        )  # fmt: skip
+        return trained.run()
+
+    expected = train(sf.Engine("cpu"), "here", 4)
+    train(sf.Engine("cpu"), "moved", 2)
+    with elsewhere():
+        found = [train(Elsewhere(), folder, 4) for folder in ("there", "moved")]
+        losses = [[row["loss"] for row in fit.history] for fit in (expected, *found)]
+        weights = [
+            [p.detach().cpu().flatten() for p in fit.field.parameters()]
+            for fit in (expected, *found)
+        ]
+    for there in losses[1:]:
+        assert there == pytest.approx(losses[0], rel=1e-5)
+    for there in weights[1:]:
+        torch.testing.assert_close(torch.cat(there), torch.cat(weights[0]), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("centered", [False, True])
 @pytest.mark.parametrize("dequantize", [False, True])
 @pytest.mark.parametrize("most", [0, 10**6])
@@ -171,6 +203,31 @@ def test_the_stand_in_finds_what_a_gpu_would_not_take_or_waits_for():
         torch.tensor([1.0], device=ELSEWHERE)
         assert len(notes.writes) == 1
         assert (x * 2).sum().device == ELSEWHERE
+
+
+STRAY = """
+import torch
+
+def stray(x):
+    return torch.arange(3)
+
+def passed_on(x):
+    return stray(2.0)
+"""
+
+
+def test_the_default_device_is_refused_to_code_that_was_told_one():
+    package: dict[str, Any] = {}
+    exec(compile(STRAY, str(Path(sf.__file__).parent / "planted.py"), "exec"), package)
+    with placed("stand-in") as device:
+        x, network = torch.ones(3), sf.MLP(3, hidden=8, depth=1)
+        assert {x.device, *(p.device for p in network.parameters())} == {device}
+        assert x.numpy().tolist() == [1.0, 1.0, 1.0]
+        assert package["stray"](2.0).device == device
+        for function in ("stray", "passed_on"):
+            for given in (x, network):
+                with pytest.raises(DeviceError, match=r"arange on the default .*planted"):
+                    package[function](given)
 
 
 def field_of(name: str) -> ScoreField:

@@ -5,8 +5,10 @@ from contextlib import ExitStack
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from scorefield import EDM, MLP, Engine, PotentialField, PreconditionedField, differentiable
+from scorefield import engine as engine_module
 from scorefield.engine import _tf32, exact, in_blocks
 from scorefield.errors import UserError
 
@@ -231,3 +233,14 @@ def test_rows_in_blocks_are_those_of_one_call():
     assert sizes == [16, 16, 16, 16, 6, 70] * 2
     in_blocks(function, x, t, None)
     assert sizes[-1] == 70
+
+
+def test_blocks_on_a_gpu_fit_its_free_memory(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (30 * 2**30, 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 20 * 2**30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2 * 2**30)
+    with FakeTensorMode():
+        few, many = (torch.empty(n, 3, 64, 64, device="cuda") for n in (2, 1000))
+    # 2¹³ times the 48 KiB of an image are 384 MiB, and 48 GiB are free.
+    assert engine_module._rows(many) == 128
+    assert engine_module._rows(few) >= 2

@@ -35,6 +35,9 @@ _AMPERE = (8, 0)
 # Of the activations of images, which are some tens of times as large, blocks of so many numbers
 # were the fastest on a CPU.
 _BLOCK, _FEWEST = 2**16, 16
+# What all layers of a large network for images make of a row, in units of its size, rounded up; and
+# how many bytes of it every GPU has.
+_ACTIVATIONS, _SMALL = 2**13, 2**28
 _GRAPHS = 128
 
 _recompute = False
@@ -61,6 +64,8 @@ class Engine:
             slower ones that repeat it bit-exactly, or refused by torch where there is none.
         data_on_device: The number of bytes up to which training data lie on the device. Batches of
             larger ones are read from the host's memory, one ahead.
+        graphs: Whether training steps without a regulariser are captured in a CUDA graph and
+            replayed, which is for small networks.
         timeout: The seconds after which another process that does not answer is given up.
         world: The processes that the work is shared out to; see :meth:`joined`.
 
@@ -75,6 +80,7 @@ class Engine:
     recompute: bool = False
     deterministic: bool = False
     data_on_device: int = 4_000_000_000
+    graphs: bool = False
     timeout: float = 1800.0
     world: World = ALONE
 
@@ -97,6 +103,8 @@ class Engine:
         device = self._found()
         if self.precision == "tf32" and device.type != "cuda":
             raise UserError(f"precision tf32 needs a CUDA device, and the device is {device}")
+        if self.graphs and device.type != "cuda":
+            raise UserError(f"graphs=true needs a CUDA device, and the device is {device}")
         young = self.precision in ("tf32", "bfloat16") and device.type == "cuda"
         if young and torch.cuda.get_device_capability(device) < _AMPERE:
             name = torch.cuda.get_device_name(device)
@@ -242,14 +250,29 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 def in_blocks(function: Callable[..., Tensor], x: Tensor, *others: Tensor | None) -> Tensor:
-    """A function of rows, of ``others`` along with ``x``: on a CPU where no gradients are recorded,
-    at a few at a time, so that the activations of a network stay in its cache.
+    """A function of rows, of ``others`` along with ``x``: where no gradients are recorded, at a few
+    at a time, so that the activations of a network stay in the cache of a CPU, or in the memory of
+    a GPU.
     """
-    rows = max(_FEWEST, _BLOCK // max(1, x.shape[1:].numel()))
-    if len(x) <= rows or x.device.type != "cpu" or torch.is_grad_enabled():
+    rows = len(x) if torch.is_grad_enabled() or torch.compiler.is_compiling() else _rows(x)
+    if len(x) <= rows:
         return function(x, *others)
     blocks = [slice(k, k + rows) for k in range(0, len(x), rows)]
     return torch.cat([function(x[b], *(o if o is None else o[b] for o in others)) for b in blocks])
+
+
+def _rows(x: Tensor) -> int:
+    """The number of rows of a block."""
+    numbers = max(1, x.shape[1:].numel())
+    if x.device.type == "cpu":
+        return max(_FEWEST, _BLOCK // numbers)
+    needed = _ACTIVATIONS * numbers * x.element_size()
+    # To ask takes time.
+    if x.device.type != "cuda" or len(x) * needed <= _SMALL:
+        return len(x)
+    free, _ = torch.cuda.mem_get_info(x.device)
+    freed = torch.cuda.memory_reserved(x.device) - torch.cuda.memory_allocated(x.device)
+    return max(_FEWEST, (free + freed) // needed)
 
 
 @contextmanager

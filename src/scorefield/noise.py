@@ -145,8 +145,8 @@ class Noise:
 
     def permutation(self, purpose: str, n: int, step: int = 0) -> Tensor:
         """Draw a permutation of ``0 … n - 1`` (by sorting one 62-bit key per element)."""
-        index, steps, _ = _addresses(torch.arange(n), step)
-        found = words(torch.arange(1), steps, index, self._key(purpose))
+        index, steps, _ = _addresses(torch.arange(n, device="cpu"), step)
+        found = words(torch.arange(1, device="cpu"), steps, index, self._key(purpose))
         return torch.argsort((found[0, :, 0] << 30) + (found[1, :, 0] >> 2), stable=True)
 
     def _draw(

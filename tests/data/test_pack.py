@@ -268,3 +268,24 @@ def test_a_killed_packing_leaves_no_process_and_goes_on(tmp_path):
     subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=300)
     assert Pack.read(out).sha256 == whole.sha256
     Pack.read(out).check()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--size", "0x3"], "sides from 1 to 32768 pixels, got (0, 3)"),
+        (["--size", "big"], "--size is 'big', it must be a number of pixels, or HxW"),
+        ([], "size is missing: the pictures of"),
+        (["--size", "8", "--crop", "top"], "crop is center, adm, stretch or a number"),
+        (["--size", "8", "--filter", "sinc"], "filter is box, bilinear, hamming, bicubic, lanczos"),
+        (["--size", "8", "--channels", "5"], "has up to 4 channels, 5 are wanted"),
+        (["--size", "8", "--check"], "--check is for these"),
+    ],
+)
+def test_what_is_wrong_with_a_command_is_one_sentence(tmp_path, folder, capsys, arguments, told):
+    out = ["--out", str(tmp_path / "x.png")]
+    assert main(["data", "show", str(folder), *arguments, *out]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1

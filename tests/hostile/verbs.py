@@ -12,6 +12,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch._dynamo  # the first optimiser of a process imports it: better once, before the forks
 
@@ -19,6 +20,7 @@ from scorefield.cli import main
 from scorefield.comparison import demo, processes, sweep, timing
 from scorefield.config.resolve import load
 from scorefield.data.arrays import LabelledSource
+from scorefield.data.packed import Pack
 from scorefield.evaluation import likelihood
 from scorefield.evaluation.evaluate import evaluate
 from scorefield.evaluation.records import Evaluation
@@ -127,6 +129,26 @@ def whole_checkpoints(folder):
 def kept_evaluation(folder):
     found = Evaluation.read(folder / RUN)
     return found.budgets in ([3], [3, 5]) and len(found.levels) > 0
+
+
+def pictures(folder, seed):
+    """A set of images that its seed decides."""
+    values = np.random.default_rng(seed).integers(0, 256, (40, 1, 64, 64), np.uint8)
+    np.save(folder / "images.npy", values)
+
+
+def packing(folder):
+    out = ["--out", str(folder / "pack"), "--overwrite", "--jobs", "1"]
+    return main(["data", "pack", str(folder / "images.npy"), *out])
+
+
+def whole_pack(folder):
+    """Whether the pack is whole, the old one or the new one; between two renamings, the old one is
+    beside its place.
+    """
+    place = folder / "pack"
+    Pack.read(place if place.exists() else folder / ".replaced-pack").check()
+    return True
 
 
 def labelled():
@@ -272,6 +294,11 @@ VERBS = {
         lambda f: (evaluated(f), older(f, *report_names())),
         lambda f: main(["report", str(f / "runs"), "--out", str(f / "reports")]),
         lambda f: as_one(f, *report_names()) and kept_evaluation(f),
+    ),
+    "pack": Verb(
+        lambda f: (pictures(f, 0), packing(f)),
+        lambda f: (pictures(f, 1), packing(f))[1],
+        whole_pack,
     ),
     "demo": Verb(lambda f: None, demonstrated, whole_checkpoints),
     "classifier": Verb(lambda f: None, classified, whole_classifier),

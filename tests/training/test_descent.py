@@ -20,6 +20,11 @@ def quadratic(module, factor=1.0):
     return sum(0.5 * factor * p.square().sum() for p in module.parameters())
 
 
+def take(descent, step, lr, loss):
+    descent.begin(step, lr)
+    return descent.step(loss)
+
+
 def descended(module, losses, most=3, scaled=False, **optim):
     """The steps that were taken, and the descent."""
     descent = Descent(list(module.parameters()), Optim(lr=0.1, **optim), most, scaled)
@@ -28,7 +33,7 @@ def descended(module, losses, most=3, scaled=False, **optim):
         descent.clear()
         loss = quadratic(module, factor)
         descent.add(loss)
-        taken.append(bool(descent.step(step, 0.1, loss.detach())[1]))
+        taken.append(bool(take(descent, step, 0.1, loss.detach())[1]))
     return taken, descent
 
 
@@ -56,7 +61,7 @@ def test_a_loss_that_is_not_finite_with_a_finite_gradient_changes_nothing():
     before = [p.clone() for p in module.parameters()]
     descent = Descent(list(module.parameters()), Optim(), 3)
     descent.add(quadratic(module))
-    _, taken = descent.step(1, 0.1, torch.tensor(math.inf))
+    _, taken = take(descent, 1, 0.1, torch.tensor(math.inf))
     assert not taken
     assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
 
@@ -91,7 +96,7 @@ def test_a_loss_scale_falls_until_the_gradient_is_finite():
         # The slope overflows times the scale, and not by itself.
         descent.add((weight * slope).sum())
         scales.append(float(descent.state_dict()["scale"]))
-        taken.append(bool(descent.step(step, 0.1, torch.tensor(1.0))[1]))
+        taken.append(bool(take(descent, step, 0.1, torch.tensor(1.0))[1]))
     assert scales == [2.0**16, 2.0**15, 2.0**14, 2.0**13, 2.0**13]
     assert taken == [False, False, False, True, True]
 
@@ -115,7 +120,7 @@ def test_the_layout_of_the_weights_changes_no_step(layout, resumed):
     again = Descent(list(second.parameters()), Optim(lr=0.1), 3)
     again.load_state_dict(descent.state_dict())
     again.add(quadratic(second, 3.0))
-    again.step(3, 0.1, torch.tensor(1.0))
+    take(again, 3, 0.1, torch.tensor(1.0))
     for mine, theirs in zip(second.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
 

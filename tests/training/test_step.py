@@ -255,7 +255,7 @@ def test_the_gradient_of_parts_is_that_of_the_batch(parts):
         settings = TrainSettings(3, 16, accumulate=accumulate)
         source = TargetSource(TRUTH)
         stepper = Stepper(field, source, objective, Optim(), settings, Noise(0), Engine("cpu"))
-        terms = stepper._losses(1)
+        terms = stepper._losses(stepper._batch(1), 1)
         return terms, stepper.descent.gradient
 
     (whole, expected), (terms, found) = gradient(1), gradient(parts)
@@ -312,15 +312,16 @@ def test_more_parts_than_points_are_refused():
 
 def test_averages_are_stored_while_training_and_found_for_any_length(tmp_path, monkeypatch):
     direct = []
-    update = EMA.update
+    take_in = EMA.take_in
 
-    def both(average, taken=None):
+    def both(average, taken):
         if not direct:
             direct.append(PowerAverage(average._module, 0.08))
-        direct[0].update(taken)
-        update(average, taken)
+        direct[0].begin()
+        direct[0].take_in(taken)
+        take_in(average, taken)
 
-    monkeypatch.setattr(EMA, "update", both)
+    monkeypatch.setattr(EMA, "take_in", both)
     field, optim = small_field(), Optim(lr=1e-2)
     trained(field, folder=tmp_path, steps=200, snapshot_every=25, checkpoint_every=200, optim=optim)
     names = [name for name, _ in field.named_parameters()]

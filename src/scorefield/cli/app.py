@@ -130,9 +130,7 @@ def train(
         return
     (chosen := build_engine(config, **engine)).check()
     with chosen.joined() as chosen:
-        # The first of several processes makes it, and waits for none of the others.
-        first, folder = chosen.world.first, root / config.folder
-        run = Run.create(config, root, overwrite) if first else Run(folder, config)
+        run = Run.create(config, root, overwrite, chosen.world)
         if chosen.world.broadcast(lambda: run.finished):
             print(f"{run.folder} is complete: {config.train.steps} steps")
             return

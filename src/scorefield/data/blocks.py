@@ -46,19 +46,28 @@ class Worker:
         first = number * step
         pixels = records.block(first, min(len(records), first + step), self.form)
         content: Any = np.ascontiguousarray(pixels)
-        descriptor = os.open(self.folder / f"{part}.npy", os.O_WRONLY)
-        try:
-            view, place = memoryview(content).cast("B"), _OFFSET + first * content[0].nbytes
-            while view:
-                written = os.pwrite(descriptor, view, place)
-                view, place = view[written:], place + written
-        finally:
-            os.close(descriptor)
+        _write(self.folder / f"{part}.npy", content, _OFFSET + first * content[0].nbytes)
         digests = b"".join(hashlib.blake2b(image, digest_size=8).digest() for image in content)
         squares = int(np.square(content, dtype=np.uint32).sum(dtype=np.uint64))
         total = content.sum(axis=0, dtype=np.int64)
         sha256 = hashlib.sha256(content).digest()
         return Block(sha256, np.frombuffer(digests, "<u8").astype(np.uint64), total, squares)
+
+
+def _write(path: Path, content: Any, place: int) -> None:
+    """Writes bytes at a place of a file."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY)
+        try:
+            os.lseek(descriptor, place, os.SEEK_SET)
+            view = memoryview(content).cast("B")
+            while view:
+                view = view[os.write(descriptor, view) :]
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 _worker: Worker | None = None

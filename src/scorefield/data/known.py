@@ -83,7 +83,9 @@ class Settled:
         return None if self.found is None else self.found.classes
 
     def keys(self) -> dict[str, Any]:
-        """What the keys of a configuration become."""
+        """What the keys of a configuration become that are found in the files; those of the form
+        have what is usual where they are null.
+        """
         size = self.form.size if isinstance(self.form.size, int) else list(self.form.size)
         return {
             "dataset": self.dataset,
@@ -91,9 +93,6 @@ class Settled:
             "channels": self.form.channels,
             "classes": self.classes,
             "class_names": None if self.class_names is None else list(self.class_names),
-            "crop": self.form.crop,
-            "filter": self.form.filter,
-            "background": self.form.background,
             "sha256": self.sha256,
         }
 

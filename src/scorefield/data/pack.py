@@ -94,9 +94,9 @@ def pack(
     """
     out = out.expanduser()
     folder, replaced = (out.with_name(f".{what}-{out.name}") for what in ("packing", "replaced"))
-    if replaced.exists() and not out.exists():
-        # A process that was killed had not yet put the new one in its place.
-        os.rename(replaced, out)
+    if replaced.exists():
+        # A process was killed before it put the new one in its place, or before it deleted the old.
+        shutil.rmtree(replaced) if out.exists() else os.rename(replaced, out)
     _check_place(out, overwrite)
     with _alone(folder, out):
         _check_place(out, overwrite)

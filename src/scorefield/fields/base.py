@@ -54,7 +54,7 @@ _SHAPES: dict[str, Callable[[Tensor], tuple[int, ...]]] = {
     "score": lambda x: x.shape,
     "predict": lambda x: x.shape,
     "potential": lambda x: x.shape[:1],
-    "jacobian": lambda x: (len(x), x[0].numel(), x[0].numel()),
+    "jacobian": lambda x: (len(x), *2 * (x.shape[1:].numel(),)),
 }
 """The shapes of what a field gives at points."""
 

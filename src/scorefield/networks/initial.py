@@ -66,7 +66,9 @@ def _inputs(layer: nn.Module, name: str) -> int:
 
 
 def _uniform(noise: Noise, purpose: str, like: Tensor, bound: float) -> Tensor:
-    draws = noise.uniform(purpose, tuple(like.shape), torch.arange(1), dtype=torch.float64)
+    draws = noise.uniform(
+        purpose, tuple(like.shape), torch.arange(1, device="cpu"), dtype=torch.float64
+    )
     return (2 * draws[0] - 1) * bound
 
 
@@ -96,7 +98,7 @@ def initialize_average(network: nn.Module, seed: int, scales: Mapping[nn.Module,
         outputs, inputs, *taps = layer.weight.shape
         scale = scales.get(layer, 1.0) or 1e-10
         bound = math.sqrt(6 * scale / ((inputs + outputs) * math.prod(taps)))
-        draws = torch.empty(layer.weight.shape)
+        draws = torch.empty(layer.weight.shape, device="cpu")
         layer.weight.copy_(draws.uniform_(-bound, bound, generator=_generator(seed, name)))
         if layer.bias is not None:
             layer.bias.zero_()
@@ -106,10 +108,10 @@ def initialize_average(network: nn.Module, seed: int, scales: Mapping[nn.Module,
 def normal_(parameter: Tensor, seed: int, name: str, deviation: float = 1.0) -> None:
     """Draw a parameter from the normal distribution, by its own generator as above."""
     if not parameter.is_meta:
-        draws = torch.empty(parameter.shape)
+        draws = torch.empty(parameter.shape, device="cpu")
         parameter.copy_(draws.normal_(0, deviation, generator=_generator(seed, name)))
 
 
 def _generator(seed: int, name: str) -> torch.Generator:
     key = hashlib.blake2b(f"{seed}/weights/{name}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(key, "little", signed=True))
+    return torch.Generator("cpu").manual_seed(int.from_bytes(key, "little", signed=True))

@@ -233,7 +233,7 @@ def initialize(network: nn.Module, seed: int) -> None:
     """
     if any(parameter.is_meta for parameter in network.parameters()):
         return
-    noise, one = Noise(seed), torch.arange(1)
+    noise, one = Noise(seed), torch.arange(1, device="cpu")
     for name, layer in network.named_modules():
         for key, parameter in layer.named_parameters(recurse=False):
             purpose, shape = f"weights/{name}.{key}", tuple(parameter.shape)

@@ -45,7 +45,10 @@ from scorefield.training import checkpoint as checkpoints
 from scorefield.training.checkpoint import Checkpoint
 from scorefield.training.guard import locked
 from scorefield.training.trainer import DrawFor, Fit, Trainer
+from scorefield.world import ALONE, World
 
+# Null in runs that are older than the key; those of today that have it null are called so.
+_YOUNGER = ("data.held_out_seed", "data.classes", "data.class_names")
 CONFIG, ENVIRONMENT = "config_resolved.yaml", "environment.json"
 
 
@@ -57,10 +60,16 @@ class Run:
         self.config = config
 
     @classmethod
-    def create(cls, config: Config, root: str | Path = "runs", overwrite: bool = False) -> Run:
+    def create(
+        cls,
+        config: Config,
+        root: str | Path = "runs",
+        overwrite: bool = False,
+        world: World = ALONE,
+    ) -> Run:
         """The run of a configuration in ``root/dataset/model_id/seed{n}``: a new one, or the one
         that is there, to be resumed or, with ``overwrite``, deleted first; nothing is changed where
-        it raises.
+        it raises. The first of several processes makes it.
 
         Raises:
             RunError: If the folder belongs to another configuration, or is no run's and not
@@ -72,6 +81,8 @@ class Run:
         """
         folder = Path(root) / config.folder
         run = cls(folder, config)
+        if not world.first:
+            return run
         clean(folder.parent)
         if overwrite and (folder / CONFIG).is_file():
             if folder.is_symlink():
@@ -334,8 +345,8 @@ def of_class(field: ScoreField, label: int) -> ScoreField:
 
 def _differences(*configs: Config) -> list[tuple[str, object, object]]:
     one, other = (config.identity() for config in configs)
-    # Null in runs that are older than the key; those of today that have it null are called so.
-    return [d for d in differences(one, other) if d[0] != "data.held_out_seed" or None not in d]
+    found = differences(one, other)
+    return [d for d in found if d[0] not in _YOUNGER or None not in d]
 
 
 def _check_same(folder: Path, there: Config, wanted: Config) -> None:

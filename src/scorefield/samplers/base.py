@@ -165,16 +165,15 @@ class Sampler(ABC):
                     f"starting points of event shape {tuple(start.shape[1:])} were given to a "
                     f"field on event shape {shape}"
                 )
-        index = _indices(n, index, start)
-        check_count("batch_size", batch_size)
         device = device_of(field) if device is None else torch.device(device)
+        index = _indices(n, index, start, device)
+        check_count("batch_size", batch_size)
         noise = seed if isinstance(seed, Noise) else Noise(seed)
         if measurement is not None:
             if not self.takes_measurements:
                 raise UnsupportedError(f"{type(self).__name__} takes no measurement")
             measurement.check(len(index), shape)
         prior, top = field.sde.prior(field.domain), level(field.sde, field.sde.t_max)
-        index = index.to(device)
         blocks, known = index.split(batch_size), field.class_rows(classes, index)
         results = []
         with torch.no_grad(), evaluation_mode(field):
@@ -275,7 +274,9 @@ class GridSampler(Sampler):
         return x
 
 
-def _indices(n: int | None, index: Tensor | None, start: Tensor | None) -> Tensor:
+def _indices(
+    n: int | None, index: Tensor | None, start: Tensor | None, device: torch.device
+) -> Tensor:
     """The sample indices, from n, index or start."""
     if n is not None and index is not None:
         raise UserError("give either n or index, not both")
@@ -284,7 +285,7 @@ def _indices(n: int | None, index: Tensor | None, start: Tensor | None) -> Tenso
             raise UserError("the number of samples is missing: give n, index or start")
         count = n if n is not None else len(start)  # type: ignore[arg-type]
         check_count("the number of samples", count)
-        index = torch.arange(count)
+        index = torch.arange(count, device=device)
     if index.dim() != 1 or index.numel() == 0 or index.dtype not in (torch.int64, torch.int32):
         raise UserError(
             f"sample indices are one row of at least one integer, got {index.dtype} of shape "
@@ -292,4 +293,4 @@ def _indices(n: int | None, index: Tensor | None, start: Tensor | None) -> Tenso
         )
     if start is not None and len(start) != len(index):
         raise UserError(f"{len(index)} samples cannot start from {len(start)} points")
-    return index
+    return index.to(device)

@@ -22,7 +22,8 @@ class Descent:
 
     A step whose loss or gradient is not finite changes nothing: neither weights nor moments. After
     so many of them in a row no step is taken any more: the weights, and :attr:`last`, stay those
-    before the first of them until the host looks. Nothing here waits for the device.
+    before the first of them until the host looks. Nothing here waits for the device, and
+    what changes from step to step is in tensors that stay where they are.
 
     With a loss scale :math:`c`, for gradients in float16, losses are multiplied by :math:`c` and
     the gradient is divided by it: :math:`c` begins at :math:`2^{16}`, is halved by a step that is
@@ -46,19 +47,26 @@ class Descent:
         self, parameters: Sequence[Parameter], optim: Optim, most: int, scaled: bool = False
     ) -> None:
         self.gradient = joint_gradient(parameters)
+        device = self.gradient.device
+        # The fused step reads a rate on the host as float64, on a device as float32.
+        near = device.type == "cpu"
+        dtype = torch.float64 if near else torch.float32
+        self._rate = torch.zeros((), dtype=dtype, device=device)
+        self._kept = {"lr": self._rate, "capturable": not near}
         self.optimizer = _KINDS[optim.kind](
             parameters,
-            lr=optim.lr,
             betas=optim.betas,
             eps=optim.eps,
             weight_decay=optim.weight_decay,
             fused=True,
+            **self._kept,
         )
-        self.last = torch.zeros((), dtype=torch.int64, device=self.gradient.device)
+        self.last = torch.zeros((), dtype=torch.int64, device=device)
+        self._step = torch.zeros_like(self.last)
         self._clip, self._most = optim.clip, most
         self._scale: Tensor | None = None
         if scaled:
-            self._scale = torch.full((), _SCALE, device=self.gradient.device)
+            self._scale = torch.full((), _SCALE, device=device)
             self._steady = torch.zeros_like(self.last)
 
     def clear(self) -> None:
@@ -73,14 +81,14 @@ class Descent:
         factor = torch.full_like(loss, share)
         loss.backward(factor if self._scale is None else factor * self._scale)
 
-    @torch.no_grad()
-    def step(self, step: int, lr: float, loss: Tensor) -> tuple[Tensor, Tensor]:
-        """Takes or skips a step.
+    def begin(self, step: int, lr: float) -> None:
+        """Sets the number, from 1, and the learning rate of the step to come."""
+        self._step.fill_(step)
+        self._rate.fill_(lr)
 
-        Arguments:
-            step: Its number, from 1.
-            lr: The learning rate.
-            loss: The loss, detached.
+    @torch.no_grad()
+    def step(self, loss: Tensor) -> tuple[Tensor, Tensor]:
+        """Takes or skips the step that was begun, of a loss, detached.
 
         Returns:
             The norm of the gradient before it is clipped; and 1 where the step is taken, 0 where
@@ -96,20 +104,21 @@ class Descent:
         if factor is not None:
             self.gradient.mul_(factor)
         # What is finite is zero times zero.
-        skipped = ((loss + norm) * 0 != 0) | (self.last < step - self._most)
-        self.last = self.last.where(skipped, step)
+        skipped = ((loss + norm) * 0 != 0) | (self.last + self._most < self._step)
+        torch.where(skipped, self.last, self._step, out=self.last)
         if self._scale is not None:
             self._rescale(self._scale, skipped)
         # Fused Adam looks for this attribute, and changes nothing where it is 1.
         self.optimizer.found_inf = skipped.to(torch.float32)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
         self.optimizer.step()
         return norm, (~skipped).to(norm.dtype)
 
     def state_dict(self) -> dict[str, Any]:
         """What a step depends on beside the weights, on the CPU."""
-        state = {"optimizer": self.optimizer.state_dict(), "last": self.last}
+        optimizer = self.optimizer.state_dict()
+        for group in optimizer["param_groups"]:
+            group["lr"] = float(self._rate)
+        state = {"optimizer": optimizer, "last": self.last}
         if self._scale is not None:
             state |= {"scale": self._scale, "steady": self._steady}
         return state
@@ -121,6 +130,8 @@ class Descent:
             ValueError, LookupError, TypeError: If it is that of other parameters.
         """
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group.update(self._kept)
         for parameter, moments in self.optimizer.state.items():
             for name, moment in moments.items():
                 if name != "step":
@@ -132,10 +143,10 @@ class Descent:
             self._steady.copy_(state["steady"])
 
     def _rescale(self, scale: Tensor, skipped: Tensor) -> None:
-        self._steady = (self._steady + 1) * ~skipped
+        self._steady.add_(1).mul_(~skipped)
         grown = self._steady == _PATIENCE
         scale.mul_(torch.where(skipped, 0.5, 1.0 + grown))
-        self._steady = self._steady * ~grown
+        self._steady.mul_(~grown)
 
 
 def joint_gradient(parameters: Sequence[Parameter]) -> Tensor:

@@ -34,23 +34,32 @@ class Average(ABC):
         self._live = [p.detach() for p in module.parameters()]
         self._average = [p.clone() for p in self._live]
         self._dtypes = [p.dtype for p in self._live]
+        device = self._live[0].device if self._live else None
+        self._weight = torch.zeros((), dtype=torch.float64, device=device)
 
     @abstractmethod
     def decay_at(self, n: int) -> float:
         """The decay :math:`d_n` of the :math:`n`-th update, counted from 1."""
 
+    def update(self) -> None:
+        """Takes in the parameters as they are now."""
+        self.begin()
+        self.take_in(torch.ones_like(self._weight))
+
+    def begin(self) -> None:
+        """Counts an update, whose numbers :meth:`take_in` then takes in."""
+        self.updates += 1
+        self._weight.fill_(1 - self.decay_at(self.updates))
+
     @torch.no_grad()
-    def update(self, taken: Tensor | None = None) -> None:
-        """Takes in the parameters as they are now.
+    def take_in(self, taken: Tensor) -> None:
+        """Takes in the parameters as they are now, without a number of the host.
 
         Arguments:
             taken: On the device of the parameters, 1, or 0 for a step that was skipped, which
-                counts and leaves the average as it is.
+                leaves the average as it is.
         """
-        self.updates += 1
-        if taken is None:
-            taken = torch.ones((), device=self._average[0].device, dtype=torch.float64)
-        weight = taken * (1 - self.decay_at(self.updates))
+        weight = taken * self._weight
         weights = {dtype: weight.to(dtype) for dtype in set(self._dtypes)}
         torch._foreach_lerp_(self._average, self._live, [weights[d] for d in self._dtypes])
 

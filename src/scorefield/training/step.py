@@ -13,11 +13,12 @@ from torch import Tensor
 from scorefield.data.source import DataSource
 from scorefield.dropout import dropouts, set_keys
 from scorefield.engine import Engine, exact
-from scorefield.errors import UserError
+from scorefield.errors import UserError, out_of_memory
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch
 from scorefield.objectives.objective import Objective
+from scorefield.training.capture import Captured
 from scorefield.training.descent import Descent
 from scorefield.training.draws import check_shared, has_dropout, running_statistics, training_draws
 from scorefield.training.faults import faulty_layer, faulty_term
@@ -80,7 +81,9 @@ class Stepper:
             self._reduction = Reduction(parameters, self.descent.gradient, engine.world)
         self.ema = settings.average(field)
         self.averages = {each: PowerAverage(field, each) for each in LENGTHS if snapshots}
+        self._averages = [self.ema, *self.averages.values()]
         self.dropout, self._layers = has_dropout(field), dropouts(field)
+        self._captured = self._to_capture()
         self._moving = [*objective.buffers(), *running_statistics(field)]
         self._ahead = training_draws(
             field,
@@ -101,14 +104,42 @@ class Stepper:
         their sum ``loss``, the norm of the gradient ``grad_norm``, and ``taken``, 1
         or 0 for a step that is skipped.
         """
+        batch = self._batch(step)
+        self._begin(step)
+        if self._captured is None or self.objective.due(step):
+            return self._advance(batch, step)
+        try:
+            return self._captured(*batch)
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            raise UserError(
+                f"engine: a training step of {type(self.field).__name__} cannot be captured in a "
+                f"CUDA graph; set graphs=false ({error})"
+            ) from error
+
+    def _to_capture(self) -> Captured | None:
+        if not self.engine.graphs:
+            return None
+        if self.engine.world.size > 1:
+            raise UserError("engine: graphs=true is for trainings by one process")
+        return Captured(lambda *parts: self._advance(Batch(*parts)))
+
+    def _begin(self, step: int) -> None:
+        """What of a step the host has to say."""
+        self.descent.begin(step + 1, self.rate(step))
+        for average in self._averages:
+            average.begin()
+
+    def _advance(self, batch: Batch, step: int | None = None) -> dict[str, Tensor]:
+        """The step that was begun, with the regularisers that are due at its number."""
         before = [buffer.clone() for buffer in self._moving]
-        scalars = self._losses(step)
-        norm, taken = self.descent.step(step + 1, self.rate(step), scalars["loss"])
+        scalars = self._losses(batch, step)
+        norm, taken = self.descent.step(scalars["loss"])
         for buffer, old in zip(self._moving, before, strict=True):
             buffer.copy_(buffer.where(taken > 0, old))
-        self.ema.update(taken)
-        for average in self.averages.values():
-            average.update(taken)
+        for average in self._averages:
+            average.take_in(taken)
         return {**scalars, "grad_norm": norm, "taken": taken}
 
     def stopped(self, done: int) -> int | None:
@@ -122,7 +153,7 @@ class Stepper:
         """What is not finite at a step, counted from 1, that was skipped and is the next to be
         taken: a clause.
         """
-        terms = self._losses(step - 1)
+        terms = self._losses(self._batch(step - 1), step - 1)
         terms["grad_norm"] = torch.linalg.vector_norm(self.descent.gradient)
         found = ((name, float(term)) for name, term in terms.items())
         # A gradient that overflows by the loss scale alone is finite here.
@@ -157,15 +188,18 @@ class Stepper:
         # What the first versions wrote has no steps that were skipped.
         self.descent.load_state_dict({"last": done, **state})
         self.objective.load_state_dict(state["objective"])
+        # The moments are other tensors now.
+        self._captured = self._to_capture()
         for name, average in self.averages.items():
             average.load_state_dict(state["averages"][name], done)
 
-    def _losses(self, step: int) -> dict[str, Tensor]:
+    def _losses(self, batch: Batch, step: int | None) -> dict[str, Tensor]:
         """The terms of the loss of a step and their sum, whose gradient the descent then has: those
-        of all processes.
+        of all processes. Without its number it is a step at which no regulariser is due.
         """
-        batch, base, world = self._batch(step), [], self.engine.world
-        due, n = bool(self.objective.due(step)), self.settings.batch_size
+        base: list[Tensor] = []
+        world, n = self.engine.world, self.settings.batch_size
+        due = step is not None and bool(self.objective.due(step))
         parts = self._parts(batch)
         self.descent.clear()
         for number, part in enumerate(parts, start=1):
@@ -177,7 +211,7 @@ class Stepper:
                     self.descent.add(loss, share)
             base.append(loss.detach() * share)
         total = sum(base[1:], base[0])
-        if due:
+        if step is not None and due:
             x = world.gather(batch.x, n)
             with self.engine.running(), exact():
                 rest, terms = self.objective.regularize(
