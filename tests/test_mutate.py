@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
+import mutate  # noqa: E402
 from faults import faults  # noqa: E402
 from mutate import draw, mirror, modules  # noqa: E402
 
@@ -25,6 +26,7 @@ def f(x: "Float[Tensor, 'batch 2']", n: int = 3) -> "Tensor":
     z = noise.normal("start", x.shape[1:], index, dtype=torch.float64)
     y = (x - z).square().sum(dim=1) / 2.5
     y = torch.maximum(y, n)
+    y = torch.cdist(y, y)
     return torch.where(y, x)
 '''
 PLANTED = {
@@ -51,6 +53,18 @@ def test_each_kind_is_found_where_something_is_computed_and_nowhere_else(tmp_pat
     for fault in found:
         ast.parse(fault.planted(SOURCE))
         assert fault.planted(SOURCE).count("\n") == SOURCE.count("\n")
+
+
+@pytest.mark.slow
+def test_a_fault_is_killed_by_the_tests_that_notice_it(tmp_path, monkeypatch):
+    mutate._copy(tmp_path)
+    path = ROOT / "src" / "scorefield" / "wrapped.py"
+    fault = next(f for f in faults(ROOT, path) if f.kind == "sign" and f.old == "-_IMAGES")
+    for file, outcome in (("test_wrapped.py", "killed"), ("test_errors.py", "survived")):
+        monkeypatch.setattr(mutate, "mirror", lambda path, file=file: [f"tests/{file}"])
+        assert mutate.verdict(fault, tmp_path)["verdict"] == outcome
+    planted = (tmp_path / fault.path).read_text(encoding="utf-8")
+    assert planted == path.read_text(encoding="utf-8")
 
 
 def test_a_sample_is_drawn_by_its_seed_alone():

@@ -59,7 +59,8 @@ class Fault:
 def _call(node: ast.Call) -> Iterator[tuple[str, ast.expr]]:
     either = ast.unparse(node.func).rpartition(".")[2] in _EITHER_ORDER
     simple = all(isinstance(a, ast.Name | ast.Attribute) for a in node.args[:2])
-    if len(node.args) > 1 and simple and not either:
+    differ = len({ast.unparse(a) for a in node.args[:2]}) == 2
+    if differ and simple and not either:
         first, second, *rest = node.args
         yield "swapped arguments", ast.Call(node.func, [second, first, *rest], node.keywords)
     if isinstance(node.func, ast.Attribute):

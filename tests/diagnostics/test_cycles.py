@@ -135,6 +135,17 @@ def test_neighbours_are_found_in_the_named_features():
     assert bool((graph[index] == following).any(dim=2).all())
 
 
+def test_the_fewest_cycles_and_neighbours():
+    """One cycle in each of two clouds has an error bar; the nearest neighbours alone, each nearer
+    than the one before, close no cycle.
+    """
+    base, protocol = normal(2), Protocol((0.5,), n=64)
+    (found,) = cycle_circulation(base, base, protocol, (3,), cycles=1).estimates
+    assert (found.n, found.settings["cycles"]) == (2, 2)
+    with pytest.raises(ValueError, match=r"0 of 2 clouds of 32 points"):
+        cycle_circulation(base, base, protocol, (3,), neighbours=1)
+
+
 def test_edges_are_no_longer_than_reach():
     """A longest edge of one sigma leaves some cycles at high noise, and none at low."""
     base = normal(2)

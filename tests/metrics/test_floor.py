@@ -51,6 +51,7 @@ def test_the_floor_is_the_law_over_pairs():
     assert (floor.pairs, floor.mean.value, floor.mean.unit) == (4, 2.5, "metres")
     assert floor.sd == pytest.approx((5 / 3) ** 0.5)
     assert floor.mean.standard_error == pytest.approx(floor.sd / 2)
+    assert floor.quantile(0.1) == pytest.approx(1.3, rel=1e-12)
     assert floor.quantile(0.5) == 2.5
     assert floor.ratio(5.0) == floor.ratio(Estimate(5.0, 1.0, 3)) == 2.0
     assert floor.excess(2.5 + floor.sd) == pytest.approx(1.0)

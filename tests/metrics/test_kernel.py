@@ -40,7 +40,7 @@ def naive(x, y, bandwidths):
     return float(within - 2 * xy.mean())
 
 
-@pytest.mark.parametrize("bandwidths", [(0.7,), (2.0, 1.0, 0.5), (0.3, 1.1)])
+@pytest.mark.parametrize("bandwidths", [(0.7,), (2.0, 1.0, 0.5), (4.0, 0.5), (0.3, 1.1)])
 def test_it_is_the_sum_over_pairs(bandwidths):
     x, y = normals(40, 3, 0), normals(25, 3, 1, shift=0.5)
     assert mmd(x, y, bandwidths).value == pytest.approx(naive(x, y, bandwidths), abs=1e-13)

@@ -53,6 +53,24 @@ def test_every_row_goes_as_scipy_goes_alone(tol):
         assert int(found.calls[row]) == 2 + 6 * int(found.accepted[row] + found.rejected[row])
 
 
+@pytest.mark.parametrize("row", range(len(STARTS)))
+def test_its_first_places_are_those_of_scipy(row):
+    """That of the trial from which the first step follows, and those of the first three steps."""
+    ours, theirs = [], []
+
+    def slope(u, y, rows):
+        ours.append(float(u))
+        return oscillator(u, y, rows)
+
+    def alone(u, y):
+        theirs.append(float(u))
+        return oscillator(u, torch.as_tensor(y).reshape(1, -1), None)[0].numpy()
+
+    solve(slope, STARTS[row : row + 1], 0.0, 8.0, 1e-6, 1e-6)
+    solve_ivp(alone, (0.0, 8.0), STARTS[row].numpy(), rtol=1e-6, atol=1e-6)
+    assert ours[:20] == pytest.approx(theirs[:20], rel=1e-10)
+
+
 def test_the_error_follows_the_tolerance():
     y = torch.ones(1, 1, dtype=torch.float64)
     tolerances = (1e-4, 1e-6, 1e-8, 1e-10)

@@ -219,6 +219,15 @@ class TestLimits:
         shifts = [self.IMAGES.roll((i, j), (2, 3)) for i in range(5) for j in range(5)]
         self.agree(IdealScore(torch.cat(shifts), SDE), EquivariantScore(self.IMAGES, SDE))
 
+    def test_it_draws_every_shift_of_every_image_equally_often(self):
+        images = normal((2, 2, 2, 3), "images")
+        shifts = torch.cat([images.roll((i, j), (2, 3)) for i in range(2) for j in range(3)])
+        drawn = EquivariantScore(images, SDE).sample(6000, 0, torch.float64)
+        same = (drawn[:, None] == shifts).flatten(2).all(dim=2)
+        assert bool((same.sum(dim=1) == 1).all())
+        # Of a binomial number with a mean of 500, six standard deviations.
+        assert bool(((same.sum(dim=0) - 500).abs() < 6 * (500 * 11 / 12) ** 0.5).all())
+
     def test_its_density_is_the_mean_over_all_shifts(self):
         images = normal((3, 2, 2, 5), "images")
         shifts = torch.cat([images.roll((i, j), (2, 3)) for i in range(2) for j in range(5)])

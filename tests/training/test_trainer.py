@@ -108,6 +108,15 @@ def test_a_step_is_the_optimiser_written_by_hand():
     assert not result.field.training
 
 
+def test_a_checkpoint_between_two_rows_has_the_numbers_of_its_steps(tmp_path):
+    field, truth = small_field()
+    settings = SMALL | {"log_every": 5, "checkpoint_every": 2}
+    fit(field, truth, steps=3, folder=tmp_path, **settings)
+    window = checkpoint.read(checkpoint.paths(tmp_path / "checkpoints")[0]).state["window"]
+    steps, losses = window["loss"]
+    assert (steps, len(losses)) == ([1, 2], 2)
+
+
 def test_the_run_directory(tmp_path):
     field, truth = small_field()
     result = fit(field, truth, steps=25, folder=tmp_path, config={"a": 1}, keep=None, **SMALL)

@@ -122,13 +122,14 @@ def train(
     from scorefield.config.build import build_engine
     from scorefield.runs.run import Run
 
+    chosen = build_engine(config, **engine)
     if dry_run:
         from scorefield.config.document import dump
 
         Run.check(config)
         print(f"# {root / config.folder}\n{dump(config.document())}", end="")
         return
-    (chosen := build_engine(config, **engine)).check()
+    chosen.check()
     with chosen.joined() as chosen:
         run = Run.create(config, root, overwrite, chosen.world)
         if chosen.world.broadcast(lambda: run.finished):
