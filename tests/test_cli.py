@@ -112,6 +112,8 @@ def test_a_dry_run_shows_the_configuration_and_writes_nothing(small, tmp_path, c
     first, *rest = capsys.readouterr().out.splitlines()
     assert first.startswith(f"# {root}/toy/small_lr=0.5_")
     assert any("lr: 0.5" in line for line in rest)
+    assert main(["train", small, "--root", str(root), "--dry-run", "--device", "gpu"]) == 2
+    assert "device must be auto, cpu, cuda or cuda:N" in capsys.readouterr().err
     assert not root.exists()
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+import scorefield as sf
 from scorefield import EDM, MLP, Engine, PotentialField, PreconditionedField, differentiable
 from scorefield import engine as engine_module
 from scorefield.engine import _tf32, exact, in_blocks
@@ -71,11 +72,22 @@ def test_a_card_without_a_precision_refuses_it(cards, precision):
 
 
 def test_words_that_are_no_device_or_precision_are_refused(unchecked):
-    for device in ("gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", ""):
+    for device in ("gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", "", 0, None, torch.device("cpu")):
         with pytest.raises(UserError, match="auto, cpu, cuda or cuda:N"):
             Engine(device)
     with pytest.raises(UserError, match="float32, tf32, bfloat16, float16"):
         Engine(precision="half")
+    for name in ("compile", "channels_last", "recompute", "deterministic"):
+        for value in ("no", 1, None):
+            with pytest.raises(UserError, match=f"{name} must be True or False"):
+                Engine(**{name: value})
+
+
+@pytest.mark.parametrize("engine", ["cpu", {"device": "cpu"}, Engine, torch.device("cpu")])
+def test_a_training_on_what_is_no_engine_is_refused(unchecked, engine):
+    field = sf.PreconditionedField(sf.MLP(dim=2), sf.EDM(), sigma_data=1.0)
+    with pytest.raises(UserError, match="engine must be an Engine"):
+        sf.fit(field, torch.randn(8, 2), steps=1, engine=engine)
 
 
 def flags():

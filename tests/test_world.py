@@ -42,11 +42,11 @@ def test_rows_come_back_in_order(n):
 
 def test_the_first_process_tells_and_the_first_words_are_heard():
     def work(world):
-        given = world.told(lambda: {"x": torch.arange(3), "rank": world.rank})
+        given = world.broadcast(lambda: {"x": torch.arange(3), "rank": world.rank})
         return (
             given["x"].tolist(),
             given["rank"],
-            world.said("" if world.first else f"{world.rank}"),
+            world.first_words("" if world.first else f"{world.rank}"),
         )
 
     assert together(3, work) == [([0, 1, 2], 0, "1")] * 3
@@ -69,12 +69,12 @@ def test_what_differs_is_named_in_all_processes():
     together(3, lambda world: world.agree({"code": "a", "data": "b"}))
 
 
-def test_alone_nothing_is_asked():
+def test_alone_nothing_is_from_store():
     x = torch.arange(3)
     assert ALONE.first
     assert ALONE.gather(x, 3) is x
     assert ALONE.total([x]) == [x]
-    assert ALONE.told(lambda: x) is x
+    assert ALONE.broadcast(lambda: x) is x
     assert not ALONE.any(False)
     ALONE.agree({"a": 1})
 

@@ -40,6 +40,9 @@ class Thread(World):
     def _from_all(self, tensor):
         return self.meeting.exchange(self.rank, tensor.clone())
 
+    def _objects(self, value):
+        return self.meeting.exchange(self.rank, value)
+
     def _from_first(self, tensor):
         tensor.copy_(self.meeting.exchange(self.rank, tensor.clone())[0])
 

@@ -36,6 +36,7 @@ from .diagnostics.trajectories import image_agreement as image_agreement
 from .diagnostics.trajectories import walk as walk
 from .domain import Euclidean as Euclidean
 from .domain import Torus as Torus
+from .dropout import Dropout as Dropout
 from .engine import Engine as Engine
 from .estimate import Estimate as Estimate
 from .fields.base import ScoreField as ScoreField

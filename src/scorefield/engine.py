@@ -85,11 +85,15 @@ class Engine:
     world: World = ALONE
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
+        known = isinstance(self.device, str)
+        if not known or not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
             raise UserError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
         if self.precision not in get_args(Precision):
             names = ", ".join(get_args(Precision))
             raise UserError(f"precision must be one of {names}, got {self.precision!r}")
+        for name in ("compile", "channels_last", "recompute", "deterministic"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"{name} must be True or False, got {getattr(self, name)!r}")
         check_count("data_on_device", self.data_on_device, 0)
         check_positive("timeout", self.timeout)
 

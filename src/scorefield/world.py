@@ -3,7 +3,7 @@ r"""The processes of one run, from one to a cluster: who has which rows, sums, r
 The contract is torchrun's environment: ``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``, ``MASTER_ADDR``
 and ``MASTER_PORT``. Work on :math:`n` rows is shared out in consecutive parts whose sizes differ by
 one at most, and what it gives is summed, or gathered in the order of the rows. One process alone
-does all of it, and pays nothing: what is asked of :data:`ALONE` is returned as it was given.
+does all of it, and pays nothing: what :data:`ALONE` is given, it returns.
 
 All processes have to ask for the same things in the same order. Where one of them has ended, or
 does not answer within the timeout, the others get a :class:`~.LostProcessError`.
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from threading import Thread
 from typing import Any, TypeVar
 
 import torch
@@ -33,6 +34,7 @@ _ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"
 _FAULT, _SPOKEN = "fault", "spoken"
 _PIECE = 2**28  # bytes
 _LETTERS = 250
+_PATIENCE = 3.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,19 @@ class World:
         found = function(share) if len(share) else function(torch.arange(1))[:0]
         return self.gather(found, n)
 
+    def each(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
+        """What tasks return, shared out to the processes in turns, in the order of the tasks."""
+        own = [task() for task in tasks[self.rank :: self.size]]
+        if self.size == 1:
+            return own
+        shares = self._objects(own)
+        return [shares[k % self.size][k // self.size] for k in range(len(tasks))]
+
     def any(self, flag: bool) -> bool:
         """Whether a flag is set in any process."""
         return bool(self.total([torch.tensor(int(flag))])[0])
 
-    def said(self, words: str) -> str:
+    def first_words(self, words: str) -> str:
         """The words of the first process that has any; of 250 letters at most."""
         content = torch.zeros(1, _LETTERS, dtype=torch.uint8)
         letters = words.encode("ascii", "replace")[:_LETTERS]
@@ -109,13 +119,22 @@ class World:
                 return bytes(row).rstrip(b"\0").decode()
         return ""
 
+    @contextmanager
+    def first_goes_first(self) -> Iterator[None]:
+        """The first process is done with the context before the others begin."""
+        if not self.first:
+            self.any(False)
+        yield
+        if self.first:
+            self.any(False)
+
     def from_first(self, *tensors: Tensor) -> None:
         """Replaces tensors on the CPU by those of the first process."""
         if self.size > 1:
             for tensor in tensors:
                 self._from_first(tensor)
 
-    def told(self, give: Callable[[], Any]) -> Any:
+    def broadcast(self, give: Callable[[], Any]) -> Any:
         """What the first process is given by a function, which only that one calls: tensors on the
         CPU, numbers, texts, and containers of them.
         """
@@ -153,11 +172,10 @@ class World:
                 )
 
     def leave_word(self, words: str) -> None:
-        """Tells the other processes why this one ends, which the first process says itself."""
-        with suppress(RuntimeError):  # all of them may have ended before
-            self._store.set(_FAULT, f"process {self.rank}: {words}")
+        """Leaves word of why this process ends, which the first one prints itself."""
+        self._from_store(lambda: self._store.set(_FAULT, f"process {self.rank}: {words}"))
         if self.first:
-            self._may_speak()
+            self._from_store(lambda: self._store.add(_SPOKEN, 1))
 
     def _rows_of(self, rank: int, n: int) -> slice:
         return slice(rank * n // self.size, (rank + 1) * n // self.size)
@@ -166,6 +184,11 @@ class World:
         parts = [torch.empty_like(tensor) for _ in range(self.size)]
         self._answered(lambda: dist.all_gather(parts, tensor))
         return parts
+
+    def _objects(self, value: list[T]) -> list[list[T]]:
+        found: list[Any] = [None] * self.size
+        self._answered(lambda: dist.all_gather_object(found, value))
+        return found
 
     def _from_first(self, tensor: Tensor) -> None:
         self._answered(lambda: dist.broadcast(tensor, 0))
@@ -176,20 +199,30 @@ class World:
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
-            words = (
+            silence = (
                 f"one of the {self.size} processes has ended, or did not answer for "
                 f"{self.timeout:g} s"
             )
-            with suppress(RuntimeError):
-                if self._store.check([_FAULT]):
-                    words = self._store.get(_FAULT).decode()
-            raise LostProcessError(words, self._may_speak()) from error
+            word, speaks = self._from_store(self._word_and_voice) or (None, True)
+            raise LostProcessError(word or silence, speaks) from error
 
-    def _may_speak(self) -> bool:
-        """Whether no other process has spoken of a fault; so where none can be asked."""
-        with suppress(RuntimeError):
-            return bool(self._store.add(_SPOKEN, 1) == 1)
-        return True
+    def _word_and_voice(self) -> tuple[str | None, bool]:
+        """What a process has left, and whether no other one has spoken of it."""
+        word = self._store.get(_FAULT).decode() if self._store.check([_FAULT]) else None
+        return word, self._store.add(_SPOKEN, 1) == 1
+
+    def _from_store(self, ask: Callable[[], T]) -> T | None:
+        """What the common store answers; nothing if it has ended too, or hangs."""
+        found: list[T] = []
+
+        def call() -> None:
+            with suppress(RuntimeError):
+                found.append(ask())
+
+        thread = Thread(target=call, daemon=True)
+        thread.start()
+        thread.join(_PATIENCE)
+        return found[0] if found else None
 
 
 ALONE = World()

@@ -52,7 +52,7 @@ def test_dropout_acts_in_training_only():
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_attention_is_fused(layout):
-    network = UNet((1, 8, 8), 32, (1, 2), attention=(4,))
+    network = UNet((1, 8, 8), 32, (1, 2), attention=(4,)).to(memory_format=layout)
     x = torch.randn(2, 1, 8, 8).to(memory_format=layout)
     label = torch.tensor([0.1, 0.2])
     expected = network(x, label)

@@ -26,10 +26,16 @@ def test_the_published_exponents():
     assert exponent(0.10) == pytest.approx(6.94, abs=5e-3)
 
 
-@pytest.mark.parametrize("length", [0.0, -0.1, 0.2887, math.nan])
-def test_refuses_lengths_that_no_profile_has(length):
+@pytest.mark.parametrize("length", [0.0, -0.1, 0.2887, math.nan, "0.1", None])
+def test_refuses_lengths_that_no_profile_has(length, unchecked):
     with pytest.raises(ValueError, match=r"lies between 0 and 0\.2887"):
         exponent(length)
+
+
+@pytest.mark.parametrize("step", [0.0, -1.0, math.nan])
+def test_refuses_steps_before_the_first(step):
+    with pytest.raises(ValueError, match="step must be positive"):
+        combine([(1.0, 0.1)], step, 0.1)
 
 
 @pytest.mark.parametrize("length", [0.05, 0.1, 0.2])

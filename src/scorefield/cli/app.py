@@ -5,6 +5,7 @@ Libraries are imported inside the verbs, so that help and the list of presets an
 
 from __future__ import annotations
 
+import os
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Literal
@@ -35,6 +36,8 @@ app = typer.Typer(
     context_settings={"default_map": {"help": False, "presets": {"help": False}}},
 )
 
+_SHARED = ("train", "sample", "eval", "likelihood")
+
 app.add_typer(analyze, name="analyze")
 app.add_typer(data, name="data")
 
@@ -63,12 +66,21 @@ def _print_version(wanted: bool) -> bool:
 
 @app.callback()
 def scorefield(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Train, sample and evaluate score models as vector fields."""
+    processes, verb = int(os.environ.get("WORLD_SIZE", "1")), context.invoked_subcommand
+    if processes > 1 and verb not in _SHARED:
+        from scorefield.errors import UserError
+
+        raise UserError(
+            f"{verb} is the work of one process, and there are {processes}: {', '.join(_SHARED)} "
+            "are shared out to several"
+        )
 
 
 @app.command()
@@ -110,16 +122,17 @@ def train(
     from scorefield.config.build import build_engine
     from scorefield.runs.run import Run
 
+    chosen = build_engine(config, **engine)
     if dry_run:
         from scorefield.config.document import dump
 
         Run.check(config)
         print(f"# {root / config.folder}\n{dump(config.document())}", end="")
         return
-    (chosen := build_engine(config, **engine)).check()
+    chosen.check()
     with chosen.joined() as chosen:
         run = Run.create(config, root, overwrite, chosen.world)
-        if chosen.world.told(lambda: run.finished):
+        if chosen.world.broadcast(lambda: run.finished):
             print(f"{run.folder} is complete: {config.train.steps} steps")
             return
         print(f"training {config.name} in {run.folder}", flush=True)
@@ -169,8 +182,7 @@ def sample(
 
     opened = Run.open(run, trust_code)
     method = choose_sampler(opened, sampler, steps, nfe, churn)
-    chosen = build_engine(opened.config, **engine)
-    with Stages() as stages:
+    with build_engine(opened.config, **engine).joined() as chosen, Stages() as stages:
         drawn = draw(
             opened, n, method, seed, weights, step, out, overwrite, following(stages), label,
             guidance, chosen,
@@ -207,8 +219,7 @@ def evaluate_run(
     from scorefield.runs.run import Run
 
     opened = Run.open(run, trust_code)
-    chosen = build_engine(opened.config, **engine)
-    with Stages() as stages:
+    with build_engine(opened.config, **engine).joined() as chosen, Stages() as stages:
         evaluate(opened, nfe, overwrite=overwrite, stages=stages, engine=chosen)
     for file in sorted((run / "eval").iterdir()):
         print(file)
@@ -261,9 +272,10 @@ def likelihood(
     if folder is not None:
         check_folder(folder)
     settings = LikelihoodSettings(rtol, atol, probes, n_probes, standard_error, seed)
-    found = data_likelihood(subject, data, n, settings, subject.engine(**engine))
+    with subject.engine(**engine).joined() as chosen:
+        found = data_likelihood(subject, data, n, settings, chosen)
     print(*found.lines(), sep="\n")
-    if folder is not None:
+    if folder is not None and chosen.world.first:
         print(*found.write(folder), sep="\n")
 
 

@@ -142,7 +142,7 @@ def _work(
     with engine.joined() as together:
         world = together.world
         run = Run.create(config, root, world=world)
-        if not world.told(lambda: run.finished):
+        if not world.broadcast(lambda: run.finished):
             if world.first:
                 print(f"training in {run.folder}", flush=True)
             run.train(draw=draw, engine=together)

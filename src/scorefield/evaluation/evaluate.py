@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -36,32 +37,54 @@ from scorefield.progress import Stages
 from scorefield.runs.run import Run, check_unconditional
 from scorefield.samplers.trajectory import Trajectory
 from scorefield.training.classifier import classifier_features
+from scorefield.training.identity import check_same
+from scorefield.world import ALONE, World
 
 Floors = Mapping[tuple[str, str], Floor]
 """The noise floor of each distance that has one, by its name and that of its features."""
 
 
 def measure_levels(
-    field: ScoreField, benchmark: Benchmark, stages: Stages | None = None
+    field: ScoreField,
+    benchmark: Benchmark,
+    stages: Stages | None = None,
+    world: World = ALONE,
 ) -> tuple[Level, ...]:
-    """The metrics by noise level that apply to a field, all on the same noisy points."""
-    levels, stages = [], stages or Stages(quiet=True)
+    """The metrics by noise level that apply to a field, all on the same noisy points; each process
+    measures at some of the levels.
+    """
+    sigmas, stages = benchmark.protocol.sigmas, stages or Stages(quiet=True)
+    shares = [share for k in range(world.size) if (share := sigmas[k :: world.size])]
+    parts = world.each([partial(_at_levels, field, benchmark, share, stages) for share in shares])
+    found = sorted(
+        (place for part in parts for place in part),
+        key=lambda place: (*place[:2], sigmas.index(place[2].sigma)),
+    )
+    return tuple(level for *_, level in found)
+
+
+def _at_levels(
+    field: ScoreField, benchmark: Benchmark, sigmas: tuple[float, ...], stages: Stages
+) -> list[tuple[int, int, Level]]:
+    """The metrics at some of the levels, after the numbers of the estimator and of its profile."""
+    levels = []
+    here = replace(benchmark, protocol=replace(benchmark.protocol, sigmas=sigmas))
     estimators = dict.fromkeys(m.estimator for m in OF_LEVELS)
-    applied = [e for e in estimators if e.applies.holds(field, benchmark)]
+    applied = [e for e in estimators if e.applies.holds(field, here)]
     for k, estimator in enumerate(applied):
-        levels += [
-            Level(
-                profile.name,
-                sigma,
-                replace(e, unit=profile.unit, settings={**profile.settings, **e.settings}),
-                profile.settings.get("radius"),
-                profile.settings.get("lengths", (None,))[0],
-            )
-            for profile in estimator.measure(field, benchmark)
-            for sigma, e in profile
-        ]
+        for number, profile in enumerate(estimator.measure(field, here)):
+            for sigma, e in profile:
+                settings = {**profile.settings, **e.settings}
+                level = Level(
+                    profile.name,
+                    sigma,
+                    replace(e, unit=profile.unit, settings=settings),
+                    profile.settings.get("radius"),
+                    profile.settings.get("lengths", (None,))[0],
+                )
+                levels.append((k, number, level))
         stages.advance("diagnostics", k + 1, len(applied))
-    return tuple(levels)
+    return levels
 
 
 def measure_samples(
@@ -75,16 +98,17 @@ def measure_samples(
     are drawn on an engine, which has the field, if one is given.
     """
     protocol, found, stages = benchmark.protocol, [], stages or Stages(quiet=True)
+    world = ALONE if engine is None else engine.world
     compared = [(m.name, on, f) for m in OF_SAMPLES for on, f in m.compare(benchmark)]
     for budget in protocol.nfes:
         stage = f"samples at {budget} network calls"
         stages.note(stage)
         sampler = protocol.method(budget)
         with nullcontext() if engine is None else engine.running():
-            paths = Trajectory(
-                field, sampler, protocol.samples, protocol.seed, following(stages, stage)
-            )
-        measured = [(name, on, f(paths.samples, benchmark.real)) for name, on, f in compared]
+            watched = following(stages, stage)
+            paths = Trajectory(field, sampler, protocol.samples, protocol.seed, watched, world)
+        distances = world.each([partial(f, paths.samples, benchmark.real) for *_, f in compared])
+        measured = [(name, on, d) for (name, on, _), d in zip(compared, distances, strict=True)]
         measured += [(m.name, "", e) for m in OF_PATHS if (e := m.read(paths)) is not None]
         found += [
             Distance(
@@ -104,7 +128,9 @@ def measure_checkpoint(
     if along is None:
         raise UserError("this protocol leaves the checkpoints along the training out")
     at_one = replace(benchmark, protocol=replace(benchmark.protocol, nfes=(along,)))
-    loss = Distance("", 0, 0, VALIDATION.name, "", validate(field, benchmark))
+    world = ALONE if engine is None else engine.world
+    (validation,) = world.each([partial(validate, field, benchmark)])
+    loss = Distance("", 0, 0, VALIDATION.name, "", validation)
     return (*measure_samples(field, at_one, floors, engine=engine), loss)
 
 
@@ -114,19 +140,21 @@ def validate(field: ScoreField, benchmark: Benchmark) -> Estimate:
 
 
 def measure_floors(
-    benchmark: Benchmark, stages: Stages | None = None
+    benchmark: Benchmark, stages: Stages | None = None, world: World = ALONE
 ) -> dict[tuple[str, str], Floor]:
     """The distances between two real sets: draws of a law, or disjoint items of a finite set."""
-    p = benchmark.protocol
+    p, stages = benchmark.protocol, stages or Stages(quiet=True)
     real = benchmark.truth if benchmark.truth is not None else _Pool(benchmark.source, p)
-    floors, stages = {}, stages or Stages(quiet=True)
     wanted = [(m.name, on, f) for m in OF_SAMPLES if m.floor for on, f in m.compare(benchmark)]
-    for k, (name, on, distance) in enumerate(wanted):
+
+    def floor(k: int) -> Floor:
         # Not the seed of the real samples, which would make them one of the pairs.
-        law = noise_floor(distance, real, p.samples, p.pairs, seed=-1 - p.seed)
-        floors[name, on] = Floor(law.mean.value, law.mean.standard_error, law.sd, law.pairs)
-        stages.advance("noise floor", k + 1, len(wanted), name)
-    return floors
+        law = noise_floor(wanted[k][2], real, p.samples, p.pairs, seed=-1 - p.seed)
+        stages.advance("noise floor", k + 1, len(wanted), wanted[k][0])
+        return Floor(law.mean.value, law.mean.standard_error, law.sd, law.pairs)
+
+    floors = world.each([partial(floor, k) for k in range(len(wanted))])
+    return {(name, on): law for (name, on, _), law in zip(wanted, floors, strict=True)}
 
 
 class _Pool:
@@ -199,7 +227,10 @@ def evaluate(
     # Derivatives in x are several times cheaper where none in the weights are recorded.
     field = engine.place(run.field("ema", found.step).requires_grad_(False))
     check_unconditional(run.config, field)
-    benchmark = benchmark_of(run, protocol)
+    world = engine.world
+    check_same(world, checkpoint=found.step, protocol=protocol)
+    with world.first_goes_first():
+        benchmark = benchmark_of(run, protocol)
     terms = {
         **protocol.record(),
         "data": run.config.data.model_dump(mode="json"),
@@ -222,11 +253,12 @@ def evaluate(
     stages.note(words)
     if kept is not None:
         evaluation = _extended(kept, field, benchmark, left, stages, engine)
-        evaluation.write(run.folder)
+        if world.first:
+            evaluation.write(run.folder)
         return evaluation
     if floors is None:
         stages.note("noise floor")
-        floors = measure_floors(benchmark, stages)
+        floors = measure_floors(benchmark, stages, world)
     distances = measure_samples(field, benchmark, floors, stages, engine)
     steps = [step for step in run.steps() if step <= found.step]
     milestones = []
@@ -237,8 +269,9 @@ def evaluate(
         milestones.append(Milestone(step, training_time(run, step), measured))
         stages.advance("checkpoints", k + 1, len(steps))
     stages.note("diagnostics")
-    levels = measure_levels(field, benchmark, stages)
+    levels = measure_levels(field, benchmark, stages, world)
     stages.note("validation loss")
+    (validation,) = world.each([partial(validate, field, benchmark)])
     evaluation = Evaluation(
         dataset=run.dataset,
         model=run.model_id,
@@ -246,14 +279,15 @@ def evaluate(
         step=found.step,
         distances=distances,
         levels=levels,
-        validation=validate(field, benchmark),
+        validation=validation,
         compute=compute(run, field, found.step),
         protocol=terms,
         about={**about(run), "engine": engine.record()},
         folder=run.folder,
         milestones=tuple(milestones),
     )
-    evaluation.write(run.folder)
+    if world.first:
+        evaluation.write(run.folder)
     return evaluation
 
 

@@ -33,6 +33,7 @@ from scorefield.noise import Noise
 from scorefield.progress import Stages
 from scorefield.runs.cells import csv_text, numbers
 from scorefield.runs.subject import Subject
+from scorefield.training.identity import check_same
 
 DIGIT_LEVELS = DataTransform(2.0, -1.0, levels=17)
 """The pixels 0 … 16 of the digits, in [-1, 1]."""
@@ -153,21 +154,25 @@ def data_likelihood(
         x, transform = _file(Path(data), subject, n, settings.seed)
     start, parts = time.monotonic(), []
     engine = subject.engine() if engine is None else engine
-    field, device = engine.place(subject.field), engine.torch_device
+    field, device, world = engine.place(subject.field), engine.torch_device, engine.world
+    check_same(world, points=x.tolist() if world.size > 1 else None, settings=settings)
+    own = world.rows(len(x))
+    # A process without points of its own does the first, to know what they look like.
+    points = torch.arange(len(x))[own] if own.stop > own.start else torch.arange(1)
     options = {key: value for key, value in vars(settings).items() if key != "seed"}
     with Stages() as stages:
-        for index in torch.arange(len(x)).split(_CHUNK):
+        for index in points.split(_CHUNK):
             parts.append(
                 log_prob(
                     field, x[index].to(device), seed=settings.seed, index=index.to(device),
                     solver_error="two_tolerances", **options,
                 )
             )  # fmt: skip
-            done = int(index[-1]) + 1
-            stages.advance("likelihood", done, len(x), "points")
-    found = LogProb(
-        **{f.name: torch.cat([getattr(p, f.name) for p in parts]).cpu() for f in fields(LogProb)}
-    )
+            done = int(index[-1]) + 1 - int(points[0])
+            stages.advance("likelihood", done, len(points), "points")
+    whole = {f.name: torch.cat([getattr(p, f.name) for p in parts]).cpu() for f in fields(LogProb)}
+    count = own.stop - own.start
+    found = LogProb(**{name: world.gather(v[:count], len(x)) for name, v in whole.items()})
     bits = None if transform is None else found.bits_per_dim(transform)
     about = {**subject.about, "data": data, "n": len(x), **vars(settings)}
     return DataLikelihood(found, bits, about, time.monotonic() - start)

@@ -26,6 +26,8 @@ from scorefield.progress import Stages
 from scorefield.runs.run import Run, check_unconditional, of_class
 from scorefield.samplers.base import Sampler
 from scorefield.samplers.step import Callback, SamplerState
+from scorefield.training.identity import check_same
+from scorefield.world import World
 
 _ENDINGS = (".npz", ".safetensors")
 _MOST_SAMPLES = 10_000_000
@@ -146,6 +148,7 @@ def draw(
     engine = build_engine(run.config) if engine is None else engine
     engine.check()
     found = run.checkpoint(step)
+    check_same(engine.world, checkpoint=found.step, samples=(n, seed, sampler))
     field = engine.place(run.field(weights, found.step))
     if label is None or guidance not in (None, 1):
         check_unconditional(run.config, field)
@@ -153,10 +156,10 @@ def draw(
     counter = _Counter(callback)
     start = time.perf_counter()
     with engine.running():
-        samples = sampler.sample(field, n, seed, callback=counter).cpu()
+        samples = engine.world.map(n, lambda index: counter.sample(sampler, field, seed, index))
     seconds = time.perf_counter() - start
     # Guidance asks the network twice at every point, with the class and without.
-    calls = counter.calls(1 if guidance is None else 2)
+    calls = counter.calls(1 if guidance is None else 2, engine.world, n)
     method = {"sampler": type(sampler).__name__.lower(), **_plain(sampler)}
     record = {
         "run": run.config.name,
@@ -181,7 +184,8 @@ def draw(
     shown = None if figure is None else file.with_suffix(".png")
     if figure is not None and shown is not None:
         files[shown.name] = png(figure)
-    write_files(file.parent, files)
+    if engine.world.first:
+        write_files(file.parent, files)
     return Drawn(samples, file, shown, calls, seconds)
 
 
@@ -199,9 +203,17 @@ class _Counter:
         if self._callback is not None:
             self._callback(state)
 
-    def calls(self, each: int) -> Calls:
-        """What the samples took, where a call evaluates the network ``each`` times a sample."""
-        counts = each * torch.cat(list(self._blocks.values()))
+    def sample(self, sampler: Sampler, field: ScoreField, seed: int, index: Tensor) -> Tensor:
+        """The samples of some indices, on the CPU."""
+        return sampler.sample(field, seed=seed, index=index, callback=self).cpu()
+
+    def calls(self, each: int, world: World, n: int) -> Calls:
+        """What the ``n`` samples of all processes took, where a call evaluates the network ``each``
+        times a sample.
+        """
+        own = world.rows(n)
+        counts = each * torch.cat(list(self._blocks.values()))[: own.stop - own.start]
+        counts = world.gather(counts, n)
         return Calls(int(counts.min()), float(counts.double().mean()), int(counts.max()))
 
 

@@ -142,7 +142,7 @@ class LogProb:
         than there are probes, widened by the solver error on both sides.
 
         In few dimensions the estimates of single probes are skew: of 8 of them in 8 dimensions,
-        where the trace is exact by default, 95 % intervals cover 92 to 93 %, and most that miss lie
+        where the trace is exact by default, 95 % intervals cover 92 %, and most that miss lie
         above.
 
         Raises:

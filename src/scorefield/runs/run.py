@@ -69,7 +69,7 @@ class Run:
     ) -> Run:
         """The run of a configuration in ``root/dataset/model_id/seed{n}``: a new one, or the one
         that is there, to be resumed or, with ``overwrite``, deleted first; nothing is changed where
-        it raises. Of several processes the first one makes it.
+        it raises. The first of several processes makes it.
 
         Raises:
             RunError: If the folder belongs to another configuration, or is no run's and not
@@ -230,8 +230,7 @@ class Run:
         engine = build_engine(config) if engine is None else engine
         if engine.world.first:
             record_engine(self.folder / ENVIRONMENT, engine)
-            newest = checkpoints.latest(self.checkpoints, lambda _: None)
-            if newest is not None:
+            if newest := checkpoints.latest(self.checkpoints, lambda _: None):
                 self._check_own(newest)
         trainer = Trainer(
             self.untrained(),

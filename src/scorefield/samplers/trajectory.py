@@ -24,6 +24,7 @@ from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.samplers.base import Sampler
 from scorefield.samplers.step import Callback, SamplerState
+from scorefield.world import ALONE, World
 
 _LEAST_STEPS = 3
 
@@ -51,29 +52,35 @@ class Trajectory:
         n: int,
         seed: int,
         callback: Callback | None = None,
+        world: World = ALONE,
     ) -> None:
         sde, self._domain = field.sde, field.domain
         device = device_of(field)
-        index = torch.arange(n, device=device)
+        own = world.rows(n)
+        count = own.stop - own.start
+        # A process without samples of its own draws the first, to know what they look like.
+        self._first = own.start if count else 0
+        index = torch.arange(self._first, self._first + max(1, count), device=device)
         start = sde.prior(field.domain).sample(Noise(seed), index, torch.float32)
         t_max = torch.tensor(sde.t_max, dtype=torch.float64)
         self._places = start / float(sde.alpha(t_max))
         self._last = torch.zeros_like(start)
-        self._length = torch.zeros(n, dtype=torch.float64, device=device)
+        self._length = torch.zeros(len(index), dtype=torch.float64, device=device)
         self._bend = torch.zeros_like(self._length)
         self._steps, self._callback = 1, callback
         self._seconds: list[float] = []
         self._clock = begin = time.perf_counter()
-        self.samples: Tensor = sampler.sample(field, n, seed, start=start, callback=self._watch)
+        drawn = sampler.sample(field, seed=seed, index=index, start=start, callback=self._watch)
+        self.samples: Tensor = world.gather(drawn[:count].cpu(), n)
         total = time.perf_counter() - begin
-        self.samples = self.samples.cpu()
-        self.length = mean(self._length.tolist(), "units of the data")
+        length, bend = (world.gather(v[:count].cpu(), n) for v in (self._length, self._bend))
+        self.length = mean(length.tolist(), "units of the data")
         bends = self._steps - 1
-        self.curvature = mean((self._bend / bends).tolist()) if bends else None
+        self.curvature = mean((bend / bends).tolist()) if bends else None
         self.latency = _latency(total, self._seconds)
 
     def _watch(self, state: SamplerState) -> None:
-        rows = state.index
+        rows = state.index - self._first
         step = self._domain.displacement(self._places[rows], state.x).flatten(1).double()
         norm = torch.linalg.vector_norm(step, dim=1)
         self._length[rows] += norm

@@ -36,7 +36,8 @@ from torch import Tensor, nn
 
 from scorefield import archives
 from scorefield.errors import CheckpointError, UserError
-from scorefield.files import delete_folder, read_file, reason, write_folder
+from scorefield.files import clean, delete_folder, read_file, reason, write_folder
+from scorefield.world import World
 
 _FORMAT = "scorefield checkpoint 1"
 _MODEL, _EMA, _STATE = "model.safetensors", "ema.safetensors", "state.pt"
@@ -172,6 +173,20 @@ def latest(folder: Path, report: Callable[[str], None]) -> Checkpoint | None:
         except CheckpointError as error:
             report(f"{error}; looking for an older checkpoint")
     return None
+
+
+def newest(folder: Path, world: World, report: Callable[[str], None]) -> Checkpoint | None:
+    """As :func:`latest`, of what killed processes left behind cleaned; the first of several
+    processes reads it for all.
+    """
+
+    def found() -> tuple[Any, ...] | None:
+        clean(folder)
+        whole = latest(folder, report)
+        return None if whole is None else whole.plain()
+
+    plain = world.broadcast(found)
+    return None if plain is None else Checkpoint.of(plain)
 
 
 def set_aside(folder: Path, after: int) -> list[Path]:

@@ -139,7 +139,7 @@ def check_shared(field: nn.Module) -> None:
     """
     for name, part in field.named_modules():
         if isinstance(part, _BatchNorm) or (isinstance(part, _DropoutNd) and part.p > 0):
-            instead = "Dropout of scorefield" if isinstance(part, _DropoutNd) else "GroupNorm"
+            instead = "scorefield.Dropout" if isinstance(part, _DropoutNd) else "GroupNorm"
             raise UserError(
                 f"{name} is torch's {type(part).__name__}, with which a training would depend on "
                 f"the number of processes: train on one, or take {instead}"

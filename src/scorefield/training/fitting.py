@@ -84,6 +84,8 @@ def fit(
         accumulate=accumulate,
         max_skipped=max_skipped,
     )
+    if engine is not None and not isinstance(engine, Engine):
+        raise UnsupportedError(f"engine must be an Engine, as in Engine('cuda'), got {engine!r}")
     source = source_of(data)
     field.learn_shape(source.shape)
     if objective is None:

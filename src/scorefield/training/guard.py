@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from scorefield.errors import TrainingError
+from scorefield.errors import LostProcessError, TrainingError
 from scorefield.files import reason
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
@@ -58,6 +58,21 @@ def _acquired(folder: Path) -> BaseFileLock:
         lock = SoftFileLock(folder / ".owner", blocking=False)
         lock.acquire()
     return lock
+
+
+@contextmanager
+def among_others(last_good: Callable[[], str]) -> Iterator[None]:
+    """Adds the last good checkpoint to what is known of a process that was lost.
+
+    Raises:
+        LostProcessError: In place of one without it.
+    """
+    try:
+        yield
+    except LostProcessError as error:
+        words, last = str(error), last_good()
+        words = words if last in words else f"{words}; {last}"
+        raise LostProcessError(words, error.speaks) from error
 
 
 class StopSignal:

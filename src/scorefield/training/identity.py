@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from scorefield.data.source import DataSource
+from scorefield.errors import CheckpointError
 from scorefield.noise import Noise
+from scorefield.world import World
 
 _POINTS = 64
 
@@ -47,6 +50,12 @@ def of_source(source: DataSource) -> dict[str, str]:
     }
 
 
+def check_same(world: World, **facts: object) -> None:
+    """Raises ``UserError`` unless all processes have the same code, and the same facts."""
+    if world.size > 1:
+        world.agree({"code": of_code(), **facts})
+
+
 def of_code() -> str:
     """A hash of this package and the version of torch."""
     found = hashlib.blake2b(torch.__version__.encode())
@@ -61,6 +70,24 @@ def of_points(source: DataSource, noise: Noise) -> str:
     points = source.batch(noise, 0, _POINTS), source.mean
     content = [p.detach().cpu().contiguous().numpy().tobytes() for p in points]
     return hashlib.blake2b(b"".join(content)).hexdigest()
+
+
+def check_own(mine: Mapping[str, Any], stored: object, path: Path) -> None:
+    """Checks that what a checkpoint states of its training is true of one.
+
+    Raises:
+        CheckpointError: If not; it names the first difference.
+    """
+    if not isinstance(stored, dict):
+        raise CheckpointError(f"{path} does not state its training")
+    theirs = translated(stored)
+    # In this order: what differs first is what the rest follows from.
+    for name in {**mine, **theirs}:
+        if mine.get(name) != theirs.get(name):
+            raise CheckpointError(
+                f"{path} belongs to another training: {name} is "
+                f"{theirs.get(name, 'missing')} there and {mine.get(name, 'missing')} here"
+            )
 
 
 def translated(found: dict[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scorefield.checks import check_positive
 from scorefield.errors import CheckpointError, UserError
 from scorefield.files import reason, write_folder
 from scorefield.training import checkpoint
@@ -68,7 +69,7 @@ def exponent(length: float) -> float:
     Raises:
         ValueError: If the length is not in :math:`(0, 1 / \sqrt{12})`.
     """
-    if not 0 < length < _LONGEST:
+    if not isinstance(length, (int, float)) or not 0 < length < _LONGEST:
         raise UserError(
             f"the length of an average lies between 0 and {_LONGEST:.4f}, that of all steps alike, "
             f"got {length}"
@@ -100,6 +101,7 @@ def combine(stored: Sequence[tuple[float, float]], step: float, length: float) -
     """
     if not stored:
         raise UserError("an average is made of stored ones, and there are none")
+    check_positive("step", step)
     at = np.array([t for t, _ in stored] + [step], dtype=np.float64) / step
     gamma = np.array([exponent(each) for _, each in stored] + [exponent(length)])
     products = _products(at[:, None], gamma[:, None], at, gamma)

@@ -167,7 +167,7 @@ class Stepper:
                 where = where or faulty_layer(self.field, self.objective, part)
             base = terms["denoising"]
             where = where or faulty_term(self.field, self.objective, x, base, self.noise, step - 1)
-        where = self.engine.world.said(where)
+        where = self.engine.world.first_words(where)
         return f"the {totals.get(name, f'loss {name!r}')} is {value} at step {step}{where}"
 
     def state_dict(self) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from dataclasses import field as dataclass_field
 from pathlib import Path
@@ -28,13 +28,11 @@ from scorefield.engine import Engine
 from scorefield.errors import (
     CheckpointError,
     Interrupted,
-    LostProcessError,
     TrainingError,
     UserError,
     out_of_memory,
 )
 from scorefield.fields.base import ScoreField
-from scorefield.files import clean
 from scorefield.noise import Noise
 from scorefield.objectives.objective import Objective
 from scorefield.progress import Stages, clock, warn
@@ -42,7 +40,7 @@ from scorefield.training import checkpoint, identity, lengths
 from scorefield.training.checkpoint import Checkpoint
 from scorefield.training.cost import Forecast
 from scorefield.training.ema import Average
-from scorefield.training.guard import StopSignal, locked
+from scorefield.training.guard import StopSignal, among_others, locked
 from scorefield.training.record import Record, Row, Window
 from scorefield.training.settings import Optim, TrainSettings
 from scorefield.training.step import Stepper
@@ -162,7 +160,10 @@ class Trainer:
         begin = time.perf_counter()
         folder = self.folder if self.world.first else None
         with nullcontext() if folder is None else locked(folder):
-            self._agree()
+            if self.world.size > 1:
+                points = identity.of_points(self.source, self.stepper.noise)
+                facts = {"data": points, "steps": self.settings.steps} | self._identity()
+                identity.check_same(self.world, **facts)
             if self.folder is not None:
                 self._resume(self.folder / "checkpoints")
             record = Record(folder, self.step)
@@ -170,7 +171,7 @@ class Trainer:
                 Stages(self.quiet or not self.world.first) as stages,
                 torch.random.fork_rng(self._generators(), enabled=self.stepper.dropout),
                 torch.enable_grad(),
-                self._finding_others(),
+                among_others(self._last_good),
             ):
                 self._loop(record, stages)
         self.ema.copy_to(self.field)
@@ -268,22 +269,6 @@ class Trainer:
             return "there is no checkpoint yet"
         return f"the last good checkpoint is {self.saved}"
 
-    @contextmanager
-    def _finding_others(self) -> Iterator[None]:
-        try:
-            yield
-        except LostProcessError as error:
-            said, last = str(error), self._last_good()
-            words = said if last in said else f"{said}; {last}"
-            raise LostProcessError(words, error.speaks) from error
-
-    def _agree(self) -> None:
-        """Checks that all processes train the same."""
-        if self.world.size > 1:
-            points = identity.of_points(self.source, self.stepper.noise)
-            facts = {"code": identity.of_code(), "data": points, "steps": self.settings.steps}
-            self.world.agree({**facts, **self._identity()})
-
     def _identity(self) -> dict[str, Any]:
         """What must be equal to resume a training."""
         found = {
@@ -310,23 +295,14 @@ class Trainer:
                 )
         if self.folder is None:
             return
-        folder = self.folder / "checkpoints"
+        folder, rest = self.folder / "checkpoints", self.stepper.state_dict()
+        rest |= {"identity": self._identity(), "window": self.window.state_dict()}
+        if self.world.first:
+            weights, keep = (self.field.state_dict(), self.ema.state_dict()), self.settings.keep
+            checkpoint.save(folder, self.step, *weights, rest, self.config, keep)
+        # Nobody counts on it before it is there.
+        self.world.any(False)
         self.saved = folder / checkpoint.name_of(self.step)
-        if not self.world.first:
-            return
-        checkpoint.save(
-            folder,
-            self.step,
-            self.field.state_dict(),
-            self.ema.state_dict(),
-            {
-                "identity": self._identity(),
-                "window": self.window.state_dict(),
-                **self.stepper.state_dict(),
-            },
-            self.config,
-            self.settings.keep,
-        )
 
     def _is_snapshot(self) -> bool:
         every = self.settings.snapshot_every
@@ -348,29 +324,14 @@ class Trainer:
 
     def _resume(self, folder: Path) -> None:
         """Resume from the newest complete checkpoint that the first process finds, if any."""
-        found = self.world.told(lambda: self._newest(folder))
+        found = checkpoint.newest(folder, self.world, warn)
         if found is not None:
-            self._take_up(Checkpoint.of(found))
+            self._take_up(found)
         for path in checkpoint.set_aside(folder, self.step) if self.world.first else ():
             warn(f"{path} is out of the way of the training, which goes on from step {self.step}")
 
-    def _newest(self, folder: Path) -> tuple[Any, ...] | None:
-        clean(folder)
-        found = checkpoint.latest(folder, warn)
-        return None if found is None else found.plain()
-
     def _take_up(self, found: Checkpoint) -> None:
-        mine, theirs = self._identity(), found.state.get("identity")
-        if not isinstance(theirs, dict):
-            raise CheckpointError(f"{found.path} does not state its training")
-        theirs = identity.translated(theirs)
-        # In this order: what differs first is what the rest follows from.
-        for name in mine | theirs:
-            if mine.get(name) != theirs.get(name):
-                raise CheckpointError(
-                    f"{found.path} belongs to another training: {name} is "
-                    f"{theirs.get(name, 'missing')} there and {mine.get(name, 'missing')} here"
-                )
+        identity.check_own(self._identity(), found.state.get("identity"), found.path)
         if found.step > self.settings.steps:
             raise CheckpointError(
                 f"{found.path} is beyond the {self.settings.steps} requested steps"
