@@ -29,7 +29,7 @@ from scorefield.config.build import (
 )
 from scorefield.config.config import Config
 from scorefield.config.custom import Custom
-from scorefield.config.document import differences, dump, flatten, read, shown
+from scorefield.config.document import dump, read, shown
 from scorefield.data.source import DataSource
 from scorefield.engine import Engine
 from scorefield.errors import CheckpointError, ConfigError, RunError, section_of
@@ -40,6 +40,7 @@ from scorefield.noise import Noise
 from scorefield.objectives.objective import Objective
 from scorefield.progress import warn
 from scorefield.runs.environment import environment, read_environment, record_engine
+from scorefield.runs.identity import check_same, differences_of
 from scorefield.samplers.base import Sampler
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.checkpoint import Checkpoint
@@ -47,8 +48,6 @@ from scorefield.training.guard import locked
 from scorefield.training.trainer import DrawFor, Fit, Trainer
 from scorefield.world import ALONE, World
 
-# Null in runs that are older than the key; those of today that have it null are called so.
-_YOUNGER = ("data.held_out_seed", "data.classes", "data.class_names")
 CONFIG, ENVIRONMENT = "config_resolved.yaml", "environment.json"
 
 
@@ -92,7 +91,7 @@ class Run:
                 delete_folder(folder)
         if (folder / CONFIG).is_file():
             there = cls.open(folder).config
-            _check_same(folder, there, config)
+            check_same(folder, there, config)
             # A run that is older than a key of its data goes on as it began.
             return cls(folder, config.model_copy(update={"data": there.data}))
         if folder.is_dir() and any(folder.iterdir()):
@@ -297,7 +296,7 @@ class Run:
             theirs = schema.stored(stored, str(found.path))
         except ConfigError as error:
             raise CheckpointError(f"{error}; it is a checkpoint of another configuration") from None
-        differing = _differences(theirs, self.config)
+        differing = differences_of(theirs, self.config)
         if differing:
             # What differs tells more than what it is called.
             key, there, here = min(differing, key=lambda difference: difference[0] == "name")
@@ -341,23 +340,3 @@ def of_class(field: ScoreField, label: int) -> ScoreField:
     if not 0 <= label < field.classes:
         raise RunError(f"label is {label}, it must be a class from 0 to {field.classes - 1}")
     return OneClass(field, label)
-
-
-def _differences(*configs: Config) -> list[tuple[str, object, object]]:
-    one, other = (config.identity() for config in configs)
-    found = differences(one, other)
-    return [d for d in found if d[0] not in _YOUNGER or None not in d]
-
-
-def _check_same(folder: Path, there: Config, wanted: Config) -> None:
-    for key, old, new in _differences(there, wanted)[:1]:
-        if key.endswith(".sha256"):
-            target = flatten(wanted.document())[key.removesuffix("sha256") + "target"]
-            raise RunError(
-                f"{folder} was made with another version of {target}: the file of the module has "
-                f"changed since, and {key} with it; overwrite it, or give this one another name"
-            )
-        raise RunError(
-            f"{folder} belongs to another configuration: {key} is {shown(old)} there and "
-            f"{shown(new)} here; overwrite it, or give this one another name"
-        )
