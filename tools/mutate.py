@@ -2,9 +2,9 @@
 
 Run as ``python tools/mutate.py --sample 200``. The sample is drawn with ``--seed``, by default the
 hash of the last commit. Each fault is planted in a copy of the repository, where the fast tests of
-the module's room, and those that import the module or a name that it defines, run until one fails.
-Verdicts are appended to a file and not computed again: an interrupted run is resumed. A fault whose
-tests use more than a quarter of an hour is called endless, and not killed.
+the module's room, those that import the module or a name that it defines, and the laws run until
+one fails. Verdicts are appended to a file and not computed again: an interrupted run is resumed. A
+fault whose tests use more than a quarter of an hour is called endless, and not killed.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def mirror(path: Path) -> list[str]:
         place = test.relative_to(ROOT / "tests")
         named = len(set(words.findall(test.read_text(encoding="utf-8"))))
         same = bool(room) and place.parts[0] in (room[0], f"test_{room[0]}.py")
-        if (named or same) and place.parts[0] not in ELSEWHERE:
+        law = place.parts[0] == "laws"  # of every class of a kind, which it does not name
+        if (named or same or law) and place.parts[0] not in ELSEWHERE:
             own = test.stem == f"test_{path.stem}"
             ranked.append((not own, not same, -named, str(Path("tests") / place)))
     return [name for *_, name in sorted(ranked)]

@@ -2,7 +2,7 @@
 
 import sys
 
-from scorefield.cli.program import main
+from scorefield.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -192,7 +192,12 @@ def test_a_node_that_goes_down_takes_no_run_with_it(slurm, small, tmp_path):
     [
         (["--slurm", "time=5"], "give --cluster slurm too"),
         (["--cluster", "slurm", "--slurm", "time"], "a setting is written as in time=600"),
-        (["--cluster", "slurm", "--slurm", "hours=5"], "hours"),
+        (["--cluster", "slurm", "--slurm", "tine=5"], "the nearest is 'time'"),
+        (
+            ["--cluster", "slurm", "--slurm", "time=-5"],
+            "time of a job must be a positive integer, got -5",
+        ),
+        (["--cluster", "slurm", "--slurm", "time=5", "--slurm", "time=6"], "time is set twice"),
         (["--cluster", "slurm", "--slurm", "partition=none"], "partition"),
     ],
 )

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import scorefield as sf
+from scorefield.data.arrays import ArraySource
 from scorefield.data.given import source_of
+from scorefield.data.source import TargetSource
 from scorefield.noise import Noise
 from scorefield.training import draws
 from scorefield.training.draws import Prefetch, training_draws
@@ -116,3 +118,19 @@ def test_no_thread_is_made_on_a_cpu(monkeypatch):
     monkeypatch.setattr(draws, "ThreadPoolExecutor", None)
     monkeypatch.setattr(torch.Tensor, "pin_memory", None)
     training_draws(field_of(Stream()), Stream(), OBJECTIVE, NOISE, 4)(0)
+
+
+@pytest.mark.parametrize("kind", [ArraySource, TargetSource])
+def test_batches_of_a_subclass_are_those_that_are_trained_on(kind):
+    """Whatever parts the batch of the class above it has."""
+
+    class Doubled(kind):
+        def batch(self, *arguments, **named):
+            return 2 * super().batch(*arguments, **named)
+
+    points = torch.arange(8.0).reshape(4, 2)
+    known = (points, points, "points") if kind is ArraySource else (sf.GaussianMixture.ring(),)
+    source, doubled = kind(*known), Doubled(*known)
+    steps = torch.arange(3)
+    found = doubled.finish(doubled.read(NOISE, steps, 4), NOISE)
+    assert torch.equal(found, 2 * source.batch(NOISE, steps, 4))

@@ -104,7 +104,11 @@ def settings(texts: Sequence[str]) -> dict[str, int | str]:
     for text, (name, _, value) in zip(texts, pairs, strict=True):
         if not (name and value):
             raise UserError(f"a setting is written as in time=600, not {text!r}")
-    return {name: int(value) if value.isdecimal() else value for name, _, value in pairs}
+        if sum(other == name for other, *_ in pairs) > 1:
+            raise UserError(f"{name} is set twice")
+    return {
+        name: int(value) if re.fullmatch(r"-?[0-9]+", value) else value for name, _, value in pairs
+    }
 
 
 def _positive(text: str) -> float:

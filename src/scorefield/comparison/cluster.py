@@ -22,8 +22,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from scorefield.checks import check_count
 from scorefield.comparison.processes import LocalProcesses, Task, TaskResult, run
-from scorefield.errors import RunError, UserError
+from scorefield.errors import RunError, UserError, hint
 from scorefield.files import DOCUMENT, read_file, reason, write_file
 from scorefield.progress import warn
 
@@ -32,6 +33,22 @@ JOBS = ".jobs"
 
 _POLL, _LATE, _SILENT, _DAY = 5.0, 60.0, 3600.0, 24 * 60  # three times seconds, minutes
 _RESTARTS = 100
+# Those of submitit that describe what a job needs.
+_COUNTS = (
+    "time",
+    "nodes",
+    "ntasks_per_node",
+    "cpus_per_task",
+    "gpus_per_node",
+    "gpus_per_task",
+    "array_parallelism",
+)
+_OPTIONS = (
+    *_COUNTS,
+    *("partition", "account", "qos", "constraint", "gres", "exclusive", "nodelist", "exclude"),
+    *("mem", "mem_per_cpu", "mem_per_gpu", "comment", "dependency", "job_name"),
+    *("mail_type", "mail_user"),
+)
 # What a job that is no longer there was stopped by, rather than failed of.
 _STOPPED = ("CANCELLED", "PREEMPTED")
 
@@ -71,24 +88,26 @@ class SlurmJobs:
         self._queued: Mapping[str, str] | None = None
         self._silent: float | None = None
         self._stopped = False
+        for name, value in self.options.items():
+            if name not in _OPTIONS:
+                raise UserError(f"a job has no option {name!r}; {hint(name, _OPTIONS, 'they')}")
+            if name in _COUNTS:
+                check_count(f"the option {name} of a job", value)
         try:
             import submitit
         except ImportError:
             raise UserError(
-                "a sweep on a cluster needs submitit: pip install 'scorefield[cluster]'"
+                "a sweep on a cluster needs submitit: install scorefield with its extra 'cluster'"
             ) from None
         try:
             self._executor = submitit.SlurmExecutor(self.folder / "output")
         except RuntimeError:
             raise UserError("SLURM is not on this machine: it has no command srun") from None
-        try:
-            self._executor.update_parameters(
-                **{"job_name": "scorefield", "time": _DAY, **self.options},
-                setup=["export SUBMITIT_PREEMPT_SIGNAL=USR1"],
-                additional_parameters={"signal": "USR1@90", "requeue": True},
-            )
-        except (TypeError, ValueError) as error:
-            raise UserError(f"options of a job: {' '.join(str(error).split())}") from None
+        self._executor.update_parameters(
+            **{"job_name": "scorefield", "time": _DAY, **self.options},
+            setup=["export SUBMITIT_PREEMPT_SIGNAL=USR1"],
+            additional_parameters={"signal": "USR1@90", "requeue": True},
+        )
 
     @property
     def busy(self) -> int:

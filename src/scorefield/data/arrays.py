@@ -64,7 +64,8 @@ class FiniteSource(DataSource):
     def batch(
         self, noise: Noise, step: int | Tensor, batch_size: int, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "..."]:
-        return self.finish(self.read(noise, step, batch_size, dtype), noise, dtype)
+        found = FiniteSource.read(self, noise, step, batch_size, dtype)
+        return FiniteSource.finish(self, found, noise, dtype)
 
     def read(
         self,

@@ -27,7 +27,10 @@ Split = Literal["train", "test"]
 
 
 class DataSource(ABC):
-    """Points for training and points for evaluation."""
+    """Points for training and points for evaluation.
+
+    A subclass that defines :meth:`batch` and not :meth:`read` is trained on those batches.
+    """
 
     name: str
     """The name of the data."""
@@ -37,6 +40,13 @@ class DataSource(ABC):
     """The exact distribution of the data, if known."""
     classes: int | None = None
     """The number of classes of the points; ``None`` if they have none."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "batch" in vars(cls) and "read" not in vars(cls):
+            # The two parts of another class's batch would not be those of this one's.
+            for part in ("read", "finish", "on"):
+                setattr(cls, part, getattr(DataSource, part))
 
     @property
     @abstractmethod
@@ -155,7 +165,8 @@ class TargetSource(DataSource):
     def batch(
         self, noise: Noise, step: int | Tensor, batch_size: int, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "..."]:
-        return self.finish(self.read(noise, step, batch_size, dtype), noise, dtype)
+        found = TargetSource.read(self, noise, step, batch_size, dtype)
+        return TargetSource.finish(self, found, noise, dtype)
 
     def read(
         self,
