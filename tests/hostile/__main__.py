@@ -5,9 +5,10 @@ import time
 
 from tests.hostile.crash import crash
 from tests.hostile.fuzz import fuzz
+from tests.hostile.several import kill_processes
 from tests.hostile.verbs import VERBS
 
-KILLS, LEVELS = 24, 40
+KILLS, LEVELS, MOMENTS = 24, 40, 50
 COUNTS = {"configurations": 3000, "images": 1000, "runs": 300, "archives": 100}
 
 
@@ -21,6 +22,7 @@ def run():
         print(f"{kind}: {n} damaged, {len(found)} wrong", flush=True)
     done, found = crash(list(VERBS), KILLS, LEVELS, lambda line: print(line, flush=True))
     wrong += found
+    wrong += kill_processes(MOMENTS, report=lambda line: print(line, flush=True))
     print(f"{done['kill']} kills, {done['full']} full disks over {len(VERBS)} commands")
     print(f"{len(wrong)} wrong in {time.monotonic() - begin:.0f} s")
     print(*wrong, sep="\n")
