@@ -46,12 +46,12 @@ def test_misses_are_counted_on_their_side():
 
 def _kinds():
     for kind in intervals():
-        costly = kind.name in ("hodge_rest", "log_prob, 8 probes")
+        costly = kind.name in ("hodge_split", "log_prob, 8 probes")
         marks = [pytest.mark.slow] if costly else []
         yield pytest.param(kind, marks=marks, id=f"{kind.name}, {kind.data}")
 
 
-@pytest.mark.parametrize("kind", _kinds())
+@pytest.mark.parametrize("kind", list(_kinds()))
 def test_every_interval_is_one_and_depends_on_the_seed(kind):
     one, other = kind.measure(0), kind.measure(1)
     assert one.low <= one.value <= one.high

@@ -184,7 +184,7 @@ def _diagnostics() -> Iterator[Interval]:
     yield _diagnostic(score_error.__name__, score_error, spread, score["score error"])
     yield _diagnostic(denoising_loss.__name__, denoising_loss, spread, score["denoising loss"])
     rest = score["Hodge rest"]
-    yield _diagnostic("hodge_rest", lambda *a: hodge_split(*a).rest, spread, rest, "a fit")
+    yield _diagnostic("hodge_split", lambda *a: hodge_split(*a).rest, spread, rest, "a fit")
 
 
 def _residuals() -> Iterator[Interval]:
