@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Sequence
 
+__all__ = ["main"]
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status; an interrupt ends the imports quietly."""
