@@ -132,5 +132,5 @@ def test_a_walk_visits_the_grid_of_its_sampler():
     torch.testing.assert_close(found.samples, whole[2:])
     with pytest.raises(ValueError, match="no noise levels that all"):
         walk(field, ProbabilityFlow(), 2)
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="n must be a positive integer"):
         walk(field, Heun(3), 0)

@@ -50,10 +50,16 @@ def lying_npz(path):
     path.write_bytes(bytes(content).replace(size, struct.pack("<I", 0xF0000000)))
 
 
+def labels(path):
+    head = bytes((0, 0, 8, 1)) + np.array([4], ">i4").tobytes()
+    (path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(head + bytes(4)))
+
+
 def endless_idx(path):
     path.mkdir()
+    labels(path)
     head = bytes((0, 0, 8, 3)) + np.array([4, 8, 8], ">i4").tobytes()
-    with gzip.open(path / "train-images.gz", "wb", compresslevel=1) as file:
+    with gzip.open(path / "train-images-idx3-ubyte.gz", "wb", compresslevel=1) as file:
         file.write(head)
         for _ in range(40):
             file.write(bytes(1 << 20))
@@ -61,8 +67,9 @@ def endless_idx(path):
 
 def claiming_idx(path):
     path.mkdir()
+    labels(path)
     head = bytes((0, 0, 8, 3)) + np.array([2**31 - 1, 64, 64], ">i4").tobytes()
-    (path / "train-images.gz").write_bytes(gzip.compress(head))
+    (path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(head))
 
 
 def chunk(kind, content):
@@ -129,7 +136,7 @@ def test_headers_of_arrays_are_not_evaluated(tmp_path, content):
         read_images(tmp_path / "x.npy", FORM)
 
 
-@pytest.mark.parametrize("form", ["EPS", "TIFF", "GIF", "ICNS", "PPM", "PDF", "TGA", "DDS"])
+@pytest.mark.parametrize("form", ["EPS", "ICNS", "PDF", "TGA", "DDS"])
 def test_only_declared_formats_are_tried(tmp_path, form, monkeypatch):
     """Pillow hands an EPS to Ghostscript, whatever its name."""
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a program was started"))
@@ -219,5 +226,5 @@ def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path, train
     with pytest.raises(UserError):
         Run.open(run)
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(UserError, match=r"a\.png is no image"):
+    with pytest.raises(UserError, match=r"no images .*, \d+ pipes and devices"):
         read_images(tmp_path, FORM)

@@ -246,13 +246,13 @@ def test_a_copy_of_a_compiled_field_has_weights_of_its_own():
     assert list(field.state_dict()) == names
 
 
-def test_many_models_are_compiled_in_one_process(monkeypatch):
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
-    for width in range(1, 10):
-        field = PreconditionedField(MLP(2, hidden=width, depth=1), EDM(), 0.5)
-        Engine(device="cpu", compile=True).place(field)
-        with torch.compiler.set_stance("default", force_backend="eager"):
-            field(*points(field, 4))
+def test_many_models_are_compiled_in_one_process():
+    with torch._dynamo.config.patch(recompile_limit=8):
+        for width in range(1, 10):
+            field = PreconditionedField(MLP(2, hidden=width, depth=1), EDM(), 0.5)
+            Engine(device="cpu", compile=True).place(field)
+            with torch.compiler.set_stance("default", force_backend="eager"):
+                field(*points(field, 4))
 
 
 @pytest.mark.parametrize("head", ["inner", "denoising"])

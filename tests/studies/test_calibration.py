@@ -57,7 +57,7 @@ def test_lean_settings_stay_within_the_budget(name, dim):
 
 def test_published_variants_are_as_blind_and_as_easily_alarmed_as_they_are_said_to_be():
     left = measure(case("published: cycles, left end point", "none", dim=2, repeats=20))
-    assert left.alarms == 20
+    assert left.alarms >= 10  # of an honest interval one in twenty
     line = measure(case("published: paths on one line", "plane", dim=2, repeats=20))
     assert line.average.value < 1e-20
 
