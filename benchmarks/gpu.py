@@ -15,7 +15,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -155,7 +155,8 @@ def score_network(bench: Bench) -> Iterator[Row]:
 def model_step(bench: Bench, preset: str, graphs: bool = False) -> Callable[[], object]:
     """A whole step of the trainer: draws, averages and clipping included."""
     engine = Engine(str(bench.device), graphs=graphs)
-    trainer = short_training(load(preset), 10**6, engine=asdict(engine))
+    chosen = {f.name: getattr(engine, f.name) for f in fields(engine) if f.name != "world"}
+    trainer = short_training(load(preset), 10**6, engine=chosen)
     trainer.field.train()
     numbers = iter(range(10**6))
     return lambda: trainer.stepper.take(next(numbers))

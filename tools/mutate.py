@@ -113,6 +113,9 @@ def run_tests(tests: list[str], folder: Path, log: Path) -> None:
     os.chdir(folder)
     os.environ["PYTHONPATH"] = str(folder / "src")
     sys.path.insert(0, str(folder / "src"))
+    for name in [n for n in sys.modules if n.partition(".")[0] == "scorefield"]:
+        # The server of processes may have served another purpose before.
+        del sys.modules[name]
     options = "addopts=--strict-markers --import-mode=importlib --benchmark-disable"
     fast = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "-o", options]
     code = pytest.ExitCode.OK
