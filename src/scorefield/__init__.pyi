@@ -56,6 +56,7 @@ from .fields.preconditioned import PreconditionedField as PreconditionedField
 from .fields.preconditioned import ScorePrediction as ScorePrediction
 from .fields.preconditioned import SigmaLabel as SigmaLabel
 from .fields.preconditioned import TimeLabel as TimeLabel
+from .health.check import check as check
 from .likelihood.compute import log_prob as log_prob
 from .likelihood.density import LogProb as LogProb
 from .metrics.exact_law import ks_test as ks_test

@@ -22,6 +22,7 @@ from scorefield.cli.arguments import (
     positive_numbers,
 )
 from scorefield.cli.averages import ema
+from scorefield.cli.checks import check
 from scorefield.cli.datasets import data
 from scorefield.cli.sweeps import drawing_of, status, sweep
 from scorefield.studies.settings import LAST_SEED
@@ -327,5 +328,5 @@ def presets() -> None:
             print(f"  {name:<{width}}  {presets.description(name)}")
 
 
-for verb in (sweep, status, ema):
+for verb in (check, sweep, status, ema):
     app.command()(verb)

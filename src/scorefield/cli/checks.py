@@ -1,0 +1,78 @@
+"""The verb that checks a model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from scorefield.cli.arguments import Engine, on_engine
+from scorefield.errors import UserError
+from scorefield.studies.settings import LAST_SEED
+
+_UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def _seconds(text: str) -> float:
+    """A time, as in ``90``, ``90s``, ``10min`` or ``1h``; Typer parses defaults too."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", str(text))
+    if found is None or found[2] not in _UNITS or float(found[1]) <= 0:
+        raise UserError(f"a time is written as in 90s, 10min or 1h, not {text!r}")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+@on_engine
+def check(
+    engine: Engine,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A run, a file of weights, or package.module:factory."
+        ),
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="A preset, a set of images, or an .npy or .npz file; the model's own by default."
+        ),
+    ] = None,
+    budget: Annotated[
+        Any, typer.Option(parser=_seconds, metavar="TIME", help="The time, as in 90s or 10min.")
+    ] = "10min",
+    out: Annotated[Path, typer.Option(help="The folder of the page.")] = Path("reports/check"),
+    seed: Annotated[
+        int, typer.Option(min=0, max=LAST_SEED, help="The seed of points, noise and probes.")
+    ] = 0,
+    weights: Annotated[
+        Literal["ema", "raw"],
+        typer.Option(help="Averaged weights (ema) or those of the last step (raw)."),
+    ] = "ema",
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Import custom classes that the run names.")
+    ] = False,
+) -> None:
+    """Check a model: what it claims to be, whether that fits, and how good a score it is.
+
+    What is worth most is measured first. The same command, given again, goes on and makes the
+    intervals narrower.
+    """
+    from scorefield.engine import Engine as Settings
+    from scorefield.health.check import check
+    from scorefield.health.model import open_data, open_model
+    from scorefield.progress import Stages
+
+    opened = open_model(model, weights, trust_code)
+    source, transform = opened.source, opened.transform
+    if data is not None:
+        source, transform = open_data(data, opened.field.domain.shape)
+    if source is None:
+        raise UserError(f"{model} does not say what data it is for: give --data")
+    with Stages() as stages:
+        found = check(
+            opened.field, source, budget, seed=seed, out=out, transform=transform,
+            engine=Settings(**engine), stages=stages, alternatives=opened.alternatives,
+        )  # fmt: skip
+    print(found)
+    print(out / "index.html")

@@ -1,0 +1,122 @@
+"""A check of a model: what it claims to be, whether that fits, and how good a score it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from scorefield import __version__
+from scorefield.checks import check_positive
+from scorefield.data.given import Data, source_of
+from scorefield.data.source import DataSource
+from scorefield.engine import Engine
+from scorefield.errors import UserError
+from scorefield.fields.base import ScoreField
+from scorefield.health.claims import claims
+from scorefield.health.fit import held_out
+from scorefield.health.measure import Subject, measurements
+from scorefield.health.plan import Plan
+from scorefield.health.result import Check, read, write
+from scorefield.health.verdicts import verdicts
+from scorefield.likelihood.density import DataTransform
+from scorefield.progress import Stages
+
+
+def check(
+    field: ScoreField,
+    data: Data,
+    budget: float = 600.0,
+    *,
+    seed: int = 0,
+    out: str | Path | None = None,
+    transform: DataTransform | None = None,
+    alternatives: Mapping[str, ScoreField] | None = None,
+    engine: Engine | None = None,
+    stages: Stages | None = None,
+) -> Check:
+    """Check a model against data: what it claims, whether that fits, and how good a score it is.
+
+    It measures what is worth most for a second of work first, and stops when the time is up. With a
+    folder, what was measured is kept, and a second call goes on where the first stopped.
+
+    Arguments:
+        field: The model.
+        data: Points that it is for, of the same scale; best are points that it was not trained on
+            beside those that it was, as a :class:`~.DataSource` has them.
+        budget: The time, in seconds.
+        seed: The seed of points, noise and probes.
+        out: A folder for the page, the numbers and the samples.
+        transform: How bytes became the points, where they did.
+        alternatives: Other fields that might have been meant, such as one with averaged weights, by
+            a clause on what would be otherwise.
+        engine: What it runs on; the best device that is there by default.
+        stages: Shows what is measured.
+
+    Raises:
+        UserError: If the data have another shape than the points of the model, or too few.
+        RunError: If the folder holds the check of another model or other data.
+    """
+    check_positive("budget", budget)
+    source = source_of(data)
+    _check_data(field, source)
+    engine = Engine() if engine is None else engine
+    stages = stages or Stages(quiet=True)
+    others = {words: engine.place(other) for words, other in (alternatives or {}).items()}
+    subject = Subject(engine.place(field), source, seed, transform, others)
+    identity = _identity(field, source, seed)
+    folder = None if out is None else Path(out)
+    before = {} if folder is None else read(folder, identity)
+    plan = Plan(list(measurements(subject)), before)
+    about = {
+        "data": source.name,
+        "held_out": held_out(source) != 0,
+        "seed": seed,
+        "identity": identity,
+        "version": __version__,
+        "torch": torch.__version__,
+        "device": str(engine.torch_device),
+    }
+
+    def found() -> Check:
+        more = {**about, "left_out": plan.left_out}
+        return Check(claims(field), verdicts(plan.done), plan.done, more)
+
+    def keep() -> None:
+        if folder is not None:
+            write(folder, found(), subject.points(64))
+
+    plan.run(budget, stages, keep)
+    return found()
+
+
+def _check_data(field: ScoreField, source: DataSource) -> None:
+    if "domain" not in vars(field):
+        field.learn_shape(source.shape)
+    if tuple(source.shape) != field.domain.shape:
+        raise UserError(
+            f"the model has points of shape {field.domain.shape}, the data of shape "
+            f"{tuple(source.shape)}"
+        )
+    count = held_out(source)
+    least = 4
+    if count is not None and max(count, int(source.size or 0) if count == 0 else 0) < least:
+        raise UserError(
+            f"a check needs {least} points that are held out, {source.name} has {count}"
+        )
+
+
+def _identity(field: ScoreField, source: DataSource, seed: int) -> str:
+    """A hash of the weights, the claims, the first points of the data and the seed."""
+    digest = hashlib.sha256(json.dumps(claims(field)).encode())
+    for name, tensor in sorted(field.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    split = "train" if held_out(source) == 0 else "test"
+    first = source.reference(4, seed, split, torch.float64)  # type: ignore[arg-type]
+    digest.update(first.contiguous().numpy().tobytes())
+    digest.update(str(seed).encode())
+    return digest.hexdigest()

@@ -1,0 +1,37 @@
+"""What a model claims to be, as a list of names and words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from scorefield.fields.base import ScoreField
+from scorefield.fields.preconditioned import PreconditionedField
+
+
+def claims(field: ScoreField) -> list[tuple[str, str]]:
+    """What a field says of itself: its kind, its process, what its network receives and gives, its
+    shape, its classes and its size.
+    """
+    return list(_claims(field))
+
+
+def _claims(field: ScoreField) -> Iterator[tuple[str, str]]:
+    yield "field", type(field).__name__ + (", the gradient of a potential"
+                                           if field.has_potential else "")  # fmt: skip
+    yield "process", _words(field.sde)
+    least, most = field.sde.level_range
+    yield "noise levels", f"{least:.4g} to {most:.4g}, in units of the data"
+    if isinstance(field, PreconditionedField):
+        yield "network", type(field.backbone).__name__
+        yield "output and label", _words(field.parametrization)
+    yield "points", "×".join(map(str, field.domain.shape)) or "numbers"
+    count = field.classes
+    yield "classes", "none" if count is None else f"{count}"
+    yield "parameters", f"{sum(p.numel() for p in field.parameters()):,}"
+
+
+def _words(value: Any) -> str:
+    """A dataclass with its settings, tables by their lengths."""
+    text = repr(value)
+    return text if len(text) < 200 else text[:197] + "..."

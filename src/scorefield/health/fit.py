@@ -1,0 +1,312 @@
+r"""Whether what a model claims to be fits: its denoising loss, by noise level.
+
+On held-out points :math:`x_t = \alpha x_0 + \sigma\varepsilon` the loss
+:math:`\ell = \tfrac1D \|\hat\varepsilon - \varepsilon\|^2` is compared with that of the *trivial
+denoiser*, the posterior mean of a normal distribution with the data's own mean and covariance,
+:math:`\ell_0`, and the skill :math:`1 - \ell / \ell_0` with that of other readings of the same
+network. All see the same points and the same noise, so that small differences are seen.
+
+A posterior mean has :math:`\mathbb{E}[\varepsilon \cdot \hat\varepsilon] =
+\mathbb{E}\|\hat\varepsilon\|^2`. The *slope* of the noise on its prediction is therefore 1 at every
+noise level for the exact field, and for any network that cannot be improved by a factor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy import stats
+from torch import Tensor
+
+from scorefield.data.source import DataSource
+from scorefield.engine import device_of, exact
+from scorefield.errors import UserError
+from scorefield.estimate import Estimate, mean, ratio
+from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.health.readings import Reading
+from scorefield.noise import Noise
+from scorefield.targets.base import Target
+from scorefield.targets.gaussian import Gaussian
+
+LEVELS = 10
+"""How many noise levels are tried."""
+MARGIN, MARGIN_OF_ONE = 0.003, 0.01
+"""The least gain of skill that is named, however certain: in the mean over noise levels, or at one.
+"""
+LOST = 0.5
+"""How much worse than the trivial denoiser a reading may be, in units of its loss."""
+ERROR = 1e-4
+"""The probability that a right claim is called wrong, over all readings."""
+_ROUNDING, _FEW_ENDS, _EDGE = 1e-2, 1e-2, 1e-6
+_WHOLE = 1024
+"""The most dimensions of a covariance; above, coordinates are taken as independent."""
+
+
+class AtLevel(NamedTuple):
+    """What is seen at one noise level: the losses of the field and of the trivial denoiser, the
+    correlation of the noise with its prediction, and the slope.
+    """
+
+    sigma: float
+    loss: Estimate
+    trivial: Estimate
+    correlation: Estimate
+    slope: Estimate
+
+
+class Gain(NamedTuple):
+    """What another reading gains of skill, in the mean over noise levels and at the level where it
+    gains most for certain; that level, and there the correlation of the noise with its prediction
+    as claimed and then; and whether the reading fits.
+    """
+
+    reading: Reading
+    mean: Estimate
+    most: Estimate
+    sigma: float
+    claimed: float
+    found: float
+    fits: bool
+
+    def beyond(self, readings: int) -> bool:
+        """Whether it is a gain for certain, with so many readings tried, of a reading that fits."""
+        error = ERROR / readings
+        over_all, at_one = _least(self.mean, error), _least(self.most, error / LEVELS)
+        return self.fits and over_all > 0 and (over_all > MARGIN or at_one > MARGIN_OF_ONE)
+
+
+def _least(estimate: Estimate, error: float) -> float:
+    """The lower end of an interval that holds the number but for a probability."""
+    if estimate.standard_error == 0:
+        return estimate.value
+    return (
+        estimate.value - float(stats.t.isf(error, df=estimate.draws - 1)) * estimate.standard_error
+    )
+
+
+@dataclass(frozen=True)
+class Points:
+    """Held-out points, and the noise that is added to them at every noise level."""
+
+    clean: Float[Tensor, "n *event"]
+    noise: Float[Tensor, "n *event"]
+    classes: Tensor | None = None
+
+    @classmethod
+    def of(cls, field: ScoreField, source: DataSource, n: int, seed: int) -> Points:
+        """So many points of a source, and their classes where the field knows classes."""
+        split = "test" if held_out(source) else "train"
+        clean = source.reference(n, seed, split, torch.float64)
+        z = Noise(-1 - seed).normal("check/noise", clean.shape[1:], torch.arange(n),
+                                    dtype=torch.float64)  # fmt: skip
+        classes = None
+        if field.classes is not None and source.classes is not None:
+            classes = source.reference_classes(n, seed, split)
+        return cls(clean, z, classes)
+
+
+def held_out(source: DataSource) -> int | None:
+    """The number of held-out points of a source; ``None`` if there is no end of them."""
+    if source.size is None:
+        return None
+    count: int = source.count("test")  # type: ignore[attr-defined]
+    return count
+
+
+def noise_levels(field: ScoreField, std: float) -> tuple[float, ...]:
+    """Noise levels from a hundredth of the data's spread to five times it, as far as the process
+    has them.
+    """
+    least, most = field.sde.level_range
+    low, high = max(least * (1 + _EDGE), 0.01 * std), min(most * (1 - _EDGE), 5 * std)
+    if not low < high:
+        raise UserError(
+            f"the process has noise levels from {least:.3g} to {most:.3g}, which do not meet the "
+            f"spread of the data, {std:.3g}: are these its units?"
+        )
+    return tuple(np.geomspace(low, high, LEVELS).tolist())
+
+
+def trivial(points: Float[Tensor, "n *event"]) -> Target:
+    """The normal distribution with the mean and the covariance of points, which is shrunk towards
+    its diagonal as far as few points determine it badly.
+    """
+    flat = points.to(torch.float64).flatten(1)
+    n, dim = flat.shape
+    centred = flat - flat.mean(dim=0)
+    variances = centred.square().mean(dim=0)
+    floor = 1e-6 * variances.mean().clamp(min=1e-12)
+    where = flat.mean(dim=0).reshape(points.shape[1:])
+    if dim > _WHOLE:
+        return Gaussian(where, (variances + floor).sqrt().reshape(points.shape[1:]))
+    share = dim / (n + dim)
+    whole = (1 - share) * centred.mT @ centred / n + share * torch.diag(variances)
+    return Gaussian(where, covariance=whole + floor * torch.eye(dim, dtype=torch.float64))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Per noise level and point: losses of a field and of the trivial denoiser, and the products
+    of the noise and its prediction with themselves and each other, all per coordinate.
+    """
+
+    sigmas: tuple[float, ...]
+    loss: Float[Tensor, "levels n"]
+    trivial: Float[Tensor, "levels n"]
+    cross: Float[Tensor, "levels n"]
+    predicted: Float[Tensor, "levels n"]
+    noise: Float[Tensor, "levels n"]
+
+    @property
+    def skill(self) -> Float[Tensor, "levels n"]:
+        """One minus the loss in units of the trivial denoiser's mean loss, by level and point."""
+        return 1 - self.loss / self.trivial.mean(dim=1, keepdim=True)
+
+    @property
+    def misfits(self) -> int:
+        """At how many noise levels the loss is above the trivial denoiser's by half and more."""
+        return int((self.skill.mean(dim=1) < -LOST).sum())
+
+    @property
+    def correlation(self) -> Float[Tensor, " levels"]:
+        """The correlation of the noise with its prediction, by level."""
+        both = self.predicted.mean(dim=1) * self.noise.mean(dim=1)
+        return self.cross.mean(dim=1) / both.sqrt().clamp(min=1e-30)
+
+    def levels(self) -> tuple[AtLevel, ...]:
+        """What is seen at each noise level."""
+        return tuple(
+            AtLevel(sigma, mean(loss), mean(least), _correlation(c, p, z), ratio(c, p))
+            for sigma, loss, least, c, p, z in zip(
+                self.sigmas,
+                *(v.numpy() for v in (self.loss, self.trivial, self.cross)),
+                *(v.numpy() for v in (self.predicted, self.noise)),
+                strict=True,
+            )
+        )
+
+
+def _correlation(cross: np.ndarray, predicted: np.ndarray, noise: np.ndarray) -> Estimate:
+    """The correlation, by the delta method."""
+    c, p, z = cross.mean(), predicted.mean(), noise.mean()
+    value = c / math.sqrt(p * z)
+    found = mean(value + cross / math.sqrt(p * z) - 0.5 * value * (predicted / p + noise / z))
+    return found
+
+
+def look(reading: Reading, points: Points, sigmas: Sequence[float]) -> Seen:
+    """What is seen of a model under a reading at points that are noised, in the units in which the
+    model has its data, to the same levels relative to their spread.
+    """
+    field = reading.field
+    clean = reading.points(points.clean)
+    scale = float(clean.std() / points.clean.std())
+    law = trivial(clean)
+    rows = []
+    least, most = field.sde.level_range
+    device = device_of(field)
+    z = points.noise if clean.shape == points.noise.shape else _like(clean)
+    with exact(), evaluation_mode(field), torch.no_grad():
+        for sigma in sigmas:
+            level = min(max(scale * sigma, least * (1 + _EDGE)), most * (1 - _EDGE))
+            t = field.sde.time(torch.full((len(clean),), level, dtype=torch.float64))
+            noisy = field.sde.perturb(clean, t, z, field.domain)
+            place = (noisy.to(device), t.to(device))
+            classes = None if points.classes is None else points.classes.to(device)
+            found = field.predict_noise(*place, classes).cpu()
+            if not bool(found.isfinite().all()):
+                raise UserError(f"the predicted noise is not finite at noise level {level:.3g}")
+            other = law.under(field.sde).predict_noise(noisy, t)
+            rows.append(
+                [
+                    _per_point((found - z).square()),
+                    _per_point((other - z).square()),
+                    _per_point(found * z),
+                    _per_point(found.square()),
+                    _per_point(z.square()),
+                ]
+            )
+    return Seen(tuple(sigmas), *(torch.stack(v) for v in zip(*rows, strict=True)))
+
+
+def gains(
+    claimed: Seen, others: Iterable[Reading], points: Points, sigmas: Sequence[float]
+) -> tuple[list[Gain], int]:
+    """What other readings gain, the best first, and how many of them could be tried.
+
+    A network that is not made for a reading (a step beyond its table, an image of another size)
+    refuses it, or gives what is no number; it is left out.
+    """
+    found, tried = [], 0
+    for reading in others:
+        try:
+            seen = look(reading, points, sigmas)
+        except (UserError, RuntimeError, IndexError):
+            continue
+        tried += 1
+        change = seen.skill - claimed.skill
+        by_level = [mean(values.numpy()) for values in change]
+        k = max(range(len(sigmas)), key=lambda k: _least(by_level[k], ERROR))
+        correlations = float(claimed.correlation[k]), float(seen.correlation[k])
+        fits = seen.misfits <= len(sigmas) // 4
+        over_all = mean(change.mean(dim=0).numpy())
+        found.append(Gain(reading, over_all, by_level[k], sigmas[k], *correlations, fits))
+    return sorted(found, key=lambda gain: -gain.mean.value), tried
+
+
+def _per_point(values: Tensor) -> Tensor:
+    return values.flatten(1).mean(dim=1)
+
+
+def _like(clean: Tensor) -> Tensor:
+    """Noise for points of another shape than the data's."""
+    index = torch.arange(len(clean))
+    return Noise(-1).normal("check/noise", clean.shape[1:], index, dtype=torch.float64)
+
+
+class Oddities(NamedTuple):
+    """What no score does, as shares: how much two evaluations at the same points differ, and one
+    with other points beside them, in units of the noise; and the share of the coordinates of
+    denoised points that have the largest or the smallest value exactly.
+    """
+
+    random: float
+    together: float
+    saturated: float
+
+
+def oddities(field: ScoreField, points: Points, sigma: float) -> Oddities:
+    """Whether a field is random, depends on what else is in a batch, or is clipped, at a noise
+    level; differences that rounding explains are none.
+    """
+    device = device_of(field)
+    t = field.sde.time(torch.full((len(points.clean),), sigma, dtype=torch.float64))
+    noisy = field.sde.perturb(points.clean, t, points.noise, field.domain)
+    few = max(1, len(t) // 4)
+    known = (None, None) if points.classes is None else (points.classes, points.classes[:few])
+    with exact(), evaluation_mode(field), torch.no_grad():
+        first, second = (
+            field.predict_noise(noisy.to(device), t.to(device), known[0]).cpu() for _ in range(2)
+        )
+        alone = field.predict_noise(noisy[:few].to(device), t[:few].to(device), known[1]).cpu()
+        denoised = field.denoise(noisy.to(device), t.to(device), known[0]).cpu().flatten(1)
+    random, together = (float((a - b).abs().max()) for a, b in
+                        ((first, second), (first[:few], alone)))  # fmt: skip
+    varied = points.clean.flatten(1).std(dim=0) > 0
+    values = denoised[:, varied]
+    ends = (values == values.max()) | (values == values.min())
+    rest = values[~ends]
+    # A denoiser that gives training points has their values, of which there are few.
+    lattice = rest.numel() == 0 or rest.unique().numel() < 0.9 * rest.numel()
+    share = 0.0 if lattice else float(ends.double().mean())
+    return Oddities(
+        random if random > _ROUNDING else 0.0,
+        together if together > _ROUNDING else 0.0,
+        share if share > _FEW_ENDS else 0.0,
+    )

@@ -1,0 +1,258 @@
+"""What is measured of a model, each measurement at sizes that double its points.
+
+The estimators are those of the evaluation's catalogue; only the number of points is chosen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefield.data.source import DataSource
+from scorefield.estimate import Estimate, proportion
+from scorefield.evaluation.catalogue import OF_LEVELS
+from scorefield.evaluation.catalogue.metric import Estimator, OfLevel
+from scorefield.evaluation.protocol import Benchmark, Protocol
+from scorefield.fields.base import ScoreField
+from scorefield.health import fit
+from scorefield.health.plan import Found, Measurement, Number
+from scorefield.health.readings import Reading, readings
+from scorefield.likelihood.compute import log_prob
+from scorefield.likelihood.density import DataTransform
+from scorefield.metrics.sets import noise_floor
+from scorefield.metrics.sliced import sliced_wasserstein
+from scorefield.samplers.solvers import Heun
+
+MEASURED = (
+    "relative_asymmetry",
+    "path_gap",
+    "fokker_planck",
+    "consistency",
+    "score_error",
+    "distance_to_ideal",
+)
+"""The metrics by noise level that a check shows, in this order."""
+CALLS = (10, 20, 40)
+"""The numbers of network calls at which samples are compared with the data."""
+NEAR = 1 / 3
+"""A sample is a copy if its nearest training point is nearer than this share of the distance to the
+second nearest."""
+
+_LEVELS, _FEW, _SAMPLES, _DENSITIES = 5, 4, 64, 4
+_PAIRS, _EXACT = 8, 8
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is checked: a field, the data, how bytes became their points if they were bytes, and
+    other fields that might have been meant, by what would be otherwise.
+    """
+
+    field: ScoreField
+    source: DataSource
+    seed: int
+    transform: DataTransform | None = None
+    alternatives: Mapping[str, ScoreField] = dataclass_field(default_factory=dict)
+
+    def readings(self) -> Iterator[Reading]:
+        """All other readings of the model."""
+        for words, other in self.alternatives.items():
+            yield Reading("weights", words, other)
+        yield from readings(self.field, self.source.std)
+
+    @cached_property
+    def held_out(self) -> int:
+        """The number of points to measure on; a great number, where there is no end of them."""
+        n = fit.held_out(self.source)
+        if n is None:
+            return 1 << 20
+        return n or int(self.source.size or 0)
+
+    @property
+    def split(self) -> Any:
+        """The split that the points are from."""
+        return "train" if fit.held_out(self.source) == 0 else "test"
+
+    def points(self, n: int) -> Tensor:
+        """Some of the points to measure on."""
+        return self.source.reference(min(n, self.held_out), self.seed, self.split, torch.float64)
+
+    @cached_property
+    def sigmas(self) -> tuple[float, ...]:
+        """The noise levels of the diagnostics."""
+        levels = fit.noise_levels(self.field, self.source.std)
+        return levels[2 : 2 + 2 * _LEVELS : 2][:_LEVELS]
+
+    def most(self, first: int) -> int:
+        """How often a number of points can be doubled."""
+        return max(0, (self.held_out // first).bit_length() - 1)
+
+
+def measurements(subject: Subject) -> Iterator[Measurement]:
+    """All that is measured, in the order of worth."""
+    yield Measurement(
+        "fit", "does the claim fit the data", lambda k: _fit(subject, k), subject.most(64)
+    )
+    small = Benchmark(subject.source, _protocol(subject, 0))
+    chosen = {name: next(m for m in OF_LEVELS if m.name == name) for name in MEASURED}
+    for metric in chosen.values():
+        if metric.estimator.applies.holds(subject.field, small):
+            yield Measurement(
+                metric.name, metric.label, _of_level(subject, metric), subject.most(_FEW)
+            )
+    yield Measurement("likelihood", "log-density", lambda k: _likelihood(subject, k),
+                      subject.most(_DENSITIES))  # fmt: skip
+    for calls in CALLS:
+        yield Measurement(
+            f"samples_{calls}",
+            f"samples at {calls} network calls",
+            lambda k, calls=calls: _samples(subject, calls, k),  # type: ignore[misc]
+            subject.most(_SAMPLES),
+        )
+
+
+def _fit(subject: Subject, size: int) -> Found:
+    """The losses by noise level, and what other readings gain."""
+    field, source = subject.field, subject.source
+    points = fit.Points.of(field, source, min(64 << size, subject.held_out), subject.seed)
+    sigmas = fit.noise_levels(field, source.std)
+    claimed = fit.look(Reading("claim", "", field), points, sigmas)
+    found, tried = fit.gains(claimed, subject.readings(), points, sigmas)
+    numbers = []
+    for level in claimed.levels():
+        numbers += [
+            Number("loss", "denoising loss", level.loss, level.sigma),
+            Number("trivial", "loss of the trivial denoiser", level.trivial, level.sigma),
+            Number("correlation", "correlation of the noise and its prediction",
+                   level.correlation, level.sigma),
+            Number("slope", "slope of the noise on its prediction", level.slope, level.sigma),
+        ]  # fmt: skip
+    best = [
+        {
+            "kind": gain.reading.kind,
+            "words": gain.reading.words,
+            "gain": gain.mean.value,
+            "standard_error": gain.mean.standard_error,
+            "sigma": gain.sigma,
+            "claimed": gain.claimed,
+            "found": gain.found,
+            "certain": gain.beyond(tried),
+        }
+        for gain in found[:5]
+    ]
+    odd = fit.oddities(field, points, sigmas[len(sigmas) // 2])
+    kept = {"readings": best, "tried": tried, "points": len(points.clean), **odd._asdict()}
+    return Found(tuple(numbers), kept)
+
+
+def _protocol(subject: Subject, size: int) -> Protocol:
+    """The protocol of a size: a few points at each level, and Jacobians at all of them."""
+    n = min(_FEW << size, subject.held_out)
+    dim = subject.field.domain.dim
+    return Protocol(sigmas=subject.sigmas, samples=max(n, 2), points=n, columns=2 * n * dim,
+                    seed=subject.seed)  # fmt: skip
+
+
+def _of_level(subject: Subject, metric: OfLevel) -> Callable[[int], Found]:
+    def measure(size: int) -> Found:
+        benchmark = Benchmark(subject.source, _protocol(subject, size))
+        if subject.split == "train":
+            benchmark = _OnTraining(subject.source, benchmark.protocol)
+        estimator: Estimator = metric.estimator
+        numbers = [
+            Number(metric.name, metric.label, replace(e, unit=profile.unit), sigma)
+            for profile in estimator.measure(subject.field, benchmark)
+            if profile.name == metric.name
+            for sigma, e in profile
+        ]
+        return Found(tuple(numbers))
+
+    return measure
+
+
+class _OnTraining(Benchmark):
+    """A benchmark on the training points, where there are no others."""
+
+    def data(self, n: int | None = None) -> Any:
+        if self.truth is not None:
+            return self.truth
+        return self.source.reference(n or self.protocol.points, self.protocol.seed, "train")
+
+
+def _likelihood(subject: Subject, size: int) -> Found:
+    """Log-densities of held-out points; of bytes that got noise, in bits per dimension."""
+    from scorefield.evaluation.likelihood import dequantize
+    from scorefield.noise import Noise
+
+    n = min(_DENSITIES << size, subject.held_out)
+    x = subject.points(n)
+    if subject.transform is not None:
+        index = torch.arange(len(x))
+        x = dequantize(x, subject.transform, Noise(subject.seed), index)
+    trace: Any = "exact" if subject.field.domain.dim <= _EXACT else "probes"
+    found = log_prob(subject.field, x, rtol=1e-3, atol=1e-3, trace=trace, n_probes=2,
+                     seed=subject.seed)  # fmt: skip
+    if subject.transform is not None:
+        value = found.bits_per_dim(subject.transform).mean()
+        return Found((Number("bits_per_dim", "bits per dimension", replace(value, settings={})),))
+    per_dim = found.mean().scaled(-1 / subject.field.domain.dim, "nats/dim")
+    return Found((Number("nats_per_dim", "minus log-density per dimension",
+                         replace(per_dim, settings={})),))  # fmt: skip
+
+
+def _samples(subject: Subject, calls: int, size: int) -> Found:
+    """Samples, their distance to held-out points in units of that between two real sets, and how
+    many of them are copies of training points.
+    """
+    n = min(_SAMPLES << size, subject.held_out)
+    sampler = Heun.for_nfe(calls)
+    drawn = sampler.sample(subject.field, n, seed=subject.seed).cpu().to(torch.float64)
+    real = subject.points(n)
+    distance = sliced_wasserstein(drawn.flatten(1), real.flatten(1))
+    title = f"sliced Wasserstein distance of samples, {calls} calls"
+    numbers = [Number(f"distance_{calls}", title, replace(distance, settings={}))]
+    kept: dict[str, Any] = {"calls": sampler.nfe, "n": n}
+    least = floor(subject, n)
+    if least is not None:
+        title = f"the same between two sets of {n} real points"
+        numbers.append(Number(f"floor_{calls}", title, replace(least, settings={})))
+    if calls == CALLS[-1]:
+        kept["samples"] = drawn[:64].to(torch.float32)
+        if subject.source.size is not None and subject.split == "test":
+            numbers += _copies(subject, drawn, real)
+    return Found(tuple(numbers), kept)
+
+
+def _copies(subject: Subject, drawn: Tensor, real: Tensor) -> list[Number]:
+    """The share of copies of training points among samples, and among held-out points."""
+    assert subject.source.size is not None
+    train = subject.source.reference(subject.source.size, subject.seed, "train").flatten(1)
+    numbers = []
+    for name, title, points in (
+        ("copies", "samples that are copies of training points", drawn),
+        ("copies_held_out", "held-out points that look like copies", real),
+    ):
+        two = torch.cdist(points.flatten(1).float(), train.float()).topk(2, largest=False).values
+        k = int((two[:, 0] < NEAR * two[:, 1]).sum())
+        value, low, high = proportion(k, len(points))
+        error = (high - low) / 3.92
+        numbers.append(Number(name, title, Estimate(value, error, len(points))))
+    return numbers
+
+
+def floor(subject: Subject, n: int) -> Estimate | None:
+    """The sliced Wasserstein distance between two real sets of a size, where there are enough."""
+    if subject.source.truth is None and subject.held_out < 2 * n:
+        return None
+    data: Any = subject.source.truth if subject.source.truth is not None else subject.points(2 * n)
+    law = noise_floor(
+        lambda x, y: sliced_wasserstein(x.flatten(1), y.flatten(1)), data, n, _PAIRS,
+        seed=-1 - subject.seed,
+    )  # fmt: skip
+    return law.mean

@@ -1,0 +1,124 @@
+"""What a user names on the command line: a model, and data for it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from operator import attrgetter
+from pathlib import Path
+
+import torch
+
+from scorefield.config.build import build_source
+from scorefield.config.data import DigitsData, ImagesData
+from scorefield.config.resolve import ENDINGS, load
+from scorefield.data.array_files import array_of, read_arrays
+from scorefield.data.given import source_of
+from scorefield.data.images import images
+from scorefield.data.source import DataSource
+from scorefield.errors import RunError, UserError
+from scorefield.evaluation.likelihood import DIGIT_LEVELS
+from scorefield.fields.base import ScoreField
+from scorefield.files import read_file
+from scorefield.likelihood.density import CENTERED_BYTES, UNIT_BYTES, DataTransform
+from scorefield.runs.subject import open_subject
+
+
+@dataclass(frozen=True)
+class Model:
+    """A field, the data that it was trained on and how their bytes became points, where that is
+    known, and fields that it might be meant to be, by a clause on what would be otherwise.
+    """
+
+    field: ScoreField
+    source: DataSource | None = None
+    transform: DataTransform | None = None
+    alternatives: Mapping[str, ScoreField] = field(default_factory=dict)
+
+
+def open_model(name: str, weights: str = "ema", trust_code: bool = False) -> Model:
+    """The model of a name: a run, a file of weights, or ``package.module:factory`` of a function
+    without arguments that returns a field.
+
+    The module is looked for where Python looks, and in the working directory: its code is executed.
+
+    Raises:
+        RunError: If there is no such run, file or function.
+        UserError: If the function returns no field.
+    """
+    if ":" in name and not Path(name).exists():
+        return Model(_made(name))
+    path = Path(name)
+    if not path.exists():
+        raise RunError(
+            f"{name} is neither a run nor a file, nor package.module:factory of a function that "
+            "returns a field"
+        )
+    subject = open_subject(path, weights, trust_code=trust_code)  # type: ignore[arg-type]
+    transform = subject.transform
+    if subject.config is not None and isinstance(subject.config.data, DigitsData):
+        transform = DIGIT_LEVELS
+    others = {}
+    if weights == "raw" and subject.folder is not None:
+        averaged = open_subject(path, "ema", trust_code=trust_code).field
+        others["the averaged weights were taken"] = averaged
+    return Model(subject.field, subject.source, transform, others)
+
+
+def _made(name: str) -> ScoreField:
+    module, _, attribute = name.partition(":")
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        factory = attrgetter(attribute)(import_module(module))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RunError(f"{name} cannot be imported: {error}") from error
+    finally:
+        sys.path.remove(here)
+    made = factory() if callable(factory) and not isinstance(factory, ScoreField) else factory
+    if not isinstance(made, ScoreField):
+        raise UserError(
+            f"{name} gives {type(made).__name__}, it must give a field: PreconditionedField makes "
+            "one of a network"
+        )
+    return made
+
+
+def open_data(name: str, shape: tuple[int, ...]) -> tuple[DataSource, DataTransform | None]:
+    """The data of a name, for points of a shape, and how their bytes became points.
+
+    Arguments:
+        name: A preset or a configuration file, for its data; a file ending in ``.npy`` or ``.npz``
+            with one array of points, floating ones as they are, or bytes of images; or any set of
+            images that :func:`~scorefield.data.images.images` takes, which are in [-1, 1] then.
+
+    Raises:
+        UserError: If there are no such data, or they do not fit.
+    """
+    path = Path(name)
+    if name.endswith(ENDINGS) or (not path.exists() and "/" in name):
+        config = load(name)
+        source, transform = build_source(config), None
+        if isinstance(config.data, DigitsData):
+            transform = DIGIT_LEVELS
+        elif isinstance(config.data, ImagesData):
+            transform = CENTERED_BYTES if config.data.centered else UNIT_BYTES
+        return source, transform
+    if path.suffix in (".npy", ".npz"):
+        arrays = (
+            {"points": array_of(read_file(path))} if path.suffix == ".npy" else read_arrays(path)
+        )
+        if len(arrays) != 1:
+            raise UserError(f"{path} must hold one array of points, it holds {len(arrays)}")
+        (points,) = arrays.values()
+        if points.dtype != "uint8":
+            return source_of(torch.as_tensor(points)), None
+    if len(shape) != 3:
+        raise UserError(
+            f"{name} would be a set of images, and the model has points of shape {shape}"
+        )
+    channels, height, width = shape
+    return images(path, size=(height, width), channels=channels, centered=True), CENTERED_BYTES

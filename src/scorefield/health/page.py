@@ -1,0 +1,121 @@
+"""The page of a check: one offline file with the verdicts, the pictures and the numbers."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from torch import Tensor
+
+from scorefield.health.plan import Done, Number
+from scorefield.health.verdicts import Verdict, headline
+from scorefield.plotting import label_axes, new_figure, png, samples_figure
+from scorefield.report.words import number
+
+_CURVES = (
+    ("Denoising loss", "per coordinate, in units of the noise", ("loss", "trivial")),
+    ("Correlation and slope of the noise on its prediction", "", ("correlation", "slope")),
+    ("Relative asymmetry", "share of the Jacobian", ("relative_asymmetry",)),
+    ("Gap between two paths", "nats", ("path_gap",)),
+    ("Residual of the Fokker–Planck equation", "units of the noise", ("fokker_planck",)),
+    ("Consistency error", "squared units of the noise", ("consistency",)),
+    ("Error of the score", "units of the noise", ("score_error",)),
+    ("Distance to the ideal score", "units of the noise", ("distance_to_ideal",)),
+)
+_COLOURS = ("#0b61a4", "#c05a00")
+_SHOWN = 36
+
+
+def page(
+    claims: Sequence[tuple[str, str]],
+    verdicts: Sequence[Verdict],
+    done: Mapping[str, Done],
+    about: Mapping[str, Any],
+    real: Tensor,
+) -> str:
+    """The page as text; ``real`` are points of the data, shown beside samples."""
+    environment = Environment(
+        loader=PackageLoader("scorefield.health"),
+        autoescape=select_autoescape(("html", "j2")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    numbers = [n for one in done.values() for n in one.found.numbers]
+    names = {n.name for n in numbers if n.sigma is not None}
+    curves = [
+        (title, _picture(_curve(title, unit, numbers, shown)))
+        for title, unit, shown in _CURVES
+        if names & set(shown)
+    ]
+    single = [n for n in numbers if n.sigma is None]
+    return environment.get_template("health.html.j2").render(
+        headline=headline(verdicts),
+        claims=claims,
+        verdicts=verdicts,
+        curves=curves,
+        samples=_samples(done, real),
+        numbers=[(n, number(n.estimate), _interval(n)) for n in single],
+        levels=[(n, number(n.estimate), _interval(n)) for n in numbers if n.sigma is not None],
+        readings=done["fit"].found.kept["readings"] if "fit" in done else [],
+        tried=done["fit"].found.kept["tried"] if "fit" in done else 0,
+        about=about,
+        seconds=[(name, one.size, one.seconds) for name, one in done.items()],
+    )
+
+
+def _interval(n: Number) -> str:
+    low, high = n.estimate.interval()
+    return f"{low:.3g} to {high:.3g}".replace("-", "−")
+
+
+def _curve(title: str, unit: str, numbers: Sequence[Number], shown: Sequence[str]) -> Any:
+    """Numbers against the noise level, with their intervals."""
+    figure = new_figure(4.6, 3.0)
+    axes = figure.add_subplot()
+    values = []
+    for name, colour in zip(shown, _COLOURS, strict=False):
+        some = [n for n in numbers if n.name == name and n.sigma is not None]
+        if not some:
+            continue
+        sigma = [n.sigma for n in some]
+        middle = [n.estimate.value for n in some]
+        ends = [n.estimate.interval() for n in some]
+        below = [m - low for m, (low, _) in zip(middle, ends, strict=True)]
+        above = [high - m for m, (_, high) in zip(middle, ends, strict=True)]
+        axes.errorbar(sigma, middle, yerr=[[max(b, 0) for b in below], [max(a, 0) for a in above]],
+                      color=colour, marker="o", markersize=4, linewidth=1.2, capsize=2,
+                      label=some[0].title)  # fmt: skip
+        values += middle
+    settings: dict[str, Any] = {"xscale": "log"}
+    label_axes(axes, "noise level, in units of the data", unit, title, **settings)
+    if values and min(values) > 0 and max(values) > 30 * min(values):
+        axes.set_yscale("log")
+    if len(shown) > 1:
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _samples(done: Mapping[str, Done], real: Tensor) -> list[tuple[str, str]]:
+    """Pictures of samples and of data."""
+    drawn = [one.found.kept["samples"] for one in done.values() if "samples" in one.found.kept]
+    if not drawn:
+        return []
+    low, high = float(real.min()), float(real.max())
+    pictures = []
+    for title, points in (("samples of the model", drawn[-1]), ("data", real)):
+        shown = points[:_SHOWN].to(torch.float32)
+        if points.dim() == 4:
+            shown = 2 * (shown - low) / max(high - low, 1e-12) - 1
+        figure = samples_figure(shown)
+        if figure is not None:
+            pictures.append((title, _picture(figure)))
+    return pictures
+
+
+def _picture(figure: Any) -> str:
+    """A figure as the address of a picture that is in the page itself."""
+    return f"data:image/png;base64,{base64.b64encode(png(figure)).decode()}"

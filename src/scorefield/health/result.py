@@ -1,0 +1,144 @@
+"""What a check found, and the folder that it is kept in."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scorefield.errors import RunError
+from scorefield.estimate import Estimate
+from scorefield.files import DOCUMENT, read_file, write_files
+from scorefield.health.page import page
+from scorefield.health.plan import Done, Found, Number
+from scorefield.health.verdicts import Verdict, headline
+
+RECORD, SAMPLES, PAGE = "check.json", "samples.npz", "index.html"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a check found.
+
+    Attributes:
+        claims: What the model claims to be.
+        verdicts: What the numbers say, the gravest first.
+        done: The measurements, by name.
+        about: The data, the seed, the time and the versions.
+    """
+
+    claims: list[tuple[str, str]]
+    verdicts: list[Verdict]
+    done: Mapping[str, Done]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> str:
+        """One sentence over all."""
+        return headline(self.verdicts)
+
+    @property
+    def numbers(self) -> list[Number]:
+        """All numbers."""
+        return [number for one in self.done.values() for number in one.found.numbers]
+
+    def __str__(self) -> str:
+        marks = {"fault": "✗", "notice": "!", "good": "✓"}
+        lines = [self.headline, ""]
+        lines += [f"{marks[v.grade]} {v.words}" for v in self.verdicts]
+        return "\n".join(lines)
+
+
+def read(folder: Path, identity: str) -> dict[str, Done]:
+    """What an earlier check of the same model on the same data measured."""
+    path = folder / RECORD
+    if not path.exists():
+        return {}
+    try:
+        record = json.loads(read_file(path, DOCUMENT))
+        if record["about"]["identity"] != identity:
+            raise RunError(f"{folder} holds the check of another model or other data")
+        done = {name: _read(one) for name, one in record["measured"].items()}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        if isinstance(error, RunError):
+            raise
+        raise RunError(f"{path} cannot be read: {error}") from error
+    kept = folder / SAMPLES
+    if kept.exists():
+        with np.load(io.BytesIO(read_file(kept)), allow_pickle=False) as arrays:
+            for name in arrays.files:
+                one = done.get(name)
+                if one is not None:
+                    samples = torch.from_numpy(arrays[name])
+                    more = Found(one.found.numbers, {**one.found.kept, "samples": samples})
+                    done[name] = Done(one.size, one.seconds, more)
+    return done
+
+
+def _read(one: Mapping[str, Any]) -> Done:
+    numbers = tuple(
+        Number(n["name"], n["title"],
+               Estimate(n["value"], n["standard_error"], n["n"], n["unit"],
+                        numerical_error=n["numerical_error"], freedom=n["freedom"]),
+               n["sigma"], n["note"])
+        for n in one["numbers"]
+    )  # fmt: skip
+    return Done(int(one["size"]), float(one["seconds"]), Found(numbers, one["kept"]))
+
+
+def write(folder: Path, found: Check, real: Tensor) -> list[Path]:
+    """Writes the page, the numbers and the samples; ``real`` are points of the data, to be shown
+    beside samples.
+    """
+    measured = {
+        name: {
+            "size": one.size,
+            "seconds": one.seconds,
+            "kept": {k: v for k, v in one.found.kept.items() if k != "samples"},
+            "numbers": [
+                {
+                    "name": n.name,
+                    "title": n.title,
+                    "sigma": n.sigma,
+                    "note": n.note,
+                    "value": n.estimate.value,
+                    "standard_error": n.estimate.standard_error,
+                    "numerical_error": n.estimate.numerical_error,
+                    "interval": n.estimate.interval(),
+                    "n": n.estimate.n,
+                    "freedom": n.estimate.freedom,
+                    "unit": n.estimate.unit,
+                }
+                for n in one.found.numbers
+            ],
+        }
+        for name, one in found.done.items()
+    }
+    record = {
+        "headline": found.headline,
+        "claims": found.claims,
+        "verdicts": [v._asdict() for v in found.verdicts],
+        "about": dict(found.about),
+        "measured": measured,
+    }
+    samples = {
+        name: one.found.kept["samples"].numpy()
+        for name, one in found.done.items()
+        if "samples" in one.found.kept
+    }
+    files: dict[str, bytes | str] = {
+        RECORD: json.dumps(record, indent=2, allow_nan=False) + "\n",
+        PAGE: page(found.claims, found.verdicts, found.done, found.about, real),
+    }
+    if samples:
+        content = io.BytesIO()
+        np.savez_compressed(content, **samples)
+        files[SAMPLES] = content.getvalue()
+    return write_files(folder, files)

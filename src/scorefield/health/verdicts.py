@@ -1,0 +1,190 @@
+"""What the numbers of a check say, as sentences, the gravest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from scorefield.health.fit import LOST
+from scorefield.health.plan import Done, Number
+
+Grade = Literal["fault", "notice", "good"]
+
+_EVIDENT = 0.02
+"""The relative asymmetry from which a field is said not to be a gradient in more than rounding."""
+_WORSE = 1 + LOST
+"""From how many times the trivial denoiser's loss a model is said not to fit."""
+_RESIDUAL = 0.5
+"""The residual of the Fokker–Planck equation, in units of the noise per unit of ln sigma, that is
+more than what small trained networks show."""
+_SLOPE = 0.1
+"""How far the slope of the noise on its prediction may be from one."""
+
+
+class Verdict(NamedTuple):
+    """A sentence: what it is about, how grave it is, and what it says."""
+
+    about: str
+    grade: Grade
+    words: str
+
+
+def verdicts(done: Mapping[str, Done]) -> list[Verdict]:
+    """All that can be said of what was measured."""
+    said = [
+        *_fit(done),
+        *_gradient(done),
+        *_levels(done),
+        *_memory(done),
+    ]
+    order = ("fault", "notice", "good")
+    return sorted(said, key=lambda verdict: order.index(verdict.grade))
+
+
+def _numbers(done: Mapping[str, Done], measurement: str, name: str = "") -> list[Number]:
+    if measurement not in done:
+        return []
+    wanted = name or measurement
+    return [n for n in done[measurement].found.numbers if n.name == wanted]
+
+
+def _fit(done: Mapping[str, Done]) -> Iterator[Verdict]:
+    """Whether the claim fits: other readings, the trivial denoiser, randomness, clipping."""
+    if "fit" not in done:
+        return
+    kept = done["fit"].found.kept
+    best = next((reading for reading in kept["readings"] if reading["certain"]), None)
+    if best is not None:
+        yield Verdict(
+            best["kind"],
+            "fault",
+            f"The claim does not fit: it would if {best['words']}. The predicted noise correlates "
+            f"{best['claimed']:.2f} with the noise at level {best['sigma']:.3g} as claimed, and "
+            f"{best['found']:.2f} then.",
+        )
+    if kept["random"] > 0:
+        yield Verdict(
+            "randomness",
+            "fault",
+            "The field is random: two evaluations at the same points differ. Dropout is active, or "
+            "noise is drawn inside; is the network in evaluation mode?",
+        )
+    if kept.get("saturated", 0.0) > 0:
+        yield Verdict(
+            "clipping",
+            "fault",
+            f"The denoised points are clipped: {kept['saturated']:.0%} of their coordinates at the "
+            "higher noise levels have the largest or the smallest value exactly. A clipped "
+            "denoiser is not the network's field, and its Jacobian has zeros where it clips.",
+        )
+    if kept.get("together", 0.0) > 0:
+        yield Verdict(
+            "batch",
+            "fault",
+            "The value at a point depends on the other points of its batch: is a batch "
+            "normalisation in training mode?",
+        )
+    losses = _numbers(done, "fit", "loss")
+    least = _numbers(done, "fit", "trivial")
+    bad = [
+        loss.sigma
+        for loss, other in zip(losses, least, strict=True)
+        if loss.estimate.interval()[0] > _WORSE * other.estimate.interval()[1]
+    ]
+    if best is None and len(bad) > len(losses) // 2:
+        yield Verdict(
+            "fit",
+            "fault",
+            f"The model does not fit the data: at {len(bad)} of {len(losses)} noise levels its "
+            "loss is above that of the linear denoiser with the data's mean and covariance by "
+            f"half and more, and none of {kept['tried']} other readings of it explains that.",
+        )
+    elif best is None:
+        words = f"The claim fits: none of {kept['tried']} other readings has a smaller loss"
+        if bad:
+            levels = ", ".join(f"{sigma:.3g}" for sigma in bad)
+            yield Verdict("fit", "notice", f"{words}. At noise level {levels} a linear denoiser is "
+                          "better by half and more.")  # fmt: skip
+        else:
+            yield Verdict("fit", "good", f"{words}.")
+    slopes = [
+        n for n in _numbers(done, "fit", "slope")
+        if n.estimate.interval()[0] > 1 + _SLOPE or n.estimate.interval()[1] < 1 - _SLOPE
+    ]  # fmt: skip
+    if slopes and best is None:
+        levels = ", ".join(f"{n.sigma:.3g} ({n.estimate})" for n in slopes)
+        yield Verdict(
+            "calibration",
+            "notice",
+            f"The predicted noise is not calibrated: the noise has a slope other than 1 on it at "
+            f"noise level {levels}.",
+        )
+
+
+def _gradient(done: Mapping[str, Done]) -> Iterator[Verdict]:
+    """Whether the score is a gradient."""
+    found = _numbers(done, "relative_asymmetry")
+    if not found:
+        return
+    worst = max(found, key=lambda n: n.estimate.value)
+    low, high = (100 * v for v in worst.estimate.interval())
+    where = f"{100 * worst.estimate.value:.2g} % at noise level {worst.sigma:.3g}"
+    if low > 100 * _EVIDENT:
+        yield Verdict(
+            "gradient",
+            "fault" if low > 25 else "notice",
+            f"The score is not a gradient: the antisymmetric part of its Jacobian is up to {where} "
+            f"of the whole ({low:.2g} to {high:.2g} %).",
+        )
+    else:
+        yield Verdict(
+            "gradient", "good",
+            f"The score is a gradient within {max(high, 0):.2g} %: the antisymmetric part of its "
+            f"Jacobian is at most {where}.",
+        )  # fmt: skip
+
+
+def _levels(done: Mapping[str, Done]) -> Iterator[Verdict]:
+    """Whether the noise levels agree with each other."""
+    found = _numbers(done, "fokker_planck")
+    if not found:
+        return
+    worst = max(found, key=lambda n: n.estimate.interval()[0])
+    low, high = worst.estimate.interval()
+    words = (
+        f"the residual of the Fokker–Planck equation is {worst.estimate.value:.2g} "
+        f"({low:.2g} to {high:.2g}) in units of the noise per unit of ln σ at noise level "
+        f"{worst.sigma:.3g}"
+    )
+    if low > _RESIDUAL:
+        yield Verdict("levels", "fault", f"The noise levels do not agree: {words}.")
+    else:
+        yield Verdict("levels", "good", f"The noise levels agree: {words}, at most.")
+
+
+def _memory(done: Mapping[str, Done]) -> Iterator[Verdict]:
+    """Whether the training set is memorised."""
+    last = [name for name in done if name.startswith("samples_")]
+    copies = [n for name in last for n in _numbers(done, name, "copies")]
+    real = [n for name in last for n in _numbers(done, name, "copies_held_out")]
+    if not copies:
+        return
+    own, other = copies[0].estimate, real[0].estimate
+    gap = own.value - other.value
+    error = (own.standard_error**2 + other.standard_error**2) ** 0.5
+    words = (
+        f"{own.value:.0%} of the samples are copies of training points by the distance to the "
+        f"second nearest, of held-out points {other.value:.0%} look so"
+    )
+    if gap > 3 * error and gap > 0.05:
+        yield Verdict("memory", "fault", f"The training set is memorised: {words}.")
+    else:
+        yield Verdict("memory", "good", f"No sign of memorisation: {words}.")
+
+
+def headline(said: Sequence[Verdict]) -> str:
+    """One sentence over all."""
+    faults = [v for v in said if v.grade == "fault"]
+    if not faults:
+        return "Nothing speaks against this model being what it claims to be."
+    return faults[0].words.split(":")[0].rstrip(".") + "."

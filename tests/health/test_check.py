@@ -1,0 +1,152 @@
+"""A whole check: what it finds, where it stops, how it goes on, and the command."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+import scorefield as sf
+from scorefield.errors import RunError, UserError
+from scorefield.estimate import Estimate
+from scorefield.fields.planted import PredictedNoise, Turned, right_angle
+from scorefield.health.measure import CALLS
+from scorefield.health.plan import Found, Measurement, Number, Plan
+from scorefield.health.result import PAGE, RECORD, SAMPLES
+from scorefield.progress import Stages
+from tests import processes
+
+RING = sf.GaussianMixture.ring(modes=4, radius=2.0, std=0.5)
+QUIET = Stages(quiet=True)
+
+
+def scorefield(*arguments):
+    return [sys.executable, "-m", "scorefield", *map(str, arguments)]
+
+
+def source(n=256):
+    """Points of the ring for training, and others."""
+    train, test = (RING.sample(n, seed=s) for s in (1, 2))
+    return sf.ArraySource(train, test, "ring")
+
+
+def graded(found):
+    """The grades of the verdicts, by what they are about."""
+    return {verdict.about: verdict.grade for verdict in found.verdicts}
+
+
+def test_the_exact_score_is_good_in_everything():
+    found = sf.check(RING.under(sf.EDM()), source(), 20.0, stages=QUIET)
+    assert set(graded(found).values()) == {"good"}
+    assert {"fit", "gradient", "levels", "memory"} <= set(graded(found))
+    assert str(found).startswith("Nothing speaks against")
+    low, high = next(n for n in found.numbers if n.name == "nats_per_dim").estimate.interval()
+    assert low < high
+
+
+def test_a_planted_curl_is_found():
+    turned = Turned(PredictedNoise(), right_angle(2))
+    field = sf.PlantedField(RING.under(sf.EDM()), turned, 0.3)
+    assert graded(sf.check(field, source(), 10.0, stages=QUIET))["gradient"] != "good"
+
+
+def test_memorised_points_are_found():
+    data = source(64)
+    field = sf.IdealScore(data.stored("train"), sf.EDM())
+    found = sf.check(field, data, 20.0, stages=QUIET)
+    assert graded(found)["memory"] == "fault"
+    assert graded(found)["gradient"] == "good"
+
+
+def test_levels_that_do_not_agree_are_found():
+    class Breathing(sf.ScoreField):
+        """The exact score at a noise level that swings about the true one."""
+
+        def __init__(self):
+            super().__init__(sf.EDM(), RING.domain)
+
+        def score(self, x, t, classes=None):
+            t = torch.as_tensor(t, dtype=x.dtype).reshape(-1).expand(len(x))
+            other = t * (1 + 0.4 * torch.sin(6 * t.log()))
+            return RING.under(self.sde).score(x, other.clamp(0.002, 80.0))
+
+    found = sf.check(Breathing(), source(), 20.0, stages=QUIET)
+    assert graded(found)["levels"] == "fault"
+    assert graded(found)["gradient"] == "good"
+
+
+def test_a_second_call_goes_on_and_intervals_get_narrower(tmp_path):
+    field, data = RING.under(sf.EDM()), source()
+    first = sf.check(field, data, 1e-6, out=tmp_path / "out", stages=QUIET)
+    assert len(first.done) == 1
+    record = json.loads((tmp_path / "out" / RECORD).read_text())
+    assert record["about"]["left_out"]
+    second = sf.check(field, data, 15.0, out=tmp_path / "out", stages=QUIET)
+    assert second.done["fit"].size > first.done["fit"].size
+    assert {f"samples_{calls}" for calls in CALLS} <= set(second.done)
+    widths = [
+        sum(n.estimate.standard_error for n in found.numbers if n.name == "loss")
+        for found in (first, second)
+    ]
+    assert widths[1] < widths[0]
+    assert (tmp_path / "out" / SAMPLES).exists()
+    page = (tmp_path / "out" / PAGE).read_text()
+    assert "http://" not in page
+    assert "https://" not in page
+    with pytest.raises(RunError, match="another model"):
+        sf.check(field, source(128), 1e-6, out=tmp_path / "out", stages=QUIET)
+
+
+def test_a_damaged_record_is_refused_by_name(tmp_path):
+    (tmp_path / RECORD).write_text('{"about": {}}')
+    with pytest.raises(RunError, match=RECORD):
+        sf.check(RING.under(sf.EDM()), source(), 1e-6, out=tmp_path, stages=QUIET)
+
+
+def test_data_of_another_shape_are_refused():
+    with pytest.raises(UserError, match="of shape"):
+        sf.check(RING.under(sf.EDM()), torch.zeros(8, 3), stages=QUIET)
+
+
+def test_a_plan_measures_what_lacks_precision_and_is_cheap():
+    order = []
+
+    def measured(name, width):
+        def measure(size):
+            order.append((name, size))
+            error = width / 2**size
+            return Found((Number(name, name, Estimate(1.0, error, 100)),))
+
+        return Measurement(name, name, measure, 3)
+
+    plan = Plan([measured("coarse", 0.4), measured("fine", 1e-6)])
+    plan.run(5.0, QUIET)
+    assert order[:3] == [("coarse", 0), ("fine", 0), ("coarse", 1)]
+    # Everything is measured at its largest size where there is time.
+    assert plan.done["coarse"].size == plan.done["fine"].size == 3
+
+
+@pytest.mark.slow
+def test_the_command_checks_a_run_and_a_factory(trained, tmp_path):
+    done = processes.run(
+        *scorefield("check", trained, "--budget", "5s", "--out", "page"), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "page" / PAGE).exists()
+    (tmp_path / "own.py").write_text(
+        "import scorefield as sf\n"
+        "def field():\n"
+        "    return sf.GaussianMixture.ring(modes=4, radius=2.0, std=0.5)\n"
+    )
+    check = ["check", "own:field", "--budget", "1s", "--out", "other"]
+    for more, told in (
+        ([], "give --data"),
+        (["--data", "toy/m9"], "toy/m9"),
+        (["--budget", "soon"], "as in 90s"),
+    ):
+        done = processes.run(*scorefield(*check, *more), cwd=tmp_path)
+        assert done.returncode == 2
+        assert told in done.stderr
+        assert done.stderr.count("\n") == 1
+    done = processes.run(*scorefield(*check, "--data", "toy/m0"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,164 @@
+"""Claims that are wrong in one point, and claims that are right, of networks in closed form."""
+
+import pytest
+import torch
+from scorefield.fields.labels import SigmaLabel
+
+import scorefield as sf
+from scorefield.health import fit
+from scorefield.health.measure import Subject, measurements
+from scorefield.health.plan import Done
+from scorefield.health.readings import Reading
+from scorefield.health.verdicts import verdicts
+from tests.health.networks import (
+    SHAPE,
+    Via,
+    claim,
+    claim_edm,
+    colours,
+    edm,
+    flow,
+    steps,
+)
+
+LAW, SOURCE = colours()
+STD = SOURCE.std
+# A step says something of points that are nearly known.
+NARROW, POINTS = colours(std=0.002)
+
+
+def said(field, source=SOURCE, alternatives=None):
+    """The faults that are found in a claim, by what they are about."""
+    subject = Subject(field, source, 0, None, alternatives or {})
+    first = next(iter(measurements(subject)))
+    found = verdicts({"fit": Done(1, 1.0, first.measure(1))})
+    return {verdict.about: verdict.words for verdict in found if verdict.grade == "fault"}
+
+
+def changed(function):
+    """The data, changed."""
+    return sf.ArraySource(*(function(SOURCE.stored(s)) for s in ("train", "test")), "changed")
+
+
+WRONG = {
+    "time for a step": (lambda: claim(Via(steps(LAW), lambda label: label / 999)), "time"),
+    "steps of steps": (lambda: claim(Via(steps(LAW), lambda label: label * 1000)), "time"),
+    "steps from the end": (lambda: claim(Via(steps(LAW), lambda label: 999 - label)), "time"),
+    "the data for noise": (lambda: claim(steps(LAW, "denoiser")), "output"),
+    "the noise for data": (lambda: claim(steps(LAW), predicts="denoiser"), "output"),
+    "v for noise": (lambda: claim(steps(LAW, "v")), "output"),
+    "the noise for v": (lambda: claim(steps(LAW), predicts="v"), "output"),
+    "the noise for the score": (lambda: claim(steps(LAW), predicts="score"), "output"),
+    "the sign of the noise": (lambda: claim(Via(steps(LAW), output=lambda y: -y)), "sign"),
+    "the sign of v": (
+        lambda: claim(Via(steps(LAW, "v"), output=lambda y: -y), predicts="v"),
+        "sign",
+    ),
+    "scaled linear betas": (lambda: claim(steps(LAW, betas="scaled_linear")), "betas"),
+    "betas of a cosine": (lambda: claim(steps(LAW, betas="cosine")), "betas"),
+    "betas of a sigmoid": (lambda: claim(steps(LAW, betas="sigmoid")), "betas"),
+    "linear betas": (lambda: claim(steps(LAW), betas="cosine"), "betas"),
+    "the flow's time": (
+        lambda: sf.wrap(Via(flow(LAW), lambda t: 1 - t), shape=SHAPE, predicts="velocity",
+                        time="t"),
+        "time",
+    ),
+    "the flow's label": (
+        lambda: sf.wrap(Via(flow(LAW), lambda t: t * 1000), shape=SHAPE, predicts="velocity",
+                        time="t"),
+        "time",
+    ),
+    "the flow's sign": (
+        lambda: sf.wrap(Via(flow(LAW), output=lambda y: -y), shape=SHAPE, predicts="velocity",
+                        time="t"),
+        "sign",
+    ),
+    "a velocity for noise": (
+        lambda: sf.wrap(flow(LAW), shape=SHAPE, predicts="noise", time="t", sde=sf.RectifiedFlow()),
+        "output",
+    ),
+    "sigma for its logarithm": (lambda: claim_edm(edm(LAW, STD), STD, SigmaLabel()), "time"),
+    "twice sigma_data": (lambda: claim_edm(edm(LAW, STD), 2 * STD), "sigma_data"),
+    "half of sigma_data": (lambda: claim_edm(edm(LAW, STD), STD / 2), "sigma_data"),
+}  # fmt: skip
+
+RIGHT = {
+    **{f"noise, {betas}": (lambda betas=betas: claim(steps(LAW, betas=betas), betas=betas))
+       for betas in ("linear", "scaled_linear", "cosine", "sigmoid")},
+    **{f"{gives}, linear": (lambda gives=gives: claim(steps(LAW, gives), predicts=gives))
+       for gives in ("denoiser", "v")},
+    "velocity": lambda: sf.wrap(flow(LAW), shape=SHAPE, predicts="velocity", time="t"),
+    "edm": lambda: claim_edm(edm(LAW, STD), STD),
+    "edm for one": lambda: claim_edm(edm(LAW, 1.0), 1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_claim_is_named(name):
+    make, about = WRONG[name]
+    assert about in said(make())
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_right_claim_is_not_doubted(name):
+    assert said(RIGHT[name]()) == {}
+
+
+@pytest.mark.parametrize(("shift", "told"), [(1, "one step less"), (-1, "one step more")])
+def test_a_step_too_many_or_too_few_is_named(shift, told):
+    field = claim(Via(steps(NARROW), lambda label: label + shift))
+    assert told in said(field, POINTS)["time"]
+
+
+def test_data_in_another_range_are_named():
+    found = said(claim(steps(LAW)), changed(lambda x: (x + 1) / 2))
+    assert "[-1, 1]" in found["data"]
+
+
+def test_channels_in_the_other_order_are_named():
+    assert "channels" in said(claim(steps(LAW)), changed(lambda x: x.flip(1)))
+
+
+def test_averaged_weights_that_were_not_taken_are_named():
+    pattern = 0.2 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    blurred = Via(steps(LAW), output=lambda y: y + pattern)
+    right = claim(steps(LAW))
+    found = said(claim(blurred), alternatives={"the averaged weights were taken": right})
+    assert "averaged" in found["weights"]
+
+
+def test_a_clipped_denoiser_is_named():
+    field = sf.clipped(claim(steps(LAW)), -0.8, 0.8)
+    assert "clipping" in said(field)
+
+
+def test_dropout_is_named():
+    net = steps(LAW)
+    field = claim(net)
+    field.backbone.net = Via(net, output=lambda y: y * (torch.rand(y.shape) > 0.1))
+    assert "randomness" in said(field)
+
+
+def test_what_depends_on_the_batch_is_named():
+    assert "batch" in said(claim(Via(steps(LAW), output=lambda y: y - 0.3 * y.mean(dim=0))))
+
+
+def test_what_fits_nothing_is_said():
+    field = claim(Via(steps(LAW), output=lambda y: y.flatten(1).flip(1).reshape(y.shape)))
+    assert "none of" in said(field)["fit"]
+
+
+def test_the_trivial_denoiser_of_normal_data_is_the_best():
+    law = sf.Gaussian(torch.zeros(4), covariance=torch.eye(4) + 0.5)
+    points = law.sample(20_000, seed=1, dtype=torch.float64)
+    found = fit.trivial(points)
+    assert torch.allclose(found.covariance, law.covariance, atol=0.06)
+    # The loss of the posterior mean: the variance of the noise given the point.
+    seen = fit.look(Reading("", "", law.under(sf.EDM())),
+                    fit.Points(points, torch.randn_like(points)), (0.5, 1.0))  # fmt: skip
+    for level in seen.levels():
+        variances = torch.linalg.eigvalsh(law.covariance)
+        expected = float((variances / (variances + level.sigma**2)).mean())
+        for estimate in (level.loss, level.trivial):
+            assert abs(estimate.value - expected) < 6 * estimate.standard_error + 1e-3
+        assert abs(level.slope.value - 1) < 6 * level.slope.standard_error
