@@ -138,7 +138,7 @@ def close(found, expected, rtol):
 @pytest.mark.slow
 def test_steps_in_shards_are_those_of_one_process(tmp_path):
     # Three points in one process and two in the other, in two parts each.
-    chosen = {"count": 2, "accumulate": 3}
+    chosen = {"count": 1, "accumulate": 3}
 
     def work(engine):
         return {name: steps(name, engine, **chosen) for name in NETWORKS}
@@ -232,14 +232,13 @@ def test_a_run_resumes_in_shards_and_without_and_all_commands_read_it(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_that_is_killed_ends_the_other_with_the_last_checkpoint(tmp_path, rank):
+def test_a_process_that_is_killed_ends_the_other_with_the_last_checkpoint(tmp_path):
     long = ("train.steps=100000", "train.snapshot_every=null", "engine.sharded=true")
     with processes(2, *configuration(tmp_path), *long) as members:
         folder = tmp_path / "runs" / "toy" / "small" / "seed0" / "checkpoints"
         wait_for(lambda: (folder / checkpoint.name_of(16)).exists())
-        members[rank].send_signal(signal.SIGKILL)
-        status, _, errors = ended([members[1 - rank]])[0]
+        members[1].send_signal(signal.SIGKILL)
+        status, _, errors = ended([members[0]])[0]
     assert status == 2
     said = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert len(said) == 1, errors
