@@ -40,6 +40,7 @@ from scorefield.training.ema import Average
 LENGTHS = (0.05, 0.10)
 """The lengths of the averages that are tracked."""
 
+_FILES = {length: f"{length:.2f}.safetensors" for length in LENGTHS}
 _LONGEST = 1 / math.sqrt(12)
 
 
@@ -121,13 +122,14 @@ def save(
     averages: Mapping[float, Mapping[str, Tensor]],
     config: Mapping[str, Any] | None,
 ) -> None:
-    """Stores the states of averages as ``step_XXXXXXXX/{length}.safetensors``, whole or not at all.
+    """Stores the states of averages of the lengths :data:`LENGTHS` as
+    ``step_XXXXXXXX/{length}.safetensors``, whole or not at all.
 
     Raises:
         CheckpointError: If they cannot be written.
     """
     files = {
-        _name(length): checkpoint.weights_file(state, step, config)
+        _FILES[length]: checkpoint.weights_file(state, step, config)
         for length, state in averages.items()
     }
     path = folder / checkpoint.name_of(step)
@@ -163,7 +165,7 @@ def reconstruct(
     found = combine([(checkpoint.step_of(p), each) for p, each in stored], step, length)
     total: dict[str, Tensor] = {}
     for (path, each), weight in zip(stored, found.weights, strict=True):
-        file = path / _name(each)
+        file = path / _FILES[each]
         tensors = checkpoint.read_weights(file).tensors
         missing = [name for name in parameters if name not in tensors]
         if missing:
@@ -188,7 +190,3 @@ def _products(t: Any, gamma: Any, other_t: Any, other: Any) -> Any:
     last, ratio = np.maximum(t, other_t), t / other_t
     power = ratio ** np.where(t < other_t, other, -gamma)
     return (gamma + 1) * (other + 1) * power / ((gamma + other + 1) * last)
-
-
-def _name(length: float) -> str:
-    return f"{length:.2f}.safetensors"
