@@ -35,7 +35,7 @@ from scorefield.engine import Engine
 from scorefield.errors import CheckpointError, ConfigError, RunError, section_of
 from scorefield.fields.base import ScoreField
 from scorefield.fields.composed import OneClass
-from scorefield.files import clean, delete_folder, write_folder
+from scorefield.files import absence, clean, delete_folder, write_folder
 from scorefield.noise import Noise
 from scorefield.objectives.objective import Objective
 from scorefield.progress import warn
@@ -45,6 +45,7 @@ from scorefield.samplers.base import Sampler
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.checkpoint import Checkpoint
 from scorefield.training.guard import locked
+from scorefield.training.sharding import check_sharded
 from scorefield.training.trainer import DrawFor, Fit, Trainer
 from scorefield.world import ALONE, World
 
@@ -113,11 +114,13 @@ class Run:
 
     def _check_parts(self) -> ScoreField:
         field = self.untrained()
-        build_engine(self.config)
+        engine = build_engine(self.config)
         build_training(self.config)
         with section_of("sde"):
             field.sde.prior(field.domain)
-        self.objective()
+        objective = self.objective()
+        if engine.sharded:
+            check_sharded(field, objective)
         check_sampler(self.config.sampler, field.sde)
         # What is not part of this package may fail in any way when it is called.
         point, classes = torch.zeros(1, *field.domain.shape), None if field.classes is None else 0
@@ -153,8 +156,8 @@ class Run:
             ConfigError: If its configuration cannot be read.
         """
         folder = Path(folder)
-        if not folder.is_dir():
-            raise RunError(f"there is no run {str(folder)!r}")
+        if why := absence(folder):
+            raise RunError(f"there is no run {str(folder)!r}{why}")
         file = folder / CONFIG
         if not file.is_file():
             raise RunError(f"{folder} is not a run: it has no {CONFIG}")

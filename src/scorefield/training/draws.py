@@ -91,7 +91,7 @@ def training_draws(
         t, z = objective.draw(field, noise, index, steps)
         if paired:
             z = transported(x, z)
-        draws = [d.to(weights) for d in (x, t, z)]
+        draws = [d.to(device, dtype) for d in (x, t, z)]
         if layers:
             keys = noise.integers("dropout/keys", 2**32, (layers, 2), index, steps)
             told.append((keys - 2**31).to(torch.int32))
