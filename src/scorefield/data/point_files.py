@@ -106,23 +106,26 @@ class PointFile(FiniteSource):
     def _read(self) -> ArraySource:
         parts = {part: self._tensors(one) for part, one in self._found.parts.items()}
         if "test" not in parts:
-            whole = parts["train"]
-            held = held_out(len(whole[0]), *whole[1:] or (None,), self._seed)
-            kept = torch.ones(len(whole[0]), dtype=torch.bool).index_fill(0, held, False)
-            parts = {"train": [of[kept] for of in whole], "test": [of[held] for of in whole]}
-        (train, *labels), (test, *more) = parts["train"], parts["test"]
-        if self.classes is None:
+            whole, labels = parts["train"]
+            held = held_out(len(whole), labels, self._seed)
+            kept = torch.ones(len(whole), dtype=torch.bool).index_fill(0, held, False)
+            parts = {
+                part: (whole[rows], None if labels is None else labels[rows])
+                for part, rows in {"train": kept, "test": held}.items()
+            }
+        (train, train_labels), (test, test_labels) = parts["train"], parts["test"]
+        if train_labels is None or test_labels is None:
             return ArraySource(train, test, self.name)
-        return LabelledSource(train, test, *labels, *more, self.name)
+        return LabelledSource(train, test, train_labels, test_labels, self.name)
 
-    def _tensors(self, array: NamedArray) -> list[Tensor]:
+    def _tensors(self, array: NamedArray) -> tuple[Tensor, Tensor | None]:
         """The points of an array, and where they have classes these."""
         shape = _event(array.values)
         if shape != self.shape:
             raise UserError(f"shape is {self.shape}, and that of the points is {shape}")
         tensor = torch.from_numpy(array.values.reshape(-1, *shape))
         if self.classes is None:
-            return [tensor]
+            return tensor, None
         labels = array.labels
         if labels is None or labels.shape != (len(tensor),) or labels.dtype.kind not in "iu":
             raise UserError(f"{array.name} needs as many labels, integers from 0, as points")
@@ -131,7 +134,7 @@ class PointFile(FiniteSource):
                 f"a label is a class from 0 to {self.classes - 1}, those of {array.name} are "
                 f"{labels.min()} to {labels.max()}"
             )
-        return [tensor, torch.from_numpy(labels.astype(np.int64))]
+        return tensor, torch.from_numpy(labels.astype(np.int64))
 
 
 def _arrays(path: Path) -> _Found:
