@@ -44,6 +44,7 @@ from scorefield.samplers.base import Sampler
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.checkpoint import Checkpoint
 from scorefield.training.guard import locked
+from scorefield.training.sharding import check_sharded
 from scorefield.training.trainer import DrawFor, Fit, Trainer
 from scorefield.world import ALONE, World
 
@@ -112,11 +113,13 @@ class Run:
 
     def _check_parts(self) -> ScoreField:
         field = self.untrained()
-        build_engine(self.config)
+        engine = build_engine(self.config)
         build_training(self.config)
         with section_of("sde"):
             field.sde.prior(field.domain)
-        self.objective()
+        objective = self.objective()
+        if engine.sharded:
+            check_sharded(field, objective)
         check_sampler(self.config.sampler, field.sde)
         # What is not part of this package may fail in any way when it is called.
         point, classes = torch.zeros(1, *field.domain.shape), None if field.classes is None else 0

@@ -81,7 +81,7 @@ def training_draws(
             told = [objective.hide(here.pop(), field.classes, noise, index, steps)]
         x = source.finish(here, noise, dtype)
         t, z = objective.draw(field, noise, index, steps)
-        draws = [d.to(weights) for d in (x, t, z)]
+        draws = [d.to(device, dtype) for d in (x, t, z)]
         if layers:
             keys = noise.integers("dropout/keys", 2**32, (layers, 2), index, steps)
             told.append((keys - 2**31).to(torch.int32))
