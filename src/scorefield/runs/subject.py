@@ -21,7 +21,8 @@ from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.load import load
 from scorefield.likelihood.density import CENTERED_BYTES, UNIT_BYTES, DataTransform
 from scorefield.networks.minimal import Padding
-from scorefield.runs.run import Run, check_unconditional, of_class
+from scorefield.runs.classes import check_unconditional, of_class
+from scorefield.runs.run import Run
 from scorefield.training import checkpoint as checkpoints
 
 
