@@ -128,7 +128,7 @@ def test_averaged_weights_that_were_not_taken_are_named():
 
 
 def test_a_clipped_denoiser_is_named():
-    field = sf.clipped(claim(steps(LAW)), -0.8, 0.8)
+    field = sf.ClippedField(claim(steps(LAW)), -0.8, 0.8)
     assert "clipping" in said(field)
 
 

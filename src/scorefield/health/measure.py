@@ -250,9 +250,25 @@ def floor(subject: Subject, n: int) -> Estimate | None:
     """The sliced Wasserstein distance between two real sets of a size, where there are enough."""
     if subject.source.truth is None and subject.held_out < 2 * n:
         return None
-    data: Any = subject.source.truth if subject.source.truth is not None else subject.points(2 * n)
     law = noise_floor(
-        lambda x, y: sliced_wasserstein(x.flatten(1), y.flatten(1)), data, n, _PAIRS,
-        seed=-1 - subject.seed,
+        lambda x, y: sliced_wasserstein(x.flatten(1), y.flatten(1)),
+        subject.source.truth or _Held(subject),
+        n, _PAIRS, seed=-1 - subject.seed,
     )  # fmt: skip
     return law.mean
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The points to measure on, as a finite set of real samples."""
+
+    subject: Subject
+
+    @property
+    def size(self) -> int:
+        return self.subject.held_out
+
+    def reference(self, n: int, seed: int) -> Tensor:
+        """So many of them."""
+        subject = self.subject
+        return subject.source.reference(n, seed, subject.split, torch.float64)
