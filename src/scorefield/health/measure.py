@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefield.data.source import DataSource
+from scorefield.data.source import DataSource, Split
 from scorefield.estimate import Estimate, proportion
 from scorefield.evaluation.catalogue import OF_LEVELS
 from scorefield.evaluation.catalogue.metric import Estimator, OfLevel
@@ -75,9 +75,9 @@ class Subject:
         return n or int(self.source.size or 0)
 
     @property
-    def split(self) -> Any:
+    def split(self) -> Split:
         """The split that the points are from."""
-        return "train" if fit.held_out(self.source) == 0 else "test"
+        return fit.split_of(self.source)
 
     def points(self, n: int) -> Tensor:
         """Some of the points to measure on."""

@@ -81,7 +81,7 @@ def _curve(title: str, unit: str, numbers: Sequence[Number], shown: Sequence[str
         some = [n for n in numbers if n.name == name and n.sigma is not None]
         if not some:
             continue
-        sigma = [n.sigma for n in some]
+        sigma = [n.sigma or 0.0 for n in some]
         middle = [n.estimate.value for n in some]
         ends = [n.estimate.interval() for n in some]
         below = [m - low for m, (low, _) in zip(middle, ends, strict=True)]
