@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
-from scorefield.checks import check_positive
+from scorefield.checks import check_floating, check_positive
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.metrics.sets import BIASED, flat
@@ -89,6 +89,7 @@ def mode_weight_tv(samples: Float[Tensor, "n d"], mixture: GaussianMixture) -> E
 
 
 def _points(samples: Tensor, mixture: GaussianMixture, least: int = 1) -> Tensor:
+    check_floating("samples", samples)
     if samples.shape[1:] != mixture.domain.shape:
         raise UserError(
             f"samples of shape {tuple(samples.shape[1:])} cannot be compared with a mixture on "
