@@ -269,6 +269,9 @@ def joined(timeout: float = 1800.0, cuda: bool = False) -> Iterator[World]:
         yield world
     except LostProcessError:
         raise
+    except KeyboardInterrupt:
+        world.leave_word("it was interrupted")
+        raise
     except BaseException as error:
         world.leave_word(sentence(error) or f"{type(error).__name__}: {error}")
         raise

@@ -35,7 +35,7 @@ from scorefield.engine import Engine
 from scorefield.errors import CheckpointError, ConfigError, RunError, section_of
 from scorefield.fields.base import ScoreField
 from scorefield.fields.composed import OneClass
-from scorefield.files import clean, delete_folder, write_folder
+from scorefield.files import absence, clean, delete_folder, write_folder
 from scorefield.noise import Noise
 from scorefield.objectives.objective import Objective
 from scorefield.progress import warn
@@ -153,8 +153,8 @@ class Run:
             ConfigError: If its configuration cannot be read.
         """
         folder = Path(folder)
-        if not folder.is_dir():
-            raise RunError(f"there is no run {str(folder)!r}")
+        if why := absence(folder):
+            raise RunError(f"there is no run {str(folder)!r}{why}")
         file = folder / CONFIG
         if not file.is_file():
             raise RunError(f"{folder} is not a run: it has no {CONFIG}")

@@ -15,6 +15,7 @@ from scorefield.data.source import DataSource
 from scorefield.engine import Engine
 from scorefield.errors import CheckpointError, ConfigError, RunError
 from scorefield.fields.base import ScoreField
+from scorefield.files import absence
 from scorefield.interop import convolutional
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.load import load
@@ -102,7 +103,9 @@ def _open(
         run = Run.open(path, trust_code)
         step = run.checkpoint().step
         return _trained(run, run.field(weights, step), step, weights, run.folder)
-    if not path.is_file() or path.suffix != ".safetensors":
+    if not path.exists():
+        raise RunError(f"there is no run or checkpoint {str(path)!r}{absence(path)}")
+    if path.suffix != ".safetensors":
         raise RunError(
             f"{path} is neither the folder of a run nor a file ending in .safetensors, .pth or .pt"
         )

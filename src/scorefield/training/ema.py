@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from scorefield.checks import check_count, check_fraction, check_positive
+from scorefield.checks import check_count, check_fraction, check_kind, check_positive
 from scorefield.errors import UserError
 
 RAMP_UP = 0.05
@@ -25,9 +25,13 @@ class Average(ABC):
 
     Arguments:
         module: The module whose parameters are averaged, in their own dtype and on their device.
+
+    Raises:
+        TypeError: If it is no module.
     """
 
     def __init__(self, module: nn.Module) -> None:
+        check_kind("what is averaged", module, nn.Module)
         self.updates = 0
         self._module = module
         self._names = [name for name, _ in module.named_parameters()]
@@ -68,7 +72,9 @@ class Average(ABC):
 
         Raises:
             ValueError: If the field's parameters are not of the shapes that were averaged.
+            TypeError: If it is no module.
         """
+        check_kind("what is given an average", field, nn.Module)
         if [p.shape for p in field.parameters()] != [a.shape for a in self._average]:
             raise UserError("the field's parameters are not those that were averaged")
         _copy(field.parameters(), self._average)

@@ -154,12 +154,13 @@ class Trainer:
                 finite (the checkpoints hold what was before), memory does not suffice, a file
                 cannot be written, or another process trains in the folder.
             CheckpointError: If the folder belongs to another training.
-            Interrupted: If SIGINT or SIGTERM arrived; a checkpoint has been written.
+            Interrupted: If SIGINT or SIGTERM arrived, before the first step or later; a checkpoint
+                has been written.
             LostProcessError: If another process of the training has ended or does not answer.
         """
         begin = time.perf_counter()
         folder = self.folder if self.world.first else None
-        with nullcontext() if folder is None else locked(folder):
+        with StopSignal() as stop, nullcontext() if folder is None else locked(folder):
             if self.world.size > 1:
                 points = identity.of_points(self.source, self.stepper.noise)
                 facts = {"data": points, "steps": self.settings.steps} | self._identity()
@@ -173,52 +174,51 @@ class Trainer:
                 torch.enable_grad(),
                 among_others(self._last_good),
             ):
-                self._loop(record, stages)
+                self._loop(record, stages, stop)
         self.ema.copy_to(self.field)
         set_keys(dropouts(self.field), None)
         self.field.eval()
         return Fit(self.field, self.ema, tuple(record.rows), time.perf_counter() - begin)
 
-    def _loop(self, record: Record, stages: Stages) -> None:
+    def _loop(self, record: Record, stages: Stages, stop: StopSignal) -> None:
         settings = self.settings
         self.field.train()
         weights = sum(t.nbytes for t in self.field.state_dict().values())
         forecast = Forecast(self.step, settings, weights, self.engine.wait, self.folder)
         since, timed = time.perf_counter(), 0
-        with StopSignal() as stop:
-            while self.step < settings.steps:
-                self._guarded_step()
-                timed += 1
-                cost = forecast.after(self.step)
-                if cost is not None:
-                    stages.note(cost)
-                last = self.step == settings.steps
-                due = last or self.step % settings.log_every == 0
-                if due:
-                    self.engine.wait()
-                    now = time.perf_counter()
-                    seconds = (now - since) / timed
-                    # Logging counts as part of the steps that follow, checkpoints do not.
-                    since, timed = now, 0
-                    row = self._row(seconds)
-                    record.add(row)
-                    self._show(stages, row.get("loss", math.nan), seconds, last)
-                if self._is_snapshot():
-                    self._store_averages()
-                stopped = self.world.any(stop.received)
-                if last or stopped or self.step % settings.checkpoint_every == 0:
-                    self.engine.wait()
-                    pause = time.perf_counter()
-                    self._save()
-                    if self.draw is not None and self.folder is not None and self.world.first:
-                        averaged = copy.deepcopy(self.field)
-                        self.ema.copy_to(averaged)
-                        record.picture(self.step, self.draw(averaged.eval()))
-                    if record.rows:
-                        record.summarize({**record.rows[-1], "steps": settings.steps})
-                    since += time.perf_counter() - pause
-                if stopped and not last:
-                    raise Interrupted(self.step, self.saved)
+        while self.step < settings.steps:
+            self._guarded_step()
+            timed += 1
+            cost = forecast.after(self.step)
+            if cost is not None:
+                stages.note(cost)
+            last = self.step == settings.steps
+            due = last or self.step % settings.log_every == 0
+            if due:
+                self.engine.wait()
+                now = time.perf_counter()
+                seconds = (now - since) / timed
+                # Logging counts as part of the steps that follow, checkpoints do not.
+                since, timed = now, 0
+                row = self._row(seconds)
+                record.add(row)
+                self._show(stages, row.get("loss", math.nan), seconds, last)
+            if self._is_snapshot():
+                self._store_averages()
+            stopped = self.world.any(stop.received)
+            if last or stopped or self.step % settings.checkpoint_every == 0:
+                self.engine.wait()
+                pause = time.perf_counter()
+                self._save()
+                if self.draw is not None and self.folder is not None and self.world.first:
+                    averaged = copy.deepcopy(self.field)
+                    self.ema.copy_to(averaged)
+                    record.picture(self.step, self.draw(averaged.eval()))
+                if record.rows:
+                    record.summarize({**record.rows[-1], "steps": settings.steps})
+                since += time.perf_counter() - pause
+            if stopped and not last:
+                raise Interrupted(self.step, self.saved)
 
     def _show(self, stages: Stages, loss: float, seconds: float, last: bool) -> None:
         step, steps = self.step, self.settings.steps
