@@ -12,7 +12,7 @@ from scorefield.diagnostics.protocol import Points, Profile, Protocol, check_sha
 from scorefield.engine import exact
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
-from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch, DenoisingScoreMatching
@@ -35,6 +35,7 @@ def score_error(
     the target with the exact score :math:`s_{true}`, which must have classes if any are given.
     ``field``, ``protocol`` and ``classes`` are those of :mod:`scorefield.diagnostics`.
     """
+    check_field(field)
     if not isinstance(truth, Target):
         raise UserError(f"score_error needs a Target, whose score is known, got {kind_of(truth)}")
     at = _distance(field, truth.under(field.sde))
@@ -66,6 +67,7 @@ def distance_to_ideal(
         Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
         equation 57.
     """
+    check_field(field)
     check_floating("the training set", train)
     check_shape(field, train)
     at = _distance(field, IdealScore(train, field.sde, field.class_rows(classes, train)))
@@ -110,6 +112,7 @@ def validation_loss(
         ValueError: For fewer than two points or one draw, or points of another shape than the
             field's.
     """
+    check_field(field)
     check_count("draws", draws)
     check_floating("data", data)
     check_shape(field, data)

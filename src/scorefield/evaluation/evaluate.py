@@ -34,7 +34,8 @@ from scorefield.metrics.sets import noise_floor
 from scorefield.networks.features import Features
 from scorefield.noise import Noise
 from scorefield.progress import Stages
-from scorefield.runs.run import Run, check_unconditional
+from scorefield.runs.classes import check_unconditional
+from scorefield.runs.run import Run
 from scorefield.samplers.trajectory import Trajectory
 from scorefield.training.classifier import classifier_features
 from scorefield.training.identity import check_same
