@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from scorefield.checks import check_count, check_floating
-from scorefield.fields.base import Times
 from scorefield.fields.classes import classes_at
+from scorefield.fields.forms import Times
 from scorefield.fields.gradient import differentiable, outside_inference
 from scorefield.fields.inputs import check_number
 
