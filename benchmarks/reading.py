@@ -89,7 +89,8 @@ def main() -> None:
         low, share, high = statistics.quantiles([a / b for a, b in pairs], n=4)
         print(
             f"  {channels} × {side} × {side}, {width} channels in the network: {batch:.2f} ms a "
-            f"batch, {whole:.0f} ms a step: {share:.3%} ({low:.3%} to {high:.3%}), at most {CLAIM:.0%}"
+            f"batch, {whole:.0f} ms a step: {share:.3%} ({low:.3%} to {high:.3%}), at most "
+            f"{CLAIM:.0%}"
         )
 
 
