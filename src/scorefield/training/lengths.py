@@ -117,17 +117,20 @@ def combine(stored: Sequence[tuple[float, float]], step: float, length: float) -
 
 
 def save(
-    folder: Path, step: int, averages: Mapping[float, Average], config: Mapping[str, Any] | None
+    folder: Path,
+    step: int,
+    averages: Mapping[float, Mapping[str, Tensor]],
+    config: Mapping[str, Any] | None,
 ) -> None:
-    """Stores averages of the lengths :data:`LENGTHS` as ``step_XXXXXXXX/{length}.safetensors``,
-    whole or not at all.
+    """Stores the states of averages of the lengths :data:`LENGTHS` as
+    ``step_XXXXXXXX/{length}.safetensors``, whole or not at all.
 
     Raises:
         CheckpointError: If they cannot be written.
     """
     files = {
-        _FILES[length]: checkpoint.weights_file(average.state_dict(), step, config)
-        for length, average in averages.items()
+        _FILES[length]: checkpoint.weights_file(state, step, config)
+        for length, state in averages.items()
     }
     path = folder / checkpoint.name_of(step)
     try:
