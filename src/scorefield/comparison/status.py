@@ -54,12 +54,14 @@ def _job(jobs: Path, name: str, waiting: Mapping[str, str]) -> tuple[str, str]:
         number, result = job_of(jobs, name), result_of(jobs, name)
     except RunError as error:
         return str(error), "unfinished"
+    if number is None:
+        return "", "unfinished"
     if number in waiting:
         return number, waiting[number]
-    if number is not None and result is not None and result["job"] == number:
-        why = f": {result['reason']}" if result["reason"] else ""
-        return number, f"{result['status']}{why}"
-    return number or "", "unfinished"
+    if result is None or result["job"] != number:
+        return number, "unfinished"
+    why = f": {result['reason']}" if result["reason"] else ""
+    return number, f"{result['status']}{why}"
 
 
 def _row(folder: Path, jobs: Path, waiting: Mapping[str, str]) -> list[str]:
