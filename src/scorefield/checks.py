@@ -1,5 +1,5 @@
-"""Checks of numbers and points: those that a user gives, and those that a network or a field
-receives.
+"""Checks of numbers, points and objects: those that a user gives, and those that a network or a
+field receives.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefield.errors import UserError
+from scorefield.errors import UnsupportedError, UserError
 
 
 def check_count(name: str, value: object, least: int = 1) -> None:
@@ -62,6 +62,12 @@ def check_floating(name: str, points: object) -> None:
     if not isinstance(points, Tensor) or not points.is_floating_point():
         hint = ": divide bytes by 255" if getattr(points, "dtype", None) == torch.uint8 else ""
         raise UserError(f"{name} must be floating-point numbers, got {kind_of(points)}{hint}")
+
+
+def check_kind(name: str, value: object, kind: type) -> None:
+    """Raises ``TypeError`` unless a value is an object of a class."""
+    if not isinstance(value, kind):
+        raise UnsupportedError(f"{name} must be of class {kind.__name__}, got {kind_of(value)}")
 
 
 def kind_of(value: object) -> str:

@@ -69,6 +69,9 @@ class Engine:
         graphs: Whether training steps without a regulariser are captured in a CUDA graph and
             replayed, which is for small networks.
         timeout: The seconds after which another process that does not answer is given up.
+        sharded: Whether several processes share out the weights in training, with their gradients,
+            moments and averages, rather than have all of them each: for networks that do not fit
+            on a device, and denoising score matching alone.
         world: The processes that the work is shared out to; see :meth:`joined`.
 
     Raises:
@@ -84,6 +87,7 @@ class Engine:
     data_on_device: int = 4_000_000_000
     graphs: bool = False
     timeout: float = 1800.0
+    sharded: bool = False
     world: World = ALONE
 
     def __post_init__(self) -> None:
@@ -93,9 +97,12 @@ class Engine:
         if self.precision not in get_args(Precision):
             names = ", ".join(get_args(Precision))
             raise UserError(f"precision must be one of {names}, got {self.precision!r}")
-        for name in ("compile", "channels_last", "recompute", "deterministic"):
+        for name in ("compile", "channels_last", "recompute", "deterministic", "sharded"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        for name in ("compile", "channels_last", "graphs") if self.sharded else ():
+            if getattr(self, name):
+                raise UserError(f"sharded=true needs {name}=false")
         check_count("data_on_device", self.data_on_device, 0)
         check_positive("timeout", self.timeout)
 

@@ -35,6 +35,17 @@ _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 _ABANDONED = 86_400.0  # seconds
 
 
+def absence(path: Path) -> str:
+    """Why a path is no folder, as the end of a sentence; empty where it is one."""
+    if path.is_dir():
+        return ""
+    if path.exists():
+        return ": it is a file, not a folder"
+    if path.is_symlink():
+        return f": it is a link to {os.readlink(path)}, where nothing is"
+    return ": nothing is there"
+
+
 def open_file(path: Path) -> BufferedReader:
     """Opens a regular file for reading; does not wait for a writer of a pipe.
 

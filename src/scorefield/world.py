@@ -153,6 +153,18 @@ class World:
             self._from_first(piece)
         return torch.load(io.BytesIO(content.numpy().tobytes()), weights_only=True)
 
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Of messages that torch sends by itself inside of the context, too, those that are not
+        answered raise what those of this class do.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+                raise
+            raise self._lost() from error
+
     def agree(self, facts: Mapping[str, object]) -> None:
         """Compares what has to be the same in all processes, by the hashes of its texts.
 
@@ -199,12 +211,14 @@ class World:
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
-            silence = (
-                f"one of the {self.size} processes has ended, or did not answer for "
-                f"{self.timeout:g} s"
-            )
-            word, speaks = self._from_store(self._word_and_voice) or (None, True)
-            raise LostProcessError(word or silence, speaks) from error
+            raise self._lost() from error
+
+    def _lost(self) -> LostProcessError:
+        silence = (
+            f"one of the {self.size} processes has ended, or did not answer for {self.timeout:g} s"
+        )
+        word, speaks = self._from_store(self._word_and_voice) or (None, True)
+        return LostProcessError(word or silence, speaks)
 
     def _word_and_voice(self) -> tuple[str | None, bool]:
         """What a process has left, and whether no other one has spoken of it."""
@@ -268,6 +282,9 @@ def joined(timeout: float = 1800.0, cuda: bool = False) -> Iterator[World]:
     try:
         yield world
     except LostProcessError:
+        raise
+    except KeyboardInterrupt:
+        world.leave_word("it was interrupted")
         raise
     except BaseException as error:
         world.leave_word(sentence(error) or f"{type(error).__name__}: {error}")

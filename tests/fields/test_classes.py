@@ -61,7 +61,8 @@ def test_the_network_is_told_the_classes_as_they_are():
     field = PreconditionedField(network, SDE, parametrization=EDMScaling(0.7))
     c = EDMScaling(0.7).coefficients(T[:, None], SDE)
     output = network(c.c_in * X, c.c_noise[:, 0], CLASSES)
-    torch.testing.assert_close(field.score(X, T, CLASSES), c.c_skip * X + c.c_out * output)
+    a, b = c.means.noise
+    torch.testing.assert_close(field.predict_noise(X, T, CLASSES), a * X + b * output)
 
 
 def test_the_field_of_one_class_shares_the_weights_and_knows_no_other(field, unchecked):
@@ -207,3 +208,9 @@ def test_fields_without_classes_say_so():
 def test_a_network_has_at_least_one_class():
     with pytest.raises(ValueError, match="classes must be a positive integer, got 0"):
         MLP(2, classes=0)
+
+
+@pytest.mark.parametrize("classes", [X.numpy(), X.tolist(), X, (1, 2), {"a": 1}])
+def test_what_are_no_classes_is_named_by_its_kind(field, classes, unchecked):
+    with pytest.raises(ValueError, match=r"classes must be integers, got [^\n]{1,60}$"):
+        field.score(X, T, classes)

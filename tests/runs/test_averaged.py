@@ -49,6 +49,12 @@ def test_is_a_run_like_every_other(run, capsys):
     assert open_subject(folder).config.name == made.config.name
 
 
+def test_lengths_that_differ_in_any_digit_are_two_runs(run):
+    folders = {averaged(run, length)[0].folder for length in (0.09, 0.09000001, 0.0900000100001)}
+    assert len(folders) == 3
+    assert {Run.open(folder).model_id for folder in folders} == {f.parent.name for f in folders}
+
+
 def test_a_tracked_length_comes_back(run):
     made, found = averaged(run, 0.1, step=30)
     assert found.error < 1e-6

@@ -2,7 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from scorefield.training.ema import EMA
+from scorefield.errors import UnsupportedError
+from scorefield.training.ema import EMA, HalfLife
+from scorefield.training.lengths import PowerAverage
 
 
 @pytest.mark.parametrize("warmup", [True, False])
@@ -61,3 +63,19 @@ def test_refuses_another_field():
 def test_refuses_a_decay_out_of_range(decay):
     with pytest.raises(ValueError, match="decay"):
         EMA(nn.Linear(1, 1), decay)
+
+
+MODULE = nn.Linear(3, 2)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("average", [
+    lambda module: PowerAverage(module, 0.1),
+    lambda module: HalfLife(module, 5.0, 5),
+    lambda module: EMA(module, 0.9),
+    lambda module: EMA(MODULE, 0.9).copy_to(module),
+])  # fmt: skip
+@pytest.mark.parametrize("module", [3, None, "field", [MODULE]])
+def test_what_is_no_module_is_named(average, module):
+    with pytest.raises(UnsupportedError, match="must be of class Module, got a "):
+        average(module)

@@ -112,6 +112,10 @@ def test_more_stored_averages_come_nearer():
     assert combine(STORED, 2000, 0.15).error < few.error
 
 
+def states(averages):
+    return {length: average.state_dict() for length, average in averages.items()}
+
+
 def test_the_way_over_the_files(tmp_path):
     module = nn.BatchNorm1d(3)
     averages = {each: PowerAverage(module, each) for each in LENGTHS}
@@ -122,9 +126,9 @@ def test_the_way_over_the_files(tmp_path):
         for average in (*averages.values(), direct):
             average.update()
         if step % 50 == 0:
-            lengths.save(tmp_path, step, averages, {"name": "a/b"})
+            lengths.save(tmp_path, step, states(averages), {"name": "a/b"})
     module.running_mean.fill_(0.7)
-    lengths.save(tmp_path, 400, averages, {"name": "a/b"})
+    lengths.save(tmp_path, 400, states(averages), {"name": "a/b"})
     names = [name for name, _ in module.named_parameters()]
     tensors, _ = reconstruct(tmp_path, 400, 0.08, names)
     expected = direct.state_dict()
@@ -145,7 +149,7 @@ def test_says_what_is_missing(tmp_path):
     ):
         reconstruct(tmp_path, 5, 0.05, ["weight"])
     module = nn.Linear(1, 1)
-    lengths.save(tmp_path, 5, {each: PowerAverage(module, each) for each in LENGTHS}, None)
+    lengths.save(tmp_path, 5, states({e: PowerAverage(module, e) for e in LENGTHS}), None)
     with pytest.raises(CheckpointError, match="lacks the tensor scale"):
         reconstruct(tmp_path, 5, 0.05, ["weight", "scale"])
     (tmp_path / "step_00000005" / "0.10.safetensors").write_bytes(b"")
@@ -156,6 +160,7 @@ def test_says_what_is_missing(tmp_path):
 @pytest.mark.parametrize("other", [nn.Linear(2, 1), nn.Linear(1, 1, bias=False)])
 def test_averages_of_two_fields_are_not_combined(tmp_path, other):
     for step, module in ((5, nn.Linear(1, 1)), (9, other)):
-        lengths.save(tmp_path, step, {e: PowerAverage(module, e) for e in LENGTHS}, None)
+        averages = {e: PowerAverage(module, e) for e in LENGTHS}
+        lengths.save(tmp_path, step, states(averages), None)
     with pytest.raises(CheckpointError, match=r"step_00000009/0\.05\.safetensors is of another"):
         reconstruct(tmp_path, 9, 0.07, ["weight"])

@@ -121,9 +121,11 @@ def test_killed_while_writing(uninterrupted, tmp_path, seed):
     assert_same(tmp_path, reference)
 
 
-def test_stops_when_asked_to_and_goes_on(uninterrupted, tmp_path):
+@pytest.mark.parametrize("share", [0, 1 / 3])
+def test_stops_when_asked_to_and_goes_on(uninterrupted, tmp_path, share):
     reference, operations, _ = uninterrupted
-    status, (end, sentence) = train(tmp_path, fate="stop", at=operations // 3)
+    # The first operation is before the first step.
+    status, (end, sentence) = train(tmp_path, fate="stop", at=1 + int(operations * share))
     assert (status, end) == (0, "Interrupted")
     saved = checkpoint.paths(tmp_path / "checkpoints")[-1]
     assert str(saved) in sentence

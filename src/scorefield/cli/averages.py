@@ -34,5 +34,5 @@ def ema(
     from scorefield.runs.run import Run
 
     made, found = averaged(Run.open(run, trust_code), length, step, overwrite)
-    print(f"an average of length {length:g}, whose profile is met within {found.error:.2%}")
+    print(f"an average of length {length}, whose profile is met within {found.error:.2%}")
     print(made.folder)

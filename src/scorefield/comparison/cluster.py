@@ -162,7 +162,7 @@ class SlurmJobs:
         return found
 
     def _show(self, waiting: Mapping[str, str]) -> None:
-        counts = Counter(waiting.get(job.number, "ended").lower() for job in self._jobs)
+        counts = Counter(waiting.get(job.number, "ended") for job in self._jobs)
         line = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
         if line != self._shown:
             self._shown = line
@@ -202,7 +202,7 @@ class SlurmJobs:
         job.gone = job.gone or time.monotonic()
         if time.monotonic() < job.gone + _LATE:
             return None
-        if job.state == "PENDING" and not state:
+        if job.state.startswith("pending") and not state:
             return TaskResult("interrupted", seconds=seconds)
         told = f"its job {job.number} ended{f' as {state}' if state else ''} without a result"
         told += f"; what it wrote is in {self.folder / 'output'}"
@@ -210,9 +210,13 @@ class SlurmJobs:
 
 
 def queue() -> dict[str, str]:
-    """The user's jobs in the queue, waiting or running, with their states."""
-    lines = _command("squeue", "--me", "--array", "--noheader", "--format=%i %T").splitlines()
-    return dict(line.split(maxsplit=1) for line in lines)
+    """The user's jobs in the queue: the state of each and, of one that waits, SLURM's reason."""
+    lines = _command("squeue", "--me", "--array", "--noheader", "--format=%i %T %r").splitlines()
+    found = {}
+    for number, state, why in (line.split(maxsplit=2) for line in lines):
+        told = f" ({why})" if state == "PENDING" and why != "None" else ""
+        found[number] = f"{state.lower()}{told}"
+    return found
 
 
 def job_of(folder: Path, name: str) -> str | None:

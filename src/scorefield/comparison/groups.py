@@ -20,6 +20,7 @@ from scorefield.evaluation.catalogue import VALIDATION, find
 from scorefield.evaluation.catalogue.metric import OfLevel
 from scorefield.evaluation.columns import Column, derived
 from scorefield.evaluation.records import SUMMARY, Distance, Evaluation, Level
+from scorefield.files import absence
 from scorefield.progress import warn
 
 T = TypeVar("T")
@@ -239,7 +240,8 @@ def collect(root: Path) -> list[Evaluation]:
     """
     folders = sorted(path.parent.parent for path in root.glob(f"*/*/seed*/eval/{SUMMARY}"))
     if not folders:
-        raise RunError(f"{root} holds no evaluated run: run `scorefield eval RUN` on each first")
+        why = absence(root) or ": run `scorefield eval RUN` on each first"
+        raise RunError(f"{root} holds no evaluated run{why}")
 
     def place(e: Evaluation) -> tuple[Any, ...]:
         preset = str(e.about.get("preset")).rpartition("/")[2]

@@ -9,6 +9,7 @@ from scorefield.comparison.cluster import JOBS, job_of, queue, result_of
 from scorefield.comparison.sweep import task_name
 from scorefield.errors import ConfigError, RunError
 from scorefield.evaluation.records import SUMMARY
+from scorefield.files import absence
 from scorefield.progress import clock, warn
 from scorefield.runs.run import CONFIG, Run
 from scorefield.training.record import read_rows
@@ -26,7 +27,7 @@ def progress(root: Path) -> tuple[list[str], list[list[str]]]:
     """
     folders = sorted(path.parent for path in root.glob(f"*/*/seed*/{CONFIG}"))
     if not folders:
-        raise RunError(f"{root} holds no run")
+        raise RunError(f"{root} holds no run{absence(root)}")
     jobs, waiting = root / JOBS, dict[str, str]()
     if jobs.is_dir():
         try:
@@ -51,7 +52,7 @@ def _row(folder: Path, jobs: Path, waiting: dict[str, str]) -> list[str]:
     if config.train.steps in stored:
         state = "finished"
     elif number in waiting:
-        state = waiting[number].lower()
+        state = waiting[number]
     elif result is not None and result["job"] == number:
         state = result["status"] + (f": {result['reason']}" if result["reason"] else "")
     else:

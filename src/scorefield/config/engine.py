@@ -11,7 +11,7 @@ from scorefield.config.base import Positive, Section
 
 class EngineSection(Section):
     """:class:`~.Engine`: the device and its precision, compilation, memory layout, place of
-    the data, CUDA graphs, patience with other processes.
+    the data, CUDA graphs, patience with other processes, weights in shards.
 
     It is no part of what a run is: a run that was started on one engine resumes on another.
     """
@@ -27,3 +27,4 @@ class EngineSection(Section):
     data_on_device: Annotated[int, Field(ge=0)]
     graphs: bool
     timeout: Positive
+    sharded: bool

@@ -22,8 +22,9 @@ from scorefield.checks import check_count, check_share
 from scorefield.engine import device_of, exact
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
-from scorefield.fields.base import Quantity, ScoreField, evaluation_mode
+from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
+from scorefield.fields.forms import Quantity
 from scorefield.noise import Noise
 from scorefield.points import Given, numbers_of
 from scorefield.targets.base import Target
@@ -99,8 +100,9 @@ class Protocol:
             field: Provides the process, the domain, the device and the number of classes only.
 
         Raises:
-            ValueError: If the data has fewer points than the protocol asks for, a noise level is
-                not one of the field's process, or the classes do not fit.
+            ValueError: If the data has fewer points than the protocol asks for or points of another
+                shape than the field, a noise level is not one of the field's process, or the
+                classes do not fit.
         """
         sde, domain = field.sde, field.domain
         least, most = sde.level_range
@@ -126,6 +128,7 @@ class Protocol:
             clean = given[places].to(device=device, dtype=self.dtype)
             rows = classes_at(field.class_rows(classes, given), places)
             rows = None if rows is None else rows.to(device)
+        check_shape(field, clean)
         z = self.noise.normal("diagnostics/noise", domain.shape, index, dtype=self.dtype)
         for sigma in self.sigmas:
             level = torch.full((self.n,), sigma, dtype=self.dtype, device=device)
@@ -189,6 +192,17 @@ class Profile:
         return "\n".join(lines)
 
 
+def check_shape(field: ScoreField, points: Tensor) -> None:
+    """Raises ``ValueError`` unless points have the shape of the field's; noise is added to them
+    before the field sees them, and might give them that shape.
+    """
+    if points.shape[1:] != field.domain.shape:
+        raise UserError(
+            f"the field has points of shape {field.domain.shape}, the data of shape "
+            f"{tuple(points.shape[1:])}"
+        )
+
+
 def form(field: ScoreField, quantity: Quantity) -> VectorField:
     """The field in one of its forms, as a function of points, times and classes."""
 
@@ -220,6 +234,7 @@ def measure(
     if classes is not None:
         settings["classes"] = classes if isinstance(classes, int) else "of each point"
     estimates = []
+    check_field(field)
     with exact(), evaluation_mode(field), torch.no_grad():
         for points in protocol.points(data, field, classes):
             try:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from scorefield.checks import check_count, check_floating
-from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
+from scorefield.checks import check_count, check_floating, kind_of
+from scorefield.diagnostics.protocol import Points, Profile, Protocol, check_shape, measure
 from scorefield.engine import exact
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
-from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch, DenoisingScoreMatching
@@ -35,6 +35,9 @@ def score_error(
     the target with the exact score :math:`s_{true}`, which must have classes if any are given.
     ``field``, ``protocol`` and ``classes`` are those of :mod:`scorefield.diagnostics`.
     """
+    check_field(field)
+    if not isinstance(truth, Target):
+        raise UserError(f"score_error needs a Target, whose score is known, got {kind_of(truth)}")
     at = _distance(field, truth.under(field.sde))
     return measure("score_error", "", at, field, truth, protocol, classes)
 
@@ -64,11 +67,9 @@ def distance_to_ideal(
         Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
         equation 57.
     """
-    if tuple(train.shape[1:]) != field.domain.shape:
-        raise UserError(
-            f"the field has points of shape {field.domain.shape}, the training set of shape "
-            f"{tuple(train.shape[1:])}"
-        )
+    check_field(field)
+    check_floating("the training set", train)
+    check_shape(field, train)
     at = _distance(field, IdealScore(train, field.sde, field.class_rows(classes, train)))
     return measure("distance_to_ideal", "", at, field, train, protocol, classes, train=len(train))
 
@@ -108,10 +109,13 @@ def validation_loss(
             of a training with that seed.
 
     Raises:
-        ValueError: For fewer than two points or one draw.
+        ValueError: For fewer than two points or one draw, or points of another shape than the
+            field's.
     """
+    check_field(field)
     check_count("draws", draws)
     check_floating("data", data)
+    check_shape(field, data)
     noise, index = Noise(-1 - seed), torch.arange(data.shape[0], device=data.device)
     total = torch.zeros(data.shape[0], dtype=torch.float64, device=data.device)
     with exact(), evaluation_mode(field), torch.no_grad():

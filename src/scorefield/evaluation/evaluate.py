@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -34,7 +34,8 @@ from scorefield.metrics.sets import noise_floor
 from scorefield.networks.features import Features
 from scorefield.noise import Noise
 from scorefield.progress import Stages
-from scorefield.runs.run import Run, check_unconditional
+from scorefield.runs.classes import check_unconditional
+from scorefield.runs.run import Run
 from scorefield.samplers.trajectory import Trajectory
 from scorefield.training.classifier import classifier_features
 from scorefield.training.identity import check_same
@@ -252,10 +253,7 @@ def evaluate(
         words += f"; the configuration's own ({run.config.sampler.kind}) is not used"
     stages.note(words)
     if kept is not None:
-        evaluation = _extended(kept, field, benchmark, left, stages, engine)
-        if world.first:
-            evaluation.write(run.folder)
-        return evaluation
+        return _written(run, _extended(kept, field, benchmark, left, stages, engine), world)
     if floors is None:
         stages.note("noise floor")
         floors = measure_floors(benchmark, stages, world)
@@ -286,9 +284,7 @@ def evaluate(
         folder=run.folder,
         milestones=tuple(milestones),
     )
-    if world.first:
-        evaluation.write(run.folder)
-    return evaluation
+    return _written(run, evaluation, world, overwrite)
 
 
 def _kept(run: Run, step: int, terms: Mapping[str, object]) -> Evaluation | None:
@@ -316,10 +312,27 @@ def _extended(
     """An evaluation with more budgets."""
     more = replace(benchmark, protocol=replace(benchmark.protocol, nfes=tuple(nfes)))
     floors = {(d.metric, d.features): d.floor for d in kept.distances if d.floor is not None}
-    measured = (*kept.distances, *measure_samples(field, more, floors, stages, engine))
-    evaluation = replace(kept, distances=tuple(sorted(measured, key=lambda d: d.budget)))
-    terms = {**kept.protocol, "nfes": evaluation.budgets}
-    return replace(evaluation, protocol=terms)
+    return _joined(kept, measure_samples(field, more, floors, stages, engine))
+
+
+def _joined(evaluation: Evaluation, distances: Iterable[Distance]) -> Evaluation:
+    """An evaluation with the distances at budgets that it lacks."""
+    budgets = evaluation.budgets
+    others = [d for d in distances if d.budget not in budgets]
+    found = tuple(sorted((*evaluation.distances, *others), key=lambda d: d.budget))
+    joined = replace(evaluation, distances=found)
+    return replace(joined, protocol={**evaluation.protocol, "nfes": joined.budgets})
+
+
+def _written(run: Run, evaluation: Evaluation, world: World, overwrite: bool = False) -> Evaluation:
+    """Writes an evaluation, with what another process has added to the run's own meanwhile."""
+    if not world.first:
+        return evaluation
+    there = None if overwrite else _kept(run, evaluation.step, evaluation.protocol)
+    if there is not None:
+        evaluation = _joined(evaluation, there.distances)
+    evaluation.write(run.folder)
+    return evaluation
 
 
 def benchmark_of(run: Run, protocol: Protocol) -> Benchmark:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from scorefield.checks import check_kind
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
@@ -57,6 +58,7 @@ class Objective(nn.Module):
 
     Raises:
         ValueError: If two regularisers have the same name, or ``label_dropout`` is no probability.
+        TypeError: If an object is of another class.
     """
 
     def __init__(
@@ -69,6 +71,9 @@ class Objective(nn.Module):
         if not 0 <= label_dropout <= 1:
             raise UserError(f"label_dropout must lie in [0, 1], got {label_dropout}")
         self.label_dropout = float(label_dropout)
+        check_kind("what is minimised", denoising, DenoisingScoreMatching)
+        for each in regularizers:
+            check_kind("each of the regularizers", each, Regularizer)
         names = [r.name for r in regularizers]
         if len(set(names)) < len(names):
             raise UserError(f"each kind of regulariser may be given once, got {names}")

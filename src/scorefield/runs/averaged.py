@@ -38,7 +38,7 @@ def averaged(
         OSError: If the folder cannot be written.
     """
     newest = run.checkpoint(step)
-    config = run.config.model_copy(update={"name": f"{run.config.name},ema={length:g}"})
+    config = run.config.model_copy(update={"name": f"{run.config.name},ema={length}"})
     folder = run.folder.parent.parent / Path(config.name).name / run.folder.name
     if folder.exists() and not overwrite:
         raise RunError(f"{folder} is there already: give --overwrite to replace it")

@@ -15,6 +15,7 @@ from scorefield.errors import CheckpointError, RunError
 from scorefield.fields.base import ScoreField
 from scorefield.fields.composed import HybridField
 from scorefield.fields.preconditioned import PreconditionedField
+from scorefield.files import absence
 from scorefield.interop import convolutional
 from scorefield.interop.convolutional import structure, without_batch_norms
 from scorefield.interop.errors import InteropError
@@ -42,7 +43,7 @@ def inspect(path: Path, trust_code: bool = False) -> Sheet:
             the score_sde code nor, ending in ``.pt``, such a state dict.
     """
     if not path.exists():
-        raise RunError(f"there is no run or checkpoint {str(path)!r}")
+        raise RunError(f"there is no run or checkpoint {str(path)!r}{absence(path)}")
     if path.is_file():
         if path.suffix == ".pt":
             return _describe_convolutional(path)

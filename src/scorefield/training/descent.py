@@ -2,7 +2,7 @@ r"""Updates of the weights, of which those that are not finite are skipped on th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from torch.nn import Parameter
 
 from scorefield.errors import UserError
 from scorefield.training.settings import Optim
+from scorefield.training.sharding import joined, own, shard_of
+from scorefield.world import ALONE, World
 
 _KINDS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 # Those of torch's GradScaler.
@@ -34,9 +36,10 @@ class Descent:
         optim: The optimiser.
         most: The number of skipped steps in a row after which no step is taken.
         scaled: Whether there is a loss scale.
+        world: The processes that have shards of the parameters, if they are in shards.
 
     Attributes:
-        gradient: The vector.
+        gradient: The vector, of the shards of this process.
         last: The last step, counted from 1, that was not skipped; int64, on the device.
         scale: The loss scale, on the device; ``None`` without one.
 
@@ -45,9 +48,19 @@ class Descent:
     """
 
     def __init__(
-        self, parameters: Sequence[Parameter], optim: Optim, most: int, scaled: bool = False
+        self,
+        parameters: Sequence[Parameter],
+        optim: Optim,
+        most: int,
+        scaled: bool = False,
+        world: World = ALONE,
     ) -> None:
-        self.gradient = joint_gradient(parameters)
+        self._parameters, self._world = parameters, world
+        shards = [own(parameter) for parameter in parameters]
+        self.gradient = joint_gradient(shards)
+        for parameter, shard in zip(parameters, shards, strict=True):
+            assert shard.grad is not None
+            parameter.grad = joined(shard.grad, parameter)
         device = self.gradient.device
         # The fused step reads a rate on the host as float64, on a device as float32.
         near = device.type == "cpu"
@@ -55,7 +68,7 @@ class Descent:
         self._rate = torch.zeros((), dtype=dtype, device=device)
         self._kept = {"lr": self._rate, "capturable": not near}
         self.optimizer = _KINDS[optim.kind](
-            parameters,
+            shards,
             betas=optim.betas,
             eps=optim.eps,
             weight_decay=optim.weight_decay,
@@ -82,6 +95,14 @@ class Descent:
         factor = torch.full_like(loss, share)
         loss.backward(factor if self.scale is None else factor * self.scale)
 
+    def norm(self) -> Tensor:
+        """The norm of the gradient."""
+        norm = torch.linalg.vector_norm(self.gradient)
+        if self._world.size == 1:
+            return norm
+        (squared,) = self._world.total([norm.to(torch.float64) ** 2])
+        return squared.sqrt().to(norm.dtype)
+
     def begin(self, step: int, lr: float) -> None:
         """Sets the number, from 1, and the learning rate of the step to come."""
         self._step.fill_(step)
@@ -95,7 +116,7 @@ class Descent:
             The norm of the gradient before it is clipped; and 1 where the step is taken, 0 where
             not, a scalar of the dtype of the weights.
         """
-        norm, factor = torch.linalg.vector_norm(self.gradient), None
+        norm, factor = self.norm(), None
         if self.scale is not None:
             factor = 1 / self.scale
             norm = norm * factor
@@ -120,6 +141,7 @@ class Descent:
         optimizer = self.optimizer.state_dict()
         for group in optimizer["param_groups"]:
             group["lr"] = float(self._rate)
+        optimizer["state"] = self._each(optimizer["state"], joined)
         state = {"optimizer": optimizer, "last": self.last}
         if self.scale is not None:
             state |= {"scale": self.scale, "steady": self._steady}
@@ -131,7 +153,9 @@ class Descent:
         Raises:
             ValueError, LookupError, TypeError: If it is that of other parameters.
         """
-        self.optimizer.load_state_dict(state["optimizer"])
+        taken = state["optimizer"]
+        taken = {**taken, "state": self._each(taken["state"], shard_of)}
+        self.optimizer.load_state_dict(taken)
         for group in self.optimizer.param_groups:
             group.update(self._kept)
         for parameter, moments in self.optimizer.state.items():
@@ -144,6 +168,16 @@ class Descent:
             self.scale.copy_(state["scale"])
             self._steady.copy_(state["steady"])
 
+    def _each(self, state: Mapping[int, Any], made: Callable[..., Tensor]) -> dict[int, Any]:
+        """The moments of each parameter by its number, made from them and the parameter."""
+        return {
+            k: {
+                name: moment if name == "step" else made(moment, self._parameters[k])
+                for name, moment in moments.items()
+            }
+            for k, moments in state.items()
+        }
+
     def _rescale(self, scale: Tensor, skipped: Tensor) -> None:
         self._steady.add_(1).mul_(~skipped)
         grown = self._steady == _PATIENCE
@@ -151,7 +185,7 @@ class Descent:
         self._steady.mul_(~grown)
 
 
-def joint_gradient(parameters: Sequence[Parameter]) -> Tensor:
+def joint_gradient(parameters: Sequence[Tensor]) -> Tensor:
     """One vector that the gradients of all parameters are parts of.
 
     Clearing, measuring and clipping it are one operation each, where separate gradients, made

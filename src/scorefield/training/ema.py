@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from scorefield.checks import check_count, check_fraction, check_positive
+from scorefield.checks import check_count, check_fraction, check_kind, check_positive
 from scorefield.errors import UserError
+from scorefield.training.sharding import joined, own, shard_of, whole
 
 RAMP_UP = 0.05
 """The longest half-life of :class:`HalfLife`, relative to the images seen so far."""
@@ -25,13 +26,18 @@ class Average(ABC):
 
     Arguments:
         module: The module whose parameters are averaged, in their own dtype and on their device.
+
+    Raises:
+        TypeError: If it is no module.
     """
 
     def __init__(self, module: nn.Module) -> None:
+        check_kind("what is averaged", module, nn.Module)
         self.updates = 0
         self._module = module
         self._names = [name for name, _ in module.named_parameters()]
-        self._live = [p.detach() for p in module.parameters()]
+        self._parameters = list(module.parameters())
+        self._live = [own(p.detach()) for p in self._parameters]
         self._average = [p.clone() for p in self._live]
         self._dtypes = [p.dtype for p in self._live]
         device = self._live[0].device if self._live else None
@@ -68,20 +74,26 @@ class Average(ABC):
 
         Raises:
             ValueError: If the field's parameters are not of the shapes that were averaged.
+            TypeError: If it is no module.
         """
-        if [p.shape for p in field.parameters()] != [a.shape for a in self._average]:
+        check_kind("what is given an average", field, nn.Module)
+        if [p.shape for p in field.parameters()] != [p.shape for p in self._parameters]:
             raise UserError("the field's parameters are not those that were averaged")
-        _copy(field.parameters(), self._average)
+        _copy(field.parameters(), map(whole, self._joined()))
 
     def state_dict(self) -> dict[str, Tensor]:
         """The module's state with the averaged weights in place of its own."""
         state: dict[str, Tensor] = self._module.state_dict()
-        return {**state, **dict(zip(self._names, self._average, strict=True))}
+        return {**state, **dict(zip(self._names, self._joined(), strict=True))}
 
     def load_state_dict(self, state: Mapping[str, Tensor], updates: int) -> None:
         """Takes back what :meth:`state_dict` gave after the given number of updates."""
-        _copy(self._average, [state[name] for name in self._names])
+        each = zip(self._names, self._parameters, strict=True)
+        _copy(self._average, [shard_of(state[name], p) for name, p in each])
         self.updates = updates
+
+    def _joined(self) -> list[Tensor]:
+        return [joined(a, p) for a, p in zip(self._average, self._parameters, strict=True)]
 
 
 class EMA(Average):

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scorefield.checks import check_kind
 from scorefield.data.given import Data, source_of
 from scorefield.engine import Engine
 from scorefield.errors import UnsupportedError
-from scorefield.fields.base import ScoreField
+from scorefield.fields.base import ScoreField, check_field
 from scorefield.fields.gradient import outside_inference
 from scorefield.objectives.denoising import DenoisingScoreMatching
 from scorefield.objectives.objective import Objective
@@ -65,7 +66,8 @@ def fit(
         engine: What it runs on; :class:`~.Engine` by default.
 
     Raises:
-        TypeError: If both ``objective`` and ``regularizers`` are given.
+        TypeError: If both ``objective`` and ``regularizers`` are given, or an object is of another
+            class.
         ValueError: If the data, a number or the field cannot be used; also where the field was made
             under ``torch.inference_mode``.
         TrainingError: See :meth:`~scorefield.training.trainer.Trainer.run`.
@@ -86,12 +88,15 @@ def fit(
     )
     if engine is not None and not isinstance(engine, Engine):
         raise UnsupportedError(f"engine must be an Engine, as in Engine('cuda'), got {engine!r}")
+    check_field(field)
     source = source_of(data)
     field.learn_shape(source.shape)
     if objective is None:
         objective = Objective(DenoisingScoreMatching(sigma_data=source.std), regularizers)
     if optim is None:
         optim = Optim(lr=2e-3, warmup=steps // 50, decay="cosine", clip=1.0)
+    check_kind("objective", objective, Objective)
+    check_kind("optim", optim, Optim)
     where = None if folder is None else Path(folder)
     return Trainer(
         field,

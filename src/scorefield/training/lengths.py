@@ -40,6 +40,7 @@ from scorefield.training.ema import Average
 LENGTHS = (0.05, 0.10)
 """The lengths of the averages that are tracked."""
 
+_FILES = {length: f"{length:.2f}.safetensors" for length in LENGTHS}
 _LONGEST = 1 / math.sqrt(12)
 
 
@@ -116,16 +117,20 @@ def combine(stored: Sequence[tuple[float, float]], step: float, length: float) -
 
 
 def save(
-    folder: Path, step: int, averages: Mapping[float, Average], config: Mapping[str, Any] | None
+    folder: Path,
+    step: int,
+    averages: Mapping[float, Mapping[str, Tensor]],
+    config: Mapping[str, Any] | None,
 ) -> None:
-    """Stores averages as ``step_XXXXXXXX/{length}.safetensors``, whole or not at all.
+    """Stores the states of averages of the lengths :data:`LENGTHS` as
+    ``step_XXXXXXXX/{length}.safetensors``, whole or not at all.
 
     Raises:
         CheckpointError: If they cannot be written.
     """
     files = {
-        _name(length): checkpoint.weights_file(average.state_dict(), step, config)
-        for length, average in averages.items()
+        _FILES[length]: checkpoint.weights_file(state, step, config)
+        for length, state in averages.items()
     }
     path = folder / checkpoint.name_of(step)
     try:
@@ -160,7 +165,7 @@ def reconstruct(
     found = combine([(checkpoint.step_of(p), each) for p, each in stored], step, length)
     total: dict[str, Tensor] = {}
     for (path, each), weight in zip(stored, found.weights, strict=True):
-        file = path / _name(each)
+        file = path / _FILES[each]
         tensors = checkpoint.read_weights(file).tensors
         missing = [name for name in parameters if name not in tensors]
         if missing:
@@ -185,7 +190,3 @@ def _products(t: Any, gamma: Any, other_t: Any, other: Any) -> Any:
     last, ratio = np.maximum(t, other_t), t / other_t
     power = ratio ** np.where(t < other_t, other, -gamma)
     return (gamma + 1) * (other + 1) * power / ((gamma + other + 1) * last)
-
-
-def _name(length: float) -> str:
-    return f"{length:.2f}.safetensors"

@@ -18,9 +18,9 @@ class Reduction:
 
     Gradients come about from the last parameter to the first. During the last backward pass of a
     step, a piece is sent as soon as all of its parameters have theirs, in the same order in all
-    processes; what is left, since some parameters have none, is sent after it. torch's
-    ``DistributedDataParallel`` does so around a forward pass, whose terms of second order it does
-    not see.
+    processes; what is left is sent after it: the piece of the first parameters, and those of which
+    some parameters have none. torch's ``DistributedDataParallel`` does so around a forward pass,
+    whose terms of second order it does not see.
 
     Arguments:
         parameters: The parameters.
@@ -38,7 +38,8 @@ class Reduction:
             members.append(parameter)
             size = sum(member.numel() for member in members)
             if size >= most or k == 0:
-                for member in members:
+                # The last piece is whole when the backward pass ends: nobody has to watch it.
+                for member in members if k else ():
                     member.register_post_accumulate_grad_hook(self._ready(len(self._pieces)))
                 self._pieces.append(gradient[end - size : end])
                 self._counts.append(len(members))

@@ -25,6 +25,8 @@ from scorefield.training.faults import faulty_layer, faulty_term
 from scorefield.training.lengths import LENGTHS, PowerAverage
 from scorefield.training.reduction import Reduction
 from scorefield.training.settings import Optim, TrainSettings
+from scorefield.training.sharding import placed
+from scorefield.world import ALONE
 
 
 class Stepper:
@@ -34,7 +36,8 @@ class Stepper:
     averages, controllers and running statistics as they are.
 
     Arguments:
-        field: The field; it and the objective are moved to the engine's device.
+        field: The field; it and the objective are moved to the engine's device, but for a field
+            whose weights are trained in shards, see :func:`~.sharding.placed`.
         source: The data.
         objective: What is minimised.
         optim: The optimiser.
@@ -45,7 +48,9 @@ class Stepper:
         snapshots: Whether the averages of :mod:`~scorefield.training.lengths` are tracked.
 
     Attributes:
+        field: The field that is trained.
         ema: The average of the weights.
+        generators: The devices, beside the CPU, whose generators torch's own dropout draws from.
         averages: The averages of :data:`~.LENGTHS`.
 
     Raises:
@@ -67,22 +72,26 @@ class Stepper:
             raise UserError(
                 f"{type(field).__name__} was made under torch.inference_mode, and cannot be trained"
             )
-        self.field, self.objective = engine.place(field), objective.to(engine.torch_device)
+        self.field = field = placed(field, engine)
+        self.objective = objective.to(engine.torch_device)
         # On a device of another kind, parameters may be other objects than before.
         parameters = [p for p in field.parameters() if p.requires_grad]
         if not parameters:
             raise UserError(f"{type(field).__name__} has no parameters to train")
         self.optim, self.settings, self.noise, self.engine = optim, settings, noise, engine
         scaled = engine.precision == "float16"
-        self.descent = Descent(parameters, optim, settings.max_skipped, scaled)
+        shards = engine.world if engine.sharded else ALONE
+        self.descent = Descent(parameters, optim, settings.max_skipped, scaled, shards)
         self._reduction = None
         if engine.world.size > 1:
             check_shared(field)
-            self._reduction = Reduction(parameters, self.descent.gradient, engine.world)
+            if not engine.sharded:
+                self._reduction = Reduction(parameters, self.descent.gradient, engine.world)
         self.ema = settings.average(field)
         self.averages = {each: PowerAverage(field, each) for each in LENGTHS if snapshots}
         self._averages = [self.ema, *self.averages.values()]
         self.dropout, self._layers = has_dropout(field), dropouts(field)
+        self.generators = [] if engine.torch_device.type == "cpu" else [engine.torch_device]
         self._captured = self._to_capture()
         self._moving = [*objective.buffers(), *running_statistics(field)]
         self._ahead = training_draws(
@@ -154,18 +163,18 @@ class Stepper:
         taken: a clause.
         """
         terms = self._losses(self._batch(step - 1), step - 1)
-        terms["grad_norm"] = torch.linalg.vector_norm(self.descent.gradient)
+        terms["grad_norm"] = self.descent.norm()
         found = ((name, float(term)) for name, term in terms.items())
         # A gradient that overflows by the loss scale alone is finite here.
         name, value = next((f for f in found if not math.isfinite(f[1])), ("grad_norm", math.inf))
         totals = {"loss": "total loss", "grad_norm": "norm of the gradient"}
-        batch, where = self._batch(step - 1), ""
+        batch, layers = self._batch(step - 1), []
         x = self.engine.world.gather(batch.x, self.settings.batch_size)
         with self.engine.running(), torch.compiler.set_stance("force_eager"):
             for part in self._parts(batch):
                 set_keys(self._layers, part.keys)
-                where = where or faulty_layer(self.field, self.objective, part)
-            base = terms["denoising"]
+                layers.append(faulty_layer(self.field, self.objective, part))
+            base, where = terms["denoising"], next(filter(None, layers), "")
             where = where or faulty_term(self.field, self.objective, x, base, self.noise, step - 1)
         where = self.engine.world.first_words(where)
         scale = self.descent.scale
@@ -231,7 +240,9 @@ class Stepper:
         return terms
 
     def _parts(self, batch: Batch) -> list[Batch]:
-        return batch.split(min(self.settings.accumulate, len(batch.x)))
+        # The same number in all processes, which exchange the weights of each part.
+        fewest = self.settings.batch_size // self.engine.world.size
+        return batch.split(min(self.settings.accumulate, fewest))
 
     def _last(self, last: bool) -> AbstractContextManager[None]:
         """The context of a backward pass, which may be the last one of a step."""

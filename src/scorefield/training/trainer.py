@@ -36,7 +36,7 @@ from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.objective import Objective
 from scorefield.progress import Stages, clock, warn
-from scorefield.training import checkpoint, identity, lengths
+from scorefield.training import checkpoint, identity, lengths, sharding
 from scorefield.training.checkpoint import Checkpoint
 from scorefield.training.cost import Forecast
 from scorefield.training.ema import Average
@@ -80,7 +80,8 @@ class Trainer:
     """Train a field; resume an earlier training in the same folder.
 
     Arguments:
-        field: The field, trained in place; it and the objective move to the device of the engine.
+        field: The field, trained in place; it and the objective move to the device of the engine,
+            unless weights are in shards: it then stays where it is.
         source: The data.
         objective: What is minimised.
         optim: The optimiser.
@@ -125,6 +126,8 @@ class Trainer:
                 f"the field knows {field.classes} classes, the data {source.name} have "
                 f"{source.classes or 'none'}"
             )
+        if self.engine.sharded:
+            sharding.check_sharded(field, self.objective)
         self.world = self.engine.world
         self.world.from_first(*field.state_dict().values())
         snapshots = self.folder is not None and settings.snapshot_every is not None
@@ -154,12 +157,13 @@ class Trainer:
                 finite (the checkpoints hold what was before), memory does not suffice, a file
                 cannot be written, or another process trains in the folder.
             CheckpointError: If the folder belongs to another training.
-            Interrupted: If SIGINT or SIGTERM arrived; a checkpoint has been written.
+            Interrupted: If SIGINT or SIGTERM arrived, before the first step or later; a checkpoint
+                has been written.
             LostProcessError: If another process of the training has ended or does not answer.
         """
         begin = time.perf_counter()
         folder = self.folder if self.world.first else None
-        with nullcontext() if folder is None else locked(folder):
+        with StopSignal() as stop, nullcontext() if folder is None else locked(folder):
             if self.world.size > 1:
                 points = identity.of_points(self.source, self.stepper.noise)
                 facts = {"data": points, "steps": self.settings.steps} | self._identity()
@@ -169,56 +173,57 @@ class Trainer:
             record = Record(folder, self.step)
             with (
                 Stages(self.quiet or not self.world.first) as stages,
-                torch.random.fork_rng(self._generators(), enabled=self.stepper.dropout),
+                torch.random.fork_rng(self.stepper.generators, enabled=self.stepper.dropout),
                 torch.enable_grad(),
                 among_others(self._last_good),
+                self.world.heard(),
             ):
-                self._loop(record, stages)
-        self.ema.copy_to(self.field)
+                self._loop(record, stages, stop)
+                self.ema.copy_to(self.field)
         set_keys(dropouts(self.field), None)
         self.field.eval()
         return Fit(self.field, self.ema, tuple(record.rows), time.perf_counter() - begin)
 
-    def _loop(self, record: Record, stages: Stages) -> None:
+    def _loop(self, record: Record, stages: Stages, stop: StopSignal) -> None:
         settings = self.settings
-        self.field.train()
+        self.stepper.field.train()
         weights = sum(t.nbytes for t in self.field.state_dict().values())
         forecast = Forecast(self.step, settings, weights, self.engine.wait, self.folder)
         since, timed = time.perf_counter(), 0
-        with StopSignal() as stop:
-            while self.step < settings.steps:
-                self._guarded_step()
-                timed += 1
-                cost = forecast.after(self.step)
-                if cost is not None:
-                    stages.note(cost)
-                last = self.step == settings.steps
-                due = last or self.step % settings.log_every == 0
-                if due:
-                    self.engine.wait()
-                    now = time.perf_counter()
-                    seconds = (now - since) / timed
-                    # Logging counts as part of the steps that follow, checkpoints do not.
-                    since, timed = now, 0
-                    row = self._row(seconds)
-                    record.add(row)
-                    self._show(stages, row.get("loss", math.nan), seconds, last)
-                if self._is_snapshot():
-                    self._store_averages()
-                stopped = self.world.any(stop.received)
-                if last or stopped or self.step % settings.checkpoint_every == 0:
-                    self.engine.wait()
-                    pause = time.perf_counter()
-                    self._save()
-                    if self.draw is not None and self.folder is not None and self.world.first:
-                        averaged = copy.deepcopy(self.field)
-                        self.ema.copy_to(averaged)
+        while self.step < settings.steps:
+            self._guarded_step()
+            timed += 1
+            cost = forecast.after(self.step)
+            if cost is not None:
+                stages.note(cost)
+            last = self.step == settings.steps
+            due = last or self.step % settings.log_every == 0
+            if due:
+                self.engine.wait()
+                now = time.perf_counter()
+                seconds = (now - since) / timed
+                # Logging counts as part of the steps that follow, checkpoints do not.
+                since, timed = now, 0
+                row = self._row(seconds)
+                record.add(row)
+                self._show(stages, row.get("loss", math.nan), seconds, last)
+            if self._is_snapshot():
+                self._store_averages()
+            stopped = self.world.any(stop.received)
+            if last or stopped or self.step % settings.checkpoint_every == 0:
+                self.engine.wait()
+                pause = time.perf_counter()
+                self._save()
+                if self.draw is not None and self.folder is not None:
+                    averaged = copy.deepcopy(self.field)
+                    self.ema.copy_to(averaged)
+                    if self.world.first:
                         record.picture(self.step, self.draw(averaged.eval()))
-                    if record.rows:
-                        record.summarize({**record.rows[-1], "steps": settings.steps})
-                    since += time.perf_counter() - pause
-                if stopped and not last:
-                    raise Interrupted(self.step, self.saved)
+                if record.rows:
+                    record.summarize({**record.rows[-1], "steps": settings.steps})
+                since += time.perf_counter() - pause
+            if stopped and not last:
+                raise Interrupted(self.step, self.saved)
 
     def _show(self, stages: Stages, loss: float, seconds: float, last: bool) -> None:
         step, steps = self.step, self.settings.steps
@@ -288,18 +293,20 @@ class Trainer:
 
     def _save(self) -> None:
         self._check_finite()
-        for name, parameter in self.field.named_parameters():
-            if not bool(parameter.isfinite().all()):
-                raise TrainingError(
-                    f"the weights {name} are not finite after step {self.step}; {self._last_good()}"
-                )
+        field = self.stepper.field
+        if name := self.world.first_words(sharding.not_finite(field)):
+            raise TrainingError(
+                f"the weights {name} are not finite after step {self.step}; {self._last_good()}"
+            )
         if self.folder is None:
             return
         folder, rest = self.folder / "checkpoints", self.stepper.state_dict()
         rest |= {"identity": self._identity(), "window": self.window.state_dict()}
+        states = field.state_dict(), self.ema.state_dict(), rest
+        model, ema, rest = sharding.gathered(states, self.world.first)
         if self.world.first:
-            weights, keep = (self.field.state_dict(), self.ema.state_dict()), self.settings.keep
-            checkpoint.save(folder, self.step, *weights, rest, self.config, keep)
+            keep = self.settings.keep
+            checkpoint.save(folder, self.step, model, ema, rest, self.config, keep)
         # Nobody counts on it before it is there.
         self.world.any(False)
         self.saved = folder / checkpoint.name_of(self.step)
@@ -313,14 +320,10 @@ class Trainer:
     def _store_averages(self) -> None:
         assert self.folder is not None
         self._check_finite()
-        folder = self.folder / "averages"
+        states = {length: a.state_dict() for length, a in self.stepper.averages.items()}
+        whole = sharding.gathered(states, self.world.first)
         if self.world.first:
-            lengths.save(folder, self.step, self.stepper.averages, self.config)
-
-    def _generators(self) -> list[torch.device]:
-        """The devices whose generators dropout draws from, beside the CPU."""
-        device = self.engine.torch_device
-        return [] if device.type == "cpu" else [device]
+            lengths.save(self.folder / "averages", self.step, whole, self.config)
 
     def _resume(self, folder: Path) -> None:
         """Resume from the newest complete checkpoint that the first process finds, if any."""
@@ -337,6 +340,7 @@ class Trainer:
                 f"{found.path} is beyond the {self.settings.steps} requested steps"
             )
         checkpoint.load_weights(self.field, found.model, found.path)
+        sharding.copy_state(self.field, self.stepper.field)
         self.ema.load_state_dict(found.ema.tensors, found.step)
         try:
             self.stepper.load_state_dict(found.state, found.step)
