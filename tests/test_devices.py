@@ -19,6 +19,8 @@ from scorefield.config.build import build_field, build_objective, build_source
 from scorefield.config.resolve import load
 from scorefield.data.image_files import Images, Splits
 from scorefield.data.images import ImageSource
+from scorefield.evaluation.evaluate import measure_floors, measure_samples
+from scorefield.evaluation.protocol import Benchmark, protocol_of
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch
@@ -373,6 +375,23 @@ def test_draws_do_not_wait(name):
         found = draw(torch.arange(4, device=ELSEWHERE), 9)
         assert notes == Notes()
     assert torch.equal(found.near, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["toy/m0", "atoms/no_regularizer"])
+def test_distances_are_those_of_the_cpu_there(preset):
+    config = load(preset, ["eval.samples=40", "eval.nfes=[2]", "eval.pairs=2"])
+    source = build_source(config)
+    field = build_field(config, source).requires_grad_(False)
+    benchmark = Benchmark(source, protocol_of(config))
+    expected = measure_samples(field, benchmark, {})
+    floors = measure_floors(benchmark)
+    with elsewhere():
+        found = measure_samples(field.to(ELSEWHERE), benchmark, {})
+        assert measure_floors(benchmark, device=ELSEWHERE).keys() == floors.keys()
+    for mine, theirs in zip(found, expected, strict=True):
+        assert (mine.metric, mine.features) == (theirs.metric, theirs.features)
+        assert mine.estimate.value == pytest.approx(theirs.estimate.value, rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.slow
