@@ -277,8 +277,8 @@ class HybridField(ScoreField):
         t = times(near, t).reshape(-1)
         below = self.sde.noise_level(t) <= self.sigma_c
         if below.device.type != "cpu":
-            values = (part.predict(x, t, quantity, classes) for part in (self.low, self.high))
-            return torch.where(below.reshape(-1, *(1,) * (x.dim() - 1)), *values)
+            one, other = (p.predict(x, t, quantity, classes) for p in (self.low, self.high))
+            return torch.where(below.reshape(-1, *(1,) * (x.dim() - 1)), one, other)
         n_low = int(below.sum())
         if n_low in (0, below.numel()):
             return (self.low if n_low else self.high).predict(x, t, quantity, classes)
