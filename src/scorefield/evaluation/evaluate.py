@@ -15,7 +15,7 @@ from scorefield.config.build import build_engine, build_sampler
 from scorefield.config.document import differences, shown
 from scorefield.data.arrays import LabelledSource
 from scorefield.data.source import DataSource
-from scorefield.engine import Engine
+from scorefield.engine import Engine, device_of
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import (
@@ -108,7 +108,9 @@ def measure_samples(
         with nullcontext() if engine is None else engine.running():
             watched = following(stages, stage)
             paths = Trajectory(field, sampler, protocol.samples, protocol.seed, watched, world)
-        distances = world.each([partial(f, paths.samples, benchmark.real) for *_, f in compared])
+        # Where the field is, distances are found faster.
+        pair = [x.to(device_of(field)) for x in (paths.samples, benchmark.real)]
+        distances = world.each([partial(f, *pair) for *_, f in compared])
         measured = [(name, on, d) for (name, on, _), d in zip(compared, distances, strict=True)]
         measured += [(m.name, "", e) for m in OF_PATHS if (e := m.read(paths)) is not None]
         found += [
@@ -141,16 +143,24 @@ def validate(field: ScoreField, benchmark: Benchmark) -> Estimate:
 
 
 def measure_floors(
-    benchmark: Benchmark, stages: Stages | None = None, world: World = ALONE
+    benchmark: Benchmark,
+    stages: Stages | None = None,
+    world: World = ALONE,
+    device: torch.device | str = "cpu",
 ) -> dict[tuple[str, str], Floor]:
-    """The distances between two real sets: draws of a law, or disjoint items of a finite set."""
+    """The distances between two real sets: draws of a law, or disjoint items of a finite set;
+    computed on a device.
+    """
     p, stages = benchmark.protocol, stages or Stages(quiet=True)
     real = benchmark.truth if benchmark.truth is not None else _Pool(benchmark.source, p)
     wanted = [(m.name, on, f) for m in OF_SAMPLES if m.floor for on, f in m.compare(benchmark)]
 
+    def distance(k: int, *pair: Tensor) -> Estimate:
+        return wanted[k][2](*(x.to(device) for x in pair))
+
     def floor(k: int) -> Floor:
         # Not the seed of the real samples, which would make them one of the pairs.
-        law = noise_floor(wanted[k][2], real, p.samples, p.pairs, seed=-1 - p.seed)
+        law = noise_floor(partial(distance, k), real, p.samples, p.pairs, seed=-1 - p.seed)
         stages.advance("noise floor", k + 1, len(wanted), wanted[k][0])
         return Floor(law.mean.value, law.mean.standard_error, law.sd, law.pairs)
 
@@ -256,7 +266,7 @@ def evaluate(
         return _written(run, _extended(kept, field, benchmark, left, stages, engine), world)
     if floors is None:
         stages.note("noise floor")
-        floors = measure_floors(benchmark, stages, world)
+        floors = measure_floors(benchmark, stages, world, engine.torch_device)
     distances = measure_samples(field, benchmark, floors, stages, engine)
     steps = [step for step in run.steps() if step <= found.step]
     milestones = []
