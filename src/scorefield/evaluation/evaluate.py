@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ from scorefield.config.build import build_engine, build_sampler
 from scorefield.config.document import differences, shown
 from scorefield.data.arrays import LabelledSource
 from scorefield.data.source import DataSource
-from scorefield.engine import Engine
+from scorefield.engine import Engine, device_of
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import (
@@ -108,7 +108,9 @@ def measure_samples(
         with nullcontext() if engine is None else engine.running():
             watched = following(stages, stage)
             paths = Trajectory(field, sampler, protocol.samples, protocol.seed, watched, world)
-        distances = world.each([partial(f, paths.samples, benchmark.real) for *_, f in compared])
+        # Where the field is, distances are found faster.
+        pair = [x.to(device_of(field)) for x in (paths.samples, benchmark.real)]
+        distances = world.each([partial(f, *pair) for *_, f in compared])
         measured = [(name, on, d) for (name, on, _), d in zip(compared, distances, strict=True)]
         measured += [(m.name, "", e) for m in OF_PATHS if (e := m.read(paths)) is not None]
         found += [
@@ -141,16 +143,24 @@ def validate(field: ScoreField, benchmark: Benchmark) -> Estimate:
 
 
 def measure_floors(
-    benchmark: Benchmark, stages: Stages | None = None, world: World = ALONE
+    benchmark: Benchmark,
+    stages: Stages | None = None,
+    world: World = ALONE,
+    device: torch.device | str = "cpu",
 ) -> dict[tuple[str, str], Floor]:
-    """The distances between two real sets: draws of a law, or disjoint items of a finite set."""
+    """The distances between two real sets: draws of a law, or disjoint items of a finite set;
+    computed on a device.
+    """
     p, stages = benchmark.protocol, stages or Stages(quiet=True)
     real = benchmark.truth if benchmark.truth is not None else _Pool(benchmark.source, p)
     wanted = [(m.name, on, f) for m in OF_SAMPLES if m.floor for on, f in m.compare(benchmark)]
 
+    def distance(k: int, *pair: Tensor) -> Estimate:
+        return wanted[k][2](*(x.to(device) for x in pair))
+
     def floor(k: int) -> Floor:
         # Not the seed of the real samples, which would make them one of the pairs.
-        law = noise_floor(wanted[k][2], real, p.samples, p.pairs, seed=-1 - p.seed)
+        law = noise_floor(partial(distance, k), real, p.samples, p.pairs, seed=-1 - p.seed)
         stages.advance("noise floor", k + 1, len(wanted), wanted[k][0])
         return Floor(law.mean.value, law.mean.standard_error, law.sd, law.pairs)
 
@@ -253,13 +263,10 @@ def evaluate(
         words += f"; the configuration's own ({run.config.sampler.kind}) is not used"
     stages.note(words)
     if kept is not None:
-        evaluation = _extended(kept, field, benchmark, left, stages, engine)
-        if world.first:
-            evaluation.write(run.folder)
-        return evaluation
+        return _written(run, _extended(kept, field, benchmark, left, stages, engine), world)
     if floors is None:
         stages.note("noise floor")
-        floors = measure_floors(benchmark, stages, world)
+        floors = measure_floors(benchmark, stages, world, engine.torch_device)
     distances = measure_samples(field, benchmark, floors, stages, engine)
     steps = [step for step in run.steps() if step <= found.step]
     milestones = []
@@ -287,9 +294,7 @@ def evaluate(
         folder=run.folder,
         milestones=tuple(milestones),
     )
-    if world.first:
-        evaluation.write(run.folder)
-    return evaluation
+    return _written(run, evaluation, world, overwrite)
 
 
 def _kept(run: Run, step: int, terms: Mapping[str, object]) -> Evaluation | None:
@@ -317,10 +322,27 @@ def _extended(
     """An evaluation with more budgets."""
     more = replace(benchmark, protocol=replace(benchmark.protocol, nfes=tuple(nfes)))
     floors = {(d.metric, d.features): d.floor for d in kept.distances if d.floor is not None}
-    measured = (*kept.distances, *measure_samples(field, more, floors, stages, engine))
-    evaluation = replace(kept, distances=tuple(sorted(measured, key=lambda d: d.budget)))
-    terms = {**kept.protocol, "nfes": evaluation.budgets}
-    return replace(evaluation, protocol=terms)
+    return _joined(kept, measure_samples(field, more, floors, stages, engine))
+
+
+def _joined(evaluation: Evaluation, distances: Iterable[Distance]) -> Evaluation:
+    """An evaluation with the distances at budgets that it lacks."""
+    budgets = evaluation.budgets
+    others = [d for d in distances if d.budget not in budgets]
+    found = tuple(sorted((*evaluation.distances, *others), key=lambda d: d.budget))
+    joined = replace(evaluation, distances=found)
+    return replace(joined, protocol={**evaluation.protocol, "nfes": joined.budgets})
+
+
+def _written(run: Run, evaluation: Evaluation, world: World, overwrite: bool = False) -> Evaluation:
+    """Writes an evaluation, with what another process has added to the run's own meanwhile."""
+    if not world.first:
+        return evaluation
+    there = None if overwrite else _kept(run, evaluation.step, evaluation.protocol)
+    if there is not None:
+        evaluation = _joined(evaluation, there.distances)
+    evaluation.write(run.folder)
+    return evaluation
 
 
 def benchmark_of(run: Run, protocol: Protocol) -> Benchmark:
