@@ -61,8 +61,8 @@ from .fields.parametrization import VPrediction as VPrediction
 from .fields.planted import PlantedField as PlantedField
 from .fields.potential import PotentialField as PotentialField
 from .fields.preconditioned import PreconditionedField as PreconditionedField
-from .health.check import check as check
 from .fields.wrap import wrap as wrap
+from .health.check import check as check
 from .likelihood.compute import log_prob as log_prob
 from .likelihood.density import LogProb as LogProb
 from .metrics.exact_law import ks_test as ks_test

@@ -81,26 +81,24 @@ def test_levels_that_do_not_agree_are_found():
 
 
 @pytest.mark.slow
-def test_a_second_call_goes_on_and_intervals_get_narrower(tmp_path):
+def test_a_second_call_goes_on(tmp_path):
     field = RING.under(sf.EDM())
-    data = source(128)
+    data = source(16)
     first = sf.check(field, data, 1e-6, out=tmp_path / "out", stages=QUIET)
     assert len(first.done) == 1
     record = json.loads((tmp_path / "out" / RECORD).read_text())
     assert record["about"]["left_out"]
-    second = sf.check(field, data, LONG, out=tmp_path / "out", stages=QUIET)
+    second = sf.check(field, data, 60.0, out=tmp_path / "out", stages=QUIET)
     assert {f"samples_{calls}" for calls in CALLS} <= set(second.done)
-    widths = [
-        sum(n.estimate.standard_error for n in found.numbers if n.name == "loss")
-        for found in (first, second)
-    ]
-    assert widths[1] < widths[0]
+    third = sf.check(field, data, 60.0, out=tmp_path / "out", stages=QUIET)
+    # Everything that the points allow is measured already, and comes back as it was.
+    assert [str(n.estimate) for n in third.numbers] == [str(n.estimate) for n in second.numbers]
     assert (tmp_path / "out" / SAMPLES).exists()
     page = (tmp_path / "out" / PAGE).read_text()
     assert "http://" not in page
     assert "https://" not in page
     with pytest.raises(RunError, match="another model"):
-        sf.check(field, source(32), 1e-6, out=tmp_path / "out", stages=QUIET)
+        sf.check(field, source(8), 1e-6, out=tmp_path / "out", stages=QUIET)
 
 
 def test_a_damaged_record_is_refused_by_name(tmp_path):

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from scorefield.fields.labels import SigmaLabel
 
 import scorefield as sf
+from scorefield.fields.labels import SigmaLabel
 from scorefield.health import fit
 from scorefield.health.measure import Subject, measurements
 from scorefield.health.plan import Done

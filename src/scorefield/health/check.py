@@ -20,7 +20,7 @@ from scorefield.health.claims import claims
 from scorefield.health.fit import held_out, split_of
 from scorefield.health.measure import Subject, measurements
 from scorefield.health.plan import Plan
-from scorefield.health.result import Check, read, write
+from scorefield.health.result import Check, read, write, write_page
 from scorefield.health.verdicts import verdicts
 from scorefield.likelihood.density import DataTransform
 from scorefield.progress import Stages
@@ -90,9 +90,11 @@ def check(
 
     def keep() -> None:
         if folder is not None:
-            write(folder, found(), subject.points(64))
+            write(folder, found())
 
     plan.run(budget, stages, keep)
+    if folder is not None:
+        write_page(folder, found(), subject.points(64))
     return found()
 
 

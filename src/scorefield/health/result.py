@@ -93,10 +93,14 @@ def _read(one: Mapping[str, Any]) -> Done:
     return Done(int(one["size"]), float(one["seconds"]), Found(numbers, one["kept"]))
 
 
-def write(folder: Path, found: Check, real: Tensor) -> list[Path]:
-    """Writes the page, the numbers and the samples; ``real`` are points of the data, to be shown
-    beside samples.
-    """
+def write_page(folder: Path, found: Check, real: Tensor) -> None:
+    """Writes the page; ``real`` are points of the data, to be shown beside samples."""
+    whole = page(found.claims, found.verdicts, found.done, found.about, real)
+    write_files(folder, {PAGE: whole})
+
+
+def write(folder: Path, found: Check) -> None:
+    """Writes the numbers and the samples."""
     measured = {
         name: {
             "size": one.size,
@@ -135,10 +139,9 @@ def write(folder: Path, found: Check, real: Tensor) -> list[Path]:
     }
     files: dict[str, bytes | str] = {
         RECORD: json.dumps(record, indent=2, allow_nan=False) + "\n",
-        PAGE: page(found.claims, found.verdicts, found.done, found.about, real),
     }
     if samples:
         content = io.BytesIO()
         np.savez_compressed(content, **samples)
         files[SAMPLES] = content.getvalue()
-    return write_files(folder, files)
+    write_files(folder, files)
