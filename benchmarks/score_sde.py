@@ -48,7 +48,7 @@ from scorefield import (
     ScorePrediction,
     log_prob,
 )
-from scorefield.fields.preconditioned import SigmaLabel, TimeLabel
+from scorefield.fields.labels import SigmaLabel, TimeLabel
 from scorefield.interop.score_sde.build import build, state_of
 from scorefield.networks.blocks import PixelAttention, Style
 

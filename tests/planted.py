@@ -7,7 +7,7 @@ from torch import Tensor
 
 from scorefield import EDM, SDE, ScoreField
 from scorefield.domain import Euclidean
-from scorefield.fields.base import times
+from scorefield.fields.forms import times
 
 
 class Function(ScoreField):

@@ -281,7 +281,7 @@ def test_a_sweep_trains_evaluates_and_is_reported(small, tmp_path, capsys):
         (["train", "cifar10/ddpm"], "there is no preset 'cifar10/ddpm'; the nearest is"),
         (
             ["train", "cifar10/ncsnpp_ve", "data.path=nowhere", *TINY],
-            "there is no file or folder nowhere",
+            "nowhere: there is no such file or folder",
         ),
         (["train", "ffhq_256/ncsnpp_continuous_ve", *TINY], "give a file or folder with data.path"),
         (["train", "digits/ncsnpp_ve", "field.label=time"], "scale_by_sigma needs field.label"),

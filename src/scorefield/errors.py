@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -94,12 +95,16 @@ def hint(word: object, words: Iterable[str], what: str) -> str:
 
 
 @contextmanager
-def section_of(where: str, *faults: type[Exception]) -> Iterator[None]:
+def section_of(
+    where: str, *faults: type[Exception], keys: Iterable[tuple[str, object]] = ()
+) -> Iterator[None]:
     """Names the key of the configuration of an argument that a class refuses.
 
     Arguments:
         where: The key.
         faults: What is to be explained besides; of code that is not part of the package, all.
+        keys: The keys in it and their values. A sentence on one of them begins with the key, or
+            with the value of a path.
 
     Raises:
         ConfigError: In place of the class's own error.
@@ -109,9 +114,18 @@ def section_of(where: str, *faults: type[Exception]) -> Iterator[None]:
     except ConfigError:
         raise
     except (ValueError, ArithmeticError) as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(_keyed(where, str(error), keys)) from error
     except faults as error:
         raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
+
+
+def _keyed(where: str, text: str, keys: Iterable[tuple[str, object]]) -> str:
+    for key, value in keys:
+        if re.match(rf"{re.escape(key)} (is|has|have|must|needs) ", text):
+            return f"{where}.{text}"
+        if isinstance(value, str) and text.startswith(f"{value}: "):
+            return f"{where}.{key}: {text}"
+    return f"{where}: {text}"
 
 
 def sentence(error: BaseException) -> str | None:

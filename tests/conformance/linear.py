@@ -13,7 +13,7 @@ from scorefield import (
     SigmaLabel,
     TimeLabel,
 )
-from scorefield.fields.preconditioned import TablePrediction
+from scorefield.fields.parametrization import TablePrediction
 
 LEVELS = 1000
 

@@ -11,7 +11,7 @@ from scorefield import (
     TimeLabel,
     UniformTime,
 )
-from scorefield.fields.preconditioned import TablePrediction
+from scorefield.fields.parametrization import TablePrediction
 from scorefield.objectives.denoising import Batch, TableLaw
 from tests.conformance import reference
 from tests.conformance.linear import LEVELS, continuous, discrete, network

@@ -22,7 +22,7 @@ SMALL = [
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 28, 20), (3, 16, 24), (2, 8, 8), (4, 8, 12), (12, 8, 8), (2, 1, 32), (1, 16, 1)]
+    "shape", [(1, 28, 20), (3, 64, 96), (2, 8, 8), (4, 8, 12), (12, 8, 8), (2, 1, 32), (1, 16, 1)]
 )
 @pytest.mark.parametrize("kind", ["network", "potential"])
 def test_images_and_signals_with_a_unet(shape, kind):
@@ -78,8 +78,14 @@ def test_a_folder_of_ones_own_is_one_command(tmp_path, capsys, monkeypatch):
     pictures.rename(tmp_path / "elsewhere")
     titles = []
     monkeypatch.setattr(sampling, "samples_figure", lambda *a: titles.append(a[2]))
-    assert main(["sample", str(run), "--n", "2", "--label", "2"]) == 0
+    capsys.readouterr()
+    for label in ("2", "c"):
+        assert main(["sample", str(run), "--n", "2", "--label", label]) == 0
+        assert "2 samples of class 2 (c) in " in capsys.readouterr().out
+    assert titles[0] == titles[1]
     assert titles[0].endswith("class 2 (c)")
+    assert main(["sample", str(run), "--n", "2", "--label", "dog"]) == 2
+    assert "no class of my_cats is called 'dog': they are a, b, c" in capsys.readouterr().err
 
 
 def colours(n):

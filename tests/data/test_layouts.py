@@ -419,6 +419,14 @@ def test_what_is_there_in_place_of_images_is_said(tmp_path):
         contents_of(tmp_path)
 
 
+def test_of_many_kinds_that_are_not_read_the_most_frequent_are_listed(tmp_path):
+    files = by_class() | {f"a/{k}.{k % 200}": b"" for k in range(210)}
+    (remark,) = contents_of(write(tmp_path, files)).remarks()
+    assert remark.count(",") == 12
+    assert "2 files ending in .9," in remark
+    assert remark.endswith(", 188 others")
+
+
 @pytest.mark.parametrize("shared", [0, 3])
 def test_images_that_are_in_both_parts_are_said(tmp_path, shared):
     files = by_class(prefix="train/") | by_class(COLOURS[:shared], prefix="test/")

@@ -13,15 +13,17 @@ import torch
 
 from scorefield.cli import main
 from scorefield.data import blocks, packed
+from scorefield.data.blocks import reserve
 from scorefield.data.form import Form
 from scorefield.data.image_files import read_images
 from scorefield.data.images import images
 from scorefield.data.layouts import contents_of
+from scorefield.data.order import places
 from scorefield.data.pack import pack
 from scorefield.data.packed import Pack
 from scorefield.errors import UserError
 from scorefield.noise import Noise
-from tests.data.test_layouts import COLOURS, FORM, LABELS, by_class, png, write
+from tests.data.test_layouts import COLOURS, FORM, LABELS, by_class, png, write, zipped
 
 
 @pytest.fixture
@@ -132,6 +134,52 @@ def test_a_packing_of_something_else_starts_anew(
     made.check()
 
 
+@pytest.mark.parametrize("archive", [False, True])
+@pytest.mark.parametrize("change", ["mended", "removed", "another too", "bytes lost"])
+def test_after_a_damaged_picture_the_same_command_goes_on(
+    tmp_path, small_blocks, monkeypatch, archive, change
+):
+    """What was decoded before it stays, but for what has changed since."""
+    files, place = by_class(), tmp_path / ("set.zip" if archive else "set")
+    damaged = {name: file[:60] if "007" in name else file for name, file in files.items()}
+
+    def put(some, where):
+        return zipped(where, some) if archive else write(where, some)
+
+    with pytest.raises(UserError, match=r"007\.png.* is no image.*; 6 of 12 images are packed"):
+        packing(put(damaged, place), tmp_path / "pack")
+    assert not (tmp_path / "pack").exists()
+    wanted = [3, 4, 5]
+    if change == "removed":
+        (place / "b/007.png").unlink() if not archive else place.unlink()
+        files = {name: file for name, file in files.items() if "007" not in name}
+    elif change == "another too":
+        files["c/002.png"], wanted = png(255 - COLOURS[2]), [1, 3, 4, 5]
+    elif change == "bytes lost":
+        with open(tmp_path / ".packing-pack" / "train.npy", "r+b") as file:
+            file.seek(200)
+            file.write(bytes(9))
+        files["c/002.png"], wanted = png(255 - COLOURS[2]), [0, 1, 3, 4, 5]
+    changed = {n: f for n, f in files.items() if archive or f != damaged[n]}
+    put(changed, place)
+    make, done = blocks.Worker.__call__, []
+
+    def counting(self, part, number):
+        done.append(number)
+        return make(self, part, number)
+
+    monkeypatch.setattr(blocks.Worker, "__call__", counting)
+    made = packing(place, tmp_path / "pack")
+    assert done == wanted
+    expected = packing(put(files, tmp_path / f"other{place.suffix}"), tmp_path / "whole")
+    assert made.sha256 == expected.sha256
+    assert made.counts == expected.counts == {"train": len(files)}
+    assert np.array_equal(made.sums("train")[0], expected.sums("train")[0])
+    assert made.sums("train")[1] == expected.sums("train")[1]
+    assert np.array_equal(made.hashes("train"), expected.hashes("train"))
+    made.check()
+
+
 def test_images_that_change_meanwhile_are_refused(tmp_path, folder):
     contents = contents_of(folder)
     write(folder, {"a/999.png": png(COLOURS[0])})
@@ -185,10 +233,42 @@ def test_what_contradicts_a_pack_is_refused_by_its_key(tmp_path, folder):
             images(tmp_path / "pack", **{key: value})
     # Samples are drawn without the images, which are refused once they are read.
     other = images(tmp_path / "pack", sha256="0" * 64)
-    with pytest.raises(UserError, match=r"pack holds those of sha256 .*, and sha256 000000000000"):
+    with pytest.raises(UserError, match=r"sha256 is 0{12}…, and .*pack holds those of sha256"):
         other.reference(1, 0)
-    with pytest.raises(UserError, match="set holds no packed images, and sha256 000000000000"):
+    with pytest.raises(UserError, match=r"sha256 is 0{12}…, and .*set holds no packed images"):
         images(folder, size=8, channels=3, sha256="0" * 64).reference(1, 0)
+
+
+def test_a_set_of_a_terabyte_is_read_by_its_index_alone(tmp_path):
+    """The file is as long as that many images and has no blocks on the disk but those that are
+    written here: at the places of the first batches, by arithmetic on the places of their order.
+    """
+    form, n, batch, noise = Form(3, 64), 10**8, 8, Noise(5)
+    bytes_of_one, rng = 3 * 64 * 64, np.random.default_rng(0)
+    reserve(tmp_path / "train.npy", n, form)
+    reserve(tmp_path / "test.npy", 2, form)
+    header = (tmp_path / "train.npy").stat().st_size - n * bytes_of_one
+    assert n * bytes_of_one > 10**12
+    sums = {"train": np.zeros(form.shape, np.int64), "test": np.zeros(form.shape, np.int64)}
+    np.savez(tmp_path / "sums.npz", **sums, train_squares=np.int64(0), test_squares=np.int64(0))
+    about = Pack(tmp_path, form, {"train": n, "test": 2}, None, None, "simulated", (), 64 * "0")
+    (tmp_path / "set.json").write_text(about.document())
+    steps = (0, 7, n // batch - 1, n // batch + 3)  # the last in the second epoch
+    wanted = []
+    with open(tmp_path / "train.npy", "r+b") as file:
+        for step in steps:
+            for k in range(batch):
+                epoch, offset = divmod(step * batch + k, n)
+                place = int(places(noise, n, epoch, torch.tensor(offset)))
+                image = rng.integers(1, 256, bytes_of_one, dtype=np.uint8)
+                file.seek(header + place * bytes_of_one)
+                file.write(image.tobytes())
+                wanted.append(image.reshape(form.shape))
+    source = images(tmp_path)
+    found = source.batch(noise, torch.tensor(steps), batch)
+    assert found.shape == (len(steps), batch, *form.shape)
+    assert torch.equal((found * 255).round().byte().flatten(0, 1), torch.tensor(np.array(wanted)))
+    assert source.size == n
 
 
 def test_duplicates_between_the_parts_are_said(tmp_path, capsys):

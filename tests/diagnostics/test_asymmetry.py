@@ -17,7 +17,7 @@ from scorefield import (
 )
 from scorefield.diagnostics.asymmetry import Norms, Probing, asymmetry_at, each_point
 from scorefield.diagnostics.protocol import form
-from scorefield.fields.base import affine
+from scorefield.fields.forms import affine
 from scorefield.noise import Noise
 from tests.conformance.reference import load, tensor
 from tests.planted import Affine, Planted, skew

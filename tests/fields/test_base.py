@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scorefield import EDM, PreconditionedField, convert, evaluation_mode
-from scorefield.fields.base import Quantity, affine
+from scorefield.fields.forms import Quantity, affine
 from tests.laws.cases import SDES, SHAPES, Wave, normal, times
 from tests.planted import Function
 

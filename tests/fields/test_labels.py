@@ -7,6 +7,7 @@ from torch import nn
 from scorefield import (
     VE,
     VP,
+    DenoiserPrediction,
     DiscreteVP,
     EDMScaling,
     IndexLabel,
@@ -15,8 +16,11 @@ from scorefield import (
     ScorePrediction,
     SigmaLabel,
     TimeLabel,
+    VelocityPrediction,
+    VPrediction,
 )
-from scorefield.fields.preconditioned import LogNoiseLabel, TablePrediction
+from scorefield.fields.labels import LogNoiseLabel
+from scorefield.fields.parametrization import TablePrediction
 from scorefield.sde.tables import alphas_cumprod, sigmas
 from tests.laws.cases import SDES, Wave, normal, times
 
@@ -35,7 +39,17 @@ class Told(nn.Module):
         return label.unsqueeze(1).expand_as(x)
 
 
-@pytest.mark.parametrize("make", [NoisePrediction, ScorePrediction, lambda x: EDMScaling(1.0, x)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        NoisePrediction,
+        ScorePrediction,
+        DenoiserPrediction,
+        VPrediction,
+        VelocityPrediction,
+        lambda x: EDMScaling(1.0, x),
+    ],
+)
 def test_networks_see_the_label_that_was_chosen(sde, make):
     t = times(sde, 9)
     expected = {
@@ -47,9 +61,10 @@ def test_networks_see_the_label_that_was_chosen(sde, make):
     x = torch.zeros(9, 2, dtype=torch.float64)
     for label, value in expected.items():
         parametrization = make(label)
-        q = parametrization.coefficients(t, sde).c_out
+        c_out = parametrization.coefficients(t, sde).means.noise.of_value
         field = PreconditionedField(Told(), sde, parametrization=parametrization)
-        torch.testing.assert_close(field.score(x, t), (q * value).unsqueeze(1).expand(9, 2))
+        seen = (c_out * value).unsqueeze(1).expand(9, 2)
+        torch.testing.assert_close(field.predict_noise(x, t), seen)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

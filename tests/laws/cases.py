@@ -17,7 +17,9 @@ from scorefield import (
     VP,
     ClassifierFreeGuidance,
     ClassifierGuidance,
+    ClippedField,
     Cosine,
+    DenoiserPrediction,
     DiscreteVP,
     EDMScaling,
     Empirical,
@@ -35,15 +37,19 @@ from scorefield import (
     PotentialField,
     PreconditionedField,
     PseudoAtoms,
+    RectifiedFlow,
     ScoreField,
     ScorePrediction,
     SubVP,
     Target,
+    VelocityPrediction,
+    VPrediction,
+    zero_terminal_snr,
 )
 from scorefield.domain import Torus
+from scorefield.fields.parametrization import Parametrization
 from scorefield.fields.planted import Band, Radial
 from scorefield.fields.potential import Head
-from scorefield.fields.preconditioned import Parametrization
 from scorefield.noise import Noise
 
 SDES: dict[str, SDE] = {
@@ -54,6 +60,9 @@ SDES: dict[str, SDE] = {
     "Cosine": Cosine(),
     "Cosine-margin": Cosine(offset=0.0, margin=0.008, t_max=1.0),
     "DiscreteVP": DiscreteVP(levels=100),
+    "DiscreteVP-cosine": DiscreteVP(betas="cosine", levels=50),
+    "DiscreteVP-zero": DiscreteVP(betas=zero_terminal_snr(DiscreteVP(levels=80).table)),
+    "RectifiedFlow": RectifiedFlow(),
 }
 
 SHAPES = [(), (5,), (3, 4, 4)]
@@ -144,15 +153,20 @@ def field_makers(
         return SmoothClassifier(shape, dtype)
 
     edm, noise, score = EDMScaling(0.7), NoisePrediction(), ScorePrediction()
+    denoiser, v, velocity = DenoiserPrediction(), VPrediction(), VelocityPrediction()
     return {
         "preconditioned": lambda: free(edm),
         "noise prediction": lambda: free(noise),
         "score prediction": lambda: free(score),
+        "denoiser prediction": lambda: free(denoiser),
+        "v prediction": lambda: free(v),
+        "velocity prediction": lambda: free(velocity),
         "potential sum": lambda: potential(edm, "sum"),
         "potential inner": lambda: potential(edm, "inner"),
         "potential denoising": lambda: potential(edm, "denoising"),
         "potential, noise prediction": lambda: potential(noise, "inner"),
         "potential, score prediction": lambda: potential(score, "denoising"),
+        "potential, v prediction": lambda: potential(v, "inner"),
         "hybrid": lambda: HybridField(potential(edm, "inner"), free(edm), sigma_c=0.5),
         "of a class": lambda: OneClass(known(PreconditionedField), 1),
         "classifier guidance": lambda: OneClass(
@@ -164,12 +178,21 @@ def field_makers(
         "classifier-free guidance, potential": lambda: OneClass(
             ClassifierFreeGuidance(known(PotentialField), scale=2.0), 1
         ),
+        "clipped": lambda: ClippedField(free(edm), -1.5, 1.5),
+        "dynamic thresholding": lambda: ClippedField(free(edm), quantile=0.9),
         "planted": lambda: PlantedField(free(edm), Radial(1.0), dose=0.1, band=Band(0.05, 5.0)),
     }
 
 
 FIELDS = list(field_makers((1,), EDM(), torch.float64))
-PARAMETRIZATIONS = [EDMScaling(0.7), NoisePrediction(), ScorePrediction()]
+PARAMETRIZATIONS = [
+    EDMScaling(0.7),
+    NoisePrediction(),
+    ScorePrediction(),
+    DenoiserPrediction(),
+    VPrediction(),
+    VelocityPrediction(),
+]
 
 
 def covariance(dim: int, purpose: str) -> Tensor:

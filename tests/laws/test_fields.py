@@ -9,7 +9,7 @@ from torch.autograd import forward_ad
 import scorefield.fields
 import scorefield.targets
 from scorefield import EDM, VP, OneClass, ScoreField, convert, differentiable
-from scorefield.fields.base import Quantity
+from scorefield.fields.forms import Quantity
 from tests.laws.cases import (
     CLOSED_FORMS,
     FIELDS,

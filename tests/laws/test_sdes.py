@@ -51,8 +51,10 @@ def test_moment_equations(sde):
     t = times(sde, 100)
     sigma = sde.sigma(t)
     expected = 2 * sigma * sde.sigma_dot(t)
-    actual = 2 * sde.drift(t) * sigma**2 + sde.diffusion_squared(t)
-    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-12)
+    damping = 2 * sde.drift(t) * sigma**2
+    off = (damping + sde.diffusion_squared(t) - expected).abs()
+    # Near the end of some, two numbers of order 1e5 cancel.
+    assert (off <= 1e-12 + 1e-9 * expected.abs() + 1e-15 * damping.abs()).all()
 
 
 def test_time_inverts_the_noise_level(sde):

@@ -27,7 +27,7 @@ from scorefield import (
     differentiable,
 )
 from scorefield.engine import Engine
-from scorefield.fields.preconditioned import LOG_NOISE, SigmaLabel, TimeLabel
+from scorefield.fields.labels import LOG_NOISE, SigmaLabel, TimeLabel
 from scorefield.networks.classifier import Classifier, NoiseClassifier
 
 IMAGE = (1, 4, 4)

@@ -53,7 +53,7 @@ def test_the_ends_of_the_range_hold_no_atoms():
     assert len(t.unique()) == 5000
 
 
-@pytest.mark.parametrize("weighting", ["edm", "score", "likelihood"])
+@pytest.mark.parametrize("weighting", ["edm", "score", "likelihood", "velocity"])
 @pytest.mark.parametrize("sde", [EDM(0.01, 40.0), VP()], ids=["edm", "vp"])
 def test_the_excess_loss_is_the_weighted_squared_error(weighting, sde):
     """Vincent (2011): L(s) - L(truth) = E w |eps - eps_true|^2 / D. The cross term has mean
@@ -71,7 +71,7 @@ def test_the_excess_loss_is_the_weighted_squared_error(weighting, sde):
     assert float(difference.std()) > 0
 
 
-def test_the_three_weights_in_their_customary_forms():
+def test_the_weights_in_their_customary_forms():
     sde = VP()
     truth = Gaussian(torch.zeros(3), 0.7, sde=sde)
     t = torch.linspace(0.05, 0.95, 7, dtype=torch.float64)
@@ -81,10 +81,12 @@ def test_the_three_weights_in_their_customary_forms():
     level, sigma, g2 = sde.noise_level(t), sde.sigma(t), sde.diffusion_squared(t)
     denoiser = (truth.denoise(x_t, t) - x).square().mean(dim=1)
     score = (truth.score(x_t, t) + z / sigma.unsqueeze(1)).square().mean(dim=1)
+    velocity = sde.alpha_dot(t)[:, None] * x + sde.sigma_dot(t)[:, None] * z
     expected = {
         "edm": (level**2 + 0.49) / (level * 0.7) ** 2 * denoiser,
         "score": sigma**2 * score,
         "likelihood": g2 * score,
+        "velocity": (truth.velocity(x_t, t) - velocity).square().mean(dim=1),
     }
     for weighting, value in expected.items():
         loss = DenoisingScoreMatching(weighting, sigma_data=0.7)(truth, Batch(x, t, z))

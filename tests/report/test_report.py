@@ -10,14 +10,16 @@ from html.parser import HTMLParser
 from itertools import product
 
 import pytest
+import torch
 
 from scorefield.comparison.groups import collect
 from scorefield.config.resolve import load
+from scorefield.data.arrays import ArraySource
 from scorefield.errors import RunError
 from scorefield.evaluation.evaluate import evaluate
 from scorefield.evaluation.protocol import Protocol
 from scorefield.report.gallery import Gallery
-from scorefield.report.page import write_report
+from scorefield.report.page import _classes, write_report
 from scorefield.runs.run import Run
 
 PROTOCOL = Protocol(nfes=(4, 8), samples=48, pairs=3, sigmas=(0.5, 2.0), points=8, draws=2)
@@ -113,6 +115,18 @@ def test_the_page_loads_nothing_from_outside(report):
     assert "url(" not in styles
     assert "@import" not in styles
     assert len(text) < 10e6
+
+
+def test_the_classes_of_the_data_are_named(report):
+    assert "<dt>10 classes</dt><dd>0, 1, 2, 3, 4, 5, 6, 7, 8, 9</dd>" in report[2]
+    many = ArraySource(torch.zeros(2, 2), torch.zeros(1, 2), "many")
+    many.classes, many.class_names = 22, ("cat", "dog")
+    ((heading, names),) = _classes(many)
+    assert heading == "22 classes"
+    assert names.startswith("0 (cat), 1 (dog), 2, 3, ")
+    assert names.endswith("19, and 2 more")
+    many.classes = None
+    assert not list(_classes(many))
 
 
 def test_every_picture_is_described(report):

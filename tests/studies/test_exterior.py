@@ -21,7 +21,7 @@ from scorefield.diagnostics.protocol import form
 from scorefield.diagnostics.trajectories import walk
 from scorefield.domain import Euclidean
 from scorefield.errors import RunError
-from scorefield.fields.base import affine
+from scorefield.fields.forms import affine
 from scorefield.noise import Noise
 from scorefield.studies import frame
 from scorefield.studies.exterior import compute as exterior

@@ -52,7 +52,7 @@ def test_objects_of_another_class_are_named_by_a_training():
     x = torch.randn(8, 2)
     field = PreconditionedField(MLP(2, hidden=8, depth=1), EDM(), sigma_data=1.0)
     for given, said in (
-        ({"field": MLP(2)}, "field must be of class ScoreField, got a MLP"),
+        ({"field": MLP(2)}, "MLP is no score field: make one of a network with"),
         ({"objective": 3}, "objective must be of class Objective, got a int"),
         ({"optim": torch.optim.Adam}, "optim must be of class Optim, got a type"),
         ({"regularizers": [3]}, "each of the regularizers must be of class Regularizer, got a int"),

@@ -106,6 +106,10 @@ def test_parts_of_a_share_are_those_of_the_batch():
     agree("toy/m3", TOY, accumulate=4)
 
 
+def test_noise_is_assigned_to_the_points_of_all_processes():
+    agree("toy/m0", [*TOY, "objective.weighting=velocity", "objective.pairing=transport"])
+
+
 def test_points_times_noise_and_keys_are_exactly_those_of_one_process():
     run = Run(None, load("digits/ncsnpp_classes", ["field.network.dropout=0.1", *SMALL]))
     field, source, objective = run.untrained(), run.source(), run.objective()

@@ -158,7 +158,9 @@ def sample(
         int, typer.Option(min=0, max=LAST_SEED, help="The seed of the starting noise.")
     ] = 0,
     churn: Annotated[float | None, typer.Option(help="The amount of churn.")] = None,
-    label: Annotated[int | None, typer.Option(help="The class of the samples.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="The class of the samples: its name, or its number from 0.")
+    ] = None,
     guidance: Annotated[
         float | None, typer.Option(help="Guidance scale w; 1 is no guidance.")
     ] = None,
@@ -178,16 +180,19 @@ def sample(
     from scorefield.config.build import build_engine
     from scorefield.evaluation.sampling import choose_sampler, draw, following
     from scorefield.progress import Stages
+    from scorefield.runs.classes import class_name, class_number
     from scorefield.runs.run import Run
 
     opened = Run.open(run, trust_code)
     method = choose_sampler(opened, sampler, steps, nfe, churn)
+    number = None if label is None else class_number(label, opened.source())
     with build_engine(opened.config, **engine).joined() as chosen, Stages() as stages:
         drawn = draw(
-            opened, n, method, seed, weights, step, out, overwrite, following(stages), label,
+            opened, n, method, seed, weights, step, out, overwrite, following(stages), number,
             guidance, chosen,
         )  # fmt: skip
-    print(f"{n} samples in {drawn.seconds:.2f} s, {drawn.calls}")
+    shown = "" if number is None else f" of class {class_name(number, opened.source())}"
+    print(f"{n} samples{shown} in {drawn.seconds:.2f} s, {drawn.calls}")
     print(*filter(None, (drawn.file, drawn.picture)), sep="\n")
 
 

@@ -102,7 +102,7 @@ def build(section: Section, where: str, kind: Callable[..., T], **known: Any) ->
     """
     constructor: Any = section.constructor(where)
     is_class = isinstance(constructor, type)
-    with section_of(where, *section.faults):
+    with section_of(where, *section.faults, keys=section):
         # Of a class, `__new__` may take anything.
         call = signature(constructor.__init__ if is_class else constructor)
         given = {k: v for k, v in known.items() if k in call.parameters} | section.settings()

@@ -27,19 +27,18 @@ from scorefield.engine import Engine
 from scorefield.errors import ConfigError, section_of
 from scorefield.fields.base import ScoreField
 from scorefield.fields.composed import HybridField
-from scorefield.fields.potential import PotentialField
-from scorefield.fields.preconditioned import (
+from scorefield.fields.labels import IndexLabel, Label, LogNoiseLabel, SigmaLabel, TimeLabel
+from scorefield.fields.parametrization import (
+    DenoiserPrediction,
     EDMScaling,
-    IndexLabel,
-    Label,
-    LogNoiseLabel,
     NoisePrediction,
     Parametrization,
-    PreconditionedField,
     ScorePrediction,
-    SigmaLabel,
-    TimeLabel,
+    VelocityPrediction,
+    VPrediction,
 )
+from scorefield.fields.potential import PotentialField
+from scorefield.fields.preconditioned import PreconditionedField
 from scorefield.objectives.denoising import DenoisingScoreMatching, NoiseLaw
 from scorefield.objectives.objective import Objective
 from scorefield.objectives.regularizer import Regularizer
@@ -120,7 +119,9 @@ def build_objective(config: Config, source: DataSource) -> Objective:
     # The spread of the data is computed only where it matters: that reads them.
     spread = _sigma_data(config, source) if section.weighting == "edm" else None
     with section_of("objective"):
-        base = DenoisingScoreMatching(section.weighting, law, spread, section.reduction)
+        base = DenoisingScoreMatching(
+            section.weighting, law, spread, section.reduction, section.pairing
+        )
     terms = [_regularizer(f"objective.{name}", t, source, sde) for name, t in section.terms.items()]
     return Objective(base, terms, section.label_dropout)
 
@@ -221,6 +222,12 @@ def _parametrization(config: Config, source: DataSource) -> Parametrization:
                 return EDMScaling(_sigma_data(config, source), label)
             case "noise":
                 return NoisePrediction(label)
+            case "denoiser":
+                return DenoiserPrediction(label)
+            case "v":
+                return VPrediction(label)
+            case "velocity":
+                return VelocityPrediction(label)
             case "score":
                 return ScorePrediction(label)
 

@@ -123,10 +123,10 @@ class Config(Section):
                 f"sde.prior_mean is {self.sde.prior_mean}, it must be 0: data of kind 'atoms' live "
                 f"on a torus, where sampling starts from everywhere alike"
             )
-        if self.field.parametrization == "edm":
+        if self.field.parametrization not in ("noise", "score"):
             raise UserError(
-                "field.parametrization is 'edm', whose skip connection is not periodic: data of "
-                "kind 'atoms' live on a torus and need 'noise' or 'score'"
+                f"field.parametrization is {self.field.parametrization!r}, whose skip connection "
+                "is not periodic: data of kind 'atoms' live on a torus and need 'noise' or 'score'"
             )
         head = getattr(self.field, "head", "sum")
         if head != "sum":

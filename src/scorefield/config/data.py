@@ -1,4 +1,4 @@
-"""The data: samples of a known distribution without end, or images."""
+"""The data: samples of a known distribution without end, images, or points of a file."""
 
 from __future__ import annotations
 
@@ -118,6 +118,23 @@ class ImagesData(Section):
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None
 
 
+class ArraysData(Section):
+    """The points of :class:`~.PointFile`; what is ``null`` is found in the file."""
+
+    builds = "scorefield.data.point_files:PointFile"
+    kind: Literal["arrays"]
+    path: Name | None
+    dataset: Name | None
+    shape: Annotated[tuple[Count, ...], Strict(False), Field(min_length=1, max_length=3)] | None
+    classes: Count | None
+    held_out_seed: Seed
+
+    @property
+    def points(self) -> str | None:
+        """What sort of points the file has, where that is known."""
+        return None if self.shape is None else "vectors" if len(self.shape) == 1 else "images"
+
+
 class AtomsData(Section):
     """Atoms of :class:`~.PseudoAtoms` on a torus, without end; ``positions`` has
     one list of coordinates for each.
@@ -147,5 +164,6 @@ class AtomsData(Section):
 
 
 Data = Annotated[
-    RingData | DigitsData | ImagesData | AtomsData | Custom, Field(discriminator="kind")
+    RingData | DigitsData | ImagesData | ArraysData | AtomsData | Custom,
+    Field(discriminator="kind"),
 ]

@@ -215,12 +215,14 @@ class ObjectiveSection(Section):
     """:class:`~.DenoisingScoreMatching` under ``weighting`` and ``law``, and
     the regularisers given.
 
-    Of a point ``reduction`` takes the mean over coordinates, or half the sum. ``label_dropout`` is
-    the probability that a network with classes does not receive the class of a point.
+    Of a point ``reduction`` takes the mean over coordinates, or half the sum. ``pairing`` is how
+    the noise of a batch is assigned to its points. ``label_dropout`` is the probability that a
+    network with classes does not receive the class of a point.
     """
 
     builds = "scorefield.objectives.denoising:DenoisingScoreMatching"
-    weighting: Literal["edm", "score", "likelihood"]
+    weighting: Literal["edm", "score", "likelihood", "velocity"]
+    pairing: Literal["independent", "transport"]
     reduction: Literal["mean", "half_sum"]
     label_dropout: Fraction = default_of(
         "scorefield.objectives.objective:Objective", "label_dropout"

@@ -13,7 +13,7 @@ from typing import Any
 from scorefield.config import presets, schema
 from scorefield.config.config import Config
 from scorefield.config.custom import with_hashes
-from scorefield.config.data import ImagesData
+from scorefield.config.data import ArraysData, ImagesData
 from scorefield.config.document import (
     differences,
     flatten,
@@ -29,7 +29,7 @@ ENDINGS = (".yaml", ".yml")
 
 # These do not decide what is trained.
 _LABELS = ("name", "description")
-# What a set of images is, besides how it is seen.
+# What a set of data is, besides how it is seen.
 _OF_A_SET = {"data.kind", "data.path", "data.dataset", "data.sha256"}
 _GIVEN = ("path", "dataset", "hub", "size", "channels", "classes", "sha256")
 _FORM = ("crop", "filter", "background")
@@ -41,8 +41,8 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
     A file may extend a preset (``extends: toy/m0``), a file next to it (``extends: base``) or
     one at a relative path (``extends: ../base.yaml``). Overrides that change a value add to the
     name what they change, so that the runs of two configurations never share a directory; those of
-    images of the user's own are kept under the name of the set.
-    What is not given of images in a file or folder is filled in as it is found there.
+    data of the user's own are kept under the name of the set.
+    What is not given of data in a file or folder is filled in as it is found there.
     Classes of the user's own may be imported, and are recorded with the hashes of their files.
 
     Arguments:
@@ -105,28 +105,43 @@ def _extended(path: Path, parent: object) -> Path:
 
 
 def _settled(config: Config, source: str) -> Config:
-    """The configuration with what is found in the file or folder of images; a known set that is
-    not packed needs nothing of it.
-    """
+    """The configuration with what is found in the file or folder of its data."""
     data = config.data
-    if not isinstance(data, ImagesData) or data.path is None:
+    if not isinstance(data, ImagesData | ArraysData) or data.path is None:
         return config
-    from scorefield.data.known import settle
-
-    given = {key: getattr(data, key) for key in _GIVEN + _FORM}
-    with section_of("data"):
-        settled = settle(**given)
-    if settled.found is None and data.dataset is not None:
+    with section_of("data", keys=data):
+        found = _of_images(data) if isinstance(data, ImagesData) else _of_points(data)
+    if not found:
         return config
     document = config.document()
-    document["data"] |= settled.keys()
+    document["data"] |= found
     return schema.validate(document, source, trust_code=True)
 
 
+def _of_images(data: ImagesData) -> dict[str, Any]:
+    """What is found of images; a known set that is not packed needs nothing of it."""
+    from scorefield.data.known import settle
+
+    settled = settle(**{key: getattr(data, key) for key in _GIVEN + _FORM})
+    if settled.found is None and data.dataset is not None:
+        return {}
+    found = settled.keys()
+    return found if data.class_names is None else found | {"class_names": data.class_names}
+
+
+def _of_points(data: ArraysData) -> dict[str, Any]:
+    if data.shape is not None:
+        return {}
+    from scorefield.data.point_files import PointFile
+
+    found = PointFile(data.path, data.dataset, None, data.classes, data.held_out_seed)
+    return {"dataset": found.name, "shape": found.shape, "classes": found.classes}
+
+
 def _own_set(preset: Config, config: Config) -> str | None:
-    """The name of the user's images where a preset is for others."""
+    """The name of the user's own data where a preset is for others."""
     data = config.data
-    if not isinstance(data, ImagesData) or data.dataset is None:
+    if not isinstance(data, ImagesData | ArraysData) or data.dataset is None:
         return None
     return None if getattr(preset.data, "dataset", None) == data.dataset else data.dataset
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, Strict, model_validator
 
 from scorefield.config.base import (
     NoiseLevel,
@@ -22,6 +22,11 @@ PriorMean = Annotated[
 ]
 Start = Annotated[float, Field(ge=0, lt=1)]
 AfterZero = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Betas = (
+    Literal["linear", "scaled_linear", "cosine", "sigmoid"]
+    | Annotated[tuple[Share, ...], Strict(False), Field(min_length=2)]
+)
 # A table is held in memory.
 Levels = Annotated[int, Field(ge=2, le=10**6)]
 
@@ -87,21 +92,34 @@ class SubVPProcess(RatesProcess):
 
 
 class TableProcess(RatesProcess):
-    """:class:`~.DiscreteVP`, of ``levels`` steps between two rates."""
+    """:class:`~.DiscreteVP`, of ``levels`` steps of the table ``betas``: a name or the numbers."""
 
-    builds = "scorefield.sde.preserving:DiscreteVP"
+    builds = "scorefield.sde.steps:DiscreteVP"
     kind: Literal["discrete_vp"]
     t_min: Start
     levels: Levels
+    betas: Betas
 
     @model_validator(mode="after")
     def _enough(self) -> TableProcess:
+        if not isinstance(self.betas, str) and len(self.betas) != self.levels:
+            raise UserError(f"sde.levels is {self.levels}, sde.betas has {len(self.betas)} numbers")
         if not self.beta_max < self.levels:
             raise UserError(
                 f"sde.levels is {self.levels}, it must be above sde.beta_max, which is "
                 f"{self.beta_max}: a step would leave less than nothing of the data"
             )
         return self
+
+
+class FlowProcess(ProcessSection):
+    """:class:`~.RectifiedFlow`, straight paths between data and noise."""
+
+    builds = "scorefield.sde.interpolant:RectifiedFlow"
+    kind: Literal["rectified_flow"]
+    prior_mean: PriorMean
+    t_min: AfterZero
+    t_max: AfterZero
 
 
 class CosineProcess(ProcessSection):
@@ -127,6 +145,6 @@ class CosineProcess(ProcessSection):
 
 
 Process = Annotated[
-    EDMProcess | VEProcess | VPProcess | SubVPProcess | TableProcess | CosineProcess,
+    EDMProcess | VEProcess | VPProcess | SubVPProcess | TableProcess | FlowProcess | CosineProcess,
     Field(discriminator="kind"),
 ]

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,28 +36,48 @@ def of_numpy(path: Path, channels: int | None) -> Contents:
     return of_arrays(read_arrays(path), path, "arrays of NumPy", channels)
 
 
-def of_arrays(
-    arrays: Mapping[str, NDArray[Any]], path: Path, layout: str, channels: int | None
-) -> Contents:
-    """Arrays that are named as those of an ``.npz`` file."""
+class NamedArray(NamedTuple):
+    """An array of a file, and that of its classes where there is one."""
+
+    name: str
+    values: NDArray[Any]
+    labels: NDArray[Any] | None
+
+
+def named(
+    arrays: Mapping[str, NDArray[Any]], single: str
+) -> tuple[dict[str, NamedArray], tuple[str, ...]]:
+    """The arrays of a file by their part: ``train`` and ``test`` with ``train_labels`` and
+    ``test_labels``, or one of the name ``single`` with ``labels``; and sentences about others.
+    """
     names = {"train": "train_labels", "test": "test_labels"}
     if not names.keys() <= arrays.keys():
-        names = {"images": "labels"}
+        names = {single: "labels"}
     if not names.keys() <= arrays.keys():
         raise UserError(
-            f"the arrays must be called train and test, or images, and are called "
+            f"the arrays must be called train and test, or {single}, and are called "
             f"{', '.join(arrays) or 'nothing'}"
         )
-    parts = {
-        "train" if name == "images" else name: Part(
-            ArrayRecords(arrays[name], f"{name} in {path.name}", channels),
-            _integers(arrays[labels]) if labels in arrays else None,
+    found = {
+        "train" if name == single else name: NamedArray(
+            name, arrays[name], _integers(arrays[labels]) if labels in arrays else None
         )
         for name, labels in names.items()
     }
     others = arrays.keys() - names.keys() - set(names.values())
-    notes = [f"the arrays {', '.join(sorted(others))} are not read"] if others else []
-    return Contents(layout, parts, notes=tuple(notes), state=state([path]))
+    return found, (f"the arrays {', '.join(sorted(others))} are not read",) if others else ()
+
+
+def of_arrays(
+    arrays: Mapping[str, NDArray[Any]], path: Path, layout: str, channels: int | None
+) -> Contents:
+    """Images in arrays, ``train`` and ``test``, or ``images``, as :func:`named`."""
+    found, notes = named(arrays, "images")
+    parts = {
+        part: Part(ArrayRecords(one.values, f"{one.name} in {path.name}", channels), one.labels)
+        for part, one in found.items()
+    }
+    return Contents(layout, parts, notes=notes, state=state([path]))
 
 
 def _integers(labels: NDArray[Any]) -> NDArray[Any]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 from numpy.lib.format import header_data_from_array_1_0, write_array_header_1_0
 from numpy.typing import NDArray
 
@@ -47,11 +48,17 @@ class Worker:
         pixels = records.block(first, min(len(records), first + step), self.form)
         content: Any = np.ascontiguousarray(pixels)
         _write(self.folder / f"{part}.npy", content, _OFFSET + first * content[0].nbytes)
-        digests = b"".join(hashlib.blake2b(image, digest_size=8).digest() for image in content)
-        squares = int(np.square(content, dtype=np.uint32).sum(dtype=np.uint64))
-        total = content.sum(axis=0, dtype=np.int64)
-        sha256 = hashlib.sha256(content).digest()
-        return Block(sha256, np.frombuffer(digests, "<u8").astype(np.uint64), total, squares)
+        return described(content)
+
+
+def described(pixels: UInt8[np.ndarray, "n c h w"]) -> Block:
+    """What is known of a block of images."""
+    content: Any = np.ascontiguousarray(pixels)
+    digests = b"".join(hashlib.blake2b(image, digest_size=8).digest() for image in content)
+    squares = int(np.square(content, dtype=np.uint32).sum(dtype=np.uint64))
+    total = content.sum(axis=0, dtype=np.int64)
+    sha256 = hashlib.sha256(content).digest()
+    return Block(sha256, np.frombuffer(digests, "<u8").astype(np.uint64), total, squares)
 
 
 def _write(path: Path, content: Any, place: int) -> None:
@@ -133,9 +140,9 @@ _OFFSET = len(_header(1, Form(1, 1)))
 
 
 def reserve(path: Path, n: int, form: Form) -> None:
-    """Makes the file of so many images, without the images."""
+    """Makes the file of so many images, without the images; those that are in it stay."""
     header = _header(n, form)
     assert len(header) == _OFFSET
-    with open(path, "wb") as file:
+    with open(path, "r+b" if path.exists() else "wb") as file:
         file.write(header)
         file.truncate(_OFFSET + n * int(np.prod(form.shape)))

@@ -134,10 +134,15 @@ def _names_of(metadata: Any, label: str | None) -> tuple[str, ...] | None:
 
 
 def of_hdf5(path: Path, channels: int | None) -> Contents:
-    """The arrays of an HDF5 file, named as those of an ``.npz`` file.
+    """The images in the arrays of an HDF5 file, named as those of an ``.npz`` file."""
+    return of_arrays(hdf5_arrays(path), path, "arrays of HDF5", channels)
+
+
+def hdf5_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of numbers of an HDF5 file, by name.
 
     Raises:
-        UserError: If one is stored outside of the file, or in the file's own types of objects.
+        UserError: If it is no such file, or one of them is stored outside of it.
     """
     h5py = library("h5py", "HDF5 files")
     try:
@@ -148,8 +153,7 @@ def of_hdf5(path: Path, channels: int | None) -> Contents:
     except Exception as error:
         # Damaged bytes can cause any error of the reader.
         raise UserError("it is no HDF5 file that can be read") from error
-    known = {name: values for name, values in arrays.items() if values is not None}
-    return of_arrays(known, path, "arrays of HDF5", channels)
+    return {name: values for name, values in arrays.items() if values is not None}
 
 
 def _array(h5py: Any, file: Any, name: str) -> NDArray[Any] | None:

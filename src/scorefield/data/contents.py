@@ -15,6 +15,7 @@ from scorefield.data.form import Form, fitted
 from scorefield.data.pictures import MOST_BYTES, MOST_PIXELS, channels_of, decoded
 from scorefield.errors import UserError
 
+_KINDS = 12
 TRAIN = ("train", "training")
 TEST = ("test", "t10k", "val", "valid", "validation")
 """What the part to train on, and one that is held out, may be called; the first that is there."""
@@ -36,6 +37,10 @@ class Records(ABC):
     @abstractmethod
     def read(self, index: int) -> bytes | UInt8[np.ndarray, "channels height width"]:
         """The file of a picture, or an image."""
+
+    def mark(self, index: int) -> str | None:
+        """What changes when an image does; ``None`` where that is known of the whole set only."""
+        return None
 
     @property
     def shape(self) -> tuple[int, int, int] | None:
@@ -110,8 +115,7 @@ class Contents:
 
     def remarks(self) -> list[str]:
         """All that was left out and noted, in sentences."""
-        kinds = sorted(self.left_out.items())
-        counted = ", ".join(f"{count:,} {kind}" for kind, count in kinds)
+        counted = listed(self.left_out)
         return ([f"not read: {counted}"] if counted else []) + list(self.notes)
 
     @property
@@ -121,6 +125,14 @@ class Contents:
             return len(self.classes)
         labels = [part.labels for part in self.parts.values() if part.labels is not None]
         return 1 + max(int(some.max()) for some in labels) if labels else None
+
+
+def listed(counts: Counter[str]) -> str:
+    """How many things there are of each kind, of the most frequent kinds."""
+    kinds = sorted(counts.most_common(_KINDS))
+    more = counts.total() - sum(count for _, count in kinds)
+    texts = [f"{count:,} {kind}" for kind, count in kinds]
+    return ", ".join([*texts, f"{more:,} others"] if more else texts)
 
 
 def by_split(names: Iterable[str]) -> dict[str, list[str]]:

@@ -17,17 +17,14 @@ from torch import Tensor
 from scorefield.data.array_files import MOST
 from scorefield.data.contents import Contents, Part
 from scorefield.data.form import Form, fitted
+from scorefield.data.held_out import held_out
 from scorefield.data.layouts import contents_of
-from scorefield.data.order import places
 from scorefield.data.packed import Pack
 from scorefield.data.pictures import channels_of
 from scorefield.errors import UserError
-from scorefield.noise import Noise
 
-_CHUNK, _HELD = 1024, "held out"
+_CHUNK = 1024
 _VALUES = 1 << 22  # that are added at a time
-HELD_OUT = 20
-"""One image of so many is held out where a set has no held-out images of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,23 +153,10 @@ def _split(parts: dict[str, Images], seed: int | None) -> Splits:
 
 
 def hold_out(images: Images, seed: int | None) -> Splits:
-    """The images with one of twenty held out, at least one: drawn by a permutation of the seed, of
-    each class in proportion where there are classes; for ``None`` the last ones.
-
-    Raises:
-        ValueError: If there are fewer than two.
+    """The images without and with those of :func:`~scorefield.data.held_out.held_out`; errors are
+    its own.
     """
-    n = len(images)
-    if n < 2:
-        raise UserError("a set of images has at least two, one of them held out")
-    count = max(1, n // HELD_OUT)
-    if seed is None:
-        held = torch.arange(n - count, n)
-    elif images.classes is None:
-        held = places(Noise(seed), n, 0, torch.arange(count), _HELD)
-    else:
-        held = torch.cat(_stratified(images.classes, count, seed))
-    held = held.sort().values
+    held = held_out(len(images), images.classes, seed)
     return Splits(replace(images, held=held), replace(images, held=held, kept=True))
 
 
@@ -182,21 +166,6 @@ def of_pictures(pictures: Iterable[Any], form: Form) -> UInt8[Tensor, "n channel
     if not made:
         raise UserError("there are no images")
     return torch.from_numpy(np.stack(made))
-
-
-def _stratified(classes: Tensor, count: int, seed: int) -> list[Tensor]:
-    """Which are held out of each class: the parts of the whole, largest remainders rounded up."""
-    kinds, sizes = classes.unique(return_counts=True)
-    shares = sizes.to(torch.float64) * count / len(classes)
-    quotas = shares.floor().long()
-    left = count - int(quotas.sum())
-    quotas[torch.argsort(shares - quotas, descending=True, stable=True)[:left]] += 1
-    return [
-        (classes == kind).nonzero()[:, 0][places(Noise(seed), size, k, torch.arange(quota), _HELD)]
-        for k, (kind, size, quota) in enumerate(
-            zip(kinds.tolist(), sizes.tolist(), quotas.tolist(), strict=True)
-        )
-    ]
 
 
 def _shared(splits: Splits) -> list[str]:

@@ -201,6 +201,9 @@ def images(
     """
     form = {"crop": crop, "filter": filter, "background": background}
     settled = settle(path, dataset, hub, size, channels, classes, sha256, **form)
+    names = settled.class_names if class_names is None else tuple(class_names)
+    if class_names is not None and settled.classes not in (None, len(class_names)):
+        raise UserError(f"class_names has {len(class_names)} names of {settled.classes} classes")
     return ImageSource(
         partial(_read, settled, None if path is None else Path(path), hub, held_out_seed),
         settled.dataset,
@@ -209,7 +212,7 @@ def images(
         centered,
         flip,
         dequantize,
-        settled.class_names if class_names is None else tuple(class_names),
+        names,
     )
 
 
@@ -218,7 +221,7 @@ def _read(settled: Settled, path: Path | None, hub: str | None, seed: int | None
     pack = found if isinstance(found, Pack) else None
     if settled.sha256 is not None and (pack is None or pack.sha256 != settled.sha256):
         there = "no packed images" if pack is None else f"those of sha256 {pack.sha256[:12]}…"
-        raise UserError(f"{path} holds {there}, and sha256 {settled.sha256[:12]}… is wanted")
+        raise UserError(f"sha256 is {settled.sha256[:12]}…, and {path} holds {there}")
     if pack is not None:
         return of_pack(pack, seed)
     if path is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from scorefield.data.contents import Contents
 from scorefield.data.form import Crop, Filter, Form
-from scorefield.data.layouts import contents_of
+from scorefield.data.layouts import as_published, contents_of
 from scorefield.data.packed import Pack, is_pack
 from scorefield.errors import UserError
 
@@ -27,6 +27,7 @@ class ImageSet:
         filter: The filter for resizing.
         hub: Its name on the Hugging Face hub; ``None`` if none is known.
         places: Folders in which packages of operating systems install it.
+        names: The names of the classes as published.
     """
 
     channels: int
@@ -36,6 +37,7 @@ class ImageSet:
     filter: Filter = "bilinear"
     hub: str | None = None
     places: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
 
 
 KNOWN = {
@@ -47,8 +49,21 @@ KNOWN = {
         hub="zalando-datasets/fashion_mnist",
         # Debian's package dataset-fashion-mnist.
         places=("/usr/share/datasets/fashion-mnist",),
+        names=(
+            *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+            *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+        ),
     ),
-    "cifar10": ImageSet(3, 32, 10, hub="uoft-cs/cifar10"),
+    "cifar10": ImageSet(
+        3,
+        32,
+        10,
+        hub="uoft-cs/cifar10",
+        names=(
+            *("airplane", "automobile", "bird", "cat", "deer"),
+            *("dog", "frog", "horse", "ship", "truck"),
+        ),
+    ),
     "celeba": ImageSet(3, 64, crop=140, hub="flwrlabs/celeba"),
     "celebahq": ImageSet(3, 256),
     "ffhq": ImageSet(3, 256),
@@ -69,6 +84,7 @@ class Settled:
         classes: The number of classes; ``None`` if there are none or it is not known yet.
         sha256: The hash that packed images must have when they are read; ``None`` for others.
         found: The pack, or what its file or folder holds, where that has been looked at.
+        names: The names of the classes of a known set that has been looked at by name only.
     """
 
     dataset: str
@@ -76,11 +92,12 @@ class Settled:
     classes: int | None
     sha256: str | None = None
     found: Pack | Contents | None = None
+    names: tuple[str, ...] | None = None
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """The names of the classes, where they have names that are known."""
-        return None if self.found is None else self.found.classes
+        return self.names if self.found is None else self.found.classes
 
     def keys(self) -> dict[str, Any]:
         """What the keys of a configuration become that are found in the files; those of the form
@@ -122,14 +139,17 @@ def settle(
             f"{what}: give path, a file or folder of images, or hub, or a known dataset, "
             f"{', '.join(KNOWN)}"
         )
-    name = dataset or _name(place.resolve().name if place is not None else str(hub))
+    name = dataset or name_of(place.resolve().name if place is not None else str(hub))
     if place is not None and is_pack(place):
         return _of_pack(place, name, size, channels, classes, sha256, given)
     known = KNOWN.get(name)
     if known is not None:
         given = {"crop": known.crop, "filter": known.filter, **given}
         made = Form(channels or known.channels, size or known.side, **given)
-        return Settled(name, made, known.classes if classes is None else classes)
+        # The classes of pictures in folders are numbered by the names of these.
+        numbered = classes in (None, known.classes) and (place is None or as_published(place))
+        count = known.classes if classes is None else classes
+        return Settled(name, made, count, names=known.names if numbered else None)
     if place is None:
         if size is None or channels is None:
             raise UserError(
@@ -185,7 +205,7 @@ def _sides(shape: tuple[int, int, int] | None) -> int | tuple[int, int]:
     return shape[1] if shape[1] == shape[2] else shape[1:]
 
 
-def _name(text: str) -> str:
+def name_of(text: str) -> str:
     """A name for folders of runs, of that of a file, a folder or a set of the hub."""
     stem = re.sub(r"\.(npy|npz|zip|tar|parquet|h5|hdf5)$", "", text.rpartition("/")[2])
     return re.sub(r"^\W+", "", re.sub(r"[^\w+=.,@-]+", "_", stem)) or "images"

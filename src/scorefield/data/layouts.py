@@ -40,7 +40,7 @@ def contents_of(path: Path, channels: int | None = None) -> Contents:
             names it.
     """
     if not os.path.exists(path):
-        raise UserError(f"there is no file or folder {path}")
+        raise UserError(f"{path}: there is no such file or folder")
     try:
         if path.is_dir():
             return _of_folder(path, channels)
@@ -51,7 +51,12 @@ def contents_of(path: Path, channels: int | None = None) -> Contents:
     except OSError as error:
         at = "" if error.filename in (None, str(path)) else f"{error.filename}: "
         raise UserError(f"{path}: {at}{error.strerror or error}") from error
-    raise UserError(f"{path} is neither a folder nor a file ending in {', '.join(_FILES)}")
+    raise UserError(f"{path}: it is neither a folder nor a file ending in {', '.join(_FILES)}")
+
+
+def as_published(path: Path) -> bool:
+    """Whether a folder holds idx files, CIFAR-10's or parquet files, where these are looked for."""
+    return any(_is_set(folder) for folder in (path, *(path / below for below in _BELOW)))
 
 
 def _of_folder(folder: Path, channels: int | None) -> Contents:
@@ -73,13 +78,13 @@ def _of_folder(folder: Path, channels: int | None) -> Contents:
     if maps:
         return of_lmdb(maps)
     for below in _BELOW:
-        if (folder / below).is_dir() and _is_set(folder / below):
+        if _is_set(folder / below):
             return _of_folder(folder / below, channels)
     return of_tree(FolderTree(folder))
 
 
 def _is_set(folder: Path) -> bool:
-    """Whether a folder holds idx files, CIFAR-10's or parquet files."""
-    names: Sequence[str] = os.listdir(folder)
+    """Whether this is a folder that holds idx files, CIFAR-10's or parquet files."""
+    names: Sequence[str] = os.listdir(folder) if folder.is_dir() else ()
     parquet = any(name.endswith(".parquet") for name in names)
     return bool(idx_names(names)) or cifar_kind(names) is not None or parquet

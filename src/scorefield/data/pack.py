@@ -1,8 +1,8 @@
 """Images decoded once into a pack, by several processes.
 
 The pack grows in the folder ``.packing-NAME`` beside its place and is renamed when it is whole. A
-block of images is marked as done after its bytes are on the disk, so that a packing that was killed
-goes on with the blocks that are missing.
+packing that was stopped, or met an image that cannot be read, goes on with the blocks that are
+missing or have changed.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from scorefield.data.array_files import read_arrays
-from scorefield.data.blocks import Block, Worker, blocks, reserve
+from scorefield.data.blocks import Worker, blocks, reserve
 from scorefield.data.contents import Contents
 from scorefield.data.form import Form
+from scorefield.data.journal import Journal, forget, settle
 from scorefield.data.layouts import contents_of
 from scorefield.data.packed import SET, SUMS, Pack, block_length, is_pack
 from scorefield.errors import UserError
@@ -34,37 +33,9 @@ from scorefield.files import write_file
 
 _SETTLED_EVERY = 5.0  # seconds
 _SETTLED_SHARE = 20  # of the time: what is known of many images takes long to write
-_JOURNAL, _PLAN, _LOCK = "journal.npz", "plan.json", ".lock"
+_PLAN, _LOCK = "plan.json", ".lock"
 OnProgress = Callable[[int, int, float], None]
 """Called with the number of images done, of all, and of those per second."""
-
-
-@dataclass
-class _Journal:
-    """Which blocks of a part are done, and what is known of them."""
-
-    done: NDArray[np.bool_]
-    sha256: UInt8[np.ndarray, "blocks 32"]
-    hashes: NDArray[np.uint64]
-    total: NDArray[np.int64]
-    squares: int = 0
-
-    @classmethod
-    def of(cls, n: int, form: Form) -> _Journal:
-        blocks = -(-n // block_length(form))
-        return cls(
-            np.zeros(blocks, bool),
-            np.zeros((blocks, 32), np.uint8),
-            np.zeros(n, np.uint64),
-            np.zeros(form.shape, np.int64),
-        )
-
-    def add(self, number: int, first: int, block: Block) -> None:
-        self.done[number] = True
-        self.sha256[number] = np.frombuffer(block.sha256, np.uint8)
-        self.hashes[first : first + len(block.hashes)] = block.hashes
-        self.total += block.total
-        self.squares += block.squares
 
 
 def pack(
@@ -104,7 +75,9 @@ def pack(
         if contents_of(path, form.channels).state != contents.state:
             raise UserError(f"{path} was changed while it was packed: pack it again")
         write_file(folder / SET, made.document())
-        for name in (_PLAN, _LOCK, *(f"{part}_{_JOURNAL}" for part in made.counts)):
+        for part in made.counts:
+            forget(folder, part)
+        for name in (_PLAN, _LOCK):
             (folder / name).unlink()
         if out.exists():
             os.rename(out, replaced)
@@ -123,16 +96,17 @@ def _packed(
     path: Path, contents: Contents, form: Form, folder: Path, jobs: int, on_progress: OnProgress
 ) -> Pack:
     counts = {name: len(part.records) for name, part in contents.parts.items()}
-    plan = json.dumps([str(path.resolve()), contents.state, counts, repr(form)])
+    plan = json.dumps([str(path.resolve()), list(counts), repr(form)])
     if not (folder / _PLAN).is_file() or (folder / _PLAN).read_text() != plan:
         for file in folder.iterdir():
             if file.name != _LOCK:
                 file.unlink()
         _check_space(folder, sum(counts.values()) * int(np.prod(form.shape)))
-        for part, n in counts.items():
-            reserve(folder / f"{part}.npy", n, form)
         write_file(folder / _PLAN, plan)
-    journals = {part: _read_journal(folder, part, n, form) for part, n in counts.items()}
+    for part, n in counts.items():
+        reserve(folder / f"{part}.npy", n, form)
+    journals = {part: Journal.read(folder, contents, part, form) for part in counts}
+    settle(folder, journals)
     todo = [
         (part, int(number))
         for part, journal in journals.items()
@@ -150,14 +124,19 @@ def _packed(
             done += len(block.hashes)
             now = time.monotonic()
             if now > due:
-                _settle(folder, journals)
+                settle(folder, journals)
                 took = time.monotonic() - now
                 due = now + max(_SETTLED_EVERY, _SETTLED_SHARE * took)
             if now - shown > 0.2:
                 on_progress(done, total, (done - there) / (now - begin))
                 shown = now
+    except UserError as error:
+        raise UserError(
+            f"{path}: {error}; {done:,} of {total:,} images are packed, and the same command goes "
+            "on with the others once that is mended"
+        ) from error
     finally:
-        _settle(folder, journals)
+        settle(folder, journals)
     on_progress(total, total, (total - there) / max(time.monotonic() - begin, 1e-9))
     return _described(contents, form, folder, journals, counts)
 
@@ -166,7 +145,7 @@ def _described(
     contents: Contents,
     form: Form,
     folder: Path,
-    journals: dict[str, _Journal],
+    journals: dict[str, Journal],
     counts: dict[str, int],
 ) -> Pack:
     """The pack of a folder in which all blocks are done."""
@@ -205,30 +184,6 @@ def _alone(folder: Path, out: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _settle(folder: Path, journals: dict[str, _Journal]) -> None:
-    """Marks blocks as done once they are on the disk."""
-    for part, journal in journals.items():
-        descriptor = os.open(folder / f"{part}.npy", os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        _write_arrays(folder / f"{part}_{_JOURNAL}", vars(journal))
-
-
-def _read_journal(folder: Path, part: str, n: int, form: Form) -> _Journal:
-    """The journal of a part; a new one if there is none that fits."""
-    fresh = _Journal.of(n, form)
-    try:
-        found = read_arrays(folder / f"{part}_{_JOURNAL}")
-    except (OSError, UserError):
-        return fresh
-    shapes = {name: np.shape(value) for name, value in vars(fresh).items()}
-    if shapes != {name: value.shape for name, value in found.items()}:
-        return fresh
-    return _Journal(**{**found, "squares": int(found["squares"])})  # type: ignore[arg-type]
 
 
 def _check_space(folder: Path, size: int) -> None:

@@ -40,6 +40,8 @@ class DataSource(ABC):
     """The exact distribution of the data, if known."""
     classes: int | None = None
     """The number of classes of the points; ``None`` if they have none."""
+    class_names: tuple[str, ...] | None = None
+    """The names of the classes by number; ``None`` if they have none."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from scorefield.data.contents import TEST, TRAIN, Contents, Part, chosen, numbered
+from scorefield.data.contents import TEST, TRAIN, Contents, Part, chosen, listed, numbered
 from scorefield.data.pictures import ENDINGS
 from scorefield.data.trees import Tree
 from scorefield.errors import UserError
@@ -37,7 +37,7 @@ def of_tree(tree: Tree) -> Contents:
     if not names:
         raise UserError(
             f"there are no images ({', '.join(ENDINGS)}) in the {tree.called}; "
-            + (", ".join(f"{n:,} {kind}" for kind, n in sorted(left_out.items())) or "it is empty")
+            + (listed(left_out) or "it is empty")
         )
     tops: dict[str, list[str]] = {}
     for name in names:

@@ -28,8 +28,9 @@ class Tree(ABC):
 
     called: str
     state: str
-    files: dict[str, int]
-    """The sizes of all files but those that are left out, by name."""
+    files: dict[str, tuple[int, int]]
+    """The size of each file but those that are left out, and a number that changes with its content
+    (when it was written, or a sum of its bytes), by name."""
     folders: set[str]
     left_out: Counter[str]
 
@@ -54,7 +55,7 @@ class FolderTree(Tree):
         self.files, self.folders, self.left_out = {}, set(), Counter()
         digest = hashlib.sha256()
         for name, status in sorted(self._walk("", {os.path.realpath(root)})):
-            self.files[name] = status.st_size
+            self.files[name] = status.st_size, status.st_mtime_ns
             digest.update(
                 f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="replace")
             )
@@ -87,24 +88,32 @@ class FolderTree(Tree):
         return read_file(self.root / name, TABLE)
 
     def records(self, names: Sequence[str]) -> Records:
-        return FileRecords(self.root, tuple(names))
+        return FileRecords(self.root, self, names)
 
 
-class FileRecords(Records):
-    """Pictures in files of their own."""
+class TreeRecords(Records):
+    """Pictures of a tree, each in a file."""
 
-    def __init__(self, root: Path, names: tuple[str, ...]) -> None:
-        self.root, self.names = root, names
+    def __init__(self, place: Path, tree: Tree, names: Sequence[str]) -> None:
+        self.place, self.names = place, tuple(names)
+        self.marks = np.array([tree.files[name] for name in names], np.int64)
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def mark(self, index: int) -> str:
+        return f"{self.names[index]} {self.marks[index].tolist()}"
+
+
+class FileRecords(TreeRecords):
+    """Pictures in files of their own."""
 
     def name(self, index: int) -> str:
         return self.names[index]
 
     def read(self, index: int) -> bytes | UInt8[np.ndarray, "c h w"]:
         name = self.names[index]
-        with open_file(self.root / name) as file:
+        with open_file(self.place / name) as file:
             return _file(name, file.read(checked_size(os.fstat(file.fileno()).st_size)))
 
 
@@ -141,38 +150,34 @@ class ZipTree(Tree):
         elif name in self.files:
             raise UserError(f"{name} is in it twice")
         else:
-            self.files[name] = member.file_size
+            self.files[name] = member.file_size, member.CRC
             self.folders.update("/".join(parts[:k]) for k in range(1, len(parts)))
 
     def content(self, name: str) -> bytes:
-        if self.files[name] > TABLE:
-            raise UserError(f"{name} has {self.files[name]} bytes, and at most {TABLE} are read")
+        size = self.files[name][0]
+        if size > TABLE:
+            raise UserError(f"{name} has {size} bytes, and at most {TABLE} are read")
         with open_file(self.path) as file, _archive(file) as archive:
             return _member(archive, name)
 
     def records(self, names: Sequence[str]) -> Records:
-        return ZipRecords(self.path, tuple(names))
+        return ZipRecords(self.path, self, names)
 
 
-class ZipRecords(Records):
+class ZipRecords(TreeRecords):
     """Pictures in a zip archive, which every process opens for itself."""
 
-    def __init__(self, path: Path, names: tuple[str, ...]) -> None:
-        self.path, self.names = path, names
-        self._open: zipfile.ZipFile | None = None
-
-    def __len__(self) -> int:
-        return len(self.names)
+    _open: zipfile.ZipFile | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": None}
 
     def name(self, index: int) -> str:
-        return f"{self.names[index]} in {self.path.name}"
+        return f"{self.names[index]} in {self.place.name}"
 
     def read(self, index: int) -> bytes | UInt8[np.ndarray, "c h w"]:
         if self._open is None:
-            self._open = _archive(open_file(self.path))
+            self._open = _archive(open_file(self.place))
         name = self.names[index]
         checked_size(self._open.getinfo(name).file_size)
         return _file(name, _member(self._open, name))

@@ -23,8 +23,9 @@ from scorefield.calculus.derivatives import VectorField, jacobian
 from scorefield.checks import check_count, check_floating, check_share
 from scorefield.diagnostics.protocol import form, precision_of
 from scorefield.errors import UserError
-from scorefield.fields.base import Quantity, ScoreField, affine
+from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import classes_at
+from scorefield.fields.forms import Quantity, affine
 from scorefield.noise import Noise
 
 MOST_PROBES = 1024

@@ -30,8 +30,9 @@ from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, mea
 from scorefield.domain import Torus
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, ratio, root
-from scorefield.fields.base import Quantity, ScoreField
+from scorefield.fields.base import ScoreField, check_field
 from scorefield.fields.classes import Classes, classes_at
+from scorefield.fields.forms import Quantity
 from scorefield.networks.features import Features
 from scorefield.points import Given
 from scorefield.targets.base import Target
@@ -237,6 +238,7 @@ def cycle_circulation(
     Raises:
         ValueError: If a level has too few points for two clouds, or fewer than two with a cycle.
     """
+    check_field(field)
     domain = field.domain
     if domain.dim < 2:
         raise UserError(f"circulation needs two dimensions, the event shape is {domain.shape}")

@@ -15,7 +15,7 @@ from scorefield.calculus.fokker_planck import unbiased_square
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
-from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
 from scorefield.points import Given
 from scorefield.sde.base import SDE
@@ -79,6 +79,7 @@ def consistency_error(
         Expansion of the global error for numerical schemes solving stochastic differential
         equations (Talay and Tubaro, 1990), for the extrapolation.
     """
+    check_field(field)
     if not (math.isfinite(span) and span > 1):
         raise UserError(f"the span of consistency must be above 1, got {span}")
     if steps < 2 or steps % 2:

@@ -17,8 +17,9 @@ from torch import Tensor
 from scorefield.diagnostics.asymmetry import Norms, ProbeError, Probing, asymmetry_at
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.estimate import Estimate, mean, ratio, root
-from scorefield.fields.base import Quantity, ScoreField, affine
+from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes
+from scorefield.fields.forms import Quantity, affine
 from scorefield.points import Given
 from scorefield.targets.base import Target
 

@@ -52,7 +52,7 @@ from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, mea
 from scorefield.domain import Euclidean
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, ratio
-from scorefield.fields.base import ScoreField
+from scorefield.fields.base import ScoreField, check_field
 from scorefield.fields.classes import Classes, classes_at
 from scorefield.noise import Noise
 from scorefield.points import Given
@@ -135,6 +135,7 @@ def hodge_split(
         ValueError: If the domain is not flat, an argument is out of range, or there are fewer than
             two points per fold.
     """
+    check_field(field)
     if not isinstance(field.domain, Euclidean):
         raise UserError(f"a Hodge split needs straight rays in flat space, not {field.domain}")
     if features < 2 or folds < 3:

@@ -34,7 +34,7 @@ from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, 
 from scorefield.domain import Torus
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
-from scorefield.fields.base import ScoreField
+from scorefield.fields.base import ScoreField, check_field
 from scorefield.fields.classes import Classes
 from scorefield.points import Given
 from scorefield.targets.base import Target
@@ -72,6 +72,7 @@ def path_gap(
     Raises:
         ValueError: If the domain has fewer than two dimensions, where there is no second path.
     """
+    check_field(field)
     _check(bend)
     if field.domain.dim < 2:
         raise UserError(
@@ -115,6 +116,7 @@ def potential_gap(
     Raises:
         ValueError: If the field has no potential.
     """
+    check_field(field)
     _check(bend)
     if not field.has_potential:
         raise UserError(
@@ -166,6 +168,7 @@ def winding(
     Raises:
         ValueError: If the field is not on a torus.
     """
+    check_field(field)
     _check_torus(field)
 
     def at(points: Points) -> Estimate:
@@ -202,6 +205,7 @@ def harmonic_part(
     References:
         Foundations of differentiable manifolds and Lie groups (Warner, 1983), theorem 6.8.
     """
+    check_field(field)
     domain = _check_torus(field)
 
     def at(points: Points) -> Estimate:

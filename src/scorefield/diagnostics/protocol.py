@@ -22,8 +22,9 @@ from scorefield.checks import check_count, check_share
 from scorefield.engine import device_of, exact
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
-from scorefield.fields.base import Quantity, ScoreField, evaluation_mode
+from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
+from scorefield.fields.forms import Quantity
 from scorefield.noise import Noise
 from scorefield.points import Given, numbers_of
 from scorefield.targets.base import Target
@@ -220,6 +221,7 @@ def measure(
     if classes is not None:
         settings["classes"] = classes if isinstance(classes, int) else "of each point"
     estimates = []
+    check_field(field)
     with exact(), evaluation_mode(field), torch.no_grad():
         for points in protocol.points(data, field, classes):
             try:

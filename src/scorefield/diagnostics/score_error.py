@@ -12,7 +12,7 @@ from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.engine import exact
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
-from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch, DenoisingScoreMatching
@@ -35,6 +35,7 @@ def score_error(
     the target with the exact score :math:`s_{true}`, which must have classes if any are given.
     ``field``, ``protocol`` and ``classes`` are those of :mod:`scorefield.diagnostics`.
     """
+    check_field(field)
     at = _distance(field, truth.under(field.sde))
     return measure("score_error", "", at, field, truth, protocol, classes)
 
@@ -64,6 +65,7 @@ def distance_to_ideal(
         Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
         equation 57.
     """
+    check_field(field)
     if tuple(train.shape[1:]) != field.domain.shape:
         raise UserError(
             f"the field has points of shape {field.domain.shape}, the training set of shape "
@@ -110,6 +112,7 @@ def validation_loss(
     Raises:
         ValueError: For fewer than two points or one draw.
     """
+    check_field(field)
     check_count("draws", draws)
     check_floating("data", data)
     noise, index = Noise(-1 - seed), torch.arange(data.shape[0], device=data.device)

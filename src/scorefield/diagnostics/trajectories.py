@@ -30,8 +30,9 @@ from scorefield.checks import check_count, check_floating
 from scorefield.engine import device_of, exact
 from scorefield.errors import UserError
 from scorefield.estimate import Median, median
-from scorefield.fields.base import Quantity, ScoreField, convert, evaluation_mode
+from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes
+from scorefield.fields.forms import Quantity, convert
 from scorefield.noise import Noise
 from scorefield.samplers.base import Sampler
 from scorefield.samplers.step import SamplerState
@@ -81,6 +82,7 @@ def walk(
         ValueError: If ``n`` is below 1, or the sampler is adaptive.
         FloatingPointError: If a point is not finite.
     """
+    check_field(field)
     check_count("n", n)
     if sampler.nfe is None:
         raise UserError(f"{type(sampler).__name__} has no noise levels that all samples share")

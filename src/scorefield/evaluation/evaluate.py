@@ -28,7 +28,8 @@ from scorefield.evaluation.records import Evaluation, Milestone
 from scorefield.fields.base import ScoreField
 from scorefield.networks.features import Features
 from scorefield.progress import Stages
-from scorefield.runs.run import Run, check_unconditional
+from scorefield.runs.classes import check_unconditional
+from scorefield.runs.run import Run
 from scorefield.samplers.trajectory import Once
 from scorefield.training.classifier import classifier_features
 from scorefield.training.identity import check_same

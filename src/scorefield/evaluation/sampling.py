@@ -23,7 +23,8 @@ from scorefield.fields.composed import ClassifierFreeGuidance
 from scorefield.files import write_files
 from scorefield.plotting import png, samples_figure
 from scorefield.progress import Stages
-from scorefield.runs.run import Run, check_unconditional, of_class
+from scorefield.runs.classes import check_unconditional, class_name, of_class
+from scorefield.runs.run import Run
 from scorefield.samplers.base import Sampler
 from scorefield.samplers.step import Callback, SamplerState
 from scorefield.training.identity import check_same
@@ -178,7 +179,7 @@ def draw(
     files = {file.name: _content(samples, record, file.suffix)}
     title = f"{run.config.name}, {method['sampler']}, {calls.most} network calls"
     if label is not None:
-        title += f", class {_class_name(run, label)}"
+        title += f", class {class_name(label, run.source())}"
     black = -1.0 if run.config.centered else 0.0
     figure = samples_figure(samples, run.source().truth, title, black)
     shown = None if figure is None else file.with_suffix(".png")
@@ -215,11 +216,6 @@ class _Counter:
         counts = each * torch.cat(list(self._blocks.values()))[: own.stop - own.start]
         counts = world.gather(counts, n)
         return Calls(int(counts.min()), float(counts.double().mean()), int(counts.max()))
-
-
-def _class_name(run: Run, label: int) -> str:
-    names = getattr(run.config.data, "class_names", None) or ()
-    return f"{label} ({names[label]})" if label < len(names) else str(label)
 
 
 def _steered(field: ScoreField, label: int | None, guidance: float | None) -> ScoreField:

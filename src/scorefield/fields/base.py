@@ -28,27 +28,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from threading import Lock
-from typing import Any, Literal, get_args
+from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from scorefield.checks import check_floating
 from scorefield.domain import Domain, Euclidean
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.classes import Classes, class_rows
+from scorefield.fields.forms import Batch, Quantity, Times, convert
 from scorefield.fields.inputs import check_batch, check_number, check_times, check_values
 from scorefield.sde.base import SDE
-
-Quantity = Literal["score", "denoiser", "noise", "velocity", "drift"]
-
-Batch = Float[Tensor, "batch *event"]
-"""Points, or a vector at each of them."""
-
-Times = float | Tensor
-"""The time of each point, of shape ``(batch,)``, or one time for all."""
-
 
 _SHAPES: dict[str, Callable[[Tensor], tuple[int, ...]]] = {
     "score": lambda x: x.shape,
@@ -241,63 +231,13 @@ class ScoreField(nn.Module):
             part.compile(*settings, **named)
 
 
-def affine(
-    x: Tensor, t: Times, sde: SDE, quantity: Quantity
-) -> tuple[Float[Tensor, "#batch ..."], Float[Tensor, "#batch ..."]]:
-    """The coefficients :math:`a, b` of ``quantity`` :math:`= a x + b s`, which broadcast against
-    ``x``; raises ``ValueError`` if the quantity is not one of the five.
-    """
-    t = times(x, t)
-    match quantity:
-        case "score":
-            return torch.zeros_like(t), torch.ones_like(t)
-        case "denoiser":
-            return 1 / sde.alpha(t), sde.sigma(t) ** 2 / sde.alpha(t)
-        case "noise":
-            return torch.zeros_like(t), -sde.sigma(t)
-        case "velocity":
-            return sde.drift(t), -0.5 * sde.diffusion_squared(t)
-        case "drift":
-            return sde.drift(t), -sde.diffusion_squared(t)
-        case _:
-            names = ", ".join(get_args(Quantity))
-            raise UserError(f"the parametrisations of a field are {names}, not {quantity!r}")
-
-
-def convert(
-    value: Batch,
-    x: Batch,
-    t: Times,
-    sde: SDE,
-    source: Quantity,
-    target: Quantity,
-) -> Batch:
-    r"""Convert the values of a field at noisy points ``x`` from the form ``source`` to the form
-    ``target``.
-
-    With both forms affine in the score, the target is
-    :math:`\frac{b_t}{b_s}\,\text{value} + \big(a_t - \frac{b_t}{b_s} a_s\big)\,x`.
-
-    Raises:
-        ValueError: If a form is not one of the five, or the points are not floating-point numbers.
-    """
-    check_floating("x", x)
-    if source == target:
-        return value
-    a_s, b_s = affine(x, t, sde, source)
-    a_t, b_t = affine(x, t, sde, target)
-    ratio = b_t / b_s
-    return ratio * value + (a_t - ratio * a_s) * x
-
-
-def times(x: Tensor, t: Times) -> Tensor:
-    """Times in the dtype and on the device of ``x``, shaped to broadcast against it; raises
-    ``ValueError`` unless there is one, or one for each point.
-    """
-    check_number(t, len(x))
-    # A number is filled in: a copy of it would be waited for.
-    t = t.to(x) if isinstance(t, Tensor) else x.new_full((), t)
-    return t.reshape(-1, *(1,) * (x.dim() - 1))
+def check_field(field: object) -> None:
+    """Raises ``TypeError`` unless something is a field; names the function that makes one."""
+    if not isinstance(field, ScoreField):
+        raise UnsupportedError(
+            f"{type(field).__name__} is no score field: make one of a network with "
+            "sf.wrap(net, shape=..., predicts=..., time=...), which states its convention"
+        )
 
 
 def _checked(

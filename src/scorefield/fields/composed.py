@@ -31,8 +31,9 @@ from torch.nn import functional as F
 from scorefield.checks import check_finite, check_positive
 from scorefield.dropout import of_rows
 from scorefield.errors import UserError
-from scorefield.fields.base import Batch, Quantity, ScoreField, Times, affine, times
+from scorefield.fields.base import ScoreField, check_field
 from scorefield.fields.classes import Classes, classes_at
+from scorefield.fields.forms import Batch, Quantity, Times, affine, times
 from scorefield.fields.gradient import gradient
 
 
@@ -60,6 +61,7 @@ class ClassifierGuidance(ScoreField):
     """
 
     def __init__(self, field: ScoreField, classifier: nn.Module, scale: float | int = 1.0) -> None:
+        check_field(field)
         super().__init__(field.sde, field.domain)
         self.field = field
         self.classifier = classifier
@@ -129,6 +131,7 @@ class ClassifierFreeGuidance(ScoreField):
     """
 
     def __init__(self, field: ScoreField, scale: float | int = 1.0) -> None:
+        check_field(field)
         super().__init__(field.sde, field.domain)
         self.field = field
         check_finite("the scale of guidance", scale)
@@ -191,6 +194,7 @@ class OneClass(ScoreField):
     """
 
     def __init__(self, field: ScoreField, number: int) -> None:
+        check_field(field)
         super().__init__(field.sde, field.domain)
         field.class_rows(number, torch.empty(0))
         self.field = field
@@ -242,6 +246,8 @@ class HybridField(ScoreField):
     """
 
     def __init__(self, low: ScoreField, high: ScoreField, sigma_c: float) -> None:
+        check_field(low)
+        check_field(high)
         if low.sde != high.sde or low.domain != high.domain:
             raise UserError("the two fields of a hybrid share one process and one domain")
         if low.classes != high.classes:

@@ -32,16 +32,9 @@ from torch import Tensor, nn
 
 from scorefield.checks import check_count, check_finite, check_floating, check_positive
 from scorefield.errors import UserError
-from scorefield.fields.base import (
-    Batch,
-    Quantity,
-    ScoreField,
-    Times,
-    convert,
-    evaluation_mode,
-    times,
-)
+from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes
+from scorefield.fields.forms import Batch, Quantity, Times, convert, times
 from scorefield.noise import Noise
 
 
@@ -272,6 +265,7 @@ class PlantedField(ScoreField):
     def __init__(
         self, base: ScoreField, perturbation: Perturbation, dose: float, band: Band | None = None
     ) -> None:
+        check_field(base)
         check_finite("a dose", dose)
         super().__init__(base.sde, base.domain)
         self.base = base

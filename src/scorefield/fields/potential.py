@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from scorefield.domain import Domain, Torus
 from scorefield.errors import UserError
-from scorefield.fields.base import Batch, Times
 from scorefield.fields.classes import Classes
+from scorefield.fields.forms import Batch, Times, times
 from scorefield.fields.gradient import gradient
-from scorefield.fields.preconditioned import Parametrization, PreconditionedField
+from scorefield.fields.parametrization import Parametrization
+from scorefield.fields.preconditioned import PreconditionedField
 from scorefield.sde.base import SDE
 
 Head = Literal["sum", "inner", "denoising"]
@@ -81,9 +82,8 @@ class PotentialField(PreconditionedField):
     def potential(self, x: Batch, t: Times, classes: Classes = None) -> Float[Tensor, " batch"]:
         c, rows = self._coefficients(x, t), self.class_rows(classes, x)
         psi = self._psi(c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0]), rows)
-        return (
-            0.5 * c.c_skip.reshape(-1) * _total(x.square()) + (c.c_out / c.c_in).reshape(-1) * psi
-        )
+        c_skip, c_out = c.means.form("score", times(x, t), self.sde)
+        return 0.5 * c_skip.reshape(-1) * _total(x.square()) + (c_out / c.c_in).reshape(-1) * psi
 
     def _output(self, u: Tensor, label: Tensor, classes: Tensor | None) -> Tensor:
         return gradient(self._psi, u, label, classes)

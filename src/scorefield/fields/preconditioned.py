@@ -1,254 +1,35 @@
 r"""Networks as score fields.
 
-A backbone :math:`F` receives a scaled input and a label of the noise level; the score is affine in
-its output,
+A backbone :math:`F` receives a scaled input and a label of the noise level; every form of the field
+(score, denoiser, noise, velocity, drift) is affine in its output,
 
-.. math:: s(x, t) = c_{skip}\,x + c_{out}\,F(c_{in}\,x,\; c_{noise}),
+.. math:: c_{skip}\,x + c_{out}\,F(c_{in}\,x,\; c_{noise}),
 
-with coefficients chosen by the *parametrisation*. All other forms of the field (denoiser,
-noise, velocity, drift) are affine in the score, hence of the same kind, and are computed from
-:math:`F` with combined coefficients: no form is obtained from another by subtracting
-nearly equal numbers.
+with coefficients that follow from the *parametrisation*, see :mod:`~.parametrization`.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from scorefield.checks import check_positive, kind_of
+from scorefield.checks import kind_of
 from scorefield.domain import Domain, Euclidean, Torus
 from scorefield.engine import in_blocks
 from scorefield.errors import UnsupportedError, UserError
-from scorefield.fields.base import Batch, Quantity, ScoreField, Times, affine, times
+from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes
+from scorefield.fields.forms import Batch, Quantity, Times, times
 from scorefield.fields.inputs import check_values
+from scorefield.fields.parametrization import Coefficients, EDMScaling, Parametrization
 from scorefield.sde.base import SDE
-from scorefield.sde.tables import alphas_cumprod, check_levels, level_index
-
-
-@dataclass(frozen=True)
-class Label(ABC):
-    """The encoding of the noise level that a network receives in place of the time."""
-
-    @abstractmethod
-    def __call__(self, t: Tensor, sde: SDE) -> Tensor:
-        """The labels of times, elementwise."""
-
-
-@dataclass(frozen=True)
-class LogNoiseLabel(Label):
-    r"""The logarithm of the noise level, :math:`\frac14 \ln(\sigma / \alpha)`.
-
-    References:
-        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
-        table 1, :math:`c_{noise}` of column "Ours".
-    """
-
-    def __call__(self, t: Tensor, sde: SDE) -> Tensor:
-        return sde.noise_level(t).log() / 4
-
-
-LOG_NOISE = LogNoiseLabel()
-"""The default label."""
-
-
-@dataclass(frozen=True)
-class SigmaLabel(Label):
-    r"""The standard deviation :math:`\sigma(t)` itself."""
-
-    def __call__(self, t: Tensor, sde: SDE) -> Tensor:
-        return sde.sigma(t)
-
-
-@dataclass(frozen=True)
-class TimeLabel(Label):
-    r"""The time multiplied by a constant, :math:`c\,t`.
-
-    Arguments:
-        scale: The constant :math:`c`; 999 maps :math:`[0, 1]` onto the indices of a thousand steps.
-
-    Raises:
-        ValueError: If it is not positive.
-    """
-
-    scale: float | int = 999.0
-
-    def __post_init__(self) -> None:
-        check_positive("TimeLabel: scale", self.scale)
-
-    def __call__(self, t: Tensor, sde: SDE) -> Tensor:
-        return self.scale * t
-
-
-@dataclass(frozen=True)
-class IndexLabel(Label):
-    r"""The place :math:`\mathrm{round}((t_{max} - t)(N - 1))` in a table of :math:`N` noise levels
-    in descending order: 0 is the greatest.
-
-    Arguments:
-        levels: The length :math:`N` of the table.
-
-    Raises:
-        ValueError: If it is below 2.
-    """
-
-    levels: int
-
-    def __post_init__(self) -> None:
-        check_levels(self.levels)
-
-    def __call__(self, t: Tensor, sde: SDE) -> Tensor:
-        return torch.round((sde.t_max - t) * (self.levels - 1))
-
-
-class Coefficients(NamedTuple):
-    r"""The coefficients of :math:`s = c_{skip}\,x + c_{out}\,F(c_{in}\,x,\; c_{noise})`.
-
-    They are those of the score. Those of the denoiser, which table 1 of Karras et al. (2022) lists,
-    follow as :math:`(1 + \sigma^2 c_{skip}) / \alpha` and :math:`\sigma^2 c_{out} / \alpha`; the
-    converse would subtract nearly equal numbers at low noise.
-    """
-
-    c_skip: Tensor
-    c_out: Tensor
-    c_in: Tensor
-    c_noise: Tensor
-
-
-@dataclass(frozen=True)
-class Parametrization(ABC):
-    r"""What the backbone predicts, as coefficients of :math:`\alpha` and :math:`\sigma`, and the
-    noise label :math:`c_{noise}`.
-    """
-
-    @abstractmethod
-    def coefficients(self, t: Tensor, sde: SDE) -> Coefficients:
-        """The coefficients at the given times, elementwise."""
-
-
-@dataclass(frozen=True)
-class EDMScaling(Parametrization):
-    r"""Input and target of unit variance at every noise level.
-
-    With :math:`\lambda = \sigma / \alpha`, :math:`\hat x = x / \alpha` and the data's standard
-    deviation :math:`\sigma_d`, the denoiser is
-    :math:`D = c_{skip}\hat x + c_{out} F(\hat x / \sqrt{\lambda^2 + \sigma_d^2}, c_{noise})` with
-    :math:`c_{skip} = \sigma_d^2 / (\lambda^2 + \sigma_d^2)` and
-    :math:`c_{out} = \lambda\sigma_d / \sqrt{\lambda^2 + \sigma_d^2}`; as a score,
-
-    .. math:: s = -\frac{x}{\sigma^2 + \alpha^2\sigma_d^2}
-        + \frac{\sigma_d}{\lambda\sqrt{\sigma^2 + \alpha^2\sigma_d^2}} F.
-
-    Arguments:
-        sigma_data: The standard deviation :math:`\sigma_d` of a coordinate of the data.
-        label: The noise label of the network.
-
-    Raises:
-        ValueError: If ``sigma_data`` is not positive.
-
-    References:
-        Elucidating the design space of diffusion-based generative models (Karras et al., 2022),
-        table 1, column "Ours", and appendix B.6.
-    """
-
-    sigma_data: float
-    label: Label = LOG_NOISE
-
-    def __post_init__(self) -> None:
-        check_positive("sigma_data", self.sigma_data)
-
-    def coefficients(self, t: Tensor, sde: SDE) -> Coefficients:
-        alpha, sigma = sde.alpha(t), sde.sigma(t)
-        variance = sigma**2 + (alpha * self.sigma_data) ** 2
-        scale = variance.sqrt()
-        c_out = self.sigma_data / (sigma / alpha * scale)
-        return Coefficients(-1 / variance, c_out, 1 / scale, self.label(t, sde))
-
-
-@dataclass(frozen=True)
-class NoisePrediction(Parametrization):
-    r"""The backbone receives :math:`x_t` and predicts the noise: :math:`s = -F(x) / \sigma`.
-
-    References:
-        Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), equation 11.
-    """
-
-    label: Label = LOG_NOISE
-
-    def coefficients(self, t: Tensor, sde: SDE) -> Coefficients:
-        one = torch.ones_like(t)
-        return Coefficients(0 * one, -1 / sde.sigma(t), one, self.label(t, sde))
-
-
-@dataclass(frozen=True)
-class ScorePrediction(Parametrization):
-    """The backbone receives :math:`x_t` and predicts the score itself: :math:`s = F(x)`."""
-
-    label: Label = LOG_NOISE
-
-    def coefficients(self, t: Tensor, sde: SDE) -> Coefficients:
-        one = torch.ones_like(t)
-        return Coefficients(0 * one, one, one, self.label(t, sde))
-
-
-@dataclass(frozen=True)
-class TablePrediction(Parametrization):
-    r"""The backbone predicts the noise of the steps of DDPM, whose standard deviations are in a
-    table.
-
-    .. math:: s = -F\big(x,\; t (N - 1)\big) \Big/ \sqrt{1 - \bar\alpha_i}, \qquad
-        i = \lfloor t (N - 1) \rfloor.
-
-    It turns a network that was trained on discrete steps into a field of :class:`~.VP`: the label
-    is continuous in time, the standard deviation is that of the preceding step. At the steps
-    themselves it is :class:`NoisePrediction` of :class:`~.DiscreteVP` with ``TimeLabel(levels -
-    1)``.
-
-    Arguments:
-        levels: The number :math:`N` of steps.
-        beta_min: The rate of the first step, times :math:`N`.
-        beta_max: The rate of the last step, times :math:`N`.
-
-    Raises:
-        ValueError: If there are fewer than 2 levels, or too few for ``beta_max``.
-
-    References:
-        Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), equation 11.
-
-        Score-based generative modeling through stochastic differential equations (Song et al.,
-        2021), appendix C.
-    """
-
-    levels: int
-    beta_min: float = 0.1
-    beta_max: float = 20.0
-
-    def __post_init__(self) -> None:
-        alphas_cumprod(self.beta_min, self.beta_max, self.levels)
-
-    def coefficients(self, t: Tensor, sde: SDE) -> Coefficients:
-        one = torch.ones_like(t)
-        std = _table_std(self, t.dtype, t.device)[level_index(t, self.levels)]
-        return Coefficients(0 * one, -1 / std, one, (self.levels - 1) * t)
-
-
-@lru_cache(maxsize=32)
-def _table_std(table: TablePrediction, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # The first to ask may do so in inference mode, the next may need a gradient.
-    with torch.inference_mode(False):
-        left = alphas_cumprod(table.beta_min, table.beta_max, table.levels)
-        return (1 - left).sqrt().to(dtype).to(device)
 
 
 class PreconditionedField(ScoreField):
-    r"""A backbone as a score field, :math:`s = c_{skip}\,x + c_{out}\,F(c_{in}\,x,\; c_{noise})`.
+    r"""A backbone as a score field.
 
     Arguments:
         backbone: A module called as ``backbone(x, label)`` with :math:`x` of shape ``(batch,
@@ -294,10 +75,10 @@ class PreconditionedField(ScoreField):
         if sigma_data is not None:
             parametrization = EDMScaling(sigma_data)
         assert parametrization is not None
-        if isinstance(domain, Torus) and isinstance(parametrization, EDMScaling):
+        if isinstance(domain, Torus) and not parametrization.periodic:
             raise UserError(
-                "EDM scaling adds a multiple of x to the score, which is not periodic; on a torus "
-                "take NoisePrediction or ScorePrediction"
+                f"{type(parametrization).__name__} adds a multiple of x to the score, which is not "
+                "periodic; on a torus take NoisePrediction or ScorePrediction"
             )
         self.parametrization = parametrization
 
@@ -315,8 +96,8 @@ class PreconditionedField(ScoreField):
         c, rows = self._coefficients(x, t), self.class_rows(classes, x)
         u, label = c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0])
         output = in_blocks(self._compiled or self._output, u, label, rows)
-        a, b = affine(x, t, self.sde, quantity)
-        return (a + b * c.c_skip) * x + (b * c.c_out) * output
+        c_skip, c_out = c.means.form(quantity, times(x, t), self.sde)
+        return c_skip * x + c_out * output
 
     def compile(self, *settings: Any, **named: Any) -> None:
         # As a whole: a compiled network has first derivatives only, and a potential needs two.

@@ -25,7 +25,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scorefield.fields.preconditioned import NoisePrediction, PreconditionedField, TimeLabel
+from scorefield.fields.labels import TimeLabel
+from scorefield.fields.parametrization import NoisePrediction
+from scorefield.fields.preconditioned import PreconditionedField
 from scorefield.interop import unpickling
 from scorefield.interop.errors import ForeignCodeError, InteropError, compare
 from scorefield.networks.minimal import MinimalResNet, MinimalUNet, Padding

@@ -14,10 +14,13 @@ weights are, in this form,
 .. math::
     w_{edm} = \frac{\lambda^2 + \sigma_d^2}{\sigma_d^2}, \qquad
     w_{score} = 1, \qquad
-    w_{likelihood} = \frac{g^2}{\sigma^2}.
+    w_{likelihood} = \frac{g^2}{\sigma^2}, \qquad
+    w_{velocity} = (\dot\sigma - f\sigma)^2 .
 
 The first is :math:`(\lambda^2 + \sigma_d^2) / (\lambda\sigma_d)^2` on the denoiser's squared error,
-the second :math:`\sigma^2` and the third :math:`g^2` on that of the score.
+the second :math:`\sigma^2` and the third :math:`g^2` on that of the score, and the fourth 1 on that
+of the velocity :math:`\dot\alpha x_0 + \dot\sigma\varepsilon`: the loss of flow matching, on
+:class:`~.RectifiedFlow` with :class:`UniformTime`.
 
 The losses of SMLD and DDPM are the second weight with times from a table: :class:`TableLaw` on
 :class:`~.VE` and on :class:`~.DiscreteVP`.
@@ -35,6 +38,9 @@ References:
 
     Maximum likelihood training of score-based diffusion models (Song, Durkan, Murray and Ermon,
     2021), equation 7.
+
+    Flow matching for generative modeling (Lipman, Chen, Ben-Hamu, Nickel and Le, 2023),
+    equation 9.
 """
 
 from __future__ import annotations
@@ -43,7 +49,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -53,11 +59,12 @@ from scorefield.checks import check_finite, check_positive
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
+from scorefield.objectives.pairing import Pairing
 from scorefield.sde.base import SDE
-from scorefield.sde.preserving import DiscreteVP
+from scorefield.sde.steps import DiscreteVP
 from scorefield.sde.tables import check_levels
 
-Weighting = Literal["edm", "score", "likelihood"]
+Weighting = Literal["edm", "score", "likelihood", "velocity"]
 Reduction = Literal["mean", "half_sum"]
 
 
@@ -209,15 +216,15 @@ class TableLaw(NoiseLaw):
             raise UserError(
                 f"TableLaw: none of the {self.levels} levels lies between {lower:g} and {upper:g}"
             )
-        times = torch.linspace(0, sde.t_max, self.levels, dtype=u.dtype, device=u.device)
-        return times[first + (u * count).long()]
+        times = torch.linspace(0, 1, self.levels, dtype=u.dtype, device=u.device)
+        return times.clamp(max=sde.t_max)[first + (u * count).long()]
 
 
 @lru_cache(maxsize=32)
 def _between(sde: SDE, levels: int, lower: float, upper: float) -> tuple[int, int]:
     """The first time of a table between two noise levels, and the number of them."""
-    times = torch.linspace(0, sde.t_max, levels, dtype=torch.float64, device="cpu")
-    level = sde.noise_level(times)
+    times = torch.linspace(0, 1, levels, dtype=torch.float64, device="cpu")
+    level = sde.noise_level(times.clamp(max=sde.t_max))
     # Levels at the very ends of the range are in it, however they were rounded.
     first = int((level < lower * (1 - 1e-9)).sum())
     return first, int((level <= upper * (1 + 1e-9)).sum()) - first
@@ -228,13 +235,15 @@ class DenoisingScoreMatching:
     r"""Denoising score matching with a weight and a law of times.
 
     Arguments:
-        weighting: ``edm``, ``score`` or ``likelihood``.
+        weighting: ``edm``, ``score``, ``likelihood`` or ``velocity``.
         law: The distribution of the training times.
         sigma_data: The standard deviation :math:`\sigma_d` of the data; for ``edm`` only.
         reduction: ``mean`` of the squared error over coordinates, or ``half_sum``.
+        pairing: Which noise the points of a batch are mixed with in a training: ``independent``, or
+            by optimal ``transport``, see :mod:`~.pairing`, after which the field is no score.
 
     Raises:
-        ValueError: For an unknown weighting or reduction, ``edm`` without a positive
+        ValueError: For an unknown weighting, reduction or pairing, ``edm`` without a positive
             ``sigma_data``, or ``likelihood`` with the times of a table.
     """
 
@@ -242,8 +251,11 @@ class DenoisingScoreMatching:
     law: NoiseLaw = LogNormal()
     sigma_data: float | None = None
     reduction: Reduction = "mean"
+    pairing: Pairing = "independent"
 
     def __post_init__(self) -> None:
+        if self.pairing not in get_args(Pairing):
+            raise UserError(f"pairing is independent or transport, not {self.pairing!r}")
         if self.reduction not in ("mean", "half_sum"):
             raise UserError(f"reduction is mean or half_sum, not {self.reduction!r}")
         if self.weighting == "likelihood" and isinstance(self.law, TableLaw):
@@ -251,8 +263,9 @@ class DenoisingScoreMatching:
                 "weighting='likelihood' is an integral over all times and has no meaning for the "
                 "discrete ones of TableLaw; take 'score'"
             )
-        if self.weighting not in ("edm", "score", "likelihood"):
-            raise UserError(f"weighting is edm, score or likelihood, not {self.weighting!r}")
+        if self.weighting not in get_args(Weighting):
+            names = ", ".join(get_args(Weighting))
+            raise UserError(f"weighting is one of {names}, not {self.weighting!r}")
         if self.weighting == "edm":
             check_positive("the sigma_data of edm weighting", self.sigma_data)
 
@@ -274,6 +287,8 @@ class DenoisingScoreMatching:
                 return (sde.noise_level(t) / self.sigma_data) ** 2 + 1
             case "likelihood":
                 return sde.diffusion_squared(t) / sde.sigma(t) ** 2
+            case "velocity":
+                return (sde.sigma_dot(t) - sde.drift(t) * sde.sigma(t)) ** 2
             case _:
                 return torch.ones_like(t)
 

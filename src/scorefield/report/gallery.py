@@ -201,7 +201,7 @@ class Gallery(NamedTuple):
 
 def gallery(members: Sequence[Group], look: dict[str, Look], trust_code: bool) -> Gallery:
     """The pictures of the first seed of each model; none of data that cannot be seen."""
-    runs = {g.label: _run(g, trust_code) for g in members}
+    runs = {g.label: run_of(g, trust_code) for g in members}
     source = next(iter(runs.values())).source()
     models = {g.label: runs[g.label].field("ema", g.first.step) for g in members}
     benchmark = Benchmark(source, Protocol.read(members[0].first.protocol))
@@ -212,7 +212,7 @@ def gallery(members: Sequence[Group], look: dict[str, Look], trust_code: bool) -
 def exact_group(group: Group, trust_code: bool) -> Group | None:
     """The exact field evaluated by the protocol of a group; ``None`` where it is not known."""
     one = group.first
-    source = _run(group, trust_code).source()
+    source = run_of(group, trust_code).source()
     truth = source.truth
     if truth is None:
         return None
@@ -229,7 +229,8 @@ def exact_group(group: Group, trust_code: bool) -> Group | None:
     return Group(group.dataset, "exact", (exact,))
 
 
-def _run(group: Group, trust_code: bool) -> Run:
+def run_of(group: Group, trust_code: bool) -> Run:
+    """The run of the first seed of a model."""
     assert group.first.folder is not None
     return Run.open(group.first.folder, trust_code)
 

@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from scorefield.comparison.groups import Group, by_dataset, collect, groups
 from scorefield.comparison.tables import Comparison, compare_models, refuse, table_files
 from scorefield.comparison.to_target import TARGETS
+from scorefield.data.source import DataSource
 from scorefield.errors import ConfigError, RunError
 from scorefield.evaluation.catalogue import OF_LEVELS
 from scorefield.evaluation.records import Evaluation
@@ -25,9 +26,10 @@ from scorefield.plotting.palette import looks
 from scorefield.progress import warn
 from scorefield.report.curves import plots
 from scorefield.report.findings import findings, headline
-from scorefield.report.gallery import exact_group, gallery
+from scorefield.report.gallery import exact_group, gallery, run_of
 from scorefield.report.tables import anchor, table, tables
 from scorefield.report.words import listed, number
+from scorefield.runs.classes import class_name
 from scorefield.runs.run import Run
 
 INDEX = "index.html"
@@ -112,11 +114,12 @@ def _section(root: Path, comparison: Comparison, trust_code: bool) -> SimpleName
         plots=plots(members, exact, look, comparison.costs),
         gallery=gallery(members, look, trust_code),
         commands=[(g, _commands(root, g)) for g in members],
-        facts=_facts(members),
+        facts=_facts(members, run_of(members[0], trust_code).source()),
         costs=comparison.costs,
     )
 
 
+_CLASSES = 20  # of which the names are listed
 _TITLES = {
     "ring": "eight Gaussian modes on a ring in the plane, whose score is known",
     "atoms": "pseudo-atoms in a periodic box, whose score is known",
@@ -177,7 +180,7 @@ def _models(sections: Sequence[SimpleNamespace]) -> list[tuple[str, str, str]]:
     return list(found.values())
 
 
-def _facts(members: Sequence[Group]) -> list[tuple[str, str]]:
+def _facts(members: Sequence[Group], source: DataSource) -> list[tuple[str, str]]:
     one = members[0].first
     p, c = one.protocol, one.compute
     calls = ", ".join(
@@ -186,6 +189,7 @@ def _facts(members: Sequence[Group]) -> list[tuple[str, str]]:
     levels = ", ".join(f"{s:g}" for s in p["sigmas"])
     overrides = listed([f"{o}" for o in one.about.get("overrides", [])]) or "none"
     return [
+        *_classes(source),
         (
             "training",
             f"{c['steps']} steps of {c['batch_size']} items, seeds "
@@ -209,6 +213,15 @@ def _facts(members: Sequence[Group]) -> list[tuple[str, str]]:
         *_methods(one),
         ("seed of the evaluation", str(p["seed"])),
     ]
+
+
+def _classes(source: DataSource) -> Iterator[tuple[str, str]]:
+    """The classes of the data, with the names that they have."""
+    if source.classes is None:
+        return
+    shown = [class_name(k, source) for k in range(min(source.classes, _CLASSES))]
+    more = f", and {source.classes - _CLASSES} more" if source.classes > _CLASSES else ""
+    yield f"{source.classes} classes", ", ".join(shown) + more
 
 
 def _methods(one: Evaluation) -> Iterator[tuple[str, str]]:

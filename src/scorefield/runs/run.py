@@ -34,7 +34,6 @@ from scorefield.data.source import DataSource
 from scorefield.engine import Engine
 from scorefield.errors import CheckpointError, ConfigError, RunError, section_of
 from scorefield.fields.base import ScoreField
-from scorefield.fields.composed import OneClass
 from scorefield.files import absence, clean, delete_folder, write_folder
 from scorefield.noise import Noise
 from scorefield.objectives.objective import Objective
@@ -133,7 +132,7 @@ class Run:
 
     def _check_whole(self) -> None:
         field, config, noise = self._check_parts(), self.config, Noise(self.config.seed)
-        with section_of("data", *config.data.faults):
+        with section_of("data", *config.data.faults, keys=config.data):
             self.source().batch(noise, 0, 1)
             if field.classes is not None:
                 self.source().batch_classes(noise, 0, 1)
@@ -325,21 +324,3 @@ def _alone(folder: Path) -> Iterator[None]:
         raise RunError(
             f"{folder} is being made by another process: wait for its end or stop it"
         ) from error
-
-
-def check_unconditional(config: Config, field: ScoreField) -> None:
-    """Refuses points of any class of a field that was never trained on points without theirs."""
-    if field.classes is not None and config.objective.label_dropout == 0:
-        raise RunError(
-            f"the field of {config.name} was trained with objective.label_dropout 0, and knows "
-            f"points of one class only, not those of any"
-        )
-
-
-def of_class(field: ScoreField, label: int) -> ScoreField:
-    """The field of points of a class, if it knows it."""
-    if field.classes is None:
-        raise RunError("the field of this run knows no classes, and takes no label")
-    if not 0 <= label < field.classes:
-        raise RunError(f"label is {label}, it must be a class from 0 to {field.classes - 1}")
-    return OneClass(field, label)

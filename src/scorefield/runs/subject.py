@@ -16,12 +16,13 @@ from scorefield.engine import Engine
 from scorefield.errors import CheckpointError, ConfigError, RunError
 from scorefield.fields.base import ScoreField
 from scorefield.files import absence
-from scorefield.interop import convolutional
+from scorefield.interop import convolutional, diffusers
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.load import load
 from scorefield.likelihood.density import CENTERED_BYTES, UNIT_BYTES, DataTransform
 from scorefield.networks.minimal import Padding
-from scorefield.runs.run import Run, check_unconditional, of_class
+from scorefield.runs.classes import check_unconditional, of_class
+from scorefield.runs.run import Run
 from scorefield.training import checkpoint as checkpoints
 
 
@@ -31,7 +32,7 @@ class Subject:
 
     Attributes:
         field: The field.
-        config: The configuration of its training; ``None`` for a checkpoint of score_sde.
+        config: The configuration of its training; ``None`` for a model of another code base.
         source: The data that it was trained on; ``None`` as before.
         about: What is recorded of it.
         folder: The folder of the run; ``None`` for a file.
@@ -62,8 +63,9 @@ def open_subject(
     One that knows classes is evaluated at points of any, or of one.
 
     Arguments:
-        path: The folder, a file ending in ``.safetensors``, a checkpoint of score_sde ending in
-            ``.pth``, or a state dict ending in ``.pt`` (:mod:`scorefield.interop.convolutional`).
+        path: The folder, a file ending in ``.safetensors``, a folder of diffusers, a checkpoint of
+            score_sde ending in ``.pth``, or a state dict ending in ``.pt``
+            (:mod:`scorefield.interop.convolutional`).
         weights: Which weights of a run or checkpoint: averaged, or those of the last step.
         config: For a checkpoint of score_sde, the name of a published configuration, or a file
             ending in ``.yaml`` or ``.json`` with one in the original's keys; for a state dict,
@@ -91,6 +93,9 @@ def open_subject(
 def _open(
     path: Path, weights: Literal["ema", "raw"], config: str | None, trust_code: bool
 ) -> Subject:
+    if (path / diffusers.INDEX).is_file():
+        about = {"pipeline": str(path)}
+        return Subject(diffusers.load(path), None, None, about, None, CENTERED_BYTES)
     if path.is_file() and path.suffix == ".pth":
         return _published(path, weights, config)
     if path.is_file() and path.suffix == ".pt":

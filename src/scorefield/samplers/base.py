@@ -28,7 +28,7 @@ from torch import Tensor
 from scorefield.checks import check_count, check_floating
 from scorefield.engine import device_of
 from scorefield.errors import UnsupportedError, UserError
-from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
 from scorefield.noise import Noise
 from scorefield.samplers.grid import check_steps, grid_times
@@ -155,6 +155,7 @@ class Sampler(ABC):
             TypeError: If a measurement is given to a sampler that takes none.
             FloatingPointError: If a state is no longer finite; names step, noise level and samples.
         """
+        check_field(field)
         shape = field.domain.shape
         if not dtype.is_floating_point:
             raise UserError(f"samples have a floating dtype, not {dtype}")

@@ -24,7 +24,7 @@ from torch import Tensor
 from scorefield.checks import check_count, check_floating, check_not_negative
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
-from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes
 from scorefield.samplers.flow import Flow
 from scorefield.samplers.runge_kutta import Solution
@@ -195,6 +195,7 @@ def _carry(
 
 def check_points(field: ScoreField, x: Tensor) -> None:
     """Raises ``ValueError`` unless points are finite, floating and of the field's event shape."""
+    check_field(field)
     shape = field.domain.shape
     check_floating("x", x)
     if x.dim() < 1 or x.shape[1:] != shape:

@@ -18,7 +18,7 @@ from scorefield.samplers.step import CLEAN, PLAIN, Coefficients, StepContext, St
 from scorefield.sde.base import SDE
 from scorefield.sde.discrete import Discretization, Exact
 from scorefield.sde.exploding import EDM, VE
-from scorefield.sde.preserving import VP, DiscreteVP, SubVP
+from scorefield.sde.preserving import VP, SubVP
 
 First = Literal["corrector", "predictor"]
 
@@ -229,8 +229,6 @@ def _denoised(x: Tensor, score: Tensor, here: Coefficients) -> Tensor:
 
 def _default_end(sde: SDE) -> float:
     match sde:
-        case DiscreteVP():
-            return sde.t_min
         case VE():
             return max(1e-5, sde.t_min)
         case VP() | SubVP():

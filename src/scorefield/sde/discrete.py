@@ -27,8 +27,9 @@ from torch import Tensor
 from scorefield.errors import UserError
 from scorefield.sde.base import SDE
 from scorefield.sde.exploding import VE
-from scorefield.sde.preserving import VP, DiscreteVP
-from scorefield.sde.tables import alphas_cumprod, betas, check_levels, level_index, sigmas
+from scorefield.sde.preserving import VP
+from scorefield.sde.steps import DiscreteVP
+from scorefield.sde.tables import beta_table, check_levels, level_index, sigmas
 
 
 class ForwardStep(NamedTuple):
@@ -142,17 +143,19 @@ class SMLDSteps(_Tabular):
 
 @dataclass(frozen=True)
 class DDPMSteps(_Tabular):
-    r"""Denoising diffusion, for :class:`VP`: :math:`a_i^2 = 1 - \beta_i`, :math:`b_i^2 = \beta_i`.
+    r"""Denoising diffusion, for :class:`~.VP`, :math:`a_i^2 = 1 - \beta_i`,
+    :math:`b_i^2 = \beta_i`.
 
     Marginals are those of the composed steps,
-    :math:`\sigma_i^2 = 1 - \bar\alpha_i`; they are also those of :class:`DiscreteVP`, whose own
+    :math:`\sigma_i^2 = 1 - \bar\alpha_i`; they are also those of :class:`~.DiscreteVP`, whose own
     discretisation this is.
 
     Arguments:
         levels: The number :math:`N` of levels.
 
     Raises:
-        ValueError: If there are fewer than 2.
+        ValueError: If there are fewer than 2; in use, if the last step of the process leaves
+            nothing of the data.
 
     References:
         Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), equations 2 and 4.
@@ -162,13 +165,20 @@ class DDPMSteps(_Tabular):
     """
 
     def table(self, sde: SDE) -> ForwardStep:
-        if not isinstance(sde, VP):
+        if not isinstance(sde, VP | DiscreteVP):
             raise UserError(f"sde: DDPM discretises VP, not {type(sde).__name__}")
-        if isinstance(sde, DiscreteVP) and sde.levels != self.levels:
+        if isinstance(sde, VP):
+            beta = beta_table("linear", sde.beta_min, sde.beta_max, self.levels)
+        elif sde.levels == self.levels:
+            beta = sde.table
+        else:
             raise UserError(f"levels: the process has {sde.levels}, the steps {self.levels}")
-        rates = sde.beta_min, sde.beta_max, self.levels
-        beta = betas(*rates)
-        to = (1 - alphas_cumprod(*rates)).sqrt()
+        if float(beta[-1]) == 1:
+            raise UserError(
+                "sde: the last step of this DiscreteVP removes all of the data and cannot be "
+                "reversed; take the discretization Exact()"
+            )
+        to = (1 - (1 - beta).cumprod(dim=0)).sqrt()
         return ForwardStep((1 - beta).sqrt(), beta.sqrt(), _previous_levels(to), to)
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from scorefield.checks import check_not_negative
 from scorefield.errors import UserError
-from scorefield.sde.base import SDE, PriorMean, check_range, check_start
-from scorefield.sde.tables import betas, level_index
+from scorefield.sde.base import SDE, PriorMean, check_range
 
 
-class _Preserving(SDE):
+class Preserving(SDE):
     """A process at whose end nothing is left of the data, with a prior of unit variance."""
 
     @property
@@ -24,7 +22,7 @@ class _Preserving(SDE):
 
 
 @dataclass(frozen=True)
-class _LinearBeta(_Preserving):
+class _LinearBeta(Preserving):
     r"""The schedule :math:`\beta(t) = \beta_{min} + t (\beta_{max} - \beta_{min})`, and
     :math:`\alpha = e^{-B/2}` with :math:`B(t) = \int_0^t \beta`.
     """
@@ -111,66 +109,7 @@ class SubVP(_LinearBeta):
 
 
 @dataclass(frozen=True)
-class DiscreteVP(VP):
-    r"""The process of the :math:`N` steps of DDPM, continued between them.
-
-    At the times :math:`t_i = i / (N - 1)` the mean coefficient is that of the steps,
-    :math:`\alpha(t_i)^2 = \bar\alpha_i = \prod_{j \le i} (1 - \beta_j)`; between them
-    :math:`\ln\alpha` is linear, so that :math:`\beta(t)` is piecewise constant. At time 0 the first
-    step is done. It gives networks trained on the steps a continuous process, with equations,
-    densities and transitions between any two times.
-
-    Arguments:
-        beta_min: The rate of the first step, times :math:`N`.
-        beta_max: The rate of the last step, times :math:`N`.
-        levels: The number :math:`N` of steps.
-
-    Raises:
-        ValueError: Unless ``0 < beta_min < beta_max < levels`` and ``0 <= t_min < 1``.
-
-    References:
-        Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), equation 4.
-
-        Score-based generative modeling through stochastic differential equations (Song et al.,
-        2021), appendix C.
-    """
-
-    t_min: float = 0.0
-    levels: int = 1000
-
-    def __post_init__(self) -> None:
-        check_range(self, "beta_min", "beta_max")
-        betas(self.beta_min, self.beta_max, self.levels)
-        check_start(self)
-
-    def _segment(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The index of the step before each time, the integral there, and its growth in it."""
-        place = level_index(t, self.levels).clamp(max=self.levels - 2)
-        table = _integrals(self.beta_min, self.beta_max, self.levels, t.dtype, t.device)
-        return place, table[place], table[place + 1] - table[place]
-
-    def beta(self, t: Tensor) -> Tensor:
-        _, _, growth = self._segment(t)
-        return growth * (self.levels - 1)
-
-    def beta_integral(self, t: Tensor) -> Tensor:
-        r"""The integral :math:`B(t) = -2 \ln \alpha(t)` of the rate, with the first step's."""
-        place, start, growth = self._segment(t)
-        return start + (t * (self.levels - 1) - place) * growth
-
-    def _inverse_integral(self, integral: Tensor) -> Tensor:
-        table = _integrals(
-            self.beta_min, self.beta_max, self.levels, integral.dtype, integral.device
-        )
-        # A time just before the first level belongs to the first.
-        place = torch.searchsorted(table, integral.detach().contiguous(), right=True) - 1
-        place = place.clamp(0, self.levels - 2)
-        rest = (integral - table[place]) / (table[place + 1] - table[place])
-        return (place + rest) / (self.levels - 1)
-
-
-@dataclass(frozen=True)
-class Cosine(_Preserving):
+class Cosine(Preserving):
     r"""The cosine schedule: :math:`\alpha(t) = \cos\theta(t) / \cos\theta(0)`,
     :math:`\sigma^2 = 1 - \alpha^2`, with
     :math:`\theta(t) = \frac{\pi}{2} \frac{t + s}{1 + m}`.
@@ -244,13 +183,3 @@ class Cosine(_Preserving):
         root = torch.sqrt(noise_level**2 + sine**2)
         rise = noise_level**2 / (root + sine)
         return torch.atan2(rise * cosine, cosine**2 + root * sine) / self._rate
-
-
-@lru_cache(maxsize=32)
-def _integrals(
-    beta_min: float, beta_max: float, levels: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    # The first call may be in inference mode, the next may need a gradient.
-    with torch.inference_mode(False):
-        table = -torch.log1p(-betas(beta_min, beta_max, levels)).cumsum(dim=0)
-        return table.to(dtype).to(device)

@@ -15,12 +15,17 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from scorefield.checks import check_count
-from scorefield.errors import UserError
+from scorefield.errors import UserError, hint
+
+Betas = Literal["linear", "scaled_linear", "cosine", "sigmoid"]
+"""The names of tables; see :func:`beta_table`."""
 
 
 def sigmas(sigma_min: float, sigma_max: float, levels: int) -> Tensor:
@@ -64,6 +69,91 @@ def alphas(beta_min: float, beta_max: float, levels: int) -> Tensor:
 def alphas_cumprod(beta_min: float, beta_max: float, levels: int) -> Tensor:
     r"""The products :math:`\bar\alpha_i = \prod_{j \le i} \alpha_j` of DDPM, in float64."""
     return alphas(beta_min, beta_max, levels).cumprod(dim=0)
+
+
+def beta_table(
+    table: Betas | Sequence[float] | Tensor, beta_min: float, beta_max: float, levels: int
+) -> Tensor:
+    r"""The table of a name, or a table that is given, in float64.
+
+    * ``linear``: :math:`\beta_i` evenly from :math:`\beta_{min} / N` to :math:`\beta_{max} / N`.
+    * ``scaled_linear``: the same of :math:`\sqrt{\beta_i}`.
+    * ``cosine``: :math:`\bar\alpha(u) = \cos^2 \frac{\pi}{2} \frac{u + 0.008}{1.008}` at
+      :math:`u = i / N`.
+    * ``sigmoid``: :math:`\bar\alpha(u)` proportional to :math:`s(3) - s(6 u - 3)` with the
+      logistic function :math:`s`.
+
+    The last two have :math:`\beta_i = 1 - \bar\alpha((i + 1) / N) / \bar\alpha(i / N)`, at most
+    0.999.
+
+    Raises:
+        ValueError: If there is no such table, or it is not one: see :class:`~.DiscreteVP`.
+
+    References:
+        High-resolution image synthesis with latent diffusion models (Rombach, Blattmann, Lorenz,
+        Esser and Ommer, 2022), published code, for ``scaled_linear``.
+
+        Improved denoising diffusion probabilistic models (Nichol and Dhariwal, 2021), equation 17.
+
+        Scalable adaptive computation for iterative generation (Jabri, Fleet and Chen, 2023),
+        section 3.3, for ``sigmoid``.
+    """
+    if not isinstance(table, str):
+        return _given(table)
+    check_levels(levels)
+    match table:
+        case "linear":
+            return betas(beta_min, beta_max, levels)
+        case "scaled_linear":
+            # Of numbers whose squares are the rates: the checks are the same.
+            betas(beta_min, beta_max, levels)
+            ends = math.sqrt(beta_min / levels), math.sqrt(beta_max / levels)
+            return torch.linspace(*ends, levels, dtype=torch.float64, device="cpu").square()
+        case "cosine":
+            return _ratios(lambda u: torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2, levels)
+        case "sigmoid":
+            top = torch.tensor(3.0, dtype=torch.float64).sigmoid()
+            return _ratios(lambda u: top - torch.sigmoid(6 * u - 3), levels)
+    raise UserError(f"betas is {table!r}; {hint(table, get_args(Betas), 'tables')}")
+
+
+def zero_terminal_snr(table: Sequence[float] | Tensor) -> tuple[float, ...]:
+    r"""The table whose :math:`\sqrt{\bar\alpha_i}` are those of another, shifted to end at 0 and
+    scaled to begin where they did.
+
+    Raises:
+        ValueError: If ``table`` is not one of :class:`~.DiscreteVP`.
+
+    References:
+        Common diffusion noise schedules and sample steps are flawed (Lin, Liu, Li and Yang, 2024),
+        algorithm 1.
+    """
+    root = (1 - _given(table)).cumprod(dim=0).sqrt()
+    left = ((root - root[-1]) * (root[0] / (root[0] - root[-1]))).square()
+    left = torch.cat([left.new_ones(1), left])
+    return tuple((1 - left[1:] / left[:-1]).tolist())
+
+
+def _ratios(left: Callable[[Tensor], Tensor], levels: int) -> Tensor:
+    u = torch.linspace(0, 1, levels + 1, dtype=torch.float64, device="cpu")
+    products = left(u)
+    return (1 - products[1:] / products[:-1]).clamp(max=0.999)
+
+
+def _given(numbers: Sequence[float] | Tensor) -> Tensor:
+    table = torch.as_tensor(numbers, dtype=torch.float64).cpu()
+    if table.dim() != 1 or len(table) < 2:
+        raise UserError(
+            f"betas must be a row of at least 2 numbers, got shape {tuple(table.shape)}"
+        )
+    wrong = ~((table > 0) & (table < 1))
+    wrong[-1] &= table[-1] != 1
+    if bool(wrong.any()):
+        i = int(wrong.nonzero()[0])
+        raise UserError(
+            f"betas lie in (0, 1), the last may be 1; number {i} is {float(table[i]):g}"
+        )
+    return table
 
 
 def level_index(t: Tensor, levels: int, t_max: float = 1.0) -> Tensor:

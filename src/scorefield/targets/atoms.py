@@ -12,7 +12,7 @@ from torch import Tensor
 from scorefield.checks import check_floating, check_positive
 from scorefield.domain import Torus
 from scorefield.errors import UserError
-from scorefield.fields.base import Times
+from scorefield.fields.forms import Times
 from scorefield.noise import Noise
 from scorefield.sde.base import SDE
 from scorefield.targets.base import Steps, Target

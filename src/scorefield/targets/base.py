@@ -18,8 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.domain import Domain
-from scorefield.fields.base import Batch, Quantity, ScoreField, Times, affine, times
+from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes
+from scorefield.fields.forms import Batch, Quantity, Times, affine, times
 from scorefield.noise import Noise
 from scorefield.sde.base import SDE
 from scorefield.sde.exploding import EDM

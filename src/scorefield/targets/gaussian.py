@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from scorefield.domain import Euclidean
 from scorefield.errors import UnsupportedError, UserError
-from scorefield.fields.base import Batch, Times
+from scorefield.fields.forms import Batch, Times
 from scorefield.noise import Noise
 from scorefield.sde.base import SDE
 from scorefield.targets.base import Steps, Target

@@ -11,8 +11,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from scorefield.errors import UserError
-from scorefield.fields.base import Times, times
 from scorefield.fields.classes import Classes
+from scorefield.fields.forms import Times, times
 from scorefield.targets.base import ClosedForm
 
 LabelledT = TypeVar("LabelledT", bound="Labelled")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scorefield.domain import Euclidean
 from scorefield.errors import UserError
-from scorefield.fields.base import Times
+from scorefield.fields.forms import Times
 from scorefield.noise import Noise
 from scorefield.sde.base import SDE
 from scorefield.targets.base import Steps, Target

@@ -37,7 +37,7 @@ from torch.nn import functional as F
 from scorefield.checks import check_floating
 from scorefield.domain import Euclidean
 from scorefield.errors import UserError
-from scorefield.fields.base import Quantity, Times, convert, times
+from scorefield.fields.forms import Quantity, Times, convert, times
 from scorefield.sde.base import SDE
 from scorefield.sde.exploding import EDM
 from scorefield.targets.attention import Block, precise, weighted_means

@@ -11,11 +11,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from scorefield.data.source import DataSource
+from scorefield.domain import Torus
 from scorefield.dropout import dropouts
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Lookahead, Noise
 from scorefield.objectives.objective import Objective
+from scorefield.objectives.pairing import transported
 from scorefield.world import ALONE, World
 
 _NUMBERS_AHEAD = 2**18
@@ -41,10 +43,11 @@ def training_draws(
     A draw costs nearly the same for one step as for many. What the host reads for the steps of a
     draw is read by a thread during those before them, unless the host is the device. Training data
     of up to ``data_on_device`` bytes are copied to the device. Of several processes, each has its
-    rows of the batch.
+    rows of the batch, of which it draws all where the noise is assigned to the points.
 
     Raises:
-        UserError: If there are more processes than points a step.
+        UserError: If there are more processes than points a step, or noise is assigned to points of
+            a torus.
     """
     weights = next(p for p in field.parameters() if p.requires_grad)
     device, dtype = weights.device, weights.dtype
@@ -52,7 +55,12 @@ def training_draws(
         raise UserError(
             f"batch_size={batch_size} points cannot be shared out to {world.size} processes"
         )
-    rows = world.rows(batch_size)
+    paired = objective.denoising.pairing == "transport"
+    if paired and isinstance(field.domain, Torus):
+        raise UserError("pairing='transport' takes points of flat space to noise, not of a torus")
+    mine = world.rows(batch_size)
+    rows = slice(0, batch_size) if paired else mine
+    kept = slice(mine.start - rows.start, mine.stop - rows.start)
     index = torch.arange(rows.start, rows.stop, device=device)
     layers, dropout = len(dropouts(field)), has_dropout(field)
     distant = device.type != "cpu"
@@ -81,11 +89,14 @@ def training_draws(
             told = [objective.hide(here.pop(), field.classes, noise, index, steps)]
         x = source.finish(here, noise, dtype)
         t, z = objective.draw(field, noise, index, steps)
+        if paired:
+            z = transported(x, z)
         draws = [d.to(device, dtype) for d in (x, t, z)]
         if layers:
             keys = noise.integers("dropout/keys", 2**32, (layers, 2), index, steps)
             told.append((keys - 2**31).to(torch.int32))
-        return (*draws, *told, *([] if seeds is None else [seeds]))
+        drawn = [d[:, kept] for d in (*draws, *told)]
+        return (*drawn, *([] if seeds is None else [seeds]))
 
     numbers = len(index) * (2 * field.domain.dim + 2 * layers + 1)
     return Lookahead(draw, max(1, min(_STEPS_AHEAD, _NUMBERS_AHEAD // numbers)))

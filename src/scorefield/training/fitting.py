@@ -10,7 +10,7 @@ from scorefield.checks import check_kind
 from scorefield.data.given import Data, source_of
 from scorefield.engine import Engine
 from scorefield.errors import UnsupportedError
-from scorefield.fields.base import ScoreField
+from scorefield.fields.base import ScoreField, check_field
 from scorefield.fields.gradient import outside_inference
 from scorefield.objectives.denoising import DenoisingScoreMatching
 from scorefield.objectives.objective import Objective
@@ -88,7 +88,7 @@ def fit(
     )
     if engine is not None and not isinstance(engine, Engine):
         raise UnsupportedError(f"engine must be an Engine, as in Engine('cuda'), got {engine!r}")
-    check_kind("field", field, ScoreField)
+    check_field(field)
     source = source_of(data)
     field.learn_shape(source.shape)
     if objective is None:

@@ -9,15 +9,9 @@ from typing import Any, Literal
 from torch import nn
 
 from scorefield.fields.base import ScoreField
-from scorefield.fields.preconditioned import (
-    IndexLabel,
-    NoisePrediction,
-    Parametrization,
-    PreconditionedField,
-    ScorePrediction,
-    SigmaLabel,
-    TimeLabel,
-)
+from scorefield.fields.labels import IndexLabel, SigmaLabel, TimeLabel
+from scorefield.fields.parametrization import NoisePrediction, Parametrization, ScorePrediction
+from scorefield.fields.preconditioned import PreconditionedField
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.build import build
 from scorefield.interop.score_sde.checkpoints import read_checkpoint
@@ -25,7 +19,8 @@ from scorefield.interop.score_sde.configurations import Config, configuration, m
 from scorefield.interop.score_sde.structure import Structure, infer
 from scorefield.sde.base import SDE
 from scorefield.sde.exploding import VE
-from scorefield.sde.preserving import VP, DiscreteVP, SubVP
+from scorefield.sde.preserving import VP, SubVP
+from scorefield.sde.steps import DiscreteVP
 
 _PROCESSES = ("vesde", "vpsde", "subvpsde")
 

@@ -36,8 +36,9 @@ from scorefield.diagnostics.published import (
 )
 from scorefield.diagnostics.score_error import denoising_loss, distance_to_ideal, score_error
 from scorefield.estimate import Estimate
-from scorefield.fields.base import Quantity, ScoreField
+from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes
+from scorefield.fields.forms import Quantity
 from scorefield.studies.calibrate.fields import SIGMA, Distribution
 from scorefield.targets.base import Target
 from scorefield.targets.empirical import Empirical

@@ -22,7 +22,8 @@ from scorefield.diagnostics.trajectories import Agreement, field_agreement, imag
 from scorefield.engine import device_of
 from scorefield.errors import ConfigError
 from scorefield.estimate import Estimate, mean, proportion
-from scorefield.fields.base import Quantity, ScoreField
+from scorefield.fields.base import ScoreField
+from scorefield.fields.forms import Quantity
 from scorefield.metrics.patch_statistics import Spectrum, nearest_patches, radial_power_spectrum
 from scorefield.samplers.solvers import DDIM
 from scorefield.studies.frame import Work

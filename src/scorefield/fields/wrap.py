@@ -1,0 +1,242 @@
+r"""Any network with a stated convention as a score field.
+
+A convention is what the network predicts, how it is given the noise level, and the forward process
+of its training. Nothing of it can be read from the network itself, and each mistake in it gives
+another field: every part is named by the user, or there is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from scorefield.checks import kind_of
+from scorefield.errors import UserError, hint
+from scorefield.fields.labels import (
+    LOG_NOISE,
+    Label,
+    ReversedTimeLabel,
+    SigmaLabel,
+    TimeLabel,
+)
+from scorefield.fields.parametrization import (
+    DenoiserPrediction,
+    NoisePrediction,
+    Parametrization,
+    ScorePrediction,
+    VelocityPrediction,
+    VPrediction,
+)
+from scorefield.fields.preconditioned import PreconditionedField
+from scorefield.sde.base import SDE
+from scorefield.sde.exploding import EDM
+from scorefield.sde.interpolant import RectifiedFlow
+from scorefield.sde.steps import DiscreteVP
+from scorefield.sde.tables import Betas
+
+_PREDICTIONS: dict[str, Callable[[Label], Parametrization]] = {
+    "noise": NoisePrediction,
+    "denoiser": DenoiserPrediction,
+    "v": VPrediction,
+    "velocity": VelocityPrediction,
+    "score": ScorePrediction,
+}
+_TIMES: dict[str, Label] = {
+    "t": TimeLabel(1.0),
+    "1-t": ReversedTimeLabel(),
+    "sigma": SigmaLabel(),
+    "log_sigma": LOG_NOISE,
+}
+_ELSEWHERE = {
+    "epsilon": "noise",
+    "eps": "noise",
+    "x0": "denoiser",
+    "sample": "denoiser",
+    "v_prediction": "v",
+    "flow": "velocity",
+}
+"""What other code bases call the predictions."""
+
+
+def wrap(
+    net: Callable[..., Tensor],
+    *,
+    shape: Sequence[int] | None = None,
+    predicts: str | None = None,
+    time: str | Label | None = None,
+    sde: SDE | None = None,
+    betas: Betas | Sequence[float] | Tensor | None = None,
+    classes: int | None = None,
+    unlabelled: bool = False,
+    learned_variance: bool = False,
+) -> PreconditionedField:
+    r"""Make a score field of a network with a stated convention.
+
+    The network is called as ``net(x, label)`` with :math:`x_t = \alpha x_0 + \sigma\varepsilon` of
+    shape ``(batch, *shape)`` and labels of shape ``(batch,)``, both in the dtype of its parameters;
+    with classes, as ``net(x, label, classes)``. It is called once to see what it gives.
+
+    Arguments:
+        net: The network, or a function without parameters.
+        shape: The shape of a point, as in ``(3, 32, 32)``.
+        predicts: ``noise`` :math:`\varepsilon`, ``denoiser`` :math:`x_0`, ``v``
+            :math:`\alpha\varepsilon - \sigma x_0`, ``velocity``, the derivative of :math:`x_t` in
+            time (in ``1-t`` where that is the label), or ``score``.
+        time: The label: ``t`` itself; ``index:N``, the index :math:`t (N - 1)` of :math:`N` steps;
+            ``sigma``, the standard deviation of the noise; ``log_sigma``, :math:`\frac14
+            \ln(\sigma / \alpha)`, which is :math:`c_{noise}` of EDM; ``1-t`` where the data are at
+            time 1, as in flow matching; or a :class:`~.Label`.
+        sde: The forward process of its training. Without one, that of the table ``betas``;
+            otherwise :class:`~.RectifiedFlow` for a velocity, and :class:`~.EDM` for the labels
+            ``sigma`` and ``log_sigma``.
+        betas: The table of the steps ``index:N``: a name, see :func:`~.beta_table`, with rates of
+            :math:`0.1 / N` to :math:`20 / N` (for 1000 steps, 0.0001 to 0.02), or the numbers.
+        classes: The number :math:`K` of classes of a class-conditional network.
+        unlabelled: Whether class :math:`K` stands for no class.
+        learned_variance: Whether the network has :math:`2C` channels, of which the first
+            :math:`C` are the prediction.
+
+    Raises:
+        ValueError: If a part of the convention is missing, unknown, or does not fit another; if the
+            network does not give a prediction of the shape of the points, or is in training mode
+            and draws at random.
+
+    Example:
+        >>> field = sf.wrap(net, shape=(3, 32, 32), predicts="noise", time="index:1000",
+        ...                 betas="linear")
+        >>> x = sf.Heun(18).sample(field, 16)
+    """
+    _check_name("predicts", predicts, _PREDICTIONS)
+    if shape is None:
+        raise UserError("wrap: shape is missing: the shape of one point, as in shape=(3, 32, 32)")
+    label, levels = _label(time)
+    process = _process(sde, betas, predicts, label, levels)
+    reverse = predicts == "velocity" and isinstance(label, ReversedTimeLabel)
+    network = _Wrapped(net, tuple(shape), classes, unlabelled, learned_variance, reverse)
+    parametrization = _PREDICTIONS[str(predicts)](label)
+    field = PreconditionedField(network, process, parametrization=parametrization, shape=shape)
+    _check_network(field, network)
+    return field
+
+
+class _Wrapped(nn.Module):
+    """A network in the convention of a backbone."""
+
+    def __init__(
+        self,
+        net: Callable[..., Tensor],
+        shape: tuple[int, ...],
+        classes: int | None,
+        unlabelled: bool,
+        learned_variance: bool,
+        reverse: bool,
+    ) -> None:
+        super().__init__()
+        self.net, self.event_shape = net, shape
+        self.classes, self.unlabelled = classes, unlabelled or classes is None
+        self._halved, self._sign = learned_variance, -1 if reverse else 1
+        # The parts of the network stay as they are.
+        self.training = net.training if isinstance(net, nn.Module) else False
+
+    def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None) -> Tensor:
+        if self.classes is not None and classes is None:
+            classes = torch.full((len(x),), self.classes, dtype=torch.int64, device=x.device)
+        output = self.net(x, label, *(() if classes is None else (classes,)))
+        if self._halved and isinstance(output, Tensor):
+            channels = self.event_shape[0]
+            if output.shape[1] != 2 * channels:
+                raise UserError(
+                    f"{_name(self.net)} gives {output.shape[1]} channels, with learned variance "
+                    f"there are {2 * channels}"
+                )
+            output = output[:, :channels]
+        return -output if self._sign < 0 else output
+
+
+def _label(time: str | Label | None) -> tuple[Label, int | None]:
+    """A label, and the number of steps that it counts."""
+    if isinstance(time, Label):
+        return time, None
+    if isinstance(time, str) and time.startswith("index:"):
+        count = time.removeprefix("index:")
+        if not count.isdecimal() or int(count) < 2:
+            raise UserError(f"wrap: time is {time!r}, which must be as in 'index:1000'")
+        return TimeLabel(int(count) - 1), int(count)
+    _check_name("time", time, {**_TIMES, "index:N": None})
+    return _TIMES[str(time)], None
+
+
+def _process(
+    sde: SDE | None,
+    betas: Betas | Sequence[float] | Tensor | None,
+    predicts: str | None,
+    label: Label,
+    levels: int | None,
+) -> SDE:
+    if betas is not None:
+        if sde is not None:
+            raise UserError("wrap: give sde or betas, not both")
+        if levels is None:
+            raise UserError("wrap: betas are of steps, whose number is that of time='index:N'")
+        sde = DiscreteVP(betas=betas, levels=levels)
+    if isinstance(sde, DiscreteVP) and levels not in (None, sde.levels):
+        raise UserError(f"wrap: time counts {levels} steps, the table has {sde.levels}")
+    if sde is not None:
+        if sde.t_max > 1 and isinstance(label, TimeLabel | ReversedTimeLabel):
+            raise UserError(
+                f"wrap: time is counted from 0 to 1, that of {type(sde).__name__} goes to "
+                f"{sde.t_max:g}; take 'sigma' or 'log_sigma'"
+            )
+        return sde
+    if predicts == "velocity":
+        return RectifiedFlow()
+    if label in (_TIMES["sigma"], _TIMES["log_sigma"]):
+        return EDM()
+    raise UserError(
+        "wrap: the forward process of its training is missing: give sde=, as in sde=sf.VP(), or "
+        "with time='index:N' the table betas=, as in betas='linear'"
+    )
+
+
+def _check_name(what: str, given: object, known: Mapping[str, object]) -> None:
+    if given is None:
+        raise UserError(f"wrap: {what} is missing, one of {', '.join(known)}")
+    if given not in known:
+        other = _ELSEWHERE.get(str(given)) if what == "predicts" else None
+        near = hint(given, known, "those known") if other is None else f"it is {other!r} here"
+        raise UserError(f"wrap: {what} is {given!r}; {near}")
+
+
+def _check_network(field: PreconditionedField, network: _Wrapped) -> None:
+    """Raises ``ValueError`` unless a network can be evaluated, and gives what it should."""
+    name, shape = _name(network.net), network.event_shape
+    for part in network.modules():
+        draws = isinstance(part, _DropoutNd) and part.p > 0
+        if part.training and (draws or isinstance(part, _BatchNorm)):
+            raise UserError(
+                f"wrap: {name} is in training mode, where its {type(part).__name__} depends on "
+                "chance or on the batch: call eval() of it first"
+            )
+    like = next(iter(network.parameters()), torch.zeros(()))
+    x = torch.zeros(2, *shape, dtype=like.dtype, device=like.device)
+    classes = None if network.unlabelled else 0
+    try:
+        with torch.no_grad():
+            field.predict_noise(x, 0.5 * (field.sde.t_min + field.sde.t_max), classes)
+    except UserError as error:
+        halves = shape and f"({', '.join(map(str, (2, 2 * shape[0], *shape[1:])))}" in str(error)
+        more = ": with learned_variance=True the first half of its channels" if halves else ""
+        raise UserError(f"wrap: {error}{more}") from None
+    except Exception as error:
+        raise UserError(
+            f"wrap: {name} fails on points of shape {tuple(x.shape)} and a label for each, "
+            f"{kind_of(x.new_zeros(2))}: {error}"
+        ) from error
+
+
+def _name(net: object) -> str:
+    return type(net).__name__ if isinstance(net, nn.Module) else getattr(net, "__name__", "net")

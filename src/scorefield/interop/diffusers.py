@@ -1,0 +1,124 @@
+r"""Models of diffusers.
+
+A folder that ``DDPMPipeline.save_pretrained`` wrote holds a network and a scheduler; diffusers
+itself builds both, and the configuration of the scheduler states the convention. :math:`N` steps
+have the betas of the scheduler, whatever their schedule, and the label of a step is its index.
+
+Sampling by the scheduler clips the denoised state where ``clip_sample`` or ``thresholding`` is set,
+which is its default. The field here is that of the network; :class:`~.ClippedField` is the other.
+
+References:
+    Diffusers: state-of-the-art diffusion models (von Platen et al., 2022), version 0.42.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from scorefield.fields.preconditioned import PreconditionedField
+from scorefield.fields.wrap import wrap
+from scorefield.files import read_file
+from scorefield.interop.errors import InteropError
+from scorefield.sde.steps import DiscreteVP
+
+INDEX = "model_index.json"
+"""The file that makes a folder one of diffusers."""
+
+_PREDICTS = {"epsilon": "noise", "v_prediction": "v", "sample": "denoiser"}
+_NETWORKS = ("UNet2DModel",)
+_SCHEDULERS = (
+    "DDPMScheduler",
+    "DDIMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "UniPCMultistepScheduler",
+)
+"""Those of networks that were trained on the steps of a table."""
+
+
+def load(folder: str | Path) -> PreconditionedField:
+    """The field of the network in a folder of diffusers, in evaluation mode.
+
+    Arguments:
+        folder: What ``save_pretrained`` of a pipeline wrote, with the folders ``unet`` and
+            ``scheduler``.
+
+    Raises:
+        InteropError: If diffusers is not installed, the folder is not one of its pipelines or
+            incomplete, or the network or the scheduler is of another kind.
+    """
+    folder = Path(folder)
+    # Weights that are pickles are refused.
+    network = _part(folder, "unet", _NETWORKS, use_safetensors=True)
+    return field_of(network.eval(), _part(folder, "scheduler", _SCHEDULERS))
+
+
+def field_of(network: nn.Module, scheduler: Any) -> PreconditionedField:
+    """The field of a network of diffusers in the convention of a scheduler, both loaded.
+
+    Raises:
+        InteropError: If the scheduler has a prediction that is none of the known ones.
+    """
+    settings, shape = scheduler.config, network.config
+    kind = settings.prediction_type
+    if kind not in _PREDICTS:
+        raise InteropError(
+            f"prediction_type is {kind!r}, it must be one of {', '.join(map(repr, _PREDICTS))}"
+        )
+    side = shape.sample_size
+    sides = (side, side) if isinstance(side, int) else tuple(side)
+    sde = DiscreteVP(betas=scheduler.betas)
+    return wrap(
+        _Sample(network),
+        shape=(shape.in_channels, *sides),
+        predicts=_PREDICTS[kind],
+        time=f"index:{sde.levels}",
+        sde=sde,
+        classes=shape.num_class_embeds,
+        learned_variance=shape.out_channels == 2 * shape.in_channels,
+    )
+
+
+class _Sample(nn.Module):
+    """A network of diffusers, called as a function that returns a tensor."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.training = network.training
+
+    def forward(self, x: Tensor, index: Tensor, classes: Tensor | None = None) -> Tensor:
+        output: Tensor = self.network(x, index, class_labels=classes, return_dict=False)[0]
+        return output
+
+
+def _part(folder: Path, name: str, kinds: tuple[str, ...], **settings: bool) -> Any:
+    """A part of a pipeline, of one of some kinds, as diffusers loads it; nothing is downloaded."""
+    try:
+        import diffusers
+    except ImportError as error:
+        raise InteropError(
+            f"{folder} is a folder of diffusers, which is not installed: pip install diffusers"
+        ) from error
+    file = folder / INDEX
+    if not file.is_file():
+        raise InteropError(f"{folder} has no {INDEX}: save a pipeline with save_pretrained")
+    index = json.loads(read_file(file))
+    library, kind = index.get(name) or (None, None)
+    if library != "diffusers" or kind not in kinds:
+        raise InteropError(f"{file}: {name} is {kind}, it must be one of {', '.join(kinds)}")
+    try:
+        found = getattr(diffusers, kind)
+        return found.from_pretrained(folder / name, local_files_only=True, **settings)
+    except (OSError, ValueError) as error:
+        raise InteropError(f"{folder / name} cannot be read: {error}") from error

@@ -1,0 +1,53 @@
+"""Classes of the points of a run: their numbers, their names, the field of one of them."""
+
+from __future__ import annotations
+
+import re
+
+from scorefield.config.config import Config
+from scorefield.data.source import DataSource
+from scorefield.errors import RunError, hint
+from scorefield.fields.base import ScoreField
+from scorefield.fields.composed import OneClass
+
+
+def check_unconditional(config: Config, field: ScoreField) -> None:
+    """Refuses points of any class of a field that was never trained on points without theirs."""
+    if field.classes is not None and config.objective.label_dropout == 0:
+        raise RunError(
+            f"the field of {config.name} was trained with objective.label_dropout 0, and knows "
+            f"points of one class only, not those of any"
+        )
+
+
+def class_number(label: str, source: DataSource) -> int:
+    """The number of a class of some data, of its name, or of the number as text; where a number is
+    the name of a class, it is taken for the name.
+
+    Raises:
+        RunError: If it is neither, or the name of several classes.
+    """
+    names = source.class_names or ()
+    if names.count(label) == 1:
+        return names.index(label)
+    if re.fullmatch(r"-?[0-9]{1,12}", label):
+        return int(label)
+    if label in names:
+        raise RunError(f"several classes of {source.name} are called {label!r}: give a number")
+    known = hint(label, names, "they") if names else "they have no names"
+    raise RunError(f"no class of {source.name} is called {label!r}: {known}")
+
+
+def class_name(label: int, source: DataSource) -> str:
+    """The number of a class of some data, with its name where it has one."""
+    names = source.class_names or ()
+    return f"{label} ({names[label]})" if label < len(names) else str(label)
+
+
+def of_class(field: ScoreField, label: int) -> ScoreField:
+    """The field of points of a class, if it knows it."""
+    if field.classes is None:
+        raise RunError("the field of this run knows no classes, and takes no label")
+    if not 0 <= label < field.classes:
+        raise RunError(f"label is {label}, it must be a class from 0 to {field.classes - 1}")
+    return OneClass(field, label)
