@@ -55,6 +55,9 @@ def load(file: File, kinds: Iterable[Any] = (), inspect: Callable[[bytes], objec
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"is damaged: {reason}") from error
     for tensor in _tensors(content):
+        if tensor.layout != torch.strided or tensor.is_meta:
+            kind = "has no numbers" if tensor.is_meta else f"is {tensor.layout}"
+            raise UserError(f"is no checkpoint: a tensor of shape {tuple(tensor.shape)} {kind}")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise UserError(
                 f"is no checkpoint: a tensor of shape {tuple(tensor.shape)} repeats its numbers"

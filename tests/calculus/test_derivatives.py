@@ -13,6 +13,7 @@ from scorefield import (
     vjp,
 )
 from scorefield.calculus.derivatives import jvp_vjp
+from scorefield.errors import UserError
 
 
 class Smooth(nn.Module):
@@ -49,6 +50,17 @@ def field(request, points):
     if request.param == "network":
         return PreconditionedField(Smooth(shape), EDM(), sigma_data=1.0).double()
     return PotentialField(Smooth(shape, outputs=1), EDM(), sigma_data=1.0).double()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("t", [0.5, torch.tensor(0.5), torch.tensor([0.5])], ids=str)
+def test_one_time_is_that_of_every_point(field, points, t):
+    """In blocks too."""
+    x = points[1]
+    each = torch.full((len(x),), 0.5)
+    assert torch.equal(jacobian(field.score, x, t, 3), jacobian(field.score, x, each, 3))
+    with pytest.raises(UserError, match="4 points need one time or as many"):
+        jacobian(field.score, x, each[:2])
 
 
 @pytest.mark.parametrize("grad", [True, False])

@@ -182,6 +182,28 @@ def test_an_evaluation_is_extended_by_the_budgets_that_it_lacks(run, monkeypatch
     assert Evaluation.read(run.folder).budgets == [3, 5, 7]
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_what_another_process_adds_meanwhile_is_kept(run, monkeypatch, there):
+    short, measure = replace(PROTOCOL, along=None), evaluate_module.measure_samples
+    whole = evaluate(run, [3, 5, 7], protocol=short, overwrite=True)
+    shutil.rmtree(run.folder / "eval")
+    if there:
+        evaluate(run, [3], protocol=short)
+
+    def meanwhile(*given):
+        monkeypatch.setattr(evaluate_module, "measure_samples", measure)
+        evaluate(run, [3, 7], protocol=short)
+        return measure(*given)
+
+    monkeypatch.setattr(evaluate_module, "measure_samples", meanwhile)
+    evaluate(run, [3, 5], protocol=short)
+    found = Evaluation.read(run.folder)
+    assert found.protocol == whole.protocol
+    assert [(d.metric, d.budget, d.estimate.value) for d in found.distances] == [
+        (d.metric, d.budget, d.estimate.value) for d in whole.distances
+    ]
+
+
 def test_an_evaluation_by_another_protocol_is_not_overwritten_unless_asked(run):
     short = replace(PROTOCOL, along=None)
     before = evaluate(run, [5], protocol=short, overwrite=True)

@@ -111,7 +111,9 @@ def test_a_part_is_of_its_weights_and_settings_and_a_damaged_one_is_made_again(t
     assert again.of(first)("a", value)["n"] == 3
     beside = Parts(tmp_path, "likelihood", {"n": 3}, Engine("cpu"))
     assert beside.of(first)("a", value)["n"] == 4
-    # Other settings: what is left of the ones before is of no use any more.
+    # Of other settings, and left a day ago.
+    (old,) = tmp_path.glob(".parts/eval-*")
+    os.utime(old, (time.time() - 90_000,) * 2)
     other = Parts(tmp_path, "eval", {"n": 4}, Engine("cpu"))
     assert other.of(first)("a", value)["n"] == 5
     assert len(list(tmp_path.glob(".parts/*"))) == 2

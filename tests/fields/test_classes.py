@@ -208,3 +208,9 @@ def test_fields_without_classes_say_so():
 def test_a_network_has_at_least_one_class():
     with pytest.raises(ValueError, match="classes must be a positive integer, got 0"):
         MLP(2, classes=0)
+
+
+@pytest.mark.parametrize("classes", [X.numpy(), X.tolist(), X, (1, 2), {"a": 1}])
+def test_what_are_no_classes_is_named_by_its_kind(field, classes, unchecked):
+    with pytest.raises(ValueError, match=r"classes must be integers, got [^\n]{1,60}$"):
+        field.score(X, T, classes)

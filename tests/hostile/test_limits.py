@@ -179,6 +179,8 @@ ARCHIVES = {
     "expanded": lambda path: torch.save(
         {"a": torch.ones(3).as_strided((1000, 1000, 1000), (0, 0, 0))}, path
     ),
+    "sparse tensor": lambda path: torch.save({"step": 1, "a": torch.eye(3).to_sparse()}, path),
+    "no numbers": lambda path: torch.save({"step": 1, "a": torch.empty(3, device="meta")}, path),
     "deflated": lambda path: archive_of(path, deflated),
     "overlapping": overlapping,
     "pipe": os.mkfifo,

@@ -123,3 +123,11 @@ def test_one_sample_and_features_that_do_not_fit_are_refused():
     ragged = Features("ragged", lambda samples: samples[:, : 1 + (len(samples) > 5)])
     with pytest.raises(ValueError, match="1 and 2 columns"):
         frechet_distance(normals(5, 2, 0), normals(6, 2, 1), ragged)
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (0,), (0, 1, 4, 4)], ids=str)
+def test_empty_sets_are_refused(shape):
+    some = torch.randn(5, *shape[1:], generator=torch.Generator().manual_seed(0))
+    for pair in ((torch.empty(shape), some), (some, torch.empty(shape))):
+        with pytest.raises(ValueError, match="at least 2 samples"):
+            frechet_distance(*pair)

@@ -17,7 +17,9 @@ from torch.autograd import forward_ad
 
 from scorefield.checks import check_count, check_floating
 from scorefield.fields.classes import classes_at
+from scorefield.fields.forms import Times
 from scorefield.fields.gradient import differentiable, outside_inference
+from scorefield.fields.inputs import check_number
 
 VectorField = Callable[..., Tensor]
 """A function ``fn(x, t)`` of points and times, or ``fn(x, t, classes)``."""
@@ -102,7 +104,7 @@ def jvp_vjp(
 def jacobian(
     fn: VectorField,
     x: Float[Tensor, "batch *event"],
-    t: Float[Tensor, " batch"],
+    t: Times,
     rows: int | None = None,
     classes: Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch dim dim"]:
@@ -113,11 +115,15 @@ def jacobian(
     backward passes and few forward.
 
     Arguments:
+        t: The time of each point, or one time for all.
         rows: The largest number of rows in one evaluation of ``fn``, which bounds the memory
             beyond that of the result; :math:`2^{14} / D`, on a GPU :math:`2^{19} / D`, at least 16,
             if not given.
     """
     check_floating("x", x)
+    check_number(t, len(x))
+    # In its own dtype, which may be finer than that of the points.
+    t = (t if isinstance(t, Tensor) else x.new_full((), t)).reshape(-1).expand(len(x))
     dim = x.shape[1:].numel()
     if rows is None:
         entries = _ENTRIES if x.device.type == "cpu" else _MANY_ENTRIES

@@ -100,8 +100,9 @@ class Protocol:
             field: Provides the process, the domain, the device and the number of classes only.
 
         Raises:
-            ValueError: If the data has fewer points than the protocol asks for, a noise level is
-                not one of the field's process, or the classes do not fit.
+            ValueError: If the data has fewer points than the protocol asks for or points of another
+                shape than the field, a noise level is not one of the field's process, or the
+                classes do not fit.
         """
         sde, domain = field.sde, field.domain
         least, most = sde.level_range
@@ -127,6 +128,7 @@ class Protocol:
             clean = given[places].to(device=device, dtype=self.dtype)
             rows = classes_at(field.class_rows(classes, given), places)
             rows = None if rows is None else rows.to(device)
+        check_shape(field, clean)
         z = self.noise.normal("diagnostics/noise", domain.shape, index, dtype=self.dtype)
         for sigma in self.sigmas:
             level = torch.full((self.n,), sigma, dtype=self.dtype, device=device)
@@ -188,6 +190,17 @@ class Profile:
         lines = [f"{self.name}{unit}, n = {self.protocol.n}"]
         lines += [f"  sigma {sigma:<10.4g} {estimate}" for sigma, estimate in self]
         return "\n".join(lines)
+
+
+def check_shape(field: ScoreField, points: Tensor) -> None:
+    """Raises ``ValueError`` unless points have the shape of the field's; noise is added to them
+    before the field sees them, and might give them that shape.
+    """
+    if points.shape[1:] != field.domain.shape:
+        raise UserError(
+            f"the field has points of shape {field.domain.shape}, the data of shape "
+            f"{tuple(points.shape[1:])}"
+        )
 
 
 def form(field: ScoreField, quantity: Quantity) -> VectorField:

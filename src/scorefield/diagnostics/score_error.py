@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from scorefield.checks import check_count, check_floating
-from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
+from scorefield.checks import check_count, check_floating, kind_of
+from scorefield.diagnostics.protocol import Points, Profile, Protocol, check_shape, measure
 from scorefield.engine import exact
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
@@ -36,6 +36,8 @@ def score_error(
     ``field``, ``protocol`` and ``classes`` are those of :mod:`scorefield.diagnostics`.
     """
     check_field(field)
+    if not isinstance(truth, Target):
+        raise UserError(f"score_error needs a Target, whose score is known, got {kind_of(truth)}")
     at = _distance(field, truth.under(field.sde))
     return measure("score_error", "", at, field, truth, protocol, classes)
 
@@ -66,11 +68,8 @@ def distance_to_ideal(
         equation 57.
     """
     check_field(field)
-    if tuple(train.shape[1:]) != field.domain.shape:
-        raise UserError(
-            f"the field has points of shape {field.domain.shape}, the training set of shape "
-            f"{tuple(train.shape[1:])}"
-        )
+    check_floating("the training set", train)
+    check_shape(field, train)
     at = _distance(field, IdealScore(train, field.sde, field.class_rows(classes, train)))
     return measure("distance_to_ideal", "", at, field, train, protocol, classes, train=len(train))
 
@@ -110,11 +109,13 @@ def validation_loss(
             of a training with that seed.
 
     Raises:
-        ValueError: For fewer than two points or one draw.
+        ValueError: For fewer than two points or one draw, or points of another shape than the
+            field's.
     """
     check_field(field)
     check_count("draws", draws)
     check_floating("data", data)
+    check_shape(field, data)
     noise, index = Noise(-1 - seed), torch.arange(data.shape[0], device=data.device)
     total = torch.zeros(data.shape[0], dtype=torch.float64, device=data.device)
     with exact(), evaluation_mode(field), torch.no_grad():

@@ -153,13 +153,13 @@ def image_agreement(
     Raises:
         ValueError: If an image or its prediction is constant, which correlates with nothing.
     """
+    check_floating("observed", observed)
+    check_floating("predicted", predicted)
     if predicted.shape != observed.shape:
         raise UserError(
             f"images of shape {tuple(observed.shape)} cannot be compared with predictions of "
             f"shape {tuple(predicted.shape)}"
         )
-    check_floating("observed", observed)
-    check_floating("predicted", predicted)
     y, f = observed.double().flatten(1), predicted.double().flatten(1)
     u, v = y - y.mean(dim=1, keepdim=True), f - f.mean(dim=1, keepdim=True)
     whole, other = u.square().sum(dim=1), v.square().sum(dim=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -24,7 +24,7 @@ from scorefield.evaluation.measure import (
 )
 from scorefield.evaluation.parts import Parts
 from scorefield.evaluation.protocol import Benchmark, Protocol, protocol_of
-from scorefield.evaluation.records import Evaluation, Milestone
+from scorefield.evaluation.records import Distance, Evaluation, Milestone
 from scorefield.fields.base import ScoreField
 from scorefield.networks.features import Features
 from scorefield.progress import Stages
@@ -33,6 +33,7 @@ from scorefield.runs.run import Run
 from scorefield.samplers.trajectory import Once
 from scorefield.training.classifier import classifier_features
 from scorefield.training.identity import check_same
+from scorefield.world import World
 
 
 def evaluate(
@@ -47,9 +48,9 @@ def evaluate(
 ) -> Evaluation:
     """Evaluates the newest checkpoint of a run, with the averaged weights, and writes the result.
 
-    What a killed evaluation has computed already is not computed again, and what the run's
-    evaluation of this checkpoint holds already is not measured again: it is extended
-    by the budgets that it lacks. An evaluation of an earlier checkpoint gives way.
+    What the run's evaluation of this checkpoint holds already is not measured again: it is extended
+    by the budgets that it lacks; and what a killed one by this protocol has computed is not computed
+    again. An evaluation of an earlier checkpoint gives way.
 
     Samples are drawn by the sampler of the protocol, whatever sampler the configuration names.
     Where the protocol names a budget for them and there are several, every checkpoint is measured
@@ -111,15 +112,11 @@ def evaluate(
     if type(own) is not type(used) or {**vars(own), "steps": 0} != {**vars(used), "steps": 0}:
         words += f"; the configuration's own ({run.config.sampler.kind}) is not used"
     stages.note(words)
-    apart = {key: value for key, value in terms.items() if key not in ("nfes", "along")}
-    parts = Parts(run.folder, "eval", apart, engine)
+    parts = Parts(run.folder, "eval", terms, engine)
     once = parts.of(field)
     if kept is not None:
-        evaluation = _extended(kept, field, benchmark, left, stages, engine, once)
-        if world.first:
-            evaluation.write(run.folder)
-            parts.remove()
-        return evaluation
+        extended = _extended(kept, field, benchmark, left, stages, engine, once)
+        return _written(run, extended, parts, world)
     if floors is None:
         stages.note("noise floor")
         floors = measure_floors(benchmark, stages, world, once)
@@ -150,10 +147,7 @@ def evaluate(
         folder=run.folder,
         milestones=tuple(milestones),
     )
-    if world.first:
-        evaluation.write(run.folder)
-        parts.remove()
-    return evaluation
+    return _written(run, evaluation, parts, world, overwrite)
 
 
 def _kept(run: Run, step: int, terms: Mapping[str, object]) -> Evaluation | None:
@@ -182,10 +176,30 @@ def _extended(
     """An evaluation with more budgets."""
     more = replace(benchmark, protocol=replace(benchmark.protocol, nfes=tuple(nfes)))
     floors = {(d.metric, d.features): d.floor for d in kept.distances if d.floor is not None}
-    measured = (*kept.distances, *measure_samples(field, more, floors, stages, engine, once))
-    evaluation = replace(kept, distances=tuple(sorted(measured, key=lambda d: d.budget)))
-    terms = {**kept.protocol, "nfes": evaluation.budgets}
-    return replace(evaluation, protocol=terms)
+    return _joined(kept, measure_samples(field, more, floors, stages, engine, once))
+
+
+def _joined(evaluation: Evaluation, distances: Iterable[Distance]) -> Evaluation:
+    """An evaluation with the distances at budgets that it lacks."""
+    budgets = evaluation.budgets
+    others = [d for d in distances if d.budget not in budgets]
+    found = tuple(sorted((*evaluation.distances, *others), key=lambda d: d.budget))
+    joined = replace(evaluation, distances=found)
+    return replace(joined, protocol={**evaluation.protocol, "nfes": joined.budgets})
+
+
+def _written(
+    run: Run, evaluation: Evaluation, parts: Parts, world: World, overwrite: bool = False
+) -> Evaluation:
+    """Writes an evaluation, with what another process has added to the run's own meanwhile."""
+    if not world.first:
+        return evaluation
+    there = None if overwrite else _kept(run, evaluation.step, evaluation.protocol)
+    if there is not None:
+        evaluation = _joined(evaluation, there.distances)
+    evaluation.write(run.folder)
+    parts.remove()
+    return evaluation
 
 
 def benchmark_of(run: Run, protocol: Protocol) -> Benchmark:

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +31,7 @@ T = TypeVar("T")
 _KINDS = (Estimate, Variance, Floor, Level)
 # What of an engine a result depends on, by rounding at least.
 _ENGINE = ("name", "precision", "compile", "channels_last", "deterministic")
+_ABANDONED = 86_400.0  # seconds
 
 
 class Parts:
@@ -37,8 +39,7 @@ class Parts:
 
     Arguments:
         folder: The folder.
-        purpose: What is computed; what an earlier computation of the same purpose has left of other
-            parts is removed.
+        purpose: What is computed.
         facts: All that the parts depend on, but the weights, the code and the engine.
         engine: What it runs on; of several processes, each has its own parts.
     """
@@ -51,8 +52,9 @@ class Parts:
         key = world.broadcast(lambda: _hash(json.dumps(known, sort_keys=True)))
         self._root = folder / ".parts"
         self._folder = self._root / f"{purpose}-{key}"
-        for other in self._root.glob(f"{purpose}-*") if world.first else ():
-            if other != self._folder:
+        for other in self._root.glob("*") if world.first else ():
+            # Of another computation, which nobody has taken up for a day.
+            if other != self._folder and time.time() - other.stat().st_mtime > _ABANDONED:
                 shutil.rmtree(other, ignore_errors=True)
 
     def of(self, field: nn.Module) -> Once:
@@ -71,7 +73,9 @@ class Parts:
                 return found
             found, buffer = make(), io.BytesIO()
             torch.save(found, buffer)
-            write_file(file, buffer.getvalue())
+            # The same computation in another process may have come to its end, and removed all.
+            with suppress(FileNotFoundError):
+                write_file(file, buffer.getvalue())
             return found
 
         return once

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from scorefield.checks import kind_of
 from scorefield.errors import UserError
 
 Classes = Int[Tensor, " batch"] | int | None
@@ -65,6 +66,4 @@ def classes_at(
 
 
 def _shown(classes: object) -> str:
-    if isinstance(classes, Tensor):
-        return f"{classes.dtype} of shape {tuple(classes.shape)}"
-    return repr(classes)
+    return repr(classes) if isinstance(classes, float | int | str) else kind_of(classes)

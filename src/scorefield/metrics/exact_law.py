@@ -19,7 +19,7 @@ from torch import Tensor
 from scorefield.checks import check_count, check_floating, check_fraction, check_share
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
-from scorefield.metrics.sets import BIASED, flat
+from scorefield.metrics.sets import WIDE, flat
 from scorefield.sde.exploding import EDM
 from scorefield.targets.atoms import PseudoAtoms
 
@@ -161,9 +161,10 @@ def total_variation(
     The standard error is that of the mean of :math:`\frac12 \sum_c \pm 1_c(x_i)` with the signs of
     :math:`\hat p_c - p_c`, a fraction of the samples, with one more of either sign added: it is
     not zero where all samples have one sign. The interval is one for the mean distance of so many
-    samples, as the settings say. As a sum of absolute values the distance is positive for exact
-    samples too: ``settings["null"]`` is its mean for :math:`n` of them, exact for any
-    :math:`n` by de Moivre's formula for the mean modulus of a binomial deviation.
+    samples, as the settings say; where the distributions agree the signs are noise, and the
+    interval covers over 99 %. As a sum of absolute values the distance is positive for exact
+    samples too: ``settings["null"]`` is its mean for :math:`n` of them, exact for any :math:`n` by
+    de Moivre's formula for the mean modulus of a binomial deviation.
 
     References:
         Closed form summation for classical distributions: variations on a theme of De Moivre
@@ -185,7 +186,7 @@ def total_variation(
     p = p.clamp(0, 1)
     excess = torch.bincount(cell, minlength=len(p)) / n - p
     share = (float((excess > 0)[cell].sum()) + 1) / (n + 2)
-    settings = {"cells": len(p), "null": _null(p.cpu().numpy(), n), **BIASED}
+    settings = {"cells": len(p), "null": _null(p.cpu().numpy(), n), **WIDE}
     error = math.sqrt(share * (1 - share) / (n + 2))
     return Estimate(0.5 * float(excess.abs().sum()), error, n, "", settings)
 

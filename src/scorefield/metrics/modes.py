@@ -9,10 +9,10 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
-from scorefield.checks import check_positive
+from scorefield.checks import check_floating, check_positive
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
-from scorefield.metrics.sets import BIASED, flat
+from scorefield.metrics.sets import WIDE, flat
 from scorefield.sde.exploding import EDM
 from scorefield.targets.mixture import GaussianMixture
 
@@ -71,8 +71,9 @@ def mode_weight_tv(samples: Float[Tensor, "n d"], mixture: GaussianMixture) -> E
 
     The standard error is that of the mean of :math:`\frac12 \sum_k \pm p(k \mid x_i)` with the
     signs of :math:`\hat w_k - w_k`, and the interval one for the mean distance of so many samples,
-    as the settings say. As a sum of absolute values, the distance is positive for samples of the
-    mixture too: ``settings["null"]`` is its mean
+    as the settings say; where the shares agree the signs are noise, and the interval covers 99 %.
+    As a sum of absolute values, the distance is positive for samples of the mixture too:
+    ``settings["null"]`` is its mean
     :math:`\frac12 \sum_k \sqrt{2 w_k (1 - w_k) / (\pi n)}` for :math:`n` of them (exact for large
     :math:`n` and separate modes, an upper bound where modes overlap).
     """
@@ -84,11 +85,12 @@ def mode_weight_tv(samples: Float[Tensor, "n d"], mixture: GaussianMixture) -> E
     influence = 0.5 * responsibility @ excess.sign()
     null = 0.5 * float((2 * weights * (1 - weights) / (math.pi * len(x))).sqrt().sum())
     error = float(influence.std()) / math.sqrt(len(x))
-    settings = {"modes": len(weights), "null": null, **BIASED}
+    settings = {"modes": len(weights), "null": null, **WIDE}
     return Estimate(0.5 * float(excess.abs().sum()), error, len(x), "", settings)
 
 
 def _points(samples: Tensor, mixture: GaussianMixture, least: int = 1) -> Tensor:
+    check_floating("samples", samples)
     if samples.shape[1:] != mixture.domain.shape:
         raise UserError(
             f"samples of shape {tuple(samples.shape[1:])} cannot be compared with a mixture on "

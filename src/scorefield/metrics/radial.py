@@ -28,6 +28,7 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from scorefield.checks import check_floating
 from scorefield.errors import UserError
 from scorefield.metrics.exact_law import KolmogorovSmirnov, at_time, ks_test
 from scorefield.metrics.sets import flat
@@ -71,6 +72,7 @@ def radial_distances(x: Float[Tensor, "batch n d"], atoms: PseudoAtoms) -> Float
         On implementing 2D rectangular assignment algorithms (Crouse, 2016).
     """
     domain, sites = atoms.domain, atoms.positions
+    check_floating("points", x)
     if x.shape[1:] != domain.shape:
         raise UserError(
             f"points of shape {tuple(x.shape[1:])} have no distance from atoms on {domain}"

@@ -35,10 +35,12 @@ from scorefield.noise import Noise
 from scorefield.points import Given, numbers_of
 from scorefield.targets.base import Target
 
-BIASED = {"interval_of": "the mean over sets of these sizes"}
-"""What the settings of a distance that is biased upwards say about its interval."""
-WIDE = {**BIASED, "coverage": "97 to 99 % between like distributions"}
-"""The same where influences that are noise make the interval too wide."""
+WIDE = {
+    "interval_of": "the mean over sets of these sizes",
+    "coverage": "97 to 100 % between like distributions",
+}
+"""What the settings of a distance that is biased upwards say about its interval, which influences
+that are noise make too wide."""
 
 Metric = Callable[[Tensor, Tensor], Estimate]
 

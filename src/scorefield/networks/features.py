@@ -34,7 +34,7 @@ class Features:
             raise UserError(
                 f"features {self.name!r} gave {len(values)} rows for {len(samples)} samples"
             )
-        return values.reshape(len(values), -1)
+        return values.reshape(len(values), values.shape[1:].numel())
 
 
 def _itself(samples: Tensor) -> Tensor:
