@@ -49,7 +49,7 @@ def evaluate(
     """Evaluates the newest checkpoint of a run, with the averaged weights, and writes the result.
 
     What the run's evaluation of this checkpoint holds already is not measured again: it is extended
-    by the budgets that it lacks; and what a killed one by this protocol has computed is not computed
+    by the budgets that it lacks. What a killed one by this protocol has computed is not computed
     again. An evaluation of an earlier checkpoint gives way.
 
     Samples are drawn by the sampler of the protocol, whatever sampler the configuration names.
@@ -103,7 +103,10 @@ def evaluate(
         terms["precision"] = engine.precision
     kept = None if overwrite else _kept(run, found.step, terms)
     left = [nfe for nfe in protocol.nfes if kept is None or nfe not in kept.budgets]
+    parts = Parts(run.folder, "eval", terms, engine)
     if kept is not None and not left:
+        if world.first:
+            parts.remove()  # if the last command was killed as it did so
         stages.note("evaluated already at these numbers of network calls")
         return kept
     own, used = build_sampler(run.config.sampler), protocol.method(protocol.nfes[0])
@@ -112,7 +115,6 @@ def evaluate(
     if type(own) is not type(used) or {**vars(own), "steps": 0} != {**vars(used), "steps": 0}:
         words += f"; the configuration's own ({run.config.sampler.kind}) is not used"
     stages.note(words)
-    parts = Parts(run.folder, "eval", terms, engine)
     once = parts.of(field)
     if kept is not None:
         extended = _extended(kept, field, benchmark, left, stages, engine, once)

@@ -53,9 +53,10 @@ class Parts:
         self._root = folder / ".parts"
         self._folder = self._root / f"{purpose}-{key}"
         for other in self._root.glob("*") if world.first else ():
-            # Of another computation, which nobody has taken up for a day.
-            if other != self._folder and time.time() - other.stat().st_mtime > _ABANDONED:
-                shutil.rmtree(other, ignore_errors=True)
+            with suppress(OSError):  # it is removed just now
+                # Of another computation, which nobody has taken up for a day.
+                if other != self._folder and time.time() - other.stat().st_mtime > _ABANDONED:
+                    shutil.rmtree(other)
 
     def of(self, field: nn.Module) -> Once:
         """What computes each part of a given name once for the weights that a field has."""
