@@ -194,13 +194,14 @@ def _written(
     run: Run, evaluation: Evaluation, parts: Parts, world: World, overwrite: bool = False
 ) -> Evaluation:
     """Writes an evaluation, with what another process has added to the run's own meanwhile."""
-    if not world.first:
-        return evaluation
-    there = None if overwrite else _kept(run, evaluation.step, evaluation.protocol)
-    if there is not None:
-        evaluation = _joined(evaluation, there.distances)
-    evaluation.write(run.folder)
-    parts.remove()
+    if world.first:
+        there = None if overwrite else _kept(run, evaluation.step, evaluation.protocol)
+        if there is not None:
+            evaluation = _joined(evaluation, there.distances)
+        evaluation.write(run.folder)
+        parts.remove()
+    # Nobody counts on it before it is there.
+    world.any(False)
     return evaluation
 
 
