@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -31,10 +32,10 @@ from scorefield.errors import LostProcessError, UserError, out_of_memory, senten
 T = TypeVar("T")
 
 _ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-_FAULT, _SPOKEN = "fault", "spoken"
+_FAULT, _SPOKEN, _ENDING = "fault", "spoken", "ending"
 _PIECE = 2**28  # bytes
 _LETTERS = 250
-_PATIENCE = 3.0  # seconds
+_PATIENCE, _GLANCE = 3.0, 0.05  # seconds
 
 
 @dataclass(frozen=True)
@@ -184,10 +185,13 @@ class World:
                 )
 
     def leave_word(self, words: str) -> None:
-        """Leaves word of why this process ends, which the first one prints itself."""
+        """Leaves word of why this process ends, which the first one prints itself, once the others
+        have heard it: the store may end with that one.
+        """
         self._from_store(lambda: self._store.set(_FAULT, f"process {self.rank}: {words}"))
         if self.first:
             self._from_store(lambda: self._store.add(_SPOKEN, 1))
+        self._from_store(self._hang_up)
 
     def _rows_of(self, rank: int, n: int) -> slice:
         return slice(rank * n // self.size, (rank + 1) * n // self.size)
@@ -217,11 +221,21 @@ class World:
         silence = (
             f"one of the {self.size} processes has ended, or did not answer for {self.timeout:g} s"
         )
-        word, speaks = self._from_store(self._word_and_voice) or (None, True)
+        # The store may end with the first process; the second one speaks then.
+        word, speaks = self._from_store(self._word_and_voice) or (None, self.rank == 1)
         return LostProcessError(word or silence, speaks)
+
+    def _hang_up(self) -> None:
+        ending = self._store.add(_ENDING, 1)
+        # The others, which wait for an answer, notice it.
+        dist.destroy_process_group()
+        while self.first and ending < self.size:
+            time.sleep(_GLANCE)
+            ending = self._store.add(_ENDING, 0)
 
     def _word_and_voice(self) -> tuple[str | None, bool]:
         """What a process has left, and whether no other one has spoken of it."""
+        self._store.add(_ENDING, 1)
         word = self._store.get(_FAULT).decode() if self._store.check([_FAULT]) else None
         return word, self._store.add(_SPOKEN, 1) == 1
 
@@ -234,8 +248,9 @@ class World:
                 found.append(ask())
 
         thread = Thread(target=call, daemon=True)
-        thread.start()
-        thread.join(_PATIENCE)
+        with suppress(RuntimeError):  # too little memory for a thread
+            thread.start()
+            thread.join(_PATIENCE)
         return found[0] if found else None
 
 

@@ -187,6 +187,19 @@ def test_a_node_that_goes_down_takes_no_run_with_it(slurm, small, tmp_path):
     assert not queued(slurm)
 
 
+def test_why_a_job_waits_is_said(slurm, small, tmp_path):
+    sweep = scorefield("sweep", small, "--cluster", "slurm", "--slurm", "nodes=2")
+    with processes.started(*sweep, env=slurm, cwd=tmp_path) as process:
+        lines = iter(process.stdout.readline, "")
+        assert any("1 pending (PartitionNodeLimit)" in line for line in lines)
+        status = processes.run(*scorefield("status"), env=slurm, cwd=tmp_path)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (130, "")
+    (row,) = [line.split() for line in status.stdout.splitlines() if "toy/" in line]
+    assert row[:5] == ["toy/small", "0", "0", "pending", "(PartitionNodeLimit)"]
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

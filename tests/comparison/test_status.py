@@ -1,9 +1,11 @@
 """A table of all runs says no more than what is on the disk, and one damaged file hides no run."""
 
+import json
 import shutil
 
 import pytest
 
+from scorefield.comparison.cluster import queue
 from scorefield.comparison.status import COLUMNS, progress
 from scorefield.comparison.sweep import task_name
 from scorefield.runs.run import Run
@@ -51,3 +53,33 @@ def test_a_damaged_record_of_a_job_hides_no_run(root, content):
 def test_a_damaged_table_of_metrics_hides_no_run(root, content):
     (root / "broken/small/seed0/metrics.csv").write_text(content, encoding="latin-1")
     rows(root)
+
+
+def test_what_jobs_wait_for_is_part_of_their_state(root, monkeypatch):
+    said = "7 RUNNING None\n8_0 PENDING PartitionNodeLimit\n8_1 PENDING None\n"
+    said += "9 PENDING ReqNodeNotAvail, UnavailableNodes:n1\n"
+    monkeypatch.setattr("scorefield.comparison.cluster._command", lambda *words: said)
+    waiting = queue()
+    assert waiting == {
+        "7": "running",
+        "8_0": "pending (PartitionNodeLimit)",
+        "8_1": "pending",
+        "9": "pending (ReqNodeNotAvail, UnavailableNodes:n1)",
+    }
+    monkeypatch.setattr("scorefield.comparison.status.queue", queue)
+    (root / ".jobs").mkdir()
+    names = {"8_0": "toy/late seed4", "9": "toy/later seed5", "10": "toy/gone seed6", "7": "toy"}
+    for number, task in names.items():
+        record = {"job": number, "task": task}
+        (root / f".jobs/{task.replace('/', '_').replace(' ', '_')}.job.json").write_text(
+            json.dumps(record)
+        )
+    _, found = progress(root)
+    assert [[*row[:2], *row[4:7]] for row in found[2:]] == [
+        ["toy/gone", "6", "unfinished", "no", "10"],
+        ["toy/late", "4", waiting["8_0"], "no", "8_0"],
+        ["toy/later", "5", waiting["9"], "no", "9"],
+    ]
+    for path in list(root.glob("*/small")):
+        shutil.rmtree(path)
+    assert len(progress(root)[1]) == 3

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import scorefield as sf
-from scorefield.interop.diffusers import load
+from scorefield.interop.diffusers import field_of, load
 from scorefield.interop.errors import InteropError
 from scorefield.runs.subject import open_subject
 
@@ -124,6 +124,13 @@ def test_classes_are_those_of_the_network(tmp_path):
     torch.testing.assert_close(field.predict_noise(x, 1.0, classes).detach(), expected)
     with pytest.raises(ValueError, match="needs their classes"):
         field.predict_noise(x, 1.0)
+
+
+def test_a_network_without_a_size_is_refused():
+    net = network()
+    net.register_to_config(sample_size=None)
+    with pytest.raises(InteropError, match="the network has no sample_size"):
+        field_of(net.eval(), diffusers.DDPMScheduler())
 
 
 def test_commands_take_the_folder(tmp_path):

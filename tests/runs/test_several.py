@@ -1,18 +1,24 @@
 """A run of several processes is that of one, whichever of them end on the way."""
 
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from scorefield import EDM, MLP, Optim, PreconditionedField, fit
+import scorefield
+from scorefield import EDM, MLP, Optim, PreconditionedField, files, fit
 from scorefield.engine import Engine
 from scorefield.errors import CheckpointError, UserError
 from scorefield.runs.run import Run
 from scorefield.training import checkpoint
+from scorefield.training.step import Stepper
+from scorefield.training.trainer import Trainer
 from tests.processes import started, wait_for
 from tests.several import attempt, command, ended, forked, port, processes, run_of, weights
 from tests.worlds import together
@@ -38,6 +44,14 @@ def test_two_processes_train_a_run_as_one_does(small, trained, tmp_path):
         for name, tensor in expected.model.tensors.items():
             torch.testing.assert_close(found.model.tensors[name], tensor, rtol=1e-3, atol=1e-5)
     assert two.environment()["engines"][0]["processes"] == 2
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The small run by one process, without a stop."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert [status for status, _ in forked(1, command(folder), folder)] == [0]
+    return folder
 
 
 def trained_by(world, data=None, seed=0, steps=4, **settings):
@@ -71,6 +85,21 @@ def test_processes_that_differ_are_refused(what):
     assert f"process 1 differs from process 0 in {what}" in said.pop()
 
 
+def test_only_the_first_process_reads_and_writes_the_folder(tmp_path):
+    kept = {"checkpoint_every": 4, "log_every": 4, "optim": Optim(lr=2e-3, clip=1.0)}
+    (whole,) = together(1, lambda world: trained_by(world, steps=8, **kept))
+    for steps in (4, 8):
+        # The second one sees nothing of what is there.
+        results = together(
+            2, lambda w, n=steps: trained_by(w, steps=n, folder=tmp_path / f"{w.rank}", **kept)
+        )
+    for found in results:
+        for a, b in zip(found.field.parameters(), whole.field.parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    assert len((tmp_path / "0/metrics.csv").read_text().splitlines()) == 1 + 2
+    assert not (tmp_path / "1").exists()
+
+
 def test_a_run_goes_on_with_other_numbers_of_processes(tmp_path):
     # Whose rate does not depend on the last step.
     kept = {"checkpoint_every": 4, "log_every": 4, "optim": Optim(lr=2e-3, clip=1.0)}
@@ -102,31 +131,92 @@ def test_a_process_that_ends_or_hangs_is_said_once_with_the_last_checkpoint(tmp_
     assert "Traceback" not in errors
 
 
+def limited():
+    """What torch asks of a system that has no more to give."""
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, resource.RLIM_INFINITY))
+    torch.empty(2**28)
+
+
 @pytest.mark.slow
-def test_what_ends_one_process_is_said_by_another(tmp_path):
-    code = (
-        "import sys; from scorefield.training import step\n"
-        "from scorefield.cli import main; import os\n"
-        "old = step.Stepper.take\n"
-        "def take(self, k):\n"
-        "    if k == 20 and os.environ['RANK'] == '1': raise MemoryError\n"
-        "    return old(self, k)\n"
-        "step.Stepper.take = take\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_process_without_memory_is_said_once(tmp_path, monkeypatch, rank):
+    take = Stepper.take
+
+    def taken(self, step):
+        if step == 20 and os.environ["RANK"] == rank:
+            limited()
+        return take(self, step)
+
+    monkeypatch.setattr(Stepper, "take", taken)
+    (status, said), (other, silent) = forked(2, command(tmp_path), tmp_path)
+    assert (status, other, silent) == (2, 2, "")
+    errors = [line for line in said.splitlines() if line.startswith("error")]
+    where = "process 1: " if rank == "1" else ""
+    assert len(errors) == 1, said
+    assert errors[0].startswith(f"error: {where}memory does not suffice for step 21")
+    last = run_of(tmp_path) / "checkpoints" / checkpoint.name_of(14)
+    assert errors[0].endswith(f"the last good checkpoint is {last}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_stopped_in_the_middle_of_a_checkpoint_nothing_is_lost(
+    tmp_path, monkeypatch, whole, number, rank
+):
+    write, took = files._write, Trainer._save
+
+    def written(path, content):
+        write(path, content)
+        if rank == "0" and path.name == "model.safetensors" and "step_00000021" in str(path):
+            os.kill(os.getpid(), number)
+
+    def saved(self):
+        if os.environ["RANK"] == rank == "1" and self.step == 21:
+            os.kill(os.getpid(), number)
+        took(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "_write", written)
+        patched.setattr(Trainer, "_save", saved)
+        found = forked(2, command(tmp_path), tmp_path)
+    checkpoints = run_of(tmp_path) / "checkpoints"
+    last = checkpoint.step_of(checkpoint.paths(checkpoints)[-1])
+    if number == signal.SIGTERM:
+        assert [status for status, _ in found] == [130, 130]
+        assert last in (21, 22)
+    else:
+        assert found[int(rank)][0] == -signal.SIGKILL
+        assert found[1 - int(rank)][0] == 2
+        assert last == 14 if rank == "0" else last in (14, 21)
+    assert all(checkpoint.read(path) for path in checkpoint.paths(checkpoints))
+    assert [status for status, _ in forked(1, command(tmp_path), tmp_path)] == [0]
+    same(weights(tmp_path, 60), weights(whole, 60))
+    assert not list(checkpoints.glob(".*"))
+
+
+@pytest.mark.slow
+def test_a_process_with_other_code_is_named(tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(Path(scorefield.__file__).parent, other / "scorefield")
+    with (other / "scorefield" / "sde" / "base.py").open("a") as file:
+        file.write("# changed\n")
     common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    common["MASTER_PORT"] = str(port())
-    arguments = [sys.executable, "-c", code, *command(tmp_path)]
-    environments = [{**common, "RANK": r, "LOCAL_RANK": r} for r in "01"]
+    common |= {"MASTER_PORT": str(port()), "OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, "-m", "scorefield", *command(tmp_path)]
+    changed = {"PYTHONPATH": str(other)}
     with (
-        started(*arguments, env=environments[0]) as one,
-        started(*arguments, env=environments[1]) as two,
+        started(*arguments, env={**common, "RANK": "0", "LOCAL_RANK": "0"}) as one,
+        started(*arguments, env={**common, **changed, "RANK": "1", "LOCAL_RANK": "1"}) as two,
     ):
-        (status, _, errors), (other, _, silent) = ended([one, two])
-    assert (status, other) == (2, 2)
-    assert errors.startswith("error: process 1: memory does not suffice for step 21")
-    assert len(errors.splitlines()) == 1
-    assert silent == ""
+        (status, _, said), (other_status, _, silent) = ended([one, two])
+    assert (status, other_status, silent) == (2, 2, "")
+    assert said == (
+        "error: process 1 differs from process 0 in code: all processes of a run need the same "
+        "code, data and settings\n"
+    )
 
 
 @pytest.mark.slow
@@ -158,15 +248,11 @@ def test_torchrun_goes_on_by_itself(tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_on_two_then_one_then_four_processes_a_run_is_the_uninterrupted_one(tmp_path):
-    whole, hurt = tmp_path / "whole", tmp_path / "hurt"
-    whole.mkdir(), hurt.mkdir()
-    with processes(1, *command(whole)) as members:
-        assert [status for status, *_ in ended(members)] == [0]
+def test_killed_on_two_then_one_then_four_processes_a_run_is_the_uninterrupted_one(tmp_path, whole):
     for size, rank in ((2, 1), (1, 0)):
-        statuses, said = attempt(size, hurt, 0.05, rank)
+        statuses, said = attempt(size, tmp_path, 0.05, rank)
         assert statuses[rank] in (0, -signal.SIGKILL)
         assert len(said) <= 1
-    with processes(4, *command(hurt)) as members:
+    with processes(4, *command(tmp_path)) as members:
         assert [status for status, *_ in ended(members)] == [0] * 4
-    same(weights(hurt, 60), weights(whole, 60))
+    same(weights(tmp_path, 60), weights(whole, 60))

@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LostProcessError as lost:
         if lost.speaks:
             print(f"{PREFIX}{lost}", file=sys.stderr)
+        else:
+            time.sleep(_TO_SPEAK)
         return 2
     except typer.TyperException as error:
         words = " ".join(error.format_message().split()).replace("Value error, ", "")

@@ -186,7 +186,9 @@ class SlurmJobs:
             told = [line for line in str(error).splitlines() if line.startswith("sbatch: ")]
             raise RunError(" ".join(told) or str(error)) from error
         for (task, _), job in zip(due, made, strict=True):
-            write_file(_record(self.folder, task.name), json.dumps({"job": job.job_id}))
+            write_file(
+                _record(self.folder, task.name), json.dumps({"job": job.job_id, "task": task.name})
+            )
             self._jobs.append(_Job(task, job.job_id, time.time()))
 
     def _outcome(self, job: _Job) -> TaskResult | None:
@@ -216,6 +218,16 @@ def queue() -> dict[str, str]:
     for number, state, why in (line.split(maxsplit=2) for line in lines):
         told = f" ({why})" if state == "PENDING" and why != "None" else ""
         found[number] = f"{state.lower()}{told}"
+    return found
+
+
+def tasks_of(folder: Path) -> list[str]:
+    """The names of the tasks that jobs were submitted for, of records that can be read."""
+    found = []
+    for path in sorted(folder.glob("*.job.json")):
+        with suppress(RunError):
+            if record := _read(path, task=str):
+                found.append(record["task"])
     return found
 
 

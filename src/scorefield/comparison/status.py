@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from scorefield.comparison.cluster import JOBS, job_of, queue, result_of
-from scorefield.comparison.sweep import task_name
+from scorefield.comparison.cluster import JOBS, job_of, queue, result_of, tasks_of
+from scorefield.comparison.sweep import SEED, task_name
 from scorefield.errors import ConfigError, RunError
 from scorefield.evaluation.records import SUMMARY
 from scorefield.files import absence
@@ -20,24 +21,50 @@ COLUMNS = ("run", "seed", "steps", "of", "state", "evaluated", "job", "written")
 def progress(root: Path) -> tuple[list[str], list[list[str]]]:
     """The columns and rows of a table of runs: the last step that is written down, of how many; the
     state, that of its job for a run that is not finished; whether it is evaluated; the number of
-    its last job; how long ago it was written to, in hours, minutes and seconds.
+    its last job; how long ago it was written to, in hours, minutes and seconds. Runs of jobs that
+    have not begun are the last.
 
     Raises:
         RunError: If the folder has no run.
     """
     folders = sorted(path.parent for path in root.glob(f"*/*/seed*/{CONFIG}"))
-    if not folders:
-        raise RunError(f"{root} holds no run{absence(root)}")
     jobs, waiting = root / JOBS, dict[str, str]()
+    tasks = tasks_of(jobs)
+    if not folders and not tasks:
+        raise RunError(f"{root} holds no run{absence(root)}")
     if jobs.is_dir():
         try:
             waiting = queue()
         except RunError as error:
             warn(f"it is not known which jobs are in the queue: {error}")
-    return list(COLUMNS), [_row(folder, jobs, waiting) for folder in folders]
+    rows = [_row(folder, jobs, waiting) for folder in folders]
+    begun = {SEED.join(row[:2]) for row in rows}
+    for task in tasks:
+        name, _, seed = task.rpartition(SEED)
+        # Not all tasks are runs.
+        if name and task not in begun:
+            number, state = _job(jobs, task, waiting)
+            rows.append([name, seed, "0", "", state, "no", number, ""])
+    return list(COLUMNS), rows
 
 
-def _row(folder: Path, jobs: Path, waiting: dict[str, str]) -> list[str]:
+def _job(jobs: Path, name: str, waiting: Mapping[str, str]) -> tuple[str, str]:
+    """The number of the last job of a task, and its state."""
+    try:
+        number, result = job_of(jobs, name), result_of(jobs, name)
+    except RunError as error:
+        return str(error), "unfinished"
+    if number is None:
+        return "", "unfinished"
+    if number in waiting:
+        return number, waiting[number]
+    if result is None or result["job"] != number:
+        return number, "unfinished"
+    why = f": {result['reason']}" if result["reason"] else ""
+    return number, f"{result['status']}{why}"
+
+
+def _row(folder: Path, jobs: Path, waiting: Mapping[str, str]) -> list[str]:
     try:
         run = Run.open(folder)
     except (ConfigError, RunError) as error:
@@ -45,24 +72,15 @@ def _row(folder: Path, jobs: Path, waiting: dict[str, str]) -> list[str]:
     config, name = run.config, task_name(run.config)
     stored = run.steps()
     done = max([0, *stored, *_logged(folder)])
-    try:
-        number, result = job_of(jobs, name), result_of(jobs, name)
-    except RunError as error:
-        number, result = str(error), None
+    number, state = _job(jobs, name, waiting)
     if config.train.steps in stored:
         state = "finished"
-    elif number in waiting:
-        state = waiting[number]
-    elif result is not None and result["job"] == number:
-        state = result["status"] + (f": {result['reason']}" if result["reason"] else "")
-    else:
-        state = "unfinished"
     evaluated = "yes" if (folder / "eval" / SUMMARY).is_file() else "no"
     files = (folder / "metrics.csv", run.checkpoints)
     times = [path.stat().st_mtime for path in files if path.exists()]
     written = clock(time.time() - max(times)) + " ago" if times else ""
     steps = (str(done), str(config.train.steps))
-    return [config.name, str(config.seed), *steps, state, evaluated, number or "", written]
+    return [config.name, str(config.seed), *steps, state, evaluated, number, written]
 
 
 def _logged(folder: Path) -> list[int]:

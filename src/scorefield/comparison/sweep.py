@@ -25,6 +25,9 @@ from scorefield.progress import Stages
 if TYPE_CHECKING:
     from scorefield.training.trainer import DrawFor
 
+SEED = " seed"
+"""What is between the name of a configuration and its seed in the name of a task."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -118,7 +121,7 @@ def on_cluster(root: Path, parallel: int | None, options: Mapping[str, Any]) -> 
 
 def task_name(config: Config) -> str:
     """The name of the task that trains and evaluates a run."""
-    return f"{config.name} seed{config.seed}"
+    return f"{config.name}{SEED}{config.seed}"
 
 
 def _report_failure(task: Task, outcome: TaskResult) -> None:

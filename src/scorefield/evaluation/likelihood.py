@@ -167,7 +167,8 @@ def data_likelihood(
         x, transform = _file(Path(data), subject, n, settings.seed)
     engine = subject.engine() if engine is None else engine
     field, device, world = engine.place(subject.field), engine.torch_device, engine.world
-    check_same(world, points=x.tolist() if world.size > 1 else None, settings=settings)
+    told = x.tolist() if world.size > 1 else None
+    check_same(world, checkpoint=subject.about, points=told, settings=settings)
     own = world.rows(len(x))
     # A process without points of its own does the first, to know what they look like.
     points = torch.arange(len(x))[own] if own.stop > own.start else torch.arange(1)

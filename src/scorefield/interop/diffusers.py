@@ -63,11 +63,12 @@ def load(folder: str | Path) -> PreconditionedField:
     return field_of(network.eval(), _part(folder, "scheduler", _SCHEDULERS))
 
 
-def field_of(network: nn.Module, scheduler: Any) -> PreconditionedField:
+def field_of(network: Any, scheduler: Any) -> PreconditionedField:
     """The field of a network of diffusers in the convention of a scheduler, both loaded.
 
     Raises:
-        InteropError: If the scheduler has a prediction that is none of the known ones.
+        InteropError: If the scheduler has a prediction that is none of the known ones, or the
+            network has no size of images.
     """
     settings, shape = scheduler.config, network.config
     kind = settings.prediction_type
@@ -76,6 +77,8 @@ def field_of(network: nn.Module, scheduler: Any) -> PreconditionedField:
             f"prediction_type is {kind!r}, it must be one of {', '.join(map(repr, _PREDICTS))}"
         )
     side = shape.sample_size
+    if side is None:
+        raise InteropError("the network has no sample_size, the side of its images: give it one")
     sides = (side, side) if isinstance(side, int) else tuple(side)
     sde = DiscreteVP(betas=scheduler.betas)
     return wrap(
