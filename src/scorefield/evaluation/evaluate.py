@@ -121,7 +121,7 @@ def evaluate(
         return _written(run, extended, parts, world)
     if floors is None:
         stages.note("noise floor")
-        floors = measure_floors(benchmark, stages, world, once)
+        floors = measure_floors(benchmark, stages, world, engine.torch_device, once)
     distances = measure_samples(field, benchmark, floors, stages, engine, once)
     steps = [step for step in run.steps() if step <= found.step]
     milestones = []

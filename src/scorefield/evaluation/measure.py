@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scorefield.data.source import DataSource
-from scorefield.engine import Engine
+from scorefield.engine import Engine, device_of
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import OF_LEVELS, OF_PATHS, OF_SAMPLES, VALIDATION
@@ -108,9 +108,10 @@ def measure_samples(
             paths = Trajectory(
                 field, sampler, protocol.samples, protocol.seed, watched, world, once
             )
+        # Where the field is, distances are found faster.
+        pair = [x.to(device_of(field)) for x in (paths.samples, benchmark.real)]
         tasks = [
-            partial(once, (name, on, sampler.nfe), partial(f, paths.samples, benchmark.real))
-            for name, on, f in compared
+            partial(once, (name, on, sampler.nfe), partial(f, *pair)) for name, on, f in compared
         ]
         distances = world.each(tasks)
         measured = [(name, on, d) for (name, on, _), d in zip(compared, distances, strict=True)]
@@ -152,16 +153,22 @@ def measure_floors(
     benchmark: Benchmark,
     stages: Stages | None = None,
     world: World = ALONE,
+    device: torch.device | str = "cpu",
     once: Once = directly,
 ) -> dict[tuple[str, str], Floor]:
-    """The distances between two real sets: draws of a law, or disjoint items of a finite set."""
+    """The distances between two real sets: draws of a law, or disjoint items of a finite set;
+    computed on a device.
+    """
     p, stages = benchmark.protocol, stages or Stages(quiet=True)
     real = benchmark.truth if benchmark.truth is not None else _Pool(benchmark.source, p)
     wanted = [(m.name, on, f) for m in OF_SAMPLES if m.floor for on, f in m.compare(benchmark)]
 
+    def distance(k: int, *pair: Tensor) -> Estimate:
+        return wanted[k][2](*(x.to(device) for x in pair))
+
     def floor(k: int) -> Floor:
         # Not the seed of the real samples, which would make them one of the pairs.
-        law = noise_floor(wanted[k][2], real, p.samples, p.pairs, seed=-1 - p.seed)
+        law = noise_floor(partial(distance, k), real, p.samples, p.pairs, seed=-1 - p.seed)
         stages.advance("noise floor", k + 1, len(wanted), wanted[k][0])
         return Floor(law.mean.value, law.mean.standard_error, law.sd, law.pairs)
 
