@@ -107,6 +107,23 @@ def test_samples_of_ddim_are_those_of_diffusers(tmp_path, name, spacing, clip):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * scale)
 
 
+def test_steps_of_flow_matching_are_those_of_diffusers(tmp_path):
+    made = diffusers.FlowMatchEulerDiscreteScheduler()
+    net = network()
+    diffusers.DDPMPipeline(unet=net, scheduler=made).save_pretrained(tmp_path)
+    made.set_timesteps(sigmas=[0.99, 0.7, 0.4, 0.1])
+    start = expected = points()
+    for t in made.timesteps:
+        with torch.no_grad():
+            expected = made.step(net(expected, t).sample, t, expected).prev_sample
+    field, found = load(tmp_path), start.double()
+    levels = made.sigmas.double().tolist()[:-1]
+    with torch.no_grad():
+        for t, s in zip(levels, [*levels[1:], None], strict=True):
+            found = sf.DDIM(4).step(field, found, t, s).x
+    torch.testing.assert_close(found.float(), expected, rtol=0, atol=1e-4)
+
+
 def test_the_learned_variance_is_left_out(tmp_path):
     net, _ = saved(tmp_path, network(outputs=2), variance_type="learned_range")
     x = points()
