@@ -31,7 +31,7 @@ def training(preset: str, steps: int) -> Callable[[], Action]:
     """Whole trainings of so many steps, without files."""
 
     def prepare() -> Action:
-        if find_spec("scorefield.experiments"):  # before version 1.3
+        if find_spec("scorefield.experiments"):  # its former place
             from scorefield.experiments import load
             from scorefield.experiments.timing import short_training
         else:

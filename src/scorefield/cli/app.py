@@ -279,7 +279,7 @@ def likelihood(
         check_folder(folder)
     settings = LikelihoodSettings(rtol, atol, probes, n_probes, standard_error, seed)
     with subject.engine(**engine).joined() as chosen:
-        found = data_likelihood(subject, data, n, settings, chosen)
+        found = data_likelihood(subject, data, n, settings, chosen, subject.folder or folder)
     print(*found.lines(), sep="\n")
     if folder is not None and chosen.world.first:
         print(*found.write(folder), sep="\n")
