@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from scorefield.cli.arguments import Engine, on_engine
+from scorefield.cli.arguments import Chosen, on_engine
 from scorefield.errors import UserError
 from scorefield.studies.settings import LAST_SEED
 
@@ -25,7 +25,7 @@ def _seconds(text: str) -> float:
 
 @on_engine
 def check(
-    engine: Engine,
+    engine: Chosen,
     model: Annotated[
         str,
         typer.Argument(
@@ -58,7 +58,7 @@ def check(
     What is worth most is measured first. The same command, given again, goes on and makes the
     intervals narrower.
     """
-    from scorefield.engine import Engine as Settings
+    from scorefield.engine import Engine
     from scorefield.health.check import check
     from scorefield.health.model import open_data, open_model
     from scorefield.progress import Stages
@@ -68,11 +68,11 @@ def check(
     if data is not None:
         source, transform = open_data(data, opened.field.domain.shape)
     if source is None:
-        raise UserError(f"{model} does not say what data it is for: give --data")
+        raise UserError(f"{model} does not name its data: give --data")
     with Stages() as stages:
         found = check(
             opened.field, source, budget, seed=seed, out=out, transform=transform,
-            engine=Settings(**engine), stages=stages, alternatives=opened.alternatives,
+            engine=Engine(**engine), stages=stages, alternatives=opened.alternatives,
         )  # fmt: skip
     print(found)
     print(out / "index.html")

@@ -44,7 +44,7 @@ def check(
     """Check a model against data: what it claims, whether that fits, and how good a score it is.
 
     It measures what is worth most for a second of work first, and stops when the time is up. With a
-    folder, what was measured is kept, and a second call goes on where the first stopped.
+    folder, what was measured is kept, and a second call resumes there.
 
     Arguments:
         field: The model.

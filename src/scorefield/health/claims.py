@@ -10,8 +10,8 @@ from scorefield.fields.preconditioned import PreconditionedField
 
 
 def claims(field: ScoreField) -> list[tuple[str, str]]:
-    """What a field says of itself: its kind, its process, what its network receives and gives, its
-    shape, its classes and its size.
+    """What a field states about itself: its kind, its process, what its network receives and
+    gives, its shape, its classes and its size.
     """
     return list(_claims(field))
 

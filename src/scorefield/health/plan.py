@@ -26,7 +26,7 @@ class Number:
         title: What it is, in words.
         estimate: The number with its errors.
         sigma: The noise level, in units of the data.
-        note: What else there is to say of it.
+        note: A remark on it.
     """
 
     name: str

@@ -11,9 +11,9 @@ from scorefield.health.plan import Done, Number
 Grade = Literal["fault", "notice", "good"]
 
 _EVIDENT = 0.02
-"""The relative asymmetry from which a field is said not to be a gradient in more than rounding."""
+"""The relative asymmetry from which a field is no gradient in more than rounding."""
 _WORSE = 1 + LOST
-"""From how many times the trivial denoiser's loss a model is said not to fit."""
+"""From how many times the trivial denoiser's loss a model does not fit."""
 _RESIDUAL = 0.5
 """The residual of the Fokker–Planck equation, in units of the noise per unit of ln sigma, that is
 more than what small trained networks show."""
@@ -30,15 +30,15 @@ class Verdict(NamedTuple):
 
 
 def verdicts(done: Mapping[str, Done]) -> list[Verdict]:
-    """All that can be said of what was measured."""
-    said = [
+    """All that the measured numbers show."""
+    found = [
         *_fit(done),
         *_gradient(done),
         *_levels(done),
         *_memory(done),
     ]
     order = ("fault", "notice", "good")
-    return sorted(said, key=lambda verdict: order.index(verdict.grade))
+    return sorted(found, key=lambda verdict: order.index(verdict.grade))
 
 
 def _numbers(done: Mapping[str, Done], measurement: str, name: str = "") -> list[Number]:
@@ -91,7 +91,7 @@ def _fit(done: Mapping[str, Done]) -> Iterator[Verdict]:
         for loss, other in zip(losses, least, strict=True)
         if loss.estimate.interval()[0] > _WORSE * other.estimate.interval()[1]
     ]
-    if best is None and len(bad) > len(losses) // 2:
+    if best is None and len(bad) > len(losses) // 4:
         yield Verdict(
             "fit",
             "fault",
@@ -182,9 +182,9 @@ def _memory(done: Mapping[str, Done]) -> Iterator[Verdict]:
         yield Verdict("memory", "good", f"No sign of memorisation: {words}.")
 
 
-def headline(said: Sequence[Verdict]) -> str:
+def headline(found: Sequence[Verdict]) -> str:
     """One sentence over all."""
-    faults = [v for v in said if v.grade == "fault"]
+    faults = [v for v in found if v.grade == "fault"]
     if not faults:
         return "Nothing speaks against this model being what it claims to be."
     return faults[0].words.split(":")[0].rstrip(".") + "."
