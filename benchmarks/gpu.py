@@ -28,18 +28,24 @@ from scorefield import (
     Engine,
     EquivariantLocalScore,
     Heun,
+    LogProb,
     PatchSizes,
+    PotentialField,
     PreconditionedField,
     PredictorCorrector,
     ScoreField,
     ScorePrediction,
     SigmaLabel,
+    UNet,
+    fit,
     jacobian,
     log_prob,
+    walk,
 )
 from scorefield.comparison.timing import short_training
 from scorefield.config.build import build_field, build_source
 from scorefield.config.resolve import load
+from scorefield.engine import exact
 from scorefield.errors import out_of_memory
 from scorefield.interop.score_sde.build import build
 from scorefield.noise import Noise
@@ -64,6 +70,10 @@ class Bench:
     device: torch.device
     quick: bool
     original: Path | None
+
+    @property
+    def batch(self) -> int:
+        return 4 if self.quick else 128
 
     def seconds(self, action: Callable[[], object], rounds: int = 5) -> float:
         """The median time of an action, after two that do not count."""
@@ -100,7 +110,7 @@ def network(bench: Bench) -> ScoreField:
 
 
 def score_network(bench: Bench) -> Iterator[Row]:
-    n = 4 if bench.quick else 128
+    n = bench.batch
     x = bench.images(n)
     for precision in ("float32", "tf32", "bfloat16"):
         for compiled in (False, True):
@@ -136,20 +146,59 @@ def score_network(bench: Bench) -> Iterator[Row]:
     if bench.original is None:
         return
     original = Original(bench.original)
-    original.use(depthwise=True)  # its own resampling on a GPU takes its compiled extension
     peer = original.network().to(bench.device)
+    x = Noise(0).uniform("images", (3, 32, 32), torch.arange(n, device=bench.device))
     label = torch.full((n,), 0.5, device=bench.device)
+
+    def call() -> None:
+        with torch.no_grad():
+            peer(x, label)
 
     def published() -> None:
         peer.zero_grad()
         peer(x, label).square().mean().backward()
 
-    yield Row(
-        "ncsnpp",
-        "published, depthwise resampling, step, float32",
-        1e3 * bench.seconds(published),
-        "ms",
-    )
+    # Its compiled extension has to be built where it runs.
+    for depthwise, resampling in ((False, "its fallback"), (True, "depthwise resampling")):
+        original.use(depthwise)
+        for name, action in (("forward", call), ("step", published)):
+            told = f"published, {resampling}, {name}, float32, batch {n}"
+            yield Row("ncsnpp", told, 1e3 * bench.seconds(action), "ms")
+
+
+def precisions(bench: Bench) -> Iterator[Row]:
+    """The losses of 50 steps of the trainer, from the same weights and draws."""
+    steps, found = 2 if bench.quick else 50, {}
+    images = bench.images(8 if bench.quick else 512)
+    for precision in ("float32", "bfloat16"):
+        fitted = fit(
+            network(bench), images, steps=steps, batch_size=min(128, len(images)), log_every=1,
+            quiet=True, engine=Engine(str(bench.device), precision),
+        )  # fmt: skip
+        found[precision] = [float(row["loss"]) for row in fitted.history]
+    exact, half = (statistics.fmean(losses) for losses in found.values())
+    name = f"mean loss of {steps} steps, bfloat16 from float32"
+    yield Row("precisions", name, 100 * abs(half / exact - 1), "%", "<= 1")
+
+
+def potentials(bench: Bench) -> Iterator[Row]:
+    """What the step of a potential costs beside that of the same network as a field."""
+    for side, structure in {8: {"channels": 32, "multipliers": (1, 2)}, 32: {}}.items():
+        if bench.quick and side > 8:
+            continue
+        x = Noise(0).uniform("p", (3, side, side), torch.arange(bench.batch, device=bench.device))
+        times = []
+        for kind in (PreconditionedField, PotentialField):
+            net = UNet((3, side, side), **structure)
+            field = kind(net, VE(0.01, 50.0), sigma_data=0.5).to(bench.device)
+
+            def step(field: ScoreField = field, x: Tensor = x) -> None:
+                field.zero_grad()
+                field.predict_noise(x, 0.5).square().mean().backward()
+
+            times.append(bench.seconds(step))
+        name = f"step to that of a plain field, {side}×{side}"
+        yield Row("potentials", name, times[1] / times[0], "", "<= 2.3")
 
 
 def model_step(bench: Bench, preset: str, graphs: bool = False) -> Callable[[], object]:
@@ -169,15 +218,14 @@ def five_models(bench: Bench) -> Iterator[Row]:
             if bench.quick and (data, k) not in (("toy", 0), ("digits", 3)):
                 continue
             wanted = f"<= {limit}" if limit else ""
-            # The hybrid M4 cannot be captured.
-            for graphs in (False, True) if bench.device.type == "cuda" and k < 4 else (False,):
+            for graphs in (False, True) if bench.device.type == "cuda" else (False,):
                 step = model_step(bench, f"{data}/m{k}", graphs)
                 name = f"{data} M{k}, step{', graph' if graphs else ''}"
                 yield Row("models", name, 1e3 * bench.seconds(step, 64), "ms", wanted)
 
 
 def noise(bench: Bench) -> Iterator[Row]:
-    index = torch.arange(4 if bench.quick else 128, device=bench.device)
+    index = torch.arange(bench.batch, device=bench.device)
     found = bench.seconds(lambda: Noise(0).normal("p", (3, 32, 32), index), 20)
     yield Row("noise", f"normals of {len(index)}×3×32×32", 1e3 * found, "ms", "<= 0.2")
 
@@ -195,6 +243,9 @@ def sampling(bench: Bench) -> Iterator[Row]:
         whole = bench.seconds(lambda s=sampler: s.sample(field, n), 3)
         ratio = whole / (sampler.nfe * bench.seconds(bare))
         yield Row("sampling", f"{type(sampler).__name__}, to bare calls", ratio, "", "<= 1.03")
+    one = Heun(3 if bench.quick else 18)
+    told = bench.seconds(lambda: walk(field, one, n=1), 3)
+    yield Row("sampling", f"one trajectory of {one.nfe} calls, kept", 1e3 * told, "ms")
 
 
 def derivatives(bench: Bench) -> Iterator[Row]:
@@ -204,10 +255,21 @@ def derivatives(bench: Bench) -> Iterator[Row]:
     yield Row("derivatives", "exact Jacobian of a point", found, "s", "<= 2.5")
     x = bench.images(1 if bench.quick else 16)
 
-    def density() -> None:
-        log_prob(field, x, rtol=0.1, atol=0.1, trace="probes", n_probes=1, solver_error="embedded")
+    def density() -> LogProb:
+        return log_prob(
+            field, x, rtol=0.1, atol=0.1, trace="probes", n_probes=1, solver_error="embedded"
+        )
 
-    yield Row("derivatives", f"log-density of {len(x)}", bench.seconds(density, 1), "s")
+    def product() -> None:
+        u = x.clone().requires_grad_()
+        with exact(), torch.enable_grad():
+            (field.velocity(u, 0.5) * signs).sum().backward(inputs=[u])
+
+    signs = Noise(0).signs("p", field.domain.shape, torch.arange(len(x), device=x.device))
+    whole, calls = bench.seconds(density, 1), float(density().calls.double().mean())
+    yield Row("derivatives", f"log-density of {len(x)}, {calls:.0f} calls", whole, "s")
+    ratio = whole / (calls * bench.seconds(product, 3))
+    yield Row("derivatives", "log-density, to its bare products", ratio, "", "<= 1.15")
 
 
 def local_scores(bench: Bench) -> Iterator[Row]:
@@ -224,6 +286,8 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "noise": noise,
     "models": five_models,
     "ncsnpp": score_network,
+    "potentials": potentials,
+    "precisions": precisions,
     "sampling": sampling,
     "els": local_scores,
     "derivatives": derivatives,

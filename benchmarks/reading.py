@@ -22,11 +22,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scorefield.cli import main as command
 from scorefield.comparison.timing import short_training
 from scorefield.config.build import build_source
 from scorefield.config.config import Config
 from scorefield.config.resolve import load
+from scorefield.data.form import Form
+from scorefield.data.layouts import contents_of
+from scorefield.data.pack import pack
 from scorefield.noise import Noise
 
 CLAIM = 0.05
@@ -38,11 +40,11 @@ def packed(folder: Path, name: str, images: int) -> Config:
     """A configuration whose images are packed."""
     side, channels, width = CASES[name]
     array = np.random.default_rng(0).integers(0, 256, (images, channels, side, side), np.uint8)
-    np.save(folder / f"{name}.npy", array)
-    out = str(folder / name)
-    assert command(["data", "pack", str(folder / f"{name}.npy"), "--out", out]) == 0
+    path = folder / f"{name}.npy"
+    np.save(path, array)
+    pack(path, contents_of(path), Form(channels, side), folder / name)
     network = [f"field.network.channels={width}", "field.network.multipliers=[1,2]"]
-    return load("images/m0", [f"data.path={out}", "data.flip=true", *network])
+    return load("images/m0", [f"data.path={folder / name}", "data.flip=true", *network])
 
 
 def reading(config: Config, batches: int) -> float:
@@ -89,7 +91,8 @@ def main() -> None:
         low, share, high = statistics.quantiles([a / b for a, b in pairs], n=4)
         print(
             f"  {channels} × {side} × {side}, {width} channels in the network: {batch:.2f} ms a "
-            f"batch, {whole:.0f} ms a step: {share:.3%} ({low:.3%} to {high:.3%}), at most {CLAIM:.0%}"
+            f"batch, {whole:.0f} ms a step: {share:.3%} ({low:.3%} to {high:.3%}), at most "
+            f"{CLAIM:.0%}"
         )
 
 

@@ -95,7 +95,7 @@ class Original:
         self.models = importlib.import_module("models.utils")
         importlib.import_module("models.ncsnpp")
         self.resampling = importlib.import_module("models.up_or_down_sampling")
-        self.fallback = self.resampling.upfirdn2d
+        self.native = importlib.import_module("op.upfirdn2d").upfirdn2d_native
 
     def network(self) -> nn.Module:
         config = SimpleNamespace(**{k: SimpleNamespace(**v) for k, v in CONFIG.items()})
@@ -103,6 +103,12 @@ class Original:
 
     def use(self, depthwise: bool) -> None:
         self.resampling.upfirdn2d = depthwise_resampling if depthwise else self.fallback
+
+    def fallback(
+        self, x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tuple[int, int] = (0, 0)
+    ) -> Tensor:
+        """What it takes without its compiled extension, on any device."""
+        return self.native(x, kernel, up, up, down, down, *pad, *pad)
 
 
 def depthwise_resampling(

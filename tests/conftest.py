@@ -30,15 +30,23 @@ settings.load_profile("repeatable")
 def pytest_addoption(parser) -> None:
     words = "the device of the tensors that tests make: cpu, cuda, cuda:N, or stand-in"
     parser.addoption("--device", default="cpu", help=words)
+    words = "the dtype of the tensors and networks that tests make without a word about it"
+    parser.addoption("--dtype", default="float32", choices=("float32", "float64"), help=words)
 
 
 def pytest_configure(config) -> None:
-    if config.getoption("device") == "cpu":
+    device, dtype = config.getoption("device"), config.getoption("dtype")
+    if (device, dtype) == ("cpu", "float32"):
         return
-    from tests.placed import placed
+    import torch
 
     stack = ExitStack()
-    stack.enter_context(placed(config.getoption("device")))
+    stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+    torch.set_default_dtype(getattr(torch, dtype))
+    if device != "cpu":
+        from tests.placed import placed
+
+        stack.enter_context(placed(device))
     config.add_cleanup(stack.close)
 
 

@@ -19,6 +19,8 @@ from scorefield.config.build import build_field, build_objective, build_source
 from scorefield.config.resolve import load
 from scorefield.data.image_files import Images, Splits
 from scorefield.data.images import ImageSource
+from scorefield.evaluation.evaluate import measure_floors, measure_samples
+from scorefield.evaluation.protocol import Benchmark, protocol_of
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch
@@ -38,8 +40,8 @@ SMALL = [
 ]
 
 # What a step reads, where the number of rows of a call depends on numbers: the cycles that were
-# found, and how many points are below the boundary of a hybrid field.
-COUNTS = ("calculus/circulation.py", "fields/composed.py")
+# found.
+COUNTS = ("calculus/circulation.py",)
 
 
 def made(preset: str, *changes: str) -> tuple[ScoreField, sf.Objective, sf.DataSource]:
@@ -108,7 +110,9 @@ def test_training_steps(preset):
 
 
 TRAININGS = {
-    **{preset: (preset, (), {}) for preset in ("toy/m0", "toy/m1", "toy/m2", "digits/m0")},
+    **{preset: (preset, (), {}) for preset in ("toy/m0", "toy/m1", "toy/m2")},
+    "toy/m4": ("toy/m4", ("objective.cycles.neighbours=4",), {}),
+    "digits/m0": ("digits/m0", (), {}),
     "data of the host": ("digits/m0", (), {"data_on_device": 0}),
     "classes": ("digits/m0", ("field.network.classes=true",), {}),
     "dropout": ("digits/ddpm_discrete_vp", ("field.network.dropout=0.1",), {}),
@@ -234,6 +238,8 @@ def field_of(name: str) -> ScoreField:
     torch.manual_seed(0)
     if name == "torus":
         return sf.PseudoAtoms([[0.25, 0.2], [0.75, 0.6]], std=0.05, sde=sf.VE(0.01, 2.0))
+    if name == "hybrid":
+        return sf.HybridField(field_of("potential"), field_of("network"), 0.5)
     net = sf.MLP(3, hidden=8, depth=1, embedding=4)
     kind = {"network": sf.PreconditionedField, "potential": sf.PotentialField}[name]
     return kind(net, sf.EDM(0.01, 10.0), sigma_data=1.0)
@@ -249,7 +255,7 @@ SAMPLERS = [
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: type(s).__name__)
-@pytest.mark.parametrize("kind", ["network", "potential"])
+@pytest.mark.parametrize("kind", ["network", "potential", "hybrid"])
 def test_steps_of_a_sampler_do_not_wait(kind, sampler):
     field = field_of(kind)
     expected = sampler.sample(field, 5)
@@ -372,11 +378,30 @@ def test_draws_do_not_wait(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("preset", ["toy/m0", "atoms/no_regularizer"])
+def test_distances_are_those_of_the_cpu_there(preset):
+    config = load(preset, ["eval.samples=40", "eval.nfes=[2]", "eval.pairs=2"])
+    source = build_source(config)
+    field = build_field(config, source).requires_grad_(False)
+    benchmark = Benchmark(source, protocol_of(config))
+    expected = measure_samples(field, benchmark, {})
+    floors = measure_floors(benchmark)
+    with elsewhere():
+        found = measure_samples(field.to(ELSEWHERE), benchmark, {})
+        assert measure_floors(benchmark, device=ELSEWHERE).keys() == floors.keys()
+    for mine, theirs in zip(found, expected, strict=True):
+        assert (mine.metric, mine.features) == (theirs.metric, theirs.features)
+        assert mine.estimate.value == pytest.approx(theirs.estimate.value, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.slow
 def test_the_benchmark_of_a_gpu_is_rehearsed_on_a_cpu(tmp_path):
     script = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
     command = [sys.executable, script, tmp_path, "--device", "cpu", "--quick"]
     subprocess.run(command, check=True, capture_output=True)
     rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
     sections = {row["section"] for row in rows if row["value"] is not None}
-    assert sections == {"noise", "models", "ncsnpp", "sampling", "els", "derivatives"}
+    assert sections == {
+        "noise", "models", "ncsnpp", "potentials", "precisions", "sampling", "els", "derivatives"
+    }  # fmt: skip
     assert "| ncsnpp |" in (tmp_path / "gpu.md").read_text()

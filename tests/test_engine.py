@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import scorefield as sf
 from scorefield import EDM, MLP, Engine, PotentialField, PreconditionedField, differentiable
 from scorefield import engine as engine_module
-from scorefield.engine import _tf32, exact, in_blocks
+from scorefield.engine import _tf32, exact, in_blocks, states_at_once
 from scorefield.errors import UserError
 
 
@@ -256,3 +256,13 @@ def test_blocks_on_a_gpu_fit_its_free_memory(monkeypatch):
     # 2¹³ times the 48 KiB of an image are 384 MiB, and 48 GiB are free.
     assert engine_module._rows(many) == 128
     assert engine_module._rows(few) >= 2
+    # 64 states of 48 KiB are 3 MiB.
+    cuda, size = few.device, 3 * 64 * 64
+    assert states_at_once(10**6, size, torch.float32, cuda) == 16384
+    assert states_at_once(50, size, torch.float32, cuda) >= 50
+    assert states_at_once(10**6, size, torch.float64, cuda) == 8192
+
+
+@pytest.mark.parametrize(("numbers", "rows"), [(2, 4096), (3 * 32 * 32, 1365), (10**9, 16)])
+def test_states_suit_the_cache_of_a_cpu(numbers, rows):
+    assert states_at_once(10**6, numbers, torch.float32, torch.device("cpu")) == rows

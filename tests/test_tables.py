@@ -56,7 +56,12 @@ def test_a_named_table_is_that_of_the_literature(name):
     close(sde.table, torch.tensor(TABLES[name], dtype=torch.float64))
     given = DiscreteVP(betas=TABLES[name])
     assert given.levels == N
-    for process in (sde, given, DiscreteVP(betas=sde.table), DiscreteVP(betas=tuple(sde.table))):
+    for process in (
+        sde,
+        given,
+        DiscreteVP(betas=sde.table),
+        DiscreteVP(betas=tuple(sde.table.tolist())),
+    ):
         close(process.alpha(NODES) ** 2, products(TABLES[name]), rtol=1e-9)
         close(process.sigma(NODES) ** 2, 1 - products(TABLES[name]), rtol=1e-9)
         assert process.t_max == 1

@@ -95,7 +95,9 @@ def keyed(module: nn.Module) -> Callable[..., Any]:
 
 
 def _keys(module: nn.Module) -> list[tuple[Dropout, Tensor | None]]:
-    return [(layer, layer._keys) for layer in dropouts(module) if layer.training]
+    # A walk through a network takes as long as some of its layers.
+    layers = dropouts(module) if module.training else []
+    return [(layer, layer._keys) for layer in layers if layer.training]
 
 
 @contextmanager

@@ -38,6 +38,8 @@ _BLOCK, _FEWEST = 2**16, 16
 # What all layers of a large network for images make of a row, in units of its size, rounded up; and
 # how many bytes of it every GPU has.
 _ACTIVATIONS, _SMALL = 2**13, 2**28
+# Of states: the most rows and numbers on a CPU; and how many tensors of them a method holds.
+_MOST_ROWS, _NUMBERS, _STATES = 2**12, 2**22, 2**6
 _GRAPHS = 128
 
 _recompute = False
@@ -265,8 +267,7 @@ def in_blocks(function: Callable[..., Tensor], x: Tensor, *others: Tensor | None
     at a time, so that the activations of a network stay in the cache of a CPU, or in the memory of
     a GPU.
     """
-    rows = len(x) if torch.is_grad_enabled() or torch.compiler.is_compiling() else _rows(x)
-    if len(x) <= rows:
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or len(x) <= (rows := _rows(x)):
         return function(x, *others)
     blocks = [slice(k, k + rows) for k in range(0, len(x), rows)]
     return torch.cat([function(x[b], *(o if o is None else o[b] for o in others)) for b in blocks])
@@ -277,12 +278,26 @@ def _rows(x: Tensor) -> int:
     numbers = max(1, x.shape[1:].numel())
     if x.device.type == "cpu":
         return max(_FEWEST, _BLOCK // numbers)
-    needed = _ACTIVATIONS * numbers * x.element_size()
+    return _fitting(len(x), _ACTIVATIONS * numbers * x.element_size(), x.device)
+
+
+def states_at_once(rows: int, numbers: int, dtype: torch.dtype, device: torch.device) -> int:
+    """How many of some rows a sampler or an integration carries along at once: as many as leave
+    room for all that it holds of a row, of so many numbers, in the cache of a CPU or in the memory
+    of a GPU. A network has blocks of its own, see :func:`in_blocks`.
+    """
+    if device.type == "cpu":
+        return min(_MOST_ROWS, max(_FEWEST, _NUMBERS // max(1, numbers)))
+    return _fitting(rows, _STATES * numbers * dtype.itemsize, device)
+
+
+def _fitting(rows: int, needed: int, device: torch.device) -> int:
+    """How many of some rows, each of which needs so many bytes, fit a device that is no CPU."""
     # To ask takes time.
-    if x.device.type != "cuda" or len(x) * needed <= _SMALL:
-        return len(x)
-    free, _ = torch.cuda.mem_get_info(x.device)
-    freed = torch.cuda.memory_reserved(x.device) - torch.cuda.memory_allocated(x.device)
+    if device.type != "cuda" or rows * needed <= _SMALL:
+        return rows
+    free, _ = torch.cuda.mem_get_info(device)
+    freed = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return max(_FEWEST, (free + freed) // needed)
 
 

@@ -27,7 +27,7 @@ from scorefield.config.document import differences, read
 from scorefield.config.resolve import load
 from scorefield.domain import Torus
 from scorefield.errors import ConfigError
-from scorefield.evaluation.evaluate import validate
+from scorefield.evaluation.measure import validate
 from scorefield.evaluation.protocol import Benchmark, Protocol
 from scorefield.training.settings import TrainSettings
 from scorefield.training.trainer import Trainer

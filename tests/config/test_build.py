@@ -12,6 +12,8 @@ from scorefield import (
     Ancestral,
     AnnealedLangevin,
     Cosine,
+    DenoiserPrediction,
+    DenoisingScoreMatching,
     DiscreteVP,
     DPMSolverPlusPlus2M,
     Euler,
@@ -20,13 +22,19 @@ from scorefield import (
     HybridField,
     Langevin,
     NCSNpp,
+    NoisePrediction,
     Optim,
     PotentialField,
     PreconditionedField,
     PredictorCorrector,
+    RectifiedFlow,
     ReverseDiffusion,
     SubVP,
+    TimeLabel,
     UNet,
+    UniformTime,
+    VelocityPrediction,
+    VPrediction,
 )
 from scorefield.config.base import build
 from scorefield.config.build import build_field, build_objective, build_sampler, build_source
@@ -46,6 +54,51 @@ def built(name, *overrides):
     config = load(name, overrides)
     source = build_source(config)
     return config, build_field(config, source), build_objective(config, source)
+
+
+FLOW = ["sde={kind: rectified_flow}", "field.label=unit_time", "objective.weighting=velocity"]
+
+
+def test_flow_matching_is_a_process_a_prediction_and_a_weight():
+    choices = ["field.parametrization=velocity", "objective.law={kind: uniform}", *SMALL]
+    _, field, objective = built("toy/m0", *FLOW, *choices, "objective.pairing=transport")
+    assert field.sde == RectifiedFlow()
+    assert field.parametrization == VelocityPrediction(TimeLabel(1.0))
+    loss = DenoisingScoreMatching("velocity", UniformTime(), pairing="transport")
+    assert objective.denoising == loss
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("denoiser", DenoiserPrediction), ("v", VPrediction), ("noise", None)]
+)
+def test_what_a_network_predicts_is_a_key(name, kind):
+    _, field, _ = built("toy/m0", f"field.parametrization={name}", *SMALL)
+    assert isinstance(field.parametrization, kind or NoisePrediction)
+
+
+@pytest.mark.parametrize(
+    ("betas", "levels"), [("cosine", 50), ("sigmoid", 20), ("[0.1, 0.2, 0.5]", 3)]
+)
+def test_a_table_is_a_name_or_numbers(betas, levels):
+    table = f"sde={{kind: discrete_vp, betas: {betas}, levels: {levels}}}"
+    config, field, _ = built("toy/m0", table, "field.label=time", *SMALL)
+    given = [0.1, 0.2, 0.5] if levels == 3 else betas
+    assert field.sde == DiscreteVP(betas=given, levels=levels)
+    assert field.parametrization.label == TimeLabel(levels - 1.0)
+    assert config.document()["sde"]["betas"] == given
+
+
+@pytest.mark.parametrize(
+    ("betas", "match"),
+    [
+        ("[0.1, 0.2]", r"sde\.levels is 1000, sde\.betas has 2 numbers"),
+        ("[0.1, 2]", r"sde\.betas is \[0\.1, 2\], it must be one of linear, scaled_linear"),
+        ("cosin", r"sde\.betas is 'cosin', it must be one of linear"),
+    ],
+)
+def test_what_is_no_table_is_refused(betas, match):
+    with pytest.raises(ConfigError, match=match):
+        load("toy/m0", [f"sde={{kind: discrete_vp, betas: {betas}}}"])
 
 
 @pytest.mark.parametrize("family", ["toy", "digits"])

@@ -66,3 +66,14 @@ def test_an_error_about_data_names_its_key(places, tmp_path, overrides, told):
     if told == "data.path: ":
         assert sentence.startswith(f"{told}{places}/")
     assert "\n" not in sentence
+
+
+def test_why_images_have_no_classes_is_said(places, tmp_path):
+    """Those of the held-out part are in no folders."""
+    for name in ("train/a/1", "train/a/2", "train/b/3", "train/b/4", "test/5"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.png").write_bytes((places / "pictures" / "0.png").read_bytes())
+    overrides = [f"data.path={tmp_path}", "data.size=8", "field.network.classes=true"]
+    told = "field.network.classes needs data with classes, .* has none; the classes of the folders "
+    with pytest.raises(ConfigError, match=f"{told}are not used: those of test are in none"):
+        Run.create(load("images/m0", overrides), tmp_path / "runs")

@@ -16,7 +16,7 @@ from scorefield import (
 )
 from scorefield.evaluation.catalogue import OF_SAMPLES, curl, find, score
 from scorefield.evaluation.catalogue.curl import RADII
-from scorefield.evaluation.evaluate import (
+from scorefield.evaluation.measure import (
     measure_checkpoint,
     measure_floors,
     measure_levels,

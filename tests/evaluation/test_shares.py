@@ -9,8 +9,9 @@ import torch
 
 from scorefield import Euler, Heun
 from scorefield.engine import Engine
-from scorefield.evaluation.evaluate import evaluate, measure_floors, measure_levels
+from scorefield.evaluation.evaluate import evaluate
 from scorefield.evaluation.likelihood import LikelihoodSettings, data_likelihood
+from scorefield.evaluation.measure import measure_floors, measure_levels
 from scorefield.evaluation.protocol import Benchmark, Protocol
 from scorefield.evaluation.sampling import draw
 from scorefield.runs.run import Run

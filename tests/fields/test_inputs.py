@@ -30,6 +30,7 @@ from scorefield import (
     log_prob,
 )
 from scorefield.errors import UserError
+from scorefield.fields.base import training_mode
 from scorefield.fields.planted import Waves
 from tests.planted import Function
 
@@ -90,6 +91,26 @@ def test_points_are_refused_by_every_field_and_entry(name, x, told):
     for entry in entries(FIELDS[name]()):
         with pytest.raises(UserError, match=told):
             entry(x, 0.5)
+
+
+class Scored:
+    """What defines a score, and is no field."""
+
+    def score(self, x, t, classes=None):
+        return -x
+
+
+class Inherited(Scored, ScoreField):
+    """A field whose score is that of a base which is none."""
+
+
+def test_a_score_of_another_base_is_checked_too():
+    field = Inherited(EDM(), Gaussian(torch.zeros(2), 1.0).domain)
+    assert torch.equal(field.score(torch.ones(3, 2), 0.5), -torch.ones(3, 2))
+    with pytest.raises(UserError, match=r"points of shape \(2,\), got \(\)"):
+        field(torch.ones(2), 0.5)
+    with pytest.raises(UserError, match="has times"):
+        field.denoise(torch.ones(3, 2), math.nan)
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -208,6 +229,31 @@ def test_the_last_thread_puts_the_modes_back():
     assert [m.training for m in field.modules()] == [True, False, False]
     second.__exit__(None, None, None)
     assert [m.training for m in field.modules()] == [True, True, False]
+
+
+def test_a_field_is_not_evaluated_while_another_thread_trains_it():
+    """It would be trained without its dropout."""
+    field, told = Slow().train(), []
+
+    def sample():
+        try:
+            Heun(2).sample(field, n=2)
+        except UserError as error:
+            told.append(str(error))
+
+    with training_mode(field):
+        with evaluation_mode(field):
+            assert not field.training
+        thread = threading.Thread(target=sample)
+        thread.start()
+        thread.join()
+        assert all(module.training for module in field.modules())
+    assert not field.training
+    assert told == ["the field is trained in another thread: evaluate a copy of it here"]
+    with evaluation_mode(field), pytest.raises(UserError, match="in use"), training_mode(field):
+        pass
+    sample()
+    assert len(told) == 1
 
 
 def test_the_last_thread_ends_what_is_differentiable():

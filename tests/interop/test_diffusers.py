@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import scorefield as sf
-from scorefield.interop.diffusers import load
+from scorefield.interop.diffusers import field_of, load
 from scorefield.interop.errors import InteropError
 from scorefield.runs.subject import open_subject
 
@@ -107,6 +107,23 @@ def test_samples_of_ddim_are_those_of_diffusers(tmp_path, name, spacing, clip):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * scale)
 
 
+def test_steps_of_flow_matching_are_those_of_diffusers(tmp_path):
+    made = diffusers.FlowMatchEulerDiscreteScheduler()
+    net = network()
+    diffusers.DDPMPipeline(unet=net, scheduler=made).save_pretrained(tmp_path)
+    made.set_timesteps(sigmas=[0.99, 0.7, 0.4, 0.1])
+    start = expected = points()
+    for t in made.timesteps:
+        with torch.no_grad():
+            expected = made.step(net(expected, t).sample, t, expected).prev_sample
+    field, found = load(tmp_path), start.double()
+    levels = made.sigmas.double().tolist()[:-1]
+    with torch.no_grad():
+        for t, s in zip(levels, [*levels[1:], None], strict=True):
+            found = sf.DDIM(4).step(field, found, t, s).x
+    torch.testing.assert_close(found.float(), expected, rtol=0, atol=1e-4)
+
+
 def test_the_learned_variance_is_left_out(tmp_path):
     net, _ = saved(tmp_path, network(outputs=2), variance_type="learned_range")
     x = points()
@@ -124,6 +141,13 @@ def test_classes_are_those_of_the_network(tmp_path):
     torch.testing.assert_close(field.predict_noise(x, 1.0, classes).detach(), expected)
     with pytest.raises(ValueError, match="needs their classes"):
         field.predict_noise(x, 1.0)
+
+
+def test_a_network_without_a_size_is_refused():
+    net = network()
+    net.register_to_config(sample_size=None)
+    with pytest.raises(InteropError, match="the network has no sample_size"):
+        field_of(net.eval(), diffusers.DDPMScheduler())
 
 
 def test_commands_take_the_folder(tmp_path):

@@ -11,7 +11,8 @@ from scorefield import Engine
 from scorefield.cli import main
 from scorefield.config.resolve import load
 from scorefield.errors import RunError
-from scorefield.evaluation.evaluate import benchmark_of, evaluate, measure_levels
+from scorefield.evaluation.evaluate import benchmark_of, evaluate
+from scorefield.evaluation.measure import measure_levels
 from scorefield.evaluation.protocol import protocol_of
 from scorefield.runs.environment import environment, read_environment, record_engine
 from scorefield.runs.inspection import inspect

@@ -86,8 +86,8 @@ def test_shares_say_that_their_interval_is_too_wide_between_like_distributions(n
 @pytest.mark.parametrize("name", SHARES)
 def test_intervals_of_shares_of_like_distributions_cover_more(name):
     """Of intervals that cover 93 to 97 %, so many of 300 once in a thousand times at most."""
-    like, _ = (k for k in intervals() if k.name == name)
-    found = study.count(intervals().index(like), [like.measure(seed) for seed in range(300)])
+    number, like = next((k, kind) for k, kind in enumerate(intervals()) if kind.name == name)
+    found = study.count(number, [like.measure(seed) for seed in range(300)])
     assert found.covered > stats.binom.isf(1e-3, 300, 0.95)
 
 

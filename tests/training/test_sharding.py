@@ -27,7 +27,8 @@ from scorefield.cli import main
 from scorefield.data.given import source_of
 from scorefield.engine import Engine
 from scorefield.errors import UserError
-from scorefield.fields.preconditioned import EDMScaling, IndexLabel, SigmaLabel
+from scorefield.fields.labels import IndexLabel, SigmaLabel
+from scorefield.fields.parametrization import EDMScaling
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import DenoisingScoreMatching
 from scorefield.objectives.objective import Objective

@@ -149,6 +149,12 @@ def test_the_training_stops_where_it_stood_whenever_a_row_is_due(tmp_path, log_e
     assert all(p.isfinite().all() for p in field.parameters())
 
 
+def test_a_loss_scale_that_has_fallen_is_named():
+    field, engine = small_field(Poisoned(range(7, 1000))), Engine("cpu", "float16")
+    with pytest.raises(TrainingError, match=r"is nan at step 7 with a loss scale of 8192 in the"):
+        trained(field, max_skipped=3, engine=engine)
+
+
 def test_names_the_layer_and_the_noise_level():
     network = Poisoned(range(1000))
     field, source = small_field(network), TargetSource(TRUTH)

@@ -14,7 +14,7 @@ import typer
 
 from scorefield.cli.analyses import analyze
 from scorefield.cli.arguments import (
-    Engine,
+    Chosen,
     Integers,
     Numbers,
     counts,
@@ -86,7 +86,7 @@ def scorefield(
 @app.command()
 @on_engine
 def demo(
-    engine: Engine,
+    engine: Chosen,
     out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("reports/demo"),
     root: Root = Path("runs/demo"),
     jobs: Annotated[int, typer.Option(min=1, help="The number of parallel processes.")] = 2,
@@ -102,7 +102,7 @@ def demo(
 @app.command()
 @on_engine
 def train(
-    engine: Engine,
+    engine: Chosen,
     preset: Annotated[
         str, typer.Argument(metavar="PRESET", help="A preset, or a file ending in .yaml.")
     ],
@@ -143,7 +143,7 @@ def train(
 @app.command()
 @on_engine
 def sample(
-    engine: Engine,
+    engine: Chosen,
     run: RunFolder,
     n: Annotated[int, typer.Option("--n", help="The number of samples.")] = 64,
     sampler: Annotated[
@@ -199,7 +199,7 @@ def sample(
 @app.command("eval")
 @on_engine
 def evaluate_run(
-    engine: Engine,
+    engine: Chosen,
     run: RunFolder,
     nfe: Annotated[
         Integers | None,
@@ -233,7 +233,7 @@ def evaluate_run(
 @app.command()
 @on_engine
 def likelihood(
-    engine: Engine,
+    engine: Chosen,
     path: Annotated[
         Path,
         typer.Argument(
@@ -278,7 +278,7 @@ def likelihood(
         check_folder(folder)
     settings = LikelihoodSettings(rtol, atol, probes, n_probes, standard_error, seed)
     with subject.engine(**engine).joined() as chosen:
-        found = data_likelihood(subject, data, n, settings, chosen)
+        found = data_likelihood(subject, data, n, settings, chosen, subject.folder or folder)
     print(*found.lines(), sep="\n")
     if folder is not None and chosen.world.first:
         print(*found.write(folder), sep="\n")

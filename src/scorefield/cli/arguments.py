@@ -18,7 +18,7 @@ _MOST = 1_000_000
 
 Value = TypeVar("Value", int, float)
 
-Engine = dict[str, Any]
+Chosen = dict[str, Any]
 """The values of an engine that are given in place of a configuration's."""
 
 DEVICE = typer.Option(help="The device: auto, cpu, cuda or cuda:N.")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from scorefield.cli.arguments import Engine, Integers, integers, on_engine, settings, split
+from scorefield.cli.arguments import Chosen, Integers, integers, on_engine, settings, split
 from scorefield.cli.printing import print_table
 from scorefield.errors import UserError
 
@@ -21,7 +21,7 @@ def drawing_of(source: Any) -> Any:
 
 @on_engine
 def sweep(
-    engine: Engine,
+    engine: Chosen,
     arguments: Annotated[
         list[str],
         typer.Argument(

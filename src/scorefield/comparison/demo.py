@@ -18,7 +18,8 @@ from scorefield.comparison.timing import STEP_TIMES, time_steps
 from scorefield.config.build import build_engine
 from scorefield.config.resolve import load
 from scorefield.errors import RunError
-from scorefield.evaluation.evaluate import Floors, benchmark_of, evaluate, measure_floors
+from scorefield.evaluation.evaluate import benchmark_of, evaluate
+from scorefield.evaluation.measure import Floors, measure_floors
 from scorefield.evaluation.protocol import Protocol, protocol_of
 from scorefield.evaluation.records import Evaluation
 from scorefield.progress import Stages

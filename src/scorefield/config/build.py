@@ -21,6 +21,7 @@ from scorefield.config.field import (
 from scorefield.config.objective import ConsistencyTerm, RegressionTerm, Term
 from scorefield.config.sampler import SamplerSection
 from scorefield.config.sde import Process, TableProcess, VEProcess
+from scorefield.data.images import ImageSource
 from scorefield.data.source import DataSource, TargetSource
 from scorefield.domain import Euclidean
 from scorefield.engine import Engine
@@ -178,7 +179,9 @@ def _network(network: Network, where: str, source: DataSource, **known: Any) -> 
     known |= {"shape": source.shape, "dim": math.prod(source.shape)}
     if getattr(network, "classes", False):
         if source.classes is None:
-            raise ConfigError(f"{where}.classes needs data with classes, {source.name} has none")
+            notes = source.notes if isinstance(source, ImageSource) else ()
+            told = "; ".join((f"{source.name} has none", *notes))
+            raise ConfigError(f"{where}.classes needs data with classes, {told}")
         known["classes"] = source.classes
     if isinstance(network, ResidualNetwork):
         _check_attention(network, where, source.shape[-1])

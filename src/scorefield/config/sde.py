@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 
 from scorefield.config.base import (
     NoiseLevel,
@@ -14,6 +14,7 @@ from scorefield.config.base import (
     check_below,
     one_or_each,
 )
+from scorefield.config.document import shown
 from scorefield.errors import UserError
 
 PriorMean = Annotated[
@@ -22,13 +23,33 @@ PriorMean = Annotated[
 ]
 Start = Annotated[float, Field(ge=0, lt=1)]
 AfterZero = Annotated[float, Field(gt=0, lt=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Betas = (
-    Literal["linear", "scaled_linear", "cosine", "sigmoid"]
-    | Annotated[tuple[Share, ...], Strict(False), Field(min_length=2)]
-)
 # A table is held in memory.
 Levels = Annotated[int, Field(ge=2, le=10**6)]
+
+
+_NAMED = ("linear", "scaled_linear", "cosine", "sigmoid")
+
+
+def _table(value: Any) -> str | tuple[float, ...]:
+    """A table of variances as it is read: a name, or the numbers."""
+    if isinstance(value, str) and value in _NAMED:
+        return value
+    numbers = isinstance(value, list | tuple) and all(type(v) in (int, float) for v in value)
+    if numbers and len(value) >= 2 and all(0 < v <= 1 for v in value):
+        return tuple(map(float, value))
+    raise UserError(
+        f"sde.betas is {shown(value)}, it must be one of {', '.join(_NAMED)}, or a list of at "
+        "least 2 numbers in (0, 1)"
+    )
+
+
+def _plain(table: str | tuple[float, ...]) -> str | list[float]:
+    return table if isinstance(table, str) else list(table)
+
+
+Betas = Annotated[
+    str | tuple[float, ...], PlainValidator(_table), PlainSerializer(_plain, when_used="json")
+]
 
 
 class ProcessSection(Section):
@@ -104,7 +125,7 @@ class TableProcess(RatesProcess):
     def _enough(self) -> TableProcess:
         if not isinstance(self.betas, str) and len(self.betas) != self.levels:
             raise UserError(f"sde.levels is {self.levels}, sde.betas has {len(self.betas)} numbers")
-        if not self.beta_max < self.levels:
+        if self.betas in ("linear", "scaled_linear") and not self.beta_max < self.levels:
             raise UserError(
                 f"sde.levels is {self.levels}, it must be above sde.beta_max, which is "
                 f"{self.beta_max}: a step would leave less than nothing of the data"

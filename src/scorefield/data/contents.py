@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scorefield.data.form import Form, fitted
 from scorefield.data.pictures import MOST_BYTES, MOST_PIXELS, channels_of, decoded
 from scorefield.errors import UserError
+from scorefield.files import reason
 
 _KINDS = 12
 TRAIN = ("train", "training")
@@ -59,6 +60,8 @@ class Records(ABC):
                 made[k - first] = self._formed(k, form)
             except UserError as error:
                 raise UserError(f"{self.name(k)} {error}") from error
+            except OSError as error:
+                raise UserError(f"{self.name(k)} cannot be read: {reason(error)}") from error
         return made
 
     def _formed(self, index: int, form: Form) -> UInt8[np.ndarray, "c h w"]:
@@ -100,7 +103,8 @@ class Contents:
     Attributes:
         layout: What it is, in words.
         parts: The images to train on, ``train``, and those held out, ``test``, where there are.
-        classes: The names of the classes, by number; ``None`` where they have none.
+        classes: The names of the classes, by number; ``None`` where they have none. What is no
+            text in a name, as that of a folder can have, is written as numbers.
         left_out: How many things of each kind were not read.
         notes: What else a user should know, in sentences.
         state: What changes when a file does; empty where that is not known.
@@ -113,10 +117,15 @@ class Contents:
     notes: tuple[str, ...] = ()
     state: str = ""
 
+    def __post_init__(self) -> None:
+        if self.classes is not None:
+            object.__setattr__(self, "classes", tuple(map(_text, self.classes)))
+
     def remarks(self) -> list[str]:
         """All that was left out and noted, in sentences."""
         counted = listed(self.left_out)
-        return ([f"not read: {counted}"] if counted else []) + list(self.notes)
+        found = ([f"not read: {counted}"] if counted else []) + list(self.notes)
+        return list(map(_text, found))
 
     @property
     def class_count(self) -> int | None:
@@ -133,6 +142,10 @@ def listed(counts: Counter[str]) -> str:
     more = counts.total() - sum(count for _, count in kinds)
     texts = [f"{count:,} {kind}" for kind, count in kinds]
     return ", ".join([*texts, f"{more:,} others"] if more else texts)
+
+
+def _text(name: str) -> str:
+    return name.encode(errors="backslashreplace").decode()
 
 
 def by_split(names: Iterable[str]) -> dict[str, list[str]]:

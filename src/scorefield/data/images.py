@@ -59,6 +59,7 @@ class ImageSource(FiniteSource):
         flip: Whether training images are mirrored at random.
         dequantize: Whether to add uniform noise to the bytes.
         class_names: The names of the classes by number, where they have names.
+        notes: What was noted about the files before the images are read, in sentences.
     """
 
     load: Callable[[], Splits]
@@ -69,6 +70,7 @@ class ImageSource(FiniteSource):
     flip: bool = False
     dequantize: bool = False
     class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def mean(self) -> Float[Tensor, "*event"]:
@@ -213,6 +215,7 @@ def images(
         flip,
         dequantize,
         names,
+        settled.found.notes if isinstance(settled.found, Contents) else (),
     )
 
 

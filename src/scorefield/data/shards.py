@@ -97,6 +97,8 @@ def _listed(
                         continue
                     if not member.isreg() or _hidden(member.name):
                         left_out["hidden files, links and devices"] += 1
+                    elif member.issparse():
+                        raise UserError(f"{member.name} is stored with holes: pack it without -S")
                     elif member.offset_data + member.size > size:
                         raise UserError(f"{path.name} is cut short: {member.name} is not whole")
                     elif ending == ".cls":

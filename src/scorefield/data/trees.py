@@ -66,7 +66,10 @@ class FolderTree(Tree):
             entries = sorted(found, key=lambda entry: entry.name)
         for entry in entries:
             name = f"{prefix}{entry.name}"
-            if _hidden(entry.name):
+            if entry.is_symlink() and not os.path.exists(entry.path):
+                # Also one that leads to itself, of which it cannot be asked what it is.
+                self.left_out["links to nothing"] += 1
+            elif _hidden(entry.name):
                 self.left_out["hidden folders" if entry.is_dir() else "hidden files"] += 1
             elif entry.is_dir():
                 real = os.path.realpath(entry.path)
@@ -75,8 +78,6 @@ class FolderTree(Tree):
                     continue
                 self.folders.add(name)
                 yield from self._walk(f"{name}/", above | {real})
-            elif entry.is_symlink() and not os.path.exists(entry.path):
-                self.left_out["links to nothing"] += 1
             else:
                 status = entry.stat()
                 if stat.S_ISREG(status.st_mode):

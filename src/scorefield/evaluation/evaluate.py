@@ -4,177 +4,36 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-
-import torch
-from torch import Tensor
 
 from scorefield.config.build import build_engine, build_sampler
 from scorefield.config.document import differences, shown
 from scorefield.data.arrays import LabelledSource
-from scorefield.data.source import DataSource
 from scorefield.engine import Engine
-from scorefield.errors import RunError, UserError
-from scorefield.estimate import Estimate
-from scorefield.evaluation.catalogue import (
-    OF_LEVELS,
-    OF_PATHS,
-    OF_SAMPLES,
-    VALIDATION,
-    estimator_settings,
-)
+from scorefield.errors import RunError
+from scorefield.evaluation.catalogue import estimator_settings
 from scorefield.evaluation.description import about, compute, training_time
+from scorefield.evaluation.measure import (
+    Floors,
+    measure_checkpoint,
+    measure_floors,
+    measure_levels,
+    measure_samples,
+    validate,
+)
+from scorefield.evaluation.parts import Parts
 from scorefield.evaluation.protocol import Benchmark, Protocol, protocol_of
-from scorefield.evaluation.records import Distance, Evaluation, Floor, Level, Milestone
-from scorefield.evaluation.sampling import following
+from scorefield.evaluation.records import Distance, Evaluation, Milestone
 from scorefield.fields.base import ScoreField
-from scorefield.metrics.sets import noise_floor
 from scorefield.networks.features import Features
-from scorefield.noise import Noise
 from scorefield.progress import Stages
 from scorefield.runs.classes import check_unconditional
 from scorefield.runs.run import Run
-from scorefield.samplers.trajectory import Trajectory
+from scorefield.samplers.trajectory import Once
 from scorefield.training.classifier import classifier_features
 from scorefield.training.identity import check_same
-from scorefield.world import ALONE, World
-
-Floors = Mapping[tuple[str, str], Floor]
-"""The noise floor of each distance that has one, by its name and that of its features."""
-
-
-def measure_levels(
-    field: ScoreField,
-    benchmark: Benchmark,
-    stages: Stages | None = None,
-    world: World = ALONE,
-) -> tuple[Level, ...]:
-    """The metrics by noise level that apply to a field, all on the same noisy points; each process
-    measures at some of the levels.
-    """
-    sigmas, stages = benchmark.protocol.sigmas, stages or Stages(quiet=True)
-    shares = [share for k in range(world.size) if (share := sigmas[k :: world.size])]
-    parts = world.each([partial(_at_levels, field, benchmark, share, stages) for share in shares])
-    found = sorted(
-        (place for part in parts for place in part),
-        key=lambda place: (*place[:2], sigmas.index(place[2].sigma)),
-    )
-    return tuple(level for *_, level in found)
-
-
-def _at_levels(
-    field: ScoreField, benchmark: Benchmark, sigmas: tuple[float, ...], stages: Stages
-) -> list[tuple[int, int, Level]]:
-    """The metrics at some of the levels, after the numbers of the estimator and of its profile."""
-    levels = []
-    here = replace(benchmark, protocol=replace(benchmark.protocol, sigmas=sigmas))
-    estimators = dict.fromkeys(m.estimator for m in OF_LEVELS)
-    applied = [e for e in estimators if e.applies.holds(field, here)]
-    for k, estimator in enumerate(applied):
-        for number, profile in enumerate(estimator.measure(field, here)):
-            for sigma, e in profile:
-                settings = {**profile.settings, **e.settings}
-                level = Level(
-                    profile.name,
-                    sigma,
-                    replace(e, unit=profile.unit, settings=settings),
-                    profile.settings.get("radius"),
-                    profile.settings.get("lengths", (None,))[0],
-                )
-                levels.append((k, number, level))
-        stages.advance("diagnostics", k + 1, len(applied))
-    return levels
-
-
-def measure_samples(
-    field: ScoreField,
-    benchmark: Benchmark,
-    floors: Floors,
-    stages: Stages | None = None,
-    engine: Engine | None = None,
-) -> tuple[Distance, ...]:
-    """The distances of generated from real samples at each budget, and the paths' properties; they
-    are drawn on an engine, which has the field, if one is given.
-    """
-    protocol, found, stages = benchmark.protocol, [], stages or Stages(quiet=True)
-    world = ALONE if engine is None else engine.world
-    compared = [(m.name, on, f) for m in OF_SAMPLES for on, f in m.compare(benchmark)]
-    for budget in protocol.nfes:
-        stage = f"samples at {budget} network calls"
-        stages.note(stage)
-        sampler = protocol.method(budget)
-        with nullcontext() if engine is None else engine.running():
-            watched = following(stages, stage)
-            paths = Trajectory(field, sampler, protocol.samples, protocol.seed, watched, world)
-        distances = world.each([partial(f, paths.samples, benchmark.real) for *_, f in compared])
-        measured = [(name, on, d) for (name, on, _), d in zip(compared, distances, strict=True)]
-        measured += [(m.name, "", e) for m in OF_PATHS if (e := m.read(paths)) is not None]
-        found += [
-            Distance(
-                protocol.sampler, budget, sampler.nfe, name, on, e, floors.get((name, on)),
-                paths.latency,
-            )
-            for name, on, e in measured
-        ]  # fmt: skip
-    return tuple(found)
-
-
-def measure_checkpoint(
-    field: ScoreField, benchmark: Benchmark, floors: Floors, engine: Engine | None = None
-) -> tuple[Distance, ...]:
-    """The distances at the protocol's budget for checkpoints, and the validation loss."""
-    along = benchmark.protocol.along
-    if along is None:
-        raise UserError("this protocol leaves the checkpoints along the training out")
-    at_one = replace(benchmark, protocol=replace(benchmark.protocol, nfes=(along,)))
-    world = ALONE if engine is None else engine.world
-    (validation,) = world.each([partial(validate, field, benchmark)])
-    loss = Distance("", 0, 0, VALIDATION.name, "", validation)
-    return (*measure_samples(field, at_one, floors, engine=engine), loss)
-
-
-def validate(field: ScoreField, benchmark: Benchmark) -> Estimate:
-    """The validation loss of a field; see the catalogue's entry."""
-    return VALIDATION.measure(field, benchmark)
-
-
-def measure_floors(
-    benchmark: Benchmark, stages: Stages | None = None, world: World = ALONE
-) -> dict[tuple[str, str], Floor]:
-    """The distances between two real sets: draws of a law, or disjoint items of a finite set."""
-    p, stages = benchmark.protocol, stages or Stages(quiet=True)
-    real = benchmark.truth if benchmark.truth is not None else _Pool(benchmark.source, p)
-    wanted = [(m.name, on, f) for m in OF_SAMPLES if m.floor for on, f in m.compare(benchmark)]
-
-    def floor(k: int) -> Floor:
-        # Not the seed of the real samples, which would make them one of the pairs.
-        law = noise_floor(wanted[k][2], real, p.samples, p.pairs, seed=-1 - p.seed)
-        stages.advance("noise floor", k + 1, len(wanted), wanted[k][0])
-        return Floor(law.mean.value, law.mean.standard_error, law.sd, law.pairs)
-
-    floors = world.each([partial(floor, k) for k in range(len(wanted))])
-    return {(name, on): law for (name, on, _), law in zip(wanted, floors, strict=True)}
-
-
-class _Pool:
-    """The training items and the held-out samples of a finite data set, together."""
-
-    def __init__(self, source: DataSource, protocol: Protocol) -> None:
-        assert source.size is not None
-        train = source.reference(source.size, protocol.seed, "train")
-        test = source.reference(protocol.samples, protocol.seed, "test")
-        self._items, self._name = torch.cat((train, test)), source.name
-        self.size = len(self._items)
-
-    def reference(self, n: int, seed: int) -> Tensor:
-        if n > self.size:
-            raise UserError(
-                f"{self._name} has {self.size} items in all, the noise floor of {n // 2} samples "
-                f"needs {n}"
-            )
-        return self._items[Noise(seed).permutation("noise floor", self.size)[:n]]
+from scorefield.world import World
 
 
 def evaluate(
@@ -190,7 +49,8 @@ def evaluate(
     """Evaluates the newest checkpoint of a run, with the averaged weights, and writes the result.
 
     What the run's evaluation of this checkpoint holds already is not measured again: it is extended
-    by the budgets that it lacks. An evaluation of an earlier checkpoint gives way.
+    by the budgets that it lacks. What a killed one by this protocol has computed is not computed
+    again. An evaluation of an earlier checkpoint gives way.
 
     Samples are drawn by the sampler of the protocol, whatever sampler the configuration names.
     Where the protocol names a budget for them and there are several, every checkpoint is measured
@@ -243,7 +103,10 @@ def evaluate(
         terms["precision"] = engine.precision
     kept = None if overwrite else _kept(run, found.step, terms)
     left = [nfe for nfe in protocol.nfes if kept is None or nfe not in kept.budgets]
+    parts = Parts(run.folder, "eval", terms, engine)
     if kept is not None and not left:
+        if world.first:
+            parts.remove()  # if the last command was killed as it did so
         stages.note("evaluated already at these numbers of network calls")
         return kept
     own, used = build_sampler(run.config.sampler), protocol.method(protocol.nfes[0])
@@ -252,24 +115,26 @@ def evaluate(
     if type(own) is not type(used) or {**vars(own), "steps": 0} != {**vars(used), "steps": 0}:
         words += f"; the configuration's own ({run.config.sampler.kind}) is not used"
     stages.note(words)
+    once = parts.of(field)
     if kept is not None:
-        return _written(run, _extended(kept, field, benchmark, left, stages, engine), world)
+        extended = _extended(kept, field, benchmark, left, stages, engine, once)
+        return _written(run, extended, parts, world)
     if floors is None:
         stages.note("noise floor")
-        floors = measure_floors(benchmark, stages, world)
-    distances = measure_samples(field, benchmark, floors, stages, engine)
+        floors = measure_floors(benchmark, stages, world, engine.torch_device, once)
+    distances = measure_samples(field, benchmark, floors, stages, engine, once)
     steps = [step for step in run.steps() if step <= found.step]
     milestones = []
     for k, step in enumerate(steps if protocol.along is not None and len(steps) > 1 else ()):
         stages.note(f"checkpoint of step {step}")
         then = engine.place(run.field("ema", step).requires_grad_(False))
-        measured = measure_checkpoint(then, benchmark, floors, engine)
+        measured = measure_checkpoint(then, benchmark, floors, engine, parts.of(then))
         milestones.append(Milestone(step, training_time(run, step), measured))
         stages.advance("checkpoints", k + 1, len(steps))
     stages.note("diagnostics")
-    levels = measure_levels(field, benchmark, stages, world)
+    levels = measure_levels(field, benchmark, stages, world, once)
     stages.note("validation loss")
-    (validation,) = world.each([partial(validate, field, benchmark)])
+    (validation,) = world.each([partial(once, "validation", partial(validate, field, benchmark))])
     evaluation = Evaluation(
         dataset=run.dataset,
         model=run.model_id,
@@ -284,7 +149,7 @@ def evaluate(
         folder=run.folder,
         milestones=tuple(milestones),
     )
-    return _written(run, evaluation, world, overwrite)
+    return _written(run, evaluation, parts, world, overwrite)
 
 
 def _kept(run: Run, step: int, terms: Mapping[str, object]) -> Evaluation | None:
@@ -308,11 +173,12 @@ def _extended(
     nfes: Sequence[int],
     stages: Stages,
     engine: Engine,
+    once: Once,
 ) -> Evaluation:
     """An evaluation with more budgets."""
     more = replace(benchmark, protocol=replace(benchmark.protocol, nfes=tuple(nfes)))
     floors = {(d.metric, d.features): d.floor for d in kept.distances if d.floor is not None}
-    return _joined(kept, measure_samples(field, more, floors, stages, engine))
+    return _joined(kept, measure_samples(field, more, floors, stages, engine, once))
 
 
 def _joined(evaluation: Evaluation, distances: Iterable[Distance]) -> Evaluation:
@@ -324,14 +190,18 @@ def _joined(evaluation: Evaluation, distances: Iterable[Distance]) -> Evaluation
     return replace(joined, protocol={**evaluation.protocol, "nfes": joined.budgets})
 
 
-def _written(run: Run, evaluation: Evaluation, world: World, overwrite: bool = False) -> Evaluation:
+def _written(
+    run: Run, evaluation: Evaluation, parts: Parts, world: World, overwrite: bool = False
+) -> Evaluation:
     """Writes an evaluation, with what another process has added to the run's own meanwhile."""
-    if not world.first:
-        return evaluation
-    there = None if overwrite else _kept(run, evaluation.step, evaluation.protocol)
-    if there is not None:
-        evaluation = _joined(evaluation, there.distances)
-    evaluation.write(run.folder)
+    if world.first:
+        there = None if overwrite else _kept(run, evaluation.step, evaluation.protocol)
+        if there is not None:
+            evaluation = _joined(evaluation, there.distances)
+        evaluation.write(run.folder)
+        parts.remove()
+    # Nobody counts on it before it is there.
+    world.any(False)
     return evaluation
 
 

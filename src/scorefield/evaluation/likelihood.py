@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +22,7 @@ from scorefield.data.array_files import read_arrays
 from scorefield.engine import Engine
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
+from scorefield.evaluation.parts import Parts
 from scorefield.files import reason, write_files
 from scorefield.likelihood.compute import log_prob
 from scorefield.likelihood.density import (
@@ -33,6 +36,7 @@ from scorefield.noise import Noise
 from scorefield.progress import Stages
 from scorefield.runs.cells import csv_text, numbers
 from scorefield.runs.subject import Subject
+from scorefield.samplers.trajectory import directly
 from scorefield.training.identity import check_same
 
 DIGIT_LEVELS = DataTransform(2.0, -1.0, levels=17)
@@ -56,12 +60,15 @@ class LikelihoodSettings:
 
 @dataclass(frozen=True)
 class DataLikelihood:
-    """Log-densities of points, in bits too for integers; ``about`` is what they are of."""
+    """Log-densities of points, in bits too for integers; ``about`` is what they are of, ``parts``
+    what is kept of them until they are written.
+    """
 
     points: LogProb
     bits: BitsPerDim | None
     about: dict[str, Any]
     seconds: float
+    parts: Parts | None = None
 
     def lines(self) -> list[str]:
         """The results, in plain lines."""
@@ -108,7 +115,10 @@ class DataLikelihood:
             POINTS: csv_text([dict(zip(columns, row, strict=True)) for row in rows]),
             SUMMARY: json.dumps(summary, indent=2) + "\n",
         }
-        return write_files(folder, files)
+        written = write_files(folder, files)
+        if self.parts is not None:
+            self.parts.remove()
+        return written
 
     @staticmethod
     def _mean(found: LogProb | BitsPerDim) -> Estimate:
@@ -128,6 +138,7 @@ def data_likelihood(
     n: int | None,
     settings: LikelihoodSettings,
     engine: Engine | None = None,
+    folder: Path | None = None,
 ) -> DataLikelihood:
     """Log-densities of points under a field, shown as they come.
 
@@ -141,6 +152,8 @@ def data_likelihood(
             array: images of bytes, or points, which are taken as they are.
         n: How many points; 100, or all of a file, if not given.
         engine: What it runs on; that of the configuration by default.
+        folder: Where blocks of points are kept until all are done, so that a killed computation
+            goes on with those that it lacks.
 
     Raises:
         RunError: If there are no such data, too few points, or they have another shape.
@@ -152,7 +165,6 @@ def data_likelihood(
         x, transform = _split(subject, data, n or 100, settings.seed)
     else:
         x, transform = _file(Path(data), subject, n, settings.seed)
-    start, parts = time.monotonic(), []
     engine = subject.engine() if engine is None else engine
     field, device, world = engine.place(subject.field), engine.torch_device, engine.world
     told = x.tolist() if world.size > 1 else None
@@ -161,22 +173,34 @@ def data_likelihood(
     # A process without points of its own does the first, to know what they look like.
     points = torch.arange(len(x))[own] if own.stop > own.start else torch.arange(1)
     options = {key: value for key, value in vars(settings).items() if key != "seed"}
+
+    def block(index: Tensor) -> tuple[float, dict[str, Tensor]]:
+        start = time.monotonic()
+        part = log_prob(
+            field, x[index].to(device), seed=settings.seed, index=index.to(device),
+            solver_error="two_tolerances", **options,
+        )  # fmt: skip
+        found = {f.name: getattr(part, f.name).cpu() for f in fields(LogProb)}
+        return time.monotonic() - start, found
+
+    kept, seconds, parts = None, 0.0, []
+    if folder is not None:
+        content = hashlib.blake2b(x.numpy().tobytes()).hexdigest()
+        kept = Parts(folder, "likelihood", {**vars(settings), "points": content}, engine)
+    once = directly if kept is None else kept.of(field)
     with Stages() as stages:
         for index in points.split(_CHUNK):
-            parts.append(
-                log_prob(
-                    field, x[index].to(device), seed=settings.seed, index=index.to(device),
-                    solver_error="two_tolerances", **options,
-                )
-            )  # fmt: skip
-            done = int(index[-1]) + 1 - int(points[0])
-            stages.advance("likelihood", done, len(points), "points")
-    whole = {f.name: torch.cat([getattr(p, f.name) for p in parts]).cpu() for f in fields(LogProb)}
+            first, last = int(index[0]), int(index[-1])
+            took, part = once((first, last), partial(block, index))
+            seconds += took
+            parts.append(part)
+            stages.advance("likelihood", last + 1 - int(points[0]), len(points), "points")
+    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     count = own.stop - own.start
     found = LogProb(**{name: world.gather(v[:count], len(x)) for name, v in whole.items()})
     bits = None if transform is None else found.bits_per_dim(transform)
     about = {**subject.about, "data": data, "n": len(x), **vars(settings)}
-    return DataLikelihood(found, bits, about, time.monotonic() - start)
+    return DataLikelihood(found, bits, about, seconds, kept)
 
 
 def dequantize(

@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -74,8 +74,10 @@ class ScoreField(nn.Module):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         for name, shape in _SHAPES.items():
-            if name in vars(cls):
-                setattr(cls, name, _checked(vars(cls)[name], shape))
+            # Its own, or that of a base which is no field and checks nothing.
+            definer = next(c for c in cls.__mro__ if name in vars(c))
+            if definer is cls or not issubclass(definer, ScoreField):
+                setattr(cls, name, _checked(vars(definer)[name], shape))
 
     def __init__(self, sde: SDE, domain: Domain | None) -> None:
         super().__init__()
@@ -260,6 +262,9 @@ def _checked(
 _held: dict[nn.Module, tuple[int, bool]] = {}
 """How many contexts hold a module in evaluation mode, and its mode before the first."""
 
+_trained: dict[nn.Module, int] = {}
+"""The thread that trains a module."""
+
 _lock = Lock()
 
 
@@ -269,9 +274,14 @@ def evaluation_mode(field: nn.Module) -> Iterator[None]:
 
     Several threads may hold a module at once: the last to leave puts it back. A field that is
     trained in one thread is in use there; another thread evaluates a copy of it.
+
+    Raises:
+        ValueError: If another thread trains the field.
     """
-    modules = list(field.modules())
+    modules, thread = list(field.modules()), get_ident()
     with _lock:
+        if any(_trained.get(module, thread) != thread for module in modules):
+            raise UserError("the field is trained in another thread: evaluate a copy of it here")
         for module in modules:
             holders, mode = _held.get(module, (0, module.training))
             _held[module] = holders + 1, mode
@@ -286,3 +296,25 @@ def evaluation_mode(field: nn.Module) -> Iterator[None]:
                     _held[module] = holders - 1, mode
                 else:
                     module.training = mode
+
+
+@contextmanager
+def training_mode(field: nn.Module) -> Iterator[None]:
+    """Puts every module of the field into training mode, and into evaluation mode afterwards.
+
+    Raises:
+        ValueError: If another thread trains or evaluates the field.
+    """
+    modules = list(field.modules())
+    with _lock:
+        if any(module in _trained or module in _held for module in modules):
+            raise UserError("the field is in use: train a copy of it here")
+        _trained.update(dict.fromkeys(modules, get_ident()))
+        field.train()
+    try:
+        yield
+    finally:
+        with _lock:
+            for module in modules:
+                del _trained[module]
+            field.eval()

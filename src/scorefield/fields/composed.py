@@ -233,7 +233,9 @@ class HybridField(ScoreField):
     .. math:: s(x, t) = \begin{cases} s_{low}(x, t) & \sigma(t)/\alpha(t) \le \sigma_c \\
         s_{high}(x, t) & \text{otherwise} \end{cases}
 
-    Each field is evaluated on its own points only.
+    On a CPU each field is evaluated on its own points only. On another device both are evaluated at
+    all points, unless there is one time for all: how many points are whose is not known to the
+    host, which would have to wait. There each must be finite, with its derivatives, at all levels.
 
     Arguments:
         low: The field at low noise, typically a potential's gradient.
@@ -270,14 +272,16 @@ class HybridField(ScoreField):
         return self.low.unlabelled and self.high.unlabelled
 
     def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
-        t = times(x, t).reshape(-1)
+        # A number is known to the host.
+        near = x if isinstance(t, Tensor) else x.new_empty(1, device="cpu")
+        t = times(near, t).reshape(-1)
         below = self.sde.noise_level(t) <= self.sigma_c
-        # The one number for which the host waits.
+        if below.device.type != "cpu":
+            one, other = (p.predict(x, t, quantity, classes) for p in (self.low, self.high))
+            return torch.where(below.reshape(-1, *(1,) * (x.dim() - 1)), one, other)
         n_low = int(below.sum())
-        if n_low == len(below):
-            return self.low.predict(x, t, quantity, classes)
-        if n_low == 0:
-            return self.high.predict(x, t, quantity, classes)
+        if n_low in (0, below.numel()):
+            return (self.low if n_low else self.high).predict(x, t, quantity, classes)
         known = self.class_rows(classes, x)
         rows = torch.argsort((~below).to(torch.uint8), stable=True)
         low, high = rows[:n_low], rows[n_low:]

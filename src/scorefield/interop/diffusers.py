@@ -2,7 +2,8 @@ r"""Models of diffusers.
 
 A folder that ``DDPMPipeline.save_pretrained`` wrote holds a network and a scheduler; diffusers
 itself builds both, and the configuration of the scheduler states the convention. :math:`N` steps
-have the betas of the scheduler, whatever their schedule, and the label of a step is its index.
+have the betas of the scheduler, whatever their schedule, and the label of a step is its index. A
+scheduler of flow matching has straight paths, and a label of 1000 times :math:`\sigma`.
 
 Sampling by the scheduler clips the denoised state where ``clip_sample`` or ``thresholding`` is set,
 which is its default. The field here is that of the network; :class:`~.ClippedField` is the other.
@@ -19,10 +20,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from scorefield.fields.labels import TimeLabel
 from scorefield.fields.preconditioned import PreconditionedField
 from scorefield.fields.wrap import wrap
 from scorefield.files import read_file
 from scorefield.interop.errors import InteropError
+from scorefield.sde.interpolant import RectifiedFlow
 from scorefield.sde.steps import DiscreteVP
 
 INDEX = "model_index.json"
@@ -44,6 +47,7 @@ _SCHEDULERS = (
     "UniPCMultistepScheduler",
 )
 """Those of networks that were trained on the steps of a table."""
+_FLOW = "FlowMatchEulerDiscreteScheduler"
 
 
 def load(folder: str | Path) -> PreconditionedField:
@@ -60,30 +64,38 @@ def load(folder: str | Path) -> PreconditionedField:
     folder = Path(folder)
     # Weights that are pickles are refused.
     network = _part(folder, "unet", _NETWORKS, use_safetensors=True)
-    return field_of(network.eval(), _part(folder, "scheduler", _SCHEDULERS))
+    return field_of(network.eval(), _part(folder, "scheduler", (*_SCHEDULERS, _FLOW)))
 
 
-def field_of(network: nn.Module, scheduler: Any) -> PreconditionedField:
+def field_of(network: Any, scheduler: Any) -> PreconditionedField:
     """The field of a network of diffusers in the convention of a scheduler, both loaded.
 
     Raises:
-        InteropError: If the scheduler has a prediction that is none of the known ones.
+        InteropError: If the scheduler has a prediction that is none of the known ones, or the
+            network has no size of images.
     """
     settings, shape = scheduler.config, network.config
-    kind = settings.prediction_type
-    if kind not in _PREDICTS:
+    convention: dict[str, Any]
+    if type(scheduler).__name__ == _FLOW:
+        label = TimeLabel(settings.num_train_timesteps)
+        convention = {"predicts": "velocity", "time": label, "sde": RectifiedFlow()}
+    elif settings.prediction_type in _PREDICTS:
+        sde = DiscreteVP(betas=scheduler.betas)
+        predicts = _PREDICTS[settings.prediction_type]
+        convention = {"predicts": predicts, "time": f"index:{sde.levels}", "sde": sde}
+    else:
         raise InteropError(
-            f"prediction_type is {kind!r}, it must be one of {', '.join(map(repr, _PREDICTS))}"
+            f"prediction_type is {settings.prediction_type!r}, it must be one of "
+            f"{', '.join(map(repr, _PREDICTS))}"
         )
     side = shape.sample_size
+    if side is None:
+        raise InteropError("the network has no sample_size, the side of its images: give it one")
     sides = (side, side) if isinstance(side, int) else tuple(side)
-    sde = DiscreteVP(betas=scheduler.betas)
     return wrap(
         _Sample(network),
         shape=(shape.in_channels, *sides),
-        predicts=_PREDICTS[kind],
-        time=f"index:{sde.levels}",
-        sde=sde,
+        **convention,
         classes=shape.num_class_embeds,
         learned_variance=shape.out_channels == 2 * shape.in_channels,
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 from scorefield.calculus.trace import ProbeKind
 from scorefield.checks import check_count, check_positive
 from scorefield.engine import exact as exactly
+from scorefield.engine import states_at_once
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
@@ -42,7 +43,7 @@ def log_prob(
     seed: int | Noise = 0,
     index: Int[Tensor, " batch"] | None = None,
     t_min: float | None = None,
-    batch_size: int = 1024,
+    batch_size: int | None = None,
     max_calls: int = 10_000,
     solver_error: SolverError = "two_tolerances",
     classes: Classes = None,
@@ -72,7 +73,8 @@ def log_prob(
         seed: The seed of the probes, or the noise itself, at ``("probe", index, number)``.
         index: The names of the points in these addresses; 0, 1, 2, … by default.
         t_min: The time of the points; the process's own ``t_min`` by default.
-        batch_size: How many points are integrated at once.
+        batch_size: How many points are integrated at once; by default as many as suit the cache of
+            a CPU or the memory of a GPU.
         max_calls: The largest number of calls of a point in one integration.
         solver_error: How the error of the integration is found: ``"two_tolerances"``, from a second
             integration at 32 times the tolerances, for half as many calls again; ``"embedded"``,
@@ -102,8 +104,12 @@ def log_prob(
             raise UserError(f"{name} is one of {', '.join(get_args(choices))}, not {value!r}")
     counts = {"n_probes": n_probes, "max_probes": max_probes, "batch_size": batch_size}
     for name, count in counts.items():
-        check_count(name, count)
+        if count is not None:
+            check_count(name, count)
     exact = dim <= EXACT_UP_TO if trace is None else trace == "exact"
+    if batch_size is None:
+        products = dim if exact else n_probes
+        batch_size = states_at_once(len(x), dim * products, x.dtype, x.device)
     if standard_error is not None:
         check_positive("standard_error", standard_error)
         if n_probes < 2 and not exact:

@@ -96,4 +96,4 @@ def _points(samples: Tensor, mixture: GaussianMixture, least: int = 1) -> Tensor
             f"samples of shape {tuple(samples.shape[1:])} cannot be compared with a mixture on "
             f"shape {mixture.domain.shape}"
         )
-    return flat(samples, least)
+    return flat(samples, least).to(mixture.means.device)

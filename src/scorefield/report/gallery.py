@@ -21,7 +21,7 @@ from torch import Tensor
 from scorefield import plotting
 from scorefield.calculus.derivatives import jacobian
 from scorefield.comparison.groups import Group
-from scorefield.evaluation.evaluate import (
+from scorefield.evaluation.measure import (
     Floors,
     measure_levels,
     measure_samples,

@@ -16,6 +16,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -26,7 +27,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.checks import check_count, check_floating
-from scorefield.engine import device_of
+from scorefield.engine import device_of, states_at_once
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
@@ -120,7 +121,7 @@ class Sampler(ABC):
         seed: int | Noise = 0,
         *,
         index: Int[Tensor, " n"] | None = None,
-        batch_size: int = 4096,
+        batch_size: int | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
         callback: Callback | None = None,
@@ -139,7 +140,8 @@ class Sampler(ABC):
             n: The number of samples, whose indices are 0 … n - 1.
             seed: The seed of all noise, or the noise itself.
             index: The indices of the samples, in place of ``n``.
-            batch_size: The number of samples per network call.
+            batch_size: The number of samples that are drawn at once; by default as many as suit
+                the cache of a CPU, 4,096 of few numbers, or the memory of a GPU.
             dtype: The dtype of the states and of the result. The network keeps its own.
             device: The device of the states; by default that of the field's parameters.
             callback: Called after each step of each block with a :class:`SamplerState`.
@@ -168,6 +170,8 @@ class Sampler(ABC):
                 )
         device = device_of(field) if device is None else torch.device(device)
         index = _indices(n, index, start, device)
+        if batch_size is None:
+            batch_size = states_at_once(len(index), math.prod(shape), dtype, device)
         check_count("batch_size", batch_size)
         noise = seed if isinstance(seed, Noise) else Noise(seed)
         if measurement is not None:

@@ -190,8 +190,8 @@ def classifier_features(source: LabelledSource, folder: str | Path) -> Features:
         folder: Where the classifier is kept; made where there is none.
 
     Returns:
-        32 features an image, called ``classifier:`` and the first 12 digits of the SHA-256 of the
-        file.
+        32 features an image, on the device of the images, called ``classifier:`` and the first 12
+        digits of the SHA-256 of the file.
 
     Raises:
         CheckpointError: If the file cannot be read or written, is damaged, or was trained on other
@@ -211,9 +211,10 @@ def classifier_features(source: LabelledSource, folder: str | Path) -> Features:
     digest = hashlib.sha256(read_file(path)).hexdigest()
 
     def function(samples: Tensor) -> Tensor:
-        images = samples.to(device="cpu", dtype=torch.float32)
+        network = known.network.to(samples.device)
         with torch.no_grad():
-            return torch.cat([known.network.features(rows) for rows in images.split(_ROWS)])
+            parts = samples.to(torch.float32).split(_ROWS)
+            return torch.cat([network.features(rows) for rows in parts])
 
     return Features(f"classifier:{digest[:_NAMED]}", function)
 

@@ -41,6 +41,7 @@ class Descent:
     Attributes:
         gradient: The vector, of the shards of this process.
         last: The last step, counted from 1, that was not skipped; int64, on the device.
+        scale: The loss scale, on the device; ``None`` without one.
 
     Raises:
         ValueError: If the parameters differ in dtype or device.
@@ -77,9 +78,9 @@ class Descent:
         self.last = torch.zeros((), dtype=torch.int64, device=device)
         self._step = torch.zeros_like(self.last)
         self._clip, self._most = optim.clip, most
-        self._scale: Tensor | None = None
+        self.scale: Tensor | None = None
         if scaled:
-            self._scale = torch.full((), _SCALE, device=device)
+            self.scale = torch.full((), _SCALE, device=device)
             self._steady = torch.zeros_like(self.last)
 
     def clear(self) -> None:
@@ -88,11 +89,11 @@ class Descent:
 
     def add(self, loss: Tensor, share: float = 1.0) -> None:
         """Adds the gradient of a share of a loss."""
-        if share == 1 and self._scale is None:
+        if share == 1 and self.scale is None:
             loss.backward()
             return
         factor = torch.full_like(loss, share)
-        loss.backward(factor if self._scale is None else factor * self._scale)
+        loss.backward(factor if self.scale is None else factor * self.scale)
 
     def norm(self) -> Tensor:
         """The norm of the gradient."""
@@ -116,8 +117,8 @@ class Descent:
             not, a scalar of the dtype of the weights.
         """
         norm, factor = self.norm(), None
-        if self._scale is not None:
-            factor = 1 / self._scale
+        if self.scale is not None:
+            factor = 1 / self.scale
             norm = norm * factor
         if self._clip is not None:
             short = (self._clip / norm).clamp(max=1.0)
@@ -125,10 +126,11 @@ class Descent:
         if factor is not None:
             self.gradient.mul_(factor)
         # What is finite is zero times zero.
-        skipped = ((loss + norm) * 0 != 0) | (self.last + self._most < self._step)
+        wrong, ended = (loss + norm) * 0 != 0, self.last + self._most < self._step
+        skipped = wrong | ended
         torch.where(skipped, self.last, self._step, out=self.last)
-        if self._scale is not None:
-            self._rescale(self._scale, skipped)
+        if self.scale is not None:
+            self._rescale(self.scale, wrong & ~ended)
         # Fused Adam looks for this attribute, and changes nothing where it is 1.
         self.optimizer.found_inf = skipped.to(torch.float32)
         self.optimizer.step()
@@ -141,8 +143,8 @@ class Descent:
             group["lr"] = float(self._rate)
         optimizer["state"] = self._each(optimizer["state"], joined)
         state = {"optimizer": optimizer, "last": self.last}
-        if self._scale is not None:
-            state |= {"scale": self._scale, "steady": self._steady}
+        if self.scale is not None:
+            state |= {"scale": self.scale, "steady": self._steady}
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -162,8 +164,8 @@ class Descent:
                     # In the order in memory of the weights, on which the fused step relies.
                     moments[name] = torch.empty_like(parameter).copy_(moment)
         self.last.fill_(int(state["last"]))
-        if self._scale is not None and "scale" in state:
-            self._scale.copy_(state["scale"])
+        if self.scale is not None and "scale" in state:
+            self.scale.copy_(state["scale"])
             self._steady.copy_(state["steady"])
 
     def _each(self, state: Mapping[int, Any], made: Callable[..., Tensor]) -> dict[int, Any]:

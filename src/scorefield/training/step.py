@@ -177,7 +177,9 @@ class Stepper:
             base, where = terms["denoising"], next(filter(None, layers), "")
             where = where or faulty_term(self.field, self.objective, x, base, self.noise, step - 1)
         where = self.engine.world.first_words(where)
-        return f"the {totals.get(name, f'loss {name!r}')} is {value} at step {step}{where}"
+        scale = self.descent.scale
+        scaled = "" if scale is None else f" with a loss scale of {float(scale):g}"
+        return f"the {totals.get(name, f'loss {name!r}')} is {value} at step {step}{scaled}{where}"
 
     def state_dict(self) -> dict[str, Any]:
         """What the steps to come depend on beside the weights and their average."""

@@ -32,7 +32,7 @@ from scorefield.errors import (
     UserError,
     out_of_memory,
 )
-from scorefield.fields.base import ScoreField
+from scorefield.fields.base import ScoreField, training_mode
 from scorefield.noise import Noise
 from scorefield.objectives.objective import Objective
 from scorefield.progress import Stages, clock, warn
@@ -175,6 +175,7 @@ class Trainer:
                 Stages(self.quiet or not self.world.first) as stages,
                 torch.random.fork_rng(self.stepper.generators, enabled=self.stepper.dropout),
                 torch.enable_grad(),
+                training_mode(self.stepper.field),
                 among_others(self._last_good),
                 self.world.heard(),
             ):
@@ -186,7 +187,6 @@ class Trainer:
 
     def _loop(self, record: Record, stages: Stages, stop: StopSignal) -> None:
         settings = self.settings
-        self.stepper.field.train()
         weights = sum(t.nbytes for t in self.field.state_dict().values())
         forecast = Forecast(self.step, settings, weights, self.engine.wait, self.folder)
         since, timed = time.perf_counter(), 0
