@@ -5,8 +5,8 @@ equal to rounding. A gradient is a sum over processes, whose last digits depend 
 Adam divides it by the root of its second moment plus 1e-8, so that a weight whose gradient is
 rounding alone moves as far as any other, unless that is small beside 1e-8; and a step begins where
 the one before it has ended. In float64, whose unit of rounding is 1e-16, such weights stay, and the
-bound is 1e-11 of the way that all weights have gone. In float32, 6e-8, they do not, and the bound is
-1e-3 of it, and of the losses 2e-3.
+bound is 1e-11 of the way that all weights have gone. In float32, 6e-8, they do not, and the bound
+is 1e-3 of it, and of the losses 2e-3.
 
     python -m tests.hostile.ranks
 """
