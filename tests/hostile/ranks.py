@@ -5,8 +5,8 @@ equal to rounding. A gradient is a sum over processes, whose last digits depend 
 Adam divides it by the root of its second moment plus 1e-8, so that a weight whose gradient is
 rounding alone moves as far as any other, unless that is small beside 1e-8; and a step begins where
 the one before it has ended. In float64, whose unit of rounding is 1e-16, such weights stay, and the
-bound is 1e-8 of the way that all weights have gone. In float32, 6e-8, they do not, and the bound is
-2e-2 of it, and of the losses 2e-3.
+bound is 1e-11 of the way that all weights have gone. In float32, 6e-8, they do not, and the bound
+is 1e-3 of it, and of the losses 2e-3.
 
     python -m tests.hostile.ranks
 """
@@ -37,7 +37,7 @@ CASES = {
     "digits/ncsnpp_ve": ["field.network.dropout=0.1"],
 }
 # Of the way of the weights, and of the losses and norms of gradients.
-BOUNDS = {torch.float64: (1e-8, 1e-8), torch.float32: (2e-2, 2e-3)}
+BOUNDS = {torch.float64: (1e-11, 1e-11), torch.float32: (1e-3, 2e-3)}
 COLUMNS = ("seconds_per_step", "step", "images", "lr", "ema_decay")
 
 
