@@ -205,15 +205,18 @@ def _correlation(cross: np.ndarray, predicted: np.ndarray, noise: np.ndarray) ->
     return found
 
 
-def look(reading: Reading, points: Points, sigmas: Sequence[float]) -> Seen:
+def look(
+    reading: Reading, points: Points, sigmas: Sequence[float], claimed: Seen | None = None
+) -> Seen:
     """What is seen of a model under a reading at points that are noised, in the units in which the
-    model has its data, to the same levels relative to their spread.
+    model has its data, to the same levels relative to their spread; the trivial denoiser's losses
+    are those of the claim where the points are the same.
     """
     field = reading.field
     clean = reading.points(points.clean)
     scale = float(clean.std() / points.clean.std())
-    law = trivial(clean)
-    rows = []
+    law = None if claimed is not None and clean is points.clean else trivial(clean)
+    rows, losses = [], []
     least, most = field.sde.level_range
     device = device_of(field)
     z = points.noise if clean.shape == points.noise.shape else _like(clean)
@@ -227,17 +230,14 @@ def look(reading: Reading, points: Points, sigmas: Sequence[float]) -> Seen:
             found = field.predict_noise(*place, classes).cpu()
             if not bool(found.isfinite().all()):
                 raise UserError(f"the predicted noise is not finite at noise level {level:.3g}")
-            other = law.under(field.sde).predict_noise(noisy, t)
-            rows.append(
-                [
-                    _per_point((found - z).square()),
-                    _per_point((other - z).square()),
-                    _per_point(found * z),
-                    _per_point(found.square()),
-                    _per_point(z.square()),
-                ]
-            )
-    return Seen(tuple(sigmas), *(torch.stack(v) for v in zip(*rows, strict=True)))
+            if law is not None:
+                linear = law.under(field.sde).predict_noise(noisy, t)
+                losses.append(_per_point((linear - z).square()))
+            products = ((found - z).square(), found * z, found.square(), z.square())
+            rows.append([_per_point(values) for values in products])
+    loss, *others = (torch.stack(values) for values in zip(*rows, strict=True))
+    least_losses = torch.stack(losses) if claimed is None or losses else claimed.trivial
+    return Seen(tuple(sigmas), loss, least_losses, *others)
 
 
 def gains(
@@ -251,7 +251,7 @@ def gains(
     found, tried = [], 0
     for reading in others:
         try:
-            seen = look(reading, points, sigmas)
+            seen = look(reading, points, sigmas, claimed)
         except (UserError, RuntimeError, IndexError):
             continue
         tried += 1
