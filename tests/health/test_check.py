@@ -41,7 +41,7 @@ def test_the_exact_score_is_good_in_everything():
     found = sf.check(RING.under(sf.EDM()), source(), LONG, stages=QUIET)
     assert set(graded(found).values()) == {"good"}
     assert {"fit", "gradient", "levels", "memory"} <= set(graded(found))
-    assert str(found).startswith("Nothing speaks against")
+    assert str(found).startswith("No evidence was found")
     low, high = next(n for n in found.numbers if n.name == "nats_per_dim").estimate.interval()
     assert low < high
 

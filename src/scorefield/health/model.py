@@ -64,7 +64,7 @@ def open_model(name: str, weights: str = "ema", trust_code: bool = False) -> Mod
     others = {}
     if weights == "raw" and subject.folder is not None:
         averaged = open_subject(path, "ema", trust_code=trust_code).field
-        others["the averaged weights were taken"] = averaged
+        others["the averaged weights were used"] = averaged
     return Model(subject.field, subject.source, transform, others)
 
 
@@ -81,8 +81,8 @@ def _made(name: str) -> ScoreField:
     made = factory() if callable(factory) and not isinstance(factory, ScoreField) else factory
     if not isinstance(made, ScoreField):
         raise UserError(
-            f"{name} gives {type(made).__name__}, it must give a field: PreconditionedField makes "
-            "one of a network"
+            f"{name} returns {type(made).__name__}, it must return a field: sf.wrap makes one of a "
+            "network"
         )
     return made
 
@@ -118,7 +118,7 @@ def open_data(name: str, shape: tuple[int, ...]) -> tuple[DataSource, DataTransf
             return source_of(torch.as_tensor(points)), None
     if len(shape) != 3:
         raise UserError(
-            f"{name} would be a set of images, and the model has points of shape {shape}"
+            f"{name} would be read as images, and the model has points of shape {shape}"
         )
     channels, height, width = shape
     return images(path, size=(height, width), channels=channels, centered=True), CENTERED_BYTES

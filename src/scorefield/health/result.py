@@ -29,7 +29,7 @@ class Check:
 
     Attributes:
         claims: What the model claims to be.
-        verdicts: What the numbers say, the gravest first.
+        verdicts: What the numbers show, the most serious first.
         done: The measurements, by name.
         about: The data, the seed, the time and the versions.
     """
@@ -64,7 +64,10 @@ def read(folder: Path, identity: str) -> dict[str, Done]:
     try:
         record = json.loads(read_file(path, DOCUMENT))
         if record["about"]["identity"] != identity:
-            raise RunError(f"{folder} holds the check of another model or other data")
+            raise RunError(
+                f"{folder} holds the check of another model, other data or another seed: give "
+                "another folder"
+            )
         done = {name: _read(one) for name, one in record["measured"].items()}
     except (OSError, ValueError, LookupError, TypeError) as error:
         if isinstance(error, RunError):
@@ -94,7 +97,7 @@ def _read(one: Mapping[str, Any]) -> Done:
 
 
 def write_page(folder: Path, found: Check, real: Tensor) -> None:
-    """Writes the page; ``real`` are points of the data, to be shown beside samples."""
+    """Writes the page; ``real`` are points of the data, to be shown next to samples."""
     whole = page(found.claims, found.verdicts, found.done, found.about, real)
     write_files(folder, {PAGE: whole})
 
