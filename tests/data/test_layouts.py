@@ -154,6 +154,48 @@ def test_folders_above_and_below_the_classes(tmp_path):
     assert found.parts["train"].labels.tolist() == LABELS.tolist()
 
 
+@pytest.mark.parametrize("above", ["pets/", "a/B/", "Pets 2/images/"])
+@pytest.mark.parametrize("container", ["folder", "zip"])
+def test_a_folder_that_holds_all_parts_is_none_of_a_class(tmp_path, above, container):
+    """A zip of a folder begins with the folder."""
+    files = by_class(prefix=f"{above}Train/") | by_class(COLOURS[:3], prefix=f"{above}test/")
+    files[f"{above}notes.txt"] = files["README"] = b""
+    path = tmp_path / "set.zip"
+    found = contents_of(
+        zipped(path, files) if container == "zip" else write(tmp_path / "set", files)
+    )
+    assert found.classes == ("a", "b", "c")
+    assert np.array_equal(of(found.parts["train"]), COLOURS)
+    assert np.array_equal(of(found.parts["test"]), COLOURS[:3])
+    assert found.parts["test"].labels.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("content", [None, b"words"])
+def test_a_held_out_part_without_images_is_said(tmp_path, content):
+    write(tmp_path, by_class(prefix="set/train/"))
+    (tmp_path / "set" / "Test").mkdir()
+    if content is not None:
+        (tmp_path / "set" / "Test" / "notes.txt").write_bytes(content)
+    found = contents_of(tmp_path)
+    assert found.remarks()[-1] == "the folder set/Test has no images"
+    assert list(found.parts) == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "told"),
+    [
+        (["val/"], "those in val are"),
+        (["val/", "other/"], "those in val are"),
+        (["bottles/train/", "bottles/test/", "cables/train/"], "those in bottles/test, bottles/tr"),
+    ],
+)
+def test_folders_that_are_called_as_parts_and_are_none_are_said(tmp_path, prefixes, told):
+    for k, prefix in enumerate(prefixes):
+        write(tmp_path, {f"{prefix}{k}/1.png": png(COLOURS[k]), f"{prefix}x.png": png(COLOURS[3])})
+    said = contents_of(tmp_path).remarks()
+    assert any("no folder train at the top has pictures" in s and told in s for s in said)
+
+
 def test_links(tmp_path):
     write(tmp_path / "elsewhere", {"1.png": png(COLOURS[0])})
     root = write(tmp_path / "set", {"a/0.png": png(COLOURS[1])})
@@ -192,6 +234,22 @@ def test_zips_of_edm(tmp_path, labelled):
         assert found.remarks() == []
 
 
+@pytest.mark.parametrize("n", [5, 12])
+def test_a_zip_of_the_folder_of_edms_tool(tmp_path, n):
+    """With up to so many files, all are in one folder below that of the labels."""
+    files = {f"set/{k}": c for k, c in edm([png(x) for x in COLOURS[:n]], LABELS[:n]).items()}
+    found = contents_of(zipped(tmp_path / "a.zip", files | {"README": b""}))
+    assert found.parts["train"].labels.tolist() == LABELS[:n].tolist()
+    assert found.layout == "zip archive of EDM's tool"
+
+
+def test_labels_of_edm_without_pictures_are_counted(tmp_path):
+    files = edm([png(x) for x in COLOURS], LABELS)
+    del files["00000/img00000003.png"], files["00002/img00000011.png"]
+    found = contents_of(zipped(tmp_path / "a.zip", files))
+    assert found.remarks() == ["not read: 2 labels of pictures that are not there"]
+
+
 def test_arrays_in_a_zip_of_edm(tmp_path):
     contents = []
     for image in COLOURS:
@@ -212,6 +270,10 @@ def test_arrays_in_a_zip_of_edm(tmp_path):
         (b'{"labels": []}', "has no label of 00000/img00000000.png"),
         (b"[" * 100_000, "not as the tool of EDM"),
         (b'{"labels": [["00000/img00000000.png", 0.5]]}', "not integers from 0"),
+        (
+            b'{"labels": [["00000/img00000000.png", 0], ["00000/img00000000.png", 1]]}',
+            "two labels of one picture",
+        ),
     ],
 )
 def test_labels_of_edm_that_are_wrong(tmp_path, labels, told):
