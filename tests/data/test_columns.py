@@ -10,8 +10,10 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from scorefield.data.describe import sheet_of
 from scorefield.data.form import Form
 from scorefield.data.layouts import contents_of
+from scorefield.data.point_files import PointFile
 from scorefield.errors import UserError
 from tests.data.test_layouts import COLOURS, FORM, LABELS, of, png
 
@@ -67,6 +69,42 @@ def test_arrays_of_hdf5(tmp_path):
         part = contents_of(tmp_path / name, channels).parts["train"]
         assert np.array_equal(of(part, Form(channels, (8, 10))), images)
         assert part.labels.tolist() == [0, 1] * 3
+
+
+def test_what_else_is_in_an_hdf5_file_is_said(tmp_path):
+    """Groups, texts and tables, of which none is read."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"] = COLOURS
+        file["about"], file["nothing"] = "words", h5py.Empty("f4")
+        file["table"] = np.zeros(3, [("a", "i4"), ("b", "f8")])
+        file.create_group("more")["images"] = COLOURS
+    said = contents_of(tmp_path / "a.h5").remarks()
+    assert said == ["the arrays about, more, nothing, table are not read"]
+
+
+@pytest.mark.parametrize("ending", ["h5", "npz"])
+@pytest.mark.parametrize("labels", [["a", "b"] * 6, [0.5] * 12])
+def test_labels_that_are_no_integers_are_not_left_out_in_silence(tmp_path, ending, labels):
+    """Of images and of points."""
+    for name in ("images", "points"):
+        path = tmp_path / f"{name}.{ending}"
+        values = {name: COLOURS if name == "images" else COLOURS / 255, "labels": labels}
+        if ending == "npz":
+            np.savez(path, **values)
+        else:
+            with h5py.File(path, "w") as file:
+                file.update(values)
+        with pytest.raises(UserError, match=rf"{ending}: labels has .*, and labels are integers"):
+            contents_of(path) if name == "images" else PointFile(path)
+
+
+@pytest.mark.parametrize("kind", [pyarrow.uint8(), pyarrow.int32(), pyarrow.uint64()])
+def test_labels_of_any_integers_are_counted(tmp_path, kind):
+    labels = pyarrow.array(LABELS, kind)
+    pictures = [{"bytes": png(image)} for image in COLOURS]
+    parquet.write_table(pyarrow.table({"image": pictures, "label": labels}), tmp_path / "a.parquet")
+    found = contents_of(tmp_path / "a.parquet")
+    assert dict(sheet_of(found).sections["classes"])["2"] == "4 to train on"
 
 
 def test_hdf5_reads_no_other_file(tmp_path):

@@ -300,6 +300,40 @@ def test_shards_of_webdataset(tmp_path):
     assert np.array_equal(of(alone.parts["train"]), COLOURS[5:10])
 
 
+def test_what_shards_hold_beside_pictures_and_their_classes_is_said(tmp_path):
+    """Folders in a tar file are those of classes elsewhere, and not in the layout of webdataset."""
+    (said,) = contents_of(tarred(tmp_path / "a.tar", by_class())).remarks()
+    assert said.startswith("the 3 folders in the tar files for train are no classes: ")
+    path = tarred(tmp_path / "b.tar", {"1.png": png(COLOURS[0]), "1.cls": b"0", "2.cls": b"1"})
+    assert contents_of(path).remarks() == ["not read: 1 classes of pictures that are not there"]
+    with tarfile.open(tmp_path / "c.tar", "w") as archive:
+        for _ in range(2):
+            about = tarfile.TarInfo("1.png")
+            about.size = len(png(COLOURS[0]))
+            archive.addfile(about, io.BytesIO(png(COLOURS[0])))
+    with pytest.raises(UserError, match=r"1\.png is in c\.tar twice"):
+        contents_of(tmp_path / "c.tar")
+
+
+@pytest.mark.parametrize("label", [2**20, 2**31 - 1, 10**17, 10**19])
+def test_a_label_of_any_number_takes_no_memory(tmp_path, label):
+    """The classes are counted up to the highest: a label of a few bytes could take gigabytes."""
+    tarred(tmp_path / "a.tar", {"1.png": png(COLOURS[0]), "1.cls": str(label).encode()})
+    files = edm([png(x) for x in COLOURS[:2]], [0, label])
+    for path in (tmp_path / "a.tar", zipped(tmp_path / "b.zip", files)):
+        with pytest.raises(UserError, match="from 0"):
+            contents_of(path)
+
+
+@pytest.mark.parametrize("bare", ["train", "test"])
+def test_classes_of_one_part_alone_are_said(tmp_path, bare):
+    """A pack has classes of all parts or of none."""
+    other = {"train": "test", "test": "train"}[bare]
+    np.savez(tmp_path / "a.npz", train=COLOURS, test=COLOURS, **{f"{other}_labels": LABELS})
+    (said,) = contents_of(tmp_path / "a.npz").remarks()
+    assert said == f"the images of {bare} have no classes, and a pack has none of the others"
+
+
 def test_shards_that_are_wrong(tmp_path):
     whole = tarred(tmp_path / "a.tar", {"1.png": png(COLOURS[0]), "2.png": png(COLOURS[1])})
     content = whole.read_bytes()

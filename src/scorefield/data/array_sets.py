@@ -60,7 +60,7 @@ def named(
         )
     found = {
         "train" if name == single else name: NamedArray(
-            name, arrays[name], _integers(arrays[labels]) if labels in arrays else None
+            name, arrays[name], _integers(labels, arrays[labels]) if labels in arrays else None
         )
         for name, labels in names.items()
     }
@@ -80,8 +80,10 @@ def of_arrays(
     return Contents(layout, parts, notes=notes, state=state([path]))
 
 
-def _integers(labels: NDArray[Any]) -> NDArray[Any]:
-    return labels.astype(np.int64) if np.issubdtype(labels.dtype, np.integer) else labels
+def _integers(name: str, labels: NDArray[Any]) -> NDArray[Any]:
+    if labels.dtype.kind not in "iu":
+        raise UserError(f"{name} has {labels.dtype}, and labels are integers from 0")
+    return labels.astype(np.int64)
 
 
 def idx_names(names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -110,7 +112,7 @@ def of_idx(folder: Path, channels: int | None) -> Contents:
         images, labels = (names[part][content] for content in ("images", "labels"))
         pixels = _naming(images, partial(_read_idx, folder / images, 3))
         numbers = _naming(labels, partial(_read_idx, folder / labels, 1))
-        parts[part] = Part(ArrayRecords(pixels, images, channels), numbers.astype(np.int64))
+        parts[part] = Part(ArrayRecords(pixels, images, channels), numbers)
         used += [folder / images, folder / labels]
     return Contents("idx files of MNIST's kind", parts, state=state(used))
 

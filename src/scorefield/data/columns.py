@@ -139,7 +139,8 @@ def of_hdf5(path: Path, channels: int | None) -> Contents:
 
 
 def hdf5_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of numbers of an HDF5 file, by name.
+    """The arrays of an HDF5 file, by name: of those that are not of numbers, and of groups, only
+    that they are there.
 
     Raises:
         UserError: If it is no such file, or one of them is stored outside of it.
@@ -147,22 +148,24 @@ def hdf5_arrays(path: Path) -> dict[str, NDArray[Any]]:
     h5py = library("h5py", "HDF5 files")
     try:
         with h5py.File(path, "r") as file:
-            arrays = {name: _array(h5py, file, name) for name in file}
+            return {name: _array(h5py, file, name) for name in file}
     except UserError:
         raise
     except Exception as error:
         # Damaged bytes can cause any error of the reader.
         raise UserError("it is no HDF5 file that can be read") from error
-    return {name: values for name, values in arrays.items() if values is not None}
 
 
-def _array(h5py: Any, file: Any, name: str) -> NDArray[Any] | None:
+def _array(h5py: Any, file: Any, name: str) -> NDArray[Any]:
     link = file.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
         raise UserError(f"{name} is a link, which is not followed")
     found = file[name]
-    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "buif":
-        return None
+    if not isinstance(found, h5py.Dataset):
+        return np.empty((), object)
+    if found.dtype.kind not in "buif" or found.shape is None:
+        # Has the type and the shape, and takes no memory.
+        return np.broadcast_to(np.empty((), found.dtype), found.shape or ())
     if found.is_virtual or found.external:
         raise UserError(f"{name} is stored in other files, which are not read")
     _check_size(name, found.size * found.dtype.itemsize)

@@ -17,6 +17,8 @@ from scorefield.errors import UserError
 from scorefield.files import reason
 
 _KINDS = 12
+MOST_CLASSES = 1 << 20
+"""The most classes of a set."""
 TRAIN = ("train", "training")
 TEST = ("test", "t10k", "val", "valid", "validation")
 """What the part to train on, and one that is held out, may be called; the first that is there."""
@@ -92,8 +94,12 @@ class Part:
                 f"{len(self.records)} images need as many integers for labels, got {labels.dtype} "
                 f"of shape {labels.shape}"
             )
-        if labels.min() < 0:
-            raise UserError(f"a label is a class from 0, got {labels.min()}")
+        if not 0 <= labels.min() <= labels.max() < MOST_CLASSES:
+            raise UserError(
+                f"a label is a class from 0 to {MOST_CLASSES - 1}, got {labels.min()} to "
+                f"{labels.max()}"
+            )
+        object.__setattr__(self, "labels", labels.astype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,10 @@ class Contents:
         """All that was left out and noted, in sentences."""
         counted = listed(self.left_out)
         found = ([f"not read: {counted}"] if counted else []) + list(self.notes)
+        bare = [name for name, part in self.parts.items() if part.labels is None]
+        if 0 < len(bare) < len(self.parts):
+            others = "and a pack has none of the others"
+            found.append(f"the images of {bare[0]} have no classes, {others}")
         return list(map(_text, found))
 
     @property

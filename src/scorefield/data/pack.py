@@ -153,7 +153,7 @@ def _described(
     for part, journal in journals.items():
         labels = contents.parts[part].labels
         if labels is not None:
-            _write_array(folder / f"{part}_labels.npy", labels.astype(np.int64))
+            _write_array(folder / f"{part}_labels.npy", labels)
         _write_array(folder / f"{part}_hashes.npy", journal.hashes)
         sums |= {part: journal.total, f"{part}_squares": np.int64(journal.squares)}
     _write_arrays(folder / SUMS, sums)
