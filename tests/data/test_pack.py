@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -200,6 +201,21 @@ def test_a_place_that_is_taken_is_kept(tmp_path, folder):
     assert sorted(os.listdir(tmp_path)) == ["pack", "set"]
 
 
+@pytest.mark.parametrize("place", ["/", ".", "..", "./../.."])
+def test_a_folder_without_a_name_of_its_own_is_taken(folder, capsys, place):
+    assert main(["data", "pack", str(folder), "--size", "8", "--out", place, "--jobs", "1"]) == 2
+    assert "is there already: give another" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["mine", "cifar10"])
+def test_pictures_in_the_place_of_a_pack_are_refused_by_its_hash(tmp_path, folder, name):
+    """Also where the channels are not given, or the name is that of a known set."""
+    shutil.copytree(folder, tmp_path / name)
+    for given in ({}, {"channels": 3}):
+        with pytest.raises(UserError, match=r"sha256 is 0000.*, and .* holds no packed images"):
+            _ = images(tmp_path / name, size=8, sha256="0" * 64, **given).mean
+
+
 def test_a_damaged_pack_is_said(tmp_path, folder):
     place = tmp_path / "pack"
     made = packing(folder, place)
@@ -354,6 +370,10 @@ def test_a_killed_packing_leaves_no_process_and_goes_on(tmp_path):
     ("arguments", "told"),
     [
         (["--size", "0x3"], "sides from 1 to 32768 pixels, got (0, 3)"),
+        (["--size", "0"], "sides from 1 to 32768 pixels, got 0"),
+        (["--size", "9" * 5000], "it must be a number of pixels, or HxW"),
+        (["--size", "8", "--crop", "²"], "crop is center, adm, stretch or a number"),
+        (["--size", "8", "--crop", "9" * 5000], "crop is center, adm, stretch or a number"),
         (["--size", "big"], "--size is 'big', it must be a number of pixels, or HxW"),
         ([], "size is missing: the pictures of"),
         (["--size", "8", "--crop", "top"], "crop is center, adm, stretch or a number"),

@@ -64,6 +64,8 @@ def pack(
         OSError: If the pack cannot be written.
     """
     out = out.expanduser()
+    if out.name in ("", ".."):
+        raise UserError(f"{out} is there already: give another")
     folder, replaced = (out.with_name(f".{what}-{out.name}") for what in ("packing", "replaced"))
     if replaced.exists():
         # A process was killed before it put the new one in its place, or before it deleted the old.
