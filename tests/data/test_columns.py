@@ -16,6 +16,7 @@ from scorefield.data.layouts import contents_of
 from scorefield.data.point_files import PointFile
 from scorefield.errors import UserError
 from tests.data.test_layouts import COLOURS, FORM, LABELS, of, png
+from tests.training.disk import in_a_child
 
 
 def table(rows, **more):
@@ -141,6 +142,20 @@ def test_lmdb_of_lsun(tmp_path):
     assert found.remarks() == ["not read: 2 entries about the set"]
     alone = contents_of(tmp_path / "church_outdoor_val_lmdb")
     assert np.array_equal(of(alone.parts["train"], FORM), COLOURS[9:])
+
+
+def test_an_lmdb_that_is_cut_short_is_refused(tmp_path):
+    """The system ends a process that reads behind the end of a mapped file, so it is a child."""
+    database(tmp_path / "lm", range(12))
+    content = (tmp_path / "lm" / "data.mdb").read_bytes()
+
+    def work():
+        for length in range(0, len(content), 512):
+            (tmp_path / "lm" / "data.mdb").write_bytes(content[:length])
+            with pytest.raises(UserError, match=r"lm: (lm is no LMDB|data\.mdb is cut short)"):
+                of(contents_of(tmp_path / "lm").parts["train"])
+
+    assert in_a_child(work) == 0
 
 
 def test_a_library_that_is_not_there_is_named(tmp_path, monkeypatch):

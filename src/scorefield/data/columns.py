@@ -191,9 +191,15 @@ class LmdbRecords(Records):
         return f"{self.keys[index].decode(errors='replace')} in {self.path.name}"
 
     def read(self, index: int) -> bytes:
-        # A process opens a database once.
-        with _environment(self.path) as opened, opened.begin() as transaction:
-            content = transaction.get(self.keys[index])
+        try:
+            # A process opens a database once.
+            with _environment(self.path) as opened, opened.begin() as transaction:
+                content = transaction.get(self.keys[index])
+        except UserError:
+            raise
+        except Exception as error:
+            # Damaged bytes can cause any error of the reader.
+            raise UserError("is damaged") from error
         if content is None:
             raise UserError("is no longer there")
         checked_size(len(content))
@@ -224,7 +230,7 @@ def of_lmdb(folders: Sequence[Path]) -> Contents:
 
 def _environment(path: Path) -> Any:
     size = os.stat(path / "data.mdb").st_size
-    return library("lmdb", "LMDB files").open(
+    opened = library("lmdb", "LMDB files").open(
         str(path),
         readonly=True,
         lock=False,
@@ -232,6 +238,11 @@ def _environment(path: Path) -> Any:
         map_size=max(size, 1 << 20),
         readahead=False,
     )
+    # The system ends a process that reads behind the end of a file that it has mapped.
+    if size < (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]:
+        opened.close()
+        raise UserError("data.mdb is cut short, or damaged")
+    return opened
 
 
 def _part(folder: Path) -> str:
