@@ -58,6 +58,12 @@ def test_parquet_files_that_are_wrong(tmp_path):
     parquet.write_table(pyarrow.table({"image": [{"bytes": None, "path": "a.png"}]}), path)
     with pytest.raises(UserError, match=r"image 0 has no bytes of a picture in its row"):
         of(contents_of(path).parts["train"])
+    parquet.write_table(table(range(12)), path, compression="none", use_dictionary=False)
+    content = path.read_bytes()
+    assert content.count(b"7.png") == 1
+    path.write_bytes(content.replace(b"7.png", b"\xff.png"))
+    with pytest.raises(UserError, match=r"image 7 is in a\.parquet, which is damaged"):
+        of(contents_of(path).parts["train"])
 
 
 def test_arrays_of_hdf5(tmp_path):

@@ -68,7 +68,11 @@ class ParquetRecords(Records):
                 raise UserError(f"is in {self.paths[file].name}, which is damaged") from error
             self._rows = (group, table.column(0))
         rows = self._rows[1]
-        value = rows[len(rows) - (end - index)].as_py()
+        try:
+            value = rows[len(rows) - (end - index)].as_py()
+        except ValueError as error:
+            # Of a name in it that is no text.
+            raise UserError(f"is in {self.paths[file].name}, which is damaged") from error
         content = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(content, bytes):
             raise UserError("has no bytes of a picture in its row")
