@@ -309,6 +309,19 @@ def test_what_looks_wrong_is_said(tmp_path, capsys):
     assert "1 of 2 classes have no images held out: 1 b" in told
     assert "the classes are unbalanced to train on: from 1 to 47 images" in told
     assert "the images have levels from 0 to 1 of 0 to 255" in told
+    assert main(["data", "show", str(tmp_path / "set"), "--size", "8"]) == 0
+    shown = capsys.readouterr()
+    # Duplicates are found by packing.
+    expected = [line for line in told.splitlines() if "training images too" not in line]
+    assert shown.err.splitlines() == expected
+
+
+def test_a_picture_that_cannot_be_read_is_said_beside_what_is_there(tmp_path, folder, capsys):
+    write(folder, {"a/000.png": b"no picture"})
+    assert main(["data", "show", str(folder), "--size", "8"]) == 0
+    told = capsys.readouterr()
+    assert told.err == "warning: a/000.png is no image that can be read\n"
+    assert "to train on  12 images" in told.out
 
 
 def test_a_sheet_shows_what_a_network_sees(tmp_path, folder, capsys):
