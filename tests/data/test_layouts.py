@@ -395,8 +395,12 @@ def python_2(rows, labels):
 
 
 @pytest.mark.parametrize("kind", ["python", "binary", "matlab"])
-def test_the_three_distributions_of_cifar(tmp_path, kind):
-    found = contents_of(write(tmp_path, cifar(kind)))
+@pytest.mark.parametrize("above", [False, True])
+def test_the_three_distributions_of_cifar(tmp_path, kind, above):
+    """In their folders as published, or those."""
+    ending = {"python": "py", "binary": "bin", "matlab": "mat"}[kind]
+    write(tmp_path / f"cifar-10-batches-{ending}", cifar(kind))
+    found = contents_of(tmp_path if above else tmp_path / f"cifar-10-batches-{ending}")
     form = Form(3, 32)
     assert np.array_equal(of(found.parts["train"], form), CIFAR[:10])
     assert np.array_equal(of(found.parts["test"], form), CIFAR[10:])

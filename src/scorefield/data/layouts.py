@@ -23,8 +23,11 @@ _FILES: dict[str, Callable[[Path, int | None], Contents]] = {
     ".h5": lambda path, channels: of_hdf5(path, channels),
     ".hdf5": lambda path, channels: of_hdf5(path, channels),
 }
-# Where torchvision puts what it downloads, below the folder that it is given.
-_BELOW = ("raw", "MNIST/raw", "FashionMNIST/raw", "KMNIST/raw", "cifar-10-batches-py", "data")
+# Where torchvision puts what it downloads, and archives what is in them, below a given folder.
+_BELOW = (
+    *("raw", "MNIST/raw", "FashionMNIST/raw", "KMNIST/raw", "data"),
+    *("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-10-batches-mat"),
+)
 
 
 def contents_of(path: Path, channels: int | None = None) -> Contents:
