@@ -422,7 +422,7 @@ def test_a_batch_of_today_is_read_too(tmp_path):
 def test_a_batch_of_cifar_that_is_missing_or_damaged_is_named(tmp_path, kind):
     files = cifar(kind)
     for name in files:
-        if "meta" in name or name.startswith("data_batch_1"):
+        if "meta" in name:
             continue
         place = write(tmp_path / name, {n: c for n, c in files.items() if n != name})
         with pytest.raises(UserError, match=f"{name} is missing: CIFAR-10 has five batches"):
@@ -510,6 +510,28 @@ def test_an_image_that_cannot_be_read_is_named_wherever_it_is(tmp_path):
     ):
         with pytest.raises(UserError, match=r"b/004\.png.* is no image that can be read"):
             read_images(place, FORM)
+
+
+@pytest.mark.parametrize("place", [".", "raw", "FashionMNIST/raw"])
+def test_what_is_beside_the_files_of_a_set_is_counted(tmp_path, place):
+    """Pictures in folders beside files that are read by themselves were left out in silence."""
+    write(tmp_path / place, mnist(True) | mnist(False) | {"labels.csv": b"", ".DS_Store": b""})
+    write(tmp_path, by_class(prefix="more/") | {"KMNIST/raw/x": b"", "logo.png": b""})
+    told = "not read: 1 files ending in .csv, 1 files ending in .png, 2 folders"
+    assert contents_of(tmp_path).remarks() == [told]
+    shards = write(tmp_path / "shards", by_class())
+    tarred(shards / "1.tar", {"1.png": png(COLOURS[0])})
+    assert contents_of(shards).remarks() == ["not read: 3 folders"]
+    for kind in ("python", "binary", "matlab"):
+        place = write(tmp_path / kind, cifar(kind) | {"readme.html": b""})
+        assert contents_of(place).remarks() == []
+
+
+def test_labels_of_another_number_than_images_are_named(tmp_path):
+    files = mnist(False)
+    files["train-labels-idx1-ubyte"] = files["t10k-labels-idx1-ubyte"]
+    with pytest.raises(UserError, match=r"train-labels-idx1-ubyte: 8 images need as many integers"):
+        contents_of(write(tmp_path, files))
 
 
 def test_what_is_there_in_place_of_images_is_said(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -152,6 +153,12 @@ def listed(counts: Counter[str]) -> str:
     more = counts.total() - sum(count for _, count in kinds)
     texts = [f"{count:,} {kind}" for kind, count in kinds]
     return ", ".join([*texts, f"{more:,} others"] if more else texts)
+
+
+def kind_of(name: str) -> str:
+    """What a file that is not read is counted as."""
+    ending = os.path.splitext(name)[1].lower()
+    return f"files ending in {ending}" if ending else "files without an ending"
 
 
 def _text(name: str) -> str:

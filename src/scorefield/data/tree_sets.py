@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from itertools import takewhile
@@ -11,7 +10,16 @@ from itertools import takewhile
 import numpy as np
 from numpy.typing import NDArray
 
-from scorefield.data.contents import TEST, TRAIN, Contents, Part, chosen, listed, numbered
+from scorefield.data.contents import (
+    TEST,
+    TRAIN,
+    Contents,
+    Part,
+    chosen,
+    kind_of,
+    listed,
+    numbered,
+)
 from scorefield.data.pictures import ENDINGS
 from scorefield.data.trees import Tree
 from scorefield.errors import UserError
@@ -36,7 +44,7 @@ def of_tree(tree: Tree) -> Contents:
     names = [name for name in tree.files if name.lower().endswith(ENDINGS)]
     left_out = tree.left_out.copy()
     for name in tree.files.keys() - set(names):
-        left_out[_other(name)] += 1
+        left_out[kind_of(name)] += 1
     if not names:
         raise UserError(
             f"there are no images ({', '.join(ENDINGS)}) in the {tree.called}; "
@@ -125,7 +133,7 @@ def _of_edm(tree: Tree, above: str) -> Contents:
     names = sorted(n for n in tree.files if n.lower().endswith((*ENDINGS, ".npy")))
     left_out = tree.left_out.copy()
     for name in tree.files.keys() - set(names) - {f"{above}{LABELS}"}:
-        left_out[_other(name)] += 1
+        left_out[kind_of(name)] += 1
     numbers = None
     if labels is not None:
         missing = next((name for name in names if name not in labels), None)
@@ -188,8 +196,3 @@ def _empty(
             known = "" if last in classes else ", and is no class"
             found.append(f"the folder {folder} has no images{known}")
     return found
-
-
-def _other(name: str) -> str:
-    ending = os.path.splitext(name)[1].lower()
-    return f"files ending in {ending}" if ending else "files without an ending"
