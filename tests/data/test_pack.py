@@ -24,7 +24,7 @@ from scorefield.data.pack import pack
 from scorefield.data.packed import Pack
 from scorefield.errors import UserError
 from scorefield.noise import Noise
-from tests.data.test_layouts import COLOURS, FORM, LABELS, by_class, png, write, zipped
+from tests.data.test_layouts import COLOURS, FORM, LABELS, by_class, mnist, png, write, zipped
 
 
 @pytest.fixture
@@ -322,6 +322,20 @@ def test_a_picture_that_cannot_be_read_is_said_beside_what_is_there(tmp_path, fo
     told = capsys.readouterr()
     assert told.err == "warning: a/000.png is no image that can be read\n"
     assert "to train on  12 images" in told.out
+
+
+def test_a_pack_of_a_known_set_has_the_names_of_its_classes(tmp_path, capsys):
+    write(tmp_path / "raw", mnist(False))
+    out = tmp_path / "fashion_mnist"
+    known = ["--dataset", "fashion_mnist", "--size", "8", "--jobs", "1"]
+    assert main(["data", "pack", str(tmp_path), "--out", str(out), *known]) == 0
+    assert "  1 Trouser  " in capsys.readouterr().out
+    assert images(out).class_names == images(dataset="fashion_mnist").class_names
+    # Labels that are none of the set's keep their numbers.
+    np.savez(tmp_path / "a.npz", images=COLOURS[:, :1], labels=LABELS + 10)
+    other = ["data", "show", str(tmp_path / "a.npz"), *known[:-2]]
+    assert main(other) == 0
+    assert "Trouser" not in capsys.readouterr().out
 
 
 def test_a_sheet_shows_what_a_network_sees(tmp_path, folder, capsys):

@@ -117,9 +117,13 @@ def _settled(
     cut = int(crop) if crop is not None and _is_number(crop) else crop
     form = {"crop": cut, "filter": filter, "background": background}
     found = settle(source, dataset, None, _size(size), channels, None, None, **form)
-    if found.found is None:
-        return replace(found, found=contents_of(source.expanduser(), found.form.channels))
-    return found
+    if found.found is not None:
+        return found
+    contents = contents_of(source.expanduser(), found.form.channels)
+    names = found.names or ()
+    if contents.classes is None and 0 < (contents.class_count or 0) <= len(names):
+        contents = replace(contents, classes=names)
+    return replace(found, found=contents)
 
 
 def _size(text: str | None) -> int | tuple[int, int] | None:
