@@ -66,6 +66,16 @@ def test_parquet_files_that_are_wrong(tmp_path):
         of(contents_of(path).parts["train"])
 
 
+def test_parquet_files_have_one_numbering_of_classes(tmp_path):
+    """Each file has the names of its own: the number of a class must be the same in all."""
+    for name, names in (("train", ["a", "b", "c"]), ("test", ["b", "a", "c"])):
+        about = {"info": {"features": {"label": {"names": names}}}}
+        some = table(range(6)).replace_schema_metadata({"huggingface": json.dumps(about)})
+        parquet.write_table(some, tmp_path / f"{name}.parquet")
+    with pytest.raises(UserError, match=r"test\.parquet has other names of classes than those"):
+        contents_of(tmp_path)
+
+
 def test_arrays_of_hdf5(tmp_path):
     for name, channels in (("a.h5", 3), ("b.hdf5", 5)):
         images = np.random.default_rng(0).integers(0, 256, (6, channels, 8, 10), dtype=np.uint8)

@@ -106,7 +106,10 @@ def of_parquet(folder: Path, names: Sequence[str]) -> Contents:
                         groups.append((before + group.num_rows, k, number))
                     if label is not None:
                         labels.append(opened.read(columns=[label]).column(0).to_numpy())
-                    classes = classes or _names_of(opened.schema_arrow.metadata, label)
+                    names_here = _names_of(opened.schema_arrow.metadata, label)
+                    if None not in (classes, names_here) and names_here != classes:
+                        raise UserError(f"{name} has other names of classes than those before it")
+                    classes = classes or names_here
             except UserError:
                 raise
             except Exception as error:
