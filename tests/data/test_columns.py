@@ -76,6 +76,14 @@ def test_parquet_files_have_one_numbering_of_classes(tmp_path):
         contents_of(tmp_path)
 
 
+def test_a_label_without_a_name_where_others_have_names_is_refused(tmp_path):
+    about = {"info": {"features": {"label": {"names": ["a", "b"]}}}}
+    some = table(range(6)).replace_schema_metadata({"huggingface": json.dumps(about)})
+    parquet.write_table(some, tmp_path / "train.parquet")
+    with pytest.raises(UserError, match="a label is 2, and 2 classes have names"):
+        contents_of(tmp_path)
+
+
 def test_arrays_of_hdf5(tmp_path):
     for name, channels in (("a.h5", 3), ("b.hdf5", 5)):
         images = np.random.default_rng(0).integers(0, 256, (6, channels, 8, 10), dtype=np.uint8)

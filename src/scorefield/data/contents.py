@@ -127,6 +127,10 @@ class Contents:
     def __post_init__(self) -> None:
         if self.classes is not None:
             object.__setattr__(self, "classes", tuple(map(_text, self.classes)))
+            labels = [part.labels for part in self.parts.values() if part.labels is not None]
+            highest = max((int(some.max()) for some in labels), default=-1)
+            if highest >= len(self.classes):
+                raise UserError(f"a label is {highest}, and {len(self.classes)} classes have names")
 
     def remarks(self) -> list[str]:
         """All that was left out and noted, in sentences."""
