@@ -1,7 +1,6 @@
 """Networks in closed form, in the conventions of others: each gives what a perfect one would."""
 
 import torch
-from scorefield.fields.labels import TimeLabel
 from torch import nn
 
 import scorefield as sf
@@ -91,6 +90,3 @@ def claim_edm(net, sigma_data, label=None):
     """A network claimed to be in EDM's convention."""
     scaling = sf.EDMScaling(sigma_data) if label is None else sf.EDMScaling(sigma_data, label)
     return sf.PreconditionedField(net, sf.EDM(), parametrization=scaling, shape=SHAPE)
-
-
-ONE = TimeLabel(1.0)
