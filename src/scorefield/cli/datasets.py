@@ -96,9 +96,10 @@ def show(
             raise UserError(f"{source} holds no packed images: --check is for these")
         settled.found.check()
     assert settled.found is not None
+    picture = None if out is None else drawn(settled.found, settled.form, n)
     _print(sheet_of(settled.found, settled.form))
-    if out is not None:
-        write_file(out, drawn(settled.found, settled.form, n))
+    if out is not None and picture is not None:
+        write_file(out, picture)
         print(out)
 
 
