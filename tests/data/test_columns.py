@@ -10,7 +10,6 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from scorefield.data.describe import sheet_of
 from scorefield.data.form import Form
 from scorefield.data.layouts import contents_of
 from scorefield.data.point_files import PointFile
@@ -121,15 +120,6 @@ def test_labels_that_are_no_integers_are_not_left_out_in_silence(tmp_path, endin
                 file.update(values)
         with pytest.raises(UserError, match=rf"{ending}: labels has .*, and labels are integers"):
             contents_of(path) if name == "images" else PointFile(path)
-
-
-@pytest.mark.parametrize("kind", [pyarrow.uint8(), pyarrow.int32(), pyarrow.uint64()])
-def test_labels_of_any_integers_are_counted(tmp_path, kind):
-    labels = pyarrow.array(LABELS, kind)
-    pictures = [{"bytes": png(image)} for image in COLOURS]
-    parquet.write_table(pyarrow.table({"image": pictures, "label": labels}), tmp_path / "a.parquet")
-    found = contents_of(tmp_path / "a.parquet")
-    assert dict(sheet_of(found).sections["classes"])["2"] == "4 to train on"
 
 
 def test_hdf5_reads_no_other_file(tmp_path):

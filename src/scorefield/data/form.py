@@ -7,7 +7,7 @@ it is.
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -82,7 +82,7 @@ class Form:
         return (self.channels, *self.sides)
 
 
-def _is_whole(value: object, low: int, high: float = math.inf) -> bool:
+def _is_whole(value: object, low: int, high: int = sys.maxsize) -> bool:
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     return whole and bool(low <= value <= high)  # type: ignore[operator]
 
