@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Integer, UInt8
 from numpy.typing import NDArray
 
 from scorefield.data.form import Form, fitted
@@ -82,7 +82,7 @@ class Part:
     """Images to train on, or held out, and the class of each where there are classes."""
 
     records: Records
-    labels: Int[np.ndarray, " n"] | None = None
+    labels: Integer[np.ndarray, " n"] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.records):
