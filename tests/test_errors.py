@@ -69,5 +69,14 @@ def test_too_little_memory_is_told(allocate):
     assert sentence(caught(allocate)).startswith("memory does not suffice")
 
 
+@pytest.mark.parametrize("sign", ["\x1b[31m", "\b", "\u202e", "\x9b", "\u200b", "\udcff"])
+def test_a_sentence_moves_no_cursor(sign):
+    """The name of a file may be anything: a terminal would obey it."""
+    told = sentence(UserError(f"a{sign}\nbé☃.png is no image"))
+    assert told.isprintable()
+    assert told.endswith("bé☃.png is no image")
+    assert sentence(FileNotFoundError(2, "No such file", sign)).isprintable()
+
+
 def test_files_are_named():
     assert sentence(caught(Path("nowhere").read_text)) == "nowhere: No such file or directory"

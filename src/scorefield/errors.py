@@ -146,7 +146,14 @@ def sentence(error: BaseException) -> str | None:
         )
     else:
         return None
-    return " ".join(text.split())
+    return plain(" ".join(text.split()))
+
+
+def plain(text: str) -> str:
+    """Text for a terminal: signs that are none of writing, which the name of a file may have, and
+    which move the cursor or turn the direction of writing, as Python's escapes.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -22,6 +22,9 @@ from torch.utils.data import (
 from scorefield.checks import check_floating
 from scorefield.errors import UserError
 
+# What a list or tuple begins with that is a point by itself, and no pair.
+_PARTS = (int, float, np.number, list, tuple)
+
 Given = Tensor | NDArray[Any] | Sequence[Any] | Dataset[Any] | DataLoader[Any]
 """What :func:`points_of` takes."""
 
@@ -89,7 +92,7 @@ def _rows(items: Any) -> tuple[Tensor, Tensor | None]:
     points, classes = [], []
     for k in range(count):
         item = items[k]
-        if isinstance(item, list | tuple) and item and isinstance(item[0], Tensor | np.ndarray):
+        if isinstance(item, list | tuple) and item and not isinstance(item[0], _PARTS):
             points.append(_tensor(item[0]))
             classes += [_class(value) for value in item[1:2]]
             if len(item) > 2:
@@ -101,6 +104,11 @@ def _rows(items: Any) -> tuple[Tensor, Tensor | None]:
         raise UserError(f"points have one shape, got {' and '.join(map(str, sorted(shapes)))}")
     if classes and len(classes) < len(points):
         raise UserError(f"{len(points)} points need as many classes, got {len(classes)}")
+    kinds = {point.dtype for point in points}
+    if torch.uint8 in kinds and len(kinds) > 1:
+        raise UserError(
+            f"points are all bytes or none, got {' and '.join(sorted(map(str, kinds)))}"
+        )
     stacked = torch.stack(points) if points else torch.empty(0)
     return stacked, torch.tensor(classes) if classes else None
 

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from scorefield.errors import plain
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -89,7 +91,7 @@ class Stages:
 
 def warn(sentence: str) -> None:
     """Prints on the standard error what must not be missed."""
-    print(f"warning: {sentence}", file=sys.stderr, flush=True)
+    print(f"warning: {plain(sentence)}", file=sys.stderr, flush=True)
 
 
 def clock(seconds: float) -> str:

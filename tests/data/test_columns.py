@@ -12,8 +12,10 @@ from pyarrow import parquet
 
 from scorefield.data.form import Form
 from scorefield.data.layouts import contents_of
+from scorefield.data.point_files import PointFile
 from scorefield.errors import UserError
 from tests.data.test_layouts import COLOURS, FORM, LABELS, of, png
+from tests.training.disk import in_a_child
 
 
 def table(rows, **more):
@@ -55,6 +57,30 @@ def test_parquet_files_that_are_wrong(tmp_path):
     parquet.write_table(pyarrow.table({"image": [{"bytes": None, "path": "a.png"}]}), path)
     with pytest.raises(UserError, match=r"image 0 has no bytes of a picture in its row"):
         of(contents_of(path).parts["train"])
+    parquet.write_table(table(range(12)), path, compression="none", use_dictionary=False)
+    content = path.read_bytes()
+    assert content.count(b"7.png") == 1
+    path.write_bytes(content.replace(b"7.png", b"\xff.png"))
+    with pytest.raises(UserError, match=r"image 7 is in a\.parquet, which is damaged"):
+        of(contents_of(path).parts["train"])
+
+
+def test_parquet_files_have_one_numbering_of_classes(tmp_path):
+    """Each file has the names of its own: the number of a class must be the same in all."""
+    for name, names in (("train", ["a", "b", "c"]), ("test", ["b", "a", "c"])):
+        about = {"info": {"features": {"label": {"names": names}}}}
+        some = table(range(6)).replace_schema_metadata({"huggingface": json.dumps(about)})
+        parquet.write_table(some, tmp_path / f"{name}.parquet")
+    with pytest.raises(UserError, match=r"test\.parquet has other names of classes than those"):
+        contents_of(tmp_path)
+
+
+def test_a_label_without_a_name_where_others_have_names_is_refused(tmp_path):
+    about = {"info": {"features": {"label": {"names": ["a", "b"]}}}}
+    some = table(range(6)).replace_schema_metadata({"huggingface": json.dumps(about)})
+    parquet.write_table(some, tmp_path / "train.parquet")
+    with pytest.raises(UserError, match="a label is 2, and 2 classes have names"):
+        contents_of(tmp_path)
 
 
 def test_arrays_of_hdf5(tmp_path):
@@ -67,6 +93,33 @@ def test_arrays_of_hdf5(tmp_path):
         part = contents_of(tmp_path / name, channels).parts["train"]
         assert np.array_equal(of(part, Form(channels, (8, 10))), images)
         assert part.labels.tolist() == [0, 1] * 3
+
+
+def test_what_else_is_in_an_hdf5_file_is_said(tmp_path):
+    """Groups, texts and tables, of which none is read."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"] = COLOURS
+        file["about"], file["nothing"] = "words", h5py.Empty("f4")
+        file["table"] = np.zeros(3, [("a", "i4"), ("b", "f8")])
+        file.create_group("more")["images"] = COLOURS
+    said = contents_of(tmp_path / "a.h5").remarks()
+    assert said == ["the arrays about, more, nothing, table are not read"]
+
+
+@pytest.mark.parametrize("ending", ["h5", "npz"])
+@pytest.mark.parametrize("labels", [["a", "b"] * 6, [0.5] * 12])
+def test_labels_that_are_no_integers_are_not_left_out_in_silence(tmp_path, ending, labels):
+    """Of images and of points."""
+    for name in ("images", "points"):
+        path = tmp_path / f"{name}.{ending}"
+        values = {name: COLOURS if name == "images" else COLOURS / 255, "labels": labels}
+        if ending == "npz":
+            np.savez(path, **values)
+        else:
+            with h5py.File(path, "w") as file:
+                file.update(values)
+        with pytest.raises(UserError, match=rf"{ending}: labels has .*, and labels are integers"):
+            contents_of(path) if name == "images" else PointFile(path)
 
 
 def test_hdf5_reads_no_other_file(tmp_path):
@@ -103,6 +156,20 @@ def test_lmdb_of_lsun(tmp_path):
     assert found.remarks() == ["not read: 2 entries about the set"]
     alone = contents_of(tmp_path / "church_outdoor_val_lmdb")
     assert np.array_equal(of(alone.parts["train"], FORM), COLOURS[9:])
+
+
+def test_an_lmdb_that_is_cut_short_is_refused(tmp_path):
+    """The system ends a process that reads behind the end of a mapped file, so it is a child."""
+    database(tmp_path / "lm", range(12))
+    content = (tmp_path / "lm" / "data.mdb").read_bytes()
+
+    def work():
+        for length in range(0, len(content), 512):
+            (tmp_path / "lm" / "data.mdb").write_bytes(content[:length])
+            with pytest.raises(UserError, match=r"lm: (lm is no LMDB|data\.mdb is cut short)"):
+                of(contents_of(tmp_path / "lm").parts["train"])
+
+    assert in_a_child(work) == 0
 
 
 def test_a_library_that_is_not_there_is_named(tmp_path, monkeypatch):

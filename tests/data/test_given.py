@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import (
     DataLoader,
     Dataset,
@@ -142,6 +143,9 @@ def test_bytes_are_scaled_as_those_of_image_files(data):
         (DataLoader(PAIRS, collate_fn=list), "the loader's own collate_fn"),
         (DataLoader(PAIRS, sampler=WeightedRandomSampler([1.0] * 12, 12)), "loader's own sampler"),
         (Items({"image": X[0]}), "got a dict"),
+        # As data sets of torchvision have them without a transform.
+        ([(Image.new("L", (4, 4)), 0)], "a point is a tensor or an array of numbers, got a Image"),
+        ([X[0], (X[1] * 255).byte()], "all bytes or none, got torch.float32 and torch.uint8"),
         (TensorDataset(X, X), "class of a point is an integer from 0, got torch.float32"),
         (TensorDataset(X, Y, Y), "a point or a point and its class, got 3"),
         ([(X[0], 1), X[1]], "2 points need as many classes, got 1"),

@@ -197,9 +197,9 @@ def test_what_is_small_in_a_file_and_large_in_memory_is_refused(tmp_path, inside
 
 
 @pytest.mark.parametrize(
-    "name", [b"\xff\xfecats", b"ca\nts", "🐱".encode(), b"null", b"1e3", b"a: b"]
+    "name", [b"\xff\xfecats", b"ca\nts", b"ca\x1b[31mts", "🐱".encode(), b"null", b"1e3", b"a: b"]
 )
-def test_the_name_of_a_folder_may_be_anything(tmp_path, name, monkeypatch):
+def test_the_name_of_a_folder_may_be_anything(tmp_path, name, monkeypatch, capsys):
     """A class has a name that is text, in a configuration and in a pack."""
     folder = tmp_path / "set"
     for k, image in enumerate(COLOURS):
@@ -219,6 +219,10 @@ def test_the_name_of_a_folder_may_be_anything(tmp_path, name, monkeypatch):
     pack = Pack.read(tmp_path / "pack")
     assert pack.classes == names
     assert any("empty has no images" in remark for remark in pack.remarks)
+    # A line each of what is printed, and nothing that a terminal obeys.
+    printed = "".join(capsys.readouterr())
+    assert all(line.isprintable() for line in printed.splitlines())
+    assert any(line.startswith("  0 ") for line in printed.split("\n"))
     shutil.rmtree(folder)
 
 

@@ -1,6 +1,7 @@
 """Images from files, as points: what is read, cut, mirrored and dequantised."""
 
 import gzip
+import re
 import struct
 import sys
 import types
@@ -261,8 +262,32 @@ def test_what_is_wrong_with_files_is_told(tmp_path, idx):
         mnist(tmp_path / "a.txt").reference(1, 0)
     with pytest.raises(ValueError, match="dataset is 'cats': give path"):
         images(dataset="cats", size=8)
-    with pytest.raises(ValueError, match="at least 1 channel, got channels=-1"):
+    with pytest.raises(ValueError, match="channels is a number from 1, got -1"):
         images(dataset="mnist", channels=-1)
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("size", [0, "64", 64.0, True, (8,), (8, 8, 8), (8, "8"), (0, 8), 2**16]),
+        ("channels", [0, "3", 3.0, True]),
+        ("crop", [0, "round", True, 1.5]),
+        ("filter", ["nearest", 3]),
+        ("background", [-1, 256, 1.5, "white"]),
+    ],
+)
+def test_a_value_that_is_none_of_its_key_is_refused_by_it(tmp_path, key, values, unchecked):
+    """Of a known set, and of a file whose form is found in it."""
+    np.save(tmp_path / "a.npy", PIXELS)
+    for place in ({"dataset": "mnist"}, {"path": tmp_path / "a.npy"}):
+        for value in values:
+            with pytest.raises(ValueError, match=rf"^{key} .*got .*{re.escape(str(value))}"):
+                images(**place, **{key: value})
+
+
+def test_sides_may_be_a_list_and_numbers_those_of_numpy(unchecked):
+    assert images(dataset="mnist", size=[20, 28], channels=np.int64(3)).shape == (3, 20, 28)
+    assert images(dataset="mnist", size=np.int32(8)).shape == (1, 8, 8)
 
 
 def test_classes_that_do_not_fit_are_told(tmp_path):

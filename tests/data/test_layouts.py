@@ -154,6 +154,48 @@ def test_folders_above_and_below_the_classes(tmp_path):
     assert found.parts["train"].labels.tolist() == LABELS.tolist()
 
 
+@pytest.mark.parametrize("above", ["pets/", "a/B/", "Pets 2/images/"])
+@pytest.mark.parametrize("container", ["folder", "zip"])
+def test_a_folder_that_holds_all_parts_is_none_of_a_class(tmp_path, above, container):
+    """A zip of a folder begins with the folder."""
+    files = by_class(prefix=f"{above}Train/") | by_class(COLOURS[:3], prefix=f"{above}test/")
+    files[f"{above}notes.txt"] = files["README"] = b""
+    path = tmp_path / "set.zip"
+    found = contents_of(
+        zipped(path, files) if container == "zip" else write(tmp_path / "set", files)
+    )
+    assert found.classes == ("a", "b", "c")
+    assert np.array_equal(of(found.parts["train"]), COLOURS)
+    assert np.array_equal(of(found.parts["test"]), COLOURS[:3])
+    assert found.parts["test"].labels.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("content", [None, b"words"])
+def test_a_held_out_part_without_images_is_said(tmp_path, content):
+    write(tmp_path, by_class(prefix="set/train/"))
+    (tmp_path / "set" / "Test").mkdir()
+    if content is not None:
+        (tmp_path / "set" / "Test" / "notes.txt").write_bytes(content)
+    found = contents_of(tmp_path)
+    assert found.remarks()[-1] == "the folder set/Test has no images"
+    assert list(found.parts) == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "told"),
+    [
+        (["val/"], "those in val are"),
+        (["val/", "other/"], "those in val are"),
+        (["bottles/train/", "bottles/test/", "cables/train/"], "those in bottles/test, bottles/tr"),
+    ],
+)
+def test_folders_that_are_called_as_parts_and_are_none_are_said(tmp_path, prefixes, told):
+    for k, prefix in enumerate(prefixes):
+        write(tmp_path, {f"{prefix}{k}/1.png": png(COLOURS[k]), f"{prefix}x.png": png(COLOURS[3])})
+    said = contents_of(tmp_path).remarks()
+    assert any("no folder train at the top has pictures" in s and told in s for s in said)
+
+
 def test_links(tmp_path):
     write(tmp_path / "elsewhere", {"1.png": png(COLOURS[0])})
     root = write(tmp_path / "set", {"a/0.png": png(COLOURS[1])})
@@ -192,6 +234,22 @@ def test_zips_of_edm(tmp_path, labelled):
         assert found.remarks() == []
 
 
+@pytest.mark.parametrize("n", [5, 12])
+def test_a_zip_of_the_folder_of_edms_tool(tmp_path, n):
+    """With up to so many files, all are in one folder below that of the labels."""
+    files = {f"set/{k}": c for k, c in edm([png(x) for x in COLOURS[:n]], LABELS[:n]).items()}
+    found = contents_of(zipped(tmp_path / "a.zip", files | {"README": b""}))
+    assert found.parts["train"].labels.tolist() == LABELS[:n].tolist()
+    assert found.layout == "zip archive of EDM's tool"
+
+
+def test_labels_of_edm_without_pictures_are_counted(tmp_path):
+    files = edm([png(x) for x in COLOURS], LABELS)
+    del files["00000/img00000003.png"], files["00002/img00000011.png"]
+    found = contents_of(zipped(tmp_path / "a.zip", files))
+    assert found.remarks() == ["not read: 2 labels of pictures that are not there"]
+
+
 def test_arrays_in_a_zip_of_edm(tmp_path):
     contents = []
     for image in COLOURS:
@@ -212,6 +270,10 @@ def test_arrays_in_a_zip_of_edm(tmp_path):
         (b'{"labels": []}', "has no label of 00000/img00000000.png"),
         (b"[" * 100_000, "not as the tool of EDM"),
         (b'{"labels": [["00000/img00000000.png", 0.5]]}', "not integers from 0"),
+        (
+            b'{"labels": [["00000/img00000000.png", 0], ["00000/img00000000.png", 1]]}',
+            "two labels of one picture",
+        ),
     ],
 )
 def test_labels_of_edm_that_are_wrong(tmp_path, labels, told):
@@ -236,6 +298,40 @@ def test_shards_of_webdataset(tmp_path):
     assert found.remarks() == ["not read: 12 files ending in .txt"]
     alone = contents_of(tmp_path / "train-00001.tar")
     assert np.array_equal(of(alone.parts["train"]), COLOURS[5:10])
+
+
+def test_what_shards_hold_beside_pictures_and_their_classes_is_said(tmp_path):
+    """Folders in a tar file are those of classes elsewhere, and not in the layout of webdataset."""
+    (said,) = contents_of(tarred(tmp_path / "a.tar", by_class())).remarks()
+    assert said.startswith("the 3 folders in the tar files for train are no classes: ")
+    path = tarred(tmp_path / "b.tar", {"1.png": png(COLOURS[0]), "1.cls": b"0", "2.cls": b"1"})
+    assert contents_of(path).remarks() == ["not read: 1 classes of pictures that are not there"]
+    with tarfile.open(tmp_path / "c.tar", "w") as archive:
+        for _ in range(2):
+            about = tarfile.TarInfo("1.png")
+            about.size = len(png(COLOURS[0]))
+            archive.addfile(about, io.BytesIO(png(COLOURS[0])))
+    with pytest.raises(UserError, match=r"1\.png is in c\.tar twice"):
+        contents_of(tmp_path / "c.tar")
+
+
+@pytest.mark.parametrize("label", [2**20, 2**31 - 1, 10**17, 10**19])
+def test_a_label_of_any_number_takes_no_memory(tmp_path, label):
+    """The classes are counted up to the highest: a label of a few bytes could take gigabytes."""
+    tarred(tmp_path / "a.tar", {"1.png": png(COLOURS[0]), "1.cls": str(label).encode()})
+    files = edm([png(x) for x in COLOURS[:2]], [0, label])
+    for path in (tmp_path / "a.tar", zipped(tmp_path / "b.zip", files)):
+        with pytest.raises(UserError, match="from 0"):
+            contents_of(path)
+
+
+@pytest.mark.parametrize("bare", ["train", "test"])
+def test_classes_of_one_part_alone_are_said(tmp_path, bare):
+    """A pack has classes of all parts or of none."""
+    other = {"train": "test", "test": "train"}[bare]
+    np.savez(tmp_path / "a.npz", train=COLOURS, test=COLOURS, **{f"{other}_labels": LABELS})
+    (said,) = contents_of(tmp_path / "a.npz").remarks()
+    assert said == f"the images of {bare} have no classes, and a pack has none of the others"
 
 
 def test_shards_that_are_wrong(tmp_path):
@@ -299,8 +395,12 @@ def python_2(rows, labels):
 
 
 @pytest.mark.parametrize("kind", ["python", "binary", "matlab"])
-def test_the_three_distributions_of_cifar(tmp_path, kind):
-    found = contents_of(write(tmp_path, cifar(kind)))
+@pytest.mark.parametrize("above", [False, True])
+def test_the_three_distributions_of_cifar(tmp_path, kind, above):
+    """In their folders as published, or those."""
+    ending = {"python": "py", "binary": "bin", "matlab": "mat"}[kind]
+    write(tmp_path / f"cifar-10-batches-{ending}", cifar(kind))
+    found = contents_of(tmp_path if above else tmp_path / f"cifar-10-batches-{ending}")
     form = Form(3, 32)
     assert np.array_equal(of(found.parts["train"], form), CIFAR[:10])
     assert np.array_equal(of(found.parts["test"], form), CIFAR[10:])
@@ -322,7 +422,7 @@ def test_a_batch_of_today_is_read_too(tmp_path):
 def test_a_batch_of_cifar_that_is_missing_or_damaged_is_named(tmp_path, kind):
     files = cifar(kind)
     for name in files:
-        if "meta" in name or name.startswith("data_batch_1"):
+        if "meta" in name:
             continue
         place = write(tmp_path / name, {n: c for n, c in files.items() if n != name})
         with pytest.raises(UserError, match=f"{name} is missing: CIFAR-10 has five batches"):
@@ -410,6 +510,28 @@ def test_an_image_that_cannot_be_read_is_named_wherever_it_is(tmp_path):
     ):
         with pytest.raises(UserError, match=r"b/004\.png.* is no image that can be read"):
             read_images(place, FORM)
+
+
+@pytest.mark.parametrize("place", [".", "raw", "FashionMNIST/raw"])
+def test_what_is_beside_the_files_of_a_set_is_counted(tmp_path, place):
+    """Pictures in folders beside files that are read by themselves were left out in silence."""
+    write(tmp_path / place, mnist(True) | mnist(False) | {"labels.csv": b"", ".DS_Store": b""})
+    write(tmp_path, by_class(prefix="more/") | {"KMNIST/raw/x": b"", "logo.png": b""})
+    told = "not read: 1 files ending in .csv, 1 files ending in .png, 2 folders"
+    assert contents_of(tmp_path).remarks() == [told]
+    shards = write(tmp_path / "shards", by_class())
+    tarred(shards / "1.tar", {"1.png": png(COLOURS[0])})
+    assert contents_of(shards).remarks() == ["not read: 3 folders"]
+    for kind in ("python", "binary", "matlab"):
+        place = write(tmp_path / kind, cifar(kind) | {"readme.html": b""})
+        assert contents_of(place).remarks() == []
+
+
+def test_labels_of_another_number_than_images_are_named(tmp_path):
+    files = mnist(False)
+    files["train-labels-idx1-ubyte"] = files["t10k-labels-idx1-ubyte"]
+    with pytest.raises(UserError, match=r"train-labels-idx1-ubyte: 8 images need as many integers"):
+        contents_of(write(tmp_path, files))
 
 
 def test_what_is_there_in_place_of_images_is_said(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from scorefield.data.pack import pack
 from scorefield.data.packed import Pack
 from scorefield.errors import UserError
 from scorefield.noise import Noise
-from tests.data.test_layouts import COLOURS, FORM, LABELS, by_class, png, write, zipped
+from tests.data.test_layouts import COLOURS, FORM, LABELS, by_class, mnist, png, write, zipped
 
 
 @pytest.fixture
@@ -200,6 +201,21 @@ def test_a_place_that_is_taken_is_kept(tmp_path, folder):
     assert sorted(os.listdir(tmp_path)) == ["pack", "set"]
 
 
+@pytest.mark.parametrize("place", ["/", ".", "..", "./../.."])
+def test_a_folder_without_a_name_of_its_own_is_taken(folder, capsys, place):
+    assert main(["data", "pack", str(folder), "--size", "8", "--out", place, "--jobs", "1"]) == 2
+    assert "is there already: give another" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["mine", "cifar10"])
+def test_pictures_in_the_place_of_a_pack_are_refused_by_its_hash(tmp_path, folder, name):
+    """Also where the channels are not given, or the name is that of a known set."""
+    shutil.copytree(folder, tmp_path / name)
+    for given in ({}, {"channels": 3}):
+        with pytest.raises(UserError, match=r"sha256 is 0000.*, and .* holds no packed images"):
+            _ = images(tmp_path / name, size=8, sha256="0" * 64, **given).mean
+
+
 def test_a_damaged_pack_is_said(tmp_path, folder):
     place = tmp_path / "pack"
     made = packing(folder, place)
@@ -293,6 +309,33 @@ def test_what_looks_wrong_is_said(tmp_path, capsys):
     assert "1 of 2 classes have no images held out: 1 b" in told
     assert "the classes are unbalanced to train on: from 1 to 47 images" in told
     assert "the images have levels from 0 to 1 of 0 to 255" in told
+    assert main(["data", "show", str(tmp_path / "set"), "--size", "8"]) == 0
+    shown = capsys.readouterr()
+    # Duplicates are found by packing.
+    expected = [line for line in told.splitlines() if "training images too" not in line]
+    assert shown.err.splitlines() == expected
+
+
+def test_a_picture_that_cannot_be_read_is_said_beside_what_is_there(tmp_path, folder, capsys):
+    write(folder, {"a/000.png": b"no picture"})
+    assert main(["data", "show", str(folder), "--size", "8"]) == 0
+    told = capsys.readouterr()
+    assert told.err == "warning: a/000.png is no image that can be read\n"
+    assert "to train on  12 images" in told.out
+
+
+def test_a_pack_of_a_known_set_has_the_names_of_its_classes(tmp_path, capsys):
+    write(tmp_path / "raw", mnist(False))
+    out = tmp_path / "fashion_mnist"
+    known = ["--dataset", "fashion_mnist", "--size", "8", "--jobs", "1"]
+    assert main(["data", "pack", str(tmp_path), "--out", str(out), *known]) == 0
+    assert "  1 Trouser  " in capsys.readouterr().out
+    assert images(out).class_names == images(dataset="fashion_mnist").class_names
+    # Labels that are none of the set's keep their numbers.
+    np.savez(tmp_path / "a.npz", images=COLOURS[:, :1], labels=LABELS + 10)
+    other = ["data", "show", str(tmp_path / "a.npz"), *known[:-2]]
+    assert main(other) == 0
+    assert "Trouser" not in capsys.readouterr().out
 
 
 def test_a_sheet_shows_what_a_network_sees(tmp_path, folder, capsys):
@@ -354,6 +397,10 @@ def test_a_killed_packing_leaves_no_process_and_goes_on(tmp_path):
     ("arguments", "told"),
     [
         (["--size", "0x3"], "sides from 1 to 32768 pixels, got (0, 3)"),
+        (["--size", "0"], "sides from 1 to 32768 pixels, got 0"),
+        (["--size", "9" * 5000], "it must be a number of pixels, or HxW"),
+        (["--size", "8", "--crop", "²"], "crop is center, adm, stretch or a number"),
+        (["--size", "8", "--crop", "9" * 5000], "crop is center, adm, stretch or a number"),
         (["--size", "big"], "--size is 'big', it must be a number of pixels, or HxW"),
         ([], "size is missing: the pictures of"),
         (["--size", "8", "--crop", "top"], "crop is center, adm, stretch or a number"),

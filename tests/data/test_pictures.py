@@ -99,6 +99,16 @@ def test_other_modes_are_those_of_pillow(mode, kind):
     assert np.array_equal(channels_of(decoded(content), 3, 255), np.moveaxis(expected, 2, 0))
 
 
+def test_of_a_jpeg_with_others_behind_it_the_first_is_seen():
+    """Phones store previews and depths there (CIPA DC-007)."""
+    first, second = (Image.new("RGB", (9, 7), colour) for colour in ("teal", "red"))
+    first.putpixel((3, 4), (255, 255, 0))
+    content = saved(first, "mpo", save_all=True, append_images=[second])
+    alone = channels_of(decoded(saved(first, "jpeg")), 3, 255)
+    assert Image.open(io.BytesIO(content)).n_frames == 2
+    assert np.array_equal(channels_of(decoded(content), 3, 255), alone)
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -11,9 +11,11 @@ from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import h5py
 import numpy as np
 import yaml
 from PIL import Image
+from pyarrow import parquet
 
 from scorefield.cli import main
 from scorefield.config import presets
@@ -28,13 +30,15 @@ from scorefield.interop import unpickling
 from scorefield.noise import Noise
 from scorefield.training import checkpoint
 from tests import test_damaged_files as whole
+from tests.data import test_columns as columns
 from tests.data import test_layouts as layouts
 from tests.test_damaged_files import FORM, PIXELS, damaged
 from tests.training.disk import in_a_child
 
 SECONDS, MEMORY = 60, 2 << 20  # KiB
 ODD = [None, True, -1, 0, 1e308, 10**30, "", "x" * 1000, "=1", [], {}, [[]], "../..", "\u202e", 0.5]
-CONTAINERS = ("npy", "npz", "idx", "python", "binary", "matlab", "zip", "tar", "pack")
+CONTAINERS = ["npy", "npz", "idx", "python", "binary", "matlab", "zip", "tar", "h5", "parquet"]
+CONTAINERS += ["pack"]
 PICTURES = {
     "png": "PNG",
     "jpg": "JPEG",
@@ -110,6 +114,14 @@ def picture(folder, rng):
         files = whole.of_idx()
     elif kind in ("zip", "tar"):
         files = archived(folder, kind)
+    elif kind in ("h5", "parquet"):
+        if kind == "h5":
+            with h5py.File(folder / "x.tmp", "w") as file:
+                file.create_dataset("images", data=PIXELS, compression="gzip")
+        else:
+            parquet.write_table(columns.table(range(6)), folder / "x.tmp", row_group_size=2)
+        files = {f"x.{kind}": (folder / "x.tmp").read_bytes()}
+        (folder / "x.tmp").unlink()
     elif kind == "pack":
         np.save(folder / "x.tmp.npy", PIXELS)
         contents = contents_of(folder / "x.tmp.npy")
@@ -123,7 +135,7 @@ def picture(folder, rng):
     victim = rng.choice(sorted(files))
     for name, content in files.items():
         (folder / name).write_bytes(damaged(content, rng) if name == victim else content)
-    single = kind in ("npy", "npz", "zip", "tar", "pack")
+    single = kind in ("npy", "npz", "zip", "tar", "h5", "parquet", "pack")
     place = folder / f"x.{kind}" if single else folder
     if kind == "pack":
         source = images(place)

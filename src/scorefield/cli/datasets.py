@@ -96,9 +96,10 @@ def show(
             raise UserError(f"{source} holds no packed images: --check is for these")
         settled.found.check()
     assert settled.found is not None
+    picture = None if out is None else drawn(settled.found, settled.form, n)
     _print(sheet_of(settled.found, settled.form))
-    if out is not None:
-        write_file(out, drawn(settled.found, settled.form, n))
+    if out is not None and picture is not None:
+        write_file(out, picture)
         print(out)
 
 
@@ -116,22 +117,30 @@ def _settled(
     from scorefield.data.known import settle
     from scorefield.data.layouts import contents_of
 
-    cut = int(crop) if crop is not None and crop.isdigit() else crop
+    cut = int(crop) if crop is not None and _is_number(crop) else crop
     form = {"crop": cut, "filter": filter, "background": background}
     found = settle(source, dataset, None, _size(size), channels, None, None, **form)
-    if found.found is None:
-        return replace(found, found=contents_of(source.expanduser(), found.form.channels))
-    return found
+    if found.found is not None:
+        return found
+    contents = contents_of(source.expanduser(), found.form.channels)
+    names = found.names or ()
+    if contents.classes is None and 0 < (contents.class_count or 0) <= len(names):
+        contents = replace(contents, classes=names)
+    return replace(found, found=contents)
 
 
 def _size(text: str | None) -> int | tuple[int, int] | None:
     if text is None:
         return None
     sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+    if len(sides) > 2 or not all(map(_is_number, sides)):
         raise UserError(f"--size is {text!r}, it must be a number of pixels, or HxW as in 28x20")
     numbers = [int(side) for side in sides]
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) < 10
 
 
 def _print(sheet: Any) -> None:

@@ -28,12 +28,14 @@ def print_sheet(sheet: Mapping[str, Sequence[tuple[str, str]]]) -> None:
     """Print pairs of names and values under headings."""
     from rich.text import Text
 
+    from scorefield.errors import plain
+
     console = _console()
     width = max(len(what) for pairs in sheet.values() for what, _ in pairs)
     for heading, pairs in sheet.items():
         console.print(Text(heading, style="bold"))
         for what, value in pairs:
-            console.print(Text(f"  {what:<{width}}  {value}"), soft_wrap=True)
+            console.print(Text(plain(f"  {what:<{width}}  {value}")), soft_wrap=True)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

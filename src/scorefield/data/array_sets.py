@@ -60,7 +60,7 @@ def named(
         )
     found = {
         "train" if name == single else name: NamedArray(
-            name, arrays[name], _integers(arrays[labels]) if labels in arrays else None
+            name, arrays[name], _integers(labels, arrays[labels]) if labels in arrays else None
         )
         for name, labels in names.items()
     }
@@ -80,8 +80,10 @@ def of_arrays(
     return Contents(layout, parts, notes=notes, state=state([path]))
 
 
-def _integers(labels: NDArray[Any]) -> NDArray[Any]:
-    return labels.astype(np.int64) if np.issubdtype(labels.dtype, np.integer) else labels
+def _integers(name: str, labels: NDArray[Any]) -> NDArray[Any]:
+    if labels.dtype.kind not in "iu":
+        raise UserError(f"{name} has {labels.dtype}, and labels are integers from 0")
+    return labels.astype(np.int64)
 
 
 def idx_names(names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -110,7 +112,8 @@ def of_idx(folder: Path, channels: int | None) -> Contents:
         images, labels = (names[part][content] for content in ("images", "labels"))
         pixels = _naming(images, partial(_read_idx, folder / images, 3))
         numbers = _naming(labels, partial(_read_idx, folder / labels, 1))
-        parts[part] = Part(ArrayRecords(pixels, images, channels), numbers.astype(np.int64))
+        records = ArrayRecords(pixels, images, channels)
+        parts[part] = _naming(labels, partial(Part, records, numbers))
         used += [folder / images, folder / labels]
     return Contents("idx files of MNIST's kind", parts, state=state(used))
 
@@ -128,7 +131,20 @@ def _read_idx(path: Path, axes: int) -> NDArray[Any]:
 
 def cifar_kind(names: Sequence[str]) -> str | None:
     """The ending of the files of CIFAR-10 among those of a folder; ``None`` if there are none."""
-    return next((e for e in (".bin", ".mat", "") for n in names if n == f"data_batch_1{e}"), None)
+    return next((e for e in (".bin", ".mat", "") if _cifar_files(e) & set(names)), None)
+
+
+def of_published_set(name: str) -> bool:
+    """Whether a file is one of MNIST's or CIFAR-10's, which are read or said to be missing, or
+    which are about these.
+    """
+    about = ("batches.meta", "batches.meta.txt", "batches.meta.mat", "readme.html")
+    files = {name for ending in (".bin", ".mat", "") for name in _cifar_files(ending)}
+    return bool(idx_names([name])) or name in files or name in about
+
+
+def _cifar_files(ending: str) -> set[str]:
+    return {f"{name}{ending}" for name in ("test_batch", *(f"data_batch_{k}" for k in range(1, 6)))}
 
 
 def of_cifar(folder: Path, ending: str, channels: int | None) -> Contents:

@@ -68,7 +68,11 @@ class ParquetRecords(Records):
                 raise UserError(f"is in {self.paths[file].name}, which is damaged") from error
             self._rows = (group, table.column(0))
         rows = self._rows[1]
-        value = rows[len(rows) - (end - index)].as_py()
+        try:
+            value = rows[len(rows) - (end - index)].as_py()
+        except ValueError as error:
+            # Of a name in it that is no text.
+            raise UserError(f"is in {self.paths[file].name}, which is damaged") from error
         content = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(content, bytes):
             raise UserError("has no bytes of a picture in its row")
@@ -102,7 +106,10 @@ def of_parquet(folder: Path, names: Sequence[str]) -> Contents:
                         groups.append((before + group.num_rows, k, number))
                     if label is not None:
                         labels.append(opened.read(columns=[label]).column(0).to_numpy())
-                    classes = classes or _names_of(opened.schema_arrow.metadata, label)
+                    names_here = _names_of(opened.schema_arrow.metadata, label)
+                    if None not in (classes, names_here) and names_here != classes:
+                        raise UserError(f"{name} has other names of classes than those before it")
+                    classes = classes or names_here
             except UserError:
                 raise
             except Exception as error:
@@ -139,7 +146,8 @@ def of_hdf5(path: Path, channels: int | None) -> Contents:
 
 
 def hdf5_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of numbers of an HDF5 file, by name.
+    """The arrays of an HDF5 file, by name: of those that are not of numbers, and of groups, only
+    that they are there.
 
     Raises:
         UserError: If it is no such file, or one of them is stored outside of it.
@@ -147,22 +155,24 @@ def hdf5_arrays(path: Path) -> dict[str, NDArray[Any]]:
     h5py = library("h5py", "HDF5 files")
     try:
         with h5py.File(path, "r") as file:
-            arrays = {name: _array(h5py, file, name) for name in file}
+            return {name: _array(h5py, file, name) for name in file}
     except UserError:
         raise
     except Exception as error:
         # Damaged bytes can cause any error of the reader.
         raise UserError("it is no HDF5 file that can be read") from error
-    return {name: values for name, values in arrays.items() if values is not None}
 
 
-def _array(h5py: Any, file: Any, name: str) -> NDArray[Any] | None:
+def _array(h5py: Any, file: Any, name: str) -> NDArray[Any]:
     link = file.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
         raise UserError(f"{name} is a link, which is not followed")
     found = file[name]
-    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "buif":
-        return None
+    if not isinstance(found, h5py.Dataset):
+        return np.empty((), object)
+    if found.dtype.kind not in "buif" or found.shape is None:
+        # Has the type and the shape, and takes no memory.
+        return np.broadcast_to(np.empty((), found.dtype), found.shape or ())
     if found.is_virtual or found.external:
         raise UserError(f"{name} is stored in other files, which are not read")
     _check_size(name, found.size * found.dtype.itemsize)
@@ -188,9 +198,15 @@ class LmdbRecords(Records):
         return f"{self.keys[index].decode(errors='replace')} in {self.path.name}"
 
     def read(self, index: int) -> bytes:
-        # A process opens a database once.
-        with _environment(self.path) as opened, opened.begin() as transaction:
-            content = transaction.get(self.keys[index])
+        try:
+            # A process opens a database once.
+            with _environment(self.path) as opened, opened.begin() as transaction:
+                content = transaction.get(self.keys[index])
+        except UserError:
+            raise
+        except Exception as error:
+            # Damaged bytes can cause any error of the reader.
+            raise UserError("is damaged") from error
         if content is None:
             raise UserError("is no longer there")
         checked_size(len(content))
@@ -221,7 +237,7 @@ def of_lmdb(folders: Sequence[Path]) -> Contents:
 
 def _environment(path: Path) -> Any:
     size = os.stat(path / "data.mdb").st_size
-    return library("lmdb", "LMDB files").open(
+    opened = library("lmdb", "LMDB files").open(
         str(path),
         readonly=True,
         lock=False,
@@ -229,6 +245,11 @@ def _environment(path: Path) -> Any:
         map_size=max(size, 1 << 20),
         readahead=False,
     )
+    # The system ends a process that reads behind the end of a file that it has mapped.
+    if size < (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]:
+        opened.close()
+        raise UserError("data.mdb is cut short, or damaged")
+    return opened
 
 
 def _part(folder: Path) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Integer, UInt8
 from numpy.typing import NDArray
 
 from scorefield.data.form import Form, fitted
@@ -17,6 +18,8 @@ from scorefield.errors import UserError
 from scorefield.files import reason
 
 _KINDS = 12
+MOST_CLASSES = 1 << 20
+"""The most classes of a set."""
 TRAIN = ("train", "training")
 TEST = ("test", "t10k", "val", "valid", "validation")
 """What the part to train on, and one that is held out, may be called; the first that is there."""
@@ -79,7 +82,7 @@ class Part:
     """Images to train on, or held out, and the class of each where there are classes."""
 
     records: Records
-    labels: Int[np.ndarray, " n"] | None = None
+    labels: Integer[np.ndarray, " n"] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.records):
@@ -92,8 +95,12 @@ class Part:
                 f"{len(self.records)} images need as many integers for labels, got {labels.dtype} "
                 f"of shape {labels.shape}"
             )
-        if labels.min() < 0:
-            raise UserError(f"a label is a class from 0, got {labels.min()}")
+        if not 0 <= labels.min() <= labels.max() < MOST_CLASSES:
+            raise UserError(
+                f"a label is a class from 0 to {MOST_CLASSES - 1}, got {labels.min()} to "
+                f"{labels.max()}"
+            )
+        object.__setattr__(self, "labels", labels.astype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -120,11 +127,19 @@ class Contents:
     def __post_init__(self) -> None:
         if self.classes is not None:
             object.__setattr__(self, "classes", tuple(map(_text, self.classes)))
+            labels = [part.labels for part in self.parts.values() if part.labels is not None]
+            highest = max((int(some.max()) for some in labels), default=-1)
+            if highest >= len(self.classes):
+                raise UserError(f"a label is {highest}, and {len(self.classes)} classes have names")
 
     def remarks(self) -> list[str]:
         """All that was left out and noted, in sentences."""
         counted = listed(self.left_out)
         found = ([f"not read: {counted}"] if counted else []) + list(self.notes)
+        bare = [name for name, part in self.parts.items() if part.labels is None]
+        if 0 < len(bare) < len(self.parts):
+            others = "and a pack has none of the others"
+            found.append(f"the images of {bare[0]} have no classes, {others}")
         return list(map(_text, found))
 
     @property
@@ -142,6 +157,12 @@ def listed(counts: Counter[str]) -> str:
     more = counts.total() - sum(count for _, count in kinds)
     texts = [f"{count:,} {kind}" for kind, count in kinds]
     return ", ".join([*texts, f"{more:,} others"] if more else texts)
+
+
+def kind_of(name: str) -> str:
+    """What a file that is not read is counted as."""
+    ending = os.path.splitext(name)[1].lower()
+    return f"files ending in {ending}" if ending else "files without an ending"
 
 
 def _text(name: str) -> str:

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from scorefield.data.contents import Contents
 from scorefield.data.form import Form
 from scorefield.data.packed import Pack
+from scorefield.errors import UserError
 
 _NARROW = 64  # of 256 levels
 _UNBALANCED = 20.0
 _SHOWN = 20
-_LOOK = 256
+_LOOK, _DECODED = 256, 64
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Sheet:
 
 
 def sheet_of(found: Contents | Pack, form: Form | None = None) -> Sheet:
-    """The description of images; a pack's has besides what follows from all of its pixels.
+    """The description of images; a pack's has what follows from all of its pixels, that of others
+    what follows from some.
 
     Raises:
         UserError: If a file of a pack cannot be read.
@@ -50,11 +52,12 @@ def sheet_of(found: Contents | Pack, form: Form | None = None) -> Sheet:
     warnings = _of_classes(labels, found)
     if labels:
         sections["classes"] = _classes(labels, found)
-    if isinstance(found, Pack):
-        levels, more = _pixels(found)
+    if form is not None:
+        levels, more = _pixels(found) if isinstance(found, Pack) else _looked_at(found, form)
         sections["pixels"] = levels
-        sections["identity"] = [("sha256", found.sha256)]
         warnings += more
+    if isinstance(found, Pack):
+        sections["identity"] = [("sha256", found.sha256)]
     remarks = found.remarks if isinstance(found, Pack) else found.remarks()
     if remarks:
         sections["left out and noted"] = [("", remark) for remark in remarks]
@@ -70,9 +73,7 @@ def drawn(found: Contents | Pack, form: Form, n: int) -> bytes:
     """
     from PIL import Image
 
-    total = _count(found)
-    rows = np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(int))
-    images = np.stack([_image(found, form, int(k)) for k in rows])
+    images = _some(found, form, n)
     if form.channels not in (1, 3):
         images = images.transpose(0, 2, 1, 3).reshape(len(images), 1, form.sides[0], -1)
     _, channels, height, width = images.shape
@@ -90,14 +91,14 @@ def drawn(found: Contents | Pack, form: Form, n: int) -> bytes:
     return stream.getvalue()
 
 
-def _count(found: Contents | Pack) -> int:
-    return found.counts["train"] if isinstance(found, Pack) else len(found.parts["train"].records)
-
-
-def _image(found: Contents | Pack, form: Form, index: int) -> UInt8[np.ndarray, "c h w"]:
+def _some(found: Contents | Pack, form: Form, n: int) -> UInt8[np.ndarray, "m c h w"]:
+    """Up to ``n`` training images, evenly spaced."""
+    total = found.counts["train"] if isinstance(found, Pack) else len(found.parts["train"].records)
+    rows = np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(int))
     if isinstance(found, Pack):
-        return np.array(found.arrays("train")[0][index])
-    return found.parts["train"].records.block(index, index + 1, form)[0]
+        return np.array(found.arrays("train")[0][rows])
+    records = found.parts["train"].records
+    return np.concatenate([records.block(k, k + 1, form) for k in rows.tolist()])
 
 
 def _form(form: Form) -> list[tuple[str, str]]:
@@ -159,17 +160,13 @@ def _pixels(pack: Pack) -> tuple[list[tuple[str, str]], list[str]]:
     values = len(train) * total.size
     mean = float(total.sum() / values)
     spread = max(0.0, squares / values - mean**2) ** 0.5
-    look = train[np.unique(np.linspace(0, len(train) - 1, _LOOK).astype(int))]
-    low, high = int(look.min()), int(look.max())
+    levels, warnings = _levels(_some(pack, pack.form, _LOOK))
     hashes = {part: pack.hashes(part) for part in pack.counts}
     again = len(hashes["train"]) - len(np.unique(hashes["train"]))
     rows = [
-        ("levels", f"{low} to {high} in {len(look)} images, mean {mean:.1f}, spread {spread:.1f}"),
+        ("levels", f"{levels}, mean {mean:.1f}, spread {spread:.1f}"),
         ("duplicates", f"{again:,} training images equal an earlier one"),
     ]
-    warnings = []
-    if high - low < _NARROW:
-        warnings.append(f"the images have levels from {low} to {high} of 0 to 255")
     if "test" in hashes:
         shared = int(np.isin(hashes["test"], hashes["train"]).sum())
         rows.append(("in both parts", f"{shared:,} held-out images are training images too"))
@@ -178,6 +175,21 @@ def _pixels(pack: Pack) -> tuple[list[tuple[str, str]], list[str]]:
                 f"{shared:,} of {len(hashes['test']):,} held-out images are training images too"
             )
     return rows, warnings
+
+
+def _looked_at(found: Contents, form: Form) -> tuple[list[tuple[str, str]], list[str]]:
+    """The levels of some training images that are not packed, and what looks wrong with them."""
+    try:
+        levels, warnings = _levels(_some(found, form, _DECODED))
+    except UserError as error:
+        return [], [str(error)]
+    return [("levels", levels), ("duplicates", "are found by packing")], warnings
+
+
+def _levels(images: UInt8[np.ndarray, "n c h w"]) -> tuple[str, list[str]]:
+    low, high = int(images.min()), int(images.max())
+    narrow = f"the images have levels from {low} to {high} of 0 to 255"
+    return f"{low} to {high} in {len(images)} images", [narrow] if high - low < _NARROW else []
 
 
 def _class(number: int, found: Contents | Pack) -> str:

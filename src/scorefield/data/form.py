@@ -7,6 +7,7 @@ it is.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -55,20 +56,20 @@ class Form:
     background: int = 255
 
     def __post_init__(self) -> None:
-        if not isinstance(self.size, int):
-            height, width = self.size
-            object.__setattr__(self, "size", height if height == width else (height, width))
-        if self.channels < 1:
-            raise UserError(f"images have at least 1 channel, got channels={self.channels}")
-        if not all(1 <= side <= MOST_SIDE for side in self.sides):
-            raise UserError(f"size has sides from 1 to {MOST_SIDE} pixels, got {self.size}")
-        if self.crop not in get_args(Crop) and not (isinstance(self.crop, int) and self.crop > 0):
+        size = tuple(self.size) if isinstance(self.size, list | tuple) else (self.size,) * 2
+        if len(size) != 2 or not all(_is_whole(side, 1, MOST_SIDE) for side in size):
+            raise UserError(f"size has sides from 1 to {MOST_SIDE} pixels, got {self.size!r}")
+        height, width = map(int, size)
+        object.__setattr__(self, "size", height if height == width else (height, width))
+        if not _is_whole(self.channels, 1):
+            raise UserError(f"channels is a number from 1, got {self.channels!r}")
+        if self.crop not in get_args(Crop) and not _is_whole(self.crop, 1):
             known = ", ".join(get_args(Crop))
             raise UserError(f"crop is {known} or a number of pixels, got {self.crop!r}")
         if self.filter not in get_args(Filter):
             raise UserError(f"filter is {', '.join(get_args(Filter))}, got {self.filter!r}")
-        if not 0 <= self.background <= 255:
-            raise UserError(f"background is a grey level from 0 to 255, got {self.background}")
+        if not _is_whole(self.background, 0, 255):
+            raise UserError(f"background is a grey level from 0 to 255, got {self.background!r}")
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -79,6 +80,11 @@ class Form:
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width."""
         return (self.channels, *self.sides)
+
+
+def _is_whole(value: object, low: int, high: int = sys.maxsize) -> bool:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and bool(low <= value <= high)  # type: ignore[operator]
 
 
 def fitted(

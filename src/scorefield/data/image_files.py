@@ -188,7 +188,7 @@ def _hashes(pixels: UInt8[np.ndarray, "n c h w"]) -> NDArray[np.int64]:
 def _read(part: Part, form: Form) -> Images:
     records, n = part.records, len(part.records)
     size = n * form.channels * form.sides[0] * form.sides[1]
-    labels = None if part.labels is None else torch.from_numpy(part.labels.astype(np.int64))
+    labels = None if part.labels is None else torch.from_numpy(part.labels)
     values = getattr(records, "values", None)
     if values is not None and values.dtype == np.uint8 and records.shape == form.shape:
         return Images(torch.from_numpy(values), labels)

@@ -145,17 +145,21 @@ def settle(
     known = KNOWN.get(name)
     if known is not None:
         given = {"crop": known.crop, "filter": known.filter, **given}
-        made = Form(channels or known.channels, size or known.side, **given)
+        made = Form(
+            known.channels if channels is None else channels,
+            known.side if size is None else size,
+            **given,
+        )
         # The classes of pictures in folders are numbered by the names of these.
         numbered = classes in (None, known.classes) and (place is None or as_published(place))
         count = known.classes if classes is None else classes
-        return Settled(name, made, count, names=known.names if numbered else None)
+        return Settled(name, made, count, sha256, names=known.names if numbered else None)
     if place is None:
         if size is None or channels is None:
             raise UserError(
                 f"{'size' if size is None else 'channels'} is missing: it must be given for {name}"
             )
-        return Settled(name, Form(channels, size, **given), classes)
+        return Settled(name, Form(channels, size, **given), classes, sha256)
     missing = sha256 is not None or not place.exists()
     if size is not None and channels is not None and missing:
         return Settled(name, Form(channels, size, **given), classes, sha256)
@@ -163,13 +167,11 @@ def settle(
     shape = found.parts["train"].records.shape
     if size is None and shape is None:
         raise UserError(f"size is missing: the pictures of {place} can have any size")
-    chosen = Form(
-        channels or (shape[0] if shape else 3),
-        size or _sides(shape),
-        **given,
-    )
+    if channels is None:
+        channels = shape[0] if shape else 3
+    chosen = Form(channels, _sides(shape) if size is None else size, **given)
     count = found.class_count if classes is None else classes
-    return Settled(name, chosen, count, found=found)
+    return Settled(name, chosen, count, sha256, found)
 
 
 def _of_pack(

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from scorefield.data.array_sets import cifar_kind, idx_names, of_cifar, of_idx, of_numpy
+from scorefield.data.array_sets import (
+    cifar_kind,
+    idx_names,
+    of_cifar,
+    of_idx,
+    of_numpy,
+    of_published_set,
+)
 from scorefield.data.columns import of_hdf5, of_lmdb, of_parquet
-from scorefield.data.contents import Contents
+from scorefield.data.contents import Contents, kind_of
 from scorefield.data.shards import of_shards
 from scorefield.data.tree_sets import of_tree
 from scorefield.data.trees import FolderTree, ZipTree
@@ -23,8 +32,11 @@ _FILES: dict[str, Callable[[Path, int | None], Contents]] = {
     ".h5": lambda path, channels: of_hdf5(path, channels),
     ".hdf5": lambda path, channels: of_hdf5(path, channels),
 }
-# Where torchvision puts what it downloads, below the folder that it is given.
-_BELOW = ("raw", "MNIST/raw", "FashionMNIST/raw", "KMNIST/raw", "cifar-10-batches-py", "data")
+# Where torchvision puts what it downloads, and archives what is in them, below a given folder.
+_BELOW = (
+    *("raw", "MNIST/raw", "FashionMNIST/raw", "KMNIST/raw", "data"),
+    *("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-10-batches-mat"),
+)
 
 
 def contents_of(path: Path, channels: int | None = None) -> Contents:
@@ -64,23 +76,33 @@ def _of_folder(folder: Path, channels: int | None) -> Contents:
         entries = sorted((entry.name, entry.is_dir()) for entry in found)
     files = [name for name, is_folder in entries if not is_folder and not name.startswith(".")]
     folders = [name for name, is_folder in entries if is_folder and not name.startswith(".")]
+    others = [name for name in files if not of_published_set(name)]
     if idx_names(files):
-        return of_idx(folder, channels)
+        return _beside(of_idx(folder, channels), others, folders)
     kind = cifar_kind(files)
     if kind is not None:
-        return of_cifar(folder, kind, channels)
+        return _beside(of_cifar(folder, kind, channels), others, folders)
     if "data.mdb" in files:
-        return of_lmdb([folder])
+        return _beside(of_lmdb([folder]), [n for n in files if not n.endswith(".mdb")], folders)
     for ending, read in ((".parquet", of_parquet), (".tar", of_shards)):
-        if any(name.endswith(ending) for name in files):
-            return read(folder, [name for name in files if name.endswith(ending)])
-    maps = [folder / name for name in folders if (folder / name / "data.mdb").is_file()]
+        used = [name for name in files if name.endswith(ending)]
+        if used:
+            return _beside(read(folder, used), [n for n in files if n not in used], folders)
+    maps = [name for name in folders if (folder / name / "data.mdb").is_file()]
     if maps:
-        return of_lmdb(maps)
+        contents = of_lmdb([folder / name for name in maps])
+        return _beside(contents, files, [name for name in folders if name not in maps])
     for below in _BELOW:
         if _is_set(folder / below):
-            return _of_folder(folder / below, channels)
+            above = [name for name in folders if name != below.partition("/")[0]]
+            return _beside(_of_folder(folder / below, channels), files, above)
     return of_tree(FolderTree(folder))
+
+
+def _beside(contents: Contents, files: Sequence[str], folders: Sequence[str]) -> Contents:
+    """Contents beside which there are files and folders that are not read."""
+    left_out = Counter(map(kind_of, files)) + Counter(folders=len(folders))
+    return replace(contents, left_out=contents.left_out + left_out)
 
 
 def _is_set(folder: Path) -> bool:

@@ -64,6 +64,8 @@ def pack(
         OSError: If the pack cannot be written.
     """
     out = out.expanduser()
+    if out.name in ("", ".."):
+        raise UserError(f"{out} is there already: give another")
     folder, replaced = (out.with_name(f".{what}-{out.name}") for what in ("packing", "replaced"))
     if replaced.exists():
         # A process was killed before it put the new one in its place, or before it deleted the old.
@@ -153,7 +155,7 @@ def _described(
     for part, journal in journals.items():
         labels = contents.parts[part].labels
         if labels is not None:
-            _write_array(folder / f"{part}_labels.npy", labels.astype(np.int64))
+            _write_array(folder / f"{part}_labels.npy", labels)
         _write_array(folder / f"{part}_hashes.npy", journal.hashes)
         sums |= {part: journal.total, f"{part}_squares": np.int64(journal.squares)}
     _write_arrays(folder / SUMS, sums)

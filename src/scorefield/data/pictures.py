@@ -101,7 +101,8 @@ def _opened(content: bytes) -> Image.Image:
     width, height = picture.size
     if width * height > MOST_PIXELS:
         raise UserError(f"has {width} × {height} pixels, and at most {MOST_PIXELS} are read")
-    frames = getattr(picture, "n_frames", 1)
+    # Behind the JPEG of a phone there may be others: previews, depths, or a second eye.
+    frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
     if frames > 1:
         raise UserError(f"has {frames} pictures, and only files of one are read")
     # Pillow brings grey of few bits to bytes, but not the value that is transparent.

@@ -127,7 +127,7 @@ class PointFile(FiniteSource):
         if self.classes is None:
             return tensor, None
         labels = array.labels
-        if labels is None or labels.shape != (len(tensor),) or labels.dtype.kind not in "iu":
+        if labels is None or labels.shape != (len(tensor),):
             raise UserError(f"{array.name} needs as many labels, integers from 0, as points")
         if len(labels) and not 0 <= labels.min() <= labels.max() < self.classes:
             raise UserError(
@@ -181,6 +181,6 @@ def _event(values: NDArray[Any]) -> tuple[int, ...]:
 def _count(found: _Found) -> int | None:
     """The number of classes of all parts, if all have them."""
     labels = [one.labels for one in found.parts.values()]
-    if any(some is None or some.dtype.kind not in "iu" or not len(some) for some in labels):
+    if any(some is None or some.ndim != 1 or not len(some) for some in labels):
         return None
     return 1 + max(int(some.max()) for some in labels if some is not None)

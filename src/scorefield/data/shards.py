@@ -17,6 +17,7 @@ from scorefield.data.pictures import ENDINGS
 from scorefield.errors import UserError
 from scorefield.files import open_file
 
+_DIGITS = 18  # of 64 bits
 _MAGIC = (b"ustar\0", b"ustar ")
 
 
@@ -72,6 +73,12 @@ def of_shards(folder: Path, names: Sequence[str]) -> Contents:
             missing = members[classes.index(None)].name
             raise UserError(f"{missing} has no class (.cls), but others have")
         labels = None if None in classes else np.array(classes, np.int64)
+        folders = {member.name.rpartition("/")[0] for member in members}
+        if labels is None and len(folders) > 1:
+            notes.append(
+                f"the {len(folders)} folders in the tar files for {part} are no classes: the class "
+                "of 1.png is the number in 1.cls"
+            )
         parts[part] = Part(TarRecords(paths, tuple(members)), labels)
     paths = tuple(folder / name for some in used.values() for name in some)
     return Contents("tar files of webdataset", parts, None, left_out, tuple(notes), state(paths))
@@ -83,6 +90,7 @@ def _listed(
     """The pictures of a tar file in the order in which they are in it, and their classes."""
     pictures: list[tuple[str, Member]] = []
     classes: dict[str, int] = {}
+    names: set[str] = set()
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         # Not left to tarfile, which tries to decompress whatever it is given.
@@ -104,6 +112,9 @@ def _listed(
                     elif ending == ".cls":
                         classes[key] = _class(archive, member)
                     elif ending in ENDINGS:
+                        if member.name in names:
+                            raise UserError(f"{member.name} is in {path.name} twice")
+                        names.add(member.name)
                         entry = Member(number, member.name, member.offset_data, member.size)
                         pictures.append((key, entry))
                     else:
@@ -113,13 +124,16 @@ def _listed(
         except Exception as error:
             # Damaged bytes can cause any error of the reader.
             raise UserError(f"{path.name} is damaged, or no tar file") from error
+    alone = len(classes.keys() - {key for key, _ in pictures})
+    if alone:
+        left_out["classes of pictures that are not there"] += alone
     return [member for _, member in pictures], [classes.get(key) for key, _ in pictures]
 
 
 def _class(archive: tarfile.TarFile, member: tarfile.TarInfo) -> int:
     stream = archive.extractfile(member)
     text = b"" if stream is None or member.size > 20 else stream.read().strip()
-    if not text.isdigit():
+    if not text.isdigit() or len(text) > _DIGITS:
         raise UserError(f"{member.name} is no class, a number from 0")
     return int(text)
 
