@@ -71,11 +71,16 @@ def test_all_processes_begin_with_the_weights_of_the_first():
         assert found.history[-1]["step"] == 4
 
 
-@pytest.mark.parametrize("what", ["data", "steps"])
+@pytest.mark.parametrize("what", ["data", "steps", "settings"])
 def test_processes_that_differ_are_refused(what):
     def work(world):
         other = torch.arange(128.0).view(64, 2) if world.rank else None
-        given = {"data": other} if what == "data" else {"steps": 4 + world.rank}
+        differing = {
+            "data": {"data": other},
+            "steps": {"steps": 4 + world.rank},
+            "settings": {"checkpoint_every": 1 + world.rank},
+        }
+        given = differing[what]
         with pytest.raises(UserError) as error:
             trained_by(world, **given)
         return str(error.value)
@@ -83,6 +88,16 @@ def test_processes_that_differ_are_refused(what):
     said = set(together(2, work))
     assert len(said) == 1
     assert f"process 1 differs from process 0 in {what}" in said.pop()
+
+
+def test_processes_with_other_networks_are_refused_before_anything_is_sent():
+    def work(world):
+        network = MLP(2, hidden=8 + world.rank, depth=1, embedding=4)
+        field = PreconditionedField(network, EDM(), sigma_data=1.0)
+        fit(field, torch.randn(64, 2), steps=2, quiet=True, engine=Engine("cpu", world=world))
+
+    with pytest.raises(UserError, match="process 1 differs from process 0 in weights"):
+        together(2, work)
 
 
 def test_only_the_first_process_reads_and_writes_the_folder(tmp_path):

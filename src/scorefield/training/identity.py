@@ -56,6 +56,16 @@ def check_same(world: World, **facts: object) -> None:
         world.agree({"code": of_code(), **facts})
 
 
+def share_weights(world: World, field: nn.Module) -> None:
+    """Gives a field the weights that it has in the first process; raises ``UserError`` unless all
+    processes have the same code, and weights of the same names and shapes.
+    """
+    if world.size > 1:
+        state = field.state_dict()
+        check_same(world, weights=[(name, *tensor.shape) for name, tensor in state.items()])
+        world.from_first(*state.values())
+
+
 def of_code() -> str:
     """A hash of this package and the version of torch."""
     found = hashlib.blake2b(torch.__version__.encode())
