@@ -76,8 +76,15 @@ def of_code() -> str:
 
 
 def of_points(source: DataSource, noise: Noise) -> str:
-    """A hash of the mean of the data and of the first points of a training."""
-    points = source.batch(noise, 0, _POINTS), source.mean
+    """A hash of the mean of the data, to a millionth of their scale, of the classes of the first
+    points of a training, and, unless they are drawn from a known law, of these points.
+    """
+    # The last digits of sums, and of what a law is made of, are the machine's.
+    points = [(source.mean / source.std * 1e6).round().to(torch.int64)]
+    if source.truth is None:
+        points.append(source.batch(noise, 0, _POINTS))
+    if source.classes is not None:
+        points.append(source.batch_classes(noise, 0, _POINTS))
     content = [p.detach().cpu().contiguous().numpy().tobytes() for p in points]
     return hashlib.blake2b(b"".join(content)).hexdigest()
 

@@ -166,7 +166,7 @@ class Trainer:
         with StopSignal() as stop, nullcontext() if folder is None else locked(folder):
             if self.world.size > 1:
                 points = identity.of_points(self.source, self.stepper.noise)
-                facts = {"data": points, "steps": self.settings.steps} | self._identity()
+                facts = self._identity() | {"points": points, "folder": bool(self.folder)}
                 identity.check_same(self.world, **facts, settings=self.settings)
             if self.folder is not None:
                 self._resume(self.folder / "checkpoints")
