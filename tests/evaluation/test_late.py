@@ -4,13 +4,14 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 
-from scorefield import Euler
+from scorefield import ArraySource, Euler
 from scorefield.engine import Engine
 from scorefield.errors import RunError, UserError
 from scorefield.evaluation.evaluate import evaluate
 from scorefield.evaluation.likelihood import LikelihoodSettings, data_likelihood
-from scorefield.evaluation.protocol import Protocol
+from scorefield.evaluation.protocol import Benchmark, Protocol
 from scorefield.evaluation.sampling import draw
 from scorefield.runs.run import Run
 from scorefield.runs.subject import open_subject
@@ -69,4 +70,22 @@ def test_a_checkpoint_along_the_training_that_a_process_does_not_see_is_named(tr
         evaluate(run, protocol=FEW, engine=Engine("cpu", world=world))
 
     with pytest.raises(RunError, match=f"has no checkpoint of step {checkpoint.step_of(oldest)}"):
+        together(2, work)
+
+
+def test_processes_with_other_held_out_points_are_refused(trained, tmp_path, monkeypatch):
+    held = torch.randn(64, 2)
+    for rank in range(2):
+        shutil.copytree(trained, tmp_path / f"{rank}")
+
+    def benchmark_of(run, protocol):
+        points = held.roll(int(run.folder.name), 0)
+        return Benchmark(ArraySource(held, points, "x"), protocol)
+
+    def work(world):
+        run = Run.open(tmp_path / f"{world.rank}")
+        evaluate(run, protocol=FEW, engine=Engine("cpu", world=world))
+
+    monkeypatch.setattr("scorefield.evaluation.evaluate.benchmark_of", benchmark_of)
+    with pytest.raises(UserError, match="process 1 differs from process 0 in samples"):
         together(2, work)
