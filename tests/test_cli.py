@@ -305,7 +305,7 @@ def test_a_sweep_trains_evaluates_and_is_reported(small, tmp_path, capsys):
         ),
         (["train", "cifar10/ncsnpp_ve", "data.path=''"], "must be text that is not empty"),
         (["train", "toy/m0", "sampler.kind=ddim", "sampler.churn=1.0"], "'sampler.churn'"),
-        (["likelihood", "nowhere"], "nowhere is neither the folder of a run nor a file"),
+        (["likelihood", "nowhere"], "there is no run or checkpoint 'nowhere'"),
         (["train", "toy/m0", "--rot", "x"], "No such option"),
     ],
 )

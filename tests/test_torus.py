@@ -189,7 +189,7 @@ def test_too_little_noise_for_a_uniform_start_says_how_much_is_enough():
 
 def test_what_is_not_periodic_is_no_field_on_a_torus():
     torus, noise = Torus((2,)), NoisePrediction()
-    with pytest.raises(ValueError, match="EDM scaling adds"):
+    with pytest.raises(ValueError, match="EDMScaling adds"):
         PreconditionedField(Wave((2,)), VE(), sigma_data=0.3, domain=torus)
     for head in ("inner", "denoising"):
         with pytest.raises(ValueError, match="not periodic; take 'sum'"):

@@ -310,7 +310,7 @@ def test_the_classes_of_a_network_are_those_of_the_data():
         ("toy/m4", "field.sigma_c=50.0", "field.sigma_c is 50, it must lie between"),
         ("toy/m1", "objective.asymmetry.sigma_max=0.001", "objective.asymmetry is evaluated at"),
         ("digits/m0", "field.network.multipliers=[1, 2, 2, 2, 2]", "field.network: "),
-        ("digits/m0", "field.network.attention=[5]", "field.network: "),
+        ("digits/m0", "field.network.attention=[5]", "field.network.attention "),
     ],
 )
 def test_what_does_not_fit_is_told_by_its_key(name, override, told):

@@ -112,7 +112,7 @@ def test_other_modes_are_those_of_pillow(mode, kind):
                 save_all=True,
                 append_images=[Image.new("L", (2, 2), 9)],
             ),
-            "has 2 pictures, and files of one are read",
+            "has 2 pictures, and only files of one are read",
         ),
         (lambda: b"", "no image that can be read"),
         (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n", "no image that can be read"),

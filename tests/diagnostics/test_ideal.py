@@ -57,7 +57,7 @@ def test_the_truth_is_near_the_ideal_only_where_the_points_overlap():
 
 def test_says_what_does_not_fit():
     field = Affine(skew(3))
-    with pytest.raises(ValueError, match=r"shape \(3,\), the training set of shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"shape \(3,\), the data of shape \(2,\)"):
         distance_to_ideal(field, TRAIN, Protocol((1.0,), n=4))
     with pytest.raises(ValueError, match=r"61 points.*has 60"):
         distance_to_ideal(Affine(skew(2)), TRAIN, Protocol((1.0,), n=61))

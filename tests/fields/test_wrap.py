@@ -188,7 +188,7 @@ def test_classes_are_given_to_the_network():
         ({"betas": None}, "forward process of its training is missing: give sde="),
         ({"betas": "cosin"}, "betas is 'cosin'; the nearest is 'cosine'"),
         ({"betas": [0.1, 0.2]}, "time counts 1000 steps, the table has 2"),
-        ({"time": "t"}, "betas are of steps, whose number is that of time='index:N'"),
+        ({"time": "t"}, "betas need the number of their steps: give time='index:N'"),
         ({"sde": sf.VP()}, "give sde or betas, not both"),
         ({"betas": None, "sde": sf.EDM()}, "that of EDM goes to 80; take 'sigma' or 'log_sigma'"),
         ({"shape": (1, 8, 8)}, r"Net fails on points of shape \(2, 1, 8, 8\) and a label for each"),

@@ -41,7 +41,7 @@ def test_the_exact_score_is_good_in_everything():
     found = sf.check(RING.under(sf.EDM()), source(), LONG, stages=QUIET)
     assert set(graded(found).values()) == {"good"}
     assert {"fit", "gradient", "levels", "memory"} <= set(graded(found))
-    assert str(found).startswith("Nothing speaks against")
+    assert str(found).startswith("No evidence was found")
     low, high = next(n for n in found.numbers if n.name == "nats_per_dim").estimate.interval()
     assert low < high
 
@@ -101,10 +101,21 @@ def test_a_second_call_goes_on(tmp_path):
         sf.check(field, source(8), 1e-6, out=tmp_path / "out", stages=QUIET)
 
 
-def test_a_damaged_record_is_refused_by_name(tmp_path):
-    (tmp_path / RECORD).write_text('{"about": {}}')
-    with pytest.raises(RunError, match=RECORD):
-        sf.check(RING.under(sf.EDM()), source(), 1e-6, out=tmp_path, stages=QUIET)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / RECORD).write_text('{"about": {}}'),
+        lambda folder: (folder / RECORD).write_text("[1, 2]"),
+        lambda folder: (folder / RECORD).write_bytes(b"\xff{"),
+        lambda folder: (folder / SAMPLES).write_bytes(b"PK no archive"),
+    ],
+)
+def test_a_damaged_check_is_refused_by_name(tmp_path, damage):
+    field, data = RING.under(sf.EDM()), source(8)
+    sf.check(field, data, 1e-6, out=tmp_path, stages=QUIET)
+    damage(tmp_path)
+    with pytest.raises(RunError, match=f"the check in {tmp_path} cannot be read"):
+        sf.check(field, data, 1e-6, out=tmp_path, stages=QUIET)
 
 
 def test_data_of_another_shape_are_refused():

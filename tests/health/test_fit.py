@@ -123,7 +123,7 @@ def test_averaged_weights_that_were_not_taken_are_named():
     pattern = 0.2 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
     blurred = Via(steps(LAW), output=lambda y: y + pattern)
     right = claim(steps(LAW))
-    found = said(claim(blurred), alternatives={"the averaged weights were taken": right})
+    found = said(claim(blurred), alternatives={"the averaged weights were used": right})
     assert "averaged" in found["weights"]
 
 

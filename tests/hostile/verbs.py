@@ -246,12 +246,16 @@ def small_studies():
 
 def results_of_study(folder):
     """Whether the results are all old or all new, by the record of their names."""
-    records = list((folder / "out").rglob(frame.RECORD))
-    if not records:  # between two renamings: the old ones are put back
+
+    def records():
+        # What is being written has a hidden folder, which may be beside the results.
+        found = (folder / "out").rglob(frame.RECORD)
+        return [p for p in found if not p.parent.name.startswith(".")]
+
+    if not records():  # between two renamings: the old ones are put back
         for place in {p.parent for p in folder.rglob(".replaced-*")}:
             clean(place)
-        records = list((folder / "out").rglob(frame.RECORD))
-    (record,) = records
+    (record,) = records()
     names = [p for p in record.parent.rglob("*") if p.is_file() and p != record]
     old = [p.read_bytes() == OLD for p in names]
     return bool(names) and (all(old) or not any(old))

@@ -79,8 +79,8 @@ def scorefield(
         from scorefield.errors import UserError
 
         raise UserError(
-            f"{verb} is the work of one process, and there are {processes}: {', '.join(_SHARED)} "
-            "are shared out to several"
+            f"{verb} runs in one process, and there are {processes}: only {', '.join(_SHARED)} "
+            "share out their work"
         )
 
 
@@ -211,13 +211,13 @@ def evaluate_run(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the evaluation that is there.")
+        bool, typer.Option("--overwrite", help="Replace an existing evaluation.")
     ] = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Evaluate a run: sample quality, curl and score error by noise level.
 
-    An evaluation that is there is extended by the numbers of network calls that it lacks. Samples
+    An existing evaluation is extended by the numbers of network calls that it lacks. Samples
     are drawn by Heun's method, the sampler of the evaluation protocol, whatever sampler the run's
     configuration names.
     """

@@ -39,7 +39,8 @@ def check(
         ),
     ] = None,
     budget: Annotated[
-        Any, typer.Option(parser=_seconds, metavar="TIME", help="The time, as in 90s or 10min.")
+        Any,
+        typer.Option(parser=_seconds, metavar="TIME", help="The time to spend, as in 90s or 1h."),
     ] = "10min",
     out: Annotated[Path, typer.Option(help="The folder of the page.")] = Path("reports/check"),
     seed: Annotated[
@@ -55,7 +56,7 @@ def check(
 ) -> None:
     """Check a model: what it claims to be, whether that fits, and how good a score it is.
 
-    What is worth most is measured first. The same command, given again, goes on and makes the
+    The most informative measurements come first. The same command, run again, resumes and makes the
     intervals narrower.
     """
     from scorefield.engine import Engine

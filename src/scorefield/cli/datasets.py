@@ -1,4 +1,4 @@
-"""The verbs of ``scorefield data``: images of one's own, looked at and packed."""
+"""The verbs of ``scorefield data``: show and pack images of one's own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from scorefield.errors import UserError
 
-data = typer.Typer(help="Look at images and pack them.", rich_markup_mode=None)
+data = typer.Typer(help="Show and pack images.", rich_markup_mode=None)
 
 Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="A file or folder of images.")]
 Size = Annotated[
@@ -27,7 +27,7 @@ FilterOption = Annotated[
 ]
 Background = Annotated[
     int | None,
-    typer.Option(min=0, max=255, help="The grey level on which transparent pictures are shown."),
+    typer.Option(min=0, max=255, help="The grey level under transparent pixels."),
 ]
 
 
@@ -44,10 +44,10 @@ def pack(
     jobs: Annotated[int, typer.Option(min=1, help="The number of processes.")] = os.cpu_count()
     or 1,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace packed images that are there.")
+        bool, typer.Option("--overwrite", help="Replace an existing pack.")
     ] = False,
 ) -> None:
-    """Decode images once, into a file that is mapped; the same command resumes after a stop."""
+    """Decode images once into a memory-mapped file; the same command resumes after a stop."""
     from scorefield.data.contents import Contents
     from scorefield.data.describe import sheet_of
     from scorefield.data.pack import pack as write
@@ -77,10 +77,12 @@ def show(
     crop: CropOption = None,
     filter: FilterOption = None,
     background: Background = None,
-    n: Annotated[int, typer.Option("--n", min=1, max=4096, help="The images on the sheet.")] = 64,
-    out: Annotated[Path | None, typer.Option(help="The PNG of the sheet.")] = None,
+    n: Annotated[
+        int, typer.Option("--n", min=1, max=4096, help="The number of images on the sheet.")
+    ] = 64,
+    out: Annotated[Path | None, typer.Option(help="The PNG file of the sheet.")] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Compare packed images with their hash.")
+        bool, typer.Option("--check", help="Compare packed images with the hash of the pack.")
     ] = False,
 ) -> None:
     """Describe images, and draw a sheet of what a network sees of them."""

@@ -36,7 +36,7 @@ def sweep(
     jobs: Annotated[
         int | None,
         typer.Option(
-            min=1, help="The number of runs at the same time: 1, or on a cluster all, by default."
+            min=1, help="The number of runs at the same time; by default 1, or all on a cluster."
         ),
     ] = None,
     evaluate: Annotated[
@@ -49,7 +49,7 @@ def sweep(
     ] = "local",
     slurm: Annotated[
         list[str] | None,
-        typer.Option(metavar="A=B", help="What a job asks for, as in time=600 (minutes)."),
+        typer.Option(metavar="A=B", help="A resource of each job, as in time=600 (minutes)."),
     ] = None,
 ) -> int:
     """Train several presets with several seeds.
@@ -72,7 +72,7 @@ def sweep(
 def status(
     root: Annotated[Path, typer.Argument(help="The folder of all runs.")] = Path("runs"),
 ) -> None:
-    """Show how far all runs are, and their jobs on a cluster."""
+    """Show the progress of all runs, and their jobs on a cluster."""
     from scorefield.comparison.status import progress
 
     print_table(*progress(root))

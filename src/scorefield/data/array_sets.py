@@ -163,7 +163,7 @@ def _binary(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size == 0 or size % _CIFAR_RECORD:
-            raise UserError(f"it has no whole number of records of {_CIFAR_RECORD} bytes")
+            raise UserError(f"its size is no multiple of a record of {_CIFAR_RECORD} bytes")
         n = size // _CIFAR_RECORD
         rows = filled(file, size, f"{n} records").reshape(n, _CIFAR_RECORD)
     return rows[:, 1:], rows[:, 0].astype(np.int64)

@@ -43,7 +43,7 @@ def sheet_of(found: Contents | Pack, form: Form | None = None) -> Sheet:
     about = [("layout", found.layout)]
     about += [(_called(part), f"{n:,} images") for part, n in counts.items()]
     if "test" not in counts:
-        about.append(("held out", "none of their own: 1 of 20 by a seed, of each class"))
+        about.append(("held out", "none of their own: 1 in 20, drawn by a seed from each class"))
     sections = {"images": about}
     if form is not None:
         sections["what a network sees"] = _form(form)
@@ -165,7 +165,7 @@ def _pixels(pack: Pack) -> tuple[list[tuple[str, str]], list[str]]:
     again = len(hashes["train"]) - len(np.unique(hashes["train"]))
     rows = [
         ("levels", f"{low} to {high} in {len(look)} images, mean {mean:.1f}, spread {spread:.1f}"),
-        ("duplicates", f"{again:,} training images are there before"),
+        ("duplicates", f"{again:,} training images equal an earlier one"),
     ]
     warnings = []
     if high - low < _NARROW:

@@ -16,7 +16,7 @@ _PURPOSE = "held out"
 
 
 def held_out(n: int, classes: Int[Tensor, " n"] | None, seed: int | None) -> Int[Tensor, " m"]:
-    """The numbers, in order, of one of twenty points, at least one: drawn by a permutation of the
+    """The numbers, in order, of one in twenty points, at least one: drawn by a permutation of the
     seed, of each class in proportion where there are classes; for ``None`` the last ones.
 
     Raises:

@@ -194,8 +194,8 @@ def _read(part: Part, form: Form) -> Images:
         return Images(torch.from_numpy(values), labels)
     if size > MOST:
         raise UserError(
-            f"{n} images take {size} bytes, and at most {MOST} are read: pack them first, by "
-            "scorefield data pack"
+            f"{n} images take {size} bytes, and at most {MOST} are read: pack them first, "
+            "with scorefield data pack"
         )
     made = np.empty((n, *form.shape), np.uint8)
     for first in range(0, n, _CHUNK):

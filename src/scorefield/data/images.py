@@ -205,7 +205,7 @@ def images(
     settled = settle(path, dataset, hub, size, channels, classes, sha256, **form)
     names = settled.class_names if class_names is None else tuple(class_names)
     if class_names is not None and settled.classes not in (None, len(class_names)):
-        raise UserError(f"class_names has {len(class_names)} names of {settled.classes} classes")
+        raise UserError(f"class_names has {len(class_names)} names for {settled.classes} classes")
     return ImageSource(
         partial(_read, settled, None if path is None else Path(path), hub, held_out_seed),
         settled.dataset,

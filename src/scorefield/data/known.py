@@ -162,7 +162,7 @@ def settle(
     found = contents_of(place, channels)
     shape = found.parts["train"].records.shape
     if size is None and shape is None:
-        raise UserError(f"size is missing: the pictures of {place} can have any")
+        raise UserError(f"size is missing: the pictures of {place} can have any size")
     chosen = Form(
         channels or (shape[0] if shape else 3),
         size or _sides(shape),
@@ -194,7 +194,7 @@ def _of_pack(
     for key, value in wanted.items():
         if value is not None and value != there[key]:
             raise UserError(
-                f"{key} is {value}, and that of the packed images in {place} {there[key]}"
+                f"{key} is {value}, and that of the packed images in {place} is {there[key]}"
             )
     count = pack.class_count if classes is None else classes
     return Settled(name, pack.form, count, sha256 or pack.sha256, pack)

@@ -1,7 +1,7 @@
 """Images decoded once into a pack, by several processes.
 
 The pack grows in the folder ``.packing-NAME`` beside its place and is renamed when it is whole. A
-packing that was stopped, or met an image that cannot be read, goes on with the blocks that are
+packing that was stopped, or met an image that cannot be read, resumes with the blocks that are
 missing or have changed.
 """
 
@@ -132,8 +132,8 @@ def _packed(
                 shown = now
     except UserError as error:
         raise UserError(
-            f"{path}: {error}; {done:,} of {total:,} images are packed, and the same command goes "
-            "on with the others once that is mended"
+            f"{path}: {error}; {done:,} of {total:,} images are packed, and the same command "
+            "resumes with the others once that is mended"
         ) from error
     finally:
         settle(folder, journals)
@@ -179,7 +179,7 @@ def _alone(folder: Path, out: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise UserError(f"{out} is being packed by another process: wait for its end") from None
+        raise UserError(f"{out} is being packed by another process: wait until it ends") from None
     try:
         yield
     finally:

@@ -42,7 +42,7 @@ def decoded(content: bytes) -> Image.Image:
     """The picture of a file, turned as its camera says.
 
     Raises:
-        UserError: If it is none of :data:`FORMATS`, damaged, moving, or larger than
+        UserError: If it is none of :data:`FORMATS`, damaged, animated, or larger than
             :data:`MOST_PIXELS`.
     """
     try:
@@ -103,7 +103,7 @@ def _opened(content: bytes) -> Image.Image:
         raise UserError(f"has {width} × {height} pixels, and at most {MOST_PIXELS} are read")
     frames = getattr(picture, "n_frames", 1)
     if frames > 1:
-        raise UserError(f"has {frames} pictures, and files of one are read")
+        raise UserError(f"has {frames} pictures, and only files of one are read")
     # Pillow brings grey of few bits to bytes, but not the value that is transparent.
     key, raw = picture.info.get("transparency"), picture.tile[0][3] if picture.tile else None
     if raw in _FEW_BITS and isinstance(key, int):

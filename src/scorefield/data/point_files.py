@@ -149,7 +149,7 @@ def _arrays(path: Path) -> _Found:
         case ".h5" | ".hdf5":
             found = _Found(*named(hdf5_arrays(path), "points"))
         case _:
-            raise UserError(f"points are read of files ending in {', '.join(_ENDINGS)}")
+            raise UserError(f"points are read from files ending in {', '.join(_ENDINGS)}")
     numbers = {part: one._replace(values=_numbers(one)) for part, one in found.parts.items()}
     return found._replace(parts=numbers)
 

@@ -1,6 +1,6 @@
 r"""Any network with a stated convention as a score field.
 
-A convention is what the network predicts, how it is given the noise level, and the forward process
+A convention is what the network predicts, how it receives the noise level, and the forward process
 of its training. Nothing of it can be read from the network itself, and each mistake in it gives
 another field: every part is named by the user, or there is an error.
 """
@@ -78,7 +78,7 @@ def wrap(
 
     The network is called as ``net(x, label)`` with :math:`x_t = \alpha x_0 + \sigma\varepsilon` of
     shape ``(batch, *shape)`` and labels of shape ``(batch,)``, both in the dtype of its parameters;
-    with classes, as ``net(x, label, classes)``. It is called once to see what it gives.
+    with classes, as ``net(x, label, classes)``. It is called once to check what it returns.
 
     Arguments:
         net: The network, or a function without parameters.
@@ -181,14 +181,14 @@ def _process(
         if sde is not None:
             raise UserError("wrap: give sde or betas, not both")
         if levels is None:
-            raise UserError("wrap: betas are of steps, whose number is that of time='index:N'")
+            raise UserError("wrap: betas need the number of their steps: give time='index:N'")
         sde = DiscreteVP(betas=betas, levels=levels)
     if isinstance(sde, DiscreteVP) and levels not in (None, sde.levels):
         raise UserError(f"wrap: time counts {levels} steps, the table has {sde.levels}")
     if sde is not None:
         if sde.t_max > 1 and isinstance(label, TimeLabel | ReversedTimeLabel):
             raise UserError(
-                f"wrap: time is counted from 0 to 1, that of {type(sde).__name__} goes to "
+                f"wrap: this label is for a time from 0 to 1, that of {type(sde).__name__} goes to "
                 f"{sde.t_max:g}; take 'sigma' or 'log_sigma'"
             )
         return sde
@@ -197,7 +197,7 @@ def _process(
     if label in (_TIMES["sigma"], _TIMES["log_sigma"]):
         return EDM()
     raise UserError(
-        "wrap: the forward process of its training is missing: give sde=, as in sde=sf.VP(), or "
+        "wrap: the forward process of its training is missing: give sde=, as in sde=sf.VP(), or, "
         "with time='index:N' the table betas=, as in betas='linear'"
     )
 
@@ -219,7 +219,7 @@ def _check_network(field: PreconditionedField, network: _Wrapped) -> None:
         if part.training and (draws or isinstance(part, _BatchNorm)):
             raise UserError(
                 f"wrap: {name} is in training mode, where its {type(part).__name__} depends on "
-                "chance or on the batch: call eval() of it first"
+                "chance or on the batch: call its eval() first"
             )
     like = next(iter(network.parameters()), torch.zeros(()))
     x = torch.zeros(2, *shape, dtype=like.dtype, device=like.device)

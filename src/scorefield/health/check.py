@@ -43,25 +43,25 @@ def check(
 ) -> Check:
     """Check a model against data: what it claims, whether that fits, and how good a score it is.
 
-    It measures what is worth most for a second of work first, and stops when the time is up. With a
-    folder, what was measured is kept, and a second call resumes there.
+    It first measures what shows most per second, and stops when the time is up. With a folder, what
+    was measured is kept, and a second call resumes there.
 
     Arguments:
         field: The model.
-        data: Points that it is for, of the same scale; best are points that it was not trained on
-            beside those that it was, as a :class:`~.DataSource` has them.
+        data: Points that it is for, of the same scale; best with points that it was not trained on
+            in addition to those that it was, as in a :class:`~.DataSource`.
         budget: The time, in seconds.
         seed: The seed of points, noise and probes.
         out: A folder for the page, the numbers and the samples.
         transform: How bytes became the points, where they did.
         alternatives: Other fields that might have been meant, such as one with averaged weights, by
             a clause on what would be otherwise.
-        engine: What it runs on; the best device that is there by default.
+        engine: What it runs on; the best available device by default.
         stages: Shows what is measured.
 
     Raises:
         UserError: If the data have another shape than the points of the model, or too few.
-        RunError: If the folder holds the check of another model or other data.
+        RunError: If the folder holds the check of another model, other data or another seed.
     """
     check_positive("budget", budget)
     source = source_of(data)
@@ -109,7 +109,7 @@ def _check_data(field: ScoreField, source: DataSource) -> None:
     split = split_of(source)
     count = held_out(source) if split == "test" else source.size
     if count is not None and count < LEAST:
-        raise UserError(f"a check needs {LEAST} points, {source.name} has {count}")
+        raise UserError(f"a check needs at least {LEAST} points, {source.name} has {count}")
 
 
 def _identity(field: ScoreField, source: DataSource, seed: int) -> str:

@@ -132,8 +132,8 @@ def noise_levels(field: ScoreField, std: float) -> tuple[float, ...]:
     low, high = max(least * (1 + _EDGE), 0.01 * std), min(most * (1 - _EDGE), 5 * std)
     if not low < high:
         raise UserError(
-            f"the process has noise levels from {least:.3g} to {most:.3g}, which do not meet the "
-            f"spread of the data, {std:.3g}: are these its units?"
+            f"the process has noise levels from {least:.3g} to {most:.3g}, which do not cover "
+            f"the standard deviation of the data, {std:.3g}: are these its units?"
         )
     return tuple(np.geomspace(low, high, LEVELS).tolist())
 
@@ -175,7 +175,7 @@ class Seen:
 
     @property
     def misfits(self) -> int:
-        """At how many noise levels the loss is above the trivial denoiser's by half and more."""
+        """At how many noise levels the loss is above the trivial denoiser's by half or more."""
         return int((self.skill.mean(dim=1) < -LOST).sum())
 
     @property

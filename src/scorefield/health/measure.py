@@ -97,7 +97,7 @@ class Subject:
 def measurements(subject: Subject) -> Iterator[Measurement]:
     """All that is measured, in the order of worth."""
     yield Measurement(
-        "fit", "does the claim fit the data", lambda k: _fit(subject, k), subject.most(64)
+        "fit", "fit of the claim to the data", lambda k: _fit(subject, k), subject.most(64)
     )
     small = Benchmark(subject.source, _protocol(subject, 0))
     chosen = {name: next(m for m in OF_LEVELS if m.name == name) for name in MEASURED}
@@ -220,7 +220,7 @@ def _samples(subject: Subject, calls: int, size: int) -> Found:
     kept: dict[str, Any] = {"calls": sampler.nfe, "n": n}
     least = floor(subject, n)
     if least is not None:
-        title = f"the same between two sets of {n} real points"
+        title = f"sliced Wasserstein distance of two sets of {n} real points"
         numbers.append(Number(f"floor_{calls}", title, replace(least, settings={})))
     if calls == CALLS[-1]:
         kept["samples"] = drawn[:64].to(torch.float32)

@@ -10,21 +10,20 @@ from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
 
-import torch
-
 from scorefield.config.build import build_source
 from scorefield.config.data import DigitsData, ImagesData
 from scorefield.config.resolve import ENDINGS, load
-from scorefield.data.array_files import array_of, read_arrays
-from scorefield.data.given import source_of
+from scorefield.data.array_files import map_array, read_arrays
 from scorefield.data.images import images
+from scorefield.data.point_files import PointFile
 from scorefield.data.source import DataSource
 from scorefield.errors import RunError, UserError
 from scorefield.evaluation.likelihood import DIGIT_LEVELS
 from scorefield.fields.base import ScoreField
-from scorefield.files import read_file
 from scorefield.likelihood.density import CENTERED_BYTES, UNIT_BYTES, DataTransform
 from scorefield.runs.subject import open_subject
+
+_ARRAYS = (".npy", ".npz")
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def open_model(name: str, weights: str = "ema", trust_code: bool = False) -> Mod
     others = {}
     if weights == "raw" and subject.folder is not None:
         averaged = open_subject(path, "ema", trust_code=trust_code).field
-        others["the averaged weights were taken"] = averaged
+        others["the averaged weights were used"] = averaged
     return Model(subject.field, subject.source, transform, others)
 
 
@@ -81,8 +80,8 @@ def _made(name: str) -> ScoreField:
     made = factory() if callable(factory) and not isinstance(factory, ScoreField) else factory
     if not isinstance(made, ScoreField):
         raise UserError(
-            f"{name} gives {type(made).__name__}, it must give a field: PreconditionedField makes "
-            "one of a network"
+            f"{name} returns {type(made).__name__}, it must return a field: sf.wrap makes one of a "
+            "network"
         )
     return made
 
@@ -107,18 +106,20 @@ def open_data(name: str, shape: tuple[int, ...]) -> tuple[DataSource, DataTransf
         elif isinstance(config.data, ImagesData):
             transform = CENTERED_BYTES if config.data.centered else UNIT_BYTES
         return source, transform
-    if path.suffix in (".npy", ".npz"):
-        arrays = (
-            {"points": array_of(read_file(path))} if path.suffix == ".npy" else read_arrays(path)
-        )
-        if len(arrays) != 1:
-            raise UserError(f"{path} must hold one array of points, it holds {len(arrays)}")
-        (points,) = arrays.values()
-        if points.dtype != "uint8":
-            return source_of(torch.as_tensor(points)), None
+    if path.suffix in _ARRAYS and (len(shape) != 3 or _floating(path)):
+        return PointFile(path), None
     if len(shape) != 3:
         raise UserError(
-            f"{name} would be a set of images, and the model has points of shape {shape}"
+            f"{name} would be read as images, and the model has points of shape {shape}"
         )
     channels, height, width = shape
     return images(path, size=(height, width), channels=channels, centered=True), CENTERED_BYTES
+
+
+def _floating(path: Path) -> bool:
+    """Whether a file has an array of floating-point numbers."""
+    try:
+        arrays = [map_array(path)] if path.suffix == ".npy" else read_arrays(path).values()
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return any(array.dtype.kind == "f" for array in arrays)

@@ -36,7 +36,7 @@ def page(
     about: Mapping[str, Any],
     real: Tensor,
 ) -> str:
-    """The page as text; ``real`` are points of the data, shown beside samples."""
+    """The page as text; ``real`` are points of the data, shown next to samples."""
     environment = Environment(
         loader=PackageLoader("scorefield.health"),
         autoescape=select_autoescape(("html", "j2")),

@@ -134,7 +134,7 @@ def _outputs(field: PreconditionedField) -> Iterator[Reading]:
     """Other outputs, and the other sign."""
     base = field.parametrization
     yield Reading(
-        "sign", "the network's output had the other sign", _read(field, Reread(base, sign=-1))
+        "sign", "the network's output had the opposite sign", _read(field, Reread(base, sign=-1))
     )
     t = torch.tensor([field.sde.t_min, 0.5 * (field.sde.t_min + field.sde.t_max)])
     own = base.coefficients(t, field.sde).means.noise
@@ -144,7 +144,7 @@ def _outputs(field: PreconditionedField) -> Iterator[Reading]:
         if all(alike):
             continue
         for sign in (1, -1):
-            ending = "" if sign > 0 else ", with the other sign"
+            ending = "" if sign > 0 else ", with the opposite sign"
             other = _read(field, Reread(base, output=output, sign=sign))
             yield Reading("output", f"the network's output were {words}{ending}", other)
 
@@ -247,9 +247,7 @@ def _data(field: ScoreField) -> Iterator[Reading]:
                   lambda x: 255 * x)  # fmt: skip
     shape = field.domain.shape
     if len(shape) == 3 and shape[0] > 1:
-        yield Reading(
-            "channels", "the channels were in the other order", field, lambda x: x.flip(1)
-        )
+        yield Reading("channels", "the channels were in reverse order", field, lambda x: x.flip(1))
     if len(shape) == 3 and min(shape[1:]) >= 4:
         fine = (shape[0], 2 * shape[1], 2 * shape[2])
         yield Reading("size", f"the model were for images of {fine[1]}×{fine[2]}",

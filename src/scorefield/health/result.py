@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scorefield.data.array_files import read_arrays
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate
 from scorefield.files import DOCUMENT, read_file, write_files
@@ -29,7 +30,7 @@ class Check:
 
     Attributes:
         claims: What the model claims to be.
-        verdicts: What the numbers say, the gravest first.
+        verdicts: What the numbers show, the most serious first.
         done: The measurements, by name.
         about: The data, the seed, the time and the versions.
     """
@@ -58,27 +59,25 @@ class Check:
 
 def read(folder: Path, identity: str) -> dict[str, Done]:
     """What an earlier check of the same model on the same data measured."""
-    path = folder / RECORD
+    path, drawn = folder / RECORD, folder / SAMPLES
     if not path.exists():
         return {}
     try:
         record = json.loads(read_file(path, DOCUMENT))
-        if record["about"]["identity"] != identity:
-            raise RunError(f"{folder} holds the check of another model or other data")
+        owner = record["about"]["identity"]
         done = {name: _read(one) for name, one in record["measured"].items()}
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        if isinstance(error, RunError):
-            raise
-        raise RunError(f"{path} cannot be read: {error}") from error
-    kept = folder / SAMPLES
-    if kept.exists():
-        with np.load(io.BytesIO(read_file(kept)), allow_pickle=False) as arrays:
-            for name in arrays.files:
-                one = done.get(name)
-                if one is not None:
-                    samples = torch.from_numpy(arrays[name])
-                    more = Found(one.found.numbers, {**one.found.kept, "samples": samples})
-                    done[name] = Done(one.size, one.seconds, more)
+        arrays = read_arrays(drawn) if drawn.exists() else {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise RunError(f"the check in {folder} cannot be read: {error}") from error
+    if owner != identity:
+        raise RunError(
+            f"{folder} holds the check of another model, other data or another seed: give "
+            "another folder"
+        )
+    for name in arrays.keys() & done.keys():
+        one = done[name]
+        kept = {**one.found.kept, "samples": torch.from_numpy(arrays[name])}
+        done[name] = Done(one.size, one.seconds, Found(one.found.numbers, kept))
     return done
 
 
@@ -94,7 +93,7 @@ def _read(one: Mapping[str, Any]) -> Done:
 
 
 def write_page(folder: Path, found: Check, real: Tensor) -> None:
-    """Writes the page; ``real`` are points of the data, to be shown beside samples."""
+    """Writes the page; ``real`` are points of the data, to be shown next to samples."""
     whole = page(found.claims, found.verdicts, found.done, found.about, real)
     write_files(folder, {PAGE: whole})
 

@@ -1,4 +1,4 @@
-"""What the numbers of a check say, as sentences, the gravest first."""
+"""What the numbers of a check show, as sentences, the most serious first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SLOPE = 0.1
 
 
 class Verdict(NamedTuple):
-    """A sentence: what it is about, how grave it is, and what it says."""
+    """A sentence: what it is about, how serious it is, and its words."""
 
     about: str
     grade: Grade
@@ -58,9 +58,9 @@ def _fit(done: Mapping[str, Done]) -> Iterator[Verdict]:
         yield Verdict(
             best["kind"],
             "fault",
-            f"The claim does not fit: it would if {best['words']}. The predicted noise correlates "
-            f"{best['claimed']:.2f} with the noise at level {best['sigma']:.3g} as claimed, and "
-            f"{best['found']:.2f} then.",
+            f"The claim does not fit: it would if {best['words']}. At noise level "
+            f"{best['sigma']:.3g} the correlation of the predicted noise with the noise is "
+            f"{best['claimed']:.2f} as claimed, and {best['found']:.2f} then.",
         )
     if kept["random"] > 0:
         yield Verdict(
@@ -74,7 +74,7 @@ def _fit(done: Mapping[str, Done]) -> Iterator[Verdict]:
             "clipping",
             "fault",
             f"The denoised points are clipped: {kept['saturated']:.0%} of their coordinates at the "
-            "higher noise levels have the largest or the smallest value exactly. A clipped "
+            "higher noise levels have exactly the largest or the smallest value. A clipped "
             "denoiser is not the network's field, and its Jacobian has zeros where it clips.",
         )
     if kept.get("together", 0.0) > 0:
@@ -97,14 +97,14 @@ def _fit(done: Mapping[str, Done]) -> Iterator[Verdict]:
             "fault",
             f"The model does not fit the data: at {len(bad)} of {len(losses)} noise levels its "
             "loss is above that of the linear denoiser with the data's mean and covariance by "
-            f"half and more, and none of {kept['tried']} other readings of it explains that.",
+            f"half or more, and none of {kept['tried']} other readings of it explains that.",
         )
     elif best is None:
-        words = f"The claim fits: none of {kept['tried']} other readings has a smaller loss"
+        words = f"The claim fits: none of {kept['tried']} other readings is significantly better"
         if bad:
             levels = ", ".join(f"{sigma:.3g}" for sigma in bad)
-            yield Verdict("fit", "notice", f"{words}. At noise level {levels} a linear denoiser is "
-                          "better by half and more.")  # fmt: skip
+            yield Verdict("fit", "notice", f"{words}. At noise level {levels} its loss is above "
+                          "that of a linear denoiser by half or more.")  # fmt: skip
         else:
             yield Verdict("fit", "good", f"{words}.")
     slopes = [
@@ -116,8 +116,8 @@ def _fit(done: Mapping[str, Done]) -> Iterator[Verdict]:
         yield Verdict(
             "calibration",
             "notice",
-            f"The predicted noise is not calibrated: the noise has a slope other than 1 on it at "
-            f"noise level {levels}.",
+            "The predicted noise is not calibrated: the slope of the noise on it is not 1 at noise "
+            f"level {levels}.",
         )
 
 
@@ -128,13 +128,13 @@ def _gradient(done: Mapping[str, Done]) -> Iterator[Verdict]:
         return
     worst = max(found, key=lambda n: n.estimate.value)
     low, high = (100 * v for v in worst.estimate.interval())
-    where = f"{100 * worst.estimate.value:.2g} % at noise level {worst.sigma:.3g}"
+    where = f"{100 * worst.estimate.value:.2g} % of the whole at noise level {worst.sigma:.3g}"
     if low > 100 * _EVIDENT:
         yield Verdict(
             "gradient",
             "fault" if low > 25 else "notice",
             f"The score is not a gradient: the antisymmetric part of its Jacobian is up to {where} "
-            f"of the whole ({low:.2g} to {high:.2g} %).",
+            f"({low:.2g} to {high:.2g} %).",
         )
     else:
         yield Verdict(
@@ -152,14 +152,14 @@ def _levels(done: Mapping[str, Done]) -> Iterator[Verdict]:
     worst = max(found, key=lambda n: n.estimate.interval()[0])
     low, high = worst.estimate.interval()
     words = (
-        f"the residual of the Fokker–Planck equation is {worst.estimate.value:.2g} "
-        f"({low:.2g} to {high:.2g}) in units of the noise per unit of ln σ at noise level "
-        f"{worst.sigma:.3g}"
+        f"the residual of the Fokker–Planck equation is up to {worst.estimate.value:.2g} "
+        f"({low:.2g} to {high:.2g}), at noise level {worst.sigma:.3g}, in units of the noise per "
+        "unit of ln σ"
     )
     if low > _RESIDUAL:
         yield Verdict("levels", "fault", f"The noise levels do not agree: {words}.")
     else:
-        yield Verdict("levels", "good", f"The noise levels agree: {words}, at most.")
+        yield Verdict("levels", "good", f"The noise levels agree: {words}.")
 
 
 def _memory(done: Mapping[str, Done]) -> Iterator[Verdict]:
@@ -173,8 +173,8 @@ def _memory(done: Mapping[str, Done]) -> Iterator[Verdict]:
     gap = own.value - other.value
     error = (own.standard_error**2 + other.standard_error**2) ** 0.5
     words = (
-        f"{own.value:.0%} of the samples are copies of training points by the distance to the "
-        f"second nearest, of held-out points {other.value:.0%} look so"
+        f"{own.value:.0%} of the samples are copies of training points (far nearer to one than to "
+        f"any other), compared with {other.value:.0%} of held-out points"
     )
     if gap > 3 * error and gap > 0.05:
         yield Verdict("memory", "fault", f"The training set is memorised: {words}.")
@@ -186,5 +186,5 @@ def headline(found: Sequence[Verdict]) -> str:
     """One sentence over all."""
     faults = [v for v in found if v.grade == "fault"]
     if not faults:
-        return "Nothing speaks against this model being what it claims to be."
+        return "No evidence was found against this model being what it claims to be."
     return faults[0].words.split(":")[0].rstrip(".") + "."

@@ -76,7 +76,7 @@ class DiscreteVP(Preserving):
         if not isinstance(self.betas, str):
             object.__setattr__(self, "betas", tuple(table.tolist()))
             object.__setattr__(self, "levels", len(table))
-        last = float(self.time(torch.tensor(_GREATEST, dtype=torch.float64)))
+        last = float(self.time(torch.tensor(_GREATEST, dtype=torch.float64, device="cpu")))
         object.__setattr__(self, "t_max", min(1.0, last))
 
     @property

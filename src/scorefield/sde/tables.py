@@ -112,7 +112,7 @@ def beta_table(
         case "cosine":
             return _ratios(lambda u: torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2, levels)
         case "sigmoid":
-            top = torch.tensor(3.0, dtype=torch.float64).sigmoid()
+            top = torch.tensor(3.0, dtype=torch.float64, device="cpu").sigmoid()
             return _ratios(lambda u: top - torch.sigmoid(6 * u - 3), levels)
     raise UserError(f"betas is {table!r}; {hint(table, get_args(Betas), 'tables')}")
 
@@ -141,7 +141,7 @@ def _ratios(left: Callable[[Tensor], Tensor], levels: int) -> Tensor:
 
 
 def _given(numbers: Sequence[float] | Tensor) -> Tensor:
-    table = torch.as_tensor(numbers, dtype=torch.float64).cpu()
+    table = torch.as_tensor(numbers, dtype=torch.float64, device="cpu")
     if table.dim() != 1 or len(table) < 2:
         raise UserError(
             f"betas must be a row of at least 2 numbers, got shape {tuple(table.shape)}"

@@ -112,6 +112,7 @@ def translated(found: dict[str, Any]) -> dict[str, Any]:
 
     Regularisers held their quadrature as an object and oracles under the name of the argument;
     three of them had no choice of points. Networks knew whether their blocks are computed again.
+    All noise was independent, and the rates of all steps linear.
     """
     today: dict[str, Any] = {}
     for key, value in found.items():
@@ -120,6 +121,9 @@ def translated(found: dict[str, Any]) -> dict[str, Any]:
             continue
         if name == "plan":
             value = re.sub(r", checkpointing=\w+", "", value)
+        for kind, (added, then) in _ADDED.items():
+            if str(value).startswith(f"{kind}(") and f"{added}=" not in value:
+                value = f"{value[:-1]}, {added}={then!r})"
         if name == "rule" and (rule := re.match(r"Quadrature\(name=('[^']*')", value)):
             today[f"{path}.quadrature"] = rule[1]
         else:
@@ -128,6 +132,10 @@ def translated(found: dict[str, Any]) -> dict[str, Any]:
         if value in ("Asymmetry", "LoopCirculation", "BoundaryMatching"):
             today.setdefault(f"{key}.points", "'data'")
     return today
+
+
+_ADDED = {"DenoisingScoreMatching": ("pairing", "independent"), "DiscreteVP": ("betas", "linear")}
+"""An argument that some classes have in addition today, and what holds of those before."""
 
 
 def _is_plain(value: Any) -> bool:

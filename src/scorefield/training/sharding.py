@@ -1,7 +1,7 @@
 r"""Weights in shards: of several processes, each has a part of every weight, along its first
-dimension, and the parts of gradient, moments and averages that belong to it.
+dimension, and the corresponding parts of gradient, moments and averages.
 
-torch's ``fully_shard`` gathers the weights of a block of the network when it is computed, forward
+PyTorch's ``fully_shard`` gathers the weights of a block of the network when it is computed, forward
 and backward, and gives each process its shard of the sum of the gradients. Optimiser and averages
 work on the shards as on any tensors; what is written to a file is gathered, so that checkpoints are
 those of a training without shards.
@@ -59,7 +59,7 @@ def _fault(field: ScoreField, objective: Objective) -> str | None:
         if not key.startswith("backbone."):
             return f"{key} of {name} is outside of its network"
         if not parameter.dim():
-            return f"{key} has no dimension along which it is divided"
+            return f"{key} has no dimension along which it could be divided"
     return None
 
 
@@ -130,7 +130,7 @@ def joined(shard: Tensor, other: Tensor) -> Tensor:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor without shards, which all processes ask for."""
+    """A tensor without shards; all processes must call this."""
     return tensor.full_tensor() if _in_shards(tensor) else tensor
 
 
