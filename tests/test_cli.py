@@ -615,3 +615,33 @@ def test_a_sweep_goes_on_after_a_failure_and_reports_it(small, tmp_path):
     assert table["toy/good"] == "done"
     assert table["toy/bad"] == "failed"
     assert (tmp_path / "runs/toy/good/seed3/checkpoints/step_00000006").is_dir()
+
+
+def test_what_keeps_a_process_from_meeting_the_others_it_says_itself(monkeypatch, capsys):
+    monkeypatch.setattr("scorefield.cli.program._TO_SPEAK", 0)
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    for met, said in ((False, "error: process 1: "), (True, "")):
+        monkeypatch.setattr("scorefield.world.met", met)
+        assert main(["sample", "nowhere"]) == 2
+        assert capsys.readouterr().err[: len("error: process 1: ")] == said
+
+
+def test_one_of_several_processes_says_that_they_were_interrupted(monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "open", interrupted)
+    for rank, lines in (("1", 0), ("0", 1)):
+        monkeypatch.setenv("RANK", rank)
+        assert main(["sample", "nowhere"]) == 130
+        assert len(capsys.readouterr().err.splitlines()) == lines
+
+
+def test_what_torchrun_starts_again_is_not_overwritten(
+    small, trained, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(trained, tmp_path / "toy/small/seed0")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert main(["train", small, "--root", str(tmp_path), "--overwrite"]) == 0
+    assert "training" not in capsys.readouterr().out

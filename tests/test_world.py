@@ -1,11 +1,12 @@
 """Who has which rows, sums, rows in order, and what has to be the same everywhere."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 
-from scorefield.errors import UserError
+from scorefield.errors import Interrupted, UserError
 from scorefield.world import ALONE, World, joined
 from tests.worlds import together
 
@@ -77,6 +78,12 @@ def test_alone_nothing_is_from_store():
     assert ALONE.broadcast(lambda: x) is x
     assert not ALONE.any(False)
     ALONE.agree({"a": 1})
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_stop_in_a_folder_of_any_name_is_no_lost_process(size):
+    with pytest.raises(Interrupted, match="runs/gloo/step_3"), World(size=size).heard():
+        raise Interrupted(3, Path("runs/gloo/step_3"))
 
 
 def test_the_environment_of_torchrun_is_the_contract(monkeypatch):

@@ -130,10 +130,9 @@ class World:
             self.any(False)
 
     def from_first(self, *tensors: Tensor) -> None:
-        """Replaces tensors on the CPU by those of the first process."""
-        if self.size > 1:
-            for tensor in tensors:
-                self._from_first(tensor)
+        """Replaces tensors on the CPU by those of the first process; there are several."""
+        for tensor in tensors:
+            self._from_first(tensor)
 
     def broadcast(self, give: Callable[[], Any]) -> Any:
         """What the first process is given by a function, which only that one calls: tensors on the
@@ -162,7 +161,9 @@ class World:
         try:
             yield
         except RuntimeError as error:
-            if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            # Of an error of this package, a folder may have that in its name.
+            plain = type(error) is RuntimeError and "gloo" in str(error)
+            if not (isinstance(error, dist.DistError) or plain):
                 raise
             raise self._lost() from error
 
@@ -257,6 +258,9 @@ class World:
 ALONE = World()
 """The world of one process."""
 
+met = False
+"""Whether this process has met the others, and can leave word for them."""
+
 
 @contextmanager
 def joined(timeout: float = 1800.0, cuda: bool = False) -> Iterator[World]:
@@ -275,6 +279,7 @@ def joined(timeout: float = 1800.0, cuda: bool = False) -> Iterator[World]:
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield ALONE
         return
+    global met
     missing = [name for name in _ENVIRONMENT if name not in os.environ]
     if missing:
         raise UserError(f"the environment has WORLD_SIZE, and lacks {missing[0]}")
@@ -293,7 +298,7 @@ def joined(timeout: float = 1800.0, cuda: bool = False) -> Iterator[World]:
         raise UserError(
             f"process {rank} of {size} did not find the others at {where} for {timeout:g} s"
         ) from error
-    world = World(rank, size, local, timeout, store)
+    world, met = World(rank, size, local, timeout, store), True
     try:
         yield world
     except LostProcessError:

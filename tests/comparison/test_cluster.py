@@ -5,12 +5,13 @@ import shutil
 import signal
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from scorefield.comparison.cluster import SlurmJobs, job_of
-from scorefield.comparison.processes import Task
+from scorefield.comparison.cluster import SlurmJobs, in_job, job_of
+from scorefield.comparison.processes import Task, TaskResult
 from scorefield.runs.run import Run
 from tests import cluster, processes
 
@@ -186,6 +187,24 @@ def test_a_node_that_goes_down_takes_no_run_with_it(slurm, small, tmp_path):
         output, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (130, ""), output
     assert not queued(slurm)
+
+
+def test_a_task_beside_the_first_prints_why_it_failed(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("submitit")
+    job = SimpleNamespace(num_tasks=1, global_rank=1, job_id="7")
+    monkeypatch.setattr("submitit.JobEnvironment", lambda: job)
+    failed = TaskResult("failed", reason="torch finds no CUDA device")
+    monkeypatch.setattr(
+        "scorefield.comparison.cluster.run", lambda tasks, *_, **__: {tasks[0]: failed}
+    )
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        in_job(Task("toy/m0 seed0", time.sleep), (1,), tmp_path / "result.json")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert capsys.readouterr().out == "toy/m0 seed0: process 1: torch finds no CUDA device\n"
+    assert not (tmp_path / "result.json").exists()
 
 
 def test_why_a_job_waits_is_said(slurm, small, tmp_path):

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from scorefield.cli.program import main
+from scorefield.comparison.sweep import time_models
 from scorefield.comparison.timing import ratio, time_steps
 from scorefield.config.resolve import load
 
@@ -51,3 +52,19 @@ def test_what_slows_a_round_does_not_change_the_ratio():
     found = ratio([2.0, 20.0, 6.0], [1.0, 10.0, 3.0])
     assert found.value == pytest.approx(2.0)
     assert found.standard_error == pytest.approx(0.0, abs=1e-12)
+
+
+def test_of_several_tasks_of_a_job_the_first_times(files, tmp_path, monkeypatch):
+    timed, given = [], {}
+    for file in files:
+        config = load(file)
+        folder = tmp_path / "runs" / config.folder
+        (folder / "eval").mkdir(parents=True)
+        (folder / "eval/compute_summary.json").write_text("{}")
+        given[folder] = config
+    monkeypatch.setattr("scorefield.comparison.timing.time_steps", lambda *a: timed.append(a))
+    data = next(iter(given)).parents[1]
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        time_models(data, given)
+        assert len(timed) == (rank == "0")

@@ -1,19 +1,24 @@
-"""A shared folder that shows a new checkpoint to some processes only: no numbers of both."""
+"""A shared folder that shows what is new to some processes only: no numbers of both."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
+import torch
 
-from scorefield import Euler
+from scorefield import ArraySource, Euler
 from scorefield.engine import Engine
-from scorefield.errors import UserError
+from scorefield.errors import RunError, UserError
 from scorefield.evaluation.evaluate import evaluate
 from scorefield.evaluation.likelihood import LikelihoodSettings, data_likelihood
+from scorefield.evaluation.protocol import Benchmark, Protocol
 from scorefield.evaluation.sampling import draw
 from scorefield.runs.run import Run
 from scorefield.runs.subject import open_subject
 from scorefield.training import checkpoint
 from tests.worlds import together
+
+FEW = Protocol(nfes=(3,), along=3, samples=32, pairs=2, sigmas=(1.0,), points=4)
 
 
 def likelihood(folder, engine):
@@ -38,3 +43,49 @@ def test_a_process_that_sees_an_older_checkpoint_is_named(trained, tmp_path, wor
 
     (said,) = set(together(2, refused))
     assert said.startswith("process 1 differs from process 0 in checkpoint")
+
+
+def test_an_evaluation_that_the_first_process_sees_is_there_for_all(trained, tmp_path):
+    for rank in range(2):
+        shutil.copytree(trained, tmp_path / f"{rank}")
+    few = replace(FEW, along=None)
+    whole = evaluate(Run.open(tmp_path / "0"), protocol=few)
+
+    def again(world):
+        run = Run.open(tmp_path / f"{world.rank}")
+        return evaluate(run, protocol=few, engine=Engine("cpu", world=world))
+
+    for found in together(2, again):
+        assert found.validation == whole.validation
+
+
+def test_a_checkpoint_along_the_training_that_a_process_does_not_see_is_named(trained, tmp_path):
+    for rank in range(2):
+        shutil.copytree(trained, tmp_path / f"{rank}")
+    oldest, *_ = checkpoint.paths(tmp_path / "1/checkpoints")
+    shutil.rmtree(oldest)
+
+    def work(world):
+        run = Run.open(tmp_path / f"{world.rank}")
+        evaluate(run, protocol=FEW, engine=Engine("cpu", world=world))
+
+    with pytest.raises(RunError, match=f"has no checkpoint of step {checkpoint.step_of(oldest)}"):
+        together(2, work)
+
+
+def test_processes_with_other_held_out_points_are_refused(trained, tmp_path, monkeypatch):
+    held = torch.randn(64, 2)
+    for rank in range(2):
+        shutil.copytree(trained, tmp_path / f"{rank}")
+
+    def benchmark_of(run, protocol):
+        points = held.roll(int(run.folder.name), 0)
+        return Benchmark(ArraySource(held, points, "x"), protocol)
+
+    def work(world):
+        run = Run.open(tmp_path / f"{world.rank}")
+        evaluate(run, protocol=FEW, engine=Engine("cpu", world=world))
+
+    monkeypatch.setattr("scorefield.evaluation.evaluate.benchmark_of", benchmark_of)
+    with pytest.raises(UserError, match="process 1 differs from process 0 in samples"):
+        together(2, work)

@@ -7,6 +7,7 @@ import yaml
 from scorefield.cli import main
 from scorefield.config.resolve import load
 from scorefield.runs.run import CONFIG, Run
+from tests.worlds import together
 
 OLD = [
     "kind",
@@ -52,6 +53,13 @@ def test_an_older_run_holds_the_last_images_out_and_goes_on_so(tmp_path, config)
     # A run of today draws them.
     assert config.data.held_out_seed == 0
     assert main(["inspect", str(folder)]) == 0
+
+
+def test_all_processes_go_on_with_an_older_run_as_it_began(tmp_path, config):
+    older(Run.create(config, tmp_path / "runs").folder)
+    made = together(2, lambda world: Run.create(config, tmp_path / "runs", world=world))
+    assert [run.config.data.held_out_seed for run in made] == [None, None]
+    assert made[0].folder == made[1].folder
 
 
 def test_another_seed_is_another_run(tmp_path, config, capsys):

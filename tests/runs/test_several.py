@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
 import scorefield
 from scorefield import EDM, MLP, Optim, PreconditionedField, files, fit
+from scorefield.data.given import source_of
 from scorefield.engine import Engine
 from scorefield.errors import CheckpointError, UserError
+from scorefield.noise import Noise
 from scorefield.runs.run import Run
 from scorefield.training import checkpoint
+from scorefield.training.identity import of_points
 from scorefield.training.step import Stepper
 from scorefield.training.trainer import Trainer
 from tests.processes import started, wait_for
@@ -71,18 +75,42 @@ def test_all_processes_begin_with_the_weights_of_the_first():
         assert found.history[-1]["step"] == 4
 
 
-@pytest.mark.parametrize("what", ["data", "steps"])
-def test_processes_that_differ_are_refused(what):
+@pytest.mark.parametrize("what", ["data.std", "points", "folder", "settings"])
+def test_processes_that_differ_are_refused(tmp_path, what):
     def work(world):
-        other = torch.arange(128.0).view(64, 2) if world.rank else None
-        given = {"data": other} if what == "data" else {"steps": 4 + world.rank}
+        data = torch.arange(128.0).view(64, 2)
+        differing = {
+            "data.std": {"data": data * (1 + world.rank)},
+            # The same points in another order.
+            "points": {"data": data.flip(0) if world.rank else data},
+            "folder": {"folder": tmp_path if world.first else None},
+            "settings": {"checkpoint_every": 1 + world.rank},
+        }
+        given = differing[what]
         with pytest.raises(UserError) as error:
             trained_by(world, **given)
         return str(error.value)
 
     said = set(together(2, work))
     assert len(said) == 1
-    assert f"process 1 differs from process 0 in {what}" in said.pop()
+    assert said.pop().startswith(f"process 1 differs from process 0 in {what}: ")
+
+
+def test_classes_are_part_of_the_data():
+    x, classes = torch.randn(64, 2), torch.arange(64) % 3
+    sources = [source_of(TensorDataset(x, classes.roll(k))) for k in (0, 0, 1)]
+    one, same_one, other = (of_points(source, Noise(0)) for source in sources)
+    assert one == same_one != other
+
+
+def test_processes_with_other_networks_are_refused_before_anything_is_sent():
+    def work(world):
+        network = MLP(2, hidden=8 + world.rank, depth=1, embedding=4)
+        field = PreconditionedField(network, EDM(), sigma_data=1.0)
+        fit(field, torch.randn(64, 2), steps=2, quiet=True, engine=Engine("cpu", world=world))
+
+    with pytest.raises(UserError, match="process 1 differs from process 0 in weights"):
+        together(2, work)
 
 
 def test_only_the_first_process_reads_and_writes_the_folder(tmp_path):

@@ -201,6 +201,7 @@ def test_all_processes_skip_the_step_that_is_not_finite_in_one_and_say_where():
 @pytest.mark.parametrize(("layer", "said"), [
     (nn.Dropout(0.1), "backbone.1 is torch's Dropout"),
     (nn.BatchNorm1d(2), "backbone.1 is torch's BatchNorm1d"),
+    (nn.InstanceNorm1d(2, track_running_stats=True), "backbone.1 is torch's InstanceNorm1d"),
 ])  # fmt: skip
 def test_layers_that_see_the_batch_are_refused(layer, said):
     class Behind(nn.Sequential):

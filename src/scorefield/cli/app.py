@@ -131,6 +131,8 @@ def train(
         print(f"# {root / config.folder}\n{dump(config.document())}", end="")
         return
     chosen.check()
+    # What torchrun starts again goes on with what it has done.
+    overwrite = overwrite and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
     with chosen.joined() as chosen:
         run = Run.create(config, root, overwrite, chosen.world)
         if chosen.world.broadcast(lambda: run.finished):
@@ -227,7 +229,7 @@ def evaluate_run(
     opened = Run.open(run, trust_code)
     with build_engine(opened.config, **engine).joined() as chosen, Stages() as stages:
         evaluate(opened, nfe, overwrite=overwrite, stages=stages, engine=chosen)
-    for file in sorted((run / "eval").iterdir()):
+    for file in sorted((run / "eval").iterdir()) if chosen.world.first else ():
         print(file)
 
 

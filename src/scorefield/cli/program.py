@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.Exit as end:
         return end.exit_code
     except KeyboardInterrupt:
-        print("interrupted; what was written before is kept", file=sys.stderr)
+        with _one_voice():
+            print("interrupted; what was written before is kept", file=sys.stderr)
         return _INTERRUPTED
     except Interrupted as interrupted:
         with _one_voice():
@@ -71,11 +72,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if known is None:
             raise
         told = known
-    with _one_voice():
+    if _is_first():
         print(f"{PREFIX}{told}", file=sys.stderr)
-    if not _is_first():
-        # torchrun ends all processes with the first that has ended.
-        time.sleep(_TO_SPEAK)
+        return 2
+    from scorefield import world
+
+    # torchrun ends all processes with the first that has ended.
+    time.sleep(_TO_SPEAK)
+    if not world.met:
+        print(f"{PREFIX}process {os.environ['RANK']}: {told}", file=sys.stderr)
     return 2
 
 

@@ -263,6 +263,9 @@ def in_job(task: Task, arguments: tuple[Any, ...], result: Path) -> None:
         task = replace(task, arguments=arguments, needs=())
         outcome = run([task], here, watch=stop)[task]
     if job.global_rank:
+        if outcome.status == "failed":
+            # The first task does not hear of it where this one has not met that.
+            print(f"{task.name}: process {job.global_rank}: {outcome.reason}", flush=True)
         return
     if signal.SIGUSR1 in received and outcome.status != "done":
         restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))

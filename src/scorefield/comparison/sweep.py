@@ -163,6 +163,8 @@ def time_models(
     The values ``engine`` take the place of those of the configurations. Of ``given``, by the
     folders of the runs, custom classes may be imported; of other runs not.
     """
+    if os.environ.get("RANK", "0") != "0":
+        return  # of several tasks of a job, the first is enough
     from scorefield.comparison.timing import time_steps, timed_models
     from scorefield.runs.run import Run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -92,6 +93,9 @@ def evaluate(
     check_same(world, checkpoint=found.step, protocol=protocol)
     with world.first_goes_first():
         benchmark = benchmark_of(run, protocol)
+    if benchmark.truth is None:
+        real = benchmark.real.numpy().tobytes()
+        check_same(world, samples=hashlib.blake2b(real).hexdigest())
     terms = {
         **protocol.record(),
         "data": run.config.data.model_dump(mode="json"),
@@ -101,7 +105,8 @@ def evaluate(
     }
     if engine.precision != "float32":
         terms["precision"] = engine.precision
-    kept = None if overwrite else _kept(run, found.step, terms)
+    # A shared folder may show others what was written just now, or nothing of it.
+    (kept,) = world.each([lambda: None if overwrite else _kept(run, found.step, terms)])
     left = [nfe for nfe in protocol.nfes if kept is None or nfe not in kept.budgets]
     parts = Parts(run.folder, "eval", terms, engine)
     if kept is not None and not left:
@@ -123,7 +128,8 @@ def evaluate(
         stages.note("noise floor")
         floors = measure_floors(benchmark, stages, world, engine.torch_device, once)
     distances = measure_samples(field, benchmark, floors, stages, engine, once)
-    steps = [step for step in run.steps() if step <= found.step]
+    (there,) = world.each([run.steps])
+    steps = [step for step in there if step <= found.step]
     milestones = []
     for k, step in enumerate(steps if protocol.along is not None and len(steps) > 1 else ()):
         stages.note(f"checkpoint of step {step}")

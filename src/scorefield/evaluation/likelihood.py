@@ -167,8 +167,8 @@ def data_likelihood(
         x, transform = _file(Path(data), subject, n, settings.seed)
     engine = subject.engine() if engine is None else engine
     field, device, world = engine.place(subject.field), engine.torch_device, engine.world
-    told = x.tolist() if world.size > 1 else None
-    check_same(world, checkpoint=subject.about, points=told, settings=settings)
+    content = hashlib.blake2b(x.numpy().tobytes()).hexdigest()
+    check_same(world, checkpoint=subject.about, points=content, settings=settings)
     own = world.rows(len(x))
     # A process without points of its own does the first, to know what they look like.
     points = torch.arange(len(x))[own] if own.stop > own.start else torch.arange(1)
@@ -185,7 +185,6 @@ def data_likelihood(
 
     kept, seconds, parts = None, 0.0, []
     if folder is not None:
-        content = hashlib.blake2b(x.numpy().tobytes()).hexdigest()
         kept = Parts(folder, "likelihood", {**vars(settings), "points": content}, engine)
     once = directly if kept is None else kept.of(field)
     with Stages() as stages:

@@ -245,7 +245,9 @@ class PointRegularizer(Regularizer):
         t: Float[Tensor, " rows"],
         *directions: Tensor,
     ) -> Float[Tensor, ""]:
-        """The number to be made small, at noisy points ``x`` of times ``t``."""
+        """The number to be made small, at noisy points ``x`` of times ``t``: a mean over them, of
+        which each of several processes computes that of its own points.
+        """
 
     def directions(
         self, field: ScoreField, noise: Noise, index: Tensor, step: Tensor

@@ -68,7 +68,7 @@ class Run:
     ) -> Run:
         """The run of a configuration in ``root/dataset/model_id/seed{n}``: a new one, or the one
         that is there, to be resumed or, with ``overwrite``, deleted first; nothing is changed where
-        it raises. The first of several processes makes it.
+        it raises. The first of several processes makes it, and all have its configuration.
 
         Raises:
             RunError: If the folder belongs to another configuration, or is no run's and not
@@ -78,10 +78,14 @@ class Run:
             TrainingError: If what is to be deleted is being trained.
             OSError: If the folder cannot be written.
         """
-        folder = Path(root) / config.folder
+        made = [cls._made(config, Path(root), overwrite)] if world.first else []
+        (config,) = world.each([lambda: made[0].config])
+        return made[0] if made else cls(Path(root) / config.folder, config)
+
+    @classmethod
+    def _made(cls, config: Config, root: Path, overwrite: bool) -> Run:
+        folder = root / config.folder
         run = cls(folder, config)
-        if not world.first:
-            return run
         clean(folder.parent)
         if overwrite and (folder / CONFIG).is_file():
             if folder.is_symlink():

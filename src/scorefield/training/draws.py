@@ -146,10 +146,12 @@ def check_shared(field: nn.Module) -> None:
     """Checks that what a field does with a row does not depend on the batch that the row is in.
 
     Raises:
-        UserError: If it has torch's own dropout, or a layer that averages over the batch.
+        UserError: If it has torch's own dropout, or a layer that averages over the batch, or over
+            those it has seen.
     """
     for name, part in field.named_modules():
-        if isinstance(part, _BatchNorm) or (isinstance(part, _DropoutNd) and part.p > 0):
+        averages = isinstance(part, _BatchNorm) or getattr(part, "track_running_stats", False)
+        if averages or (isinstance(part, _DropoutNd) and part.p > 0):
             instead = "scorefield.Dropout" if isinstance(part, _DropoutNd) else "GroupNorm"
             raise UserError(
                 f"{name} is torch's {type(part).__name__}, with which a training would depend on "

@@ -56,6 +56,16 @@ def check_same(world: World, **facts: object) -> None:
         world.agree({"code": of_code(), **facts})
 
 
+def share_weights(world: World, field: nn.Module) -> None:
+    """Gives a field the weights that it has in the first process; raises ``UserError`` unless all
+    processes have the same code, and weights of the same names and shapes.
+    """
+    if world.size > 1:
+        state = field.state_dict()
+        check_same(world, weights=[(name, *tensor.shape) for name, tensor in state.items()])
+        world.from_first(*state.values())
+
+
 def of_code() -> str:
     """A hash of this package and the version of torch."""
     found = hashlib.blake2b(torch.__version__.encode())
@@ -66,8 +76,15 @@ def of_code() -> str:
 
 
 def of_points(source: DataSource, noise: Noise) -> str:
-    """A hash of the mean of the data and of the first points of a training."""
-    points = source.batch(noise, 0, _POINTS), source.mean
+    """A hash of the mean of the data, to a millionth of their scale, of the classes of the first
+    points of a training, and, unless they are drawn from a known law, of these points.
+    """
+    # The last digits of sums, and of what a law is made of, are the machine's.
+    points = [(source.mean / source.std * 1e6).round().to(torch.int64)]
+    if source.truth is None:
+        points.append(source.batch(noise, 0, _POINTS))
+    if source.classes is not None:
+        points.append(source.batch_classes(noise, 0, _POINTS))
     content = [p.detach().cpu().contiguous().numpy().tobytes() for p in points]
     return hashlib.blake2b(b"".join(content)).hexdigest()
 

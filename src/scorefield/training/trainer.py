@@ -129,7 +129,7 @@ class Trainer:
         if self.engine.sharded:
             sharding.check_sharded(field, self.objective)
         self.world = self.engine.world
-        self.world.from_first(*field.state_dict().values())
+        identity.share_weights(self.world, field)
         snapshots = self.folder is not None and settings.snapshot_every is not None
         self.stepper = Stepper(
             field,
@@ -166,8 +166,8 @@ class Trainer:
         with StopSignal() as stop, nullcontext() if folder is None else locked(folder):
             if self.world.size > 1:
                 points = identity.of_points(self.source, self.stepper.noise)
-                facts = {"data": points, "steps": self.settings.steps} | self._identity()
-                identity.check_same(self.world, **facts)
+                facts = self._identity() | {"points": points, "folder": bool(self.folder)}
+                identity.check_same(self.world, **facts, settings=self.settings)
             if self.folder is not None:
                 self._resume(self.folder / "checkpoints")
             record = Record(folder, self.step)
