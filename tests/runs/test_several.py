@@ -180,8 +180,9 @@ def test_a_process_without_memory_is_said_once(tmp_path, monkeypatch, rank):
     monkeypatch.setattr(Stepper, "take", taken)
     (status, said), (other, silent) = forked(2, command(tmp_path), tmp_path)
     assert (status, other) == (2, 2)
-    # Besides, torch warns of the other process's socket, or does not, as it happens to end.
-    assert "error: " not in silent
+    # Without torchrun, the first process takes along what would tell the other that it has spoken.
+    assert "Traceback" not in silent
+    assert silent.count("error: ") <= (rank == "0")
     errors = [line for line in said.splitlines() if line.startswith("error")]
     where = "process 1: " if rank == "1" else ""
     assert len(errors) == 1, said
