@@ -197,8 +197,8 @@ class SlurmJobs:
         if found is not None and found["job"] == job.number:
             return TaskResult(found["status"], reason=found["reason"], seconds=found["seconds"])
         seconds, state = time.time() - job.begun, _state(job.number)
-        # SLURM keeps no record of a job of an array that is cancelled before it begins.
-        if state.startswith(_STOPPED) or (self._stopped and not state):
+        # Of a cancelled job SLURM keeps no record before it begins, and any while it ends.
+        if state.startswith(_STOPPED) or self._stopped:
             return TaskResult("interrupted", seconds=seconds)
         # A folder that nodes share may show files late.
         job.gone = job.gone or time.monotonic()
