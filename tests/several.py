@@ -48,9 +48,9 @@ def processes(size, *arguments, **environment):
         ]
 
 
-def forked(size, arguments, folder):
-    """The exit statuses and outputs of the command line in children of this process, where torch
-    is imported already.
+def forks(size, work):
+    """Children of this process with the environment of torchrun, where torch is imported already;
+    each ends with the status that ``work`` returns for its rank.
     """
     common = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port())}
     children = []
@@ -60,17 +60,31 @@ def forked(size, arguments, folder):
             status = 1
             try:
                 os.environ.update(common, RANK=str(rank), LOCAL_RANK=str(rank))
-                file = os.open(folder / f"said{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-                os.dup2(file, 1)
-                os.dup2(file, 2)
-                with open(file, "w") as said, redirect_stdout(said), redirect_stderr(said):
-                    status = main(arguments)
+                status = work(rank)
             finally:
                 os._exit(status)
         children.append(child)
-    statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    return children
+
+
+def statuses(children):
+    """The exit statuses of children, negative for signals."""
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def forked(size, arguments, folder):
+    """The exit statuses and outputs of the command line in children of this process."""
+
+    def work(rank):
+        file = os.open(folder / f"said{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        with open(file, "w") as said, redirect_stdout(said), redirect_stderr(said):
+            return main(arguments)
+
+    found = statuses(forks(size, work))
     said = [(folder / f"said{rank}").read_text() for rank in range(size)]
-    return list(zip(statuses, said, strict=True))
+    return list(zip(found, said, strict=True))
 
 
 def ended(members):

@@ -24,7 +24,7 @@ from scorefield.runs.run import Run
 from scorefield.runs.subject import open_subject
 from scorefield.samplers import trajectory
 from scorefield.samplers.trajectory import Trajectory
-from tests.several import port
+from tests.several import forks, statuses
 
 torch.set_num_threads(1)
 FEW = Protocol(nfes=(3,), along=None, samples=32, pairs=2, sigmas=(0.5, 1.0), points=4)
@@ -147,27 +147,15 @@ def test_samples_in_blocks_are_those_of_one(run, monkeypatch):
 
 
 def begun(size, arguments):
-    """Children of this process at the command line, as torchrun starts them."""
-    common = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port())}
-    children = []
-    for rank in range(size):
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                os.environ.update(common, RANK=str(rank), LOCAL_RANK=str(rank))
-                null = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(null, 1)
-                os.dup2(null, 2)
-                status = main(arguments)
-            finally:
-                os._exit(status)
-        children.append(child)
-    return children
+    """Children of this process at the command line, which show nothing."""
 
+    def work(rank):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        return main(arguments)
 
-def ended(children):
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    return forks(size, work)
 
 
 def tables(folder):
@@ -196,7 +184,7 @@ def test_killed_at_random_moments_an_evaluation_goes_on(run, monkeypatch, size, 
     monkeypatch.setattr(trajectory, "_NUMBERS", 8)
     folder, draw = run.folder, random.Random(size)
     arguments = [verb, str(folder), *(("--n", "24") if verb == "likelihood" else ("--nfe", "3,5"))]
-    assert ended(begun(size, arguments)) == [0] * size
+    assert statuses(begun(size, arguments)) == [0] * size
     whole = tables(folder)
     shutil.rmtree(folder / "eval")
     write = parts_module.write_file
@@ -219,11 +207,11 @@ def test_killed_at_random_moments_an_evaluation_goes_on(run, monkeypatch, size, 
         time.sleep(0.05 * draw.random())
         for member in members:
             os.kill(member, signal.SIGKILL)
-        assert ended(members) == [-signal.SIGKILL] * size
+        assert statuses(members) == [-signal.SIGKILL] * size
         now = kept()
         # What was there was not written again.
         assert before.items() <= now.items()
         before = now
-    assert ended(begun(size, arguments)) == [0] * size
+    assert statuses(begun(size, arguments)) == [0] * size
     assert tables(folder) == whole
     assert not (folder / ".parts").exists()

@@ -1,6 +1,5 @@
 """Weights in shards: the training of one process, whichever processes and files it goes through."""
 
-import os
 import shutil
 import signal
 from dataclasses import replace
@@ -38,7 +37,7 @@ from scorefield.training.settings import Optim, TrainSettings
 from scorefield.training.sharding import gathered
 from scorefield.training.step import Stepper
 from tests.processes import wait_for
-from tests.several import ended, forked, port, processes
+from tests.several import ended, forked, forks, processes, statuses
 
 torch.set_num_threads(1)
 SHAPE = (1, 8, 8)
@@ -70,24 +69,14 @@ def both(folder, work, size=2):
     import torch._dynamo  # before the forks
     import torch.distributed.fsdp
 
-    children, common = [], {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1"}
-    common["MASTER_PORT"] = str(port())
-    for rank in range(size):
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                os.environ.update(common, RANK=str(rank), LOCAL_RANK=str(rank))
-                with Engine("cpu", sharded=True).joined() as engine:
-                    found = work(engine)
-                    if rank == 0:
-                        torch.save(found, folder / "found.pt")
-                status = 0
-            finally:
-                os._exit(status)
-        children.append(child)
-    statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    assert statuses == [0] * size
+    def working(rank):
+        with Engine("cpu", sharded=True).joined() as engine:
+            found = work(engine)
+            if rank == 0:
+                torch.save(found, folder / "found.pt")
+        return 0
+
+    assert statuses(forks(size, working)) == [0] * size
     return torch.load(folder / "found.pt", weights_only=False)
 
 

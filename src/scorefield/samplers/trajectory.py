@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ _LEAST_STEPS = 3
 _NUMBERS, _FEWEST, _MOST = 2**20, 64, 4096
 
 
+@runtime_checkable
 class Once(Protocol):
     """What gives a part of a computation its name, and may know it already."""
 
