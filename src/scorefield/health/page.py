@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from torch import Tensor
 
 from scorefield.health.plan import Done, Number
 from scorefield.health.verdicts import Verdict, headline
 from scorefield.plotting import label_axes, new_figure, png, samples_figure
+from scorefield.report.templating import templates
 from scorefield.report.words import number
 
 _CURVES = (
@@ -37,13 +37,7 @@ def page(
     real: Tensor,
 ) -> str:
     """The page as text; ``real`` are points of the data, shown next to samples."""
-    environment = Environment(
-        loader=PackageLoader("scorefield.health"),
-        autoescape=select_autoescape(("html", "j2")),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates("scorefield.health")
     numbers = [n for one in done.values() for n in one.found.numbers]
     names = {n.name for n in numbers if n.sigma is not None}
     curves = [

@@ -11,7 +11,6 @@ from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from plotly.offline import get_plotlyjs
 
 from scorefield.comparison.groups import Group, by_dataset, collect, groups
@@ -28,6 +27,7 @@ from scorefield.report.curves import plots
 from scorefield.report.findings import findings, headline
 from scorefield.report.gallery import exact_group, gallery, run_of
 from scorefield.report.tables import anchor, table, tables
+from scorefield.report.templating import templates
 from scorefield.report.words import listed, number
 from scorefield.runs.classes import class_name
 from scorefield.runs.run import Run
@@ -70,13 +70,7 @@ def write_report(
     sections = [_section(root, c, trust_code) for c in comparisons]
     # Where the truth is known there is more to see.
     sections.sort(key=lambda s: s.exact is None)
-    environment = Environment(
-        loader=PackageLoader("scorefield.report"),
-        autoescape=select_autoescape(("html", "j2")),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates("scorefield.report")
     environment.globals.update(number=number, anchor=anchor)
     page = environment.get_template("page.html.j2").render(
         sections=sections,
