@@ -8,15 +8,10 @@ import torch
 from scorefield import EDM, Gaussian
 from scorefield.config.resolve import load
 from scorefield.errors import RunError
-from scorefield.evaluation.likelihood import (
-    DIGIT_LEVELS,
-    LikelihoodSettings,
-    data_likelihood,
-    dequantize,
-)
+from scorefield.evaluation.levels import DIGIT_LEVELS, Levels, levels_of, within_cells
+from scorefield.evaluation.likelihood import LikelihoodSettings, data_likelihood
 from scorefield.interop.score_sde.refinenet_names import build_refinenet
 from scorefield.likelihood.density import UNIT_BYTES
-from scorefield.noise import Noise
 from scorefield.runs.cells import read_csv
 from scorefield.runs.subject import Subject, open_subject
 
@@ -74,10 +69,8 @@ def test_points_of_a_file_are_taken_as_they_are(subject, tmp_path):
 
 def test_digits_are_dequantized_and_told_in_bits(digits):
     found = data_likelihood(digits, "test", 8, LikelihoodSettings(rtol=1e-3, atol=1e-3))
-    points = dequantize(
-        digits.source.reference(8, 0, "test", torch.float64), DIGIT_LEVELS, Noise(0),
-        torch.arange(8),
-    )  # fmt: skip
+    lattice = digits.source.reference(8, 0, "test", torch.float64)
+    points = within_cells(lattice, Levels(DIGIT_LEVELS), 0)
     std = math.hypot(digits.source.std, 0.002)
     law = torch.distributions.Normal(digits.source.mean, std)
     exact = law.log_prob(points).flatten(1).sum(dim=1)
@@ -106,11 +99,18 @@ def test_a_standard_error_that_is_not_reached_is_told(digits):
 
 def test_every_level_has_a_cell_of_its_own():
     level = torch.arange(256, dtype=torch.float64).reshape(-1, 1)
-    x = dequantize(level / 255, UNIT_BYTES, Noise(3), torch.arange(256))
+    x = within_cells(level / 255, Levels(UNIT_BYTES), 3)
     assert torch.equal((256 * x).floor(), level)
     sixteenths = torch.arange(17, dtype=torch.float64).reshape(-1, 1)
-    x = dequantize(sixteenths / 8 - 1, DIGIT_LEVELS, Noise(3), torch.arange(17))
+    x = within_cells(sixteenths / 8 - 1, Levels(DIGIT_LEVELS), 3)
     assert torch.equal(((x + 1) / DIGIT_LEVELS.cell).floor(), sixteenths)
+
+
+def test_points_that_have_noise_get_no_more():
+    x = torch.rand(8, 3, dtype=torch.float64)
+    assert within_cells(x, Levels(UNIT_BYTES, noisy=True), 3) is x
+    section = load("images/m0", ["data.dataset=own", "data.size=8", "data.dequantize=true"]).data
+    assert levels_of(section).noisy
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,20 @@ def test_where_nothing_is_clipped_the_field_is_the_same():
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
 
 
+def test_data_are_clipped_where_nothing_is_left_of_them():
+    sde = sf.DiscreteVP(betas=sf.zero_terminal_snr(sf.DiscreteVP(levels=50).table))
+    field = sf.PreconditionedField(Wave((4,)), sde, parametrization=sf.VPrediction())
+    x = normal((20, 4), "x")
+    # At time 1 the network's v is minus the data, and the points are the noise.
+    data = field.denoise(x, 1.0).clamp(-0.1, 0.1)
+    clipped = sf.ClippedField(field, -0.1, 0.1)
+    torch.testing.assert_close(clipped.denoise(x, 1.0), data)
+    torch.testing.assert_close(clipped.predict_noise(x, 1.0), x)
+    t = torch.ones(1, dtype=torch.float64)
+    expected = sde.alpha_dot(t) * data + sde.sigma_dot(t) * x
+    torch.testing.assert_close(clipped.velocity(x, 1.0), expected)
+
+
 def test_dynamic_thresholding_divides_by_a_quantile():
     """Saharia et al. (2022), section 2.3."""
     field, clipped = fields(sf.EDM(), quantile=0.5)

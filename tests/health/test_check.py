@@ -1,6 +1,7 @@
 """A whole check: what it finds, where it stops, how it goes on, and the command."""
 
 import json
+import math
 import sys
 
 import pytest
@@ -116,6 +117,24 @@ def test_a_damaged_check_is_refused_by_name(tmp_path, damage):
     damage(tmp_path)
     with pytest.raises(RunError, match=f"the check in {tmp_path} cannot be read"):
         sf.check(field, data, 1e-6, out=tmp_path, stages=QUIET)
+
+
+def test_what_cannot_be_measured_is_a_fault_with_its_reason(tmp_path):
+    class Broken(sf.ScoreField):
+        """A score that is no number at high noise."""
+
+        def __init__(self):
+            super().__init__(sf.EDM(), RING.domain)
+
+        def score(self, x, t, classes=None):
+            t = torch.as_tensor(t, dtype=x.dtype).reshape(-1, 1)
+            return torch.where(t > 0.5, math.nan, -x)
+
+    found = sf.check(Broken(), source(8), 60.0, out=tmp_path, stages=QUIET)
+    assert graded(found)["fit"] == "fault"
+    assert "fit" not in found.done
+    assert "not finite" in (tmp_path / PAGE).read_text()
+    assert "fit" in json.loads((tmp_path / RECORD).read_text())["about"]["failed"]
 
 
 def test_data_of_another_shape_are_refused():

@@ -31,7 +31,7 @@ def said(field, source=SOURCE, alternatives=None):
     """The faults that are found in a claim, by what they are about."""
     subject = Subject(field, source, 0, None, alternatives or {})
     first = next(iter(measurements(subject)))
-    found = verdicts({"fit": Done(0, 1.0, first.measure(0))})
+    found = verdicts({"fit": Done(0, 1.0, first.measure(0))}, {})
     return {verdict.about: verdict.words for verdict in found if verdict.grade == "fault"}
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import scorefield as sf
 from scorefield.interop.diffusers import field_of, load
@@ -170,7 +171,29 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path):
         index.write_text(json.dumps({**written, name: ["diffusers", kind]}))
         with pytest.raises(InteropError, match=match):
             load(tmp_path)
+    for damaged in ("{", "[1]", '{"unet": 5}', '{"unet": ["a", "b", "c"]}'):
+        index.write_text(damaged)
+        with pytest.raises(InteropError, match="does not describe a pipeline"):
+            load(tmp_path)
     index.write_text(json.dumps(written))
     (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(InteropError, match="unet cannot be read"):
         load(tmp_path)
+
+
+def test_weights_that_are_missing_are_named(tmp_path):
+    saved(tmp_path)
+    file = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    del weights["conv_in.weight"]
+    save_file(weights, file)
+    with pytest.raises(InteropError, match=r"conv_in\.weight"):
+        load(tmp_path)
+
+
+def test_continuous_labels_are_refused():
+    scheduler = diffusers.EulerDiscreteScheduler(
+        prediction_type="v_prediction", timestep_type="continuous"
+    )
+    with pytest.raises(InteropError, match="timestep_type is not 'discrete'"):
+        field_of(network(), scheduler)

@@ -65,14 +65,14 @@ def check(
     from scorefield.progress import Stages
 
     opened = open_model(model, weights, trust_code)
-    source, transform = opened.source, opened.transform
+    source, levels = opened.source, opened.levels
     if data is not None:
-        source, transform = open_data(data, opened.field.domain.shape)
+        source, levels = open_data(data, opened.field.domain.shape)
     if source is None:
         raise UserError(f"{model} does not name its data: give --data")
     with Stages() as stages:
         found = check(
-            opened.field, source, budget, seed=seed, out=out, transform=transform,
+            opened.field, source, budget, seed=seed, out=out, levels=levels,
             engine=Engine(**engine), stages=stages, alternatives=opened.alternatives,
         )  # fmt: skip
     print(found)

@@ -74,17 +74,25 @@ class Custom(Section):
                 f"{where} is {self.target!r}, whose file {file} is not the one of the "
                 f"configuration: its sha256 is {_hash(file)[:12]}…, not {self.sha256[:12]}…"
             )
-        module, _, name = self.target.partition(":")
-        try:
-            found = attrgetter(name)(import_module(module))
-        except Exception as error:  # of the user's own code
-            raise ConfigError(
-                f"{where} is {self.target!r}, which cannot be imported: {error}"
-            ) from error
+        found = imported(self.target, where)
         if not isinstance(found, type) and not isroutine(found):
             raise ConfigError(f"{where} is {self.target!r}, neither a class nor a function")
         constructor: Callable[..., Any] = found
         return constructor
+
+
+def imported(target: str, where: str) -> Any:
+    """What ``module:name`` names; its module is looked for as those of custom classes are.
+
+    Raises:
+        ConfigError: If there is no such module or name, or its code fails.
+    """
+    _source(target, where)
+    module, _, name = target.partition(":")
+    try:
+        return attrgetter(name)(import_module(module))
+    except Exception as error:  # of the user's own code
+        raise ConfigError(f"{where} is {target!r}, which cannot be imported: {error}") from error
 
 
 def with_hashes(document: Mapping[str, Any], path: str = "") -> dict[str, Any]:

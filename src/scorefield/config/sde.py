@@ -35,11 +35,11 @@ def _table(value: Any) -> str | tuple[float, ...]:
     if isinstance(value, str) and value in _NAMED:
         return value
     numbers = isinstance(value, list | tuple) and all(type(v) in (int, float) for v in value)
-    if numbers and len(value) >= 2 and all(0 < v <= 1 for v in value):
+    if numbers and len(value) >= 2 and all(0 < v < 1 for v in value[:-1]) and 0 < value[-1] <= 1:
         return tuple(map(float, value))
     raise UserError(
         f"sde.betas is {shown(value)}, it must be one of {', '.join(_NAMED)}, or a list of at "
-        "least 2 numbers in (0, 1)"
+        "least 2 numbers in (0, 1), of which the last may be 1"
     )
 
 

@@ -121,8 +121,7 @@ def blocks(
             yield part, number, future.result()
     except BrokenProcessPool as error:
         raise UserError(
-            "a process that decodes was killed, perhaps for lack of memory: the same command "
-            "resumes; give it fewer --jobs"
+            "a process that decodes was killed, perhaps for lack of memory: give fewer --jobs"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -76,12 +76,11 @@ def _of_folder(folder: Path, channels: int | None) -> Contents:
         entries = sorted((entry.name, entry.is_dir()) for entry in found)
     files = [name for name, is_folder in entries if not is_folder and not name.startswith(".")]
     folders = [name for name, is_folder in entries if is_folder and not name.startswith(".")]
-    others = [name for name in files if not of_published_set(name)]
     if idx_names(files):
-        return _beside(of_idx(folder, channels), others, folders)
+        return _beside(of_idx(folder, channels), _others(files), folders)
     kind = cifar_kind(files)
     if kind is not None:
-        return _beside(of_cifar(folder, kind, channels), others, folders)
+        return _beside(of_cifar(folder, kind, channels), _others(files), folders)
     if "data.mdb" in files:
         return _beside(of_lmdb([folder]), [n for n in files if not n.endswith(".mdb")], folders)
     for ending, read in ((".parquet", of_parquet), (".tar", of_shards)):
@@ -97,6 +96,11 @@ def _of_folder(folder: Path, channels: int | None) -> Contents:
             above = [name for name in folders if name != below.partition("/")[0]]
             return _beside(_of_folder(folder / below, channels), files, above)
     return of_tree(FolderTree(folder))
+
+
+def _others(files: Sequence[str]) -> list[str]:
+    """The files that are not of a published set."""
+    return [name for name in files if not of_published_set(name)]
 
 
 def _beside(contents: Contents, files: Sequence[str], folders: Sequence[str]) -> Contents:

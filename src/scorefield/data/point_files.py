@@ -21,6 +21,7 @@ from scorefield.data.held_out import held_out
 from scorefield.data.known import name_of
 from scorefield.data.source import Split
 from scorefield.errors import UserError
+from scorefield.files import reason
 from scorefield.progress import warn
 
 _ENDINGS = (".npy", ".npz", ".h5", ".hdf5")
@@ -90,7 +91,7 @@ class PointFile(FiniteSource):
         try:
             return _arrays(self._path.expanduser())
         except (OSError, UserError) as error:
-            told = error.strerror if isinstance(error, OSError) else error
+            told = reason(error) if isinstance(error, OSError) else error
             raise UserError(f"{self._path}: {told}") from error
 
     @cached_property

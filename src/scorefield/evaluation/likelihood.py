@@ -13,34 +13,23 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.calculus.trace import ProbeKind
-from scorefield.config.data import DigitsData, ImagesData
 from scorefield.data.array_files import read_arrays
 from scorefield.engine import Engine
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
+from scorefield.evaluation.levels import Levels, levels_of, within_cells
 from scorefield.evaluation.parts import Parts
 from scorefield.files import reason, write_files
 from scorefield.likelihood.compute import log_prob
-from scorefield.likelihood.density import (
-    CENTERED_BYTES,
-    UNIT_BYTES,
-    BitsPerDim,
-    DataTransform,
-    LogProb,
-)
-from scorefield.noise import Noise
+from scorefield.likelihood.density import BitsPerDim, DataTransform, LogProb
 from scorefield.progress import Stages
 from scorefield.runs.cells import csv_text, numbers
 from scorefield.runs.subject import Subject
 from scorefield.samplers.trajectory import directly
 from scorefield.training.identity import check_same
-
-DIGIT_LEVELS = DataTransform(2.0, -1.0, levels=17)
-"""The pixels 0 … 16 of the digits, in [-1, 1]."""
 
 POINTS, SUMMARY = "likelihood.csv", "likelihood.json"
 _CHUNK = 64
@@ -202,19 +191,6 @@ def data_likelihood(
     return DataLikelihood(found, bits, about, seconds, kept)
 
 
-def dequantize(
-    x: Float[Tensor, "n *event"], transform: DataTransform, noise: Noise, index: Tensor
-) -> Float[Tensor, "n *event"]:
-    """Points of a lattice moved into the cells of their levels.
-
-    With the levels at :math:`b + a k / (L - 1)`, which fill the interval to both its ends, the
-    points become :math:`b + a (k + u) / L` for :math:`u` uniform at ``("dequantize", index)``.
-    """
-    level = ((x - transform.shift) / transform.scale * (transform.levels - 1)).round()
-    u = noise.uniform("dequantize", x.shape[1:], index, dtype=x.dtype)
-    return transform.shift + transform.cell * (level + u)
-
-
 def _split(subject: Subject, split: str, n: int, seed: int) -> tuple[Tensor, DataTransform | None]:
     """Points of the data, and how they became so if they are integers."""
     if subject.source is None or subject.config is None:
@@ -224,16 +200,8 @@ def _split(subject: Subject, split: str, n: int, seed: int) -> tuple[Tensor, Dat
         x = subject.source.reference(n, seed, known, torch.float64)
     except ValueError as error:
         raise RunError(str(error)) from error
-    match subject.config.data:
-        case DigitsData():
-            transform, noisy = DIGIT_LEVELS, False
-        case ImagesData(centered=centered, dequantize=noisy):
-            transform = CENTERED_BYTES if centered else UNIT_BYTES
-        case _:
-            return x, None
-    if noisy:
-        return x, transform
-    return dequantize(x, transform, Noise(seed), torch.arange(n)), transform
+    levels = levels_of(subject.config.data)
+    return (x, None) if levels is None else (within_cells(x, levels, seed), levels.transform)
 
 
 def _file(
@@ -267,4 +235,4 @@ def _file(
     if not integral or subject.transform is None:
         return x, None
     x = subject.transform.shift + subject.transform.scale * x / (subject.transform.levels - 1)
-    return dequantize(x, subject.transform, Noise(seed), torch.arange(len(x))), subject.transform
+    return within_cells(x, Levels(subject.transform), seed), subject.transform

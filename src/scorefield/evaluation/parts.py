@@ -24,7 +24,7 @@ from scorefield.estimate import Estimate, Variance
 from scorefield.evaluation.records import Floor, Level
 from scorefield.files import read_file, write_file
 from scorefield.samplers.trajectory import Once
-from scorefield.training.identity import of_code
+from scorefield.training.identity import of_code, of_weights
 
 T = TypeVar("T")
 
@@ -60,11 +60,7 @@ class Parts:
 
     def of(self, field: nn.Module) -> Once:
         """What computes each part of a given name once for the weights that a field has."""
-        weights = hashlib.blake2b(digest_size=16)
-        for name, tensor in sorted(field.state_dict().items()):
-            numbers = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-            weights.update(name.encode() + numbers.numpy().tobytes())
-        prefix = weights.hexdigest()
+        prefix = of_weights(field)
 
         def once(name: object, make: Callable[[], T]) -> T:
             file = self._folder / f"{_hash(f'{prefix} {name!r}')}.pt"

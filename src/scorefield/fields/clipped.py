@@ -73,12 +73,11 @@ class ClippedField(ScoreField):
     def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
         if quantity == "denoiser":
             return self._clip(self.field.denoise(x, t, classes))
-        noise = self.field.predict_noise(x, t, classes)
-        denoiser = convert(noise, x, t, self.sde, "noise", "denoiser")
-        clipped = self._clip(denoiser)
-        # Where nothing is clipped, the noise is the field's own: no digits are lost at low noise.
-        change = convert(clipped - denoiser, 0 * x, t, self.sde, "denoiser", "noise")
-        return convert(noise + change, x, t, self.sde, "noise", quantity)
+        # It determines data and noise at every level, which neither does of the other.
+        velocity = self.field.velocity(x, t, classes)
+        denoiser = convert(velocity, x, t, self.sde, "velocity", "denoiser")
+        change = convert(self._clip(denoiser) - denoiser, 0 * x, t, self.sde, "denoiser", quantity)
+        return convert(velocity, x, t, self.sde, "velocity", quantity) + change
 
     def extra_repr(self) -> str:
         return f"low={self.low:g}, high={self.high:g}, quantile={self.quantile}"

@@ -234,7 +234,7 @@ class HybridField(ScoreField):
         s_{high}(x, t) & \text{otherwise} \end{cases}
 
     On a CPU each field is evaluated on its own points only. On another device both are evaluated at
-    all points, unless there is one time for all: how many points are whose is not known to the
+    all points, unless the time is a number: how many points are whose is not known to the
     host, which would have to wait. There each must be finite, with its derivatives, at all levels.
 
     Arguments:

@@ -15,6 +15,7 @@ from scorefield.data.given import Data, source_of
 from scorefield.data.source import DataSource
 from scorefield.engine import Engine
 from scorefield.errors import UserError
+from scorefield.evaluation.levels import Levels
 from scorefield.fields.base import ScoreField
 from scorefield.health.claims import claims
 from scorefield.health.fit import held_out, split_of
@@ -22,8 +23,8 @@ from scorefield.health.measure import Subject, measurements
 from scorefield.health.plan import Plan
 from scorefield.health.result import Check, read, write, write_page
 from scorefield.health.verdicts import verdicts
-from scorefield.likelihood.density import DataTransform
 from scorefield.progress import Stages
+from scorefield.training.identity import of_weights
 
 LEAST = 4
 """The fewest points of data that are checked with."""
@@ -36,7 +37,7 @@ def check(
     *,
     seed: int = 0,
     out: str | Path | None = None,
-    transform: DataTransform | None = None,
+    levels: Levels | None = None,
     alternatives: Mapping[str, ScoreField] | None = None,
     engine: Engine | None = None,
     stages: Stages | None = None,
@@ -53,7 +54,7 @@ def check(
         budget: The time, in seconds.
         seed: The seed of points, noise and probes.
         out: A folder for the page, the numbers and the samples.
-        transform: How bytes became the points, where they did.
+        levels: How integers became the points, where they did, and whether they have noise.
         alternatives: Other fields that might have been meant, such as one with averaged weights, by
             a clause on what would be otherwise.
         engine: What it runs on; the best available device by default.
@@ -69,7 +70,7 @@ def check(
     engine = Engine() if engine is None else engine
     stages = stages or Stages(quiet=True)
     others = {words: engine.place(other) for words, other in (alternatives or {}).items()}
-    subject = Subject(engine.place(field), source, seed, transform, others)
+    subject = Subject(engine.place(field), source, seed, levels, others, engine)
     identity = _identity(field, source, seed)
     folder = None if out is None else Path(out)
     before = {} if folder is None else read(folder, identity)
@@ -85,14 +86,15 @@ def check(
     }
 
     def found() -> Check:
-        more = {**about, "left_out": plan.left_out}
-        return Check(claims(field), verdicts(plan.done), plan.done, more)
+        more = {**about, "left_out": plan.left_out, "failed": plan.failed}
+        return Check(claims(field), verdicts(plan.done, plan.failed), plan.done, more)
 
     def keep() -> None:
         if folder is not None:
             write(folder, found())
 
     plan.run(budget, stages, keep)
+    keep()
     if folder is not None:
         write_page(folder, found(), subject.points(64))
     return found()
@@ -115,9 +117,7 @@ def _check_data(field: ScoreField, source: DataSource) -> None:
 def _identity(field: ScoreField, source: DataSource, seed: int) -> str:
     """A hash of the weights, the claims, the first points of the data and the seed."""
     digest = hashlib.sha256(json.dumps(claims(field)).encode())
-    for name, tensor in sorted(field.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    digest.update(of_weights(field).encode())
     first = source.reference(LEAST, seed, split_of(source), torch.float64)
     digest.update(first.contiguous().numpy().tobytes())
     digest.update(str(seed).encode())

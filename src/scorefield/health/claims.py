@@ -32,6 +32,6 @@ def _claims(field: ScoreField) -> Iterator[tuple[str, str]]:
 
 
 def _words(value: Any) -> str:
-    """A dataclass with its settings, tables by their lengths."""
+    """A dataclass with its settings, cut after 200 letters."""
     text = repr(value)
     return text if len(text) < 200 else text[:197] + "..."

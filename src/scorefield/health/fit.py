@@ -24,9 +24,10 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
+from scorefield.data.arrays import FiniteSource
 from scorefield.data.source import DataSource, Split
 from scorefield.engine import device_of, exact
-from scorefield.errors import UserError
+from scorefield.errors import DivergedError, UserError
 from scorefield.estimate import Estimate, mean, ratio
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.health.readings import Reading
@@ -115,8 +116,11 @@ def held_out(source: DataSource) -> int | None:
     """The number of held-out points of a source; ``None`` if there is no end of them."""
     if source.size is None:
         return None
-    count: int = source.count("test")  # type: ignore[attr-defined]
-    return count
+    if not isinstance(source, FiniteSource):
+        raise UserError(
+            f"{source.name} is finite, and states its held-out points as a FiniteSource only"
+        )
+    return source.count("test")
 
 
 def split_of(source: DataSource) -> Split:
@@ -229,7 +233,7 @@ def look(
             classes = None if points.classes is None else points.classes.to(device)
             found = field.predict_noise(*place, classes).cpu()
             if not bool(found.isfinite().all()):
-                raise UserError(f"the predicted noise is not finite at noise level {level:.3g}")
+                raise DivergedError(f"the predicted noise is not finite at noise level {level:.3g}")
             if law is not None:
                 linear = law.under(field.sde).predict_noise(noisy, t)
                 losses.append(_per_point((linear - z).square()))

@@ -15,16 +15,17 @@ import torch
 from torch import Tensor
 
 from scorefield.data.source import DataSource, Split
+from scorefield.engine import Engine
 from scorefield.estimate import Estimate, proportion
 from scorefield.evaluation.catalogue import OF_LEVELS
 from scorefield.evaluation.catalogue.metric import Estimator, OfLevel
+from scorefield.evaluation.levels import Levels, within_cells
 from scorefield.evaluation.protocol import Benchmark, Protocol
 from scorefield.fields.base import ScoreField
 from scorefield.health import fit
 from scorefield.health.plan import Found, Measurement, Number
 from scorefield.health.readings import Reading, readings
 from scorefield.likelihood.compute import log_prob
-from scorefield.likelihood.density import DataTransform
 from scorefield.metrics.sets import noise_floor
 from scorefield.metrics.sliced import sliced_wasserstein
 from scorefield.samplers.solvers import Heun
@@ -50,15 +51,18 @@ _PAIRS, _EXACT = 8, 8
 
 @dataclass(frozen=True)
 class Subject:
-    """What is checked: a field, the data, how bytes became their points if they were bytes, and
-    other fields that might have been meant, by what would be otherwise.
+    """What is checked: a field, the data, how integers became their points if they were integers,
+    other fields that might have been meant, by what would be otherwise, and the engine of the
+    samples. Noise floors are kept by the size of a set.
     """
 
     field: ScoreField
     source: DataSource
     seed: int
-    transform: DataTransform | None = None
+    levels: Levels | None = None
     alternatives: Mapping[str, ScoreField] = dataclass_field(default_factory=dict)
+    engine: Engine = dataclass_field(default_factory=Engine)
+    floors: dict[int, Estimate | None] = dataclass_field(default_factory=dict)
 
     def readings(self) -> Iterator[Reading]:
         """All other readings of the model."""
@@ -187,19 +191,15 @@ class _OnTraining(Benchmark):
 
 def _likelihood(subject: Subject, size: int) -> Found:
     """Log-densities of held-out points; of bytes that got noise, in bits per dimension."""
-    from scorefield.evaluation.likelihood import dequantize
-    from scorefield.noise import Noise
-
-    n = min(_DENSITIES << size, subject.held_out)
+    n, levels = min(_DENSITIES << size, subject.held_out), subject.levels
     x = subject.points(n)
-    if subject.transform is not None:
-        index = torch.arange(len(x))
-        x = dequantize(x, subject.transform, Noise(subject.seed), index)
+    if levels is not None:
+        x = within_cells(x, levels, subject.seed)
     trace: Any = "exact" if subject.field.domain.dim <= _EXACT else "probes"
     found = log_prob(subject.field, x, rtol=1e-3, atol=1e-3, trace=trace, n_probes=2,
                      seed=subject.seed)  # fmt: skip
-    if subject.transform is not None:
-        value = found.bits_per_dim(subject.transform).mean()
+    if levels is not None:
+        value = found.bits_per_dim(levels.transform).mean()
         return Found((Number("bits_per_dim", "bits per dimension", replace(value, settings={})),))
     per_dim = found.mean().scaled(-1 / subject.field.domain.dim, "nats/dim")
     return Found((Number("nats_per_dim", "minus log-density per dimension",
@@ -212,13 +212,16 @@ def _samples(subject: Subject, calls: int, size: int) -> Found:
     """
     n = min(_SAMPLES << size, subject.held_out)
     sampler = Heun.for_nfe(calls)
-    drawn = sampler.sample(subject.field, n, seed=subject.seed).cpu().to(torch.float64)
+    with subject.engine.running():
+        drawn = sampler.sample(subject.field, n, seed=subject.seed).cpu().to(torch.float64)
     real = subject.points(n)
     distance = sliced_wasserstein(drawn.flatten(1), real.flatten(1))
     title = f"sliced Wasserstein distance of samples, {calls} calls"
     numbers = [Number(f"distance_{calls}", title, replace(distance, settings={}))]
     kept: dict[str, Any] = {"calls": sampler.nfe, "n": n}
-    least = floor(subject, n)
+    if n not in subject.floors:
+        subject.floors[n] = floor(subject, n)
+    least = subject.floors[n]
     if least is not None:
         title = f"sliced Wasserstein distance of two sets of {n} real points"
         numbers.append(Number(f"floor_{calls}", title, replace(least, settings={})))

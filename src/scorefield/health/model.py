@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from operator import attrgetter
 from pathlib import Path
 
 from scorefield.config.build import build_source
-from scorefield.config.data import DigitsData, ImagesData
+from scorefield.config.custom import imported
 from scorefield.config.resolve import ENDINGS, load
 from scorefield.data.array_files import map_array, read_arrays
 from scorefield.data.images import images
 from scorefield.data.point_files import PointFile
 from scorefield.data.source import DataSource
 from scorefield.errors import RunError, UserError
-from scorefield.evaluation.likelihood import DIGIT_LEVELS
+from scorefield.evaluation.levels import Levels, levels_of
 from scorefield.fields.base import ScoreField
-from scorefield.likelihood.density import CENTERED_BYTES, UNIT_BYTES, DataTransform
+from scorefield.likelihood.density import CENTERED_BYTES
 from scorefield.runs.subject import open_subject
 
 _ARRAYS = (".npy", ".npz")
@@ -34,7 +30,7 @@ class Model:
 
     field: ScoreField
     source: DataSource | None = None
-    transform: DataTransform | None = None
+    levels: Levels | None = None
     alternatives: Mapping[str, ScoreField] = field(default_factory=dict)
 
 
@@ -57,26 +53,16 @@ def open_model(name: str, weights: str = "ema", trust_code: bool = False) -> Mod
             "returns a field"
         )
     subject = open_subject(path, weights, trust_code=trust_code)  # type: ignore[arg-type]
-    transform = subject.transform
-    if subject.config is not None and isinstance(subject.config.data, DigitsData):
-        transform = DIGIT_LEVELS
+    levels = None if subject.config is None else levels_of(subject.config.data)
     others = {}
     if weights == "raw" and subject.folder is not None:
         averaged = open_subject(path, "ema", trust_code=trust_code).field
         others["the averaged weights were used"] = averaged
-    return Model(subject.field, subject.source, transform, others)
+    return Model(subject.field, subject.source, levels, others)
 
 
 def _made(name: str) -> ScoreField:
-    module, _, attribute = name.partition(":")
-    here = os.getcwd()
-    sys.path.insert(0, here)
-    try:
-        factory = attrgetter(attribute)(import_module(module))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise RunError(f"{name} cannot be imported: {error}") from error
-    finally:
-        sys.path.remove(here)
+    factory = imported(name, "the model")
     made = factory() if callable(factory) and not isinstance(factory, ScoreField) else factory
     if not isinstance(made, ScoreField):
         raise UserError(
@@ -86,7 +72,7 @@ def _made(name: str) -> ScoreField:
     return made
 
 
-def open_data(name: str, shape: tuple[int, ...]) -> tuple[DataSource, DataTransform | None]:
+def open_data(name: str, shape: tuple[int, ...]) -> tuple[DataSource, Levels | None]:
     """The data of a name, for points of a shape, and how their bytes became points.
 
     Arguments:
@@ -100,12 +86,7 @@ def open_data(name: str, shape: tuple[int, ...]) -> tuple[DataSource, DataTransf
     path = Path(name)
     if name.endswith(ENDINGS) or (not path.exists() and "/" in name):
         config = load(name)
-        source, transform = build_source(config), None
-        if isinstance(config.data, DigitsData):
-            transform = DIGIT_LEVELS
-        elif isinstance(config.data, ImagesData):
-            transform = CENTERED_BYTES if config.data.centered else UNIT_BYTES
-        return source, transform
+        return build_source(config), levels_of(config.data)
     if path.suffix in _ARRAYS and (len(shape) != 3 or _floating(path)):
         return PointFile(path), None
     if len(shape) != 3:
@@ -113,7 +94,9 @@ def open_data(name: str, shape: tuple[int, ...]) -> tuple[DataSource, DataTransf
             f"{name} would be read as images, and the model has points of shape {shape}"
         )
     channels, height, width = shape
-    return images(path, size=(height, width), channels=channels, centered=True), CENTERED_BYTES
+    return images(path, size=(height, width), channels=channels, centered=True), Levels(
+        CENTERED_BYTES
+    )
 
 
 def _floating(path: Path) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.progress import Stages
 
@@ -26,14 +27,12 @@ class Number:
         title: What it is, in words.
         estimate: The number with its errors.
         sigma: The noise level, in units of the data.
-        note: A remark on it.
     """
 
     name: str
     title: str
     estimate: Estimate
     sigma: float | None = None
-    note: str = ""
 
 
 class Found(NamedTuple):
@@ -77,10 +76,12 @@ class Plan:
     Arguments:
         measurements: What is to be measured, in the order of the first round.
         done: What has been done before.
+        failed: What could not be measured, by name, and why, as where samples diverge.
     """
 
     measurements: Sequence[Measurement]
     done: dict[str, Done] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
     def run(self, seconds: float, stages: Stages, after: Callable[[], None] | None = None) -> None:
         """Measures until the time is up; ``after`` is called after each measurement.
@@ -93,7 +94,11 @@ class Plan:
             one = chosen.name
             size = self.done[one].size + 1 if one in self.done else 0
             start = time.monotonic()
-            found = chosen.measure(size)
+            try:
+                found = chosen.measure(size)
+            except UserError as error:
+                self.failed[one] = str(error)
+                continue
             now = time.monotonic()
             self.done[one] = Done(size, now - start, found)
             if after is not None:
@@ -104,16 +109,20 @@ class Plan:
     @property
     def left_out(self) -> list[str]:
         """What there was no time for, in words."""
-        return [one.title for one in self.measurements if one.name not in self.done]
+        return [one.title for one in self._open() if one.name not in self.done]
+
+    def _open(self) -> list[Measurement]:
+        """All measurements but those that failed."""
+        return [one for one in self.measurements if one.name not in self.failed]
 
     def _next(self, left: float) -> Measurement | None:
         """What is to be measured next with so many seconds left."""
-        new = next((one for one in self.measurements if one.name not in self.done), None)
+        new = next((one for one in self._open() if one.name not in self.done), None)
         if new is not None:
             return new if left > 0 or not self.done else None
         due = [
             one
-            for one in self.measurements
+            for one in self._open()
             if self.done[one.name].size < one.most
             and self.done[one.name].lack > 0
             and 2 * self.done[one.name].seconds <= left

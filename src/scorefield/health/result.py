@@ -20,6 +20,7 @@ from scorefield.files import DOCUMENT, read_file, write_files
 from scorefield.health.page import page
 from scorefield.health.plan import Done, Found, Number
 from scorefield.health.verdicts import Verdict, headline
+from scorefield.runs.cells import numbers
 
 RECORD, SAMPLES, PAGE = "check.json", "samples.npz", "index.html"
 
@@ -82,14 +83,14 @@ def read(folder: Path, identity: str) -> dict[str, Done]:
 
 
 def _read(one: Mapping[str, Any]) -> Done:
-    numbers = tuple(
+    read = tuple(
         Number(n["name"], n["title"],
                Estimate(n["value"], n["standard_error"], n["n"], n["unit"],
                         numerical_error=n["numerical_error"], freedom=n["freedom"]),
-               n["sigma"], n["note"])
+               n["sigma"])
         for n in one["numbers"]
     )  # fmt: skip
-    return Done(int(one["size"]), float(one["seconds"]), Found(numbers, one["kept"]))
+    return Done(int(one["size"]), float(one["seconds"]), Found(read, one["kept"]))
 
 
 def write_page(folder: Path, found: Check, real: Tensor) -> None:
@@ -110,14 +111,8 @@ def write(folder: Path, found: Check) -> None:
                     "name": n.name,
                     "title": n.title,
                     "sigma": n.sigma,
-                    "note": n.note,
-                    "value": n.estimate.value,
-                    "standard_error": n.estimate.standard_error,
-                    "numerical_error": n.estimate.numerical_error,
                     "interval": n.estimate.interval(),
-                    "n": n.estimate.n,
-                    "freedom": n.estimate.freedom,
-                    "unit": n.estimate.unit,
+                    **numbers(n.estimate),
                 }
                 for n in one.found.numbers
             ],

@@ -29,13 +29,14 @@ class Verdict(NamedTuple):
     words: str
 
 
-def verdicts(done: Mapping[str, Done]) -> list[Verdict]:
-    """All that the measured numbers show."""
+def verdicts(done: Mapping[str, Done], failed: Mapping[str, str]) -> list[Verdict]:
+    """All that the measured numbers show, and what could not be measured, with the reasons."""
     found = [
         *_fit(done),
         *_gradient(done),
         *_levels(done),
         *_memory(done),
+        *(Verdict(name, "fault", f"{name} failed: {why}") for name, why in failed.items()),
     ]
     order = ("fault", "notice", "good")
     return sorted(found, key=lambda verdict: order.index(verdict.grade))

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from scorefield.fields.labels import TimeLabel
 from scorefield.fields.preconditioned import PreconditionedField
 from scorefield.fields.wrap import wrap
-from scorefield.files import read_file
+from scorefield.files import DOCUMENT, read_file
 from scorefield.interop.errors import InteropError
 from scorefield.sde.interpolant import RectifiedFlow
 from scorefield.sde.steps import DiscreteVP
@@ -62,8 +62,11 @@ def load(folder: str | Path) -> PreconditionedField:
             incomplete, or the network or the scheduler is of another kind.
     """
     folder = Path(folder)
-    # Weights that are pickles are refused.
-    network = _part(folder, "unet", _NETWORKS, use_safetensors=True)
+    # Weights that are pickles are refused; of weights that are missing diffusers only warns.
+    settings = {"use_safetensors": True, "output_loading_info": True}
+    network, found = _part(folder, "unet", _NETWORKS, **settings)
+    if missing := sorted(found["missing_keys"]):
+        raise InteropError(f"{folder / 'unet'} lacks the weights {', '.join(missing[:4])}")
     return field_of(network.eval(), _part(folder, "scheduler", (*_SCHEDULERS, _FLOW)))
 
 
@@ -79,6 +82,8 @@ def field_of(network: Any, scheduler: Any) -> PreconditionedField:
     if type(scheduler).__name__ == _FLOW:
         label = TimeLabel(settings.num_train_timesteps)
         convention = {"predicts": "velocity", "time": label, "sde": RectifiedFlow()}
+    elif settings.get("timestep_type", "discrete") != "discrete":
+        raise InteropError("timestep_type is not 'discrete': labels are not the numbers of steps")
     elif settings.prediction_type in _PREDICTS:
         sde = DiscreteVP(betas=scheduler.betas)
         predicts = _PREDICTS[settings.prediction_type]
@@ -125,12 +130,14 @@ def _part(folder: Path, name: str, kinds: tuple[str, ...], **settings: bool) -> 
     file = folder / INDEX
     if not file.is_file():
         raise InteropError(f"{folder} has no {INDEX}: save a pipeline with save_pretrained")
-    index = json.loads(read_file(file))
-    library, kind = index.get(name) or (None, None)
+    try:
+        library, kind = json.loads(read_file(file, DOCUMENT)).get(name) or (None, None)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InteropError(f"{file} does not describe a pipeline: {error}") from error
     if library != "diffusers" or kind not in kinds:
         raise InteropError(f"{file}: {name} is {kind}, it must be one of {', '.join(kinds)}")
     try:
         found = getattr(diffusers, kind)
         return found.from_pretrained(folder / name, local_files_only=True, **settings)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise InteropError(f"{folder / name} cannot be read: {error}") from error

@@ -102,10 +102,11 @@ def log_prob(
     for name, value, choices in words:
         if value is not None and value not in get_args(choices):
             raise UserError(f"{name} is one of {', '.join(get_args(choices))}, not {value!r}")
-    counts = {"n_probes": n_probes, "max_probes": max_probes, "batch_size": batch_size}
+    counts = {"n_probes": n_probes, "max_probes": max_probes}
+    if batch_size is not None:
+        counts["batch_size"] = batch_size
     for name, count in counts.items():
-        if count is not None:
-            check_count(name, count)
+        check_count(name, count)
     exact = dim <= EXACT_UP_TO if trace is None else trace == "exact"
     if batch_size is None:
         products = dim if exact else n_probes

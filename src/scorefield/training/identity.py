@@ -75,6 +75,15 @@ def of_code() -> str:
     return found.hexdigest()
 
 
+def of_weights(module: nn.Module) -> str:
+    """A hash of the weights of a module, by name."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(module.state_dict().items()):
+        numbers = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+        found.update(name.encode() + numbers.numpy().tobytes())
+    return found.hexdigest()
+
+
 def of_points(source: DataSource, noise: Noise) -> str:
     """A hash of the mean of the data, to a millionth of their scale, of the classes of the first
     points of a training, and, unless they are drawn from a known law, of these points.
