@@ -148,6 +148,31 @@ def test_what_fits_nothing_is_said():
     assert "none of" in said(field)["fit"]
 
 
+def test_readings_that_are_far_worse_are_tried_at_few_points_only():
+    rows = {"worse": 0, "as good": 0}
+
+    def counted(name, output):
+        def net(x, label):
+            rows[name] += len(x)
+            return output(steps(LAW)(x, label))
+
+        return Reading(name, name, sf.wrap(net, shape=SHAPE, predicts="noise", time="index:1000",
+                                           betas="linear"))  # fmt: skip
+
+    field = claim(steps(LAW))
+    points = fit.Points.of(field, SOURCE, 32, 0)
+    sigmas = fit.noise_levels(field, STD)[::5]
+    claimed = fit.look(Reading("", "", field), points, sigmas)
+    others = [counted("worse", lambda y: -y), counted("as good", lambda y: y)]
+    rows.update(dict.fromkeys(rows, 0))
+    found, tried = fit.gains(claimed, others, points, sigmas)
+    assert tried == 2
+    assert len(sigmas) == 2
+    assert rows == {"worse": fit.FIRST, "as good": fit.FIRST + 2 * len(points.clean)}
+    # What is compared is the same points: the gain of the same network is none.
+    assert {gain.reading.kind: gain.mean.value for gain in found}["as good"] == 0
+
+
 def test_the_trivial_denoiser_of_normal_data_is_the_best():
     law = sf.Gaussian(torch.zeros(4), covariance=torch.eye(4) + 0.5)
     points = law.sample(20_000, seed=1, dtype=torch.float64)

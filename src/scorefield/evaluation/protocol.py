@@ -15,10 +15,11 @@ from torch import Tensor
 from scorefield.config.build import build_sampler
 from scorefield.config.config import Config
 from scorefield.config.train import EvalSection
-from scorefield.data.source import DataSource
+from scorefield.data.source import DataSource, Split
 from scorefield.diagnostics.protocol import Protocol as PointProtocol
 from scorefield.domain import Torus
 from scorefield.networks.features import COORDINATES, PIXELS, Features
+from scorefield.points import Given
 from scorefield.samplers.solvers import Euler, Heun
 from scorefield.targets.base import Target
 
@@ -92,11 +93,19 @@ def protocol_of(config: Config) -> Protocol:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set under a protocol, with the features that a network has learned on it."""
+    """A data set under a protocol, with the features that a network has learned on it.
+
+    Arguments:
+        split: The split that diagnostics take their points from.
+        labelled: Whether a field that knows classes is evaluated with the class of each point; of
+            any otherwise.
+    """
 
     source: DataSource
     protocol: Protocol
     learned: tuple[Features, ...] = ()
+    split: Split = "test"
+    labelled: bool = False
 
     @property
     def truth(self) -> Target | None:
@@ -121,11 +130,23 @@ class Benchmark:
         """The held-out samples that generated ones are compared with."""
         return self.source.reference(self.protocol.samples, self.protocol.seed, "test")
 
-    def data(self, n: int | None = None) -> Target | Tensor:
-        """Where noisy points come from: the known distribution, or ``n`` held-out items."""
+    def data(self, n: int | None = None) -> Target | Given:
+        """Where noisy points come from: the known distribution, or ``n`` items of the split."""
         if self.truth is not None:
             return self.truth
-        return self.source.reference(n or self.protocol.points, self.protocol.seed, "test")
+        chosen = n or self.protocol.points, self.protocol.seed, self.split
+        points = self.source.reference(*chosen)
+        if not self.labelled:
+            return points
+        return list(zip(points, self.source.reference_classes(*chosen), strict=True))
+
+    @property
+    def train(self) -> tuple[Tensor, Tensor | None]:
+        """The training points, and their classes if fields are evaluated with them."""
+        n, seed, source = self.source.size, self.protocol.seed, self.source
+        assert n is not None
+        points = source.reference(n, seed, "train")
+        return points, source.reference_classes(n, seed, "train") if self.labelled else None
 
     def points(self, most: int | None = None) -> PointProtocol:
         """The noisy points of the diagnostics; at most so many, and two at least."""

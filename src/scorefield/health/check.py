@@ -22,6 +22,7 @@ from scorefield.health.fit import held_out, split_of
 from scorefield.health.measure import Subject, measurements
 from scorefield.health.plan import Plan
 from scorefield.health.result import Check, read, write, write_page
+from scorefield.health.typical import like
 from scorefield.health.verdicts import verdicts
 from scorefield.progress import Stages
 from scorefield.training.identity import of_weights
@@ -78,6 +79,7 @@ def check(
     about = {
         "data": source.name,
         "held_out": split_of(source) == "test",
+        "classes": None if field.classes is None else subject.labelled,
         "seed": seed,
         "identity": identity,
         "version": __version__,
@@ -87,7 +89,8 @@ def check(
 
     def found() -> Check:
         more = {**about, "left_out": plan.left_out, "failed": plan.failed}
-        return Check(claims(field), verdicts(plan.done, plan.failed), plan.done, more)
+        typical = like(field.domain.shape, source.std)
+        return Check(claims(field), verdicts(plan.done, plan.failed), plan.done, more, typical)
 
     def keep() -> None:
         if folder is not None:
@@ -108,6 +111,14 @@ def _check_data(field: ScoreField, source: DataSource) -> None:
             f"the model has points of shape {field.domain.shape}, the data of shape "
             f"{tuple(source.shape)}"
         )
+    known, given = field.classes, source.classes
+    if known is not None and given is None and not field.unlabelled:
+        raise UserError(
+            f"the model needs the class of each point, of {known}, and {source.name} has none: "
+            "give points with their classes"
+        )
+    if known is not None and given is not None and given > known:
+        raise UserError(f"{source.name} has {given} classes, the model knows {known}")
     split = split_of(source)
     count = held_out(source) if split == "test" else source.size
     if count is not None and count < LEAST:

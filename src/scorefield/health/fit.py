@@ -44,9 +44,13 @@ LOST = 0.5
 """How much worse than the trivial denoiser a reading may be, in units of its loss."""
 ERROR = 1e-4
 """The probability that a right claim is called wrong, over all readings."""
-_ROUNDING, _FEW_ENDS, _EDGE = 1e-2, 1e-2, 1e-6
-_WHOLE = 1024
-"""The most dimensions of a covariance; above, coordinates are taken as independent."""
+FIRST, WORSE = 8, 1e-3
+"""With how many points a reading is tried first, at every second noise level, and the probability
+that one is left at that which more points would show to be no worse than the claim."""
+_EDGE = 1e-6
+_WHOLE, _FITTED = 1024, 2048
+"""The most dimensions of a covariance, above which coordinates are taken as independent, and the
+most points that it is of."""
 
 
 class AtLevel(NamedTuple):
@@ -93,15 +97,20 @@ def _least(estimate: Estimate, error: float) -> float:
 
 @dataclass(frozen=True)
 class Points:
-    """Held-out points, and the noise that is added to them at every noise level."""
+    """Held-out points, the noise that is added to them at every noise level, their classes, and
+    the points that the trivial denoiser is fitted to; the same by default.
+    """
 
     clean: Float[Tensor, "n *event"]
     noise: Float[Tensor, "n *event"]
     classes: Tensor | None = None
+    others: Float[Tensor, "m *event"] | None = None
 
     @classmethod
     def of(cls, field: ScoreField, source: DataSource, n: int, seed: int) -> Points:
-        """So many points of a source, and their classes where the field knows classes."""
+        """So many points of a source, and their classes where the field knows classes; the trivial
+        denoiser is fitted to training points.
+        """
         split = split_of(source)
         clean = source.reference(n, seed, split, torch.float64)
         z = Noise(-1 - seed).normal("check/noise", clean.shape[1:], torch.arange(n),
@@ -109,7 +118,8 @@ class Points:
         classes = None
         if field.classes is not None and source.classes is not None:
             classes = source.reference_classes(n, seed, split)
-        return cls(clean, z, classes)
+        most = _FITTED if source.size is None else min(_FITTED, source.size)
+        return cls(clean, z, classes, source.reference(most, seed, "train", torch.float64))
 
 
 def held_out(source: DataSource) -> int | None:
@@ -172,6 +182,11 @@ class Seen:
     predicted: Float[Tensor, "levels n"]
     noise: Float[Tensor, "levels n"]
 
+    def few(self) -> Seen:
+        """The same of the first points alone, at every second noise level."""
+        parts = (self.loss, self.trivial, self.cross, self.predicted, self.noise)
+        return Seen(self.sigmas[::2], *(part[::2, :FIRST] for part in parts))
+
     @property
     def skill(self) -> Float[Tensor, "levels n"]:
         """One minus the loss in units of the trivial denoiser's mean loss, by level and point."""
@@ -210,28 +225,34 @@ def _correlation(cross: np.ndarray, predicted: np.ndarray, noise: np.ndarray) ->
 
 
 def look(
-    reading: Reading, points: Points, sigmas: Sequence[float], claimed: Seen | None = None
+    reading: Reading,
+    points: Points,
+    sigmas: Sequence[float],
+    claimed: Seen | None = None,
+    n: int | None = None,
 ) -> Seen:
-    """What is seen of a model under a reading at points that are noised, in the units in which the
-    model has its data, to the same levels relative to their spread; the trivial denoiser's losses
-    are those of the claim where the points are the same.
+    """What is seen of a model under a reading at points, or the first ``n`` of them, that are
+    noised, in the units in which the model has its data, to the same levels relative to their
+    spread; the trivial denoiser's losses are those of the claim where the points are the same.
     """
     field = reading.field
     clean = reading.points(points.clean)
     scale = float(clean.std() / points.clean.std())
-    law = None if claimed is not None and clean is points.clean else trivial(clean)
+    law = None
+    if claimed is None or clean is not points.clean:
+        law = trivial(clean if points.others is None else reading.points(points.others))
     rows, losses = [], []
     least, most = field.sde.level_range
     device = device_of(field)
     z = points.noise if clean.shape == points.noise.shape else _like(clean)
+    clean, z = clean[:n], z[:n]
+    classes = None if points.classes is None else points.classes[:n].to(device)
     with exact(), evaluation_mode(field), torch.no_grad():
         for sigma in sigmas:
             level = min(max(scale * sigma, least * (1 + _EDGE)), most * (1 - _EDGE))
             t = field.sde.time(torch.full((len(clean),), level, dtype=torch.float64))
             noisy = field.sde.perturb(clean, t, z, field.domain)
-            place = (noisy.to(device), t.to(device))
-            classes = None if points.classes is None else points.classes.to(device)
-            found = field.predict_noise(*place, classes).cpu()
+            found = field.predict_noise(noisy.to(device), t.to(device), classes).cpu()
             if not bool(found.isfinite().all()):
                 raise DivergedError(f"the predicted noise is not finite at noise level {level:.3g}")
             if law is not None:
@@ -249,24 +270,36 @@ def gains(
 ) -> tuple[list[Gain], int]:
     """What other readings gain, the best first, and how many of them could be tried.
 
-    A network that is not made for a reading (a step beyond its table, an image of another size)
+    Readings that are worse than the claim for certain at a few points are tried at no others. A
+    network that is not made for a reading (a step beyond its table, an image of another size)
     refuses it, or gives what is no number; it is left out.
     """
-    found, tried = [], 0
+    found, few = [], claimed.few()
     for reading in others:
         try:
-            seen = look(reading, points, sigmas, claimed)
+            gain = _gain(reading, few, look(reading, points, few.sigmas, few, FIRST))
+            if _least(gain.mean.scaled(-1), WORSE) <= 0:
+                gain = _gain(reading, claimed, look(reading, points, sigmas, claimed))
         except (UserError, RuntimeError, IndexError):
             continue
-        tried += 1
-        change = seen.skill - claimed.skill
-        by_level = [mean(values.numpy()) for values in change]
-        k = max(range(len(sigmas)), key=lambda k: _least(by_level[k], ERROR))
-        correlations = float(claimed.correlation[k]), float(seen.correlation[k])
-        fits = seen.misfits <= len(sigmas) // 4
-        over_all = mean(change.mean(dim=0).numpy())
-        found.append(Gain(reading, over_all, by_level[k], sigmas[k], *correlations, fits))
-    return sorted(found, key=lambda gain: -gain.mean.value), tried
+        found.append(gain)
+    return sorted(found, key=lambda gain: -gain.mean.value), len(found)
+
+
+def _gain(reading: Reading, claimed: Seen, seen: Seen) -> Gain:
+    """What a reading gains over the claim at the same points."""
+    change, sigmas = seen.skill - claimed.skill, seen.sigmas
+    by_level = [mean(values.numpy()) for values in change]
+    k = max(range(len(sigmas)), key=lambda k: _least(by_level[k], ERROR))
+    return Gain(
+        reading,
+        mean(change.mean(dim=0).numpy()),
+        by_level[k],
+        sigmas[k],
+        claimed=float(claimed.correlation[k]),
+        found=float(seen.correlation[k]),
+        fits=seen.misfits <= len(sigmas) // 4,
+    )
 
 
 def _per_point(values: Tensor) -> Tensor:
@@ -277,46 +310,3 @@ def _like(clean: Tensor) -> Tensor:
     """Noise for points of another shape than the data's."""
     index = torch.arange(len(clean))
     return Noise(-1).normal("check/noise", clean.shape[1:], index, dtype=torch.float64)
-
-
-class Oddities(NamedTuple):
-    """What no score does, as shares: how much two evaluations at the same points differ, and one
-    with other points beside them, in units of the noise; and the share of the coordinates of
-    denoised points that have the largest or the smallest value exactly.
-    """
-
-    random: float
-    together: float
-    saturated: float
-
-
-def oddities(field: ScoreField, points: Points, sigma: float) -> Oddities:
-    """Whether a field is random, depends on what else is in a batch, or is clipped, at a noise
-    level; differences that rounding explains are none.
-    """
-    device = device_of(field)
-    t = field.sde.time(torch.full((len(points.clean),), sigma, dtype=torch.float64))
-    noisy = field.sde.perturb(points.clean, t, points.noise, field.domain)
-    few = max(1, len(t) // 4)
-    known = (None, None) if points.classes is None else (points.classes, points.classes[:few])
-    with exact(), evaluation_mode(field), torch.no_grad():
-        first, second = (
-            field.predict_noise(noisy.to(device), t.to(device), known[0]).cpu() for _ in range(2)
-        )
-        alone = field.predict_noise(noisy[:few].to(device), t[:few].to(device), known[1]).cpu()
-        denoised = field.denoise(noisy.to(device), t.to(device), known[0]).cpu().flatten(1)
-    random, together = (float((a - b).abs().max()) for a, b in
-                        ((first, second), (first[:few], alone)))  # fmt: skip
-    varied = points.clean.flatten(1).std(dim=0) > 0
-    values = denoised[:, varied]
-    ends = (values == values.max()) | (values == values.min())
-    rest = values[~ends]
-    # A denoiser that gives training points has their values, of which there are few.
-    lattice = rest.numel() == 0 or rest.unique().numel() < 0.9 * rest.numel()
-    # One value is the largest, and one the smallest, in any case.
-    share = 0.0 if lattice else max(0, int(ends.sum()) - 2) / ends.numel()
-    return Oddities(
-        random if random > _ROUNDING else 0.0,
-        together if together > _ROUNDING else 0.0,
-        share if share > _FEW_ENDS else 0.0,
-    )

@@ -5,6 +5,7 @@ The estimators are those of the evaluation's catalogue; only the number of point
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
@@ -15,14 +16,15 @@ import torch
 from torch import Tensor
 
 from scorefield.data.source import DataSource, Split
-from scorefield.engine import Engine
+from scorefield.engine import Engine, device_of
 from scorefield.estimate import Estimate, proportion
 from scorefield.evaluation.catalogue import OF_LEVELS
-from scorefield.evaluation.catalogue.metric import Estimator, OfLevel
+from scorefield.evaluation.catalogue.metric import OfLevel
 from scorefield.evaluation.levels import Levels, within_cells
 from scorefield.evaluation.protocol import Benchmark, Protocol
 from scorefield.fields.base import ScoreField
 from scorefield.health import fit
+from scorefield.health.oddities import oddities
 from scorefield.health.plan import Found, Measurement, Number
 from scorefield.health.readings import Reading, readings
 from scorefield.likelihood.compute import log_prob
@@ -83,9 +85,29 @@ class Subject:
         """The split that the points are from."""
         return fit.split_of(self.source)
 
+    @property
+    def labelled(self) -> bool:
+        """Whether the field is evaluated with the class of each point."""
+        return self.field.classes is not None and self.source.classes is not None
+
     def points(self, n: int) -> Tensor:
         """Some of the points to measure on."""
         return self.source.reference(min(n, self.held_out), self.seed, self.split, torch.float64)
+
+    def classes(self, n: int) -> Tensor | None:
+        """Their classes, if the field is evaluated with them."""
+        if not self.labelled:
+            return None
+        return self.source.reference_classes(min(n, self.held_out), self.seed, self.split)
+
+    def benchmark(self, size: int) -> Benchmark:
+        """The data under the protocol of a size: a few points at each level, and Jacobians at all
+        of them.
+        """
+        n = min(_FEW << size, self.held_out)
+        protocol = Protocol(sigmas=self.sigmas, samples=max(n, 2), points=n,
+                            columns=2 * n * self.field.domain.dim, seed=self.seed)  # fmt: skip
+        return Benchmark(self.source, protocol, split=self.split, labelled=self.labelled)
 
     @cached_property
     def sigmas(self) -> tuple[float, ...]:
@@ -103,7 +125,7 @@ def measurements(subject: Subject) -> Iterator[Measurement]:
     yield Measurement(
         "fit", "fit of the claim to the data", lambda k: _fit(subject, k), subject.most(64)
     )
-    small = Benchmark(subject.source, _protocol(subject, 0))
+    small = subject.benchmark(0)
     chosen = {name: next(m for m in OF_LEVELS if m.name == name) for name in MEASURED}
     for metric in chosen.values():
         if metric.estimator.applies.holds(subject.field, small):
@@ -131,10 +153,10 @@ def _fit(subject: Subject, size: int) -> Found:
     numbers = []
     for level in claimed.levels():
         numbers += [
-            Number("loss", "denoising loss", level.loss, level.sigma),
-            Number("trivial", "loss of the trivial denoiser", level.trivial, level.sigma),
+            Number("loss", "denoising loss", level.loss, level.sigma, least=0),
+            Number("trivial", "loss of the trivial denoiser", level.trivial, level.sigma, least=0),
             Number("correlation", "correlation of the noise and its prediction",
-                   level.correlation, level.sigma),
+                   level.correlation, level.sigma, least=-1, most=1),
             Number("slope", "slope of the noise on its prediction", level.slope, level.sigma),
         ]  # fmt: skip
     best = [
@@ -150,27 +172,18 @@ def _fit(subject: Subject, size: int) -> Found:
         }
         for gain in found[:5]
     ]
-    odd = fit.oddities(field, points, sigmas[len(sigmas) // 2])
+    odd = oddities(field, points, sigmas[len(sigmas) // 2])
     kept = {"readings": best, "tried": tried, "points": len(points.clean), **odd._asdict()}
     return Found(tuple(numbers), kept)
 
 
-def _protocol(subject: Subject, size: int) -> Protocol:
-    """The protocol of a size: a few points at each level, and Jacobians at all of them."""
-    n = min(_FEW << size, subject.held_out)
-    dim = subject.field.domain.dim
-    return Protocol(sigmas=subject.sigmas, samples=max(n, 2), points=n, columns=2 * n * dim,
-                    seed=subject.seed)  # fmt: skip
-
-
 def _of_level(subject: Subject, metric: OfLevel) -> Callable[[int], Found]:
     def measure(size: int) -> Found:
-        benchmark = Benchmark(subject.source, _protocol(subject, size))
-        if subject.split == "train":
-            benchmark = _OnTraining(subject.source, benchmark.protocol)
-        estimator: Estimator = metric.estimator
+        benchmark, estimator = subject.benchmark(size), metric.estimator
+        # What is averaged as such is an unbiased square, which may be negative.
+        least = 0.0 if metric.over_levels == "rms" else -math.inf
         numbers = [
-            Number(metric.name, metric.label, replace(e, unit=profile.unit), sigma)
+            Number(metric.name, metric.label, replace(e, unit=profile.unit), sigma, least)
             for profile in estimator.measure(subject.field, benchmark)
             if profile.name == metric.name
             for sigma, e in profile
@@ -180,24 +193,16 @@ def _of_level(subject: Subject, metric: OfLevel) -> Callable[[int], Found]:
     return measure
 
 
-class _OnTraining(Benchmark):
-    """A benchmark on the training points, where there are no others."""
-
-    def data(self, n: int | None = None) -> Any:
-        if self.truth is not None:
-            return self.truth
-        return self.source.reference(n or self.protocol.points, self.protocol.seed, "train")
-
-
 def _likelihood(subject: Subject, size: int) -> Found:
     """Log-densities of held-out points; of bytes that got noise, in bits per dimension."""
     n, levels = min(_DENSITIES << size, subject.held_out), subject.levels
     x = subject.points(n)
     if levels is not None:
         x = within_cells(x, levels, subject.seed)
+    x = x.to(device_of(subject.field))
     trace: Any = "exact" if subject.field.domain.dim <= _EXACT else "probes"
     found = log_prob(subject.field, x, rtol=1e-3, atol=1e-3, trace=trace, n_probes=2,
-                     seed=subject.seed)  # fmt: skip
+                     seed=subject.seed, classes=subject.classes(n))  # fmt: skip
     if levels is not None:
         value = found.bits_per_dim(levels.transform).mean()
         return Found((Number("bits_per_dim", "bits per dimension", replace(value, settings={})),))
@@ -213,18 +218,19 @@ def _samples(subject: Subject, calls: int, size: int) -> Found:
     n = min(_SAMPLES << size, subject.held_out)
     sampler = Heun.for_nfe(calls)
     with subject.engine.running():
-        drawn = sampler.sample(subject.field, n, seed=subject.seed).cpu().to(torch.float64)
+        drawn = sampler.sample(subject.field, n, seed=subject.seed, classes=subject.classes(n))
+    drawn = drawn.cpu().to(torch.float64)
     real = subject.points(n)
     distance = sliced_wasserstein(drawn.flatten(1), real.flatten(1))
     title = f"sliced Wasserstein distance of samples, {calls} calls"
-    numbers = [Number(f"distance_{calls}", title, replace(distance, settings={}))]
+    numbers = [Number(f"distance_{calls}", title, replace(distance, settings={}), least=0)]
     kept: dict[str, Any] = {"calls": sampler.nfe, "n": n}
     if n not in subject.floors:
         subject.floors[n] = floor(subject, n)
     least = subject.floors[n]
     if least is not None:
         title = f"sliced Wasserstein distance of two sets of {n} real points"
-        numbers.append(Number(f"floor_{calls}", title, replace(least, settings={})))
+        numbers.append(Number(f"floor_{calls}", title, replace(least, settings={}), least=0))
     if calls == CALLS[-1]:
         kept["samples"] = drawn[:64].to(torch.float32)
         if subject.source.size is not None and subject.split == "test":
@@ -245,7 +251,8 @@ def _copies(subject: Subject, drawn: Tensor, real: Tensor) -> list[Number]:
         k = int((two[:, 0] < NEAR * two[:, 1]).sum())
         value, low, high = proportion(k, len(points))
         error = (high - low) / 3.92
-        numbers.append(Number(name, title, Estimate(value, error, len(points))))
+        share = Estimate(value, error, len(points))
+        numbers.append(Number(name, title, share, least=0, most=1))
     return numbers
 
 

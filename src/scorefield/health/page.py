@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from scorefield.health.plan import Done, Number
+from scorefield.health.typical import Like
 from scorefield.health.verdicts import Verdict, headline
 from scorefield.plotting import label_axes, new_figure, png, samples_figure
+from scorefield.report import words
 from scorefield.report.templating import templates
-from scorefield.report.words import number
 
 _CURVES = (
     ("Denoising loss", "per coordinate, in units of the noise", ("loss", "trivial")),
@@ -35,8 +36,11 @@ def page(
     done: Mapping[str, Done],
     about: Mapping[str, Any],
     real: Tensor,
+    like: Like | None = None,
 ) -> str:
-    """The page as text; ``real`` are points of the data, shown next to samples."""
+    """The page as text; ``real`` are points of the data, shown next to samples, and ``like`` what
+    good models show on data of this kind.
+    """
     environment = templates("scorefield.health")
     numbers = [n for one in done.values() for n in one.found.numbers]
     names = {n.name for n in numbers if n.sigma is not None}
@@ -45,15 +49,15 @@ def page(
         for title, unit, shown in _CURVES
         if names & set(shown)
     ]
-    single = [n for n in numbers if n.sigma is None]
     return environment.get_template("health.html.j2").render(
         headline=headline(verdicts),
         claims=claims,
         verdicts=verdicts,
         curves=curves,
         samples=_samples(done, real),
-        numbers=[(n, number(n.estimate), _interval(n)) for n in single],
-        levels=[(n, number(n.estimate), _interval(n)) for n in numbers if n.sigma is not None],
+        numbers=[_row(n, like) for n in numbers if n.sigma is None],
+        levels=[_row(n, like) for n in numbers if n.sigma is not None],
+        like=like,
         readings=done["fit"].found.kept["readings"] if "fit" in done else [],
         tried=done["fit"].found.kept["tried"] if "fit" in done else 0,
         about=about,
@@ -61,9 +65,25 @@ def page(
     )
 
 
-def _interval(n: Number) -> str:
-    low, high = n.estimate.interval()
-    return f"{low:.3g} to {high:.3g}".replace("-", "−")
+class _Row(NamedTuple):
+    """A number as the tables show it."""
+
+    number: Number
+    shown: words.Number
+    interval: str
+    typical: str
+
+
+def _row(n: Number, like: Like | None) -> _Row:
+    low, high = n.interval()
+    beside = {} if like is None else like.beside(n)
+    typical = ", ".join(f"{model}: {value:.3g}" for model, value in beside.items())
+    interval = f"{low:.3g} to {high:.3g}"
+    return _Row(n, words.number(n.estimate), _signed(interval), _signed(typical))
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", "−")
 
 
 def _curve(title: str, unit: str, numbers: Sequence[Number], shown: Sequence[str]) -> Any:
@@ -77,7 +97,7 @@ def _curve(title: str, unit: str, numbers: Sequence[Number], shown: Sequence[str
             continue
         sigma = [n.sigma or 0.0 for n in some]
         middle = [n.estimate.value for n in some]
-        ends = [n.estimate.interval() for n in some]
+        ends = [n.interval() for n in some]
         below = [m - low for m, (low, _) in zip(middle, ends, strict=True)]
         above = [high - m for m, (_, high) in zip(middle, ends, strict=True)]
         axes.errorbar(sigma, middle, yerr=[[max(b, 0) for b in below], [max(a, 0) for a in above]],

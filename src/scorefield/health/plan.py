@@ -8,6 +8,7 @@ those of the largest size that was done; each has an interval of its own.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,12 +28,21 @@ class Number:
         title: What it is, in words.
         estimate: The number with its errors.
         sigma: The noise level, in units of the data.
+        least: The least that it can be, if there is such a bound.
+        most: The most that it can be.
     """
 
     name: str
     title: str
     estimate: Estimate
     sigma: float | None = None
+    least: float = -math.inf
+    most: float = math.inf
+
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval, as far as the number can be there."""
+        low, high = (min(max(end, self.least), self.most) for end in self.estimate.interval())
+        return low, high
 
 
 class Found(NamedTuple):

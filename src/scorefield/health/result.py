@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from scorefield.estimate import Estimate
 from scorefield.files import DOCUMENT, read_file, write_files
 from scorefield.health.page import page
 from scorefield.health.plan import Done, Found, Number
+from scorefield.health.typical import Like
 from scorefield.health.verdicts import Verdict, headline
 from scorefield.runs.cells import numbers
 
@@ -34,12 +36,14 @@ class Check:
         verdicts: What the numbers show, the most serious first.
         done: The measurements, by name.
         about: The data, the seed, the time and the versions.
+        like: What good models show on data of this kind, where that is known.
     """
 
     claims: list[tuple[str, str]]
     verdicts: list[Verdict]
     done: Mapping[str, Done]
     about: Mapping[str, Any] = field(default_factory=dict)
+    like: Like | None = None
 
     @property
     def headline(self) -> str:
@@ -55,6 +59,8 @@ class Check:
         marks = {"fault": "✗", "notice": "!", "good": "✓"}
         lines = [self.headline, ""]
         lines += [f"{marks[v.grade]} {v.words}" for v in self.verdicts]
+        if self.about.get("left_out"):
+            lines.append(f"Not measured, as there was no time: {', '.join(self.about['left_out'])}")
         return "\n".join(lines)
 
 
@@ -87,20 +93,25 @@ def _read(one: Mapping[str, Any]) -> Done:
         Number(n["name"], n["title"],
                Estimate(n["value"], n["standard_error"], n["n"], n["unit"],
                         numerical_error=n["numerical_error"], freedom=n["freedom"]),
-               n["sigma"])
+               n["sigma"], *_bounds(*n["bounds"]))
         for n in one["numbers"]
     )  # fmt: skip
     return Done(int(one["size"]), float(one["seconds"]), Found(read, one["kept"]))
 
 
+def _bounds(least: float | None, most: float | None) -> tuple[float, float]:
+    return -math.inf if least is None else least, math.inf if most is None else most
+
+
 def write_page(folder: Path, found: Check, real: Tensor) -> None:
     """Writes the page; ``real`` are points of the data, to be shown next to samples."""
-    whole = page(found.claims, found.verdicts, found.done, found.about, real)
+    whole = page(found.claims, found.verdicts, found.done, found.about, real, found.like)
     write_files(folder, {PAGE: whole})
 
 
 def write(folder: Path, found: Check) -> None:
     """Writes the numbers and the samples."""
+    like = found.like
     measured = {
         name: {
             "size": one.size,
@@ -111,7 +122,9 @@ def write(folder: Path, found: Check) -> None:
                     "name": n.name,
                     "title": n.title,
                     "sigma": n.sigma,
-                    "interval": n.estimate.interval(),
+                    "interval": n.interval(),
+                    "bounds": [b if math.isfinite(b) else None for b in (n.least, n.most)],
+                    "typical": {} if like is None else like.beside(n),
                     **numbers(n.estimate),
                 }
                 for n in one.found.numbers
@@ -124,6 +137,7 @@ def write(folder: Path, found: Check) -> None:
         "claims": found.claims,
         "verdicts": [v._asdict() for v in found.verdicts],
         "about": dict(found.about),
+        "typical": None if like is None else {"data": like.data, "origin": like.origin},
         "measured": measured,
     }
     samples = {

@@ -90,7 +90,7 @@ def _fit(done: Mapping[str, Done]) -> Iterator[Verdict]:
     bad = [
         loss.sigma
         for loss, other in zip(losses, least, strict=True)
-        if loss.estimate.interval()[0] > _WORSE * other.estimate.interval()[1]
+        if loss.interval()[0] > _WORSE * other.interval()[1]
     ]
     if best is None and len(bad) > len(losses) // 4:
         yield Verdict(
@@ -110,7 +110,7 @@ def _fit(done: Mapping[str, Done]) -> Iterator[Verdict]:
             yield Verdict("fit", "good", f"{words}.")
     slopes = [
         n for n in _numbers(done, "fit", "slope")
-        if n.estimate.interval()[0] > 1 + _SLOPE or n.estimate.interval()[1] < 1 - _SLOPE
+        if n.interval()[0] > 1 + _SLOPE or n.interval()[1] < 1 - _SLOPE
     ]  # fmt: skip
     if slopes and best is None:
         levels = ", ".join(f"{n.sigma:.3g} ({n.estimate})" for n in slopes)
@@ -128,7 +128,7 @@ def _gradient(done: Mapping[str, Done]) -> Iterator[Verdict]:
     if not found:
         return
     worst = max(found, key=lambda n: n.estimate.value)
-    low, high = (100 * v for v in worst.estimate.interval())
+    low, high = (100 * v for v in worst.interval())
     where = f"{100 * worst.estimate.value:.2g} % of the whole at noise level {worst.sigma:.3g}"
     if low > 100 * _EVIDENT:
         yield Verdict(
@@ -150,8 +150,8 @@ def _levels(done: Mapping[str, Done]) -> Iterator[Verdict]:
     found = _numbers(done, "fokker_planck")
     if not found:
         return
-    worst = max(found, key=lambda n: n.estimate.interval()[0])
-    low, high = worst.estimate.interval()
+    worst = max(found, key=lambda n: n.interval()[0])
+    low, high = worst.interval()
     words = (
         f"the residual of the Fokker–Planck equation is up to {worst.estimate.value:.2g} "
         f"({low:.2g} to {high:.2g}), at noise level {worst.sigma:.3g}, in units of the noise per "

@@ -29,9 +29,8 @@ _STARTS = 256
 
 
 def _ideal(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
-    assert b.source.size is not None
-    train = b.source.reference(b.source.size, b.protocol.seed, "train")
-    yield distance_to_ideal(field, train, b.points())
+    train, classes = b.train
+    yield distance_to_ideal(field, train, b.points(), classes)
 
 
 def _true_score(field: ScoreField, b: Benchmark) -> Iterator[Profile]:

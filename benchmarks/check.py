@@ -1,0 +1,241 @@
+"""What a check finds in models whose faults are known, how fast, and what it shows of good ones.
+
+For each kind of data (``toy`` in the plane, ``digits`` of 8×8, ``fashion_mnist`` of 28×28 pixels,
+as Debian's package dataset-fashion-mnist has it) two small models are trained, M0 and M2, the
+gradient of a potential. They and a field in closed form are checked, which must be without a fault;
+then M2 with a planted curl, M2 whose noise levels do not agree, and a field that has memorised its
+training points. Times are those of the processor, halved, for two cores. Run as
+
+    python benchmarks/check.py KIND
+
+for each kind; it writes ``docs/results/check/KIND.json``, and of all of these the page
+``docs/results/check.md`` and the file of the good models' figures,
+``src/scorefield/health/typical.json``.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+import scorefield as sf
+from scorefield.config.build import build_field, build_objective, build_source, build_training
+from scorefield.config.resolve import load
+from scorefield.data.images import images
+from scorefield.fields.planted import PredictedNoise, Turned, right_angle
+from scorefield.health import typical
+from scorefield.progress import Stages
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
+DOSE, SWING = 0.3, 0.4
+"""The size of the planted curl in units of the noise, and by how much noise levels are wrong."""
+
+
+class Kind(NamedTuple):
+    """A kind of data: the family of presets, steps and batch of a training, the points of a
+    memorised set, and the budget of a check in seconds.
+    """
+
+    family: str
+    steps: int
+    batch: int
+    memorised: int
+    budget: float
+
+
+KINDS = {
+    "toy": Kind("toy", 2000, 512, 64, 15.0),
+    "digits": Kind("digits", 500, 64, 500, 45.0),
+    "fashion_mnist": Kind("digits", 200, 32, 500, 90.0),
+}
+
+
+class Swinging(sf.ScoreField):
+    """A field at noise levels that swing about the true ones, which therefore do not agree."""
+
+    def __init__(self, base: sf.ScoreField) -> None:
+        super().__init__(base.sde, base.domain)
+        self.base = base
+
+    def score(self, x: torch.Tensor, t: Any, classes: Any = None) -> torch.Tensor:
+        level = self.sde.noise_level(torch.as_tensor(t, dtype=x.dtype)).reshape(-1).expand(len(x))
+        least, most = self.sde.level_range
+        other = level * (1 + SWING * torch.sin(6 * level.log()))
+        return self.base.score(x, self.sde.time(other.clamp(1.001 * least, 0.999 * most)))
+
+
+class Case(NamedTuple):
+    """A model, its data, and what a check is to find; nothing of a good one."""
+
+    name: str
+    field: sf.ScoreField
+    source: sf.DataSource
+    fault: str = ""
+
+
+def data(name: str) -> sf.DataSource:
+    """The data of a kind."""
+    if name == "fashion_mnist":
+        return images(dataset=name, centered=True)
+    return build_source(load(f"{KINDS[name].family}/m0"))
+
+
+def trained(preset: str, kind: Kind, source: sf.DataSource) -> sf.ScoreField:
+    """The model of a preset, trained on a source for a short time."""
+    config = load(preset)
+    optim, settings = build_training(config)
+    field = build_field(config, source)
+    objective = build_objective(config, source)
+    sf.fit(field, source, objective=objective, optim=optim, steps=kind.steps,
+           batch_size=kind.batch, ema_decay=min(settings.ema_decay or 0.99, 0.99),
+           quiet=True)  # fmt: skip
+    return field
+
+
+def good(name: str, m2: sf.ScoreField, source: sf.DataSource) -> Iterator[Case]:
+    """The good models of a kind."""
+    kind = KINDS[name]
+    yield Case("M0", trained(f"{kind.family}/m0", kind, source), source)
+    yield Case("M2", m2, source)
+    if source.truth is None:
+        law = sf.Empirical(source.reference(kind.memorised, 0, "train"))
+        yield Case("ideal score", law.under(m2.sde), sf.TargetSource(law, name))
+    else:
+        yield Case("exact score", source.truth.under(m2.sde), source)
+
+
+def faulty(m2: sf.ScoreField, source: sf.DataSource, memorised: int) -> Iterator[Case]:
+    """A gradient with a planted curl, at other noise levels, and so many memorised points."""
+    turned = Turned(PredictedNoise(), right_angle(m2.domain.dim))
+    yield Case("M2 with a planted curl", sf.PlantedField(m2, turned, DOSE), source, "gradient")
+    yield Case("M2 at swinging noise levels", Swinging(m2), source, "levels")
+    train, test = (source.reference(memorised // part, 0, split)
+                   for split, part in (("train", 1), ("test", 2)))  # fmt: skip
+    points = sf.ArraySource(train, test, f"{memorised} points")
+    yield Case("memorised points", sf.IdealScore(train, m2.sde), points, "memory")
+
+
+def measured(case: Case, budget: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The row of a case, and the figures of its numbers."""
+    begin, wall = time.process_time(), time.monotonic()
+    found = sf.check(case.field, case.source, budget, stages=Stages(quiet=True))
+    seconds, wall = time.process_time() - begin, time.monotonic() - wall
+    faults = {v.about: v.words for v in found.verdicts if v.grade == "fault"}
+    notices = [v.about for v in found.verdicts if v.grade == "notice"]
+    row = {
+        "model": case.name,
+        "planted": case.fault,
+        "faults": faults,
+        "notices": notices,
+        "processor": seconds,
+        "clock": wall,
+        "parts": {name: (one.size, round(one.seconds, 1)) for name, one in found.done.items()},
+        "left_out": found.about["left_out"],
+    }
+    std = case.source.std
+    figures = [
+        {
+            "name": n.name,
+            "level": None if n.sigma is None else _short(n.sigma / std),
+            "n": n.estimate.n,
+            "value": _short(n.estimate.value),
+        }
+        for n in found.numbers
+    ]
+    print(json.dumps(row, ensure_ascii=False), flush=True)
+    return row, figures
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def record(name: str) -> dict[str, Any]:
+    """All that is measured on a kind of data."""
+    begin, kind, source = time.process_time(), KINDS[name], data(name)
+    m2 = trained(f"{kind.family}/m2", kind, source)
+    rows, models = [], {}
+    for case in (*good(name, m2, source), *faulty(m2, source, kind.memorised)):
+        row, figures = measured(case, kind.budget)
+        rows.append(row)
+        if not case.fault:
+            models[case.name] = figures
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "versions": f"scorefield {sf.__version__}, torch {torch.__version__}",
+        "seconds": time.process_time() - begin,
+        "settings": kind._asdict(),
+        "shape": list(source.shape),
+        "std": source.std,
+        "rows": rows,
+        "models": models,
+    }
+
+
+def page(records: dict[str, Any]) -> str:
+    """The page of the results."""
+    lines = [
+        "# What a check finds",
+        "",
+        "Models that are good, models with a planted fault, and what `check` makes of them.",
+        "",
+        "```console",
+        *(f"$ python benchmarks/check.py {name}" for name in records),
+        "```",
+    ]
+    for name, one in records.items():
+        kind = Kind(**one["settings"])
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            f"M0 and M2: the presets `{kind.family}/m0` and `{kind.family}/m2` after {kind.steps} "
+            f"steps of {kind.batch} points; a budget of {kind.budget:.0f} s; {kind.memorised} "
+            f"memorised points. {one['date']}, {one['versions']}.",
+            "",
+            "| model | planted | found | other faults | notices | processor time / 2 | clock |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for row in one["rows"]:
+            planted, faults = row["planted"], dict(row["faults"])
+            found = faults.pop(planted, "**no**" if planted else "")
+            cells = (row["model"], planted or "nothing", found, "; ".join(faults) or "none",
+                     ", ".join(row["notices"]) or "none", f"{row['processor'] / 2:.0f} s",
+                     f"{row['clock']:.0f} s")  # fmt: skip
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def write() -> None:
+    """Writes the page and the figures, of the records that there are."""
+    files = {name: RESULTS / "check" / f"{name}.json" for name in KINDS}
+    records = {name: json.loads(f.read_text()) for name, f in files.items() if f.exists()}
+    (RESULTS / "check.md").write_text(page(records))
+    dates = " and ".join(sorted({one["date"] for one in records.values()}))
+    wanted = ("shape", "std", "models")
+    figures = {
+        "origin": f"measured by benchmarks/check.py with seed 0, {dates}",
+        "data": {name: {key: one[key] for key in wanted} for name, one in records.items()},
+    }
+    place = ROOT / "src" / "scorefield" / "health" / typical.FILE
+    place.write_text(json.dumps(figures) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("kind", choices=KINDS)
+    name: str = parser.parse_args().kind
+    (RESULTS / "check").mkdir(exist_ok=True)
+    found = record(name)
+    (RESULTS / "check" / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    write()
+
+
+if __name__ == "__main__":
+    main()
