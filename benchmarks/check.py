@@ -126,8 +126,10 @@ def measured(case: Case, budget: float) -> tuple[dict[str, Any], list[dict[str, 
     begin, wall = time.process_time(), time.monotonic()
     found = sf.check(case.field, case.source, budget, stages=Stages(quiet=True))
     seconds, wall = time.process_time() - begin, time.monotonic() - wall
-    faults = {v.about: v.words for v in found.verdicts if v.grade == "fault"}
-    notices = [v.about for v in found.verdicts if v.grade == "notice"]
+    faults, notices = (
+        {v.about: v.words for v in found.verdicts if v.grade == grade}
+        for grade in ("fault", "notice")
+    )
     row = {
         "model": case.name,
         "planted": case.fault,
@@ -199,14 +201,17 @@ def page(records: dict[str, Any]) -> str:
             f"steps of {kind.batch} points; a budget of {kind.budget:.0f} s; {kind.memorised} "
             f"memorised points. {one['date']}, {one['versions']}.",
             "",
-            "| model | planted | found | other faults | notices | processor time / 2 | clock |",
+            "| model | planted | found | other faults | other notices | processor time / 2 | clock |",
             "|---|---|---|---|---|---|---|",
         ]
         for row in one["rows"]:
-            planted, faults = row["planted"], dict(row["faults"])
-            found = faults.pop(planted, "**no**" if planted else "")
-            cells = (row["model"], planted or "nothing", found, "; ".join(faults) or "none",
-                     ", ".join(row["notices"]) or "none", f"{row['processor'] / 2:.0f} s",
+            planted, faults, notices = (row[key] for key in ("planted", "faults", "notices"))
+            found = {**notices, **faults}.get(planted, "**no**" if planted else "")
+            others, less = (
+                [about for about in part if about != planted] for part in (faults, notices)
+            )
+            cells = (row["model"], planted or "nothing", found, ", ".join(others) or "none",
+                     ", ".join(less) or "none", f"{row['processor'] / 2:.0f} s",
                      f"{row['clock']:.0f} s")  # fmt: skip
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -42,5 +42,5 @@ def test_planted_faults_of_images_are_found_and_a_potential_has_none(script):
     cases = [check.Case("M2", m2, sf.digits()), *check.faulty(m2, sf.digits(), memorised=200)]
     for case in cases:
         found = sf.check(case.field, case.source, 5.0, stages=QUIET)
-        faults = {verdict.about for verdict in found.verdicts if verdict.grade == "fault"}
-        assert case.fault in faults or not (case.fault or faults), (case.name, faults)
+        bad = {verdict.about for verdict in found.verdicts if verdict.grade != "good"}
+        assert case.fault in bad or not (case.fault or bad & {"gradient", "levels", "memory"})

@@ -26,7 +26,8 @@ _CURVES = (
     ("Error of the score", "units of the noise", ("score_error",)),
     ("Distance to the ideal score", "units of the noise", ("distance_to_ideal",)),
 )
-_COLOURS = ("#0b61a4", "#c05a00")
+_COLOURS, _TYPICAL = ("#0b61a4", "#c05a00"), "#7d8790"
+_STYLES = ("--", ":", "-.")
 _SHOWN = 36
 
 
@@ -45,7 +46,7 @@ def page(
     numbers = [n for one in done.values() for n in one.found.numbers]
     names = {n.name for n in numbers if n.sigma is not None}
     curves = [
-        (title, _picture(_curve(title, unit, numbers, shown)))
+        (title, _picture(_curve(title, unit, numbers, shown, like)))
         for title, unit, shown in _CURVES
         if names & set(shown)
     ]
@@ -86,8 +87,10 @@ def _signed(text: str) -> str:
     return text.replace("-", "−")
 
 
-def _curve(title: str, unit: str, numbers: Sequence[Number], shown: Sequence[str]) -> Any:
-    """Numbers against the noise level, with their intervals."""
+def _curve(
+    title: str, unit: str, numbers: Sequence[Number], shown: Sequence[str], like: Like | None
+) -> Any:
+    """Numbers against the noise level, with their intervals; a single one with typical ones."""
     figure = new_figure(4.6, 3.0)
     axes = figure.add_subplot()
     values = []
@@ -104,13 +107,25 @@ def _curve(title: str, unit: str, numbers: Sequence[Number], shown: Sequence[str
                       color=colour, marker="o", markersize=4, linewidth=1.2, capsize=2,
                       label=some[0].title)  # fmt: skip
         values += middle
+        if like is not None and len(shown) == 1:
+            _add_typical(axes, some, like)
     settings: dict[str, Any] = {"xscale": "log"}
     label_axes(axes, "noise level, in units of the data", unit, title, **settings)
     if values and min(values) > 0 and max(values) > 30 * min(values):
         axes.set_yscale("log")
-    if len(shown) > 1:
+    if len(axes.get_legend_handles_labels()[1]) > 1:
         axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def _add_typical(axes: Any, numbers: Sequence[Number], like: Like) -> None:
+    """What models show of the same numbers on like data, as thin lines."""
+    for model, style in zip(like.models, _STYLES, strict=False):
+        found = [(n.sigma, like.beside(n).get(model)) for n in numbers]
+        points = [(sigma, value) for sigma, value in found if value is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), color=_TYPICAL, linestyle=style, linewidth=1,
+                      label=f"{model} on {like.data}")  # fmt: skip
 
 
 def _samples(done: Mapping[str, Done], real: Tensor) -> list[tuple[str, str]]:
