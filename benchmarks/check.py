@@ -201,7 +201,7 @@ def page(records: dict[str, Any]) -> str:
             f"steps of {kind.batch} points; a budget of {kind.budget:.0f} s; {kind.memorised} "
             f"memorised points. {one['date']}, {one['versions']}.",
             "",
-            "| model | planted | found | other faults | other notices | processor time / 2 | clock |",
+            "| model | planted | found | other faults | other notices | processor / 2 | clock |",
             "|---|---|---|---|---|---|---|",
         ]
         for row in one["rows"]:
