@@ -50,9 +50,9 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "toy": Kind("toy", 2000, 512, 64, 15.0),
-    "digits": Kind("digits", 500, 64, 500, 45.0),
-    "fashion_mnist": Kind("digits", 200, 32, 500, 90.0),
+    "toy": Kind("toy", 1000, 512, 64, 8.0),
+    "digits": Kind("digits", 300, 64, 500, 20.0),
+    "fashion_mnist": Kind("digits", 60, 32, 500, 60.0),
 }
 
 

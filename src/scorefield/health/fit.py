@@ -3,8 +3,9 @@ r"""Whether what a model claims to be fits: its denoising loss, by noise level.
 On held-out points :math:`x_t = \alpha x_0 + \sigma\varepsilon` the loss
 :math:`\ell = \tfrac1D \|\hat\varepsilon - \varepsilon\|^2` is compared with that of the *trivial
 denoiser*, the posterior mean of a normal distribution with the data's own mean and covariance,
-:math:`\ell_0`, and the skill :math:`1 - \ell / \ell_0` with that of other readings of the same
-network. All see the same points and the same noise, so that small differences are seen.
+:math:`\ell_0`, and the skill :math:`(\ell_0 - \ell) / (\ell_0 + \ell)` with that of other readings
+of the same network. All see the same points and the same noise, so that small differences are seen,
+and no noise level counts for more than others, however large the loss is there.
 
 A posterior mean has :math:`\mathbb{E}[\varepsilon \cdot \hat\varepsilon] =
 \mathbb{E}\|\hat\varepsilon\|^2`. The *slope* of the noise on its prediction is therefore 1 at every
@@ -37,16 +38,15 @@ from scorefield.targets.gaussian import Gaussian
 
 LEVELS = 10
 """How many noise levels are tried."""
-MARGIN, MARGIN_OF_ONE = 0.003, 0.01
+MARGIN, MARGIN_OF_ONE = 0.002, 0.005
 """The least gain of skill that is named, however certain: in the mean over noise levels, or at one.
 """
 LOST = 0.5
 """How much worse than the trivial denoiser a reading may be, in units of its loss."""
 ERROR = 1e-4
 """The probability that a right claim is called wrong, over all readings."""
-FIRST, WORSE = 8, 1e-3
-"""With how many points a reading is tried first, at every second noise level, and the probability
-that one is left at that which more points would show to be no worse than the claim."""
+FIRST = 8
+"""With how many points a reading is tried first, at every second noise level."""
 _EDGE = 1e-6
 _WHOLE, _FITTED = 1024, 2048
 """The most dimensions of a covariance, above which coordinates are taken as independent, and the
@@ -182,20 +182,34 @@ class Seen:
     predicted: Float[Tensor, "levels n"]
     noise: Float[Tensor, "levels n"]
 
+    @property
+    def parts(self) -> tuple[Float[Tensor, "levels n"], ...]:
+        """The losses of the field and the products, by level and point."""
+        return self.loss, self.cross, self.predicted, self.noise
+
     def few(self) -> Seen:
         """The same of the first points alone, at every second noise level."""
-        parts = (self.loss, self.trivial, self.cross, self.predicted, self.noise)
-        return Seen(self.sigmas[::2], *(part[::2, :FIRST] for part in parts))
+        loss, trivial, *products = (
+            part[::2, :FIRST] for part in (self.loss, self.trivial, *self.parts[1:])
+        )
+        return Seen(self.sigmas[::2], loss, trivial, *products)
 
     @property
     def skill(self) -> Float[Tensor, "levels n"]:
-        """One minus the loss in units of the trivial denoiser's mean loss, by level and point."""
-        return 1 - self.loss / self.trivial.mean(dim=1, keepdim=True)
+        r"""The skill of a level, :math:`(1 - r) / (1 + r)` with the loss :math:`r` in units of the
+        trivial denoiser's, plus what each point adds to it in first order.
+        """
+        share = self.loss / self.trivial.mean(dim=1, keepdim=True)
+        r = share.mean(dim=1, keepdim=True)
+        return (1 - r) / (1 + r) - 2 * (share - r) / (1 + r) ** 2
 
     @property
     def misfits(self) -> int:
-        """At how many noise levels the loss is above the trivial denoiser's by half or more."""
-        return int((self.skill.mean(dim=1) < -LOST).sum())
+        """At how many of the higher noise levels the loss is above the trivial denoiser's by half
+        or more.
+        """
+        bad = self.loss.mean(dim=1) > (1 + LOST) * self.trivial.mean(dim=1)
+        return int(bad[len(bad) // 2 :].sum())
 
     @property
     def correlation(self) -> Float[Tensor, " levels"]:
@@ -248,8 +262,13 @@ def look(
     clean, z = clean[:n], z[:n]
     classes = None if points.classes is None else points.classes[:n].to(device)
     with exact(), evaluation_mode(field), torch.no_grad():
-        for sigma in sigmas:
-            level = min(max(scale * sigma, least * (1 + _EDGE)), most * (1 - _EDGE))
+        for k, sigma in enumerate(sigmas):
+            level = scale * sigma
+            if claimed is not None and not least <= level <= most:
+                # The process of the reading has no such level: nothing is gained there.
+                rows.append([part[k] for part in claimed.parts])
+                losses += [] if law is None else [claimed.trivial[k]]
+                continue
             t = field.sde.time(torch.full((len(clean),), level, dtype=torch.float64))
             noisy = field.sde.perturb(clean, t, z, field.domain)
             found = field.predict_noise(noisy.to(device), t.to(device), classes).cpu()
@@ -270,19 +289,19 @@ def gains(
 ) -> tuple[list[Gain], int]:
     """What other readings gain, the best first, and how many of them could be tried.
 
-    Readings that are worse than the claim for certain at a few points are tried at no others. A
+    Readings that are worse than the claim at every one of a few points are tried at no others. A
     network that is not made for a reading (a step beyond its table, an image of another size)
     refuses it, or gives what is no number; it is left out.
     """
     found, few = [], claimed.few()
     for reading in others:
         try:
-            gain = _gain(reading, few, look(reading, points, few.sigmas, few, FIRST))
-            if _least(gain.mean.scaled(-1), WORSE) <= 0:
-                gain = _gain(reading, claimed, look(reading, points, sigmas, claimed))
+            seen, base = look(reading, points, few.sigmas, few, FIRST), few
+            if bool((seen.skill.mean(dim=0) >= few.skill.mean(dim=0)).any()):
+                seen, base = look(reading, points, sigmas, claimed), claimed
         except (UserError, RuntimeError, IndexError):
             continue
-        found.append(gain)
+        found.append(_gain(reading, base, seen))
     return sorted(found, key=lambda gain: -gain.mean.value), len(found)
 
 

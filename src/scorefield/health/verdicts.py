@@ -92,7 +92,9 @@ def _fit(done: Mapping[str, Done]) -> Iterator[Verdict]:
         for loss, other in zip(losses, least, strict=True)
         if loss.interval()[0] > _WORSE * other.interval()[1]
     ]
-    if best is None and len(bad) > len(losses) // 4:
+    # A network that predicts the data loses much at the lowest levels, whatever it has learned.
+    high = [loss.sigma for loss in losses[len(losses) // 2 :] if loss.sigma in bad]
+    if best is None and (len(bad) > len(losses) // 2 or len(high) > len(losses) // 4):
         yield Verdict(
             "fit",
             "fault",
