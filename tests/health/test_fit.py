@@ -8,7 +8,7 @@ from scorefield.fields.labels import SigmaLabel
 from scorefield.health import fit
 from scorefield.health.measure import Subject, measurements
 from scorefield.health.plan import Done
-from scorefield.health.readings import Reading
+from scorefield.health.readings import Reading, readings
 from scorefield.health.verdicts import verdicts
 from tests.health.networks import (
     SHAPE,
@@ -171,6 +171,25 @@ def test_readings_that_are_worse_at_each_of_few_points_are_tried_at_no_others():
     assert rows == {"worse": fit.FIRST, "as good": fit.FIRST + 2 * len(points.clean)}
     # What is compared is the same points: the gain of the same network is none.
     assert {gain.reading.kind: gain.mean.value for gain in found}["as good"] == 0
+
+
+def test_a_reading_gains_nothing_at_levels_that_its_process_lacks():
+    field = claim(steps(LAW, betas="cosine"), betas="cosine")
+    sigmas = (0.007, 0.5)
+    (other,) = (r for r in readings(field, STD) if "betas were linear" in r.words)
+    assert sigmas[0] < other.field.sde.level_range[0]
+    points = fit.Points.of(field, SOURCE, 16, 0)
+    claimed = fit.look(Reading("", "", field), points, sigmas)
+    seen = fit.look(other, points, sigmas, claimed)
+    assert torch.equal(seen.loss[0], claimed.loss[0])
+    assert (seen.loss[1] != claimed.loss[1]).all()
+
+
+def test_no_level_counts_for_more_than_others_however_large_its_loss():
+    loss = torch.tensor([[1e6, 3e6], [0.5, 0.7]], dtype=torch.float64)
+    rest = [torch.ones_like(loss)] * 4
+    skill = fit.Seen((0.01, 1.0), loss, *rest).skill.mean(dim=1)
+    assert torch.allclose(skill, torch.tensor([-1.0, 0.25], dtype=torch.float64), atol=1e-5)
 
 
 def test_the_trivial_denoiser_of_normal_data_is_the_best():

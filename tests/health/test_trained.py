@@ -1,6 +1,4 @@
-"""Checks of trained networks; the whole tables are ``claims.md`` and ``check.md`` of
-``docs/results``.
-"""
+"""Checks of trained networks; ``benchmarks/claims.py`` and ``check.py`` make the whole tables."""
 
 import importlib
 from pathlib import Path

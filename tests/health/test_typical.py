@@ -34,7 +34,7 @@ def test_a_figure_of_the_same_number_level_and_size_is_beside(name, sigma, n, be
     assert FOUND.beside(Number(name, name, Estimate(1.0, 0.1, n), sigma)) == beside
 
 
-@pytest.mark.parametrize("name", ["toy", "digits", "fashion_mnist"])
+@pytest.mark.parametrize("name", list(_record()["data"]))
 def test_figures_are_those_of_data_of_one_shape_and_scale(name):
     one = _record()["data"][name]
     shape, std = tuple(one["shape"]), one["std"]
