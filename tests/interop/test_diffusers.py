@@ -1,14 +1,22 @@
 """Models of diffusers, compared with diffusers itself."""
 
 import json
+import re
+import shlex
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import scorefield as sf
+from scorefield.cli import main
+from scorefield.errors import UserError
 from scorefield.interop.diffusers import field_of, load
 from scorefield.interop.errors import InteropError
+from scorefield.runs.inspection import inspect
 from scorefield.runs.subject import open_subject
 
 diffusers = pytest.importorskip("diffusers")
@@ -155,7 +163,46 @@ def test_commands_take_the_folder(tmp_path):
     saved(tmp_path)
     subject = open_subject(tmp_path)
     assert sf.DDIM(2).sample(subject.field, 2).shape == (2, 1, 8, 8)
-    assert subject.about == {"pipeline": str(tmp_path)}
+    assert subject.about == {"model": str(tmp_path)}
+
+
+def test_what_a_folder_claims_is_its_convention_and_how_diffusers_samples_it(tmp_path):
+    saved(tmp_path, prediction_type="v_prediction", clip_sample=True)
+    sheet = {heading: dict(pairs) for heading, pairs in inspect(tmp_path).items()}
+    model, sampling = sheet["model"], sheet["sampled by diffusers with"]
+    assert model["process"].startswith("DiscreteVP(")
+    assert model["output and label"] == "VPrediction(label=TimeLabel(scale=999))"
+    assert (model["points"], model["classes"]) == ("1×8×8", "none")
+    assert model["parameters"] == f"{sum(p.numel() for p in network().parameters()):,}"
+    assert (sampling["scheduler"], sampling["clip sample"]) == ("DDPMScheduler", "True")
+
+
+def test_a_field_of_diffusers_is_saved_and_loaded_with_its_code_trusted(tmp_path):
+    saved(tmp_path / "p")
+    field = sf.load(tmp_path / "p")
+    sf.save(field, tmp_path / "m")
+    with pytest.raises(UserError, match=r"diffusers.*code that is not part of scorefield"):
+        sf.load(tmp_path / "m")
+    found, x = sf.load(tmp_path / "m", trust_code=True), points()
+    with torch.no_grad():
+        assert torch.equal(found.denoise(x, 0.5), field.denoise(x, 0.5))
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved("my_pipeline")
+    pixels = torch.randint(0, 256, (24, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    np.savez("my_images.npz", x=pixels.to(torch.uint8).numpy())
+    (tmp_path / "my_images").mkdir()
+    for k, image in enumerate(pixels.to(torch.uint8).numpy()):
+        Image.fromarray(image[0]).save(f"my_images/{k}.png")
+    page = Path(__file__).parents[2] / "docs" / "models.md"
+    section = page.read_text().partition("## My diffusers model")[2].partition("\n## ")[0]
+    commands = re.findall(r"^\$ scorefield (.*?)(?:  +#.*)?$", section, re.MULTILINE)
+    assert {line.split()[0] for line in commands} == {"inspect", "check", "sample", "likelihood"}
+    for line in commands:
+        assert main(shlex.split(line.replace("10min", "1s").replace("--n 8", "--n 2"))) == 0
 
 
 def test_what_cannot_be_read_is_one_sentence(tmp_path):

@@ -116,29 +116,29 @@ def wrap(
     label, levels = _label(time)
     process = _process(sde, betas, predicts, label, levels)
     reverse = predicts == "velocity" and isinstance(label, ReversedTimeLabel)
-    network = _Wrapped(net, tuple(shape), classes, unlabelled, learned_variance, reverse)
+    network = Wrapped(net, tuple(shape), classes, unlabelled, learned_variance, reverse)
     parametrization = _PREDICTIONS[str(predicts)](label)
     field = PreconditionedField(network, process, parametrization=parametrization, shape=shape)
     _check_network(field, network)
     return field
 
 
-class _Wrapped(nn.Module):
+class Wrapped(nn.Module):
     """A network in the convention of a backbone."""
 
     def __init__(
         self,
         net: Callable[..., Tensor],
-        shape: tuple[int, ...],
+        event_shape: tuple[int, ...],
         classes: int | None,
         unlabelled: bool,
         learned_variance: bool,
         reverse: bool,
     ) -> None:
         super().__init__()
-        self.net, self.event_shape = net, shape
+        self.net, self.event_shape = net, event_shape
         self.classes, self.unlabelled = classes, unlabelled or classes is None
-        self._halved, self._sign = learned_variance, -1 if reverse else 1
+        self.learned_variance, self.reverse = learned_variance, reverse
         # The parts of the network stay as they are.
         self.training = net.training if isinstance(net, nn.Module) else False
 
@@ -146,7 +146,7 @@ class _Wrapped(nn.Module):
         if self.classes is not None and classes is None:
             classes = torch.full((len(x),), self.classes, dtype=torch.int64, device=x.device)
         output = self.net(x, label, *(() if classes is None else (classes,)))
-        if self._halved and isinstance(output, Tensor):
+        if self.learned_variance and isinstance(output, Tensor):
             channels = self.event_shape[0]
             if output.shape[1] != 2 * channels:
                 raise UserError(
@@ -154,7 +154,7 @@ class _Wrapped(nn.Module):
                     f"there are {2 * channels}"
                 )
             output = output[:, :channels]
-        return -output if self._sign < 0 else output
+        return -output if self.reverse else output
 
 
 def _label(time: str | Label | None) -> tuple[Label, int | None]:
@@ -211,7 +211,7 @@ def _check_name(what: str, given: object, known: Mapping[str, object]) -> None:
         raise UserError(f"wrap: {what} is {given!r}; {near}")
 
 
-def _check_network(field: PreconditionedField, network: _Wrapped) -> None:
+def _check_network(field: PreconditionedField, network: Wrapped) -> None:
     """Raises ``ValueError`` unless a network can be evaluated, and gives what it should."""
     name, shape = _name(network.net), network.event_shape
     for part in network.modules():

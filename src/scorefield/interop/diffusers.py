@@ -25,6 +25,7 @@ from scorefield.fields.preconditioned import PreconditionedField
 from scorefield.fields.wrap import wrap
 from scorefield.files import DOCUMENT, read_file
 from scorefield.interop.errors import InteropError
+from scorefield.networks.network import Network
 from scorefield.sde.interpolant import RectifiedFlow
 from scorefield.sde.steps import DiscreteVP
 
@@ -48,6 +49,17 @@ _SCHEDULERS = (
 )
 """Those of networks that were trained on the steps of a table."""
 _FLOW = "FlowMatchEulerDiscreteScheduler"
+_SAMPLING = (
+    "scheduler",
+    "num_train_timesteps",
+    "beta_schedule",
+    "prediction_type",
+    "clip_sample",
+    "clip_sample_range",
+    "thresholding",
+    "timestep_spacing",
+    "rescale_betas_zero_snr",
+)
 
 
 def load(folder: str | Path) -> PreconditionedField:
@@ -68,6 +80,15 @@ def load(folder: str | Path) -> PreconditionedField:
     if missing := sorted(found["missing_keys"]):
         raise InteropError(f"{folder / 'unet'} lacks the weights {', '.join(missing[:4])}")
     return field_of(network.eval(), _part(folder, "scheduler", (*_SCHEDULERS, _FLOW)))
+
+
+def sampling(folder: Path) -> list[tuple[str, str]]:
+    """What the scheduler in a folder of diffusers does when it samples, by name; the field of its
+    network is neither clipped nor thresholded.
+    """
+    scheduler = _part(folder, "scheduler", (*_SCHEDULERS, _FLOW))
+    found = {"scheduler": type(scheduler).__name__, **scheduler.config}
+    return [(key.replace("_", " "), str(found[key])) for key in _SAMPLING if key in found]
 
 
 def field_of(network: Any, scheduler: Any) -> PreconditionedField:
@@ -98,7 +119,7 @@ def field_of(network: Any, scheduler: Any) -> PreconditionedField:
         raise InteropError("the network has no sample_size, the side of its images: give it one")
     sides = (side, side) if isinstance(side, int) else tuple(side)
     return wrap(
-        _Sample(network),
+        Sampled(network),
         shape=(shape.in_channels, *sides),
         **convention,
         classes=shape.num_class_embeds,
@@ -106,7 +127,7 @@ def field_of(network: Any, scheduler: Any) -> PreconditionedField:
     )
 
 
-class _Sample(nn.Module):
+class Sampled(Network):
     """A network of diffusers, called as a function that returns a tensor."""
 
     def __init__(self, network: nn.Module) -> None:

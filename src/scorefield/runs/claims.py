@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from scorefield.fields.base import ScoreField
+from scorefield.fields.clipped import ClippedField
+from scorefield.fields.composed import ClassifierFreeGuidance, OneClass
 from scorefield.fields.preconditioned import PreconditionedField
 
 
@@ -22,13 +24,24 @@ def _claims(field: ScoreField) -> Iterator[tuple[str, str]]:
     yield "process", _words(field.sde)
     least, most = field.sde.level_range
     yield "noise levels", f"{least:.4g} to {most:.4g}, in units of the data"
-    if isinstance(field, PreconditionedField):
-        yield "network", type(field.backbone).__name__
-        yield "output and label", _words(field.parametrization)
+    inner = field
+    while isinstance(inner, ClippedField | OneClass | ClassifierFreeGuidance):
+        if isinstance(inner, ClippedField):
+            yield "clipping", _clipping(inner)
+        inner = inner.field
+    if isinstance(inner, PreconditionedField):
+        network = inner.backbone
+        yield "network", type(getattr(network, "net", network)).__name__
+        yield "output and label", _words(inner.parametrization)
     yield "points", "×".join(map(str, field.domain.shape)) or "numbers"
     count = field.classes
     yield "classes", "none" if count is None else f"{count}"
     yield "parameters", f"{sum(p.numel() for p in field.parameters()):,}"
+
+
+def _clipping(field: ClippedField) -> str:
+    share = "" if field.quantile is None else f", by the {field.quantile:g} quantile"
+    return f"the denoiser to [{field.low:g}, {field.high:g}]{share}"
 
 
 def _words(value: Any) -> str:
