@@ -214,11 +214,13 @@ def test_what_the_hub_answers_is_one_sentence(hub, monkeypatch, kind, match):
 def test_what_the_network_does_is_one_sentence(hub, monkeypatch):
     client = sys.modules[hub.errors.HTTPError.__module__.partition(".")[0]]
 
+    failures = [client.ProxyError("no\nproxy"), OSError(28, "No space left", "/cache/x")]
+
     def fail(*given, **named):
-        raise failure
+        raise failures.pop()
 
     monkeypatch.setattr(hub, "snapshot_download", fail)
-    for failure in (client.ProxyError("no\nproxy"), OSError(28, "No space left", "/cache/x")):
+    while failures:
         with pytest.raises(RunError, match=r"hub:me/mine cannot be downloaded: \w+: "):
             sf.load("hub:me/mine")
 
