@@ -191,18 +191,18 @@ class UNetModel(Backbone):
             return _named(up=nn.Upsample(scale_factor=2), conv=same)
 
         inputs, last = widths[0], len(widths) - 1
-        self.input_blocks = nn.ModuleList([Steps(nn.Conv2d(3, inputs, 3, padding=1))])
+        self.input_blocks = nn.ModuleList([Steps([nn.Conv2d(3, inputs, 3, padding=1)])])
         skips = [inputs]
         for level, outputs in enumerate(widths):
             for _ in range(flags.num_res_blocks):
-                self.input_blocks.append(Steps(*layers(inputs, outputs, level, flags.num_heads)))
+                self.input_blocks.append(Steps(layers(inputs, outputs, level, flags.num_heads)))
                 inputs = outputs
                 skips.append(inputs)
             if level != last:
-                self.input_blocks.append(Steps(changed(inputs, "down")))
+                self.input_blocks.append(Steps([changed(inputs, "down")]))
                 skips.append(inputs)
-        middle = residual(inputs, inputs), attention(inputs, flags.num_heads)
-        self.middle_block = Steps(*middle, residual(inputs, inputs))
+        middle = [residual(inputs, inputs), attention(inputs, flags.num_heads)]
+        self.middle_block = Steps([*middle, residual(inputs, inputs)])
         self.output_blocks = nn.ModuleList()
         for level in range(last, -1, -1):
             for k in range(flags.num_res_blocks + 1):
@@ -210,7 +210,7 @@ class UNetModel(Backbone):
                 inputs = widths[level]
                 if level and k == flags.num_res_blocks:
                     made.append(changed(inputs, "up"))
-                self.output_blocks.append(Steps(*made))
+                self.output_blocks.append(Steps(made))
         outputs = 6 if flags.learn_sigma else 3
         self.out = nn.Sequential(
             Normalization(32, inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1)
@@ -238,7 +238,7 @@ class UNetModel(Backbone):
         return self.out(x)[:, :3]
 
 
-class Steps(nn.Sequential):
+class Steps(nn.ModuleList):
     """Layers after each other, of which residual blocks receive the condition."""
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:

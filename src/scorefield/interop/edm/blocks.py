@@ -172,15 +172,15 @@ class Waves(nn.Module):
 
     def __init__(self, channels: int, endpoint: bool = False, random: bool = False) -> None:
         super().__init__()
-        self.half, self.last, self.random = channels // 2, int(endpoint), random
+        self.count, self.last, self.random = channels // 2, int(endpoint), random
         if random:
-            self.register_buffer("freqs", torch.empty(self.half))
+            self.register_buffer("freqs", torch.empty(self.count))
 
     def forward(self, label: Float[Tensor, " batch"]) -> Float[Tensor, "batch features"]:
         if self.random:
             frequencies = 2 * math.pi * self.freqs
         else:
-            place = torch.arange(self.half, dtype=label.dtype, device=label.device)
-            frequencies = (1 / 10_000) ** (place / (self.half - self.last))
+            place = torch.arange(self.count, dtype=label.dtype, device=label.device)
+            frequencies = (1 / 10_000) ** (place / (self.count - self.last))
         phase = label[:, None] * frequencies
         return torch.cat((phase.cos(), phase.sin()), dim=1)
