@@ -33,6 +33,8 @@ def _claims(field: ScoreField) -> Iterator[tuple[str, str]]:
         network = inner.backbone
         yield "network", type(getattr(network, "net", network)).__name__
         yield "output and label", _words(inner.parametrization)
+        if convention := getattr(network, "convention", ""):
+            yield "convention", convention
     yield "points", "×".join(map(str, field.domain.shape)) or "numbers"
     count = field.classes
     yield "classes", "none" if count is None else f"{count}"

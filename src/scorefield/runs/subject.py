@@ -17,7 +17,7 @@ from scorefield.engine import Engine
 from scorefield.errors import CheckpointError, ConfigError, RunError, UserError, closest
 from scorefield.fields.base import ScoreField
 from scorefield.files import absence
-from scorefield.interop import convolutional, diffusers
+from scorefield.interop import convolutional, diffusers, foreign
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.load import load as load_published
 from scorefield.likelihood.density import CENTERED_BYTES, UNIT_BYTES, DataTransform
@@ -31,7 +31,7 @@ from scorefield.training.checkpoint import Weights
 
 _KINDS = (
     "a model is a run or another training's folder, a checkpoint, what sf.save wrote, a folder of "
-    "diffusers, a file ending in .safetensors, .pth or .pt, hub:owner/name, or "
+    "diffusers or with model.json, a file ending in .safetensors, .pth or .pt, hub:owner/name, or "
     "package.module:factory"
 )
 
@@ -135,8 +135,8 @@ def open_model(
     Arguments:
         model: The folder of a run, or of a training by ``fit``, at its newest checkpoint; a
             checkpoint; a file ending in ``.safetensors``; a folder that :func:`~.save` wrote; a
-            folder of diffusers; one of these on the hub, ``hub:owner/name``; a checkpoint of
-            score_sde ending in ``.pth``, or a state dict ending in ``.pt``
+            folder of diffusers, or one with ``model.json`` (:mod:`scorefield.interop.foreign`); one
+            of these on the hub, ``hub:owner/name``; a checkpoint of score_sde ending in ``.pth``, or a state dict ending in ``.pt``
             (:mod:`scorefield.interop.convolutional`); or ``package.module:factory``, a field or a
             function without arguments that returns one, whose code is executed: its module is
             looked for where Python looks, and in the working directory.
@@ -174,6 +174,8 @@ def open_model(
         return _trained(run, run.field(weights, step), step, weights, run.folder)
     if (path / diffusers.INDEX).is_file():
         return Subject(diffusers.load(path), None, None, {"model": name}, None, CENTERED_BYTES)
+    if foreign.is_foreign(path):
+        return _foreign(path)
     found, source = _weights(path, name, weights, step)
     if found.config is None:
         return Subject(saved.field_of(found, source, trust_code), None, None, {"model": name}, None)
@@ -259,6 +261,13 @@ def _published(path: Path, weights: Literal["ema", "raw"], config: str | None) -
     centered = getattr(getattr(field, "backbone", None), "centered", False)
     about = {"checkpoint": str(path), "configuration": config, "weights": weights}
     return Subject(field, None, None, about, None, CENTERED_BYTES if centered else UNIT_BYTES)
+
+
+def _foreign(path: Path) -> Subject:
+    field = foreign.load(path)
+    about = {"model": str(path), "convention": field.backbone.convention}
+    transform = None if field.backbone.latents else CENTERED_BYTES
+    return Subject(field, None, None, about, None, transform)
 
 
 def _convolutional(path: Path, config: str | None) -> Subject:
