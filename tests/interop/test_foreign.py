@@ -12,9 +12,9 @@ from torch import nn
 
 import scorefield as sf
 from scorefield.errors import RunError, UserError
-from scorefield.health.claims import claims
 from scorefield.interop import edm, foreign
 from scorefield.interop.errors import InteropError
+from scorefield.runs.claims import claims
 from scorefield.runs.subject import open_subject
 from tests.interop import originals
 from tests.interop.foreign import LIBRARIES, denoised, field_of, state_of

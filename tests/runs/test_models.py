@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,7 @@ def test_classes_are_kept_by_load_and_chosen_by_others(saved):
         open_subject(saved, label=2)
 
 
+@pytest.mark.slow
 def test_commands_take_every_kind(saved, factory, capsys):
     assert main(["sample", str(saved), "--n", "3", "--nfe", "3", "--label", "1"]) == 0
     (file,) = Path("samples").rglob("*.npz")
@@ -134,6 +136,8 @@ def test_commands_take_every_kind(saved, factory, capsys):
 def hub(monkeypatch, tmp_path):
     """huggingface_hub with a cache of its own, in which nothing is, and without a network."""
     huggingface_hub = pytest.importorskip("huggingface_hub")
+    for module in ("constants", "errors"):
+        import_module(f"huggingface_hub.{module}")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     return huggingface_hub

@@ -58,6 +58,9 @@ PREDICTIONS = {
 }
 
 
+PACKAGES = [["scorefield", name] for name in ("fields", "networks", "sde")]
+
+
 def alive(module):
     """Weights that leave no branch at zero."""
     generator = torch.Generator().manual_seed(1)
@@ -73,7 +76,8 @@ def concrete(base):
     while waiting:
         for kind in waiting.pop().__subclasses__():
             waiting.append(kind)
-            public = kind.__module__.startswith("scorefield.") and not kind.__name__.startswith("_")
+            ours = kind.__module__.split(".")[:2] in PACKAGES
+            public = ours and not kind.__name__.startswith("_")
             if public and not isabstract(kind):
                 found.add(kind.__name__)
     return found

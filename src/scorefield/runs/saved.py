@@ -1,4 +1,4 @@
-"""Fields in folders: weights that say what they are of, and a model card.
+"""Fields in folders: weights with a description of their field, and a model card.
 
 A folder holds ``model.safetensors``, whose metadata describe every part of the field as a
 checkpoint's do (:mod:`scorefield.training.checkpoint`), and ``README.md``, the card. It is what one

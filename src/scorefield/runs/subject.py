@@ -136,10 +136,11 @@ def open_model(
         model: The folder of a run, or of a training by ``fit``, at its newest checkpoint; a
             checkpoint; a file ending in ``.safetensors``; a folder that :func:`~.save` wrote; a
             folder of diffusers, or one with ``model.json`` (:mod:`scorefield.interop.foreign`); one
-            of these on the hub, ``hub:owner/name``; a checkpoint of score_sde ending in ``.pth``, or a state dict ending in ``.pt``
-            (:mod:`scorefield.interop.convolutional`); or ``package.module:factory``, a field or a
-            function without arguments that returns one, whose code is executed: its module is
-            looked for where Python looks, and in the working directory.
+            of these on the hub, ``hub:owner/name``; a checkpoint of score_sde ending in ``.pth``,
+            or a state dict ending in ``.pt`` (:mod:`scorefield.interop.convolutional`); or
+            ``package.module:factory``, a field or a function without arguments that returns one,
+            whose code is executed: its module is looked for where Python looks, and in the working
+            directory.
         weights: Which weights of a run or checkpoint: averaged, or those of the last step.
         config: For a checkpoint of score_sde, the name of a published configuration, or a file
             ending in ``.yaml`` or ``.json`` with one in the original's keys; for a state dict,
