@@ -632,7 +632,7 @@ def test_what_keeps_a_process_from_meeting_the_others_it_says_itself(monkeypatch
 
 
 def test_one_of_several_processes_says_that_they_were_interrupted(monkeypatch, capsys):
-    def interrupted(*arguments):
+    def interrupted(*arguments, **named):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("scorefield.runs.subject.open_model", interrupted)

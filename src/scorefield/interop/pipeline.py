@@ -107,7 +107,8 @@ def _obstacle(field: ScoreField) -> str | None:
     for name, value in _NEEDED.items():
         if given.get(name, value) != value:
             return f"its network has {name}={given[name]!r}, not {value!r}"
-    sde, prediction = field.sde, field.parametrization
+    sde = field.sde
+    prediction: Any = field.parametrization
     if not isinstance(sde, DiscreteVP) or sde.prior_mean != 0:
         return "its process is not DiscreteVP, with a table of steps and noise of mean 0"
     if type(prediction) not in _PREDICTIONS:
@@ -117,7 +118,7 @@ def _obstacle(field: ScoreField) -> str | None:
     return None
 
 
-def _settings(network: DDPM) -> dict[str, Any]:
+def _settings(network: Any) -> dict[str, Any]:
     """The configuration of the same network of diffusers."""
     given = network.arguments
     colors, *sides = network.event_shape
@@ -143,7 +144,7 @@ def _settings(network: DDPM) -> dict[str, Any]:
     }
 
 
-def _state(network: DDPM, like: dict[str, Tensor]) -> dict[str, Tensor]:
+def _state(network: Any, like: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a network by the names of ``like``."""
     last = len(network.up[0].blocks) - 1
     names = ((r"^up\.(\d+)\.attention\.", rf"up_blocks.\1.attentions.{last}."), *_NAMES)

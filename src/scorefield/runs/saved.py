@@ -7,7 +7,7 @@ uploads to a hub; nothing in it is executed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -79,7 +79,7 @@ def save(
             raise RunError(f"{name} of the field's state is no tensor, and cannot be written")
         # Weights that are tied in memory are written one by one.
         state[name] = value.detach().cpu().clone()
-    content = {
+    content: dict[str, bytes | str] = {
         WEIGHTS: checkpoints.weights_file(state, 0, None, parts),
         CARD: _card(folder.resolve().name, field, about or {}, "sha256" in str(parts)),
     }
@@ -124,9 +124,9 @@ def _card(name: str, field: ScoreField, about: Mapping[str, object], custom: boo
     text = _CARD.format(name=name, claims=_table(claims(field)), trust=trust)
     if not about:
         return text
-    return f"{text}\n## Data and training\n\n{_table(list(about.items()))}\n"
+    return f"{text}\n## Data and training\n\n{_table(about.items())}\n"
 
 
-def _table(rows: list[tuple[str, object]]) -> str:
+def _table(rows: Iterable[tuple[str, object]]) -> str:
     lines = [f"| {key} | {' '.join(str(value).split()).replace('|', '/')} |" for key, value in rows]
     return "\n".join(["| | |", "|---|---|", *lines])

@@ -180,7 +180,11 @@ def open_model(
     found, source = _weights(path, name, weights, step)
     if found.config is None:
         return Subject(saved.field_of(found, source, trust_code), None, None, {"model": name}, None)
-    return _configured(found, source, source.name if path.is_file() else weights, trust_code)
+    run = Run(source.parent, schema.stored(found.config, str(source), trust_code))
+    field = run.untrained()
+    checkpoints.load_weights(field, found, source)
+    which = source.name if path.is_file() else weights
+    return _trained(run, field.eval(), found.step, which, None)
 
 
 def _made(name: str) -> ScoreField:
@@ -232,14 +236,6 @@ def _nearest(path: Path) -> str:
             near = closest(part.name, there)
             return f", the nearest is {str(part.parent / near)!r}" if near else ""
     return ""
-
-
-def _configured(weights: Weights, path: Path, which: str, trust_code: bool) -> Subject:
-    """A field from weights that have the configuration of their run."""
-    run = Run(path.parent, schema.stored(weights.config, str(path), trust_code))
-    field = run.untrained()
-    checkpoints.load_weights(field, weights, path)
-    return _trained(run, field.eval(), weights.step, which, None)
 
 
 def _trained(run: Run, field: ScoreField, step: int, weights: str, folder: Path | None) -> Subject:
