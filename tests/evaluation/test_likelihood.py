@@ -204,7 +204,7 @@ def test_bytes_have_a_likelihood_under_a_published_checkpoint(published, tmp_pat
 
 def test_a_published_checkpoint_comes_without_data(published):
     path, config = published
-    with pytest.raises(RunError, match=r"give a file ending in .npz"):
+    with pytest.raises(RunError, match="comes without data: give --data"):
         data_likelihood(open_subject(path, config=str(config)), "test", 2, ROUGH)
 
 
