@@ -232,13 +232,14 @@ def test_networks_of_variance_exploding_receive_sigma_and_give_the_score(tmp_pat
     assert subject.about["points"] == "images in [0, 1]"
     made.set_timesteps(20)
     made.set_sigmas(20)
-    for t, sigma in zip(made.timesteps, made.sigmas, strict=True):
-        x = sigma * points()
+    own = field.sde.sigma(made.timesteps.double())
+    torch.testing.assert_close(own, made.sigmas.double(), rtol=1e-5, atol=0)
+    for t, sigma in zip(made.timesteps.tolist(), own.tolist(), strict=True):
+        x = sigma * points().double()
         with torch.no_grad():
-            score = net(x, sigma.expand(3)).sample
-        # Relative to the score of the noise alone.
-        found = field.score(x.double(), float(t)).detach().float() * sigma
-        torch.testing.assert_close(found, score * sigma, rtol=0, atol=2e-4)
+            score = net(x.float(), torch.full((3,), sigma)).sample
+        found = field.predict_noise(x, t).detach()
+        torch.testing.assert_close(found, -sigma * score.double(), rtol=0, atol=1e-6)
     for level in LEVELS:
         x = level * points()
         with torch.no_grad():

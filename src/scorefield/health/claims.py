@@ -7,7 +7,6 @@ from typing import Any
 
 from scorefield.fields.base import ScoreField
 from scorefield.fields.preconditioned import PreconditionedField
-from scorefield.interop.adapter import Adapter
 from scorefield.sde.base import SDE
 from scorefield.sde.steps import DiscreteVP
 
@@ -28,9 +27,9 @@ def _claims(field: ScoreField) -> Iterator[tuple[str, str]]:
     if isinstance(field, PreconditionedField):
         yield "network", type(field.backbone).__name__
         yield "output and label", _words(field.parametrization)
-        for part in field.backbone.modules():
-            if isinstance(part, Adapter):
-                yield "convention", part.convention
+        network = getattr(field.backbone, "net", field.backbone)
+        if convention := getattr(network, "convention", ""):
+            yield "convention", convention
     yield "points", "×".join(map(str, field.domain.shape)) or "numbers"
     count = field.classes
     yield "classes", "none" if count is None else f"{count}"

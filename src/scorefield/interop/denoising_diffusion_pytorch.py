@@ -25,7 +25,7 @@ from scorefield.interop.errors import InteropError
 from scorefield.sde.exploding import EDM
 
 _LIBRARY = "denoising_diffusion_pytorch"
-_KINDS = ("GaussianDiffusion", "ElucidatedDiffusion")
+_KINDS = ("GaussianDiffusion", "LearnedGaussianDiffusion", "ElucidatedDiffusion")
 _PREDICTS = {"pred_noise": "noise", "pred_x0": "denoiser", "pred_v": "v"}
 
 
@@ -37,8 +37,9 @@ def field_of(diffusion: Any) -> PreconditionedField:
             prediction, or the noise of its training was not white.
         ValueError: If the network is in training mode and draws at random, see :func:`~.wrap`.
     """
-    name, kinds = type(diffusion).__name__, kinds_of(diffusion, _LIBRARY)
-    if not kinds.intersection(_KINDS):
+    name = type(diffusion).__name__
+    # Others that derive from these have networks with more outputs.
+    if name not in kinds_of(diffusion, _LIBRARY).intersection(_KINDS):
         raise InteropError(f"{name} is no diffusion of {_LIBRARY}: {', '.join(_KINDS)}")
     if diffusion.self_condition:
         raise InteropError(
@@ -47,7 +48,7 @@ def field_of(diffusion: Any) -> PreconditionedField:
         )
     sides = diffusion.image_size
     shape = (diffusion.channels, *((sides, sides) if isinstance(sides, int) else sides))
-    if "ElucidatedDiffusion" in kinds:
+    if name == "ElucidatedDiffusion":
         scale = diffusion.sigma_data
         words = f"{name}: receives ln(sigma) / 4, predicts the scaled data, sigma_data {scale:g}"
         network = DiffusionNetwork(diffusion.net, words)
@@ -67,7 +68,7 @@ def field_of(diffusion: Any) -> PreconditionedField:
         predicts=_PREDICTS[diffusion.objective],
         time=f"index:{steps}",
         betas=diffusion.betas,
-        learned_variance="LearnedGaussianDiffusion" in kinds,
+        learned_variance=name == "LearnedGaussianDiffusion",
     )
 
 
