@@ -513,6 +513,7 @@ def end(process):
     return process.returncode, output, errors
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_a_checkpoint_and_the_run_can_go_on(told, small, tmp_path):
     root = tmp_path / "runs"
     folder = root / "toy" / "long" / "seed0"
@@ -528,6 +529,7 @@ def test_an_interrupt_keeps_a_checkpoint_and_the_run_can_go_on(told, small, tmp_
     assert len(list((folder / "checkpoints").glob("step_*"))) == 1
 
 
+@pytest.mark.slow
 def test_two_signals_in_quick_succession_are_one_interrupt(small, tmp_path):
     """As from a terminal and from a parent process; both wait while the process is stopped."""
     folder = tmp_path / "runs" / "toy" / "long" / "seed0"
@@ -559,6 +561,7 @@ def test_a_signal_to_a_sweep_alone_reaches_its_runs(small, tmp_path, number):
         assert len(list((folder / "checkpoints").glob("step_*"))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_of_sampling_is_one_sentence(trained, tmp_path, number):
     options = ["--n", "10000000", "--steps", "1000", "--out", "samples.npz"]
@@ -573,6 +576,7 @@ def test_an_interrupt_of_sampling_is_one_sentence(trained, tmp_path, number):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_training_goes_on_when_no_one_reads(small, tmp_path):
     with start("train", small, cwd=tmp_path) as process:
         process.stdout.close()

@@ -38,6 +38,7 @@ def test_every_file_of_the_page_has_less_than_forty_lines(project):
     assert max(lengths.values()) < 40, lengths
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_project_of_ones_own_work_together(project):
     run(project, "use.py")
     check = """

@@ -52,8 +52,9 @@ def speak(value):
 
 def wait(folder):
     """Waits for an interrupt, and then cleans up."""
-    (folder / f"started-{os.getpid()}").touch()
     try:
+        # The interrupt may come as soon as it is seen.
+        (folder / f"started-{os.getpid()}").touch()
         time.sleep(600)
     finally:
         (folder / f"cleaned-{os.getpid()}").touch()

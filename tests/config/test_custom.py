@@ -180,6 +180,7 @@ def test_code_that_a_run_brings_is_not_imported(config_file, module, tmp_path):
         assert module not in sys.modules
 
 
+@pytest.mark.slow
 def test_the_command_line_asks_for_trust(config_file, module, tmp_path):
     run = Run.create(load(config_file), tmp_path / "runs")
     run.train(quiet=True)

@@ -201,6 +201,7 @@ def test_the_command_makes_the_run_it_stands_for(report):
         assert (root / config.folder / "config_resolved.yaml").is_file()
 
 
+@pytest.mark.slow
 def test_step_times_come_from_the_sweep_of_these_very_runs(seeds, tmp_path, no_pictures):
     root = tmp_path / "runs"
     shutil.copytree(seeds.parent / "runs", root)

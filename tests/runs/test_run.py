@@ -58,6 +58,7 @@ def test_the_folder_of_another_configuration_is_refused_and_left_alone(small, tm
     assert not (run.folder / "old").exists()
 
 
+@pytest.mark.slow
 def test_killed_while_it_is_made_or_replaced_a_run_can_be_made_again(small, tmp_path):
     other = tmp_path / "other.yaml"
     other.write_text(small.read_text() + "name: toy/small\noptim: {lr: 0.5}\n")

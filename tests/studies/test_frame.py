@@ -167,6 +167,7 @@ run(STUDY, few, Path(sys.argv[1]), stages=Fatal())
 """
 
 
+@pytest.mark.slow
 def test_a_killed_analysis_of_atoms_continues(tmp_path, monkeypatch):
     """Killed before the last diagnostics, it computes these and no others."""
     from scorefield.evaluation.catalogue import curl, score

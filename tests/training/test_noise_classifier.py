@@ -42,6 +42,7 @@ def quick(source=None, **settings):
     return train_noise_classifier(source or few(), SDE, sizes=SIZES, **({"steps": 3} | settings))
 
 
+@pytest.mark.slow
 def test_accuracy_falls_from_almost_all_to_chance(trained):
     levels = list(trained.accuracy)
     assert levels[0] == pytest.approx(0.02)
@@ -55,6 +56,7 @@ def test_accuracy_falls_from_almost_all_to_chance(trained):
         assert far.value < near.value + 4 * near.standard_error
 
 
+@pytest.mark.slow
 def test_guidance_makes_digits_of_the_wanted_class(trained):
     """Samples of the law of the training digits, judged by a classifier that had no part in it."""
     source = digits()

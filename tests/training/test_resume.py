@@ -94,6 +94,7 @@ def uninterrupted(tmp_path_factory):
     return folder, operations, time.monotonic() - begin
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(uninterrupted, tmp_path):
     reference, _, seconds = uninterrupted
     moments, done = random.Random(0), 0
