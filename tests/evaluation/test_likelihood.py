@@ -116,7 +116,7 @@ def test_points_that_have_noise_get_no_more():
 @pytest.mark.parametrize(
     ("data", "n", "words"),
     [
-        ("valid", 4, "must be test, train or a file ending in .npz"),
+        ("valid", 4, "there are no data called 'valid'"),
         ("test", 1, "at least 2 points"),
         ("two.npz", None, "must hold one array of points, it holds 2"),
         ("wide.npz", None, r"shape \(n, 2\)"),

@@ -176,8 +176,10 @@ def test_a_learned_variance_of_denoising_diffusion_pytorch():
     diffusion = made(net, image_size=4, timesteps=STEPS, objective="pred_noise").eval()
     field, x = denoising_diffusion_pytorch.field_of(diffusion), points(1.0)
     with torch.no_grad():
-        expected = diffusion.model_predictions(x, torch.full((3,), 50)).pred_noise
-    agree(field.predict_noise(x, 50 / (STEPS - 1)), expected)
+        steps = torch.full((3,), 50)
+        expected, *_ = diffusion.p_mean_variance(x=x, t=steps, clip_denoised=False)
+        data = field.denoise(x, 50 / (STEPS - 1))
+    agree(diffusion.q_posterior(data, x, steps)[0], expected)
 
 
 def test_an_elucidated_diffusion():
@@ -243,7 +245,7 @@ def test_velocities_of_torchcfm(name):
         with torch.no_grad():
             agree(field.velocity(data, 1 - t), -net(own.float(), data.float()))
         # Its points and velocities are those of the process, from the other end.
-        x = matcher.sample_xt(noise, data, own, torch.zeros_like(data))
+        x = matcher.sample_xt(noise, data, own, noise)
         agree(field.sde.perturb(data, 1 - own, noise), x)
         expected = matcher.compute_conditional_flow(noise, data, own, x)
         s = torch.tensor(1 - t, dtype=torch.float64)

@@ -36,6 +36,11 @@ def open_data(
     if name.endswith(ENDINGS) or (not path.exists() and "/" in name):
         config = load(name)
         return build_source(config), levels_of(config.data)
+    if not path.exists():
+        raise UserError(
+            f"there are no data called {name!r}: give a preset, a set of images, or "
+            "a file ending in .npy or .npz"
+        )
     if path.suffix in _ARRAYS and (len(shape) != 3 or _floating(path)):
         return PointFile(path), None
     if len(shape) != 3:

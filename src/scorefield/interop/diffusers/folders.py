@@ -73,7 +73,7 @@ def open_pipeline(folder: Path) -> Pipeline:
     index = _json(folder / _INDEX)
     place = "transformer" if index.get("transformer") else "unet"
     # Weights that are pickles are refused; of weights that are missing diffusers only warns.
-    strict = {"use_safetensors": True, "output_loading_info": True}
+    strict = {"use_safetensors": True, "output_loading_info": True, "low_cpu_mem_usage": False}
     network, found = _part(folder, index, place, NETWORKS, **strict)
     if missing := sorted(found["missing_keys"]):
         raise InteropError(f"{folder / place} lacks the weights {', '.join(missing[:4])}")
@@ -138,7 +138,7 @@ def _part(
         library, kind = index.get(name) or (None, None)
     except (TypeError, ValueError) as error:
         raise InteropError(f"{folder / _INDEX}: {name} is {index[name]!r}") from error
-    kind = _RENAMED.get(kind, kind)
+    kind = _RENAMED.get(str(kind), kind)
     if library != "diffusers" or kind not in kinds:
         raise InteropError(
             f"{folder / _INDEX}: {name} is {kind}, it must be one of {', '.join(kinds)}"
