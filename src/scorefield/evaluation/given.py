@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scorefield.config.build import build_source
-from scorefield.config.resolve import ENDINGS, load
+from scorefield.config.resolve import ENDINGS, load_config
 from scorefield.data.array_files import map_array, read_arrays
 from scorefield.data.images import images
 from scorefield.data.point_files import PointFile
@@ -34,7 +34,7 @@ def open_data(
     """
     path = Path(name)
     if name.endswith(ENDINGS) or (not path.exists() and "/" in name):
-        config = load(name)
+        config = load_config(name)
         return build_source(config), levels_of(config.data)
     if not path.exists():
         raise UserError(
