@@ -39,7 +39,7 @@ def training(preset: str, steps: int) -> Callable[[], Action]:
             from scorefield.experiments.timing import short_training
         else:
             from scorefield.comparison.timing import short_training
-            from scorefield.config.resolve import load
+            from scorefield.config.resolve import load_config as load
         go, done, taken = threading.Semaphore(0), threading.Semaphore(0), itertools.count(1)
 
         def pause(*_: object) -> None:

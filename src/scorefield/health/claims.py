@@ -25,6 +25,8 @@ def _claims(field: ScoreField) -> Iterator[tuple[str, str]]:
     if isinstance(field, PreconditionedField):
         yield "network", type(field.backbone).__name__
         yield "output and label", _words(field.parametrization)
+        if convention := getattr(field.backbone, "convention", ""):
+            yield "convention", convention
     yield "points", "×".join(map(str, field.domain.shape)) or "numbers"
     count = field.classes
     yield "classes", "none" if count is None else f"{count}"

@@ -16,7 +16,7 @@ from scorefield.engine import Engine
 from scorefield.errors import CheckpointError, ConfigError, RunError
 from scorefield.fields.base import ScoreField
 from scorefield.files import absence
-from scorefield.interop import convolutional, diffusers
+from scorefield.interop import convolutional, diffusers, foreign
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.load import load
 from scorefield.likelihood.density import CENTERED_BYTES, UNIT_BYTES, DataTransform
@@ -63,9 +63,9 @@ def open_subject(
     One that knows classes is evaluated at points of any, or of one.
 
     Arguments:
-        path: The folder, a file ending in ``.safetensors``, a folder of diffusers, a checkpoint of
-            score_sde ending in ``.pth``, or a state dict ending in ``.pt``
-            (:mod:`scorefield.interop.convolutional`).
+        path: The folder, a file ending in ``.safetensors``, a folder of diffusers, one with
+            ``model.json`` (:mod:`scorefield.interop.foreign`), a checkpoint of score_sde ending in
+            ``.pth``, or a state dict ending in ``.pt`` (:mod:`scorefield.interop.convolutional`).
         weights: Which weights of a run or checkpoint: averaged, or those of the last step.
         config: For a checkpoint of score_sde, the name of a published configuration, or a file
             ending in ``.yaml`` or ``.json`` with one in the original's keys; for a state dict,
@@ -96,6 +96,8 @@ def _open(
     if (path / diffusers.INDEX).is_file():
         about = {"pipeline": str(path)}
         return Subject(diffusers.load(path), None, None, about, None, CENTERED_BYTES)
+    if foreign.is_foreign(path):
+        return _foreign(path)
     if path.is_file() and path.suffix == ".pth":
         return _published(path, weights, config)
     if path.is_file() and path.suffix == ".pt":
@@ -143,6 +145,13 @@ def _published(path: Path, weights: Literal["ema", "raw"], config: str | None) -
     centered = getattr(getattr(field, "backbone", None), "centered", False)
     about = {"checkpoint": str(path), "configuration": config, "weights": weights}
     return Subject(field, None, None, about, None, CENTERED_BYTES if centered else UNIT_BYTES)
+
+
+def _foreign(path: Path) -> Subject:
+    field = foreign.load(path)
+    about = {"model": str(path), "convention": field.backbone.convention}
+    transform = None if field.backbone.latents else CENTERED_BYTES
+    return Subject(field, None, None, about, None, transform)
 
 
 def _convolutional(path: Path, config: str | None) -> Subject:
