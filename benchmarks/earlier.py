@@ -32,12 +32,12 @@ def training(preset: str, steps: int) -> Callable[[], Action]:
 
     def prepare() -> Action:
         if find_spec("scorefield.experiments"):  # its former place
-            from scorefield.experiments import load
+            from scorefield.experiments import load_config
             from scorefield.experiments.timing import short_training
         else:
             from scorefield.comparison.timing import short_training
-            from scorefield.config.resolve import load
-        return short_training(load(preset), steps).run
+            from scorefield.config.resolve import load_config
+        return short_training(load_config(preset), steps).run
 
     return prepare
 

@@ -2,7 +2,7 @@ from . import plotting as plotting
 from .calculus.derivatives import jacobian as jacobian
 from .calculus.derivatives import jvp as jvp
 from .calculus.derivatives import vjp as vjp
-from .config.resolve import load as load
+from .config.resolve import load_config as load_config
 from .data.arrays import ArraySource as ArraySource
 from .data.arrays import digits as digits
 from .data.images import images as images

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scorefield import EDM, Gaussian
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.errors import RunError
 from scorefield.evaluation.levels import DIGIT_LEVELS, Levels, levels_of, within_cells
 from scorefield.evaluation.likelihood import LikelihoodSettings, data_likelihood
@@ -28,7 +28,7 @@ def digits():
     """The digits, and a field that knows their mean and deviation alone."""
     from scorefield.config.build import build_source
 
-    config = load("digits/m0")
+    config = load_config("digits/m0")
     source = build_source(config)
     field = Gaussian(source.mean, source.std, sde=EDM())
     return Subject(field, config, source, {"run": "digits/normal"}, None)
@@ -109,7 +109,9 @@ def test_every_level_has_a_cell_of_its_own():
 def test_points_that_have_noise_get_no_more():
     x = torch.rand(8, 3, dtype=torch.float64)
     assert within_cells(x, Levels(UNIT_BYTES, noisy=True), 3) is x
-    section = load("images/m0", ["data.dataset=own", "data.size=8", "data.dequantize=true"]).data
+    section = load_config(
+        "images/m0", ["data.dataset=own", "data.size=8", "data.dequantize=true"]
+    ).data
     assert levels_of(section).noisy
 
 

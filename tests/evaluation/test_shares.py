@@ -92,12 +92,12 @@ def test_likelihoods_are_those_of_one_process(trained, n):
 
 @pytest.mark.slow
 def test_an_evaluation_is_that_of_one_process(small, shared, tmp_path):
-    from scorefield.config.resolve import load
+    from scorefield.config.resolve import load_config
 
     found = []
     for size in (1, 2):
         root = tmp_path / str(size)
-        run = Run.create(load(small), root)
+        run = Run.create(load_config(small), root)
         run.train(quiet=True)
         found.append(
             together(

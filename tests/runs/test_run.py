@@ -11,7 +11,7 @@ import torch
 from scorefield import Euler, Heun
 from scorefield.cli import main
 from scorefield.config.document import read
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.errors import CheckpointError, ConfigError, RunError, TrainingError
 from scorefield.evaluation.sampling import choose_sampler, draw
 from scorefield.runs.inspection import inspect
@@ -28,28 +28,28 @@ def copied(trained, tmp_path):
 
 
 def test_a_run_is_where_its_name_says_and_holds_its_configuration(small, tmp_path):
-    config = load(small, ["seed=4"])
+    config = load_config(small, ["seed=4"])
     run = Run.create(config, tmp_path)
     assert run.folder == tmp_path / "toy" / "small" / "seed4"
     assert (run.dataset, run.model_id) == ("toy", "small")
     assert Run.open(run.folder).config == config
-    assert load(run.folder / "config_resolved.yaml") == config
+    assert load_config(run.folder / "config_resolved.yaml") == config
     assert json.loads((run.folder / "environment.json").read_text())["packages"]["torch"]
     assert run.steps() == []
     assert not run.finished
 
 
 def test_creating_again_finds_the_run(small, tmp_path):
-    run = Run.create(load(small), tmp_path)
+    run = Run.create(load_config(small), tmp_path)
     before = (run.folder / "environment.json").read_bytes()
-    assert Run.create(load(small), tmp_path).config == run.config
+    assert Run.create(load_config(small), tmp_path).config == run.config
     assert (run.folder / "environment.json").read_bytes() == before
 
 
 def test_the_folder_of_another_configuration_is_refused_and_left_alone(small, tmp_path):
-    run = Run.create(load(small), tmp_path)
+    run = Run.create(load_config(small), tmp_path)
     before = read(run.folder / "config_resolved.yaml")
-    other = load(small, ["optim.lr=0.5", "name=toy/small"])
+    other = load_config(small, ["optim.lr=0.5", "name=toy/small"])
     with pytest.raises(RunError, match=r"optim.lr is 0.002 there and 0.5 here"):
         Run.create(other, tmp_path)
     assert read(run.folder / "config_resolved.yaml") == before
@@ -77,8 +77,8 @@ def test_a_run_that_is_being_trained_is_not_deleted(copied, small, tmp_path):
         locked(root / "toy" / "small" / "seed0"),
         pytest.raises(TrainingError, match="is being trained by another process"),
     ):
-        Run.create(load(small), root, overwrite=True)
-    assert Run.create(load(small), root).finished
+        Run.create(load_config(small), root, overwrite=True)
+    assert Run.create(load_config(small), root).finished
 
 
 def test_a_folder_that_is_no_run_is_never_deleted(small, tmp_path):
@@ -86,13 +86,13 @@ def test_a_folder_that_is_no_run_is_never_deleted(small, tmp_path):
     folder.mkdir(parents=True)
     (folder / "thesis.tex").write_text("x")
     with pytest.raises(RunError, match="is not empty, and no run"):
-        Run.create(load(small), tmp_path, overwrite=True)
+        Run.create(load_config(small), tmp_path, overwrite=True)
     assert (folder / "thesis.tex").exists()
 
 
 def test_a_description_is_no_part_of_the_configuration(small, tmp_path):
-    Run.create(load(small), tmp_path)
-    Run.create(load(small, ["description=other", "name=toy/small"]), tmp_path)
+    Run.create(load_config(small), tmp_path)
+    Run.create(load_config(small, ["description=other", "name=toy/small"]), tmp_path)
 
 
 @pytest.mark.parametrize("content", [None, "a: [", "data: 3\n"])
@@ -162,7 +162,7 @@ def test_without_a_readable_checkpoint_there_is_no_field(copied, small, tmp_path
     with pytest.raises(CheckpointError, match=r"no checkpoint in .* can be read"):
         copied.field(report=lambda sentence: None)
     with pytest.raises(RunError, match="has no checkpoint yet"):
-        Run.create(load(small), tmp_path / "new").field()
+        Run.create(load_config(small), tmp_path / "new").field()
 
 
 def test_a_missing_step_is_told(trained):
@@ -257,14 +257,14 @@ def test_a_link_to_a_run_is_not_overwritten(copied, small, tmp_path):
     link.symlink_to(copied.folder)
     before = sorted(copied.folder.rglob("*"))
     with pytest.raises(RunError, match="is a symbolic link"):
-        Run.create(load(small), tmp_path / "runs", overwrite=True)
+        Run.create(load_config(small), tmp_path / "runs", overwrite=True)
     assert link.is_symlink()
     assert sorted(copied.folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize("override", ["seed=1", "optim.lr=0.5", "field.network.hidden=16"])
 def test_the_checkpoint_of_another_run_is_refused(copied, small, tmp_path, override):
-    other = Run.create(load(small, [override, "name=toy/small"]), tmp_path / "other")
+    other = Run.create(load_config(small, [override, "name=toy/small"]), tmp_path / "other")
     shutil.copytree(copied.checkpoints, other.checkpoints)
     assert not other.finished
     for use in (other.field, other.checkpoint, lambda: other.train(quiet=True)):
@@ -281,11 +281,11 @@ def test_a_renamed_checkpoint_is_not_that_of_its_name(copied):
 
 
 def test_what_cannot_be_built_leaves_no_folder(small, tmp_path):
-    wrong = load("toy/m4", ["field.sigma_c=50.0"])
+    wrong = load_config("toy/m4", ["field.sigma_c=50.0"])
     with pytest.raises(ConfigError, match=r"field\.sigma_c is 50"):
         Run.create(wrong, tmp_path)
     assert not list(tmp_path.iterdir())
-    run = Run.create(load(small), tmp_path)
+    run = Run.create(load_config(small), tmp_path)
     with pytest.raises(ConfigError, match=r"field\.sigma_c is 50"):
         Run.create(wrong.model_copy(update={"name": run.config.name}), tmp_path, overwrite=True)
     assert Run.open(run.folder).config == run.config

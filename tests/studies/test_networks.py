@@ -22,7 +22,7 @@ from scorefield import (
     PreconditionedField,
     digits,
 )
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.errors import RunError
 from scorefield.interop.convolutional import state_of
 from scorefield.runs.run import Run
@@ -166,7 +166,7 @@ def test_networks_that_do_not_fit(digit_runs, trained, tmp_path):
     refused("digits", {"--unet": unet}, "--unet: .* knows no classes", label=3)
     changes = ["field.network.fsizes=[4]", "train.steps=1", "train.checkpoint_every=1"]
     changes += ["sde.t_max=0.9", "optim.warmup=0"]
-    other = Run.create(load("digits/minimal_unet", changes), tmp_path)
+    other = Run.create(load_config("digits/minimal_unet", changes), tmp_path)
     other.train(quiet=True)
     both = {"--unet": unet, "--resnet": other.folder}
     refused("digits", both, "--resnet and --unet were trained under different processes")

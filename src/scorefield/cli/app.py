@@ -117,9 +117,9 @@ def train(
     ] = False,
 ) -> None:
     """Train a preset or a configuration file, or resume its run."""
-    from scorefield.config.resolve import load
+    from scorefield.config.resolve import load_config
 
-    config = load(preset, overrides or ())
+    config = load_config(preset, overrides or ())
     from scorefield.config.build import build_engine
     from scorefield.runs.run import Run
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scorefield.config.build import build_source
 from scorefield.config.custom import imported
-from scorefield.config.resolve import ENDINGS, load
+from scorefield.config.resolve import ENDINGS, load_config
 from scorefield.data.array_files import map_array, read_arrays
 from scorefield.data.images import images
 from scorefield.data.point_files import PointFile
@@ -85,7 +85,7 @@ def open_data(name: str, shape: tuple[int, ...]) -> tuple[DataSource, Levels | N
     """
     path = Path(name)
     if name.endswith(ENDINGS) or (not path.exists() and "/" in name):
-        config = load(name)
+        config = load_config(name)
         return build_source(config), levels_of(config.data)
     if path.suffix in _ARRAYS and (len(shape) != 3 or _floating(path)):
         return PointFile(path), None
