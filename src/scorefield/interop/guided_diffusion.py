@@ -173,7 +173,7 @@ class UNetModel(Backbone):
 
         def residual(inputs: int, outputs: int, change: Change = None) -> Residual:
             shifts = flags.use_scale_shift_norm
-            return Residual(inputs, outputs, condition, flags.dropout, shifts, change)
+            return Residual(inputs, outputs, condition, float(flags.dropout), shifts, change)
 
         def attention(channels: int, heads: int) -> Attention:
             if (size := flags.num_head_channels) != -1:
