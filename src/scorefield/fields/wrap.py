@@ -66,7 +66,7 @@ def wrap(
     net: Callable[..., Tensor],
     *,
     shape: Sequence[int] | None = None,
-    predicts: str | None = None,
+    predicts: str | Parametrization | None = None,
     time: str | Label | None = None,
     sde: SDE | None = None,
     betas: Betas | Sequence[float] | Tensor | None = None,
@@ -85,7 +85,8 @@ def wrap(
         shape: The shape of a point, as in ``(3, 32, 32)``.
         predicts: ``noise`` :math:`\varepsilon`, ``denoiser`` :math:`x_0`, ``v``
             :math:`\alpha\varepsilon - \sigma x_0`, ``velocity``, the derivative of :math:`x_t` in
-            time (in ``1-t`` where that is the label), or ``score``.
+            time (in ``1-t`` where that is the label), or ``score``; or a :class:`~.Parametrization`
+            with its own label, such as :class:`~.EDMScaling`, for a network with a scaled input.
         time: The label: ``t`` itself; ``index:N``, the index :math:`t (N - 1)` of :math:`N` steps;
             ``sigma``, the standard deviation of the noise; ``log_sigma``, :math:`\frac14
             \ln(\sigma / \alpha)`, which is :math:`c_{noise}` of EDM; ``1-t`` where the data are at
@@ -110,14 +111,15 @@ def wrap(
         ...                 betas="linear")
         >>> x = sf.Heun(18).sample(field, 16)
     """
-    _check_name("predicts", predicts, _PREDICTIONS)
+    if not isinstance(predicts, Parametrization):
+        _check_name("predicts", predicts, _PREDICTIONS)
     if shape is None:
         raise UserError("wrap: shape is missing: the shape of one point, as in shape=(3, 32, 32)")
-    label, levels = _label(time)
+    parametrization, levels = _parametrization(predicts, time)
+    label = getattr(parametrization, "label", None)
     process = _process(sde, betas, predicts, label, levels)
     reverse = predicts == "velocity" and isinstance(label, ReversedTimeLabel)
     network = _Wrapped(net, tuple(shape), classes, unlabelled, learned_variance, reverse)
-    parametrization = _PREDICTIONS[str(predicts)](label)
     field = PreconditionedField(network, process, parametrization=parametrization, shape=shape)
     _check_network(field, network)
     return field
@@ -157,6 +159,18 @@ class _Wrapped(nn.Module):
         return -output if self._sign < 0 else output
 
 
+def _parametrization(
+    predicts: str | Parametrization | None, time: str | Label | None
+) -> tuple[Parametrization, int | None]:
+    """A parametrisation, and the number of steps that its label counts."""
+    if isinstance(predicts, Parametrization):
+        if time is not None:
+            raise UserError("wrap: a parametrisation has its own label: leave out time")
+        return predicts, None
+    label, levels = _label(time)
+    return _PREDICTIONS[str(predicts)](label), levels
+
+
 def _label(time: str | Label | None) -> tuple[Label, int | None]:
     """A label, and the number of steps that it counts."""
     if isinstance(time, Label):
@@ -173,8 +187,8 @@ def _label(time: str | Label | None) -> tuple[Label, int | None]:
 def _process(
     sde: SDE | None,
     betas: Betas | Sequence[float] | Tensor | None,
-    predicts: str | None,
-    label: Label,
+    predicts: str | Parametrization | None,
+    label: Label | None,
     levels: int | None,
 ) -> SDE:
     if betas is not None:

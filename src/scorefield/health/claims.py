@@ -7,6 +7,8 @@ from typing import Any
 
 from scorefield.fields.base import ScoreField
 from scorefield.fields.preconditioned import PreconditionedField
+from scorefield.sde.base import SDE
+from scorefield.sde.steps import DiscreteVP
 
 
 def claims(field: ScoreField) -> list[tuple[str, str]]:
@@ -19,18 +21,26 @@ def claims(field: ScoreField) -> list[tuple[str, str]]:
 def _claims(field: ScoreField) -> Iterator[tuple[str, str]]:
     yield "field", type(field).__name__ + (", the gradient of a potential"
                                            if field.has_potential else "")  # fmt: skip
-    yield "process", _words(field.sde)
+    yield "process", _process(field.sde)
     least, most = field.sde.level_range
     yield "noise levels", f"{least:.4g} to {most:.4g}, in units of the data"
     if isinstance(field, PreconditionedField):
         yield "network", type(field.backbone).__name__
         yield "output and label", _words(field.parametrization)
-        if convention := getattr(field.backbone, "convention", ""):
+        network = getattr(field.backbone, "net", field.backbone)
+        if convention := getattr(network, "convention", ""):
             yield "convention", convention
     yield "points", "×".join(map(str, field.domain.shape)) or "numbers"
     count = field.classes
     yield "classes", "none" if count is None else f"{count}"
     yield "parameters", f"{sum(p.numel() for p in field.parameters()):,}"
+
+
+def _process(sde: SDE) -> str:
+    if isinstance(sde, DiscreteVP) and not isinstance(sde.betas, str):
+        first, *_, last = sde.table.tolist()
+        return f"DiscreteVP with a table of {sde.levels} betas, from {first:.4g} to {last:.4g}"
+    return _words(sde)
 
 
 def _words(value: Any) -> str:

@@ -16,7 +16,8 @@ from scorefield.engine import Engine
 from scorefield.errors import CheckpointError, ConfigError, RunError
 from scorefield.fields.base import ScoreField
 from scorefield.files import absence
-from scorefield.interop import convolutional, diffusers, foreign
+from scorefield.interop import convolutional, foreign
+from scorefield.interop.diffusers import folders as diffusers
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.load import load
 from scorefield.likelihood.density import CENTERED_BYTES, UNIT_BYTES, DataTransform
@@ -93,9 +94,9 @@ def open_subject(
 def _open(
     path: Path, weights: Literal["ema", "raw"], config: str | None, trust_code: bool
 ) -> Subject:
-    if (path / diffusers.INDEX).is_file():
-        about = {"pipeline": str(path)}
-        return Subject(diffusers.load(path), None, None, about, None, CENTERED_BYTES)
+    if diffusers.wrote(path):
+        found = diffusers.open_pipeline(path)
+        return Subject(found.field, None, None, found.about, None, found.transform)
     if foreign.is_foreign(path):
         return _foreign(path)
     if path.is_file() and path.suffix == ".pth":
