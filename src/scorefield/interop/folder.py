@@ -235,7 +235,7 @@ def filled(make: Callable[[], N], state: Mapping[str, Tensor]) -> N:
     return network
 
 
-def _fits(value: object, kind: Any) -> bool:
+def _fits(value: Any, kind: Any) -> bool:
     origin = get_origin(kind)
     if origin is Literal:
         return isinstance(value, str) and value in get_args(kind)
