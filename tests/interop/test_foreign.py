@@ -2,8 +2,10 @@
 
 import json
 import pickle
+import re
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +14,11 @@ from torch import nn
 
 import scorefield as sf
 from scorefield.errors import RunError, UserError
-from scorefield.interop import edm, foreign
+from scorefield.interop import edm, edm2, foreign
+from scorefield.interop.edm.networks import DhariwalUNet, SongUNet
 from scorefield.interop.errors import InteropError
+from scorefield.interop.folder import arguments
+from scorefield.interop.guided_diffusion import Flags, UNetModel
 from scorefield.runs.claims import claims
 from scorefield.runs.subject import open_subject
 from tests.interop import originals
@@ -112,6 +117,42 @@ def test_derivatives_of_every_kind(case):
     assert bool(second.abs().amax() > 0)
 
 
+def song(side, multipliers, **options):
+    return SongUNet(side, 3, 3, channel_mult=multipliers, **options)
+
+
+def documented():
+    """The network of the configuration in the documentation, ADM for ImageNet at 64 pixels."""
+    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    config = json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
+    kind = config.pop("class")
+    return UNetModel(Flags(**arguments(kind, Flags, config)), 1000)
+
+
+UPDOWN = {"attention_resolutions": "32,16,8", "resblock_updown": True}
+NCSNPP = {"embedding_type": "fourier", "encoder_type": "residual", "channel_mult_noise": 2}
+SIZES = {
+    "CIFAR-10, DDPM++": (lambda: song(32, [2, 2, 2]), 56),
+    "CIFAR-10, NCSN++": (lambda: song(32, [2, 2, 2], **NCSNPP), 56),
+    "FFHQ, DDPM++": (lambda: song(64, [1, 2, 2, 2]), 62),
+    "ImageNet, ADM of EDM": (lambda: DhariwalUNet(64, 3, 3, 1000), 296),
+    "EDM2-XS": (lambda: edm2.UNet(64, 4, 1000, model_channels=128), 125),
+    "EDM2-M": (lambda: edm2.UNet(64, 4, 1000, model_channels=256), 498),
+    "EDM2-XXL": (lambda: edm2.UNet(64, 4, 1000, model_channels=448), 1523),
+    "ADM, 64": (documented, 296),
+    "ADM, 256": (lambda: UNetModel(Flags(256, 256, learn_sigma=True, **UPDOWN), 1000), 554),
+}
+"""Published networks, and their parameters in millions, as the three papers state them."""
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_published_networks_have_the_published_sizes(name):
+    make, millions = SIZES[name]
+    with torch.device("meta"):
+        network = make()
+    assert round(sum(p.numel() for p in network.parameters()) / 1e6) == millions
+
+
 def changed(case, **changes):
     config = {**originals.CASES[case], **changes}
     return {key: value for key, value in config.items() if value is not ...}
@@ -132,6 +173,8 @@ def changed(case, **changes):
         ("edm_ddpmpp", {"model_channels": 2}, "there is no network of this configuration"),
         ("edm_ddpmpp", {"class": "Precond2"}, "class is 'Precond2'"),
         ("edm_ddpmpp", {"label_dim": 4}, r"map_label.weight \(8, 3\) instead of \(8, 4\)"),
+        ("edm_ddpmpp", {"num_blocks": 10**5}, "100000 blocks of a level are more than 100"),
+        ("vp_ddpmpp", {"M": 10**7}, "M is 10000000, it must be a whole number up to 1000000"),
         ("vp_ddpmpp", {"M": 1}, "M must be an integer of at least 2"),
         ("iddpm_adm", {"sigma_data": 0.5}, "DhariwalUNet has no argument 'sigma_data'"),
         ("edm2_latents", {"label_dim": ...}, "the configuration of Precond lacks label_dim"),

@@ -244,7 +244,9 @@ def likelihood(
         str | None,
         typer.Option(help="The configuration of a foreign file: a name or a file."),
     ] = None,
-    data: Annotated[str, typer.Option(help="The data: test, train, or an .npz file.")] = "test",
+    data: Annotated[
+        str, typer.Option(help="The data: test, train, a preset, images, or a file.")
+    ] = "test",
     n: Annotated[int | None, typer.Option("--n", help="The number of points.")] = None,
     rtol: Annotated[float, typer.Option(help="The relative tolerance of the solver.")] = 1e-5,
     atol: Annotated[float, typer.Option(help="The absolute tolerance of the solver.")] = 1e-5,

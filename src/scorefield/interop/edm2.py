@@ -33,7 +33,6 @@ from scorefield.interop.edm.blocks import Change, doubled, halved
 from scorefield.interop.edm.load import RECIPE
 from scorefield.interop.errors import InteropError
 from scorefield.interop.folder import Backbone, arguments, filled, loaded
-from scorefield.networks.checks import image_shape
 from scorefield.networks.resampling import normalized
 from scorefield.sde.exploding import EDM
 
@@ -81,7 +80,7 @@ def field_of(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Precondi
     settings = arguments(CLASS, UNet, given)
     weights = {key.removeprefix("unet."): weight for key, weight in state.items()}
     network = filled(lambda: UNet(**settings), weights)
-    sigma_data = settings.get("sigma_data", 0.5)
+    sigma_data = float(settings.get("sigma_data", 0.5))
     points = network.words() + (f"; these are {_LATENTS}" if network.latents else "")
     network.convention = (
         "Precond of EDM2: D(x, σ) = c_skip x + c_out F(c_in x, ln(σ) / 4) with x = x₀ + σ ε and "
@@ -140,8 +139,8 @@ class UNet(Backbone):
         attn_balance: float | int = 0.3,
         clip_act: float | int | None = 256,
     ) -> None:
-        super().__init__((img_channels, img_resolution, img_resolution), label_dim or None)
-        image_shape(self.event_shape, len(channel_mult), "the image")
+        shape = (img_channels, img_resolution, img_resolution)
+        super().__init__(shape, len(channel_mult), num_blocks, label_dim or None)
         self.latents = img_channels == 4
         self.unused = {
             "logvar_fourier.freqs": (logvar_channels,),
@@ -157,6 +156,8 @@ class UNet(Backbone):
         self.emb_noise = Weights(waves, width)
         self.emb_label = Weights(label_dim, width) if label_dim else None
 
+        bound = None if clip_act is None else float(clip_act)
+
         def block(
             inputs: int,
             outputs: int,
@@ -167,10 +168,10 @@ class UNet(Backbone):
         ) -> Block:
             attended = attention or side in attn_resolutions
             heads = outputs // channels_per_head if attended else 0
-            balances = (res_balance, attn_balance)
-            taps = tuple(resample_filter)
+            balances = (float(res_balance), float(attn_balance))
+            taps = tuple(float(tap) for tap in resample_filter)
             return Block(
-                inputs, outputs, width, up, change, taps, heads, dropout, balances, clip_act
+                inputs, outputs, width, up, change, taps, heads, float(dropout), balances, bound
             )
 
         self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
@@ -319,12 +320,12 @@ def silu(x: Tensor) -> Tensor:
     return F.silu(x) / 0.596
 
 
-def mixed(a: Tensor, b: Tensor, share: float) -> Tensor:
+def mixed(a: Tensor, b: Tensor, share: float | int) -> Tensor:
     """The sum of two independent parts in proportion, of the variance that each has."""
     return (a + share * (b - a)) / math.hypot(1 - share, share)
 
 
-def joined(a: Tensor, b: Tensor, share: float) -> Tensor:
+def joined(a: Tensor, b: Tensor, share: float | int) -> Tensor:
     """Channels beside each other, which contribute in proportion and not by their number."""
     n, m = a.shape[1], b.shape[1]
     scale = math.sqrt(n + m) / math.hypot(1 - share, share)

@@ -9,6 +9,8 @@ from scorefield.fields.base import ScoreField
 from scorefield.fields.clipped import ClippedField
 from scorefield.fields.composed import ClassifierFreeGuidance, OneClass
 from scorefield.fields.preconditioned import PreconditionedField
+from scorefield.sde.base import SDE
+from scorefield.sde.steps import DiscreteVP
 
 
 def claims(field: ScoreField) -> list[tuple[str, str]]:
@@ -21,7 +23,7 @@ def claims(field: ScoreField) -> list[tuple[str, str]]:
 def _claims(field: ScoreField) -> Iterator[tuple[str, str]]:
     yield "field", type(field).__name__ + (", the gradient of a potential"
                                            if field.has_potential else "")  # fmt: skip
-    yield "process", _words(field.sde)
+    yield "process", _process(field.sde)
     least, most = field.sde.level_range
     yield "noise levels", f"{least:.4g} to {most:.4g}, in units of the data"
     inner = field
@@ -31,7 +33,8 @@ def _claims(field: ScoreField) -> Iterator[tuple[str, str]]:
         inner = inner.field
     if isinstance(inner, PreconditionedField):
         network = inner.backbone
-        yield "network", type(getattr(network, "net", network)).__name__
+        network = getattr(network, "net", network)
+        yield "network", type(network).__name__
         yield "output and label", _words(inner.parametrization)
         if convention := getattr(network, "convention", ""):
             yield "convention", convention
@@ -44,6 +47,13 @@ def _claims(field: ScoreField) -> Iterator[tuple[str, str]]:
 def _clipping(field: ClippedField) -> str:
     share = "" if field.quantile is None else f", by the {field.quantile:g} quantile"
     return f"the denoiser to [{field.low:g}, {field.high:g}]{share}"
+
+
+def _process(sde: SDE) -> str:
+    if isinstance(sde, DiscreteVP) and not isinstance(sde.betas, str):
+        first, *_, last = sde.table.tolist()
+        return f"DiscreteVP with a table of {sde.levels} betas, from {first:.4g} to {last:.4g}"
+    return _words(sde)
 
 
 def _words(value: Any) -> str:

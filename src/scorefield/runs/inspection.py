@@ -15,7 +15,7 @@ from scorefield.errors import CheckpointError
 from scorefield.fields.base import ScoreField
 from scorefield.fields.composed import HybridField
 from scorefield.fields.preconditioned import PreconditionedField
-from scorefield.interop import convolutional, diffusers
+from scorefield.interop import convolutional
 from scorefield.interop.convolutional import structure, without_batch_norms
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.checkpoints import BUFFERS, read_checkpoint
@@ -57,10 +57,8 @@ def inspect(model: str | Path, trust_code: bool = False) -> Sheet:
     if any((path / part).exists() for part in (checkpoints.STATE, checkpoints.WEIGHTS[1])):
         return _describe_weights(path, checkpoints.read(path).ema, "ok")
     subject = open_model(path if remote else model, trust_code=trust_code)
-    sheet = {"model": [("name", str(model)), *claims(subject.field)]}
-    if (path / diffusers.INDEX).is_file():
-        sheet["sampled by diffusers with"] = diffusers.sampling(path)
-    return sheet
+    recorded = [(key, str(value)) for key, value in subject.about.items()]
+    return {"model": [("name", str(model)), *claims(subject.field)], "recorded": recorded}
 
 
 def _describe_run(run: Run) -> Sheet:

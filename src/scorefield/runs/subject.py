@@ -17,7 +17,8 @@ from scorefield.engine import Engine
 from scorefield.errors import CheckpointError, ConfigError, RunError, UserError, closest
 from scorefield.fields.base import ScoreField
 from scorefield.files import absence
-from scorefield.interop import convolutional, diffusers, foreign
+from scorefield.interop import convolutional, foreign
+from scorefield.interop.diffusers import folders as diffusers
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.load import load as load_published
 from scorefield.likelihood.density import CENTERED_BYTES, UNIT_BYTES, DataTransform
@@ -157,7 +158,7 @@ def open_model(
     """
     name = str(model)
     if ":" in name and not name.startswith(hub.PREFIX) and not Path(name).exists():
-        return Subject(_made(name), None, None, {"model": name}, None)
+        return _plain(_made(name), name)
     path = hub.fetched(name) if name.startswith(hub.PREFIX) else Path(name)
     if path.is_file() and path.suffix == ".pth":
         return _published(path, weights, config)
@@ -173,18 +174,24 @@ def open_model(
         run = Run.open(path, trust_code)
         step = run.checkpoint(step).step
         return _trained(run, run.field(weights, step), step, weights, run.folder)
-    if (path / diffusers.INDEX).is_file():
-        return Subject(diffusers.load(path), None, None, {"model": name}, None, CENTERED_BYTES)
+    if diffusers.wrote(path):
+        found = diffusers.open_pipeline(path)
+        return Subject(found.field, None, None, found.about, None, found.transform)
     if foreign.is_foreign(path):
         return _foreign(path)
-    found, source = _weights(path, name, weights, step)
-    if found.config is None:
-        return Subject(saved.field_of(found, source, trust_code), None, None, {"model": name}, None)
-    run = Run(source.parent, schema.stored(found.config, str(source), trust_code))
+    content, source = _weights(path, name, weights, step)
+    if content.config is None:
+        return _plain(saved.field_of(content, source, trust_code), name)
+    run = Run(source.parent, schema.stored(content.config, str(source), trust_code))
     field = run.untrained()
-    checkpoints.load_weights(field, found, source)
+    checkpoints.load_weights(field, content, source)
     which = source.name if path.is_file() else weights
-    return _trained(run, field.eval(), found.step, which, None)
+    return _trained(run, field.eval(), content.step, which, None)
+
+
+def _plain(field: ScoreField, name: str) -> Subject:
+    """A field alone; images, if it has them, are taken to be in [-1, 1]."""
+    return Subject(field, None, None, {"model": name}, None, CENTERED_BYTES)
 
 
 def _made(name: str) -> ScoreField:

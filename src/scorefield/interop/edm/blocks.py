@@ -125,7 +125,7 @@ class Block(nn.Module):
         self.conv0 = Convolution(inputs, outputs, 3, change, taps)
         self.affine = nn.Linear(condition, outputs * (2 if adaptive else 1))
         self.norm1 = normalization(outputs, eps)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(float(dropout))
         self.conv1 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip: nn.Module | None = None
         if inputs != outputs or change is not None:

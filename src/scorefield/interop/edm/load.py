@@ -113,7 +113,8 @@ class VPPrecond(Preconditioner):
 
     def process(self) -> tuple[SDE, Parametrization]:
         check_count("M", self.M, 2)
-        sde = VP(self.beta_min, self.beta_min + self.beta_d, t_min=self.epsilon_t)
+        low, high = float(self.beta_min), float(self.beta_min + self.beta_d)
+        sde = VP(low, high, t_min=float(self.epsilon_t))
         return sde, NoisePrediction(TimeLabel(self.M - 1))
 
 
@@ -127,7 +128,7 @@ class VEPrecond(Preconditioner):
     words = "D(x, σ) = x + σ F(x, ln(σ / 2)) with x = x₀ + σ ε"
 
     def process(self) -> tuple[SDE, Parametrization]:
-        return EDM(self.sigma_min, self.sigma_max), VEScaling()
+        return EDM(float(self.sigma_min), float(self.sigma_max)), VEScaling()
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,8 @@ class EDMPrecond(Preconditioner):
     words = "D(x, σ) = c_skip x + c_out F(c_in x, ln(σ) / 4) with x = x₀ + σ ε"
 
     def process(self) -> tuple[SDE, Parametrization]:
-        low, high = max(self.sigma_min, _LEAST), min(self.sigma_max, _MOST)
-        return EDM(low, high), EDMScaling(self.sigma_data)
+        low, high = max(float(self.sigma_min), _LEAST), min(float(self.sigma_max), _MOST)
+        return EDM(low, high), EDMScaling(float(self.sigma_data))
 
 
 PRECONDITIONERS: dict[str, type[Preconditioner]] = {
@@ -206,7 +207,7 @@ def field_of(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Precondi
     """
     given = dict(config)
     name = given.pop("class", None)
-    if name not in PRECONDITIONERS:
+    if not isinstance(name, str) or name not in PRECONDITIONERS:
         raise InteropError(f"class is {name!r}, it must be one of {', '.join(PRECONDITIONERS)}")
     kind = PRECONDITIONERS[name]
     known = signature(kind).parameters
