@@ -11,6 +11,7 @@ References:
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def save_pipeline(field: ScoreField, folder: str | Path, *, overwrite: bool = Fa
     if why := _obstacle(field):
         raise InteropError(f"no UNet2DModel of diffusers is this field: {why}")
     try:
-        import diffusers
+        diffusers: Any = import_module("diffusers")
     except ImportError as error:
         raise InteropError("diffusers is not installed: pip install diffusers") from error
     assert isinstance(field, PreconditionedField)

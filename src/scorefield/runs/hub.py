@@ -7,6 +7,7 @@ are read the next time without a network. None of them is executed.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from scorefield.errors import RunError
 
@@ -28,6 +29,8 @@ def fetched(name: str) -> Path:
             f"{name} is read by huggingface_hub, which is not installed: "
             "pip install huggingface_hub"
         ) from error
+    # Of the library that makes the requests, whichever it is, the base of its errors.
+    client: Any = errors
     repository, _, revision = name.removeprefix(PREFIX).partition("@")
     try:
         return Path(
@@ -46,6 +49,5 @@ def fetched(name: str) -> Path:
         raise RunError(f"{name}: {why}") from error
     except errors.HFValidationError as error:
         raise RunError(f"{name!r} must be as in hub:owner/name or hub:owner/name@main") from error
-    # Of the library that makes the requests, whichever it is, the base of its errors.
-    except (errors.HTTPError, OSError) as error:
+    except (client.HTTPError, OSError) as error:
         raise RunError(f"{name} cannot be downloaded: {type(error).__name__}: {error}") from error
