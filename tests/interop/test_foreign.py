@@ -173,6 +173,8 @@ def changed(case, **changes):
         ("edm_ddpmpp", {"model_channels": 2}, "there is no network of this configuration"),
         ("edm_ddpmpp", {"class": "Precond2"}, "class is 'Precond2'"),
         ("edm_ddpmpp", {"label_dim": 4}, r"map_label.weight \(8, 3\) instead of \(8, 4\)"),
+        ("edm_ddpmpp", {"num_blocks": 10**5}, "100000 blocks of a level are more than 100"),
+        ("vp_ddpmpp", {"M": 10**7}, "M is 10000000, it must be a whole number up to 1000000"),
         ("vp_ddpmpp", {"M": 1}, "M must be an integer of at least 2"),
         ("iddpm_adm", {"sigma_data": 0.5}, "DhariwalUNet has no argument 'sigma_data'"),
         ("edm2_latents", {"label_dim": ...}, "the configuration of Precond lacks label_dim"),
