@@ -43,7 +43,7 @@ from scorefield import (
     jacobian,
 )
 from scorefield.calculus.asymmetry import exact_asymmetry
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.noise import Noise
 
 SHAPE = (1, 28, 28)
@@ -140,7 +140,7 @@ def main() -> int:
         f"exterior derivative, {POINTS} images: {at_points:.6g}, by {used['probes']} probes each "
         f"{estimate:.6g}, standard error of the probes {100 * float(used['probe_error']):.2f} %"
     )
-    configs = {model: load(f"toy/{model}") for model in ("m0", "m3")}
+    configs = {model: load_config(f"toy/{model}") for model in ("m0", "m3")}
     timed: dict[str, Callable[[], object]] = {
         **{name: partial(action, field) for name, action in JACOBIANS.items()},
         "exact at points": lambda: profiled(field, None),

@@ -44,7 +44,7 @@ from scorefield import (
 )
 from scorefield.comparison.timing import short_training
 from scorefield.config.build import build_field, build_source
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.engine import exact
 from scorefield.errors import out_of_memory
 from scorefield.interop.score_sde.build import build
@@ -105,7 +105,7 @@ def network(bench: Bench) -> ScoreField:
             build(CONFIG), VE(0.01, 50.0), parametrization=ScorePrediction(SigmaLabel())
         )
         return field.to(bench.device)
-    config = load("digits/ncsnpp_ve")
+    config = load_config("digits/ncsnpp_ve")
     return build_field(config, build_source(config)).to(bench.device)
 
 
@@ -205,7 +205,7 @@ def model_step(bench: Bench, preset: str, graphs: bool = False) -> Callable[[], 
     """A whole step of the trainer: draws, averages and clipping included."""
     engine = Engine(str(bench.device), graphs=graphs)
     chosen = {f.name: getattr(engine, f.name) for f in fields(engine) if f.name != "world"}
-    trainer = short_training(load(preset), 10**6, engine=chosen)
+    trainer = short_training(load_config(preset), 10**6, engine=chosen)
     trainer.field.train()
     numbers = iter(range(10**6))
     return lambda: trainer.stepper.take(next(numbers))

@@ -27,7 +27,7 @@ import torch._dynamo  # the first optimiser imports it: better once, before the 
 from scorefield.comparison.timing import short_training
 from scorefield.config.build import build_engine
 from scorefield.config.config import Config
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.evaluation.evaluate import evaluate
 from scorefield.runs.run import Run
 from scorefield.world import World
@@ -92,7 +92,7 @@ def _member(rank: int, size: int, port: int, work: Callable[[World], Times], que
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in place.items()}, MASTER_ADDR="127.0.0.1")
     torch.set_num_threads(1)
-    with build_engine(load("digits/m0")).joined() as engine:
+    with build_engine(load_config("digits/m0")).joined() as engine:
         queue.put(work(engine.world))
 
 
@@ -117,11 +117,13 @@ def main() -> None:
     print("|---" * 5 + "|")
     for preset in given.presets.split(","):
         for batch in map(int, given.batches.split(",")):
-            config = load(preset, [f"train.batch_size={batch}"])
+            config = load_config(preset, [f"train.batch_size={batch}"])
             words = f"`{preset}`, a step of {batch}, ms"
             print(row(words, 1e-3, given.rounds, lambda w, c=config: training(c, w)), flush=True)
         with tempfile.TemporaryDirectory() as root:
-            run = Run.create(load(preset, ["train.steps=50", "eval.along=false"]), Path(root))
+            run = Run.create(
+                load_config(preset, ["train.steps=50", "eval.along=false"]), Path(root)
+            )
             run.train(quiet=True)
             folder = run.folder
             print(

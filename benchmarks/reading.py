@@ -25,7 +25,7 @@ import torch
 from scorefield.comparison.timing import short_training
 from scorefield.config.build import build_source
 from scorefield.config.config import Config
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.data.form import Form
 from scorefield.data.layouts import contents_of
 from scorefield.data.pack import pack
@@ -44,7 +44,7 @@ def packed(folder: Path, name: str, images: int) -> Config:
     np.save(path, array)
     pack(path, contents_of(path), Form(channels, side), folder / name)
     network = [f"field.network.channels={width}", "field.network.multipliers=[1,2]"]
-    return load("images/m0", [f"data.path={folder / name}", "data.flip=true", *network])
+    return load_config("images/m0", [f"data.path={folder / name}", "data.flip=true", *network])
 
 
 def reading(config: Config, batches: int) -> float:

@@ -21,7 +21,7 @@ import time
 import torch
 
 from scorefield.comparison.timing import short_training
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 
 FOKKER_PLANCK = "objective.fokker_planck"
 CONSISTENCY = "objective.consistency"
@@ -69,7 +69,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
-    configs = {name: load(preset, changes) for name, (preset, changes) in VARIANTS.items()}
+    configs = {name: load_config(preset, changes) for name, (preset, changes) in VARIANTS.items()}
     for config in configs.values():
         step(config, 8)
     seconds: dict[str, list[float]] = {name: [] for name in configs}

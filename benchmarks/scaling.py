@@ -16,7 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scorefield.config.build import build_field, build_source
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 
 PRESETS = (
     "cifar10/ddpm_vp",
@@ -72,7 +72,7 @@ class Training:
 
 def counted(name: str) -> Training:
     """A preset, with its operations."""
-    config = load(name, ("data.path=images",))
+    config = load_config(name, ("data.path=images",))
     with torch.device("meta"):
         field = build_field(config, build_source(config))
         x, t = torch.zeros(1, *field.domain.shape), torch.full((1,), 0.5)

@@ -25,7 +25,7 @@ import torch
 from scorefield import MLP
 from scorefield.comparison.timing import short_training
 from scorefield.config.config import Config
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 
 MODELS = ("m0", "m1", "m2", "m3", "m4")
 CLAIMS = {"m0": 1.25, "m1": 1.6, "m2": 1.9, "m3": 1.6, "m4": 1.8}
@@ -68,7 +68,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
-    configs = {model: load(f"toy/{model}") for model in MODELS}
+    configs = {model: load_config(f"toy/{model}") for model in MODELS}
     base = configs["m0"]
     timed = {
         "bare": lambda steps: bare(base, steps),

@@ -99,8 +99,8 @@ def small(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def trained(small, shared) -> Path:
     """The folder of a trained run; not to be changed."""
-    from scorefield.config.resolve import load
+    from scorefield.config.resolve import load_config
     from scorefield.runs.run import Run
 
-    root = shared("small", lambda root: Run.create(load(small), root).train(quiet=True))
+    root = shared("small", lambda root: Run.create(load_config(small), root).train(quiet=True))
     return root / "toy" / "small" / "seed0"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import scorefield as sf
 from scorefield.config.build import build_field, build_objective, build_source
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.data.image_files import Images, Splits
 from scorefield.data.images import ImageSource
 from scorefield.evaluation.evaluate import measure_floors, measure_samples
@@ -45,10 +45,10 @@ COUNTS = ("calculus/circulation.py",)
 
 
 def made(preset: str, *changes: str) -> tuple[ScoreField, sf.Objective, sf.DataSource]:
-    config = load(preset, changes)
+    config = load_config(preset, changes)
     terms = {name for name, term in config.objective if term is not None}
     source = build_source(config)
-    small = load(preset, [*changes, *(s for s in SMALL if s.split(".")[1] in terms)])
+    small = load_config(preset, [*changes, *(s for s in SMALL if s.split(".")[1] in terms)])
     return build_field(small, source), build_objective(small, source), source
 
 
@@ -380,7 +380,7 @@ def test_draws_do_not_wait(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["toy/m0", "atoms/no_regularizer"])
 def test_distances_are_those_of_the_cpu_there(preset):
-    config = load(preset, ["eval.samples=40", "eval.nfes=[2]", "eval.pairs=2"])
+    config = load_config(preset, ["eval.samples=40", "eval.nfes=[2]", "eval.pairs=2"])
     source = build_source(config)
     field = build_field(config, source).requires_grad_(False)
     benchmark = Benchmark(source, protocol_of(config))

@@ -108,7 +108,7 @@ class World:
 
     def any(self, flag: bool) -> bool:
         """Whether a flag is set in any process."""
-        return bool(self.total([torch.tensor(int(flag))])[0])
+        return flag if self.size == 1 else bool(self.total([torch.tensor(int(flag))])[0])
 
     def first_words(self, words: str) -> str:
         """The words of the first process that has any; of 250 letters at most."""

@@ -7,7 +7,7 @@ import pytest
 from scorefield.comparison.demo import MODELS, SHORTER, demo
 from scorefield.comparison.groups import collect
 from scorefield.comparison.timing import time_steps
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.errors import ConfigError
 from scorefield.runs.run import Run
 
@@ -48,7 +48,7 @@ def test_five_models_are_trained_judged_and_timed_and_then_taken_up(tmp_path, ca
 @pytest.mark.parametrize("family", SHORTER)
 def test_what_the_demonstration_changes_is_known_to_its_presets(family):
     for model in MODELS:
-        assert load(f"{family}/{model}", SHORTER[family]).train.steps <= 4000
+        assert load_config(f"{family}/{model}", SHORTER[family]).train.steps <= 4000
 
 
 def test_a_mistake_is_told_before_anything_is_trained(tmp_path):
@@ -59,8 +59,8 @@ def test_a_mistake_is_told_before_anything_is_trained(tmp_path):
 
 def test_a_model_costs_as_much_as_itself(tmp_path):
     """The ratio of equal models is one within its own error, widely taken."""
-    config = load("toy/m0", TINY)
-    twin = load("toy/m0", [*TINY, "optim.lr=1e-4"])
+    config = load_config("toy/m0", TINY)
+    twin = load_config("toy/m0", [*TINY, "optim.lr=1e-4"])
     (ratio,) = time_steps([config, twin], tmp_path, rounds=8, steps=24).values()
     assert 0.4 < ratio.value < 2.5
     assert ratio.standard_error > 0

@@ -7,7 +7,7 @@ import pytest
 from scorefield.cli.program import main
 from scorefield.comparison.sweep import time_models
 from scorefield.comparison.timing import ratio, time_steps
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 
 SMALL = """\
 extends: toy/{model}
@@ -41,7 +41,7 @@ def test_a_sweep_times_the_models_of_a_data_set_once(files, tmp_path, capsys):
 
 def test_a_term_that_is_evaluated_now_and_then_is_timed_over_whole_periods(files, tmp_path):
     """The asymmetry of ``m1`` is evaluated at every eighth step."""
-    configs = [load(file) for file in files]
+    configs = [load_config(file) for file in files]
     assert configs[1].objective.asymmetry.every == 8
     time_steps(configs, tmp_path, rounds=2)
     told = json.loads((tmp_path / "step_times.json").read_text())["told"]
@@ -57,7 +57,7 @@ def test_what_slows_a_round_does_not_change_the_ratio():
 def test_of_several_tasks_of_a_job_the_first_times(files, tmp_path, monkeypatch):
     timed, given = [], {}
     for file in files:
-        config = load(file)
+        config = load_config(file)
         folder = tmp_path / "runs" / config.folder
         (folder / "eval").mkdir(parents=True)
         (folder / "eval/compute_summary.json").write_text("{}")

@@ -24,7 +24,7 @@ from scorefield import (
 from scorefield.config import presets
 from scorefield.config.build import build_field, build_objective, build_source
 from scorefield.config.document import differences, read
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.domain import Torus
 from scorefield.errors import ConfigError
 from scorefield.evaluation.measure import validate
@@ -44,7 +44,7 @@ SMALL = ["field.network.hidden=8", "field.network.depth=1", "field.network.embed
 
 
 def built(name, *overrides):
-    config = load(name, overrides)
+    config = load_config(name, overrides)
     source = build_source(config)
     return config, source, build_field(config, source), build_objective(config, source)
 
@@ -55,9 +55,9 @@ def built(name, *overrides):
 def test_the_five_experiments_and_a_network_differ_in_what_they_say_and_nothing_else():
     names = [name for name in presets.names() if name.startswith("atoms/")]
     assert {name.partition("/")[2] for name in names} == {*EXPERIMENTS, "equivariant"}
-    plain = load("atoms/no_regularizer").document()
+    plain = load_config("atoms/no_regularizer").document()
     for name in names:
-        changed = {key for key, _, _ in differences(plain, load(name).document())}
+        changed = {key for key, _, _ in differences(plain, load_config(name).document())}
         changed -= {"name", "description"}
         term = EXPERIMENTS.get(name.partition("/")[2])
         where = "field.network." if name == "atoms/equivariant" else f"objective.{term}"
@@ -69,7 +69,7 @@ def test_the_five_experiments_and_a_network_differ_in_what_they_say_and_nothing_
 
 
 def test_the_guided_consistency_differs_from_the_other_in_its_guide():
-    one, other = (load(f"atoms/{n}") for n in EXPERIMENTS if n.startswith("consistency"))
+    one, other = (load_config(f"atoms/{n}") for n in EXPERIMENTS if n.startswith("consistency"))
     changed = {key for key, _, _ in differences(one.document(), other.document())}
     assert changed == {"name", "description", "objective.consistency.guide"}
 
@@ -115,7 +115,9 @@ def test_the_data():
     assert law.domain == field.domain == Torus((3, 2), (1.0, 3.0))
     assert (law.width, law.positions[1].tolist()) == (0.1, [0.0, 2.5])
     assert config.document()["data"]["period"] == [1.0, 3.0]
-    assert load("atoms/no_regularizer", overrides) == load("atoms/no_regularizer", overrides)
+    assert load_config("atoms/no_regularizer", overrides) == load_config(
+        "atoms/no_regularizer", overrides
+    )
     x = source.reference(5, 0)
     moved = x + torch.tensor([1.0, -3.0])
     torch.testing.assert_close(field.score(moved, 0.5), field.score(x, 0.5), rtol=1e-3, atol=1e-3)
@@ -221,7 +223,7 @@ def test_regularisers_serve_data_in_flat_space_too():
 )
 def test_a_wrong_value_of_atoms_is_refused_in_one_sentence(override, told):
     with pytest.raises(ConfigError) as error:
-        load("atoms/no_regularizer", [override])
+        load_config("atoms/no_regularizer", [override])
     assert told in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -229,7 +231,7 @@ def test_a_wrong_value_of_atoms_is_refused_in_one_sentence(override, told):
 @pytest.mark.parametrize("term", ["regression", "fokker_planck", "consistency"])
 def test_uniform_points_need_a_torus(term):
     with pytest.raises(ConfigError, match=f"objective.{term}.points 'uniform' needs a torus"):
-        load("toy/m0", [f"objective.{term}={{weight: 1, points: uniform}}"])
+        load_config("toy/m0", [f"objective.{term}={{weight: 1, points: uniform}}"])
 
 
 @pytest.mark.parametrize(
@@ -240,9 +242,9 @@ def test_uniform_points_need_a_torus(term):
     ],
 )
 def test_a_table_of_levels_has_no_derivative_in_time(changes):
-    load("toy/m0", changes)
+    load_config("toy/m0", changes)
     with pytest.raises(ConfigError, match=r"objective.fokker_planck differentiates the field in"):
-        load("toy/m0", [*changes, "objective.fokker_planck.weight=1"])
+        load_config("toy/m0", [*changes, "objective.fokker_planck.weight=1"])
 
 
 @pytest.mark.parametrize(
@@ -262,21 +264,21 @@ def test_a_table_of_levels_has_no_derivative_in_time(changes):
     ],
 )
 def test_what_an_objective_lacks_is_told_by_its_key(name, overrides, told):
-    config = load(name, overrides)
+    config = load_config(name, overrides)
     with pytest.raises(ConfigError, match=f"^{told}"):
         build_objective(config, build_source(config))
 
 
 def test_more_atoms_than_can_be_permuted_are_told_of_the_other_network():
     seven = [f"data.positions={[[k / 7] for k in range(7)]}", "data.std=0.01"]
-    config = load("atoms/no_regularizer", seven)
+    config = load_config("atoms/no_regularizer", seven)
     with pytest.raises(ConfigError, match=r"^field\.network: .*take an EquivariantMLP"):
         build_field(config, build_source(config))
-    config = load("atoms/equivariant", seven)
+    config = load_config("atoms/equivariant", seven)
     assert build_field(config, build_source(config)).domain.shape == (7, 1)
     many = [f"data.positions={[[k / 20] for k in range(20)]}"]
     with pytest.raises(ConfigError, match=r"^data: 20 atoms have too many orders"):
-        build_source(load("atoms/equivariant", many))
+        build_source(load_config("atoms/equivariant", many))
 
 
 # ------------------------------------------------------------------------------------- validation

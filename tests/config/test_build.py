@@ -38,7 +38,7 @@ from scorefield import (
 )
 from scorefield.config.base import build
 from scorefield.config.build import build_field, build_objective, build_sampler, build_source
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.config.sampler import EulerMethod, HeunMethod
 from scorefield.errors import ConfigError
 from scorefield.networks.embedding import NoiseTable
@@ -51,7 +51,7 @@ SMALL = ["field.network.hidden=8", "field.network.depth=1", "field.network.embed
 
 
 def built(name, *overrides):
-    config = load(name, overrides)
+    config = load_config(name, overrides)
     source = build_source(config)
     return config, build_field(config, source), build_objective(config, source)
 
@@ -98,7 +98,7 @@ def test_a_table_is_a_name_or_numbers(betas, levels):
 )
 def test_what_is_no_table_is_refused(betas, match):
     with pytest.raises(ConfigError, match=match):
-        load("toy/m0", [f"sde={{kind: discrete_vp, betas: {betas}}}"])
+        load_config("toy/m0", [f"sde={{kind: discrete_vp, betas: {betas}}}"])
 
 
 @pytest.mark.parametrize("family", ["toy", "digits"])
@@ -196,7 +196,7 @@ def test_the_optimiser_and_the_length_of_the_training():
     train = "steps: 9, batch_size: 8, checkpoint_every: 7, log_every: 6, keep: 5, ema_decay: null"
     train += ", ema_halflife: 1000.0, snapshot_every: 4, accumulate: 2, max_skipped: 3"
     changes = [f"optim={{{optim}, decay: linear, clip: 7.0}}", f"train={{{train}}}"]
-    config = load("toy/m0", changes)
+    config = load_config("toy/m0", changes)
     assert build(config.optim, "optim", Optim) == Optim(
         "adamw", 0.5, (0.1, 0.2), 0.3, 0.4, warmup=3, decay="linear", clip=7.0
     )
@@ -259,7 +259,7 @@ def test_the_sampler():
     ],
 )
 def test_every_key_of_a_sampler_reaches_it(section, sampler):
-    assert build_sampler(load("toy/m0", [f"sampler={{{section}}}"]).sampler) == sampler
+    assert build_sampler(load_config("toy/m0", [f"sampler={{{section}}}"]).sampler) == sampler
 
 
 TABLE = ["sde={kind: ve}", "field.label=index", "field.levels=10", "field.parametrization=score"]
@@ -299,7 +299,7 @@ def test_the_classes_of_a_network_are_those_of_the_data():
     _, field, objective = built("digits/ncsnpp_classes", "objective.label_dropout=0.25")
     assert field.classes == 10
     assert objective.label_dropout == 0.25
-    config = load("celeba/ncsnpp_ve", ["field.network.classes=true"])
+    config = load_config("celeba/ncsnpp_ve", ["field.network.classes=true"])
     with pytest.raises(ConfigError, match=r"field\.network\.classes needs data with classes"):
         build_field(config, build_source(config))
 
@@ -314,7 +314,7 @@ def test_the_classes_of_a_network_are_those_of_the_data():
     ],
 )
 def test_what_does_not_fit_is_told_by_its_key(name, override, told):
-    config = load(name, [override])
+    config = load_config(name, [override])
     source = build_source(config)
     build = build_objective if told.startswith("objective") else build_field
     with pytest.raises(ConfigError) as error:
@@ -324,7 +324,7 @@ def test_what_does_not_fit_is_told_by_its_key(name, override, told):
 
 @pytest.mark.parametrize("data", [{"std": 0.0}, {"radius": math.inf}, {"modes": 10**30}])
 def test_data_that_a_target_refuses_is_told_by_its_section(data):
-    config = load("toy/m0")
+    config = load_config("toy/m0")
     wrong = config.model_copy(update={"data": config.data.model_copy(update=data)})
     with pytest.raises(ConfigError, match=r"^data: "):
         build_source(wrong)

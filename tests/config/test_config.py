@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scorefield.config import presets
 from scorefield.config.document import differences, dump, parse
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.config.schema import validate
 from scorefield.config.sde import Process
 from scorefield.errors import ConfigError
@@ -18,7 +18,7 @@ from scorefield.errors import ConfigError
 
 @pytest.mark.parametrize("name", presets.names())
 def test_a_preset_is_described_and_survives_writing_and_reading(name):
-    config = load(name)
+    config = load_config(name)
     assert config.name == name
     assert config.description == presets.description(name) != ""
     assert validate(parse(dump(config.document()), "here"), "here") == config
@@ -26,16 +26,16 @@ def test_a_preset_is_described_and_survives_writing_and_reading(name):
 
 @pytest.mark.parametrize("family", ["toy", "digits"])
 def test_the_members_of_a_family_differ_in_field_and_objective_only(family):
-    base = load(f"{family}/m0").document()
+    base = load_config(f"{family}/m0").document()
     for member in ("m1", "m2", "m3", "m4"):
-        changed = differences(base, load(f"{family}/{member}").document())
+        changed = differences(base, load_config(f"{family}/{member}").document())
         sections = {key.partition(".")[0] for key, _, _ in changed}
         assert sections <= {"name", "description", "field", "objective"}
 
 
 @pytest.mark.parametrize("name", presets.names())
 def test_the_process_of_a_preset_fits_its_data(name):
-    config = load(name)
+    config = load_config(name)
     if config.data.kind == "ring":
         spread = math.sqrt(config.data.radius**2 / 2 + config.data.std**2)
         assert config.sde.sigma_max > 10 * spread
@@ -135,7 +135,7 @@ WRONG = [
 @pytest.mark.parametrize(("override", "told"), WRONG)
 def test_a_wrong_value_is_refused_in_one_sentence(override, told):
     with pytest.raises(ConfigError) as error:
-        load("toy/m0", [override])
+        load_config("toy/m0", [override])
     sentence = str(error.value)
     assert told in sentence
     assert sentence.startswith("toy/m0: ")
@@ -161,7 +161,7 @@ def refusal(document):
 
 @pytest.mark.parametrize("value", [3, "x", [{}]], ids=repr)
 def test_a_value_of_a_wrong_type_is_refused_in_words_of_the_project(value):
-    document = load("toy/m3").document()
+    document = load_config("toy/m3").document()
     document["data"] = {"kind": "custom", "target": "math:sqrt", "arguments": {}}
     found = []
     for *path, key in places(document):
@@ -184,7 +184,7 @@ def test_a_value_of_a_wrong_type_is_refused_in_words_of_the_project(value):
 )
 def test_an_unknown_name_is_told(name, told):
     with pytest.raises(ConfigError) as error:
-        load(name)
+        load_config(name)
     assert told in str(error.value)
 
 
@@ -200,16 +200,16 @@ def test_an_unknown_name_is_told(name, told):
 )
 def test_a_network_that_does_not_fit_is_told(override, told):
     with pytest.raises(ConfigError) as error:
-        load("digits/ncsnpp_ve", [override])
+        load_config("digits/ncsnpp_ve", [override])
     assert told in str(error.value)
 
 
 def test_a_new_kind_keeps_what_it_shares_with_the_old():
-    field = load("toy/m0", ["field.kind=potential", "field.network.hidden=7"]).field
+    field = load_config("toy/m0", ["field.kind=potential", "field.network.hidden=7"]).field
     assert (field.kind, field.head, field.network.hidden, field.network.depth) == (
         "potential", "sum", 7, 3
     )  # fmt: skip
-    sde = load("toy/m0", ["sde.kind=vp", "sde.beta_max=9.0"]).sde
+    sde = load_config("toy/m0", ["sde.kind=vp", "sde.beta_max=9.0"]).sde
     assert (sde.kind, sde.beta_max, sde.beta_min) == ("vp", 9.0, 0.1)
 
 
@@ -223,7 +223,7 @@ changes = st.lists(st.sampled_from(CHANGES), unique_by=lambda c: c.partition("="
 
 @given(changes, changes)
 def test_folders_are_shared_by_equal_configurations_only(one, other):
-    a, b = load("toy/m0", one), load("toy/m0", other)
+    a, b = load_config("toy/m0", one), load_config("toy/m0", other)
 
     def content(config):
         return {k: v for k, v in config.document().items() if k != "name"}
@@ -232,13 +232,13 @@ def test_folders_are_shared_by_equal_configurations_only(one, other):
 
 
 def test_the_folder_of_a_preset_is_its_name_and_seed():
-    assert str(load("toy/m1").folder) == "toy/m1/seed0"
-    assert str(load("toy/m1", ["seed=7"]).folder) == "toy/m1/seed7"
+    assert str(load_config("toy/m1").folder) == "toy/m1/seed0"
+    assert str(load_config("toy/m1", ["seed=7"]).folder) == "toy/m1/seed7"
     # A value that is what the preset says already is no change.
-    assert str(load("toy/m0", ["sampler.kind=heun"]).folder) == "toy/m0/seed0"
-    changed = load("toy/m1", ["objective.asymmetry.weight=0.2"]).name
+    assert str(load_config("toy/m0", ["sampler.kind=heun"]).folder) == "toy/m0/seed0"
+    changed = load_config("toy/m1", ["objective.asymmetry.weight=0.2"]).name
     assert changed.startswith("toy/m1_weight=0.2_")
-    assert load("toy/m1", ["optim.lr=1e-3", "name=mine/fast"]).name == "mine/fast"
+    assert load_config("toy/m1", ["optim.lr=1e-3", "name=mine/fast"]).name == "mine/fast"
 
 
 def test_a_file_extends_a_preset_a_neighbour_or_a_path(tmp_path):
@@ -247,10 +247,10 @@ def test_a_file_extends_a_preset_a_neighbour_or_a_path(tmp_path):
     (tmp_path / "sub").mkdir()
     three = tmp_path / "sub" / "three.yaml"
     three.write_text("extends: ../two.yaml\nseed: 5\n")
-    config = load(three)
-    assert (config.optim.lr, config.optim.warmup) == (1e-4, load("toy/m1").optim.warmup)
+    config = load_config(three)
+    assert (config.optim.lr, config.optim.warmup) == (1e-4, load_config("toy/m1").optim.warmup)
     assert config.objective.asymmetry.rows == 8
-    assert config.objective.asymmetry.weight == load("toy/m1").objective.asymmetry.weight
+    assert config.objective.asymmetry.weight == load_config("toy/m1").objective.asymmetry.weight
     assert str(config.folder) == "toy/three/seed5"
     assert config.description == ""
 
@@ -282,7 +282,7 @@ def test_a_wrong_file_is_told(tmp_path, content, told):
     file = tmp_path / "wrong.yaml"
     file.write_text(content)
     with pytest.raises(ConfigError) as error:
-        load(file)
+        load_config(file)
     assert told in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -291,22 +291,22 @@ def test_a_file_that_is_no_text_is_told(tmp_path):
     file = tmp_path / "binary.yaml"
     file.write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(ConfigError, match="is not text"):
-        load(file)
+        load_config(file)
 
 
 def test_a_loop_of_links_is_told(tmp_path):
     file = tmp_path / "loop.yaml"
     file.symlink_to(file)
     with pytest.raises(ConfigError, match="cannot be read"):
-        load(file)
+        load_config(file)
 
 
 def test_a_file_whose_name_is_no_name_of_a_run_is_told(tmp_path):
     file = tmp_path / "my file.yaml"
     file.write_text("extends: toy/m0\n")
     with pytest.raises(ConfigError, match="give another with name=family/member"):
-        load(file)
-    assert load(file, ["name=toy/mine"]).name == "toy/mine"
+        load_config(file)
+    assert load_config(file, ["name=toy/mine"]).name == "toy/mine"
 
 
 def test_numbers_are_decimal():

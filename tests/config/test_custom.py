@@ -14,7 +14,7 @@ import yaml
 from scorefield.cli.program import main
 from scorefield.config.build import build_field, build_objective, build_source
 from scorefield.config.custom import Custom
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.errors import ConfigError, RunError
 from scorefield.runs.inspection import inspect
 from scorefield.runs.run import Run
@@ -135,14 +135,14 @@ def config_file(module, tmp_path):
 
 
 def test_a_network_of_ones_own_is_trained_and_opened_again(config_file, module, tmp_path):
-    config = load(config_file)
+    config = load_config(config_file)
     source = build_source(config)
     field = build_field(config, source)
     assert type(field.backbone).__name__ == "Net"
     assert field.backbone.width == 6
     again = build_field(config, source).state_dict()
     assert all(torch.equal(value, again[key]) for key, value in field.state_dict().items())
-    other = build_field(load(config_file, ["seed=1"]), source).state_dict()
+    other = build_field(load_config(config_file, ["seed=1"]), source).state_dict()
     assert any(not torch.equal(value, other[key]) for key, value in field.state_dict().items())
 
     run = Run.create(config, tmp_path / "runs")
@@ -150,7 +150,7 @@ def test_a_network_of_ones_own_is_trained_and_opened_again(config_file, module, 
     stored = yaml.safe_load((run.folder / "config_resolved.yaml").read_text())
     file = (tmp_path / "work" / f"{module}.py").read_bytes()
     assert stored["field"]["network"]["sha256"] == hashlib.sha256(file).hexdigest()
-    assert Run.create(load(config_file), tmp_path / "runs").finished
+    assert Run.create(load_config(config_file), tmp_path / "runs").finished
     opened = Run.open(run.folder, trust_code=True).field()
     assert opened.score(torch.zeros(3, 2), 1.0).shape == (3, 2)
     assert open_subject(run.folder, trust_code=True).config == config
@@ -160,7 +160,7 @@ def test_a_network_of_ones_own_is_trained_and_opened_again(config_file, module, 
 
 
 def test_code_that_a_run_brings_is_not_imported(config_file, module, tmp_path):
-    run = Run.create(load(config_file), tmp_path / "runs")
+    run = Run.create(load_config(config_file), tmp_path / "runs")
     run.train(quiet=True)
     del sys.modules[module]
     weights = next((run.folder / "checkpoints").iterdir()) / "ema.safetensors"
@@ -182,7 +182,7 @@ def test_code_that_a_run_brings_is_not_imported(config_file, module, tmp_path):
 
 @pytest.mark.slow
 def test_the_command_line_asks_for_trust(config_file, module, tmp_path):
-    run = Run.create(load(config_file), tmp_path / "runs")
+    run = Run.create(load_config(config_file), tmp_path / "runs")
     run.train(quiet=True)
     command = [sys.executable, "-m", "scorefield", "sample", str(run.folder), "--n", "2"]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -195,7 +195,7 @@ def test_the_command_line_asks_for_trust(config_file, module, tmp_path):
 
 @pytest.mark.parametrize("trusted", [False, True])
 def test_studies_ask_for_trust(config_file, module, tmp_path, capsys, trusted):
-    run = Run.create(load(config_file), tmp_path / "runs")
+    run = Run.create(load_config(config_file), tmp_path / "runs")
     run.train(quiet=True)
     out = ["--output-dir", str(tmp_path / "results"), *(["--trust-code"] if trusted else [])]
     network = str(run.folder)
@@ -212,10 +212,10 @@ def test_studies_ask_for_trust(config_file, module, tmp_path, capsys, trusted):
 
 
 def test_code_that_has_changed_is_another_run(config_file, module, tmp_path):
-    run = Run.create(load(config_file), tmp_path / "runs")
+    run = Run.create(load_config(config_file), tmp_path / "runs")
     (tmp_path / "work" / f"{module}.py").write_text(MODULE + "\n# changed\n")
     with pytest.raises(RunError, match=f"was made with another version of {module}:Net"):
-        Run.create(load(config_file), tmp_path / "runs")
+        Run.create(load_config(config_file), tmp_path / "runs")
     with pytest.raises(ConfigError, match=r"whose file .* is not the one of the configuration"):
         Run.open(run.folder, trust_code=True).untrained()
 
@@ -272,7 +272,7 @@ def test_what_fails_in_the_first_step_leaves_no_folder(module, tmp_path, capsys,
 def test_both_networks_of_a_hybrid_are_called(module, tmp_path):
     broken = f"{{kind: custom, target: '{module}:Broken', arguments: {{where: forward}}}}"
     for key in ("network", "low_network"):
-        config = load("toy/m4", [f"field.{key}={broken}"])
+        config = load_config("toy/m4", [f"field.{key}={broken}"])
         with pytest.raises(ConfigError, match=f"^field.{key}: AttributeError: lost"):
             Run.check(config)
 
@@ -288,7 +288,7 @@ def test_without_a_word_on_trust_nothing_is_imported(module):
 def test_data_of_ones_own(module, target, name):
     arguments = {"pair": "distance: 3.0", "points": "n: 50"}[target]
     data = f"data={{kind: custom, target: '{module}:{target}', arguments: {{{arguments}}}}}"
-    config = load("toy/m0", [data])
+    config = load_config("toy/m0", [data])
     source = build_source(config)
     assert source.name == name.format(module)
     assert source.shape == (2,)
@@ -301,7 +301,7 @@ def test_data_of_ones_own(module, target, name):
 
 def test_a_regulariser_of_ones_own(module):
     term = f"{{target: '{module}:Small', arguments: {{weight: 0.5, every: 2}}}}"
-    config = load("toy/m1", [f"objective.custom.mine={term}"])
+    config = load_config("toy/m1", [f"objective.custom.mine={term}"])
     objective = build_objective(config, build_source(config))
     assert list(objective.regularizers) == ["asymmetry", "small"]
     assert objective.regularizers["small"].weight == 0.5
@@ -326,7 +326,7 @@ def test_what_is_wrong_with_a_target_is_one_sentence(module, target, arguments, 
     network = f"{{kind: custom, target: '{target}', arguments: {arguments}}}"
 
     def build():
-        config = load("toy/m0", [f"field.network={network}"])
+        config = load_config("toy/m0", [f"field.network={network}"])
         build_field(config, build_source(config))
 
     with pytest.raises(ConfigError) as error:
@@ -340,7 +340,7 @@ def test_what_is_wrong_with_a_target_is_one_sentence(module, target, arguments, 
 
 def test_a_module_that_cannot_be_imported_is_one_sentence(module, tmp_path):
     (tmp_path / "work" / "broken_own.py").write_text("import absent_module_of_mine\n")
-    config = load("toy/m0", ["field.network={kind: custom, target: 'broken_own:Net'}"])
+    config = load_config("toy/m0", ["field.network={kind: custom, target: 'broken_own:Net'}"])
     with pytest.raises(ConfigError, match="cannot be imported: No module named 'absent_module_of"):
         build_field(config, build_source(config))
 
@@ -348,9 +348,9 @@ def test_a_module_that_cannot_be_imported_is_one_sentence(module, tmp_path):
 def test_a_class_of_ones_own_is_found_in_the_working_directory_only_after_all_else(tmp_path):
     script = textwrap.dedent(
         """
-        from scorefield.config.resolve import load
+        from scorefield.config.resolve import load_config
         try:
-            load("toy/m0", ["field.network={kind: custom, target: 'json:Net'}"])
+            load_config("toy/m0", ["field.network={kind: custom, target: 'json:Net'}"])
         finally:
             import json
             assert hasattr(json, "loads")
@@ -373,5 +373,5 @@ def test_a_module_that_cannot_be_found_is_refused(module, monkeypatch, target):
     Path("bad", "a.py").write_text("Net = 1")
     target = target.format(module)
     with pytest.raises(ConfigError) as error:
-        load("toy/m0", [f"field.network={{kind: custom, target: '{target}'}}"])
+        load_config("toy/m0", [f"field.network={{kind: custom, target: '{target}'}}"])
     assert str(error.value).startswith(f"field.network.target is {target!r}: ")

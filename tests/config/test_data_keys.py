@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from scorefield.cli import main
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.errors import ConfigError
 from scorefield.runs.run import Run
 
@@ -60,7 +60,7 @@ def test_an_error_about_data_names_its_key(places, tmp_path, overrides, told):
         for text in overrides
     ]
     with pytest.raises(ConfigError) as error:
-        Run.create(load("images/m0", here), tmp_path)
+        Run.create(load_config("images/m0", here), tmp_path)
     sentence = str(error.value).removeprefix("images/m0: ")
     assert sentence.startswith(told)
     if told == "data.path: ":
@@ -76,4 +76,4 @@ def test_why_images_have_no_classes_is_said(places, tmp_path):
     overrides = [f"data.path={tmp_path}", "data.size=8", "field.network.classes=true"]
     told = "field.network.classes needs data with classes, .* has none; the classes of the folders "
     with pytest.raises(ConfigError, match=f"{told}are not used: those of test are in none"):
-        Run.create(load("images/m0", overrides), tmp_path / "runs")
+        Run.create(load_config("images/m0", overrides), tmp_path / "runs")

@@ -19,7 +19,7 @@ from scorefield.config.base import build, defaults
 from scorefield.config.config import Config
 from scorefield.config.document import flatten
 from scorefield.config.objective import ObjectiveSection
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.objectives.denoising import NoiseLaw
 
 
@@ -85,7 +85,9 @@ def test_defaults_from_other_constructors():
     dropout = inspect.signature(Objective).parameters["label_dropout"].default
     assert objective.label_dropout == dropout
     assert build(objective.law, "law", NoiseLaw) == DenoisingScoreMatching(sigma_data=1.0).law
-    sampler = load("toy/m0", ["sampler={kind: predictor_corrector, corrector: langevin}"]).sampler
+    sampler = load_config(
+        "toy/m0", ["sampler={kind: predictor_corrector, corrector: langevin}"]
+    ).sampler
     assert sampler.build_predictor() == ReverseDiffusion()
     assert sampler.build_corrector() == Langevin()
 
@@ -95,7 +97,7 @@ def test_the_resolved_presets_are_those_of_the_first_version():
     recorded = json.loads(gzip.decompress(file.read_bytes()))
     assert recorded.keys() <= set(presets.names())
     for name, document in recorded.items():
-        now = flatten(load(name).document())
+        now = flatten(load_config(name).document())
         del document["description"]  # words, not settings
         # Whether blocks are computed again is the engine's.
         then = {k: v for k, v in flatten(document).items() if not k.endswith(".checkpointing")}
@@ -108,7 +110,8 @@ def test_the_resolved_presets_are_those_of_the_first_version():
 
 def test_validation_imports_no_torch():
     script = (
-        "import sys; from scorefield.config.resolve import load; load('toy/m4'); "
-        "load('digits/ncsnpp_ve'); load('atoms/consistency'); assert 'torch' not in sys.modules"
+        "import sys; from scorefield.config.resolve import load_config; load_config('toy/m4'); "
+        "load_config('digits/ncsnpp_ve'); load_config('atoms/consistency'); "
+        "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

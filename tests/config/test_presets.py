@@ -17,7 +17,7 @@ from scorefield import (
 from scorefield.config import presets
 from scorefield.config.build import build_field, build_objective, build_source
 from scorefield.config.document import differences, read
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.evaluation.description import about
 from scorefield.runs.run import Run
 from scorefield.training.settings import TrainSettings
@@ -66,7 +66,7 @@ ABLATIONS = {
 
 
 def trained(name, *overrides):
-    config = load(name, overrides)
+    config = load_config(name, overrides)
     source = build_source(config)
     field = build_field(config, source)
     trainer = Trainer(
@@ -92,7 +92,7 @@ def test_an_ablation_changes_what_it_says_and_nothing_else(family):
     for member, (base, wanted) in ABLATIONS.items():
         name = f"{family}/{member}"
         assert read(presets.path(name))["extends"] == base
-        one, other = load(f"{family}/{base}"), load(name)
+        one, other = load_config(f"{family}/{base}"), load_config(name)
         assert other.folder.parts == (family, member, "seed0")
         changed = set()
         for key, _, _ in differences(one.document(), other.document()):
@@ -122,16 +122,16 @@ def test_an_ablation_trains_with_the_terms_that_it_has(name):
 @pytest.mark.parametrize("overrides", [(), ("optim.lr=1e-4", "train.steps=20")])
 @pytest.mark.parametrize("name", ["toy/m1", "toy/m1_both", "digits/m3_cycle_len345"])
 def test_a_run_knows_of_which_preset_it_is(name, overrides, tmp_path):
-    config = load(name, overrides)
+    config = load_config(name, overrides)
     facts = about(Run(tmp_path, config))
     assert facts["preset"] == name
-    assert load(facts["preset"], facts["overrides"]) == config
+    assert load_config(facts["preset"], facts["overrides"]) == config
 
 
 @pytest.mark.parametrize("family", ["toy", "digits"])
 def test_models_keep_what_a_comparison_at_equal_compute_needs(family):
     for member in MODELS:
-        train = load(f"{family}/{member}").train
+        train = load_config(f"{family}/{member}").train
         assert train.keep is None
         assert train.steps // train.checkpoint_every == 10
 

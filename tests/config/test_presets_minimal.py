@@ -8,7 +8,7 @@ import torch
 from scorefield import DDIM, MinimalResNet, MinimalUNet, NoisePrediction, TimeLabel, UniformTime
 from scorefield.config import presets
 from scorefield.config.build import build_field, build_objective, build_sampler, build_source
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.errors import ConfigError
 from scorefield.interop.convolutional import PROCESS, state_of
 
@@ -40,7 +40,7 @@ def test_all_of_them_are_there():
 
 @pytest.mark.parametrize("name", [*PUBLISHED, *SMALL])
 def test_what_is_told_and_predicted_and_how_it_is_trained(name):
-    config = load(name)
+    config = load_config(name)
     source = build_source(config)
     loss = build_objective(config, source).denoising
     assert (loss.weighting, loss.law, loss.reduction) == ("score", UniformTime(), "mean")
@@ -55,7 +55,7 @@ def test_what_is_told_and_predicted_and_how_it_is_trained(name):
 def test_a_published_one_is_as_large_as_the_original(name):
     """On the device meta, where tensors have shapes and no values."""
     side, parameters = PUBLISHED[name]
-    config = load(name)
+    config = load_config(name)
     source = build_source(config)
     with torch.device("meta"):
         field = build_field(config, source)
@@ -71,7 +71,7 @@ def test_a_published_one_is_as_large_as_the_original(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_small_one_has_a_score_and_a_gradient(name):
-    config = load(name, ["field.network.classes=true"])
+    config = load_config(name, ["field.network.classes=true"])
     source = build_source(config)
     field = build_field(config, source)
     assert sum(p.numel() for p in field.parameters()) < 6e5
@@ -95,13 +95,13 @@ def test_a_small_one_has_a_score_and_a_gradient(name):
     ],
 )
 def test_a_network_that_does_not_fit_is_told_with_its_place(change, message):
-    config = load("digits/minimal_unet", [change])
+    config = load_config("digits/minimal_unet", [change])
     with pytest.raises(ConfigError, match=message):
         build_field(config, build_source(config))
 
 
 def test_networks_are_told_the_data():
     network = "field.network={kind: minimal_resnet, channels: 16, layers: 1, padding: circular}"
-    config = load("digits/minimal_resnet", [network])
+    config = load_config("digits/minimal_resnet", [network])
     built = build_field(config, build_source(config)).backbone
     assert (built.event_shape, built.padding, len(built.layers)) == ((1, 8, 8), "circular", 1)

@@ -24,7 +24,7 @@ from scorefield import (
 )
 from scorefield.config import presets
 from scorefield.config.build import build_field, build_objective, build_sampler, build_source
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.objectives.denoising import TableLaw
 
 DDPM = 35_218_947
@@ -127,7 +127,7 @@ def unconditional(channels=128, embedding=512):
 
 
 def test_all_of_them_are_there():
-    images = [n for n in presets.names() if load(n).data.kind == "images"]
+    images = [n for n in presets.names() if load_config(n).data.kind == "images"]
     listed = [n for n in images if not n.startswith("images/") and "/minimal" not in n]
     assert sorted(listed) == sorted(PRESETS)
     assert len({original for original, *_ in PRESETS.values()}) == 40
@@ -137,7 +137,7 @@ def test_all_of_them_are_there():
 def test_a_preset_is_built_and_evaluated_and_as_large_as_the_original(name):
     """On the device meta, where tensors have shapes and no values; no image is read."""
     original, side, (process, extent), parameters, calls = PRESETS[name]
-    config = load(name)
+    config = load_config(name)
     assert original in config.description.replace(";", ",").split(", ")[0].split()
     assert all(number in config.description for number in RESULTS.get(name, ()))
     source, sampler = build_source(config), build_sampler(config.sampler)
@@ -160,7 +160,7 @@ def test_a_preset_is_built_and_evaluated_and_as_large_as_the_original(name):
 
 @pytest.mark.parametrize("name", [n for n in PRESETS if n.startswith("cifar10")])
 def test_what_is_told_and_what_is_predicted(name):
-    config = load(name)
+    config = load_config(name)
     source = build_source(config)
     with torch.device("meta"):
         parametrization = build_field(config, source).parametrization
@@ -204,7 +204,7 @@ def test_what_is_told_and_what_is_predicted(name):
     ],
 )
 def test_the_sampler_of_a_preset(name, predictor, corrector):
-    sampler = build_sampler(load(name).sampler)
+    sampler = build_sampler(load_config(name).sampler)
     assert (sampler.predictor, sampler.corrector) == (predictor, corrector)
 
 
@@ -224,7 +224,7 @@ def test_the_sampler_of_a_preset(name, predictor, corrector):
     ],
 )
 def test_how_a_preset_is_trained(name, lr, warmup, clip, decay, steps, batch):
-    config = load(name)
+    config = load_config(name)
     assert (config.optim.lr, config.optim.warmup, config.optim.clip) == (lr, warmup, clip)
     train = config.train
     assert (train.ema_decay, train.steps, train.batch_size) == (decay, steps, batch)
@@ -232,13 +232,13 @@ def test_how_a_preset_is_trained(name, lr, warmup, clip, decay, steps, batch):
 
 
 def test_the_prior_of_the_rewrite_is_at_the_mean_of_the_data():
-    assert load("cifar10/ncsnpp_cont").sde.prior_mean == (0.4914, 0.4822, 0.4465)
-    assert load("cifar10/ncsnpp_continuous_ve").sde.prior_mean == 0.0
+    assert load_config("cifar10/ncsnpp_cont").sde.prior_mean == (0.4914, 0.4822, 0.4465)
+    assert load_config("cifar10/ncsnpp_continuous_ve").sde.prior_mean == 0.0
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_small_preset_has_a_score_and_a_gradient(name):
-    config = load(name)
+    config = load_config(name)
     source = build_source(config)
     field, objective = build_field(config, source), build_objective(config, source)
     assert 1e5 < sum(p.numel() for p in field.parameters()) < 4e5

@@ -17,7 +17,7 @@ from PIL import Image
 
 from scorefield.cli import main
 from scorefield.config.document import dump
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.data.form import Form
 from scorefield.data.image_files import read_images
 from scorefield.data.layouts import contents_of
@@ -208,7 +208,7 @@ def test_the_name_of_a_folder_may_be_anything(tmp_path, name, monkeypatch, capsy
         with open(os.path.join(place, b"%d.png" % k), "wb") as file:
             file.write(png(image))
     os.makedirs(os.path.join(os.fsencode(folder), b"\xfeempty"))
-    config = load("images/m0", [f"data.path={folder}", "data.size=8"])
+    config = load_config("images/m0", [f"data.path={folder}", "data.size=8"])
     names = config.data.class_names
     assert (
         set(names) == {"other", name.decode("utf-8", "replace")} or names[-1] == r"\udcff\udcfecats"

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.config.schema import validate
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate
@@ -227,7 +227,7 @@ def test_a_budget_without_a_call_is_refused(run, nfes):
 
 def test_a_run_without_a_checkpoint_cannot_be_evaluated(small, tmp_path):
     with pytest.raises(RunError, match="has no checkpoint yet"):
-        evaluate(Run.create(load(small), tmp_path), protocol=PROTOCOL)
+        evaluate(Run.create(load_config(small), tmp_path), protocol=PROTOCOL)
 
 
 def test_a_folder_without_an_evaluation_names_the_command(tmp_path):
@@ -245,11 +245,11 @@ def test_a_spoilt_evaluation_is_an_error_and_not_a_number(run, evaluation, tmp_p
 
 
 def test_the_commands_of_a_run_name_its_preset_and_changes(tmp_path):
-    config = load("toy/m3", ["train.steps=700", "optim.lr=1e-3"])
+    config = load_config("toy/m3", ["train.steps=700", "optim.lr=1e-3"])
     facts = about(Run.create(config, tmp_path))
     assert facts["label"] == "M3"
     assert facts["preset"] == "toy/m3"
-    assert load(facts["preset"], facts["overrides"]) == config
+    assert load_config(facts["preset"], facts["overrides"]) == config
 
 
 def test_a_ratio_to_the_floor_carries_the_errors_of_both():

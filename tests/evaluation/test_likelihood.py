@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scorefield import EDM, Gaussian
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.errors import RunError
 from scorefield.evaluation.levels import DIGIT_LEVELS, Levels, levels_of, within_cells
 from scorefield.evaluation.likelihood import LikelihoodSettings, data_likelihood
@@ -28,7 +28,7 @@ def digits():
     """The digits, and a field that knows their mean and deviation alone."""
     from scorefield.config.build import build_source
 
-    config = load("digits/m0")
+    config = load_config("digits/m0")
     source = build_source(config)
     field = Gaussian(source.mean, source.std, sde=EDM())
     return Subject(field, config, source, {"run": "digits/normal"}, None)
@@ -109,14 +109,16 @@ def test_every_level_has_a_cell_of_its_own():
 def test_points_that_have_noise_get_no_more():
     x = torch.rand(8, 3, dtype=torch.float64)
     assert within_cells(x, Levels(UNIT_BYTES, noisy=True), 3) is x
-    section = load("images/m0", ["data.dataset=own", "data.size=8", "data.dequantize=true"]).data
+    section = load_config(
+        "images/m0", ["data.dataset=own", "data.size=8", "data.dequantize=true"]
+    ).data
     assert levels_of(section).noisy
 
 
 @pytest.mark.parametrize(
     ("data", "n", "words"),
     [
-        ("valid", 4, "must be test, train or a file ending in .npz"),
+        ("valid", 4, "there are no data called 'valid'"),
         ("test", 1, "at least 2 points"),
         ("two.npz", None, "must hold one array of points, it holds 2"),
         ("wide.npz", None, r"shape \(n, 2\)"),
@@ -141,7 +143,7 @@ def test_more_points_than_there_are_is_an_error(digits):
 
 def test_what_is_neither_run_nor_weights_is_named(tmp_path):
     (tmp_path / "x.txt").write_text("")
-    with pytest.raises(RunError, match="neither the folder of a run nor a file"):
+    with pytest.raises(RunError, match="is no model; a model is a run"):
         open_subject(tmp_path / "x.txt")
 
 
@@ -155,7 +157,7 @@ def test_the_command_prints_and_writes(trained, tmp_path, capsys):
     assert str(tmp_path / "out" / "likelihood.csv") in told
     assert json.loads((tmp_path / "out" / "likelihood.json").read_text())["n"] == 4
     assert main(["likelihood", str(trained), "--data", "valid"]) == 2
-    assert "must be test, train or a file" in capsys.readouterr().err
+    assert "there are no data called 'valid'" in capsys.readouterr().err
     assert main(["likelihood", str(trained), "--rtol", "0"]) == 2
     assert "rtol must be at least" in capsys.readouterr().err
 
@@ -204,7 +206,7 @@ def test_bytes_have_a_likelihood_under_a_published_checkpoint(published, tmp_pat
 
 def test_a_published_checkpoint_comes_without_data(published):
     path, config = published
-    with pytest.raises(RunError, match=r"give a file ending in .npz"):
+    with pytest.raises(RunError, match="comes without data: give --data"):
         data_likelihood(open_subject(path, config=str(config)), "test", 2, ROUGH)
 
 

@@ -236,3 +236,42 @@ USES = {
 def test_who_takes_a_field_says_how_a_network_becomes_one(unchecked, use):
     with pytest.raises(TypeError, match=r"Net is no score field: .* sf\.wrap\(net, shape="):
         USES[use](Net())
+
+
+@pytest.mark.parametrize("sigma_data", [0.5, 1.0])
+def test_a_network_with_a_scaled_input_is_wrapped_with_its_parametrisation(sigma_data):
+    def net(u, label):
+        level = torch.exp(4 * label)[:, None]
+        x = u * (level**2 + sigma_data**2).sqrt()
+        mean = posterior(x, 1.0, level)[0]
+        variance = level**2 + sigma_data**2
+        return (mean - sigma_data**2 / variance * x) * variance.sqrt() / (level * sigma_data)
+
+    predicts = sf.EDMScaling(sigma_data)
+    field, x = sf.wrap(net, shape=(2,), predicts=predicts), torch.randn(4, 2).double()
+    assert field.sde == sf.EDM()
+    for level in (0.01, 0.3, 2.0, 20.0):
+        data, noise = posterior(level * x, 1.0, level)
+        torch.testing.assert_close(field.denoise(level * x, level), data)
+        torch.testing.assert_close(field.predict_noise(level * x, level), noise)
+    with pytest.raises(ValueError, match="a parametrisation has its own label: leave out time"):
+        sf.wrap(net, shape=(2,), predicts=predicts, time="sigma")
+
+
+def test_a_function_may_hold_weights_in_single_precision():
+    net = nn.Linear(3, 2)
+
+    def single(x, label):
+        return net(torch.cat((x, label[:, None]), 1))
+
+    def exact(x, label):
+        return x / (1 + label[:, None] ** 2)
+
+    x = torch.randn(4, 2, dtype=torch.float64)
+    given = {"shape": (2,), "predicts": "noise", "time": "sigma"}
+    found = sf.wrap(single, **given).predict_noise(x, 0.5)
+    assert found.dtype == torch.float64
+    label = torch.full((4,), 0.5)
+    assert torch.equal(found, single(x.float(), label).double())
+    # Others keep their digits.
+    assert torch.allclose(sf.wrap(exact, **given).predict_noise(x, 0.5), x / 1.25, 1e-15, 0)

@@ -19,7 +19,7 @@ from pyarrow import parquet
 
 from scorefield.cli import main
 from scorefield.config import presets
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.data.form import Form
 from scorefield.data.image_files import read_images
 from scorefield.data.images import images
@@ -80,10 +80,10 @@ def edited(document, rng):
 
 def configuration(folder, rng):
     """A preset with other values, or other bytes."""
-    document = load(rng.choice(presets.names())).document()
+    document = load_config(rng.choice(presets.names())).document()
     text = yaml.safe_dump(edited(document, rng), sort_keys=False).encode()
     (folder / "x.yaml").write_bytes(damaged(text, rng) if rng.random() < 0.3 else text)
-    load(folder / "x.yaml")
+    load_config(folder / "x.yaml")
 
 
 def archived(folder, kind):

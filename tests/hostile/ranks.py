@@ -24,7 +24,7 @@ import torch
 import torch._dynamo  # the first optimiser imports it
 
 from scorefield.config.build import build_training
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.dropout import dropouts, dropped
 from scorefield.engine import Engine
 from scorefield.runs.run import Run
@@ -50,7 +50,7 @@ def digest(tensors):
 
 def trained(preset, steps, dtype, world):
     """The draws of all steps, the rows of the metrics, and the weights before and after."""
-    run = Run(None, load(preset, CASES[preset]))
+    run = Run(None, load_config(preset, CASES[preset]))
     optim, settings = build_training(run.config)
     # An average without a memory is the weights.
     kept = {"log_every": 1, "checkpoint_every": steps, "ema_decay": 0.0}

@@ -18,7 +18,7 @@ import torch._dynamo  # the first optimiser of a process imports it: better once
 
 from scorefield.cli import main
 from scorefield.comparison import demo, processes, sweep, timing
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.data.arrays import LabelledSource
 from scorefield.data.packed import Pack
 from scorefield.evaluation import likelihood
@@ -95,7 +95,7 @@ def small_world():
 
 def configured(folder):
     (folder / "small.yaml").write_text(SMALL)
-    return load(folder / "small.yaml", ["name=toy/small", "eval.along=false"])
+    return load_config(folder / "small.yaml", ["name=toy/small", "eval.along=false"])
 
 
 def trained(folder):
@@ -206,7 +206,7 @@ def study(folder, name):
 
 
 def network(folder):
-    config = load("digits/minimal_resnet", [*IMAGES, "name=digits/tiny"])
+    config = load_config("digits/minimal_resnet", [*IMAGES, "name=digits/tiny"])
     Run.create(config, folder / "runs").train(quiet=True)
 
 

@@ -1,14 +1,24 @@
 """Models of diffusers, compared with diffusers itself."""
 
 import json
+import re
+import shlex
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import scorefield as sf
+from scorefield.cli import main
+from scorefield.errors import UserError
 from scorefield.interop.diffusers import field_of, load
 from scorefield.interop.errors import InteropError
+from scorefield.likelihood.density import CENTERED_BYTES, UNIT_BYTES
+from scorefield.runs.claims import claims
+from scorefield.runs.inspection import inspect
 from scorefield.runs.subject import open_subject
 
 diffusers = pytest.importorskip("diffusers")
@@ -18,11 +28,14 @@ SCHEDULES = {
     "scaled_linear": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
     "cosine": {"beta_schedule": "squaredcos_cap_v2"},
     "sigmoid": {"beta_schedule": "sigmoid"},
+    "laplace": {"beta_schedule": "laplace"},
+    "exp": {"beta_schedule": "exp"},
     "trained": {"trained_betas": torch.linspace(1e-3, 0.04, 500).tolist()},
     "v": {"prediction_type": "v_prediction"},
     "sample": {"prediction_type": "sample"},
     "zero": {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True},
 }
+LEVELS = (0.02, 0.5, 2.0, 30.0)
 
 
 def network(outputs=1, **settings):
@@ -55,28 +68,30 @@ def points(n=3, seed=0):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_field_is_what_the_pipeline_makes_of_its_network(tmp_path, name):
-    net, scheduler = saved(tmp_path, **SCHEDULES[name])
-    field, x, steps = load(tmp_path), points(), len(scheduler.betas)
+    kind = "HeunDiscreteScheduler" if name == "exp" else "DDPMScheduler"
+    net, scheduler = saved(tmp_path, scheduler=kind, **SCHEDULES[name])
+    field, count = load(tmp_path), len(scheduler.betas)
     form = {"v": "v", "zero": "v", "sample": "denoiser"}.get(name, "noise")
     # Those of the scheduler, which are rounded to single precision at every step.
     products = (1 - scheduler.betas.double()).cumprod(0)
     torch.testing.assert_close(products, scheduler.alphas_cumprod.double(), rtol=1e-4, atol=1e-6)
-    for step in torch.linspace(0, steps - 1, 20).long().tolist():
-        with torch.no_grad():
-            output = net(x, step).sample
-        alpha, sigma = products[step].sqrt(), (1 - products[step]).sqrt()
-        noise = {
-            "noise": output,
-            "v": alpha * output + sigma * x,
-            "denoiser": (x - alpha * output) / sigma,
-        }[form]
-        found = field.predict_noise(x.double(), step / (steps - 1)).detach()
-        # A predicted denoiser holds the noise to its own rounding over sigma.
-        limit = 1e-6 / float(sigma) if form == "denoiser" else 1e-6
-        torch.testing.assert_close(found, noise.double(), rtol=0, atol=limit)
+    steps, x = torch.linspace(0, count - 1, 20).long(), points(20)
+    with torch.no_grad():
+        output = net(x, steps).sample
+    left = products[steps].reshape(-1, 1, 1, 1)
+    alpha, sigma = left.sqrt(), (1 - left).sqrt()
+    noise = {
+        "noise": output,
+        "v": alpha * output + sigma * x,
+        "denoiser": (x - alpha * output) / sigma,
+    }[form]
+    found = field.predict_noise(x.double(), steps / (count - 1)).detach()
+    # A predicted denoiser holds the noise to its own rounding over sigma.
+    scale = sigma if form == "denoiser" else 1.0
+    torch.testing.assert_close(scale * found, scale * noise.double(), rtol=0, atol=1e-6)
 
 
-def pipeline_samples(net, scheduler, x, steps=20):
+def pipeline_samples(net, scheduler, x, steps):
     """The loop of DDIMPipeline, without its rescaling to [0, 1]."""
     scheduler.set_timesteps(steps)
     for t in scheduler.timesteps:
@@ -97,12 +112,14 @@ def our_samples(field, x, indices, count):
 @pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
 @pytest.mark.parametrize("name", ["linear", "cosine", "v", "zero"])
-def test_samples_of_ddim_are_those_of_diffusers(tmp_path, name, spacing, clip):
+def test_samples_of_ddim_are_those_of_diffusers(name, spacing, clip):
     settings = {"timestep_spacing": spacing, "clip_sample": clip, **SCHEDULES[name]}
-    net, scheduler = saved(tmp_path, scheduler="DDIMScheduler", **settings)
+    net, scheduler = network().eval(), diffusers.DDIMScheduler(**settings)
     start = points().double()
-    expected, indices = pipeline_samples(net, scheduler, start)
-    field = load(tmp_path)
+    # Where sampling begins just before the end, a longer first step shows it.
+    steps = 20 if name == "zero" else 8
+    expected, indices = pipeline_samples(net, scheduler, start, steps)
+    field = field_of(net, scheduler)
     found = our_samples(sf.ClippedField(field) if clip else field, start, indices, 1000)
     scale = max(1.0, float(expected.abs().max()))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * scale)
@@ -155,7 +172,202 @@ def test_commands_take_the_folder(tmp_path):
     saved(tmp_path)
     subject = open_subject(tmp_path)
     assert sf.DDIM(2).sample(subject.field, 2).shape == (2, 1, 8, 8)
-    assert subject.about == {"pipeline": str(tmp_path)}
+    assert subject.about == {
+        "pipeline": str(tmp_path),
+        "network": "UNet2DModel",
+        "scheduler": "DDPMScheduler",
+        "points": "images in [-1, 1]",
+        "clipping": "the scheduler clips the denoised state to ±1, which is another field, "
+        "sf.ClippedField of this one",
+    }
+    assert dict(claims(subject.field))["convention"] == (
+        "DDPMScheduler: receives the index of one of 1000 steps, predicts epsilon"
+    )
+
+
+def test_what_a_folder_claims_is_its_convention_and_how_diffusers_samples_it(tmp_path):
+    saved(tmp_path, prediction_type="v_prediction", clip_sample=True)
+    sheet = {heading: dict(pairs) for heading, pairs in inspect(tmp_path).items()}
+    model = sheet["model"]
+    assert model["process"].startswith("DiscreteVP with a table of 1000 betas")
+    assert model["output and label"] == "VPrediction(label=TimeLabel(scale=999))"
+    assert (model["points"], model["classes"]) == ("1×8×8", "none")
+    assert model["parameters"] == f"{sum(p.numel() for p in network().parameters()):,}"
+    assert sheet["recorded"]["scheduler"] == "DDPMScheduler"
+    assert sheet["recorded"]["clipping"].startswith("the scheduler clips the denoised state to ±1")
+
+
+def test_a_field_of_diffusers_is_saved_and_loaded_with_its_code_trusted(tmp_path):
+    saved(tmp_path / "p")
+    field = sf.load(tmp_path / "p")
+    sf.save(field, tmp_path / "m")
+    with pytest.raises(UserError, match=r"diffusers.*code that is not part of scorefield"):
+        sf.load(tmp_path / "m")
+    found, x = sf.load(tmp_path / "m", trust_code=True), points()
+    with torch.no_grad():
+        assert torch.equal(found.denoise(x, 0.5), field.denoise(x, 0.5))
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved("my_pipeline")
+    pixels = torch.randint(0, 256, (24, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    np.savez("my_images.npz", x=pixels.to(torch.uint8).numpy())
+    (tmp_path / "my_images").mkdir()
+    for k, image in enumerate(pixels.to(torch.uint8).numpy()):
+        Image.fromarray(image[0]).save(f"my_images/{k}.png")
+    page = Path(__file__).parents[2] / "docs" / "models.md"
+    section = page.read_text().partition("## My diffusers model")[2].partition("\n## ")[0]
+    commands = re.findall(r"^\$ scorefield (.*?)(?:  +#.*)?$", section, re.MULTILINE)
+    assert {line.split()[0] for line in commands} == {"inspect", "check", "sample", "likelihood"}
+    for line in commands:
+        assert main(shlex.split(line.replace("10min", "1s").replace("--n 8", "--n 2"))) == 0
+
+
+@pytest.mark.parametrize("kind", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_denoisers_of_the_schedulers_of_edm(tmp_path, kind, prediction):
+    net, made = saved(tmp_path, scheduler=kind, prediction_type=prediction, sigma_data=0.7)
+    field = load(tmp_path)
+    assert field.sde == sf.EDM(0.002, 80.0)
+    for level in LEVELS:
+        x, sigma = level * points(), torch.tensor(level)
+        with torch.no_grad():
+            output = net(made.precondition_inputs(x, sigma), made.precondition_noise(sigma)).sample
+        expected = made.precondition_outputs(x, output, sigma)
+        found = field.denoise(x, level).detach()
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_a_shift_moves_the_steps_and_not_the_field(tmp_path, shift):
+    net = network().eval()
+    made = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
+    diffusers.DDPMPipeline(unet=net, scheduler=made).save_pretrained(tmp_path)
+    field = load(tmp_path)
+    assert field.sde.t_min == pytest.approx(made.sigma_min, rel=1e-6)
+    for sigma in (0.01, 0.3, 0.7, 0.99):
+        x = points()
+        with torch.no_grad():
+            velocity = net(x, torch.tensor(1000 * sigma)).sample
+        torch.testing.assert_close(field.velocity(x, sigma).detach(), velocity)
+        found = field.denoise(x, sigma).detach()
+        torch.testing.assert_close(found, x - sigma * velocity, rtol=1e-5, atol=1e-5)
+
+
+def test_flow_sigmas_of_other_schedulers_are_those_of_flow_matching():
+    net, flow = network().eval(), {"use_flow_sigmas": True, "flow_shift": 3.0}
+    made = diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", **flow)
+    expected = field_of(net, diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0))
+    found, x = field_of(net, made), points()
+    assert found.sde == expected.sde
+    assert torch.equal(found.score(x, 0.5), expected.score(x, 0.5))
+    with pytest.raises(InteropError, match="with use_flow_sigmas it must be 'flow_prediction'"):
+        field_of(net, diffusers.UniPCMultistepScheduler(**flow))
+    with pytest.raises(InteropError, match="which needs use_flow_sigmas"):
+        field_of(net, diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction"))
+    with pytest.raises(InteropError, match="invert_sigmas is set"):
+        field_of(net, diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True))
+
+
+def test_networks_of_variance_exploding_receive_sigma_and_give_the_score(tmp_path):
+    net = network(time_embedding_type="fourier")
+    made = diffusers.ScoreSdeVeScheduler(sigma_min=0.01, sigma_max=50.0)
+    diffusers.ScoreSdeVePipeline(unet=net, scheduler=made).save_pretrained(tmp_path)
+    net.eval()
+    subject = open_subject(tmp_path)
+    field = subject.field
+    assert subject.transform == UNIT_BYTES
+    assert subject.about["points"] == "images in [0, 1]"
+    made.set_timesteps(20)
+    made.set_sigmas(20)
+    own = field.sde.sigma(made.timesteps.double())
+    torch.testing.assert_close(own, made.sigmas.double(), rtol=1e-5, atol=0)
+    x = own.reshape(-1, 1, 1, 1) * points(20).double()
+    with torch.no_grad():
+        score = net(x.float(), own.float()).sample.double()
+    found = field.predict_noise(x, made.timesteps.double()).detach()
+    torch.testing.assert_close(found, -own.reshape(-1, 1, 1, 1) * score, rtol=0, atol=1e-6)
+    for level in LEVELS:
+        x = level * points()
+        with torch.no_grad():
+            expected = x + level**2 * net(x, torch.full((3,), level)).sample
+        found = field.denoise(x, float(field.sde.time(torch.tensor(level, dtype=torch.float64))))
+        torch.testing.assert_close(found.detach(), expected, rtol=1e-4, atol=1e-4)
+
+
+def transformer(**settings):
+    torch.manual_seed(0)
+    made = {"out_channels": 8, "num_embeds_ada_norm": 5, **settings}
+    net = diffusers.DiTTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=4, in_channels=4, num_layers=1, sample_size=8,
+        norm_num_groups=4, **made,
+    )  # fmt: skip
+    for weight in net.parameters():  # the last layers of a new network are zero
+        torch.nn.init.normal_(weight, std=0.3)
+    return net.eval()
+
+
+def test_a_transformer_of_latents(tmp_path):
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=(4,), norm_num_groups=4, latent_channels=4, scaling_factor=0.25
+    )
+    net, made = transformer(), diffusers.DDIMScheduler()
+    diffusers.DiTPipeline(transformer=net, vae=vae, scheduler=made).save_pretrained(tmp_path)
+    subject = open_subject(tmp_path)
+    field = subject.field
+    assert (field.domain.shape, field.classes, field.unlabelled) == ((4, 8, 8), 5, True)
+    assert subject.transform is None
+    assert subject.about["points"] == "latents, what the encoder of its vae gives, times 0.25"
+    steps, x = torch.linspace(0, 999, 20).long(), torch.randn(20, 4, 8, 8)
+    classes = torch.arange(20) % 5
+    for given, known in ((classes, classes), (None, torch.full((20,), 5))):
+        with torch.no_grad():
+            output = net(x, steps, known).sample[:, :4]
+        found = field.predict_noise(x.double(), steps / 999, given).detach()
+        torch.testing.assert_close(found, output.double(), rtol=0, atol=1e-6)
+    index = tmp_path / "model_index.json"
+    written = json.loads(index.read_text())
+    published = {**written, "transformer": ["diffusers", "Transformer2DModel"]}
+    index.write_text(json.dumps(published))
+    again = load(tmp_path)
+    assert torch.equal(again.score(x, 0.5), field.score(x, 0.5))
+    with pytest.raises(InteropError, match="drops classes at random"):
+        field_of(net.train(), made)
+
+
+def test_images_are_read_in_the_range_of_the_model_and_latents_from_arrays_only(tmp_path):
+    from scorefield.evaluation.given import open_data
+
+    images = np.arange(2 * 64, dtype=np.uint8).reshape(2, 8, 8)
+    np.save(tmp_path / "images.npy", np.concatenate([images] * 20))
+    name = str(tmp_path / "images.npy")
+    for transform, least in ((CENTERED_BYTES, -1.0), (UNIT_BYTES, 0.0)):
+        source, levels = open_data(name, (1, 8, 8), transform)
+        assert float(source.reference(20, 0, "train").min()) == least
+        assert levels.transform == transform
+    with pytest.raises(ValueError, match="would be read as images"):
+        open_data(name, (1, 8, 8), None)
+
+
+def test_a_network_without_a_scheduler_is_one_sentence(tmp_path):
+    network().save_pretrained(tmp_path / "unet")
+    with pytest.raises(InteropError, match="is a network without a scheduler, which states"):
+        open_subject(tmp_path / "unet")
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"time_embedding_type": "learned", "num_train_timesteps": 1000}, "'learned', a table"),
+        ({"time_embedding_type": "fourier"}, "divides by its label"),
+        ({"class_embed_type": "timestep"}, "class_embed_type is 'timestep'"),
+    ],
+)
+def test_labels_that_no_field_has_are_refused(settings, match):
+    with pytest.raises(InteropError, match=match):
+        field_of(network(**settings).eval(), diffusers.DDPMScheduler())
 
 
 def test_what_cannot_be_read_is_one_sentence(tmp_path):
@@ -166,14 +378,16 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path):
     written = json.loads(index.read_text())
     for name, kind, match in (
         ("unet", "UNet1DModel", "unet is UNet1DModel, it must be one of UNet2DModel"),
-        ("scheduler", "ScoreSdeVeScheduler", "scheduler is ScoreSdeVeScheduler, it must be one of"),
+        ("scheduler", "KarrasVeScheduler", "scheduler is KarrasVeScheduler, it must be one of"),
     ):
         index.write_text(json.dumps({**written, name: ["diffusers", kind]}))
         with pytest.raises(InteropError, match=match):
             load(tmp_path)
     for damaged in ("{", "[1]", '{"unet": 5}', '{"unet": ["a", "b", "c"]}'):
         index.write_text(damaged)
-        with pytest.raises(InteropError, match="does not describe a pipeline"):
+        with pytest.raises(
+            InteropError, match=r"model_index\.json(: unet| is not a file of diffus)"
+        ):
             load(tmp_path)
     index.write_text(json.dumps(written))
     (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").unlink()

@@ -18,7 +18,7 @@ from scorefield import (
     log_prob,
 )
 from scorefield.config.build import build_field, build_objective, build_source
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.diagnostics.score_error import score_error
 from scorefield.errors import UserError
 from scorefield.fields.planted import Matched, Radial
@@ -47,12 +47,12 @@ def gate(sigma):
 
 
 def configured_boundary(sigma):
-    config = load("toy/m4", [CONFIG, f"field.sigma_c={sigma!r}"])
+    config = load_config("toy/m4", [CONFIG, f"field.sigma_c={sigma!r}"])
     return build_field(config, build_source(config))
 
 
 def configured_gate(sigma):
-    config = load("toy/m3", [CONFIG, f"objective.loops.sigma_min={sigma!r}"])
+    config = load_config("toy/m3", [CONFIG, f"objective.loops.sigma_min={sigma!r}"])
     return build_objective(config, build_source(config))
 
 

@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 
 from scorefield import EDM, VE, PseudoAtoms
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.plotting import draw_score_line, score_line, training_figures
 from scorefield.runs.run import Run
 from scorefield.training import checkpoint
@@ -109,11 +109,11 @@ def test_a_training_draws_at_every_checkpoint_and_is_no_other_for_it(small, tmp_
         assert events.Tags()["images"] == [TAG]
         return [event.step for event in events.Images(TAG)]
 
-    run = Run.create(load(small), tmp_path / "drawn")
+    run = Run.create(load_config(small), tmp_path / "drawn")
     run.train(quiet=True, draw=drawing_of)
     assert images(run) == [2, 4]
 
-    halved = Run.create(load(small), tmp_path / "halved")
+    halved = Run.create(load_config(small), tmp_path / "halved")
     monkeypatch.setattr("scorefield.training.trainer.StopSignal", Stopped)
     with pytest.raises(Exception, match="interrupted"):
         halved.train(quiet=True, draw=drawing_of)
@@ -122,7 +122,7 @@ def test_a_training_draws_at_every_checkpoint_and_is_no_other_for_it(small, tmp_
     halved.train(quiet=True, draw=drawing_of)
     assert images(halved) == [1, 2, 4]
 
-    plain = Run.create(load(small), tmp_path / "plain")
+    plain = Run.create(load_config(small), tmp_path / "plain")
     plain.train(quiet=True)
     for name, tensor in weights(run).items():
         assert torch.equal(weights(plain)[name], tensor)

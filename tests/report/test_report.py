@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from scorefield.comparison.groups import collect
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.data.arrays import ArraySource
 from scorefield.errors import RunError
 from scorefield.evaluation.evaluate import evaluate
@@ -86,7 +86,7 @@ class Page(HTMLParser):
 
 def make(root, name, overrides, protocol):
     """Trains and evaluates a run."""
-    run = Run.create(load(name, overrides), root)
+    run = Run.create(load_config(name, overrides), root)
     run.train(quiet=True)
     evaluate(run, protocol=protocol)
 
@@ -197,7 +197,7 @@ def test_the_command_makes_the_run_it_stands_for(report):
     root, _, text = report
     for line in re.findall(r"<code>scorefield train (.*?)</code>", text):
         words = line.replace("&#39;", "").split()
-        config = load(words[0], words[1 : words.index("--root")])
+        config = load_config(words[0], words[1 : words.index("--root")])
         assert (root / config.folder / "config_resolved.yaml").is_file()
 
 
@@ -214,7 +214,7 @@ def test_step_times_come_from_the_sweep_of_these_very_runs(seeds, tmp_path, no_p
     assert words[words.index("--seeds") + 1] == "0,1"
     assert words[:2] == ["toy/m0", "toy/m2"]
     changes = words[2 : words.index("--seeds")]
-    assert [load(name, changes).folder.parts[-2] for name in words[:2]] == models
+    assert [load_config(name, changes).folder.parts[-2] for name in words[:2]] == models
     assert "scorefield demo" not in text
 
 
@@ -323,7 +323,7 @@ def test_a_strict_report_of_single_trainings_is_refused_and_writes_nothing(repor
 
 
 def test_an_evaluation_without_records_is_refused(tmp_path):
-    run = Run.create(load("toy/m0", TOY), tmp_path / "runs")
+    run = Run.create(load_config("toy/m0", TOY), tmp_path / "runs")
     run.train(quiet=True)
     evaluate(run, protocol=PROTOCOL)
     (run.folder / "eval" / "fid_vs_nfe.csv").write_text("x\n")

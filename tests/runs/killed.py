@@ -8,13 +8,13 @@ import os
 import sys
 from pathlib import Path
 
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.runs.run import Run
 from tests.training.disk import Operations
 
 
 def main(root: Path, one: str, other: str) -> None:
-    first, second = load(one), load(other)
+    first, second = load_config(one), load_config(other)
     kills = 0
     for config, overwrite in ((first, False), (second, True)):
         at, died = 0, True

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scorefield import load
+from scorefield import load_config
 from scorefield.cli import main
 from scorefield.errors import CheckpointError, RunError
 from scorefield.runs.averaged import averaged
@@ -24,7 +24,7 @@ SMALL = [
 
 
 def trained(root, *changes):
-    run = Run.create(load("toy/m0", [*SMALL, *changes]), root)
+    run = Run.create(load_config("toy/m0", [*SMALL, *changes]), root)
     run.train(quiet=True)
     return run
 

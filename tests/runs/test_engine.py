@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from scorefield import Engine
 from scorefield.cli import main
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.errors import RunError
 from scorefield.evaluation.evaluate import benchmark_of, evaluate
 from scorefield.evaluation.measure import measure_levels
@@ -36,15 +36,17 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 
 
 def test_the_engine_is_no_part_of_what_a_run_is(small, tmp_path):
-    plain = load(small)
-    other = load(small, ["engine.device=cpu", "engine.precision=bfloat16", "engine.compile=true"])
+    plain = load_config(small)
+    other = load_config(
+        small, ["engine.device=cpu", "engine.precision=bfloat16", "engine.compile=true"]
+    )
     assert (other.name, other.folder) == (plain.name, plain.folder)
     assert other.engine.precision == "bfloat16"
     first = Run.create(plain, tmp_path)
     assert Run.create(other, tmp_path).folder == first.folder
     assert Run.open(first.folder).config.engine == plain.engine
-    with_more = load(small, ["engine.precision=bfloat16", "optim.lr=0.5"])
-    assert with_more.name == load(small, ["optim.lr=0.5"]).name
+    with_more = load_config(small, ["engine.precision=bfloat16", "optim.lr=0.5"])
+    assert with_more.name == load_config(small, ["optim.lr=0.5"]).name
 
 
 def test_a_run_goes_on_under_another_engine_and_back(copied):

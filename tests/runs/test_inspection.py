@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.errors import CheckpointError, sentence
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.build import build, state_of
@@ -59,7 +59,7 @@ def test_what_is_known_of_an_environment_is_kept(copied):
 
 
 def test_a_foreign_checkpoint_is_told(copied, small, tmp_path):
-    other = Run.create(load(small, ["seed=1"]), tmp_path / "other")
+    other = Run.create(load_config(small, ["seed=1"]), tmp_path / "other")
     shutil.copytree(copied.checkpoints, other.checkpoints)
     sheet = inspect(other.folder)
     assert "complete" not in dict(sheet["training"])["steps"]

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from scorefield.cli import main
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.runs.run import CONFIG, Run
 from tests.worlds import together
 
@@ -39,7 +39,7 @@ def older(folder):
 def config(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
     np.save(tmp_path / "mine.npy", images)
-    return load("digits/m0", [*SETTINGS, f"data.path={tmp_path / 'mine.npy'}"])
+    return load_config("digits/m0", [*SETTINGS, f"data.path={tmp_path / 'mine.npy'}"])
 
 
 def test_an_older_run_holds_the_last_images_out_and_goes_on_so(tmp_path, config):

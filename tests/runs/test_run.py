@@ -11,11 +11,12 @@ import torch
 from scorefield import Euler, Heun
 from scorefield.cli import main
 from scorefield.config.document import read
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.errors import CheckpointError, ConfigError, RunError, TrainingError
 from scorefield.evaluation.sampling import choose_sampler, draw
 from scorefield.runs.inspection import inspect
 from scorefield.runs.run import Run
+from scorefield.runs.subject import open_model
 from scorefield.training.guard import locked
 from tests import processes
 
@@ -28,28 +29,28 @@ def copied(trained, tmp_path):
 
 
 def test_a_run_is_where_its_name_says_and_holds_its_configuration(small, tmp_path):
-    config = load(small, ["seed=4"])
+    config = load_config(small, ["seed=4"])
     run = Run.create(config, tmp_path)
     assert run.folder == tmp_path / "toy" / "small" / "seed4"
     assert (run.dataset, run.model_id) == ("toy", "small")
     assert Run.open(run.folder).config == config
-    assert load(run.folder / "config_resolved.yaml") == config
+    assert load_config(run.folder / "config_resolved.yaml") == config
     assert json.loads((run.folder / "environment.json").read_text())["packages"]["torch"]
     assert run.steps() == []
     assert not run.finished
 
 
 def test_creating_again_finds_the_run(small, tmp_path):
-    run = Run.create(load(small), tmp_path)
+    run = Run.create(load_config(small), tmp_path)
     before = (run.folder / "environment.json").read_bytes()
-    assert Run.create(load(small), tmp_path).config == run.config
+    assert Run.create(load_config(small), tmp_path).config == run.config
     assert (run.folder / "environment.json").read_bytes() == before
 
 
 def test_the_folder_of_another_configuration_is_refused_and_left_alone(small, tmp_path):
-    run = Run.create(load(small), tmp_path)
+    run = Run.create(load_config(small), tmp_path)
     before = read(run.folder / "config_resolved.yaml")
-    other = load(small, ["optim.lr=0.5", "name=toy/small"])
+    other = load_config(small, ["optim.lr=0.5", "name=toy/small"])
     with pytest.raises(RunError, match=r"optim.lr is 0.002 there and 0.5 here"):
         Run.create(other, tmp_path)
     assert read(run.folder / "config_resolved.yaml") == before
@@ -77,8 +78,8 @@ def test_a_run_that_is_being_trained_is_not_deleted(copied, small, tmp_path):
         locked(root / "toy" / "small" / "seed0"),
         pytest.raises(TrainingError, match="is being trained by another process"),
     ):
-        Run.create(load(small), root, overwrite=True)
-    assert Run.create(load(small), root).finished
+        Run.create(load_config(small), root, overwrite=True)
+    assert Run.create(load_config(small), root).finished
 
 
 def test_a_folder_that_is_no_run_is_never_deleted(small, tmp_path):
@@ -86,13 +87,13 @@ def test_a_folder_that_is_no_run_is_never_deleted(small, tmp_path):
     folder.mkdir(parents=True)
     (folder / "thesis.tex").write_text("x")
     with pytest.raises(RunError, match="is not empty, and no run"):
-        Run.create(load(small), tmp_path, overwrite=True)
+        Run.create(load_config(small), tmp_path, overwrite=True)
     assert (folder / "thesis.tex").exists()
 
 
 def test_a_description_is_no_part_of_the_configuration(small, tmp_path):
-    Run.create(load(small), tmp_path)
-    Run.create(load(small, ["description=other", "name=toy/small"]), tmp_path)
+    Run.create(load_config(small), tmp_path)
+    Run.create(load_config(small, ["description=other", "name=toy/small"]), tmp_path)
 
 
 @pytest.mark.parametrize("content", [None, "a: [", "data: 3\n"])
@@ -162,7 +163,7 @@ def test_without_a_readable_checkpoint_there_is_no_field(copied, small, tmp_path
     with pytest.raises(CheckpointError, match=r"no checkpoint in .* can be read"):
         copied.field(report=lambda sentence: None)
     with pytest.raises(RunError, match="has no checkpoint yet"):
-        Run.create(load(small), tmp_path / "new").field()
+        Run.create(load_config(small), tmp_path / "new").field()
 
 
 def test_a_missing_step_is_told(trained):
@@ -172,17 +173,17 @@ def test_a_missing_step_is_told(trained):
 
 def test_a_sampler_is_that_of_the_run_with_changes(trained):
     run = Run.open(trained)
-    assert choose_sampler(run) == Heun(18) == run.sampler()
-    assert choose_sampler(run, nfe=36) == Heun(18)
-    assert choose_sampler(run, "euler", nfe=7, churn=2.0) == Euler(7, churn=2.0)
+    assert choose_sampler(run.config) == Heun(18) == run.sampler()
+    assert choose_sampler(run.config, nfe=36) == Heun(18)
+    assert choose_sampler(run.config, "euler", nfe=7, churn=2.0) == Euler(7, churn=2.0)
     with pytest.raises(RunError, match="either steps or nfe"):
-        choose_sampler(run, steps=3, nfe=3)
+        choose_sampler(run.config, steps=3, nfe=3)
 
 
 @pytest.mark.parametrize("ending", [".npz", ".safetensors"])
 def test_samples_are_written_with_what_they_depend_on(copied, tmp_path, ending):
     out = tmp_path / f"x{ending}"
-    drawn = draw(copied, 5, Heun(3), seed=2, weights="raw", out=out)
+    drawn = draw(open_model(copied.folder, "raw"), 5, Heun(3), seed=2, out=out)
     expected = Heun(3).sample(copied.field("raw"), 5, 2)
     assert torch.equal(drawn.samples, expected)
     assert (drawn.file, drawn.calls) == (out, (5, 5.0, 5))
@@ -201,12 +202,12 @@ def test_samples_are_written_with_what_they_depend_on(copied, tmp_path, ending):
     assert (record["sampler"], record["steps"], record["nfe"], record["seed"]) == ("heun", 3, 5, 2)
     assert (record["weights"], record["step"], record["run"]) == ("raw", 6, "toy/small")
     with pytest.raises(RunError, match="exists"):
-        draw(copied, 5, Heun(3), out=out)
+        draw(open_model(copied.folder), 5, Heun(3), out=out)
 
 
 def test_samples_have_a_name_of_their_own_by_default(copied):
     files = {
-        draw(copied, 2, sampler, seed, weights, step).file
+        draw(open_model(copied.folder, weights, step=step), 2, sampler, seed).file
         for sampler, seed, weights, step in [
             (Heun(2), 0, "ema", 6),
             (Euler(3), 0, "ema", 6),
@@ -257,14 +258,14 @@ def test_a_link_to_a_run_is_not_overwritten(copied, small, tmp_path):
     link.symlink_to(copied.folder)
     before = sorted(copied.folder.rglob("*"))
     with pytest.raises(RunError, match="is a symbolic link"):
-        Run.create(load(small), tmp_path / "runs", overwrite=True)
+        Run.create(load_config(small), tmp_path / "runs", overwrite=True)
     assert link.is_symlink()
     assert sorted(copied.folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize("override", ["seed=1", "optim.lr=0.5", "field.network.hidden=16"])
 def test_the_checkpoint_of_another_run_is_refused(copied, small, tmp_path, override):
-    other = Run.create(load(small, [override, "name=toy/small"]), tmp_path / "other")
+    other = Run.create(load_config(small, [override, "name=toy/small"]), tmp_path / "other")
     shutil.copytree(copied.checkpoints, other.checkpoints)
     assert not other.finished
     for use in (other.field, other.checkpoint, lambda: other.train(quiet=True)):
@@ -281,11 +282,11 @@ def test_a_renamed_checkpoint_is_not_that_of_its_name(copied):
 
 
 def test_what_cannot_be_built_leaves_no_folder(small, tmp_path):
-    wrong = load("toy/m4", ["field.sigma_c=50.0"])
+    wrong = load_config("toy/m4", ["field.sigma_c=50.0"])
     with pytest.raises(ConfigError, match=r"field\.sigma_c is 50"):
         Run.create(wrong, tmp_path)
     assert not list(tmp_path.iterdir())
-    run = Run.create(load(small), tmp_path)
+    run = Run.create(load_config(small), tmp_path)
     with pytest.raises(ConfigError, match=r"field\.sigma_c is 50"):
         Run.create(wrong.model_copy(update={"name": run.config.name}), tmp_path, overwrite=True)
     assert Run.open(run.folder).config == run.config

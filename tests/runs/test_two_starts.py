@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch._dynamo  # the first optimiser of a process imports it: better once, before both
 
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.errors import Interrupted, UserError
 from scorefield.runs import run as runs
 from scorefield.runs.run import Run
@@ -44,7 +44,7 @@ def start(config, root, place, barrier, told):
 
 @pytest.mark.parametrize("place", ["made", "trained"])
 def test_of_two_starts_at_once_exactly_one_trains(small, tmp_path, place):
-    config = load(small, ["train.steps=10000000", "train.log_every=1", "name=toy/small"])
+    config = load_config(small, ["train.steps=10000000", "train.log_every=1", "name=toy/small"])
     folder = tmp_path / config.folder
     if place == "trained":
         Run.create(config, tmp_path)

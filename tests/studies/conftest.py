@@ -2,7 +2,7 @@
 
 import pytest
 
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.runs.run import Run
 
 
@@ -14,7 +14,7 @@ def digit_runs(shared):
         "resnet": ["field.network.channels=16", "field.network.layers=1"],
         "unet": ["field.network.fsizes=[4, 8]", "field.network.embedding=8"],
     }
-    configs = {k: load(f"digits/minimal_{k}", [*v, *short]) for k, v in configs.items()}
+    configs = {k: load_config(f"digits/minimal_{k}", [*v, *short]) for k, v in configs.items()}
 
     def train(root):
         for config in configs.values():
@@ -32,7 +32,7 @@ def atom_runs(shared):
     tiny = ["field.network.hidden=8", "field.network.depth=1", "field.network.embedding=4"]
     tiny += ["train.steps=4", "train.checkpoint_every=4", "train.batch_size=16", "optim.warmup=1"]
     models = (("no_regularizer", 0), ("no_regularizer", 1), ("analytical_regression", 0))
-    configs = [load(f"atoms/{name}", [*tiny, f"seed={seed}"]) for name, seed in models]
+    configs = [load_config(f"atoms/{name}", [*tiny, f"seed={seed}"]) for name, seed in models]
 
     def train(root):
         for config in configs:

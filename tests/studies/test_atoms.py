@@ -522,10 +522,10 @@ def test_a_whole_disk_is_not_overwritten(capsys):
     ],
 )
 def test_runs_must_be_comparable(change, what, atom_runs, monkeypatch):
-    from scorefield.config.resolve import load
+    from scorefield.config.resolve import load_config
     from scorefield.runs.run import Run
 
-    other = Run(Path("other"), load("atoms/no_regularizer", [change]))
+    other = Run(Path("other"), load_config("atoms/no_regularizer", [change]))
     opened = atoms_study.Run.open
     monkeypatch.setattr(
         atoms_study.Run,

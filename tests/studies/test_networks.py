@@ -22,7 +22,7 @@ from scorefield import (
     PreconditionedField,
     digits,
 )
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.errors import RunError
 from scorefield.interop.convolutional import state_of
 from scorefield.runs.run import Run
@@ -162,11 +162,11 @@ def test_networks_that_do_not_fit(digit_runs, trained, tmp_path):
     unet = digit_runs["unet"]
     refused("mnist", {"--unet": unet}, "--unet was trained on digits, not on mnist")
     refused("digits", {"--unet": trained}, "--unet takes points of shape")
-    refused("digits", {"--unet": tmp_path / "no"}, "--unet: there is no run or checkpoint")
+    refused("digits", {"--unet": tmp_path / "no"}, "--unet: there is no model")
     refused("digits", {"--unet": unet}, "--unet: .* knows no classes", label=3)
     changes = ["field.network.fsizes=[4]", "train.steps=1", "train.checkpoint_every=1"]
     changes += ["sde.t_max=0.9", "optim.warmup=0"]
-    other = Run.create(load("digits/minimal_unet", changes), tmp_path)
+    other = Run.create(load_config("digits/minimal_unet", changes), tmp_path)
     other.train(quiet=True)
     both = {"--unet": unet, "--resnet": other.folder}
     refused("digits", both, "--resnet and --unet were trained under different processes")

@@ -9,7 +9,7 @@ import torch
 
 from scorefield import DDIM, Cosine, EquivariantLocalScore, PatchSizes
 from scorefield.cli.program import main
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.diagnostics.scales import ScaleCalibration
 from scorefield.errors import ConfigError
 from scorefield.runs.run import Run
@@ -111,7 +111,7 @@ def test_a_machine_is_found_out_by_its_own_patches():
 def run(shared):
     def fill(folder):
         (folder / "tiny.yaml").write_text(SMALL)
-        Run.create(load(folder / "tiny.yaml"), folder).train(quiet=True)
+        Run.create(load_config(folder / "tiny.yaml"), folder).train(quiet=True)
 
     return shared("patches", fill) / "digits" / "tiny" / "seed0"
 
@@ -226,14 +226,14 @@ def test_an_interrupted_figure_loses_nothing(run, tmp_path, capsys, monkeypatch)
 
 def test_a_network_that_is_not_there(tmp_path, capsys):
     assert main(arguments(tmp_path / "nothing", tmp_path / "out")) == 2
-    assert "there is no run or checkpoint" in capsys.readouterr().err
+    assert "there is no model" in capsys.readouterr().err
 
 
 def test_one_class_alone(tmp_path):
     """The network is asked for points of the class, and the machine made of its images."""
     file = tmp_path / "told.yaml"
     file.write_text(SMALL.replace("layers: 1", "layers: 1, classes: true"))
-    made = Run.create(load(file), tmp_path / "runs")
+    made = Run.create(load_config(file), tmp_path / "runs")
     made.train(quiet=True)
     few = {"dataset": "digits", "network": made.folder, "images": 200, "samples": 2, "nsteps": 2}
     chosen = Patches(**few, label=3, sizes=(3,))

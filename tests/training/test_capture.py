@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_iter, tree_map_only
 
 import scorefield as sf
 from scorefield.config.build import build_field, build_objective, build_source
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.noise import Noise
 from scorefield.training.settings import TrainSettings
 from scorefield.training.step import Stepper
@@ -36,7 +36,7 @@ class Operations(TorchDispatchMode):
 
 
 def stepper_of(preset, engine=None, snapshots=False, **settings):
-    config = load(preset)
+    config = load_config(preset)
     source = build_source(config)
     field = build_field(config, source).train()
     optim = sf.Optim(warmup=10, decay="cosine", clip=0.5, weight_decay=0.01)

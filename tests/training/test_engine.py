@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scorefield import Engine
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.runs.run import Run
 
 OVERRIDES = (
@@ -19,7 +19,7 @@ NETWORKS = {
 
 
 def losses(preset, root, engine):
-    run = Run.create(load(preset, (*OVERRIDES, *NETWORKS[preset])), root)
+    run = Run.create(load_config(preset, (*OVERRIDES, *NETWORKS[preset])), root)
     fit = run.train(quiet=True, engine=engine)
     return torch.tensor([row["loss"] for row in fit.history], dtype=torch.float64), run
 
@@ -48,7 +48,7 @@ def test_fifty_losses_are_equal_to_rounding(plain, tmp_path, setting):
 
 @pytest.mark.slow
 def test_a_run_goes_on_compiled_and_back(tmp_path):
-    config = load("toy/m0", (*OVERRIDES, *NETWORKS["toy/m0"]))
+    config = load_config("toy/m0", (*OVERRIDES, *NETWORKS["toy/m0"]))
     run = Run.create(config, tmp_path)
     expected = [row["loss"] for row in run.train(quiet=True, engine=Engine("cpu")).history]
     for engine, tolerance in ((Engine("cpu", compile=True), 1e-5), (Engine("cpu"), 1e-12)):

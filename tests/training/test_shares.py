@@ -8,7 +8,7 @@ from torch import nn
 
 from scorefield import EDM, MLP, ArraySource, PreconditionedField
 from scorefield.config.build import build_training
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.dropout import Dropout
 from scorefield.engine import Engine
 from scorefield.errors import UserError
@@ -50,7 +50,7 @@ SLOW = {
 
 
 def stepper(preset, overrides, world=ALONE, **settings):
-    run = Run(None, load(preset, overrides))
+    run = Run(None, load_config(preset, overrides))
     optim, chosen = build_training(run.config)
     field = run.untrained().double()
     # Networks begin at nearly zero.
@@ -111,7 +111,7 @@ def test_noise_is_assigned_to_the_points_of_all_processes():
 
 
 def test_points_times_noise_and_keys_are_exactly_those_of_one_process():
-    run = Run(None, load("digits/ncsnpp_classes", ["field.network.dropout=0.1", *SMALL]))
+    run = Run(None, load_config("digits/ncsnpp_classes", ["field.network.dropout=0.1", *SMALL]))
     field, source, objective = run.untrained(), run.source(), run.objective()
 
     def drawn(world):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from scorefield.cli.arguments import Chosen, on_engine
+from scorefield.cli.arguments import MODEL, Chosen, on_engine
 from scorefield.errors import UserError
 from scorefield.studies.settings import LAST_SEED
 
@@ -26,12 +26,7 @@ def _seconds(text: str) -> float:
 @on_engine
 def check(
     engine: Chosen,
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="A run, a file of weights, or package.module:factory."
-        ),
-    ],
+    model: Annotated[str, MODEL],
     data: Annotated[
         str | None,
         typer.Option(
@@ -60,14 +55,15 @@ def check(
     intervals narrower.
     """
     from scorefield.engine import Engine
+    from scorefield.evaluation.given import open_data
     from scorefield.health.check import check
-    from scorefield.health.model import open_data, open_model
+    from scorefield.health.model import open_model
     from scorefield.progress import Stages
 
     opened = open_model(model, weights, trust_code)
     source, levels = opened.source, opened.levels
     if data is not None:
-        source, levels = open_data(data, opened.field.domain.shape)
+        source, levels = open_data(data, opened.field.domain.shape, opened.transform)
     if source is None:
         raise UserError(f"{model} does not name its data: give --data")
     with Stages() as stages:

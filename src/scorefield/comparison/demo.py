@@ -16,7 +16,7 @@ from scorefield.comparison.processes import LocalProcesses, Task, TaskResult, de
 from scorefield.comparison.processes import run as run_tasks
 from scorefield.comparison.timing import STEP_TIMES, time_steps
 from scorefield.config.build import build_engine
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.errors import RunError
 from scorefield.evaluation.evaluate import benchmark_of, evaluate
 from scorefield.evaluation.measure import Floors, measure_floors
@@ -86,7 +86,7 @@ def demo(
     torch.set_num_threads(1)
     plans, chosen = [], dict(engine or {})
     for name in families:
-        configs = [load(f"{name}/{model}", overrides or SHORTER[name]) for model in MODELS]
+        configs = [load_config(f"{name}/{model}", overrides or SHORTER[name]) for model in MODELS]
         for config in configs:
             build_engine(config, **chosen).check()
         plans.append(Family(name, protocol_of(configs[0]), [Run.create(c, root) for c in configs]))

@@ -18,7 +18,7 @@ from scorefield.comparison.processes import Executor, LocalProcesses, Task, Task
 from scorefield.comparison.processes import run as run_tasks
 from scorefield.config import presets
 from scorefield.config.config import Config
-from scorefield.config.resolve import ENDINGS, load
+from scorefield.config.resolve import ENDINGS, load_config
 from scorefield.errors import ConfigError
 from scorefield.progress import Stages
 
@@ -54,7 +54,7 @@ def plan(
         expanded += [name] if name.endswith(ENDINGS) else presets.matching(name)
     for seed in seeds:
         for name in expanded:
-            config = load(name, (*overrides, f"seed={seed}"))
+            config = load_config(name, (*overrides, f"seed={seed}"))
             folder = root / config.folder
             if folder in [job.folder for job in jobs]:
                 raise ConfigError(f"{name} with seed {seed} is in the sweep twice")

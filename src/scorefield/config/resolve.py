@@ -35,7 +35,7 @@ _GIVEN = ("path", "dataset", "hub", "size", "channels", "classes", "sha256")
 _FORM = ("crop", "filter", "background")
 
 
-def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration of a preset or a file, with overrides.
 
     A file may extend a preset (``extends: toy/m0``), a file next to it (``extends: base``) or

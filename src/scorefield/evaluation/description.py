@@ -11,7 +11,7 @@ from torch import nn
 
 from scorefield.config import presets
 from scorefield.config.document import differences
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.errors import ConfigError
 from scorefield.estimate import Estimate
 from scorefield.runs.run import Run
@@ -96,7 +96,7 @@ def about(run: Run) -> dict[str, Any]:
         "overrides": [],
     }
     try:
-        base = load(preset)
+        base = load_config(preset)
     except ConfigError:
         return facts
     overrides = [
@@ -104,7 +104,7 @@ def about(run: Run) -> dict[str, Any]:
         for key, _, value in differences(base.identity(), run.config.identity())
         if key not in ("name", "seed")
     ]
-    if run.model_id != member and load(preset, overrides).name != run.config.name:
+    if run.model_id != member and load_config(preset, overrides).name != run.config.name:
         overrides.append(f"name={run.config.name}")
     return {**facts, "preset": preset, "overrides": overrides}
 

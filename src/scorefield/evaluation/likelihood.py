@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from scorefield.data.array_files import read_arrays
 from scorefield.engine import Engine
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
+from scorefield.evaluation.given import open_data
 from scorefield.evaluation.levels import Levels, levels_of, within_cells
 from scorefield.evaluation.parts import Parts
 from scorefield.files import reason, write_files
@@ -137,8 +138,9 @@ def data_likelihood(
     with noise; bits per dimension are given of them alone.
 
     Arguments:
-        data: ``test`` or ``train`` for a split of its data, or a file ending in ``.npz`` with one
-            array: images of bytes, or points, which are taken as they are.
+        data: ``test`` or ``train`` for a split of its data; a file ending in ``.npz`` with one
+            array: images of bytes, or points, which are taken as they are; or other data with a
+            name, see :func:`~scorefield.evaluation.given.open_data`, whose test split is taken.
         n: How many points; 100, or all of a file, if not given.
         engine: What it runs on; that of the configuration by default.
         folder: Where blocks of points are kept until all are done, so that a killed computation
@@ -150,10 +152,10 @@ def data_likelihood(
     """
     if n is not None and n < 2:
         raise RunError(f"n is {n}, an average with an error takes at least 2 points")
-    if data in ("test", "train"):
-        x, transform = _split(subject, data, n or 100, settings.seed)
-    else:
+    if data.endswith(".npz"):
         x, transform = _file(Path(data), subject, n, settings.seed)
+    else:
+        x, transform = _split(subject, data, n or 100, settings.seed)
     engine = subject.engine() if engine is None else engine
     field, device, world = engine.place(subject.field), engine.torch_device, engine.world
     content = hashlib.blake2b(x.numpy().tobytes()).hexdigest()
@@ -191,16 +193,23 @@ def data_likelihood(
     return DataLikelihood(found, bits, about, seconds, kept)
 
 
-def _split(subject: Subject, split: str, n: int, seed: int) -> tuple[Tensor, DataTransform | None]:
-    """Points of the data, and how they became so if they are integers."""
-    if subject.source is None or subject.config is None:
-        raise RunError("a checkpoint of score_sde comes without data: give a file ending in .npz")
+def _split(subject: Subject, data: str, n: int, seed: int) -> tuple[Tensor, DataTransform | None]:
+    """Points of a split of its data, or of the test split of others, and how they became so if they
+    are integers.
+    """
+    shape = subject.field.domain.shape
     try:
-        known: Literal["test", "train"] = "test" if split == "test" else "train"
-        x = subject.source.reference(n, seed, known, torch.float64)
+        if data not in ("test", "train"):
+            source, levels = open_data(data, shape, subject.transform)
+        elif subject.source is None or subject.config is None:
+            raise RunError("the model comes without data: give --data a name or a file")
+        else:
+            source, levels = subject.source, levels_of(subject.config.data)
+        if source.shape != shape:
+            raise RunError(f"{data} has points of shape {source.shape}, the field takes {shape}")
+        x = source.reference(n, seed, "train" if data == "train" else "test", torch.float64)
     except ValueError as error:
         raise RunError(str(error)) from error
-    levels = levels_of(subject.config.data)
     return (x, None) if levels is None else (within_cells(x, levels, seed), levels.transform)
 
 
@@ -208,8 +217,6 @@ def _file(
     path: Path, subject: Subject, n: int | None, seed: int
 ) -> tuple[Tensor, DataTransform | None]:
     """Points of a file, and how they became so if they are bytes."""
-    if path.suffix != ".npz":
-        raise RunError(f"data is {str(path)!r}, it must be test, train or a file ending in .npz")
     try:
         points = {name: array for name, array in read_arrays(path).items() if array.ndim > 0}
     except OSError as error:

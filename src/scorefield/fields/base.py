@@ -69,7 +69,7 @@ class ScoreField(nn.Module):
         ValueError: If the process is not defined on the domain.
     """
 
-    domain: Domain
+    _domain: Domain | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -85,23 +85,29 @@ class ScoreField(nn.Module):
             raise TypeError(f"{type(self).__name__} must define score or predict")
         self.sde = sde
         if domain is not None:
-            sde.check(domain)
             self.domain = domain
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "domain":
+    @property
+    def domain(self) -> Domain:
+        """The space of :math:`x`; a process that is not defined there is a ``ValueError``, and so
+        is the domain of a field that does not know its event shape yet.
+        """
+        if self._domain is None:
             raise UserError(
                 f"{type(self).__name__} does not know its event shape yet: give shape=, train it "
                 "with fit, or evaluate it once"
             )
-        return super().__getattr__(name)
+        return self._domain
+
+    @domain.setter
+    def domain(self, domain: Domain) -> None:
+        self.sde.check(domain)
+        self._domain = domain
 
     def learn_shape(self, shape: Sequence[int]) -> None:
         """Set the domain to flat space of an event shape, unless it is known already."""
-        if "domain" not in vars(self):
-            domain = Euclidean(tuple(shape))
-            self.sde.check(domain)
-            self.domain = domain
+        if self._domain is None:
+            self.domain = Euclidean(tuple(shape))
 
     def check_inputs(self, x: Batch, t: Times, first: float | None = None) -> None:
         r"""Check that the field can be evaluated at points and times.

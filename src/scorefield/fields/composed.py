@@ -283,11 +283,10 @@ class HybridField(ScoreField):
         if n_low in (0, below.numel()):
             return (self.low if n_low else self.high).predict(x, t, quantity, classes)
         known = self.class_rows(classes, x)
-        rows = torch.argsort((~below).to(torch.uint8), stable=True)
-        low, high = rows[:n_low], rows[n_low:]
+        low, high = (mask.nonzero().flatten() for mask in (below, ~below))
         with of_rows(self.low, low), of_rows(self.high, high):
             parts = (
                 self.low.predict(x[low], t[low], quantity, classes_at(known, low)),
                 self.high.predict(x[high], t[high], quantity, classes_at(known, high)),
             )
-        return torch.cat(parts)[torch.argsort(rows)]
+        return torch.cat(parts)[torch.argsort(torch.cat((low, high)))]

@@ -80,9 +80,10 @@ class PotentialField(PreconditionedField):
         return True
 
     def potential(self, x: Batch, t: Times, classes: Classes = None) -> Float[Tensor, " batch"]:
-        c, rows = self._coefficients(x, t), self.class_rows(classes, x)
+        clock, rows = times(x, t), self.class_rows(classes, x)
+        c = self.parametrization.coefficients(clock, self.sde)
         psi = self._psi(c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0]), rows)
-        c_skip, c_out = c.means.form("score", times(x, t), self.sde)
+        c_skip, c_out = c.means.form("score", clock, self.sde)
         return 0.5 * c_skip.reshape(-1) * _total(x.square()) + (c_out / c.c_in).reshape(-1) * psi
 
     def _output(self, u: Tensor, label: Tensor, classes: Tensor | None) -> Tensor:

@@ -24,7 +24,7 @@ from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes
 from scorefield.fields.forms import Batch, Quantity, Times, times
 from scorefield.fields.inputs import check_values
-from scorefield.fields.parametrization import Coefficients, EDMScaling, Parametrization
+from scorefield.fields.parametrization import EDMScaling, Parametrization
 from scorefield.sde.base import SDE
 
 
@@ -93,10 +93,11 @@ class PreconditionedField(ScoreField):
         return getattr(self.backbone, "unlabelled", True)
 
     def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
-        c, rows = self._coefficients(x, t), self.class_rows(classes, x)
+        clock, rows = times(x, t), self.class_rows(classes, x)
+        c = self.parametrization.coefficients(clock, self.sde)
         u, label = c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0])
         output = in_blocks(self._compiled or self._output, u, label, rows)
-        c_skip, c_out = c.means.form(quantity, times(x, t), self.sde)
+        c_skip, c_out = c.means.form(quantity, clock, self.sde)
         return c_skip * x + c_out * output
 
     def compile(self, *settings: Any, **named: Any) -> None:
@@ -108,9 +109,6 @@ class PreconditionedField(ScoreField):
         state = super().__getstate__()  # type: ignore[no-untyped-call]
         state.pop("_compiled", None)
         return state
-
-    def _coefficients(self, x: Tensor, t: Times) -> Coefficients:
-        return self.parametrization.coefficients(times(x, t), self.sde)
 
     def _output(self, u: Tensor, label: Tensor, classes: Tensor | None) -> Tensor:
         """The vector :math:`F(u, label)`, in the dtype of ``u``."""

@@ -29,7 +29,7 @@ from scorefield.fields.labels import TimeLabel
 from scorefield.fields.parametrization import NoisePrediction
 from scorefield.fields.preconditioned import PreconditionedField
 from scorefield.interop import unpickling
-from scorefield.interop.errors import ForeignCodeError, InteropError, compare
+from scorefield.interop.errors import InteropError, compare
 from scorefield.networks.minimal import MinimalResNet, MinimalUNet, Padding
 from scorefield.sde.base import SDE
 from scorefield.sde.preserving import Cosine
@@ -86,16 +86,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         InteropError: If it cannot be read, or contains something else.
     """
-    try:
-        content = unpickling.read(path)
-    except ForeignCodeError as error:
-        raise InteropError(f"{error}; {_extraction_command(path)}") from None
-    if not isinstance(content, Mapping):
-        raise InteropError(f"{path} holds a {type(content).__name__}, not a state dict")
-    named = all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
-    if not content or not named:
-        raise InteropError(f"{path} is not a state dict: it is not a dictionary of named tensors")
-    return {_unprefixed(name): tensor.detach() for name, tensor in content.items()}
+    state = unpickling.read_state(path, _extraction_command(path))
+    return {_unprefixed(name): tensor for name, tensor in state.items()}
 
 
 def padding_of(path: Path) -> Padding | None:

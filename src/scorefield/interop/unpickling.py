@@ -9,12 +9,13 @@ from __future__ import annotations
 import io
 import pickletools
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from scorefield import archives
 from scorefield.errors import UserError
@@ -64,6 +65,28 @@ def read(path: Path) -> Any:
         raise InteropError(f"{path} {error}") from error
     except OSError as error:
         raise InteropError(f"{path} cannot be read: {reason(error)}") from error
+
+
+def read_state(path: Path, recipe: str) -> dict[str, Tensor]:
+    """The tensors of a state dict, by their names.
+
+    Arguments:
+        path: The file.
+        recipe: A clause on how to write such a file, which ends the sentence about one with code.
+
+    Raises:
+        InteropError: As of :func:`read`, or if the file holds something else.
+    """
+    try:
+        content = read(path)
+    except ForeignCodeError as error:
+        raise InteropError(f"{error}; {recipe}") from None
+    if not isinstance(content, Mapping):
+        raise InteropError(f"{path} holds a {type(content).__name__}, not a state dict")
+    named = all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
+    if not content or not named:
+        raise InteropError(f"{path} is not a state dict: it is not a dictionary of named tensors")
+    return {name: tensor.detach() for name, tensor in content.items()}
 
 
 def _is_zip(file: BufferedReader) -> bool:

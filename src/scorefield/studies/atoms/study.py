@@ -9,7 +9,7 @@ from pathlib import Path
 from scorefield import plotting
 from scorefield.config.data import AtomsData
 from scorefield.config.document import differences
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.diagnostics.trajectories import State
 from scorefield.errors import ConfigError, RunError
 from scorefield.estimate import Estimate
@@ -78,10 +78,10 @@ class AtomsStudy(Study[Atoms, AtomsAnalysis]):
                     "atoms takes runs on data of kind 'atoms'"
                 )
         # Without a run there is the preset, of which only data, process and sampler are read.
-        chosen = runs or [Run(Path(PRESET), load(PRESET))]
+        chosen = runs or [Run(Path(PRESET), load_config(PRESET))]
         for other in runs[1:]:
             _check_alike(runs[0], other)
-        samplers = [choose_sampler(run, settings.sampler, settings.steps) for run in chosen]
+        samplers = [choose_sampler(run.config, settings.sampler, settings.steps) for run in chosen]
         for run, sampler in zip(chosen[1:], samplers[1:], strict=True):
             if sampler != samplers[0]:
                 raise RunError(
