@@ -25,7 +25,7 @@ import torch
 
 import scorefield as sf
 from scorefield.config.build import build_field, build_objective, build_source, build_training
-from scorefield.config.resolve import load
+from scorefield.config.resolve import load_config
 from scorefield.data.images import images
 from scorefield.fields.planted import PredictedNoise, Turned, right_angle
 from scorefield.health import typical
@@ -51,8 +51,8 @@ class Kind(NamedTuple):
 
 KINDS = {
     "toy": Kind("toy", 1000, 512, 64, 8.0),
-    "digits": Kind("digits", 300, 64, 500, 20.0),
-    "fashion_mnist": Kind("digits", 60, 32, 500, 60.0),
+    "digits": Kind("digits", 1000, 64, 500, 120.0),
+    "fashion_mnist": Kind("digits", 400, 32, 500, 180.0),
 }
 
 
@@ -83,12 +83,12 @@ def data(name: str) -> sf.DataSource:
     """The data of a kind."""
     if name == "fashion_mnist":
         return images(dataset=name, centered=True)
-    return build_source(load(f"{KINDS[name].family}/m0"))
+    return build_source(load_config(f"{KINDS[name].family}/m0"))
 
 
 def trained(preset: str, kind: Kind, source: sf.DataSource) -> sf.ScoreField:
     """The model of a preset, trained on a source for a short time."""
-    config = load(preset)
+    config = load_config(preset)
     optim, settings = build_training(config)
     field = build_field(config, source)
     objective = build_objective(config, source)
