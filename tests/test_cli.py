@@ -241,13 +241,13 @@ def test_a_sweep_trains_evaluates_and_is_reported(small, tmp_path, capsys):
         (["train", "toy/m0", "train.steps"], "has no '='"),
         (["train", "toy/m4", "field.sigma_c=99.0"], "field.sigma_c is 99"),
         (["train", "nowhere.yaml"], "nowhere.yaml cannot be read"),
-        (["sample", "nowhere"], "there is no run 'nowhere'"),
+        (["sample", "nowhere"], "there is no model 'nowhere'"),
         (["eval", "nowhere"], "there is no run 'nowhere'"),
         (["eval", "nowhere", "--nfe", "8,0"], "'--nfe': it has 0, each must be at least 1"),
         (["eval", "nowhere", "--nfe", "8;9"], "it must be integers"),
         (["report", "nowhere", "--targets", "2,-1"], "it must be positive numbers"),
         (["report", "nowhere", "--targets", "2,2.0"], "'--targets': it has 2 twice"),
-        (["inspect", "nowhere"], "there is no run or checkpoint 'nowhere'"),
+        (["inspect", "nowhere"], "there is no model 'nowhere'"),
         (["analyze", "calibrate", "--dims", "3"], "not 3"),
         (["analyze", "calibrate", "--only", "loop"], "'loop'; the nearest is 'loops'"),
         (["analyze", "atoms"], "nothing to analyse: give runs, or --exact"),
@@ -305,7 +305,7 @@ def test_a_sweep_trains_evaluates_and_is_reported(small, tmp_path, capsys):
         ),
         (["train", "cifar10/ncsnpp_ve", "data.path=''"], "must be text that is not empty"),
         (["train", "toy/m0", "sampler.kind=ddim", "sampler.churn=1.0"], "'sampler.churn'"),
-        (["likelihood", "nowhere"], "there is no run or checkpoint 'nowhere'"),
+        (["likelihood", "nowhere"], "there is no model 'nowhere'"),
         (["train", "toy/m0", "--rot", "x"], "No such option"),
     ],
 )
@@ -383,7 +383,7 @@ def test_a_foreign_checkpoint_is_refused(told, copied, tmp_path):
     weights = copied / "checkpoints" / "step_00000006" / "ema.safetensors"
     weights.write_bytes(foreign.read_bytes())
     assert str(weights) in told("sample", copied, "--step", "6")
-    assert "neither a run" in told("inspect", tmp_path)
+    assert f"{tmp_path} is no model" in told("inspect", tmp_path)
 
 
 def test_checkpoints_of_another_network_are_refused(told, copied, small, tmp_path):
@@ -632,10 +632,10 @@ def test_what_keeps_a_process_from_meeting_the_others_it_says_itself(monkeypatch
 
 
 def test_one_of_several_processes_says_that_they_were_interrupted(monkeypatch, capsys):
-    def interrupted(*arguments):
+    def interrupted(*arguments, **named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Run, "open", interrupted)
+    monkeypatch.setattr("scorefield.runs.subject.open_model", interrupted)
     for rank, lines in (("1", 0), ("0", 1)):
         monkeypatch.setenv("RANK", rank)
         assert main(["sample", "nowhere"]) == 130

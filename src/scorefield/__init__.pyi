@@ -63,6 +63,7 @@ from .fields.potential import PotentialField as PotentialField
 from .fields.preconditioned import PreconditionedField as PreconditionedField
 from .fields.wrap import wrap as wrap
 from .health.check import check as check
+from .interop.onnx import export_onnx as export_onnx
 from .likelihood.compute import log_prob as log_prob
 from .likelihood.density import LogProb as LogProb
 from .metrics.exact_law import ks_test as ks_test
@@ -105,6 +106,8 @@ from .objectives.regularizer import BalancedWeight as BalancedWeight
 from .objectives.regularizer import PointRegularizer as PointRegularizer
 from .objectives.regularizer import Regularizer as Regularizer
 from .runs.run import Run as Run
+from .runs.saved import save as save
+from .runs.subject import load as load
 from .samplers.base import GridSampler as GridSampler
 from .samplers.base import Sampler as Sampler
 from .samplers.correctors import AnnealedLangevin as AnnealedLangevin

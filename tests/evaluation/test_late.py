@@ -14,7 +14,7 @@ from scorefield.evaluation.likelihood import LikelihoodSettings, data_likelihood
 from scorefield.evaluation.protocol import Benchmark, Protocol
 from scorefield.evaluation.sampling import draw
 from scorefield.runs.run import Run
-from scorefield.runs.subject import open_subject
+from scorefield.runs.subject import open_model, open_subject
 from scorefield.training import checkpoint
 from tests.worlds import together
 
@@ -27,7 +27,7 @@ def likelihood(folder, engine):
 
 @pytest.mark.parametrize("work", [
     lambda folder, engine: evaluate(Run.open(folder), overwrite=True, engine=engine),
-    lambda folder, engine: draw(Run.open(folder), 4, Euler(2), engine=engine),
+    lambda folder, engine: draw(open_model(folder), 4, Euler(2), engine=engine),
     likelihood,
 ])  # fmt: skip
 def test_a_process_that_sees_an_older_checkpoint_is_named(trained, tmp_path, work):

@@ -143,7 +143,7 @@ def test_more_points_than_there_are_is_an_error(digits):
 
 def test_what_is_neither_run_nor_weights_is_named(tmp_path):
     (tmp_path / "x.txt").write_text("")
-    with pytest.raises(RunError, match="neither the folder of a run nor a file"):
+    with pytest.raises(RunError, match="is no model; a model is a run"):
         open_subject(tmp_path / "x.txt")
 
 

@@ -2,16 +2,16 @@ import pytest
 
 from scorefield.errors import RunError
 from scorefield.evaluation.sampling import choose_sampler, draw
-from scorefield.runs.run import Run
+from scorefield.runs.subject import open_model
 
 
 @pytest.fixture(scope="module")
 def run(trained):
-    return Run.open(trained)
+    return open_model(trained)
 
 
 def test_a_picture_that_is_there_is_not_replaced(run, tmp_path):
-    sampler = choose_sampler(run, steps=2)
+    sampler = choose_sampler(run.config, steps=2)
     picture = tmp_path / "q.png"
     picture.write_bytes(b"a photograph")
     for name in ("q.npz", "q.safetensors"):
@@ -24,7 +24,7 @@ def test_a_picture_that_is_there_is_not_replaced(run, tmp_path):
 
 
 def test_two_formats_do_not_share_a_picture(run, tmp_path):
-    sampler = choose_sampler(run, steps=2)
+    sampler = choose_sampler(run.config, steps=2)
     draw(run, 4, sampler, out=tmp_path / "q.npz")
     with pytest.raises(RunError, match=r"q\.png exists"):
         draw(run, 4, sampler, out=tmp_path / "q.safetensors")

@@ -15,7 +15,7 @@ from scorefield.evaluation.measure import measure_floors, measure_levels
 from scorefield.evaluation.protocol import Benchmark, Protocol
 from scorefield.evaluation.sampling import draw
 from scorefield.runs.run import Run
-from scorefield.runs.subject import open_subject
+from scorefield.runs.subject import open_model, open_subject
 from scorefield.samplers.trajectory import Trajectory
 from tests.worlds import together
 
@@ -65,7 +65,7 @@ def test_a_file_of_samples_is_written_once(trained, tmp_path):
     def work(world):
         engine = Engine("cpu", world=world)
         out = tmp_path / f"{world.size}.npz"
-        drawn = draw(Run.open(trained), 7, Euler(4), out=out, engine=engine)
+        drawn = draw(open_model(trained), 7, Euler(4), out=out, engine=engine)
         return drawn.calls, drawn.samples
 
     (calls, samples), (other, _) = together(2, work)

@@ -256,3 +256,22 @@ def test_a_network_with_a_scaled_input_is_wrapped_with_its_parametrisation(sigma
         torch.testing.assert_close(field.predict_noise(level * x, level), noise)
     with pytest.raises(ValueError, match="a parametrisation has its own label: leave out time"):
         sf.wrap(net, shape=(2,), predicts=predicts, time="sigma")
+
+
+def test_a_function_may_hold_weights_in_single_precision():
+    net = nn.Linear(3, 2)
+
+    def single(x, label):
+        return net(torch.cat((x, label[:, None]), 1))
+
+    def exact(x, label):
+        return x / (1 + label[:, None] ** 2)
+
+    x = torch.randn(4, 2, dtype=torch.float64)
+    given = {"shape": (2,), "predicts": "noise", "time": "sigma"}
+    found = sf.wrap(single, **given).predict_noise(x, 0.5)
+    assert found.dtype == torch.float64
+    label = torch.full((4,), 0.5)
+    assert torch.equal(found, single(x.float(), label).double())
+    # Others keep their digits.
+    assert torch.allclose(sf.wrap(exact, **given).predict_noise(x, 0.5), x / 1.25, 1e-15, 0)

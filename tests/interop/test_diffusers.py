@@ -1,17 +1,24 @@
 """Models of diffusers, compared with diffusers itself."""
 
 import json
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import scorefield as sf
-from scorefield.health.claims import claims
+from scorefield.cli import main
+from scorefield.errors import UserError
 from scorefield.interop.diffusers import field_of, load
 from scorefield.interop.errors import InteropError
 from scorefield.likelihood.density import CENTERED_BYTES, UNIT_BYTES
+from scorefield.runs.claims import claims
+from scorefield.runs.inspection import inspect
 from scorefield.runs.subject import open_subject
 
 diffusers = pytest.importorskip("diffusers")
@@ -63,27 +70,28 @@ def points(n=3, seed=0):
 def test_the_field_is_what_the_pipeline_makes_of_its_network(tmp_path, name):
     kind = "HeunDiscreteScheduler" if name == "exp" else "DDPMScheduler"
     net, scheduler = saved(tmp_path, scheduler=kind, **SCHEDULES[name])
-    field, x, steps = load(tmp_path), points(), len(scheduler.betas)
+    field, count = load(tmp_path), len(scheduler.betas)
     form = {"v": "v", "zero": "v", "sample": "denoiser"}.get(name, "noise")
     # Those of the scheduler, which are rounded to single precision at every step.
     products = (1 - scheduler.betas.double()).cumprod(0)
     torch.testing.assert_close(products, scheduler.alphas_cumprod.double(), rtol=1e-4, atol=1e-6)
-    for step in torch.linspace(0, steps - 1, 20).long().tolist():
-        with torch.no_grad():
-            output = net(x, step).sample
-        alpha, sigma = products[step].sqrt(), (1 - products[step]).sqrt()
-        noise = {
-            "noise": output,
-            "v": alpha * output + sigma * x,
-            "denoiser": (x - alpha * output) / sigma,
-        }[form]
-        found = field.predict_noise(x.double(), step / (steps - 1)).detach()
-        # A predicted denoiser holds the noise to its own rounding over sigma.
-        limit = 1e-6 / float(sigma) if form == "denoiser" else 1e-6
-        torch.testing.assert_close(found, noise.double(), rtol=0, atol=limit)
+    steps, x = torch.linspace(0, count - 1, 20).long(), points(20)
+    with torch.no_grad():
+        output = net(x, steps).sample
+    left = products[steps].reshape(-1, 1, 1, 1)
+    alpha, sigma = left.sqrt(), (1 - left).sqrt()
+    noise = {
+        "noise": output,
+        "v": alpha * output + sigma * x,
+        "denoiser": (x - alpha * output) / sigma,
+    }[form]
+    found = field.predict_noise(x.double(), steps / (count - 1)).detach()
+    # A predicted denoiser holds the noise to its own rounding over sigma.
+    scale = sigma if form == "denoiser" else 1.0
+    torch.testing.assert_close(scale * found, scale * noise.double(), rtol=0, atol=1e-6)
 
 
-def pipeline_samples(net, scheduler, x, steps=20):
+def pipeline_samples(net, scheduler, x, steps):
     """The loop of DDIMPipeline, without its rescaling to [0, 1]."""
     scheduler.set_timesteps(steps)
     for t in scheduler.timesteps:
@@ -104,12 +112,14 @@ def our_samples(field, x, indices, count):
 @pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
 @pytest.mark.parametrize("name", ["linear", "cosine", "v", "zero"])
-def test_samples_of_ddim_are_those_of_diffusers(tmp_path, name, spacing, clip):
+def test_samples_of_ddim_are_those_of_diffusers(name, spacing, clip):
     settings = {"timestep_spacing": spacing, "clip_sample": clip, **SCHEDULES[name]}
-    net, scheduler = saved(tmp_path, scheduler="DDIMScheduler", **settings)
+    net, scheduler = network().eval(), diffusers.DDIMScheduler(**settings)
     start = points().double()
-    expected, indices = pipeline_samples(net, scheduler, start)
-    field = load(tmp_path)
+    # Where sampling begins just before the end, a longer first step shows it.
+    steps = 20 if name == "zero" else 8
+    expected, indices = pipeline_samples(net, scheduler, start, steps)
+    field = field_of(net, scheduler)
     found = our_samples(sf.ClippedField(field) if clip else field, start, indices, 1000)
     scale = max(1.0, float(expected.abs().max()))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * scale)
@@ -175,6 +185,46 @@ def test_commands_take_the_folder(tmp_path):
     )
 
 
+def test_what_a_folder_claims_is_its_convention_and_how_diffusers_samples_it(tmp_path):
+    saved(tmp_path, prediction_type="v_prediction", clip_sample=True)
+    sheet = {heading: dict(pairs) for heading, pairs in inspect(tmp_path).items()}
+    model = sheet["model"]
+    assert model["process"].startswith("DiscreteVP with a table of 1000 betas")
+    assert model["output and label"] == "VPrediction(label=TimeLabel(scale=999))"
+    assert (model["points"], model["classes"]) == ("1×8×8", "none")
+    assert model["parameters"] == f"{sum(p.numel() for p in network().parameters()):,}"
+    assert sheet["recorded"]["scheduler"] == "DDPMScheduler"
+    assert sheet["recorded"]["clipping"].startswith("the scheduler clips the denoised state to ±1")
+
+
+def test_a_field_of_diffusers_is_saved_and_loaded_with_its_code_trusted(tmp_path):
+    saved(tmp_path / "p")
+    field = sf.load(tmp_path / "p")
+    sf.save(field, tmp_path / "m")
+    with pytest.raises(UserError, match=r"diffusers.*code that is not part of scorefield"):
+        sf.load(tmp_path / "m")
+    found, x = sf.load(tmp_path / "m", trust_code=True), points()
+    with torch.no_grad():
+        assert torch.equal(found.denoise(x, 0.5), field.denoise(x, 0.5))
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved("my_pipeline")
+    pixels = torch.randint(0, 256, (24, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    np.savez("my_images.npz", x=pixels.to(torch.uint8).numpy())
+    (tmp_path / "my_images").mkdir()
+    for k, image in enumerate(pixels.to(torch.uint8).numpy()):
+        Image.fromarray(image[0]).save(f"my_images/{k}.png")
+    page = Path(__file__).parents[2] / "docs" / "models.md"
+    section = page.read_text().partition("## My diffusers model")[2].partition("\n## ")[0]
+    commands = re.findall(r"^\$ scorefield (.*?)(?:  +#.*)?$", section, re.MULTILINE)
+    assert {line.split()[0] for line in commands} == {"inspect", "check", "sample", "likelihood"}
+    for line in commands:
+        assert main(shlex.split(line.replace("10min", "1s").replace("--n 8", "--n 2"))) == 0
+
+
 @pytest.mark.parametrize("kind", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"])
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_denoisers_of_the_schedulers_of_edm(tmp_path, kind, prediction):
@@ -234,12 +284,11 @@ def test_networks_of_variance_exploding_receive_sigma_and_give_the_score(tmp_pat
     made.set_sigmas(20)
     own = field.sde.sigma(made.timesteps.double())
     torch.testing.assert_close(own, made.sigmas.double(), rtol=1e-5, atol=0)
-    for t, sigma in zip(made.timesteps.tolist(), own.tolist(), strict=True):
-        x = sigma * points().double()
-        with torch.no_grad():
-            score = net(x.float(), torch.full((3,), sigma)).sample
-        found = field.predict_noise(x, t).detach()
-        torch.testing.assert_close(found, -sigma * score.double(), rtol=0, atol=1e-6)
+    x = own.reshape(-1, 1, 1, 1) * points(20).double()
+    with torch.no_grad():
+        score = net(x.float(), own.float()).sample.double()
+    found = field.predict_noise(x, made.timesteps.double()).detach()
+    torch.testing.assert_close(found, -own.reshape(-1, 1, 1, 1) * score, rtol=0, atol=1e-6)
     for level in LEVELS:
         x = level * points()
         with torch.no_grad():
@@ -271,13 +320,13 @@ def test_a_transformer_of_latents(tmp_path):
     assert (field.domain.shape, field.classes, field.unlabelled) == ((4, 8, 8), 5, True)
     assert subject.transform is None
     assert subject.about["points"] == "latents, what the encoder of its vae gives, times 0.25"
-    x, classes = torch.randn(3, 4, 8, 8), torch.tensor([0, 4, 2])
-    for given, known in ((classes, classes), (None, torch.full((3,), 5))):
-        for step in torch.linspace(0, 999, 20).long().tolist():
-            with torch.no_grad():
-                output = net(x, torch.full((3,), step), known).sample[:, :4]
-            found = field.predict_noise(x.double(), step / 999, given).detach()
-            torch.testing.assert_close(found, output.double(), rtol=0, atol=1e-6)
+    steps, x = torch.linspace(0, 999, 20).long(), torch.randn(20, 4, 8, 8)
+    classes = torch.arange(20) % 5
+    for given, known in ((classes, classes), (None, torch.full((20,), 5))):
+        with torch.no_grad():
+            output = net(x, steps, known).sample[:, :4]
+        found = field.predict_noise(x.double(), steps / 999, given).detach()
+        torch.testing.assert_close(found, output.double(), rtol=0, atol=1e-6)
     index = tmp_path / "model_index.json"
     written = json.loads(index.read_text())
     published = {**written, "transformer": ["diffusers", "Transformer2DModel"]}

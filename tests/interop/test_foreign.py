@@ -14,12 +14,12 @@ from torch import nn
 
 import scorefield as sf
 from scorefield.errors import RunError, UserError
-from scorefield.health.claims import claims
 from scorefield.interop import edm, edm2, foreign
 from scorefield.interop.edm.networks import DhariwalUNet, SongUNet
 from scorefield.interop.errors import InteropError
 from scorefield.interop.folder import arguments
 from scorefield.interop.guided_diffusion import Flags, UNetModel
+from scorefield.runs.claims import claims
 from scorefield.runs.subject import open_subject
 from tests.interop import originals
 from tests.interop.foreign import LIBRARIES, denoised, field_of, state_of
@@ -173,6 +173,8 @@ def changed(case, **changes):
         ("edm_ddpmpp", {"model_channels": 2}, "there is no network of this configuration"),
         ("edm_ddpmpp", {"class": "Precond2"}, "class is 'Precond2'"),
         ("edm_ddpmpp", {"label_dim": 4}, r"map_label.weight \(8, 3\) instead of \(8, 4\)"),
+        ("edm_ddpmpp", {"num_blocks": 10**5}, "100000 blocks of a level are more than 100"),
+        ("vp_ddpmpp", {"M": 10**7}, "M is 10000000, it must be a whole number up to 1000000"),
         ("vp_ddpmpp", {"M": 1}, "M must be an integer of at least 2"),
         ("iddpm_adm", {"sigma_data": 0.5}, "DhariwalUNet has no argument 'sigma_data'"),
         ("edm2_latents", {"label_dim": ...}, "the configuration of Precond lacks label_dim"),

@@ -38,7 +38,7 @@ def test_what_is_no_folder_is_said_to_be_none(root, look, place):
 @pytest.mark.parametrize("look", [inspect, open_subject])
 @pytest.mark.parametrize("place", ["missing", "file/below", "link", "loop"])
 def test_what_is_not_there_is_no_checkpoint(root, look, place):
-    with pytest.raises(RunError, match=f"there is no run or checkpoint .*{PLACES[place]}"):
+    with pytest.raises(RunError, match=f"there is no model .*{PLACES[place]}"):
         look(root / place)
 
 

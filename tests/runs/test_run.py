@@ -16,6 +16,7 @@ from scorefield.errors import CheckpointError, ConfigError, RunError, TrainingEr
 from scorefield.evaluation.sampling import choose_sampler, draw
 from scorefield.runs.inspection import inspect
 from scorefield.runs.run import Run
+from scorefield.runs.subject import open_model
 from scorefield.training.guard import locked
 from tests import processes
 
@@ -172,17 +173,17 @@ def test_a_missing_step_is_told(trained):
 
 def test_a_sampler_is_that_of_the_run_with_changes(trained):
     run = Run.open(trained)
-    assert choose_sampler(run) == Heun(18) == run.sampler()
-    assert choose_sampler(run, nfe=36) == Heun(18)
-    assert choose_sampler(run, "euler", nfe=7, churn=2.0) == Euler(7, churn=2.0)
+    assert choose_sampler(run.config) == Heun(18) == run.sampler()
+    assert choose_sampler(run.config, nfe=36) == Heun(18)
+    assert choose_sampler(run.config, "euler", nfe=7, churn=2.0) == Euler(7, churn=2.0)
     with pytest.raises(RunError, match="either steps or nfe"):
-        choose_sampler(run, steps=3, nfe=3)
+        choose_sampler(run.config, steps=3, nfe=3)
 
 
 @pytest.mark.parametrize("ending", [".npz", ".safetensors"])
 def test_samples_are_written_with_what_they_depend_on(copied, tmp_path, ending):
     out = tmp_path / f"x{ending}"
-    drawn = draw(copied, 5, Heun(3), seed=2, weights="raw", out=out)
+    drawn = draw(open_model(copied.folder, "raw"), 5, Heun(3), seed=2, out=out)
     expected = Heun(3).sample(copied.field("raw"), 5, 2)
     assert torch.equal(drawn.samples, expected)
     assert (drawn.file, drawn.calls) == (out, (5, 5.0, 5))
@@ -201,12 +202,12 @@ def test_samples_are_written_with_what_they_depend_on(copied, tmp_path, ending):
     assert (record["sampler"], record["steps"], record["nfe"], record["seed"]) == ("heun", 3, 5, 2)
     assert (record["weights"], record["step"], record["run"]) == ("raw", 6, "toy/small")
     with pytest.raises(RunError, match="exists"):
-        draw(copied, 5, Heun(3), out=out)
+        draw(open_model(copied.folder), 5, Heun(3), out=out)
 
 
 def test_samples_have_a_name_of_their_own_by_default(copied):
     files = {
-        draw(copied, 2, sampler, seed, weights, step).file
+        draw(open_model(copied.folder, weights, step=step), 2, sampler, seed).file
         for sampler, seed, weights, step in [
             (Heun(2), 0, "ema", 6),
             (Euler(3), 0, "ema", 6),

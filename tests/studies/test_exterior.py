@@ -412,7 +412,7 @@ def test_the_command_needs_no_network(tmp_path, capsys, monkeypatch):
         (["--single", "--units", "velocity"], "velocity"),
         (["--single", "--images", 2000], "1 to 1437 training images, 2000"),
         (["--single", "--images", 3, "--label", 11], "of the class 11"),
-        (["--single", "--unet", "nowhere"], "--unet: there is no run or checkpoint 'nowhere'"),
+        (["--single", "--unet", "nowhere"], "--unet: there is no model 'nowhere'"),
         (["--single", "--data-path", "here"], "not read from a path"),
     ],
 )

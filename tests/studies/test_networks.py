@@ -162,7 +162,7 @@ def test_networks_that_do_not_fit(digit_runs, trained, tmp_path):
     unet = digit_runs["unet"]
     refused("mnist", {"--unet": unet}, "--unet was trained on digits, not on mnist")
     refused("digits", {"--unet": trained}, "--unet takes points of shape")
-    refused("digits", {"--unet": tmp_path / "no"}, "--unet: there is no run or checkpoint")
+    refused("digits", {"--unet": tmp_path / "no"}, "--unet: there is no model")
     refused("digits", {"--unet": unet}, "--unet: .* knows no classes", label=3)
     changes = ["field.network.fsizes=[4]", "train.steps=1", "train.checkpoint_every=1"]
     changes += ["sde.t_max=0.9", "optim.warmup=0"]

@@ -226,7 +226,7 @@ def test_an_interrupted_figure_loses_nothing(run, tmp_path, capsys, monkeypatch)
 
 def test_a_network_that_is_not_there(tmp_path, capsys):
     assert main(arguments(tmp_path / "nothing", tmp_path / "out")) == 2
-    assert "there is no run or checkpoint" in capsys.readouterr().err
+    assert "there is no model" in capsys.readouterr().err
 
 
 def test_one_class_alone(tmp_path):

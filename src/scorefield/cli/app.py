@@ -14,6 +14,7 @@ import typer
 
 from scorefield.cli.analyses import analyze
 from scorefield.cli.arguments import (
+    MODEL,
     Chosen,
     Integers,
     Numbers,
@@ -24,6 +25,7 @@ from scorefield.cli.arguments import (
 from scorefield.cli.averages import ema
 from scorefield.cli.checks import check
 from scorefield.cli.datasets import data
+from scorefield.cli.exports import export
 from scorefield.cli.sweeps import drawing_of, status, sweep
 from scorefield.studies.settings import LAST_SEED
 
@@ -47,6 +49,7 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[A.B=C]...", help="Overrides, as in optim.lr=1e-3.")
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+ModelName = Annotated[str, MODEL]
 Weights = Annotated[
     Literal["ema", "raw"],
     typer.Option(help="Averaged weights (ema) or those of the last step (raw)."),
@@ -147,10 +150,11 @@ def train(
 @on_engine
 def sample(
     engine: Chosen,
-    run: RunFolder,
+    model: ModelName,
     n: Annotated[int, typer.Option("--n", help="The number of samples.")] = 64,
     sampler: Annotated[
-        str | None, typer.Option(help="The method, as in sampler.kind; the run's by default.")
+        str | None,
+        typer.Option(help="The method, as in sampler.kind; the run's by default."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="The number of steps.")] = None,
     nfe: Annotated[
@@ -179,22 +183,20 @@ def sample(
     ] = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Sample a run, and write the samples and a picture of them."""
-    from scorefield.config.build import build_engine
+    """Sample a model, and write the samples and a picture of them."""
     from scorefield.evaluation.sampling import choose_sampler, draw, following
     from scorefield.progress import Stages
     from scorefield.runs.classes import class_name, class_number
-    from scorefield.runs.run import Run
+    from scorefield.runs.subject import open_model
 
-    opened = Run.open(run, trust_code)
-    method = choose_sampler(opened, sampler, steps, nfe, churn)
-    number = None if label is None else class_number(label, opened.source())
-    with build_engine(opened.config, **engine).joined() as chosen, Stages() as stages:
+    opened = open_model(model, weights, trust_code=trust_code, step=step)
+    method = choose_sampler(opened.config, sampler, steps, nfe, churn)
+    number = None if label is None else class_number(label, opened.source)
+    with opened.engine(**engine).joined() as chosen, Stages() as stages:
         drawn = draw(
-            opened, n, method, seed, weights, step, out, overwrite, following(stages), number,
-            guidance, chosen,
-        )  # fmt: skip
-    shown = "" if number is None else f" of class {class_name(number, opened.source())}"
+            opened, n, method, seed, out, overwrite, following(stages), number, guidance, chosen
+        )
+    shown = "" if number is None else f" of class {class_name(number, opened.source)}"
     print(f"{n} samples{shown} in {drawn.seconds:.2f} s, {drawn.calls}")
     print(*filter(None, (drawn.file, drawn.picture)), sep="\n")
 
@@ -237,12 +239,7 @@ def evaluate_run(
 @on_engine
 def likelihood(
     engine: Chosen,
-    path: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN|FIELD", help="A run, its weights, or a foreign .pth or .pt file."
-        ),
-    ],
+    model: ModelName,
     config: Annotated[
         str | None,
         typer.Option(help="The configuration of a foreign file: a name or a file."),
@@ -269,7 +266,7 @@ def likelihood(
     out: Annotated[Path | None, typer.Option(help="The folder of the tables.")] = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Compute log-densities of data under a run, with errors, in nats and bits per dimension."""
+    """Compute log-densities of data under a model, with errors, in nats and bits per dimension."""
     from scorefield.evaluation.likelihood import (
         LikelihoodSettings,
         check_folder,
@@ -277,8 +274,8 @@ def likelihood(
     )
     from scorefield.runs.subject import open_subject
 
-    subject = open_subject(path, weights, config, trust_code=trust_code)
-    folder = out or (path / "eval" if subject.folder else None)
+    subject = open_subject(model, weights, config, trust_code=trust_code)
+    folder = out or (subject.folder / "eval" if subject.folder else None)
     if folder is not None:
         check_folder(folder)
     settings = LikelihoodSettings(rtol, atol, probes, n_probes, standard_error, seed)
@@ -314,14 +311,14 @@ def report(
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A run or checkpoint.")],
+    model: ModelName,
     trust_code: TrustCode = False,
 ) -> None:
-    """Describe a run or a checkpoint, and check it."""
+    """Describe a run, a checkpoint or any other model, and check it."""
     from scorefield.cli.printing import print_sheet
     from scorefield.runs.inspection import inspect
 
-    print_sheet(inspect(path, trust_code))
+    print_sheet(inspect(model, trust_code))
 
 
 @app.command()
@@ -337,5 +334,5 @@ def presets() -> None:
             print(f"  {name:<{width}}  {presets.description(name)}")
 
 
-for verb in (check, sweep, status, ema):
+for verb in (check, sweep, status, ema, export):
     app.command()(verb)

@@ -24,6 +24,13 @@ Chosen = dict[str, Any]
 DEVICE = typer.Option(help="The device: auto, cpu, cuda or cuda:N.")
 """The option of the device."""
 
+MODEL = typer.Argument(
+    metavar="MODEL",
+    help="A run, checkpoint, saved field, folder of diffusers, hub:owner/name, or "
+    "package.module:factory.",
+)
+"""The argument of a model."""
+
 _ENGINE = {
     "device": Annotated[str | None, DEVICE],
     "precision": Annotated[

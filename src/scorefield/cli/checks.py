@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from scorefield.cli.arguments import Chosen, on_engine
+from scorefield.cli.arguments import MODEL, Chosen, on_engine
 from scorefield.errors import UserError
 from scorefield.studies.settings import LAST_SEED
 
@@ -26,12 +26,7 @@ def _seconds(text: str) -> float:
 @on_engine
 def check(
     engine: Chosen,
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="A run, a file of weights, or package.module:factory."
-        ),
-    ],
+    model: Annotated[str, MODEL],
     data: Annotated[
         str | None,
         typer.Option(

@@ -1,13 +1,14 @@
-"""Samples of a run, as files."""
+"""Samples of a model, as files."""
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import time
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from scorefield.config import schema
-from scorefield.config.build import build_engine, build_sampler
+from scorefield.config.build import build_sampler
+from scorefield.config.config import Config
+from scorefield.config.resolve import load_config
 from scorefield.engine import Engine
 from scorefield.errors import RunError
 from scorefield.fields.base import ScoreField
@@ -23,11 +26,11 @@ from scorefield.fields.composed import ClassifierFreeGuidance
 from scorefield.files import write_files
 from scorefield.plotting import png, samples_figure
 from scorefield.progress import Stages
-from scorefield.runs.classes import check_unconditional, class_name, of_class
-from scorefield.runs.run import Run
+from scorefield.runs.classes import class_name, of_class
+from scorefield.runs.subject import Subject
 from scorefield.samplers.base import Sampler
 from scorefield.samplers.step import Callback, SamplerState
-from scorefield.training.identity import check_same
+from scorefield.training.identity import check_same, of_weights
 from scorefield.world import World
 
 _ENDINGS = (".npz", ".safetensors")
@@ -70,15 +73,16 @@ def following(stages: Stages, stage: str = "sampling") -> Callback:
 
 
 def choose_sampler(
-    run: Run,
+    config: Config | None,
     kind: str | None = None,
     steps: int | None = None,
     nfe: int | None = None,
     churn: float | None = None,
 ) -> Sampler:
-    """The sampler of a run's configuration, with changes.
+    """The sampler of a configuration, with changes; of a model without one, Heun's method.
 
     Arguments:
+        config: The configuration of a run.
         kind: The method; one of another kind than the run's has its usual settings.
         nfe: In place of ``steps``, the number of network calls that a sample may take.
 
@@ -94,7 +98,8 @@ def choose_sampler(
             _check_count(name, count, _MOST_CALLS)
     changes = {"kind": kind, "steps": steps, "churn": churn}
     section = {key: value for key, value in changes.items() if value is not None}
-    document = run.config.document()
+    # Of the preset, only its sampler matters.
+    document = (load_config("toy/m0") if config is None else config).document()
     siblings = schema.keys(("sampler",), document["sampler"]["kind"])
     if kind is None or schema.keys(("sampler",), kind) == siblings:
         section = document["sampler"] | section
@@ -107,12 +112,10 @@ def choose_sampler(
 
 
 def draw(
-    run: Run,
+    subject: Subject,
     n: int,
     sampler: Sampler,
     seed: int = 0,
-    weights: Literal["ema", "raw"] = "ema",
-    step: int | None = None,
     out: Path | None = None,
     overwrite: bool = False,
     callback: Callback | None = None,
@@ -123,11 +126,10 @@ def draw(
     """Draws samples of a trained field, and writes them and a picture of them.
 
     Arguments:
-        run, n, sampler: The run, the number of samples, and how they are drawn.
+        subject, n, sampler: The model, the number of samples, and how they are drawn.
         seed: The seed of the starting noise.
-        step: Which checkpoint; the newest that can be read by default.
-        out: The file, ``.npz`` or ``.safetensors``; by default one in the run's ``samples``
-            folder, named after all that it depends on.
+        out: The file, ``.npz`` or ``.safetensors``; by default one in the folder ``samples`` of
+            the run, or of the working directory, named after all that it depends on.
         overwrite: Whether ``out``, or the picture that is written next to it, may exist.
         callback: Receives the state after each step of the sampler.
         label: The class of the samples, for a field that knows classes; of any by default.
@@ -136,7 +138,7 @@ def draw(
 
     Raises:
         UserError: If the engine's device is not on this machine.
-        RunError: If a number, the file, the label or the checkpoint is not a possible one.
+        RunError: If a number, the file or the label is not a possible one.
         FloatingPointError: If samples diverge.
     """
     _check_count("n", n, _MOST_SAMPLES)
@@ -146,14 +148,12 @@ def draw(
         for file in (out, out.with_suffix(".png")):
             if file.exists():
                 raise RunError(f"{file} exists; overwrite it, or give another name")
-    engine = build_engine(run.config) if engine is None else engine
+    engine = subject.engine() if engine is None else engine
     engine.check()
-    found = run.checkpoint(step)
-    check_same(engine.world, checkpoint=found.step, samples=(n, seed, sampler))
-    field = engine.place(run.field(weights, found.step))
+    check_same(engine.world, checkpoint=subject.about, samples=(n, seed, sampler))
     if label is None or guidance not in (None, 1):
-        check_unconditional(run.config, field)
-    field = _steered(field, label, guidance)
+        subject.of_class(None)
+    field = _steered(engine.place(subject.field), label, guidance)
     counter = _Counter(callback)
     start = time.perf_counter()
     with engine.running():
@@ -163,10 +163,7 @@ def draw(
     calls = counter.calls(1 if guidance is None else 2, engine.world, n)
     method = {"sampler": type(sampler).__name__.lower(), **_plain(sampler)}
     record = {
-        "run": run.config.name,
-        "run_seed": run.config.seed,
-        "step": found.step,
-        "weights": weights,
+        **subject.about,
         **method,
         "label": label,
         "guidance": guidance,
@@ -175,13 +172,13 @@ def draw(
         "seed": seed,
         "n": n,
     }
-    file = run.folder / "samples" / f"{_stem(record)}.npz" if out is None else out
+    file = _folder(subject) / f"{_stem(record)}.npz" if out is None else out
     files = {file.name: _content(samples, record, file.suffix)}
-    title = f"{run.config.name}, {method['sampler']}, {calls.most} network calls"
+    title = f"{subject.name}, {method['sampler']}, {calls.most} network calls"
     if label is not None:
-        title += f", class {class_name(label, run.source())}"
-    black = -1.0 if run.config.centered else 0.0
-    figure = samples_figure(samples, run.source().truth, title, black)
+        title += f", class {class_name(label, subject.source)}"
+    truth = None if subject.source is None else subject.source.truth
+    figure = samples_figure(samples, truth, title, -1.0 if subject.centered else 0.0)
     shown = None if figure is None else file.with_suffix(".png")
     if figure is not None and shown is not None:
         files[shown.name] = png(figure)
@@ -227,6 +224,14 @@ def _steered(field: ScoreField, label: int | None, guidance: float | None) -> Sc
     return known if guidance is None else of_class(ClassifierFreeGuidance(field, guidance), label)
 
 
+def _folder(subject: Subject) -> Path:
+    """Where samples are written by default; two models without a run never share a folder."""
+    if subject.folder is not None:
+        return subject.folder / "samples"
+    name = re.sub(r"[^\w.+=,@-]+", "_", Path(subject.name).name)
+    return Path("samples") / f"{name}_{of_weights(subject.field)[:8]}"
+
+
 def _plain(method: object) -> dict[str, Any]:
     """The settings of a sampler as plain values, those of its parts with their kind."""
     return {
@@ -248,9 +253,10 @@ def _stem(record: dict[str, Any]) -> str:
     label = "" if record["label"] is None else f"_label{record['label']}"
     guidance = "" if record["guidance"] is None else f"_guidance{record['guidance']:g}"
     precision = "" if record["precision"] == "float32" else f"_{record['precision']}"
+    which = f"_{record['weights']}_step{record['step']:08d}" if "step" in record else ""
     return (
         f"{record['sampler']}_nfe{record['nfe']}{churn}{label}{guidance}{precision}_n{record['n']}"
-        f"_seed{record['seed']}_{record['weights']}_step{record['step']:08d}"
+        f"_seed{record['seed']}{which}"
     )
 
 

@@ -78,10 +78,11 @@ def wrap(
 
     The network is called as ``net(x, label)`` with :math:`x_t = \alpha x_0 + \sigma\varepsilon` of
     shape ``(batch, *shape)`` and labels of shape ``(batch,)``, both in the dtype of its parameters;
-    with classes, as ``net(x, label, classes)``. It is called once to check what it returns.
+    with classes, as ``net(x, label, classes)``. It is called to check what it returns.
 
     Arguments:
-        net: The network, or a function without parameters.
+        net: The network, or a function; one that fails in float64, as with weights of its own in
+            float32, is given float32 always.
         shape: The shape of a point, as in ``(3, 32, 32)``.
         predicts: ``noise`` :math:`\varepsilon`, ``denoiser`` :math:`x_0`, ``v``
             :math:`\alpha\varepsilon - \sigma x_0`, ``velocity``, the derivative of :math:`x_t` in
@@ -119,36 +120,40 @@ def wrap(
     label = getattr(parametrization, "label", None)
     process = _process(sde, betas, predicts, label, levels)
     reverse = predicts == "velocity" and isinstance(label, ReversedTimeLabel)
-    network = _Wrapped(net, tuple(shape), classes, unlabelled, learned_variance, reverse)
+    network = Wrapped(net, tuple(shape), classes, unlabelled, learned_variance, reverse)
     field = PreconditionedField(network, process, parametrization=parametrization, shape=shape)
     _check_network(field, network)
     return field
 
 
-class _Wrapped(nn.Module):
+class Wrapped(nn.Module):
     """A network in the convention of a backbone."""
 
     def __init__(
         self,
         net: Callable[..., Tensor],
-        shape: tuple[int, ...],
+        event_shape: tuple[int, ...],
         classes: int | None,
         unlabelled: bool,
         learned_variance: bool,
         reverse: bool,
     ) -> None:
         super().__init__()
-        self.net, self.event_shape = net, shape
+        self.net, self.event_shape = net, event_shape
         self.classes, self.unlabelled = classes, unlabelled or classes is None
-        self._halved, self._sign = learned_variance, -1 if reverse else 1
+        self.learned_variance, self.reverse = learned_variance, reverse
+        # That of the parameters of a module; a function may hold some that nobody sees.
+        self.only: torch.dtype | None = None
         # The parts of the network stay as they are.
         self.training = net.training if isinstance(net, nn.Module) else False
 
     def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None) -> Tensor:
         if self.classes is not None and classes is None:
             classes = torch.full((len(x),), self.classes, dtype=torch.int64, device=x.device)
+        if self.only is not None:
+            x, label = x.to(self.only), label.to(self.only)
         output = self.net(x, label, *(() if classes is None else (classes,)))
-        if self._halved and isinstance(output, Tensor):
+        if self.learned_variance and isinstance(output, Tensor):
             channels = self.event_shape[0]
             if output.shape[1] != 2 * channels:
                 raise UserError(
@@ -156,7 +161,7 @@ class _Wrapped(nn.Module):
                     f"there are {2 * channels}"
                 )
             output = output[:, :channels]
-        return -output if self._sign < 0 else output
+        return -output if self.reverse else output
 
 
 def _parametrization(
@@ -225,7 +230,7 @@ def _check_name(what: str, given: object, known: Mapping[str, object]) -> None:
         raise UserError(f"wrap: {what} is {given!r}; {near}")
 
 
-def _check_network(field: PreconditionedField, network: _Wrapped) -> None:
+def _check_network(field: PreconditionedField, network: Wrapped) -> None:
     """Raises ``ValueError`` unless a network can be evaluated, and gives what it should."""
     name, shape = _name(network.net), network.event_shape
     for part in network.modules():
@@ -238,9 +243,15 @@ def _check_network(field: PreconditionedField, network: _Wrapped) -> None:
     like = next(iter(network.parameters()), torch.zeros(()))
     x = torch.zeros(2, *shape, dtype=like.dtype, device=like.device)
     classes = None if network.unlabelled else 0
+    t = 0.5 * (field.sde.t_min + field.sde.t_max)
     try:
         with torch.no_grad():
-            field.predict_noise(x, 0.5 * (field.sde.t_min + field.sde.t_max), classes)
+            field.predict_noise(x, t, classes)
+            if not isinstance(network.net, nn.Module):
+                try:
+                    field.predict_noise(x.double(), t, classes)
+                except RuntimeError:
+                    network.only = x.dtype
     except UserError as error:
         halves = shape and f"({', '.join(map(str, (2, 2 * shape[0], *shape[1:])))}" in str(error)
         more = ": with learned_variance=True the first half of its channels" if halves else ""

@@ -17,13 +17,13 @@ from scorefield.engine import Engine
 from scorefield.errors import UserError
 from scorefield.evaluation.levels import Levels
 from scorefield.fields.base import ScoreField
-from scorefield.health.claims import claims
 from scorefield.health.fit import held_out, split_of
 from scorefield.health.measure import Subject, measurements
 from scorefield.health.plan import Plan
 from scorefield.health.result import Check, read, write, write_page
 from scorefield.health.verdicts import verdicts
 from scorefield.progress import Stages
+from scorefield.runs.claims import claims
 from scorefield.training.identity import of_weights
 
 LEAST = 4

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Literal
 
-from scorefield.config.custom import imported
 from scorefield.data.source import DataSource
-from scorefield.errors import RunError, UserError
 from scorefield.evaluation.levels import Levels, levels_of
 from scorefield.fields.base import ScoreField
 from scorefield.likelihood.density import CENTERED_BYTES, DataTransform
@@ -29,40 +27,19 @@ class Model:
     transform: DataTransform | None = CENTERED_BYTES
 
 
-def open_model(name: str, weights: str = "ema", trust_code: bool = False) -> Model:
-    """The model of a name: a run, a file of weights, or ``package.module:factory`` of a function
-    without arguments that returns a field.
-
-    The module is looked for where Python looks, and in the working directory: its code is executed.
+def open_model(
+    name: str, weights: Literal["ema", "raw"] = "ema", trust_code: bool = False
+) -> Model:
+    """The model of a name, see :func:`scorefield.runs.subject.open_model`, at points of any class.
 
     Raises:
-        RunError: If there is no such run, file or function.
-        UserError: If the function returns no field.
+        UserError: As there; and if it knows points of one class only.
     """
-    if ":" in name and not Path(name).exists():
-        return Model(_made(name))
-    path = Path(name)
-    if not path.exists():
-        raise RunError(
-            f"{name} is neither a run nor a file, nor package.module:factory of a function that "
-            "returns a field"
-        )
-    subject = open_subject(path, weights, trust_code=trust_code)  # type: ignore[arg-type]
+    subject = open_subject(name, weights, trust_code=trust_code)
     levels = None if subject.config is None else levels_of(subject.config.data)
     others = {}
     if weights == "raw" and subject.folder is not None:
-        averaged = open_subject(path, "ema", trust_code=trust_code).field
+        averaged = open_subject(name, "ema", trust_code=trust_code).field
         others["the averaged weights were used"] = averaged
     transform = subject.transform if subject.config is None else CENTERED_BYTES
     return Model(subject.field, subject.source, levels, others, transform)
-
-
-def _made(name: str) -> ScoreField:
-    factory = imported(name, "the model")
-    made = factory() if callable(factory) and not isinstance(factory, ScoreField) else factory
-    if not isinstance(made, ScoreField):
-        raise UserError(
-            f"{name} returns {type(made).__name__}, it must return a field: sf.wrap makes one of a "
-            "network"
-        )
-    return made

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from torch import nn
 
+from scorefield.networks.network import Network
+
 
 def kinds_of(found: object, library: str) -> set[str]:
     """The names of the classes of an object that a library defines."""
     return {c.__name__ for c in type(found).__mro__ if c.__module__.split(".")[0] == library}
 
 
-class Adapter(nn.Module):
+class Adapter(Network):
     """A network of another library as a backbone: subclasses call it in its own way.
 
     Arguments:

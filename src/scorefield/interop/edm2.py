@@ -33,7 +33,6 @@ from scorefield.interop.edm.blocks import Change, doubled, halved
 from scorefield.interop.edm.load import RECIPE
 from scorefield.interop.errors import InteropError
 from scorefield.interop.folder import Backbone, arguments, filled, loaded
-from scorefield.networks.checks import image_shape
 from scorefield.networks.resampling import normalized
 from scorefield.sde.exploding import EDM
 
@@ -140,8 +139,8 @@ class UNet(Backbone):
         attn_balance: float | int = 0.3,
         clip_act: float | int | None = 256,
     ) -> None:
-        super().__init__((img_channels, img_resolution, img_resolution), label_dim or None)
-        image_shape(self.event_shape, len(channel_mult), "the image")
+        shape = (img_channels, img_resolution, img_resolution)
+        super().__init__(shape, len(channel_mult), num_blocks, label_dim or None)
         self.latents = img_channels == 4
         self.unused = {
             "logvar_fourier.freqs": (logvar_channels,),

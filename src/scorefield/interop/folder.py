@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from inspect import Parameter, signature
 from pathlib import Path
+from reprlib import repr as shortened
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -31,6 +32,7 @@ from scorefield.fields.preconditioned import PreconditionedField
 from scorefield.files import DOCUMENT, read_file, reason
 from scorefield.interop.errors import InteropError, compare
 from scorefield.interop.unpickling import read_state
+from scorefield.networks.checks import image_shape
 
 INDEX = "model.json"
 """The file that makes a folder one of these."""
@@ -39,9 +41,12 @@ WEIGHTS = ("model.safetensors", "model.pt")
 """The files of the state dict, of which there is one."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_LARGEST, _MOST_BLOCKS = 10**6, 100
+"""Of a configuration: the largest whole number, and the blocks of a level. It is not trusted."""
+
 _WORDS = {
     bool: "true or false",
-    int: "a whole number",
+    int: f"a whole number up to {_LARGEST}",
     float: "a number",
     str: "a text",
     NoneType: "null",
@@ -51,20 +56,35 @@ _WORDS = {
 class Backbone(nn.Module):
     """A network of another code base, called as ``network(x, label, classes)``.
 
-    Attributes:
-        event_shape: The shape (channels, height, width) of a point.
+    Arguments:
+        shape: The shape (channels, height, width) of a point.
+        levels: The number of resolutions.
+        blocks: The number of blocks of each.
         classes: The number of classes; ``None`` without any.
         unlabelled: Whether it was trained on points of no class too.
+
+    Raises:
+        ValueError: If the image cannot be halved so often, or there are too many blocks.
+
+    Attributes:
+        event_shape, classes, unlabelled: As given.
         latents: Whether points are latents of images.
         unused: The shapes of weights that a state dict may have and that are without effect.
         convention: A sentence on what it predicts and how it is called.
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], classes: int | None, unlabelled: bool = False
+        self,
+        shape: tuple[int, int, int],
+        levels: int,
+        blocks: int,
+        classes: int | None,
+        unlabelled: bool = False,
     ) -> None:
         super().__init__()
-        self.event_shape = shape
+        self.event_shape = image_shape(shape, levels, "the image")
+        if blocks > _MOST_BLOCKS:
+            raise InteropError(f"{blocks} blocks of a level are more than {_MOST_BLOCKS}")
         self.classes, self.unlabelled = classes, unlabelled or classes is None
         self.latents, self.convention = False, ""
         self.unused: dict[str, tuple[int, ...]] = {}
@@ -175,7 +195,9 @@ def arguments(
         if key not in names:
             raise InteropError(f"{name} has no argument {key!r}; {hint(key, names, 'there')}")
         if not _fits(value, kinds[key]):
-            raise InteropError(f"{name}: {key} is {value!r}, it must be {_words(kinds[key])}")
+            raise InteropError(
+                f"{name}: {key} is {shortened(value)}, it must be {_words(kinds[key])}"
+            )
     needed = [key for key in names if known[key].default is Parameter.empty]
     if missing := [key for key in needed if key not in given]:
         raise InteropError(f"the configuration of {name} lacks {', '.join(missing)}")
@@ -213,7 +235,7 @@ def filled(make: Callable[[], N], state: Mapping[str, Tensor]) -> N:
     return network
 
 
-def _fits(value: object, kind: Any) -> bool:
+def _fits(value: Any, kind: Any) -> bool:
     origin = get_origin(kind)
     if origin is Literal:
         return isinstance(value, str) and value in get_args(kind)
@@ -222,7 +244,7 @@ def _fits(value: object, kind: Any) -> bool:
         return isinstance(value, list | tuple) and all(_fits(v, part) for v in value)
     if origin is UnionType:
         return any(_fits(value, part) for part in get_args(kind))
-    return type(value) is kind
+    return type(value) is kind and (kind is not int or abs(value) <= _LARGEST)
 
 
 def _words(kind: Any) -> str:

@@ -39,7 +39,6 @@ from scorefield.interop.edm.blocks import Change
 from scorefield.interop.errors import InteropError
 from scorefield.interop.folder import Backbone, arguments, filled, loaded
 from scorefield.networks.blocks import Normalization
-from scorefield.networks.checks import image_shape
 from scorefield.sde.steps import DiscreteVP
 
 CLASS = "UNetModel"
@@ -156,8 +155,7 @@ class UNetModel(Backbone):
 
     def __init__(self, flags: Flags, classes: int | None) -> None:
         side, width, widths = flags.image_size, flags.num_channels, flags.widths
-        super().__init__((3, side, side), classes)
-        image_shape(self.event_shape, len(widths), "the image")
+        super().__init__((3, side, side), len(widths), flags.num_res_blocks, classes)
         self.waves, condition = width, 4 * width
         self.time_embed = nn.Sequential(
             nn.Linear(width, condition), nn.SiLU(), nn.Linear(condition, condition)

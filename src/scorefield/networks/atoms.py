@@ -18,6 +18,7 @@ from scorefield.networks.checks import check_sizes
 from scorefield.networks.embedding import LevelEmbedding
 from scorefield.networks.initial import initialize
 from scorefield.networks.linear import RowLinear
+from scorefield.networks.network import Network
 
 _MOST_ATOMS = 6
 
@@ -79,7 +80,7 @@ def _table(
 _kept_table = lru_cache(maxsize=64)(_table)
 
 
-class _AtomsMLP(nn.Module, ABC):
+class _AtomsMLP(Network, ABC):
     """What networks of several atoms have in common; subclasses make their layers."""
 
     def __init__(

@@ -20,6 +20,7 @@ from scorefield.errors import UserError
 from scorefield.networks.checks import check_sizes, image_shape
 from scorefield.networks.embedding import FourierFeatures
 from scorefield.networks.initial import initialize, initialize_average, normal_
+from scorefield.networks.network import Network
 
 _GRID = 4
 _GROUPS = 3
@@ -120,7 +121,7 @@ class WideBlock(nn.Module):
         return total // 2, total - total // 2
 
 
-class NoiseClassifier(nn.Module):
+class NoiseClassifier(Network):
     r"""Log-probabilities, up to a constant, of the classes of a noisy image.
 
     Three groups of residual blocks, each at half the resolution of the one before and with twice

@@ -34,6 +34,7 @@ from scorefield.networks.embedding import (
     positional_features,
 )
 from scorefield.networks.initial import initialize
+from scorefield.networks.network import Network
 
 Padding = Literal["zeros", "circular"]
 Normalization = Literal["group"]
@@ -41,7 +42,7 @@ Normalization = Literal["group"]
 _SMALL = 1e-5
 
 
-class MinimalUNet(nn.Module):
+class MinimalUNet(Network):
     r"""A U-Net without attention, residual branches or dropout.
 
     On the way down each block is followed by the maximum over :math:`2 \times 2` pixels; on the
@@ -136,7 +137,7 @@ class MinimalUNet(nn.Module):
         return output
 
 
-class MinimalResNet(nn.Module):
+class MinimalResNet(Network):
     r"""Convolutions of one width, one after another, none of which changes the resolution.
 
     .. math:: h_0 = C_0 x, \qquad h_{\ell + 1} = h_\ell + \mathrm{ReLU}(N C_\ell (h_\ell + e_\ell)),

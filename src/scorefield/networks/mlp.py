@@ -11,9 +11,10 @@ from torch.nn import functional as F
 from scorefield.networks.checks import check_sizes
 from scorefield.networks.embedding import ClassEmbedding, LevelEmbedding, embedded
 from scorefield.networks.initial import initialize
+from scorefield.networks.network import Network
 
 
-class MLP(nn.Module):
+class MLP(Network):
     r"""A multilayer perceptron of a point and a noise label.
 
     .. math::

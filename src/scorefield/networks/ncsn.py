@@ -28,6 +28,7 @@ from scorefield.networks.instance_norm import (
     Unnormalized,
     VarianceNorm,
 )
+from scorefield.networks.network import Network
 from scorefield.networks.refinenet import (
     Normalization,
     Pooling,
@@ -41,7 +42,7 @@ from scorefield.networks.refinenet import (
 _DEPTHS = {64: ((1, 2, 2, 2), 1), 128: ((1, 2, 2, 4, 4), 2), 256: ((1, 2, 2, 2, 4, 4), 3)}
 
 
-class _Network(nn.Module):
+class _Network(Network):
     """A convolution, a RefineNet, a normalisation and a convolution."""
 
     def __init__(

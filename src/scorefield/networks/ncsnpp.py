@@ -26,6 +26,7 @@ from scorefield.networks.blocks import activation as named
 from scorefield.networks.checks import image_shape
 from scorefield.networks.embedding import Conditioning, NoiseTable, places
 from scorefield.networks.initial import initialize_average, normal_
+from scorefield.networks.network import Network
 from scorefield.networks.stages import Ascent, Descent, Plan, Progressive, ProgressiveInput, run
 
 Join = Literal["sum", "cat"]
@@ -33,7 +34,7 @@ Embedding = Literal["fourier", "positional"]
 Block = Literal["biggan", "ddpm"]
 
 
-class NCSNpp(nn.Module):
+class NCSNpp(Network):
     r"""NCSN++, and DDPM++ without filters, with a positional embedding.
 
     Called as ``network(x, label)``, or ``network(x, label, classes)``.

@@ -25,6 +25,7 @@ from scorefield.networks.blocks import Normalization, Pointwise
 from scorefield.networks.checks import image_shape
 from scorefield.networks.embedding import ClassEmbedding, LevelEmbedding, embedded
 from scorefield.networks.initial import initialize
+from scorefield.networks.network import Network
 
 _SMALL = 1e-5
 
@@ -84,7 +85,7 @@ class Attention(nn.Module):
         return output
 
 
-class UNet(nn.Module):
+class UNet(Network):
     r"""A U-Net of an image and a noise label.
 
     The image passes down through levels of halved resolution and up again, each level on the

@@ -54,7 +54,8 @@ def averaged(
     }
     files[CONFIG] = dump(document)
     state = {"average": {"run": run.config.name, "length": length, "error": found.error}}
-    content = checkpoints.files(newest.step, newest.model.tensors, tensors, state, document)
+    raw = newest.model
+    content = checkpoints.files(newest.step, raw.tensors, tensors, state, document, raw.field)
     inside = f"{run.checkpoints.name}/{checkpoints.name_of(newest.step)}"
     files |= {f"{inside}/{name}": data for name, data in content.items()}
     write_folder(folder, files, overwrite)

@@ -20,27 +20,28 @@ def check_unconditional(config: Config, field: ScoreField) -> None:
         )
 
 
-def class_number(label: str, source: DataSource) -> int:
+def class_number(label: str, source: DataSource | None) -> int:
     """The number of a class of some data, of its name, or of the number as text; where a number is
     the name of a class, it is taken for the name.
 
     Raises:
         RunError: If it is neither, or the name of several classes.
     """
-    names = source.class_names or ()
+    names = () if source is None else source.class_names or ()
     if names.count(label) == 1:
         return names.index(label)
     if re.fullmatch(r"-?[0-9]{1,12}", label):
         return int(label)
+    data = "the data" if source is None else source.name
     if label in names:
-        raise RunError(f"several classes of {source.name} are called {label!r}: give a number")
+        raise RunError(f"several classes of {data} are called {label!r}: give a number")
     known = hint(label, names, "they") if names else "they have no names"
-    raise RunError(f"no class of {source.name} is called {label!r}: {known}")
+    raise RunError(f"no class of {data} is called {label!r}: {known}")
 
 
-def class_name(label: int, source: DataSource) -> str:
+def class_name(label: int, source: DataSource | None) -> str:
     """The number of a class of some data, with its name where it has one."""
-    names = source.class_names or ()
+    names = () if source is None else source.class_names or ()
     return f"{label} ({names[label]})" if label < len(names) else str(label)
 
 

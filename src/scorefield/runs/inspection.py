@@ -1,4 +1,4 @@
-"""What a run or a checkpoint is, in words."""
+"""What a run, a checkpoint or any other model is, in words."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from torch import nn
 from scorefield.config.custom import Custom
 from scorefield.config.field import HybridModel
 from scorefield.config.objective import CyclesTerm
-from scorefield.errors import CheckpointError, RunError
+from scorefield.errors import CheckpointError
 from scorefield.fields.base import ScoreField
 from scorefield.fields.composed import HybridField
 from scorefield.fields.preconditioned import PreconditionedField
-from scorefield.files import absence
 from scorefield.interop import convolutional
 from scorefield.interop.convolutional import structure, without_batch_norms
 from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.checkpoints import BUFFERS, read_checkpoint
 from scorefield.interop.score_sde.structure import infer
+from scorefield.runs import hub
+from scorefield.runs.claims import claims
 from scorefield.runs.run import CONFIG, Run
+from scorefield.runs.subject import open_model
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.checkpoint import Weights, read_weights
 from scorefield.training.record import read_rows
@@ -32,18 +34,19 @@ Sheet = dict[str, list[tuple[str, str]]]
 _TAIL = 5
 
 
-def inspect(path: Path, trust_code: bool = False) -> Sheet:
+def inspect(model: str | Path, trust_code: bool = False) -> Sheet:
     """Describes a run's folder, a checkpoint's folder, a file of weights, a checkpoint of the
-    score_sde code, or a state dict of a minimal convolutional network.
+    score_sde code, a state dict of a minimal convolutional network, or any other model by its
+    claims, see :func:`~scorefield.runs.subject.open_model`.
 
     Raises:
-        RunError: If the path is none of these.
+        RunError: If it is none of these.
         CheckpointError: If it is a checkpoint that cannot be read.
         InteropError: If it is a file with another ending than ours, and neither a checkpoint of
             the score_sde code nor, ending in ``.pt``, such a state dict.
     """
-    if not path.exists():
-        raise RunError(f"there is no run or checkpoint {str(path)!r}{absence(path)}")
+    remote = str(model).startswith(hub.PREFIX)
+    path = hub.fetched(str(model)) if remote else Path(model)
     if path.is_file():
         if path.suffix == ".pt":
             return _describe_convolutional(path)
@@ -51,9 +54,11 @@ def inspect(path: Path, trust_code: bool = False) -> Sheet:
         return _describe_file(path) if ours else _describe_published(path)
     if (path / CONFIG).is_file():
         return _describe_run(Run.open(path, trust_code))
-    if any((path / name).exists() for name in ("state.pt", "model.safetensors")):
+    if any((path / part).exists() for part in (checkpoints.STATE, checkpoints.WEIGHTS[1])):
         return _describe_weights(path, checkpoints.read(path).ema, "ok")
-    raise RunError(f"{path} is neither a run (it has no {CONFIG}) nor a checkpoint")
+    subject = open_model(path if remote else model, trust_code=trust_code)
+    recorded = [(key, str(value)) for key, value in subject.about.items()]
+    return {"model": [("name", str(model)), *claims(subject.field)], "recorded": recorded}
 
 
 def _describe_run(run: Run) -> Sheet:

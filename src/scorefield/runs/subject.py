@@ -1,4 +1,4 @@
-"""A trained field, wherever it comes from, and what is known of its data."""
+"""A MODEL: a field, wherever it comes from, and what is known of its data."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from scorefield.code import imported
 from scorefield.config import schema
 from scorefield.config.build import build_engine
 from scorefield.config.config import Config
@@ -13,18 +14,27 @@ from scorefield.config.data import ImagesData
 from scorefield.config.document import read
 from scorefield.data.source import DataSource
 from scorefield.engine import Engine
-from scorefield.errors import CheckpointError, ConfigError, RunError
+from scorefield.errors import CheckpointError, ConfigError, RunError, UserError, closest
 from scorefield.fields.base import ScoreField
 from scorefield.files import absence
 from scorefield.interop import convolutional, foreign
 from scorefield.interop.diffusers import folders as diffusers
 from scorefield.interop.errors import InteropError
-from scorefield.interop.score_sde.load import load
+from scorefield.interop.score_sde.load import load as load_published
 from scorefield.likelihood.density import CENTERED_BYTES, UNIT_BYTES, DataTransform
 from scorefield.networks.minimal import Padding
+from scorefield.progress import warn
+from scorefield.runs import hub, saved
 from scorefield.runs.classes import check_unconditional, of_class
-from scorefield.runs.run import Run
+from scorefield.runs.run import CONFIG, Run
 from scorefield.training import checkpoint as checkpoints
+from scorefield.training.checkpoint import Weights
+
+_KINDS = (
+    "a model is a run or another training's folder, a checkpoint, what sf.save wrote, a folder of "
+    "diffusers or with model.json, a file ending in .safetensors, .pth or .pt, hub:owner/name, or "
+    "package.module:factory"
+)
 
 
 @dataclass(frozen=True)
@@ -47,58 +57,109 @@ class Subject:
     folder: Path | None
     transform: DataTransform | None = None
 
+    @property
+    def name(self) -> str:
+        """The name of its configuration, or of the model."""
+        return str(next(iter(self.about.values()))) if self.config is None else self.config.name
+
+    @property
+    def centered(self) -> bool:
+        """Whether the values of images lie in [-1, 1]; in [0, 1] otherwise."""
+        return self.transform != UNIT_BYTES if self.config is None else self.config.centered
+
+    def of_class(self, label: int | None) -> Subject:
+        """Its field at points of a class, or of any.
+
+        Raises:
+            RunError: If it knows no such class, or points of one class only.
+        """
+        if label is not None:
+            return replace(self, field=of_class(self.field, label))
+        if self.config is not None:
+            check_unconditional(self.config, self.field)
+        elif not self.field.unlabelled:
+            raise RunError(f"{self.name} knows points of one class only, and none was given")
+        return self
+
     def engine(self, **chosen: Any) -> Engine:
         """The engine of its configuration, if it has one, but for the values ``chosen``."""
         return Engine(**chosen) if self.config is None else build_engine(self.config, **chosen)
 
 
+def load(
+    model: str | Path,
+    *,
+    weights: Literal["ema", "raw"] = "ema",
+    config: str | None = None,
+    trust_code: bool = False,
+) -> ScoreField:
+    """Load a field, whoever wrote it, in evaluation mode.
+
+    Arguments:
+        model: A model of any kind, see :func:`open_model`: the folder of a run or a training, a
+            checkpoint, a file of weights, what :func:`~.save` wrote, a folder of diffusers,
+            ``hub:owner/name``, or ``package.module:factory``.
+        weights, config, trust_code: See there.
+
+    Raises:
+        UserError: As there.
+    """
+    return open_model(model, weights, config, trust_code).field
+
+
 def open_subject(
-    path: Path,
+    path: str | Path,
     weights: Literal["ema", "raw"] = "ema",
     config: str | None = None,
     label: int | None = None,
     trust_code: bool = False,
 ) -> Subject:
-    """The field of a run at its newest checkpoint, or of a file.
+    """A model whose field is evaluated without classes: at points of any class, or of the class
+    ``label``. Other arguments and errors are those of :func:`open_model`.
 
-    One that knows classes is evaluated at points of any, or of one.
+    Raises:
+        RunError: If the field knows points of one class only and none is given, or it knows no such
+            class.
+    """
+    return open_model(path, weights, config, trust_code).of_class(label)
+
+
+def open_model(
+    model: str | Path,
+    weights: Literal["ema", "raw"] = "ema",
+    config: str | None = None,
+    trust_code: bool = False,
+    step: int | None = None,
+) -> Subject:
+    """The one place that knows what a MODEL is.
 
     Arguments:
-        path: The folder, a file ending in ``.safetensors``, a folder of diffusers, one with
-            ``model.json`` (:mod:`scorefield.interop.foreign`), a checkpoint of score_sde ending in
-            ``.pth``, or a state dict ending in ``.pt`` (:mod:`scorefield.interop.convolutional`).
+        model: The folder of a run, or of a training by ``fit``, at its newest checkpoint; a
+            checkpoint; a file ending in ``.safetensors``; a folder that :func:`~.save` wrote; a
+            folder of diffusers, or one with ``model.json`` (:mod:`scorefield.interop.foreign`); one
+            of these on the hub, ``hub:owner/name``; a checkpoint of score_sde ending in ``.pth``,
+            or a state dict ending in ``.pt`` (:mod:`scorefield.interop.convolutional`); or
+            ``package.module:factory``, a field or a function without arguments that returns one,
+            whose code is executed: its module is looked for where Python looks, and in the working
+            directory.
         weights: Which weights of a run or checkpoint: averaged, or those of the last step.
         config: For a checkpoint of score_sde, the name of a published configuration, or a file
             ending in ``.yaml`` or ``.json`` with one in the original's keys; for a state dict,
             ``zeros`` or ``circular``, or a file with ``padding`` and ``size``.
-        label: The class; of any by default.
-        trust_code: Whether classes of the user's own that its configuration names are imported.
+        trust_code: Whether classes of the user's own that a file names are imported.
+        step: The step of the checkpoint of a run; the newest by default.
 
     Raises:
-        RunError: If it is none of these, there is a configuration for what has its own, the
-            field knows points of one class only and none is given, or it knows no such class.
+        RunError: If it is none of these, there is a configuration for what has its own, or the hub
+            does not give it.
         CheckpointError: If the weights cannot be read.
-        ConfigError: If the configuration cannot be read.
+        ConfigError: If the configuration cannot be read, or names code that is not trusted.
         InteropError: If the checkpoint cannot be used, or the configuration says too little.
     """
-    subject = _open(path, weights, config, trust_code)
-    if label is not None:
-        return replace(subject, field=of_class(subject.field, label))
-    if subject.config is not None:
-        check_unconditional(subject.config, subject.field)
-    elif not subject.field.unlabelled:
-        raise RunError(f"{path} knows points of one class only, and none was given")
-    return subject
-
-
-def _open(
-    path: Path, weights: Literal["ema", "raw"], config: str | None, trust_code: bool
-) -> Subject:
-    if diffusers.wrote(path):
-        found = diffusers.open_pipeline(path)
-        return Subject(found.field, None, None, found.about, None, found.transform)
-    if foreign.is_foreign(path):
-        return _foreign(path)
+    name = str(model)
+    if ":" in name and not name.startswith(hub.PREFIX) and not Path(name).exists():
+        return _plain(_made(name), name)
+    path = hub.fetched(name) if name.startswith(hub.PREFIX) else Path(name)
     if path.is_file() and path.suffix == ".pth":
         return _published(path, weights, config)
     if path.is_file() and path.suffix == ".pt":
@@ -107,23 +168,81 @@ def _open(
         raise RunError(
             f"{path} is no file ending in .pth or .pt: it has a configuration of its own"
         )
-    if path.is_dir():
+    if (path / CONFIG).is_file():
+        if name.startswith(hub.PREFIX):
+            raise RunError(f"{name} is a run, which is not downloaded: upload what sf.save writes")
         run = Run.open(path, trust_code)
-        step = run.checkpoint().step
+        step = run.checkpoint(step).step
         return _trained(run, run.field(weights, step), step, weights, run.folder)
-    if not path.exists():
-        raise RunError(f"there is no run or checkpoint {str(path)!r}{absence(path)}")
-    if path.suffix != ".safetensors":
-        raise RunError(
-            f"{path} is neither the folder of a run nor a file ending in .safetensors, .pth or .pt"
-        )
-    stored = checkpoints.read_weights(path)
-    if stored.config is None:
-        raise CheckpointError(f"{path} does not name its configuration")
-    run = Run(path.parent, schema.stored(stored.config, str(path), trust_code))
+    if diffusers.wrote(path):
+        found = diffusers.open_pipeline(path)
+        return Subject(found.field, None, None, found.about, None, found.transform)
+    if foreign.is_foreign(path):
+        return _foreign(path)
+    content, source = _weights(path, name, weights, step)
+    if content.config is None:
+        return _plain(saved.field_of(content, source, trust_code), name)
+    run = Run(source.parent, schema.stored(content.config, str(source), trust_code))
     field = run.untrained()
-    checkpoints.load_weights(field, stored, path)
-    return _trained(run, field.eval(), stored.step, path.name, None)
+    checkpoints.load_weights(field, content, source)
+    which = source.name if path.is_file() else weights
+    return _trained(run, field.eval(), content.step, which, None)
+
+
+def _plain(field: ScoreField, name: str) -> Subject:
+    """A field alone; images, if it has them, are taken to be in [-1, 1]."""
+    return Subject(field, None, None, {"model": name}, None, CENTERED_BYTES)
+
+
+def _made(name: str) -> ScoreField:
+    factory = imported(name, "the model")
+    try:
+        made = factory() if callable(factory) and not isinstance(factory, ScoreField) else factory
+    except Exception as error:  # of the user's own code
+        raise UserError(f"{name} fails: {type(error).__name__}: {error}") from error
+    if not isinstance(made, ScoreField):
+        raise UserError(
+            f"{name} returns {type(made).__name__}, it must return a field: sf.wrap makes one of a "
+            "network"
+        )
+    return made
+
+
+def _weights(
+    path: Path, name: str, weights: Literal["ema", "raw"], step: int | None
+) -> tuple[Weights, Path]:
+    """The weights that a path names, and where they are from."""
+    inside = path / "checkpoints"
+    if not path.exists():
+        raise RunError(f"there is no model {name!r}{absence(path)}{_nearest(path)}; {_KINDS}")
+    if checkpoints.paths(inside):
+        newest = checkpoints.latest(inside, warn) if step is None else None
+        found = checkpoints.read(inside / checkpoints.name_of(step)) if step is not None else newest
+        if found is None:
+            raise CheckpointError(f"no checkpoint in {inside} can be read")
+    elif step is not None:
+        raise RunError(f"{name} is one model, without a checkpoint of step {step}")
+    elif any((path / part).exists() for part in (checkpoints.STATE, checkpoints.WEIGHTS[1])):
+        found = checkpoints.read(path)
+    else:
+        file = path / saved.WEIGHTS if path.is_dir() else path
+        if file.suffix != ".safetensors" or not file.is_file():
+            raise RunError(f"{name} is no model; {_KINDS}")
+        return checkpoints.read_weights(file), file
+    return found.ema if weights == "ema" else found.model, found.path
+
+
+def _nearest(path: Path) -> str:
+    """A clause with the path that a misspelt one most resembles, where there is one."""
+    for part in (path, *path.parents):
+        if part.parent.is_dir() and not part.exists():
+            try:
+                there = [other.name for other in part.parent.iterdir() if other.exists()]
+            except OSError:
+                return ""
+            near = closest(part.name, there)
+            return f", the nearest is {str(part.parent / near)!r}" if near else ""
+    return ""
 
 
 def _trained(run: Run, field: ScoreField, step: int, weights: str, folder: Path | None) -> Subject:
@@ -139,7 +258,7 @@ def _published(path: Path, weights: Literal["ema", "raw"], config: str | None) -
     if config is not None and config.endswith((".yaml", ".yml", ".json")):
         given = read(Path(config))
     try:
-        field = load(path, given, weights)
+        field = load_published(path, given, weights)
     except InteropError as error:
         told = str(error)
         raise InteropError(told if str(path) in told else f"{path}: {told}") from None

@@ -26,7 +26,7 @@ from scorefield.errors import ConfigError, RunError
 from scorefield.fields.base import ScoreField
 from scorefield.files import DOCUMENT, read_file
 from scorefield.interop import convolutional
-from scorefield.likelihood.density import CENTERED_BYTES
+from scorefield.likelihood.density import UNIT_BYTES
 from scorefield.networks.minimal import MinimalResNet, MinimalUNet
 from scorefield.networks.minimal import Padding as Padding
 from scorefield.runs.subject import Subject, open_subject
@@ -218,7 +218,7 @@ def _check_data(option: str, subject: Subject, dataset: Dataset) -> None:
     if len(shape) != 3 or shape[1] != shape[2]:
         raise RunError(f"{option} takes points of shape {shape}, not square images")
     if subject.config is None:
-        if subject.transform != CENTERED_BYTES:
+        if subject.transform == UNIT_BYTES:
             raise RunError(f"{option} takes images with values in [0, 1], not in [-1, 1]")
         return
     data = subject.config.data

@@ -3,8 +3,9 @@
 A checkpoint is a folder ``step_XXXXXXXX`` of three files:
 
 * ``model.safetensors``, ``ema.safetensors``: the field's state, with its own and with averaged
-  weights. The metadata entry ``scorefield`` is JSON with the format's name, the step, and the
-  configuration, so that the file says by itself what it is.
+  weights. The metadata entry ``scorefield`` is JSON with the format's name, the step, the
+  configuration, and the parts of the field (:mod:`scorefield.description`), so that the file says
+  by itself what it is.
 * ``state.pt``: the state of optimiser and objective, the step, and the SHA-256 of the other two;
   read with ``weights_only=True``.
 
@@ -40,11 +41,11 @@ from scorefield.files import clean, delete_folder, read_file, reason, write_fold
 from scorefield.world import World
 
 _FORMAT = "scorefield checkpoint 1"
-_MODEL, _EMA, _STATE = "model.safetensors", "ema.safetensors", "state.pt"
+_MODEL, _EMA, STATE = "model.safetensors", "ema.safetensors", "state.pt"
 _NAME = re.compile(r"step_[0-9]{8,18}")
 _UNREAD = "unreadable-"
 WEIGHTS = (_MODEL, _EMA)
-"""The names of the files of weights in a checkpoint."""
+"""The names of the files of weights in a checkpoint; that of its state is ``STATE``."""
 # What reading damaged or foreign bytes as tensors or JSON can raise.
 _UNREADABLE = (SafetensorError, RuntimeError, ValueError, LookupError, TypeError, OverflowError)
 
@@ -57,11 +58,14 @@ class Weights:
         tensors: The state of a field.
         step: The number of training steps that led to it.
         config: The configuration of the run; ``None`` where it had none.
+        field: The parts of the field; ``None`` where they cannot be described, or an earlier
+            version wrote the file.
     """
 
     tensors: dict[str, Tensor]
     step: int
     config: dict[str, Any] | None
+    field: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,13 +105,14 @@ def save(
     state: Mapping[str, Any],
     config: Mapping[str, Any] | None = None,
     keep: int | None = None,
+    field: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes a checkpoint, keeps only the newest ``keep`` up to it, and returns its folder.
 
     Raises:
         CheckpointError: If it cannot be written; earlier checkpoints are as they were.
     """
-    content = files(step, model, ema, state, config)
+    content = files(step, model, ema, state, config, field)
     path = folder / name_of(step)
     try:
         # Only a checkpoint that could not be read is ever written again.
@@ -128,13 +133,17 @@ def files(
     ema: Mapping[str, Tensor],
     state: Mapping[str, Any],
     config: Mapping[str, Any] | None,
+    field: Mapping[str, Any] | None = None,
 ) -> dict[str, bytes]:
     """The files of a checkpoint, by name."""
-    found = {_MODEL: weights_file(model, step, config), _EMA: weights_file(ema, step, config)}
+    found = {
+        name: weights_file(tensors, step, config, field)
+        for name, tensors in zip(WEIGHTS, (model, ema), strict=True)
+    }
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in found.items()}
     buffer = io.BytesIO()
     torch.save({"format": _FORMAT, "step": step, "sha256": digests, **_on_cpu(state)}, buffer)
-    return {**found, _STATE: buffer.getvalue()}
+    return {**found, STATE: buffer.getvalue()}
 
 
 def name_of(step: int) -> str:
@@ -143,11 +152,14 @@ def name_of(step: int) -> str:
 
 
 def weights_file(
-    tensors: Mapping[str, Tensor], step: int, config: Mapping[str, Any] | None
+    tensors: Mapping[str, Tensor],
+    step: int,
+    config: Mapping[str, Any] | None,
+    field: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The content of a file of weights, which :func:`read_weights` reads."""
     # One entry: the order in which safetensors writes several is not always the same.
-    about = {"format": _FORMAT, "step": step, "config": config}
+    about = {"format": _FORMAT, "step": step, "config": config, "field": field}
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     return save_tensors(whole, {"scorefield": json.dumps(about)})
 
@@ -212,7 +224,7 @@ def read(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: If a file is missing, damaged, or not part of this checkpoint.
     """
-    file = path / _STATE
+    file = path / STATE
     content = _content(file)
     try:
         state = archives.load(io.BytesIO(content))
@@ -296,10 +308,11 @@ def _weights(path: Path, digest: str | None) -> Weights:
     except _UNREADABLE:
         about = None
     step = _step(about, path)
-    config = about.get("config")
-    if config is not None and not isinstance(config, dict):
-        raise CheckpointError(f"the configuration in {path} is not a mapping")
-    return Weights(tensors, step, config)
+    config, field = about.get("config"), about.get("field")
+    for name, value in (("configuration", config), ("field", field)):
+        if value is not None and not isinstance(value, dict):
+            raise CheckpointError(f"the {name} in {path} is not a mapping")
+    return Weights(tensors, step, config, field)
 
 
 def _step(about: Any, file: Path) -> int:

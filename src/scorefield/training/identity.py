@@ -14,7 +14,9 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from scorefield.data.source import DataSource
-from scorefield.errors import CheckpointError
+from scorefield.description import describe
+from scorefield.errors import CheckpointError, UserError
+from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.world import World
 
@@ -37,6 +39,16 @@ def of_module(name: str, module: nn.Module) -> dict[str, str]:
             if not key.startswith("_") and key != "training" and _is_plain(value):
                 found[f"{path}.{key}"] = repr(value)
     return found
+
+
+def parts(field: ScoreField) -> dict[str, Any] | None:
+    """What a field is made of, see :func:`~scorefield.description.describe`; ``None`` of one that
+    cannot be made again, which is trained all the same.
+    """
+    try:
+        return describe(field)
+    except UserError:
+        return None
 
 
 def of_source(source: DataSource) -> dict[str, str]:

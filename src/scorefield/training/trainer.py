@@ -298,7 +298,8 @@ class Trainer:
         states = field.state_dict(), self.ema.state_dict(), rest
         model, ema, rest = sharding.gathered(states, self.world.first)
         if self.world.first:
-            checkpoint.save(folder, self.step, model, ema, rest, self.config, self.settings.keep)
+            keep, parts = self.settings.keep, identity.parts(self.field)
+            checkpoint.save(folder, self.step, model, ema, rest, self.config, keep, parts)
         # Nobody counts on it before it is there.
         self.world.any(False)
         self.saved = folder / checkpoint.name_of(self.step)

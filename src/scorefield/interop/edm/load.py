@@ -207,7 +207,7 @@ def field_of(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Precondi
     """
     given = dict(config)
     name = given.pop("class", None)
-    if name not in PRECONDITIONERS:
+    if not isinstance(name, str) or name not in PRECONDITIONERS:
         raise InteropError(f"class is {name!r}, it must be one of {', '.join(PRECONDITIONERS)}")
     kind = PRECONDITIONERS[name]
     known = signature(kind).parameters

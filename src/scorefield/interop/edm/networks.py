@@ -22,7 +22,6 @@ from torch.nn import functional as F
 from scorefield.errors import UserError
 from scorefield.interop.edm.blocks import Block, Change, Convolution, Waves, normalization
 from scorefield.interop.folder import Backbone
-from scorefield.networks.checks import image_shape
 
 
 class UNet(Backbone):
@@ -154,8 +153,8 @@ class SongUNet(UNet):
         resample_filter: Sequence[float | int] = (1, 1),
     ) -> None:
         shape = (in_channels, img_resolution, img_resolution)
-        super().__init__(shape, label_dim or None, label_dropout > 0)
-        image_shape(shape, len(channel_mult), "the image")
+        levels = len(channel_mult)
+        super().__init__(shape, levels, num_blocks, label_dim or None, label_dropout > 0)
         if len(resample_filter) % 2:
             raise UserError(
                 f"resample_filter must have an even number of taps, got {resample_filter}"
@@ -246,8 +245,8 @@ class DhariwalUNet(UNet):
         label_dropout: float | int = 0.0,
     ) -> None:
         shape = (in_channels, img_resolution, img_resolution)
-        super().__init__(shape, label_dim or None, label_dropout > 0)
-        image_shape(shape, len(channel_mult), "the image")
+        levels = len(channel_mult)
+        super().__init__(shape, levels, num_blocks, label_dim or None, label_dropout > 0)
         width = model_channels * channel_mult_emb
         self.map_noise = Waves(model_channels)
         self.map_layer0, self.map_layer1 = nn.Linear(model_channels, width), nn.Linear(width, width)

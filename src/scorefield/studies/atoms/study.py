@@ -81,7 +81,7 @@ class AtomsStudy(Study[Atoms, AtomsAnalysis]):
         chosen = runs or [Run(Path(PRESET), load_config(PRESET))]
         for other in runs[1:]:
             _check_alike(runs[0], other)
-        samplers = [choose_sampler(run, settings.sampler, settings.steps) for run in chosen]
+        samplers = [choose_sampler(run.config, settings.sampler, settings.steps) for run in chosen]
         for run, sampler in zip(chosen[1:], samplers[1:], strict=True):
             if sampler != samplers[0]:
                 raise RunError(

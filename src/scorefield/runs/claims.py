@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from scorefield.fields.base import ScoreField
+from scorefield.fields.clipped import ClippedField
+from scorefield.fields.composed import ClassifierFreeGuidance, OneClass
 from scorefield.fields.preconditioned import PreconditionedField
 from scorefield.sde.base import SDE
 from scorefield.sde.steps import DiscreteVP
@@ -24,16 +26,27 @@ def _claims(field: ScoreField) -> Iterator[tuple[str, str]]:
     yield "process", _process(field.sde)
     least, most = field.sde.level_range
     yield "noise levels", f"{least:.4g} to {most:.4g}, in units of the data"
-    if isinstance(field, PreconditionedField):
-        yield "network", type(field.backbone).__name__
-        yield "output and label", _words(field.parametrization)
-        network = getattr(field.backbone, "net", field.backbone)
+    inner = field
+    while isinstance(inner, ClippedField | OneClass | ClassifierFreeGuidance):
+        if isinstance(inner, ClippedField):
+            yield "clipping", _clipping(inner)
+        inner = inner.field
+    if isinstance(inner, PreconditionedField):
+        network = inner.backbone
+        network = getattr(network, "net", network)
+        yield "network", type(network).__name__
+        yield "output and label", _words(inner.parametrization)
         if convention := getattr(network, "convention", ""):
             yield "convention", convention
     yield "points", "×".join(map(str, field.domain.shape)) or "numbers"
     count = field.classes
     yield "classes", "none" if count is None else f"{count}"
     yield "parameters", f"{sum(p.numel() for p in field.parameters()):,}"
+
+
+def _clipping(field: ClippedField) -> str:
+    share = "" if field.quantile is None else f", by the {field.quantile:g} quantile"
+    return f"the denoiser to [{field.low:g}, {field.high:g}]{share}"
 
 
 def _process(sde: SDE) -> str:

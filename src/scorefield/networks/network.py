@@ -1,0 +1,26 @@
+"""A network that can be made again."""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import Any, Self
+
+from torch import nn
+
+
+class Network(nn.Module):
+    """A network that keeps the arguments of its constructor, so that a file can name them."""
+
+    _made_of: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *given: Any, **named: Any) -> Self:
+        made = super().__new__(cls)
+        # Not by setattr, which a module allows only once it is initialised.
+        vars(made)["_made_of"] = given, named
+        return made
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that were given, by their names."""
+        given, named = self._made_of
+        return dict(signature(type(self)).bind(*given, **named).arguments)

@@ -1,0 +1,132 @@
+"""Fields in folders: weights with a description of their field, and a model card.
+
+A folder holds ``model.safetensors``, whose metadata describe every part of the field as a
+checkpoint's do (:mod:`scorefield.training.checkpoint`), and ``README.md``, the card. It is what one
+uploads to a hub; nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from scorefield.description import describe, rebuild
+from scorefield.errors import CheckpointError, RunError
+from scorefield.fields.base import ScoreField, check_field
+from scorefield.files import reason, write_files
+from scorefield.runs.claims import claims
+from scorefield.training import checkpoint as checkpoints
+from scorefield.training.checkpoint import Weights, load_weights
+
+WEIGHTS, CARD = "model.safetensors", "README.md"
+
+_CARD = """---
+library_name: scorefield
+tags:
+- scorefield
+- score-based-generative-modeling
+---
+# {name}
+
+A score field s(x, t) ≈ ∇ log p_t(x), saved by [scorefield](https://pypi.org/project/scorefield/).
+
+## What it is
+
+{claims}
+
+## How to load it
+
+```python
+import scorefield as sf
+
+field = sf.load("{name}")  # a folder, or hub:owner/name{trust}
+x = sf.Heun(steps=18).sample(field, n=16)
+```
+"""
+
+
+def save(
+    field: ScoreField,
+    folder: str | Path,
+    *,
+    about: Mapping[str, object] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a field into a folder: its weights with a description of its parts, and a model card.
+
+    :func:`~.load` gives the field back, with the same values bit for bit. A module of the user's
+    own is written as its weights, its import path and the hash of its file, and needs
+    ``trust_code=True`` to be loaded.
+
+    Arguments:
+        field: The field.
+        folder: The folder; other files in it stay.
+        about: What is known of its data and training, by name, for the card.
+        overwrite: Whether to replace a field and a card that are there.
+
+    Raises:
+        UserError: If a part of the field cannot be made again from a file: a closed form with
+            arrays of its own, a function, a class that keeps no arguments or cannot be imported.
+        RunError: If there is a field or a card in the folder already.
+        CheckpointError: If the folder cannot be written.
+    """
+    check_field(field)
+    folder, parts, state = Path(folder), describe(field), {}
+    for name, value in field.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise RunError(f"{name} of the field's state is no tensor, and cannot be written")
+        # Weights that are tied in memory are written one by one.
+        state[name] = value.detach().cpu().clone()
+    content: dict[str, bytes | str] = {
+        WEIGHTS: checkpoints.weights_file(state, 0, None, parts),
+        CARD: _card(folder.resolve().name, field, about or {}, "sha256" in str(parts)),
+    }
+    for name in content:
+        if (folder / name).exists() and not overwrite:
+            raise RunError(f"{folder / name} exists: overwrite it, or give another folder")
+    try:
+        write_files(folder, content)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {folder}: {reason(error)}") from error
+    return folder
+
+
+def field_of(weights: Weights, path: Path, trust_code: bool) -> ScoreField:
+    """The field of a file of weights that describes it, in evaluation mode.
+
+    Raises:
+        CheckpointError: If the file does not describe a field, or its weights do not fit.
+        ConfigError: If it names code that is not trusted.
+    """
+    if weights.field is None:
+        raise CheckpointError(
+            f"{path} says neither its configuration nor the parts of its field: they could not be "
+            "made again from a file, or an earlier version wrote it"
+        )
+    field = rebuild(weights.field, str(path), trust_code)
+    kinds = {t.dtype for t in weights.tensors.values() if t.is_floating_point()}
+    if len(kinds) == 1:
+        # As a field that was converted as a whole, with its tables.
+        field.to(kinds.pop())
+    load_weights(field, weights, path)
+    for name, tensor in field.state_dict().items():
+        if tensor.dtype != weights.tensors[name].dtype:
+            raise CheckpointError(
+                f"{path} has {name} in {weights.tensors[name].dtype}, the field in {tensor.dtype}"
+            )
+    return field.eval()
+
+
+def _card(name: str, field: ScoreField, about: Mapping[str, object], custom: bool) -> str:
+    trust = ", trust_code=True: see the file that it names first" if custom else ""
+    text = _CARD.format(name=name, claims=_table(claims(field)), trust=trust)
+    if not about:
+        return text
+    return f"{text}\n## Data and training\n\n{_table(about.items())}\n"
+
+
+def _table(rows: Iterable[tuple[str, object]]) -> str:
+    lines = [f"| {key} | {' '.join(str(value).split()).replace('|', '/')} |" for key, value in rows]
+    return "\n".join(["| | |", "|---|---|", *lines])
