@@ -23,8 +23,8 @@ def pipeline(tmp_path_factory):
         sample_size=8,
         in_channels=1,
         out_channels=1,
-        block_out_channels=(16, 32),
-        norm_num_groups=8,
+        block_out_channels=(8, 16),
+        norm_num_groups=4,
         layers_per_block=1,
         down_block_types=("DownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D"),
@@ -90,6 +90,24 @@ def test_samples_of_ddim_are_those_of_the_pipeline_whose_scheduler_clips(pipelin
             x = sampler.step(field, x, t, s).x
     found = (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(found, images, rtol=0, atol=1e-4)
+
+
+def test_it_is_described(pipeline, command):
+    printed = command("inspect", pipeline)
+    assert "the scheduler clips the denoised state to ±1" in printed
+    assert "receives the index of one of 1000 steps, predicts epsilon" in printed
+    assert "DiscreteVP with a table of 1000 betas" in printed
+
+
+def test_it_is_sampled(pipeline, command):
+    *_, file, picture = command("sample", pipeline, "--n", 16, "--nfe", 20).splitlines()
+    with np.load(file) as content:
+        samples, record = content["samples"], json.loads(str(content["record"]))
+    assert samples.shape == (16, 1, 8, 8)
+    assert np.isfinite(samples).all()
+    assert record["pipeline"] == str(pipeline)
+    assert record["clipping"].startswith("the scheduler clips")
+    assert picture.endswith(".png")
 
 
 def test_its_log_densities_are_computed(pipeline, command):
