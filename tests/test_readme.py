@@ -57,7 +57,9 @@ def test_the_python_of_the_page_on_checks_runs(capsys):
 def test_the_python_of_the_page_on_vectors_and_files_runs(reader, capsys):
     scope = {}
     run(code_of("docs/models.md", "My vectors"), scope)
-    assert "log_density" in capsys.readouterr().out.replace("-", "_")
+    printed = capsys.readouterr().out
+    assert "LogProb(" in printed
+    assert "The claim fits" in printed
     run(code_of("docs/models.md", "Files and the hub"), scope)
     last = scope["again"].backbone.last.weight
     assert torch.equal(last, scope["field"].backbone.last.weight)
@@ -74,8 +76,9 @@ def test_the_python_of_the_first_page_runs(reader, capsys):
 def test_own_images_and_own_points_take_three_lines(reader, capsys):
     code = code_of("README.md", "Your own model")
     scope = {"net": Shifted(), "points": torch.randn(64, 3), "sf": __import__("scorefield")}
-    run(code, scope)
-    assert "check" in capsys.readouterr().out.lower()
+    run(code.replace("size=32", "size=8").replace("steps=10_000", "steps=2"), scope)
+    assert "claim" in capsys.readouterr().out
+    assert (scope["images"].shape, scope["field"].domain.shape) == ((3, 8, 8), (3,))
 
 
 def test_the_python_of_the_page_runs(capsys):

@@ -1,18 +1,13 @@
 """Models of diffusers, compared with diffusers itself."""
 
 import json
-import re
-import shlex
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import scorefield as sf
-from scorefield.cli import main
 from scorefield.errors import UserError
 from scorefield.interop.diffusers import field_of, load
 from scorefield.interop.errors import InteropError
@@ -206,23 +201,6 @@ def test_a_field_of_diffusers_is_saved_and_loaded_with_its_code_trusted(tmp_path
     found, x = sf.load(tmp_path / "m", trust_code=True), points()
     with torch.no_grad():
         assert torch.equal(found.denoise(x, 0.5), field.denoise(x, 0.5))
-
-
-@pytest.mark.slow
-def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    saved("my_pipeline")
-    pixels = torch.randint(0, 256, (24, 1, 8, 8), generator=torch.Generator().manual_seed(0))
-    np.savez("my_images.npz", x=pixels.to(torch.uint8).numpy())
-    (tmp_path / "my_images").mkdir()
-    for k, image in enumerate(pixels.to(torch.uint8).numpy()):
-        Image.fromarray(image[0]).save(f"my_images/{k}.png")
-    page = Path(__file__).parents[2] / "docs" / "models.md"
-    section = page.read_text().partition("## My diffusers model")[2].partition("\n## ")[0]
-    commands = re.findall(r"^\$ scorefield (.*?)(?:  +#.*)?$", section, re.MULTILINE)
-    assert {line.split()[0] for line in commands} == {"inspect", "check", "sample", "likelihood"}
-    for line in commands:
-        assert main(shlex.split(line.replace("10min", "1s").replace("--n 8", "--n 2"))) == 0
 
 
 @pytest.mark.parametrize("kind", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"])

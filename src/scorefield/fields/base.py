@@ -134,7 +134,7 @@ class ScoreField(nn.Module):
             raise UserError(
                 f"{name} has points of shape {self.domain.shape}, got {tuple(x.shape[1:])}"
             )
-        check_number(t, len(x))
+        check_number(t, x.shape[0])
         check_times(name, t, self.sde, first)
 
     def score(self, x: Batch, t: Times, classes: Classes = None) -> Batch:

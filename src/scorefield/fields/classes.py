@@ -47,8 +47,9 @@ def class_rows(
     last = known if unlabelled else known - 1
     ends = (classes, classes)
     if isinstance(classes, Tensor):
-        # The values of classes on a GPU would have to be waited for.
-        seen = classes.device.type == "cpu" and len(classes)
+        # Values on a GPU would have to be waited for, those of a graph that is made are not there.
+        there = classes.device.type == "cpu" and not torch.compiler.is_compiling()
+        seen = there and len(classes)
         ends = classes.aminmax() if seen else (0, 0)
     for end in map(int, ends):
         if not 0 <= end <= last:

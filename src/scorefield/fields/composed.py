@@ -174,7 +174,7 @@ class ClassifierFreeGuidance(ScoreField):
     @staticmethod
     def _twice(x: Tensor, t: Times) -> tuple[Tensor, Tensor]:
         """The points and their times, twice."""
-        time = times(x, t).reshape(-1).expand(len(x))
+        time = times(x, t).reshape(-1).expand(x.shape[0])
         return torch.cat((x, x)), torch.cat((time, time))
 
     def extra_repr(self) -> str:

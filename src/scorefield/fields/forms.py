@@ -141,7 +141,7 @@ def times(x: Tensor, t: Times) -> Tensor:
     """Times in the dtype and on the device of ``x``, shaped to broadcast against it; raises
     ``ValueError`` unless there is one, or one for each point.
     """
-    check_number(t, len(x))
+    check_number(t, x.shape[0])
     # A number is filled in: a copy of it would be waited for.
     t = t.to(x) if isinstance(t, Tensor) else x.new_full((), t)
     return t.reshape(-1, *(1,) * (x.dim() - 1))

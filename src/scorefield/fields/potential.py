@@ -92,7 +92,7 @@ class PotentialField(PreconditionedField):
     def _psi(self, u: Tensor, label: Tensor, classes: Tensor | None) -> Tensor:
         output = self._call(u, label, classes)
         if self.head == "sum":
-            self._check_output(output, (len(u), *output.shape[1:]))
+            self._check_output(output, (u.shape[0], *output.shape[1:]))
             return _total(output)
         self._check_output(output, u.shape)
         return _total(u * output if self.head == "inner" else -0.5 * (u - output) ** 2)

@@ -151,7 +151,7 @@ class Wrapped(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None) -> Tensor:
         if self.classes is not None and classes is None:
-            classes = torch.full((len(x),), self.classes, dtype=torch.int64, device=x.device)
+            classes = torch.full((x.shape[0],), self.classes, dtype=torch.int64, device=x.device)
         if self.only is not None:
             x, label = x.to(self.only), label.to(self.only)
         output = self.net(x, label, *(() if classes is None else (classes,)))

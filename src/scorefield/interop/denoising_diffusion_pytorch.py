@@ -49,10 +49,10 @@ def field_of(diffusion: Any) -> PreconditionedField:
     sides = diffusion.image_size
     shape = (diffusion.channels, *((sides, sides) if isinstance(sides, int) else sides))
     if name == "ElucidatedDiffusion":
-        scale = diffusion.sigma_data
+        scale = float(diffusion.sigma_data)
         words = f"{name}: receives ln(sigma) / 4, predicts the scaled data, sigma_data {scale:g}"
         network = DiffusionNetwork(diffusion.net, words)
-        sde = EDM(diffusion.sigma_min, diffusion.sigma_max)
+        sde = EDM(float(diffusion.sigma_min), float(diffusion.sigma_max))
         return wrap(network, shape=shape, predicts=EDMScaling(scale), sde=sde)
     for setting in ("offset_noise_strength", "immiscible"):
         if getattr(diffusion, setting, 0):

@@ -63,7 +63,7 @@ def _process(scheduler: Any, name: str) -> SDE:
     if "CondOTScheduler" in kinds:
         return RectifiedFlow()
     if "VPScheduler" in kinds:
-        return VP(scheduler.beta_min, scheduler.beta_max)
+        return VP(float(scheduler.beta_min), float(scheduler.beta_max))
     if "CosineScheduler" in kinds:
         return Cosine(offset=0.0, t_min=1e-3, t_max=0.999)
     raise InteropError(

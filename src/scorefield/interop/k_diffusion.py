@@ -76,7 +76,7 @@ def field_of(
         )
     if sde is None:
         sde = EDM(float(denoiser.sigma_min), float(denoiser.sigma_max)) if steps else EDM()
-    scale, label = denoiser.sigma_data, _LABELS[kind].format(steps)
+    scale, label = float(denoiser.sigma_data), _LABELS[kind].format(steps)
     predicts: Parametrization = EDMScaling(scale, SigmaLabel())
     words = f"the scaled data, sigma_data {scale:g}"
     if kind == "DiscreteEpsDDPMDenoiser":

@@ -205,7 +205,7 @@ class Conditioning(nn.Module):
             total = self.second(self.act(self.first(waves)))
         if self.classes is not None and self.null is not None:
             if classes is None:
-                row = self.classes.weight[self.null].expand(len(label), -1)
+                row = self.classes.weight[self.null].expand(label.shape[0], -1)
             else:
                 within("classes", classes, 0, self.null)
                 row = self.classes(classes)

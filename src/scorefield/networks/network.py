@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inspect import signature
-from typing import Any, Self
+from typing import Any
 
 from torch import nn
 
@@ -13,7 +13,8 @@ class Network(nn.Module):
 
     _made_of: tuple[tuple[Any, ...], dict[str, Any]]
 
-    def __new__(cls, *given: Any, **named: Any) -> Self:
+    # Not Self: the check of annotations is of single functions.
+    def __new__(cls, *given: Any, **named: Any) -> Any:
         made = super().__new__(cls)
         # Not by setattr, which a module allows only once it is initialised.
         vars(made)["_made_of"] = given, named

@@ -109,8 +109,8 @@ def _convention(scheduler: Any, kind: str) -> tuple[dict[str, Any], str]:
     settings = scheduler.config
     given = settings.get("prediction_type")
     if kind == VE_SCHEDULER:
-        least, most = settings.sigma_min, settings.sigma_max
-        sde = VE(least, most, t_min=settings.sampling_eps)
+        least, most = float(settings.sigma_min), float(settings.sigma_max)
+        sde = VE(least, most, t_min=float(settings.sampling_eps))
         words = f"{kind}: receives sigma from {least:g} to {most:g}, predicts the score"
         return {"predicts": "score", "time": "sigma", "sde": sde}, words
     if kind in _FLOW or given == "flow_prediction":
@@ -125,7 +125,8 @@ def _convention(scheduler: Any, kind: str) -> tuple[dict[str, Any], str]:
             f"prediction_type is {given!r}, it must be one of {', '.join(map(repr, known))}"
         )
     if kind in _EDM:
-        scale, ends = settings.sigma_data, (settings.sigma_min, settings.sigma_max)
+        scale = float(settings.sigma_data)
+        ends = float(settings.sigma_min), float(settings.sigma_max)
         words = f"{kind}: receives ln(sigma) / 4, sigma_data {scale:g}, predicts {given}"
         return {"predicts": EDMScaling(scale), "sde": EDM(*ends)}, words
     if settings.get("timestep_type", "discrete") != "discrete":
@@ -145,7 +146,7 @@ def _flow(settings: Any, kind: str) -> tuple[dict[str, Any], str]:
     shift = 1.0
     if not settings.get("use_dynamic_shifting"):
         shift = settings.get("shift", settings.get("flow_shift", 1.0))
-    first = shift / (steps + shift - 1)
+    first = float(shift / (steps + shift - 1))
     words = (
         f"{kind}: receives {steps} sigma, predicts the velocity; its steps, with shift {shift:g}, "
         f"begin at sigma {first:.4g}"
