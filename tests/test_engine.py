@@ -77,10 +77,13 @@ def test_words_that_are_no_device_or_precision_are_refused(unchecked):
             Engine(device)
     with pytest.raises(UserError, match="float32, tf32, bfloat16, float16"):
         Engine(precision="half")
-    for name in ("compile", "channels_last", "recompute", "deterministic"):
+    switches = "compile", "channels_last", "recompute", "deterministic", "graphs", "sharded"
+    for name in switches:
         for value in ("no", 1, None):
             with pytest.raises(UserError, match=f"{name} must be True or False"):
                 Engine(**{name: value})
+    with pytest.raises(UserError, match="timeout must be at most"):
+        Engine(timeout=1e300)
 
 
 @pytest.mark.parametrize("engine", ["cpu", {"device": "cpu"}, Engine, torch.device("cpu")])

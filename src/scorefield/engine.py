@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from threading import TIMEOUT_MAX
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
@@ -97,7 +98,7 @@ class Engine:
         if self.precision not in get_args(Precision):
             names = ", ".join(get_args(Precision))
             raise UserError(f"precision must be one of {names}, got {self.precision!r}")
-        for name in ("compile", "channels_last", "recompute", "deterministic", "sharded"):
+        for name in (f.name for f in fields(self) if isinstance(f.default, bool)):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"{name} must be True or False, got {getattr(self, name)!r}")
         for name in ("compile", "channels_last", "graphs") if self.sharded else ():
@@ -105,6 +106,8 @@ class Engine:
                 raise UserError(f"sharded=true needs {name}=false")
         check_count("data_on_device", self.data_on_device, 0)
         check_positive("timeout", self.timeout)
+        if self.timeout > TIMEOUT_MAX:
+            raise UserError(f"timeout must be at most {TIMEOUT_MAX:.4g} s, got {self.timeout!r}")
 
     @cached_property
     def torch_device(self) -> torch.device:

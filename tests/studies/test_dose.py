@@ -15,6 +15,7 @@ from scorefield.studies.dose import study as dose_study
 from scorefield.studies.dose.compute import BANDS, KINDS, Case, cases, divergence, dose_response
 from scorefield.studies.frame import Work
 from scorefield.studies.settings import Dose
+from tests.elsewhere import ELSEWHERE, elsewhere
 
 SMALL = Dose(
     doses=(0.03, 0.1),
@@ -75,6 +76,21 @@ def test_a_divergence_needs_points():
 @pytest.fixture(scope="module")
 def result():
     return dose_response(SMALL)
+
+
+@pytest.mark.slow
+def test_the_responses_on_another_device_are_those_of_the_cpu():
+    few = Dose(
+        doses=(0.1,), bands=("high",), slices=0, kinds=("swirl",), samples=16, sets=2, points=4,
+        sampler_steps=2, tolerance=1e-2, pairs=2,
+    )  # fmt: skip
+    expected = dose_response(few).rows()
+    with elsewhere():
+        rows = dose_response(few, truth=dose.ring_of_modes().to(ELSEWHERE)).rows()
+    for found, row in zip(rows, expected, strict=True):
+        numbers = {name: value for name, value in row.items() if isinstance(value, float)}
+        there = {name: found[name] for name in numbers}
+        assert there == pytest.approx(numbers, rel=1e-6, abs=1e-9)
 
 
 def test_every_case_is_there(result):
@@ -176,7 +192,12 @@ def test_the_command_writes_its_files_and_overwrites_none(monkeypatch, tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("option", "words"), [(("--seed", "-1"), "seed"), (("--dose", "1"), "dose")]
+    ("option", "words"),
+    [
+        (("--seed", "-1"), "seed"),
+        (("--dose", "1"), "dose"),
+        (("--device", "tpu"), "device must be auto, cpu, cuda"),
+    ],
 )
 def test_a_mistake_is_one_sentence(option, words, capsys):
     assert main(["analyze", "dose", *option]) == 2

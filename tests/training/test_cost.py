@@ -37,7 +37,7 @@ def test_ten_steps_after_the_first_are_measured(clock, tmp_path):
     assert list(found) == [11]
     assert found[11].startswith(
         "10,000 steps of 128 points are left, 1,280,000 in all: 1:00:00 at 360.0 ms a step, and "
-        "24 GB on disk, which has "
+        "30 GB on disk, which has "
     )
     assert len(waited) == 2
 
@@ -59,6 +59,38 @@ def test_the_disk_space_is_that_of_the_files(tmp_path, monkeypatch, capsys, ever
     assert sum(file.stat().st_size for file in written) == pytest.approx(
         1e6 * float(number), rel=0.1
     )
+
+
+def test_a_resumed_training_adds_no_more_than_it_has_to(clock, tmp_path):
+    """Of the checkpoints that are kept, the oldest makes way once the newest is there."""
+    for step in (1000, 2000):
+        (tmp_path / "checkpoints" / f"step_{step:08d}").mkdir(parents=True)
+    settings = TrainSettings(9000, 2, checkpoint_every=1000, keep=2)
+    forecast = Forecast(2000, settings, 10**9, lambda: None, tmp_path)
+    assert " and 4 GB on disk, " in lines(clock, 1.0, forecast, 2001, 2011)[2011]
+    # That of the last step that is measured is still to come.
+    every = TrainSettings(2033, 2, checkpoint_every=11, keep=None)
+    forecast = Forecast(2000, every, 10**9, lambda: None, tmp_path)
+    clock[0] = 0.0
+    assert " and 12 GB on disk, " in lines(clock, 10.0, forecast, 2001, 2011)[2011]
+
+
+@pytest.mark.parametrize("every", [None, 5])
+def test_what_is_stored_in_between_is_no_part_of_a_step(clock, tmp_path, monkeypatch, every):
+    def save(*_):
+        clock[0] += 1000.0
+
+    shown = []
+    monkeypatch.setattr(cost, "_WORTH", -1.0)
+    monkeypatch.setattr("scorefield.training.checkpoint.save", save)
+    monkeypatch.setattr("scorefield.training.lengths.save", save)
+    monkeypatch.setattr("scorefield.progress.Stages.note", lambda self, line: shown.append(line))
+    field = PreconditionedField(MLP(dim=2, hidden=8, depth=1, embedding=4), EDM(), 1.0, shape=(2,))
+    fit(
+        field, GaussianMixture.ring(sde=EDM()), steps=20, batch_size=2, checkpoint_every=5,
+        snapshot_every=every, folder=tmp_path, quiet=True,
+    )  # fmt: skip
+    assert [" at 0.0 ms a step" in line for line in shown] == [True]
 
 
 def test_a_resumed_training_counts_what_is_left(clock):

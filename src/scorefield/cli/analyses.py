@@ -51,7 +51,7 @@ def _add(module: str, settings: type[studies.Settings], help: str) -> None:
         ),
         inspect.Parameter("overwrite", keyword, default=False, annotation=Annotated[bool, replace]),
     ]
-    if issubclass(settings, studies.OfRuns):
+    if settings.on_device:
         kind = Annotated[str, DEVICE]
         parameters.append(inspect.Parameter("device", keyword, default="auto", annotation=kind))
     verb.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

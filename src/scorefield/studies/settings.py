@@ -46,6 +46,8 @@ class Settings:
     out: ClassVar[str]
     """The folder of the results."""
     out_option: ClassVar[str] = "--out"
+    on_device: ClassVar[bool] = False
+    """Whether the study runs on a device that is chosen; others run on the CPU."""
 
     def __post_init__(self) -> None:
         for name, option in self.options().items():
@@ -117,6 +119,7 @@ class Dose(Settings):
     """
 
     out: ClassVar[str] = "results/dose"
+    on_device: ClassVar[bool] = True
 
     doses: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
     bands: tuple[str, ...] = ("all", "low", "middle", "high")
@@ -135,6 +138,8 @@ class Dose(Settings):
 @dataclass(frozen=True, kw_only=True)
 class OfRuns(Settings):
     """The settings of a study of runs."""
+
+    on_device: ClassVar[bool] = True
 
     trust_code: Annotated[
         bool, Option("Import custom classes that the runs name.", numbers=False)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scorefield.progress import clock
+from scorefield.training import checkpoint
 from scorefield.training.settings import TrainSettings
 
 _MEASURED = 10
@@ -19,7 +20,7 @@ class Forecast:
     """Measures ten steps of a training, and predicts the cost of those that are left.
 
     The first step is left out, in which networks are compiled and memory is taken. They are steps
-    like all others: nothing is done twice.
+    like all others: nothing is done twice. Pauses, in which files are written, are no part of them.
 
     Arguments:
         step: The number of steps done before.
@@ -42,15 +43,17 @@ class Forecast:
         self._wait, self._folder = wait, folder
         self._start = 0.0
 
-    def after(self, step: int) -> str | None:
-        """What the steps after this one cost, once ten are measured and if they take a minute."""
+    def after(self, step: int, paused: float = 0.0) -> str | None:
+        """What the steps after this one cost, once ten are measured and if they take a minute; so
+        many seconds were pauses until now.
+        """
         if step == self._first:
             self._wait()
-            self._start = time.perf_counter()
+            self._start = time.perf_counter() - paused
         if step != self._last:
             return None
         self._wait()
-        seconds = (time.perf_counter() - self._start) / _MEASURED
+        seconds = (time.perf_counter() - paused - self._start) / _MEASURED
         left, points = self._settings.steps - step, self._settings.batch_size
         if left * seconds < _WORTH:
             return None
@@ -59,14 +62,16 @@ class Forecast:
         if self._folder is None:
             return words
         free = shutil.disk_usage(self._folder).free
-        return f"{words}, and {size(self._disk())} on disk, which has {size(free)} free"
+        return f"{words}, and {size(self._disk(self._folder))} on disk, which has {size(free)} free"
 
-    def _disk(self) -> int:
-        """The number of bytes that the steps left will have added at their end."""
+    def _disk(self, folder: Path) -> int:
+        """The number of bytes that the steps left add to what is there, at the most."""
         settings = self._settings
         checkpoints = self._times(settings.checkpoint_every)
         if settings.keep is not None:
-            checkpoints = min(checkpoints, settings.keep)
+            # The oldest is deleted once the newest is whole.
+            more = settings.keep + 1 - len(checkpoint.paths(folder / "checkpoints"))
+            checkpoints = min(checkpoints, max(1, more))
         # The weights, their average, and two moments of the optimiser.
         copies = 4 * checkpoints
         if settings.snapshot_every is not None:
@@ -75,8 +80,10 @@ class Forecast:
         return copies * self._weights
 
     def _times(self, every: int) -> int:
-        """How often something is written that is due at every so many steps, and at the end."""
-        return -(-self._settings.steps // every) - self._last // every
+        """How often something is written from now on that is due at every so many steps, and at
+        the end.
+        """
+        return -(-self._settings.steps // every) - (self._last - 1) // every
 
 
 def size(count: float) -> str:

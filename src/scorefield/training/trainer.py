@@ -189,39 +189,32 @@ class Trainer:
         settings = self.settings
         weights = sum(t.nbytes for t in self.field.state_dict().values())
         forecast = Forecast(self.step, settings, weights, self.engine.wait, self.folder)
-        since, timed = time.perf_counter(), 0
+        since, timed, paused = time.perf_counter(), 0, 0.0
         while self.step < settings.steps:
             self._guarded_step()
             timed += 1
-            cost = forecast.after(self.step)
-            if cost is not None:
+            if (cost := forecast.after(self.step, paused)) is not None:
                 stages.note(cost)
             last = self.step == settings.steps
-            due = last or self.step % settings.log_every == 0
-            if due:
+            if last or self.step % settings.log_every == 0:
                 self.engine.wait()
-                now = time.perf_counter()
+                now = time.perf_counter() - paused
                 seconds = (now - since) / timed
-                # Logging counts as part of the steps that follow, checkpoints do not.
+                # Logging counts as part of the steps that follow, what is stored does not.
                 since, timed = now, 0
                 row = self._row(seconds)
                 record.add(row)
                 self._show(stages, row.get("loss", math.nan), seconds, last)
-            if self._is_snapshot():
-                self._store_averages()
             stopped = self.world.any(stop.received)
-            if last or stopped or self.step % settings.checkpoint_every == 0:
+            due = last or stopped or self.step % settings.checkpoint_every == 0
+            if due or self._is_snapshot():
                 self.engine.wait()
                 pause = time.perf_counter()
-                self._save()
-                if self.draw is not None and self.folder is not None:
-                    averaged = copy.deepcopy(self.field)
-                    self.ema.copy_to(averaged)
-                    if self.world.first:
-                        record.picture(self.step, self.draw(averaged.eval()))
-                if record.rows:
-                    record.summarize({**record.rows[-1], "steps": settings.steps})
-                since += time.perf_counter() - pause
+                if self._is_snapshot():
+                    self._store_averages()
+                if due:
+                    self._save(record)
+                paused += time.perf_counter() - pause
             if stopped and not last:
                 raise Interrupted(self.step, self.saved)
 
@@ -291,7 +284,7 @@ class Trainer:
             found["steps"] = self.settings.steps
         return found
 
-    def _save(self) -> None:
+    def _save(self, record: Record) -> None:
         self._check_finite()
         field = self.stepper.field
         if name := self.world.first_words(sharding.not_finite(field)):
@@ -310,6 +303,13 @@ class Trainer:
         # Nobody counts on it before it is there.
         self.world.any(False)
         self.saved = folder / checkpoint.name_of(self.step)
+        if self.draw is not None:
+            averaged = copy.deepcopy(self.field)
+            self.ema.copy_to(averaged)
+            if self.world.first:
+                record.picture(self.step, self.draw(averaged.eval()))
+        if record.rows:
+            record.summarize({**record.rows[-1], "steps": self.settings.steps})
 
     def _is_snapshot(self) -> bool:
         every = self.settings.snapshot_every

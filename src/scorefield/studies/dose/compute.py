@@ -171,10 +171,19 @@ class DoseResponse(NamedTuple):
         return [r for r in self.responses if (r.case.kind, r.case.band_name) == (kind, band)]
 
 
-def dose_response(settings: Dose, work: Work | None = None) -> DoseResponse:
-    """Plants every error of the settings in the ring of eight modes, and measures what it does."""
+def ring_of_modes() -> GaussianMixture:
+    """The field that errors are planted in."""
+    return GaussianMixture.ring(sde=EDM(SIGMA_MIN, SIGMA_MAX))
+
+
+def dose_response(
+    settings: Dose, work: Work | None = None, truth: GaussianMixture | None = None
+) -> DoseResponse:
+    """Plants every error of the settings in the ring of eight modes, and measures what it does,
+    where ``truth``, as :func:`ring_of_modes` makes it, is.
+    """
     work = Work() if work is None else work
-    ring = _Ring(settings)
+    ring = _Ring(settings, ring_of_modes() if truth is None else truth)
     shapes = {kind: ring.shape(kind) for kind in settings.kinds}
     wanted, responses = cases(settings), []
     for k, case in enumerate(wanted, start=1):
@@ -188,10 +197,10 @@ def dose_response(settings: Dose, work: Work | None = None) -> DoseResponse:
 class _Ring:
     """What all cases share: the truth, its points, the exact field's samples and densities."""
 
-    def __init__(self, settings: Dose) -> None:
-        self.settings = settings
-        self.truth = GaussianMixture.ring(sde=EDM(SIGMA_MIN, SIGMA_MAX))
-        noise, index = Noise(settings.seed), torch.arange(settings.sets * settings.samples)
+    def __init__(self, settings: Dose, truth: GaussianMixture) -> None:
+        self.settings, self.truth = settings, truth
+        count, device = settings.sets * settings.samples, truth.mean.device
+        noise, index = Noise(settings.seed), torch.arange(count, device=device)
         self.real = self.truth.draw(noise, index, step=1, dtype=torch.float64)
         self.data = self.truth.draw(noise, index[: settings.samples], step=2, dtype=torch.float64)
         self.metric = partial(sliced_wasserstein, order=1, seed=settings.seed)
@@ -219,7 +228,7 @@ class _Ring:
         }
         if kind not in shapes:
             raise UserError(f"an error is of one of the kinds {', '.join(KINDS)}, not {kind!r}")
-        return Matched(shapes[kind], self.truth, self.data, seed)
+        return Matched(shapes[kind].to(self.data.device), self.truth, self.data, seed)
 
     def response(self, case: Case, field: ScoreField) -> Response:
         """What a field does."""
@@ -229,6 +238,7 @@ class _Ring:
     def _measure(self, case: Case, field: ScoreField, x: Tensor, kl: Divergence) -> Response:
         distance, floor = self._distance(x), self.floor.mean
         ratio = self.floor.ratio(distance)
+        shift = (x - self.samples).square().sum(dim=1)
         error = math.hypot(distance.standard_error, ratio * floor.standard_error) / floor.value
         return Response(
             case,
@@ -237,7 +247,7 @@ class _Ring:
             Estimate(ratio, error, distance.n),
             mode_weight_tv(x, self.truth),
             kl.estimate(),
-            root(mean((x - self.samples).square().sum(dim=1).numpy()), "units of the data"),
+            root(mean(shift.cpu().numpy()), "units of the data"),
         )
 
     def _sample(self, field: ScoreField) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scorefield import plotting
 from scorefield.estimate import Estimate
+from scorefield.fields.base import ScoreField
 from scorefield.fields.planted import Band
 from scorefield.plotting.palette import GUIDE, PALE
 from scorefield.studies.dose.compute import (
@@ -17,6 +18,7 @@ from scorefield.studies.dose.compute import (
     DoseResponse,
     Response,
     dose_response,
+    ring_of_modes,
 )
 from scorefield.studies.frame import Study, Table, Work, csv_bytes
 from scorefield.studies.settings import Dose
@@ -42,8 +44,15 @@ class DoseStudy(Study[Dose, DoseResponse]):
 
     kinds = (Case, Band, Response, Estimate)
 
+    def __init__(self, settings: Dose) -> None:
+        super().__init__(settings)
+        self.truth = ring_of_modes()
+
+    def evaluated(self) -> Iterable[ScoreField]:
+        return (self.truth,)
+
     def compute(self, work: Work) -> DoseResponse:
-        return dose_response(self.settings, work)
+        return dose_response(self.settings, work, self.truth)
 
     def files(self, result: DoseResponse, work: Work) -> Mapping[str, Callable[[], bytes]]:
         return {
