@@ -48,6 +48,12 @@ def test_the_python_of_the_page_on_models_runs(capsys):
 
 
 @pytest.mark.slow
+def test_the_python_of_the_page_on_checks_runs(capsys):
+    run(code_of("docs/check.md"), {})
+    assert "No evidence was found" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_the_python_of_the_page_on_vectors_and_files_runs(reader, capsys):
     scope = {}
     run(code_of("docs/models.md", "My vectors"), scope)

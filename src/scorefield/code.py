@@ -19,6 +19,9 @@ from typing import Any
 from scorefield.errors import ConfigError
 from scorefield.files import read_file
 
+FAULTS = (Exception, SystemExit)
+"""What code of the user's own may raise; a script that is imported may leave Python."""
+
 
 def imported(target: str, where: str) -> Any:
     """What ``module:name`` names; its module is looked for where Python looks, and in the working
@@ -31,8 +34,10 @@ def imported(target: str, where: str) -> Any:
     module, _, name = target.partition(":")
     try:
         return attrgetter(name)(import_module(module))
-    except Exception as error:  # of the user's own code
-        raise ConfigError(f"{where} is {target!r}, which cannot be imported: {error}") from error
+    except FAULTS as error:  # of the user's own code
+        raise ConfigError(
+            f"{where} is {target!r}, which cannot be imported: {fault(error)}"
+        ) from error
 
 
 def trusted(target: str, sha256: str | None, where: str, trust: bool) -> Any:
@@ -58,6 +63,11 @@ def trusted(target: str, sha256: str | None, where: str, trust: bool) -> Any:
     return found
 
 
+def fault(error: BaseException) -> str:
+    """What code of the user's own raised, in words."""
+    return f"it ends Python by sys.exit({error})" if isinstance(error, SystemExit) else str(error)
+
+
 def source_of(target: str, where: str) -> Path:
     """The source file of the module of a target."""
     if os.getcwd() not in sys.path:
@@ -68,8 +78,8 @@ def source_of(target: str, where: str) -> Path:
     try:
         # Imports the packages that the module is in.
         spec = find_spec(module)
-    except Exception as error:  # of the user's own code
-        raise ConfigError(f"{where} is {target!r}: {error}") from error
+    except FAULTS as error:  # of the user's own code
+        raise ConfigError(f"{where} is {target!r}: {fault(error)}") from error
     if spec is None:
         raise ConfigError(f"{where} is {target!r}: there is no module {module!r}")
     if spec.origin is None or not Path(spec.origin).is_file():

@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from scorefield.checks import kind_of
-from scorefield.code import hash_of, source_of, trusted
+from scorefield.code import FAULTS, fault, hash_of, source_of, trusted
 from scorefield.domain import Domain
 from scorefield.errors import CheckpointError, UserError
 from scorefield.fields.base import ScoreField
@@ -121,8 +121,8 @@ def _made(document: Any, where: str, trust_code: bool) -> Any:
         make = trusted(target, document.get("sha256"), f"{where}: target", trust_code)
     try:
         return make(**given)
-    except Exception as error:  # of the user's own code too, and of arguments of any kind
-        raise CheckpointError(f"{where}: {target} cannot be made: {error}") from error
+    except FAULTS as error:  # of arguments of any kind too
+        raise CheckpointError(f"{where}: {target} cannot be made: {fault(error)}") from error
 
 
 def _own(target: str, where: str) -> Any:

@@ -192,7 +192,17 @@ def test_classes_are_given_to_the_network():
         ({"sde": sf.VP()}, "give sde or betas, not both"),
         ({"betas": None, "sde": sf.EDM()}, "that of EDM goes to 80; take 'sigma' or 'log_sigma'"),
         ({"shape": (1, 8, 8)}, r"Net fails on points of shape \(2, 1, 8, 8\) and a label for each"),
-        ({"learned_variance": True}, "Net gives 3 channels, with learned variance there are 6"),
+        ({"learned_variance": True}, r"Net gives .* \(2, 3, 8, 8\), it must .* \(2, 6, 8, 8\)$"),
+        ({"shape": 8}, r"shape must be as in \(3, 32, 32\), got 8"),
+        ({"shape": "3,8,8"}, r"shape must be as in \(3, 32, 32\), got '3,8,8'"),
+        ({"betas": ["a"] * 1000}, "betas must be a row of numbers: "),
+        ({"betas": None, "sde": "edm"}, "sde must be of class SDE, got a str"),
+        ({"betas": None, "sde": sf.EDM}, "sde must be of class SDE, got a .*"),
+        *[
+            ({"classes": wrong}, f"classes must be a positive integer, got {wrong!r}")
+            for wrong in (0, -1, 2.5, True, "10")
+        ],
+        ({"unlabelled": True}, "unlabelled is for a network with classes"),
     ],
 )
 def test_a_mistake_in_a_convention_is_one_sentence(unchecked, changes, match):
@@ -203,11 +213,49 @@ def test_a_mistake_in_a_convention_is_one_sentence(unchecked, changes, match):
 
 
 def test_what_a_network_gives_is_compared_with_the_points():
-    with pytest.raises(ValueError, match=r"\(2, 6, 8, 8\): with learned_variance=True the first"):
+    shapes = r"\(2, 6, 8, 8\), .* \(2, 3, 8, 8\): with learned_variance=True the first half"
+    with pytest.raises(ValueError, match=shapes):
         sf.wrap(Net(factor=2), **IMAGES)
     with pytest.raises(ValueError, match=r"Net is in training mode, where its Dropout .* eval\(\)"):
         sf.wrap(Net(dropout=0.5), **IMAGES)
     assert sf.wrap(Net(dropout=0.5).eval(), **IMAGES).domain.shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("net", "match"),
+    [
+        (Net, "net must be a module or a function, got the class Net"),
+        ("net.pt", "net must be a module or a function, got a str"),
+        (Net().state_dict(), "net must be a module or a function, got a OrderedDict"),
+        (None, "net must be a module or a function, got a NoneType"),
+        (sf.wrap(Net(), **IMAGES), "PreconditionedField is a field already"),
+        (
+            lambda x, label: (x,),
+            r"<lambda> gives a tuple, it must give a tensor of shape \(2, 3, 8",
+        ),
+        (lambda x, label: {"sample": x}, "<lambda> gives a dict, it must give a tensor"),
+        (lambda x, label: x.mean(0), r"gives .* \(3, 8, 8\), it must .* of shape \(2, 3, 8, 8\)"),
+        (lambda x, label: x.long(), "gives must be floating-point numbers, got torch.int64"),
+        (lambda x, label: x + 0j, "gives must be floating-point numbers, got torch.complex"),
+    ],
+)
+def test_what_is_no_network_is_refused_by_name(unchecked, net, match):
+    with pytest.raises(ValueError, match=match) as error:
+        sf.wrap(net, **IMAGES)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "cut", [torch.no_grad(), torch.inference_mode(), lambda f: lambda *given: f(*given).detach()]
+)
+@pytest.mark.parametrize("predicts", ["noise", "denoiser", "v", "score"])
+def test_a_network_without_derivatives_is_no_gradient(unchecked, cut, predicts):
+    """Its Jacobian would be zero, and its asymmetry with it."""
+    given = {**IMAGES, "predicts": predicts}
+    with pytest.raises(ValueError, match="has no derivatives in the points, and its Jacobian"):
+        sf.wrap(cut(Net().forward), **given)
+    # A constant has no derivatives either, and is right.
+    sf.wrap(lambda x, label: torch.zeros_like(x), **given)
 
 
 RING, POINTS, LEVELS = sf.GaussianMixture.ring(), torch.rand(8, 3, 8, 8), sf.Protocol([0.5])

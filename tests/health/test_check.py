@@ -184,3 +184,31 @@ def test_the_command_checks_a_run_and_a_factory(trained, tmp_path):
         assert done.stderr.count("\n") == 1
     done = processes.run(*scorefield(*check, "--data", "toy/m0"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_too_few_points_are_counted():
+    held_out = sf.ArraySource(RING.sample(64, 1), RING.sample(3, 2), "ring")
+    few = RING.sample(3, 1)
+    for data, match in ((held_out, "4 held-out points, ring has 3$"), (few, "4 points, .* has 3$")):
+        with pytest.raises(UserError, match=match):
+            sf.check(RING.under(sf.EDM()), data, 1.0)
+
+
+def test_what_is_in_a_folder_and_no_check_stays(tmp_path):
+    """It is refused before anything is measured, and so is a file in place of the folder."""
+
+    def refused(out, match):
+        with pytest.raises(RunError, match=match):
+            sf.check(RING.under(sf.EDM()), RING.sample(64, 1), 1e-6, out=out)
+
+    for name in (PAGE, SAMPLES):
+        folder = tmp_path / name.replace(".", "_")
+        folder.mkdir()
+        (folder / name).write_text("mine")
+        refused(folder, f"{name} exists and is not of a check: give another folder")
+        assert [(file.name, file.read_text()) for file in folder.iterdir()] == [(name, "mine")]
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for out in (file, file / "part" / "more"):
+        refused(out, "file is a file, and the check is a folder: give another")
+    assert file.read_text() == "mine"

@@ -30,12 +30,19 @@ def wrong():
 
 def needs(x):
     return x
+
+
+def leaves():
+    raise SystemExit(3)
 """
 
 
 @pytest.fixture
 def factory(tmp_path, monkeypatch):
     (tmp_path / "own_models.py").write_text(FACTORY)
+    (tmp_path / "own_script.py").write_text("import sys\n\nsys.exit('usage: own_script')\n")
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "__init__.py").write_text("raise SystemExit(0)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     monkeypatch.delitem(sys.modules, "own_models", raising=False)
@@ -53,9 +60,15 @@ def test_a_function_of_the_users_own_is_a_model(factory):
         assert sf.load(name).domain.shape == (2,)
         assert dict(inspect(name)["model"])["name"] == name
     for name, match in (
-        ("own_models:wrong", "returns int, it must return a field"),
+        ("own_models:wrong", "returns a int, it must return a field"),
         ("own_models:none", "cannot be imported"),
         ("own_models:needs", r"own_models:needs fails: TypeError: needs\(\) missing 1 required"),
+        ("own_models:leaves", r"own_models:leaves fails: .* it ends Python by sys\.exit\(3\)"),
+        (
+            "own_script:make",
+            r"cannot be imported: it ends Python by sys\.exit\(usage: own_script\)",
+        ),
+        ("own_package.part:make", r"'own_package.part:make': it ends Python by sys\.exit\(0\)"),
         ("no_models:make", "there is no module 'no_models'"),
     ):
         with pytest.raises(UserError, match=match):

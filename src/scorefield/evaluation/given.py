@@ -45,12 +45,12 @@ def open_data(
         return PointFile(path), None
     if len(shape) != 3:
         raise UserError(
-            f"{name} would be read as images, and the model has points of shape {shape}"
+            f"{name!r} would be read as images, and the model has points of shape {shape}"
         )
     if transform is None:
         raise UserError(
-            f"{name} would be read as images, and the points of the model are none: give a file of "
-            "floating-point numbers, .npy or .npz"
+            f"{name!r} would be read as images, and the points of the model are none: give a file "
+            "of floating-point numbers, .npy or .npz"
         )
     channels, height, width = shape
     centered = transform == CENTERED_BYTES

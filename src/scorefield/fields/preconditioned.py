@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scorefield.checks import kind_of
+from scorefield.checks import check_floating, kind_of
 from scorefield.domain import Domain, Euclidean, Torus
 from scorefield.engine import in_blocks
 from scorefield.errors import UnsupportedError, UserError
@@ -122,6 +122,7 @@ class PreconditionedField(ScoreField):
         output: Tensor = self.backbone(u.to(dtype), label.to(dtype), *known)
         if not isinstance(output, Tensor):
             raise UserError(f"{type(self.backbone).__name__} gave no tensor but {kind_of(output)}")
+        check_floating(f"what {type(self.backbone).__name__} gives", output)
         return output.to(u.dtype)
 
     def _check_output(self, output: Tensor, shape: tuple[int, ...]) -> None:

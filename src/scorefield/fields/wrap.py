@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from scorefield.checks import kind_of
+from scorefield.checks import check_count, check_kind, kind_of
 from scorefield.errors import UserError, hint
+from scorefield.fields.base import ScoreField
 from scorefield.fields.labels import (
     LOG_NOISE,
     Label,
@@ -104,8 +105,8 @@ def wrap(
 
     Raises:
         ValueError: If a part of the convention is missing, unknown, or does not fit another; if the
-            network does not give a prediction of the shape of the points, or is in training mode
-            and draws at random.
+            network does not give a prediction of the shape of the points, is in training mode and
+            draws at random, or has no derivatives.
 
     Example:
         >>> field = sf.wrap(net, shape=(3, 32, 32), predicts="noise", time="index:1000",
@@ -116,6 +117,7 @@ def wrap(
         _check_name("predicts", predicts, _PREDICTIONS)
     if shape is None:
         raise UserError("wrap: shape is missing: the shape of one point, as in shape=(3, 32, 32)")
+    _check_given(net, shape, sde, classes, unlabelled)
     parametrization, levels = _parametrization(predicts, time)
     label = getattr(parametrization, "label", None)
     process = _process(sde, betas, predicts, label, levels)
@@ -153,15 +155,35 @@ class Wrapped(nn.Module):
         if self.only is not None:
             x, label = x.to(self.only), label.to(self.only)
         output = self.net(x, label, *(() if classes is None else (classes,)))
-        if self.learned_variance and isinstance(output, Tensor):
-            channels = self.event_shape[0]
-            if output.shape[1] != 2 * channels:
-                raise UserError(
-                    f"{_name(self.net)} gives {output.shape[1]} channels, with learned variance "
-                    f"there are {2 * channels}"
-                )
-            output = output[:, :channels]
+        shape = (len(x), *self.event_shape)
+        if self.learned_variance:
+            shape = (len(x), 2 * self.event_shape[0], *self.event_shape[1:])
+        if not isinstance(output, Tensor) or output.shape != shape:
+            raise UserError(
+                f"{_name(self.net)} gives {kind_of(output)}, it must give a tensor of shape {shape}"
+            )
+        if self.learned_variance:
+            output = output[:, : self.event_shape[0]]
         return -output if self.reverse else output
+
+
+def _check_given(
+    net: object, shape: object, sde: SDE | None, classes: int | None, unlabelled: bool
+) -> None:
+    """Raises ``ValueError`` for arguments of the wrong kind."""
+    if isinstance(net, ScoreField):
+        raise UserError(f"wrap: {type(net).__name__} is a field already")
+    if isinstance(net, type) or not callable(net):
+        given = f"the class {net.__name__}" if isinstance(net, type) else kind_of(net)
+        raise UserError(f"wrap: net must be a module or a function, got {given}")
+    if isinstance(shape, str) or not isinstance(shape, Sequence):
+        raise UserError(f"wrap: shape must be as in (3, 32, 32), got {shape!r}")
+    if sde is not None:
+        check_kind("wrap: sde", sde, SDE)
+    if classes is not None:
+        check_count("wrap: classes", classes)
+    elif unlabelled:
+        raise UserError("wrap: unlabelled is for a network with classes: give their number")
 
 
 def _parametrization(
@@ -241,26 +263,38 @@ def _check_network(field: PreconditionedField, network: Wrapped) -> None:
                 "chance or on the batch: call its eval() first"
             )
     like = next(iter(network.parameters()), torch.zeros(()))
-    x = torch.zeros(2, *shape, dtype=like.dtype, device=like.device)
     classes = None if network.unlabelled else 0
     t = 0.5 * (field.sde.t_min + field.sde.t_max)
+    outputs: list[Tensor] = []
+    watch = network.register_forward_hook(lambda _, given, output: outputs.append(output))
     try:
-        with torch.no_grad():
-            field.predict_noise(x, t, classes)
-            if not isinstance(network.net, nn.Module):
-                try:
+        x = torch.zeros(2, *shape, dtype=like.dtype, device=like.device)
+        x[1] = 1
+        with torch.enable_grad():
+            field.predict_noise(x.requires_grad_(), t, classes)
+        if not isinstance(network.net, nn.Module):
+            try:
+                with torch.no_grad():
                     field.predict_noise(x.double(), t, classes)
-                except RuntimeError:
-                    network.only = x.dtype
+            except RuntimeError:
+                network.only = x.dtype
     except UserError as error:
-        halves = shape and f"({', '.join(map(str, (2, 2 * shape[0], *shape[1:])))}" in str(error)
-        more = ": with learned_variance=True the first half of its channels" if halves else ""
-        raise UserError(f"wrap: {error}{more}") from None
+        double = f"of shape {(2, 2 * shape[0], *shape[1:])}," if shape else "of no shape"
+        half = ": with learned_variance=True the first half of its channels"
+        raise UserError(f"wrap: {error}{half if double in str(error) else ''}") from None
     except Exception as error:
         raise UserError(
-            f"wrap: {name} fails on points of shape {tuple(x.shape)} and a label for each, "
-            f"{kind_of(x.new_zeros(2))}: {error}"
+            f"wrap: {name} fails on points of shape {(2, *shape)} and a label for each, "
+            f"{kind_of(torch.zeros(2, dtype=like.dtype))}: {error}"
         ) from error
+    finally:
+        watch.remove()
+    # A constant has none and needs none.
+    if not outputs[0].requires_grad and not outputs[0][0].equal(outputs[0][1]):
+        raise UserError(
+            f"wrap: what {name} gives has no derivatives in the points, and its Jacobian would be "
+            "zero: leave out no_grad and detach"
+        )
 
 
 def _name(net: object) -> str:

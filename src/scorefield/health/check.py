@@ -122,7 +122,8 @@ def _check_data(field: ScoreField, source: DataSource) -> None:
     split = split_of(source)
     count = held_out(source) if split == "test" else source.size
     if count is not None and count < LEAST:
-        raise UserError(f"a check needs at least {LEAST} points, {source.name} has {count}")
+        which = "held-out points" if split == "test" else "points"
+        raise UserError(f"a check needs at least {LEAST} {which}, {source.name} has {count}")
 
 
 def _identity(field: ScoreField, source: DataSource, seed: int) -> str:

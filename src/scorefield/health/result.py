@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,9 +66,14 @@ class Check:
 
 
 def read(folder: Path, identity: str) -> dict[str, Done]:
-    """What an earlier check of the same model on the same data measured."""
+    """What an earlier check of the same model on the same data measured.
+
+    Raises:
+        RunError: If the folder holds another check, or cannot hold this one.
+    """
     path, drawn = folder / RECORD, folder / SAMPLES
     if not path.exists():
+        _check_free(folder)
         return {}
     try:
         record = json.loads(read_file(path, DOCUMENT))
@@ -86,6 +92,18 @@ def read(folder: Path, identity: str) -> dict[str, Done]:
         kept = {**one.found.kept, "samples": torch.from_numpy(arrays[name])}
         done[name] = Done(one.size, one.seconds, Found(one.found.numbers, kept))
     return done
+
+
+def _check_free(folder: Path) -> None:
+    """Raises ``RunError`` where nothing can be written, or what is there is of something else."""
+    there = next(part for part in (folder, *folder.absolute().parents) if part.exists())
+    if not there.is_dir():
+        raise RunError(f"{there} is a file, and the check is a folder: give another")
+    if not os.access(there, os.W_OK):
+        raise RunError(f"{there} cannot be written to: give another folder")
+    for name in (PAGE, SAMPLES):
+        if (folder / name).exists():
+            raise RunError(f"{folder / name} exists and is not of a check: give another folder")
 
 
 def _read(one: Mapping[str, Any]) -> Done:

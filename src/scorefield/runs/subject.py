@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from scorefield.code import imported
+from scorefield.checks import kind_of
+from scorefield.code import FAULTS, fault, imported
 from scorefield.config import schema
 from scorefield.config.build import build_engine
 from scorefield.config.config import Config
@@ -198,12 +199,12 @@ def _made(name: str) -> ScoreField:
     factory = imported(name, "the model")
     try:
         made = factory() if callable(factory) and not isinstance(factory, ScoreField) else factory
-    except Exception as error:  # of the user's own code
-        raise UserError(f"{name} fails: {type(error).__name__}: {error}") from error
+    except FAULTS as error:
+        raise UserError(f"{name} fails: {type(error).__name__}: {fault(error)}") from error
     if not isinstance(made, ScoreField):
         raise UserError(
-            f"{name} returns {type(made).__name__}, it must return a field: sf.wrap makes one of a "
-            "network"
+            f"{name} returns {kind_of(made)}, it must return a field: sf.wrap makes one "
+            "of a network"
         )
     return made
 

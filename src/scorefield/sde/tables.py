@@ -141,7 +141,10 @@ def _ratios(left: Callable[[Tensor], Tensor], levels: int) -> Tensor:
 
 
 def _given(numbers: Sequence[float] | Tensor) -> Tensor:
-    table = torch.as_tensor(numbers, dtype=torch.float64, device="cpu")
+    try:
+        table = torch.as_tensor(numbers, dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"betas must be a row of numbers: {error}") from error
     if table.dim() != 1 or len(table) < 2:
         raise UserError(
             f"betas must be a row of at least 2 numbers, got shape {tuple(table.shape)}"
