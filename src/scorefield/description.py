@@ -8,11 +8,13 @@ reader trusts it, and only if the file is that one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from importlib import import_module
 from inspect import Parameter, signature
-from typing import Any
+from reprlib import repr as shortened
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from torch import nn
 
@@ -31,6 +33,8 @@ _PACKAGE = "scorefield."
 _PARTS = (ScoreField, Network, Wrapped, SDE, Parametrization, Label, Domain)
 """The classes of this package that a file may name."""
 _MANY = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+_LARGEST = 10**9
+"""The largest number of a description, which is not trusted."""
 
 
 def describe(field: ScoreField) -> dict[str, Any]:
@@ -117,6 +121,12 @@ def _made(document: Any, where: str, trust_code: bool) -> Any:
     given = {key: _made(value, where, trust_code) for key, value in arguments.items()}
     if target.startswith(_PACKAGE):
         make = _own(target, where)
+        kinds = get_type_hints(make.__init__)
+        for key, value in given.items():
+            if key in kinds and not _fits(value, kinds[key]):
+                raise CheckpointError(
+                    f"{where}: {key} of {target} is {shortened(arguments[key])}, which it cannot be"
+                )
     else:
         make = trusted(target, document.get("sha256"), f"{where}: target", trust_code)
     try:
@@ -134,3 +144,21 @@ def _own(target: str, where: str) -> Any:
     if not (isinstance(found, type) and issubclass(found, _PARTS)):
         raise CheckpointError(f"{where} names {target}, which is no part of a field")
     return found
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of the kind that an annotation states, and no number is too large."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value in parts
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin in (Sequence, tuple):
+        if not isinstance(value, tuple):
+            return False
+        each = parts[:1] * len(value) if origin is Sequence or ... in parts else parts
+        return len(value) == len(each) and all(map(_fits, value, each))
+    if kind in (int, float):
+        real = type(value) is int or (kind is float and type(value) is float)
+        return real and abs(value) <= _LARGEST
+    return isinstance(value, origin or kind)

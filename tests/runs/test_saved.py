@@ -2,6 +2,7 @@
 
 import json
 import pkgutil
+from functools import reduce
 from importlib import import_module
 from inspect import isabstract
 
@@ -13,7 +14,13 @@ import scorefield as sf
 import scorefield.networks
 from scorefield.description import describe, rebuild
 from scorefield.errors import CheckpointError, ConfigError, RunError, UserError
-from scorefield.fields.labels import IndexLabel, Label, LogNoiseLabel, ReversedTimeLabel
+from scorefield.fields.labels import (
+    IndexLabel,
+    Label,
+    LogNoiseLabel,
+    ReversedTimeLabel,
+    TimeLabel,
+)
 from scorefield.fields.parametrization import Parametrization, TablePrediction
 from scorefield.networks.classifier import NoiseClassifier
 from scorefield.networks.network import Network
@@ -311,6 +318,55 @@ def test_a_description_that_is_none_is_one_sentence(document, match, tmp_path):
     with pytest.raises(CheckpointError, match=match) as error:
         sf.load(tmp_path)
     assert str(tmp_path) in str(error.value)
+
+
+def leaves(document, place=()):
+    """The places of all values in a document."""
+    inner = document.items() if isinstance(document, dict) else enumerate(document)
+    for key, value in inner:
+        yield (*place, key)
+        if isinstance(value, dict | list):
+            yield from leaves(value, (*place, key))
+
+
+DAMAGED = [None, "x", True, -1, 0, 3, 0.5, 1e30, float("nan"), [], [2, 3], ["x"], {}]
+DESCRIBED = {
+    "edm": lambda: sf.PreconditionedField(sf.MLP(2, hidden=4), sf.EDM(), 0.5),
+    "table": lambda: sf.PotentialField(
+        sf.MLP(2, hidden=4, outputs=1),
+        sf.DiscreteVP(betas=(0.1, 0.2, 0.3), levels=3),
+        parametrization=sf.NoisePrediction(TimeLabel(2)),
+    ),
+    "torus": lambda: sf.PreconditionedField(
+        sf.SymmetrizedMLP((1, 2), 1.0, hidden=4, embedding=4),
+        sf.VE(),
+        parametrization=sf.ScorePrediction(),
+        domain=sf.Torus((1, 2), 1.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_a_damaged_description_is_one_sentence_or_a_field(name):
+    """Whatever is put in the place of a value."""
+    whole = json.loads(json.dumps(describe(DESCRIBED[name]())))
+    refused = 0
+    for place in leaves(whole):
+        for value in (*DAMAGED, {"target": "scorefield.sde.exploding:EDM", "arguments": {}}):
+            document = json.loads(json.dumps(whole))
+            reduce(lambda part, key: part[key], place[:-1], document)[place[-1]] = value
+            try:
+                field = rebuild(document, "the file")
+            except UserError as error:
+                assert "the file" in str(error)
+                refused += 1
+                continue
+            try:
+                x = sf.Heun(steps=2).sample(field, n=2, seed=0)
+            except UserError:
+                continue
+            assert x.shape == (2, *field.domain.shape), (place, value)
+    assert refused > 100
 
 
 @pytest.mark.parametrize("target", ["os:system", "builtins:exec", "subprocess:run"])

@@ -48,8 +48,8 @@ class PreconditionedField(ScoreField):
     Raises:
         TypeError: Unless exactly one of ``sigma_data`` and ``parametrization`` is given, or if both
             ``domain`` and ``shape`` are.
-        ValueError: If the process or the parametrisation is not defined on the domain; in a call,
-            if the backbone returns another shape.
+        ValueError: If the process or the parametrisation is not defined on the domain, or the
+            backbone is for points of another shape; in a call, if it returns another shape.
     """
 
     def __init__(
@@ -66,10 +66,15 @@ class PreconditionedField(ScoreField):
             raise UnsupportedError("give either sigma_data or a parametrization")
         if domain is not None and shape is not None:
             raise UnsupportedError("give either a domain or a shape")
+        own = getattr(backbone, "event_shape", None)
         if shape is None:
-            shape = getattr(backbone, "event_shape", None)
+            shape = own
         if domain is None and shape is not None:
             domain = Euclidean(tuple(shape))
+        if domain is not None and own is not None and domain.shape != tuple(own):
+            raise UserError(
+                f"{type(backbone).__name__} is for points of shape {tuple(own)}, not {domain.shape}"
+            )
         super().__init__(sde, domain)
         self.backbone = backbone
         if sigma_data is not None:
