@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import scorefield as sf
+from scorefield.errors import UserError
 from scorefield.fields.labels import SigmaLabel
 from scorefield.health import fit
 from scorefield.health.measure import Subject, measurements
@@ -206,3 +207,8 @@ def test_the_trivial_denoiser_of_normal_data_is_the_best():
         for estimate in (level.loss, level.trivial):
             assert abs(estimate.value - expected) < 6 * estimate.standard_error + 1e-3
         assert abs(level.slope.value - 1) < 6 * level.slope.standard_error
+
+
+def test_data_without_spread_are_one_sentence():
+    with pytest.raises(UserError, match="all equal"):
+        fit.noise_levels(claim(steps(LAW)), 0.0)

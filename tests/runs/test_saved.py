@@ -419,6 +419,8 @@ def test_the_folder_of_a_training_is_its_field(fitted):
     for path in (folder, newest, newest / "ema.safetensors"):
         same(field, sf.load(path))
         assert inspect(path)
+    kind = dict(inspect(newest / "ema.safetensors")["field"])["kind"]
+    assert kind == "scorefield.fields.preconditioned:PreconditionedField"
     raw = sf.load(folder, weights="raw")
     last, averaged = raw.backbone.last.weight, field.backbone.last.weight
     assert torch.equal(last, sf.load(newest / "model.safetensors").backbone.last.weight)

@@ -142,6 +142,8 @@ def noise_levels(field: ScoreField, std: float) -> tuple[float, ...]:
     """Noise levels from a hundredth of the data's spread to five times it, as far as the process
     has them.
     """
+    if not std:
+        raise UserError("the points of the data are all equal: there is nothing to measure")
     least, most = field.sde.level_range
     low, high = max(least * (1 + _EDGE), 0.01 * std), min(most * (1 - _EDGE), 5 * std)
     if not low < high:

@@ -176,8 +176,8 @@ def _memory(done: Mapping[str, Done]) -> Iterator[Verdict]:
     gap = own.value - other.value
     error = (own.standard_error**2 + other.standard_error**2) ** 0.5
     words = (
-        f"{own.value:.0%} of the samples are copies of training points (far nearer to one than to "
-        f"any other), compared with {other.value:.0%} of held-out points"
+        f"{100 * own.value:.0f} % of the samples lie far nearer to one training point than to any "
+        f"other, compared with {100 * other.value:.0f} % of held-out points"
     )
     if gap > 3 * error and gap > 0.05:
         yield Verdict("memory", "fault", f"The training set is memorised: {words}.")

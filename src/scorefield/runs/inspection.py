@@ -180,7 +180,7 @@ def _describe_file(path: Path) -> Sheet:
 def _describe_weights(path: Path, weights: Weights, verified: str) -> Sheet:
     config = weights.config or {}
     kind = config.get("field")
-    kind = kind.get("kind") if isinstance(kind, dict) else None
+    kind = kind.get("kind") if isinstance(kind, dict) else (weights.field or {}).get("target")
     parts: Counter[str] = Counter()
     for name, tensor in weights.tensors.items():
         branch, _, rest = name.partition("backbone.")
