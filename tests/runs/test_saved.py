@@ -357,8 +357,7 @@ def test_a_damaged_description_is_one_sentence_or_a_field(name):
             reduce(lambda part, key: part[key], place[:-1], document)[place[-1]] = value
             try:
                 field = rebuild(document, "the file")
-            except UserError as error:
-                assert "the file" in str(error)
+            except CheckpointError:
                 refused += 1
                 continue
             try:

@@ -96,7 +96,7 @@ class PyramidNetwork(NetworkSection):
 
 
 class UNetNetwork(PyramidNetwork):
-    """:class:`~.UNet`, for images; ``classes`` makes it class-conditional."""
+    """:class:`~.unet.UNet`, for images; ``classes`` makes it class-conditional."""
 
     builds = "scorefield.networks.unet:UNet"
     kind: Literal["unet"]

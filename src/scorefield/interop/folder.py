@@ -67,7 +67,6 @@ class Backbone(nn.Module):
         ValueError: If the image cannot be halved so often, or there are too many blocks.
 
     Attributes:
-        event_shape, classes, unlabelled: As given.
         latents: Whether points are latents of images.
         unused: The shapes of weights that a state dict may have and that are without effect.
         convention: A sentence on what it predicts and how it is called.

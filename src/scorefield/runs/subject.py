@@ -98,7 +98,7 @@ def load(
 
     Arguments:
         model: A model of any kind, see :func:`open_model`: the folder of a run or a training, a
-            checkpoint, a file of weights, what :func:`~.save` wrote, a folder of diffusers,
+            checkpoint, a file of weights, what :func:`~.saved.save` wrote, a folder of diffusers,
             ``hub:owner/name``, or ``package.module:factory``.
         weights, config, trust_code: See there.
 
@@ -136,7 +136,7 @@ def open_model(
 
     Arguments:
         model: The folder of a run, or of a training by ``fit``, at its newest checkpoint; a
-            checkpoint; a file ending in ``.safetensors``; a folder that :func:`~.save` wrote; a
+            checkpoint; a file ending in ``.safetensors``; a folder that :func:`~.saved.save` wrote; a
             folder of diffusers, or one with ``model.json`` (:mod:`scorefield.interop.foreign`); one
             of these on the hub, ``hub:owner/name``; a checkpoint of score_sde ending in ``.pth``,
             or a state dict ending in ``.pt`` (:mod:`scorefield.interop.convolutional`); or
