@@ -56,8 +56,8 @@ def save(
 ) -> Path:
     """Write a field into a folder: its weights with a description of its parts, and a model card.
 
-    :func:`~.subject.load` gives the field back, with the same values bit for bit. A module of the user's
-    own is written as its weights, its import path and the hash of its file, and needs
+    :func:`~.subject.load` gives the field back, with the same values bit for bit. A module of the
+    user's own is written as its weights, its import path and the hash of its file, and needs
     ``trust_code=True`` to be loaded.
 
     Arguments:
