@@ -137,10 +137,10 @@ def open_model(
     Arguments:
         model: The folder of a run, or of a training by ``fit``, at its newest checkpoint; a
             checkpoint; a file ending in ``.safetensors``; a folder that :func:`~.saved.save` wrote;
-            a folder of diffusers, or one with ``model.json`` (:mod:`scorefield.interop.foreign`); one
-            of these on the hub, ``hub:owner/name``; a checkpoint of score_sde ending in ``.pth``,
-            or a state dict ending in ``.pt`` (:mod:`scorefield.interop.convolutional`); or
-            ``package.module:factory``, a field or a function without arguments that returns one,
+            a folder of diffusers, or one with ``model.json`` (:mod:`scorefield.interop.foreign`);
+            one of these on the hub, ``hub:owner/name``; a checkpoint of score_sde ending in
+            ``.pth``, or a state dict ending in ``.pt`` (:mod:`scorefield.interop.convolutional`);
+            or ``package.module:factory``, a field or a function without arguments that returns one,
             whose code is executed: its module is looked for where Python looks, and in the working
             directory.
         weights: Which weights of a run or checkpoint: averaged, or those of the last step.
