@@ -69,7 +69,7 @@ class ScoreField(nn.Module):
         ValueError: If the process is not defined on the domain.
     """
 
-    _domain: Domain | None = None
+    domain: Domain
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -85,29 +85,23 @@ class ScoreField(nn.Module):
             raise TypeError(f"{type(self).__name__} must define score or predict")
         self.sde = sde
         if domain is not None:
+            sde.check(domain)
             self.domain = domain
 
-    @property
-    def domain(self) -> Domain:
-        """The space of :math:`x`; a process that is not defined there is a ``ValueError``, and so
-        is the domain of a field that does not know its event shape yet.
-        """
-        if self._domain is None:
+    def __getattr__(self, name: str) -> Any:
+        if name == "domain":
             raise UserError(
                 f"{type(self).__name__} does not know its event shape yet: give shape=, train it "
                 "with fit, or evaluate it once"
             )
-        return self._domain
-
-    @domain.setter
-    def domain(self, domain: Domain) -> None:
-        self.sde.check(domain)
-        self._domain = domain
+        return super().__getattr__(name)
 
     def learn_shape(self, shape: Sequence[int]) -> None:
         """Set the domain to flat space of an event shape, unless it is known already."""
-        if self._domain is None:
-            self.domain = Euclidean(tuple(shape))
+        if "domain" not in vars(self):
+            domain = Euclidean(tuple(shape))
+            self.sde.check(domain)
+            self.domain = domain
 
     def check_inputs(self, x: Batch, t: Times, first: float | None = None) -> None:
         r"""Check that the field can be evaluated at points and times.
