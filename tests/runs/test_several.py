@@ -204,10 +204,10 @@ def test_stopped_in_the_middle_of_a_checkpoint_nothing_is_lost(
         if rank == "0" and path.name == "model.safetensors" and "step_00000021" in str(path):
             os.kill(os.getpid(), number)
 
-    def saved(self):
+    def saved(self, record):
         if os.environ["RANK"] == rank == "1" and self.step == 21:
             os.kill(os.getpid(), number)
-        took(self)
+        took(self, record)
 
     with monkeypatch.context() as patched:
         patched.setattr(files, "_write", written)
