@@ -128,7 +128,10 @@ def _made(document: Any, where: str, trust_code: bool) -> Any:
                     f"{where}: {key} of {target} is {shortened(arguments[key])}, which it cannot be"
                 )
     else:
-        make = trusted(target, document.get("sha256"), f"{where}: target", trust_code)
+        sha256 = document.get("sha256")
+        if trust_code and not isinstance(sha256, str):
+            raise CheckpointError(f"{where} names {target} without the sha256 of its file")
+        make = trusted(target, sha256, f"{where}: target", trust_code)
     try:
         return make(**given)
     except FAULTS as error:  # of arguments of any kind too

@@ -14,6 +14,7 @@ from scorefield.interop.score_sde.refinenet_names import build_refinenet
 from scorefield.likelihood.density import UNIT_BYTES
 from scorefield.runs.cells import read_csv
 from scorefield.runs.subject import Subject, open_subject
+from tests.elsewhere import ELSEWHERE, elsewhere
 
 ROUGH = LikelihoodSettings(rtol=1e-2, atol=1e-2)
 
@@ -65,6 +66,15 @@ def test_points_of_a_file_are_taken_as_they_are(subject, tmp_path):
     same = data_likelihood(subject, "test", 5, ROUGH)
     assert torch.equal(found.points.value, same.points.value)
     assert len(data_likelihood(subject, str(tmp_path / "points.npz"), 2, ROUGH).points.value) == 2
+
+
+def test_points_move_within_their_cells_on_their_own_device():
+    lattice = torch.arange(16.0).reshape(4, 1, 2, 2) / 8 - 1
+    here = within_cells(lattice, Levels(DIGIT_LEVELS), 0)
+    with elsewhere():
+        there = within_cells(lattice.to(ELSEWHERE), Levels(DIGIT_LEVELS), 0)
+        assert there.device == torch.device(ELSEWHERE)
+        assert torch.equal(there.cpu(), here)
 
 
 def test_digits_are_dequantized_and_told_in_bits(digits):

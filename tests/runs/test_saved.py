@@ -378,6 +378,13 @@ def test_code_that_a_file_names_is_not_run(target, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("sha256", [None, 3, ["a"]])
+def test_code_without_its_hash_is_not_run_even_if_it_is_trusted(sha256):
+    document = {"target": "os:system", "arguments": {"command": "true"}, "sha256": sha256}
+    with pytest.raises(CheckpointError, match="without the sha256 of its file"):
+        rebuild(document, "x", trust_code=True)
+
+
 def test_a_description_without_end_is_one_sentence():
     document = {"target": MLP, "arguments": {}}
     for _ in range(2000):

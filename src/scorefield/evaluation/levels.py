@@ -45,6 +45,6 @@ def within_cells(
     if noisy:
         return x
     level = ((x - transform.shift) / transform.scale * (transform.levels - 1)).round()
-    index = torch.arange(len(x))
+    index = torch.arange(len(x), device=x.device)
     u = Noise(seed).uniform("dequantize", x.shape[1:], index, dtype=x.dtype)
     return transform.shift + transform.cell * (level + u)
