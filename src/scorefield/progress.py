@@ -94,6 +94,10 @@ def warn(sentence: str) -> None:
     print(f"warning: {plain(sentence)}", file=sys.stderr, flush=True)
 
 
+SECONDS = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+"""Units of time that a user may write, in seconds."""
+
+
 def clock(seconds: float) -> str:
     """A duration, as in ``1:02:03`` or ``2:03``."""
     minutes, seconds = divmod(round(seconds), 60)

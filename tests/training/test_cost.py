@@ -75,6 +75,13 @@ def test_a_resumed_training_adds_no_more_than_it_has_to(clock, tmp_path):
     assert " and 12 GB on disk, " in lines(clock, 10.0, forecast, 2001, 2011)[2011]
 
 
+def test_checkpoints_by_time_are_counted_at_the_measured_pace(clock, tmp_path):
+    settings = TrainSettings(10_000, 128, checkpoint_every="1h", keep=None)
+    forecast = Forecast(0, settings, 10**9, lambda: None, tmp_path)
+    # Ten thousand steps of 3.6 seconds take ten hours.
+    assert " and 40 GB on disk, " in lines(clock, 3.6, forecast, 1, 11)[11]
+
+
 @pytest.mark.parametrize("every", [None, 5])
 def test_what_is_stored_in_between_is_no_part_of_a_step(clock, tmp_path, monkeypatch, every):
     def save(*_):

@@ -10,9 +10,10 @@ import typer
 
 from scorefield.cli.arguments import MODEL, Chosen, on_engine
 from scorefield.errors import UserError
+from scorefield.progress import SECONDS
 from scorefield.studies.settings import LAST_SEED
 
-_UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_UNITS = {"": 1.0, **SECONDS}
 
 
 def _seconds(text: str) -> float:

@@ -45,7 +45,7 @@ class TrainSection(Section):
     builds = "scorefield.training.settings:TrainSettings"
     steps: Count
     batch_size: Count
-    checkpoint_every: Count
+    checkpoint_every: Count | str
     log_every: Count
     ema_decay: Fraction | None
     keep: Count | None

@@ -231,7 +231,8 @@ class SDE(ABC):
         """
         check_floating("data", x)
         shape = (-1, *(1,) * (x.dim() - 1))
-        x_t = self.alpha(t).reshape(shape) * x + self.sigma(t).reshape(shape) * z
+        mean = x if self.keeps_mean else self.alpha(t).reshape(shape) * x
+        x_t = mean + self.sigma(t).reshape(shape) * z
         return x_t if domain is None else domain.wrap(x_t)
 
     @property

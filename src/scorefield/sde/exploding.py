@@ -22,6 +22,9 @@ class _Exploding(SDE):
     def alpha_dot(self, t: Tensor) -> Tensor:
         return torch.zeros_like(t)
 
+    def noise_level(self, t: Tensor) -> Tensor:
+        return self.sigma(t)
+
 
 @dataclass(frozen=True)
 class EDM(_Exploding):

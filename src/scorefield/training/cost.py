@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -61,13 +62,16 @@ class Forecast:
         words += f": {clock(left * seconds)} at {1e3 * seconds:.1f} ms a step"
         if self._folder is None:
             return words
-        free = shutil.disk_usage(self._folder).free
-        return f"{words}, and {size(self._disk(self._folder))} on disk, which has {size(free)} free"
+        free, taken = shutil.disk_usage(self._folder).free, self._disk(self._folder, seconds)
+        return f"{words}, and {size(taken)} on disk, which has {size(free)} free"
 
-    def _disk(self, folder: Path) -> int:
-        """The number of bytes that the steps left add to what is there, at the most."""
+    def _disk(self, folder: Path, seconds: float) -> int:
+        """The number of bytes that the steps left add to what is there, at the most, where a step
+        takes so many seconds.
+        """
         settings = self._settings
-        checkpoints = self._times(settings.checkpoint_every)
+        every = settings.checkpoints.steps(settings.batch_size, seconds)
+        checkpoints = self._times(max(1.0, every))
         if settings.keep is not None:
             # The oldest is deleted once the newest is whole.
             more = settings.keep + 1 - len(checkpoint.paths(folder / "checkpoints"))
@@ -79,11 +83,11 @@ class Forecast:
             copies += 2 * (checkpoints + self._times(settings.snapshot_every))
         return copies * self._weights
 
-    def _times(self, every: int) -> int:
+    def _times(self, every: float) -> int:
         """How often something is written from now on that is due at every so many steps, and at
         the end.
         """
-        return -(-self._settings.steps // every) - (self._last - 1) // every
+        return math.ceil(self._settings.steps / every) - int((self._last - 1) // every)
 
 
 def size(count: float) -> str:

@@ -32,7 +32,7 @@ def fit(
     ema_decay: float | None = TrainSettings.ema_decay,
     ema_halflife: float | None = TrainSettings.ema_halflife,
     log_every: int = TrainSettings.log_every,
-    checkpoint_every: int = TrainSettings.checkpoint_every,
+    checkpoint_every: int | str = TrainSettings.checkpoint_every,
     keep: int | None = TrainSettings.keep,
     snapshot_every: int | None = TrainSettings.snapshot_every,
     accumulate: int = TrainSettings.accumulate,

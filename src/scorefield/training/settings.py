@@ -11,6 +11,7 @@ from torch import nn
 from scorefield.checks import check_count, check_fraction, check_not_negative, check_positive
 from scorefield.errors import UserError
 from scorefield.training.ema import EMA, Average, HalfLife
+from scorefield.training.interval import Interval
 
 Kind = Literal["adam", "adamw"]
 Decay = Literal["constant", "cosine", "linear", "inverse_sqrt"]
@@ -89,8 +90,8 @@ class TrainSettings:
     Arguments:
         steps: The number of steps.
         batch_size: The number of points a step.
-        checkpoint_every: The number of steps between checkpoints; there is one at the end in
-            any case.
+        checkpoint_every: How far apart checkpoints are: a number of steps, or as in ``"50000
+            images"`` and ``"10min"`` of training; there is one at the end in any case.
         log_every: The number of steps that a row of the metrics averages over.
         ema_decay: The decay of the moving average of the weights, in [0, 1), or ``None``; see
             :class:`~.EMA`.
@@ -113,7 +114,7 @@ class TrainSettings:
 
     steps: int = 10_000
     batch_size: int = 512
-    checkpoint_every: int = 1_000
+    checkpoint_every: int | str = 1_000
     log_every: int = 100
     ema_decay: float | None = 0.999
     keep: int | None = 2
@@ -126,12 +127,12 @@ class TrainSettings:
         for name in (
             "steps",
             "batch_size",
-            "checkpoint_every",
             "log_every",
             "accumulate",
             "max_skipped",
         ):
             check_count(name, getattr(self, name))
+        Interval.of("checkpoint_every", self.checkpoint_every)
         for name in ("keep", "snapshot_every"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))
@@ -150,6 +151,11 @@ class TrainSettings:
                 f"accumulate={self.accumulate} parts need as many points, and batch_size is "
                 f"{self.batch_size}"
             )
+
+    @property
+    def checkpoints(self) -> Interval:
+        """How far apart checkpoints are."""
+        return Interval.of("checkpoint_every", self.checkpoint_every)
 
     def average(self, field: nn.Module) -> Average:
         """The moving average of a field's weights."""

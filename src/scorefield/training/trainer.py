@@ -190,6 +190,7 @@ class Trainer:
         weights = sum(t.nbytes for t in self.field.state_dict().values())
         forecast = Forecast(self.step, settings, weights, self.engine.wait, self.folder)
         since, timed, paused = time.perf_counter(), 0, 0.0
+        saved, every = since, settings.checkpoints
         while self.step < settings.steps:
             self._guarded_step()
             timed += 1
@@ -205,8 +206,12 @@ class Trainer:
                 row = self._row(seconds)
                 record.add(row)
                 self._show(stages, row.get("loss", math.nan), seconds, last)
-            stopped = self.world.any(stop.received)
-            due = last or stopped or self.step % settings.checkpoint_every == 0
+            past = time.perf_counter() - paused - saved
+            due = every.due(self.step, settings.batch_size, past)
+            # The clocks of several processes differ.
+            called = self.world.any(stop.received or due)
+            stopped = called and self.world.any(stop.received)
+            due = last or called
             if due or self._is_snapshot():
                 self.engine.wait()
                 pause = time.perf_counter()
@@ -214,7 +219,10 @@ class Trainer:
                     self._store_averages()
                 if due:
                     self._save(record)
-                paused += time.perf_counter() - pause
+                now = time.perf_counter()
+                paused += now - pause
+                if due:
+                    saved = now - paused
             if stopped and not last:
                 raise Interrupted(self.step, self.saved)
 
