@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scorefield import mmd
-from scorefield.metrics.kernel import kernel_bandwidths, median_distance
+from scorefield.metrics.kernel import kernel_bandwidths, kid, median_distance
 from scorefield.noise import Noise
 
 
@@ -205,3 +205,56 @@ def test_sets_fit_each_other():
 def test_event_shapes_agree():
     with pytest.raises(ValueError, match="one event shape"):
         mmd(normals(5, 1, 0), normals(5, 2, 1))
+
+
+def cubic(a, b):
+    return (a @ b.T / a.shape[1] + 1) ** 3
+
+
+def test_the_kernel_distance_of_features_is_the_sum_over_pairs():
+    x, y = normals(40, 6, 0), normals(25, 6, 1, shift=0.5)
+    xx, yy, xy = cubic(x, x), cubic(y, y), cubic(x, y)
+    within = (xx.sum() - xx.trace()) / (40 * 39) + (yy.sum() - yy.trace()) / (25 * 24)
+    assert kid(x, y).value == pytest.approx(float(within - 2 * xy.mean()), rel=1e-10)
+
+
+def cubic_mean(shift):
+    """E k(x, y) for x ~ N(0, I), y ~ N(shift, I), D = 2: with z = x.y / 2 + 1, of mean 1 and
+    E (x.y)² = 2 + |shift|², it is 1 + 3 E (x.y)² / 4.
+    """
+    return 1 + 0.75 * (2 + shift**2)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.6])
+def test_the_kernel_distance_of_features_is_unbiased_over_1000_repeats(shift):
+    """Within N(m, I), |m| = s, E (x.y) is s², and E k is a polynomial of normal moments."""
+    repeats, n, m = 1000, 30, 20
+    move = torch.tensor([shift, 0.0], dtype=torch.float64)
+    found = torch.tensor(
+        [kid(normals(n, 2, 2 * k), move + normals(m, 2, 2 * k + 1)).value for k in range(repeats)],
+        dtype=torch.float64,
+    )
+    # x.y = s² + s (a + b) + u.v with a, b the first coordinates of the normal u, v; moments by sum.
+    s = shift
+    second = s**4 + 2 * s**2 + 2
+    third = s**6 + 3 * s**2 * (2 * s**2 + 2) + 6 * s**2
+    within = 1 + 1.5 * s**2 + 0.75 * second + third / 8
+    truth = within + cubic_mean(0.0) - 2 * cubic_mean(shift)
+    error = float(found.std()) / math.sqrt(repeats)
+    assert abs(float(found.mean()) - truth) < 5.5 * error
+    assert error < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [500, 5000])
+def test_the_interval_of_the_kernel_distance_of_features_covers_95_percent(n):
+    s, covered, repeats = 0.6, 0, 1000 if n == 500 else 150
+    move = torch.tensor([s, 0.0], dtype=torch.float64)
+    second, third = s**4 + 2 * s**2 + 2, s**6 + 3 * s**2 * (2 * s**2 + 2) + 6 * s**2
+    within = 1 + 1.5 * s**2 + 0.75 * second + third / 8
+    truth = within + cubic_mean(0.0) - 2 * cubic_mean(s)
+    for k in range(repeats):
+        low, high = kid(normals(n, 2, 2 * k), move + normals(n, 2, 2 * k + 1)).interval()
+        covered += low <= truth <= high
+    # The chance of 93 to 97 % coverage to leave these bounds is below 1e-6.
+    assert (886 <= covered <= 995) if n == 500 else covered >= 121

@@ -1,4 +1,4 @@
-r"""The maximum mean discrepancy.
+r"""The maximum mean discrepancy, with a Gaussian and with a polynomial kernel.
 
 With a kernel :math:`k` and distributions :math:`P, Q`,
 
@@ -14,8 +14,9 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ from scorefield.points import Given
 _LADDER = (0.125, 0.25, 0.5, 1.0)
 _MEDIAN_POINTS = 1024
 _BLOCK = 1024
+
+_Kernel = Callable[[Tensor, Tensor], Tensor]
 
 
 class _Moments(NamedTuple):
@@ -84,21 +87,25 @@ def mmd(
         bandwidths = kernel_bandwidths(reference)
     if not bandwidths or not all(math.isfinite(h) and h > 0 for h in bandwidths):
         raise UserError(f"the bandwidths of a kernel must be positive, got {bandwidths}")
-    n, m = len(x), len(y)
-    xx, yy, xy = (_within(x, bandwidths), _within(y, bandwidths), _between(x, y, bandwidths))
-    value = xx.mean + yy.mean - 2 * xy.mean
-    alone = 2 * xx.spread / (n * (n - 1)) + 2 * yy.spread / (m * (m - 1)) + 4 * xy.spread / (n * m)
-    # The row means contain the degenerate part's noise, which is not part of the influence's
-    # variance.
-    linear_x = float((xx.left - xy.left).var()) - xx.spread / (n - 1) - xy.spread / m
-    linear_y = float((yy.left - xy.right).var()) - yy.spread / (m - 1) - xy.spread / n
-    linear, slope = 0.0, math.sqrt(8 * alone)
-    if value > 2 * math.sqrt(alone):
-        linear = min(max(4 * linear_x / n + 4 * linear_y / m, 0.0), slope * value)
-        slope = linear / value
-    settings = {"bandwidths": tuple(bandwidths), "reference": m}
-    error, variance = math.sqrt(alone + linear), Variance(alone, slope)
-    return Estimate(value, error, min(n, m), "", settings, variance=variance)
+    kernel = partial(_gaussian, bandwidths=bandwidths)
+    return _discrepancy(x, y, kernel, {"bandwidths": tuple(bandwidths)})
+
+
+def kid(samples: Given, reference: Given) -> Estimate:
+    r"""The kernel distance of features, a pure number: :math:`\mathrm{MMD}^2`, unbiased, with the
+    cubic kernel.
+
+    .. math:: k(x, y) = \Big(\frac{x \cdot y}{D} + 1\Big)^3
+
+    All pairs of both sets, of at least 4 samples each, are summed, not those of
+    random subsets, whose scatter is no error of their mean. Errors, time and memory are those of
+    :func:`mmd`. On the 2,048 features of Inception it is the Kernel Inception Distance.
+
+    References:
+        Demystifying MMD GANs (Bińkowski, Sutherland, Arbel and Gretton, 2018), section 4.
+    """
+    x, y = flat_pair(samples, reference, least=4)
+    return _discrepancy(x, y, _cubic, {"kernel": "(x.y/D + 1)^3", "dim": x.shape[1]})
 
 
 def kernel_bandwidths(points: Given) -> tuple[float, ...]:
@@ -118,7 +125,30 @@ def median_distance(points: Given) -> float:
     return median
 
 
-def _kernel(a: Tensor, b: Tensor, bandwidths: Sequence[float]) -> Tensor:
+def _discrepancy(x: Tensor, y: Tensor, kernel: _Kernel, settings: dict[str, Any]) -> Estimate:
+    """The unbiased estimate of MMD² between two sets, with its variance."""
+    n, m = len(x), len(y)
+    xx, yy, xy = (_within(x, kernel), _within(y, kernel), _between(x, y, kernel))
+    value = xx.mean + yy.mean - 2 * xy.mean
+    alone = 2 * xx.spread / (n * (n - 1)) + 2 * yy.spread / (m * (m - 1)) + 4 * xy.spread / (n * m)
+    # The row means contain the degenerate part's noise, which is not part of the influence's
+    # variance.
+    linear_x = float((xx.left - xy.left).var()) - xx.spread / (n - 1) - xy.spread / m
+    linear_y = float((yy.left - xy.right).var()) - yy.spread / (m - 1) - xy.spread / n
+    linear, slope = 0.0, math.sqrt(8 * alone)
+    if value > 2 * math.sqrt(alone):
+        linear = min(max(4 * linear_x / n + 4 * linear_y / m, 0.0), slope * value)
+        slope = linear / value
+    settings = {**settings, "reference": m}
+    error, variance = math.sqrt(alone + linear), Variance(alone, slope)
+    return Estimate(value, error, min(n, m), "", settings, variance=variance)
+
+
+def _cubic(a: Tensor, b: Tensor) -> Tensor:
+    return (a @ b.mT).div_(a.shape[1]).add_(1).pow_(3)
+
+
+def _gaussian(a: Tensor, b: Tensor, bandwidths: Sequence[float]) -> Tensor:
     square = torch.addmm(b.square().sum(dim=1), a, b.mT, alpha=-2)
     square = square.add_(a.square().sum(dim=1, keepdim=True)).clamp_(min=0)
     total, k, last = torch.zeros_like(square), square, 0.0
@@ -129,13 +159,13 @@ def _kernel(a: Tensor, b: Tensor, bandwidths: Sequence[float]) -> Tensor:
     return total.div_(len(bandwidths))
 
 
-def _between(x: Tensor, y: Tensor, bandwidths: Sequence[float]) -> _Moments:
+def _between(x: Tensor, y: Tensor, kernel: _Kernel) -> _Moments:
     """The moments of k(x, y) over all pairs of two sets."""
     n, m = len(x), len(y)
     left, right, square = x.new_zeros(n), x.new_zeros(m), 0.0
     for i in range(0, n, _BLOCK):
         for j in range(0, m, _BLOCK):
-            k = _kernel(x[i : i + _BLOCK], y[j : j + _BLOCK], bandwidths)
+            k = kernel(x[i : i + _BLOCK], y[j : j + _BLOCK])
             left[i : i + _BLOCK] += k.sum(dim=1)
             right[j : j + _BLOCK] += k.sum(dim=0)
             square += float(torch.linalg.vector_norm(k)) ** 2
@@ -145,13 +175,15 @@ def _between(x: Tensor, y: Tensor, bandwidths: Sequence[float]) -> _Moments:
     return _Moments(mean, left, right, max(square - conditional + mean**2, 0.0))
 
 
-def _within(x: Tensor, bandwidths: Sequence[float]) -> _Moments:
+def _within(x: Tensor, kernel: _Kernel) -> _Moments:
     """The moments of k(x, x') over all pairs of different points of a set."""
     n = len(x)
-    row, square = x.new_full((n,), -1.0), -float(n)  # omit k(x, x) = 1
+    row, square = x.new_zeros(n), 0.0
     for i in range(0, n, _BLOCK):
         for j in range(i, n, _BLOCK):
-            k = _kernel(x[i : i + _BLOCK], x[j : j + _BLOCK], bandwidths)
+            k = kernel(x[i : i + _BLOCK], x[j : j + _BLOCK])
+            if j == i:
+                k.diagonal().zero_()
             row[i : i + _BLOCK] += k.sum(dim=1)
             if j > i:
                 row[j : j + _BLOCK] += k.sum(dim=0)
