@@ -108,7 +108,7 @@ class Extractor:
 
 
 def open_extractor(path: str | Path) -> Extractor:
-    """The extractor of a file, whose tensors say which it is.
+    """The extractor of a file, whose kind is found from its tensors.
 
     Raises:
         UserError: If there is no such file, or it holds another network; the sentence names the
