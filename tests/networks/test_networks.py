@@ -25,6 +25,7 @@ BACKBONES = {
     "unet": lambda: UNet((1, 8, 8), channels=8, attention=(4,)),
     "unet-wide": lambda: UNet((3, 4, 12), channels=12, multipliers=(1, 2, 3), attention=(4, 1)),
     "unet-one-level": lambda: UNet((2, 5, 3), channels=8, multipliers=(1,), blocks=2),
+    "unet-patches": lambda: UNet((2, 4, 12), channels=8, attention=(2,), patch=2),
     "unet-heads": lambda: UNet((1, 4, 4), channels=32, attention=(4, 2)),
     "minimal": lambda: MinimalUNet(
         (1, 4, 4), (64, 64), normalization="group", embedding=8, last_norm=True

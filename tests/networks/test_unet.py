@@ -32,6 +32,9 @@ def test_says_where_attention_is_possible():
         ({"multipliers": ()}, "multipliers"),
         ({"blocks": 0}, "blocks=0"),
         ({"dropout": 1.0}, "dropout"),
+        ({"patch": 0}, "patch=0"),
+        ({"patch": 3}, "a patch of 3 pixels does not divide images of"),
+        ({"patch": 8}, "multiples of 2, got 1 x 1"),
     ],
 )
 def test_rejects_what_makes_no_network(arguments, message):
@@ -60,3 +63,21 @@ def test_attention_is_fused(layout):
         found = network(x, label)
     found.square().sum().backward()
     torch.testing.assert_close(found, expected)
+
+
+def test_a_patch_of_pixels_is_one_pixel_of_many_channels():
+    """A network whose first layers copy shows in its last one the pixels where they were."""
+    network = UNet((1, 8, 8), channels=8, multipliers=(1,), patch=2)
+    seen = []
+    network.first.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    network.last.register_forward_hook(lambda *_: seen[0])
+    x = torch.arange(128.0).reshape(2, 1, 8, 8)
+    assert torch.equal(network(x, torch.zeros(2)), x)
+    assert seen[0].shape == (2, 4, 4, 4)
+    assert torch.equal(seen[0][0, :, 1, 2], x[0, 0, 2:4, 4:6].flatten())
+
+
+def test_a_signal_has_patches_of_one_row():
+    network = UNet((3, 1, 16), channels=8, patch=4)
+    assert network.first.in_channels == 12
+    assert network(torch.zeros(2, 3, 1, 16), torch.zeros(2)).shape == (2, 3, 1, 16)

@@ -96,11 +96,14 @@ class PyramidNetwork(NetworkSection):
 
 
 class UNetNetwork(PyramidNetwork):
-    """:class:`~.unet.UNet`, for images; ``classes`` makes it class-conditional."""
+    """:class:`~.unet.UNet`, for images; ``classes`` makes it class-conditional, ``patch`` is the
+    side of the patches that it works on.
+    """
 
     builds = "scorefield.networks.unet:UNet"
     kind: Literal["unet"]
     classes: bool = False
+    patch: Side
 
 
 class ResidualNetwork(PyramidNetwork):

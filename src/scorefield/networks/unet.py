@@ -4,6 +4,8 @@ References:
     Denoising diffusion probabilistic models (Ho, Jain and Abbeel, 2020), appendix B.
 
     Diffusion models beat GANs on image synthesis (Dhariwal and Nichol, 2021), section 3.
+
+    Improving diffusion model efficiency through patching (Luhman and Luhman, 2022), section 3.
 """
 
 from __future__ import annotations
@@ -93,6 +95,9 @@ class UNet(Network):
     :math:`2 \times 2` pixels; doubling repeats them. A side of one pixel is left as it is: a signal
     of length :math:`L` is an image of shape :math:`(C, 1, L)`.
 
+    With ``patch`` pixels a side, the first layer sees patches of :math:`p \times p` pixels as the
+    channels of one, and the last returns them: all else has :math:`p^2` times fewer pixels.
+
     Every layer has second derivatives and forward mode, attention with the mathematical
     backend of ``scaled_dot_product_attention`` only.
 
@@ -108,6 +113,7 @@ class UNet(Network):
         classes: The number of classes, if the network is to know them; the vector of a class is
             added to the embedded label.
         seed: The seed of the initial weights.
+        patch: The side of a patch, which divides those of the image, but for sides of one pixel.
 
     Raises:
         ValueError: If a size is not positive, an image side cannot be halved often enough, or
@@ -124,20 +130,29 @@ class UNet(Network):
         dropout: float = 0.0,
         classes: int | None = None,
         seed: int = 0,
+        patch: int = 1,
     ) -> None:
         super().__init__()
-        if not multipliers or min(multipliers) < 1 or channels < 1 or blocks < 1:
+        if not multipliers or min(*multipliers, channels, blocks, patch) < 1:
             raise UserError(
-                "a U-Net has positive channels, multipliers and blocks, got "
-                f"channels={channels}, multipliers={tuple(multipliers)}, blocks={blocks}"
+                "a U-Net has positive channels, multipliers, blocks and patch, got "
+                f"channels={channels}, multipliers={tuple(multipliers)}, blocks={blocks}, "
+                f"patch={patch}"
             )
         check_fraction("dropout", dropout)
         # A side of one pixel, as of a signal, stays.
+        self.patch = tuple(1 if side == 1 else patch for side in shape[1:])
+        if any(side % p for side, p in zip(shape[1:], self.patch, strict=True)):
+            raise UserError(f"a patch of {patch} pixels does not divide images of {shape[1:]}")
+        sides = [side // p for side, p in zip(shape[1:], self.patch, strict=True)]
         deepest = 2 ** (len(multipliers) - 1)
-        image_shape([shape[0], *(deepest if s == 1 else s for s in shape[1:])], len(multipliers))
+        long = [side > 1 for side in shape[1:]]
+        halved = [side if many else deepest for side, many in zip(sides, long, strict=True)]
+        image_shape([shape[0], *halved], len(multipliers))
         self.event_shape = tuple(shape)
-        self.halves = (1 if shape[1] == 1 else 2, 1 if shape[2] == 1 else 2)
-        shorter = min((side for side in shape[1:] if side > 1), default=1)
+        self.halves = tuple(2 if many else 1 for many in long)
+        shorter = min((side for side, many in zip(sides, long, strict=True) if many), default=1)
+        planes = shape[0] * math.prod(self.patch)
         resolutions = [shorter // 2**k for k in range(len(multipliers))]
         if missing := sorted(set(attention) - set(resolutions)):
             raise UserError(
@@ -148,7 +163,7 @@ class UNet(Network):
         self.classes = classes
         self.level = nn.Sequential(LevelEmbedding(64, embedding, embedding), nn.SiLU())
         self.class_embedding = None if classes is None else ClassEmbedding(classes, embedding)
-        self.first = nn.Conv2d(shape[0], widths[0], 3, padding=1)
+        self.first = nn.Conv2d(planes, widths[0], 3, padding=1)
 
         width, skips = widths[0], [widths[0]]
         self.down = nn.ModuleList()
@@ -170,7 +185,7 @@ class UNet(Network):
             self.up.append(stage)
         self.join = _Unit(width + skips.pop(), width, embedding, dropout, False)
         self.last_norm = _norm(width)
-        self.last = nn.Conv2d(width, shape[0], 3, padding=1)
+        self.last = nn.Conv2d(width, planes, 3, padding=1)
         initialize(self, seed)
         self._quieten()
 
@@ -182,7 +197,7 @@ class UNet(Network):
     ) -> Float[Tensor, "batch channels height width"]:
         embedding, activation = self.level
         level = activation(embedded(embedding(label), self.class_embedding, classes))
-        h = self.first(x)
+        h = self.first(_to_planes(x, self.patch))
         skips = [h]
         for k, stage in enumerate(self.down):
             if k:
@@ -197,8 +212,7 @@ class UNet(Network):
             for unit in cast(nn.ModuleList, stage):
                 h = block(unit, torch.cat((h, skips.pop()), dim=1), level)
         h = block(self.join, torch.cat((h, skips.pop()), dim=1), level)
-        output: Tensor = self.last(F.silu(self.last_norm(h)))
-        return output
+        return _to_pixels(self.last(F.silu(self.last_norm(h))), self.patch)
 
     @torch.no_grad()
     def _quieten(self) -> None:
@@ -230,6 +244,24 @@ class _Unit(nn.Module):
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         h: Tensor = self.attention(self.block(x, level))
         return h
+
+
+def _to_planes(x: Tensor, patch: tuple[int, ...]) -> Tensor:
+    """The pixels of each patch as channels of one."""
+    if max(patch) == 1:
+        return x
+    rows, columns = patch
+    cut = x.unflatten(3, (-1, columns)).unflatten(2, (-1, rows))
+    return cut.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+
+
+def _to_pixels(planes: Tensor, patch: tuple[int, ...]) -> Tensor:
+    """The inverse of :func:`_to_planes`."""
+    if max(patch) == 1:
+        return planes
+    rows, columns = patch
+    cut = planes.unflatten(1, (-1, rows, columns))
+    return cut.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
 
 
 def _norm(channels: int) -> nn.GroupNorm:
