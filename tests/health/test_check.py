@@ -3,6 +3,8 @@
 import json
 import math
 import sys
+import time
+from functools import partial
 
 import pytest
 import torch
@@ -30,6 +32,24 @@ def source(n=64):
     """Points of the ring for training, and others."""
     train, test = (RING.sample(n, seed=s) for s in (1, 2))
     return sf.ArraySource(train, test, "ring")
+
+
+class Slow(torch.nn.Module):
+    """A network that takes its time."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 2)
+        self.calls = 0
+
+    def forward(self, x, label):
+        self.calls += 1
+        time.sleep(0.05)
+        return self.layer(x)
+
+
+def slow():
+    return sf.wrap(Slow(), shape=(2,), predicts="noise", time="t", sde=sf.VP())
 
 
 def graded(found):
@@ -86,7 +106,8 @@ def test_a_second_call_goes_on(tmp_path):
     field = RING.under(sf.EDM())
     data = source(16)
     first = sf.check(field, data, 1e-6, out=tmp_path / "out", stages=QUIET)
-    assert len(first.done) == 1
+    assert not first.done
+    assert first.headline.startswith("Nothing was measured")
     record = json.loads((tmp_path / "out" / RECORD).read_text())
     assert record["about"]["left_out"]
     second = sf.check(field, data, 60.0, out=tmp_path / "out", stages=QUIET)
@@ -130,11 +151,22 @@ def test_what_cannot_be_measured_is_a_fault_with_its_reason(tmp_path):
             t = torch.as_tensor(t, dtype=x.dtype).reshape(-1, 1)
             return torch.where(t > 0.5, math.nan, -x)
 
-    found = sf.check(Broken(), source(8), 60.0, out=tmp_path, stages=QUIET)
-    assert graded(found)["fit"] == "fault"
+    found = sf.check(Broken(), source(8), 20.0, out=tmp_path, stages=QUIET)
+    assert graded(found)["fit of the claim to the data"] == "fault"
     assert "fit" not in found.done
-    assert "not finite" in (tmp_path / PAGE).read_text()
+    page = (tmp_path / PAGE).read_text()
+    assert "not finite" in page
+    # Names of records are none of a page.
+    assert not any(name in page for name in ("relative_asymmetry", "fokker_planck", "samples_"))
     assert "fit" in json.loads((tmp_path / RECORD).read_text())["about"]["failed"]
+
+
+def test_weights_that_are_no_numbers_are_named():
+    field = slow()
+    with torch.no_grad():
+        field.backbone.net.layer.bias[0] = math.nan
+    with pytest.raises(UserError, match=r"weights backbone\.net\.layer\.bias .* not all finite"):
+        sf.check(field, source(), stages=QUIET)
 
 
 def test_data_of_another_shape_are_refused():
@@ -142,22 +174,96 @@ def test_data_of_another_shape_are_refused():
         sf.check(RING.under(sf.EDM()), torch.zeros(8, 3), stages=QUIET)
 
 
+def measured(name, width, order, parts=1, part=lambda: None, like=None):
+    """A measurement whose error halves with the size, in so many parts."""
+
+    def part_of(size, k):
+        order.append((name, size))
+        part()
+        number = Number(name, name, Estimate(1.0, width / 2**size, 100), float(k))
+        return Found((number,), {"size": size})
+
+    return Measurement(name, name, lambda size: [partial(part_of, size, k) for k in range(parts)],
+                       3, like)  # fmt: skip
+
+
 def test_a_plan_measures_what_lacks_precision_and_is_cheap():
     order = []
-
-    def measured(name, width):
-        def measure(size):
-            order.append((name, size))
-            error = width / 2**size
-            return Found((Number(name, name, Estimate(1.0, error, 100)),))
-
-        return Measurement(name, name, measure, 3)
-
-    plan = Plan([measured("coarse", 0.4), measured("fine", 1e-6)])
+    plan = Plan([measured("coarse", 0.4, order), measured("fine", 1e-6, order)])
     plan.run(5.0, QUIET)
     assert order[:3] == [("coarse", 0), ("fine", 0), ("coarse", 1)]
     # Everything is measured at its largest size where there is time.
     assert plan.done["coarse"].size == plan.done["fine"].size == 3
+
+
+class Clock:
+    """A clock that goes on as it is told."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+
+    def wait(self, seconds):
+        self.now += seconds
+
+
+def test_parts_that_were_made_when_the_time_is_up_are_kept(monkeypatch):
+    clock, order = Clock(monkeypatch), []
+    plan = Plan([measured("slow", 0.4, order, 4, lambda: clock.wait(1.0))])
+    plan.run(2.5, QUIET)
+    assert clock.now == 3.0
+    assert [n.sigma for n in plan.done["slow"].found.numbers] == [0.0, 1.0, 2.0]
+    assert plan.left_out == ["slow (in part)"]
+    # The next run begins with all of them, and does not begin what would end too late.
+    plan.run(11.0, QUIET)
+    assert clock.now == 7.0
+    assert plan.done["slow"].size == 0
+    assert not plan.left_out
+    # Parts of a larger size take the place of their numbers, and nothing else.
+    plan.done["slow"].seconds = 1.0
+    plan.run(2.5, QUIET)
+    errors = [n.estimate.standard_error for n in plan.done["slow"].found.numbers]
+    assert errors == [0.2, 0.2, 0.2, 0.4]
+    assert plan.done["slow"].size == plan.done["slow"].found.kept["size"] == 0
+
+
+def test_what_is_known_to_take_too_long_is_not_begun(monkeypatch):
+    clock, order = Clock(monkeypatch), []
+    plan = Plan([
+        measured("short", 0.4, order, part=lambda: clock.wait(1.0)),
+        measured("long", 0.4, order, like=("short", 4.0)),
+        measured("other", 0.4, order, part=lambda: clock.wait(0.5)),
+    ])  # fmt: skip
+    plan.run(4.5, QUIET)
+    assert order[:2] == [("short", 0), ("other", 0)]
+    assert plan.left_out == ["long"]
+
+
+def test_a_measurement_stops_where_the_network_is_called():
+    field = slow()
+    net = field.backbone.net
+    before, begin = net.calls, time.monotonic()
+    found = sf.check(field, source(), 1.0, stages=QUIET)
+    assert time.monotonic() - begin < 10.0
+    assert net.calls - before <= 21
+    assert found.about["left_out"]
+    # And afterwards it is called as ever.
+    field.score(torch.zeros(1, 2), 0.5)
+
+
+def test_an_interrupt_leaves_the_page(tmp_path):
+    field = slow()
+    net = field.backbone.net
+
+    def interrupt(*called):
+        if net.calls > 40:
+            raise KeyboardInterrupt
+
+    net.register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        sf.check(field, source(), LONG, out=tmp_path, stages=QUIET)
+    assert "denoising loss" in (tmp_path / PAGE).read_text()
+    assert json.loads((tmp_path / RECORD).read_text())["measured"]["fit"]["numbers"]
 
 
 @pytest.mark.slow

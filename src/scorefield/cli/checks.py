@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -67,10 +68,16 @@ def check(
         source, levels = open_data(data, opened.field.domain.shape, opened.transform)
     if source is None:
         raise UserError(f"{model} does not name its data: give --data")
-    with Stages() as stages:
-        found = check(
-            opened.field, source, budget, seed=seed, out=out, levels=levels,
-            engine=Engine(**engine), stages=stages, alternatives=opened.alternatives,
-        )  # fmt: skip
+    page = out / "index.html"
+    try:
+        with Stages() as stages:
+            found = check(
+                opened.field, source, budget, seed=seed, out=out, levels=levels,
+                engine=Engine(**engine), stages=stages, alternatives=opened.alternatives,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        if page.exists():
+            print(f"{page} shows what was measured; the same command resumes", file=sys.stderr)
+        raise
     print(found)
-    print(out / "index.html")
+    print(page)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from scorefield.errors import UserError
 from scorefield.evaluation.levels import Levels
 from scorefield.fields.base import ScoreField
 from scorefield.health.fit import held_out, split_of
+from scorefield.health.limit import until
 from scorefield.health.measure import Subject, measurements
 from scorefield.health.plan import Plan
 from scorefield.health.result import Check, read, write, write_page
@@ -62,12 +64,14 @@ def check(
         stages: Shows what is measured.
 
     Raises:
-        UserError: If the data have another shape than the points of the model, or too few.
+        UserError: If the data have another shape than the points of the model, or too few, or if
+            weights of the model are not finite.
         RunError: If the folder holds the check of another model, other data or another seed.
     """
     check_positive("budget", budget)
     source = source_of(data)
     _check_data(field, source)
+    _check_weights(field)
     engine = Engine() if engine is None else engine
     stages = stages or Stages(quiet=True)
     others = {words: engine.place(other) for words, other in (alternatives or {}).items()}
@@ -88,18 +92,27 @@ def check(
     }
 
     def found() -> Check:
-        more = {**about, "left_out": plan.left_out, "failed": plan.failed}
+        titles = {one.name: one.title for one in plan.measurements}
+        failed = {titles[name]: why for name, why in plan.failed.items()}
+        more = {**about, "titles": titles, "left_out": plan.left_out, "failed": plan.failed}
         typical = like(field.domain.shape, source.std)
-        return Check(claims(field), verdicts(plan.done, plan.failed), plan.done, more, typical)
+        return Check(claims(field), verdicts(plan.done, failed), plan.done, more, typical)
 
     def keep() -> None:
         if folder is not None:
             write(folder, found())
 
-    plan.run(budget, stages, keep)
-    keep()
-    if folder is not None:
-        write_page(folder, found(), subject.points(64))
+    def limit(end: float) -> AbstractContextManager[None]:
+        # Compiled networks take no hooks: they are stopped between parts only.
+        return nullcontext() if engine.compile else until(end, field, *others.values())
+
+    try:
+        plan.run(budget, stages, keep, limit)
+    finally:
+        # An interrupt leaves the page of what was measured.
+        if folder is not None:
+            keep()
+            write_page(folder, found(), subject.points(64))
     return found()
 
 
@@ -124,6 +137,12 @@ def _check_data(field: ScoreField, source: DataSource) -> None:
     if count is not None and count < LEAST:
         which = "held-out points" if split == "test" else "points"
         raise UserError(f"a check needs at least {LEAST} {which}, {source.name} has {count}")
+
+
+def _check_weights(field: ScoreField) -> None:
+    for name, weights in field.named_parameters():
+        if not bool(weights.isfinite().all()):
+            raise UserError(f"the weights {name} of the model are not all finite numbers")
 
 
 def _identity(field: ScoreField, source: DataSource, seed: int) -> str:

@@ -15,7 +15,7 @@ noise level for the exact field, and for any network that cannot be improved by 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -286,25 +286,23 @@ def look(
     return Seen(tuple(sigmas), loss, least_losses, *others)
 
 
-def gains(
-    claimed: Seen, others: Iterable[Reading], points: Points, sigmas: Sequence[float]
-) -> tuple[list[Gain], int]:
-    """What other readings gain, the best first, and how many of them could be tried.
+def gain_of(
+    reading: Reading, claimed: Seen, points: Points, sigmas: Sequence[float]
+) -> Gain | None:
+    """What another reading gains; ``None`` where it cannot be tried.
 
-    Readings that are worse than the claim at every one of a few points are tried at no others. A
+    A reading that is worse than the claim at every one of a few points is tried at no others. A
     network that is not made for a reading (a step beyond its table, an image of another size)
-    refuses it, or gives what is no number; it is left out.
+    refuses it, or gives what is no number.
     """
-    found, few = [], claimed.few()
-    for reading in others:
-        try:
-            seen, base = look(reading, points, few.sigmas, few, FIRST), few
-            if bool((seen.skill.mean(dim=0) >= few.skill.mean(dim=0)).any()):
-                seen, base = look(reading, points, sigmas, claimed), claimed
-        except (UserError, RuntimeError, IndexError):
-            continue
-        found.append(_gain(reading, base, seen))
-    return sorted(found, key=lambda gain: -gain.mean.value), len(found)
+    few = claimed.few()
+    try:
+        seen, base = look(reading, points, few.sigmas, few, FIRST), few
+        if bool((seen.skill.mean(dim=0) >= few.skill.mean(dim=0)).any()):
+            seen, base = look(reading, points, sigmas, claimed), claimed
+    except (UserError, RuntimeError, IndexError):
+        return None
+    return _gain(reading, base, seen)
 
 
 def _gain(reading: Reading, claimed: Seen, seen: Seen) -> Gain:

@@ -6,10 +6,10 @@ The estimators are those of the evaluation's catalogue; only the number of point
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from scorefield.data.source import DataSource, Split
 from scorefield.engine import Engine, device_of
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate, proportion
 from scorefield.evaluation.catalogue import OF_LEVELS
 from scorefield.evaluation.catalogue.metric import OfLevel
@@ -25,7 +26,7 @@ from scorefield.evaluation.protocol import Benchmark, Protocol
 from scorefield.fields.base import ScoreField
 from scorefield.health import fit
 from scorefield.health.oddities import oddities
-from scorefield.health.plan import Found, Measurement, Number
+from scorefield.health.plan import Found, Measurement, Number, Part
 from scorefield.health.readings import Reading, readings
 from scorefield.likelihood.compute import log_prob
 from scorefield.metrics.sets import noise_floor
@@ -34,13 +35,13 @@ from scorefield.samplers.solvers import Heun
 
 MEASURED = (
     "relative_asymmetry",
-    "path_gap",
     "fokker_planck",
+    "path_gap",
     "consistency",
     "score_error",
     "distance_to_ideal",
 )
-"""The metrics by noise level that a check shows, in this order."""
+"""The metrics by noise level that a check measures, in the order of worth."""
 CALLS = (10, 20, 40)
 """The numbers of network calls at which samples are compared with the data."""
 NEAR = 1 / 3
@@ -123,74 +124,118 @@ class Subject:
 def measurements(subject: Subject) -> Iterator[Measurement]:
     """All that is measured, in the order of worth."""
     yield Measurement(
-        "fit", "fit of the claim to the data", lambda k: _fit(subject, k), subject.most(64)
+        "fit", "fit of the claim to the data", lambda k: _Fit(subject, k).parts(), subject.most(64)
     )
     small = subject.benchmark(0)
-    chosen = {name: next(m for m in OF_LEVELS if m.name == name) for name in MEASURED}
-    for metric in chosen.values():
-        if metric.estimator.applies.holds(subject.field, small):
-            yield Measurement(
-                metric.name, metric.label, _of_level(subject, metric), subject.most(_FEW)
-            )
-    yield Measurement("likelihood", "log-density", lambda k: _likelihood(subject, k),
-                      subject.most(_DENSITIES))  # fmt: skip
+    chosen = [next(m for m in OF_LEVELS if m.name == name) for name in MEASURED]
+    first, *others = (
+        Measurement(metric.name, metric.label, partial(_of_level, subject, metric),
+                    subject.most(_FEW))
+        for metric in chosen
+        if metric.estimator.applies.holds(subject.field, small)
+    )  # fmt: skip
+    yield first
     for calls in CALLS:
         yield Measurement(
             f"samples_{calls}",
             f"samples at {calls} network calls",
-            lambda k, calls=calls: _samples(subject, calls, k),  # type: ignore[misc]
+            lambda k, calls=calls: [partial(_samples, subject, calls, k)],  # type: ignore[misc]
             subject.most(_SAMPLES),
+            (f"samples_{CALLS[0]}", calls / CALLS[0]),
+        )
+    yield from others
+    yield Measurement(
+        "likelihood",
+        "log-density",
+        lambda k: [partial(_likelihood, subject, k)],
+        subject.most(_DENSITIES),
+    )
+
+
+class _Fit:
+    """The losses by noise level, and what other readings gain, one reading a part."""
+
+    def __init__(self, subject: Subject, size: int) -> None:
+        self.subject = subject
+        self.readings = list(subject.readings())
+        self.sigmas = fit.noise_levels(subject.field, subject.source.std)
+        self.n = min(64 << size, subject.held_out)
+        self.gains: list[fit.Gain] = []
+
+    def parts(self) -> list[Part]:
+        return [self._claim, *(partial(self._other, k) for k in range(len(self.readings)))]
+
+    def _claim(self) -> Found:
+        field, source, sigmas = self.subject.field, self.subject.source, self.sigmas
+        self.points = fit.Points.of(field, source, self.n, self.subject.seed)
+        self.claimed = fit.look(Reading("claim", "", field), self.points, sigmas)
+        self.odd = oddities(field, self.points, sigmas[len(sigmas) // 2])
+        numbers = []
+        for level in self.claimed.levels():
+            numbers += [
+                Number("loss", "denoising loss", level.loss, level.sigma, least=0),
+                Number("trivial", "loss of the trivial denoiser", level.trivial, level.sigma,
+                       least=0),
+                Number("correlation", "correlation of the noise and its prediction",
+                       level.correlation, level.sigma, least=-1, most=1),
+                Number("slope", "slope of the noise on its prediction", level.slope, level.sigma),
+            ]  # fmt: skip
+        return Found(tuple(numbers), self._kept(len(self.readings)))
+
+    def _other(self, k: int) -> Found:
+        """What a reading gains, and those before it."""
+        gain = fit.gain_of(self.readings[k], self.claimed, self.points, self.sigmas)
+        if gain is not None:
+            self.gains.append(gain)
+        return Found((), self._kept(len(self.readings) - 1 - k))
+
+    def _kept(self, left: int) -> dict[str, Any]:
+        tried = len(self.gains)
+        best = [
+            {
+                "kind": gain.reading.kind,
+                "words": gain.reading.words,
+                "gain": gain.mean.value,
+                "standard_error": gain.mean.standard_error,
+                "sigma": gain.sigma,
+                "claimed": gain.claimed,
+                "found": gain.found,
+                "certain": gain.beyond(tried),
+            }
+            for gain in sorted(self.gains, key=lambda gain: -gain.mean.value)[:5]
+        ]
+        counts = {"tried": tried, "left": left, "points": len(self.points.clean)}
+        return {"readings": best, **counts, **self.odd._asdict()}
+
+
+def _of_level(subject: Subject, metric: OfLevel, size: int) -> list[Part]:
+    """A metric at one noise level after another."""
+    # What is averaged as such is an unbiased square, which may be negative.
+    least = 0.0 if metric.over_levels == "rms" else -math.inf
+
+    def at(benchmark: Benchmark) -> Found:
+        (sigma,) = benchmark.protocol.sigmas
+        try:
+            profiles = list(metric.estimator.measure(subject.field, benchmark))
+        except UserError as error:
+            # What it says of the diagnostic is in the title.
+            cause = error.__cause__ if isinstance(error.__cause__, UserError) else error
+            raise UserError(f"at noise level {sigma:.3g}, {cause}") from error
+        return Found(
+            tuple(
+                Number(metric.name, metric.label, replace(e, unit=profile.unit), sigma, least)
+                for profile in profiles
+                if profile.name == metric.name
+                for e in profile.estimates
+            )
         )
 
-
-def _fit(subject: Subject, size: int) -> Found:
-    """The losses by noise level, and what other readings gain."""
-    field, source = subject.field, subject.source
-    points = fit.Points.of(field, source, min(64 << size, subject.held_out), subject.seed)
-    sigmas = fit.noise_levels(field, source.std)
-    claimed = fit.look(Reading("claim", "", field), points, sigmas)
-    found, tried = fit.gains(claimed, subject.readings(), points, sigmas)
-    numbers = []
-    for level in claimed.levels():
-        numbers += [
-            Number("loss", "denoising loss", level.loss, level.sigma, least=0),
-            Number("trivial", "loss of the trivial denoiser", level.trivial, level.sigma, least=0),
-            Number("correlation", "correlation of the noise and its prediction",
-                   level.correlation, level.sigma, least=-1, most=1),
-            Number("slope", "slope of the noise on its prediction", level.slope, level.sigma),
-        ]  # fmt: skip
-    best = [
-        {
-            "kind": gain.reading.kind,
-            "words": gain.reading.words,
-            "gain": gain.mean.value,
-            "standard_error": gain.mean.standard_error,
-            "sigma": gain.sigma,
-            "claimed": gain.claimed,
-            "found": gain.found,
-            "certain": gain.beyond(tried),
-        }
-        for gain in found[:5]
-    ]
-    odd = oddities(field, points, sigmas[len(sigmas) // 2])
-    kept = {"readings": best, "tried": tried, "points": len(points.clean), **odd._asdict()}
-    return Found(tuple(numbers), kept)
-
-
-def _of_level(subject: Subject, metric: OfLevel) -> Callable[[int], Found]:
-    def measure(size: int) -> Found:
-        benchmark, estimator = subject.benchmark(size), metric.estimator
-        # What is averaged as such is an unbiased square, which may be negative.
-        least = 0.0 if metric.over_levels == "rms" else -math.inf
-        numbers = [
-            Number(metric.name, metric.label, replace(e, unit=profile.unit), sigma, least)
-            for profile in estimator.measure(subject.field, benchmark)
-            if profile.name == metric.name
-            for sigma, e in profile
-        ]
-        return Found(tuple(numbers))
-
-    return measure
+    whole = subject.benchmark(size)
+    levels = (
+        replace(whole, protocol=replace(whole.protocol, sigmas=(sigma,)))
+        for sigma in subject.sigmas
+    )
+    return [partial(at, b) for b in levels if metric.estimator.applies.holds(subject.field, b)]
 
 
 def _likelihood(subject: Subject, size: int) -> Found:

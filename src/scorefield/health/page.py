@@ -62,7 +62,7 @@ def page(
         readings=done["fit"].found.kept["readings"] if "fit" in done else [],
         tried=done["fit"].found.kept["tried"] if "fit" in done else 0,
         about=about,
-        seconds=[(name, one.size, one.seconds) for name, one in done.items()],
+        times=[(about["titles"][name], one) for name, one in done.items()],
     )
 
 

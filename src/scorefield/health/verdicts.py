@@ -14,9 +14,10 @@ _EVIDENT = 0.02
 """The relative asymmetry from which a field is no gradient in more than rounding."""
 _WORSE = 1 + LOST
 """From how many times the trivial denoiser's loss a model does not fit."""
-_RESIDUAL = 0.5
-"""The residual of the Fokker–Planck equation, in units of the noise per unit of ln sigma, that is
-more than what small trained networks show."""
+_RESIDUAL, _APART = 0.5, 1.0
+"""The residual of the Fokker–Planck equation, in units of the noise per unit of ln sigma, from
+which it is a notice, and a fault: in one unit of ln sigma what two noise levels predict then
+differs by half the noise, and by the whole of it."""
 _SLOPE = 0.1
 """How far the slope of the noise on its prediction may be from one."""
 
@@ -30,16 +31,25 @@ class Verdict(NamedTuple):
 
 
 def verdicts(done: Mapping[str, Done], failed: Mapping[str, str]) -> list[Verdict]:
-    """All that the measured numbers show, and what could not be measured, with the reasons."""
+    """All that the measured numbers show, and what could not be measured, by its title, with the
+    reasons.
+    """
     found = [
         *_fit(done),
         *_gradient(done),
         *_levels(done),
         *_memory(done),
-        *(Verdict(name, "fault", f"{name} failed: {why}") for name, why in failed.items()),
+        *(
+            Verdict(title, "fault", f"{_capital(title)} could not be measured: {why}")
+            for title, why in failed.items()
+        ),
     ]
     order = ("fault", "notice", "good")
     return sorted(found, key=lambda verdict: order.index(verdict.grade))
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _numbers(done: Mapping[str, Done], measurement: str, name: str = "") -> list[Number]:
@@ -103,7 +113,10 @@ def _fit(done: Mapping[str, Done]) -> Iterator[Verdict]:
             f"half or more, and none of {kept['tried']} other readings of it explains that.",
         )
     elif best is None:
-        words = f"The claim fits: none of {kept['tried']} other readings is significantly better"
+        there = " that there was time for" if kept.get("left") else ""
+        words = (
+            f"The claim fits: none of {kept['tried']} other readings{there} is significantly better"
+        )
         if bad:
             levels = ", ".join(f"{sigma:.3g}" for sigma in bad)
             yield Verdict("fit", "notice", f"{words}. At noise level {levels} its loss is above "
@@ -160,7 +173,8 @@ def _levels(done: Mapping[str, Done]) -> Iterator[Verdict]:
         "unit of ln σ"
     )
     if low > _RESIDUAL:
-        yield Verdict("levels", "fault", f"The noise levels do not agree: {words}.")
+        grade: Grade = "fault" if low > _APART else "notice"
+        yield Verdict("levels", grade, f"The noise levels do not agree: {words}.")
     else:
         yield Verdict("levels", "good", f"The noise levels agree: {words}.")
 
@@ -187,6 +201,8 @@ def _memory(done: Mapping[str, Done]) -> Iterator[Verdict]:
 
 def headline(found: Sequence[Verdict]) -> str:
     """One sentence over all."""
+    if not found:
+        return "Nothing was measured: the time was too short for the first measurement."
     faults = [v for v in found if v.grade == "fault"]
     if not faults:
         return "No evidence was found against this model being what it claims to be."
