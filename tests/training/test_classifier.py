@@ -4,10 +4,11 @@ import hashlib
 import json
 import multiprocessing
 
+import numpy
 import pytest
 import torch
 
-from scorefield import digits, frechet_distance
+from scorefield import digits, frechet_distance, images
 from scorefield.data.arrays import LabelledSource
 from scorefield.errors import CheckpointError
 from scorefield.estimate import Estimate
@@ -16,6 +17,7 @@ from scorefield.training.classifier import (
     FILE,
     TrainedClassifier,
     classifier_features,
+    has_classifier,
     read_classifier,
     store_classifier,
     train_classifier,
@@ -177,3 +179,42 @@ def test_data_without_held_out_points_have_no_accuracy():
     empty = LabelledSource(x, x[:0], labels, labels[:0], "bars")
     with pytest.raises(ValueError, match="an accuracy needs held-out points, got 0"):
         train_classifier(empty)
+
+
+def pictures(side=16):
+    """Bright halves of images, kept as bytes: two classes."""
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 60, (2 * SIZE, 1, side, side), generator=generator)
+    labels = torch.arange(2 * SIZE) % 2
+    pixels[labels == 1, :, : side // 2] += 100
+    return pixels.to(torch.uint8), labels
+
+
+def test_bytes_and_the_numbers_that_they_stand_for_have_one_classifier(tmp_path):
+    """An image set, which keeps bytes, and the same points in memory."""
+    pixels, labels = pictures()
+    numpy.savez(
+        tmp_path / "halves.npz",
+        **{"train": pixels[:SIZE], "train_labels": labels[:SIZE]},
+        **{"test": pixels[SIZE:], "test_labels": labels[SIZE:]},
+    )
+    stored = images(tmp_path / "halves.npz", centered=True)
+    x = stored.labelled("train")[0], stored.labelled("test")[0]
+    held = LabelledSource(*x, labels[:SIZE], labels[SIZE:], "halves")
+    assert has_classifier(stored)
+    one, other = train_classifier(stored), train_classifier(held)
+    assert one.accuracy == other.accuracy
+    assert one.accuracy.value == 1
+    for a, b in zip(one.network.parameters(), other.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("shape", [(1, 65, 8), (1, 8, 65)])
+def test_large_images_have_none(shape):
+    x, labels = torch.zeros(4, *shape), torch.arange(4) % 2
+    assert not has_classifier(LabelledSource(x, x, labels, labels, "large"))
+
+
+def test_vectors_have_none():
+    x, labels = torch.zeros(4, 3), torch.arange(4) % 2
+    assert not has_classifier(LabelledSource(x, x, labels, labels, "vectors"))

@@ -57,6 +57,19 @@ class FiniteSource(DataSource):
         """The points at places of a split as they are kept in memory, or in a map of a file."""
         return self.stored(split)[index]
 
+    def labelled(
+        self, split: Split = "test", dtype: torch.dtype = torch.float32
+    ) -> tuple[Float[Tensor, "n *event"], Int[Tensor, " n"]]:
+        """All points of a split and their classes, in the order of the data set.
+
+        Raises:
+            ValueError: If the split is unknown.
+            TypeError: If the points have no classes.
+        """
+        check_split(split)
+        labels, every = self.labels(split), torch.arange(self.count(split))
+        return self.values(self.at(split, every), Noise(0), every, dtype), labels
+
     @property
     def size(self) -> int | None:
         return self.count("train")
@@ -207,17 +220,6 @@ class LabelledSource(ArraySource):
 
     def labels(self, split: Split) -> Int[Tensor, " n"]:
         return self._labels[split]
-
-    def labelled(
-        self, split: Split = "test", dtype: torch.dtype = torch.float32
-    ) -> tuple[Float[Tensor, "n *event"], Int[Tensor, " n"]]:
-        """All points of a split and their classes, in the order of the data set.
-
-        Raises:
-            ValueError: If the split is unknown.
-        """
-        check_split(split)
-        return self._splits[split].to(dtype), self._labels[split]
 
 
 def digits() -> LabelledSource:

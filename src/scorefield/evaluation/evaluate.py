@@ -10,7 +10,7 @@ from functools import partial
 
 from scorefield.config.build import build_engine, build_sampler
 from scorefield.config.document import differences, shown
-from scorefield.data.arrays import LabelledSource
+from scorefield.data.arrays import FiniteSource
 from scorefield.engine import Engine
 from scorefield.errors import RunError
 from scorefield.evaluation.catalogue import estimator_settings
@@ -32,7 +32,7 @@ from scorefield.progress import Stages
 from scorefield.runs.classes import check_unconditional
 from scorefield.runs.run import Run
 from scorefield.samplers.trajectory import Once
-from scorefield.training.classifier import classifier_features
+from scorefield.training.classifier import classifier_features, has_classifier
 from scorefield.training.identity import check_same
 from scorefield.world import World
 
@@ -92,7 +92,7 @@ def evaluate(
     world = engine.world
     check_same(world, checkpoint=found.step, protocol=protocol)
     with world.first_goes_first():
-        benchmark = benchmark_of(run, protocol)
+        benchmark = benchmark_of(run, protocol, stages)
     if benchmark.truth is None:
         real = benchmark.real.numpy().tobytes()
         check_same(world, samples=hashlib.blake2b(real).hexdigest())
@@ -211,12 +211,13 @@ def _written(
     return evaluation
 
 
-def benchmark_of(run: Run, protocol: Protocol) -> Benchmark:
-    """A run's data under a protocol. For data with classes, the features of the classifier that
-    all runs of the data set share are among those compared; it is trained if it is not there.
+def benchmark_of(run: Run, protocol: Protocol, stages: Stages | None = None) -> Benchmark:
+    """A run's data under a protocol. For small images with classes, the features of the classifier
+    that all runs of the data set share are among those compared; it is trained if it is not there.
     """
     source = run.source()
     learned: tuple[Features, ...] = ()
-    if isinstance(source, LabelledSource):
-        learned = (classifier_features(source, run.folder.parent.parent),)
+    if has_classifier(source):
+        assert isinstance(source, FiniteSource)
+        learned = (classifier_features(source, run.folder.parent.parent, stages),)
     return Benchmark(source, protocol, learned)

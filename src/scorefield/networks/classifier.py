@@ -42,6 +42,7 @@ class Classifier(nn.Module):
         classes: The number of classes.
         channels: The number :math:`c` of channels of the first convolution.
         features: The number of features.
+        stride: The stride of the second convolution.
         seed: The seed of the initial weights.
 
     Raises:
@@ -55,12 +56,14 @@ class Classifier(nn.Module):
         channels: int = 16,
         features: int = 32,
         seed: int = 0,
+        stride: int = 1,
     ) -> None:
         super().__init__()
         self.event_shape = image_shape(shape)
-        check_sizes("a classifier", classes=classes, channels=channels, features=features)
+        sizes = {"classes": classes, "channels": channels, "features": features, "stride": stride}
+        check_sizes("a classifier", **sizes)
         self.first = nn.Conv2d(shape[0], channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, 2 * channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, 2 * channels, 3, stride, padding=1)
         rows, columns = min(_GRID, shape[1]), min(_GRID, shape[2])
         self.pool = nn.AdaptiveAvgPool2d((rows, columns))
         self.hidden = nn.Linear(2 * channels * rows * columns, features)

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield.checks import check_count, check_positive
-from scorefield.data.arrays import LabelledSource
+from scorefield.data.arrays import FiniteSource
+from scorefield.data.source import DataSource, Split
 from scorefield.errors import CheckpointError, TrainingError, UserError
 from scorefield.estimate import Estimate
 from scorefield.files import clean, read_file
@@ -32,14 +33,20 @@ from scorefield.networks.classifier import Classifier, NoiseClassifier
 from scorefield.networks.features import Features
 from scorefield.noise import Lookahead, Noise
 from scorefield.objectives.denoising import LogUniform, NoiseLaw
+from scorefield.progress import Stages
 from scorefield.sde.base import SDE
 from scorefield.training.stored import one_thread, read, share, store
 
 FILE = "classifier.safetensors"
 """The name of the file in its folder."""
 
+LARGEST = 64
+"""The largest side, in pixels, of images that a classifier is trained on for its features."""
+
 _FORMAT, _NOISE_FORMAT = "scorefield classifier 1", "scorefield noise classifier 1"
 _STEPS, _BATCH, _RATE = 400, 128, 4e-3
+# From this side on, the second convolution has a stride, and there are more steps.
+_LARGE, _MORE = 16, 1000
 _ROWS = 4096
 _NAMED = 12
 _LEVELS = 7
@@ -73,7 +80,9 @@ class TrainedNoiseClassifier:
     training: dict[str, Any]
 
 
-def train_classifier(source: LabelledSource, seed: int = 0) -> TrainedClassifier:
+def train_classifier(
+    source: FiniteSource, seed: int = 0, stages: Stages | None = None
+) -> TrainedClassifier:
     r"""Trains a classifier on the training points of a data set.
 
     Cross-entropy, Adam, and a learning rate that falls to zero as a cosine. Initial weights and
@@ -83,17 +92,25 @@ def train_classifier(source: LabelledSource, seed: int = 0) -> TrainedClassifier
     Arguments:
         source: Images with classes.
         seed: The seed of weights and order.
+        stages: Shows the time that is left.
 
     Raises:
         ValueError: If the data are not images, or there are no held-out points.
         TrainingError: If the loss does not stay finite.
     """
     sizes: dict[str, Any] = {"shape": list(source.shape), "classes": source.classes}
+    large = min(source.shape[1:]) >= _LARGE
+    steps = _MORE if large else _STEPS
+    if large:
+        sizes["stride"] = 2
     network = Classifier(**sizes, seed=seed)
-    held_out, answers = _held_out(source)
-    x, labels = source.labelled("train")
-    noise, n = Noise(seed), len(x)
+    _check_held_out(source)
+    labels = source.labels("train")
+    noise, n = Noise(seed), len(labels)
     size = min(_BATCH, n)
+
+    def points(split: Split, rows: Tensor) -> Tensor:
+        return source.values(source.at(split, rows), noise, rows, torch.float32)
 
     @cache
     def order(epoch: int) -> Tensor:
@@ -102,17 +119,20 @@ def train_classifier(source: LabelledSource, seed: int = 0) -> TrainedClassifier
     def batch(step: int) -> tuple[Tensor, Tensor]:
         epoch, k = divmod(step, n // size)
         rows = order(epoch)[k * size : (k + 1) * size]
-        return x[rows], labels[rows]
+        return points("train", rows), labels[rows]
 
-    _minimize(network, batch, _STEPS, _RATE, f"classifier of {source.name}")
+    _minimize(network, batch, steps, _RATE, f"classifier of {source.name}", stages)
+    answers = source.labels("test")
     with torch.no_grad():
-        accuracy = share(network(held_out).argmax(dim=1) == answers)
-    training = _training(source, seed, _STEPS, size, _RATE)
+        parts = torch.arange(len(answers)).split(_ROWS)
+        given = torch.cat([network(points("test", rows)).argmax(dim=1) for rows in parts])
+    accuracy = share(given == answers)
+    training = _training(source, seed, steps, size, _RATE)
     return TrainedClassifier(network, accuracy, sizes, training)
 
 
 def train_noise_classifier(
-    source: LabelledSource,
+    source: FiniteSource,
     sde: SDE,
     *,
     sizes: Mapping[str, int | float] | None = None,
@@ -148,7 +168,7 @@ def train_noise_classifier(
     for name, count in {"steps": steps, "batch_size": batch_size}.items():
         check_count(name, count)
     check_positive("lr", lr)
-    _held_out(source)
+    _check_held_out(source)
     law = LogUniform() if law is None else law
     made: dict[str, Any] = {"shape": list(source.shape), "classes": source.classes, **(sizes or {})}
     network = NoiseClassifier(**made, seed=seed).to(device)
@@ -178,7 +198,18 @@ def train_noise_classifier(
     return TrainedNoiseClassifier(network.cpu(), accuracy, made, about)
 
 
-def classifier_features(source: LabelledSource, folder: str | Path) -> Features:
+def has_classifier(source: DataSource) -> bool:
+    """Whether :func:`classifier_features` are there for a data set: for images with classes, of up
+    to :data:`LARGEST` pixels a side.
+    """
+    if not isinstance(source, FiniteSource) or source.classes is None or len(source.shape) != 3:
+        return False
+    return max(source.shape[1:]) <= LARGEST and source.count("test") >= 2
+
+
+def classifier_features(
+    source: FiniteSource, folder: str | Path, stages: Stages | None = None
+) -> Features:
     """The last hidden layer of the data's classifier, named by its hash.
 
     The classifier is read from ``classifier.safetensors`` in the folder; where there is none, it
@@ -188,6 +219,7 @@ def classifier_features(source: LabelledSource, folder: str | Path) -> Features:
     Arguments:
         source: Images with classes.
         folder: Where the classifier is kept; made where there is none.
+        stages: Shows the time that its training takes.
 
     Returns:
         32 features an image, on the device of the images, called ``classifier:`` and the first 12
@@ -201,7 +233,7 @@ def classifier_features(source: LabelledSource, folder: str | Path) -> Features:
     path = Path(folder) / FILE
     clean(path.parent)
     if not path.exists():
-        store_classifier(train_classifier(source), path)
+        store_classifier(train_classifier(source, stages=stages), path)
     known = read_classifier(path)
     if known.training.get("data_sha256") != _digest_of(source):
         raise CheckpointError(
@@ -259,10 +291,12 @@ def _minimize(
     steps: int,
     lr: float,
     called: str,
+    stages: Stages | None = None,
 ) -> None:
     """Minimises the cross-entropy over batches of what the network takes, and last the classes."""
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    stages = stages or Stages(quiet=True)
     with one_thread(), torch.enable_grad():
         for step in range(steps):
             *inputs, labels = batch(step)
@@ -271,6 +305,7 @@ def _minimize(
             loss.backward()
             optimizer.step()
             decay.step()
+            stages.advance(called, step + 1, steps)
     final = float(loss.detach())
     if not math.isfinite(final):
         raise TrainingError(f"the {called} has the loss {final} after {steps} steps")
@@ -278,7 +313,7 @@ def _minimize(
 
 
 def _accuracy_at(
-    network: NoiseClassifier, source: LabelledSource, noise_level: float, seed: int
+    network: NoiseClassifier, source: FiniteSource, noise_level: float, seed: int
 ) -> Estimate:
     """The share of held-out points, seen once each in noise, the same at every level."""
     x, labels = source.labelled("test")
@@ -291,15 +326,15 @@ def _accuracy_at(
     return share(torch.cat(found) == labels)
 
 
-def _held_out(source: LabelledSource) -> tuple[Tensor, Tensor]:
-    points, labels = source.labelled("test")
-    if len(points) < 2:
-        raise UserError(f"{source.name}: an accuracy needs held-out points, got {len(points)}")
-    return points, labels
+def _check_held_out(source: FiniteSource) -> None:
+    if source.count("test") < 2:
+        raise UserError(
+            f"{source.name}: an accuracy needs held-out points, got {source.count('test')}"
+        )
 
 
 def _training(
-    source: LabelledSource, seed: int, steps: int, batch_size: int, lr: float
+    source: FiniteSource, seed: int, steps: int, batch_size: int, lr: float
 ) -> dict[str, Any]:
     return {
         "data": source.name,
@@ -311,11 +346,17 @@ def _training(
     }
 
 
-def _digest_of(source: LabelledSource) -> str:
-    """A SHA-256 of all points and classes."""
+def _digest_of(source: FiniteSource) -> str:
+    """A SHA-256 of all points, as they are stored, and classes."""
     digest = hashlib.sha256()
-    for split in ("train", "test"):
-        for tensor in source.labelled(split):
-            digest.update(f"{tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().numpy().tobytes())
+    splits: tuple[Split, ...] = ("train", "test")
+    for split in splits:
+        n, labels = source.count(split), source.labels(split)
+        digest.update(f"{(n, *source.shape)}".encode())
+        for rows in torch.arange(n).split(_ROWS):
+            stored = source.at(split, rows)
+            stored = stored.float() if stored.is_floating_point() else stored
+            digest.update(stored.contiguous().numpy().tobytes())
+        digest.update(f"{tuple(labels.shape)}".encode())
+        digest.update(labels.contiguous().numpy().tobytes())
     return digest.hexdigest()
