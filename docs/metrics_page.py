@@ -2,19 +2,21 @@
 
 from pathlib import Path
 
-from scorefield.evaluation.catalogue import OF_FIELD, OF_LEVELS, OF_PATHS, OF_SAMPLES
+from scorefield.evaluation.catalogue import OF_FIELD, OF_IMAGES, OF_LEVELS, OF_PATHS, OF_SAMPLES
 
 PAGE = Path(__file__).with_name("metrics.md")
 HEAD = """\
 # Metrics
 
 What an evaluation measures. `python docs/metrics_page.py` writes this page from the catalogue,
-`scorefield.evaluation.catalogue`; a test compares the two.
+`scorefield.evaluation.catalogue`; a test compares the two. [](image_metrics.md) says how images are
+compared.
 """
 GROUPS = {
     "The field as a whole": OF_FIELD,
     "The field by noise level": OF_LEVELS,
     "Samples": OF_SAMPLES,
+    "Images, by the features of an extractor": OF_IMAGES,
     "The sampler's paths": OF_PATHS,
 }
 

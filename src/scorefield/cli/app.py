@@ -215,22 +215,57 @@ def evaluate_run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing evaluation.")
     ] = False,
+    extractor: Annotated[
+        list[Path] | None,
+        typer.Option(help="Weights of Inception or DINOv2, for FID and others; may be repeated."),
+    ] = None,
+    images: Annotated[
+        int, typer.Option(min=40, help="The number of images for metrics of an extractor.")
+    ] = 50_000,
+    statistics: Annotated[
+        Path | None, typer.Option(help="Published statistics, .npz, to take the FID from.")
+    ] = None,
+    png: Annotated[
+        bool, typer.Option("--png", help="Write the images of an extractor's metrics as PNG files.")
+    ] = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Evaluate a run: sample quality, curl and score error by noise level.
 
     An existing evaluation is extended by the numbers of network calls that it lacks. Samples
     are drawn by Heun's method, the sampler of the evaluation protocol, whatever sampler the run's
-    configuration names.
+    configuration names. With an extractor, images at the largest number of calls, or those of
+    --nfe, are compared with the training set by its features.
     """
+    from scorefield.cli.printing import print_images
     from scorefield.config.build import build_engine
+    from scorefield.errors import UserError
     from scorefield.evaluation.evaluate import evaluate
+    from scorefield.evaluation.extractors import open_extractor
+    from scorefield.evaluation.images import evaluate_images
     from scorefield.progress import Stages
     from scorefield.runs.run import Run
 
-    opened = Run.open(run, trust_code)
+    if not extractor and (statistics or png):
+        raise UserError("--statistics and --png are of the metrics of an --extractor: give one")
+    opened, found = Run.open(run, trust_code), None
+    # What is wrong with a file is said before anything is measured.
+    networks = [open_extractor(path) for path in extractor or ()]
     with build_engine(opened.config, **engine).joined() as chosen, Stages() as stages:
         evaluate(opened, nfe, overwrite=overwrite, stages=stages, engine=chosen)
+        if networks:
+            found = evaluate_images(
+                opened,
+                networks,
+                images,
+                nfe,
+                statistics=statistics,
+                pngs=png,
+                stages=stages,
+                engine=chosen,
+            )
+    if found is not None and chosen.world.first:
+        print_images(found)
     for file in sorted((run / "eval").iterdir()) if chosen.world.first else ():
         print(file)
 

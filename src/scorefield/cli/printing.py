@@ -6,7 +6,10 @@ import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from scorefield.evaluation.records import Evaluation
 
 
 def prepare() -> None:
@@ -47,6 +50,25 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     _console().print(table)
+
+
+def print_images(found: Evaluation) -> None:
+    """Print the metrics of images of an evaluation with their intervals, and their warnings."""
+    from scorefield.evaluation.catalogue import OF_IMAGES
+
+    labels = {metric.name: metric.label for metric in OF_IMAGES}
+    rows: list[tuple[str, ...]] = []
+    warnings: dict[str, None] = {}
+    for d in found.distances:
+        if d.metric in labels:
+            low, high = d.estimate.interval()
+            numbers = f"{d.estimate.value:.5g}", f"{low:.4g} to {high:.4g}", str(d.estimate.n)
+            rows.append((labels[d.metric], d.features, str(d.nfe), *numbers))
+            warning = d.estimate.settings.get("warning")
+            if warning:
+                warnings[f"{labels[d.metric]}: {warning}"] = None
+    print_table(("metric", "extractor", "calls", "value", "95 % interval", "n"), rows)
+    print(*warnings, sep="\n", end="\n" if warnings else "")
 
 
 def _console() -> Any:

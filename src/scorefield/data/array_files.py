@@ -10,6 +10,7 @@ import math
 import os
 import re
 import zipfile
+from collections.abc import Collection
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -71,8 +72,12 @@ def array_of(content: bytes) -> NDArray[Any]:
     return _array(BytesIO(content))
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
     """The arrays of a file of ``numpy.savez``, by name.
+
+    Arguments:
+        path: The file.
+        names: The names of the arrays that are read, where they are there; all by default.
 
     Raises:
         UserError: If it is no such file, holds anything but arrays of numbers and texts, or takes
@@ -82,7 +87,11 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     with open_file(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
-                members = archive.infolist()
+                members = [
+                    member
+                    for member in archive.infolist()
+                    if names is None or member.filename.removesuffix(".npy") in names
+                ]
                 size = sum(member.file_size for member in members)
                 if size > MOST:
                     raise UserError(

@@ -164,7 +164,9 @@ def _kept(run: Run, step: int, terms: Mapping[str, object]) -> Evaluation | None
     if there is None or there.step != step:
         return None
     here = json.loads(json.dumps({**terms, "nfes": there.protocol["nfes"]}))
-    for key, old, new in differences(there.protocol, here):
+    # Numbers of images are added to an evaluation, and have settings of their own.
+    own = {key: value for key, value in there.protocol.items() if key != "images"}
+    for key, old, new in differences(own, here):
         raise RunError(
             f"{run.folder} was evaluated by another protocol: {key} is {shown(old)} there and "
             f"{shown(new)} here; --overwrite replaces that evaluation"

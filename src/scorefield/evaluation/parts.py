@@ -60,28 +60,32 @@ class Parts:
 
     def of(self, field: nn.Module) -> Once:
         """What computes each part of a given name once for the weights that a field has."""
-        prefix = of_weights(field)
-
-        def once(name: object, make: Callable[[], T]) -> T:
-            file = self._folder / f"{_hash(f'{prefix} {name!r}')}.pt"
-            # One that cannot be read is made again.
-            with suppress(OSError, UserError):
-                found: T = archives.load(io.BytesIO(read_file(file)), _KINDS)
-                return found
-            found, buffer = make(), io.BytesIO()
-            torch.save(found, buffer)
-            # The same computation in another process may have come to its end, and removed all.
-            with suppress(FileNotFoundError):
-                write_file(file, buffer.getvalue())
-            return found
-
-        return once
+        return kept_in(self._folder, of_weights(field))
 
     def remove(self) -> None:
         """Removes them, since the whole is there."""
         shutil.rmtree(self._folder, ignore_errors=True)
         with suppress(OSError):  # another computation has parts too, or there were none
             self._root.rmdir()
+
+
+def kept_in(folder: Path, prefix: str = "") -> Once:
+    """What computes each part of a given name once, and keeps it in a file of a folder."""
+
+    def once(name: object, make: Callable[[], T]) -> T:
+        file = folder / f"{_hash(f'{prefix} {name!r}')}.pt"
+        # One that cannot be read is made again.
+        with suppress(OSError, UserError):
+            found: T = archives.load(io.BytesIO(read_file(file)), _KINDS)
+            return found
+        found, buffer = make(), io.BytesIO()
+        torch.save(found, buffer)
+        # The same computation in another process may have come to its end, and removed all.
+        with suppress(FileNotFoundError):
+            write_file(file, buffer.getvalue())
+        return found
+
+    return once
 
 
 def _hash(text: str) -> str:

@@ -16,13 +16,14 @@ from scorefield.comparison.to_target import calls
 from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import (
     CATALOGUE,
+    OF_IMAGES,
     OF_LEVELS,
     OF_SAMPLES,
     TARGET,
     VALIDATION,
     find,
 )
-from scorefield.evaluation.catalogue.metric import OfLevel, OfSamples
+from scorefield.evaluation.catalogue.metric import Metric, OfLevel, OfSamples
 from scorefield.evaluation.protocol import PLAIN
 from scorefield.plotting.palette import EXACT, Look
 from scorefield.report.words import distinguishable, number
@@ -111,8 +112,8 @@ def _of_samples(base: Group) -> list[_Shown]:
     """The distances of the first model: some at every budget, others at the largest."""
     budgets = base.first.budgets
     shown = []
-    for m in OF_SAMPLES:
-        for budget in budgets if m.every_budget else budgets[-1:]:
+    for m in (*OF_SAMPLES, *OF_IMAGES):
+        for budget in budgets if isinstance(m, OfSamples) and m.every_budget else budgets[-1:]:
             found = base.distance(m.name, budget)
             if "table" not in m.shown or found is None:
                 continue
@@ -125,11 +126,11 @@ def _of_samples(base: Group) -> list[_Shown]:
     return shown
 
 
-def _distance(metric: OfSamples, budget: int, g: Group) -> Cell:
+def _distance(metric: Metric, budget: int, g: Group) -> Cell:
     found = g.distance(metric.name, budget)
     if found is None:
         return Cell(None)
-    if metric.total:
+    if isinstance(metric, OfSamples) and metric.total:
         value, total = found.estimate.value, int(found.estimate.settings.get(metric.total, 0))
         return Cell(None, "", value == total, f"{value:g} of {total}")
     if found.ratio is not None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from scorefield.evaluation.catalogue import curl, samples, score
+from scorefield.evaluation.catalogue import curl, images, samples, score
 from scorefield.evaluation.catalogue.metric import Metric
 
 OF_FIELD, OF_SAMPLES, OF_PATHS = samples.OF_FIELD, samples.OF_SAMPLES, samples.OF_PATHS
+OF_IMAGES = images.OF_IMAGES
 OF_LEVELS = (*score.OF_SCORE, *curl.OF_CURL, *score.BETWEEN_LEVELS)
 
-CATALOGUE: tuple[Metric, ...] = (*OF_FIELD, *OF_LEVELS, *OF_SAMPLES, *OF_PATHS)
+CATALOGUE: tuple[Metric, ...] = (*OF_FIELD, *OF_LEVELS, *OF_SAMPLES, *OF_IMAGES, *OF_PATHS)
 """Every metric of an evaluation."""
 
 TARGET = samples.SLICED_WASSERSTEIN

@@ -1,4 +1,4 @@
-"""What is to be known of a metric: one frozen descriptor each, of one of four kinds.
+"""What is to be known of a metric: one frozen descriptor each, of one of five kinds.
 
 Evaluation, tables, studies, report and documentation read them; none of them names a metric.
 """
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scorefield.diagnostics.protocol import Profile
 from scorefield.estimate import Estimate
+from scorefield.evaluation.features import ImageSets
 from scorefield.evaluation.protocol import Benchmark
 from scorefield.fields.base import ScoreField
 from scorefield.samplers.trajectory import Trajectory
@@ -148,6 +149,21 @@ class OfSamples(Metric):
     total: str = ""
     every_budget: bool = False
     learned: bool = False
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OfImages(Metric):
+    """A number of generated images, by the features of an extractor.
+
+    Attributes:
+        estimate: The number; ``None`` where the data set lacks what it takes.
+        holds: Whether it applies to the features of an extractor.
+        warning: Why the number must not be compared as it is, in a sentence; empty elsewhere.
+    """
+
+    estimate: Callable[[ImageSets], Estimate | None]
+    holds: Callable[[ImageSets], bool]
+    warning: Callable[[ImageSets], str] = lambda sets: ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
