@@ -9,8 +9,8 @@ HEAD = """\
 # Metrics
 
 What an evaluation measures. `python docs/metrics_page.py` writes this page from the catalogue,
-`scorefield.evaluation.catalogue`; a test compares the two. [](image_metrics.md) says how images are
-compared.
+`scorefield.evaluation.catalogue`; a test compares the two. How images are
+compared is described in [](image_metrics.md).
 """
 GROUPS = {
     "The field as a whole": OF_FIELD,
