@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scorefield.calculus.asymmetry import probed_asymmetry
-from scorefield.config.build import build_field
+from scorefield.config.build import build_field, build_source
 from scorefield.config.document import differences
 from scorefield.config.resolve import load_config
 from scorefield.data.arrays import LabelledSource
@@ -20,7 +20,60 @@ def pictures(shape, classes, n=64):
     return LabelledSource(x, x[:16], labels, labels[:16], "pictures")
 
 
-@pytest.mark.parametrize("family", ["fashion_mnist"])
+# Of m0, and what is published, in millions: EDM (CIFAR-10 and ImageNet-64), and ADM, table 11.
+PARAMETERS = {
+    "cifar10": (55_734_147, 55.7),
+    "imagenet64": (295_899_267, 295.9),
+    "imagenet128": (421_522_691, 422),
+    "imagenet256": (553_831_171, 554),
+    "imagenet512": (558_863_107, 559),
+    "lsun256": (552_807_171, 552),
+}
+FAMILIES = (*PARAMETERS, "mnist", "fashion_mnist", "ffhq256", "emoji")
+
+
+def bare(name):
+    """The field of a preset without weights, and without reading data."""
+    config = load_config(name, ["field.sigma_data=0.5"])
+    return build_field(config, build_source(config), device="meta")
+
+
+def size(field):
+    return sum(p.numel() for p in field.parameters())
+
+
+@pytest.mark.parametrize("family", PARAMETERS)
+def test_networks_have_as_many_parameters_as_published(family):
+    wanted, published = PARAMETERS[family]
+    assert size(bare(f"{family}/m0")) == wanted
+    assert abs(wanted / 1e6 - published) < 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_five_have_the_network_of_m0(family):
+    plain = size(bare(f"{family}/m0"))
+    assert [size(bare(f"{family}/{m}")) for m in MODELS[1:]] == [plain, plain, plain, 2 * plain]
+    assert plain < size(bare(f"{family}/m4_equal_cost")) < 2 * plain
+
+
+def test_a_file_extends_several_the_later_on_top(tmp_path):
+    for name, text in {
+        "one": "seed: 1\ndescription: one\noptim: {lr: 0.1}",
+        "two": "seed: 2\ntrain: {steps: 7}",
+        "both": "extends: [cifar10/m0, one, two]\ntrain: {batch_size: 8}",
+    }.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    config = load_config(tmp_path / "both.yaml")
+    assert (config.seed, config.optim.lr, config.train.steps, config.train.batch_size) == (
+        2,
+        0.1,
+        7,
+        8,
+    )
+    assert (config.description, config.name) == ("", "cifar10/both")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_five_models_differ_in_what_they_are_and_nothing_else(family):
     base = load_config(f"{family}/m0")
     for model in MODELS[1:]:

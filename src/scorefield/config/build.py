@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -71,8 +72,9 @@ def build_source(config: Config) -> DataSource:
             )
 
 
-def build_field(config: Config, source: DataSource) -> ScoreField:
-    """The untrained field; its weights are a function of the configuration's seed.
+def build_field(config: Config, source: DataSource, device: str | None = None) -> ScoreField:
+    """The untrained field; its weights are a function of the configuration's seed. On the device
+    ``meta`` it has none, and takes no memory.
 
     Raises:
         ConfigError: If the field does not fit the data or the process.
@@ -80,7 +82,7 @@ def build_field(config: Config, source: DataSource) -> ScoreField:
     model, sde = config.field, build_sde(config.sde)
     scaling = _parametrization(config, source)
     domain = Euclidean(source.shape) if source.truth is None else source.truth.domain
-    known = {"centered": config.centered, **_table(config)}
+    known = {"centered": config.centered, "device": device, **_table(config)}
     if hasattr(config.data, "period"):
         known["period"] = config.data.period
 
@@ -105,7 +107,7 @@ def build_field(config: Config, source: DataSource) -> ScoreField:
             f"{least:g} and {most:g} of the process"
         )
     # The two networks start from unrelated weights.
-    low = potential("field.low_network", model.low_network, model.head, -1 - config.seed)
+    low = potential("field.low_network", model.low, model.head, -1 - config.seed)
     return HybridField(low, plain(config.seed), model.sigma_c)
 
 
@@ -175,7 +177,9 @@ def check_sampler(section: SamplerSection, sde: SDE) -> None:
             sampler.corrector.scale(sde, t, forward)
 
 
-def _network(network: Network, where: str, source: DataSource, **known: Any) -> nn.Module:
+def _network(
+    network: Network, where: str, source: DataSource, *, device: str | None, **known: Any
+) -> nn.Module:
     known |= {"shape": source.shape, "dim": math.prod(source.shape)}
     if getattr(network, "classes", False):
         if source.classes is None:
@@ -186,7 +190,8 @@ def _network(network: Network, where: str, source: DataSource, **known: Any) -> 
     if isinstance(network, ResidualNetwork):
         _check_attention(network, where, source.shape[-1])
     if not isinstance(network, Custom):
-        return build(network, where, nn.Module, **known)
+        with nullcontext() if device is None else torch.device(device):
+            return build(network, where, nn.Module, **known)
     with torch.random.fork_rng(devices=[]):
         # Most networks draw their weights from torch's own generator.
         torch.default_generator.manual_seed(known["seed"])

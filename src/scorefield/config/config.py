@@ -21,7 +21,8 @@ from scorefield.errors import UserError
 class Config(Section):
     """A whole experiment.
 
-    ``name`` is ``family/member``: where its runs are kept; ``description`` is for people.
+    ``name`` is ``family/member``: where its runs are kept; ``description`` is for people, and so is
+    ``published``, the result that others have published of such a model, with its source.
     """
 
     name: Annotated[str, Field(pattern=r"^\w[\w+=.,@-]*/\w[\w+=.,@-]*$")]
@@ -36,6 +37,7 @@ class Config(Section):
     eval: EvalSection = section()
     engine: EngineSection = section()
     seed: Seed = 0
+    published: str = ""
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -57,7 +59,7 @@ class Config(Section):
         """The networks of the field, by their keys."""
         networks = {"field.network": self.field.network}
         if isinstance(self.field, HybridModel):
-            networks["field.low_network"] = self.field.low_network
+            networks["field.low_network"] = self.field.low
         return networks
 
     @property
@@ -148,4 +150,4 @@ class Config(Section):
         """What distinguishes a run from others, as plain values: all but what describes it, and the
         engine, on which its results depend in rounding only.
         """
-        return self.model_dump(mode="json", exclude={"description", "engine"})
+        return self.model_dump(mode="json", exclude={"description", "published", "engine"})

@@ -143,6 +143,24 @@ class DDPMNetwork(ResidualNetwork):
     channels: Annotated[int, Field(ge=32, multiple_of=32)]
 
 
+class SongNetwork(PyramidNetwork):
+    """:class:`~scorefield.interop.edm.fresh.SongNetwork`, EDM's DDPM++ or NCSN++, for images."""
+
+    builds = "scorefield.interop.edm.fresh:SongNetwork"
+    kind: Literal["song"]
+    variant: Literal["ddpmpp", "ncsnpp"]
+    classes: bool = False
+
+
+class DhariwalNetwork(PyramidNetwork):
+    """:class:`~scorefield.interop.edm.fresh.DhariwalNetwork`, EDM's ADM, for images."""
+
+    builds = "scorefield.interop.edm.fresh:DhariwalNetwork"
+    kind: Literal["adm"]
+    embedding: Count
+    classes: bool = False
+
+
 class NCSNNetwork(NetworkSection):
     """:class:`~.NCSN`, for images and a table of noise levels."""
 
@@ -202,6 +220,8 @@ Network = Annotated[
     | UNetNetwork
     | NCSNppNetwork
     | DDPMNetwork
+    | SongNetwork
+    | DhariwalNetwork
     | NCSNNetwork
     | NCSNv2Network
     | MinimalUNetNetwork
@@ -272,14 +292,20 @@ class PotentialModel(Prediction):
 
 class HybridModel(Prediction):
     """:class:`~.HybridField`: at noise levels up to ``sigma_c`` a potential, made
-    of ``low_network`` and ``head``; above, the plain ``network``.
+    of ``low_network``, where it is null one like ``network``, and ``head``; above, the plain
+    ``network``.
     """
 
     kind: Literal["hybrid"]
     sigma_c: Positive
     head: Head
     network: Network
-    low_network: Network
+    low_network: Network | None = None
+
+    @property
+    def low(self) -> Network:
+        """The network of the potential."""
+        return self.network if self.low_network is None else self.low_network
 
 
 Model = Annotated[PreconditionedModel | PotentialModel | HybridModel, Field(discriminator="kind")]

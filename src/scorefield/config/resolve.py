@@ -38,10 +38,11 @@ _FORM = ("crop", "filter", "background")
 def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration of a preset or a file, with overrides.
 
-    A file may extend a preset (``extends: toy/m0``), a file next to it (``extends: base``) or
-    one at a relative path (``extends: ../base.yaml``). Overrides that change a value add to the
-    name what they change, so that the runs of two configurations never share a directory; those of
-    data of the user's own are kept under the name of the set.
+    A file may extend a preset (``extends: toy/m0``), a file next to it (``extends: base``), one at
+    a relative path (``extends: ../base.yaml``), or several, the later on top of the earlier.
+    Overrides that change a value add to the name what they change, so that the runs of two
+    configurations never share a directory; those of data of the user's own are kept under the name
+    of the set.
     What is not given of data in a file or folder is filled in as it is found there.
     Classes of the user's own may be imported, and are recorded with the hashes of their files.
 
@@ -70,28 +71,32 @@ def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Conf
 
 def _document(source: str) -> dict[str, Any]:
     """The document of a preset or a file, on top of all that it extends."""
-    path: Path | None = Path(source) if source.endswith(ENDINGS) else presets.path(source)
-    layers: list[dict[str, Any]] = []
-    seen: list[str] = []
-    family = "runs"
-    while path is not None:
-        # Other than Path.resolve, it takes a loop of links.
-        real = os.path.realpath(path)
-        if real in seen:
-            raise ConfigError(f"{source} extends itself: {path} comes up twice")
-        seen.append(real)
-        layer = read(path)
-        parent = layer.pop("extends", None)
-        if layers:
-            layer = {key: value for key, value in layer.items() if key not in _LABELS}
-        layers.append(layer)
-        if family == "runs":
-            family = presets.family(path) or family
-        path = None if parent is None else _extended(path, parent)
+    path = Path(source) if source.endswith(ENDINGS) else presets.path(source)
+    layers = _layers(path, source, ())
+    family = next(filter(None, (presets.family(path) for path, _ in layers[::-1])), "runs")
     merged: dict[str, Any] = {}
-    for layer in reversed(layers):
-        merged = merge(merged, layer, schema.keys)
+    for k, (_, layer) in enumerate(layers):
+        own = k == len(layers) - 1
+        plain = {key: value for key, value in layer.items() if own or key not in _LABELS}
+        merged = merge(merged, plain, schema.keys)
     return {"name": f"{family}/{Path(source).stem}", **merged}
+
+
+def _layers(path: Path, source: str, above: tuple[str, ...]) -> list[tuple[Path, dict[str, Any]]]:
+    """The files that a file extends, from the first to itself; of several, the later ones come on
+    top of the earlier.
+    """
+    # Other than Path.resolve, it takes a loop of links.
+    real = os.path.realpath(path)
+    if real in above:
+        raise ConfigError(f"{source} extends itself: {path} comes up twice")
+    layer = read(path)
+    given = layer.pop("extends", None)
+    parents = given if isinstance(given, list) else [] if given is None else [given]
+    found = [
+        one for each in parents for one in _layers(_extended(path, each), source, (*above, real))
+    ]
+    return [*found, (path, layer)]
 
 
 def _extended(path: Path, parent: object) -> Path:

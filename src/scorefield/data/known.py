@@ -67,6 +67,10 @@ KNOWN = {
     "celeba": ImageSet(3, 64, crop=140, hub="flwrlabs/celeba"),
     "celebahq": ImageSet(3, 256),
     "ffhq": ImageSet(3, 256),
+    # Of images on the hub that are JPEG files of any size.
+    "imagenet": ImageSet(3, 64, 1000, crop="adm", hub="ILSVRC/imagenet-1k"),
+    # The npm package emoji-datasource-google, img/google/64.
+    "emoji": ImageSet(3, 32),
     "bedroom": ImageSet(3, 256, filter="bicubic"),
     "church": ImageSet(3, 256, filter="bicubic"),
 }

@@ -112,6 +112,14 @@ def normal_(parameter: Tensor, seed: int, name: str, deviation: float = 1.0) -> 
         parameter.copy_(draws.normal_(0, deviation, generator=_generator(seed, name)))
 
 
+@torch.no_grad()
+def uniform_(parameter: Tensor, seed: int, name: str, bound: float) -> None:
+    """Draw a parameter from the uniform distribution on ±bound, by its own generator as above."""
+    if not parameter.is_meta:
+        draws = torch.empty(parameter.shape, device="cpu")
+        parameter.copy_(draws.uniform_(-bound, bound, generator=_generator(seed, name)))
+
+
 def _generator(seed: int, name: str) -> torch.Generator:
     key = hashlib.blake2b(f"{seed}/weights/{name}".encode(), digest_size=8).digest()
     return torch.Generator("cpu").manual_seed(int.from_bytes(key, "little", signed=True))
