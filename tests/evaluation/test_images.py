@@ -20,16 +20,19 @@ from scorefield.estimate import Estimate
 from scorefield.evaluation import generation, images, reference
 from scorefield.evaluation import parts as parts_module
 from scorefield.evaluation.extractors import INCEPTION, Extractor, open_extractor
-from scorefield.evaluation.features import FeatureBlocks
+from scorefield.evaluation.features import FeatureBlocks, ImageSets
 from scorefield.evaluation.generation import classes_by_index
 from scorefield.evaluation.images import evaluate_images
 from scorefield.evaluation.protocol import Protocol
 from scorefield.evaluation.records import Distance, Evaluation, Level
 from scorefield.evaluation.reference import read_statistics
+from scorefield.metrics.frechet import frechet_distance
 from scorefield.metrics.frechet_sizes import frechet_between
+from scorefield.metrics.inception_score import inception_score, score_rows
+from scorefield.metrics.kernel import kid
 from scorefield.metrics.moments import Moments
+from scorefield.metrics.neighbours import recall
 from scorefield.networks.dinov2 import DinoV2
-from scorefield.networks.inception import Inception
 from scorefield.runs.run import Run
 from tests.worlds import together
 
@@ -235,9 +238,11 @@ def test_classes_of_samples_have_the_frequencies_of_the_data():
 
 @pytest.fixture
 def inception():
-    """What is known of the extractor of FID without its weights."""
+    """What is known of the extractor of FID, with fewer features."""
     return SimpleNamespace(
-        sha256=INCEPTION.sha256, sizes=Inception.sizes, name="inception:6726825d"
+        sha256=INCEPTION.sha256,
+        sizes={"features": 96, "spatial": 23, "logits": 5},
+        name="inception:6726825d",
     )
 
 
@@ -246,7 +251,7 @@ def save(path, **arrays):
     return path
 
 
-MU, SIGMA = np.arange(2048.0), np.eye(2048)
+MU, SIGMA = np.arange(96.0), np.eye(96)
 
 
 def test_published_statistics_are_read(inception, tmp_path):
@@ -256,7 +261,7 @@ def test_published_statistics_are_read(inception, tmp_path):
     found = read_statistics(save(tmp_path / "edm.npz", mu=MU, sigma=SIGMA), inception)
     assert list(found) == ["features"]
     assert torch.equal(found["features"].mean, torch.from_numpy(MU))
-    both = {"mu_s": np.zeros(2023, np.float32), "sigma_s": np.eye(2023, dtype=np.float32)}
+    both = {"mu_s": np.zeros(23, np.float32), "sigma_s": np.eye(23, dtype=np.float32)}
     adm = save(
         tmp_path / "adm.npz",
         mu=MU.astype(np.float32),
@@ -277,7 +282,7 @@ def test_statistics_that_do_not_fit_are_one_sentence_each(inception, tmp_path):
         ({"mu": MU[:64], "sigma": SIGMA[:64, :64]}, r"of another size: mu has .* \(64,\)"),
         ({"mu": MU, "sigma": SIGMA[:64]}, "of another size: sigma has"),
         ({"mu": MU.astype(int), "sigma": SIGMA}, "of another size: mu has int64"),
-        ({"mu": np.full(2048, np.nan), "sigma": SIGMA}, "damaged: mu is not a finite moment"),
+        ({"mu": np.full(96, np.nan), "sigma": SIGMA}, "damaged: mu is not a finite moment"),
         ({"mu": MU, "sigma": bent}, "damaged: sigma is not a finite moment"),
         (
             {"mu": MU, "sigma": SIGMA, "extractor_sha256": np.array("ab" * 32)},
@@ -379,3 +384,35 @@ def test_a_field_with_classes_draws_them_by_index(evaluated):
     made.images(5, 9)
     assert torch.equal(torch.cat(given), of(torch.arange(9)))
     assert images.IMAGES == 50_000
+
+
+def planted(outputs, shift, n):
+    generator = torch.Generator().manual_seed(int(10 * shift))
+    x = {name: torch.randn(n, size, generator=generator) + shift for name, size in outputs.items()}
+    return FeatureBlocks(n, 16, lambda a, b: {name: rows[a:b] for name, rows in x.items()}), x
+
+
+@pytest.mark.parametrize("of_fid", [True, False])
+def test_only_distances_on_the_published_inception_are_called_fid(of_fid):
+    """With the values of the estimators on the same features, held in blocks or not."""
+    sizes = {"features": 6, "spatial": 4, "logits": 5}
+    generated, x = planted(sizes, 0.3, 100)
+    real, y = planted(sizes, 0.0, 90)
+    known = {name: Moments.of(y[name]).statistics for name in ("features", "spatial")}
+    cpu = torch.device("cpu")
+    sets = ImageSets("inception:00", of_fid, generated, real, cpu, known, 90, real)
+    found = dict(images._measured(sets))
+    names = {"fid", "fid_infinity", "sfid", "sfid_infinity"}
+    assert names & found.keys() == (names if of_fid else set())
+    name = "fid" if of_fid else "frechet_inception"
+    exact = frechet_distance(x["features"], y["features"]).value
+    assert found[name].value == pytest.approx(exact, rel=1e-9)
+    if of_fid:
+        exact = frechet_distance(x["spatial"], y["spatial"]).value
+        assert found["sfid"].value == pytest.approx(exact, rel=1e-9)
+    assert found["kid_inception"].value == kid(x["features"], y["features"]).value
+    assert found["recall_inception"].value == recall(x["features"], y["features"]).value
+    score = inception_score(Moments.of(score_rows(x["logits"])))
+    assert found["inception_score"].value == pytest.approx(score.value, rel=1e-9)
+    # Held-out points that are training points have the distance zero: all samples are farther.
+    assert found["memorisation_inception"].value == 0

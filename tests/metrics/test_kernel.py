@@ -248,7 +248,7 @@ def test_the_kernel_distance_of_features_is_unbiased_over_1000_repeats(shift):
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [500, 5000])
 def test_the_interval_of_the_kernel_distance_of_features_covers_95_percent(n):
-    s, covered, repeats = 0.6, 0, 1000 if n == 500 else 150
+    s, covered, repeats = 0.6, 0, 1000 if n == 500 else 120
     move = torch.tensor([s, 0.0], dtype=torch.float64)
     second, third = s**4 + 2 * s**2 + 2, s**6 + 3 * s**2 * (2 * s**2 + 2) + 6 * s**2
     within = 1 + 1.5 * s**2 + 0.75 * second + third / 8
@@ -257,4 +257,4 @@ def test_the_interval_of_the_kernel_distance_of_features_covers_95_percent(n):
         low, high = kid(normals(n, 2, 2 * k), move + normals(n, 2, 2 * k + 1)).interval()
         covered += low <= truth <= high
     # The chance of 93 to 97 % coverage to leave these bounds is below 1e-6.
-    assert (886 <= covered <= 995) if n == 500 else covered >= 121
+    assert (886 <= covered <= 995) if n == 500 else covered >= 95
