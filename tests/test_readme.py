@@ -48,6 +48,11 @@ def test_the_python_of_the_page_on_models_runs(capsys):
 
 
 @pytest.mark.slow
+def test_the_python_of_the_page_on_pictures_runs():
+    run(code_of("docs/plotting.md").partition('sf.plot.samples("runs/')[0], {})
+
+
+@pytest.mark.slow
 def test_the_python_of_the_page_on_checks_runs(capsys):
     run(code_of("docs/check.md"), {})
     assert "No evidence was found" in capsys.readouterr().out

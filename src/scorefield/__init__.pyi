@@ -1,4 +1,4 @@
-from . import plotting as plotting
+from . import plot as plot
 from .calculus.derivatives import jacobian as jacobian
 from .calculus.derivatives import jvp as jvp
 from .calculus.derivatives import vjp as vjp

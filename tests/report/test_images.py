@@ -9,14 +9,12 @@ import torch
 from PIL import Image
 
 from scorefield import GaussianMixture, digits
+from scorefield.plotting.planar import field_map, reach_of, shared_scale
 from scorefield.report.gallery import (
     colour_bar,
     draw_field,
     draw_images,
     draw_scatter,
-    field_map,
-    reach_of,
-    shared_scale,
 )
 from tests.planted import Turned
 
@@ -31,18 +29,19 @@ def pixels(picture):
 
 @pytest.mark.parametrize("sigma", [0.5, 2.0])
 def test_the_map_of_a_planted_rotation_is_twice_its_rate(sigma):
-    reach = reach_of(RING, sigma)
+    reach = reach_of(RING.std, sigma)
     assert np.allclose(field_map(RING, sigma, reach).curl, 0, atol=1e-10)
     assert np.allclose(field_map(Turned(RING, 0.2), sigma, reach).curl, 0.4, atol=1e-10)
 
 
 def test_the_scale_is_set_by_the_model_that_turns_most():
-    maps = {str(r): field_map(Turned(RING, r), 0.5, reach_of(RING, 0.5)) for r in (0.0, 0.1, 0.3)}
-    assert shared_scale(maps, RING, 0.5) == pytest.approx(0.6, rel=1e-6)
+    reach = reach_of(RING.std, 0.5)
+    maps = [field_map(Turned(RING, r), 0.5, reach) for r in (0.0, 0.1, 0.3)]
+    assert shared_scale(maps, reach, RING, 0.5) == pytest.approx(0.6, rel=1e-6)
 
 
 def test_a_turning_field_is_red_and_a_gradient_is_not():
-    reach = reach_of(RING, 0.5)
+    reach = reach_of(RING.std, 0.5)
     shown = {}
     for rate in (0.0, 0.3, -0.3):
         values = field_map(Turned(RING, rate), 0.5, reach)

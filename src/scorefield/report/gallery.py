@@ -1,25 +1,19 @@
-r"""The pictures of a data set: fields and samples, as PNG in data URIs.
+"""The pictures of a data set: fields and samples, as PNG in data URIs.
 
-A planar field is drawn as arrows of the posterior mean's displacement
-:math:`\mathbb{E}[x_0 \mid x_t] - x_t = \sigma^2 s` (at :math:`\alpha = 1`) over a map of the
-curl :math:`\partial_1 D_2 - \partial_2 D_1` of the denoiser, a pure number; lines are contours of
-the true density. All panels of one noise level share one scale.
+Lines are contours of the true density. All panels of one noise level share one scale.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefield import plotting
-from scorefield.calculus.derivatives import jacobian
 from scorefield.comparison.groups import Group
 from scorefield.evaluation.measure import (
     Floors,
@@ -28,8 +22,16 @@ from scorefield.evaluation.measure import (
     validate,
 )
 from scorefield.evaluation.protocol import Benchmark, Protocol
-from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.fields.base import ScoreField
 from scorefield.plotting.palette import DIVERGING, EXACT, INK, Look
+from scorefield.plotting.planar import (
+    FieldMap,
+    density_contours,
+    draw_map,
+    field_map,
+    reach_of,
+    shared_scale,
+)
 from scorefield.runs.run import Run
 from scorefield.targets.base import Target
 
@@ -37,10 +39,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Array = NDArray[np.float64]
-
-_MAP, _ARROWS = 97, 19
-_CONTOURS = (0.01, 0.1, 0.4, 0.8)
 _SIZE = 3.3
 _COLOURS = 128
 
@@ -53,59 +51,14 @@ class Picture(NamedTuple):
     uri: str
 
 
-class FieldMap(NamedTuple):
-    """A field at one noise level on a grid: its curl on a fine grid, its arrows on a coarse one."""
-
-    curl: Array
-    arrows: Array
-
-
-def field_map(field: ScoreField, sigma: float, reach: float) -> FieldMap:
-    """The curl and the displacement of a planar field on the square of half-width ``reach``."""
-    fine, coarse = _grid(reach, _MAP), _grid(0.94 * reach, _ARROWS)
-    t = float(field.sde.time(torch.tensor(sigma, dtype=torch.float64)))
-
-    def denoiser(x: Tensor, times: Tensor) -> Tensor:
-        return field.predict(x, times, "denoiser")
-
-    with evaluation_mode(field), torch.no_grad():
-        j = jacobian(denoiser, fine, torch.full((len(fine),), t, dtype=fine.dtype))
-        arrows = field.denoise(coarse, t) - coarse
-    curl = (j[:, 1, 0] - j[:, 0, 1]).reshape(_MAP, _MAP).numpy()
-    return FieldMap(curl, arrows.reshape(_ARROWS, _ARROWS, 2).numpy())
-
-
-def reach_of(truth: Target, sigma: float) -> float:
-    """The half-width of a square that holds nearly all of the noisy data."""
-    return 1.9 * truth.std + 1.6 * sigma
-
-
-def shared_scale(maps: Mapping[str, FieldMap], truth: Target, sigma: float) -> float:
-    """The curl at the ends of the colour scale: the 99 % quantile over the map's points with data
-    on them, of the model that has most.
-    """
-    density = _density(truth, sigma, reach_of(truth, sigma))
-    inside = density > _CONTOURS[0] * density.max()
-    largest = max(float(np.quantile(np.abs(m.curl)[inside], 0.99)) for m in maps.values())
-    return max(largest, 1e-6)
-
-
 def draw_field(
     caption: str, name: str, values: FieldMap, truth: Target, sigma: float, scale: float
 ) -> Picture:
     """One panel: arrows over the curl, with contours of the true density."""
-    reach = reach_of(truth, sigma)
+    reach = reach_of(truth.std, sigma)
     figure, axes = _panel()
-    plotting.curl_map(axes, values.curl, reach, scale)
-    _contours(axes, truth, sigma, reach, _MAP)
-    ticks = np.linspace(-0.94 * reach, 0.94 * reach, _ARROWS)
-    norm = np.linalg.norm(values.arrows, axis=2, keepdims=True)
-    # Lengths are roots of the norms, so that arrows near the data are visible too.
-    arrows = values.arrows / np.sqrt(np.maximum(norm, 1e-12))
-    longest = 2.5 * reach / _ARROWS * float(np.sqrt(norm.max() / reach))
-    plotting.quiver(axes, ticks, ticks, arrows, longest)
-    axes.set_xlim(-reach, reach)
-    axes.set_ylim(-reach, reach)
+    draw_map(axes, values, reach, scale)
+    density_contours(axes, truth, sigma, reach)
     peak = float(np.abs(values.curl).max())
     alt = (
         f"Vector field of {name} at noise level {sigma:g}: arrows towards the data over a map of "
@@ -134,7 +87,7 @@ def draw_scatter(caption: str, alt: str, samples: Tensor, truth: Target, colour:
     """Samples of the plane over contours of the true density; those outside are counted."""
     reach = 2.05 * truth.std
     figure, axes = _panel()
-    _contours(axes, truth, 0.0, reach, 161)
+    density_contours(axes, truth, 0.0, reach, 161)
     outside = plotting.scatter(axes, samples, reach, colour, size=3.0)
     if outside:
         note = f"{outside} of {len(samples)} outside"
@@ -158,24 +111,6 @@ def _panel(ratio: float = 1.0) -> tuple[Figure, Axes]:
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
     return figure, axes
-
-
-def _grid(reach: float, side: int) -> Tensor:
-    """Points of a square, row by row from the bottom."""
-    line = torch.linspace(-reach, reach, side, dtype=torch.float64)
-    y, x = torch.meshgrid(line, line, indexing="ij")
-    return torch.stack((x, y), dim=-1).reshape(-1, 2)
-
-
-def _density(truth: Target, sigma: float, reach: float, side: int = _MAP) -> Array:
-    t = 0.0 if sigma == 0 else float(truth.sde.time(torch.tensor(sigma, dtype=torch.float64)))
-    values: Array = truth.log_density(_grid(reach, side), t).exp().reshape(side, side).numpy()
-    return values
-
-
-def _contours(axes: Axes, truth: Target, sigma: float, reach: float, side: int) -> None:
-    line = np.linspace(-reach, reach, side)
-    plotting.contours(axes, line, line, _density(truth, sigma, reach, side), _CONTOURS)
 
 
 def _uri(figure: Figure, dpi: int = 150) -> str:
@@ -244,10 +179,10 @@ def _fields(models: dict[str, ScoreField], benchmark: Benchmark) -> list[Strip]:
     nearest = [min((abs(s - w), s) for s in benchmark.protocol.sigmas)[1] for w in wanted]
     strips = []
     for sigma in dict.fromkeys(nearest):
-        reach = reach_of(truth, sigma)
+        reach = reach_of(truth.std, sigma)
         shown: dict[str, ScoreField] = {**models, "exact field": truth}
         maps = {label: field_map(f, sigma, reach) for label, f in shown.items()}
-        scale = shared_scale({m: maps[m] for m in models}, truth, sigma)
+        scale = shared_scale([maps[m] for m in models], reach, truth, sigma)
         pictures = [draw_field(m, m, maps[m], truth, sigma, scale) for m in shown]
         strips.append(Strip(f"σ = {sigma:g}", pictures, colour_bar(scale)))
     return strips

@@ -1,0 +1,69 @@
+"""What is drawn: models by label, the size of their data, runs by their paths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from torch import Tensor
+
+from scorefield.errors import UserError
+from scorefield.fields.base import ScoreField
+from scorefield.points import Given, numbers_of
+from scorefield.runs.subject import load
+from scorefield.targets.base import Target
+
+Model: TypeAlias = ScoreField | str | Path
+Models: TypeAlias = Model | Mapping[str, Model] | Sequence[str | Path]
+
+
+def model_of(model: Model) -> ScoreField:
+    """The field of a model."""
+    return model if isinstance(model, ScoreField) else load(model)
+
+
+def models_of(models: Models) -> dict[str, ScoreField]:
+    """The models by label."""
+    if isinstance(models, Mapping):
+        return {label: model_of(model) for label, model in models.items()}
+    if isinstance(models, ScoreField):
+        return {"": models}
+    return {label_of(path): load(path) for path in paths_of(models)}
+
+
+def are_planar(models: Mapping[str, ScoreField]) -> bool:
+    """Whether models are of points of the plane; of none are there several kinds."""
+    shapes = {model.domain.shape for model in models.values()}
+    if len(shapes) != 1:
+        raise UserError(f"models of one kind of points are drawn together, got {sorted(shapes)}")
+    return shapes == {(2,)}
+
+
+def spread_of(models: Mapping[str, ScoreField], data: Target | Given | None) -> float:
+    """The standard deviation of the data."""
+    if isinstance(data, Target):
+        return data.std
+    if data is not None:
+        return float(numbers_of("the data", data)[0].std())
+    for model in models.values():
+        known = getattr(getattr(model, "parametrization", None), "sigma_data", None)
+        if known is not None:
+            return float(known)
+    raise UserError("the size of the map follows from the data: give data=")
+
+
+def black_of(x: Tensor) -> float:
+    """The value of black: -1 for images with negative values."""
+    return -1.0 if float(x.min()) < -0.5 else 0.0
+
+
+def paths_of(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """One path or several, as a list."""
+    return [Path(p) for p in ([paths] if isinstance(paths, str | Path) else paths)]
+
+
+def label_of(path: str | Path) -> str:
+    """The part of a run's path that a reader needs: model and seed."""
+    parts = Path(path).parts
+    return "/".join(parts[-3:]) if len(parts) > 2 else str(path)
