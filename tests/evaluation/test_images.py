@@ -19,6 +19,7 @@ from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
 from scorefield.evaluation import generation, images, reference
 from scorefield.evaluation import parts as parts_module
+from scorefield.evaluation.evaluate import evaluate
 from scorefield.evaluation.extractors import INCEPTION, Extractor, open_extractor
 from scorefield.evaluation.features import FeatureBlocks, ImageSets
 from scorefield.evaluation.generation import classes_by_index
@@ -347,10 +348,13 @@ def test_points_that_are_no_images_are_refused(trained, extractor, tmp_path):
         reference.reference_set(source, "train", open_extractor(extractor), tmp_path, {}, False)
 
 
-def test_the_command_names_what_is_missing_before_anything_is_measured(run, capsys):
+def test_the_command_names_what_is_missing_before_anything_is_measured(run, extractor, capsys):
     missing = run.folder / "none.pth"
     assert main(["eval", str(run.folder), "--extractor", str(missing)]) == 2
     assert "pt_inception-2015-12-05-6726825d.pth" in capsys.readouterr().err
+    wrong = ["--extractor", str(extractor), "--statistics", str(missing)]
+    assert main(["eval", str(run.folder), *wrong]) == 2
+    assert f"the statistics {missing} cannot be read" in capsys.readouterr().err
     assert main(["eval", str(run.folder), "--png"]) == 2
     assert "of the metrics of an --extractor" in capsys.readouterr().err
 
@@ -416,3 +420,21 @@ def test_only_distances_on_the_published_inception_are_called_fid(of_fid):
     assert found["inception_score"].value == pytest.approx(score.value, rel=1e-9)
     # Held-out points that are training points have the distance zero: all samples are farther.
     assert found["memorisation_inception"].value == 0
+
+
+@pytest.mark.slow
+def test_an_evaluation_is_extended_and_keeps_what_is_of_images(trained, tmp_path):
+    run = Run.open(shutil.copytree(trained, tmp_path / "run"))
+    few = Protocol(nfes=(3,), along=None, samples=32, pairs=2, sigmas=(0.5,), points=4)
+    first = evaluate(run, protocol=few)
+    own = Distance("heun", 3, 3, "kid_dinov2", "dinov2:00", Estimate(1.0, 0.1, 9))
+    record = {"images": {"3 dinov2:00": {"n": 9}}}
+    replace(first, distances=(*first.distances, own), protocol={**first.protocol, **record}).write(
+        run.folder
+    )
+    assert evaluate(run, protocol=few).distance("kid_dinov2", 3) == own
+    found = evaluate(run, [3, 4], protocol=few)
+    assert found.budgets == [3, 4]
+    for evaluation in (found, Evaluation.read(run.folder)):
+        assert evaluation.distance("kid_dinov2", 3) == own
+        assert evaluation.protocol["images"] == record["images"]

@@ -243,6 +243,7 @@ def evaluate_run(
     from scorefield.evaluation.evaluate import evaluate
     from scorefield.evaluation.extractors import open_extractor
     from scorefield.evaluation.images import evaluate_images
+    from scorefield.evaluation.reference import read_statistics
     from scorefield.progress import Stages
     from scorefield.runs.run import Run
 
@@ -251,6 +252,9 @@ def evaluate_run(
     opened, found = Run.open(run, trust_code), None
     # What is wrong with a file is said before anything is measured.
     networks = [open_extractor(path) for path in extractor or ()]
+    for network in networks:
+        if statistics is not None:
+            read_statistics(statistics, network)
     with build_engine(opened.config, **engine).joined() as chosen, Stages() as stages:
         evaluate(opened, nfe, overwrite=overwrite, stages=stages, engine=chosen)
         if networks:

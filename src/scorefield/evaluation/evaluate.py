@@ -165,8 +165,8 @@ def _kept(run: Run, step: int, terms: Mapping[str, object]) -> Evaluation | None
         return None
     here = json.loads(json.dumps({**terms, "nfes": there.protocol["nfes"]}))
     # Numbers of images are added to an evaluation, and have settings of their own.
-    own = {key: value for key, value in there.protocol.items() if key != "images"}
-    for key, old, new in differences(own, here):
+    plain = ({k: v for k, v in known.items() if k != "images"} for known in (there.protocol, here))
+    for key, old, new in differences(*plain):
         raise RunError(
             f"{run.folder} was evaluated by another protocol: {key} is {shown(old)} there and "
             f"{shown(new)} here; --overwrite replaces that evaluation"
