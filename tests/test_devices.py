@@ -24,9 +24,10 @@ from scorefield.evaluation.protocol import Benchmark, protocol_of
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch
+from scorefield.training.result import Fit
 from scorefield.training.settings import TrainSettings
 from scorefield.training.step import Stepper
-from scorefield.training.trainer import Fit, Trainer
+from scorefield.training.trainer import Trainer
 from tests.elsewhere import ELSEWHERE, DeviceError, Elsewhere, Notes, elsewhere
 from tests.laws.cases import closed_forms, targets
 from tests.placed import placed

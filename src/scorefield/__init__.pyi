@@ -154,7 +154,7 @@ from .training.classifier import read_noise_classifier as read_noise_classifier
 from .training.classifier import store_noise_classifier as store_noise_classifier
 from .training.classifier import train_noise_classifier as train_noise_classifier
 from .training.fitting import fit as fit
+from .training.result import Fit as Fit
 from .training.settings import Optim as Optim
-from .training.trainer import Fit as Fit
 
 __version__: str

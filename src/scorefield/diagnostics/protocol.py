@@ -25,6 +25,7 @@ from scorefield.estimate import Estimate
 from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
 from scorefield.fields.forms import Quantity
+from scorefield.html import table
 from scorefield.noise import Noise
 from scorefield.points import Given, numbers_of
 from scorefield.targets.base import Target
@@ -141,7 +142,7 @@ class Protocol:
         return {**asdict(self), "sigmas": list(self.sigmas), "dtype": dtype}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Profile:
     """A diagnostic as a function of the noise level.
 
@@ -184,6 +185,13 @@ class Profile:
             }
             for sigma, e in self
         ]
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        rows = [(f"{sigma:g}", estimate) for sigma, estimate in self]
+        return table(f"{self.name}, n = {self.protocol.n}", rows, ("σ", self.unit or "value"))
 
     def __str__(self) -> str:
         unit = f" [{self.unit}]" if self.unit else ""

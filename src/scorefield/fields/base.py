@@ -38,6 +38,7 @@ from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.classes import Classes, class_rows
 from scorefield.fields.forms import Batch, Quantity, Times, convert
 from scorefield.fields.inputs import check_batch, check_number, check_times, check_values
+from scorefield.html import table
 from scorefield.sde.base import SDE
 
 _SHAPES: dict[str, Callable[[Tensor], tuple[int, ...]]] = {
@@ -221,6 +222,26 @@ class ScoreField(nn.Module):
         """
         return class_rows(type(self).__name__, self.classes, self.unlabelled, classes, points)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(value for _, value in self._facts())})"
+
+    def _repr_html_(self) -> str:
+        return table(type(self).__name__, self._facts())
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """What the field is made of, and of which size."""
+        found = [(name, _short(child)) for name, child in self.named_children()]
+        found.append(("process", repr(self.sde)))
+        if extra := self.extra_repr():
+            found.append(("settings", extra))
+        shape = self.domain.shape if "domain" in vars(self) else "unknown"
+        found.append(("points", f"shape {shape}"))
+        if self.classes is not None:
+            found.append(("classes", f"{self.classes} classes"))
+        if count := sum(p.numel() for p in self.parameters()):
+            found.append(("parameters", f"{count:,} parameters"))
+        return found
+
     def forward(self, x: Batch, t: Times, classes: Classes = None) -> Batch:
         """The score; see :meth:`score`."""
         return self.score(x, t, classes)
@@ -240,6 +261,13 @@ def check_field(field: object) -> None:
             f"{type(field).__name__} is no score field: make one of a network with "
             "sf.wrap(net, shape=..., predicts=..., time=...), which states its convention"
         )
+
+
+def _short(module: nn.Module) -> str:
+    """A module in a line."""
+    if isinstance(module, ScoreField):
+        return repr(module)
+    return f"{type(module).__name__}({module.extra_repr()})"
 
 
 def _checked(

@@ -105,6 +105,9 @@ class PreconditionedField(ScoreField):
         c_skip, c_out = c.means.form(quantity, clock, self.sde)
         return c_skip * x + c_out * output
 
+    def extra_repr(self) -> str:
+        return repr(self.parametrization)
+
     def compile(self, *settings: Any, **named: Any) -> None:
         # As a whole: a compiled network has first derivatives only, and a potential needs two.
         self._compiled = torch.compile(self._output, *settings, **named)

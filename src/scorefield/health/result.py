@@ -23,6 +23,7 @@ from scorefield.health.page import page
 from scorefield.health.plan import Done, Found, Number
 from scorefield.health.typical import Like
 from scorefield.health.verdicts import Verdict, headline
+from scorefield.html import table
 from scorefield.runs.cells import numbers
 
 RECORD, SAMPLES, PAGE = "check.json", "samples.npz", "index.html"
@@ -55,6 +56,9 @@ class Check:
     def numbers(self) -> list[Number]:
         """All numbers."""
         return [number for one in self.done.values() for number in one.found.numbers]
+
+    def _repr_html_(self) -> str:
+        return table(self.headline, [(v.grade, v.words) for v in self.verdicts])
 
     def __str__(self) -> str:
         marks = {"fault": "✗", "notice": "!", "good": "✓"}

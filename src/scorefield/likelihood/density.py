@@ -19,7 +19,7 @@ References:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -30,6 +30,9 @@ from torch import Tensor
 from scorefield.checks import check_count, check_finite, check_positive, check_share
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
+from scorefield.html import table
+
+_SHOWN = 4
 
 Dequantization = Literal["uniform", "none"]
 
@@ -111,7 +114,7 @@ class BitsPerDim:
         return _over_points(self.value, self.solver_error, "bits/dim", {"data": self.transform})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LogProb:
     r"""Log-densities, a row a point.
 
@@ -133,7 +136,24 @@ class LogProb:
     n_probes: Int[Tensor, " batch"]
     calls: Int[Tensor, " batch"]
     latent: Float[Tensor, "batch *event"]
-    reached: Bool[Tensor, " batch"] = field(repr=False)
+    reached: Bool[Tensor, " batch"]
+
+    def __repr__(self) -> str:
+        return f"LogProb({', '.join(f'{name} {value}' for name, value in self._facts())})"
+
+    def _repr_html_(self) -> str:
+        return table("Log-densities", self._facts())
+
+    def _facts(self) -> list[tuple[str, str]]:
+        n, some = len(self.value), self.value[:_SHOWN].tolist()
+        more = ", …" if n > _SHOWN else ""
+        mean = self.mean() if n > 1 else f"{some[0]:.6g} nats" if n else "of no points"
+        return [
+            ("points", f"{n:,}"),
+            ("mean", str(mean)),
+            ("values", ", ".join(f"{v:.4g}" for v in some) + more),
+            ("calls", f"{int(self.calls.max())} at most" if n else "0"),
+        ]
 
     def interval(
         self, confidence: float = 0.95

@@ -15,7 +15,7 @@ from scorefield.plotting.axes import label_axes, legend, noise_profile
 from scorefield.plotting.palette import looks
 from scorefield.plotting.png import new_figure
 from scorefield.training.record import Row, read_rows
-from scorefield.training.trainer import Fit
+from scorefield.training.result import Fit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -44,8 +44,9 @@ from scorefield.samplers.base import Sampler
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.checkpoint import Checkpoint
 from scorefield.training.guard import locked
+from scorefield.training.result import Fit
 from scorefield.training.sharding import check_sharded
-from scorefield.training.trainer import DrawFor, Fit, Trainer
+from scorefield.training.trainer import DrawFor, Trainer
 from scorefield.world import ALONE, World
 
 CONFIG, ENVIRONMENT = "config_resolved.yaml", "environment.json"
@@ -57,6 +58,9 @@ class Run:
     def __init__(self, folder: Path, config: Config) -> None:
         self.folder = folder
         self.config = config
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, {self.config.name})"
 
     @classmethod
     def create(

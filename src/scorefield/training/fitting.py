@@ -15,8 +15,9 @@ from scorefield.fields.gradient import outside_inference
 from scorefield.objectives.denoising import DenoisingScoreMatching
 from scorefield.objectives.objective import Objective
 from scorefield.objectives.regularizer import Regularizer
+from scorefield.training.result import Fit
 from scorefield.training.settings import Optim, TrainSettings
-from scorefield.training.trainer import Fit, Trainer
+from scorefield.training.trainer import Trainer
 
 
 @outside_inference

@@ -39,9 +39,9 @@ from scorefield.progress import Stages, clock, warn
 from scorefield.training import checkpoint, identity, lengths, sharding
 from scorefield.training.checkpoint import Checkpoint
 from scorefield.training.cost import Forecast
-from scorefield.training.ema import Average
 from scorefield.training.guard import StopSignal, among_others, locked
 from scorefield.training.record import Record, Row, Window
+from scorefield.training.result import Fit
 from scorefield.training.settings import Optim, TrainSettings
 from scorefield.training.step import Stepper
 
@@ -56,23 +56,6 @@ Draw = Callable[[ScoreField], Mapping[str, "Figure"]]
 
 DrawFor = Callable[[DataSource], Draw | None]
 """What knows how to draw fields of some data, and nothing of other data."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A finished training.
-
-    Attributes:
-        field: The field, with the averaged weights, in evaluation mode.
-        ema: The average.
-        history: The rows of the metrics.
-        seconds: The time that the training took, in this process.
-    """
-
-    field: ScoreField
-    ema: Average
-    history: tuple[Row, ...]
-    seconds: float
 
 
 @dataclass(eq=False)
