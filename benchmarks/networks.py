@@ -146,7 +146,7 @@ class Recipe(NamedTuple):
     law: NoiseLaw | None = None
     source: Callable[[], sf.ArraySource] = lambda: DIGITS
     steps: int = STEPS
-    ema: float | None = 0.99
+    ema: float = 0.99
     decay: Any = "cosine"
 
 
@@ -186,7 +186,7 @@ RECIPES = {
     "coloured": Recipe(lambda: Net(3, scale=100.0), tinted, source=coloured),
     "classes, dropout": Recipe(lambda: Net(scale=100.0, classes=10, dropout=0.1), edm),
     "averaged, early": Recipe(lambda: Net(scale=100.0), edm, ema=0.98, **_EARLY),
-    "not averaged, early": Recipe(lambda: Net(scale=100.0), edm, ema=None, **_EARLY),
+    "not averaged, early": Recipe(lambda: Net(scale=100.0), edm, ema=0.0, **_EARLY),
     "noise, early": Recipe(Net, noise, _STEPS, steps=SHORT),
     "velocity, early": Recipe(lambda: Net(scale=1000.0), flow, _UNIFORM, steps=SHORT),
     "few digits": Recipe(lambda: Net(scale=100.0), edm, source=few),

@@ -99,6 +99,7 @@ class Benchmark:
         split: The split that diagnostics take their points from.
         labelled: Whether a field that knows classes is evaluated with the class of each point; of
             any otherwise.
+        precision: The relative standard error at which random probes of a Jacobian stop.
     """
 
     source: DataSource
@@ -106,6 +107,7 @@ class Benchmark:
     learned: tuple[Features, ...] = ()
     split: Split = "test"
     labelled: bool = False
+    precision: float = PRECISION
 
     @property
     def truth(self) -> Target | None:
@@ -151,5 +153,5 @@ class Benchmark:
     def points(self, most: int | None = None) -> PointProtocol:
         """The noisy points of the diagnostics; at most so many, and two at least."""
         p = self.protocol
-        points = PointProtocol(p.sigmas, p.points, p.seed, precision=PRECISION)
+        points = PointProtocol(p.sigmas, p.points, p.seed, precision=self.precision)
         return points if most is None else replace(points, n=max(2, min(p.points, most)))

@@ -22,7 +22,7 @@ from scorefield.estimate import Estimate, proportion
 from scorefield.evaluation.catalogue import OF_LEVELS
 from scorefield.evaluation.catalogue.metric import OfLevel
 from scorefield.evaluation.levels import Levels, within_cells
-from scorefield.evaluation.protocol import Benchmark, Protocol
+from scorefield.evaluation.protocol import PRECISION, Benchmark, Protocol
 from scorefield.fields.base import ScoreField
 from scorefield.health import fit
 from scorefield.health.oddities import oddities
@@ -49,7 +49,7 @@ NEAR = 1 / 3
 second nearest."""
 
 _LEVELS, _FEW, _SAMPLES, _DENSITIES = 5, 4, 64, 4
-_PAIRS, _EXACT = 8, 8
+_PAIRS, _EXACT, _ROUGH = 8, 8, 0.2
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,10 @@ class Subject:
         n = min(_FEW << size, self.held_out)
         protocol = Protocol(sigmas=self.sigmas, samples=max(n, 2), points=n,
                             columns=2 * n * self.field.domain.dim, seed=self.seed)  # fmt: skip
-        return Benchmark(self.source, protocol, split=self.split, labelled=self.labelled)
+        # Probes add as much to the error of a few points as these have.
+        precision = max(PRECISION, _ROUGH / 2 ** (size / 2))
+        return Benchmark(self.source, protocol, split=self.split, labelled=self.labelled,
+                         precision=precision)  # fmt: skip
 
     @cached_property
     def sigmas(self) -> tuple[float, ...]:

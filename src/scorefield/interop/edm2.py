@@ -31,8 +31,7 @@ from scorefield.dropout import Dropout
 from scorefield.fields.preconditioned import PreconditionedField
 from scorefield.interop.edm.blocks import Change, doubled, halved
 from scorefield.interop.edm.load import RECIPE
-from scorefield.interop.errors import InteropError
-from scorefield.interop.folder import Backbone, arguments, filled, loaded
+from scorefield.interop.folder import Backbone, arguments, filled, loaded, split_class
 from scorefield.networks.resampling import normalized
 from scorefield.sde.exploding import EDM
 
@@ -74,9 +73,7 @@ def field_of(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Precondi
             surplus or of another shape.
         ValueError: If a value does not fit.
     """
-    given = dict(config)
-    if (name := given.pop("class", None)) != CLASS:
-        raise InteropError(f"class is {name!r}, it must be {CLASS}")
+    _, given = split_class(config, (CLASS,))
     settings = arguments(CLASS, UNet, given)
     weights = {key.removeprefix("unet."): weight for key, weight in state.items()}
     network = filled(lambda: UNet(**settings), weights)

@@ -13,7 +13,7 @@ every weight must be there, with the shape that it has in this network.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import reduce
 from inspect import Parameter, signature
 from pathlib import Path
@@ -171,6 +171,20 @@ def _read_weights(folder: Path, recipe: str) -> dict[str, Tensor]:
         raise InteropError(f"{file} cannot be read: {reason(error)}") from error
     except SafetensorError as error:
         raise InteropError(f"{file} is truncated or not a safetensors file") from error
+
+
+def split_class(config: Mapping[str, Any], known: Collection[str]) -> tuple[str, dict[str, Any]]:
+    """The name of the class in a configuration, and its arguments.
+
+    Raises:
+        InteropError: If it is none of the known ones.
+    """
+    given = dict(config)
+    name = given.pop("class", None)
+    if not isinstance(name, str) or name not in known:
+        either = "one of " if len(known) > 1 else ""
+        raise InteropError(f"class is {name!r}, it must be {either}{', '.join(known)}")
+    return name, given
 
 
 def arguments(

@@ -37,7 +37,7 @@ from scorefield.fields.parametrization import DenoiserPrediction, NoisePredictio
 from scorefield.fields.preconditioned import PreconditionedField
 from scorefield.interop.edm.blocks import Change
 from scorefield.interop.errors import InteropError
-from scorefield.interop.folder import Backbone, arguments, filled, loaded
+from scorefield.interop.folder import Backbone, arguments, filled, loaded, split_class
 from scorefield.networks.blocks import Normalization
 from scorefield.sde.steps import DiscreteVP
 
@@ -85,9 +85,7 @@ def field_of(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Precondi
             another shape.
         ValueError: If a value does not fit.
     """
-    given = dict(config)
-    if (name := given.pop("class", None)) != CLASS:
-        raise InteropError(f"class is {name!r}, it must be {CLASS}")
+    _, given = split_class(config, (CLASS,))
     flags = Flags(**arguments(CLASS, Flags, given))
     classes = None
     if flags.class_cond:

@@ -44,7 +44,7 @@ from scorefield.fields.parametrization import (
 from scorefield.fields.preconditioned import PreconditionedField
 from scorefield.interop.edm.networks import DhariwalUNet, SongUNet
 from scorefield.interop.errors import InteropError
-from scorefield.interop.folder import Backbone, arguments, filled, loaded
+from scorefield.interop.folder import Backbone, arguments, filled, loaded, split_class
 from scorefield.sde.base import SDE
 from scorefield.sde.exploding import EDM
 from scorefield.sde.preserving import VP
@@ -205,10 +205,7 @@ def field_of(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Precondi
             surplus or of another shape.
         ValueError: If a value does not fit.
     """
-    given = dict(config)
-    name = given.pop("class", None)
-    if not isinstance(name, str) or name not in PRECONDITIONERS:
-        raise InteropError(f"class is {name!r}, it must be one of {', '.join(PRECONDITIONERS)}")
+    name, given = split_class(config, PRECONDITIONERS)
     kind = PRECONDITIONERS[name]
     known = signature(kind).parameters
     outer = {key: given.pop(key) for key in list(given) if key in known}
