@@ -4,6 +4,7 @@ import random
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ from scorefield.metrics.kernel import kid
 from scorefield.metrics.moments import Moments
 from scorefield.metrics.neighbours import recall
 from scorefield.networks.dinov2 import DinoV2
+from scorefield.networks.inception import Inception
 from scorefield.runs.run import Run
 from tests.worlds import together
 
@@ -237,14 +239,19 @@ def test_classes_of_samples_have_the_frequencies_of_the_data():
         classes_by_index(plain, 0)
 
 
+class Fewer(Inception):
+    """Inception with fewer features and without weights."""
+
+    sizes: ClassVar = {"features": 96, "spatial": 23, "logits": 5}
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
+
+
 @pytest.fixture
 def inception():
     """What is known of the extractor of FID, with fewer features."""
-    return SimpleNamespace(
-        sha256=INCEPTION.sha256,
-        sizes={"features": 96, "spatial": 23, "logits": 5},
-        name="inception:6726825d",
-    )
+    return Extractor(Fewer(), INCEPTION.sha256)
 
 
 def save(path, **arrays):

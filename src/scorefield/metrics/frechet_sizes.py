@@ -116,7 +116,7 @@ def frechet_sizes(
         without.append(own)
         limits.append(_limit(own, pair, rest, both))
     about = {"dim": len(whole.mean), "parts": PARTS, **settings}
-    limit = Estimate(infinity, _jackknife(limits), whole.n, unit, about, freedom=PARTS - 1)
+    limit = Estimate(infinity, _jackknife(limits), whole.n, unit, about, freedom=PARTS - 1.0)
     bias = full - infinity
     at_size = replace(
         limit,

@@ -29,7 +29,7 @@ class Interval:
         unit: What is counted.
     """
 
-    count: float
+    count: int | float
     unit: Unit = "steps"
 
     @classmethod
