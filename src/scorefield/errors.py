@@ -156,6 +156,21 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+@contextmanager
+def enough_memory(what: str) -> Iterator[None]:
+    """Says in a sentence for what memory does not suffice.
+
+    Raises:
+        UserError: In place of the error of an allocation.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(f"memory does not suffice for {what}") from error
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory does not suffice."""
     # On the CPU, torch says it in words only.

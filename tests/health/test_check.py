@@ -169,6 +169,22 @@ def test_weights_that_are_no_numbers_are_named():
         sf.check(field, source(), stages=QUIET)
 
 
+def test_a_network_that_a_field_cuts_off_is_refused():
+    class Cut(sf.ScoreField):
+        """A field whose network is evaluated without derivatives."""
+
+        def __init__(self):
+            super().__init__(sf.VP(), RING.domain)
+            self.net = torch.nn.Linear(2, 2)
+
+        def score(self, x, t, classes=None):
+            with torch.no_grad():
+                return self.net(x) - x
+
+    with pytest.raises(UserError, match="the network gives has no derivatives in the points"):
+        sf.check(Cut(), source(), stages=QUIET)
+
+
 def test_data_of_another_shape_are_refused():
     with pytest.raises(UserError, match="of shape"):
         sf.check(RING.under(sf.EDM()), torch.zeros(8, 3), stages=QUIET)

@@ -192,6 +192,39 @@ def test_no_level_counts_for_more_than_others_however_large_its_loss():
     assert torch.allclose(skill, torch.tensor([-1.0, 0.25], dtype=torch.float64), atol=1e-5)
 
 
+def seen(cross, predicted, n=64):
+    """What is seen of a prediction, of noise of size one, that has so much of it and is so large,
+    relative to a trivial denoiser that knows nothing.
+    """
+    one = torch.ones(fit.LEVELS, n, dtype=torch.float64)
+    # Points differ, and the same of them in all readings.
+    one = one * (1 + 0.01 * torch.arange(n) / n)
+    loss = one * (1 - 2 * cross + predicted)
+    return fit.Seen(SIGMAS, loss, one, cross * one, predicted * one, one)
+
+
+SIGMAS = tuple(0.1 * 2**k for k in range(fit.LEVELS))
+
+
+def test_what_a_factor_would_gain_is_known():
+    # The best factor of a prediction of the size 0.25 that has 0.4 of the noise is 1.6.
+    lack = seen(0.4, 0.25).lack
+    skill = lambda loss: (1 - loss) / (1 + loss)  # noqa: E731
+    assert lack == pytest.approx(skill(1 - 0.4**2 / 0.25) - skill(1 - 0.8 + 0.25), rel=1e-6)
+    assert seen(0.4, 0.4).lack == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("predicted", "doubted"), [(0.25, False), (0.4, True)])
+def test_a_small_gain_of_a_network_that_is_not_calibrated_is_no_evidence(predicted, doubted):
+    """Both other readings gain the same; the one of a posterior mean is named."""
+    other = seen(0.4, predicted)
+    before = seen(0.4 - 0.01, predicted)
+    gain = fit._gain(Reading("time", "other", None), before, other)
+    assert gain.fits
+    assert gain.mean.value == pytest.approx(0.016, abs=0.005)
+    assert gain.beyond(25) is doubted
+
+
 def test_the_trivial_denoiser_of_normal_data_is_the_best():
     law = sf.Gaussian(torch.zeros(4), covariance=torch.eye(4) + 0.5)
     points = law.sample(20_000, seed=1, dtype=torch.float64)

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scorefield.checks import check_kind
 from scorefield.data.arrays import FiniteSource
 from scorefield.data.columns import IMAGES, LABELS
 from scorefield.data.contents import Contents
@@ -201,6 +202,8 @@ def images(
         ValueError: If something is missing or wrong; names the argument. Missing images of a known
             set are an error on first use.
     """
+    for name, value in (("centered", centered), ("flip", flip), ("dequantize", dequantize)):
+        check_kind(name, value, bool)
     form = {"crop": crop, "filter": filter, "background": background}
     settled = settle(path, dataset, hub, size, channels, classes, sha256, **form)
     names = settled.class_names if class_names is None else tuple(class_names)

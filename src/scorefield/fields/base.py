@@ -33,6 +33,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from scorefield.checks import check_kind
 from scorefield.domain import Domain, Euclidean
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.classes import Classes, class_rows
@@ -82,6 +83,7 @@ class ScoreField(nn.Module):
 
     def __init__(self, sde: SDE, domain: Domain | None) -> None:
         super().__init__()
+        check_kind("the process of a field", sde, SDE)
         if (type(self).score, type(self).predict) == (ScoreField.score, ScoreField.predict):
             raise TypeError(f"{type(self).__name__} must define score or predict")
         self.sde = sde

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from scorefield.checks import check_count, check_kind, kind_of
-from scorefield.errors import UserError, hint
+from scorefield.errors import UserError, hint, out_of_memory
 from scorefield.fields.base import ScoreField
 from scorefield.fields.labels import (
     LOG_NOISE,
@@ -33,6 +33,7 @@ from scorefield.fields.parametrization import (
     VPrediction,
 )
 from scorefield.fields.preconditioned import PreconditionedField
+from scorefield.fields.watch import check_derivatives, outputs_of
 from scorefield.sde.base import SDE
 from scorefield.sde.exploding import EDM
 from scorefield.sde.interpolant import RectifiedFlow
@@ -265,12 +266,10 @@ def _check_network(field: PreconditionedField, network: Wrapped) -> None:
     like = next(iter(network.parameters()), torch.zeros(()))
     classes = None if network.unlabelled else 0
     t = 0.5 * (field.sde.t_min + field.sde.t_max)
-    outputs: list[Tensor] = []
-    watch = network.register_forward_hook(lambda _, given, output: outputs.append(output))
     try:
         x = torch.zeros(2, *shape, dtype=like.dtype, device=like.device)
         x[1] = 1
-        with torch.enable_grad():
+        with torch.enable_grad(), outputs_of((network,)) as outputs:
             field.predict_noise(x.requires_grad_(), t, classes)
         if not isinstance(network.net, nn.Module):
             try:
@@ -283,18 +282,13 @@ def _check_network(field: PreconditionedField, network: Wrapped) -> None:
         half = ": with learned_variance=True the first half of its channels"
         raise UserError(f"wrap: {error}{half if double in str(error) else ''}") from None
     except Exception as error:
+        if out_of_memory(error):
+            raise UserError(f"wrap: memory does not suffice for points of shape {shape}") from error
         raise UserError(
             f"wrap: {name} fails on points of shape {(2, *shape)} and a label for each, "
             f"{kind_of(torch.zeros(2, dtype=like.dtype))}: {error}"
         ) from error
-    finally:
-        watch.remove()
-    # A constant has none and needs none.
-    if not outputs[0].requires_grad and not outputs[0][0].equal(outputs[0][1]):
-        raise UserError(
-            f"wrap: what {name} gives has no derivatives in the points, and its Jacobian would be "
-            "zero: leave out no_grad and detach"
-        )
+    check_derivatives(name, outputs)
 
 
 def _name(net: object) -> str:

@@ -14,10 +14,11 @@ from scorefield import __version__
 from scorefield.checks import check_positive
 from scorefield.data.given import Data, source_of
 from scorefield.data.source import DataSource
-from scorefield.engine import Engine
+from scorefield.engine import Engine, device_of, exact
 from scorefield.errors import UserError
 from scorefield.evaluation.levels import Levels
-from scorefield.fields.base import ScoreField
+from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.fields.watch import check_derivatives, networks_of, outputs_of
 from scorefield.health.fit import held_out, split_of
 from scorefield.health.limit import until
 from scorefield.health.measure import Subject, measurements
@@ -73,6 +74,7 @@ def check(
     _check_data(field, source)
     _check_weights(field)
     engine = Engine() if engine is None else engine
+    _check_network(engine.place(field), source, seed)
     stages = stages or Stages(quiet=True)
     others = {words: engine.place(other) for words, other in (alternatives or {}).items()}
     subject = Subject(engine.place(field), source, seed, levels, others, engine)
@@ -143,6 +145,20 @@ def _check_weights(field: ScoreField) -> None:
     for name, weights in field.named_parameters():
         if not bool(weights.isfinite().all()):
             raise UserError(f"the weights {name} of the model are not all finite numbers")
+
+
+def _check_network(field: ScoreField, source: DataSource, seed: int) -> None:
+    """Raises ``UserError`` if a network of the field gives what has no derivatives."""
+    device, split = device_of(field), split_of(source)
+    x = source.reference(2, seed, split).to(device).requires_grad_()
+    classes = None
+    if field.classes is not None and source.classes is not None:
+        classes = source.reference_classes(2, seed, split).to(device)
+    middle = 0.5 * (field.sde.t_min + field.sde.t_max)
+    networks = networks_of(field)
+    with exact(), evaluation_mode(field), torch.enable_grad(), outputs_of(networks) as outputs:
+        field.score(x, middle, classes)
+    check_derivatives("the network", outputs)
 
 
 def _identity(field: ScoreField, source: DataSource, seed: int) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -68,7 +68,8 @@ class AtLevel(NamedTuple):
 class Gain(NamedTuple):
     """What another reading gains of skill, in the mean over noise levels and at the level where it
     gains most for certain; that level, and there the correlation of the noise with its prediction
-    as claimed and then; and whether the reading fits.
+    as claimed and then; whether the reading fits; and what a factor at each noise level would still
+    gain under it, in the mean.
     """
 
     reading: Reading
@@ -78,12 +79,18 @@ class Gain(NamedTuple):
     claimed: float
     found: float
     fits: bool
+    lack: float
 
     def beyond(self, readings: int) -> bool:
-        """Whether it is a gain for certain, with so many readings tried, of a reading that fits."""
+        """Whether it is a gain for certain, with so many readings tried, of a reading that fits.
+
+        A network that is not trained to the end gains from many small changes. What its lack of
+        calibration under the other reading exceeds is no evidence for that reading.
+        """
         error = ERROR / readings
         over_all, at_one = _least(self.mean, error), _least(self.most, error / LEVELS)
-        return self.fits and over_all > 0 and (over_all > MARGIN or at_one > MARGIN_OF_ONE)
+        known = over_all > MARGIN or at_one > MARGIN_OF_ONE
+        return self.fits and over_all > self.lack and known
 
 
 def _least(estimate: Estimate, error: float) -> float:
@@ -206,6 +213,20 @@ class Seen:
         return (1 - r) / (1 + r) - 2 * (share - r) / (1 + r) ** 2
 
     @property
+    def lack(self) -> float:
+        """What the prediction would gain of skill if it had the best factor at each noise level, in
+        the mean; at least 0. The factor of half of the points is found at the other half.
+        """
+        half = torch.arange(self.loss.shape[1]) % 2 == 0
+        loss = self.loss.clone()
+        for here, there in ((half, ~half), (~half, half)):
+            cross, predicted, noise = (part[:, here] for part in self.parts[1:])
+            size = self.predicted[:, there].mean(dim=1).clamp(min=1e-30)
+            factor = (self.cross[:, there].mean(dim=1) / size).unsqueeze(1)
+            loss[:, here] = noise - 2 * factor * cross + factor.square() * predicted
+        return max(0.0, float((replace(self, loss=loss).skill - self.skill).mean()))
+
+    @property
     def misfits(self) -> int:
         """At how many of the higher noise levels the loss is above the trivial denoiser's by half
         or more.
@@ -318,6 +339,7 @@ def _gain(reading: Reading, claimed: Seen, seen: Seen) -> Gain:
         claimed=float(claimed.correlation[k]),
         found=float(seen.correlation[k]),
         fits=seen.misfits <= len(sigmas) // 4,
+        lack=seen.lack,
     )
 
 

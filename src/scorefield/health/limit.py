@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from scorefield.fields.base import ScoreField
+from scorefield.fields.watch import networks_of
 
 
 class OutOfTimeError(Exception):
@@ -25,13 +26,7 @@ def until(end: float, *fields: ScoreField) -> Iterator[None]:
         if time.monotonic() >= end:
             raise OutOfTimeError
 
-    parts = {part for field in fields for part in field.modules() if isinstance(part, ScoreField)}
-    networks = {
-        network
-        for part in parts
-        for network in part.children()
-        if not isinstance(network, ScoreField)
-    }
+    networks = {network for field in fields for network in networks_of(field)}
     hooks = [network.register_forward_pre_hook(check) for network in networks]
     try:
         yield

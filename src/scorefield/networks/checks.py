@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scorefield.checks import check_count
+from scorefield.checks import check_count, kind_of
 from scorefield.errors import UserError
 
 
@@ -20,8 +20,9 @@ def image_shape(shape: Sequence[int], levels: int = 1, name: str = "shape") -> t
     Raises:
         ValueError: If it is not that of an image, or its sides cannot be halved so often.
     """
-    if len(shape) != 3 or min(shape) < 1:
-        raise UserError(f"{name} must be (channels, height, width), got {tuple(shape)}")
+    if not isinstance(shape, Sequence) or len(shape) != 3 or min(shape) < 1:
+        given = tuple(shape) if isinstance(shape, Sequence) else kind_of(shape)
+        raise UserError(f"{name} must be (channels, height, width), got {given}")
     factor = 2 ** (levels - 1)
     if shape[1] % factor or shape[2] % factor:
         raise UserError(

@@ -133,6 +133,7 @@ class UNet(Network):
         patch: int = 1,
     ) -> None:
         super().__init__()
+        image_shape(shape)
         if not multipliers or min(*multipliers, channels, blocks, patch) < 1:
             raise UserError(
                 "a U-Net has positive channels, multipliers, blocks and patch, got "

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from scorefield.checks import check_count, check_floating
 from scorefield.engine import device_of, states_at_once
-from scorefield.errors import UnsupportedError, UserError
+from scorefield.errors import UnsupportedError, UserError, enough_memory
 from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
 from scorefield.noise import Noise
@@ -114,6 +114,7 @@ class Sampler(ABC):
     def _run(self, field: ScoreField, x: Tensor, block: Block) -> Tensor:
         r"""Carries the states of a block from :math:`t_{max}` to the end."""
 
+    @enough_memory("these samples: draw fewer, or give a smaller batch_size")
     def sample(
         self,
         field: ScoreField,

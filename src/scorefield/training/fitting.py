@@ -9,7 +9,7 @@ from typing import Any
 from scorefield.checks import check_kind
 from scorefield.data.given import Data, source_of
 from scorefield.engine import Engine
-from scorefield.errors import UnsupportedError
+from scorefield.errors import UnsupportedError, enough_memory
 from scorefield.fields.base import ScoreField, check_field
 from scorefield.fields.gradient import outside_inference
 from scorefield.objectives.denoising import DenoisingScoreMatching
@@ -21,6 +21,7 @@ from scorefield.training.trainer import Trainer
 
 
 @outside_inference
+@enough_memory("a training with this network and batch_size: make one of them smaller")
 def fit(
     field: ScoreField,
     data: Data,
