@@ -31,7 +31,7 @@ from scorefield.engine import device_of, exact
 from scorefield.errors import DivergedError, UserError
 from scorefield.estimate import Estimate, mean, ratio
 from scorefield.fields.base import ScoreField, evaluation_mode
-from scorefield.health.readings import Reading
+from scorefield.health.readings import SAME, Reading
 from scorefield.noise import Noise
 from scorefield.targets.base import Target
 from scorefield.targets.gaussian import Gaussian
@@ -85,7 +85,8 @@ class Gain(NamedTuple):
         """Whether it is a gain for certain, with so many readings tried, of a reading that fits.
 
         A network that is not trained to the end gains from many small changes. What its lack of
-        calibration under the other reading exceeds is no evidence for that reading.
+        calibration under the other reading exceeds is no evidence for that reading; of another
+        network, or of other points, such as images of another size, the lack says nothing.
         """
         error = ERROR / readings
         over_all, at_one = _least(self.mean, error), _least(self.most, error / LEVELS)
@@ -339,7 +340,7 @@ def _gain(reading: Reading, claimed: Seen, seen: Seen) -> Gain:
         claimed=float(claimed.correlation[k]),
         found=float(seen.correlation[k]),
         fits=seen.misfits <= len(sigmas) // 4,
-        lack=seen.lack,
+        lack=seen.lack if reading.kind in SAME else 0.0,
     )
 
 

@@ -44,6 +44,8 @@ from scorefield.sde.base import SDE
 from scorefield.sde.steps import DiscreteVP
 from scorefield.sde.tables import Betas
 
+SAME = ("sign", "output", "time", "sigma_data", "betas")
+"""The kinds of readings that evaluate the same network at the same points."""
 _STEPS = 10
 """From which label on a network is taken to count steps."""
 
