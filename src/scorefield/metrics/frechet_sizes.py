@@ -24,6 +24,7 @@ from torch import Tensor
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.metrics.moments import Moments, Statistics
+from scorefield.metrics.sets import WIDE
 
 PARTS = 20
 """The number of parts that the jackknife leaves out one by one; even."""
@@ -115,7 +116,7 @@ def frechet_sizes(
         pair[side], both[side] = distance(half.statistics), half
         without.append(own)
         limits.append(_limit(own, pair, rest, both))
-    about = {"dim": len(whole.mean), "parts": PARTS, **settings}
+    about = {"dim": len(whole.mean), "parts": PARTS, "coverage": WIDE["coverage"], **settings}
     limit = Estimate(infinity, _jackknife(limits), whole.n, unit, about, freedom=PARTS - 1.0)
     bias = full - infinity
     at_size = replace(

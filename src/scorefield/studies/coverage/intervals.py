@@ -3,7 +3,9 @@ r"""The intervals whose coverage is measured, each with the true value.
 Statistics of draws are those of 20 normal or exponential numbers. Distances between samples are
 those of 200 and 150 normal points in 8 dimensions, whose distributions are equal, similar (a shift
 of 0.3 standard deviations) or different (a shift of 1 and a standard deviation of 1.3); shares of
-modes and cells are those of 200 points. Diagnostics have the defaults of
+modes and cells are those of 200 points. Metrics of features of images are those of the same points,
+Fréchet distances from the exact moments of the first distribution; the Inception Score is that of
+200 rows of six logits. Diagnostics have the defaults of
 :class:`~scorefield.diagnostics.protocol.Protocol` and their own, on the planted curl of
 :mod:`scorefield.studies.calibrate.fields` in 8 dimensions; those without variance there are exact.
 The Fokker–Planck residual and the consistency error are those of a score that is 5 % too long, a
@@ -41,8 +43,12 @@ from scorefield.fields.planted import PlantedField, PredictedNoise
 from scorefield.likelihood.compute import log_prob
 from scorefield.metrics.exact_law import ks_test, total_variation
 from scorefield.metrics.frechet import frechet_distance
-from scorefield.metrics.kernel import kernel_bandwidths, mmd
+from scorefield.metrics.frechet_sizes import PARTS, frechet_sizes
+from scorefield.metrics.inception_score import inception_score, score_rows
+from scorefield.metrics.kernel import kernel_bandwidths, kid, mmd
 from scorefield.metrics.modes import mode_weight_tv
+from scorefield.metrics.moments import Moments, Statistics
+from scorefield.metrics.neighbours import density, precision
 from scorefield.metrics.sets import WIDE
 from scorefield.metrics.sliced import sliced_wasserstein
 from scorefield.noise import Noise
@@ -83,7 +89,14 @@ class Interval(NamedTuple):
 
 def intervals() -> tuple[Interval, ...]:
     """All of them."""
-    return (*_statistics(), *_distances(), *_diagnostics(), *_residuals(), _log_density())
+    return (
+        *_statistics(),
+        *_distances(),
+        *_of_features(),
+        *_diagnostics(),
+        *_residuals(),
+        _log_density(),
+    )
 
 
 def _normal(seed: int, n: int, purpose: str, dim: int = 1) -> Tensor:
@@ -181,6 +194,57 @@ def _mmd(h: float, std: float, shift: float) -> float:
         return float((h**2 / total) ** (DIM / 2) * math.exp(-0.5 * square / total))
 
     return kernel(2.0) + kernel(2 * std**2) - 2 * kernel(1 + std**2, shift**2)
+
+
+def _of_features() -> Iterator[Interval]:
+    for law, (shift, std) in _LAWS.items():
+        yield Interval(kid.__name__, f"{law} distributions", partial(_cubic_distance, law))
+        note = "" if law == "different" else WIDE["coverage"]
+        for infinite, of in ((True, "the true value"), (False, "the mean over sets of this size")):
+            truth = shift**2 + DIM * (std - 1) ** 2 if infinite else None
+            measure = partial(_sized, law, truth)
+            name = f"{frechet_sizes.__name__}, {'extrapolated' if infinite else 'at size'}"
+            yield Interval(name, f"{law} distributions", measure, of, note)
+    scales = torch.tensor([2.0, 1.0, 0.5, 3.0, 1.0, 0.2], dtype=torch.float64)
+
+    def score(seed: int) -> Measured:
+        rows = score_rows(_normal(seed, _N, "logits", len(scales)) * scales)
+        return _measured(inception_score(Moments.of(rows)), None)
+
+    yield Interval(inception_score.__name__, f"{_N} rows of logits", score, "the mean")
+    reference = _normal(-1, _M, "reference", DIM)
+    for share in (precision, density):
+
+        def measure_share(seed: int, share: Callable[..., Estimate] = share) -> Measured:
+            return _measured(share(_normal(seed, _N, "x", DIM), reference), None)
+
+        yield Interval(
+            share.__name__, "equal distributions", measure_share, "the mean over samples"
+        )
+
+
+def _sized(law: str, truth: float | None, seed: int) -> Measured:
+    """Of the second set of a pair, as many points as of the first, from the moments of N(0, I)."""
+    shift, std = _LAWS[law]
+    y = std * _normal(seed, _N, "y", DIM) + shift / math.sqrt(DIM)
+    parts = y.chunk(PARTS)
+    known = Statistics(y.new_zeros(DIM), torch.eye(DIM, dtype=y.dtype))
+    found = frechet_sizes(lambda k: Moments.of(parts[k]), known)
+    return _measured(found.at_size if truth is None else found.infinity, truth)
+
+
+def _cubic_distance(law: str, seed: int) -> Measured:
+    shift, std = _LAWS[law]
+    exact = _cubic(1.0, 1.0, 0.0, 0.0) + _cubic(std, std, shift, shift)
+    return _measured(kid(*_pair(law, seed)), exact - 2 * _cubic(1.0, std, 0.0, shift))
+
+
+def _cubic(s: float, r: float, a: float, b: float) -> float:
+    """The mean cubic kernel of N(a e, s² I) and N(b e, r² I) with a unit vector e."""
+    first, second = a * b, a * a + DIM * s**2
+    square = first**2 + s**2 * b**2 + r**2 * second
+    cube = first**3 + 3 * first * s**2 * b**2 + 3 * r**2 * first * (second + 2 * s**2)
+    return 1 + 3 * first / DIM + 3 * square / DIM**2 + cube / DIM**3
 
 
 def _diagnostics() -> Iterator[Interval]:
