@@ -53,7 +53,7 @@ def test_networks_have_as_many_parameters_as_published(family):
 def test_the_five_have_the_network_of_m0(family):
     plain = size(bare(f"{family}/m0"))
     assert [size(bare(f"{family}/{m}")) for m in MODELS[1:]] == [plain, plain, plain, 2 * plain]
-    assert plain < size(bare(f"{family}/m4_equal_cost")) < 2 * plain
+    assert 0.8 * plain < size(bare(f"{family}/m4_equal_cost")) < 2 * plain
 
 
 def test_a_file_extends_several_the_later_on_top(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from scorefield import EDM, PotentialField, PreconditionedField
+from scorefield.calculus.asymmetry import probed_asymmetry
 from scorefield.interop.edm.fresh import DhariwalNetwork, SongNetwork
 
 SMALL = {"channels": 16, "blocks": 1, "classes": 3, "dropout": 0.0}
@@ -40,6 +41,16 @@ def test_begins_at_nearly_zero_with_gradients_everywhere(make):
     assert float(y.detach().abs().amax()) < 0.01
     (y - x).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().amax() > 0 for p in network.parameters())
+
+
+def test_the_asymmetry_of_a_field_can_be_made_small(make):
+    """Forward mode through attention, and a gradient in the weights of that."""
+    field = PreconditionedField(make(), EDM(), 0.5)
+    x = torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([0.5, 1.0])
+    skew, _ = probed_asymmetry(field.score, x, t, x.sign(), "trace")
+    skew.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in field.parameters() if p.grad is not None)
 
 
 def test_the_seed_decides_the_weights(make):

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from scorefield import UNet
+from scorefield import EDM, PreconditionedField, UNet
+from scorefield.calculus.asymmetry import probed_asymmetry
 
 
 def test_begins_at_nearly_zero_with_gradients_everywhere():
@@ -81,3 +82,11 @@ def test_a_signal_has_patches_of_one_row():
     network = UNet((3, 1, 16), channels=8, patch=4)
     assert network.first.in_channels == 12
     assert network(torch.zeros(2, 3, 1, 16), torch.zeros(2)).shape == (2, 3, 1, 16)
+
+
+def test_the_asymmetry_of_a_field_with_attention_can_be_made_small():
+    field = PreconditionedField(UNet((1, 8, 8), 8, attention=(4,)), EDM(), 0.5)
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    skew, _ = probed_asymmetry(field.score, x, torch.tensor([0.5, 1.0]), x.sign(), "trace")
+    skew.sum().backward()
+    assert any(bool(p.grad.any()) for p in field.parameters() if p.grad is not None)

@@ -118,6 +118,12 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the configuration and the folder, and exit.")
     ] = False,
+    smoke: Annotated[
+        bool,
+        typer.Option(
+            "--smoke", help="Train, sample and evaluate a small version on random data, in seconds."
+        ),
+    ] = False,
 ) -> None:
     """Train a preset or a configuration file, or resume its run."""
     from scorefield.config.resolve import load_config
@@ -134,6 +140,13 @@ def train(
         print(f"# {root / config.folder}\n{dump(config.document())}", end="")
         return
     chosen.check()
+    if smoke:
+        from scorefield.evaluation.smoke import smoke as try_out
+
+        tried = try_out(config, root, chosen, lambda clause: print(clause, flush=True))
+        print(*(f"{name}: {value}" for name, value in tried.numbers.items()), sep="\n")
+        print(tried.folder)
+        return
     # What torchrun starts again goes on with what it has done.
     overwrite = overwrite and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
     with chosen.joined() as chosen:
@@ -360,11 +373,23 @@ def inspect(
     print_sheet(inspect(model, trust_code))
 
 
-@app.command()
-def presets() -> None:
-    """List every preset."""
+# Typer imports pydantic for an argument that may be missing.
+@app.command(context_settings={"allow_extra_args": True}, options_metavar="[PATTERN]...")
+def presets(context: typer.Context) -> None:
+    """List every preset; of those that match patterns such as 'cifar10/*', show size and cost.
+
+    Multiply-adds are those of one evaluation of the field, and of a training step for each point of
+    the batch without regularisers; memory is that of weights, gradient, moments and averages.
+    """
     from scorefield.config import presets
 
+    if context.args:
+        from scorefield.cli.printing import print_table
+        from scorefield.runs.cost import COLUMNS, row_of
+
+        chosen = [name for pattern in context.args for name in presets.matching(pattern)]
+        print_table(COLUMNS, [row_of(name) for name in chosen])
+        return
     names = presets.names()
     width = max(map(len, names))
     for family, members in groupby(names, lambda name: name.partition("/")[0]):

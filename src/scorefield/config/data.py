@@ -135,6 +135,21 @@ class ArraysData(Section):
         return None if self.shape is None else "vectors" if len(self.shape) == 1 else "images"
 
 
+class RandomData(Section):
+    """Points of :func:`~.random_points`, in place of data that are not there."""
+
+    builds = "scorefield.data.arrays:random_points"
+    kind: Literal["random"]
+    shape: Annotated[tuple[Count, ...], Strict(False), Field(min_length=1, max_length=3)]
+    classes: Count | None
+    count: Annotated[int, Field(ge=2, le=10**6)]
+
+    @property
+    def points(self) -> str:
+        """What sort of points they are."""
+        return "vectors" if len(self.shape) == 1 else "images"
+
+
 class AtomsData(Section):
     """Atoms of :class:`~.PseudoAtoms` on a torus, without end; ``positions`` has
     one list of coordinates for each.
@@ -164,6 +179,6 @@ class AtomsData(Section):
 
 
 Data = Annotated[
-    RingData | DigitsData | ImagesData | ArraysData | AtomsData | Custom,
+    RingData | DigitsData | ImagesData | ArraysData | RandomData | AtomsData | Custom,
     Field(discriminator="kind"),
 ]

@@ -222,6 +222,27 @@ class LabelledSource(ArraySource):
         return self._labels[split]
 
 
+def random_points(shape: Sequence[int], classes: int | None = None, count: int = 8) -> ArraySource:
+    """Points uniform in [-1, 1], as many for training as are held out: a stand-in for data that are
+    not there, to try out a training.
+
+    Arguments:
+        shape: The shape of a point.
+        classes: The number of classes, of which the points have the last; ``None`` for none.
+        count: The number of points of a split.
+    """
+    index = torch.arange(count)
+    noise = Noise(0)
+    train, test = (
+        2 * noise.uniform(f"random points/{split}", tuple(shape), index) - 1
+        for split in ("train", "test")
+    )
+    if classes is None:
+        return ArraySource(train, test, "random")
+    labels = (classes - 1 - index) % classes
+    return LabelledSource(train, test, labels, labels, "random")
+
+
 def digits() -> LabelledSource:
     r"""The 1,797 handwritten digits of scikit-learn, of shape ``(1, 8, 8)``.
 

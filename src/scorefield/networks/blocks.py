@@ -94,6 +94,19 @@ def activated(act: nn.Module, h: Tensor) -> Tensor:
     return act(h)
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of queries to keys, of shape ``(..., pixels, channels)``; inside of
+    :func:`~.differentiable` by plain operations.
+
+    PyTorch's softmax there overwrites what a gradient of its forward mode needs.
+    """
+    if not is_differentiable():
+        return F.scaled_dot_product_attention(query, key, value)
+    logits = query @ key.mT / math.sqrt(query.shape[-1])
+    weights = (logits - logits.amax(dim=-1, keepdim=True).detach()).exp()
+    return (weights / weights.sum(dim=-1, keepdim=True)) @ value
+
+
 class Normalization(nn.GroupNorm):
     """Group normalisation, with forward mode inside of
     :func:`~.differentiable`.
@@ -215,7 +228,7 @@ class PixelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # -> (batch, head, pixel, channel)
         h = self.norm(x).flatten(2).transpose(1, 2).unsqueeze(1)
-        h = F.scaled_dot_product_attention(self.query(h), self.key(h), self.value(h))
+        h = attend(self.query(h), self.key(h), self.value(h))
         h = self.out(h).squeeze(1).transpose(1, 2).unflatten(2, x.shape[2:])
         return merged(x, h, self.rescale)
 

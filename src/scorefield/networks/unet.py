@@ -23,7 +23,7 @@ from scorefield.checks import check_fraction
 from scorefield.dropout import Dropout
 from scorefield.engine import block
 from scorefield.errors import UserError
-from scorefield.networks.blocks import Normalization, Pointwise
+from scorefield.networks.blocks import Normalization, Pointwise, attend
 from scorefield.networks.checks import image_shape
 from scorefield.networks.embedding import ClassEmbedding, LevelEmbedding, embedded
 from scorefield.networks.initial import initialize
@@ -82,7 +82,7 @@ class Attention(nn.Module):
         # fused attention wants them.
         qkv = self.qkv(self.norm(x)).flatten(2).transpose(1, 2)
         query, key, value = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        attended = attend(query, key, value).transpose(1, 2).flatten(2)
         output: Tensor = x + self.out(attended.transpose(1, 2).unflatten(2, x.shape[2:]))
         return output
 
@@ -98,8 +98,8 @@ class UNet(Network):
     With ``patch`` pixels a side, the first layer sees patches of :math:`p \times p` pixels as the
     channels of one, and the last returns them: all else has :math:`p^2` times fewer pixels.
 
-    Every layer has second derivatives and forward mode, attention with the mathematical
-    backend of ``scaled_dot_product_attention`` only.
+    Every layer has second derivatives and forward mode, attention inside of
+    :func:`~.differentiable` only.
 
     Arguments:
         shape: The event shape :math:`(C, H, W)`.

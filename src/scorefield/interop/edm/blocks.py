@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield.dropout import Dropout
-from scorefield.networks.blocks import Normalization
+from scorefield.networks.blocks import Normalization, attend
 
 Change = Literal["up", "down"] | None
 
@@ -151,11 +151,10 @@ class Block(nn.Module):
         return x
 
     def _attended(self, qkv: Tensor) -> Tensor:
-        # -> (batch, head, channel, query or key or value, pixel)
-        parts = qkv.flatten(2).unflatten(1, (self.heads, -1, 3))
-        query, key, value = parts.unbind(3)
-        weight = (query.mT @ key / math.sqrt(key.shape[2])).softmax(dim=3)
-        return (value @ weight.mT).flatten(1, 2).unflatten(2, qkv.shape[2:])
+        # -> (query or key or value, batch, head, pixel, channel)
+        parts = qkv.flatten(2).unflatten(1, (self.heads, -1, 3)).permute(3, 0, 1, 4, 2)
+        attended = attend(*parts.unbind(0)).transpose(2, 3)
+        return attended.flatten(1, 2).unflatten(2, qkv.shape[2:])
 
 
 def normalization(channels: int, eps: float = 1e-5) -> nn.GroupNorm:

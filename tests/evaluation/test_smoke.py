@@ -1,0 +1,78 @@
+"""Trials of configurations in small, and what configurations cost."""
+
+import pytest
+import torch
+
+from scorefield import Engine
+from scorefield.config.build import build_field, build_source
+from scorefield.config.resolve import load_config
+from scorefield.evaluation.smoke import reduced, smoke
+from scorefield.runs.cost import cost_of
+from scorefield.runs.run import Run
+
+
+def cost(name, *overrides):
+    config = load_config(name, overrides)
+    return cost_of(config, build_source(config))
+
+
+def test_a_trial_keeps_the_network_where_it_fits_and_says_what_it_changes():
+    config, changed = reduced(load_config("fashion_mnist/m3"))
+    assert config.field == load_config("fashion_mnist/m3").field
+    assert config.data.kind == "random"
+    assert config.data.shape == (1, 28, 28)
+    assert config.objective.cycles.every == config.objective.loops.every == 1
+    assert changed[0] == "random data of shape 1×28×28 in place of fashion_mnist"
+    assert changed[-1] == "the network is the configuration's own"
+
+
+@pytest.mark.slow
+def test_a_trial_has_a_narrower_network_where_it_does_not_fit():
+    config, changed = reduced(load_config("cifar10/m0"))
+    assert config.field.network.channels < 128
+    assert config.data.shape == (3, 32, 32)
+    assert f"channels {config.field.network.channels} in place of 128" in changed[-1]
+
+
+def test_a_linear_map_costs_what_it_has_weights():
+    """Of the network of m0 on the ring: each weight of a matrix is one multiply-add; its gradient
+    takes one more in the weights, and one in the activations, except in the two first layers."""
+    config = load_config("toy/m0")
+    network = build_field(config, build_source(config)).backbone
+    weights = sum(p.numel() for p in network.parameters() if p.dim() == 2)
+    found = cost("toy/m0")
+    assert found.call == weights
+    assert 2 * weights < found.step < 3 * weights
+    assert found.memory == 20 * found.parameters
+
+
+@pytest.mark.slow
+def test_costs_are_those_that_are_published():
+    """Multiply-adds of an evaluation of ADM, which the code of DiT counts as 1,120 and 1,983 GFLOP;
+    those of a potential are about twice those of its network."""
+    assert abs(cost("imagenet512/m0").call / 1983e9 - 1) < 0.01
+    assert abs(cost("imagenet256/m0").call / 1120e9 - 1) < 0.01
+    assert 1.9 < cost("mnist/m2").call / cost("mnist/m0").call < 2.1
+
+
+@pytest.mark.parametrize("family", ["emoji", "fashion_mnist"])
+def test_a_hybrid_of_equal_cost_costs_as_much_as_m0(family):
+    assert abs(cost(f"{family}/m4_equal_cost").step / cost(f"{family}/m0").step - 1) < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"fashion_mnist/m{k}" for k in range(5)),
+        *("toy/m3", "digits/m4", "atoms/consistency", "cifar10/m0", "cifar10/m4", "mnist/m2"),
+        *("cifar10/ncsnpp", "imagenet64/m0", "lsun256/m3"),
+    ],
+)
+def test_a_trial_trains_samples_and_evaluates(name, tmp_path):
+    found = smoke(load_config(name), tmp_path, Engine())
+    assert Run.open(found.folder).finished
+    assert {"validation loss", "distance of samples"} <= found.numbers.keys()
+    asymmetry = float(found.numbers["relative asymmetry, one probe"])
+    assert 0 <= asymmetry < (1e-5 if name.endswith("m2") else 1)
+    assert torch.isfinite(torch.tensor(asymmetry))
