@@ -225,6 +225,13 @@ def evaluate_run(
             parser=counts, metavar="N,N...", help="Numbers of network calls, as in 8,18,32."
         ),
     ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="Another method to compare, as in sampler.kind; own for the run's."),
+    ] = None,
+    churn: Annotated[
+        float | None, typer.Option(help="The noise that the other method adds, of heun and euler.")
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing evaluation.")
     ] = False,
@@ -246,23 +253,31 @@ def evaluate_run(
     """Evaluate a run: sample quality, curl and score error by noise level.
 
     An existing evaluation is extended by the numbers of network calls that it lacks. Samples
-    are drawn by Heun's method, the sampler of the evaluation protocol, whatever sampler the run's
-    configuration names. With an extractor, images at the largest number of calls, or those of
-    --nfe, are compared with the training set by its features.
+    are drawn by Heun's method, the sampler of the evaluation protocol, and with --sampler by
+    another one too, at the same numbers of calls. With an extractor, images at the largest number
+    of calls, or those of --nfe, are compared with the training set by its features.
     """
-    from scorefield.cli.printing import print_images
+    from scorefield.cli.printing import print_images, print_methods
     from scorefield.config.build import build_engine
     from scorefield.errors import UserError
     from scorefield.evaluation.evaluate import evaluate
     from scorefield.evaluation.extractors import open_extractor
     from scorefield.evaluation.images import evaluate_images
+    from scorefield.evaluation.methods import evaluate_sampler
     from scorefield.evaluation.reference import read_statistics
+    from scorefield.evaluation.sampling import choose_sampler
     from scorefield.progress import Stages
     from scorefield.runs.run import Run
 
     if not extractor and (statistics or png):
         raise UserError("--statistics and --png are of the metrics of an --extractor: give one")
-    opened, found = Run.open(run, trust_code), None
+    opened, found, compared = Run.open(run, trust_code), None, None
+    method = None
+    if sampler is not None or churn is not None:
+        kind = None if sampler == "own" else sampler or "heun"
+        method = choose_sampler(opened.config, kind, churn=churn)
+        for budget in nfe or opened.config.eval.nfes:
+            method.at_budget(budget)
     # What is wrong with a file is said before anything is measured.
     networks = [open_extractor(path) for path in extractor or ()]
     for network in networks:
@@ -270,6 +285,8 @@ def evaluate_run(
             read_statistics(statistics, network)
     with build_engine(opened.config, **engine).joined() as chosen, Stages() as stages:
         evaluate(opened, nfe, overwrite=overwrite, stages=stages, engine=chosen)
+        if method is not None:
+            compared = evaluate_sampler(opened, method, nfe, stages=stages, engine=chosen)
         if networks:
             found = evaluate_images(
                 opened,
@@ -281,6 +298,8 @@ def evaluate_run(
                 stages=stages,
                 engine=chosen,
             )
+    if compared is not None and chosen.world.first:
+        print_methods(compared)
     if found is not None and chosen.world.first:
         print_images(found)
     for file in sorted((run / "eval").iterdir()) if chosen.world.first else ():

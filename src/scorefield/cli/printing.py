@@ -71,6 +71,21 @@ def print_images(found: Evaluation) -> None:
     print(*warnings, sep="\n", end="\n" if warnings else "")
 
 
+def print_methods(found: Evaluation) -> None:
+    """Print what samplers reach at equal numbers of network calls, each with its interval."""
+    from scorefield.evaluation.catalogue import OF_SAMPLES
+
+    labels = {metric.name: metric.label for metric in OF_SAMPLES if metric.every_budget}
+    rows = []
+    for d in sorted(found.distances, key=lambda d: (d.metric, d.features, d.budget, d.sampler)):
+        if d.metric in labels:
+            low, high = d.estimate.interval()
+            on = f" on {d.features}" if d.features else ""
+            value = f"{d.estimate.value:.4g}", f"{low:.4g} to {high:.4g}"
+            rows.append((f"{labels[d.metric]}{on}", str(d.nfe), d.sampler, *value))
+    print_table(("distance", "calls", "sampler", "value", "95 % interval"), rows)
+
+
 def _console() -> Any:
     from rich.console import Console
 

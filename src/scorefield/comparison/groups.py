@@ -89,9 +89,15 @@ class Group:
         """The validation loss over seeds."""
         return over_seeds([e.validation for e in self.members])
 
-    def distance(self, metric: str, budget: int, features: str | None = None) -> Distance | None:
+    def distance(
+        self,
+        metric: str,
+        budget: int,
+        features: str | None = None,
+        sampler: str | None = None,
+    ) -> Distance | None:
         """A distance over seeds, if every member has it."""
-        return joined([e.distance(metric, budget, features) for e in self.members])
+        return joined([e.distance(metric, budget, features, sampler) for e in self.members])
 
     def profile(self, metric: str, scale: float | None = None) -> list[Level]:
         """A diagnostic over seeds, by noise level; levels that a member lacks are left out."""

@@ -135,7 +135,8 @@ def qualities(members: Sequence[Group]) -> Iterator[Measured]:
         yield Measured(g, distance_key(loss), [e.validation for e in g.members], loss)
         found = [{distance_key(d): d for d in e.distances} for e in g.members]
         for alike in common(found):
-            whole = g.distance(alike[0].metric, alike[0].budget, alike[0].features)
+            one = alike[0]
+            whole = g.distance(one.metric, one.budget, one.features, one.sampler)
             yield Measured(g, distance_key(alike[0]), [d.estimate for d in alike], whole)
 
 

@@ -46,7 +46,7 @@ def reached(members: Sequence[Group], targets: Sequence[float]) -> list[list[Rea
 def _reached(e: Evaluation, target: float) -> Reached | None:
     ladder = [
         (d, d.ratio.value, d.floor.mean)
-        for d in sorted(e.distances, key=lambda d: d.nfe)
+        for d in sorted(e.by(), key=lambda d: d.nfe)
         if d.metric == TARGET.name and d.ratio is not None and d.floor is not None
     ]
     if not ladder:

@@ -192,7 +192,13 @@ def _extended(
 def _joined(evaluation: Evaluation, distances: Iterable[Distance]) -> Evaluation:
     """An evaluation with the distances at budgets that it lacks."""
     budgets = evaluation.budgets
-    others = [d for d in distances if d.budget not in budgets]
+    own = evaluation.protocol["sampler"]
+    known = {d.sampler for d in evaluation.distances} - {own}
+    others = [
+        d
+        for d in distances
+        if (d.budget not in budgets if d.sampler == own else d.sampler not in known)
+    ]
     found = tuple(sorted((*evaluation.distances, *others), key=lambda d: d.budget))
     joined = replace(evaluation, distances=found)
     return replace(joined, protocol={**evaluation.protocol, "nfes": joined.budgets})

@@ -23,6 +23,7 @@ from scorefield.fields.base import ScoreField
 from scorefield.metrics.sets import noise_floor
 from scorefield.noise import Noise
 from scorefield.progress import Stages
+from scorefield.samplers.base import Sampler
 from scorefield.samplers.trajectory import Once, Trajectory, directly
 from scorefield.world import ALONE, World
 
@@ -92,17 +93,26 @@ def measure_samples(
     stages: Stages | None = None,
     engine: Engine | None = None,
     once: Once = directly,
+    methods: Mapping[int, Sampler] | None = None,
+    name: str | None = None,
 ) -> tuple[Distance, ...]:
     """The distances of generated from real samples at each budget, and the paths' properties; they
     are drawn on an engine, which has the field, if one is given, and ``once`` gets blocks of them.
+
+    Samples are drawn by the sampler of the protocol at its budgets, or by ``methods``, of a
+    ``name``, at theirs.
     """
     protocol, found, stages = benchmark.protocol, [], stages or Stages(quiet=True)
     world = ALONE if engine is None else engine.world
     compared = [(m.name, on, f) for m in OF_SAMPLES for on, f in m.compare(benchmark)]
-    for budget in protocol.nfes:
+    if methods is None:
+        methods, name = {b: protocol.method(b) for b in protocol.nfes}, protocol.sampler
+    assert name is not None
+    for budget, sampler in methods.items():
+        calls = sampler.nfe
+        assert calls is not None  # an adaptive method keeps to no budget
         stage = f"samples at {budget} network calls"
         stages.note(stage)
-        sampler = protocol.method(budget)
         with nullcontext() if engine is None else engine.running():
             watched = following(stages, stage)
             paths = Trajectory(
@@ -111,17 +121,16 @@ def measure_samples(
         # Where the field is, distances are found faster.
         pair = [x.to(device_of(field)) for x in (paths.samples, benchmark.real)]
         tasks = [
-            partial(once, (name, on, sampler.nfe), partial(f, *pair)) for name, on, f in compared
+            partial(once, (metric, on, calls), partial(f, *pair)) for metric, on, f in compared
         ]
         distances = world.each(tasks)
-        measured = [(name, on, d) for (name, on, _), d in zip(compared, distances, strict=True)]
+        measured = [(metric, on, d) for (metric, on, _), d in zip(compared, distances, strict=True)]
         measured += [(m.name, "", e) for m in OF_PATHS if (e := m.read(paths)) is not None]
         found += [
             Distance(
-                protocol.sampler, budget, sampler.nfe, name, on, e, floors.get((name, on)),
-                paths.latency,
+                name, budget, calls, metric, on, e, floors.get((metric, on)), paths.latency
             )
-            for name, on, e in measured
+            for metric, on, e in measured
         ]  # fmt: skip
     return tuple(found)
 

@@ -188,9 +188,22 @@ class Evaluation:
     folder: Path | None = None
     milestones: tuple[Milestone, ...] = ()
 
-    def distance(self, metric: str, budget: int, features: str | None = None) -> Distance | None:
-        """The distance of a name at a budget, on the first features unless others are named."""
-        found = (d for d in self.distances if d.metric == metric and d.budget == budget)
+    def by(self, sampler: str | None = None) -> list[Distance]:
+        """The distances of samples by one method, by default the protocol's sampler."""
+        wanted = self.protocol["sampler"] if sampler is None else sampler
+        return [d for d in self.distances if d.sampler == wanted]
+
+    def distance(
+        self,
+        metric: str,
+        budget: int,
+        features: str | None = None,
+        sampler: str | None = None,
+    ) -> Distance | None:
+        """The distance of a name at a budget, of samples by the protocol's sampler unless another
+        method is named, on the first features unless others are.
+        """
+        found = (d for d in self.by(sampler) if d.metric == metric and d.budget == budget)
         return next((d for d in found if features in (None, d.features)), None)
 
     def profile(self, metric: str) -> list[Level]:
@@ -200,8 +213,8 @@ class Evaluation:
 
     @property
     def budgets(self) -> list[int]:
-        """The budgets of network calls, ascending."""
-        return sorted({d.budget for d in self.distances})
+        """The budgets of network calls of the protocol's sampler, ascending."""
+        return sorted({d.budget for d in self.by()})
 
     def __str__(self) -> str:
         rows = [f"{self.dataset}/{self.model} seed {self.seed}, step {self.step}"]

@@ -105,10 +105,7 @@ def choose_sampler(
         section = document["sampler"] | section
     source = "sample" if kind is None else "--sampler"
     sampler = build_sampler(schema.validate(document | {"sampler": section}, source).sampler)
-    if nfe is None:
-        return sampler
-    settings = {k: v for k, v in vars(sampler).items() if k != "steps"}
-    return type(sampler).for_nfe(nfe, **settings)
+    return sampler if nfe is None else sampler.at_budget(nfe)
 
 
 def draw(

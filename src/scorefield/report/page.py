@@ -178,7 +178,7 @@ def _facts(members: Sequence[Group], source: DataSource) -> list[tuple[str, str]
     one = members[0].first
     p, c = one.protocol, one.compute
     calls = ", ".join(
-        f"{b} → {next(d.nfe for d in one.distances if d.budget == b)}" for b in one.budgets
+        f"{b} → {next(d.nfe for d in one.by() if d.budget == b)}" for b in one.budgets
     )
     levels = ", ".join(f"{s:g}" for s in p["sigmas"])
     overrides = listed([f"{o}" for o in one.about.get("overrides", [])]) or "none"

@@ -311,6 +311,8 @@ def _in_table(p: Pair, base: Group) -> bool:
         return k.sigma_bin == RMS and k.scale_delta in (None, metric.radius)
     if isinstance(metric, OfSamples) and metric.learned and k.features in PLAIN:
         return False
+    if k.sampler not in ("", base.first.protocol["sampler"]):
+        return False
     return k.nfe_budget in (None, base.first.budgets[0], base.first.budgets[-1])
 
 

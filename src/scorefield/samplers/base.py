@@ -79,6 +79,13 @@ class Sampler(ABC):
                 method needs.
         """
 
+    def at_budget(self: SamplerT, budget: int) -> SamplerT:
+        """The same method with the most steps that takes at most ``budget`` network calls; see
+        :meth:`for_nfe`.
+        """
+        settings = {name: value for name, value in vars(self).items() if name != "steps"}
+        return type(self).for_nfe(budget, **settings)
+
     @abstractmethod
     def step(
         self,
