@@ -250,7 +250,9 @@ def test_a_ridge_is_chosen_by_the_squared_residuals_of_folds_left_out():
             )
         best = min(left, key=left.get)
         expected = solved(range(3), best) if best else torch.zeros(4, dtype=torch.float64)
-        moments = [hodge.Moments(x.T @ x, x.T @ y) for x, y in zip(columns, wanted, strict=True)]
+        moments = [
+            hodge.FoldMoments(x.T @ x, x.T @ y) for x, y in zip(columns, wanted, strict=True)
+        ]
         torch.testing.assert_close(hodge._fit(moments), expected, rtol=1e-6, atol=1e-9)
         chosen.add(best)
     assert 0.0 in chosen

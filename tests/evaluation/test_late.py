@@ -78,7 +78,7 @@ def test_processes_with_other_held_out_points_are_refused(trained, tmp_path, mon
     for rank in range(2):
         shutil.copytree(trained, tmp_path / f"{rank}")
 
-    def benchmark_of(run, protocol):
+    def benchmark_of(run, protocol, stages):
         points = held.roll(int(run.folder.name), 0)
         return Benchmark(ArraySource(held, points, "x"), protocol)
 

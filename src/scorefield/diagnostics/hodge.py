@@ -79,7 +79,7 @@ class HodgeSplit(NamedTuple):
     rest: Profile
 
 
-class Moments(NamedTuple):
+class FoldMoments(NamedTuple):
     r"""Sums :math:`\sum X^\top X` and :math:`\sum X^\top y` over the points of a fold, centred in
     it, times :math:`m / (m - 1)` for :math:`m` points.
     """
@@ -87,9 +87,9 @@ class Moments(NamedTuple):
     gram: Float[Tensor, "columns columns"]
     product: Float[Tensor, " columns"]
 
-    def of(self, columns: list[int]) -> Moments:
+    def of(self, columns: list[int]) -> FoldMoments:
         """The sums for some columns."""
-        return Moments(self.gram[columns][:, columns], self.product[columns])
+        return FoldMoments(self.gram[columns][:, columns], self.product[columns])
 
 
 class Form(NamedTuple):
@@ -269,7 +269,7 @@ def _left(family: _Family) -> Float[Tensor, " batch"]:
             product += flat @ y[rows].flatten()
         unbiased = len(y) / (len(y) - 1)
         means.append(mean)
-        moments.append(Moments(gram * unbiased, product * unbiased))
+        moments.append(FoldMoments(gram * unbiased, product * unbiased))
     squares = []
     for fold, (y, mean) in enumerate(zip(family.wanted, means, strict=True)):
         columns = family.columns(fold)
@@ -282,7 +282,7 @@ def _left(family: _Family) -> Float[Tensor, " batch"]:
     return torch.cat(squares)
 
 
-def _fit(folds: Sequence[Moments]) -> Float[Tensor, " columns"]:
+def _fit(folds: Sequence[FoldMoments]) -> Float[Tensor, " columns"]:
     """The weights of the columns, with the ridge that is best on folds left out; zero where none
     helps.
     """
@@ -296,7 +296,7 @@ def _fit(folds: Sequence[Moments]) -> Float[Tensor, " columns"]:
     return _ridges(total, scale)[best] if losses[best] < 0 else torch.zeros_like(scale)
 
 
-def _ridges(moments: Moments, scale: Tensor) -> Float[Tensor, "ridges columns"]:
+def _ridges(moments: FoldMoments, scale: Tensor) -> Float[Tensor, "ridges columns"]:
     """Ridge regressions on columns of unit energy, one for each ridge."""
     values, vectors = torch.linalg.eigh(moments.gram / scale / scale.unsqueeze(1))
     ridges = torch.tensor(_RIDGES, dtype=values.dtype, device=values.device).unsqueeze(1)
@@ -304,9 +304,9 @@ def _ridges(moments: Moments, scale: Tensor) -> Float[Tensor, "ridges columns"]:
     return shrunk @ vectors.T / scale
 
 
-def _total(folds: Sequence[Moments]) -> Moments:
+def _total(folds: Sequence[FoldMoments]) -> FoldMoments:
     gram, product = (torch.stack(values).sum(dim=0) for values in zip(*folds, strict=True))
-    return Moments(gram, product)
+    return FoldMoments(gram, product)
 
 
 def _deviation(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefield.errors import UserError
 from scorefield.fields.classes import Classes
-from scorefield.plot.models import Model, black_of, model_of
+from scorefield.plot.models import AnyModel, black_of, model_of
 from scorefield.plotting.axes import image_grid, samples_figure, show_image
 from scorefield.plotting.axes import trajectories as draw_trajectories
 from scorefield.plotting.planar import density_contours, reach_of
@@ -29,7 +29,7 @@ _ROOM = 1.6
 
 
 def samples(
-    x: Tensor | Model,
+    x: Tensor | AnyModel,
     n: int = 64,
     truth: Target | None = None,
     sampler: Sampler | None = None,
@@ -60,7 +60,7 @@ def samples(
 
 
 def trajectories(
-    x: Float[Tensor, "steps samples *event"] | Model,
+    x: Float[Tensor, "steps samples *event"] | AnyModel,
     n: int = 32,
     truth: Target | None = None,
     sampler: Sampler | None = None,

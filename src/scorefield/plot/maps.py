@@ -12,7 +12,7 @@ from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
-from scorefield.plot.models import Models, are_planar, black_of, models_of, spread_of
+from scorefield.plot.models import AnyModels, are_planar, black_of, models_of, spread_of
 from scorefield.plotting.axes import image_grid, scatter, show_image
 from scorefield.plotting.palette import EXACT, looks
 from scorefield.plotting.planar import (
@@ -39,7 +39,7 @@ _SHEET = 16
 
 
 def field(
-    models: Models, sigma: Levels, data: Target | Given | None = None, classes: Classes = None
+    models: AnyModels, sigma: Levels, data: Target | Given | None = None, classes: Classes = None
 ) -> Figure:
     r"""Draw planar fields at noise levels: arrows of the displacement
     :math:`\mathbb{E}[x_0 \mid x_t] - x_t` to the posterior mean, over a map of the curl of the
@@ -61,7 +61,7 @@ def field(
 
 
 def curl(
-    models: Models, sigma: Levels, data: Target | Given | None = None, classes: Classes = None
+    models: AnyModels, sigma: Levels, data: Target | Given | None = None, classes: Classes = None
 ) -> Figure:
     r"""Draw the curl :math:`\partial_1 D_2 - \partial_2 D_1` of the denoisers of planar fields, a
     pure number, which is zero everywhere for a gradient. Arguments and errors are those of
@@ -71,7 +71,7 @@ def curl(
 
 
 def compare(
-    models: Models,
+    models: AnyModels,
     sigma: float,
     data: Target | Given | None = None,
     n: int = 512,
@@ -149,7 +149,7 @@ def _compare_planar(
 
 
 def _maps(
-    models: Models,
+    models: AnyModels,
     sigma: Levels,
     data: Target | Given | None,
     classes: Classes,

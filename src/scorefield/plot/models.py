@@ -14,16 +14,16 @@ from scorefield.points import Given, numbers_of
 from scorefield.runs.subject import load
 from scorefield.targets.base import Target
 
-Model: TypeAlias = ScoreField | str | Path
-Models: TypeAlias = Model | Mapping[str, Model] | Sequence[str | Path]
+AnyModel: TypeAlias = ScoreField | str | Path
+AnyModels: TypeAlias = AnyModel | Mapping[str, AnyModel] | Sequence[str | Path]
 
 
-def model_of(model: Model) -> ScoreField:
+def model_of(model: AnyModel) -> ScoreField:
     """The field of a model."""
     return model if isinstance(model, ScoreField) else load(model)
 
 
-def models_of(models: Models) -> dict[str, ScoreField]:
+def models_of(models: AnyModels) -> dict[str, ScoreField]:
     """The models by label."""
     if isinstance(models, Mapping):
         return {label: model_of(model) for label, model in models.items()}
