@@ -38,7 +38,7 @@ def run(label, seed, distance, asymmetry, error=0.01, modes=8.0):
         ),
         Estimate(1.0, 0.1, 100),
         {},
-        {},
+        {"sampler": "heun"},
         {"label": label},
     )
 
