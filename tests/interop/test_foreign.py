@@ -72,6 +72,13 @@ def test_weights_of_safetensors_and_half_precision_are_the_same(tmp_path):
         torch.testing.assert_close(after.state_dict()[name], weight, rtol=1e-3, atol=1e-3)
 
 
+def test_saving_is_refused_in_one_sentence(tmp_path):
+    """Their folder is their file."""
+    with pytest.raises(UserError, match=r"is a UNet, which cannot be made again from a file$"):
+        sf.save(field_of("edm2_images"), tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
 def test_conventions_state_what_the_network_predicts():
     words = {
         "edm_ddpmpp": "EDMPrecond of EDM, SongUNet: D(x, σ) = c_skip x + c_out F(c_in x, ",
