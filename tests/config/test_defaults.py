@@ -34,7 +34,7 @@ BUILDING = sorted((s for s in sections() if s.builds), key=lambda s: s.__name__)
 # What a document must give.
 GIVEN = {
     "weight": 1.0, "dataset": "mnist", "positions": [[0.5]], "std": 0.1, "ratio": 1.0,
-    "max_weight": 1.0,
+    "max_weight": 1.0, "shape": [2],
 }  # fmt: skip
 
 

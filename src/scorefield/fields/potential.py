@@ -36,7 +36,8 @@ class PotentialField(PreconditionedField):
 
     Heads turn the backbone's output :math:`N(u, c)` into the scalar :math:`\psi`:
 
-    * ``sum``: :math:`\psi = \sum_i N_i(u, c)`; with a backbone of one output, that output.
+    * ``sum``: :math:`\psi = \sum_i N_i(u, c)`; with a backbone of one output, that output, and
+      with one whose output is an image, a sum of local energies over all pixels.
     * ``inner``: :math:`\psi = \langle u, N(u, c) \rangle`, for any backbone whose output has the
       shape of its input.
     * ``denoising``: :math:`\psi = -\frac12 |u - N(u, c)|^2`, likewise for any backbone.
