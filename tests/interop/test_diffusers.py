@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 
 import scorefield as sf
 from scorefield.errors import UserError
+from scorefield.fields.claims import claims
 from scorefield.interop.diffusers import field_of, load
 from scorefield.interop.errors import InteropError
 from scorefield.likelihood.density import CENTERED_BYTES, UNIT_BYTES
-from scorefield.runs.claims import claims
 from scorefield.runs.inspection import inspect
 from scorefield.runs.subject import open_subject
 

@@ -14,12 +14,12 @@ from torch import nn
 
 import scorefield as sf
 from scorefield.errors import RunError, UserError
+from scorefield.fields.claims import claims
 from scorefield.interop import edm, edm2, foreign
 from scorefield.interop.edm.networks import DhariwalUNet, SongUNet
 from scorefield.interop.errors import InteropError
 from scorefield.interop.folder import arguments
 from scorefield.interop.guided_diffusion import Flags, UNetModel
-from scorefield.runs.claims import claims
 from scorefield.runs.subject import open_subject
 from tests.interop import originals
 from tests.interop.foreign import LIBRARIES, denoised, field_of, state_of

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import scorefield as sf
+from scorefield.fields.claims import claims
 from scorefield.interop import (
     azula,
     denoising_diffusion_pytorch,
@@ -15,7 +16,6 @@ from scorefield.interop import (
     torchcfm,
 )
 from scorefield.interop.errors import InteropError
-from scorefield.runs.claims import claims
 from tests.interop.libraries import library
 
 LEVELS = (0.01, 0.3, 2.0, 20.0)

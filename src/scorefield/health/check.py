@@ -18,6 +18,7 @@ from scorefield.engine import Engine, device_of, exact
 from scorefield.errors import UserError
 from scorefield.evaluation.levels import Levels
 from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.fields.claims import claims
 from scorefield.fields.watch import check_derivatives, networks_of, outputs_of
 from scorefield.health.fit import held_out, split_of
 from scorefield.health.limit import until
@@ -27,7 +28,6 @@ from scorefield.health.result import Check, read, write, write_page
 from scorefield.health.typical import like
 from scorefield.health.verdicts import verdicts
 from scorefield.progress import Stages
-from scorefield.runs.claims import claims
 from scorefield.training.identity import of_weights
 
 LEAST = 4

@@ -13,6 +13,7 @@ from scorefield.config.field import HybridModel
 from scorefield.config.objective import CyclesTerm
 from scorefield.errors import CheckpointError
 from scorefield.fields.base import ScoreField
+from scorefield.fields.claims import claims
 from scorefield.fields.composed import HybridField
 from scorefield.fields.preconditioned import PreconditionedField
 from scorefield.interop import convolutional
@@ -21,7 +22,6 @@ from scorefield.interop.errors import InteropError
 from scorefield.interop.score_sde.checkpoints import BUFFERS, read_checkpoint
 from scorefield.interop.score_sde.structure import infer
 from scorefield.runs import hub
-from scorefield.runs.claims import claims
 from scorefield.runs.run import CONFIG, Run
 from scorefield.runs.subject import open_model
 from scorefield.training import checkpoint as checkpoints

@@ -7,7 +7,7 @@ uploads to a hub; nothing in it is executed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -16,35 +16,11 @@ from scorefield.description import describe, rebuild
 from scorefield.errors import CheckpointError, RunError
 from scorefield.fields.base import ScoreField, check_field
 from scorefield.files import reason, write_files
-from scorefield.runs.claims import claims
 from scorefield.training import checkpoint as checkpoints
+from scorefield.training.card import CARD, card
 from scorefield.training.checkpoint import Weights, load_weights
 
-WEIGHTS, CARD = "model.safetensors", "README.md"
-
-_CARD = """---
-library_name: scorefield
-tags:
-- scorefield
-- score-based-generative-modeling
----
-# {name}
-
-A score field s(x, t) ≈ ∇ log p_t(x), saved by [scorefield](https://pypi.org/project/scorefield/).
-
-## What it is
-
-{claims}
-
-## How to load it
-
-```python
-import scorefield as sf
-
-field = sf.load("{name}")  # a folder, or hub:owner/name{trust}
-x = sf.Heun(steps=18).sample(field, n=16)
-```
-"""
+WEIGHTS = "model.safetensors"
 
 
 def save(
@@ -81,7 +57,7 @@ def save(
         state[name] = value.detach().cpu().clone()
     content: dict[str, bytes | str] = {
         WEIGHTS: checkpoints.weights_file(state, 0, None, parts),
-        CARD: _card(folder.resolve().name, field, about or {}, "sha256" in str(parts)),
+        CARD: card(folder.resolve().name, field, about or {}, "sha256" in str(parts)),
     }
     for name in content:
         if (folder / name).exists() and not overwrite:
@@ -117,16 +93,3 @@ def field_of(weights: Weights, path: Path, trust_code: bool) -> ScoreField:
                 f"{path} has {name} in {weights.tensors[name].dtype}, the field in {tensor.dtype}"
             )
     return field.eval()
-
-
-def _card(name: str, field: ScoreField, about: Mapping[str, object], custom: bool) -> str:
-    trust = ", trust_code=True: see the file that it names first" if custom else ""
-    text = _CARD.format(name=name, claims=_table(claims(field)), trust=trust)
-    if not about:
-        return text
-    return f"{text}\n## Data and training\n\n{_table(about.items())}\n"
-
-
-def _table(rows: Iterable[tuple[str, object]]) -> str:
-    lines = [f"| {key} | {' '.join(str(value).split()).replace('|', '/')} |" for key, value in rows]
-    return "\n".join(["| | |", "|---|---|", *lines])

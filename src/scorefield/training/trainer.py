@@ -37,6 +37,7 @@ from scorefield.noise import Noise
 from scorefield.objectives.objective import Objective
 from scorefield.progress import Stages, clock, warn
 from scorefield.training import checkpoint, identity, lengths, sharding
+from scorefield.training.card import write_card
 from scorefield.training.checkpoint import Checkpoint
 from scorefield.training.cost import Forecast
 from scorefield.training.guard import StopSignal, among_others, locked
@@ -135,6 +136,8 @@ class Trainer:
         The field then has the averaged weights and is in evaluation mode; its own weights are
         in the last checkpoint.
 
+        A model card is written into the folder, unless there is a ``README.md`` already.
+
         Raises:
             TrainingError: If the loss or the gradient of ``max_skipped`` steps in a row is not
                 finite (the checkpoints hold what was before), memory does not suffice, a file
@@ -164,6 +167,13 @@ class Trainer:
             ):
                 self._loop(record, stages, stop)
                 self.ema.copy_to(self.field)
+            if folder is not None:
+                facts = {
+                    "data": self.source.name,
+                    "seed": self.seed,
+                    "batch size": self.settings.batch_size,
+                }
+                write_card(folder, self.field, facts)
         set_keys(dropouts(self.field), None)
         self.field.eval()
         return Fit(self.field, self.ema, tuple(record.rows), time.perf_counter() - begin)
