@@ -13,7 +13,6 @@ from scorefield.progress import SECONDS
 Unit = Literal["steps", "images", "seconds"]
 
 _UNITS: dict[str, tuple[Unit, float]] = {
-    "": ("steps", 1.0),
     "steps": ("steps", 1.0),
     "images": ("images", 1.0),
     **{name: ("seconds", scale) for name, scale in SECONDS.items()},
@@ -46,10 +45,11 @@ class Interval:
         if not isinstance(value, str):
             check_count(name, value)
             return cls(value)
-        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", value)
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]+)", value)
         if found is None or found[2] not in _UNITS:
             raise UserError(
-                f"{name} is a number of steps, or as in '50000 images' and '10min', not {value!r}"
+                f"{name} must be a number of steps, or as in '50000 images' and '10min', got "
+                f"{value!r}"
             )
         unit, scale = _UNITS[found[2]]
         count = float(found[1]) * scale
