@@ -14,7 +14,7 @@ In the direction of brightness, the data have the standard deviation s. The line
 an error of the start by s / sqrt(s^2 + sigma_max^2), and the reverse process by its square, so that
 noise forgets what the flow keeps; that is printed as the prediction. Run as
 
-    python benchmarks/prior_mean.py --out docs/results
+    python benchmarks/prior_mean.py
 """
 
 import argparse
@@ -75,16 +75,15 @@ def line(name: str, *cells: str) -> str:
 
 def shown(estimate: Estimate, scale: float = 1.0) -> str:
     low, high = estimate.interval()
-    return f"{scale * estimate.value:+.2f} ({scale * low:+.2f} to {scale * high:+.2f})"
+    return f"{scale * estimate.value:+.3g} ({scale * low:+.3g} to {scale * high:+.3g})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--train", type=int, default=2500)
-    parser.add_argument("--samples", type=int, default=1024)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--train", type=int, default=1500)
+    parser.add_argument("--samples", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=60)
     options = parser.parse_args()
     source = sf.images(dataset="fashion_mnist", centered=False)
     real = source.reference(options.samples, seed=0)
@@ -134,8 +133,6 @@ def main() -> None:
     cells += [shown(change(*pair, key)) for key in distances]
     rows.append(line("the corrector first, prior mean 0", *cells))
     print("\n".join(rows))
-    if options.out:
-        (options.out / "prior_mean.txt").write_text("\n".join(rows) + "\n")
 
 
 if __name__ == "__main__":
