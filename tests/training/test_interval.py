@@ -4,6 +4,7 @@ import pytest
 
 from scorefield import EDM, MLP, GaussianMixture, PreconditionedField, fit
 from scorefield.config.resolve import load_config
+from scorefield.errors import UserError
 from scorefield.training import checkpoint, trainer
 from scorefield.training.interval import Interval
 from scorefield.training.settings import TrainSettings
@@ -71,6 +72,12 @@ def test_times(value, seconds):
 def test_what_is_no_interval_is_named(value):
     with pytest.raises((ValueError, TypeError), match="checkpoint_every"):
         TrainSettings(checkpoint_every=value)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "true", "null", "[1]"])
+def test_a_configuration_names_the_key_of_what_is_none(value):
+    with pytest.raises(UserError, match=r"train\.checkpoint_every is .*, it must be a number of"):
+        load_config("toy/m0", [f"train.checkpoint_every={value}"])
 
 
 @pytest.mark.parametrize("value", ["50000 images", "10min"])

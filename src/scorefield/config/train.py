@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, Strict
+from pydantic import Field, PlainValidator, Strict
 
 from scorefield.config.base import (
     Count,
@@ -16,6 +16,18 @@ from scorefield.config.base import (
     Section,
     Seed,
 )
+from scorefield.config.document import shown
+from scorefield.errors import UserError
+
+
+def _interval(value: Any) -> int | str:
+    """How far apart checkpoints are; what a text says is looked at with the other settings."""
+    if isinstance(value, str) or (type(value) is int and value > 0):
+        return value
+    raise UserError(
+        f"train.checkpoint_every is {shown(value)}, it must be a number of steps, or as in "
+        "'50000 images' and '10min'"
+    )
 
 
 class OptimSection(Section):
@@ -45,7 +57,7 @@ class TrainSection(Section):
     builds = "scorefield.training.settings:TrainSettings"
     steps: Count
     batch_size: Count
-    checkpoint_every: Count | str
+    checkpoint_every: Annotated[int | str, PlainValidator(_interval)]
     log_every: Count
     ema_decay: Fraction | None
     keep: Count | None
