@@ -16,11 +16,12 @@ from scorefield import (
     PreconditionedField,
     UNet,
 )
-from scorefield.dropout import Dropout, dropouts, of_rows, set_keys
+from scorefield.dropout import Dropout, dropouts, set_keys
 from scorefield.engine import Engine
 from scorefield.errors import UserError
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import DenoisingScoreMatching
+from scorefield.rows import of_rows
 from scorefield.training.settings import TrainSettings
 from scorefield.training.step import Stepper
 
@@ -188,7 +189,7 @@ def test_a_training_gives_the_layers_back_without_keys():
 
     made = field("plain")
     fit(made, images(), steps=2, batch_size=4, quiet=True)
-    assert all(layer._keys is None for layer in dropouts(made))
+    assert all(layer._rows is None for layer in dropouts(made))
     assert dropouts(made)
 
 

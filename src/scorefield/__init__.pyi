@@ -90,6 +90,7 @@ from .networks.ncsnpp import DDPM as DDPM
 from .networks.ncsnpp import NCSNpp as NCSNpp
 from .networks.unet import UNet as UNet
 from .noise import Noise as Noise
+from .objectives.augmentation import Augmentation as Augmentation
 from .objectives.consistency import Consistency as Consistency
 from .objectives.curl import Asymmetry as Asymmetry
 from .objectives.curl import CycleCirculation as CycleCirculation

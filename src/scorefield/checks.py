@@ -43,6 +43,11 @@ def check_fraction(name: str, value: object) -> None:
     _check_real(name, value, "in [0, 1)", lambda number: 0 <= number < 1)
 
 
+def check_probability(name: str, value: object) -> None:
+    """Raises ``ValueError`` unless a number is in [0, 1]."""
+    _check_real(name, value, "in [0, 1]", lambda number: 0 <= number <= 1)
+
+
 def check_share(name: str, value: object) -> None:
     """Raises ``ValueError`` unless a number is in (0, 1)."""
     _check_real(name, value, "in (0, 1)", lambda number: 0 < number < 1)

@@ -15,9 +15,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Int
@@ -25,12 +23,13 @@ from torch import Tensor, nn
 
 from scorefield.checks import check_fraction
 from scorefield.errors import UserError
+from scorefield.rows import RowLayer, set_rows
 
 # As numbers of 32 bits with a sign.
 _MULTIPLIERS = (0x7FEB352D, 0x846CA68B - 2**32)
 
 
-class Dropout(nn.Module):
+class Dropout(RowLayer):
     """Sets numbers to zero at random in training, and scales the others up to the same mean.
 
     Where nothing has set its keys, they are drawn from torch's own generator at each call.
@@ -47,12 +46,11 @@ class Dropout(nn.Module):
         super().__init__()
         check_fraction("the probability of dropout", p)
         self.p = p
-        self._keys: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        keys = self._keys
+        keys = self._rows
         if keys is None:
             keys = torch.randint(-(2**31), 2**31, (len(x), 2), dtype=torch.int32, device=x.device)
         if len(keys) != len(x):
@@ -72,44 +70,7 @@ def dropouts(module: nn.Module) -> list[Dropout]:
 def set_keys(layers: Sequence[Dropout], keys: Int[Tensor, "rows layers 2"] | None) -> None:
     """Sets the keys of layers for all calls that follow, those in a backward pass too; or none."""
     for number, layer in enumerate(layers):
-        layer._keys = None if keys is None else keys[:, number]
-
-
-@contextmanager
-def of_rows(module: nn.Module, rows: Int[Tensor, " some"]) -> Iterator[None]:
-    """A part of a field is called with some rows of a batch only."""
-    now = _keys(module)
-    with _having([(layer, None if keys is None else keys[rows]) for layer, keys in now]):
-        yield
-
-
-def keyed(module: nn.Module) -> Callable[..., Any]:
-    """A module that is called with the keys that its layers have now, whenever it is called."""
-    now = _keys(module)
-
-    def call(*inputs: Any) -> Any:
-        with _having(now):
-            return module(*inputs)
-
-    return call
-
-
-def _keys(module: nn.Module) -> list[tuple[Dropout, Tensor | None]]:
-    # A walk through a network takes as long as some of its layers.
-    layers = dropouts(module) if module.training else []
-    return [(layer, layer._keys) for layer in layers if layer.training]
-
-
-@contextmanager
-def _having(keys: Sequence[tuple[Dropout, Tensor | None]]) -> Iterator[None]:
-    before = [(layer, layer._keys) for layer, _ in keys]
-    try:
-        for layer, own in keys:
-            layer._keys = own
-        yield
-    finally:
-        for layer, own in before:
-            layer._keys = own
+        set_rows(layer, None if keys is None else keys[:, number])
 
 
 def dropped(x: Tensor, keys: Int[Tensor, "rows 2"], p: float) -> Bool[Tensor, "rows *event"]:

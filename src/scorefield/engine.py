@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from scorefield.checks import check_count, check_positive
-from scorefield.dropout import keyed
 from scorefield.errors import UserError
+from scorefield.rows import keyed
 from scorefield.switches import ProcessWide, State, Switch
 from scorefield.world import ALONE, World, joined
 
@@ -251,7 +251,7 @@ def block(layer: nn.Module, *inputs: Any) -> Tensor:
     not, see :class:`Engine`.
     """
     if _recompute and torch.is_grad_enabled():
-        # By the backward pass, the keys may be those of other rows; a graph has its own.
+        # By the backward pass, the numbers may be those of other rows; a graph has its own.
         function = layer if torch.compiler.is_compiling() else keyed(layer)
         output: Tensor = checkpoint(function, *inputs, use_reentrant=False)
         return output

@@ -70,7 +70,7 @@ def trained(preset, steps, dtype, world):
 
     def masked(layer, inputs, output):
         if layer.training:
-            mask = dropped(inputs[0], layer._keys, layer.p)
+            mask = dropped(inputs[0], layer._rows, layer.p)
             masks.append(digest([world.gather(mask.to(torch.uint8), n)]))
 
     trainer.stepper._batch = batch

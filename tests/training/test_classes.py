@@ -158,5 +158,5 @@ def test_the_field_and_the_data_have_the_same_classes():
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 def test_a_share_of_hidden_labels_is_a_probability(share):
-    with pytest.raises(ValueError, match=r"label_dropout must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"label_dropout must be in \[0, 1\]"):
         Objective(DenoisingScoreMatching(sigma_data=1.0), label_dropout=share)

@@ -41,6 +41,7 @@ from scorefield.fields.parametrization import (
 )
 from scorefield.fields.potential import PotentialField
 from scorefield.fields.preconditioned import PreconditionedField
+from scorefield.objectives.augmentation import Augmentation
 from scorefield.objectives.denoising import DenoisingScoreMatching, NoiseLaw
 from scorefield.objectives.objective import Objective
 from scorefield.objectives.regularizer import Regularizer
@@ -83,6 +84,7 @@ def build_field(config: Config, source: DataSource, device: str | None = None) -
     scaling = _parametrization(config, source)
     domain = Euclidean(source.shape) if source.truth is None else source.truth.domain
     known = {"centered": config.centered, "device": device, **_table(config)}
+    known["augmented"] = config.objective.augmentation is not None
     if hasattr(config.data, "period"):
         known["period"] = config.data.period
 
@@ -126,7 +128,10 @@ def build_objective(config: Config, source: DataSource) -> Objective:
             section.weighting, law, spread, section.reduction, section.pairing
         )
     terms = [_regularizer(f"objective.{name}", t, source, sde) for name, t in section.terms.items()]
-    return Objective(base, terms, section.label_dropout)
+    augmentation = None
+    if section.augmentation is not None:
+        augmentation = build(section.augmentation, "objective.augmentation", Augmentation)
+    return Objective(base, terms, section.label_dropout, augmentation)
 
 
 def build_engine(config: Config, **chosen: Any) -> Engine:

@@ -211,13 +211,21 @@ class ConsistencyTerm(Term):
         return self
 
 
+class AugmentationSection(Section):
+    """:class:`~.Augmentation` of training images."""
+
+    builds = "scorefield.objectives.augmentation:Augmentation"
+    probability: Annotated[float, Field(ge=0, le=1)]
+
+
 class ObjectiveSection(Section):
     """:class:`~.DenoisingScoreMatching` under ``weighting`` and ``law``, and
     the regularisers given.
 
     Of a point ``reduction`` takes the mean over coordinates, or half the sum. ``pairing`` is how
     the noise of a batch is assigned to its points. ``label_dropout`` is the probability that a
-    network with classes does not receive the class of a point.
+    network with classes does not receive the class of a point. ``augmentation`` is for networks
+    that receive its labels, those of the kinds ``song`` and ``adm``.
     """
 
     builds = "scorefield.objectives.denoising:DenoisingScoreMatching"
@@ -228,6 +236,7 @@ class ObjectiveSection(Section):
         "scorefield.objectives.objective:Objective", "label_dropout"
     )
     law: Law = section(kind="lognormal")
+    augmentation: AugmentationSection | None = None
     asymmetry: AsymmetryTerm | None = None
     loops: LoopsTerm | None = None
     cycles: CyclesTerm | None = None

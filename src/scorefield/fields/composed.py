@@ -29,12 +29,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield.checks import check_finite, check_positive
-from scorefield.dropout import of_rows
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField, check_field
 from scorefield.fields.classes import Classes, classes_at
 from scorefield.fields.forms import Batch, Quantity, Times, affine, times
 from scorefield.fields.gradient import gradient
+from scorefield.rows import of_rows
 
 
 class ClassifierGuidance(ScoreField):

@@ -70,7 +70,8 @@ Reduction = Literal["mean", "half_sum"]
 
 class Batch(NamedTuple):
     """What a training step sees: clean points, their times, standard normals, the classes of the
-    points where the field knows any, and where it has dropout the keys of its layers.
+    points where the field knows any, where it has dropout the keys of its layers, and where images
+    are augmented their labels and, for regularisers, the points before.
     """
 
     x: Float[Tensor, "batch *event"]
@@ -78,6 +79,8 @@ class Batch(NamedTuple):
     z: Float[Tensor, "batch *event"]
     classes: Int[Tensor, " batch"] | None = None
     keys: Int[Tensor, "batch layers 2"] | None = None
+    labels: Float[Tensor, "batch labels"] | None = None
+    before: Float[Tensor, "batch *event"] | None = None
 
     def split(self, parts: int) -> list[Batch]:
         """So many batches of consecutive points, whose sizes differ by one at most."""

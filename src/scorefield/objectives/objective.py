@@ -8,7 +8,7 @@ Regularisers see the field in evaluation mode: dropout would otherwise appear as
 
 A field that knows classes is trained with the class of each point, and without it with a small
 probability, so that one network is both the field of every class and that of all data. Regularisers
-see the latter.
+see the latter, and images without augmentation.
 
 References:
     Classifier-free diffusion guidance (Ho and Salimans, 2022), algorithm 1.
@@ -22,10 +22,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from scorefield.checks import check_kind
+from scorefield.checks import check_kind, check_probability
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
+from scorefield.objectives.augmentation import Augmentation
 from scorefield.objectives.denoising import Batch, DenoisingScoreMatching
 from scorefield.objectives.regularizer import BalancedWeight, Regularizer
 from scorefield.world import ALONE, World
@@ -55,6 +56,8 @@ class Objective(nn.Module):
         regularizers: What is added to it.
         label_dropout: The probability of dropping the class of a point in the training of a
             class-conditional field; ignored for other fields.
+        augmentation: How training images are changed at random, if they are; a network of the field
+            receives its labels.
 
     Raises:
         ValueError: If two regularisers have the same name, or ``label_dropout`` is no probability.
@@ -66,11 +69,14 @@ class Objective(nn.Module):
         denoising: DenoisingScoreMatching,
         regularizers: Sequence[Regularizer] = (),
         label_dropout: float = 0.1,
+        augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= label_dropout <= 1:
-            raise UserError(f"label_dropout must lie in [0, 1], got {label_dropout}")
+        check_probability("label_dropout", label_dropout)
         self.label_dropout = float(label_dropout)
+        if augmentation is not None:
+            check_kind("augmentation", augmentation, Augmentation)
+        self.augmentation = augmentation
         check_kind("what is minimised", denoising, DenoisingScoreMatching)
         for each in regularizers:
             check_kind("each of the regularizers", each, Regularizer)

@@ -15,7 +15,9 @@ from scorefield.domain import Torus
 from scorefield.dropout import dropouts
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
+from scorefield.networks.augmentation import embeddings
 from scorefield.noise import Lookahead, Noise
+from scorefield.objectives.augmentation import Augmentation
 from scorefield.objectives.objective import Objective
 from scorefield.objectives.pairing import transported
 from scorefield.world import ALONE, World
@@ -37,8 +39,9 @@ def training_draws(
     world: World = ALONE,
 ) -> Lookahead:
     """What a step needs, on the device of the field: points, times, normals, where the field knows
-    classes those of the points, where it has dropout the keys of its layers, and where it has
-    torch's own a seed for that, which stays on the host.
+    classes those of the points, where it has dropout the keys of its layers, where images are
+    augmented their labels and, if there are regularisers, the images before, and where it has
+    torch's own dropout a seed for that, which stays on the host.
 
     A draw costs nearly the same for one step as for many. What the host reads for the steps of a
     draw is read by a thread during those before them, unless the host is the device. Training data
@@ -47,7 +50,7 @@ def training_draws(
 
     Raises:
         UserError: If there are more processes than points a step, or noise is assigned to points of
-            a torus.
+            a torus, or what is augmented is no image or the network does not receive how.
     """
     weights = next(p for p in field.parameters() if p.requires_grad)
     device, dtype = weights.device, weights.dtype
@@ -58,6 +61,8 @@ def training_draws(
     paired = objective.denoising.pairing == "transport"
     if paired and isinstance(field.domain, Torus):
         raise UserError("pairing='transport' takes points of flat space to noise, not of a torus")
+    if objective.augmentation is not None:
+        _check_augmented(objective.augmentation, field)
     mine = world.rows(batch_size)
     rows = slice(0, batch_size) if paired else mine
     kept = slice(mine.start - rows.start, mine.stop - rows.start)
@@ -87,7 +92,10 @@ def training_draws(
         told = []
         if field.classes is not None:
             told = [objective.hide(here.pop(), field.classes, noise, index, steps)]
-        x = source.finish(here, noise, dtype)
+        x = before = source.finish(here, noise, dtype)
+        if objective.augmentation is not None:
+            change = objective.augmentation.draw(noise, index, steps)
+            x, labels = change(x), change.labels()
         t, z = objective.draw(field, noise, index, steps)
         if paired:
             z = transported(x, z)
@@ -95,11 +103,22 @@ def training_draws(
         if layers:
             keys = noise.integers("dropout/keys", 2**32, (layers, 2), index, steps)
             told.append((keys - 2**31).to(torch.int32))
+        if objective.augmentation is not None:
+            told += [labels.to(dtype), *([before] if objective.regularizers else [])]
         drawn = [d[:, kept] for d in (*draws, *told)]
         return (*drawn, *([] if seeds is None else [seeds]))
 
     numbers = len(index) * (2 * field.domain.dim + 2 * layers + 1)
     return Lookahead(draw, max(1, min(_STEPS_AHEAD, _NUMBERS_AHEAD // numbers)))
+
+
+def _check_augmented(augmentation: Augmentation, field: ScoreField) -> None:
+    augmentation.check(field.domain.shape)
+    if not embeddings(field):
+        raise UserError(
+            f"{type(field).__name__} has no network that receives augmentation, so that samples "
+            "would be augmented too: take the kind song or adm, with augmented=True, or none"
+        )
 
 
 class Prefetch:

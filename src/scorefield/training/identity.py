@@ -133,7 +133,7 @@ def translated(found: dict[str, Any]) -> dict[str, Any]:
 
     Regularisers held their quadrature as an object and oracles under the name of the argument;
     three of them had no choice of points. Networks knew whether their blocks are computed again.
-    All noise was independent, and the rates of all steps linear.
+    All noise was independent, and the rates of all steps linear. Nothing was augmented.
     """
     today: dict[str, Any] = {}
     for key, value in found.items():
@@ -152,6 +152,8 @@ def translated(found: dict[str, Any]) -> dict[str, Any]:
             today[f"{path}.{renamed}" if path else key] = value
         if value in ("Asymmetry", "LoopCirculation", "BoundaryMatching"):
             today.setdefault(f"{key}.points", "'data'")
+        if value == "Objective":
+            today.setdefault(f"{key}.augmentation", "None")
     return today
 
 

@@ -15,6 +15,7 @@ from scorefield.dropout import dropouts, set_keys
 from scorefield.engine import Engine, exact
 from scorefield.errors import UserError, out_of_memory
 from scorefield.fields.base import ScoreField
+from scorefield.networks.augmentation import embeddings, set_labels
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch
 from scorefield.objectives.objective import Objective
@@ -91,6 +92,7 @@ class Stepper:
         self.averages = {each: PowerAverage(field, each) for each in LENGTHS if snapshots}
         self._averages = [self.ema, *self.averages.values()]
         self.dropout, self._layers = has_dropout(field), dropouts(field)
+        self._augmented = embeddings(field)
         self.generators = [] if engine.torch_device.type == "cpu" else [engine.torch_device]
         self._captured = self._to_capture()
         self._moving = [*objective.buffers(), *running_statistics(field)]
@@ -169,10 +171,10 @@ class Stepper:
         name, value = next((f for f in found if not math.isfinite(f[1])), ("grad_norm", math.inf))
         totals = {"loss": "total loss", "grad_norm": "norm of the gradient"}
         batch, layers = self._batch(step - 1), []
-        x = self.engine.world.gather(batch.x, self.settings.batch_size)
+        x = self._clean(batch)
         with self.engine.running(), torch.compiler.set_stance("force_eager"):
             for part in self._parts(batch):
-                set_keys(self._layers, part.keys)
+                self._set_rows(part)
                 layers.append(faulty_layer(self.field, self.objective, part))
             base, where = terms["denoising"], next(filter(None, layers), "")
             where = where or faulty_term(self.field, self.objective, x, base, self.noise, step - 1)
@@ -215,7 +217,7 @@ class Stepper:
         self.descent.clear()
         for number, part in enumerate(parts, start=1):
             share = len(part.x) / n
-            set_keys(self._layers, part.keys)
+            self._set_rows(part)
             with self.engine.running():
                 loss = self.objective.base(self.field, part)
                 with self._last(number == len(parts) and not due):
@@ -223,7 +225,7 @@ class Stepper:
             base.append(loss.detach() * share)
         total = sum(base[1:], base[0])
         if step is not None and due:
-            x = world.gather(batch.x, n)
+            x = self._clean(batch)
             with self.engine.running(), exact():
                 rest, terms = self.objective.regularize(
                     self.field, x, total, self.noise, step, world
@@ -244,6 +246,16 @@ class Stepper:
         fewest = self.settings.batch_size // self.engine.world.size
         return batch.split(min(self.settings.accumulate, fewest))
 
+    def _set_rows(self, part: Batch) -> None:
+        """Sets what layers of the field receive of the rows of a batch."""
+        set_keys(self._layers, part.keys)
+        set_labels(self._augmented, part.labels)
+
+    def _clean(self, batch: Batch) -> Tensor:
+        """The points of the whole batch as regularisers see them."""
+        own = batch.x if batch.before is None else batch.before
+        return self.engine.world.gather(own, self.settings.batch_size)
+
     def _last(self, last: bool) -> AbstractContextManager[None]:
         """The context of a backward pass, which may be the last one of a step."""
         return self._reduction.last() if last and self._reduction is not None else nullcontext()
@@ -252,6 +264,9 @@ class Stepper:
         x, t, z, *others = self._ahead(step)
         if self.dropout:
             torch.manual_seed(int(others.pop()))
+        augmented = self.objective.augmentation is not None
+        before = others.pop() if augmented and self.objective.regularizers else None
+        labels = others.pop() if augmented else None
         keys = others.pop() if self._layers else None
         classes = others.pop() if others else None
-        return Batch(x, t, z, classes, keys)
+        return Batch(x, t, z, classes, keys, labels, before)

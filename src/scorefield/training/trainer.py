@@ -33,6 +33,7 @@ from scorefield.errors import (
     out_of_memory,
 )
 from scorefield.fields.base import ScoreField, training_mode
+from scorefield.networks.augmentation import embeddings, set_labels
 from scorefield.noise import Noise
 from scorefield.objectives.objective import Objective
 from scorefield.progress import Stages, clock, warn
@@ -175,6 +176,7 @@ class Trainer:
                 }
                 write_card(folder, self.field, facts)
         set_keys(dropouts(self.field), None)
+        set_labels(embeddings(self.field), None)
         self.field.eval()
         return Fit(self.field, self.ema, tuple(record.rows), time.perf_counter() - begin)
 

@@ -26,10 +26,13 @@ from torch import nn
 from scorefield.errors import UserError
 from scorefield.interop.edm.blocks import Convolution, Waves
 from scorefield.interop.edm.networks import DhariwalUNet, SongUNet
+from scorefield.networks.augmentation import LABELS, AugmentationEmbedding
 from scorefield.networks.initial import normal_, uniform_
 from scorefield.networks.network import Network
 
 Variant = Literal["ddpmpp", "ncsnpp"]
+
+_WEIGHTED = nn.Linear | nn.Conv2d | Convolution | AugmentationEmbedding
 
 _QUIET = 1e-5
 _ATTENTION = math.sqrt(0.2)
@@ -62,6 +65,7 @@ class SongNetwork(Network, SongUNet):
         dropout: The probability of dropout.
         classes: The number of classes, if the network is to know them.
         seed: The seed of the initial weights.
+        augmented: Whether the network receives the labels of an :class:`~.Augmentation`.
 
     Raises:
         ValueError: If the image is not square or cannot be halved so often, or the variant is
@@ -79,6 +83,7 @@ class SongNetwork(Network, SongUNet):
         dropout: float = 0.13,
         classes: int | None = None,
         seed: int = 0,
+        augmented: bool = False,
     ) -> None:
         if variant not in _VARIANTS:
             raise UserError(f"variant is {', '.join(_VARIANTS)}, not {variant!r}")
@@ -88,7 +93,7 @@ class SongNetwork(Network, SongUNet):
             planes,
             planes,
             classes or 0,
-            0,
+            LABELS if augmented else 0,
             channels,
             multipliers,
             num_blocks=blocks,
@@ -103,7 +108,7 @@ class SongNetwork(Network, SongUNet):
             gain = {"attention": _ATTENTION, "last": _QUIET}.get(scale, 1.0)
             bound = gain * math.sqrt(6 / (inputs + outputs))
             uniform_(layer.weight, seed, f"{name}.weight", bound)
-            if layer.bias is not None:
+            if getattr(layer, "bias", None) is not None:
                 nn.init.zeros_(layer.bias)
 
 
@@ -130,6 +135,7 @@ class DhariwalNetwork(Network, DhariwalUNet):
         embedding: int = 4,
         classes: int | None = None,
         seed: int = 0,
+        augmented: bool = False,
     ) -> None:
         planes, side = _square(shape)
         super().__init__(
@@ -137,7 +143,7 @@ class DhariwalNetwork(Network, DhariwalUNet):
             planes,
             planes,
             classes or 0,
-            0,
+            LABELS if augmented else 0,
             channels,
             multipliers,
             embedding,
@@ -152,8 +158,10 @@ class DhariwalNetwork(Network, DhariwalUNet):
             bound = (_QUIET if scale == "last" else 1.0) / math.sqrt(inputs)
             if name == "map_label":
                 bound = math.sqrt(3.0)
+            elif name == "map_augment":
+                bound *= _QUIET
             uniform_(layer.weight, seed, f"{name}.weight", bound)
-            if layer.bias is not None:
+            if getattr(layer, "bias", None) is not None:
                 uniform_(layer.bias, seed, f"{name}.bias", bound)
 
 
@@ -181,7 +189,7 @@ def _layers(network: nn.Module) -> list[tuple[str, Any, str]]:
     """
     found: list[tuple[str, Any, str]] = []
     for name, layer in network.named_modules():
-        if not isinstance(layer, nn.Linear | nn.Conv2d | Convolution) or layer.weight is None:
+        if not isinstance(layer, _WEIGHTED) or layer.weight is None:
             continue
         leaf = name.rpartition(".")[2]
         last = leaf in ("conv1", "proj", "out_conv") or leaf.endswith("_aux_conv")

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from scorefield.errors import UserError
 from scorefield.interop.edm.blocks import Block, Change, Convolution, Waves, normalization
 from scorefield.interop.folder import Backbone
+from scorefield.networks.augmentation import AugmentationEmbedding
 
 
 class UNet(Backbone):
@@ -117,7 +118,7 @@ class SongUNet(UNet):
         in_channels: The channels of an image.
         out_channels: The channels of the output.
         label_dim: The number of classes.
-        augment_dim: The number of augmentation labels, which are zero here.
+        augment_dim: The number of augmentation labels, which are zero but in training.
         model_channels: The width of the first level.
         channel_mult: The width of each level, in units of ``model_channels``.
         channel_mult_emb: The width of the embedding, in these units.
@@ -165,8 +166,7 @@ class SongUNet(UNet):
         self.map_noise = Waves(waves, endpoint=True, random=embedding_type == "fourier")
         self.map_label = nn.Linear(label_dim, waves) if label_dim else None
         self.map_layer0, self.map_layer1 = nn.Linear(waves, width), nn.Linear(width, width)
-        if augment_dim:
-            self.unused["map_augment.weight"] = (waves, augment_dim)
+        self.map_augment = AugmentationEmbedding(augment_dim, waves) if augment_dim else None
 
         def block(
             inputs: int, outputs: int, change: Change = None, attention: bool = False
@@ -219,6 +219,8 @@ class SongUNet(UNet):
         if self.map_label is not None:
             count = self.map_label.in_features
             condition = condition + self.map_label(self.one_hot(classes, label) * math.sqrt(count))
+        if self.map_augment is not None:
+            condition = self.map_augment(condition)
         condition = F.silu(self.map_layer1(F.silu(self.map_layer0(condition))))
         return self._predicted(self._run(x, condition)[1])
 
@@ -251,8 +253,9 @@ class DhariwalUNet(UNet):
         self.map_noise = Waves(model_channels)
         self.map_layer0, self.map_layer1 = nn.Linear(model_channels, width), nn.Linear(width, width)
         self.map_label = nn.Linear(label_dim, width, bias=False) if label_dim else None
+        self.map_augment = None
         if augment_dim:
-            self.unused["map_augment.weight"] = (model_channels, augment_dim)
+            self.map_augment = AugmentationEmbedding(augment_dim, model_channels)
 
         def block(
             inputs: int, outputs: int, change: Change = None, attention: bool = False
@@ -274,7 +277,10 @@ class DhariwalUNet(UNet):
         label: Float[Tensor, " batch"],
         classes: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
-        condition = self.map_layer1(F.silu(self.map_layer0(self.map_noise(label))))
+        waves = self.map_noise(label)
+        if self.map_augment is not None:
+            waves = self.map_augment(waves)
+        condition = self.map_layer1(F.silu(self.map_layer0(waves)))
         if self.map_label is not None:
             condition = condition + self.map_label(self.one_hot(classes, label))
         features, _ = self._run(x, F.silu(condition))
