@@ -47,6 +47,6 @@ def test_the_notebook_is_stored_without_outputs_and_paths(path):
 
 def test_the_notebooks_are_mentioned():
     assert len(NOTEBOOKS) == 5
-    for page in ("README.md", "docs/index.md"):
+    for page in ("README.md", "docs/notebooks.md"):
         text = (FOLDER.parent / page).read_text()
         assert not [path.name for path in NOTEBOOKS if path.name not in text]

@@ -1,4 +1,4 @@
-"""The page on extending: its files run as they are printed, and give what the mathematics says."""
+"""The pages on extending: their files run as printed, and give what the mathematics says."""
 
 import re
 import shlex
@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = [*sorted(DOCS.glob("own_*.md")), DOCS / "extending.md"]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 BLOCK = re.compile(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", re.DOTALL)
 COMMAND = re.compile(r"^\$ scorefield (.+)$", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A folder with the files of the page."""
+    """A folder with the files of the pages."""
     folder = tmp_path_factory.mktemp("project")
-    for name, content in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
+    for name, content in BLOCK.findall(TEXT):
         file = folder / name
         file.parent.mkdir(exist_ok=True)
         file.write_text(content)
@@ -32,15 +34,16 @@ def run(project: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_every_file_of_the_page_has_less_than_forty_lines(project):
+def test_every_file_of_the_pages_has_less_than_forty_lines(project):
     lengths = {file.name: len(file.read_text().splitlines()) for file in project.rglob("*.*")}
-    assert len(lengths) == 9
+    assert len(lengths) == 11
     assert max(lengths.values()) < 40, lengths
 
 
 @pytest.mark.slow
 def test_the_parts_of_a_project_of_ones_own_work_together(project):
-    run(project, "use.py")
+    for file in sorted(project.glob("use*.py")):
+        run(project, file.name)
     check = """
 import torch
 import scorefield as sf
@@ -65,8 +68,8 @@ assert errors[0] / errors[1] > 3.5, errors  # of second order at least
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_page_run(project):
-    commands = COMMAND.findall(PAGE.read_text(encoding="utf-8"))
+def test_the_commands_of_the_pages_run(project):
+    commands = COMMAND.findall(TEXT)
     assert len(commands) == 2
     for command in commands:
         run(project, "-m", "scorefield", *shlex.split(command))

@@ -1,6 +1,7 @@
 """The code that the front pages show runs as it stands, with a shorter training."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,8 @@ def code_of(page, section=None):
 def reader(tmp_path, monkeypatch):
     """The working directory of a reader, with a folder of images."""
     (tmp_path / "my_images").mkdir()
-    for k in range(8):
-        pixels = torch.full((32, 32, 3), 20 * k, dtype=torch.uint8)
+    for k in range(80):
+        pixels = torch.full((32, 32, 3), 3 * k, dtype=torch.uint8)
         Image.fromarray(pixels.numpy()).save(tmp_path / "my_images" / f"{k}.png")
     monkeypatch.chdir(tmp_path)
 
@@ -61,7 +62,7 @@ def test_the_python_of_the_page_on_checks_runs(capsys):
 @pytest.mark.slow
 def test_the_python_of_the_page_on_vectors_and_files_runs(reader, capsys):
     scope = {}
-    run(code_of("docs/models.md", "My vectors"), scope)
+    run(code_of("docs/vectors.md"), scope)
     printed = capsys.readouterr().out
     assert "LogProb(" in printed
     assert "The claim fits" in printed
@@ -71,22 +72,35 @@ def test_the_python_of_the_page_on_vectors_and_files_runs(reader, capsys):
 
 
 def test_the_python_of_the_first_page_runs(reader, capsys):
-    run(code_of("README.md").partition("\nimages = ")[0], {"net": Shifted()})
+    run(code_of("README.md", "Twenty lines"), {})
     printed = capsys.readouterr().out
     assert "score_error" in printed
     assert printed.count("sigma") >= 6
 
 
 @pytest.mark.slow
-def test_own_images_and_own_points_take_three_lines(reader, capsys):
-    code = code_of("README.md", "Your own model")
-    scope = {"net": Shifted(), "points": torch.randn(64, 3), "sf": __import__("scorefield")}
-    run(code.replace("size=32", "size=8").replace("steps=10_000", "steps=2"), scope)
+def test_a_check_and_a_training_take_three_lines_each(reader, capsys):
+    code = code_of("README.md", "Three examples").replace("32", "8")
+    assert [len(block.split("\n")) for block in code.split("\n\n")] == [3, 4]
+    scope = {"net": Shifted(), "sf": __import__("scorefield")}
+    run(code.replace("steps=10_000", "steps=2"), scope)
     assert "claim" in capsys.readouterr().out
-    assert (scope["images"].shape, scope["field"].domain.shape) == ((3, 8, 8), (3,))
+    assert (Path("runs/mine") / "README.md").is_file()
 
 
-def test_the_python_of_the_page_runs(capsys):
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["choose_regularizer", "choose_sampler", "likelihood", "score"])
+def test_the_python_of_the_page_runs(page, capsys):
+    run(code_of(f"docs/{page}.md"), {})
+    assert "±" in capsys.readouterr().out
+
+
+def test_the_pages_on_choices_are_those_of_the_measured_tables():
+    pages = runpy.run_path(str(ROOT / "docs" / "choices.py"))["PAGES"]
+    assert [path.read_text(encoding="utf-8") for path in pages] == [f() for f in pages.values()]
+
+
+def test_the_python_of_the_page_on_first_steps_runs(capsys):
     run(code_of("docs/getting_started.md"), {})
     printed = capsys.readouterr().out
     assert "score_error" in printed

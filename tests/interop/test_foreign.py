@@ -130,7 +130,7 @@ def song(side, multipliers, **options):
 
 def documented():
     """The network of the configuration in the documentation, ADM for ImageNet at 64 pixels."""
-    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "foreign_models.md").read_text()
     config = json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
     kind = config.pop("class")
     return UNetModel(Flags(**arguments(kind, Flags, config)), 1000)
