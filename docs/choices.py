@@ -145,7 +145,7 @@ def rows(name: str) -> list[dict[str, str]]:
 def span(values: list[float], digits: int = 2) -> str:
     """The range of values, to some digits."""
     low, high = (f"{v:.{digits}g}" if v < 100 else f"{v:.0f}" for v in (min(values), max(values)))
-    return low if low == high else f"{low} – {high}"
+    return low if low == high else f"{low}–{high}"
 
 
 def table(head: list[str], lines: list[list[str]]) -> str:
@@ -172,7 +172,7 @@ def sampler_page() -> str:
         marked = [f"**{text}**" if b else text for text, b in zip(shown, bold, strict=True)]
         noisy = next(r["stochastic"] for r in measured if r["method"] == method)
         lines.append([f"`sf.{METHODS[method]}`", "yes" if noisy == "True" else "no", *marked])
-    head = ["sampler", "noise", *(f"{b} calls" for b in BUDGETS)]
+    head = ["sampler", "stochastic", *(f"{b} calls" for b in BUDGETS)]
     flow = [r for r in measured if r["method"] == "ProbabilityFlow"]
     tolerances = sorted({float(r["tolerance"]) for r in flow}, reverse=True)[1:-1]
     adaptive = []

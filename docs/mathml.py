@@ -9,8 +9,15 @@ from sphinx.writers.html5 import HTML5Translator
 
 # The converter makes identifiers of what TeX takes for operators, which then lack their spaces.
 OPERATORS = {"&#x000B1;": "±", "&#x0007E;": "∼", "&#x027E8;": "⟨", "&#x027E9;": "⟩"}
-FUNCTION = re.compile(r'(<mi>(?:log|ln|cos|sin|tan|arctan)</mi>)(?!<mo stretchy="false">&#x00028;)')
-THIN = '<mspace width="0.167em" />'
+FUNCTION = re.compile(r'<mi>(log|ln|cos|sin|tan|arctan)</mi>(?=(<mo stretchy="false">&#x00028;)?)')
+OPENING = r"<mo[^>]*>(?:\[|&#x00028;|&#x0002C;|&#x0003D;)</mo>"
+SIGN = re.compile(rf"({OPENING}(?:<mrow>)?)<mo>&#x02212;</mo>")
+
+
+def named(match: re.Match[str]) -> str:
+    """A function as an operator, with a thin space before its argument."""
+    right = "0" if match[2] else "0.15em"
+    return f'<mo form="prefix" lspace="0.1em" rspace="{right}">{match[1]}</mo>'
 
 
 def formula(latex: str, display: str) -> str:
@@ -21,7 +28,7 @@ def formula(latex: str, display: str) -> str:
     element = convert(latex, display=display)
     for identifier, operator in OPERATORS.items():
         element = element.replace(f"<mi>{identifier}</mi>", f"<mo>{operator}</mo>")
-    return FUNCTION.sub(rf"{THIN}\1{THIN}", element)
+    return SIGN.sub(r'\1<mo form="prefix">&#x02212;</mo>', FUNCTION.sub(named, element))
 
 
 def inline(self: HTML5Translator, node: nodes.math) -> None:
