@@ -26,6 +26,15 @@ def code_of(page, section=None):
     return "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
 
 
+def test_a_page_is_read_in_five_minutes():
+    lengths = {}
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        lines = [line for line in prose.splitlines() if not line.startswith("|")]
+        lengths[page.name] = len(" ".join(lines).split())
+    assert max(lengths.values()) < 1150, sorted(lengths.items(), key=lambda item: -item[1])[:3]
+
+
 @pytest.fixture
 def reader(tmp_path, monkeypatch):
     """The working directory of a reader, with a folder of images."""
