@@ -44,6 +44,7 @@ python_maximum_signature_line_length = 88
 
 # Notebooks are stored with their outputs; the tests run them.
 nb_execution_mode = "off"
+nb_merge_streams = True
 
 html_theme = "furo"
 html_math_renderer = "mathml"
