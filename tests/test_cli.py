@@ -1,6 +1,7 @@
 """The command line: what it does, and what it says when it cannot."""
 
 import errno
+import json
 import math
 import os
 import re
@@ -17,6 +18,7 @@ import torch
 from scorefield import GaussianMixture, TargetSource
 from scorefield.cli.program import main
 from scorefield.config import presets
+from scorefield.runs.cells import read_csv
 from scorefield.runs.run import Run
 from scorefield.training import checkpoint
 from tests import processes
@@ -123,42 +125,75 @@ def test_a_complete_run_says_so(trained, small, capsys):
     assert capsys.readouterr().out == f"{trained} is complete: 6 steps\n"
 
 
-def test_sampling_says_where_and_how(copied, capsys):
-    assert main(["sample", str(copied), "--n", "4", "--nfe", "8"]) == 0
-    summary, file, picture = capsys.readouterr().out.splitlines()[-3:]
-    assert summary.startswith("4 samples in ")
-    assert summary.endswith("7 network calls each")
-    assert os.path.exists(file)
-    assert os.path.exists(picture)
+@pytest.fixture
+def document(capsys):
+    """Runs a command with ``--json``, and returns its document, the whole standard output."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        assert main([*map(str, arguments), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return run
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "calls"),
     [
-        (["--sampler", "predictor_corrector", "--steps", "5"], "5 network calls each"),
-        (["--sampler", "ddim", "--nfe", "6"], "6 network calls each"),
-        (["--sampler", "dpm_solver", "--steps", "4"], "4 network calls each"),
-        (["--sampler", "ode"], "network calls each, from "),
+        (["--nfe", "8"], 7),
+        (["--sampler", "predictor_corrector", "--steps", "5"], 5),
+        (["--sampler", "ddim", "--nfe", "6"], 6),
+        (["--sampler", "dpm_solver", "--steps", "4"], 4),
+        (["--sampler", "ode"], None),
     ],
 )
-def test_every_sampler_says_what_it_took(copied, capsys, options, told):
+def test_every_sampler_says_what_it_took(copied, document, options, calls):
     """An adaptive one has as many calls as each sample needed: a mean and a range."""
-    assert main(["sample", str(copied), "--n", "4", *options]) == 0
-    summary, file, picture = capsys.readouterr().out.splitlines()[-3:]
-    assert told in summary
-    assert os.path.exists(file)
+    found = document("sample", copied, "--n", "4", *options)
+    (row,) = found["results"]
+    if calls is not None:
+        assert row["fewest"] == row["most"] == calls
+    assert 0 < row["fewest"] <= row["network calls each"] <= row["most"]
+    file, picture = found["files"]
+    assert np.load(file)["samples"].shape == (4, 2)
     assert os.path.exists(picture)
 
 
-def test_the_likelihood_has_an_error_and_is_written_down(copied, capsys):
-    assert main(["likelihood", str(copied), "--n", "8", "--rtol", "1e-3", "--atol", "1e-3"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("log-density  ")
-    assert "8 points" in lines[0]
-    assert [os.path.basename(line) for line in lines[-2:]] == [
-        "likelihood.csv",
-        "likelihood.json",
-    ]
+def test_the_likelihood_is_that_of_its_files(copied, document):
+    found = document("likelihood", copied, "--n", "8", "--rtol", "1e-3", "--atol", "1e-3")
+    (row,) = found["results"]
+    points, summary = map(Path, found["files"])
+    nats = json.loads(summary.read_text())["nats"]
+    assert {key: row["value"][key] for key in nats} == nats
+    assert row["value"]["low"] < nats["value"] < row["value"]["high"]
+    values = [float(line["log_prob"]) for line in read_csv(points)]
+    assert nats["value"] == pytest.approx(statistics.fmean(values), rel=1e-12)
+
+
+def test_an_evaluation_ends_in_the_numbers_of_its_files(copied, document, capsys):
+    """The document has them as they are, the table rounded to their intervals, in any width."""
+    found = document("eval", copied, "--nfe", "2,3", "--sampler", "ddim")
+    files = list(map(Path, found["files"]))
+    assert files == sorted((copied / "eval").iterdir())
+    there = {float(row["value"]) for row in read_csv(copied / "eval" / "fid_vs_nfe.csv")}
+    shown = [row for row in found["results"] if "calls" in row["at"]]
+    assert {row["at"] for row in shown} == {
+        "2 calls, ddim",
+        "3 calls, ddim",
+        "1 calls, heun",
+        "3 calls, heun",
+    }
+    assert {row["value"]["value"] for row in shown} <= there
+    levels = read_csv(copied / "eval" / "integrability_vs_sigma.csv")
+    one = {row["metric"]: float(row["value"]) for row in levels}
+    for label, name in (("score error", "score_error"), ("curl", "exterior_derivative")):
+        (row,) = (row for row in found["results"] if row["quantity"] == label)
+        assert row["value"]["value"] == pytest.approx(one[name], rel=1e-12)
+    assert main(["eval", str(copied), "--nfe", "2,3", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    for row in found["results"]:
+        assert row["quantity"] in out
+    assert out.splitlines()[-len(files) :] == found["files"]
 
 
 @pytest.fixture(scope="module")
@@ -173,14 +208,12 @@ def classes(shared):
     return shared("classes", fill) / "d" / "c" / "seed0"
 
 
-def test_samples_of_a_class(classes, capsys, told):
+def test_samples_of_a_class(classes, document, told):
     files = []
     for options, calls in (([], 8), (["--label", "3"], 8), (["--label=3", "--guidance=2"], 16)):
-        capsys.readouterr()
-        assert main(["sample", str(classes), "--n", "2", *options]) == 0
-        summary, file, _ = capsys.readouterr().out.splitlines()[-3:]
-        assert summary.endswith(f", {calls} network calls each")
-        files.append(file)
+        found = document("sample", classes, "--n", "2", *options)
+        assert found["results"][0]["most"] == calls
+        files.append(found["files"][0])
     assert len(set(files)) == 3
     assert "label is 10, it must be a class from 0 to 9" in told("sample", classes, "--label", 10)
 
@@ -208,14 +241,6 @@ def test_inspecting(trained, capsys):
         assert "toy/small" in capsys.readouterr().out
 
 
-def test_evaluating_says_where(copied, capsys):
-    assert main(["eval", str(copied), "--nfe", "2"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    files = sorted((copied / "eval").iterdir())
-    assert lines[-len(files) :] == [str(file) for file in files]
-    assert len(files) >= 3
-
-
 @pytest.mark.slow
 def test_a_sweep_trains_evaluates_and_is_reported(small, tmp_path, capsys):
     root, out = tmp_path / "runs", tmp_path / "reports"
@@ -234,7 +259,7 @@ def test_a_sweep_trains_evaluates_and_is_reported(small, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train", "toy/m9"], "there is no preset 'toy/m9'; the nearest is"),
+        (["train", "toy/m9"], "there is no preset 'toy/m9'; the nearest are"),
         (["train", "toy/m0", "optim.lrr=1"], "the nearest is 'lr'"),
         (["train", "toy/m0", "optim.lr=abc"], "it must be a number"),
         (["train", "toy/m0", "sde.sigma_min=-1"], "it must be at least 1e-12"),
@@ -278,7 +303,7 @@ def test_a_sweep_trains_evaluates_and_is_reported(small, tmp_path, capsys):
         (["train"], "Missing argument"),
         (["sweep"], "Missing argument 'PRESETS [A.B=C]...'"),
         (["sample", "nowhere", "--weights", "best"], "'--weights': 'best' is not one of"),
-        (["train", "cifar10/ddpm"], "there is no preset 'cifar10/ddpm'; the nearest is"),
+        (["train", "cifar10/ddpm"], "there is no preset 'cifar10/ddpm'; the nearest are"),
         (
             ["train", "cifar10/ncsnpp_ve", "data.path=nowhere", *TINY],
             "nowhere: there is no such file or folder",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 
 PREFIX = "error: "
@@ -75,14 +75,30 @@ class Interrupted(RuntimeError):
         return type(self), (self.step, self.checkpoint)
 
 
-def closest(word: object, words: Iterable[str]) -> str | None:
-    """The known word that a misspelt one most resembles; ``None`` if none does."""
-    found = get_close_matches(str(word), list(words), n=1, cutoff=0.5)
-    return found[0] if found else None
+_ALIKE = 0.05
+"""How much less than the nearest word another one may resemble, to be listed beside it."""
+
+
+def closest(word: object, words: Iterable[str]) -> list[str]:
+    """The known words that a misspelt one most resembles, three at most; none if none does."""
+    text = str(word)
+    found = get_close_matches(text, list(words), n=3, cutoff=0.5)
+    alike = [SequenceMatcher(None, near, text).ratio() for near in found]
+    return [near for near, ratio in zip(found, alike, strict=True) if ratio >= alike[0] - _ALIKE]
+
+
+def nearest(word: object, words: Iterable[str], folder: Path = Path()) -> str:
+    """A clause with the known words that a misspelt one most resembles, of names with the folder
+    that they are in; empty if none does.
+    """
+    found = [repr(str(folder / near) if folder.parts else near) for near in closest(word, words)]
+    if len(found) < 2:
+        return f"the nearest is {found[0]}" if found else ""
+    return f"the nearest are {', '.join(found[:-1])} and {found[-1]}"
 
 
 def hint(word: object, words: Iterable[str], what: str) -> str:
-    """A clause that helps with a misspelt word: the nearest known one, or all of them.
+    """A clause that helps with a misspelt word: the nearest known ones, or all of them.
 
     Arguments:
         word: What was given.
@@ -90,8 +106,7 @@ def hint(word: object, words: Iterable[str], what: str) -> str:
         what: What the list of all known words is called.
     """
     words = list(words)
-    near = closest(word, words)
-    return f"the nearest is {near!r}" if near else f"{what} are {', '.join(words)}"
+    return nearest(word, words) or f"{what} are {', '.join(words)}"
 
 
 @contextmanager

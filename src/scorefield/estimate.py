@@ -312,6 +312,27 @@ def format_uncertain(value: float, error: float) -> str:
     return f"({value / scale:.{places}f} ± {error / scale:.{places}f})e{exponent:+03d}"
 
 
+def format_interval(estimate: Estimate) -> str:
+    """Format a number with its 95 % interval and its unit, all rounded to two significant digits of
+    the interval's half-width, as in ``0.123 (0.101 to 0.145) nats``.
+    """
+    unit = f" {estimate.unit}" if estimate.unit else ""
+    low, high = estimate.interval()
+    half = (high - low) / 2
+    if half == 0:
+        return f"{estimate.value:.6g}{unit}"
+    digits = 1 - math.floor(math.log10(half))
+    largest = max(abs(low), abs(high))
+    scale, power = 1.0, ""
+    if not 1e-3 <= largest < 1e6:
+        exponent = math.floor(math.log10(largest))
+        scale, power, digits = 10.0**exponent, f"e{exponent:+03d}", digits + exponent
+    value, *ends = (
+        f"{round(v / scale, digits):.{max(digits, 0)}f}{power}" for v in (estimate.value, low, high)
+    )
+    return f"{value} ({' to '.join(ends)}){unit}"
+
+
 def _freedom(y: np.ndarray[Any, np.dtype[np.float64]]) -> float:
     """The degrees of freedom of the variance of draws, which are not all the same."""
     n = y.size

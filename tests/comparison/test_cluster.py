@@ -55,7 +55,7 @@ def test_of_ten_runs_one_fails(slurm, small, trained, tmp_path):
     done = processes.run(*scorefield(*command), env=slurm, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert done.stdout.count("seed3 is not empty, and no run") == 2  # at once, and in the table
-    status = processes.run(*scorefield("status"), env=slurm, cwd=tmp_path)
+    status = processes.run(*scorefield("runs"), env=slurm, cwd=tmp_path)
     rows = [line.split() for line in status.stdout.splitlines() if "toy/" in line]
     seeds = [n for n in range(10) if n != 3]
     expected = [["toy/small", str(n), "6", "6", "finished", "no"] for n in seeds]
@@ -212,7 +212,7 @@ def test_why_a_job_waits_is_said(slurm, small, tmp_path):
     with processes.started(*sweep, env=slurm, cwd=tmp_path) as process:
         lines = iter(process.stdout.readline, "")
         assert any("1 pending (PartitionNodeLimit)" in line for line in lines)
-        status = processes.run(*scorefield("status"), env=slurm, cwd=tmp_path)
+        status = processes.run(*scorefield("runs"), env=slurm, cwd=tmp_path)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (130, "")

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from scorefield.comparison.cluster import queue
-from scorefield.comparison.status import COLUMNS, progress
+from scorefield.comparison.status import progress
 from scorefield.comparison.sweep import task_name
 from scorefield.runs.run import Run
 
@@ -22,9 +22,7 @@ def root(trained, tmp_path, monkeypatch):
 
 def rows(root):
     """The rows of the two runs, the broken one first."""
-    columns, found = progress(root)
-    assert columns == list(COLUMNS)
-    broken, good = (dict(zip(columns, row, strict=True)) for row in found)
+    broken, good = progress(root)
     assert good["state"] == "finished"
     return broken, good
 
@@ -74,12 +72,12 @@ def test_what_jobs_wait_for_is_part_of_their_state(root, monkeypatch):
         (root / f".jobs/{task.replace('/', '_').replace(' ', '_')}.job.json").write_text(
             json.dumps(record)
         )
-    _, found = progress(root)
-    assert [[*row[:2], *row[4:7]] for row in found[2:]] == [
-        ["toy/gone", "6", "unfinished", "no", "10"],
-        ["toy/late", "4", waiting["8_0"], "no", "8_0"],
-        ["toy/later", "5", waiting["9"], "no", "9"],
+    shown = ("run", "seed", "state", "evaluated", "job")
+    assert [tuple(row[name] for name in shown) for row in progress(root)[2:]] == [
+        ("toy/gone", 6, "unfinished", "no", "10"),
+        ("toy/late", 4, waiting["8_0"], "no", "8_0"),
+        ("toy/later", 5, waiting["9"], "no", "9"),
     ]
     for path in list(root.glob("*/small")):
         shutil.rmtree(path)
-    assert len(progress(root)[1]) == 3
+    assert len(progress(root)) == 3

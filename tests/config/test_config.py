@@ -175,7 +175,7 @@ def test_a_value_of_a_wrong_type_is_refused_in_words_of_the_project(value):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("toy/m9", "there is no preset 'toy/m9'; the nearest is 'toy/m"),
+        ("toy/m9", "there is no preset 'toy/m9'; the nearest are 'toy/m"),
         ("toi/m3", "the nearest is 'toy/m3'"),
         ("???", "the families are atoms, "),
         ("toy/../toy/m0", "there is no preset"),

@@ -197,7 +197,7 @@ def test_the_command_line_asks_for_trust(config_file, module, tmp_path):
 def test_studies_ask_for_trust(config_file, module, tmp_path, capsys, trusted):
     run = Run.create(load_config(config_file), tmp_path / "runs")
     run.train(quiet=True)
-    out = ["--output-dir", str(tmp_path / "results"), *(["--trust-code"] if trusted else [])]
+    out = ["--out", str(tmp_path / "results"), *(["--trust-code"] if trusted else [])]
     network = str(run.folder)
     for arguments in (
         ["patches", "--dataset", "digits", "--network", network],

@@ -370,10 +370,9 @@ def test_the_command_prints_numbers_with_intervals(run, extractor, monkeypatch, 
     monkeypatch.setattr(
         "scorefield.evaluation.evaluate.evaluate", lambda *a, **k: SimpleNamespace()
     )
-    arguments = ["eval", str(run.folder), "--extractor", str(extractor), "--images", str(N)]
+    arguments = ["eval", str(run.folder), "--extractor", str(extractor), "--n", str(N)]
     assert main(arguments) == 0
     shown = capsys.readouterr().out
-    assert "95 % interval" in shown
     for words in ("FD-DINOv2", "kernel distance, DINOv2", " to ", open_extractor(extractor).name):
         assert words in shown
     assert "half of the 48 samples are fewer than the 64 features" in shown

@@ -47,8 +47,8 @@ def test_a_run_has_log_densities_that_are_written(subject, tmp_path, capsys):
     assert (summary["data"], summary["weights"], summary["rtol"]) == ("test", "ema", 1e-2)
     assert summary["bits_per_dim"] is None
     assert found.bits is None
-    assert any("nats" in line for line in found.lines())
-    assert not any("bits" in line for line in found.lines())
+    (row,) = found.rows()
+    assert row["value"].unit == "nats"
 
 
 def test_a_file_of_weights_has_the_likelihood_of_its_run(subject, trained):
@@ -88,7 +88,7 @@ def test_digits_are_dequantized_and_told_in_bits(digits):
     torch.testing.assert_close(found.points.value, exact, rtol=0, atol=0.1)
     bits = math.log2(17 / 2) - exact / (64 * math.log(2))
     torch.testing.assert_close(found.bits.value, bits, rtol=0, atol=0.01)
-    assert any("17 levels in [-1, 1], dequantization uniform" in line for line in found.lines())
+    assert any("17 levels in [-1, 1], dequantization uniform" in line for line in found.notes())
     seeded = data_likelihood(digits, "test", 8, LikelihoodSettings(rtol=1e-3, atol=1e-3, seed=1))
     assert not torch.equal(seeded.points.value, found.points.value)
 
@@ -97,14 +97,14 @@ def test_a_standard_error_that_is_not_reached_is_told(digits):
     settings = LikelihoodSettings(rtol=1e-2, atol=1e-2, probes="gaussian")
     found = data_likelihood(digits, "test", 2, settings)
     # 64 dimensions are exact.
-    assert not any("did not reach" in line for line in found.lines())
+    assert not any("did not reach" in line for line in found.notes())
     short = type(found)(
         found.points.__class__(**{**vars(found.points), "reached": torch.tensor([True, False])}),
         None,
         found.about,
         0.0,
     )
-    assert any("1 points did not reach" in line for line in short.lines())
+    assert any("1 points did not reach" in line for line in short.notes())
 
 
 def test_every_level_has_a_cell_of_its_own():
@@ -163,7 +163,8 @@ def test_the_command_prints_and_writes(trained, tmp_path, capsys):
     settings = ["--n", "4", "--rtol", "1e-2", "--atol", "1e-2", "--out", str(tmp_path / "out")]
     assert main(["likelihood", str(trained), *settings]) == 0
     told = capsys.readouterr().out
-    assert "nats, over 4 points" in told
+    assert "log-density" in told
+    assert " nats " in told
     assert str(tmp_path / "out" / "likelihood.csv") in told
     assert json.loads((tmp_path / "out" / "likelihood.json").read_text())["n"] == 4
     assert main(["likelihood", str(trained), "--data", "valid"]) == 2

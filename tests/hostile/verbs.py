@@ -201,8 +201,8 @@ def study(folder, name):
     few["patches"] += ["--nsteps", 3, "--sizes", "3,5"]
     few["exterior"] += ["--nsteps", 2, "--points", "data", "--size", 3]
     few["atoms"] += ["--steps", 2]
-    out = "--output-dir" if name in ("patches", "exterior") else "--out"
-    return main(["analyze", name, *map(str, few[name]), out, str(folder / "out"), "--overwrite"])
+    out = ["--out", str(folder / "out"), "--overwrite"]
+    return main(["analyze", name, *map(str, few[name]), *out])
 
 
 def network(folder):

@@ -113,13 +113,13 @@ def test_it_is_sampled(pipeline, command):
 def test_its_log_densities_are_computed(pipeline, command):
     options = ["--rtol", "0.1", "--atol", "0.1", "--n", 2]
     printed = command("likelihood", pipeline, "--data", "digits/m0", *options)
-    (line,) = [line for line in printed.splitlines() if line.startswith("bits/dim")]
+    (line,) = [line for line in printed.splitlines() if line.startswith(" bits/dim")]
     # A uniform density on 17 levels has log2(17) = 4.1.
     assert 0 < float(line.split()[1]) < 4.0
 
 
 def test_its_jacobian_is_analysed(pipeline, command, tmp_path):
-    options = ["--dataset", "digits", "--single", "--nsteps", 2, "--output-dir", tmp_path / "out"]
+    options = ["--dataset", "digits", "--single", "--nsteps", 2, "--out", tmp_path / "out"]
     printed = command("analyze", "exterior", "--unet", pipeline, *options)
     assert "U-Net" in printed
     assert (tmp_path / "out").is_dir()

@@ -361,7 +361,7 @@ def test_the_command_compares_networks_and_machines(digit_runs, tmp_path, capsys
     scales.write_text(json.dumps({"sigmas": [0.5, 2.0], "median": [3, 5], "chosen": "median"}))
     runs = ["--unet", digit_runs["unet"], "--resnet", digit_runs["resnet"]]
     settings = ["--multiple", 2, "--nsteps", 3, "--images", 30, "--units", "noise"]
-    settings += ["--points", "data", "--scales", scales, "--output-dir", tmp_path]
+    settings += ["--points", "data", "--scales", scales, "--out", tmp_path]
     assert command("--dataset", "digits", *runs, *settings) == 0
     told = capsys.readouterr().out
     folder = tmp_path / "digits" / "multiple_realizations"
@@ -381,7 +381,7 @@ def test_the_command_needs_no_network(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(exterior_study, "figure", lambda *about: b"")
     settings = ["--nsteps", 2, "--images", 10, "--machines", "is,els", "--size", 5]
     settings += ["--points", "noise", "--label", 4, "--padding", "circular"]
-    assert command("--dataset", "digits", "--single", *settings, "--output-dir", tmp_path) == 0
+    assert command("--dataset", "digits", "--single", *settings, "--out", tmp_path) == 0
     folder = tmp_path / "digits" / "single_realization"
     saved = torch.load(folder / "ed_analysis_single.pt", weights_only=True)
     assert saved["settings"]["models"] == ["els", "is"]
@@ -418,7 +418,7 @@ def test_the_command_needs_no_network(tmp_path, capsys, monkeypatch):
 )
 def test_mistakes_are_one_sentence(arguments, what, tmp_path, capsys):
     out = tmp_path / "out"
-    assert command("--dataset", "digits", *arguments, "--output-dir", out) == 2
+    assert command("--dataset", "digits", *arguments, "--out", out) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
@@ -427,7 +427,7 @@ def test_mistakes_are_one_sentence(arguments, what, tmp_path, capsys):
 
 
 def test_a_network_of_the_other_kind_is_not_told_under_its_name(digit_runs, tmp_path, capsys):
-    arguments = ["--dataset", "digits", "--single", "--output-dir", tmp_path / "out"]
+    arguments = ["--dataset", "digits", "--single", "--out", tmp_path / "out"]
     for given, right, kind in (("unet", "resnet", "ResNet"), ("resnet", "unet", "UNet")):
         assert command(*arguments, f"--{given}", digit_runs[right]) == 2
         sentence = f"--{given} was given a Minimal{kind}: give it as --{right}"
@@ -436,7 +436,7 @@ def test_a_network_of_the_other_kind_is_not_told_under_its_name(digit_runs, tmp_
 
 def test_results_that_could_not_be_written_are_not_computed(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(ExteriorStudy, "open", None)
-    arguments = ["--dataset", "digits", "--single", "--output-dir"]
+    arguments = ["--dataset", "digits", "--single", "--out"]
     (tmp_path / "file").write_text("a file")
     assert command(*arguments, tmp_path / "file") == 2
     assert "file is no folder" in capsys.readouterr().err
@@ -447,7 +447,7 @@ def test_results_that_could_not_be_written_are_not_computed(tmp_path, capsys, mo
 
 def test_images_that_are_nowhere_are_a_mistake(tmp_path, capsys):
     arguments = ["--dataset", "celeba", "--single", "--data-path", tmp_path / "no"]
-    assert command(*arguments, "--output-dir", tmp_path / "out") == 2
+    assert command(*arguments, "--out", tmp_path / "out") == 2
     assert str(tmp_path / "no") in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -458,7 +458,7 @@ def test_a_failure_leaves_no_results(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(exterior, "asymmetry_at", failing)
     arguments = ["--dataset", "digits", "--single", "--nsteps", 2, "--images", 5]
-    assert command(*arguments, "--output-dir", tmp_path / "out") == 2
+    assert command(*arguments, "--out", tmp_path / "out") == 2
     sentence = capsys.readouterr().err
     assert "els, trajectory: step 1 of 2, at noise level 80" in sentence
     # Finished parts are kept in a hidden folder; there are no results.

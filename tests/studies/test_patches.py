@@ -117,7 +117,7 @@ def run(shared):
 
 
 def arguments(run, out, *others):
-    told = ["--dataset", "digits", "--network", str(run), "--output-dir", str(out)]
+    told = ["--dataset", "digits", "--network", str(run), "--out", str(out)]
     few = ["--images", "30", "--samples", "2", "--nsteps", "3", "--sizes", "3,5"]
     return ["analyze", "patches", *told, *few, *others]
 

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from scorefield.cli.arguments import DEVICE, Integers, integers
+from scorefield.cli.arguments import Integers, integers
+from scorefield.cli.options import DEVICE, ROOT, Overwrite, Root
+from scorefield.cli.results import Results, ending_in_results
 from scorefield.errors import ConfigError, hint
 from scorefield.studies import settings as studies
 
@@ -19,11 +21,14 @@ analyze = typer.Typer(help="Analyses of fields and data sets.", rich_markup_mode
 def _add(module: str, settings: type[studies.Settings], help: str) -> None:
     """Adds the verb of a study, whose class is ``STUDY`` in a module of its own."""
 
-    def verb(device: str = "cpu", **values: Any) -> None:
-        from scorefield.cli.printing import print_table
+    def verb(device: str = "cpu", root: Path = ROOT, **values: Any) -> Results:
         from scorefield.progress import Stages
 
         out, overwrite = values.pop("out"), values.pop("overwrite")
+        for name in named:
+            from scorefield.runs.find import find_run
+
+            values[name] = [find_run(str(run), root) for run in values[name] or ()]
         read = {name: _read(name, value, hints[name]) for name, value in values.items()}
         chosen = settings(**read)
         from scorefield.engine import Engine
@@ -32,30 +37,31 @@ def _add(module: str, settings: type[studies.Settings], help: str) -> None:
         study = import_module(f"scorefield.studies.{module}.study").STUDY
         with Stages() as stages:
             written = run(study, chosen, out, overwrite, stages, Engine(device))
-        print_table(*written.table)
-        print(*written.files, sep="\n", flush=True)
-        if written.failure is not None:
-            raise written.failure
+        headings, lines = written.table
+        rows = [dict(zip(headings, line, strict=True)) for line in lines]
+        return Results(rows=rows, files=written.files, failure=written.failure)
 
     hints = get_type_hints(settings)
+    named = [name for name, option in settings.options().items() if option.metavar]
     parameters = [
         _parameter(name, hints[name], getattr(settings, name, ...), option)
         for name, option in settings.options().items()
     ]
-    folder = typer.Option(settings.out_option, help="The folder of all results.")
-    replace = typer.Option("--overwrite", help="Replace existing results.")
+    folder = typer.Option(help="The folder of all results.")
     keyword: Any = inspect.Parameter.KEYWORD_ONLY
     parameters += [
         inspect.Parameter(
             "out", keyword, default=Path(settings.out), annotation=Annotated[Path, folder]
         ),
-        inspect.Parameter("overwrite", keyword, default=False, annotation=Annotated[bool, replace]),
+        inspect.Parameter("overwrite", keyword, default=False, annotation=Overwrite),
     ]
+    if named:
+        parameters.append(inspect.Parameter("root", keyword, default=ROOT, annotation=Root))
     if settings.on_device:
         kind = Annotated[str, DEVICE]
         parameters.append(inspect.Parameter("device", keyword, default="auto", annotation=kind))
     verb.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    analyze.command(module, help=help)(verb)
+    analyze.command(module, help=help)(ending_in_results(verb))
 
 
 def _parameter(name: str, kind: Any, default: Any, option: studies.Option) -> inspect.Parameter:

@@ -1,15 +1,11 @@
-"""Arguments that hold several values, as Typer's parsers, and the options of the engine."""
+"""Arguments that hold several values, as Typer's parsers."""
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import Annotated, Any, Literal, TypeVar
-
-import typer
+from typing import TypeVar
 
 from scorefield.errors import ConfigError, UserError
 
@@ -18,31 +14,6 @@ _MOST = 1_000_000
 
 Value = TypeVar("Value", int, float)
 
-Chosen = dict[str, Any]
-"""The values of an engine that are given in place of a configuration's."""
-
-DEVICE = typer.Option(help="The device: auto, cpu, cuda or cuda:N.")
-"""The option of the device."""
-
-MODEL = typer.Argument(
-    metavar="MODEL",
-    help="A run, checkpoint, saved field, folder of diffusers, hub:owner/name, or "
-    "package.module:factory.",
-)
-"""The argument of a model."""
-
-_ENGINE = {
-    "device": Annotated[str | None, DEVICE],
-    "precision": Annotated[
-        Literal["float32", "tf32", "bfloat16", "float16"] | None,
-        typer.Option(help="The precision of training and sampling; all else is exact."),
-    ],
-    "compile": Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="Whether networks are compiled.")
-    ],
-}
-"""The options of the engine, in place of what a configuration says."""
-
 
 class Integers(tuple[int, ...]):
     """Integers, written as in ``8,18,32``."""
@@ -50,27 +21,6 @@ class Integers(tuple[int, ...]):
 
 class Numbers(tuple[float, ...]):
     """Numbers, written as in ``1.5,2,5``."""
-
-
-def on_engine(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """A verb with the options of the engine; it takes those that are given as one mapping,
-    ``engine``.
-    """
-    own = inspect.signature(verb, eval_str=True).parameters
-    parameters = [parameter for name, parameter in own.items() if name != "engine"] + [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-        for name, kind in _ENGINE.items()
-    ]
-
-    @wraps(verb)
-    def call(**given: Any) -> Any:
-        chosen = {name: given.pop(name) for name in _ENGINE}
-        engine = {name: value for name, value in chosen.items() if value is not None}
-        return verb(**given, engine=engine)
-
-    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return call
 
 
 def integers(text: str | Integers) -> Integers:

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scorefield.cli.arguments import MODEL, Chosen, on_engine
+from scorefield.cli.options import (
+    ROOT,
+    Chosen,
+    Model,
+    Root,
+    Seed,
+    TrustCode,
+    Weights,
+    on_engine,
+)
+from scorefield.cli.results import Results, ending_in_results
 from scorefield.errors import UserError
 from scorefield.progress import SECONDS
-from scorefield.studies.settings import LAST_SEED
+
+if TYPE_CHECKING:
+    from scorefield.health.plan import Number
 
 _UNITS = {"": 1.0, **SECONDS}
 
@@ -25,10 +38,11 @@ def _seconds(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
+@ending_in_results
 @on_engine
 def check(
     engine: Chosen,
-    model: Annotated[str, MODEL],
+    model: Model,
     data: Annotated[
         str | None,
         typer.Option(
@@ -40,17 +54,11 @@ def check(
         typer.Option(parser=_seconds, metavar="TIME", help="The time to spend, as in 90s or 1h."),
     ] = "10min",
     out: Annotated[Path, typer.Option(help="The folder of the page.")] = Path("reports/check"),
-    seed: Annotated[
-        int, typer.Option(min=0, max=LAST_SEED, help="The seed of points, noise and probes.")
-    ] = 0,
-    weights: Annotated[
-        Literal["ema", "raw"],
-        typer.Option(help="Averaged weights (ema) or those of the last step (raw)."),
-    ] = "ema",
-    trust_code: Annotated[
-        bool, typer.Option("--trust-code", help="Import custom classes that the run names.")
-    ] = False,
-) -> None:
+    seed: Seed = 0,
+    weights: Weights = "ema",
+    root: Root = ROOT,
+    trust_code: TrustCode = False,
+) -> Results:
     """Check a model: what it claims to be, whether that fits, and how good a score it is.
 
     The most informative measurements come first. The same command, run again, resumes and makes the
@@ -61,13 +69,15 @@ def check(
     from scorefield.health.check import check
     from scorefield.health.model import open_model
     from scorefield.progress import Stages
+    from scorefield.runs.find import find_run
 
-    opened = open_model(model, weights, trust_code)
+    place = str(find_run(model, root))
+    opened = open_model(place, weights, trust_code)
     source, levels = opened.source, opened.levels
     if data is not None:
         source, levels = open_data(data, opened.field.domain.shape, opened.transform)
     if source is None:
-        raise UserError(f"{model} does not name its data: give --data")
+        raise UserError(f"{place} does not name its data: give --data")
     page = out / "index.html"
     try:
         with Stages() as stages:
@@ -79,5 +89,19 @@ def check(
         if page.exists():
             print(f"{page} shows what was measured; the same command resumes", file=sys.stderr)
         raise
-    print(found)
-    print(page)
+    about = {"model": place, "data": source.name, "seed": seed}
+    verdicts = [line for line in str(found).splitlines() if line]
+    return Results(about=about, rows=_rows(found.numbers), notes=verdicts, files=[page])
+
+
+def _rows(numbers: Sequence[Number]) -> list[dict[str, Any]]:
+    """A row a quantity: the smallest and the largest number of all noise levels."""
+    rows = []
+    for title in dict.fromkeys(number.title for number in numbers):
+        some = sorted((n.estimate for n in numbers if n.title == title), key=lambda e: e.value)
+        largest = some[-1] if len(some) > 1 else None
+        levels = len(some) if len(some) > 1 else None
+        rows.append(
+            {"quantity": title, "noise levels": levels, "smallest": some[0], "largest": largest}
+        )
+    return rows

@@ -8,7 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from scorefield.cli.options import Jobs, Overwrite
+from scorefield.cli.results import Results, ending_in_results
 from scorefield.errors import UserError
+
+_CPUS = os.cpu_count() or 1
 
 data = typer.Typer(help="Show and pack images.", rich_markup_mode=None)
 
@@ -32,6 +36,7 @@ Background = Annotated[
 
 
 @data.command()
+@ending_in_results
 def pack(
     source: Source,
     out: Annotated[Path, typer.Option(help="The folder of the packed images.")],
@@ -41,12 +46,9 @@ def pack(
     crop: CropOption = None,
     filter: FilterOption = None,
     background: Background = None,
-    jobs: Annotated[int, typer.Option(min=1, help="The number of processes.")] = os.cpu_count()
-    or 1,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing pack.")
-    ] = False,
-) -> None:
+    jobs: Jobs = _CPUS,
+    overwrite: Overwrite = False,
+) -> Results:
     """Decode images once into a memory-mapped file; the same command resumes after a stop."""
     from scorefield.data.contents import Contents
     from scorefield.data.describe import sheet_of
@@ -64,11 +66,11 @@ def pack(
             stages.follow(f"{done:,} of {total:,} images, {rate:,.0f} a second, {left} left")
 
         made = write(source, settled.found, settled.form, out, jobs, overwrite, show)
-    _print(sheet_of(made))
-    print(out)
+    return _results(sheet_of(made), [out])
 
 
 @data.command()
+@ending_in_results
 def show(
     source: Source,
     size: Size = None,
@@ -84,7 +86,7 @@ def show(
     check: Annotated[
         bool, typer.Option("--check", help="Compare packed images with the hash of the pack.")
     ] = False,
-) -> None:
+) -> Results:
     """Describe images, and draw a sheet of what a network sees of them."""
     from scorefield.data.describe import drawn, sheet_of
     from scorefield.data.packed import Pack
@@ -97,10 +99,11 @@ def show(
         settled.found.check()
     assert settled.found is not None
     picture = None if out is None else drawn(settled.found, settled.form, n)
-    _print(sheet_of(settled.found, settled.form))
-    if out is not None and picture is not None:
-        write_file(out, picture)
-        print(out)
+    sheet = sheet_of(settled.found, settled.form)
+    if out is None or picture is None:
+        return _results(sheet, [])
+    write_file(out, picture)
+    return _results(sheet, [out])
 
 
 def _settled(
@@ -143,10 +146,9 @@ def _is_number(text: str) -> bool:
     return text.isdecimal() and len(text) < 10
 
 
-def _print(sheet: Any) -> None:
-    from scorefield.cli.printing import print_sheet
+def _results(sheet: Any, files: list[Path]) -> Results:
     from scorefield.progress import warn
 
-    print_sheet(sheet.sections)
     for sentence in sheet.warnings:
         warn(sentence)
+    return Results(sheet=sheet.sections, files=files)

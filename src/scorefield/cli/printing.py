@@ -1,4 +1,4 @@
-"""Plain tables, on standard streams that survive the loss of their reader."""
+"""Tables, on standard streams that survive the loss of their reader."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
-if TYPE_CHECKING:
-    from scorefield.evaluation.records import Evaluation
+from scorefield.errors import plain
 
 
 def prepare() -> None:
@@ -31,8 +30,6 @@ def print_sheet(sheet: Mapping[str, Sequence[tuple[str, str]]]) -> None:
     """Print pairs of names and values under headings."""
     from rich.text import Text
 
-    from scorefield.errors import plain
-
     console = _console()
     width = max(len(what) for pairs in sheet.values() for what, _ in pairs)
     for heading, pairs in sheet.items():
@@ -41,49 +38,55 @@ def print_sheet(sheet: Mapping[str, Sequence[tuple[str, str]]]) -> None:
             console.print(Text(plain(f"  {what:<{width}}  {value}")), soft_wrap=True)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table."""
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows of cells by their headings: numbers rounded to their intervals, which stand beside
+    them. Where the terminal is narrower than the table, each row is a paragraph.
+    """
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    _console().print(table)
+    shown = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+    cells = [[plain(_text(row[name])) for name in shown] for row in rows]
+    table, width = Table(box=box.SIMPLE_HEAD, pad_edge=False), 1
+    for place, name in enumerate(shown):
+        right = all(isinstance(row[name], int | float | None) for row in rows)
+        lines = [name, *(line[place] for line in cells)]
+        # A sentence may be broken into lines, a number or a name may not.
+        words = max(line.count(" ") for line in lines) > _WORDS
+        width += _GAP + min(max(map(cell_len, lines)), _SENTENCE if words else _MOST)
+        justify: Any = "right" if right else "left"
+        table.add_column(Text(name), justify=justify, no_wrap=not words, overflow="fold")
+    for line in cells:
+        table.add_row(*map(Text, line))
+    console = _console()
+    if width <= console.width:
+        console.print(table)
+        return
+    for line in cells:
+        console.print()
+        for name, cell in zip(shown, line, strict=True):
+            if cell:
+                console.print(Text(f"{name}: {cell}"), soft_wrap=True)
 
 
-def print_images(found: Evaluation) -> None:
-    """Print the metrics of images of an evaluation with their intervals, and their warnings."""
-    from scorefield.evaluation.catalogue import OF_IMAGES
-
-    labels = {metric.name: metric.label for metric in OF_IMAGES}
-    rows: list[tuple[str, ...]] = []
-    warnings: dict[str, None] = {}
-    for d in found.distances:
-        if d.metric in labels:
-            low, high = d.estimate.interval()
-            numbers = f"{d.estimate.value:.5g}", f"{low:.4g} to {high:.4g}", str(d.estimate.n)
-            rows.append((labels[d.metric], d.features, str(d.nfe), *numbers))
-            warning = d.estimate.settings.get("warning")
-            if warning:
-                warnings[f"{labels[d.metric]}: {warning}"] = None
-    print_table(("metric", "extractor", "calls", "value", "95 % interval", "n"), rows)
-    print(*warnings, sep="\n", end="\n" if warnings else "")
+_WORDS = 6
+"""How many spaces a cell has at most that is not broken into lines: more than a number with its
+interval and unit.
+"""
+_GAP, _SENTENCE, _MOST = 3, 30, 10_000
+"""The width between two columns, the least of a column of sentences, and the most of others."""
 
 
-def print_methods(found: Evaluation) -> None:
-    """Print what samplers reach at equal numbers of network calls, each with its interval."""
-    from scorefield.evaluation.catalogue import OF_SAMPLES
+def _text(cell: Any) -> str:
+    from scorefield.estimate import Estimate, format_interval
 
-    labels = {metric.name: metric.label for metric in OF_SAMPLES if metric.every_budget}
-    rows = []
-    for d in sorted(found.distances, key=lambda d: (d.metric, d.features, d.budget, d.sampler)):
-        if d.metric in labels:
-            low, high = d.estimate.interval()
-            on = f" on {d.features}" if d.features else ""
-            value = f"{d.estimate.value:.4g}", f"{low:.4g} to {high:.4g}"
-            rows.append((f"{labels[d.metric]}{on}", str(d.nfe), d.sampler, *value))
-    print_table(("distance", "calls", "sampler", "value", "95 % interval"), rows)
+    if isinstance(cell, Estimate):
+        return format_interval(cell)
+    if isinstance(cell, float):
+        return f"{cell:.4g}"
+    return "" if cell is None else str(cell)
 
 
 def _console() -> Any:
@@ -91,7 +94,7 @@ def _console() -> Any:
 
     console = Console(highlight=False, markup=False)
     # Without a terminal there is no width limit.
-    return console if console.is_terminal else Console(highlight=False, markup=False, width=200)
+    return console if console.is_terminal else Console(highlight=False, markup=False, width=10_000)
 
 
 class _Patient(io.FileIO):

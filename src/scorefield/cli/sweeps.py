@@ -1,24 +1,18 @@
-"""The verbs of many runs."""
+"""The verb of many runs."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from scorefield.cli.arguments import Chosen, Integers, integers, on_engine, settings, split
-from scorefield.cli.printing import print_table
+from scorefield.cli.arguments import Integers, integers, settings, split
+from scorefield.cli.options import ROOT, Chosen, Root, on_engine
+from scorefield.cli.results import Results, ending_in_results
 from scorefield.errors import UserError
 
 
-def drawing_of(source: Any) -> Any:
-    """What draws a training on the data; for a sweep's processes, which alone import torch."""
-    from scorefield.plotting import training_figures
-
-    return training_figures(source.truth)
-
-
+@ending_in_results
 @on_engine
 def sweep(
     engine: Chosen,
@@ -32,11 +26,11 @@ def sweep(
     seeds: Annotated[
         Integers, typer.Option(parser=integers, metavar="N,N...", help="Seeds, as in 0,1,2.")
     ] = Integers((0,)),
-    root: Annotated[Path, typer.Option(help="The folder of all runs.")] = Path("runs"),
+    root: Root = ROOT,
     jobs: Annotated[
         int | None,
         typer.Option(
-            min=1, help="The number of runs at the same time; by default 1, or all on a cluster."
+            min=1, help="The number of parallel processes; by default 1, or all on a cluster."
         ),
     ] = None,
     evaluate: Annotated[
@@ -51,12 +45,19 @@ def sweep(
         list[str] | None,
         typer.Option(metavar="A=B", help="A resource of each job, as in time=600 (minutes)."),
     ] = None,
-) -> int:
+) -> Results:
     """Train several presets with several seeds.
 
     Jobs of a cluster outlive this command; started again, it waits for those in the queue.
     """
-    from scorefield.comparison.sweep import exit_status, on_cluster, plan, run, summary
+    from scorefield.comparison.sweep import (
+        drawing_of,
+        exit_status,
+        on_cluster,
+        plan,
+        run,
+        summary,
+    )
 
     names, overrides = split(arguments)
     planned = plan(names, seeds, overrides, root)
@@ -65,14 +66,4 @@ def sweep(
         raise UserError("--slurm is for jobs of a cluster: give --cluster slurm too")
     executor = None if cluster == "local" else on_cluster(root, jobs, options)
     outcomes = run(planned, root, jobs or 1, evaluate, drawing_of, engine, executor)
-    print_table(*summary(planned, outcomes))
-    return exit_status(outcomes)
-
-
-def status(
-    root: Annotated[Path, typer.Argument(help="The folder of all runs.")] = Path("runs"),
-) -> None:
-    """Show the progress of all runs, and their jobs on a cluster."""
-    from scorefield.comparison.status import progress
-
-    print_table(*progress(root))
+    return Results(rows=summary(planned, outcomes), status=exit_status(outcomes))

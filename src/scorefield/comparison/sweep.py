@@ -25,6 +25,14 @@ from scorefield.progress import Stages
 if TYPE_CHECKING:
     from scorefield.training.trainer import DrawFor
 
+
+def drawing_of(source: Any) -> Any:
+    """What draws a training on the data; for the processes of runs, which alone import torch."""
+    from scorefield.plotting import training_figures
+
+    return training_figures(source.truth)
+
+
 SEED = " seed"
 """What is between the name of a configuration and its seed in the name of a task."""
 
@@ -94,7 +102,8 @@ def run(
     how = (root, evaluate, draw, chosen)
     tasks = [Task(task_name(j.config), _work, (j.config, *how)) for j in jobs]
     # A job alone has the terminal for its progress bar; of several, each line is labelled.
-    alone = parallel == 1 and sys.stdout.isatty()
+    # Its process writes to the standard output, wherever this one's progress is led.
+    alone = parallel == 1 and sys.stdout.isatty() and sys.stdout.fileno() == 1
     threads = None if parallel == 1 else max(1, (os.cpu_count() or 1) // parallel)
     local = LocalProcesses(parallel, threads, None if alone else _label)
     with local if cluster is None else nullcontext(cluster) as executor:
@@ -178,15 +187,40 @@ def time_models(
     time_steps(configs, folder, engine)
 
 
-def summary(
-    jobs: Sequence[Job], outcomes: Sequence[TaskResult]
-) -> tuple[list[str], list[list[str]]]:
-    """The columns and rows of a table of outcomes."""
-    rows = [
-        [j.config.name, str(j.config.seed), o.status, f"{o.seconds:.1f}", o.reason]
-        for j, o in zip(jobs, outcomes, strict=True)
-    ]
-    return ["run", "seed", "status", "seconds", "reason"], rows
+def summary(jobs: Sequence[Job], outcomes: Sequence[TaskResult]) -> list[dict[str, Any]]:
+    """A row a run: how it ended, and its sample quality at the largest number of calls where it is
+    evaluated.
+    """
+    rows = []
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        row = {
+            "run": job.config.name,
+            "seed": job.config.seed,
+            "status": outcome.status,
+            "seconds": outcome.seconds,
+            **_quality(job.folder),
+            "reason": outcome.reason or None,
+            "folder": str(job.folder),
+        }
+        rows.append(row)
+    columns = dict.fromkeys(name for row in rows for name in row if name not in _LAST)
+    return [{name: row.get(name) for name in (*columns, *_LAST)} for row in rows]
+
+
+_LAST = ("reason", "folder")
+"""The last columns of the summary."""
+
+
+def _quality(folder: Path) -> dict[str, Any]:
+    if not any((folder / "eval").glob("*")):
+        return {}
+    # They import torch, which is not needed before.
+    from scorefield.evaluation.catalogue import TARGET
+    from scorefield.evaluation.records import Evaluation
+
+    evaluation = Evaluation.read(folder)
+    found = evaluation.distance(TARGET.name, evaluation.budgets[-1])
+    return {} if found is None else {f"{TARGET.label}, {found.nfe} calls": found.estimate}
 
 
 def exit_status(outcomes: Sequence[TaskResult]) -> int:

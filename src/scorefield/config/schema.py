@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from scorefield.config.config import Config
 from scorefield.config.custom import TRUST
 from scorefield.config.document import shown
-from scorefield.errors import ConfigError, closest
+from scorefield.errors import ConfigError, nearest
 
 _WANTED = {
     "int_type": "an integer",
@@ -87,9 +87,9 @@ def _sentence(error: Any, document: Mapping[str, Any]) -> str:
             if isinstance(given, Mapping) and given.get("kind") is None:
                 return f"the key {dotted}.kind is missing"
             tag = error["ctx"]["tag"]
-            near = closest(tag, tags)
+            near = nearest(tag, tags)
             return f"{dotted}.kind is {tag!r}, it must be one of {', '.join(tags)}" + (
-                f"; the nearest is {near!r}" if near else ""
+                f"; {near}" if near else ""
             )
     if dotted == "name" and error["type"] == "string_pattern_mismatch":
         return (

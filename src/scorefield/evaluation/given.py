@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scorefield.config import presets
 from scorefield.config.build import build_source
 from scorefield.config.resolve import ENDINGS, load_config
 from scorefield.data.array_files import map_array, read_arrays
 from scorefield.data.images import images
 from scorefield.data.point_files import PointFile
 from scorefield.data.source import DataSource
-from scorefield.errors import UserError
+from scorefield.errors import UserError, nearest
 from scorefield.evaluation.levels import Levels, levels_of
 from scorefield.likelihood.density import CENTERED_BYTES, DataTransform
 
@@ -38,8 +39,8 @@ def open_data(
         return build_source(config), levels_of(config.data)
     if not path.exists():
         raise UserError(
-            f"there are no data called {name!r}: give a preset, a set of images, or "
-            "a file ending in .npy or .npz"
+            f"there are no data called {name!r}: give a preset, a set of images, or a file ending "
+            f"in .npy or .npz{_nearest(path)}"
         )
     if path.suffix in _ARRAYS and (len(shape) != 3 or _floating(path)):
         return PointFile(path), None
@@ -65,3 +66,11 @@ def _floating(path: Path) -> bool:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return any(array.dtype.kind == "f" for array in arrays)
+
+
+def _nearest(path: Path) -> str:
+    """A clause with the presets and paths that a misspelt one most resembles."""
+    there = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+    near = nearest(path.name, [other.name for other in there], path.parent)
+    near = near or nearest(path, presets.names())
+    return f"; {near}" if near else ""

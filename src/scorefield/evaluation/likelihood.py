@@ -60,22 +60,27 @@ class DataLikelihood:
     seconds: float
     parts: Parts | None = None
 
-    def lines(self) -> list[str]:
-        """The results, in plain lines."""
-        calls, n = self.points.calls.double(), len(self.points.value)
-        said = [f"log-density  {self._mean(self.points)}, over {n} points"]
+    def rows(self) -> list[dict[str, Any]]:
+        """The means over points, a row each."""
+        rows = [{"quantity": "log-density", "value": self._mean(self.points)}]
         if self.bits is not None:
-            said.append(f"bits/dim     {self._mean(self.bits)}")
-            said.append(f"data         {self.bits.transform}")
-        trace = "exact trace"
+            rows.append({"quantity": "bits/dim", "value": self._mean(self.bits)})
+        return [{**row, "points": len(self.points.value)} for row in rows]
+
+    def notes(self) -> list[str]:
+        """How the numbers were computed, and which are not as good as was requested."""
+        calls = self.points.calls.double()
+        trace = "the exact trace"
         if bool((self.points.n_probes > 0).any()):
             most, error = int(self.points.n_probes.max()), float(self.points.standard_error.max())
             trace = f"{most} {self.about['probes']} probes or fewer, ± {error:.2g} nats or less"
-        said.append(f"calls        {float(calls.mean()):.0f} a point, {trace}")
+        found = [f"{float(calls.mean()):.0f} network calls a point, {trace}"]
+        if self.bits is not None:
+            found.append(f"data: {self.bits.transform}")
         missed = int((~self.points.reached).sum())
         if missed:
-            said.append(f"note         {missed} points did not reach the requested standard error")
-        return said
+            found.append(f"{missed} points did not reach the requested standard error")
+        return found
 
     def write(self, folder: Path) -> list[Path]:
         """Writes a row a point, and a summary; both are replaced or none."""

@@ -45,11 +45,6 @@ class Calls(NamedTuple):
     mean: float
     most: int
 
-    def __str__(self) -> str:
-        if self.least == self.most:
-            return f"{self.most} network calls each"
-        return f"{self.mean:.1f} network calls each, from {self.least} to {self.most}"
-
 
 @dataclass(frozen=True)
 class Drawn:

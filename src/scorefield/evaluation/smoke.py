@@ -48,7 +48,7 @@ class Smoke:
 
     folder: Path
     changed: tuple[str, ...]
-    numbers: dict[str, str]
+    numbers: dict[str, Any]
 
 
 def smoke(
@@ -76,13 +76,13 @@ def smoke(
     numbers = {
         "seconds a step": f"{fit.seconds / small.train.steps:.2g}",
         "loss at the last step": f"{fit.history[-1]['loss']:.4g}",
-        "distance of samples": str(distance),
+        "distance of samples": distance,
         "relative asymmetry, one probe": f"{_asymmetry(field, held_out):.2g}",
     }
     if field.unlabelled:
         protocol = Protocol(samples=_SAMPLES, points=2, draws=1)
         loss = validate(field, Benchmark(source, protocol))
-        numbers["validation loss"] = str(loss)
+        numbers["validation loss"] = loss
     return Smoke(run.folder, changed, numbers)
 
 

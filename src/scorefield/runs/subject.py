@@ -15,7 +15,7 @@ from scorefield.config.data import ImagesData
 from scorefield.config.document import read
 from scorefield.data.source import DataSource
 from scorefield.engine import Engine
-from scorefield.errors import CheckpointError, ConfigError, RunError, UserError, closest
+from scorefield.errors import CheckpointError, ConfigError, RunError, UserError, nearest
 from scorefield.fields.base import ScoreField
 from scorefield.files import absence
 from scorefield.interop import convolutional, foreign
@@ -234,15 +234,15 @@ def _weights(
 
 
 def _nearest(path: Path) -> str:
-    """A clause with the path that a misspelt one most resembles, where there is one."""
+    """A clause with the paths that a misspelt one most resembles, where there are any."""
     for part in (path, *path.parents):
         if part.parent.is_dir() and not part.exists():
             try:
                 there = [other.name for other in part.parent.iterdir() if other.exists()]
             except OSError:
                 return ""
-            near = closest(part.name, there)
-            return f", the nearest is {str(part.parent / near)!r}" if near else ""
+            near = nearest(part.name, there, part.parent)
+            return f", {near}" if near else ""
     return ""
 
 

@@ -45,7 +45,6 @@ class Settings:
 
     out: ClassVar[str]
     """The folder of the results."""
-    out_option: ClassVar[str] = "--out"
     on_device: ClassVar[bool] = False
     """Whether the study runs on a device that is chosen; others run on the CPU."""
 
@@ -161,7 +160,6 @@ class Exterior(OfImages):
     """The settings of the exterior derivative along sampling trajectories."""
 
     out: ClassVar[str] = "results/exterior_derivative"
-    out_option: ClassVar[str] = "--output-dir"
 
     dataset: Annotated[Dataset, Option("Data set of networks and closed forms.")]
     single: Annotated[bool, Option("Use one starting noise.")] = False
@@ -248,7 +246,6 @@ class Patches(OfImages):
     """The settings of the comparison of a network with local scores."""
 
     out: ClassVar[str] = "results/patches"
-    out_option: ClassVar[str] = "--output-dir"
 
     dataset: Annotated[Dataset, Option("Data set that the network was trained on.")]
     network: Annotated[Path, Option("The run, or a file of its weights.")]

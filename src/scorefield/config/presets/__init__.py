@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from scorefield.config.document import read
-from scorefield.errors import ConfigError, closest
+from scorefield.errors import ConfigError, nearest
 
 _FOLDER = Path(__file__).parent
 
@@ -64,8 +64,7 @@ def path(name: str) -> Path:
 
 
 def _nearest(word: str, more: list[str]) -> str:
-    near = closest(word, [*more, *names()])
-    return f"the nearest is {near!r}" if near else f"the families are {', '.join(families())}"
+    return nearest(word, [*more, *names()]) or f"the families are {', '.join(families())}"
 
 
 def description(name: str) -> str:
