@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+import scorefield as sf
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -91,7 +93,7 @@ def test_the_python_of_the_first_page_runs(reader, capsys):
 def test_a_check_and_a_training_take_three_lines_each(reader, capsys):
     code = code_of("README.md", "Three examples").replace("32", "8")
     assert [len(block.split("\n")) for block in code.split("\n\n")] == [3, 4]
-    scope = {"net": Shifted(), "sf": __import__("scorefield")}
+    scope = {"net": Shifted(), "sf": sf}
     run(code.replace("steps=10_000", "steps=2"), scope)
     assert "claim" in capsys.readouterr().out
     assert (Path("runs/mine") / "README.md").is_file()
@@ -102,6 +104,17 @@ def test_a_check_and_a_training_take_three_lines_each(reader, capsys):
 def test_the_python_of_the_page_runs(page, capsys):
     run(code_of(f"docs/{page}.md"), {})
     assert "±" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_python_of_the_page_on_a_gpu_runs_on_a_cpu():
+    ring = sf.GaussianMixture.ring(sde=sf.EDM(0.01, 40.0))
+    field = sf.PreconditionedField(sf.MLP(dim=2), ring.sde, sigma_data=ring.std)
+    code = code_of("docs/gpu.md").replace('"cuda", precision="bfloat16", compile=True', '"cpu"')
+    scope = {"sf": sf, "field": field, "data": ring}
+    run(code, scope)
+    assert scope["x"].shape == (64, 2)
+    assert scope["x"].isfinite().all()
 
 
 def test_the_pages_on_choices_are_those_of_the_measured_tables():
