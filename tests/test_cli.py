@@ -112,7 +112,7 @@ def test_a_dry_run_shows_the_configuration_and_writes_nothing(small, tmp_path, c
     root = tmp_path / "runs"
     assert main(["train", small, "optim.lr=0.5", "--root", str(root), "--dry-run"]) == 0
     first, *rest = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"# {root}/toy/small_lr=0.5_")
+    assert first == f"# {root}/toy/small_lr=0.5/seed0"
     assert any("lr: 0.5" in line for line in rest)
     assert main(["train", small, "--root", str(root), "--dry-run", "--device", "gpu"]) == 2
     assert "device must be auto, cpu, cuda or cuda:N" in capsys.readouterr().err

@@ -236,8 +236,13 @@ def test_the_folder_of_a_preset_is_its_name_and_seed():
     assert str(load_config("toy/m1", ["seed=7"]).folder) == "toy/m1/seed7"
     # A value that is what the preset says already is no change.
     assert str(load_config("toy/m0", ["sampler.kind=heun"]).folder) == "toy/m0/seed0"
-    changed = load_config("toy/m1", ["objective.asymmetry.weight=0.2"]).name
-    assert changed.startswith("toy/m1_weight=0.2_")
+    changes = ["train.steps=1500", "optim.lr=1e-3"]
+    assert load_config("toy/m1", changes).name == "toy/m1_lr=0.001,train.steps=1500"
+    assert load_config("toy/m1", ["objective.asymmetry=null"]).name == "toy/m1_asymmetry=none"
+    # What is too long for a name is distinguished by a hash.
+    long = [load_config("toy/m0", [f"eval.nfes={list(range(k, 170))}"]).name for k in (100, 101)]
+    assert len(set(long)) == 2
+    assert max(map(len, long)) < 120
     assert load_config("toy/m1", ["optim.lr=1e-3", "name=mine/fast"]).name == "mine/fast"
 
 

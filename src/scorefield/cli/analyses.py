@@ -15,7 +15,7 @@ from scorefield.cli.results import Results, ending_in_results
 from scorefield.errors import ConfigError, hint
 from scorefield.studies import settings as studies
 
-analyze = typer.Typer(help="Analyses of fields and data sets.", rich_markup_mode=None)
+analyze = typer.Typer(help="Analyse fields and data sets.", rich_markup_mode=None)
 
 
 def _add(module: str, settings: type[studies.Settings], help: str) -> None:

@@ -23,15 +23,16 @@ from scorefield.cli.sweeps import sweep
 from scorefield.cli.trainings import demo, train
 
 # Typer imports pydantic, a fifth of a second, for each option without a value.
-_FLAGS = {"help": False, "quiet": False, "json": False}
+_FLAGS = dict.fromkeys(
+    ("help", "quiet", "json", "version", "install_completion", "show_completion"), False
+)
 
 app = typer.Typer(
     name="scorefield",
     help="Train, sample and evaluate score models as vector fields.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"default_map": {"help": False, "presets": _FLAGS}},
+    context_settings={"default_map": {**_FLAGS, "presets": _FLAGS}},
 )
 
 _SHARED = ("train", "sample", "eval", "likelihood")

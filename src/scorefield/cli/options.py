@@ -21,6 +21,21 @@ ROOT = Path("runs")
 DEVICE = typer.Option(help="The device: auto, cpu, cuda or cuda:N.")
 """The option of the device."""
 
+
+def complete_runs(context: typer.Context, incomplete: str) -> list[str]:
+    """The models below the folder of all runs, by their names, which find their runs."""
+    root = Path(context.params.get("root") or ROOT)
+    found = {"/".join(folder.parts[-3:-1]) for folder in root.glob("*/*/seed*")}
+    return sorted(name for name in found if name.startswith(incomplete))
+
+
+def complete_presets(incomplete: str) -> list[str]:
+    """The names of presets."""
+    from scorefield.config import presets
+
+    return [name for name in presets.names() if name.startswith(incomplete)]
+
+
 QUIET = Annotated[bool, typer.Option("--quiet", help="Print results only, and no progress.")]
 JSON = Annotated[
     bool,
@@ -50,11 +65,16 @@ Model = Annotated[
         metavar="MODEL",
         help="A run, by its folder, its preset or a part of its path; a checkpoint, saved field, "
         "folder of diffusers, hub:owner/name, or package.module:factory.",
+        autocompletion=complete_runs,
     ),
 ]
 RunName = Annotated[
     str,
-    typer.Argument(metavar="RUN", help="A run: its folder, its preset, or a part of its path."),
+    typer.Argument(
+        metavar="RUN",
+        help="A run: its folder, its preset, or a part of its path.",
+        autocompletion=complete_runs,
+    ),
 ]
 
 _ENGINE = {

@@ -23,6 +23,8 @@ from scorefield.cli.app import app
 from scorefield.cli.printing import prepare
 from scorefield.memory import keep_freed
 
+_COMPLETION = "_SCOREFIELD_COMPLETE"
+"""The variable in which a shell asks what a word may become."""
 _INTERRUPTED = 130
 _ONE_INTERRUPT, _TO_SPEAK = 1.0, 3.0  # seconds
 
@@ -38,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments = sys.argv[1:]
     arguments = list(arguments)
     command = typer.main.get_command(app)
+    if _COMPLETION in os.environ:
+        command.main(arguments, prog_name="scorefield")  # a question of the shell
     try:
         # Not the command's own main: it would leave a broken pipe and an interrupt to no one.
         with (

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from scorefield.cli.arguments import Integers, integers, settings, split
-from scorefield.cli.options import ROOT, Chosen, Root, on_engine
+from scorefield.cli.options import ROOT, Chosen, Root, complete_presets, on_engine
 from scorefield.cli.results import Results, ending_in_results
 from scorefield.errors import UserError
 
@@ -21,6 +21,7 @@ def sweep(
         typer.Argument(
             metavar="PRESETS [A.B=C]...",
             help="Presets, as in 'toy/*', or files, followed by overrides.",
+            autocompletion=complete_presets,
         ),
     ],
     seeds: Annotated[

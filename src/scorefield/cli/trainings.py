@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scorefield.cli.options import ROOT, Chosen, Jobs, Root, on_engine
+from scorefield.cli.options import ROOT, Chosen, Jobs, Root, complete_presets, on_engine
 from scorefield.cli.results import Results, ending_in_results
 
 Overrides = Annotated[
@@ -38,7 +38,11 @@ def train(
     engine: Chosen,
     preset: Annotated[
         str,
-        typer.Argument(metavar="PRESET", help="A preset, or a file ending in .yaml."),
+        typer.Argument(
+            metavar="PRESET",
+            help="A preset, or a file ending in .yaml.",
+            autocompletion=complete_presets,
+        ),
     ],
     overrides: Overrides = None,
     root: Root = ROOT,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,7 @@ def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Conf
     if layer and "name" not in layer:
         preset = schema.validate(document, source)
         own = _own_set(preset, config)
-        changed = flatten(layer).keys() - _OF_A_SET if own else None
-        suffix = _suffix(preset.identity(), config.identity(), changed)
+        suffix = _suffix(preset.identity(), config.identity(), flatten(layer), own is not None)
         family, _, member = config.name.partition("/")
         config = config.model_copy(update={"name": f"{own or family}/{member}{suffix}"})
     plain = config.document()
@@ -151,29 +150,55 @@ def _own_set(preset: Config, config: Config) -> str | None:
     return None if getattr(preset.data, "dataset", None) == data.dataset else data.dataset
 
 
+_LONGEST, _NAMED = 80, re.compile(r"[\w.+-]+")
+"""The longest suffix that is readable, and the values that can be part of the name of a folder."""
+
+
 def _suffix(
-    preset: Mapping[str, Any], config: Mapping[str, Any], shown: Set[str] | None = None
+    preset: Mapping[str, Any],
+    config: Mapping[str, Any],
+    given: Mapping[str, Any],
+    own: bool = False,
 ) -> str:
-    """A readable and unique name of the overrides of a configuration; of all keys that change, or
-    of those that are ``shown``.
+    """What the overrides ``given`` change, as in ``_train.steps=1500,lr=0.01``: each key as short
+    as no other key is called. Where that is not all that distinguishes the run from others, as with
+    data of the user's ``own``, a hash of all changes is at the end.
     """
     changes = [
         (key, value) for key, _, value in differences(preset, config) if key not in ("name", "seed")
     ]
     if not changes:
         return ""
+    now, keys = flatten(config), flatten(preset).keys() | flatten(config).keys()
+    changed = {key for key, _ in changes}
+    parts, whole = [], not own
+    for key, value in given.items():
+        if own and key in _OF_A_SET:
+            continue
+        if not any(f"{other}.".startswith(f"{key}.") for other in changed):
+            continue
+        text = _plain(now.get(key, value))
+        whole &= _NAMED.fullmatch(text) is not None
+        parts.append(f"{_shortest(key, keys)}={text}")
+    text = re.sub(r"[^\w.=+,-]", "", ",".join(sorted(parts)))
+    if text and whole and len(text) <= _LONGEST:
+        return f"_{text}"
     digest = hashlib.sha256(json.dumps(sorted(changes)).encode()).hexdigest()[:8]
-    told = [
-        f"{key.rpartition('.')[2]}={_plain(value)}"
-        for key, value in changes
-        if value is not None and (shown is None or key in shown)
-    ]
-    text = re.sub(r"[^\w.=+-]", "", "_".join(told))
-    text = text[:40].rstrip(".=+-_")
+    text = text[:_LONGEST].rstrip(".=+,-_")
     return f"_{text}_{digest}" if text else f"_{digest}"
+
+
+def _shortest(key: str, keys: Iterable[str]) -> str:
+    """The shortest end of a dotted key that is the end of no other."""
+    names = key.split(".")
+    ends = [".".join(names[k:]) for k in range(len(names) - 1, -1, -1)]
+    others = [f".{other}" for other in keys if other != key]
+    return next((e for e in ends if not any(o.endswith(f".{e}") for o in others)), key)
 
 
 def _plain(value: object) -> str:
     if isinstance(value, list):
         return "-".join(map(_plain, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
