@@ -40,7 +40,9 @@ def milestone(step, value):
     return Milestone(step, Estimate(0.1 * step, 0.01, 4, "s"), (sliced(36, value), loss))
 
 
-def evaluation(model, seed, value, *, step_time=0.1, steps=100, distances=None, curl=None):
+def evaluation(
+    model, seed, value, *, step_time=0.1, steps=100, distances=None, curl=None, adds=1000.0
+):
     """A run: its distances are ``value`` at both budgets unless others are given, its checkpoints
     at every tenth step are ``value`` plus the share of the training that is missing.
     """
@@ -66,6 +68,9 @@ def evaluation(model, seed, value, *, step_time=0.1, steps=100, distances=None, 
             "seconds_per_step": step_time,
             "seconds_per_step_error": step_time / 100,
             "threads": 1,
+            "multiply_adds_per_call": 50.0,
+            "multiply_adds_per_step": adds,
+            "calls_per_step": 4.0,
         },
         protocol=PROTOCOL,
         milestones=tuple(

@@ -16,6 +16,7 @@ from scorefield.comparison.matched import (
     select,
     shared_budget,
 )
+from scorefield.comparison.resources import RESOURCES, TIME
 from scorefield.comparison.timing import read_costs
 from scorefield.errors import RunError
 from tests.comparison.benchmark import evaluation
@@ -45,7 +46,7 @@ def times(folder, rounds):
 def test_the_newest_checkpoint_within_the_budget_is_taken(members, tmp_path):
     costs = read_costs(tmp_path, members)
     assert shared_budget(members, costs) == pytest.approx(10.0)
-    found = {(s.group.model, s.fraction): s for s in select(members, costs)}
+    found = {(s.group.model, s.fraction): s for s in select(members, costs, resources=[TIME])}
     assert found["m0", 1.0].steps == 100
     # 10 s / 0.17 s are 58 steps; checkpoints are at every tenth.
     assert found["m1", 1.0].steps == 50
@@ -58,7 +59,7 @@ def test_the_newest_checkpoint_within_the_budget_is_taken(members, tmp_path):
 
 
 def test_a_model_without_an_early_checkpoint_is_named_and_not_replaced(members, tmp_path):
-    records = matched_records(select(members, read_costs(tmp_path, members)))
+    records = matched_records(select(members, read_costs(tmp_path, members), resources=[TIME]))
     rows = [MATCHED_COLUMNS.row(record) for record in records]
     (row,) = [r for r in rows if r["model_id"] == "m2" and r["budget_fraction"] == 1.0]
     assert row["selection_mode"] == "not matched: seed 0 has no checkpoint within the budget"
@@ -71,7 +72,9 @@ def test_a_model_without_an_early_checkpoint_is_named_and_not_replaced(members, 
 def test_runs_without_checkpoints_are_named(members, tmp_path):
     bare = replace(members[1].members[1], milestones=())
     broken = replace(members[1], members=(members[1].members[0], bare))
-    (_, found, _) = select([members[0], broken, members[2]], read_costs(tmp_path, members), [1.0])
+    (_, found, _) = select(
+        [members[0], broken, members[2]], read_costs(tmp_path, members), [1.0], [TIME]
+    )
     assert found.mode == "not matched: no checkpoints of seed 1 were measured along the training"
 
 
@@ -82,7 +85,7 @@ def test_without_the_time_of_every_model_there_is_no_budget(members, tmp_path):
         members=tuple(replace(e, compute={**e.compute, **unknown}) for e in members[1].members),
     )
     costs = read_costs(tmp_path, [members[0], blind])
-    assert {s.mode for s in select([members[0], blind], costs)} == {
+    assert {s.mode for s in select([members[0], blind], costs, resources=[TIME])} == {
         "not matched: the time of a training step is not known for every model"
     }
 
@@ -124,13 +127,13 @@ def test_the_budget_is_that_of_the_cheapest(members, tmp_path):
 
 def test_times_that_are_not_equal_are_not_compared(members, tmp_path):
     """At none of the budgets is the second model within a tenth of the first's time."""
-    assert matched_pairs(select(members, read_costs(tmp_path, members))) == []
+    assert matched_pairs(select(members, read_costs(tmp_path, members), resources=[TIME])) == []
 
 
 def test_differences_at_equal_time_are_paired(members, tmp_path):
     """Steps that take 1.9 times as long leave 5 % of the whole budget, and 24 % of its half."""
     members[1] = group("m1", {0: 1.5, 1: 2.5}, step_time=0.19)
-    found = matched_pairs(select(members, read_costs(tmp_path, members)))
+    found = matched_pairs(select(members, read_costs(tmp_path, members), resources=[TIME]))
     assert {p.budget_fraction for p in found} == {1.0, 0.25}
     assert {p.model.model for p in found} == {"m1"}
     (whole,) = [
@@ -138,3 +141,39 @@ def test_differences_at_equal_time_are_paired(members, tmp_path):
     ]
     assert whole.difference.value == pytest.approx(0.5 + 0.5)
     assert whole.difference.standard_error == pytest.approx(0.0, abs=1e-12)
+
+
+def test_each_resource_has_a_budget_of_its_own(tmp_path):
+    """Steps of equal batches: of m1 each takes 2.5 times the multiply-adds, of which half the
+    budget, 50 of m0's steps, is 20 of its own."""
+    members = [group("m0", {0: 1.0, 1: 2.0}), group("m1", {0: 1.5, 1: 2.5}, adds=2500.0)]
+    selections = select(members, read_costs(tmp_path, members))
+    found = {(s.resource.name, s.group.model, s.fraction): s for s in selections}
+    assert {name for name, *_ in found} == {r.name for r in RESOURCES}
+    steps = {
+        name: [found[name, model, 0.5].steps for model in ("m0", "m1")]
+        for name in ("time", "images", "multiply_adds", "network_calls")
+    }
+    assert steps.pop("multiply_adds") == [50, 20]
+    assert set(map(tuple, steps.values())) == {(50, 50)}
+    one = found["multiply_adds", "m1", 0.5]
+    assert (one.budget, one.amount.value) == (50_000, 50_000)
+    row = MATCHED_COLUMNS.row(matched_records([one])[0])
+    assert (row["matched_by"], row["shared_budget"], row["budget_unit"]) == (
+        "multiply_adds",
+        100_000,
+        "multiply-adds",
+    )
+    assert (row["shared_budget_hours"], row["selected_hours_mean"]) == ("", "")
+    by_pairs = {(p.matched_by, p.budget_fraction) for p in matched_pairs(selections)}
+    assert ("multiply_adds", 0.5) in by_pairs
+
+
+def test_multiply_adds_that_a_record_lacks_are_named(members, tmp_path):
+    old = replace(members[1].members[0], compute={"batch_size": 4, "images": 40})
+    some = [members[0], replace(members[1], members=(old,))]
+    modes = {s.resource.name: s.mode for s in select(some, read_costs(tmp_path, some), [1.0])}
+    assert modes["multiply_adds"] == (
+        "not matched: the number of multiply-adds of a training step is not known for every model"
+    )
+    assert modes["images"] == MATCHED

@@ -116,6 +116,13 @@ def test_the_fewest_calls_within_a_target_are_found(tmp_path):
     # 2.9 ± 0.1 is below 3, but not beyond doubt; below 5 it is.
     assert [r["below_target_beyond_doubt"] for r in rows] == ["no", "no", "yes"]
     assert float(rows[1]["latency_sec_at_target_step"]) == pytest.approx(0.18)
+    assert float(rows[1]["multiply_adds_at_target_step"]) == 17 * 50
+    # Checkpoints are at 1.9, 1.8, ... 1.0: none within 1.3 before the step 70, all within 3.
+    trained = ["steps", "images", "seconds", "multiply_adds", "calls"]
+    assert [[float(r[f"train_{name}_to_target"]) for name in trained] for r in rows[:2]] == [
+        pytest.approx([70, 280, 7, 70_000, 280]),
+        pytest.approx([10, 40, 1, 10_000, 40]),
+    ]
     (summary,) = of(found["steps_to_target_fid_summary.csv"], target="3.0")
     assert (summary["steps_to_target_mean"], summary["num_success"]) == ("17.0", "2")
     assert summary["num_beyond_doubt"] == "0"

@@ -2,12 +2,16 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from scorefield import Engine
-from scorefield.config.build import build_field, build_source
+from scorefield.config.build import build_field, build_objective, build_source
 from scorefield.config.resolve import load_config
+from scorefield.engine import exact
 from scorefield.evaluation.smoke import reduced, smoke
-from scorefield.runs.cost import cost_of
+from scorefield.noise import Noise
+from scorefield.objectives.denoising import Batch
+from scorefield.runs.cost import cost_of, step_of
 from scorefield.runs.run import Run
 
 
@@ -76,3 +80,35 @@ def test_a_trial_trains_samples_and_evaluates(name, tmp_path):
     asymmetry = float(found.numbers["relative asymmetry, one probe"])
     assert 0 <= asymmetry < (1e-5 if name.endswith("m2") else 1)
     assert torch.isfinite(torch.tensor(asymmetry))
+
+
+def test_a_step_has_the_regularisers_that_are_due():
+    """Loops and cycles are evaluations with a gradient, as those of the loss, at the nodes of
+    their edges: one by the midpoint rule, two by that of Gauss."""
+    config = load_config("toy/m3")
+    one, step = cost("toy/m3"), step_of(config, build_source(config))
+    loops, cycles = config.objective.loops, config.objective.cycles
+    assert (loops.quadrature, cycles.quadrature) == ("midpoint", "gauss-2")
+    around = loops.rows * len(loops.radii) * loops.sides / loops.every
+    along = 2 * cycles.cycles * sum(cycles.lengths) / cycles.every
+    assert step.calls == config.train.batch_size + around + along
+    # But for the products of areas, hundreds beside a hundred million.
+    assert step.multiply_adds == pytest.approx(one.step * step.calls, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["toy/m1", "toy/m2"])
+def test_a_step_takes_what_is_counted_as_it_is_computed(name):
+    config = load_config(name)
+    source = build_source(config)
+    field, objective = build_field(config, source), build_objective(config, source)
+    noise, batch = Noise(0), config.train.batch_size
+    x = source.batch(noise, 0, batch)
+    t, z = objective.draw(field, noise, torch.arange(batch), 0)
+    with FlopCounterMode(display=False) as loss:
+        objective.base(field, Batch(x, t, z)).backward()
+    total = loss.get_total_flops()
+    for term in objective.due(0).values():
+        with exact(), FlopCounterMode(display=False) as own:
+            term(field, objective.denoising.law, x, noise, 0).backward()
+        total += own.get_total_flops() / term.every
+    assert step_of(config, source).multiply_adds == pytest.approx(total / 2, rel=1e-12)

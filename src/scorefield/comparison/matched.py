@@ -1,7 +1,8 @@
-"""Models at equal training time: the newest checkpoint within a budget that all can afford.
+"""Models at equal training cost: the newest checkpoint within a budget that all can afford.
 
-The budget is the time that the cheapest model's training takes, and fractions of it. No other run
-takes the place of one that cannot be matched: it is named as such.
+The budget is what the cheapest model's training takes, and fractions of it: of time, of images, of
+multiply-adds or of network calls. No other run takes the place of one that cannot be matched: it is
+named as such.
 """
 
 from __future__ import annotations
@@ -12,31 +13,33 @@ from operator import attrgetter
 
 from scorefield.comparison.groups import Group, Key, common, distance_key, joined, spread
 from scorefield.comparison.paired import Pair, compare
+from scorefield.comparison.resources import RESOURCES, TIME, Resource, per_step
 from scorefield.comparison.timing import Costs
 from scorefield.estimate import Estimate
 from scorefield.evaluation.columns import Schema, derived, uncertain
 from scorefield.evaluation.records import Distance, Milestone
 
 FRACTIONS = (1.0, 0.5, 0.25)
-"""The budgets, in fractions of the time that the cheapest training takes."""
+"""The budgets, in fractions of what the cheapest training takes."""
 
 MATCHED = "newest checkpoint within the budget"
 
 _HOUR = 3600.0
 _UNLIKE = 0.1
-"""How much less training time than another a model may have used to be compared with it."""
+"""How much less than another a model may have used to be compared with it."""
 _ROUNDING = 1 + 1e-9
 _OF_KEY = ("sampler", "nfe_budget", "nfe", "metric_name", "features")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """One checkpoint a seed within a training time, or none and why, as ``mode``."""
+    """One checkpoint a seed within a budget of a resource, or none and why, as ``mode``."""
 
     group: Group
+    resource: Resource
     fraction: float
     budget: float | None
-    step_time: Estimate | None
+    per_step: Estimate | None
     milestones: dict[int, Milestone]
     mode: str
 
@@ -48,18 +51,18 @@ class Selection:
         return sum(m.step for m in self.milestones.values()) / len(self.milestones)
 
     @property
-    def seconds(self) -> Estimate | None:
-        """The training time that was used, in the mean over seeds."""
-        if self.steps is None or self.step_time is None:
+    def amount(self) -> Estimate | None:
+        """What was used of the resource, in the mean over seeds."""
+        if self.steps is None or self.per_step is None:
             return None
-        return self.step_time.scaled(self.steps)
+        return self.per_step.scaled(self.steps)
 
     @property
     def used(self) -> float | None:
-        """The fraction of the training time that was used."""
-        if self.seconds is None or self.budget is None:
+        """The fraction of the budget that was used."""
+        if self.amount is None or self.budget is None:
             return None
-        return self.seconds.value / self.budget
+        return self.amount.value / self.budget
 
     def distances(self) -> list[Distance]:
         """What was measured, over seeds."""
@@ -75,34 +78,41 @@ class Selection:
         }
 
 
-def shared_budget(members: Sequence[Group], costs: Costs) -> float | None:
-    """The least training time among models, in seconds; ``None`` where one is not known."""
-    times = [t.value for g in members if (t := costs.training(g)) is not None]
-    return min(times) if len(times) == len(members) else None
+def shared_budget(
+    members: Sequence[Group], costs: Costs, resource: Resource = TIME
+) -> float | None:
+    """The least that a model's training takes of a resource; ``None`` where one is not known."""
+    found = [t.value for g in members if (t := resource.training(g, costs)) is not None]
+    return min(found) if len(found) == len(members) else None
 
 
 def select(
-    members: Sequence[Group], costs: Costs, fractions: Sequence[float] = FRACTIONS
+    members: Sequence[Group],
+    costs: Costs,
+    fractions: Sequence[float] = FRACTIONS,
+    resources: Sequence[Resource] = RESOURCES,
 ) -> list[Selection]:
-    """The checkpoints of all models at each fraction of the shared budget."""
-    whole = shared_budget(members, costs)
+    """The checkpoints of all models at each fraction of the shared budget of each resource."""
+    wholes = {r.name: shared_budget(members, costs, r) for r in resources}
     return [
-        _select(g, fraction, None if whole is None else whole * fraction, costs)
+        _select(g, r, fraction, None if whole is None else whole * fraction, costs)
+        for r in resources
+        for whole in [wholes[r.name]]
         for fraction in fractions
         for g in members
     ]
 
 
 def matched_pairs(selections: Sequence[Selection]) -> list[Pair]:
-    """Every model against the first, where the times behind their checkpoints are nearly equal."""
+    """Every model against the first, where what is behind their checkpoints is nearly equal."""
     found = []
-    for fraction in dict.fromkeys(s.fraction for s in selections):
-        first, *others = [s for s in selections if s.fraction == fraction]
+    for key in dict.fromkeys((s.resource.name, s.fraction) for s in selections):
+        first, *others = [s for s in selections if (s.resource.name, s.fraction) == key]
         for other in others:
             used = (first.used or 0, other.used or 0)
             if min(used) > 0 and min(used) >= (1 - _UNLIKE) * max(used):
                 both = (other.numbers(), first.numbers())
-                found += compare(other.group, first.group, *both, fraction)
+                found += compare(other.group, first.group, *both, *key)
     return found
 
 
@@ -124,23 +134,25 @@ def budget_records(
     return [(g, costs, budget) for g in members]
 
 
-def _select(group: Group, fraction: float, budget: float | None, costs: Costs) -> Selection:
-    step_time = costs.seconds.get(group.model)
+def _select(
+    group: Group, resource: Resource, fraction: float, budget: float | None, costs: Costs
+) -> Selection:
+    per_step = resource.of_step(group, costs)
 
     def none(why: str) -> Selection:
-        return Selection(group, fraction, budget, step_time, {}, f"not matched: {why}")
+        return Selection(group, resource, fraction, budget, per_step, {}, f"not matched: {why}")
 
-    if budget is None or step_time is None:
-        return none("the time of a training step is not known for every model")
+    if budget is None or per_step is None:
+        return none(f"{resource.words} is not known for every model")
     chosen: dict[int, Milestone] = {}
     for e in group.members:
         if not e.milestones:
             return none(f"no checkpoints of seed {e.seed} were measured along the training")
-        within = [m for m in e.milestones if m.step * step_time.value <= budget * _ROUNDING]
+        within = [m for m in e.milestones if m.step * per_step.value <= budget * _ROUNDING]
         if not within:
             return none(f"seed {e.seed} has no checkpoint within the budget")
         chosen[e.seed] = within[-1]
-    return Selection(group, fraction, budget, step_time, chosen, MATCHED)
+    return Selection(group, resource, fraction, budget, per_step, chosen, MATCHED)
 
 
 def _device(group: Group) -> str:
@@ -179,6 +191,10 @@ BUDGET_COLUMNS = Schema(
         get=lambda r: _hours(r[1].training(r[0])),
     ),
     derived("shared_budget_hours", get=lambda r: None if r[2] is None else r[2] / _HOUR),
+    *(
+        derived(key, get=lambda r, key=key: per_step(r[0].first, key))
+        for key in ("multiply_adds_per_call", "multiply_adds_per_step", "calls_per_step")
+    ),
     derived("device", get=lambda r: _device(r[0])),
     derived(
         "time_from",
@@ -187,6 +203,15 @@ BUDGET_COLUMNS = Schema(
     derived("num_seeds", get=lambda r: len(r[0].seeds)),
 )
 """The table of :func:`budget_records`."""
+
+
+def _whole(s: Selection) -> float | None:
+    """The whole shared budget."""
+    return None if s.budget is None else s.budget / s.fraction
+
+
+def _in_hours(s: Selection, budget: float | None) -> float | None:
+    return None if budget is None or s.resource is not TIME else budget / _HOUR
 
 
 def _estimates(record: tuple[Selection, Distance | None]) -> list[Estimate] | None:
@@ -202,11 +227,11 @@ MATCHED_COLUMNS = Schema(
     derived("dataset", get=lambda r: r[0].group.dataset),
     derived("model_id", get=lambda r: r[0].group.model),
     derived(*_OF_KEY, get=lambda r: r[1] and attrgetter(*_OF_KEY)(distance_key(r[1]))),
+    derived("matched_by", get=lambda r: r[0].resource.name),
     derived("budget_fraction", get=lambda r: r[0].fraction),
-    derived(
-        "shared_budget_hours",
-        get=lambda r: None if r[0].budget is None else r[0].budget / r[0].fraction / _HOUR,
-    ),
+    derived("shared_budget", get=lambda r: _whole(r[0])),
+    derived("budget_unit", get=lambda r: r[0].resource.unit),
+    derived("shared_budget_hours", get=lambda r: _in_hours(r[0], _whole(r[0]))),
     derived("selection_mode", get=lambda r: r[0].mode),
     derived("selected_run_count", get=lambda r: len(r[0].milestones)),
     derived("num_seeds", get=lambda r: len(r[0].group.seeds)),
@@ -214,7 +239,7 @@ MATCHED_COLUMNS = Schema(
     uncertain(
         "selected_hours_mean",
         "selected_hours_standard_error",
-        get=lambda r: _hours(r[0].seconds),
+        get=lambda r: _hours(r[0].amount) if r[0].resource is TIME else None,
     ),
     derived("budget_used", get=lambda r: r[0].used),
     spread("value", _estimates),

@@ -33,7 +33,8 @@ class Pair:
         ratio: The geometric mean of model / baseline with the ends of its interval, by Student's
             law for the logarithms; ``None`` where a number is not positive.
         deviation: The standard deviation of the differences over seeds.
-        budget_fraction: The fraction of the shared training time that both were given.
+        matched_by: The resource of which both were given the same, if they were.
+        budget_fraction: The fraction of the shared budget of it.
     """
 
     model: Group
@@ -43,6 +44,7 @@ class Pair:
     ratio: tuple[float, float, float] | None
     deviation: float
     seeds: tuple[int, ...]
+    matched_by: str | None = None
     budget_fraction: float | None = None
 
     @property
@@ -56,6 +58,7 @@ PAIR_COLUMNS = Schema(
     derived("dataset", get=lambda p: p.model.dataset),
     derived("model_id", get=lambda p: p.model.model),
     derived("baseline_id", get=lambda p: p.baseline.model),
+    derived("matched_by", get=lambda p: p.matched_by),
     derived("budget_fraction", get=lambda p: p.budget_fraction),
     *attributes(*Key._fields, of="key"),
     derived("difference_mean", get=lambda p: p.difference.value),
@@ -86,6 +89,7 @@ def compare(
     base: Group,
     numbers: Mapping[int, Mapping[Key, Estimate]],
     base_numbers: Mapping[int, Mapping[Key, Estimate]],
+    matched_by: str | None = None,
     budget_fraction: float | None = None,
 ) -> list[Pair]:
     """The numbers of two models, given by seed, over their common seeds."""
@@ -107,5 +111,6 @@ def compare(
             # With two seeds an interval can be wider than what a float holds.
             low, high = (math.exp(min(max(end, -700.0), 700.0)) for end in logs.interval())
             ratio = math.exp(logs.value), low, high
-        found.append(Pair(model, base, key, difference, ratio, deviation, seeds, budget_fraction))
+        matched = (matched_by, budget_fraction)
+        found.append(Pair(model, base, key, difference, ratio, deviation, seeds, *matched))
     return found

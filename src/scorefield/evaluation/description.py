@@ -14,6 +14,7 @@ from scorefield.config.document import differences
 from scorefield.config.resolve import load_config
 from scorefield.errors import ConfigError
 from scorefield.estimate import Estimate
+from scorefield.runs.cost import cost_of, step_of
 from scorefield.runs.run import Run
 from scorefield.training.record import Row, read_rows
 
@@ -43,11 +44,17 @@ def compute(run: Run, field: nn.Module, steps: int) -> dict[str, Any]:
 
     ``seconds_per_step`` is the median over ``rows`` rows without the first, which holds the start;
     its error is that of a median of normal draws, with their standard deviation from the median
-    absolute deviation. ``wall_seconds`` counts the steps only.
+    absolute deviation. ``wall_seconds`` counts the steps only. Multiply-adds and network calls are
+    counted, see :mod:`~scorefield.runs.cost`.
     """
     batch = run.config.train.batch_size
     rows = [r for r in _metrics(run.folder / "metrics.csv") if int(r["step"]) <= steps]
+    source = run.source()
+    call, step = cost_of(run.config, source).call, step_of(run.config, source)
     summary: dict[str, Any] = {
+        "multiply_adds_per_call": call,
+        "multiply_adds_per_step": step.multiply_adds,
+        "calls_per_step": step.calls,
         "parameters": sum(p.numel() for p in field.parameters()),
         "steps": steps,
         "images": steps * batch,

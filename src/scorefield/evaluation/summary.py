@@ -36,6 +36,9 @@ class _Compute(_Part):
     rows: Size | None = None
     seconds_per_step: Positive | None = None
     seconds_per_step_error: NonNegative | None = None
+    multiply_adds_per_call: NonNegative | None = None
+    multiply_adds_per_step: NonNegative | None = None
+    calls_per_step: NonNegative | None = None
 
     @model_validator(mode="after")
     def _check_rows(self) -> _Compute:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from scorefield.comparison.groups import RMS, Group
 from scorefield.comparison.paired import Pair
+from scorefield.comparison.resources import TIME
 from scorefield.comparison.tables import Comparison
 from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import CATALOGUE, OF_LEVELS, OF_SAMPLES, TARGET
@@ -198,7 +199,9 @@ def _matched(comparison: Comparison) -> str:
         found = {
             p.model.label: p
             for p in comparison.matched_pairs
-            if p.budget_fraction == 1 and p.key.metric_name == metric.name
+            if p.matched_by == TIME.name
+            and p.budget_fraction == 1
+            and p.key.metric_name == metric.name
         }
         if found and "training" in metric.shown:
             text = _paired(found, comparison.members[0].label)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from scorefield.comparison.groups import RMS, Group, over_seeds
 from scorefield.comparison.matched import Selection
 from scorefield.comparison.paired import Pair
+from scorefield.comparison.resources import TIME
 from scorefield.comparison.tables import Comparison
 from scorefield.comparison.timing import Costs
 from scorefield.comparison.to_target import calls
@@ -239,7 +240,7 @@ def _targets(comparison: Comparison) -> Table | None:
 
 def _matched(comparison: Comparison) -> Table | None:
     """The quality of each model at equal training time."""
-    selections = comparison.selections
+    selections = [s for s in comparison.selections if s.resource is TIME]
     if not any(s.milestones for s in selections):
         return None
     fractions = list(dict.fromkeys(s.fraction for s in selections))
@@ -276,7 +277,8 @@ def _matched(comparison: Comparison) -> Table | None:
 def _matched_differences(comparison: Comparison) -> Table | None:
     """Each model's differences from the first at equal training time."""
     wanted = {m.name: m.label for m in _TRAINING}
-    shown = [p for p in comparison.matched_pairs if p.key.metric_name in wanted]
+    pairs = (p for p in comparison.matched_pairs if p.matched_by == TIME.name)
+    shown = [p for p in pairs if p.key.metric_name in wanted]
     if not shown:
         return None
     fractions = dict.fromkeys(p.budget_fraction for p in shown)
