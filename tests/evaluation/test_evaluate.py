@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 
 from scorefield.config.resolve import load_config
 from scorefield.config.schema import validate
@@ -17,8 +18,11 @@ from scorefield.evaluation.description import about, training_time
 from scorefield.evaluation.evaluate import evaluate
 from scorefield.evaluation.protocol import Protocol
 from scorefield.evaluation.records import DISTANCES, Distance, Evaluation, Floor
+from scorefield.networks.unet import UNet
 from scorefield.progress import Stages
+from scorefield.runs.classes import classes_by_index
 from scorefield.runs.run import Run
+from scorefield.samplers.solvers import Heun
 
 PROTOCOL = Protocol(
     nfes=(2, 8), along=5, samples=64, pairs=3, sigmas=(0.5, 5.0), points=16, draws=2
@@ -291,3 +295,39 @@ def test_an_evaluation_says_that_the_configurations_sampler_is_not_used(run, mon
         words = capsys.readouterr().out.splitlines()
         (line,) = [w for w in words if w.startswith("samples are drawn by heun")]
         assert ("is not used" in line) == said
+
+
+def test_a_field_that_always_knows_the_class_is_evaluated_with_it(tmp_path, monkeypatch):
+    """Its network is called with a class of the data at every point; samples have those of their
+    indices, which are as frequent as in the data."""
+    small = [
+        "name=d/c",
+        "data={kind: random, shape: [1, 4, 4], classes: 3, count: 48}",
+        "field={kind: preconditioned, network: {kind: unet, channels: 4, multipliers: [1], "
+        "blocks: 1, attention: [], classes: true}}",
+        "objective={label_dropout: 0.0}",
+        "train={steps: 1, batch_size: 4}",
+    ]
+    run = Run.create(load_config("digits/m0", small), tmp_path)
+    run.train(quiet=True)
+    plain, seen, sampled = UNet.forward, [], []
+
+    def forward(network, x, label, classes=None):
+        if not x.is_meta:  # as where multiply-adds are counted
+            seen.append(classes)
+        return plain(network, x, label, classes)
+
+    class Spy(Heun):
+        def sample(self, field, **options):
+            sampled.append(options["classes"])
+            return super().sample(field, **options)
+
+    monkeypatch.setattr(UNet, "forward", forward)
+    monkeypatch.setattr(Protocol, "method", lambda protocol, nfe: Spy.for_nfe(nfe))
+    monkeypatch.setattr(evaluate_module, "has_classifier", lambda source: False)
+    short = replace(PROTOCOL, nfes=(3,), along=None, samples=8, sigmas=(0.5,), points=4)
+    found = evaluate(run, protocol=short)
+    assert found.protocol["classes"] == "of each point"
+    assert all(classes is not None and int(classes.max()) < 3 for classes in seen)
+    expected = classes_by_index(run.source(), short.seed)(torch.arange(8))
+    assert [classes.tolist() for classes in sampled] == [expected.tolist()]

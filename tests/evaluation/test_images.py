@@ -23,7 +23,6 @@ from scorefield.evaluation import parts as parts_module
 from scorefield.evaluation.evaluate import evaluate
 from scorefield.evaluation.extractors import INCEPTION, Extractor, open_extractor
 from scorefield.evaluation.features import FeatureBlocks, ImageSets
-from scorefield.evaluation.generation import classes_by_index
 from scorefield.evaluation.images import evaluate_images
 from scorefield.evaluation.protocol import Protocol
 from scorefield.evaluation.records import Distance, Evaluation, Level
@@ -36,6 +35,7 @@ from scorefield.metrics.moments import Moments
 from scorefield.metrics.neighbours import recall
 from scorefield.networks.dinov2 import DinoV2
 from scorefield.networks.inception import Inception
+from scorefield.runs.classes import classes_by_index
 from scorefield.runs.run import Run
 from tests.worlds import together
 

@@ -16,7 +16,7 @@ from scorefield.comparison.paired import Pair, compare
 from scorefield.comparison.resources import RESOURCES, TIME, Resource, per_step
 from scorefield.comparison.timing import Costs
 from scorefield.estimate import Estimate
-from scorefield.evaluation.columns import Schema, derived, uncertain
+from scorefield.evaluation.columns import Column, Schema, derived, uncertain
 from scorefield.evaluation.records import Distance, Milestone
 
 FRACTIONS = (1.0, 0.5, 0.25)
@@ -172,6 +172,11 @@ def _hours(time: Estimate | None) -> Estimate | None:
     return None if time is None else time.scaled(1 / _HOUR, "h")
 
 
+def _recorded(key: str) -> Column:
+    """The column of what the records of evaluations state of a step or a call."""
+    return derived(key, get=lambda r: per_step(r[0].first, key))
+
+
 BUDGET_COLUMNS = Schema(
     derived("dataset", get=lambda r: r[0].dataset),
     derived("model_id", get=lambda r: r[0].model),
@@ -191,10 +196,7 @@ BUDGET_COLUMNS = Schema(
         get=lambda r: _hours(r[1].training(r[0])),
     ),
     derived("shared_budget_hours", get=lambda r: None if r[2] is None else r[2] / _HOUR),
-    *(
-        derived(key, get=lambda r, key=key: per_step(r[0].first, key))
-        for key in ("multiply_adds_per_call", "multiply_adds_per_step", "calls_per_step")
-    ),
+    *map(_recorded, ("multiply_adds_per_call", "multiply_adds_per_step", "calls_per_step")),
     derived("device", get=lambda r: _device(r[0])),
     derived(
         "time_from",

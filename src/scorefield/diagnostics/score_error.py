@@ -98,6 +98,7 @@ def validation_loss(
     denoising: DenoisingScoreMatching,
     draws: int = 1,
     seed: int = 0,
+    classes: Tensor | None = None,
 ) -> Estimate:
     """The training loss on other points, in evaluation mode: the mean over points of means over
     their draws, with the standard error over points.
@@ -107,6 +108,7 @@ def validation_loss(
         draws: The number of times and noises per point.
         seed: The seed of times and noise; their addresses have ``-1 - seed``, different from those
             of a training with that seed.
+        classes: The class of each point, for a field that knows classes.
 
     Raises:
         ValueError: For fewer than two points or one draw, or points of another shape than the
@@ -121,7 +123,7 @@ def validation_loss(
     with exact(), evaluation_mode(field), torch.no_grad():
         for draw in range(draws):
             t, z = denoising.draw(field, noise, index, draw)
-            total += denoising(field, Batch(data, t.to(data.dtype), z.to(data.dtype)))
+            total += denoising(field, Batch(data, t.to(data.dtype), z.to(data.dtype), classes))
     return mean(
         total.div(draws).cpu().numpy(),
         weighting=denoising.weighting,

@@ -29,7 +29,7 @@ from scorefield.evaluation.records import Distance, Evaluation, Milestone
 from scorefield.fields.base import ScoreField
 from scorefield.networks.features import Features
 from scorefield.progress import Stages
-from scorefield.runs.classes import check_unconditional
+from scorefield.runs.classes import always_labelled
 from scorefield.runs.run import Run
 from scorefield.samplers.trajectory import Once
 from scorefield.training.classifier import classifier_features, has_classifier
@@ -55,7 +55,8 @@ def evaluate(
 
     Samples are drawn by the sampler of the protocol, whatever sampler the configuration names.
     Where the protocol names a budget for them and there are several, every checkpoint is measured
-    at it. A field that knows classes is evaluated for points of any.
+    at it. A field that knows classes is evaluated for points of any; one that was never trained on
+    such points, with the class of each, and samples have classes as frequent as the data.
 
     Arguments:
         nfes: The budgets of network calls; those of the protocol by default.
@@ -68,8 +69,8 @@ def evaluate(
 
     Raises:
         UserError: If the engine's device is not on this machine.
-        RunError: If there is no checkpoint, a budget is not positive, one class only is known, or
-            the evaluation that is there cannot be read or is by another protocol.
+        RunError: If there is no checkpoint, a budget is not positive, or the evaluation that is
+            there cannot be read or is by another protocol.
         ValueError: If the data has too few samples, or a measurement is not finite.
         FloatingPointError: If samples diverge.
     """
@@ -88,11 +89,11 @@ def evaluate(
     found = run.checkpoint()
     # Derivatives in x are several times cheaper where none in the weights are recorded.
     field = engine.place(run.field("ema", found.step).requires_grad_(False))
-    check_unconditional(run.config, field)
     world = engine.world
     check_same(world, checkpoint=found.step, protocol=protocol)
     with world.first_goes_first():
         benchmark = benchmark_of(run, protocol, stages)
+    benchmark = replace(benchmark, labelled=always_labelled(run.config, field))
     if benchmark.truth is None:
         real = benchmark.real.numpy().tobytes()
         check_same(world, samples=hashlib.blake2b(real).hexdigest())
@@ -103,6 +104,8 @@ def evaluate(
         "features": [f.name for f in benchmark.features],
         "estimators": estimator_settings(),
     }
+    if benchmark.labelled:
+        terms["classes"] = "of each point"
     if engine.precision != "float32":
         terms["precision"] = engine.precision
     # A shared folder may show others what was written just now, or nothing of it.

@@ -18,16 +18,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scorefield.data.arrays import FiniteSource
-from scorefield.data.order import places
-from scorefield.data.source import DataSource
 from scorefield.engine import Engine, device_of
-from scorefield.errors import UserError
 from scorefield.evaluation.extractors import Extractor, image_bytes
 from scorefield.evaluation.features import FeatureBlocks
 from scorefield.fields.base import ScoreField
 from scorefield.files import write_files
-from scorefield.noise import Noise
 from scorefield.progress import Stages
 from scorefield.samplers.base import Sampler
 from scorefield.samplers.trajectory import Once
@@ -110,29 +105,6 @@ class Generation:
     def _written(self, first: int, end: int) -> bool:
         folder = self.folder
         return folder is None or all((folder / _name(k)).exists() for k in range(first, end))
-
-
-def classes_by_index(source: DataSource, seed: int) -> Callable[[Tensor], Tensor]:
-    r"""The class of each generated image: that of the training point :math:`\pi(i \bmod n)` with a
-    permutation :math:`\pi` of the :math:`n` points by the seed.
-
-    So many images as there are training points have exactly the frequencies of the data, and any
-    fewer those of a random subset.
-
-    Raises:
-        UserError: If the points have no classes.
-    """
-    if not isinstance(source, FiniteSource) or source.classes is None:
-        raise UserError(
-            f"the model is conditioned on classes, and the points of {source.name} have none: "
-            "the frequencies of its samples' classes are not known"
-        )
-    labels = source.labels("train")
-
-    def classes(index: Tensor) -> Tensor:
-        return labels[places(Noise(seed), len(labels), 0, index % len(labels), "sample classes")]
-
-    return classes
 
 
 def _of_extractor(

@@ -16,12 +16,13 @@ from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import OF_IMAGES
 from scorefield.evaluation.extractors import Extractor
 from scorefield.evaluation.features import FeatureBlocks, ImageSets
-from scorefield.evaluation.generation import Generation, classes_by_index
+from scorefield.evaluation.generation import Generation
 from scorefield.evaluation.parts import Parts
 from scorefield.evaluation.protocol import Protocol
 from scorefield.evaluation.records import Distance, Evaluation
 from scorefield.evaluation.reference import read_statistics, reference_set, statistics_of
 from scorefield.progress import Stages
+from scorefield.runs.classes import classes_by_index
 from scorefield.runs.run import Run
 from scorefield.training.identity import check_same
 

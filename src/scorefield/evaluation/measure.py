@@ -116,7 +116,14 @@ def measure_samples(
         with nullcontext() if engine is None else engine.running():
             watched = following(stages, stage)
             paths = Trajectory(
-                field, sampler, protocol.samples, protocol.seed, watched, world, once
+                field,
+                sampler,
+                protocol.samples,
+                protocol.seed,
+                watched,
+                world,
+                once,
+                benchmark.sample_classes,
             )
         # Where the field is, distances are found faster.
         pair = [x.to(device_of(field)) for x in (paths.samples, benchmark.real)]

@@ -16,6 +16,7 @@ from scorefield.evaluation.parts import Parts
 from scorefield.evaluation.protocol import Protocol
 from scorefield.evaluation.records import Evaluation
 from scorefield.progress import Stages
+from scorefield.runs.classes import always_labelled
 from scorefield.runs.run import Run
 from scorefield.samplers.base import Sampler
 from scorefield.training.identity import check_same
@@ -73,6 +74,7 @@ def evaluate_sampler(
     protocol = Protocol.read(kept.protocol)
     with world.first_goes_first():
         benchmark = benchmark_of(run, protocol, stages)
+    benchmark = replace(benchmark, labelled=always_labelled(run.config, field))
     parts = Parts(run.folder, "methods", {**protocol.record(), "method": name}, engine)
     floors = {(d.metric, d.features): d.floor for d in kept.distances if d.floor is not None}
     distances = measure_samples(

@@ -5,7 +5,7 @@ All fields on one data set are evaluated on the same samples and points, whateve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from scorefield.diagnostics.protocol import Protocol as PointProtocol
 from scorefield.domain import Torus
 from scorefield.networks.features import COORDINATES, PIXELS, Features
 from scorefield.points import Given
+from scorefield.runs.classes import classes_by_index
 from scorefield.samplers.solvers import Euler, Heun
 from scorefield.targets.base import Target
 
@@ -97,8 +98,8 @@ class Benchmark:
 
     Arguments:
         split: The split that diagnostics take their points from.
-        labelled: Whether a field that knows classes is evaluated with the class of each point; of
-            any otherwise.
+        labelled: Whether a field that knows classes is evaluated with the class of each point, and
+            sampled with those of :attr:`sample_classes`; of any otherwise.
         precision: The relative standard error at which random probes of a Jacobian stop.
     """
 
@@ -126,6 +127,19 @@ class Benchmark:
     def features(self) -> tuple[Features, ...]:
         """The features that Fréchet distances are taken on."""
         return (self.plain, *self.learned)
+
+    @property
+    def sample_classes(self) -> Callable[[Tensor], Tensor] | None:
+        """The classes of samples by their indices, as frequent as in the data; ``None`` where
+        samples are of any class.
+        """
+        return classes_by_index(self.source, self.protocol.seed) if self.labelled else None
+
+    @cached_property
+    def real_classes(self) -> Tensor | None:
+        """The classes of :attr:`real`, if fields are evaluated with them."""
+        n, seed = self.protocol.samples, self.protocol.seed
+        return self.source.reference_classes(n, seed, "test") if self.labelled else None
 
     @cached_property
     def real(self) -> Tensor:

@@ -59,6 +59,7 @@ class Trajectory:
         callback: Receives the state after each step of the sampler.
         world: The processes that the samples are shared out to.
         once: Gets each block of samples, by the indices of its first and past its last one.
+        classes: The classes of indices, on the CPU; samples are of any by default.
 
     Attributes:
         samples: The samples, on the CPU; the same as those of ``sampler.sample``.
@@ -78,6 +79,7 @@ class Trajectory:
         callback: Callback | None = None,
         world: World = ALONE,
         once: Once = directly,
+        classes: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         own = world.rows(n)
         count = own.stop - own.start
@@ -88,7 +90,7 @@ class Trajectory:
         for k, start in enumerate(cuts):
             rows = start, min(start + size, end)
             follow = None if callback is None else partial(_placed, callback, k, len(cuts))
-            draw = partial(_drawn, field, sampler, seed, *rows, follow)
+            draw = partial(_drawn, field, sampler, seed, *rows, follow, classes)
             walks.append(once(("samples", sampler.nfe, *rows), draw))
         samples, length, bend, steps, total, seconds = zip(*walks, strict=True)
         self.samples, lengths, turns = (
@@ -105,14 +107,26 @@ def _placed(callback: Callback, block: int, blocks: int, state: SamplerState) ->
 
 
 def _drawn(
-    field: ScoreField, sampler: Sampler, seed: int, first: int, end: int, callback: Callback | None
+    field: ScoreField,
+    sampler: Sampler,
+    seed: int,
+    first: int,
+    end: int,
+    callback: Callback | None,
+    classes: Callable[[Tensor], Tensor] | None,
 ) -> tuple[Tensor, Tensor, Tensor, int, float, list[float]]:
     """The samples of some indices, the lengths of their trajectories and their summed bends, on the
     CPU; the number of steps, the time in all, and those of steps.
     """
     walk = _Walk(field, seed, first, end, callback)
     samples = sampler.sample(
-        field, seed=seed, index=walk.index, start=walk.start, batch_size=end - first, callback=walk
+        field,
+        seed=seed,
+        index=walk.index,
+        start=walk.start,
+        batch_size=end - first,
+        callback=walk,
+        classes=None if classes is None else classes(walk.index.cpu()),
     ).cpu()
     total = time.perf_counter() - walk.begin
     return samples, walk.length.cpu(), walk.bend.cpu(), walk.steps, total, walk.seconds

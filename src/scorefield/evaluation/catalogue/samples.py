@@ -90,7 +90,7 @@ def _validate(field: ScoreField, b: Benchmark) -> Estimate:
         law = LogNormal(mean=math.log(b.source.std / 0.5) - 1.2, std=1.2)
         loss = DenoisingScoreMatching("edm", law, b.source.std)
     draws = max(1, min(b.protocol.draws, _VALIDATED // b.real.numel()))
-    return validation_loss(field, b.real, loss, draws, b.protocol.seed)
+    return validation_loss(field, b.real, loss, draws, b.protocol.seed, b.real_classes)
 
 
 VALIDATION_LOSS = OfField(
