@@ -90,13 +90,15 @@ def test_the_python_of_the_first_page_runs(reader, capsys):
 
 
 @pytest.mark.slow
-def test_a_check_and_a_training_take_three_lines_each(reader, capsys):
-    code = code_of("README.md", "Three examples").replace("32", "8")
-    assert [len(block.split("\n")) for block in code.split("\n\n")] == [3, 4]
-    scope = {"net": Shifted(), "sf": sf}
+def test_a_check_and_trainings_take_three_lines_each(reader, capsys):
+    code = code_of("README.md", "Four examples").replace("32", "8")
+    assert [len(block.strip().split("\n")) for block in code.split("\n\n")] == [3, 3, 3]
+    points = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)).tolist()
+    scope = {"net": Shifted(), "points": points, "sf": sf}
     run(code.replace("steps=10_000", "steps=2"), scope)
     assert "claim" in capsys.readouterr().out
-    assert (Path("runs/mine") / "README.md").is_file()
+    assert all((Path("runs") / name / "README.md").is_file() for name in ("mine", "points"))
+    assert scope["field"].domain.shape == (3,)
 
 
 @pytest.mark.slow

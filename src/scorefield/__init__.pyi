@@ -5,6 +5,7 @@ from .calculus.derivatives import vjp as vjp
 from .config.resolve import load_config as load_config
 from .data.arrays import ArraySource as ArraySource
 from .data.arrays import digits as digits
+from .data.given import source_of as source_of
 from .data.images import images as images
 from .data.source import DataSource as DataSource
 from .data.source import TargetSource as TargetSource

@@ -5,10 +5,12 @@ field receives.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ def check_count(name: str, value: object, least: int = 1) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         words = {0: "an integer that is not negative", 1: "a positive integer"}
         wanted = words.get(least, f"an integer of at least {least}")
-        raise UserError(f"{name} must be {wanted}, got {value!r}")
+        raise UserError(f"{name} must be {wanted}, got {shown(value)}")
 
 
 def check_finite(name: str, value: object) -> None:
@@ -56,7 +58,7 @@ def check_share(name: str, value: object) -> None:
 def _check_real(name: str, value: object, wanted: str, fits: Callable[[float], bool]) -> None:
     real = isinstance(value, Real) and not isinstance(value, bool)
     if not (real and math.isfinite(value) and fits(float(value))):  # type: ignore[arg-type]
-        raise UserError(f"{name} must be {wanted}, got {value!r}")
+        raise UserError(f"{name} must be {wanted}, got {shown(value)}")
 
 
 def check_floating(name: str, points: object) -> None:
@@ -66,13 +68,48 @@ def check_floating(name: str, points: object) -> None:
     """
     if not isinstance(points, Tensor) or not points.is_floating_point():
         hint = ": divide bytes by 255" if getattr(points, "dtype", None) == torch.uint8 else ""
+        if isinstance(points, np.ndarray | list | tuple):
+            hint = ": make a tensor of it, as by torch.as_tensor"
         raise UserError(f"{name} must be floating-point numbers, got {kind_of(points)}{hint}")
+
+
+def check_data(name: str, points: Any, least: int = 1) -> None:
+    """Raises ``ValueError`` unless data are rows of finite floating-point numbers, at least so many
+    points, each of at least one coordinate.
+    """
+    check_floating(name, points)
+    check_rows(name, points, least)
+
+
+def check_rows(name: str, points: Tensor, least: int = 1) -> None:
+    """As :func:`check_data`, for numbers of any kind."""
+    if points.layout is not torch.strided or points.device.type == "meta":
+        what = "on the device meta" if points.layout is torch.strided else f"of {points.layout}"
+        raise UserError(f"{name} must have a number for each coordinate, got a tensor {what}")
+    if not points.dim() or len(points) < least or 0 in points.shape[1:]:
+        some = "one point" if least == 1 else f"{least} points"
+        raise UserError(f"{name} must be at least {some} of numbers, got {kind_of(points)}")
+    finite = points.detach().isfinite() if points.is_floating_point() else None
+    if finite is not None and not bool(finite.all()):
+        bad = int((~finite.reshape(len(points), -1).all(dim=1)).sum())
+        place = tuple((~finite).nonzero()[0].tolist())
+        raise UserError(
+            f"{name} must be finite: {bad} of {len(points)} points are not, the first is "
+            f"{float(points.detach()[place])} at index {place}"
+        )
 
 
 def check_kind(name: str, value: object, kind: type) -> None:
     """Raises ``TypeError`` unless a value is an object of a class."""
     if not isinstance(value, kind):
         raise UnsupportedError(f"{name} must be of class {kind.__name__}, got {kind_of(value)}")
+
+
+def shown(value: object) -> str:
+    """A value in a line: itself, where it is short."""
+    if isinstance(value, Tensor | np.ndarray):
+        return kind_of(value)
+    return reprlib.repr(value)
 
 
 def kind_of(value: object) -> str:

@@ -189,6 +189,6 @@ def enough_memory(what: str) -> Iterator[None]:
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory does not suffice."""
     # On the CPU, torch says it in words only.
-    words = ("can't allocate memory", "not enough memory", "out of memory")
+    words = ("can't allocate memory", "not enough memory", "out of memory", "size calculation over")
     said = isinstance(error, RuntimeError) and any(w in str(error) for w in words)
     return said or isinstance(error, MemoryError)

@@ -19,7 +19,7 @@ from torch.utils.data import (
     default_convert,
 )
 
-from scorefield.checks import check_floating
+from scorefield.checks import check_data, check_rows
 from scorefield.errors import UserError
 
 # What a list or tuple begins with that is a point by itself, and no pair.
@@ -38,8 +38,9 @@ def points_of(data: Given) -> tuple[Tensor, Tensor | None]:
 
     Raises:
         ValueError: If the data are something else or have no points; if the points differ in
-            shape, or are neither floating-point numbers nor bytes; if only some have classes; or if
-            a data set has no length, or a loader chooses or changes its items in its own way.
+            shape, are neither floating-point numbers nor bytes, or are not finite; if only some
+            have classes; or if a data set has no length, or a loader chooses or changes its items
+            in its own way.
     """
     if isinstance(data, DataLoader):
         data = _items_of(data)
@@ -53,10 +54,9 @@ def points_of(data: Given) -> tuple[Tensor, Tensor | None]:
             f"length or a DataLoader of points or pairs of a point and its class, not "
             f"{_kind(data)}"
         )
-    if points.dim() < 1 or not len(points):
-        raise UserError(f"data have at least one point, got {_kind(points)}")
     if points.dtype != torch.uint8 and not points.is_floating_point():
         raise UserError(f"points are floating-point numbers or bytes, got {points.dtype}")
+    check_rows("points", points)
     return points, classes
 
 
@@ -65,7 +65,7 @@ def numbers_of(name: str, data: Given) -> tuple[Tensor, Tensor | None]:
     of unit scale; ``name`` is for the error.
     """
     points, classes = (data, None) if isinstance(data, Tensor) else points_of(data)
-    check_floating(name, points)
+    check_data(name, points)
     return points, classes
 
 

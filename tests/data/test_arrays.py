@@ -70,7 +70,7 @@ def test_moments_are_those_of_the_training_points(source):
 def test_two_parts_of_different_shape_are_an_error(unchecked):
     with pytest.raises(ValueError, match="not one data set"):
         ArraySource(torch.zeros(3, 2), torch.zeros(3, 4), "mixed")
-    with pytest.raises(ValueError, match="no training point"):
+    with pytest.raises(ValueError, match="nothing: train must be at least one point"):
         ArraySource(torch.zeros(0, 2), torch.zeros(3, 2), "nothing")
 
 
@@ -108,7 +108,8 @@ def test_the_split_of_digits_is_fixed_and_disjoint():
 def test_points_that_are_not_finite_are_found(bad):
     good, points = torch.zeros(4, 2, 3), torch.zeros(5, 2, 3)
     points[3, 1, 2] = points[4, 0, 0] = bad
-    with pytest.raises(ValueError, match=rf"pairs: train is {bad} at index \(3, 1, 2\)"):
+    first = rf"must be finite: 2 of 5 points are not, the first is {bad} at index \(3, 1, 2\)"
+    with pytest.raises(ValueError, match=f"pairs: train {first}"):
         ArraySource(points, good, "pairs")
-    with pytest.raises(ValueError, match=rf"pairs: test is {bad} at index \(3, 1, 2\)"):
+    with pytest.raises(ValueError, match=f"pairs: test {first}"):
         ArraySource(good, points, "pairs")

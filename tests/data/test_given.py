@@ -151,7 +151,7 @@ def test_bytes_are_scaled_as_those_of_image_files(data):
         ([(X[0], 1), X[1]], "2 points need as many classes, got 1"),
         ([(X[0], -1)], "integer from 0, got -1"),
         ([(X[0], True)], "integer from 0, got True"),
-        (torch.tensor([[float("nan")]]), "train is nan"),
+        (torch.tensor([[float("nan")]]), r"nan at index \(0, 0\)"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -197,7 +197,7 @@ def test_bandwidths_are_positive(bandwidths):
 def test_sets_fit_each_other():
     with pytest.raises(ValueError, match="at least 4 samples"):
         mmd(normals(3, 1, 0), normals(5, 1, 1))
-    with pytest.raises(ValueError, match="2 of 5 samples are not finite"):
+    with pytest.raises(ValueError, match="finite: 2 of 5 points are not"):
         mmd(torch.tensor([0.0, math.nan, 1.0, math.inf, 2.0]), torch.arange(5.0))
 
 

@@ -461,7 +461,7 @@ def test_says_what_cannot_be_trained():
     field, truth = small_field()
     with pytest.raises(ValueError, match="GaussianMixture has no parameters"):
         fit(truth, truth, steps=1)
-    with pytest.raises(ValueError, match=r"event shape \(2,\), the data points on \(3,\)"):
+    with pytest.raises(ValueError, match=r"shape \(2,\), the data of shape \(3,\)"):
         fit(field, torch.eye(3), steps=1)
     objective = Objective(DenoisingScoreMatching(sigma_data=1.0))
     with pytest.raises(TypeError, match="either an objective or regularizers"):

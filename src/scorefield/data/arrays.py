@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.checks import check_floating
+from scorefield.checks import check_data
 from scorefield.data.order import places
 from scorefield.data.source import DataSource, Split, check_split, positions
 from scorefield.errors import UnsupportedError, UserError
@@ -147,21 +147,15 @@ class ArraySource(FiniteSource):
     def __init__(
         self, train: Float[Tensor, "n *event"], test: Float[Tensor, "m *event"], name: str
     ) -> None:
-        for points in (train, test):
-            check_floating(f"the points of {name}", points)
-        if train.dim() < 1 or train.shape[0] < 1:
-            raise UserError(f"{name}: there is no training point")
+        check_data(f"{name}: train", train)
+        check_data(f"{name}: test", test, least=0)
         if train.shape[1:] != test.shape[1:]:
             raise UserError(
                 f"{name}: training points of shape {tuple(train.shape[1:])} and test points of "
                 f"shape {tuple(test.shape[1:])} are not one data set"
             )
+        train, test = train.detach(), test.detach()
         self._splits = {"train": train, "test": test}
-        for split, points in self._splits.items():
-            finite = points.isfinite()
-            if not bool(finite.all()):
-                place = tuple((~finite).nonzero()[0].tolist())
-                raise UserError(f"{name}: {split} is {float(points[place])} at index {place}")
         self.name, self.shape = name, tuple(train.shape[1:])
         exact = train.to(torch.float64)
         self._mean = exact.mean(dim=0)

@@ -10,6 +10,7 @@ points of what was read, by :meth:`~DataSource.finish`.
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -61,6 +62,11 @@ class DataSource(ABC):
         """The standard deviation of a coordinate of the training data about its mean, in quadratic
         mean over the coordinates.
         """
+
+    @property
+    def dim(self) -> int:
+        """The number of coordinates of a point."""
+        return math.prod(self.shape)
 
     @property
     def size(self) -> int | None:

@@ -25,6 +25,7 @@ from scorefield.estimate import Estimate
 from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes, classes_at
 from scorefield.fields.forms import Quantity
+from scorefield.fields.inputs import check_event
 from scorefield.html import table
 from scorefield.noise import Noise
 from scorefield.points import Given, numbers_of
@@ -129,7 +130,7 @@ class Protocol:
             clean = given[places].to(device=device, dtype=self.dtype)
             rows = classes_at(field.class_rows(classes, given), places)
             rows = None if rows is None else rows.to(device)
-        check_shape(field, clean)
+        check_event(domain.shape, clean.shape[1:])
         z = self.noise.normal("diagnostics/noise", domain.shape, index, dtype=self.dtype)
         for sigma in self.sigmas:
             level = torch.full((self.n,), sigma, dtype=self.dtype, device=device)
@@ -198,17 +199,6 @@ class Profile:
         lines = [f"{self.name}{unit}, n = {self.protocol.n}"]
         lines += [f"  sigma {sigma:<10.4g} {estimate}" for sigma, estimate in self]
         return "\n".join(lines)
-
-
-def check_shape(field: ScoreField, points: Tensor) -> None:
-    """Raises ``ValueError`` unless points have the shape of the field's; noise is added to them
-    before the field sees them, and might give them that shape.
-    """
-    if points.shape[1:] != field.domain.shape:
-        raise UserError(
-            f"the field has points of shape {field.domain.shape}, the data of shape "
-            f"{tuple(points.shape[1:])}"
-        )
 
 
 def form(field: ScoreField, quantity: Quantity) -> VectorField:

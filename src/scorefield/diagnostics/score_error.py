@@ -7,13 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from scorefield.checks import check_count, check_floating, kind_of
-from scorefield.diagnostics.protocol import Points, Profile, Protocol, check_shape, measure
+from scorefield.checks import check_count, check_data, kind_of
+from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.engine import exact
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
 from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes
+from scorefield.fields.inputs import check_event
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch, DenoisingScoreMatching
 from scorefield.points import Given
@@ -68,8 +69,8 @@ def distance_to_ideal(
         equation 57.
     """
     check_field(field)
-    check_floating("the training set", train)
-    check_shape(field, train)
+    check_data("the training set", train)
+    check_event(field.domain.shape, train.shape[1:])
     at = _distance(field, IdealScore(train, field.sde, field.class_rows(classes, train)))
     return measure("distance_to_ideal", "", at, field, train, protocol, classes, train=len(train))
 
@@ -116,8 +117,8 @@ def validation_loss(
     """
     check_field(field)
     check_count("draws", draws)
-    check_floating("data", data)
-    check_shape(field, data)
+    check_data("data", data)
+    check_event(field.domain.shape, data.shape[1:])
     noise, index = Noise(-1 - seed), torch.arange(data.shape[0], device=data.device)
     total = torch.zeros(data.shape[0], dtype=torch.float64, device=data.device)
     with exact(), evaluation_mode(field), torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from numbers import Real
 
@@ -22,6 +23,18 @@ def check_batch(owner: str, x: Tensor) -> None:
     check_floating(f"the points of {owner}", x)
     if not x.dim():
         raise UserError(f"{owner} has one point in each row, got {kind_of(x)}")
+
+
+def check_event(field: Sequence[int], data: Sequence[int]) -> None:
+    """Raises ``ValueError`` unless points of data have the shape of a field's.
+
+    Noise is added to data before a field sees them, and might give them that shape.
+    """
+    if tuple(field) != tuple(data):
+        rows = "" if len(data) else "; a point is a row of the data, as in a tensor of shape (n, D)"
+        raise UserError(
+            f"the field has points of shape {tuple(field)}, the data of shape {tuple(data)}{rows}"
+        )
 
 
 def check_values(owner: str, values: object, shape: tuple[int, ...]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from scorefield.checks import check_count, check_kind, kind_of
+from scorefield.checks import check_count, check_kind, kind_of, shown
 from scorefield.errors import UserError, hint, out_of_memory
 from scorefield.fields.base import ScoreField
 from scorefield.fields.labels import (
@@ -62,6 +62,8 @@ _ELSEWHERE = {
     "flow": "velocity",
 }
 """What other code bases call the predictions."""
+_STEPS = 1_000_000
+"""The most steps of a table, which is kept in memory."""
 
 
 def wrap(
@@ -118,7 +120,8 @@ def wrap(
         _check_name("predicts", predicts, _PREDICTIONS)
     if shape is None:
         raise UserError("wrap: shape is missing: the shape of one point, as in shape=(3, 32, 32)")
-    _check_given(net, shape, sde, classes, unlabelled)
+    _check_given(net, shape, sde, classes)
+    _check_flags(classes, unlabelled=unlabelled, learned_variance=learned_variance)
     parametrization, levels = _parametrization(predicts, time)
     label = getattr(parametrization, "label", None)
     process = _process(sde, betas, predicts, label, levels)
@@ -168,9 +171,7 @@ class Wrapped(nn.Module):
         return -output if self.reverse else output
 
 
-def _check_given(
-    net: object, shape: object, sde: SDE | None, classes: int | None, unlabelled: bool
-) -> None:
+def _check_given(net: object, shape: object, sde: SDE | None, classes: int | None) -> None:
     """Raises ``ValueError`` for arguments of the wrong kind."""
     if isinstance(net, ScoreField):
         raise UserError(f"wrap: {type(net).__name__} is a field already")
@@ -178,12 +179,18 @@ def _check_given(
         given = f"the class {net.__name__}" if isinstance(net, type) else kind_of(net)
         raise UserError(f"wrap: net must be a module or a function, got {given}")
     if isinstance(shape, str) or not isinstance(shape, Sequence):
-        raise UserError(f"wrap: shape must be as in (3, 32, 32), got {shape!r}")
+        raise UserError(f"wrap: shape must be as in (3, 32, 32), got {shown(shape)}")
     if sde is not None:
         check_kind("wrap: sde", sde, SDE)
     if classes is not None:
         check_count("wrap: classes", classes)
-    elif unlabelled:
+
+
+def _check_flags(classes: int | None, **flags: object) -> None:
+    for name, given in flags.items():
+        if not isinstance(given, bool):
+            raise UserError(f"wrap: {name} must be True or False, got {shown(given)}")
+    if flags["unlabelled"] and classes is None:
         raise UserError("wrap: unlabelled is for a network with classes: give their number")
 
 
@@ -205,8 +212,11 @@ def _label(time: str | Label | None) -> tuple[Label, int | None]:
         return time, None
     if isinstance(time, str) and time.startswith("index:"):
         count = time.removeprefix("index:")
-        if not count.isdecimal() or int(count) < 2:
-            raise UserError(f"wrap: time is {time!r}, which must be as in 'index:1000'")
+        if not count.isdecimal() or len(count) > 9 or not 2 <= int(count) <= _STEPS:
+            raise UserError(
+                f"wrap: time is {shown(time)}, which must be as in 'index:1000', from 2 to "
+                f"{_STEPS:,} steps"
+            )
         return TimeLabel(int(count) - 1), int(count)
     _check_name("time", time, {**_TIMES, "index:N": None})
     return _TIMES[str(time)], None
@@ -247,10 +257,10 @@ def _process(
 def _check_name(what: str, given: object, known: Mapping[str, object]) -> None:
     if given is None:
         raise UserError(f"wrap: {what} is missing, one of {', '.join(known)}")
-    if given not in known:
+    if not isinstance(given, str) or given not in known:
         other = _ELSEWHERE.get(str(given)) if what == "predicts" else None
         near = hint(given, known, "those known") if other is None else f"it is {other!r} here"
-        raise UserError(f"wrap: {what} is {given!r}; {near}")
+        raise UserError(f"wrap: {what} is {shown(given)}; {near}")
 
 
 def _check_network(field: PreconditionedField, network: Wrapped) -> None:
@@ -286,7 +296,7 @@ def _check_network(field: PreconditionedField, network: Wrapped) -> None:
             raise UserError(f"wrap: memory does not suffice for points of shape {shape}") from error
         raise UserError(
             f"wrap: {name} fails on points of shape {(2, *shape)} and a label for each, "
-            f"{kind_of(torch.zeros(2, dtype=like.dtype))}: {error}"
+            f"{kind_of(torch.zeros(2, dtype=like.dtype))}: {' '.join(str(error).split())}"
         ) from error
     check_derivatives(name, outputs)
 

@@ -19,6 +19,7 @@ from scorefield.errors import UserError
 from scorefield.evaluation.levels import Levels
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.claims import claims
+from scorefield.fields.inputs import check_event
 from scorefield.fields.watch import check_derivatives, networks_of, outputs_of
 from scorefield.health.fit import held_out, split_of
 from scorefield.health.limit import until
@@ -121,11 +122,7 @@ def check(
 def _check_data(field: ScoreField, source: DataSource) -> None:
     if "domain" not in vars(field):
         field.learn_shape(source.shape)
-    if tuple(source.shape) != field.domain.shape:
-        raise UserError(
-            f"the model has points of shape {field.domain.shape}, the data of shape "
-            f"{tuple(source.shape)}"
-        )
+    check_event(field.domain.shape, source.shape)
     known, given = field.classes, source.classes
     if known is not None and given is None and not field.unlabelled:
         raise UserError(

@@ -7,11 +7,18 @@ from collections.abc import Sequence
 from scorefield.checks import check_count, kind_of
 from scorefield.errors import UserError
 
+LARGEST = 10**9
+"""The largest size of a network."""
+
 
 def check_sizes(owner: str, **sizes: int) -> None:
-    """Raises ``ValueError`` unless every size is a positive integer."""
+    """Raises ``ValueError`` unless every size is a positive integer, and none is too large for the
+    numbers of a tensor to be counted.
+    """
     for name, size in sizes.items():
         check_count(f"{owner}: {name}", size)
+        if size > LARGEST:
+            raise UserError(f"{owner}: {name} must be at most {LARGEST:,}, got {size:,}")
 
 
 def image_shape(shape: Sequence[int], levels: int = 1, name: str = "shape") -> tuple[int, ...]:

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.checks import check_count, check_floating, check_not_negative
+from scorefield.checks import check_count, check_data, check_floating, check_not_negative
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.fields.base import ScoreField, check_field, evaluation_mode
@@ -197,17 +197,11 @@ def check_points(field: ScoreField, x: Tensor) -> None:
     """Raises ``ValueError`` unless points are finite, floating and of the field's event shape."""
     check_field(field)
     shape = field.domain.shape
-    check_floating("x", x)
-    if x.dim() < 1 or x.shape[1:] != shape:
+    check_data("x", x)
+    if x.shape[1:] != shape:
         raise UserError(
             f"x must have the event shape {shape}, which the field has, got {tuple(x.shape)}"
         )
-    if len(x) == 0:
-        raise UserError("x must hold at least one point")
-    bad = (~x.isfinite().reshape(len(x), -1).all(dim=1)).nonzero().flatten().tolist()
-    if bad:
-        raise UserError(f"x must be finite: {len(bad)} of {len(x)} points are not, the first is "
-                         f"point {bad[0]}")  # fmt: skip
 
 
 def _circle(a: Tensor, b: Tensor, tau: Tensor) -> Tensor:

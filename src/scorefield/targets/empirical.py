@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scorefield.checks import check_floating, inspect
+from scorefield.checks import check_data, check_floating, inspect
 from scorefield.domain import Euclidean
 from scorefield.errors import UserError
 from scorefield.noise import Noise
@@ -59,13 +59,7 @@ class Empirical(Target):
     centre: Tensor
 
     def __init__(self, points: Float[Tensor, "n *event"], sde: SDE | None = None) -> None:
-        check_floating("the points of an empirical distribution", points)
-        if points.dim() < 1 or points.shape[0] < 1:
-            raise UserError(
-                f"an empirical distribution needs points (N, *event), got {tuple(points.shape)}"
-            )
-        if not bool(points.isfinite().all()):
-            raise UserError("the points of an empirical distribution must be finite")
+        check_data("the points of an empirical distribution", points)
         super().__init__(Euclidean(tuple(points.shape[1:])), sde)
         flat = points.to(torch.float64).reshape(points.shape[0], self.domain.dim)
         self.register_buffer("data", flat.clone())

@@ -33,6 +33,7 @@ from scorefield.errors import (
     out_of_memory,
 )
 from scorefield.fields.base import ScoreField, training_mode
+from scorefield.fields.inputs import check_event
 from scorefield.networks.augmentation import embeddings, set_labels
 from scorefield.noise import Noise
 from scorefield.objectives.objective import Objective
@@ -101,11 +102,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         field, source, settings = self.field, self.source, self.settings
-        if field.domain.shape != source.shape:
-            raise UserError(
-                f"the field lives on the event shape {field.domain.shape}, the data "
-                f"{source.name} on {source.shape}"
-            )
+        check_event(field.domain.shape, source.shape)
         if field.classes not in (None, source.classes):
             raise UserError(
                 f"the field knows {field.classes} classes, the data {source.name} have "
