@@ -1,6 +1,8 @@
 """Sentences say what the numbers allow, and no more."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 from scorefield.comparison.groups import Group
 from scorefield.comparison.paired import pairs
@@ -8,7 +10,10 @@ from scorefield.comparison.tables import Comparison
 from scorefield.comparison.timing import Costs
 from scorefield.estimate import Estimate
 from scorefield.evaluation.records import Distance, Evaluation, Floor, Level
+from scorefield.plotting.palette import looks
 from scorefield.report.findings import findings, headline
+from scorefield.report.likelihood import Likelihoods
+from scorefield.report.overview import overview
 from scorefield.report.words import in_words, listed, number
 
 SCATTER = (-0.003, 0.0, 0.003)
@@ -40,6 +45,7 @@ def run(label, seed, distance, asymmetry, error=0.01, modes=8.0):
         {},
         {"sampler": "heun"},
         {"label": label},
+        Path("nowhere"),
     )
 
 
@@ -176,3 +182,54 @@ def test_what_winds_and_what_does_not_fit_between_levels_is_compared_seed_by_see
     assert said["Across noise levels"].count("has more than A") == 2
     flat = dict(findings(comparison(group("M0", 1.0, 0.1)), None))
     assert not {"Around the torus", "Across noise levels"} & set(flat)
+
+
+def test_of_a_single_model_no_sentence_speaks_of_several():
+    for distance, asymmetry, samples, field in (
+        (1.0, 0.1, "not distinguishable", "not a gradient"),
+        (3.0, 1e-8, "distinguishable", "a gradient"),
+    ):
+        one = group("M0", distance, asymmetry)
+        assert headline([one]) == (
+            f"At 7 network calls M0 is {samples} from real data; M0 is {field}."
+        )
+        said = dict(findings(comparison(one), group("exact field", 9.0, 1e-16)))
+        text = " ".join((*said, *said.values()))
+        assert not re.search(r"\b(all|none|models|fields|no model|every|only|ones)\b", text), text
+        assert "What one training shows" not in said
+        table = overview(comparison(one), Likelihoods([one]), looks(["M0"]))
+        assert "single model" in table.note
+
+
+def test_of_many_models_sentences_give_the_ends():
+    members = [group(f"A{k}", 2.0 + k, 0.1 + k / 100) for k in range(20)]
+    said = dict(findings(comparison(*members), None))
+    assert "A0 2.0 (" in said["Samples"]
+    assert "to A19 21.0 (" in said["Samples"]
+    assert "A7" not in " ".join(said.values())
+
+
+def test_the_overview_marks_what_differs_seed_by_seed():
+    members = [
+        group("M0", 1.0, 0.1, 0.05, shifts=SCATTER),
+        group("M1", 3.0, 0.05, 0.05, shifts=SCATTER),
+        group("M2", 1.0, 1e-8, 0.05, shifts=SCATTER),
+    ]
+    table = overview(comparison(*members), Likelihoods(members), looks(["M0", "M1", "M2"]))
+    names = [heading.name for heading in table.headings]
+    assert len(names) <= 6
+    assert names[:3] == ["sliced Wasserstein", "relative asymmetry", "validation loss"]
+    marks = {line.label: [r.mark.words for r in line.readings] for line in table.lines}
+    assert marks["M0"] == ["reference"] * len(names)
+    assert marks["M1"] == ["worse", "better", "not distinguishable", "not distinguishable"]
+    assert marks["M2"][:2] == ["not distinguishable", "a gradient"]
+    for line in table.lines:
+        for r in line.readings:
+            assert 0 <= r.low <= r.at <= r.high <= 100
+
+
+def test_the_overview_of_single_trainings_marks_nothing():
+    members = [group("M0", 1.0, 0.1), group("M1", 3.0, 0.05)]
+    table = overview(comparison(*members), Likelihoods(members), looks(["M0", "M1"]))
+    assert {r.mark.kind for line in table.lines for r in line.readings} == {""}
+    assert "several seeds" in table.note

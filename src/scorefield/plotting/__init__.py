@@ -1,8 +1,8 @@
 """Figures of fields, noise-level profiles, samples and trajectories, in one palette.
 
 Every function draws on matplotlib axes that the caller has made; :func:`new_figure` makes them
-without a display, and :func:`png` is the one way from a figure to a file. Matplotlib is imported
-when something is drawn.
+without a display, and :func:`png` and :func:`webp` turn a figure into the bytes of a file.
+Matplotlib is imported when something is drawn.
 """
 
 from scorefield.plotting.axes import (
@@ -19,7 +19,7 @@ from scorefield.plotting.axes import (
     trajectories,
 )
 from scorefield.plotting.palette import EXACT, Look, looks
-from scorefield.plotting.png import new_figure, png
+from scorefield.plotting.png import new_figure, png, webp
 from scorefield.plotting.score_line import ScoreLine, draw_score_line, score_line, training_figures
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "EXACT",
     "new_figure",
     "png",
+    "webp",
     "quiver",
     "curl_map",
     "contours",

@@ -2,12 +2,13 @@ r"""Planar fields at one noise level: arrows over a map of the curl.
 
 Arrows are the posterior mean's displacement :math:`\mathbb{E}[x_0 \mid x_t] - x_t = \sigma^2 s`
 (at :math:`\alpha = 1`), and the curl is :math:`\partial_1 D_2 - \partial_2 D_1` of the denoiser
-:math:`D`, a pure number.
+:math:`D`, a pure number. Points of a torus are drawn about the middle of its box.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefield.calculus.derivatives import jacobian
+from scorefield.domain import Domain, Torus
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes
 from scorefield.plotting.axes import contours, curl_map, quiver
@@ -41,7 +43,10 @@ class FieldMap(NamedTuple):
 
 def field_map(field: ScoreField, sigma: float, reach: float, classes: Classes = None) -> FieldMap:
     """The curl and the displacement of a planar field on the square of half-width ``reach``."""
-    fine, coarse = _grid(reach, _MAP), _grid(_INSIDE * reach, _ARROWS)
+    fine, coarse = (
+        _points(field.domain, side, part * reach)
+        for side, part in ((_MAP, 1.0), (_ARROWS, _INSIDE))
+    )
     t = float(field.sde.time(torch.tensor(sigma, dtype=torch.float64)))
 
     def denoiser(x: Tensor, times: Tensor) -> Tensor:
@@ -54,9 +59,19 @@ def field_map(field: ScoreField, sigma: float, reach: float, classes: Classes = 
     return FieldMap(curl, arrows.reshape(_ARROWS, _ARROWS, 2).numpy())
 
 
-def reach_of(std: float, sigma: float) -> float:
-    """The half-width of a square that holds nearly all noisy points of centred data."""
-    return 1.9 * std + 1.6 * sigma
+def reach_of(std: float, sigma: float, domain: Domain | None = None) -> float:
+    """The half-width of a square that holds nearly all noisy points of centred data; on a torus,
+    that of its box.
+    """
+    return middle_of(domain) or 1.9 * std + 1.6 * sigma
+
+
+def middle_of(domain: Domain | None) -> float:
+    """Both coordinates of the middle of a picture: of the box of a torus, or zero."""
+    if not isinstance(domain, Torus):
+        return 0.0
+    period = domain.period
+    return max(period if isinstance(period, tuple) else (period,)) / 2
 
 
 def shared_scale(
@@ -94,14 +109,15 @@ def density_contours(
     contours(axes, line, line, _density(truth, sigma, reach, side), _CONTOURS)
 
 
-def _grid(reach: float, side: int) -> Tensor:
-    """Points of a square, row by row from the bottom."""
-    line = torch.linspace(-reach, reach, side, dtype=torch.float64)
+def _points(domain: Domain, side: int, reach: float) -> Tensor:
+    """Points of a square about the middle of a domain, row by row from the bottom."""
+    line = torch.linspace(-reach, reach, side, dtype=torch.float64) + middle_of(domain)
     y, x = torch.meshgrid(line, line, indexing="ij")
-    return torch.stack((x, y), dim=-1).reshape(-1, 2)
+    return torch.stack((x, y), dim=-1).reshape(-1, *domain.shape)
 
 
+@lru_cache(maxsize=16)
 def _density(truth: Target, sigma: float, reach: float, side: int) -> Array:
     t = 0.0 if sigma == 0 else float(truth.sde.time(torch.tensor(sigma, dtype=torch.float64)))
-    values: Array = truth.log_density(_grid(reach, side), t).exp().reshape(side, side).numpy()
-    return values
+    values: Array = truth.log_density(_points(truth.domain, side, reach), t).exp().numpy()
+    return values.reshape(side, side)

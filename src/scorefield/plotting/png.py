@@ -1,4 +1,4 @@
-"""Figures without a display, and the one way from a figure to a PNG."""
+"""Figures without a display, and the ways from a figure to the bytes of a file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 DPI = 120
 """The dots per inch of figures in files."""
@@ -21,17 +22,22 @@ def new_figure(width: int | float, height: int | float, **settings: Any) -> Figu
     return Figure(figsize=(width, height), **{"layout": "constrained", **settings})
 
 
-def png(figure: Figure, dpi: int | None = None, colours: int | None = None) -> bytes:
-    """The figure as a PNG, of :data:`DPI` dots per inch by default; reduced to so many ``colours``
-    it takes about a fifth of the bytes.
-    """
+def png(figure: Figure, dpi: int | None = None) -> bytes:
+    """The figure as a PNG, of :data:`DPI` dots per inch by default."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI if dpi is None else dpi)
-    if colours is None:
-        return drawn.getvalue()
+    return drawn.getvalue()
+
+
+def webp(image: Figure | Image, dpi: int | None = None, quality: int | None = None) -> bytes:
+    """A figure or an image as WebP, which takes a fifth of the bytes of a PNG; without loss where
+    there is no ``quality`` in percent.
+    """
     from PIL import Image
 
-    reduced = io.BytesIO()
-    image = Image.open(drawn).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
-    image.save(reduced, "png", optimize=True)
-    return reduced.getvalue()
+    if not isinstance(image, Image.Image):
+        image = Image.open(io.BytesIO(png(image, dpi))).convert("RGB")
+    content = io.BytesIO()
+    kind = {"lossless": True} if quality is None else {"quality": quality}
+    image.save(content, "webp", method=6, **kind)
+    return content.getvalue()

@@ -1,26 +1,28 @@
-"""Interactive curves with error bars, as plotly specifications."""
+"""Interactive curves with error bars, as specifications for plotly.js."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
-
-import plotly.graph_objects as go
 
 from scorefield.comparison.groups import Group, common, over_seeds
 from scorefield.comparison.timing import Costs
 from scorefield.estimate import Estimate
-from scorefield.evaluation.catalogue import CATALOGUE, OF_LEVELS, OF_SAMPLES
+from scorefield.evaluation.catalogue import CATALOGUE, OF_LEVELS, OF_SAMPLES, TARGET
 from scorefield.evaluation.catalogue.metric import Metric, OfLevel, OfSamples
 from scorefield.evaluation.records import Distance
 from scorefield.plotting.palette import EXACT, Look
+from scorefield.report.words import in_words
+from scorefield.training.record import read_rows
 
 Drawn = tuple[Group, Look]
 """A model and how it is drawn."""
 Interval = tuple[float, float]
-_BAND = " The band is that of two real sets of the same size."
+_BAND = " The band is that of two real sets of the same size (mean ± 2 standard deviations)."
+_NOISE, _CALLS, _TIME = "noise level σ (units of the data)", "network calls per sample", "(s)"
+_LONGEST = 200  # points of a line without error bars
 
 
 class Curve(NamedTuple):
@@ -33,7 +35,7 @@ class Curve(NamedTuple):
 
 
 class Plot(NamedTuple):
-    """A figure of the page, with its alternative text and plotly's specification."""
+    """A figure of the page, with its alternative text and the specification of plotly.js."""
 
     key: str
     title: str
@@ -42,17 +44,45 @@ class Plot(NamedTuple):
     spec: str
 
 
+class Axis(NamedTuple):
+    """The horizontal axis: its title, whether it is logarithmic, and whether it has a tick at each
+    of its few places.
+    """
+
+    title: str
+    log: bool = True
+    ticks: bool = True
+
+
+class Plots(NamedTuple):
+    """The curves of a data set, by what they are drawn against."""
+
+    calls: list[Plot]
+    levels: list[Plot]
+    training: list[Plot]
+    cost: list[Plot]
+
+
 def plots(
     members: Sequence[Group], exact: Group | None, looks: dict[str, Look], costs: Costs
-) -> list[Plot]:
-    """The curves of a data set: against noise level, network calls, and training time."""
+) -> Plots:
+    """The curves of a data set: against network calls, noise level, training and sampling time."""
     drawn = [(g, looks[g.label]) for g in members]
     with_exact = drawn if exact is None else [*drawn, (exact, EXACT)]
-    found = [
-        *(_against_noise(m, with_exact) for m in OF_LEVELS if "curve" in m.shown),
-        *(_against_calls(m, with_exact) for m in OF_SAMPLES if "curve" in m.shown),
-        *(_against_time(m, drawn, costs) for m in CATALOGUE if "training" in m.shown),
-    ]
+    return Plots(
+        _some(_against_calls(m, with_exact) for m in OF_SAMPLES if "curve" in m.shown),
+        _some(_against_noise(m, with_exact) for m in OF_LEVELS if "curve" in m.shown),
+        _some(
+            (
+                _losses(drawn),
+                *(_against_time(m, drawn, costs) for m in CATALOGUE if "training" in m.shown),
+            )
+        ),
+        _some([_against_latency(TARGET, drawn)]),
+    )
+
+
+def _some(found: Iterable[Plot | None]) -> list[Plot]:
     return [plot for plot in found if plot is not None]
 
 
@@ -68,8 +98,7 @@ def _against_noise(metric: OfLevel, drawn: Sequence[Drawn]) -> Plot | None:
     caption, least = metric.caption, metric.rounding
     if least is not None:
         caption += f" Values below {least:g} are noise or rounding, drawn as triangles."
-    x_title = "noise level σ (units of the data)"
-    return _plot(_key(drawn, metric), metric.title, caption, x_title, curves, least=least)
+    return _plot(_key(drawn, metric), metric, caption, Axis(_NOISE), curves, least=least)
 
 
 def _against_calls(metric: OfSamples, drawn: Sequence[Drawn]) -> Plot | None:
@@ -80,9 +109,23 @@ def _against_calls(metric: OfSamples, drawn: Sequence[Drawn]) -> Plot | None:
         if found:
             curves.append(Curve(g.label, look, [d.nfe for d in found], [d.estimate for d in found]))
             band = _band(found[0]) or band
-    x_title = "network calls per sample"
-    caption = metric.caption + _BAND
-    return _plot(_key(drawn, metric), metric.title, caption, x_title, curves, band)
+    return _plot(_key(drawn, metric), metric, metric.caption + _BAND, Axis(_CALLS), curves, band)
+
+
+def _against_latency(metric: OfSamples, drawn: Sequence[Drawn]) -> Plot | None:
+    """A distance against the time in which the samples were drawn."""
+    curves, band = [], None
+    for g, look in drawn:
+        by_budget = (g.distance(metric.name, b) for b in g.first.budgets)
+        found = [(d, d.latency.value) for d in by_budget if d is not None and d.latency is not None]
+        if found:
+            y = [d.estimate for d, _ in found]
+            curves.append(Curve(g.label, look, [seconds for _, seconds in found], y))
+            band = _band(found[0][0]) or band
+    n = drawn[0][0].first.protocol["samples"]
+    axis = Axis(f"time to draw {n} samples {_TIME}", ticks=False)
+    caption = "The same distances, against the time that the samples took." + _BAND
+    return _plot(f"{_key(drawn, metric)}-latency", metric, caption, axis, curves, band)
 
 
 def _against_time(metric: Metric, drawn: Sequence[Drawn], costs: Costs) -> Plot | None:
@@ -100,9 +143,47 @@ def _against_time(metric: Metric, drawn: Sequence[Drawn], costs: Costs) -> Plot 
             y.append(over_seeds([d.estimate for d in found]))
             band = _band(found[0]) or band
         curves.append(Curve(g.label, look, x, y))
-    title, key = f"{metric.title} during training", f"{_key(drawn, metric)}-training"
     caption = f"{metric.caption} At the checkpoints, against the time of the steps up to each."
-    return _plot(key, title, caption, "training time (s)", curves, band, ticks=False)
+    axis, when = Axis(f"training time {_TIME}", ticks=False), " during training"
+    return _plot(f"{_key(drawn, metric)}-training", metric, caption, axis, curves, band, when=when)
+
+
+def _losses(drawn: Sequence[Drawn]) -> Plot | None:
+    """The denoising loss of the training's own batches, a line a run."""
+    traces = []
+    for g, look in drawn:
+        for e in g.members:
+            if e.folder is None or not (e.folder / "metrics.csv").is_file():
+                continue
+            rows = read_rows(e.folder / "metrics.csv")
+            found = [(r["step"], r["denoising"]) for r in rows if r.get("denoising") is not None]
+            found = found[:: math.ceil(len(found) / _LONGEST) or 1]
+            if not found:
+                continue
+            x, y = zip(*found, strict=True)
+            traces.append(
+                {
+                    **_named(g.label, f"seed {e.seed}, step", "denoising loss"),
+                    "x": x,
+                    "y": y,
+                    "text": [f"{v:.4g}" for v in y],
+                    "mode": "lines",
+                    "line": {"color": look.colour, "width": 1.5, "dash": look.dash},
+                }
+            )
+    if not traces:
+        return None
+    layout = _layout(
+        {"title": {"text": "training step"}, "rangemode": "tozero"},
+        {"title": {"text": "denoising loss"}, "type": "log"},
+    )
+    alt = "The denoising loss of the training batches against the step, one line a run."
+    caption = (
+        "The loss of the training's own batches, each a mean over the steps since the last one; "
+        "a line is a run, and the colour its model."
+    )
+    key = f"{drawn[0][0].dataset}-loss"
+    return Plot(key, "Loss of the training", caption, alt, _json(traces, layout))
 
 
 def _key(drawn: Sequence[Drawn], metric: Metric) -> str:
@@ -118,18 +199,18 @@ def _band(d: Distance) -> Interval | None:
 
 def _plot(
     key: str,
-    title: str,
+    metric: Metric,
     caption: str,
-    x_title: str,
+    axis: Axis,
     curves: Sequence[Curve],
     band: Interval | None = None,
     least: float | None = None,
-    ticks: bool = True,
+    when: str = "",
 ) -> Plot | None:
     """The plot of curves; ``None`` where there is none of a trained model."""
     if all(c.look is EXACT for c in curves):
         return None
-    figure = go.Figure()
+    traces: list[dict[str, Any]] = []
     places = sorted({x for curve in curves for x in curve.x})
     values = [e.value for c in curves for e in c.y]
     foot = least if least is not None else 0.8 * min((v for v in values if v > 0), default=1.0)
@@ -140,62 +221,50 @@ def _plot(
         foot = high / 5
     if high > low:
         left, right, edge = places[0] / 1.15, places[-1] * 1.15, low if low > 0 else foot / 3
-        figure.add_scatter(
-            x=[left, right, right, left],
-            y=[high, high, edge, edge],
-            fill="toself",
-            fillcolor="rgba(128,128,128,0.22)",
-            line={"width": 0},
-            mode="lines",
-            name="two real sets (mean ± 2 sd)",
-            hoverinfo="skip",
+        traces.append(
+            {
+                "x": [left, right, right, left],
+                "y": [high, high, edge, edge],
+                "fill": "toself",
+                "fillcolor": "rgba(128,128,128,0.22)",
+                "line": {"width": 0},
+                "mode": "lines",
+                "name": "two real sets",
+                "hoverinfo": "skip",
+            }
         )
     for curve in curves:
-        for trace in _traces(curve, foot):
-            figure.add_scatter(**trace)
+        traces += _traces(curve, foot, axis.title, metric.label)
     few = {"dtick": "D2", "tickformat": "~g"}
-    figure.update_xaxes(
-        type="log",
-        title={"text": x_title, "font": {"size": 13}, "standoff": 6},
+    x: dict[str, Any] = {
+        "type": "log",
+        "title": {"text": axis.title},
         # Levels and budgets are few and of interest; times are neither.
-        **({"tickvals": places, "ticktext": [f"{x:g}" for x in places]} if ticks else few),
-        tickfont={"size": 12},
-        range=[math.log10(places[0] / 1.2), math.log10(places[-1] * 1.2)],
-    )
+        **({"tickvals": places, "ticktext": [f"{v:g}" for v in places]} if axis.ticks else few),
+        "range": [math.log10(places[0] / 1.2), math.log10(places[-1] * 1.2)],
+    }
     tops = [e.interval()[1] for c in curves for e in c.y]
     bottom = math.log10(min(foot, low) if low > 0 else foot)
     top = max(math.log10(max([*tops, high, 2 * foot])), bottom + 0.3)
     margin = 0.05 * (top - bottom)
     few["dtick"] = "D2" if top - bottom > 0.7 else "D1"
-    figure.update_yaxes(
-        type="log",
-        range=[bottom - margin, top + margin],
-        automargin=True,
-        tickfont={"size": 12},
+    y: dict[str, Any] = {
+        "type": "log",
+        "title": {"text": f"{metric.label} ({metric.unit})" if metric.unit else metric.label},
+        "range": [bottom - margin, top + margin],
         # Powers of ten where there are many, else some numbers between them.
         **({"dtick": 1, "exponentformat": "power"} if top - bottom > 2.2 else few),
-    )
-    figure.update_layout(
-        height=380,
-        margin={"l": 62, "r": 12, "t": 8, "b": 54},
-        legend={"orientation": "h", "y": -0.17, "x": 0, "font": {"size": 12}},
-        hovermode="closest",
-        showlegend=True,
-    )
+    }
     names = ", ".join(c.label for c in curves)
-    alt = f"{title} against {x_title}, one line each for {names}, with 95 % intervals."
-    plain = json.loads(figure.to_json())
-    plain["layout"].pop("template", None)
-    # As it may stand in a script element.
-    text = json.dumps(plain, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return Plot(key, title, caption, alt, text)
+    alt = f"{metric.title} against {axis.title}, one line each for {names}, with 95 % intervals."
+    return Plot(key, metric.title + when, caption, alt, _json(traces, _layout(x, y)))
 
 
-def _traces(curve: Curve, foot: float) -> list[dict[str, Any]]:
+def _traces(curve: Curve, foot: float, where: str, what: str) -> list[dict[str, Any]]:
     """The line with its error bars, and the points below the axis at its foot."""
     below = [(x, e) for x, e in zip(curve.x, curve.y, strict=True) if e.value < foot]
     bars = [e.interval() if e.value >= foot else (e.value, e.value) for e in curve.y]
-    named = {"name": curve.label, "legendgroup": curve.label, "hovertemplate": "%{x:g}: %{text}"}
+    named = _named(curve.label, where, what)
     line = {
         **named,
         "x": list(curve.x),
@@ -215,15 +284,38 @@ def _traces(curve: Curve, foot: float) -> list[dict[str, Any]]:
             "thickness": 1.3,
             "width": 3,
         },
-        "text": [str(e) for e in curve.y],
+        "text": [in_words(e) for e in curve.y],
     }
     at_the_foot = {
         **named,
         "x": [x for x, _ in below],
         "y": [foot] * len(below),
-        "showlegend": False,
         "mode": "markers",
         "marker": {"size": 8, "symbol": "triangle-down", "color": curve.look.colour},
-        "text": [f"{e} (below the axis)" for _, e in below],
+        "text": [f"{in_words(e)}, below the axis" for _, e in below],
     }
     return [line, at_the_foot] if below else [line]
+
+
+def _named(label: str, where: str, what: str) -> dict[str, Any]:
+    """Whose a trace is, and what appears where the pointer is: every quantity with its name."""
+    hover = f"<b>{label}</b><br>{where}: %{{x:.4~g}}<br>{what}: %{{text}}<extra></extra>"
+    return {"name": label, "legendgroup": label, "hovertemplate": hover}
+
+
+def _layout(x: dict[str, Any], y: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "height": 340,
+        "margin": {"l": 64, "r": 12, "t": 8, "b": 48},
+        "xaxis": {"automargin": True, "tickfont": {"size": 11}, **x},
+        "yaxis": {"automargin": True, "tickfont": {"size": 11}, **y},
+        "hovermode": "closest",
+        # The page has one legend for all figures.
+        "showlegend": False,
+    }
+
+
+def _json(traces: Sequence[dict[str, Any]], layout: dict[str, Any]) -> str:
+    """The specification, as it may stand in a script element."""
+    text = json.dumps({"data": traces, "layout": layout}, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")

@@ -12,7 +12,7 @@ from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import CATALOGUE, OF_LEVELS, OF_SAMPLES, TARGET
 from scorefield.evaluation.catalogue.metric import Finding, Metric, OfLevel, OfSamples
 from scorefield.evaluation.records import Distance
-from scorefield.report.words import distinguishable, in_words, listed
+from scorefield.report.words import MOST_NAMED, distinguishable, in_words, listed
 
 
 def findings(comparison: Comparison, reference: Group | None) -> list[tuple[str, str]]:
@@ -31,18 +31,22 @@ def headline(members: Sequence[Group]) -> str:
         nfe = next(iter(found.values())).nfe
         every = [_distances(members, m) for m in OF_SAMPLES if m.finding and m.floor]
         off = [m for m in found if any(distinguishable(d[m]) for d in every if m in d)]
-        if not off:
+        if len(found) == 1:
+            who = f"{next(iter(found))} is {'' if off else 'not '}distinguishable from real data"
+        elif not off:
             who = "no model's samples are distinguishable from real ones"
         elif len(off) == len(found):
             who = "every model's samples are distinguishable from real ones"
         else:
-            who = f"only {listed(off)} {_is(off)} distinguishable from real data"
+            who = f"only {_names(off)} {_is(off)} distinguishable from real data"
         parts.append(f"at {nfe} network calls {who}")
     for metric in OF_LEVELS:
         values = _summaries(members, metric) if metric.zero else {}
         none = _rounding(values, metric)
-        if none:
-            parts.append(f"only {listed(none)} {_is(none)} {metric.zero}")
+        if len(values) == 1:
+            parts.append(f"{next(iter(values))} is {'' if none else 'not '}{metric.zero}")
+        elif none:
+            parts.append(f"only {_names(none)} {_is(none)} {metric.zero}")
         elif values:
             parts.append(f"no field is {metric.zero}")
     text = "; ".join(parts)
@@ -79,24 +83,26 @@ def _of_samples(comparison: Comparison, metric: OfSamples, finding: Finding) -> 
     one = next(iter(found.values()))
     if metric.total:
         total = one.estimate.settings.get(metric.total, "an unrecorded number")
-        values = [f"{m} {d.estimate.value:g}" for m, d in found.items()]
-        return f"At {one.nfe} network calls {finding.quantity}, of {total}: {listed(values)}."
+        counts = {m: d.estimate for m, d in found.items()}
+        return f"At {one.nfe} network calls {finding.quantity}, of {total}: {_each(counts)}."
     found = {m: d for m, d in found.items() if d.floor is not None}
     if not found:
         return ""
     ratios = {m: d.ratio for m, d in found.items() if d.ratio is not None}
-    values = [f"{m} {in_words(ratios.get(m, d.estimate))}" for m, d in found.items()]
+    values = _each({m: ratios.get(m, d.estimate) for m, d in found.items()})
     unit = ", in multiples of that between two real sets of the same size," if ratios else ""
     off = [m for m, d in found.items() if distinguishable(d)]
     within = [m for m in found if m not in off]
-    text = f"At {one.nfe} network calls {finding.quantity} is{unit} {listed(values)}. "
+    text = f"At {one.nfe} network calls {finding.quantity} is{unit} {values}. "
     apart = "distinguishable from real data"
-    if not off:
+    if len(found) == 1:
+        text += f"By this distance, and with so many samples, it is {'' if off else 'not '}{apart}."
+    elif not off:
         text += f"By this distance, and with so many samples, none is {apart}."
     elif not within:
         text += f"By this distance all are {apart}."
     else:
-        text += f"{listed(off)} {_is(off)} {apart}, {listed(within)} {_is(within)} not."
+        text += f"{_names(off)} {_is(off)} {apart}, {_names(within)} {_is(within)} not."
     return f"{text} {_against_first(comparison, metric)}".strip()
 
 
@@ -107,11 +113,13 @@ def _of_level(comparison: Comparison, metric: OfLevel, finding: Finding) -> str:
         return ""
     none = _rounding(values, metric) if metric.zero else []
     unit = f" {metric.unit}" if metric.unit else ""
-    each = [f"{in_words(e)}{unit} for {m}" for m, e in values.items() if m not in none]
-    parts = [f"{finding.quantity} is {listed(each)}"] if each else []
+    some = {m: e for m, e in values.items() if m not in none}
+    each = [f"{in_words(e)}{unit} for {m}" for m, e in _ends(some).items()]
+    join = "{} to {}" if len(some) > MOST_NAMED else listed(each)
+    parts = [f"{finding.quantity} is {join.format(*each)}"] if each else []
     if none:
         largest = f"{max(abs(values[m].value) for m in none):.0e}".replace("e-0", "e−")
-        parts.append(f"{listed(none)} {_is(none)} {metric.zero} up to rounding ({largest})")
+        parts.append(f"{_names(none)} {_is(none)} {metric.zero} up to rounding ({largest})")
     return f"{'; '.join(parts)}. {_against_first(comparison, metric, none)}".strip()
 
 
@@ -131,6 +139,30 @@ def _summaries(members: Sequence[Group], metric: OfLevel) -> dict[str, Estimate]
 def _rounding(values: dict[str, Estimate], metric: OfLevel) -> list[str]:
     """The models whose values are no more than rounding."""
     return [m for m, e in values.items() if e.value < (metric.rounding or 0)]
+
+
+def is_zero(metric: OfLevel, g: Group) -> bool:
+    """Whether a metric of a model is no more than rounding."""
+    return bool(_rounding(_summaries([g], metric), metric))
+
+
+def _ends(values: dict[str, Estimate]) -> dict[str, Estimate]:
+    """The values, or of many the least and the largest."""
+    if len(values) <= MOST_NAMED:
+        return values
+    ordered = sorted(values.items(), key=lambda item: item[1].value)
+    return dict((ordered[0], ordered[-1]))
+
+
+def _each(values: dict[str, Estimate]) -> str:
+    """The value of each model, or of many the range."""
+    each = [f"{m} {in_words(e)}" for m, e in _ends(values).items()]
+    return " to ".join(each) if len(values) > MOST_NAMED else listed(each)
+
+
+def _names(labels: Sequence[str]) -> str:
+    """The models, or of many how many they are."""
+    return listed(labels) if len(labels) <= MOST_NAMED else f"{len(labels)} models"
 
 
 def _is(labels: Sequence[str]) -> str:
@@ -157,15 +189,16 @@ def _paired(found: dict[str, Pair], base: str) -> str:
     if not found:
         return ""
     if not apart:
-        return f"Seed by seed {listed(same)} {_is(same)} not distinguishable from {base}."
+        return f"Seed by seed {_names(same)} {_is(same)} not distinguishable from {base}."
     parts = []
     for word in ("less", "more"):
         some = [m for m in apart if (found[m].difference.value < 0) == (word == "less")]
         if some:
             each = [f"{m} ({_difference(found[m])})" for m in some]
-            parts.append(f"{listed(each)} {'has' if len(some) == 1 else 'have'} {word} than {base}")
+            who = listed(each) if len(each) <= MOST_NAMED else _names(some)
+            parts.append(f"{who} {'has' if len(some) == 1 else 'have'} {word} than {base}")
     if same:
-        parts.append(f"{listed(same)} {_is(same)} not distinguishable from it")
+        parts.append(f"{_names(same)} {_is(same)} not distinguishable from it")
     return f"Seed by seed {'; '.join(parts)}."
 
 
@@ -182,10 +215,10 @@ def _few_calls(members: Sequence[Group], exact: Group | None) -> str:
         return ""
     found = [g.distance(TARGET.name, budget) for g in members]
     ratios = [d.ratio.value for d in found if d is not None and d.ratio is not None]
-    ends = [f"{min(ratios):.0f}", f"{max(ratios):.0f}"]
+    ends = " to ".join(dict.fromkeys((f"{min(ratios):.0f}", f"{max(ratios):.0f}")))
     text = (
         f"At {truth.nfe} calls even the exact field is at {in_words(truth.ratio)} times the floor, "
-        f"the trained ones at {' to '.join(dict.fromkeys(ends))} times"
+        f"the trained {'ones' if len(members) > 1 else 'one'} at {ends} times"
     )
     # The samplers' share is known for the exact field only.
     alike = all(0.5 < ratio / truth.ratio.value < 2 for ratio in ratios)
@@ -212,5 +245,5 @@ def _matched(comparison: Comparison) -> str:
 def _costs(comparison: Comparison) -> str:
     base, *others = comparison.members
     ratios = comparison.costs.ratios
-    each = [f"{g.label} {in_words(ratios[g.model])}" for g in others if g.model in ratios]
-    return f"A training step takes, in multiples of {base.label}'s: {listed(each)}." if each else ""
+    each = {g.label: ratios[g.model] for g in others if g.model in ratios}
+    return f"A training step takes, in multiples of {base.label}'s: {_each(each)}." if each else ""

@@ -1,20 +1,27 @@
-"""The pictures of a data set: fields and samples, as PNG in data URIs.
+r"""The pictures of a data set, as films: samples over the number of network calls, fields over the
+noise level, trajectories over the steps of a sampler.
 
-Lines are contours of the true density. All panels of one noise level share one scale.
+A film has a panel for each model, and a frame of each panel is shown at a time. Fields of two
+coordinates are arrows over a map of their curl; of images, what their denoisers make of the same
+noisy images.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import torch
+from PIL import Image
 from torch import Tensor
 
 from scorefield import plotting
 from scorefield.comparison.groups import Group
+from scorefield.domain import Domain
 from scorefield.evaluation.measure import (
     Floors,
     measure_levels,
@@ -22,126 +29,246 @@ from scorefield.evaluation.measure import (
     validate,
 )
 from scorefield.evaluation.protocol import Benchmark, Protocol
-from scorefield.fields.base import ScoreField
-from scorefield.plotting.palette import DIVERGING, EXACT, INK, Look
+from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.noise import Noise
+from scorefield.plotting.palette import EXACT, INK, Look
 from scorefield.plotting.planar import (
-    FieldMap,
     density_contours,
     draw_map,
     field_map,
+    middle_of,
     reach_of,
     shared_scale,
 )
 from scorefield.runs.run import Run
+from scorefield.samplers.step import SamplerState
 from scorefield.targets.base import Target
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+T = TypeVar("T")
 
-_SIZE = 3.3
-_COLOURS = 128
+_INCHES, _DPI, _QUALITY = 3.3, 80, 55
+_SIDE = 360  # of a sheet of images, in pixels
+_LEVELS, _STEPS, _CALLS = 6, 8, 3
+_PICTURES = 48  # of a film, but for two frames a model
 
 
-class Picture(NamedTuple):
-    """An image of the page: a caption, a text for those who cannot see it, and the data URI."""
+class Panel(NamedTuple):
+    """One place of a film: whose it is, a text for those who cannot see it, a picture a frame."""
 
-    caption: str
+    label: str
     alt: str
-    uri: str
+    frames: list[str]
 
 
-def draw_field(
-    caption: str, name: str, values: FieldMap, truth: Target, sigma: float, scale: float
-) -> Picture:
-    """One panel: arrows over the curl, with contours of the true density."""
-    reach = reach_of(truth.std, sigma)
-    figure, axes = _panel()
-    draw_map(axes, values, reach, scale)
-    density_contours(axes, truth, sigma, reach)
-    peak = float(np.abs(values.curl).max())
-    alt = (
-        f"Vector field of {name} at noise level {sigma:g}: arrows towards the data over a map of "
-        f"its curl, which is at most {peak:.2g} in size; the colour scale ends at {scale:.2g}."
-    )
-    return Picture(caption, alt, _uri(figure))
+class Film(NamedTuple):
+    """Panels side by side that one slider moves together.
+
+    ``frames`` are the places of the slider in words, ``shown`` the one that it starts at, and
+    ``scales`` the curl at the ends of the colour scale of each frame, if there is one.
+    """
+
+    key: str
+    title: str
+    caption: str
+    frames: list[str]
+    shown: int
+    panels: list[Panel]
+    scales: list[float]
+
+    def place(self, panel: Panel) -> int:
+        """The frame of a panel that is in the page; of real data there is a single one."""
+        return min(self.shown, len(panel.frames) - 1)
+
+    def data(self) -> dict[str, Any]:
+        """What the page's script needs; nothing in the place of pictures that are in the page."""
+        frames = [
+            [None if k == self.place(p) else uri for k, uri in enumerate(p.frames)]
+            for p in self.panels
+        ]
+        return {"places": self.frames, "scales": self.scales, "frames": frames}
 
 
-def colour_bar(scale: float) -> Picture:
-    """The colour scale that the panels of a noise level share."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
+class Plane:
+    """Points by their first two coordinates, over contours of the true density of two."""
 
-    figure = plotting.new_figure(4.6, 0.52, layout=None)
-    axes = figure.add_axes((0.04, 0.55, 0.92, 0.36))
-    mappable = ScalarMappable(Normalize(-scale, scale), DIVERGING)
-    bar = figure.colorbar(mappable, cax=axes, orientation="horizontal", extend="both")
-    bar.ax.tick_params(labelsize=7, length=2)
-    ticks = [-scale, -scale / 2, 0, scale / 2, scale]
-    bar.set_ticks(ticks, labels=[f"{v:.2g}" for v in ticks])
-    alt = f"Colour scale of the curl, from {-scale:.2g} (blue) over 0 (white) to {scale:.2g} (red)."
-    return Picture("curl of the denoiser (a pure number)", alt, _uri(figure))
+    samples, followed = 1000, 200
+
+    def __init__(self, domain: Domain, std: float, truth: Target | None) -> None:
+        self.domain, self.std = domain, std
+        self.truth = truth if domain.dim == 2 else None
+        self.note = "" if truth is None else "Lines are contours of the true density."
+        if domain.dim > 2:
+            self.note = "The first two coordinates are drawn."
+
+    def draw(self, x: Tensor, colour: str, sigma: float = 0.0) -> str:
+        """A scatter; points outside of it are counted."""
+        reach = reach_of(self.std, sigma, self.domain)
+        figure = plotting.new_figure(_INCHES, _INCHES, layout=None)
+        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        if self.truth is not None:
+            density_contours(axes, self.truth, sigma, reach, 161)
+        points = x.flatten(1)[:, :2] - middle_of(self.domain)
+        outside = plotting.scatter(
+            axes, points, reach, colour, 3.0 if len(x) > self.followed else 6.0
+        )
+        if outside:
+            note = f"{outside} of {len(x)} outside"
+            axes.text(-0.95 * reach, -0.94 * reach, note, fontsize=9, color=INK)
+        axes.set_axis_off()
+        return _uri(plotting.webp(figure, _DPI, _QUALITY))
+
+    def fields(self, models: Mapping[str, ScoreField], sigmas: Sequence[float]) -> Film | None:
+        """Arrows over the curl, with contours of the true density; on one scale at a level."""
+        if self.domain.dim != 2:
+            return None
+        shown = models if self.truth is None else {"exact field": self.truth, **models}
+        drawn: dict[str, list[str]] = {label: [] for label in shown}
+        scales = []
+        for sigma in sigmas:
+            reach = reach_of(self.std, sigma, self.domain)
+            maps = {label: field_map(field, sigma, reach) for label, field in shown.items()}
+            scales.append(shared_scale([maps[m] for m in models], reach, self.truth, sigma))
+            for label, values in maps.items():
+                figure = plotting.new_figure(_INCHES, _INCHES, layout=None)
+                axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+                draw_map(axes, values, reach, scales[-1])
+                if self.truth is not None:
+                    density_contours(axes, self.truth, sigma, reach)
+                axes.set_axis_off()
+                drawn[label].append(_uri(plotting.webp(figure, _DPI, _QUALITY)))
+        return Film(
+            "fields",
+            "Fields and their curl",
+            "Arrows lead from a noisy point towards its posterior mean; their lengths grow as the "
+            "square root of the displacement. Colour is the curl of the denoiser, a pure number "
+            "that vanishes for a gradient. All panels of a noise level share one scale, which ends "
+            "at the 99th percentile of the curl over the places with data, in the model with the "
+            f"largest. {self.note}".strip(),
+            [f"σ = {s:g}" for s in sigmas],
+            min(range(len(sigmas)), key=lambda k: abs(math.log(sigmas[k] / (0.4 * self.std)))),
+            [Panel(m, f"Vector field of {m} over a map of its curl", drawn[m]) for m in shown],
+            scales,
+        )
 
 
-def draw_scatter(caption: str, alt: str, samples: Tensor, truth: Target, colour: str) -> Picture:
-    """Samples of the plane over contours of the true density; those outside are counted."""
-    reach = 2.05 * truth.std
-    figure, axes = _panel()
-    density_contours(axes, truth, 0.0, reach, 161)
-    outside = plotting.scatter(axes, samples, reach, colour, size=3.0)
-    if outside:
-        note = f"{outside} of {len(samples)} outside"
-        axes.text(-0.95 * reach, -0.94 * reach, note, fontsize=8, color=INK)
-    return Picture(caption, alt, _uri(figure))
-
-
-def draw_images(
-    caption: str, alt: str, images: Tensor, columns: int = 8, black: float = -1.0
-) -> Picture:
+class Sheets:
     """Images in grey or colour with values from ``black`` to 1, side by side."""
-    sheet = plotting.image_grid(images, columns, black)
-    figure, axes = _panel(sheet.shape[1] / sheet.shape[2])
-    plotting.show_image(axes, sheet, black)
-    return Picture(caption, alt, _uri(figure, dpi=100))
+
+    samples, followed, note = 64, 16, ""
+
+    def __init__(self, real: Tensor, black: float) -> None:
+        self.real, self.black = real, black
+
+    def draw(self, x: Tensor, colour: str = "", sigma: float = 0.0) -> str:
+        """As many images as can be recognised, in a square."""
+        columns = min(math.isqrt(len(x)), max(2, _SIDE // x.shape[-1]))
+        sheet = plotting.image_grid(x[: columns**2], columns, self.black)
+        values = sheet.permute(1, 2, 0).sub(self.black).div(1 - self.black).clamp(0, 1)
+        pixels = values.mul(255).round().byte().numpy()
+        times = max(1, _SIDE // pixels.shape[1])
+        image = Image.fromarray(pixels.repeat(times, 0).repeat(times, 1).squeeze())
+        return _uri(plotting.webp(image, quality=None if pixels.shape[2] == 1 else _QUALITY))
+
+    def fields(self, models: Mapping[str, ScoreField], sigmas: Sequence[float]) -> Film:
+        """What the denoisers make of the same noisy images."""
+        clean = self.real[: self.followed]
+        noise = Noise(0).normal("report", clean.shape[1:], torch.arange(len(clean)))
+        drawn: dict[str, list[str]] = {"noisy": [], **{label: [] for label in models}}
+        for sigma in sigmas:
+            drawn["noisy"].append(self.draw(clean + sigma * noise))
+            for label, model in models.items():
+                t = model.sde.time(torch.tensor(sigma))
+                with evaluation_mode(model), torch.no_grad():
+                    x = model.sde.perturb(clean, t.expand(len(clean)), noise)
+                    drawn[label].append(self.draw(model.denoise(x, t)))
+        texts = {label: f"Noisy images denoised by {label}" for label in models}
+        texts["noisy"] = "Images with noise"
+        return Film(
+            "fields",
+            "Denoised images",
+            "The posterior mean that each model gives for the same noisy images, which no training "
+            "has seen.",
+            [f"σ = {s:g}" for s in sigmas],
+            len(sigmas) // 2,
+            [Panel(label, texts[label], some) for label, some in drawn.items()],
+            [],
+        )
 
 
-def _panel(ratio: float = 1.0) -> tuple[Figure, Axes]:
-    """A figure that its axes fill, without frame or ticks."""
-    figure = plotting.new_figure(_SIZE, _SIZE * ratio, layout=None)
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.set_axis_off()
-    return figure, axes
-
-
-def _uri(figure: Figure, dpi: int = 150) -> str:
-    """The figure as a data URI, reduced to a palette, which takes a fifth of the room."""
-    content = plotting.png(figure, dpi, _COLOURS)
-    return "data:image/png;base64," + base64.b64encode(content).decode()
-
-
-class Strip(NamedTuple):
-    """Pictures that belong side by side, and what they share."""
-
-    heading: str
-    pictures: list[Picture]
-    scale: Picture | None = None
-
-
-class Gallery(NamedTuple):
-    """The pictures of a data set."""
-
-    fields: list[Strip]
-    samples: list[Strip]
-
-
-def gallery(members: Sequence[Group], look: dict[str, Look], trust_code: bool) -> Gallery:
-    """The pictures of the first seed of each model; none of data that cannot be seen."""
+def gallery(members: Sequence[Group], look: Mapping[str, Look], trust_code: bool) -> list[Film]:
+    """The films of the first seed of each model; none of data that cannot be seen."""
     runs = {g.label: run_of(g, trust_code) for g in members}
-    source = next(iter(runs.values())).source()
+    run = next(iter(runs.values()))
+    benchmark = Benchmark(run.source(), Protocol.read(members[0].first.protocol))
     models = {g.label: runs[g.label].field("ema", g.first.step) for g in members}
-    benchmark = Benchmark(source, Protocol.read(members[0].first.protocol))
-    black = -1.0 if next(iter(runs.values())).config.centered else 0.0
-    return Gallery(_fields(models, benchmark), _samples(models, benchmark, look, black))
+    domain = next(iter(models.values())).domain
+    view: Plane | Sheets
+    if len(domain.shape) == 3 and domain.shape[0] in (1, 3):
+        view = Sheets(benchmark.real, -1.0 if run.config.centered else 0.0)
+    elif domain.dim > 1:
+        view = Plane(domain, benchmark.source.std, benchmark.truth)
+    else:
+        return []
+    levels = spread(benchmark.protocol.sigmas, frames(_LEVELS, models))
+    fields = view.fields(models, levels)
+    films = [_samples(models, benchmark, view, look), _paths(models, benchmark, view, look)]
+    return films if fields is None else [films[0], fields, films[1]]
+
+
+def _samples(
+    models: Mapping[str, ScoreField],
+    benchmark: Benchmark,
+    view: Plane | Sheets,
+    look: Mapping[str, Look],
+) -> Film:
+    """Samples at several numbers of network calls, beside real ones."""
+    protocol = benchmark.protocol
+    n = min(view.samples, protocol.samples)
+    samplers = [protocol.method(b) for b in sorted(protocol.nfes)[-frames(_CALLS, models) :]]
+    real = Panel("real", f"{n} real samples", [view.draw(benchmark.real[:n], EXACT.colour)])
+    panels = [real]
+    for label, field in models.items():
+        found = (sampler.sample(field, n, protocol.seed).cpu() for sampler in samplers)
+        drawn = [view.draw(x, look[label].colour) for x in found]
+        panels.append(Panel(label, f"{n} samples of {label}", drawn))
+    caption = "Samples of all models start from the same noise." if len(models) > 1 else ""
+    calls = [f"{sampler.nfe} network calls" for sampler in samplers]
+    caption = f"{caption} {view.note}".strip()
+    return Film("samples", "Samples", caption, calls, len(calls) - 1, panels, [])
+
+
+def _paths(
+    models: Mapping[str, ScoreField],
+    benchmark: Benchmark,
+    view: Plane | Sheets,
+    look: Mapping[str, Look],
+) -> Film:
+    """Samples on their way from noise to data."""
+    protocol = benchmark.protocol
+    sampler, panels, places = protocol.method(max(protocol.nfes)), [], []
+    for label, field in models.items():
+        states: list[SamplerState] = []
+        sampler.sample(field, view.followed, protocol.seed, callback=states.append)
+        chosen = spread([s for s in states if s.block == 0], frames(_STEPS, models))
+        places = [f"step {s.step + 1} of {s.steps}, σ = {s.sigma_next:.2g}" for s in chosen]
+        drawn = [view.draw(s.x.cpu(), look[label].colour, s.sigma_next) for s in chosen]
+        panels.append(Panel(label, f"Samples of {label} on their way from noise to data", drawn))
+    caption = (
+        f"The states of the sampler at {sampler.nfe} network calls, divided by the mean "
+        "coefficient of the process, which keeps the size of the data."
+    )
+    return Film("paths", "Trajectories", caption, places, len(places) - 1, panels, [])
+
+
+def frames(most: int, models: Mapping[str, ScoreField]) -> int:
+    """The number of frames of a film: fewer of many models, so that the page stays small."""
+    return max(2, min(most, _PICTURES // len(models)))
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of some items, evenly from the first to the last."""
+    places = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)
+    return [items[k] for k in places]
 
 
 def exact_group(group: Group, trust_code: bool) -> Group | None:
@@ -170,55 +297,6 @@ def run_of(group: Group, trust_code: bool) -> Run:
     return Run.open(group.first.folder, trust_code)
 
 
-def _fields(models: dict[str, ScoreField], benchmark: Benchmark) -> list[Strip]:
-    truth = benchmark.truth
-    if truth is None or benchmark.source.shape != (2,):
-        return []
-    # Two noise levels: where the parts of the data melt, and where they have.
-    wanted = (0.18 * truth.std, 0.7 * truth.std)
-    nearest = [min((abs(s - w), s) for s in benchmark.protocol.sigmas)[1] for w in wanted]
-    strips = []
-    for sigma in dict.fromkeys(nearest):
-        reach = reach_of(truth.std, sigma)
-        shown: dict[str, ScoreField] = {**models, "exact field": truth}
-        maps = {label: field_map(f, sigma, reach) for label, f in shown.items()}
-        scale = shared_scale([maps[m] for m in models], reach, truth, sigma)
-        pictures = [draw_field(m, m, maps[m], truth, sigma, scale) for m in shown]
-        strips.append(Strip(f"σ = {sigma:g}", pictures, colour_bar(scale)))
-    return strips
-
-
-def _samples(
-    models: dict[str, ScoreField],
-    benchmark: Benchmark,
-    look: dict[str, Look],
-    black: float,
-) -> list[Strip]:
-    truth, shape, protocol = benchmark.truth, benchmark.source.shape, benchmark.protocol
-    if shape == (2,) and truth is not None:
-        most = 1500
-    elif len(shape) == 3 and shape[0] in (1, 3):
-        most = 64
-    else:
-        return []
-    n = min(most, protocol.samples)
-
-    def draw(label: str, alt: str, x: Tensor, colour: str) -> Picture:
-        if truth is not None:
-            return draw_scatter(label, alt, x, truth, colour)
-        return draw_images(label, alt, x, black=black)
-
-    strips = []
-    # At the smallest budget, samples of the plane would lie far outside of the picture.
-    ascending = sorted(protocol.nfes)
-    for budget in dict.fromkeys((ascending[-1], ascending[:2][-1])):
-        sampler = protocol.method(budget)
-        calls = f"{sampler.nfe} network calls"
-        pictures = [draw("real", f"{n} real samples", benchmark.real[:n], EXACT.colour)]
-        for label, field in models.items():
-            x = sampler.sample(field, n, protocol.seed).cpu()
-            pictures.append(
-                draw(label, f"{n} samples of {label} at {calls}", x, look[label].colour)
-            )
-        strips.append(Strip(calls, pictures))
-    return strips
+def _uri(content: bytes) -> str:
+    """A picture as an address that holds it."""
+    return "data:image/webp;base64," + base64.b64encode(content).decode()

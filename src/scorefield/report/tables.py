@@ -26,8 +26,7 @@ from scorefield.evaluation.catalogue import (
 )
 from scorefield.evaluation.catalogue.metric import Metric, OfLevel, OfSamples
 from scorefield.evaluation.protocol import PLAIN
-from scorefield.plotting.palette import EXACT, Look
-from scorefield.report.words import distinguishable, number
+from scorefield.report.words import distinguishable, number, slug
 
 
 class Cell(NamedTuple):
@@ -53,7 +52,6 @@ class Row(NamedTuple):
 
     label: str
     cells: list[Cell]
-    colour: str = ""
     anchor: str = ""
 
 
@@ -80,16 +78,14 @@ class _Shown(NamedTuple):
     floor: Cell = Cell(None)
 
 
-def table(members: list[Group], exact: Group | None, look: dict[str, Look], costs: Costs) -> Table:
+def table(members: list[Group], exact: Group | None, costs: Costs) -> Table:
     """The table of the models of a data set: every metric that the catalogue shows in it."""
     shown = [*_of_fields(members[0]), *_of_samples(members[0])]
     cost = Column("cost", "time per step", f"in multiples of {members[0].label}'s")
     shown.append(_Shown(cost, lambda g: _cost(g, members[0], costs)))
-    rows = [
-        Row(g.label, [s.cell(g) for s in shown], look[g.label].colour, anchor(g)) for g in members
-    ]
+    rows = [Row(g.label, [s.cell(g) for s in shown], anchor(g)) for g in members]
     if exact is not None:
-        rows.append(Row("exact field", [s.cell(exact) for s in shown], EXACT.colour))
+        rows.append(Row("exact field", [s.cell(exact) for s in shown]))
     rows.append(Row("noise floor", [s.floor for s in shown]))
     return Table([s.column for s in shown], rows)
 
@@ -158,7 +154,7 @@ def _cost(g: Group, base: Group, costs: Costs) -> Cell:
 
 def anchor(g: Group) -> str:
     """The name of the place on the page that shows how a model's numbers are made."""
-    return "".join(c if c.isalnum() else "-" for c in f"how-{g.dataset}-{g.label}".lower())
+    return slug(f"how-{g.dataset}-{g.label}")
 
 
 _SHOWN = [m for m in CATALOGUE if "differences" in m.shown]
@@ -199,6 +195,9 @@ def _differences(comparison: Comparison) -> Table | None:
     )
 
 
+_OVER_SEEDS = " A mean is over all seeds, and given only where all of them reach the target."
+
+
 def _targets(comparison: Comparison) -> Table | None:
     """The network calls that each model needs to come within multiples of the noise floor."""
     if not comparison.reached:
@@ -213,6 +212,8 @@ def _targets(comparison: Comparison) -> Table | None:
             reaching = sum(r.distance is not None for r in runs)
             certain = sum(r.beyond_doubt for r in runs)
             note = f"{reaching} of {len(runs)} seeds, {certain} beyond doubt"
+            if len(runs) == 1:
+                note = "beyond doubt" if certain else ""
             found = calls(runs)
             mean = over_seeds(found) if found else None
             if mean is None:
@@ -233,8 +234,8 @@ def _targets(comparison: Comparison) -> Table | None:
         "Network calls to a target",
         f"The smallest of the measured numbers of network calls ({budgets}) at which the "
         f"{TARGET.label} distance is at most the given multiple of the noise floor; beyond doubt "
-        "where the upper end of the 95 % interval is below the target too. A mean is over all "
-        "seeds, and given only where all of them reach the target.",
+        "where the upper end of the 95 % interval is below the target too."
+        + (_OVER_SEEDS if any(len(runs) > 1 for runs in every.values()) else ""),
     )
 
 

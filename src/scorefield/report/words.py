@@ -14,6 +14,10 @@ DIFFERENT = 3.0
 ones: 0.1 % of real pairs are further apart."""
 
 
+MOST_NAMED = 9
+"""How many models a sentence names one by one."""
+
+
 class Number(NamedTuple):
     """A number as it is set: ``value`` ± ``error``, times ten to the ``exponent``."""
 
@@ -44,6 +48,11 @@ def in_words(estimate: Estimate) -> str:
     form = ".1e" if abs(estimate.value) < 1e-3 else f".{digits}f"
     value, *ends = (format(v, form).replace("e-0", "e-") for v in (estimate.value, low, high))
     return f"{value} ({' to '.join(ends)})".replace("-", "−")
+
+
+def slug(text: str) -> str:
+    """A text as the name of a place on the page."""
+    return "".join(c if c.isalnum() else "-" for c in text.lower())
 
 
 def listed(items: Sequence[str]) -> str:
