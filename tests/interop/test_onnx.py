@@ -50,6 +50,16 @@ def test_a_graph_without_the_packages_is_one_sentence(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_gradient_of_a_potential_is_refused_in_one_sentence(tmp_path):
+    plain = FIELDS["mlp"]()
+    potential = sf.PotentialField(mlp(outputs=1), plain.sde, 0.5)
+    for field in (potential, sf.HybridField(potential, plain, 1.0)):
+        with pytest.raises(InteropError, match="is made of the gradient of a potential") as error:
+            sf.export_onnx(field, tmp_path / "x.onnx")
+        assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FIELDS)
 def test_the_graph_gives_the_denoiser_at_batches_of_any_size(name, tmp_path):

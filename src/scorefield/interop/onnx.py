@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from scorefield.engine import device_of
 from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.gradient import differentiable
+from scorefield.fields.potential import PotentialField
 from scorefield.files import write_file
 from scorefield.interop.errors import InteropError
 
@@ -33,8 +34,8 @@ def export_onnx(field: ScoreField, path: str | Path, *, overwrite: bool = False)
         overwrite: Whether to replace a file that is there.
 
     Raises:
-        InteropError: If onnx and onnxscript are not installed; the field has operations that ONNX
-            has not, as second derivatives of attention; or the graph gives other values.
+        InteropError: If the field is the gradient of a potential; onnx and onnxscript are not
+            installed; the field has operations that ONNX has not; or the graph gives other values.
         UserError: If the file exists, or the field does not know its event shape.
     """
     check_field(field)
@@ -43,6 +44,11 @@ def export_onnx(field: ScoreField, path: str | Path, *, overwrite: bool = False)
         raise InteropError(f"{path} must end in .onnx")
     if path.exists() and not overwrite:
         raise InteropError(f"{path} exists: overwrite it, or give another name")
+    if any(isinstance(part, PotentialField) for part in field.modules()):
+        raise InteropError(
+            f"{type(field).__name__} is made of the gradient of a potential, which ONNX cannot "
+            "compute: sf.save writes it with its weights"
+        )
     content = _graph(field)
     _check(field, content, path)
     write_file(path, content)
