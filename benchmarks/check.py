@@ -9,16 +9,19 @@ changes nothing. Run as
 
     python benchmarks/check.py KIND
 
-for each kind; it writes ``docs/results/check/KIND.json``, and of all of these the page
-``docs/results/check.md`` and the file of the good models' figures,
+for each kind, or with ``--runs runs/KIND`` for models that were trained there by ``scorefield
+train`` with as many steps. A model that was measured is not measured again, so that a second call
+resumes; ``--again`` begins anew. It writes ``docs/results/check/KIND.json``, and of all of these
+the page ``docs/results/check.md`` and the file of the good models' figures,
 ``src/scorefield/health/typical.json``.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,12 +30,18 @@ import torch
 import scorefield as sf
 import scorefield.health.limit
 import scorefield.health.plan
-from scorefield.config.build import build_field, build_objective, build_source, build_training
+from scorefield.config.build import (
+    build_field,
+    build_objective,
+    build_sde,
+    build_source,
+    build_training,
+)
 from scorefield.config.resolve import load_config
-from scorefield.data.images import images
 from scorefield.fields.planted import PredictedNoise, Turned, right_angle
 from scorefield.health import typical
 from scorefield.progress import Stages
+from scorefield.runs.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -43,11 +52,10 @@ DOSE, SWING = 0.3, 0.4
 
 
 class Kind(NamedTuple):
-    """A kind of data: the family of presets, steps and batch of a training, the points of a
-    memorised set, and the budget of a check in seconds of the processor.
+    """A kind of data: steps and batch of a training of its presets, the points of a memorised set,
+    and the budget of a check in seconds of the processor.
     """
 
-    family: str
     steps: int
     batch: int
     memorised: int
@@ -55,9 +63,9 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "toy": Kind("toy", 1000, 512, 64, 8.0),
-    "digits": Kind("digits", 1000, 64, 500, 60.0),
-    "fashion_mnist": Kind("digits", 400, 32, 500, 120.0),
+    "toy": Kind(1000, 512, 64, 8.0),
+    "digits": Kind(1000, 64, 500, 60.0),
+    "fashion_mnist": Kind(1500, 64, 500, 150.0),
 }
 
 
@@ -85,21 +93,28 @@ class Case(NamedTuple):
     """A model, its data, and what a check is to find; nothing of a good one."""
 
     name: str
-    field: sf.ScoreField
+    field: Callable[[], sf.ScoreField]
     source: sf.DataSource
     fault: str = ""
 
 
+@cache
 def data(name: str) -> sf.DataSource:
     """The data of a kind."""
-    if name == "fashion_mnist":
-        return images(dataset=name, centered=True)
-    return build_source(load_config(f"{KINDS[name].family}/m0"))
+    return build_source(load_config(f"{name}/m0"))
 
 
-def trained(preset: str, kind: Kind, source: sf.DataSource) -> sf.ScoreField:
-    """The model of a preset, trained on a source for a short time."""
-    config = load_config(preset)
+@cache
+def model(name: str, short: str, runs: Path | None) -> sf.ScoreField:
+    """A model of a kind, from a folder of runs or trained here."""
+    kind, source = KINDS[name], data(name)
+    if runs is not None:
+        folder = min(runs.glob(f"{short}*/seed0"), default=runs / short)
+        config = Run.open(folder).config
+        if (config.train.steps, config.train.batch_size) != (kind.steps, kind.batch):
+            raise SystemExit(f"{folder} has other steps or another batch than {kind}")
+        return sf.load(folder)
+    config = load_config(f"{name}/{short}")
     optim, settings = build_training(config)
     field = build_field(config, source)
     objective = build_objective(config, source)
@@ -109,35 +124,39 @@ def trained(preset: str, kind: Kind, source: sf.DataSource) -> sf.ScoreField:
     return field
 
 
-def good(name: str, m2: sf.ScoreField, source: sf.DataSource) -> Iterator[Case]:
-    """The good models of a kind."""
-    kind = KINDS[name]
-    yield Case("M0", trained(f"{kind.family}/m0", kind, source), source)
+def cases(name: str, runs: Path | None) -> Iterator[Case]:
+    """The good models of a kind; then a gradient with a planted curl, at other noise levels, and a
+    field that has memorised points.
+    """
+    source, memorised = data(name), KINDS[name].memorised
+    sde = build_sde(load_config(f"{name}/m0").sde)
+    m0, m2 = (partial(model, name, short, runs) for short in ("m0", "m2"))
+    yield Case("M0", m0, source)
     yield Case("M2", m2, source)
     if source.truth is None:
-        law = sf.Empirical(source.reference(kind.memorised, 0, "train"))
-        yield Case("ideal score", law.under(m2.sde), sf.TargetSource(law, name))
+        law = sf.Empirical(source.reference(memorised, 0, "train"))
+        yield Case("ideal score", lambda: law.under(sde), sf.TargetSource(law, name))
     else:
-        yield Case("exact score", source.truth.under(m2.sde), source)
+        yield Case("exact score", lambda: source.truth.under(sde), source)
 
+    def curl() -> sf.ScoreField:
+        return sf.PlantedField(m2(), Turned(PredictedNoise(), right_angle(source.dim)), DOSE)
 
-def faulty(m2: sf.ScoreField, source: sf.DataSource, memorised: int) -> Iterator[Case]:
-    """A gradient with a planted curl, at other noise levels, and so many memorised points."""
-    turned = Turned(PredictedNoise(), right_angle(m2.domain.dim))
-    yield Case("M2 with a planted curl", sf.PlantedField(m2, turned, DOSE), source, "gradient")
-    yield Case("M2 at swinging noise levels", Swinging(m2), source, "levels")
+    yield Case("M2 with a planted curl", curl, source, "gradient")
+    yield Case("M2 at swinging noise levels", lambda: Swinging(m2()), source, "levels")
     train, test = (source.reference(memorised // part, 0, split)
                    for split, part in (("train", 1), ("test", 2)))  # fmt: skip
     points = sf.ArraySource(train, test, f"{memorised} points")
-    yield Case("memorised points", sf.IdealScore(train, m2.sde), points, "memory")
+    yield Case("memorised points", lambda: sf.IdealScore(train, sde), points, "memory")
 
 
 def measured(case: Case, budget: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The row of a case, and the figures of its numbers."""
+    field = case.field()
     begin, wall = time.process_time(), time.monotonic()
     for module in (scorefield.health.plan, scorefield.health.limit):
         module.time = Processor
-    found = sf.check(case.field, case.source, budget, stages=Stages(quiet=True))
+    found = sf.check(field, case.source, budget, stages=Stages(quiet=True))
     seconds, wall = time.process_time() - begin, time.monotonic() - wall
     faults, notices = (
         {v.about: v.words for v in found.verdicts if v.grade == grade}
@@ -171,27 +190,31 @@ def _short(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def record(name: str) -> dict[str, Any]:
-    """All that is measured on a kind of data."""
-    begin, kind, source = time.process_time(), KINDS[name], data(name)
-    m2 = trained(f"{kind.family}/m2", kind, source)
-    rows, models = [], {}
-    for case in (*good(name, m2, source), *faulty(m2, source, kind.memorised)):
-        row, figures = measured(case, kind.budget)
-        rows.append(row)
-        if not case.fault:
-            models[case.name] = figures
-    return {
+def records(name: str, runs: Path | None, before: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All that is measured on a kind of data, after each model, with what was measured before."""
+    kind, source = KINDS[name], data(name)
+    found = {
         "date": datetime.now(UTC).date().isoformat(),
         "versions": f"scorefield {sf.__version__}, torch {torch.__version__}",
-        "seconds": time.process_time() - begin,
         "clock": "processor",
         "settings": kind._asdict(),
         "shape": list(source.shape),
         "std": source.std,
-        "rows": rows,
-        "models": models,
+        "rows": [],
+        "models": {},
     }
+    known = {row["model"]: row for row in before.get("rows", [])}
+    if before.get("settings") != found["settings"]:
+        known = {}
+    for case in cases(name, runs):
+        if case.name in known:
+            row, figures = known[case.name], before["models"].get(case.name)
+        else:
+            row, figures = measured(case, kind.budget)
+        found["rows"].append(row)
+        if not case.fault:
+            found["models"][case.name] = figures
+        yield found
 
 
 def page(records: dict[str, Any]) -> str:
@@ -211,7 +234,7 @@ def page(records: dict[str, Any]) -> str:
             "",
             f"## {name}",
             "",
-            f"M0 and M2: the presets `{kind.family}/m0` and `{kind.family}/m2` after {kind.steps} "
+            f"M0 and M2: the presets `{name}/m0` and `{name}/m2` after {kind.steps} "
             f"steps of {kind.batch} points; at most {kind.budget:.0f} s of {one['clock']} "
             f"time; {kind.memorised} memorised points. {one['date']}, {one['versions']}.",
             "",
@@ -255,10 +278,14 @@ def write() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("kind", choices=KINDS)
-    name: str = parser.parse_args().kind
-    (RESULTS / "check").mkdir(exist_ok=True)
-    found = record(name)
-    (RESULTS / "check" / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    parser.add_argument("--runs", type=Path, help="a folder of runs of the presets")
+    parser.add_argument("--again", action="store_true", help="measure all models again")
+    given = parser.parse_args()
+    file = RESULTS / "check" / f"{given.kind}.json"
+    file.parent.mkdir(exist_ok=True)
+    before = {} if given.again or not file.exists() else json.loads(file.read_text())
+    for found in records(given.kind, given.runs, before):
+        file.write_text(json.dumps(found, indent=1) + "\n")
     write()
 
 
