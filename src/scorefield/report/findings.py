@@ -32,7 +32,8 @@ def headline(members: Sequence[Group]) -> str:
         every = [_distances(members, m) for m in OF_SAMPLES if m.finding and m.floor]
         off = [m for m in found if any(distinguishable(d[m]) for d in every if m in d)]
         if len(found) == 1:
-            who = f"{next(iter(found))} is {'' if off else 'not '}distinguishable from real data"
+            (one,) = found
+            who = f"samples of {one} are {'' if off else 'not '}distinguishable from real ones"
         elif not off:
             who = "no model's samples are distinguishable from real ones"
         elif len(off) == len(found):

@@ -134,7 +134,7 @@ def _contents(s: SimpleNamespace) -> list[tuple[tuple[str, str], object]]:
         (("cost", "Cost"), True),
         (("training", "Training"), s.plots.training),
         (("paths", "Trajectories"), any(f.key == "paths" for f in s.films)),
-        (("compared", "Models compared"), s.tables),
+        (("compared", "Models compared" if s.several else "Calls to a target"), s.tables),
         (("numbers", "All numbers"), True),
         (("models", "Models and commands"), True),
         (("measured", "How it was measured"), True),
