@@ -73,14 +73,14 @@ class Transformation(NamedTuple):
         down: The translation :math:`d`.
     """
 
-    mirrored: Bool[Tensor, "*batch"]
-    flipped: Bool[Tensor, "*batch"]
-    scale: Float[Tensor, "*batch"]
-    angle: Float[Tensor, "*batch"]
-    stretch: Float[Tensor, "*batch"]
-    axis: Float[Tensor, "*batch"]
-    right: Float[Tensor, "*batch"]
-    down: Float[Tensor, "*batch"]
+    mirrored: Bool[Tensor, "..."]
+    flipped: Bool[Tensor, "..."]
+    scale: Float[Tensor, "..."]
+    angle: Float[Tensor, "..."]
+    stretch: Float[Tensor, "..."]
+    axis: Float[Tensor, "..."]
+    right: Float[Tensor, "..."]
+    down: Float[Tensor, "..."]
 
     def labels(self) -> Float[Tensor, "*batch labels"]:
         """The vector that a network receives, which is zero if and only if nothing is changed."""
