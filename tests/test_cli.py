@@ -14,10 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 
 from scorefield import GaussianMixture, TargetSource
+from scorefield.cli.app import app
+from scorefield.cli.printing import print_table
 from scorefield.cli.program import main
 from scorefield.config import presets
+from scorefield.estimate import Estimate
 from scorefield.runs.cells import read_csv
 from scorefield.runs.run import Run
 from scorefield.training import checkpoint
@@ -674,3 +678,72 @@ def test_what_torchrun_starts_again_is_not_overwritten(
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert main(["train", small, "--root", str(tmp_path), "--overwrite"]) == 0
     assert "training" not in capsys.readouterr().out
+
+
+# ----------------------------------------------------------------------------------- the vocabulary
+
+WORDS = """
+    atol background budget by calibrate-on channels check churn cluster compile config crop data
+    dataset device dims dry-run eval exact extractor filter frames guidance images jobs json label
+    length levels machine machines monotone n n-probes network nfe only out overwrite padding png
+    points precision probes quiet relative-error repeats resnet root rtol sampler scales seed seeds
+    size sizes slurm smoke standard-error statistics step steps strict targets to trust-code unet
+    units weights
+"""
+"""The names of all options, each for one thing; a new one is added here on purpose."""
+
+
+def verbs():
+    """All verbs, by their names."""
+    whole = typer.main.get_command(app)
+    inner = {n: c for n, c in whole.commands.items() if not hasattr(c, "commands")}
+    groups = {n: c for n, c in whole.commands.items() if hasattr(c, "commands")}
+    more = {f"{n} {k}": c for n, group in groups.items() for k, c in group.commands.items()}
+    return inner | more
+
+
+def test_every_option_is_a_word_of_the_vocabulary_and_every_verb_has_those_of_all():
+    used = set()
+    for name, verb in verbs().items():
+        flags = {flag for option in verb.params for flag in option.opts if flag.startswith("--")}
+        assert flags >= {"--quiet", "--json"}, name
+        assert verb.help.split()[0] not in ("A", "An", "The", "This"), name
+        used |= flags
+    assert used == {f"--{word}" for word in WORDS.split()}
+
+
+def test_a_run_is_found_by_its_preset_or_a_part_of_its_path(
+    trained, tmp_path, monkeypatch, told, document
+):
+    monkeypatch.chdir(tmp_path)
+    for number, place in enumerate(("toy/small/seed0", "toy/small/seed1", "toy/small_lr=1/seed0")):
+        shutil.copytree(trained, Path("runs", place))
+        for file in Path("runs", place).rglob("*"):
+            os.utime(file, (number, number))
+
+    def found(*arguments):
+        return document("sample", *arguments, "--n", "1", "--steps", "1")["model"]
+
+    assert found("toy/small") == found("small") == "runs/toy/small/seed1"
+    assert found("small/seed0") == "runs/toy/small/seed0"
+    assert found("lr=1") == "runs/toy/small_lr=1/seed0"
+    assert found("lr=1/seed0", "--root", "../" + tmp_path.name + "/runs").endswith("lr=1/seed0")
+    assert "several runs: toy/small, toy/small_lr=1; give more" in told("sample", "smal")
+    assert "the nearest is 'toy/small'" in told("eval", "toy/smell")
+    listed = document("runs")["results"]
+    assert [row["folder"] for row in listed] == [
+        *("runs/toy/small/seed0", "runs/toy/small/seed1", "runs/toy/small_lr=1/seed0")
+    ]
+    assert {(row["steps"], row["of"], row["state"]) for row in listed} == {(6, 6, "finished")}
+
+
+def test_a_table_that_is_wider_than_the_terminal_has_a_paragraph_a_row(capsys, monkeypatch):
+    rows = [{"quantity": "curl", "value": Estimate(0.12345, 0.01, 100, "nats")}]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for columns, expected in (
+        (80, " curl       0.123 (0.104 to 0.143) nats"),
+        (20, "value: 0.123 ("),
+    ):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        print_table(rows)
+        assert expected in re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)

@@ -201,7 +201,7 @@ def test_studies_ask_for_trust(config_file, module, tmp_path, capsys, trusted):
     network = str(run.folder)
     for arguments in (
         ["patches", "--dataset", "digits", "--network", network],
-        ["exterior", "--dataset", "digits", "--single", "--unet", network],
+        ["exterior", "--dataset", "digits", "--unet", network],
     ):
         sys.modules.pop(module, None)
         assert main(["analyze", *arguments, *out]) == 2

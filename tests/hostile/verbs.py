@@ -193,12 +193,12 @@ def study(folder, name):
     few = {
         "calibrate": ["--repeats", 20, "--dims", 2, "--only", "exterior derivative", "--jobs", 1],
         "dose": [],
-        "patches": ["--dataset", "digits", "--network", network, "--images", 30, "--samples", 2],
-        "exterior": ["--dataset", "digits", "--resnet", network, "--single", "--images", 30],
-        "atoms": ["--exact", "--samples", 16, "--levels", 2, "--points", 4, "--frames", 2],
+        "patches": ["--dataset", "digits", "--network", network, "--images", 30, "--n", 2],
+        "exterior": ["--dataset", "digits", "--resnet", network, "--images", 30],
+        "atoms": ["--exact", "--n", 16, "--levels", 2, "--points", 4, "--frames", 2],
     }
-    few["patches"] += ["--nsteps", 3, "--sizes", "3,5"]
-    few["exterior"] += ["--nsteps", 2, "--points", "data", "--size", 3]
+    few["patches"] += ["--steps", 3, "--sizes", "3,5"]
+    few["exterior"] += ["--steps", 2, "--points", "data", "--size", 3]
     few["atoms"] += ["--steps", 2]
     out = ["--out", str(folder / "out"), "--overwrite"]
     return main(["analyze", name, *map(str, few[name]), *out])

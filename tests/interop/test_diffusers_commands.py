@@ -119,7 +119,7 @@ def test_its_log_densities_are_computed(pipeline, command):
 
 
 def test_its_jacobian_is_analysed(pipeline, command, tmp_path):
-    options = ["--dataset", "digits", "--single", "--nsteps", 2, "--out", tmp_path / "out"]
+    options = ["--dataset", "digits", "--steps", 2, "--out", tmp_path / "out"]
     printed = command("analyze", "exterior", "--unet", pipeline, *options)
     assert "U-Net" in printed
     assert (tmp_path / "out").is_dir()

@@ -34,7 +34,7 @@ from scorefield.studies.settings import Atoms
 
 SDE = VE(0.001, 0.5)
 LAW = PseudoAtoms([[0.25], [0.75]], 0.01, sde=SDE)
-FEW = Atoms(samples=64, levels=3, points=8, cells=8)
+FEW = Atoms(n=64, levels=3, points=8, cells=8)
 PNG = b"\x89PNG"
 
 
@@ -423,7 +423,7 @@ def test_a_failure_names_the_model():
         analyse(LAW, [Model("bad", 3, Failing(), {})], Heun(3), FEW)
 
 
-@pytest.mark.parametrize("number", ["samples", "levels", "points", "cells"])
+@pytest.mark.parametrize("number", ["n", "levels", "points", "cells"])
 def test_settings_have_least_numbers(number):
     with pytest.raises(ValueError, match=f"{number} is 0, it must be at least"):
         Atoms(**{number: 0})
@@ -436,7 +436,7 @@ def test_models_have_names_of_their_own():
 
 # ---------------------------------------------------------------------------------- command line
 
-SMALL = ["--samples", 32, "--levels", 2, "--points", 8, "--frames", 2, "--steps", 2]
+SMALL = ["--n", 32, "--levels", 2, "--points", 8, "--frames", 2, "--steps", 2]
 
 
 def command(*arguments):

@@ -45,8 +45,7 @@ WHERE = ("trajectory", "noise", "data")
 
 def chosen(starts=1, seed=0, **others):
     """Settings of so many starts."""
-    several = None if starts == 1 else starts
-    return Exterior(dataset="digits", single=starts == 1, multiple=several, seed=seed, **others)
+    return Exterior(dataset="digits", n=starts, seed=seed, **others)
 
 
 class Turning(ScoreField):
@@ -128,7 +127,7 @@ def test_units_differ_by_a_known_factor(unit):
             assert np.allclose(other.profiles[key].relative, profile.relative, rtol=1e-10)
 
 
-@pytest.mark.parametrize("how", [{"exact": True}, {"precision": 0.01}])
+@pytest.mark.parametrize("how", [{"exact": True}, {"relative_error": 0.01}])
 def test_a_planted_matrix_is_found_in_every_unit(how):
     matrix = torch.tensor(np.random.default_rng(0).normal(size=(4, 4)))
     settings = chosen(2, points=("noise",), **how, dtype="float64")
@@ -167,7 +166,7 @@ def test_all_models_start_from_one_noise():
 def test_probes_lie_within_their_error_of_exact_jacobians(probed_too):
     """Of 10 values, the mean square of (probed - exact) / error is below 16 but for 1e-6."""
     fields = {"unet": network()}
-    probed = analyse(fields, DDIM, chosen(2, points=("trajectory",), precision=0.05))
+    probed = analyse(fields, DDIM, chosen(2, points=("trajectory",), relative_error=0.05))
     exact = analyse(fields, DDIM, chosen(2, points=("trajectory",), exact=True))
     profile, truth = (a.profiles["unet", "trajectory"] for a in (probed, exact))
     assert (min(profile.probes), max(truth.probes)) == (16, 0)
@@ -242,10 +241,10 @@ def test_a_constant_field_has_no_relative_asymmetry():
             lambda: analyse({**MACHINES, "unet": Turning(np.eye(4))}, DDIM, chosen()),
             "unet and els differ",
         ),
-        (lambda: chosen(0), "must be at least 2"),
+        (lambda: chosen(0), "must be at least 1"),
         (lambda: chosen(points=()), "named once each"),
         (lambda: chosen(points=("noise", "noise")), "named once each"),
-        (lambda: chosen(precision=0.0), "between 0 and 1"),
+        (lambda: chosen(relative_error=0.0), "between 0 and 1"),
     ],
 )
 def test_mistakes(ask, what):
@@ -310,7 +309,7 @@ def test_the_summary_agrees_with_the_values(several):
 
 
 def test_one_start_has_the_error_of_its_probes(probed_too):
-    settings = chosen(1, points=("noise",), precision=0.3)
+    settings = chosen(1, points=("noise",), relative_error=0.3)
     profile = analyse({"unet": network()}, DDIM, settings).profiles["unet", "noise"]
     average = over_steps(profile)
     assert average.value == pytest.approx(profile.exterior.mean())
@@ -360,7 +359,7 @@ def test_the_command_compares_networks_and_machines(digit_runs, tmp_path, capsys
     scales = tmp_path / "scales.json"
     scales.write_text(json.dumps({"sigmas": [0.5, 2.0], "median": [3, 5], "chosen": "median"}))
     runs = ["--unet", digit_runs["unet"], "--resnet", digit_runs["resnet"]]
-    settings = ["--multiple", 2, "--nsteps", 3, "--images", 30, "--units", "noise"]
+    settings = ["--n", 2, "--steps", 3, "--images", 30, "--units", "noise"]
     settings += ["--points", "data", "--scales", scales, "--out", tmp_path]
     assert command("--dataset", "digits", *runs, *settings) == 0
     told = capsys.readouterr().out
@@ -379,9 +378,9 @@ def test_the_command_compares_networks_and_machines(digit_runs, tmp_path, capsys
 
 def test_the_command_needs_no_network(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(exterior_study, "figure", lambda *about: b"")
-    settings = ["--nsteps", 2, "--images", 10, "--machines", "is,els", "--size", 5]
+    settings = ["--steps", 2, "--images", 10, "--machines", "is,els", "--size", 5]
     settings += ["--points", "noise", "--label", 4, "--padding", "circular"]
-    assert command("--dataset", "digits", "--single", *settings, "--out", tmp_path) == 0
+    assert command("--dataset", "digits", *settings, "--out", tmp_path) == 0
     folder = tmp_path / "digits" / "single_realization"
     saved = torch.load(folder / "ed_analysis_single.pt", weights_only=True)
     assert saved["settings"]["models"] == ["els", "is"]
@@ -393,27 +392,25 @@ def test_the_command_needs_no_network(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        ([], "give either --single or --multiple"),
-        (["--single", "--multiple", 3], "give either --single or --multiple"),
-        (["--multiple", 1], "--multiple"),
-        (["--single", "--machines", "els,elss"], "'elss'; the nearest is 'els'"),
-        (["--single", "--machines", "els,xyz"], "'xyz'; all are els, ls, is"),
-        (["--single", "--machines", "els,els"], "els twice"),
-        (["--single", "--machines", "none"], "there is no model"),
-        (["--single", "--points", "none"], "there must be points"),
-        (["--single", "--points", "trajectories"], "the nearest is 'trajectory'"),
-        (["--single", "--exact", "--precision", 0.1], "either --exact or --precision"),
-        (["--single", "--precision", 2], "between 0 and 1"),
-        (["--single", "--size", 4], "odd number of pixels, got 4"),
-        (["--single", "--machines", "is", "--size", 4], "odd number of pixels, got 4"),
-        (["--single", "--size", 9, "--padding", "circular"], "9"),
-        (["--single", "--size", 3, "--scales", "x.json"], "either --size or --scales"),
-        (["--single", "--scales", "x.json"], "x.json"),
-        (["--single", "--units", "velocity"], "velocity"),
-        (["--single", "--images", 2000], "1 to 1437 training images, 2000"),
-        (["--single", "--images", 3, "--label", 11], "of the class 11"),
-        (["--single", "--unet", "nowhere"], "--unet: there is no model 'nowhere'"),
-        (["--single", "--data-path", "here"], "not read from a path"),
+        (["--n", 0], "--n"),
+        (["--machines", "els,elss"], "'elss'; the nearest is 'els'"),
+        (["--machines", "els,xyz"], "'xyz'; all are els, ls, is"),
+        (["--machines", "els,els"], "els twice"),
+        (["--machines", "none"], "there is no model"),
+        (["--points", "none"], "there must be points"),
+        (["--points", "trajectories"], "the nearest is 'trajectory'"),
+        (["--exact", "--relative-error", 0.1], "either --exact or --relative-error"),
+        (["--relative-error", 2], "between 0 and 1"),
+        (["--size", 4], "odd number of pixels, got 4"),
+        (["--machines", "is", "--size", 4], "odd number of pixels, got 4"),
+        (["--size", 9, "--padding", "circular"], "9"),
+        (["--size", 3, "--scales", "x.json"], "either --size or --scales"),
+        (["--scales", "x.json"], "x.json"),
+        (["--units", "velocity"], "velocity"),
+        (["--images", 2000], "1 to 1437 training images, 2000"),
+        (["--images", 3, "--label", 11], "of the class 11"),
+        (["--unet", "nowhere"], "--unet: there is no model 'nowhere'"),
+        (["--data", "here"], "not read from a path"),
     ],
 )
 def test_mistakes_are_one_sentence(arguments, what, tmp_path, capsys):
@@ -427,7 +424,7 @@ def test_mistakes_are_one_sentence(arguments, what, tmp_path, capsys):
 
 
 def test_a_network_of_the_other_kind_is_not_told_under_its_name(digit_runs, tmp_path, capsys):
-    arguments = ["--dataset", "digits", "--single", "--out", tmp_path / "out"]
+    arguments = ["--dataset", "digits", "--out", tmp_path / "out"]
     for given, right, kind in (("unet", "resnet", "ResNet"), ("resnet", "unet", "UNet")):
         assert command(*arguments, f"--{given}", digit_runs[right]) == 2
         sentence = f"--{given} was given a Minimal{kind}: give it as --{right}"
@@ -436,7 +433,7 @@ def test_a_network_of_the_other_kind_is_not_told_under_its_name(digit_runs, tmp_
 
 def test_results_that_could_not_be_written_are_not_computed(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(ExteriorStudy, "open", None)
-    arguments = ["--dataset", "digits", "--single", "--out"]
+    arguments = ["--dataset", "digits", "--out"]
     (tmp_path / "file").write_text("a file")
     assert command(*arguments, tmp_path / "file") == 2
     assert "file is no folder" in capsys.readouterr().err
@@ -446,7 +443,7 @@ def test_results_that_could_not_be_written_are_not_computed(tmp_path, capsys, mo
 
 
 def test_images_that_are_nowhere_are_a_mistake(tmp_path, capsys):
-    arguments = ["--dataset", "celeba", "--single", "--data-path", tmp_path / "no"]
+    arguments = ["--dataset", "celeba", "--data", tmp_path / "no"]
     assert command(*arguments, "--out", tmp_path / "out") == 2
     assert str(tmp_path / "no") in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -457,7 +454,7 @@ def test_a_failure_leaves_no_results(tmp_path, capsys, monkeypatch):
         raise ValueError("the Jacobian is not finite at 1 of 1 points")
 
     monkeypatch.setattr(exterior, "asymmetry_at", failing)
-    arguments = ["--dataset", "digits", "--single", "--nsteps", 2, "--images", 5]
+    arguments = ["--dataset", "digits", "--steps", 2, "--images", 5]
     assert command(*arguments, "--out", tmp_path / "out") == 2
     sentence = capsys.readouterr().err
     assert "els, trajectory: step 1 of 2, at noise level 80" in sentence

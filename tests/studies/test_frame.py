@@ -162,7 +162,7 @@ class Fatal(Stages):
         if note == "consistency error":
             os.kill(os.getpid(), signal.SIGKILL)
 
-few = Atoms(exact=True, samples=16, levels=2, points=4, frames=2, steps=2)
+few = Atoms(exact=True, n=16, levels=2, points=4, frames=2, steps=2)
 run(STUDY, few, Path(sys.argv[1]), stages=Fatal())
 """
 
@@ -190,7 +190,7 @@ def test_a_killed_analysis_of_atoms_continues(tmp_path, monkeypatch):
     monkeypatch.setattr(study.AtomsStudy, "_films", lambda *_: {})
     for name in ("comparison", "marginals", "radial", "scatter"):
         monkeypatch.setattr(study, name, lambda *_: b"")
-    few = Atoms(exact=True, samples=16, levels=2, points=4, frames=2, steps=2)
+    few = Atoms(exact=True, n=16, levels=2, points=4, frames=2, steps=2)
     run(study.STUDY, few, out)
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
     assert "consistency" in (out / "numbers.csv").read_text()

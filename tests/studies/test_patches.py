@@ -92,7 +92,7 @@ def test_a_machine_is_found_out_by_its_own_patches():
     network = EquivariantLocalScore(images, sde, size=truth)
     subjects = work.Subjects(network, images, images[:4], sampler, "zeros", {"dataset": "noise"})
     assert subjects.sizes == (3, 5, 7)
-    found = work.compare(subjects, Patches(dataset="digits", network=Path("no"), samples=3))
+    found = work.compare(subjects, Patches(dataset="digits", network=Path("no"), n=3))
     assert found.sizes.sizes == truth.sizes
     assert found.finals[work.LOCAL].correlation == pytest.approx(np.ones(3), abs=1e-6)
     assert (found.finals[work.IDEAL].correlation < 0.99).all()
@@ -118,7 +118,7 @@ def run(shared):
 
 def arguments(run, out, *others):
     told = ["--dataset", "digits", "--network", str(run), "--out", str(out)]
-    few = ["--images", "30", "--samples", "2", "--nsteps", "3", "--sizes", "3,5"]
+    few = ["--images", "30", "--n", "2", "--steps", "3", "--sizes", "3,5"]
     return ["analyze", "patches", *told, *few, *others]
 
 
@@ -181,7 +181,7 @@ def test_the_command_writes_what_it_promises(run, tmp_path, capsys, others):
         (("--images", "10", "--calibrate-on", "20"), "with 20 training images, there are 10"),
         (("--label", "3"), "class"),
         (("--by", "angle"), "angle"),
-        (("--samples", "1"), "--samples"),
+        (("--n", "1"), "--n"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(run, tmp_path, capsys, others, message):
@@ -235,7 +235,7 @@ def test_one_class_alone(tmp_path):
     file.write_text(SMALL.replace("layers: 1", "layers: 1, classes: true"))
     made = Run.create(load_config(file), tmp_path / "runs")
     made.train(quiet=True)
-    few = {"dataset": "digits", "network": made.folder, "images": 200, "samples": 2, "nsteps": 2}
+    few = {"dataset": "digits", "network": made.folder, "images": 200, "n": 2, "steps": 2}
     chosen = Patches(**few, label=3, sizes=(3,))
     subjects = PatchesStudy.open(chosen).subjects
     every = PatchesStudy.open(Patches(**few)).subjects

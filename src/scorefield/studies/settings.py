@@ -150,9 +150,7 @@ class OfImages(OfRuns):
     """The settings of a study of image models."""
 
     label: Annotated[int | None, Option("The class of all images.", least=0)] = None
-    data_path: Annotated[
-        Path | None, Option("Folder of the images; that of the run by default.")
-    ] = None
+    data: Annotated[Path | None, Option("Folder of the images; that of the run by default.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,11 +160,8 @@ class Exterior(OfImages):
     out: ClassVar[str] = "results/exterior_derivative"
 
     dataset: Annotated[Dataset, Option("Data set of networks and closed forms.")]
-    single: Annotated[bool, Option("Use one starting noise.")] = False
-    multiple: Annotated[
-        int | None, Option("The number of starting noises, for error bars.", least=2)
-    ] = None
-    nsteps: Annotated[int, Option("Steps from noise to images.", least=1)] = 20
+    n: Annotated[int, Option("Starting noises; two or more give error bars.", least=1)] = 1
+    steps: Annotated[int, Option("Steps from noise to images.", least=1)] = 20
     unet: Annotated[Path | None, Option("A trained U-Net: its run, or a file of weights.")] = None
     resnet: Annotated[Path | None, Option("A trained ResNet: its run, or a file of weights.")] = (
         None
@@ -199,7 +194,7 @@ class Exterior(OfImages):
         "noise",
     )
     exact: Annotated[bool, Option("Compute exact Jacobians of networks too.")] = False
-    precision: Annotated[
+    relative_error: Annotated[
         float | None,
         Option("The relative error at which probes of networks stop; 0.01 by default."),
     ] = None
@@ -208,12 +203,13 @@ class Exterior(OfImages):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.single == (self.multiple is not None):
-            raise ConfigError("give either --single or --multiple N: both set the number of starts")
-        if self.exact and self.precision is not None:
-            raise ConfigError("give either --exact or --precision: exact Jacobians need no probes")
-        if self.precision is not None and not 0 < self.precision < 1:
-            raise ConfigError(f"--precision is {self.precision:g}, it must lie between 0 and 1")
+        error = self.relative_error
+        if self.exact and error is not None:
+            raise ConfigError(
+                "give either --exact or --relative-error: exact Jacobians need no probes"
+            )
+        if error is not None and not 0 < error < 1:
+            raise ConfigError(f"--relative-error is {error:g}, it must lie between 0 and 1")
         if not self.points or len(set(self.points)) != len(self.points):
             points = list(self.points)
             raise ConfigError(f"there must be points, their kinds named once each, got {points}")
@@ -223,21 +219,16 @@ class Exterior(OfImages):
             raise ConfigError(f"--size must be an odd number of pixels, got {self.size}")
 
     @property
-    def starts(self) -> int:
-        """The number of starting points."""
-        return 1 if self.multiple is None else self.multiple
-
-    @property
     def probe_precision(self) -> float | None:
         """The relative standard error, at each point, at which probes stop; ``None`` for exact
         Jacobians.
         """
         if self.exact:
             return None
-        return PRECISION if self.precision is None else self.precision
+        return PRECISION if self.relative_error is None else self.relative_error
 
     def folder(self, out: Path) -> Path:
-        place = "single_realization" if self.starts == 1 else "multiple_realizations"
+        place = "single_realization" if self.n == 1 else "multiple_realizations"
         return out / self.dataset / place
 
 
@@ -255,10 +246,10 @@ class Patches(OfImages):
     calibrate_on: Annotated[
         int | None, Option("How many of them to calibrate patch sizes with.", least=2)
     ] = None
-    samples: Annotated[
+    n: Annotated[
         int, Option("Samples for the calibration; as many for the comparison.", least=2)
     ] = 8
-    nsteps: Annotated[int, Option("Steps from noise to images.", least=2)] = 20
+    steps: Annotated[int, Option("Steps from noise to images.", least=2)] = 20
     sizes: Annotated[
         tuple[int, ...], Option("Odd patch sizes, as in 3,5,7; up to 17 by default.")
     ] = ()
@@ -291,7 +282,7 @@ class Atoms(OfRuns):
     exact: Annotated[bool, Option("Add the exact field as one more model, which needs no run.")] = (
         False
     )
-    samples: Annotated[int, Option("Samples of each model.", least=2)] = 10_000
+    n: Annotated[int, Option("Samples of each model.", least=2)] = 10_000
     levels: Annotated[int, Option("Noise levels of the diagnostics.", least=1)] = 9
     points: Annotated[int, Option("Noisy points at each level.", least=2)] = 512
     frames: Annotated[int, Option("Noise levels of the film.")] = 41

@@ -165,7 +165,7 @@ def _evaluate(
     protocol = Protocol(sigmas=sigmas, points=settings.points, columns=columns, seed=settings.seed)
     benchmark = Benchmark(TargetSource(truth, "atoms"), protocol)
     metrics = [m for m in _METRICS if m.estimator.applies.holds(model.field, benchmark)]
-    blocks = -(-settings.samples // _BLOCK)
+    blocks = -(-settings.n // _BLOCK)
     total = blocks + len(metrics)
     samples, passed = [], []
     for block in range(blocks):
@@ -188,7 +188,7 @@ def _evaluate(
 
         levels += work.part(f"{label}/{metric.name}", measure)
     work.show(label, total, total)
-    work.report(f"{label}: {settings.samples} samples, {len(sigmas)} noise levels")
+    work.report(f"{label}: {settings.n} samples, {len(sigmas)} noise levels")
     whole = torch.cat(samples)
     return ModelResult(model, whole, states, _distances(whole, truth, settings), tuple(levels))
 
@@ -198,7 +198,7 @@ def _block(
 ) -> tuple[Tensor, tuple[State, ...]]:
     """A block of samples, and their points at some of the noise levels of their trajectories."""
     dtype = next((p.dtype for p in field.parameters()), torch.float64)
-    n = min(_BLOCK, settings.samples - first)
+    n = min(_BLOCK, settings.n - first)
     trajectory = walk(field, sampler, n, settings.seed, first, dtype)
     chosen = _spread([state.sigma for state in trajectory.states])
     states = [trajectory.states[k] for k in chosen]

@@ -66,7 +66,7 @@ def rows(analysis: AtomsAnalysis) -> Iterator[dict[str, Any]]:
 def summary(analysis: AtomsAnalysis) -> dict[str, Any]:
     """Settings, models, and the numbers of :func:`table` as plain values with 95 % intervals."""
     truth, settings = analysis.truth, analysis.settings
-    terms = ("samples", "levels", "points", "cells", "seed")
+    terms = ("levels", "points", "cells", "seed")
     return {
         "law": {
             "positions": truth.positions.tolist(),
@@ -74,7 +74,7 @@ def summary(analysis: AtomsAnalysis) -> dict[str, Any]:
             "period": truth.domain.period,
             "process": str(truth.sde),
         },
-        "terms": {name: getattr(settings, name) for name in terms},
+        "terms": {"samples": settings.n, **{name: getattr(settings, name) for name in terms}},
         "frames": settings.frames,
         "models": [
             {"model": r.model.name, "seed": r.model.seed, **r.model.about} for r in analysis.results

@@ -104,7 +104,7 @@ def analyse(
     for name, field in fields.items():
         with evaluation_mode(field):
             with _named(name):
-                follow = partial(walk, field, sampler, settings.starts, settings.seed, dtype=dtype)
+                follow = partial(walk, field, sampler, settings.n, settings.seed, dtype=dtype)
                 trajectories[name] = work.part(f"{name}/walk", follow)
             for points in settings.points:
                 places = _places(points, field, trajectories[name], settings, held_out)
@@ -126,8 +126,8 @@ def _check(
     for name, field in others:
         if field.domain.shape != first[1].domain.shape or field.sde != first[1].sde:
             raise UserError(f"{name} and {first[0]} differ in the shape or the process")
-    if "data" in settings.points and (held_out is None or len(held_out) != settings.starts):
-        raise UserError(f"points of the data take {settings.starts} held-out images")
+    if "data" in settings.points and (held_out is None or len(held_out) != settings.n):
+        raise UserError(f"points of the data take {settings.n} held-out images")
 
 
 @contextmanager

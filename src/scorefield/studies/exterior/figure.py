@@ -96,12 +96,12 @@ def figure(analysis: Analysis, points: Points, measure: Measure, about: str) -> 
     parts = outer[1].subfigures(2, 2, wspace=0.02, hspace=0.03)
     unit = UNITS[chosen.units] if measure == "exterior" else ""
     label = f"{_SYMBOLS[measure]}  [{unit}]" if unit else _SYMBOLS[measure]
-    if chosen.starts == 1:
+    if chosen.n == 1:
         _by_time(parts[0, 0].subplots(), analysis, curves, label)
         _by_level(parts[0, 1].subplots(), analysis, curves, label, "the same, logarithmic")
         _images(parts[1, 0], analysis)
     else:
-        bars = f"mean over {chosen.starts} starts; bars: standard error"
+        bars = f"mean over {chosen.n} starts; bars: standard error"
         bands = f"{bars}, bands: standard deviation"
         _by_level(parts[0, 0].subplots(), analysis, curves, label, bands)
         _variation(parts[0, 1].subplots(), analysis, curves)

@@ -83,16 +83,16 @@ class ExteriorStudy(Study[Exterior, Analysis]):
         if not networks and not settings.machines:
             raise ConfigError("there is no model: give --unet, --resnet or --machines")
         process = next((subject.field.sde for subject in networks.values()), None)
-        sde, sampler = reverse_process(process, settings.nsteps)
+        sde, sampler = reverse_process(process, settings.steps)
         fields: dict[str, ScoreField] = {
             option.removeprefix("--"): with_process(subject.field, sde)
             for option, subject in networks.items()
         }
         count, held_out, padding = 0, None, settings.padding
         if settings.machines or "data" in settings.points:
-            images = read_images(settings.dataset, settings.data_path, settings.images, networks)
+            images = read_images(settings.dataset, settings.data, settings.images, networks)
             if "data" in settings.points:
-                held_out = images.held_out(settings.starts, settings.seed)
+                held_out = images.held_out(settings.n, settings.seed)
         if settings.machines:
             padding = padding or padding_of(networks)
             train = class_of(images, settings.label)
@@ -105,12 +105,12 @@ class ExteriorStudy(Study[Exterior, Analysis]):
         about = {
             "dataset": settings.dataset,
             "unit": settings.units,
-            "realizations": settings.starts,
+            "realizations": settings.n,
             "seed": settings.seed,
             "points": list(settings.points),
             "precision": settings.probe_precision,
             "dtype": settings.dtype,
-            "steps": settings.nsteps,
+            "steps": settings.steps,
             "label": settings.label,
             "sizes": list(sizes.sizes) if isinstance(sizes, PatchSizes) else [sizes],
             "sizes_by_noise_level": table,
@@ -129,7 +129,7 @@ class ExteriorStudy(Study[Exterior, Analysis]):
         return analyse(self.fields, self.sampler, self.settings, self.held_out, work)
 
     def files(self, result: Analysis, work: Work) -> Mapping[str, Callable[[], bytes]]:
-        several = self.settings.starts > 1
+        several = self.settings.n > 1
         stem = SEVERAL if several else SINGLE
         makers: dict[str, Callable[[], bytes]] = {
             f"{stem}.npz": lambda: npz(result, self.recorded),

@@ -112,7 +112,7 @@ def compare(subjects: Subjects, settings: Patches, work: Work | None = None) -> 
     work = Work() if work is None else work
     network, sampler = subjects.network, subjects.sampler
     images = subjects.images.to(device_of(network))
-    few, n = settings.calibrate_on, settings.samples
+    few, n = settings.calibrate_on, settings.n
     if few is not None and few > len(images):
         raise ConfigError(
             f"sizes cannot be calibrated with {few} training images, there are {len(images)}"

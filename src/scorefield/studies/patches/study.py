@@ -213,17 +213,17 @@ class PatchesStudy(Study[Patches, Comparison]):
         label, runs = settings.label, {"--network": settings.network}
         networks = open_networks(settings.dataset, runs, label, seen, settings.trust_code)
         network = networks["--network"]
-        images = read_images(settings.dataset, settings.data_path, settings.images, networks)
+        images = read_images(settings.dataset, settings.data, settings.images, networks)
         train = class_of(images, label)
-        sde, sampler = reverse_process(network.field.sde, settings.nsteps)
+        sde, sampler = reverse_process(network.field.sde, settings.steps)
         about = {
             "dataset": settings.dataset,
             "images": len(train),
-            "steps": settings.nsteps,
+            "steps": settings.steps,
             "label": label,
             **network.about,
         }
-        held_out = images.held_out(settings.samples)
+        held_out = images.held_out(settings.n)
         field = with_process(network.field, sde)
         padding = padding_of(networks)
         return cls(settings, Subjects(field, train, held_out, sampler, padding, about))
