@@ -16,10 +16,12 @@ is a product with its inverse, as torch's kernels for CUDA compute it, which rou
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import _lru_cache_wrapper
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -80,6 +82,7 @@ class _Distant(Tensor):
     """A tensor elsewhere, whose numbers are here."""
 
     near: Tensor
+    is_meta = False
 
     @staticmethod
     def __new__(cls, near: Tensor) -> _Distant:
@@ -121,8 +124,6 @@ class _Python(TorchFunctionMode):
             return func(*args, **kwargs).to(device)
         if func is Tensor.new_tensor and isinstance(args[0], _Distant):
             return torch.tensor(*args[1:], **{"dtype": args[0].dtype, **kwargs}).to(ELSEWHERE)
-        if func is Tensor.is_meta.__get__ and isinstance(args[0], _Distant):
-            return False
         if func is Tensor.tolist and isinstance(args[0], _Distant):
             return args[0].cpu().tolist()
         return func(*args, **kwargs)
@@ -131,6 +132,7 @@ class _Python(TorchFunctionMode):
 @contextmanager
 def elsewhere() -> Iterator[Notes]:
     """Gives the device ``meta`` numbers, and notes what is done quietly."""
+    _forget_tables()
     notes = Notes()
     fused = [*_get_fused_kernels_supported_devices(), ELSEWHERE.type]
     with (
@@ -141,6 +143,15 @@ def elsewhere() -> Iterator[Notes]:
         _Operations(notes),
     ):
         yield notes
+
+
+def _forget_tables() -> None:
+    """What the package keeps by device: tables of the real device ``meta`` have no numbers."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("scorefield."):
+            for value in vars(module).values():
+                if isinstance(value, _lru_cache_wrapper):
+                    value.cache_clear()
 
 
 def _pin(tensor: Tensor) -> Tensor:

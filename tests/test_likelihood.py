@@ -438,7 +438,7 @@ def test_wrong_transforms_are_named(unchecked, settings, words):
         (torch.zeros(2, 3), {}, r"x must have the event shape \(2,\)"),
         (torch.zeros(2, 2, dtype=torch.int64), {}, "got torch.int64"),
         (torch.zeros(0, 2), {}, "at least one point"),
-        (torch.tensor([[0.0, 1.0], [math.nan, 0.0]]), {}, "the first is point 1"),
+        (torch.tensor([[0.0, 1.0], [math.nan, 0.0]]), {}, r"the first is nan at index \(1, 0\)"),
         (torch.zeros(2, 2), {"probes": "sobol"}, "probes is one of rademacher, gaussian"),
         (torch.zeros(2, 2), {"trace": "some"}, "trace is one of exact, probes"),
         (torch.zeros(2, 2), {"solver_error": "none"}, "solver_error is one of embedded"),

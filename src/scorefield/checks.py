@@ -83,8 +83,8 @@ def check_data(name: str, points: Any, least: int = 1) -> None:
 
 def check_rows(name: str, points: Tensor, least: int = 1) -> None:
     """As :func:`check_data`, for numbers of any kind."""
-    if points.layout is not torch.strided or points.device.type == "meta":
-        what = "on the device meta" if points.layout is torch.strided else f"of {points.layout}"
+    if points.layout is not torch.strided or points.is_meta:
+        what = "on the device meta" if points.is_meta else f"of {points.layout}"
         raise UserError(f"{name} must have a number for each coordinate, got a tensor {what}")
     if not points.dim() or len(points) < least or 0 in points.shape[1:]:
         some = "one point" if least == 1 else f"{least} points"

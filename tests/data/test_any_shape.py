@@ -1,6 +1,7 @@
 """Rectangles, any number of channels, signals and vectors: trained, sampled and evaluated."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -80,8 +81,9 @@ def test_a_folder_of_ones_own_is_one_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sampling, "samples_figure", lambda *a: titles.append(a[2]))
     capsys.readouterr()
     for label in ("2", "c"):
-        assert main(["sample", str(run), "--n", "2", "--label", label]) == 0
-        assert "2 samples of class 2 (c) in " in capsys.readouterr().out
+        assert main(["sample", str(run), "--n", "2", "--label", label, "--json"]) == 0
+        (drawn,) = json.loads(capsys.readouterr().out)["results"]
+        assert (drawn["samples"], drawn["class"]) == (2, "2 (c)")
     assert titles[0] == titles[1]
     assert titles[0].endswith("class 2 (c)")
     assert main(["sample", str(run), "--n", "2", "--label", "dog"]) == 2

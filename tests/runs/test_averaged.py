@@ -1,5 +1,7 @@
 """A run with an average of another length, beside the run that it is of."""
 
+import json
+
 import pytest
 import torch
 
@@ -35,10 +37,12 @@ def run(tmp_path_factory):
 
 
 def test_is_a_run_like_every_other(run, capsys):
-    assert main(["ema", str(run.folder), "--length", "0.07"]) == 0
-    said = capsys.readouterr().out.splitlines()
+    assert main(["ema", str(run.folder), "--length", "0.07", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
     folder = run.folder.parent.parent / f"{run.model_id},ema=0.07" / "seed0"
-    assert said == ["an average of length 0.07, whose profile is met within 2.12%", str(folder)]
+    assert found["files"] == [str(folder)]
+    assert found["results"][0]["length"] == 0.07
+    assert found["results"][0]["relative error"] == pytest.approx(0.0212, abs=5e-5)
     made = Run.open(folder)
     assert made.finished
     for of, same in (("raw", True), ("ema", False)):

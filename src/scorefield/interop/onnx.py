@@ -46,8 +46,8 @@ def export_onnx(field: ScoreField, path: str | Path, *, overwrite: bool = False)
         raise InteropError(f"{path} exists: overwrite it, or give another name")
     if any(isinstance(part, PotentialField) for part in field.modules()):
         raise InteropError(
-            f"{type(field).__name__} is made of the gradient of a potential, which ONNX cannot "
-            "compute: sf.save writes it with its weights"
+            f"{type(field).__name__} is made of the gradient of a potential, of which the exporter "
+            "makes no graph: sf.save writes it with its weights"
         )
     content = _graph(field)
     _check(field, content, path)

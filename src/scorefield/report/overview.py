@@ -35,7 +35,7 @@ BETTER, WORSE = Mark("better", "better"), Mark("worse", "worse")
 SAME, BASE, NONE = Mark("same", "not distinguishable"), Mark("base", "reference"), Mark()
 
 
-class Reading(NamedTuple):
+class Placed(NamedTuple):
     """A number, the places of its interval on the column's scale in percent, and its mark."""
 
     estimate: Estimate
@@ -59,7 +59,7 @@ class Line(NamedTuple):
     label: str
     look: Look
     anchor: str
-    readings: list[Reading | None]
+    readings: list[Placed | None]
 
 
 class Overview(NamedTuple):
@@ -191,7 +191,7 @@ def _same(p: Pair, metric: Metric, g: Group) -> bool:
     return k.nfe_budget in (None, one.budgets[-1]) and k.sampler in ("", one.protocol["sampler"])
 
 
-def _readings(column: _Column, members: Sequence[Group]) -> list[Reading | None]:
+def _readings(column: _Column, members: Sequence[Group]) -> list[Placed | None]:
     """The numbers of a column on one scale."""
     found = [column.value(g) for g in members]
     some = [e for e in found if e is not None]
@@ -210,11 +210,11 @@ def _readings(column: _Column, members: Sequence[Group]) -> list[Reading | None]
     def at(v: float) -> float:
         return round(100 * (place(v) - left) / width, 1)
 
-    readings: list[Reading | None] = []
+    readings: list[Placed | None] = []
     for g, e in zip(members, found, strict=True):
         if e is None:
             readings.append(None)
         else:
             low, high = e.interval()
-            readings.append(Reading(e, at(low), at(e.value), at(high), column.mark(g)))
+            readings.append(Placed(e, at(low), at(e.value), at(high), column.mark(g)))
     return readings
