@@ -4,6 +4,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from scorefield.comparison.groups import Group
 from scorefield.comparison.paired import pairs
 from scorefield.comparison.tables import Comparison
@@ -14,6 +16,7 @@ from scorefield.plotting.palette import looks
 from scorefield.report.findings import findings, headline
 from scorefield.report.likelihood import Likelihoods
 from scorefield.report.overview import overview
+from scorefield.report.templating import templates
 from scorefield.report.words import in_words, listed, number
 
 SCATTER = (-0.003, 0.0, 0.003)
@@ -233,3 +236,18 @@ def test_the_overview_of_single_trainings_marks_nothing():
     table = overview(comparison(*members), Likelihoods(members), looks(["M0", "M1"]))
     assert {r.mark.kind for line in table.lines for r in line.readings} == {""}
     assert "several seeds" in table.note
+
+
+def test_a_power_of_ten_is_that_of_the_error_too():
+    environment = templates("scorefield.report")
+    environment.globals.update(number=number)
+    num = environment.get_template("macros.html.j2").module.num
+    for value, error in ((880.0, 210.0), (1.5e5, 2e3), (1e-5, 3e-6), (880.0, 2.1), (12.0, 0.0)):
+        shown = re.sub(r"·10<sup>(.*?)</sup>", r"e\1", str(num(Estimate(value, error, 9))))
+        shown = re.sub(r"<[^>]*>|[\u2009 ]", "", shown).replace("−", "-")
+        if error:
+            found = re.fullmatch(r"\(?([\d.]+)±([\d.]+)\)?(e-?\d+)?", shown)
+            values = [float(part + (found[3] or "")) for part in found.groups()[:2]]
+            assert values == [pytest.approx(value, rel=0.05), pytest.approx(error, rel=0.05)]
+        else:
+            assert float(shown.removesuffix("exact")) == value
