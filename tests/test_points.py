@@ -37,6 +37,10 @@ def profile(diagnostic, field=TRUTH):
     return lambda data: diagnostic(field, data, sf.Protocol([0.5], n=len(data)))
 
 
+def observable(field, data, protocol):
+    return sf.observable_error(field, TURNED, protocol, data, sf.RandomFeatures(4))
+
+
 FLAT = (
     sf.exterior_derivative,
     sf.relative_asymmetry,
@@ -88,6 +92,7 @@ TAKEN = {
     "convert x": (lambda x: sf.convert(X, x, T, TRUTH.sde, "score", "noise"), X),
     **{f"{d.__name__} data": (profile(d), X) for d in FLAT},
     "hodge_split data": (profile(sf.hodge_split), MANY),
+    "observable_error data": (profile(observable), MANY),
     "cycle_circulation data": (profile(sf.cycle_circulation), MANY),
     "circulation_growth data": (profile(sf.circulation_growth, TURNED), X),
     **{f"{d.__name__} data": (profile(d, ATOMS), ONE) for d in (sf.winding, sf.harmonic_part)},
@@ -115,6 +120,7 @@ TAKEN = {
 
 ARRAYS = {
     *(f"{d.__name__} data" for d in (*FLAT, sf.hodge_split, sf.cycle_circulation)),
+    "observable_error data",
     *(f"{d.__name__} data" for d in (sf.circulation_growth, sf.winding, sf.harmonic_part)),
     *(f"{m} {p}" for m in ("frechet_distance", "mmd") for p in ("samples", "reference")),
     *(f"sliced_wasserstein {p}" for p in ("samples", "reference")),

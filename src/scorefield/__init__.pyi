@@ -21,10 +21,13 @@ from .diagnostics.fokker_planck import fokker_planck_error as fokker_planck_erro
 from .diagnostics.fokker_planck import fokker_planck_errors as fokker_planck_errors
 from .diagnostics.fokker_planck import fokker_planck_gap as fokker_planck_gap
 from .diagnostics.hodge import hodge_split as hodge_split
+from .diagnostics.learners import RandomFeatures as RandomFeatures
+from .diagnostics.learners import SmallNetwork as SmallNetwork
 from .diagnostics.line_integrals import harmonic_part as harmonic_part
 from .diagnostics.line_integrals import path_gap as path_gap
 from .diagnostics.line_integrals import potential_gap as potential_gap
 from .diagnostics.line_integrals import winding as winding
+from .diagnostics.observable import observable_error as observable_error
 from .diagnostics.protocol import Profile as Profile
 from .diagnostics.protocol import Protocol as Protocol
 from .diagnostics.scales import calibrate_sizes as calibrate_sizes

@@ -49,6 +49,7 @@ def test_the_exact_field_has_no_curl_and_no_error(exact):
     assert {metric for metric, _ in found} == {
         "denoising_loss",
         "score_error",
+        "observable_error",
         "relative_asymmetry",
         "exterior_derivative",
         "loop_circulation",
@@ -67,6 +68,7 @@ def test_the_exact_field_has_no_curl_and_no_error(exact):
             assert low <= 1e-10, (v.metric, v.sigma)
     for sigma in PROTOCOL.sigmas:
         assert found["score_error", sigma].value == 0
+        assert found["observable_error", sigma].value == 0
         assert found["relative_asymmetry", sigma].value < 1e-14
         assert found["exterior_derivative", sigma].value < 1e-13
         assert found["hodge_rest", sigma].value < 1e-6

@@ -312,7 +312,12 @@ DIAGNOSTICS = {
     "path variance": path_variance,
     "finite differences": finite_difference_asymmetry,
 }
-BLOCKS = ["asymmetry._ENTRIES", "fokker_planck._ENTRIES", "hodge._ENTRIES", "asymmetry._WORKSPACE"]
+BLOCKS = [
+    "asymmetry._ENTRIES",
+    "fokker_planck._ENTRIES",
+    "potentials._ENTRIES",
+    "asymmetry._WORKSPACE",
+]
 
 
 @pytest.mark.parametrize("small", [False, True])

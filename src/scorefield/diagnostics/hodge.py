@@ -46,25 +46,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.calculus.circulation import quadrature
-from scorefield.calculus.derivatives import jvp_vjp
+from scorefield.diagnostics.potentials import NODES, deviation, flat, random_waves
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, measure
 from scorefield.domain import Euclidean
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, ratio
 from scorefield.fields.base import ScoreField, check_field
-from scorefield.fields.classes import Classes, classes_at
+from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
 from scorefield.points import Given
 from scorefield.targets.base import Target
 
-_NODES = 8
-_ENTRIES = 1 << 16
-"""The number of entries of the points at which the field is differentiated at once."""
 _WORKSPACE = 1 << 23
 """The number of entries of the gradients of the family in memory (64 MiB in float64)."""
-_SCALES = 4
-"""The number of wave lengths, from that of the noise to that of the noisy data."""
 _RIDGES = tuple(10.0**k for k in range(-10, 3))
 _FORM_RIDGE = 1e-6
 """The ridge of the variances in the normal equations of S, in units of their mean."""
@@ -150,17 +144,17 @@ def hodge_split(
 
     def at(points: Points) -> Estimate:
         centre = float(field.sde.alpha(points.t[0])) * points.clean.mean(dim=0)
-        sigma, offsets = float(field.sde.sigma(points.t[0])), _flat(points.noisy - centre)
-        value = _flat(field.predict_noise(points.noisy, points.t, points.classes))
+        sigma, offsets = float(field.sde.sigma(points.t[0])), flat(points.noisy - centre)
+        value = flat(field.predict_noise(points.noisy, points.t, points.classes))
         energy = value.square().sum(dim=1)
 
         def rest(nodes: int, waves: int) -> Estimate:
-            off = _deviation(field, points, centre, nodes)
+            off = deviation(form(field, "noise"), points, centre, nodes)
             family = _Family(value - off, offsets, off, sigma, waves, folds, protocol.noise)
             return ratio(_left(family).cpu().numpy(), energy.cpu().numpy())
 
-        best = rest(_NODES, features)
-        coarser = (rest(_NODES, features // 2), rest(_NODES // 2, features))
+        best = rest(NODES, features)
+        coarser = (rest(NODES, features // 2), rest(NODES // 2, features))
         error = sum(abs(best.value - other.value) for other in coarser)
         return replace(best, numerical_error=error)
 
@@ -189,14 +183,8 @@ class _Family:
         folds: int,
         noise: Noise,
     ) -> None:
-        (n, dim), index = offsets.shape, torch.arange(waves, device=offsets.device)
-        longest = 2 * max(float(offsets.square().mean().sqrt()), sigma)
-        lengths = sigma * (longest / sigma) ** ((index % _SCALES).double() / (_SCALES - 1))
-        direction = noise.normal("diagnostics/wave", (dim,), index, dtype=torch.float64)
-        # Points lie apart by the root of the dimension; so do the waves.
-        self.frequencies = direction / (dim**0.5 * lengths).unsqueeze(1)
-        phases = noise.uniform("diagnostics/phase", (), index, dtype=torch.float64)
-        self.phases = 2 * torch.pi * phases
+        n = len(offsets)
+        self.frequencies, self.phases = random_waves(offsets, sigma, waves, noise)
         self.own, self.offsets = own, offsets
         self.parts = [slice(a, b) for a, b in pairwise(n * k // folds for k in range(folds + 1))]
         self.wanted = [_centred(off[part]) for part in self.parts]
@@ -309,27 +297,5 @@ def _total(folds: Sequence[FoldMoments]) -> FoldMoments:
     return FoldMoments(gram, product)
 
 
-def _deviation(
-    field: ScoreField, points: Points, centre: Tensor, nodes: int
-) -> Float[Tensor, "batch dim"]:
-    """The deviation of the field from the gradient of its own potential, in float64."""
-    fn, rule = form(field, "noise"), quadrature(f"gauss-{nodes}")
-    at_once = max(1, _ENTRIES // centre.numel())
-    parts = []
-    for rows in torch.arange(len(points.t), device=points.t.device).split(at_once):
-        x, t, known = points.noisy[rows], points.t[rows], classes_at(points.classes, rows)
-        ray = x - centre
-        off = torch.zeros_like(x)
-        for tau, weight in zip(rule.nodes, rule.weights, strict=True):
-            forward, backward = jvp_vjp(fn, centre + tau * ray, t, ray, known)
-            off += weight * tau * (forward - backward)
-        parts.append(_flat(off))
-    return torch.cat(parts)
-
-
 def _centred(x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
     return x - x.mean(dim=0)
-
-
-def _flat(x: Tensor) -> Float[Tensor, "batch dim"]:
-    return x.reshape(x.shape[0], -1).double()

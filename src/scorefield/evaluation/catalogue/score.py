@@ -11,8 +11,11 @@ from typing import Any
 
 from scorefield.diagnostics.consistency import consistency_error
 from scorefield.diagnostics.fokker_planck import fokker_planck_errors
+from scorefield.diagnostics.learners import RandomFeatures
+from scorefield.diagnostics.observable import LEAST, observable_error
 from scorefield.diagnostics.protocol import Profile
 from scorefield.diagnostics.score_error import denoising_loss, distance_to_ideal, score_error
+from scorefield.domain import Torus
 from scorefield.evaluation.catalogue.metric import (
     PROBED_ABOVE,
     PROBES,
@@ -24,6 +27,7 @@ from scorefield.evaluation.catalogue.metric import (
 from scorefield.evaluation.protocol import Benchmark
 from scorefield.fields.base import ScoreField
 
+_WAVES = 128
 _TRAJECTORIES: dict[str, Any] = {"span": 2.0, "steps": 8, "trajectories": 8}
 _STARTS = 256
 
@@ -36,6 +40,11 @@ def _ideal(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
 def _true_score(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
     assert b.truth is not None
     yield score_error(field, b.truth, b.points())
+
+
+def _observable(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
+    assert b.truth is not None
+    yield observable_error(field, b.truth, b.points(), learner=RandomFeatures(_WAVES))
 
 
 def _fokker_planck(field: ScoreField, b: Benchmark) -> tuple[Profile, ...]:
@@ -86,6 +95,30 @@ SCORE_ERROR = OfLevel(
     rounding=None,
 )
 
+OBSERVABLE_ERROR = OfLevel(
+    name="observable_error",
+    title="Observable error of the score",
+    label="observable error",
+    caption="The part of the mean square error of the predicted noise that moves mass: that of its "
+    "projection onto gradients, in squared units of the noise. It may be negative where it is "
+    "small, and is at most the square of the error of the score, up to the errors.",
+    shown=("curve", "differences"),
+    estimator=Estimator(
+        measure=_observable,
+        applies=Condition(
+            f"data of known distribution in flat space, at least {LEAST} points",
+            lambda f, b: (
+                b.truth is not None and not isinstance(f.domain, Torus) and b.points().n >= LEAST
+            ),
+        ),
+        key="observable",
+        settings={"waves": _WAVES},
+        method="potentials of {waves} random waves, fitted to two thirds of the points in turn",
+    ),
+    over_levels="mean",
+    rounding=None,
+)
+
 OF_SCORE: tuple[OfLevel, ...] = (
     OfLevel(
         name="denoising_loss",
@@ -97,6 +130,7 @@ OF_SCORE: tuple[OfLevel, ...] = (
         rounding=None,
     ),
     SCORE_ERROR,
+    OBSERVABLE_ERROR,
     OfLevel(
         name="distance_to_ideal",
         title="Distance to the ideal score",

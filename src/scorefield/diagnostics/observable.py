@@ -1,0 +1,148 @@
+r"""The observable part of a score error: the one that moves mass.
+
+Let :math:`r` be the error of a score, in units of the noise. The probability flow moves the density
+:math:`p_t` by :math:`\nabla \cdot (p_t\,r)`, to which only one gradient contributes, the projection
+of :math:`r` onto gradients in the mean over noisy points:
+
+.. math:: \sup_\varphi \frac{\mathbb{E}[\nabla\varphi \cdot r]^2}{\mathbb{E}|\nabla\varphi|^2}
+    = \mathbb{E}|\nabla\psi|^2, \qquad
+    \nabla \cdot (p\,\nabla\psi) = \nabla \cdot (p\,r).
+
+The rest, :math:`r - \nabla\psi`, moves none, however large it is. The root of the supremum is the
+norm of :math:`\nabla \cdot (p\,r)` in the dual of the Sobolev space with weight :math:`p`.
+
+**Estimator.** The points are divided into three parts. Of each two, gradients :math:`g_a` and
+:math:`g_b` are fitted to :math:`r` (see :mod:`~.learners`), and at the points of the third
+
+.. math:: h = r \cdot (g_a + g_b) - g_a \cdot g_b, \qquad
+    \mathbb{E}\,h = \mathbb{E}|\nabla\psi|^2
+    - \mathbb{E}\,(g_a - \nabla\psi) \cdot (g_b - \nabla\psi)
+
+is averaged. The two fits have independent errors, whose product is zero on average but for what
+both miss: a potential outside the learner's family, which makes the estimate a lower bound. An
+error free of :math:`\nabla \cdot (p\,r)` has estimates around zero, some of them negative.
+
+References:
+    Khelifa, arXiv 2606.06179 (2026): the dual Sobolev norm of a score error.
+
+    Double/debiased machine learning for treatment and structural parameters (Chernozhukov et al.,
+    2018): cross-fitting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.diagnostics.learners import Gradient, Learner, RandomFeatures, Values
+from scorefield.diagnostics.potentials import NODES, deviation, flat
+from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
+from scorefield.domain import Euclidean
+from scorefield.errors import UserError
+from scorefield.estimate import Estimate, mean
+from scorefield.fields.base import ScoreField, check_field
+from scorefield.fields.classes import Classes
+from scorefield.points import Given
+from scorefield.targets.base import Target
+
+_PARTS = 3
+LEAST = 8 * _PARTS
+"""The least number of points."""
+
+
+def observable_error(
+    field: ScoreField,
+    reference: Target | ScoreField,
+    protocol: Protocol,
+    data: Target | Given | None = None,
+    learner: Learner | None = None,
+    classes: Classes = None,
+) -> Profile:
+    r"""The part :math:`\tfrac1D \mathbb{E}|\nabla\psi|^2` of the mean square error :math:`\tfrac1D
+    \mathbb{E}|r|^2` of the predicted noise that moves mass, by noise level.
+
+    It is to be compared with the square of :func:`~.score_error`. ``field``, ``protocol`` and
+    ``classes`` are those of :mod:`scorefield.diagnostics`. The numerical error is that of the
+    field's own potential, whose change by half the nodes on the rays from the centre it is.
+
+    Arguments:
+        reference: The exact score, as a target; or another field, such as the
+            :class:`~.IdealScore` of the training set or a second model, and the estimate is the
+            part of their difference that would move mass.
+        data: Where the points come from; needed unless the reference is a target.
+        learner: The family of potentials, :class:`~.RandomFeatures` or
+            :class:`~.SmallNetwork`; by default 256 random waves.
+
+    Raises:
+        ValueError: If the domain is not flat, the two fields have points of different shapes, data
+            are missing, or the protocol has fewer than 24 points.
+    """
+    check_field(field)
+    other, data = _reference(field, reference, data)
+    sde = field.sde
+    if protocol.n < LEAST:
+        raise UserError(f"an observable error needs {LEAST} points, the protocol has {protocol.n}")
+    learner = RandomFeatures() if learner is None else learner
+
+    def difference(x: Tensor, t: Tensor, known: Tensor | None = None) -> Tensor:
+        # The other's points and time at the same noise level, where its process is another.
+        time = other.sde.time(sde.noise_level(t))
+        scale = (other.sde.alpha(time) / sde.alpha(t)).reshape(-1, *(1,) * (x.dim() - 1))
+        noise = other.predict_noise(scale * x, time, known)
+        return field.predict_noise(x, t, known) - noise
+
+    def at(points: Points) -> Estimate:
+        other.to(points.noisy.device)
+        centre = float(sde.alpha(points.t[0])) * points.clean.mean(dim=0)
+        error = flat(difference(points.noisy, points.t, points.classes))
+        offsets, sigma = flat(points.noisy - centre), float(sde.sigma(points.t[0]))
+        fit = learner.at(offsets, sigma, protocol.noise, _PARTS)
+
+        def draws(nodes: int) -> Tensor:
+            own = error - deviation(difference, points, centre, nodes)
+            return _cross_fitted(Values(offsets, own, error), fit) / field.domain.dim
+
+        fine, coarse = draws(NODES), draws(NODES // 2)
+        change = float((fine - coarse).mean().abs())
+        return replace(mean(fine.cpu().numpy()), numerical_error=change)
+
+    return measure(
+        "observable_error", "", at, field, data, protocol, classes, learner=learner.describe()
+    )
+
+
+def _reference(
+    field: ScoreField, reference: Target | ScoreField, data: Target | Given | None
+) -> tuple[ScoreField, Target | Given]:
+    """The field to compare with, and the data."""
+    if not isinstance(field.domain, Euclidean):
+        raise UserError(
+            f"an observable error needs straight rays in flat space, not {field.domain}"
+        )
+    if isinstance(reference, Target):
+        return reference.under(field.sde), reference if data is None else data
+    check_field(reference)
+    if data is None:
+        raise UserError("between two fields, an observable error needs data for its points")
+    if reference.domain.shape != field.domain.shape:
+        raise UserError(
+            f"the fields have points of shapes {field.domain.shape} and {reference.domain.shape}"
+        )
+    return reference, data
+
+
+def _cross_fitted(values: Values, fit: Callable[[Values], Gradient]) -> Float[Tensor, " batch"]:
+    """The draws h, at the points of each part from fits to the two others."""
+    n = len(values.field)
+    parts = torch.arange(n, device=values.field.device).tensor_split(_PARTS)
+    fits = [fit(values.rows(part)) for part in parts]
+    draws = []
+    for k, part in enumerate(parts):
+        here = values.rows(part)
+        a, b = (g(here) for j, g in enumerate(fits) if j != k)
+        draws.append((here.field * (a + b) - a * b).sum(dim=1))
+    return torch.cat(draws)

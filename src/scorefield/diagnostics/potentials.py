@@ -1,0 +1,71 @@
+r"""Potentials that are fitted to a field under the noisy density: its own, and random waves.
+
+The Poincaré potential of a field :math:`f` about a centre :math:`c` is the integral along rays,
+:math:`\psi_P(x) = \int_0^1 f(\gamma) \cdot (x - c)\,\mathrm{d}\tau` with
+:math:`\gamma = c + \tau (x - c)`. Its gradient is :math:`f` minus the deviation
+
+.. math:: f - \nabla\psi_P = \int_0^1 \tau\,(J - J^\top)(\gamma)\,(x - c)\,\mathrm{d}\tau,
+
+which is zero if the field is a gradient, in any dimension.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.calculus.circulation import quadrature
+from scorefield.calculus.derivatives import VectorField, jvp_vjp
+from scorefield.diagnostics.protocol import Points
+from scorefield.fields.classes import classes_at
+from scorefield.noise import Noise
+
+NODES = 8
+"""The number of nodes on a ray."""
+_ENTRIES = 1 << 16
+"""The number of entries of the points at which the field is differentiated at once."""
+_SCALES = 4
+"""The number of wave lengths, from that of the noise to that of the noisy data."""
+
+
+def deviation(
+    fn: VectorField, points: Points, centre: Tensor, nodes: int
+) -> Float[Tensor, "batch dim"]:
+    """The deviation of a field from the gradient of its own potential, in float64."""
+    rule = quadrature(f"gauss-{nodes}")
+    at_once = max(1, _ENTRIES // centre.numel())
+    parts = []
+    for rows in torch.arange(len(points.t), device=points.t.device).split(at_once):
+        x, t, known = points.noisy[rows], points.t[rows], classes_at(points.classes, rows)
+        ray = x - centre
+        off = torch.zeros_like(x)
+        for tau, weight in zip(rule.nodes, rule.weights, strict=True):
+            forward, backward = jvp_vjp(fn, centre + tau * ray, t, ray, known)
+            off += weight * tau * (forward - backward)
+        parts.append(flat(off))
+    return torch.cat(parts)
+
+
+def random_waves(
+    offsets: Float[Tensor, "batch dim"], sigma: float, count: int, noise: Noise
+) -> tuple[Float[Tensor, "count dim"], Float[Tensor, " count"]]:
+    r"""The frequencies :math:`\omega` and phases :math:`b` of random features
+    :math:`\cos(\omega \cdot u + b)` of the points' offsets :math:`u` from their centre.
+
+    References:
+        Random features for large-scale kernel machines (Rahimi and Recht, 2007), section 3.
+    """
+    dim, index = offsets.shape[1], torch.arange(count, device=offsets.device)
+    longest = 2 * max(float(offsets.square().mean().sqrt()), sigma)
+    lengths = sigma * (longest / sigma) ** ((index % _SCALES).double() / (_SCALES - 1))
+    direction = noise.normal("diagnostics/wave", (dim,), index, dtype=torch.float64)
+    # Points lie apart by the root of the dimension; so do the waves.
+    frequencies = direction / (dim**0.5 * lengths).unsqueeze(1)
+    phases = noise.uniform("diagnostics/phase", (), index, dtype=torch.float64)
+    return frequencies, 2 * torch.pi * phases
+
+
+def flat(x: Tensor) -> Float[Tensor, "batch dim"]:
+    """The rows as vectors, in float64."""
+    return x.reshape(x.shape[0], -1).double()
