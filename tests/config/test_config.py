@@ -239,6 +239,9 @@ def test_the_folder_of_a_preset_is_its_name_and_seed():
     changes = ["train.steps=1500", "optim.lr=1e-3"]
     assert load_config("toy/m1", changes).name == "toy/m1_lr=0.001,train.steps=1500"
     assert load_config("toy/m1", ["objective.asymmetry=null"]).name == "toy/m1_asymmetry=none"
+    # Two atoms on a line, and one in the plane.
+    atoms = ("data.positions=[[0.2],[0.7]]", "data.positions=[[0.2,0.7]]")
+    assert len({load_config("atoms/no_regularizer", [each]).name for each in atoms}) == 2
     # What is too long for a name is distinguished by a hash.
     long = [load_config("toy/m0", [f"eval.nfes={list(range(k, 170))}"]).name for k in (100, 101)]
     assert len(set(long)) == 2

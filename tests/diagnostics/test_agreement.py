@@ -1,5 +1,7 @@
 """Correlation and determination of predictions whose errors are known."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,9 @@ from scorefield import (
     Empirical,
     Gaussian,
     Heun,
+    PreconditionedField,
     ProbabilityFlow,
+    UNet,
     field_agreement,
     image_agreement,
     walk,
@@ -102,6 +106,15 @@ def test_fields_are_compared_at_the_same_points(sde):
             assert level.correlation == pytest.approx(np.ones(5), abs=1e-9)
             expected = image_agreement(*images).determination
             assert level.determination == pytest.approx(expected, abs=1e-7)
+
+
+def test_all_fields_are_evaluated_without_dropout():
+    field = PreconditionedField(UNet((1, 8, 8), 8, dropout=0.5), EDM(), sigma_data=1.0)
+    images = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    machines = {"itself": copy.deepcopy(field).train()}
+    found = field_agreement(field, machines, [State(0.5, 0.5, images)], ("score",))
+    assert found["itself", "score"][0].determination == pytest.approx(np.ones(3), abs=1e-6)
+    assert machines["itself"].training
 
 
 def test_mistakes_name_machine_form_and_level():

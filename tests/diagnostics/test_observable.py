@@ -4,6 +4,7 @@ A gradient counts as a whole, :math:`J(\nabla\chi + \chi\,s)` not at all: with
 :math:`s = \nabla\log p` it is :math:`J \nabla(p \chi) / p`, and :math:`\nabla \cdot J\nabla = 0`.
 """
 
+import copy
 import math
 
 import pytest
@@ -124,6 +125,18 @@ def test_intervals_of_95_percent_cover(dim, n):
         low, high = e.interval()
         inside += low <= expected <= high
     assert 170 <= inside < 200
+
+
+def test_a_reference_in_training_is_evaluated_like_the_field():
+    class Noisy(torch.nn.Linear):
+        def forward(self, x, label):
+            return torch.nn.functional.dropout(super().forward(x), 0.5, self.training)
+
+    field = PreconditionedField(Noisy(2, 2).double(), EDM(), sigma_data=1.0, shape=(2,))
+    reference = copy.deepcopy(field).train()
+    data = RING.sample(64, seed=0, dtype=torch.float64)
+    assert measured(field, reference, 64, data=data).value == 0
+    assert reference.training
 
 
 def test_mistakes():

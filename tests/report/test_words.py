@@ -75,9 +75,9 @@ def test_numbers_are_set_with_two_digits_of_their_error():
 
 def test_a_number_in_words_has_its_interval():
     low, high = Estimate(1.0, 0.1, 1000).interval()
-    assert in_words(Estimate(1.0, 0.1, 1000)) == f"1.0 ({low:.1f} to {high:.1f})"
+    assert in_words(Estimate(1.0, 0.1, 1000)) == f"1.00 ({low:.2f} to {high:.2f})"
     assert in_words(Estimate(3.0, 0.0, 0)) == "3"
-    assert in_words(Estimate(4.0e-8, 1.0e-9, 10_000)) == "4.0e−8 (3.8e−8 to 4.2e−8)"
+    assert in_words(Estimate(4.0e-8, 1.0e-9, 10_000)) == "4.00e−8 (3.80e−8 to 4.20e−8)"
 
 
 def test_lists_read_as_lists():
@@ -131,7 +131,7 @@ def test_what_differs_is_named_with_its_direction_and_interval():
     assert "M1 (−0.05 to −0.05, 0.5 times) has less than M0" in said["Gradient or not"]
     assert "M2 is a gradient up to rounding" in said["Gradient or not"]
     assert "has less than M0" in said["Distance from the true score"]
-    assert said["Cost"].startswith("A training step takes, in multiples of M0's: M1 1.5 (")
+    assert said["Cost"].startswith("A training step takes, in multiples of M0's: M1 1.50 (")
 
 
 def test_the_samplers_own_error_is_told_from_the_models():
@@ -171,7 +171,7 @@ def test_samples_are_told_from_a_known_law_by_its_cells():
     )
     said = dict(findings(comparison(*members), None))
     assert "the total variation from the exact distribution over a grid is" in said["Samples"]
-    assert "A 1.2 (" in said["Samples"]  # 0.05 in multiples of 0.04
+    assert "A 1.25 (" in said["Samples"]  # 0.05 in multiples of 0.04
     assert "B is distinguishable from real data, A is not" in said["Samples"]
 
 
@@ -207,8 +207,8 @@ def test_of_a_single_model_no_sentence_speaks_of_several():
 def test_of_many_models_sentences_give_the_ends():
     members = [group(f"A{k}", 2.0 + k, 0.1 + k / 100) for k in range(20)]
     said = dict(findings(comparison(*members), None))
-    assert "A0 2.0 (" in said["Samples"]
-    assert "to A19 21.0 (" in said["Samples"]
+    assert "A0 2.00 (" in said["Samples"]
+    assert "to A19 21.00 (" in said["Samples"]
     assert "A7" not in " ".join(said.values())
 
 

@@ -178,7 +178,8 @@ def _suffix(
         if not any(f"{other}.".startswith(f"{key}.") for other in changed):
             continue
         text = _plain(now.get(key, value))
-        whole &= _NAMED.fullmatch(text) is not None
+        # Of a list in a list it is not said where each of them ends.
+        whole &= _NAMED.fullmatch(text) is not None and not _nested(now.get(key, value))
         parts.append(f"{_shortest(key, keys)}={text}")
     text = re.sub(r"[^\w.=+,-]", "", ",".join(sorted(parts)))
     if text and whole and len(text) <= _LONGEST:
@@ -194,6 +195,10 @@ def _shortest(key: str, keys: Iterable[str]) -> str:
     ends = [".".join(names[k:]) for k in range(len(names) - 1, -1, -1)]
     others = [f".{other}" for other in keys if other != key]
     return next((e for e in ends if not any(o.endswith(f".{e}") for o in others)), key)
+
+
+def _nested(value: object) -> bool:
+    return isinstance(value, list) and any(isinstance(v, list | str) for v in value)
 
 
 def _plain(value: object) -> str:

@@ -46,7 +46,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.diagnostics.potentials import NODES, deviation, flat, random_waves
+from scorefield.diagnostics.potentials import (
+    NODES,
+    centred,
+    deviation,
+    flat,
+    nearest_form,
+    random_waves,
+)
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, measure
 from scorefield.domain import Euclidean
 from scorefield.errors import UserError
@@ -187,8 +194,8 @@ class _Family:
         self.frequencies, self.phases = random_waves(offsets, sigma, waves, noise)
         self.own, self.offsets = own, offsets
         self.parts = [slice(a, b) for a, b in pairwise(n * k // folds for k in range(folds + 1))]
-        self.wanted = [_centred(off[part]) for part in self.parts]
-        self.forms = self._forms([_centred(offsets[part]) for part in self.parts])
+        self.wanted = [centred(off[part]) for part in self.parts]
+        self.forms = self._forms([centred(offsets[part]) for part in self.parts])
 
     def __len__(self) -> int:
         return len(self.phases) + 2 + len(self.parts)
@@ -238,7 +245,7 @@ def _form(u: Float[Tensor, "batch dim"], wanted: Float[Tensor, "batch dim"]) -> 
     variances = variances + _FORM_RIDGE * variances.mean()
     moment = wanted.T @ (left * size)
     inner = v.T @ moment
-    within = (inner + inner.T) / (variances + variances.unsqueeze(1))
+    within = nearest_form(inner, variances)
     across = (moment - v @ inner) / variances
     return Form(across + v @ within / 2, v)
 
@@ -295,7 +302,3 @@ def _ridges(moments: FoldMoments, scale: Tensor) -> Float[Tensor, "ridges column
 def _total(folds: Sequence[FoldMoments]) -> FoldMoments:
     gram, product = (torch.stack(values).sum(dim=0) for values in zip(*folds, strict=True))
     return FoldMoments(gram, product)
-
-
-def _centred(x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-    return x - x.mean(dim=0)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scorefield.checks import check_count, check_positive
-from scorefield.diagnostics.potentials import random_waves
+from scorefield.diagnostics.potentials import centred, nearest_form, random_waves
 from scorefield.errors import UserError
 from scorefield.noise import Noise
 
@@ -100,7 +100,7 @@ class RandomFeatures:
         waves = min(self.waves, n // parts * dim // 4)
         frequencies, phases = random_waves(offsets, sigma, waves, noise)
         rank = min(dim, max(1, n // (4 * parts)))
-        directions = torch.linalg.svd(_centred(offsets), full_matrices=False)[2][:rank].T
+        directions = torch.linalg.svd(centred(offsets), full_matrices=False)[2][:rank].T
 
         def fit(given: Values) -> Gradient:
             return _LeastSquares(given, frequencies, phases, directions)
@@ -161,8 +161,7 @@ def _forms(
     """The symmetric matrices A of the forms nearest to each column."""
     variances, axes = torch.linalg.eigh(gram)
     variances = variances.clamp(min=torch.finfo(gram.dtype).eps * float(variances[-1]))
-    turned = axes.T @ (moments + moments.mT) @ axes
-    return axes @ (turned / (variances + variances.unsqueeze(1))) @ axes.T
+    return axes @ nearest_form(axes.T @ moments @ axes, variances) @ axes.T
 
 
 def _products(
@@ -261,7 +260,3 @@ def _slope(network: nn.Module, u: Tensor) -> Tensor:
         u = u.detach().requires_grad_()
         (slope,) = torch.autograd.grad(network(u).sum(), u, create_graph=True)
     return slope
-
-
-def _centred(x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-    return x - x.mean(dim=0)

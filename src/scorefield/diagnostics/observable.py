@@ -42,9 +42,10 @@ from scorefield.diagnostics.learners import Gradient, Learner, RandomFeatures, V
 from scorefield.diagnostics.potentials import NODES, deviation, flat
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
 from scorefield.domain import Euclidean
+from scorefield.engine import device_of
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
-from scorefield.fields.base import ScoreField, check_field
+from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes
 from scorefield.points import Given
 from scorefield.targets.base import Target
@@ -78,8 +79,8 @@ def observable_error(
             :class:`~.SmallNetwork`; by default 256 random waves.
 
     Raises:
-        ValueError: If the domain is not flat, the two fields have points of different shapes, data
-            are missing, or the protocol has fewer than 24 points.
+        ValueError: If the domain is not flat, the two fields have points of different shapes or
+            are on two devices, data are missing, or the protocol has fewer than 24 points.
     """
     check_field(field)
     other, data = _reference(field, reference, data)
@@ -96,7 +97,6 @@ def observable_error(
         return field.predict_noise(x, t, known) - noise
 
     def at(points: Points) -> Estimate:
-        other.to(points.noisy.device)
         centre = float(sde.alpha(points.t[0])) * points.clean.mean(dim=0)
         error = flat(difference(points.noisy, points.t, points.classes))
         offsets, sigma = flat(points.noisy - centre), float(sde.sigma(points.t[0]))
@@ -110,9 +110,10 @@ def observable_error(
         change = float((fine - coarse).mean().abs())
         return replace(mean(fine.cpu().numpy()), numerical_error=change)
 
-    return measure(
-        "observable_error", "", at, field, data, protocol, classes, learner=learner.describe()
-    )
+    with evaluation_mode(other):
+        return measure(
+            "observable_error", "", at, field, data, protocol, classes, learner=learner.describe()
+        )
 
 
 def _reference(
@@ -124,13 +125,18 @@ def _reference(
             f"an observable error needs straight rays in flat space, not {field.domain}"
         )
     if isinstance(reference, Target):
-        return reference.under(field.sde), reference if data is None else data
+        exact = reference.under(field.sde).to(device_of(field))
+        return exact, reference if data is None else data
     check_field(reference)
     if data is None:
         raise UserError("between two fields, an observable error needs data for its points")
     if reference.domain.shape != field.domain.shape:
         raise UserError(
             f"the fields have points of shapes {field.domain.shape} and {reference.domain.shape}"
+        )
+    if device_of(reference) != device_of(field):
+        raise UserError(
+            f"the fields are on two devices, {device_of(field)} and {device_of(reference)}"
         )
     return reference, data
 

@@ -69,3 +69,20 @@ def random_waves(
 def flat(x: Tensor) -> Float[Tensor, "batch dim"]:
     """The rows as vectors, in float64."""
     return x.reshape(x.shape[0], -1).double()
+
+
+def centred(x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+    """The rows minus their mean."""
+    return x - x.mean(dim=0)
+
+
+def nearest_form(
+    moments: Float[Tensor, "*many rank rank"], variances: Float[Tensor, " rank"]
+) -> Float[Tensor, "*many rank rank"]:
+    r"""The symmetric matrix :math:`A` whose gradient :math:`A w` is nearest to a field :math:`y`.
+
+    In the axes in which the points :math:`w` have the second moments
+    :math:`\lambda_i`, with :math:`M = \mathbb{E}\,y w^\top` there, it is
+    :math:`A_{ij} = (M + M^\top)_{ij} / (\lambda_i + \lambda_j)`.
+    """
+    return (moments + moments.mT) / (variances + variances.unsqueeze(1))

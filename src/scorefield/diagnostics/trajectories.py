@@ -17,6 +17,7 @@ first. The published comparison of networks with closed forms computes the first
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -199,7 +200,9 @@ def field_agreement(
     found: dict[tuple[str, Quantity], list[Agreement]] = {
         (name, quantity): [] for name in machines for quantity in quantities
     }
-    with exact(), evaluation_mode(field), torch.no_grad():
+    with exact(), torch.no_grad(), ExitStack() as stack:
+        for each in (field, *machines.values()):
+            stack.enter_context(evaluation_mode(each))
         for sigma, t, x, classes in states:
             wide, truth = x.double(), field.predict_noise(x, t, classes).double()
             for name, machine in machines.items():

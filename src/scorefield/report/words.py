@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
-from scorefield.estimate import Estimate, format_uncertain
+from scorefield.estimate import Estimate, format_interval, format_uncertain
 from scorefield.evaluation.records import Distance
 
 DIFFERENT = 3.0
@@ -41,13 +41,8 @@ def number(estimate: Estimate) -> Number:
 
 def in_words(estimate: Estimate) -> str:
     """The number and its 95 % interval, as a sentence has it."""
-    low, high = estimate.interval()
-    if estimate.standard_error == 0:
-        return f"{estimate.value:.3g}"
-    digits = min(4, max(0, -math.floor(math.log10(max(high - low, 1e-12) / 2))))
-    form = ".1e" if abs(estimate.value) < 1e-3 else f".{digits}f"
-    value, *ends = (format(v, form).replace("e-0", "e-") for v in (estimate.value, low, high))
-    return f"{value} ({' to '.join(ends)})".replace("-", "−")
+    text = format_interval(replace(estimate, unit=""))
+    return text.replace("e-0", "e-").replace("-", "−")
 
 
 def slug(text: str) -> str:
