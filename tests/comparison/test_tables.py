@@ -157,6 +157,13 @@ def test_models_evaluated_by_different_estimators_do_not_share_a_table(runs):
         collect(runs)
 
 
+def test_models_of_which_one_lacks_an_estimator_share_a_table(runs):
+    other = evaluation("m2", 0, 1.0)
+    more = {**other.protocol["estimators"], "younger": {"n": 8}}
+    write(runs, replace(other, protocol={**other.protocol, "estimators": more}))
+    assert other.model in {e.model for e in collect(runs)}
+
+
 def test_models_of_different_data_do_not_share_a_table(runs):
     other = evaluation("m2", 0, 1.0)
     write(runs, replace(other, protocol={**other.protocol, "data": {"kind": "ring", "radius": 6}}))

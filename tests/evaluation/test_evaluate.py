@@ -14,6 +14,7 @@ from scorefield.config.schema import validate
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate
 from scorefield.evaluation import evaluate as evaluate_module
+from scorefield.evaluation.catalogue import OF_LEVELS
 from scorefield.evaluation.description import about, training_time
 from scorefield.evaluation.evaluate import evaluate
 from scorefield.evaluation.protocol import Protocol
@@ -184,6 +185,37 @@ def test_an_evaluation_is_extended_by_the_budgets_that_it_lacks(run, monkeypatch
     monkeypatch.setattr(evaluate_module, "measure_samples", lambda *_: pytest.fail("drawn again"))
     assert evaluate(run, [5], protocol=short) == Evaluation.read(run.folder)
     assert Evaluation.read(run.folder).budgets == [3, 5, 7]
+
+
+def test_an_evaluation_is_extended_by_diagnostics_that_are_younger(run, monkeypatch):
+    short = replace(PROTOCOL, along=None)
+    whole = evaluate(run, [5], protocol=short, overwrite=True)
+    loops = {metric.name for metric in OF_LEVELS if metric.estimator.key == "loops"}
+    estimators = {k: v for k, v in whole.protocol["estimators"].items() if k != "loops"}
+    older = replace(
+        whole,
+        levels=tuple(v for v in whole.levels if v.metric not in loops),
+        protocol={**whole.protocol, "estimators": estimators},
+    )
+    assert len(older.levels) < len(whole.levels)
+    older.write(run.folder)
+    measure, measured = evaluate_module.measure_levels, []
+    monkeypatch.setattr(
+        evaluate_module, "measure_levels", lambda *a: measured.append(measure(*a)) or measured[-1]
+    )
+    extended = evaluate(run, [5], protocol=short)
+    assert {v.metric for v in measured[0]} == loops
+    assert extended.protocol == whole.protocol
+    values = [
+        {(v.metric, v.sigma, v.scale_delta, v.cycle_len): v.estimate.value for v in e.levels}
+        for e in (extended, whole)
+    ]
+    assert values[0] == values[1]
+    assert [d.estimate.value for d in extended.distances] == [
+        d.estimate.value for d in whole.distances
+    ]
+    evaluate(run, [5], protocol=short)
+    assert len(measured) == 1
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +19,7 @@ from scorefield.estimate import Estimate, add_errors, pool
 from scorefield.evaluation.catalogue import VALIDATION, find
 from scorefield.evaluation.catalogue.metric import OfLevel
 from scorefield.evaluation.columns import Column, derived
+from scorefield.evaluation.protocol import differences_of
 from scorefield.evaluation.records import SUMMARY, Distance, Evaluation, Level
 from scorefield.files import absence
 from scorefield.progress import warn
@@ -257,7 +258,7 @@ def collect(root: Path) -> list[Evaluation]:
     for dataset, members in groupby(evaluations, lambda e: e.dataset):
         first, *others = members
         for other in others:
-            for key, a, b in _differences(first.protocol, other.protocol):
+            for key, a, b in differences_of(first.protocol, other.protocol):
                 raise RunError(
                     f"{first.folder} and {other.folder} were evaluated by different protocols, so "
                     f"that no table of {dataset} can hold both: {key} is {a} and {b}; evaluate "
@@ -279,13 +280,3 @@ def _readable(root: Path, folders: Sequence[Path]) -> list[Evaluation]:
     for refused in errors:
         warn(f"a run is left out: {refused}")
     return found
-
-
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """What two protocols differ in, down to the single setting."""
-    for key in sorted(a.keys() | b.keys()):
-        one, other = a.get(key), b.get(key)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            yield from ((f"{key}.{name}", x, y) for name, x, y in _differences(one, other))
-        elif one != other:
-            yield key, one, other

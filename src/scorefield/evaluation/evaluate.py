@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from scorefield.config.build import build_engine, build_sampler
-from scorefield.config.document import differences, shown
+from scorefield.config.document import shown
 from scorefield.data.arrays import FiniteSource
 from scorefield.engine import Engine
 from scorefield.errors import RunError
@@ -24,8 +24,8 @@ from scorefield.evaluation.measure import (
     validate,
 )
 from scorefield.evaluation.parts import Parts
-from scorefield.evaluation.protocol import Benchmark, Protocol, protocol_of
-from scorefield.evaluation.records import Distance, Evaluation, Milestone
+from scorefield.evaluation.protocol import Benchmark, Protocol, differences_of, protocol_of
+from scorefield.evaluation.records import Distance, Evaluation, Level, Milestone
 from scorefield.fields.base import ScoreField
 from scorefield.networks.features import Features
 from scorefield.progress import Stages
@@ -50,8 +50,9 @@ def evaluate(
     """Evaluates the newest checkpoint of a run, with the averaged weights, and writes the result.
 
     What the run's evaluation of this checkpoint holds already is not measured again: it is extended
-    by the budgets that it lacks. What a killed one by this protocol has computed is not computed
-    again. An evaluation of an earlier checkpoint gives way.
+    by the budgets that it lacks, and by the diagnostics that are younger than it. What a killed one
+    by this protocol has computed is not computed again. An evaluation of an earlier checkpoint
+    gives way.
 
     Samples are drawn by the sampler of the protocol, whatever sampler the configuration names.
     Where the protocol names a budget for them and there are several, every checkpoint is measured
@@ -111,8 +112,9 @@ def evaluate(
     # A shared folder may show others what was written just now, or nothing of it.
     (kept,) = world.each([lambda: None if overwrite else _kept(run, found.step, terms)])
     left = [nfe for nfe in protocol.nfes if kept is None or nfe not in kept.budgets]
+    new = set() if kept is None else _younger(kept)
     parts = Parts(run.folder, "eval", terms, engine)
-    if kept is not None and not left:
+    if kept is not None and not left and not new:
         if world.first:
             parts.remove()  # if the last command was killed as it did so
         stages.note("evaluated already at these numbers of network calls")
@@ -126,6 +128,10 @@ def evaluate(
     once = parts.of(field)
     if kept is not None:
         extended = _extended(kept, field, benchmark, left, stages, engine, once)
+        if new:
+            stages.note("diagnostics that are younger than the evaluation")
+            levels = measure_levels(field, benchmark, stages, world, once, new)
+            extended = _joined(extended, (), levels)
         return _written(run, extended, parts, world)
     if floors is None:
         stages.note("noise floor")
@@ -169,7 +175,7 @@ def _kept(run: Run, step: int, terms: Mapping[str, object]) -> Evaluation | None
     here = json.loads(json.dumps({**terms, "nfes": there.protocol["nfes"]}))
     # Numbers of images are added to an evaluation, and have settings of their own.
     plain = ({k: v for k, v in known.items() if k != "images"} for known in (there.protocol, here))
-    for key, old, new in differences(*plain):
+    for key, old, new in differences_of(*plain):
         raise RunError(
             f"{run.folder} was evaluated by another protocol: {key} is {shown(old)} there and "
             f"{shown(new)} here; --overwrite replaces that evaluation"
@@ -192,8 +198,15 @@ def _extended(
     return _joined(kept, measure_samples(field, more, floors, stages, engine, once))
 
 
-def _joined(evaluation: Evaluation, distances: Iterable[Distance]) -> Evaluation:
-    """An evaluation with the distances at budgets that it lacks."""
+def _younger(evaluation: Evaluation) -> set[str]:
+    """The keys of the estimators that the catalogue did not have at the time of an evaluation."""
+    return estimator_settings().keys() - evaluation.protocol.get("estimators", {}).keys()
+
+
+def _joined(
+    evaluation: Evaluation, distances: Iterable[Distance], levels: Iterable[Level] = ()
+) -> Evaluation:
+    """An evaluation with the distances at budgets that it lacks, and the metrics by noise level."""
     budgets = evaluation.budgets
     own = evaluation.protocol["sampler"]
     known = {d.sampler for d in evaluation.distances} - {own}
@@ -203,8 +216,13 @@ def _joined(evaluation: Evaluation, distances: Iterable[Distance]) -> Evaluation
         if (d.budget not in budgets if d.sampler == own else d.sampler not in known)
     ]
     found = tuple(sorted((*evaluation.distances, *others), key=lambda d: d.budget))
-    joined = replace(evaluation, distances=found)
-    return replace(joined, protocol={**evaluation.protocol, "nfes": joined.budgets})
+    metrics = {level.metric for level in evaluation.levels}
+    measured = (level for level in levels if level.metric not in metrics)
+    joined = replace(evaluation, distances=found, levels=(*evaluation.levels, *measured))
+    protocol = {**evaluation.protocol, "nfes": joined.budgets}
+    if "estimators" in protocol:
+        protocol["estimators"] = {**estimator_settings(), **protocol["estimators"]}
+    return replace(joined, protocol=protocol)
 
 
 def _written(
@@ -214,7 +232,7 @@ def _written(
     if world.first:
         there = None if overwrite else _kept(run, evaluation.step, evaluation.protocol)
         if there is not None:
-            evaluation = _joined(evaluation, there.distances)
+            evaluation = _joined(evaluation, there.distances, there.levels)
         evaluation.write(run.folder)
         parts.remove()
     # Nobody counts on it before it is there.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -37,13 +37,16 @@ def measure_levels(
     stages: Stages | None = None,
     world: World = ALONE,
     once: Once = directly,
+    only: Collection[str] | None = None,
 ) -> tuple[Level, ...]:
     """The metrics by noise level that apply to a field, all on the same noisy points; each process
     measures at some of the levels, and ``once`` gets what an estimator finds there.
+
+    Estimators are those of the keys ``only``, or all.
     """
     sigmas, stages = benchmark.protocol.sigmas, stages or Stages(quiet=True)
     shares = [share for k in range(world.size) if (share := sigmas[k :: world.size])]
-    tasks = [partial(_at_levels, field, benchmark, share, stages, once) for share in shares]
+    tasks = [partial(_at_levels, field, benchmark, share, stages, once, only) for share in shares]
     parts = world.each(tasks)
     found = sorted(
         (place for part in parts for place in part),
@@ -53,7 +56,12 @@ def measure_levels(
 
 
 def _at_levels(
-    field: ScoreField, benchmark: Benchmark, sigmas: tuple[float, ...], stages: Stages, once: Once
+    field: ScoreField,
+    benchmark: Benchmark,
+    sigmas: tuple[float, ...],
+    stages: Stages,
+    once: Once,
+    only: Collection[str] | None,
 ) -> list[tuple[int, int, Level]]:
     """The metrics at some of the levels, after the numbers of the estimator and of its profile."""
     levels: list[tuple[int, int, Level]] = []
@@ -61,6 +69,8 @@ def _at_levels(
     estimators = dict.fromkeys(m.estimator for m in OF_LEVELS)
     applied = [e for e in estimators if e.applies.holds(field, here)]
     for k, estimator in enumerate(applied):
+        if only is not None and estimator.key not in only:
+            continue
         found = once(("levels", k, sigmas), partial(_profiles, estimator, field, here))
         levels += ((k, number, level) for number, level in found)
         stages.advance("diagnostics", k + 1, len(applied))

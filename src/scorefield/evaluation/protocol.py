@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scorefield.config.build import build_sampler
 from scorefield.config.config import Config
+from scorefield.config.document import differences
 from scorefield.config.train import EvalSection
 from scorefield.data.source import DataSource, Split
 from scorefield.diagnostics.protocol import Protocol as PointProtocol
@@ -90,6 +91,20 @@ def protocol_of(config: Config) -> Protocol:
         points=section.points,
         seed=section.seed,
     )
+
+
+def differences_of(
+    one: Mapping[str, Any], other: Mapping[str, Any]
+) -> list[tuple[str, object, object]]:
+    """The settings in which two recorded protocols differ, with both values.
+
+    An estimator that only one of them knows was added to the catalogue between the two: its metrics
+    are missing from the older evaluation, and no number differs.
+    """
+    known = [recorded["estimators"].keys() for recorded in (one, other) if "estimators" in recorded]
+    younger = [f"estimators.{key}." for key in (known[0] ^ known[1] if len(known) == 2 else ())]
+    found = differences(one, other)
+    return [d for d in found if not d[0].startswith(tuple(younger))]
 
 
 @dataclass(frozen=True)
