@@ -56,6 +56,12 @@ DATA = {
 
 
 @pytest.mark.usefixtures("unchecked")
+def test_a_field_has_no_values_at_sparse_points():
+    with pytest.raises(UserError, match=DATA["sparse"][1]):
+        field().score(DATA["sparse"][0], 1.0)
+
+
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_data_that_cannot_be_used_are_one_sentence_wherever_they_come_in(entry):
     use = ENTRIES[entry]

@@ -66,11 +66,17 @@ def check_floating(name: str, points: object) -> None:
 
     Bytes are images only for a :class:`~.DataSource`, which divides them by 255.
     """
+    if isinstance(points, Tensor) and points.layout is not torch.strided:
+        raise _without_numbers(name, f"of {points.layout}")
     if not isinstance(points, Tensor) or not points.is_floating_point():
         hint = ": divide bytes by 255" if getattr(points, "dtype", None) == torch.uint8 else ""
         if isinstance(points, np.ndarray | list | tuple):
             hint = ": make a tensor of it, as by torch.as_tensor"
         raise UserError(f"{name} must be floating-point numbers, got {kind_of(points)}{hint}")
+
+
+def _without_numbers(name: str, what: str) -> UserError:
+    return UserError(f"{name} must have a number for each coordinate, got a tensor {what}")
 
 
 def check_data(name: str, points: Any, least: int = 1) -> None:
@@ -84,8 +90,9 @@ def check_data(name: str, points: Any, least: int = 1) -> None:
 def check_rows(name: str, points: Tensor, least: int = 1) -> None:
     """As :func:`check_data`, for numbers of any kind."""
     if points.layout is not torch.strided or points.is_meta:
-        what = "on the device meta" if points.is_meta else f"of {points.layout}"
-        raise UserError(f"{name} must have a number for each coordinate, got a tensor {what}")
+        raise _without_numbers(
+            name, "on the device meta" if points.is_meta else f"of {points.layout}"
+        )
     if not points.dim() or len(points) < least or 0 in points.shape[1:]:
         some = "one point" if least == 1 else f"{least} points"
         raise UserError(f"{name} must be at least {some} of numbers, got {kind_of(points)}")

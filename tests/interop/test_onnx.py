@@ -9,6 +9,7 @@ import torch
 import scorefield as sf
 from scorefield.interop import onnx as exporting
 from scorefield.interop.errors import InteropError
+from scorefield.interop.traced import traced
 
 IMAGE = (1, 8, 8)
 
@@ -38,6 +39,18 @@ FIELDS = {
     "unet": lambda: sf.PreconditionedField(
         alive(sf.UNet(IMAGE, 8, (1, 2), attention=(4,))), sf.EDM(0.01, 20.0), 0.5
     ),
+    "potential": lambda: sf.PotentialField(mlp(outputs=1, classes=3), sf.EDM(0.01, 20.0), 0.5),
+    "potential_unet": lambda: sf.PotentialField(
+        alive(sf.UNet(IMAGE, 8, (1, 2), attention=(4,))), sf.EDM(0.01, 20.0), 0.5
+    ),
+    "potential_ncsnpp": lambda: sf.PotentialField(
+        alive(sf.NCSNpp(IMAGE, 8, (1, 2))), sf.EDM(0.01, 20.0), 0.5
+    ),
+    "hybrid": lambda: sf.HybridField(
+        sf.PotentialField(mlp(outputs=1), sf.EDM(0.01, 20.0), 0.5),
+        sf.PreconditionedField(mlp(), sf.EDM(0.01, 20.0), 0.5),
+        1.0,
+    ),
 }
 
 
@@ -50,14 +63,16 @@ def test_a_graph_without_the_packages_is_one_sentence(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_gradient_of_a_potential_is_refused_in_one_sentence(tmp_path):
-    plain = FIELDS["mlp"]()
-    potential = sf.PotentialField(mlp(outputs=1), plain.sde, 0.5)
-    for field in (potential, sf.HybridField(potential, plain, 1.0)):
-        with pytest.raises(InteropError, match="is made of the gradient of a potential") as error:
-            sf.export_onnx(field, tmp_path / "x.onnx")
-        assert "\n" not in str(error.value)
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("name", ["potential", "hybrid"])
+def test_the_trace_of_a_gradient_is_plain_operations_for_batches_of_any_size(name):
+    field = FIELDS[name]().eval()
+    graph = traced(exporting._Denoiser(field), exporting._inputs(field, 9))
+    assert not torch.compiler.is_compiling()
+    assert not [node for node in graph.graph.nodes if "backward" in str(node.target)]
+    for n in (1, 5):
+        inputs = exporting._inputs(field, n)
+        with torch.no_grad():
+            torch.testing.assert_close(graph(*inputs), field.denoise(*inputs))
 
 
 @pytest.mark.slow

@@ -233,9 +233,10 @@ class HybridField(ScoreField):
     .. math:: s(x, t) = \begin{cases} s_{low}(x, t) & \sigma(t)/\alpha(t) \le \sigma_c \\
         s_{high}(x, t) & \text{otherwise} \end{cases}
 
-    On a CPU each field is evaluated on its own points only. On another device both are evaluated at
-    all points, unless the time is a number: how many points are whose is not known to the
-    host, which would have to wait. There each must be finite, with its derivatives, at all levels.
+    On a CPU each field is evaluated on its own points only. On another device, and in a compiled
+    or exported graph, both are evaluated at all points, unless the time is a number: how many
+    points are whose is not known to the host, which would have to wait. There each must be finite,
+    with its derivatives, at all levels.
 
     Arguments:
         low: The field at low noise, typically a potential's gradient.
@@ -276,7 +277,7 @@ class HybridField(ScoreField):
         near = x if isinstance(t, Tensor) else x.new_empty(1, device="cpu")
         t = times(near, t).reshape(-1)
         below = self.sde.noise_level(t) <= self.sigma_c
-        if below.device.type != "cpu":
+        if below.device.type != "cpu" or torch.compiler.is_compiling():
             one, other = (p.predict(x, t, quantity, classes) for p in (self.low, self.high))
             return torch.where(below.reshape(-1, *(1,) * (x.dim() - 1)), one, other)
         n_low = int(below.sum())

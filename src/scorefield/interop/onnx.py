@@ -14,6 +14,7 @@ from scorefield.fields.gradient import differentiable
 from scorefield.fields.potential import PotentialField
 from scorefield.files import write_file
 from scorefield.interop.errors import InteropError
+from scorefield.interop.traced import traced
 
 _TOLERANCE = 1e-4
 _TRACED, _CHECKED = 2, 3
@@ -34,8 +35,8 @@ def export_onnx(field: ScoreField, path: str | Path, *, overwrite: bool = False)
         overwrite: Whether to replace a file that is there.
 
     Raises:
-        InteropError: If the field is the gradient of a potential; onnx and onnxscript are not
-            installed; the field has operations that ONNX has not; or the graph gives other values.
+        InteropError: If onnx and onnxscript are not installed; the field has operations that ONNX
+            has not; or the graph gives other values.
         UserError: If the file exists, or the field does not know its event shape.
     """
     check_field(field)
@@ -44,11 +45,6 @@ def export_onnx(field: ScoreField, path: str | Path, *, overwrite: bool = False)
         raise InteropError(f"{path} must end in .onnx")
     if path.exists() and not overwrite:
         raise InteropError(f"{path} exists: overwrite it, or give another name")
-    if any(isinstance(part, PotentialField) for part in field.modules()):
-        raise InteropError(
-            f"{type(field).__name__} is made of the gradient of a potential, of which the exporter "
-            "makes no graph: sf.save writes it with its weights"
-        )
     content = _graph(field)
     _check(field, content, path)
     write_file(path, content)
@@ -73,21 +69,24 @@ def _graph(field: ScoreField) -> bytes:
     batch = torch.export.Dim("batch", min=1)
     try:
         with evaluation_mode(field), torch.no_grad(), differentiable():
+            denoiser: nn.Module = _Denoiser(field)
+            if any(isinstance(part, PotentialField) for part in field.modules()):
+                denoiser = traced(denoiser, _inputs(field, 1 + max(field.domain.shape)))
             program = torch.onnx.export(
-                _Denoiser(field),
+                denoiser,
                 inputs,
                 dynamo=True,
                 verbose=False,
                 input_names=names,
                 output_names=("denoised",),
-                dynamic_shapes={name: {0: batch} for name in names},
+                dynamic_shapes=tuple({0: batch} for _ in names),
             )
     except ImportError as error:
         raise InteropError(
             "ONNX needs onnx and onnxscript, which are not installed: "
             'pip install "scorefield[onnx]"'
         ) from error
-    except torch.onnx.OnnxExporterError as error:
+    except (torch.onnx.OnnxExporterError, NotImplementedError) as error:
         cause = error.__cause__ or error
         words = " ".join(str(cause).split())[:200]
         raise InteropError(f"{type(field).__name__} has no ONNX graph: {words}") from error
