@@ -1,9 +1,13 @@
 import importlib
 import pkgutil
+import runpy
 from inspect import ismodule
+from pathlib import Path
 
 import scorefield
 from tests import processes
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_importing_the_package_does_not_import_torch():
@@ -40,3 +44,23 @@ def test_packages_export_no_names_of_their_own():
         found = vars(importlib.import_module(f"scorefield.{package}"))
         names = {name for name, value in found.items() if not ismodule(value)}
         assert not {name for name in names if not name.startswith("__")}, package
+
+
+def test_the_public_interface_is_the_announced_one():
+    tool = runpy.run_path(str(ROOT / "tools" / "public_api.py"))
+    announced, found = set(tool["LIST"].read_text().splitlines()), set(tool["interface"]())
+    assert found == announced, (
+        "The public interface differs from tests/public_api.txt. If that is meant: write it into "
+        "CHANGELOG.md, run `python tools/public_api.py`, and commit both. "
+        f"Gone: {sorted(announced - found)}. New: {sorted(found - announced)}."
+    )
+
+
+def test_the_list_of_the_interface_shows_names_kinds_and_defaults_only():
+    tool = runpy.run_path(str(ROOT / "tools" / "public_api.py"))
+
+    def called(
+        x: "int | None", /, y: float = 1e-3, *rest: int, z: object = object(), **kw: str
+    ): ...
+
+    assert tool["parameters"](called) == "(x, /, y=, *rest, z=, **kw)"
