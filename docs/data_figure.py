@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from scorefield.data.form import Form, fitted
+from scorefield.data.form import Crop, Filter, Form, fitted
 from scorefield.data.pictures import channels_of
 from scorefield.files import write_file
 from scorefield.plotting import new_figure, png
@@ -38,8 +38,8 @@ def panels() -> dict[str, list[tuple[str, np.ndarray]]]:
     picture = drawing()
     whole = channels_of(picture, 4, 255)
     on = {level: channels_of(picture, 3, level) for level in (255, 0)}
-    crops = ["center", 140, "stretch", "adm"]
-    filters = ["box", "bilinear", "hamming", "bicubic", "lanczos"]
+    crops: list[Crop | int] = ["center", 140, "stretch", "adm"]
+    filters: list[Filter] = ["box", "bilinear", "hamming", "bicubic", "lanczos"]
     return {
         "decoded, and brought\nto bytes and channels": [
             ("the colours in the file", whole[:3]),

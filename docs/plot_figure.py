@@ -18,7 +18,7 @@ def main() -> None:
     for field in (free, gradient):
         sf.fit(field, truth, steps=2000, quiet=True)
     figure = sf.plot.compare({"M0": free, "M2": gradient}, sigma=0.5, data=truth)
-    write_file(PLACE, png(figure, colours=128))
+    write_file(PLACE, png(figure))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def main() -> None:
     }
     FOLDER.mkdir(exist_ok=True)
     for name, figure in figures.items():
-        write_file(FOLDER / f"{name}.png", png(figure, colours=128))
+        write_file(FOLDER / f"{name}.png", png(figure))
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def run_tests(tests: list[str], folder: Path, log: Path) -> None:
         del sys.modules[name]
     options = "addopts=--strict-markers --import-mode=importlib --benchmark-disable"
     fast = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "-o", options]
-    code = pytest.ExitCode.OK
+    code: int = pytest.ExitCode.OK
     for some in (tests[:FIRST], tests[FIRST:]):
         if some and code in NOTHING:
             code = pytest.main([*fast, *some])
@@ -144,6 +144,7 @@ def verdict(fault: Fault, folder: Path) -> dict[str, object]:
     finally:
         _write(file, source)
     output = log.read_text(encoding="utf-8")
+    assert process.exitcode is not None
     outcome = OUTCOMES.get(process.exitcode)
     if outcome is None:
         raise RuntimeError(f"{fault.name}: pytest ended with {process.exitcode}: {output}")

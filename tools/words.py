@@ -61,9 +61,10 @@ def text_of(path: Path) -> Iterator[tuple[int, str]]:
             yield 1, "".join(cell["source"])
     elif path.suffix == ".py":
         for node in ast.walk(ast.parse(content)):
-            text = node.value if isinstance(node, ast.Constant) else None
-            if isinstance(text, str) and text not in ADDRESSES:
-                yield node.lineno, text
+            if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+                continue
+            if node.value not in ADDRESSES:
+                yield node.lineno, node.value
     else:
         yield 1, content
 
@@ -88,8 +89,8 @@ def findings(path: Path) -> Iterator[str]:
     if path.suffix == ".py":
         for line, name in names_of(path):
             snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-            if match := re.search(NAMES, snake):
-                yield f"{where}:{line}: the name {name!r} has {match[0].strip('_')!r}"
+            if found := re.search(NAMES, snake):
+                yield f"{where}:{line}: the name {name!r} has {found[0].strip('_')!r}"
 
 
 def main() -> int:

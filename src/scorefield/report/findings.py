@@ -240,7 +240,7 @@ def _matched(comparison: Comparison) -> str:
         if found and "training" in metric.shown:
             text = _paired(found, comparison.members[0].label)
             parts.append(f"in the {metric.label}: {text[:1].lower()}{text[1:]}")
-    return f"Given the time of the cheapest training, {' '.join(parts)}" if parts else ""
+    return " ".join(f"Given the time of the cheapest training, {part}" for part in parts)
 
 
 def _costs(comparison: Comparison) -> str:

@@ -63,8 +63,9 @@ class Panel(NamedTuple):
 class Film(NamedTuple):
     """Panels side by side that one slider moves together.
 
-    ``frames`` are the places of the slider in words, ``shown`` the one that it starts at, and
-    ``scales`` the curl at the ends of the colour scale of each frame, if there is one.
+    ``frames`` are the places of the slider in words, ``shown`` the one that it starts at,
+    ``scales`` the curl at the ends of the colour scale of each frame, if there is one, and
+    ``pixels`` whether a browser enlarges the pixels as they are.
     """
 
     key: str
@@ -74,6 +75,7 @@ class Film(NamedTuple):
     shown: int
     panels: list[Panel]
     scales: list[float]
+    pixels: bool = False
 
     def place(self, panel: Panel) -> int:
         """The frame of a panel that is in the page; of real data there is a single one."""
@@ -91,7 +93,7 @@ class Film(NamedTuple):
 class Plane:
     """Points by their first two coordinates, over contours of the true density of two."""
 
-    samples, followed = 1000, 200
+    samples, followed, pixels = 1000, 200, False
 
     def __init__(self, domain: Domain, std: float, truth: Target | None) -> None:
         self.domain, self.std = domain, std
@@ -154,7 +156,7 @@ class Plane:
 class Sheets:
     """Images in grey or colour with values from ``black`` to 1, side by side."""
 
-    samples, followed, note = 64, 16, ""
+    samples, followed, note, pixels = 64, 16, "", True
 
     def __init__(self, real: Tensor, black: float) -> None:
         self.real, self.black = real, black
@@ -165,9 +167,12 @@ class Sheets:
         sheet = plotting.image_grid(x[: columns**2], columns, self.black)
         values = sheet.permute(1, 2, 0).sub(self.black).div(1 - self.black).clamp(0, 1)
         pixels = values.mul(255).round().byte().numpy()
+        if pixels.shape[2] == 1:
+            return _uri(plotting.webp(Image.fromarray(pixels.squeeze(2))))
+        # The loss is not to be seen in pixels that are enlarged before.
         times = max(1, _SIDE // pixels.shape[1])
-        image = Image.fromarray(pixels.repeat(times, 0).repeat(times, 1).squeeze())
-        return _uri(plotting.webp(image, quality=None if pixels.shape[2] == 1 else _QUALITY))
+        image = Image.fromarray(pixels.repeat(times, 0).repeat(times, 1))
+        return _uri(plotting.webp(image, quality=_QUALITY))
 
     def fields(self, models: Mapping[str, ScoreField], sigmas: Sequence[float]) -> Film:
         """What the denoisers make of the same noisy images."""
@@ -192,6 +197,7 @@ class Sheets:
             len(sigmas) // 2,
             [Panel(label, texts[label], some) for label, some in drawn.items()],
             [],
+            self.pixels,
         )
 
 
@@ -234,7 +240,7 @@ def _samples(
     caption = "Samples of all models start from the same noise." if len(models) > 1 else ""
     calls = [f"{sampler.nfe} network calls" for sampler in samplers]
     caption = f"{caption} {view.note}".strip()
-    return Film("samples", "Samples", caption, calls, len(calls) - 1, panels, [])
+    return Film("samples", "Samples", caption, calls, len(calls) - 1, panels, [], view.pixels)
 
 
 def _paths(
@@ -257,7 +263,8 @@ def _paths(
         f"The states of the sampler at {sampler.nfe} network calls, divided by the mean "
         "coefficient of the process, which keeps the size of the data."
     )
-    return Film("paths", "Trajectories", caption, places, len(places) - 1, panels, [])
+    last = len(places) - 1
+    return Film("paths", "Trajectories", caption, places, last, panels, [], view.pixels)
 
 
 def frames(most: int, models: Mapping[str, ScoreField]) -> int:
