@@ -52,7 +52,7 @@ def members(cls: type) -> Iterator[str]:
 
 def interface() -> Iterator[str]:
     """The lines of the list."""
-    for name in sorted(set(scorefield.__all__) - {"__version__"}):
+    for name in sorted(set(vars(scorefield)["__all__"]) - {"__version__"}):
         value = getattr(scorefield, name)
         if inspect.ismodule(value):
             for one in sorted(value.__all__):
