@@ -14,7 +14,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=1000000 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env test hostile test-shapes test-device test-slow test-all mutate lint format docs bench clean
+.PHONY: help demo env test hostile test-shapes test-device test-slow test-all mutate lint format docs bench release clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -66,6 +66,9 @@ docs: $(VENV)/.stamp-dev ## build the documentation into docs/_build/html
 
 bench: $(VENV)/.stamp-dev ## run the benchmarks, or those named in BENCH="..."
 	@set -e; for script in $(BENCH); do echo "== $$script"; $(BIN)/python "$$script"; done
+
+release: $(VENV)/.stamp-dev ## build the sdist and the wheel into dist/, and run the README with the wheel
+	$(BIN)/python tools/release.py
 
 clean: ## remove caches and builds; keep the environment, the runs and the reports
 	rm -rf build dist docs/_api docs/_build docs/jupyter_execute .benchmarks .hypothesis \

@@ -59,6 +59,10 @@ def test_the_python_of_the_page_on_models_runs(capsys):
     assert "relative_asymmetry" in capsys.readouterr().out
 
 
+def test_the_python_of_the_page_on_reproducibility_runs():
+    run(code_of("docs/reproducibility.md"), {})
+
+
 @pytest.mark.slow
 def test_the_python_of_the_page_on_pictures_runs():
     run(code_of("docs/plotting.md").partition('sf.plot.samples("runs/')[0], {})
