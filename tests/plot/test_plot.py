@@ -1,11 +1,14 @@
 """Pictures in one call show the numbers that they are of."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 import scorefield as sf
 from scorefield.errors import RunError
+from scorefield.plot.models import labels_of
 from tests.planted import Turned
 
 RING = sf.GaussianMixture.ring(sde=sf.EDM(sigma_max=20.0))
@@ -151,3 +154,16 @@ def test_what_cannot_be_drawn_is_named(call, words, tmp_path):
 def test_a_column_that_is_not_there_is_named(trained):
     with pytest.raises(ValueError, match=r"'curl', its columns are .*loss"):
         sf.plot.training(trained[0], "curl")
+
+
+@pytest.mark.parametrize(
+    ("paths", "labels"),
+    [
+        (["runs/toy/m0/seed0"], ["toy/m0/seed0"]),
+        (["r/toy/m0_steps=9/seed0", "r/toy/m4_small_steps=9/seed0"], ["m0", "m4_small"]),
+        (["r/toy/m0/seed0", "r/digits/m0/seed1"], ["toy/seed0", "digits/seed1"]),
+        (["mine", "r/toy/m0/seed0"], ["mine", "toy/m0/seed0"]),
+    ],
+)
+def test_several_runs_are_called_by_what_differs(paths, labels):
+    assert labels_of([Path(path) for path in paths]) == labels

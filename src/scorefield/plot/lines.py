@@ -10,7 +10,7 @@ from scorefield.diagnostics.protocol import Profile
 from scorefield.errors import UserError
 from scorefield.evaluation.catalogue import find
 from scorefield.evaluation.records import Evaluation
-from scorefield.plot.models import label_of, paths_of
+from scorefield.plot.models import labels_of, paths_of
 from scorefield.plotting.axes import label_axes, legend, noise_profile
 from scorefield.plotting.palette import looks
 from scorefield.plotting.png import new_figure
@@ -47,9 +47,10 @@ def profile(
         metric = names.pop()
     else:
         lines = {}
-        for path in paths_of(profiles):
+        paths = paths_of(profiles)
+        for label, path in zip(labels_of(paths), paths, strict=True):
             found = Evaluation.read(path)
-            lines[label_of(path)] = [(v.sigma, v.estimate) for v in found.profile(metric)]
+            lines[label] = [(v.sigma, v.estimate) for v in found.profile(metric)]
     lines = {label: line for label, line in lines.items() if line}
     if not lines:
         raise UserError(f"there is no {metric} in these evaluations")
@@ -91,11 +92,12 @@ def training(
     if isinstance(runs, Mapping):
         histories = {label: fit.history for label, fit in runs.items()}
     else:
-        for path in paths_of(runs):
+        paths = paths_of(runs)
+        for label, path in zip(labels_of(paths), paths, strict=True):
             file = path / "metrics.csv"
             if not file.is_file():
                 raise UserError(f"{path} is no folder of a run: it has no metrics.csv")
-            histories[label_of(path)] = read_rows(file)
+            histories[label] = read_rows(file)
     look = looks(histories)
     figure = new_figure(5.5, 3.6)
     axes = figure.add_subplot()

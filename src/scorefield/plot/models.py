@@ -29,7 +29,8 @@ def models_of(models: AnyModels) -> dict[str, ScoreField]:
         return {label: model_of(model) for label, model in models.items()}
     if isinstance(models, ScoreField):
         return {"": models}
-    return {label_of(path): load(path) for path in paths_of(models)}
+    paths = paths_of(models)
+    return {label: load(path) for label, path in zip(labels_of(paths), paths, strict=True)}
 
 
 def are_planar(models: Mapping[str, ScoreField]) -> bool:
@@ -63,7 +64,18 @@ def paths_of(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     return [Path(p) for p in ([paths] if isinstance(paths, str | Path) else paths)]
 
 
-def label_of(path: str | Path) -> str:
-    """The part of a run's path that a reader needs: model and seed."""
-    parts = Path(path).parts
-    return "/".join(parts[-3:]) if len(parts) > 2 else str(path)
+def labels_of(paths: Sequence[Path]) -> list[str]:
+    """What of the paths of runs a reader needs: data set, model and seed, as far as they differ."""
+    rows = [path.parts[-3:] for path in paths]
+    if len(set(paths)) == 1 or len({len(row) for row in rows}) > 1:
+        return ["/".join(row) for row in rows]
+    columns = (_differing(column) for column in zip(*rows, strict=True) if len(set(column)) > 1)
+    return ["/".join(row) for row in zip(*columns, strict=True)]
+
+
+def _differing(names: Sequence[str]) -> list[str]:
+    """Names without the last words, divided by ``_``, that all of them have."""
+    words = [name.split("_") for name in names]
+    while len({row[-1] for row in words}) == 1 and min(map(len, words)) > 1:
+        words = [row[:-1] for row in words]
+    return ["_".join(row) for row in words]
