@@ -46,7 +46,7 @@ def test_misses_are_counted_on_their_side():
 
 def _kinds():
     for kind in intervals():
-        costly = kind.name in ("hodge_split", "log_prob, 8 probes")
+        costly = kind.name in ("hodge_split", "log_prob, 8 probes", "observable_error")
         marks = [pytest.mark.slow] if costly else []
         yield pytest.param(kind, marks=marks, id=f"{kind.name}, {kind.data}")
 
