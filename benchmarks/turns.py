@@ -1,0 +1,84 @@
+"""Rows of the same work by several libraries, timed in turns, and their table."""
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+
+OURS = "scorefield"
+
+
+@dataclass
+class Row:
+    """One library's way to a section's work: what it does, in which words, and how many of the
+    section's units a call has.
+    """
+
+    library: str
+    action: Callable[[], object] | None
+    words: str = ""
+    units: int = 1
+    seconds: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows of the same work, of which the first is ours."""
+
+    title: str
+    words: str
+    unit: str
+    rows: list[Row]
+    rounds: int = 15
+
+
+def version_of(library: str) -> str | None:
+    """The installed version of a library; ``None`` of one that is absent."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+def rows_of(*builders: tuple[str, Callable[[], Row]]) -> list[Row]:
+    """The rows of those libraries that are installed, and empty ones of the others."""
+    return [make() if version_of(name) else Row(name, None) for name, make in builders]
+
+
+def measure(section: Section, rounds: int | None) -> None:
+    """Times the rows of a section in turns, each as often in a row as takes a tenth of a second."""
+    timed = [row for row in section.rows if row.action is not None]
+    often = []
+    for row in timed:
+        row.action()
+        start = time.process_time()
+        row.action()
+        often.append(max(1, round(0.1 / (time.process_time() - start))))
+    order = random.Random(0)
+    for _ in range(rounds or section.rounds):
+        for k in order.sample(range(len(timed)), len(timed)):
+            start = time.process_time()
+            for _ in range(often[k]):
+                timed[k].action()
+            spent = time.process_time() - start
+            timed[k].seconds.append(spent / often[k] / timed[k].units)
+
+
+def table(section: Section) -> Iterator[str]:
+    """The section of the page."""
+    yield from ("", f"## {section.title}", "", section.words, "")
+    yield f"| library | | {section.unit} | times as long as {OURS} (quartiles) |"
+    yield "|---|---|---|---|"
+    base = section.rows[0].seconds
+    for row in section.rows:
+        if row.action is None:
+            yield f"| {row.library} | not installed | – | – |"
+            continue
+        low, ratio, high = statistics.quantiles(
+            [a / b for a, b in zip(row.seconds, base, strict=True)], n=4
+        )
+        times = "1" if row is section.rows[0] else f"{ratio:.2f} ({low:.2f} to {high:.2f})"
+        yield (f"| {row.library} | {row.words} | {1e3 * statistics.median(row.seconds):.3g} "
+               f"| {times} |")  # fmt: skip
