@@ -123,7 +123,10 @@ def kind_of(value: object) -> str:
     """What a value is, in words."""
     if isinstance(value, Tensor):
         return f"{value.dtype} of shape {tuple(value.shape)}"
-    return repr(value) if isinstance(value, bool | complex) else f"a {type(value).__name__}"
+    if value is None or isinstance(value, bool | complex):
+        return repr(value)
+    kind = type(value).__name__
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def within(name: str, values: Tensor, low: float | int, high: float | int) -> None:

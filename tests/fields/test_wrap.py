@@ -227,7 +227,7 @@ def test_what_a_network_gives_is_compared_with_the_points():
         (Net, "net must be a module or a function, got the class Net"),
         ("net.pt", "net must be a module or a function, got a str"),
         (Net().state_dict(), "net must be a module or a function, got a OrderedDict"),
-        (None, "net must be a module or a function, got a NoneType"),
+        (None, "net must be a module or a function, got None"),
         (sf.wrap(Net(), **IMAGES), "PreconditionedField is a field already"),
         (
             lambda x, label: (x,),

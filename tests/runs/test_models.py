@@ -60,7 +60,7 @@ def test_a_function_of_the_users_own_is_a_model(factory):
         assert sf.load(name).domain.shape == (2,)
         assert dict(inspect(name)["model"])["name"] == name
     for name, match in (
-        ("own_models:wrong", "returns a int, it must return a field"),
+        ("own_models:wrong", "returns an int, it must return a field"),
         ("own_models:none", "cannot be imported"),
         ("own_models:needs", r"own_models:needs fails: TypeError: needs\(\) missing 1 required"),
         ("own_models:leaves", r"own_models:leaves fails: .* it ends Python by sys\.exit\(3\)"),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +72,7 @@ def _graph(field: ScoreField) -> bytes:
     names = ("x", "t", "classes")[: len(inputs)]
     batch = torch.export.Dim("batch", min=1)
     try:
-        with evaluation_mode(field), torch.no_grad(), differentiable():
+        with evaluation_mode(field), torch.no_grad(), differentiable(), _silent():
             denoiser: nn.Module = _Denoiser(field)
             if any(isinstance(part, PotentialField) for part in field.modules()):
                 denoiser = traced(denoiser, _inputs(field, 1 + max(field.domain.shape)))
@@ -93,6 +97,20 @@ def _graph(field: ScoreField) -> bytes:
     assert program is not None
     content: bytes = program.model_proto.SerializeToString()
     return content
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without the exporter's notes on other packages and on its own code."""
+    log = logging.getLogger("torch.onnx")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(before)
 
 
 def _inputs(field: ScoreField, n: int) -> tuple[Tensor, ...]:
