@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from scorefield.comparison.groups import collect
+from scorefield.comparison.resources import RESOURCES
 from scorefield.config.resolve import load_config
 from scorefield.data.arrays import ArraySource
 from scorefield.errors import RunError
@@ -288,12 +289,12 @@ def test_several_seeds_become_one_row_with_the_error_of_their_scatter(seeds):
     assert {row["num_seeds"] for row in rows_of(seeds / "fid_summary.csv")} == {"2"}
 
 
-def test_the_page_compares_models_seed_by_seed_and_at_equal_time(seeds):
+def test_the_page_compares_models_seed_by_seed_and_at_equal_cost(seeds):
     text = (seeds / "index.html").read_text()
     for heading in (
         "Differences from M0, seed by seed",
         "Network calls to a target",
-        "At equal training time",
+        *(f"At equal {resource.heading}" for resource in RESOURCES),
         "Sliced Wasserstein distance to real samples during training",
     ):
         assert heading in text

@@ -18,12 +18,14 @@ class Resource:
 
     Attributes:
         name: Its name in tables.
+        heading: Its name on the page.
         words: What a step uses of it, in words.
         unit: Its unit.
         of_step: What a step of a model uses; ``None`` where it is not known.
     """
 
     name: str
+    heading: str
     words: str
     unit: str
     of_step: Callable[[Group, Costs], Estimate | None]
@@ -40,30 +42,39 @@ def per_step(e: Evaluation, key: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _recorded(name: str, words: str, unit: str, key: str) -> Resource:
+def _recorded(name: str, heading: str, words: str, unit: str, key: str) -> Resource:
     """A resource of which every step of a configuration uses as much."""
 
     def of_step(group: Group, costs: Costs) -> Estimate | None:
         value = per_step(group.first, key)
         return None if value is None else Estimate(value, 0.0, 0, unit)
 
-    return Resource(name, words, unit, of_step)
+    return Resource(name, heading, words, unit, of_step)
 
 
 TIME = Resource(
-    "time", "the time of a training step", "s", lambda group, costs: costs.seconds.get(group.model)
+    "time",
+    "training time",
+    "the time of a training step",
+    "s",
+    lambda group, costs: costs.seconds.get(group.model),
 )
 RESOURCES = (
     TIME,
-    _recorded("images", "the batch size", "images", "batch_size"),
+    _recorded("images", "training images", "the batch size", "images", "batch_size"),
     _recorded(
         "multiply_adds",
+        "multiply-adds",
         "the number of multiply-adds of a training step",
         "multiply-adds",
         "multiply_adds_per_step",
     ),
     _recorded(
-        "network_calls", "the number of network calls of a training step", "calls", "calls_per_step"
+        "network_calls",
+        "network calls",
+        "the number of network calls of a training step",
+        "calls",
+        "calls_per_step",
     ),
 )
 """Whatever models are matched in."""

@@ -23,6 +23,7 @@ from scorefield.report.curves import plots
 from scorefield.report.findings import findings, headline
 from scorefield.report.gallery import exact_group, gallery, run_of
 from scorefield.report.likelihood import Likelihoods, likelihood_table
+from scorefield.report.matched import matched_tables
 from scorefield.report.overview import overview
 from scorefield.report.tables import anchor, table, tables
 from scorefield.report.templating import templates
@@ -114,7 +115,7 @@ def _section(
         likelihood=likelihood_table(members, likelihoods),
         cost=cost_table(members, costs),
         table=table(members, exact, costs),
-        tables=tables(comparison),
+        tables=[*tables(comparison), *matched_tables(comparison)],
         commands={g.label: provenance.commands(root, g) for g in members},
         provenance={g.label: provenance.of_numbers(root, g) for g in members},
         sweep=provenance.sweep(root, members) if costs.apart else "",

@@ -8,9 +8,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from scorefield.comparison.groups import RMS, Group, over_seeds
-from scorefield.comparison.matched import Selection
 from scorefield.comparison.paired import Pair
-from scorefield.comparison.resources import TIME
 from scorefield.comparison.tables import Comparison
 from scorefield.comparison.timing import Costs
 from scorefield.comparison.to_target import calls
@@ -158,12 +156,11 @@ def anchor(g: Group) -> str:
 
 
 _SHOWN = [m for m in CATALOGUE if "differences" in m.shown]
-_TRAINING = [m for m in CATALOGUE if "training" in m.shown]
 
 
 def tables(comparison: Comparison) -> list[Table]:
     """The tables of a data set; those that would be empty are left out."""
-    kinds = (_differences, _targets, _matched, _matched_differences)
+    kinds = (_differences, _targets)
     return [table for kind in kinds if (table := kind(comparison)) is not None]
 
 
@@ -182,7 +179,7 @@ def _differences(comparison: Comparison) -> Table | None:
         [
             Row(
                 f"{place.group}, {place.heading}" if place.heading else place.group,
-                [_pair_cell(found.get((g.label, place))) for g in others],
+                [pair_cell(found.get((g.label, place))) for g in others],
             )
             for place in places
         ],
@@ -239,72 +236,6 @@ def _targets(comparison: Comparison) -> Table | None:
     )
 
 
-def _matched(comparison: Comparison) -> Table | None:
-    """The quality of each model at equal training time."""
-    selections = [s for s in comparison.selections if s.resource is TIME]
-    if not any(s.milestones for s in selections):
-        return None
-    fractions = list(dict.fromkeys(s.fraction for s in selections))
-    columns = []
-    for f in fractions:
-        name = "the whole budget" if f == 1 else f"{f:g} of the budget"
-        columns += [
-            Column(name, "steps", "the newest checkpoint within the budget, mean over seeds"),
-            *(Column(name, m.label, m.caption) for m in _TRAINING),
-        ]
-    rows = []
-    for g in comparison.members:
-        cells: list[Cell] = []
-        for f in fractions:
-            (s,) = [s for s in selections if s.group.model == g.model and s.fraction == f]
-            cells += _matched_cells(s)
-        rows.append(Row(g.label, cells))
-    budget = next((s.budget / s.fraction for s in selections if s.budget is not None), 0.0)
-    calls = max((d.nfe for s in selections for d in s.distances()), default=0)
-    return Table(
-        columns,
-        rows,
-        "At equal training time",
-        f"The budget is the {budget:.0f} s that the cheapest training takes, steps only, and "
-        "fractions of it. Each model is evaluated as it was at its newest checkpoint within the "
-        f"budget, at {calls} network calls; below the steps is the share of the budget that "
-        "this checkpoint used. The learning rate of a checkpoint in the middle of a training has "
-        "not decayed yet, that of the cheapest model's last checkpoint has: this puts more "
-        "expensive models at a disadvantage that a training planned for the budget would not have. "
-        f"{comparison.costs.summary}",
-    )
-
-
-def _matched_differences(comparison: Comparison) -> Table | None:
-    """Each model's differences from the first at equal training time."""
-    wanted = {m.name: m.label for m in _TRAINING}
-    pairs = (p for p in comparison.matched_pairs if p.matched_by == TIME.name)
-    shown = [p for p in pairs if p.key.metric_name in wanted]
-    if not shown:
-        return None
-    fractions = dict.fromkeys(p.budget_fraction for p in shown)
-    places = [(metric, f) for metric in wanted for f in fractions]
-    columns = [
-        Column(
-            wanted[metric],
-            "the whole budget" if f == 1 else f"{f:g} of it",
-            "difference at equal training time",
-        )
-        for metric, f in places
-    ]
-    rows = []
-    for g in comparison.members[1:]:
-        own = {(p.key.metric_name, p.budget_fraction): p for p in shown if p.model.model == g.model}
-        rows.append(Row(g.label, [_pair_cell(own.get(place)) for place in places]))
-    return Table(
-        columns,
-        rows,
-        f"Differences from {comparison.members[0].label} at equal training time",
-        "As above, between the checkpoints of the previous table; a cell is empty where the "
-        "training times of the two checkpoints differ by more than a tenth.",
-    )
-
-
 def _in_table(p: Pair, base: Group) -> bool:
     """Whether a difference has a place: over all levels, or at the smallest or largest budget."""
     k, metric = p.key, find(p.key.metric_name)
@@ -330,7 +261,7 @@ def _column(p: Pair) -> Column:
     return Column(metric.label, scale or length, p.difference.unit)
 
 
-def _pair_cell(p: Pair | None) -> Cell:
+def pair_cell(p: Pair | None) -> Cell:
     """A difference and its interval, to three digits of the interval's half-width."""
     if p is None:
         return Cell(None)
@@ -341,16 +272,3 @@ def _pair_cell(p: Pair | None) -> Cell:
     texts = [format(v, form) for v in (value, low, high)]
     text, *ends = [t.replace("e-0", "e-").replace("e+0", "e+").replace("-", "−") for t in texts]
     return Cell(None, " to ".join(ends), text=text, strong=p.excludes_zero)
-
-
-def _matched_cells(s: Selection) -> list[Cell]:
-    if s.steps is None or s.used is None:
-        why = "none so early" if s.budget is not None else "not known"
-        return [Cell(None, text=why), *(Cell(None) for _ in _TRAINING)]
-    cells = [Cell(None, f"{100 * s.used:.0f}\u00a0%", text=f"{s.steps:g}")]
-    found = {d.metric: d for d in s.distances()}
-    for metric in _TRAINING:
-        d = found.get(metric.name)
-        note = "" if d is None or d.ratio is None else f"×\u00a0{d.ratio.value:.2f}"
-        cells.append(Cell(None if d is None else d.estimate, note))
-    return cells
