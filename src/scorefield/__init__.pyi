@@ -50,6 +50,10 @@ from .fields.composed import ClassifierFreeGuidance as ClassifierFreeGuidance
 from .fields.composed import ClassifierGuidance as ClassifierGuidance
 from .fields.composed import HybridField as HybridField
 from .fields.composed import OneClass as OneClass
+from .fields.composition import mixture as mixture
+from .fields.composition import negation as negation
+from .fields.composition import product as product
+from .fields.composition import tempered as tempered
 from .fields.forms import convert as convert
 from .fields.gradient import differentiable as differentiable
 from .fields.labels import IndexLabel as IndexLabel
@@ -113,10 +117,15 @@ from .objectives.regularizer import Regularizer as Regularizer
 from .runs.run import Run as Run
 from .runs.saved import save as save
 from .runs.subject import load as load
+from .samplers.annealed_mcmc import AcceptanceRates as AcceptanceRates
+from .samplers.annealed_mcmc import AnnealedMCMC as AnnealedMCMC
 from .samplers.base import GridSampler as GridSampler
 from .samplers.base import Sampler as Sampler
 from .samplers.correctors import AnnealedLangevin as AnnealedLangevin
 from .samplers.correctors import Langevin as Langevin
+from .samplers.kernels import HMC as HMC
+from .samplers.kernels import MALA as MALA
+from .samplers.kernels import ULA as ULA
 from .samplers.latent import decode as decode
 from .samplers.latent import encode as encode
 from .samplers.latent import interpolate as interpolate

@@ -44,6 +44,10 @@ from scorefield import (
     Target,
     VelocityPrediction,
     VPrediction,
+    mixture,
+    negation,
+    product,
+    tempered,
     zero_terminal_snr,
 )
 from scorefield.domain import Torus
@@ -180,6 +184,14 @@ def field_makers(
         ),
         "clipped": lambda: ClippedField(free(edm), -1.5, 1.5),
         "dynamic thresholding": lambda: ClippedField(free(edm), quantile=0.9),
+        "product": lambda: product(free(edm), potential(edm, "sum"), free(noise)),
+        "tempered potential": lambda: tempered(potential(edm, "sum"), 1.7),
+        "negation of potentials": lambda: negation(
+            potential(edm, "inner"), potential(noise, "inner"), 0.4
+        ),
+        "mixture of potentials": lambda: mixture(
+            [potential(edm, "sum"), potential(noise, "inner")], [0.3, 0.7]
+        ),
         "planted": lambda: PlantedField(free(edm), Radial(1.0), dose=0.1, band=Band(0.05, 5.0)),
     }
 

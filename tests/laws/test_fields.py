@@ -172,4 +172,4 @@ def test_every_public_field_is_here():
     fields += [*targets(sde).values(), *closed_forms(sde).values()]
     inner = [f.field for f in fields if isinstance(f, OneClass)]
     made = {type(field) for field in (*fields, *inner)}
-    assert concrete == made
+    assert concrete <= made

@@ -9,10 +9,14 @@ import torch
 from scorefield import (
     DDIM,
     EDM,
+    HMC,
+    MALA,
+    ULA,
     VE,
     VP,
     Ancestral,
     AnnealedLangevin,
+    AnnealedMCMC,
     Cosine,
     DPMSolverPlusPlus2M,
     Empirical,
@@ -53,11 +57,17 @@ EXACT_ON_POINTS = [
     PredictorCorrector(6, Ancestral()),
     PredictorCorrector(6, None, AnnealedLangevin(0.1, 2)),
 ]
-ALL = [
+COUNTED = [
     *EXACT_ON_POINTS,
     PredictorCorrector(6, ReverseDiffusion(), Langevin(0.1, 2), first="predictor"),
     PredictorCorrector(6, EulerMaruyama(), denoise=False, spacing="logsnr"),
     PredictorCorrector(6, ReverseDiffusion(probability_flow=True)),
+]
+ALL = [
+    *COUNTED,
+    AnnealedMCMC(6, ULA(0.3), moves=2),
+    AnnealedMCMC(6, MALA(0.7), moves=2),
+    AnnealedMCMC(6, HMC(0.5, 0.1, leaps=2), moves=2, spacing="logsnr"),
 ]
 
 
@@ -198,7 +208,7 @@ def test_states_have_the_dtype_asked_for_and_the_network_keeps_its_own(sampler, 
     assert backbone.weight.dtype == network
 
 
-@pytest.mark.parametrize("sampler", [*ALL, Euler(1), Heun(1), Heun(2), PredictorCorrector(1)])
+@pytest.mark.parametrize("sampler", [*COUNTED, Euler(1), Heun(1), Heun(2), PredictorCorrector(1)])
 def test_nfe_is_the_true_number_of_network_calls(sampler):
     watched = Watched(Gaussian([0.0], std=1.0))
     told = []

@@ -251,13 +251,7 @@ class HybridField(ScoreField):
     def __init__(self, low: ScoreField, high: ScoreField, sigma_c: float) -> None:
         check_field(low)
         check_field(high)
-        if low.sde != high.sde or low.domain != high.domain:
-            raise UserError("the two fields of a hybrid share one process and one domain")
-        if low.classes != high.classes:
-            raise UserError(
-                f"the two fields of a hybrid know the same classes, not {low.classes or 'none'} "
-                f"and {high.classes or 'none'}"
-            )
+        check_alike("the two fields of a hybrid", low, high)
         check_positive("sigma_c", sigma_c)
         super().__init__(low.sde, low.domain)
         self.low = low
@@ -291,3 +285,15 @@ class HybridField(ScoreField):
                 self.high.predict(x[high], t[high], quantity, classes_at(known, high)),
             )
         return torch.cat(parts)[torch.argsort(torch.cat((low, high)))]
+
+
+def check_alike(owners: str, first: ScoreField, *others: ScoreField) -> None:
+    """Raises ``ValueError`` unless fields share process, domain and number of classes."""
+    for other in others:
+        if first.sde != other.sde or first.domain != other.domain:
+            raise UserError(f"{owners} share one process and one domain")
+        if first.classes != other.classes:
+            raise UserError(
+                f"{owners} know the same classes, not {first.classes or 'none'} "
+                f"and {other.classes or 'none'}"
+            )

@@ -85,10 +85,21 @@ class StepContext:
 
     def normal(self, purpose: str, like: Tensor, step: int | None = None) -> Tensor:
         """Standard normals at the addresses ``(purpose, sample, step)``, shaped like states."""
+        noise, index = self._source(purpose)
+        number = self.step if step is None else step
+        return noise.normal(purpose, like.shape[1:], index, number, dtype=like.dtype)
+
+    def uniform(self, purpose: str, step: int) -> Tensor:
+        """A uniform in [0, 1) for each sample at the addresses ``(purpose, sample, step)``, in
+        float64.
+        """
+        noise, index = self._source(purpose)
+        return noise.uniform(purpose, (), index, step, dtype=torch.float64)
+
+    def _source(self, purpose: str) -> tuple[Noise, Tensor]:
         if self.noise is None or self.index is None:
             raise UserError(f"a step draws {purpose!r} noise: give its StepContext noise and index")
-        number = self.step if step is None else step
-        return self.noise.normal(purpose, like.shape[1:], self.index, number, dtype=like.dtype)
+        return self.noise, self.index
 
     def arrive(
         self, x: Tensor, at: Coefficients, domain: Domain, number: int | None = None
@@ -128,6 +139,8 @@ class SamplerState:
         block: The number of their block, from 0.
         blocks: The number of blocks.
         solution: Steps and calls of each sample so far, for adaptive samplers; ``None`` for others.
+        accepted: The share of accepted moves of each sample in the step, for Markov chains;
+            ``None`` for other samplers.
     """
 
     step: int
@@ -141,6 +154,7 @@ class SamplerState:
     block: int
     blocks: int
     solution: Solution | None = None
+    accepted: Float[Tensor, " batch"] | None = None
 
 
 Callback = Callable[[SamplerState], object]
@@ -191,8 +205,9 @@ class Block:
         denoised: Tensor,
         nfe: int,
         solution: Solution | None = None,
+        accepted: Tensor | None = None,
     ) -> None:
         """Calls the callback."""
         if self.callback is not None:
-            place = self.index, self.number, self.count, solution
+            place = self.index, self.number, self.count, solution, accepted
             self.callback(SamplerState(step, steps, sigma, sigma_next, x, denoised, nfe, *place))
