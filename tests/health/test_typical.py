@@ -12,6 +12,7 @@ FIGURES = [
     {"name": "curl", "level": 0.5, "n": 4, "value": 0.1},
     {"name": "curl", "level": 2.0, "n": 4, "value": 0.2},
     {"name": "distance_10", "level": None, "n": 64, "value": 0.3},
+    {"name": "floor_10", "level": None, "n": 8, "value": 0.4},
     {"name": "bits", "level": None, "n": 8, "value": 2.5},
 ]
 FOUND = Like("digits", 2.0, {"M0": FIGURES}, "")
@@ -26,6 +27,7 @@ FOUND = Like("digits", 2.0, {"M0": FIGURES}, "")
         ("curl", None, 4, {}),
         ("distance_10", None, 64, {"M0": 0.3}),
         ("distance_10", None, 128, {}),
+        ("floor_10", None, 8, {}),
         ("bits", None, 128, {"M0": 2.5}),
         ("gap", 1.0, 4, {}),
     ],

@@ -115,7 +115,7 @@ def check(
         # An interrupt leaves the page of what was measured.
         if folder is not None:
             keep()
-            write_page(folder, found(), subject.points(64))
+            write_page(folder, found(), subject.points(subject.shown))
     return found()
 
 

@@ -91,6 +91,11 @@ class Subject:
         """Whether the field is evaluated with the class of each point."""
         return self.field.classes is not None and self.source.classes is not None
 
+    @property
+    def shown(self) -> int:
+        """How many samples the page shows: a sheet of images, or a cloud of points."""
+        return 36 if len(self.field.domain.shape) == 3 else 1000
+
     def points(self, n: int) -> Tensor:
         """Some of the points to measure on."""
         return self.source.reference(min(n, self.held_out), self.seed, self.split, torch.float64)
@@ -280,7 +285,7 @@ def _samples(subject: Subject, calls: int, size: int) -> Found:
         title = f"sliced Wasserstein distance of two sets of {n} real points"
         numbers.append(Number(f"floor_{calls}", title, replace(least, settings={}), least=0))
     if calls == CALLS[-1]:
-        kept["samples"] = drawn[:64].to(torch.float32)
+        kept["samples"] = drawn[: subject.shown].to(torch.float32)
         if subject.source.size is not None and subject.split == "test":
             numbers += _copies(subject, drawn, real)
     return Found(tuple(numbers), kept)

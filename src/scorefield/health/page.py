@@ -28,7 +28,6 @@ _CURVES = (
 )
 _COLOURS, _TYPICAL = ("#0b61a4", "#c05a00"), "#7d8790"
 _STYLES = ("--", ":", "-.")
-_SHOWN = 36
 
 
 def page(
@@ -136,7 +135,7 @@ def _samples(done: Mapping[str, Done], real: Tensor) -> list[tuple[str, str]]:
     low, high = float(real.min()), float(real.max())
     pictures = []
     for title, points in (("samples of the model", drawn[-1]), ("data", real)):
-        shown = points[:_SHOWN].to(torch.float32)
+        shown = points.to(torch.float32)
         if points.dim() == 4:
             shown = 2 * (shown - low) / max(high - low, 1e-12) - 1
         figure = samples_figure(shown)
