@@ -53,9 +53,9 @@ def test_objects_of_another_class_are_named_by_a_training():
     field = PreconditionedField(MLP(2, hidden=8, depth=1), EDM(), sigma_data=1.0)
     for given, said in (
         ({"field": MLP(2)}, "MLP is no score field: make one of a network with"),
-        ({"objective": 3}, "objective must be of class Objective, got a int"),
+        ({"objective": 3}, "objective must be of class Objective, got an int"),
         ({"optim": torch.optim.Adam}, "optim must be of class Optim, got a type"),
-        ({"regularizers": [3]}, "each of the regularizers must be of class Regularizer, got a int"),
+        ({"regularizers": [3]}, "each of the regularizers must be of class Regularizer, got an int"),
     ):
         with pytest.raises(UnsupportedError, match=said):
             fit(**({"field": field} | given), data=x, steps=2, quiet=True)
