@@ -77,5 +77,5 @@ MODULE = nn.Linear(3, 2)
 ])  # fmt: skip
 @pytest.mark.parametrize("module", [3, None, "field", [MODULE]])
 def test_what_is_no_module_is_named(average, module):
-    with pytest.raises(UnsupportedError, match="must be of class Module, got (an? |None)"):
+    with pytest.raises(UnsupportedError, match=r"must be of class Module, got (an? |None)"):
         average(module)

@@ -55,7 +55,7 @@ def test_objects_of_another_class_are_named_by_a_training():
         ({"field": MLP(2)}, "MLP is no score field: make one of a network with"),
         ({"objective": 3}, "objective must be of class Objective, got an int"),
         ({"optim": torch.optim.Adam}, "optim must be of class Optim, got a type"),
-        ({"regularizers": [3]}, "each of the regularizers must be of class Regularizer, got an int"),
+        ({"regularizers": [3]}, "each of the regularizers must be of class Regularizer, got an"),
     ):
         with pytest.raises(UnsupportedError, match=said):
             fit(**({"field": field} | given), data=x, steps=2, quiet=True)
