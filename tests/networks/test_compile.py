@@ -28,10 +28,24 @@ from scorefield import (
 )
 from scorefield.engine import Engine
 from scorefield.fields.labels import LOG_NOISE, SigmaLabel, TimeLabel
+from scorefield.interop import edm2
+from scorefield.interop.edm.fresh import DhariwalNetwork, SongNetwork
+from scorefield.interop.guided_diffusion import Flags, UNetModel
 from scorefield.networks.classifier import Classifier, NoiseClassifier
 
 IMAGE = (1, 4, 4)
 TINY = {"shape": IMAGE, "channels": 8, "multipliers": (1, 2), "blocks": 1}
+
+
+def drawn(module: nn.Module) -> nn.Module:
+    """A network that is made for weights of a file, with some."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) / 4)
+    return module
+
+
 FAST = {
     "mlp": lambda: MLP(2, hidden=8, depth=2),
     "mlp, classes": lambda: MLP(2, hidden=8, depth=2, classes=3),
@@ -52,6 +66,30 @@ SLOW = {
     "ncsnpp, residual": lambda: NCSNpp(**TINY, block="ddpm", progressive="residual"),
     "ddpmpp": lambda: NCSNpp(**TINY, embedding="positional", fir=False),
     "ddpm": lambda: DDPM(**TINY | {"channels": 32}, attention=(2,)),
+    "song": lambda: SongNetwork(
+        (1, 8, 8), "ddpmpp", channels=8, multipliers=(1, 2), blocks=1, attention=(4,), classes=3
+    ),
+    "song, ncsnpp": lambda: SongNetwork(
+        (1, 8, 8), "ncsnpp", channels=8, multipliers=(1, 2), blocks=1, attention=(4,), classes=3
+    ),
+    "adm": lambda: DhariwalNetwork(
+        (1, 8, 8), channels=8, multipliers=(1, 2), blocks=1, attention=(4,), classes=3
+    ),
+    "edm2": lambda: drawn(
+        edm2.UNet(
+            8,
+            1,
+            3,
+            model_channels=16,
+            channel_mult=(1, 2),
+            num_blocks=1,
+            attn_resolutions=(4,),
+            channels_per_head=16,
+        )
+    ),
+    "guided-diffusion": lambda: drawn(
+        UNetModel(Flags(8, 32, 1, channel_mult="1,2", attention_resolutions="4"), 4)
+    ),
     "ncsn": lambda: NCSN(IMAGE, 4),
     "ncsnv2": lambda: NCSNv2((1, 8, 8), channels=4, levels=9),
     "ncsnv2, variance": lambda: NCSNv2((1, 8, 8), 64, 4, levels=9, normalization="VarianceNorm"),

@@ -210,7 +210,8 @@ class UNet(Backbone):
             row = self.one_hot(classes, label) * math.sqrt(self.classes or 1)
             condition = mixed(condition, self.emb_label(row), self.label_balance)
         condition = silu(condition)
-        x, skips = torch.cat((x, torch.ones_like(x[:, :1])), dim=1), list[Tensor]()
+        x = torch.cat((x, torch.ones_like(x[:, :1])), dim=1)
+        skips: list[Tensor] = []
         for name, layer in self.enc.items():
             x = layer(x) if name.endswith("conv") else layer(x, condition)
             skips.append(x)

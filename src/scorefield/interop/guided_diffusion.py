@@ -224,7 +224,7 @@ class UNetModel(Backbone):
         condition = self.time_embed(torch.cat((phase.cos(), phase.sin()), dim=1))
         if self.label_emb is not None:
             condition = condition + self.label_emb(classes)
-        skips = list[Tensor]()
+        skips: list[Tensor] = []
         for steps in self.input_blocks:
             skips.append(x := steps(x, condition))
         x = self.middle_block(x, condition)

@@ -76,7 +76,8 @@ class UNet(Backbone):
 
     def _run(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """The features of the last block, and the sum of the outputs that were made, if any."""
-        image, skips = x, list[Tensor]()
+        image = x
+        skips: list[Tensor] = []
         for name, layer in self.enc.items():
             match name.partition("_")[2]:
                 case "aux_down":
