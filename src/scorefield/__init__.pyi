@@ -60,6 +60,7 @@ from .fields.labels import IndexLabel as IndexLabel
 from .fields.labels import Label as Label
 from .fields.labels import SigmaLabel as SigmaLabel
 from .fields.labels import TimeLabel as TimeLabel
+from .fields.observation import Observation as Observation
 from .fields.parametrization import DenoiserPrediction as DenoiserPrediction
 from .fields.parametrization import EDMScaling as EDMScaling
 from .fields.parametrization import NoisePrediction as NoisePrediction
@@ -67,6 +68,10 @@ from .fields.parametrization import ScorePrediction as ScorePrediction
 from .fields.parametrization import VelocityPrediction as VelocityPrediction
 from .fields.parametrization import VPrediction as VPrediction
 from .fields.planted import PlantedField as PlantedField
+from .fields.posterior import DPS as DPS
+from .fields.posterior import MMPS as MMPS
+from .fields.posterior import PiGDM as PiGDM
+from .fields.posterior import ProjectedField as ProjectedField
 from .fields.potential import PotentialField as PotentialField
 from .fields.preconditioned import PreconditionedField as PreconditionedField
 from .fields.wrap import wrap as wrap
@@ -163,6 +168,8 @@ from .targets.gaussian import Gaussian as Gaussian
 from .targets.mixture import GaussianMixture as GaussianMixture
 from .targets.patches import EquivariantLocalScore as EquivariantLocalScore
 from .targets.patches import LocalScore as LocalScore
+from .targets.posterior import ExactPosteriors as ExactPosteriors
+from .targets.posterior import exact_posterior as exact_posterior
 from .targets.windows import PatchSizes as PatchSizes
 from .training.classifier import read_noise_classifier as read_noise_classifier
 from .training.classifier import store_noise_classifier as store_noise_classifier

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 import scorefield
 from scorefield import (
+    DPS,
     EDM,
+    MMPS,
     SDE,
     VE,
     VP,
@@ -25,17 +27,21 @@ from scorefield import (
     Empirical,
     EquivariantLocalScore,
     EquivariantScore,
+    ExactPosteriors,
     Gaussian,
     GaussianMixture,
     HybridField,
     IdealScore,
     LocalScore,
     NoisePrediction,
+    Observation,
     OneClass,
     PatchSizes,
+    PiGDM,
     PlantedField,
     PotentialField,
     PreconditionedField,
+    ProjectedField,
     PseudoAtoms,
     RectifiedFlow,
     ScoreField,
@@ -156,6 +162,16 @@ def field_makers(
     def judge() -> SmoothClassifier:
         return SmoothClassifier(shape, dtype)
 
+    def measured() -> Observation:
+        return Observation(normal((2, *shape), "rows"), torch.tensor([0.4, -0.3]), noise=0.8)
+
+    def bent() -> Observation:
+        def function(x: Tensor) -> Tensor:
+            flat = x.reshape(len(x), -1)
+            return torch.cat((torch.sin(flat[:, :1]), flat.square().mean(dim=1, keepdim=True)), 1)
+
+        return Observation(function, torch.tensor([0.4, 0.6]), noise=0.8)
+
     edm, noise, score = EDMScaling(0.7), NoisePrediction(), ScorePrediction()
     denoiser, v, velocity = DenoiserPrediction(), VPrediction(), VelocityPrediction()
     return {
@@ -192,6 +208,14 @@ def field_makers(
         "mixture of potentials": lambda: mixture(
             [potential(edm, "sum"), potential(noise, "inner")], [0.3, 0.7]
         ),
+        "DPS": lambda: DPS(potential(edm, "sum"), measured(), scale=0.7),
+        "PiGDM": lambda: PiGDM(free(edm), measured(), sigma_data=0.7),
+        "PiGDM of a potential": lambda: PiGDM(potential(noise, "inner"), measured()),
+        "PiGDM of a function": lambda: PiGDM(free(noise), bent(), 0.7, iterations=2),
+        "MMPS": lambda: MMPS(free(edm), measured(), iterations=2),
+        "MMPS of a function": lambda: MMPS(free(v), bent(), iterations=1),
+        "projected": lambda: ProjectedField(free(edm), measured()),
+        "projected on a function": lambda: ProjectedField(free(noise), bent()),
         "planted": lambda: PlantedField(free(edm), Radial(1.0), dose=0.1, band=Band(0.05, 5.0)),
     }
 
@@ -262,6 +286,13 @@ def closed_forms(sde: SDE) -> dict[str, ScoreField]:
     ideal, sizes = targets(sde)["ideal"], PatchSizes([0.1, 1.0, 10.0], [1, 3, 5])
     return {
         "ideal of a class": OneClass(ideal, 1),
+        "exact posteriors": OneClass(
+            ExactPosteriors(
+                targets(sde)["mixture full"],
+                Observation(normal((2, 3), "rows"), normal((3, 2), "ys"), noise=0.8),
+            ),
+            1,
+        ),
         "local": LocalScore(images, sde),
         "local circular": LocalScore(images, sde, padding="circular"),
         "equivariant local": EquivariantLocalScore(images, sde),

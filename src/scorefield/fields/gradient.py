@@ -1,4 +1,6 @@
-"""Differentiation at any depth: the context that allows it, and the gradient of a scalar."""
+"""Differentiation at any depth: the context that allows it, the gradient of a scalar, and products
+with the transposed Jacobian of a field.
+"""
 
 from __future__ import annotations
 
@@ -105,3 +107,31 @@ def gradient(
             u = u.requires_grad_()
         (slope,) = torch.autograd.grad(scalar(u, *others).sum(), u, create_graph=create_graph)
     return slope
+
+
+def pullback(
+    function: Callable[[Tensor], tuple[Tensor, Tensor]], x: Float[Tensor, "batch *event"]
+) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    r"""The two values of a function of rows, and the products :math:`J^T v` with the Jacobian of
+    the first, each of which is a pass back through the one evaluation.
+
+    What is said of :func:`gradient` about contexts holds here too; the caller is
+    :func:`outside_inference` as long as it takes products.
+    """
+    if _differentiable or torch.compiler.is_compiling():
+        with _attention(), recomputing(False):
+            made: tuple[Any, ...] = torch.func.vjp(function, x, has_aux=True)
+        value, pull, other = made
+        return value, other, lambda v: pull(v)[0]
+    create_graph = torch.is_grad_enabled()
+    with _attention(), recomputing(False), torch.enable_grad():
+        u = x if x.requires_grad else x.detach().requires_grad_()
+        value, other = function(u)
+
+    def product(v: Tensor) -> Tensor:
+        with _attention(), recomputing(False):
+            return torch.autograd.grad(value, u, v, retain_graph=True, create_graph=create_graph)[0]
+
+    if create_graph:
+        return value, other, product
+    return value.detach(), other.detach(), product
