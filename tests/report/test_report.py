@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from itertools import product
 
@@ -14,13 +14,20 @@ import torch
 
 from scorefield.comparison.groups import collect
 from scorefield.comparison.resources import RESOURCES
+from scorefield.comparison.tables import compare_models
 from scorefield.config.resolve import load_config
 from scorefield.data.arrays import ArraySource
 from scorefield.errors import RunError
+from scorefield.estimate import Estimate
 from scorefield.evaluation.evaluate import evaluate
+from scorefield.evaluation.likelihood import LikelihoodSettings
 from scorefield.evaluation.protocol import Protocol
+from scorefield.plotting.palette import looks
+from scorefield.report.likelihood import Likelihoods, likelihood_table
+from scorefield.report.overview import overview
 from scorefield.report.page import write_report
 from scorefield.report.provenance import classes
+from scorefield.runs.cells import numbers
 from scorefield.runs.run import Run
 
 PROTOCOL = Protocol(nfes=(4, 8), samples=48, pairs=3, sigmas=(0.5, 2.0), points=8, draws=2)
@@ -304,6 +311,32 @@ def test_the_page_compares_models_seed_by_seed_and_at_equal_cost(seeds):
     differences = rows_of(seeds / "paired_differences.csv")
     assert {row["num_seeds"] for row in differences} == {"2"}
     assert {row["model_id"].partition("_")[0] for row in differences} == {"m2"}
+
+
+@pytest.mark.parametrize(
+    ("values", "rtol", "kind"),
+    [((2.0, 2.1), 1e-5, "better"), ((0.0, 0.1), 1e-5, "worse"), ((1.5, 0.5), 1e-5, "same"),
+     ((2.0, 2.1), 1e-3, "")],
+)  # fmt: skip
+def test_log_likelihoods_are_marked_by_their_difference(seeds, tmp_path, values, rtol, kind):
+    """M0 has 1 and 1.1 nats; densities of other tolerances are not compared with them."""
+    root = tmp_path / "runs"
+    shutil.copytree(seeds.parent / "runs", root)
+    (comparison,) = compare_models(collect(root), root)
+    settings = asdict(LikelihoodSettings())
+    for g, nats in zip(comparison.members, ((1.0, 1.1), values), strict=True):
+        tolerance = 1e-5 if g is comparison.members[0] else rtol
+        about = {**settings, "rtol": tolerance, "data": "test", "n": 9, "calls_mean": 50.0}
+        for e, value in zip(g.members, nats, strict=True):
+            record = {"nats": numbers(Estimate(value, 0.01, 9, "nats")), "bits_per_dim": None}
+            (e.folder / "eval" / "likelihood.json").write_text(json.dumps({**about, **record}))
+    found = Likelihoods(comparison.members)
+    table = overview(comparison, found, looks([g.label for g in comparison.members]))
+    place = [h.name for h in table.headings].index("− log-likelihood")
+    marks = [line.readings[place].mark.kind for line in table.lines]
+    assert marks == ["base" if kind else "", kind]
+    shown = likelihood_table(comparison.members, found).rows[1].cells[-1]
+    assert shown.strong == (kind in ("better", "worse"))
 
 
 def test_single_trainings_are_not_compared(report):

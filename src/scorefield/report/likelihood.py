@@ -4,27 +4,50 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
-from scorefield.comparison.groups import Group, over_seeds
+from scorefield.comparison.groups import Group, Key, over_seeds
+from scorefield.comparison.paired import Pair, compare
 from scorefield.estimate import Estimate
-from scorefield.evaluation.likelihood import SUMMARY
+from scorefield.evaluation.likelihood import SUMMARY, LikelihoodSettings
 from scorefield.files import DOCUMENT, read_file
 from scorefield.progress import warn
-from scorefield.report.tables import Cell, Column, Row, Table
+from scorefield.report.tables import Cell, Column, Row, Table, pair_cell
 
 UNIT = "nats"
+_ALIKE = ("data", "n", *(f.name for f in fields(LikelihoodSettings)))
+"""What log-densities have in common that are compared: the points, and how they were computed."""
 
 
 class Likelihoods:
-    """The mean log-density by model, of those that were computed alike for all of its seeds."""
+    """The mean log-density by model, of those that were computed alike for all of its seeds, and
+    the differences from the first model, of those that were computed as its.
+    """
 
     def __init__(self, members: Sequence[Group]) -> None:
         self.records: dict[str, list[Mapping[str, Any]]] = {}
+        self.pairs: dict[str, Pair] = {}
         for g in members:
             found = [r for e in g.members if (r := _read(e.folder)) is not None]
-            if len(found) == len(g.members):
-                self.records[g.model] = found
+            if len(found) < len(g.members):
+                continue
+            if any(_alike(r) != _alike(found[0]) for r in found):
+                warn(
+                    f"log-densities of {g.dataset}/{g.model} are left out: its seeds differ in "
+                    "the data, the points or the settings; compute them again in the same way"
+                )
+                continue
+            self.records[g.model] = found
+        for g in members[1:]:
+            self._compare(g, members[0])
+
+    def _compare(self, g: Group, base: Group) -> None:
+        own, others = self.records.get(g.model), self.records.get(base.model)
+        if own is None or others is None or _alike(own[0]) != _alike(others[0]):
+            return
+        for pair in compare(g, base, _negatives(g, own), _negatives(base, others)):
+            self.pairs[g.model] = pair
 
     def __bool__(self) -> bool:
         return bool(self.records)
@@ -39,6 +62,17 @@ class Likelihoods:
         """The mean negative log-density, of which less is better."""
         nats = self.over_seeds(g, "nats")
         return None if nats is None else nats.scaled(-1.0)
+
+
+def _alike(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(record.get(name) for name in _ALIKE)
+
+
+def _negatives(g: Group, records: Sequence[Mapping[str, Any]]) -> dict[int, dict[Key, Estimate]]:
+    """The mean negative log-density by seed."""
+    key = Key("negative_log_density")
+    nats = (Estimate(**r["nats"]).scaled(-1.0) for r in records)
+    return {seed: {key: e} for seed, e in zip(g.seeds, nats, strict=True)}
 
 
 def _read(folder: Any) -> Mapping[str, Any] | None:
@@ -64,6 +98,15 @@ def likelihood_table(members: Sequence[Group], found: Likelihoods) -> Table | No
         Column("", "points", "how many, and of which data"),
         Column("", "calls a point", "the mean number of network calls"),
     ]
+    base = members[0].label
+    note = "The density of the model's own probability flow."
+    if found.pairs:
+        meaning = "of negative log-densities over common seeds, with the 95 % interval of the mean"
+        columns.append(Column("", f"− log-density minus {base}'s", meaning))
+        note += (
+            f" Less than zero is better than {base}; a difference whose interval excludes zero is "
+            "bold, others are not distinguishable from none."
+        )
     rows = []
     for g in members:
         records = found.records.get(g.model)
@@ -78,5 +121,7 @@ def likelihood_table(members: Sequence[Group], found: Likelihoods) -> Table | No
             Cell(None, str(one["data"]), text=f"{one['n']:,}"),
             Cell(None, text=f"{calls:.0f}"),
         ]
+        if found.pairs:
+            cells.append(pair_cell(found.pairs.get(g.model)))
         rows.append(Row(g.label, cells))
-    return Table(columns, rows, "", "The density of the model's own probability flow.")
+    return Table(columns, rows, "", note)

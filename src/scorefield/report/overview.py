@@ -119,7 +119,11 @@ def _metrics(comparison: Comparison, likelihoods: Likelihoods) -> Iterator[_Colu
             )
     if likelihoods:
         meaning = "The mean negative log-density of held-out points."
-        yield _Column(Heading("− log-likelihood", UNIT, meaning), likelihoods.negative, _unmarked)
+        yield _Column(
+            Heading("− log-likelihood", UNIT, meaning),
+            likelihoods.negative,
+            partial(_mark_of_likelihood, comparison, likelihoods),
+        )
     levels = [m for m in OF_LEVELS if m.finding and base.profile(m.name, m.radius)]
     first = [m for m in levels if m.zero]
     yield from (_of_levels(comparison, m) for m in first)
@@ -162,10 +166,6 @@ def _distance(metric: Metric, budget: int, relative: bool, g: Group) -> Estimate
     return None if found is None else found.ratio if relative else found.estimate
 
 
-def _unmarked(g: Group) -> Mark:
-    return NONE
-
-
 def _mark(comparison: Comparison, metric: Metric, g: Group) -> Mark:
     """How a model compares with the first in a metric; nothing where there is no interval."""
     if isinstance(metric, OfLevel) and metric.zero and is_zero(metric, g):
@@ -173,12 +173,21 @@ def _mark(comparison: Comparison, metric: Metric, g: Group) -> Mark:
     if g is comparison.members[0]:
         return BASE if comparison.pairs else NONE
     found = next((p for p in comparison.pairs if _same(p, metric, g)), None)
-    if found is None or metric.better == "neither":
+    return NONE if metric.better == "neither" else _of_pair(found, metric.better == "lower")
+
+
+def _mark_of_likelihood(comparison: Comparison, likelihoods: Likelihoods, g: Group) -> Mark:
+    if g is comparison.members[0]:
+        return BASE if likelihoods.pairs else NONE
+    return _of_pair(likelihoods.pairs.get(g.model), less_is_better=True)
+
+
+def _of_pair(pair: Pair | None, less_is_better: bool) -> Mark:
+    if pair is None:
         return NONE
-    if not found.excludes_zero:
+    if not pair.excludes_zero:
         return SAME
-    less = found.difference.value < 0
-    return BETTER if less == (metric.better == "lower") else WORSE
+    return BETTER if (pair.difference.value < 0) == less_is_better else WORSE
 
 
 def _same(p: Pair, metric: Metric, g: Group) -> bool:
