@@ -30,6 +30,9 @@ from .diagnostics.line_integrals import winding as winding
 from .diagnostics.observable import observable_error as observable_error
 from .diagnostics.protocol import Profile as Profile
 from .diagnostics.protocol import Protocol as Protocol
+from .diagnostics.ranks import Ranks as Ranks
+from .diagnostics.ranks import calibration_ranks as calibration_ranks
+from .diagnostics.ranks import posterior_ranks as posterior_ranks
 from .diagnostics.scales import calibrate_sizes as calibrate_sizes
 from .diagnostics.score_error import denoising_loss as denoising_loss
 from .diagnostics.score_error import distance_to_ideal as distance_to_ideal

@@ -13,5 +13,6 @@ Example:
 from scorefield.plot.drawn import samples, trajectories
 from scorefield.plot.lines import profile, training
 from scorefield.plot.maps import compare, curl, field
+from scorefield.plot.ranks import ranks
 
-__all__ = ["field", "curl", "compare", "profile", "training", "samples", "trajectories"]
+__all__ = ["field", "curl", "compare", "profile", "training", "samples", "trajectories", "ranks"]
