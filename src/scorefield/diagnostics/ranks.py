@@ -12,7 +12,7 @@ end.
 
 Uniform ranks of the coordinates alone are no proof: draws of the prior, which know nothing of the
 measurement, have them too. The *misfit* :math:`|y - \mathcal{A}(x)|^2`, which depends on the
-measurement, tells these apart.
+measurement, distinguishes these.
 
 References:
     Validating Bayesian inference algorithms with simulation-based calibration (Talts, Betancourt,
