@@ -20,7 +20,9 @@ from scorefield import GaussianMixture, TargetSource
 from scorefield.cli.app import app
 from scorefield.cli.printing import print_table
 from scorefield.cli.program import main
+from scorefield.cli.results import Results, ending_in_results
 from scorefield.config import presets
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.runs.cells import read_csv
 from scorefield.runs.run import Run
@@ -251,7 +253,7 @@ def test_a_sweep_trains_evaluates_and_is_reported(small, tmp_path, capsys):
     assert main(["sweep", small, "--seeds", "1", "--eval", "--root", str(root)]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["toy/small", "1", "done"] in [row[:3] for row in rows]
-    assert main(["report", str(root), "--out", str(out)]) == 0
+    assert main(["report", "--root", str(root), "--out", str(out)]) == 0
     page = capsys.readouterr().out.strip()
     assert os.path.dirname(page) == str(out)
     assert os.path.getsize(page)
@@ -274,8 +276,8 @@ def test_a_sweep_trains_evaluates_and_is_reported(small, tmp_path, capsys):
         (["eval", "nowhere"], "there is no run 'nowhere'"),
         (["eval", "nowhere", "--nfe", "8,0"], "'--nfe': it has 0, each must be at least 1"),
         (["eval", "nowhere", "--nfe", "8;9"], "it must be integers"),
-        (["report", "nowhere", "--targets", "2,-1"], "it must be positive numbers"),
-        (["report", "nowhere", "--targets", "2,2.0"], "'--targets': it has 2 twice"),
+        (["report", "--root", "nowhere", "--targets", "2,-1"], "it must be positive numbers"),
+        (["report", "--root", "nowhere", "--targets", "2,2.0"], "'--targets': it has 2 twice"),
         (["inspect", "nowhere"], "there is no model 'nowhere'"),
         (["analyze", "calibrate", "--dims", "3"], "not 3"),
         (["analyze", "calibrate", "--only", "loop"], "'loop'; the nearest is 'loops'"),
@@ -343,6 +345,27 @@ def test_a_mistake_is_one_sentence(told, tmp_path, monkeypatch, arguments, words
     assert words in told(*arguments)
     # Neither a run nor a part of one is left behind.
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["inspect", "nowhere"], ["inspect"], ["runs", "--rot", "x"], ["trian"]]
+)
+def test_a_mistake_is_a_document_for_machines_too(capsys, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments, "--json"]) == 2
+    printed = capsys.readouterr()
+    (sentence,) = json.loads(printed.out).values()
+    assert printed.err == f"error: {sentence}\n"
+    assert json.loads(printed.out).keys() == {"error"}
+
+
+def test_an_incomplete_result_is_one_document_with_its_error(capsys, monkeypatch):
+    command = typer.Typer()
+    found = Results(rows=[{"quantity": "a", "value": 1}], failure=UserError("no film"))
+    command.command()(ending_in_results(lambda: found))
+    monkeypatch.setattr("scorefield.cli.program.app", command)
+    assert main(["--json"]) == 2
+    assert json.loads(capsys.readouterr().out) == {**found.document(), "error": "no film"}
 
 
 def test_data_that_cannot_be_read_cost_no_run(told, tmp_path, monkeypatch):

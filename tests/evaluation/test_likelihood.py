@@ -167,6 +167,11 @@ def test_the_command_prints_and_writes(trained, tmp_path, capsys):
     assert " nats " in told
     assert str(tmp_path / "out" / "likelihood.csv") in told
     assert json.loads((tmp_path / "out" / "likelihood.json").read_text())["n"] == 4
+    assert main(["likelihood", str(trained), *settings]) == 2
+    assert "likelihood.csv exists; overwrite it" in capsys.readouterr().err
+    settings[1] = "5"
+    assert main(["likelihood", str(trained), *settings, "--overwrite"]) == 0
+    assert json.loads((tmp_path / "out" / "likelihood.json").read_text())["n"] == 5
     assert main(["likelihood", str(trained), "--data", "valid"]) == 2
     assert "there are no data called 'valid'" in capsys.readouterr().err
     assert main(["likelihood", str(trained), "--rtol", "0"]) == 2

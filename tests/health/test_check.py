@@ -316,6 +316,18 @@ def test_too_few_points_are_counted():
             sf.check(RING.under(sf.EDM()), data, 1.0)
 
 
+def test_a_check_of_something_else_is_replaced_only_where_that_is_wanted(tmp_path):
+    """Nothing of it is left: its numbers would be resumed, its samples shown."""
+    field, data = RING.under(sf.EDM()), RING.sample(64, 1)
+    sf.check(field, data, 1e-6, out=tmp_path)
+    with pytest.raises(RunError, match="another seed: overwrite it, or give another folder"):
+        sf.check(field, data, 1e-6, seed=1, out=tmp_path)
+    (tmp_path / SAMPLES).write_text("older")
+    found = sf.check(field, data, 1e-6, seed=1, out=tmp_path, overwrite=True)
+    assert json.loads((tmp_path / RECORD).read_text())["about"]["seed"] == found.about["seed"] == 1
+    assert not (tmp_path / SAMPLES).exists() or (tmp_path / SAMPLES).read_bytes() != b"older"
+
+
 def test_what_is_in_a_folder_and_no_check_stays(tmp_path):
     """It is refused before anything is measured, and so is a file in place of the folder."""
 

@@ -161,7 +161,7 @@ def run(folder, rng):
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as errors:
         for command in (
             ["inspect", str(other)],
-            ["report", str(folder / "runs"), "--out", str(folder / "out")],
+            ["report", "--root", str(folder / "runs"), "--out", str(folder / "out"), "--overwrite"],
         ):
             status = main(command)
             if status not in (0, 2):

@@ -282,9 +282,7 @@ VERBS = {
     ),
     "likelihood": Verb(
         lambda f: (evaluated(f), older(f, *LIKELIHOOD)),
-        lambda f: main(
-            ["likelihood", str(f / RUN), *["--n", "4", "--rtol", "1e-2", "--atol", "1e-2"]]
-        ),
+        lambda f: main(["likelihood", str(f / RUN), *FEW, "--overwrite"]),
         lambda f: as_one(f, *LIKELIHOOD) and kept_evaluation(f),
     ),
     "sample": Verb(
@@ -295,7 +293,9 @@ VERBS = {
     "sweep": Verb(configured, sweep_call, whole_checkpoints),
     "report": Verb(
         lambda f: (evaluated(f), older(f, *report_names())),
-        lambda f: main(["report", str(f / "runs"), "--out", str(f / "reports")]),
+        lambda f: main(
+            ["report", "--root", str(f / "runs"), "--out", str(f / "reports"), "--overwrite"]
+        ),
         lambda f: as_one(f, *report_names()) and kept_evaluation(f),
     ),
     "pack": Verb(

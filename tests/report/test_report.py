@@ -206,7 +206,7 @@ def test_distances_stand_against_true_calls(report):
 
 def test_the_command_of_every_number_is_there(report):
     root, out, text = report
-    assert f"scorefield report {root} --out {out}" in text
+    assert f"scorefield report --root {root} --out {out}" in text
     for name in ("toy/m0", "toy/m2", "digits/m0"):
         assert f"scorefield train {name} " in text
     for verb in ("eval", "sample"):
@@ -366,6 +366,17 @@ def test_a_strict_report_of_single_trainings_is_refused_and_writes_nothing(repor
     with pytest.raises(RunError, match="has the single seed 0"):
         write_report(root, tmp_path / "out", strict=True)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["index.html", "fid_summary.csv"])
+def test_a_report_is_replaced_only_where_that_is_wanted(report, tmp_path, no_pictures, name):
+    root, _, _ = report
+    (tmp_path / name).write_text("older")
+    with pytest.raises(RunError, match=f"{name} exists; overwrite it"):
+        write_report(root, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    write_report(root, tmp_path, overwrite=True)
+    assert (tmp_path / name).read_text() != "older"
 
 
 def test_an_evaluation_without_records_is_refused(tmp_path):

@@ -14,6 +14,7 @@ from scorefield.cli.options import (
     ROOT,
     Chosen,
     Model,
+    Overwrite,
     Root,
     Seed,
     TrustCode,
@@ -57,12 +58,13 @@ def check(
     seed: Seed = 0,
     weights: Weights = "ema",
     root: Root = ROOT,
+    overwrite: Overwrite = False,
     trust_code: TrustCode = False,
 ) -> Results:
     """Check a model: what it claims to be, whether that fits, and how good a score it is.
 
     The most informative measurements come first. The same command, run again, resumes and makes the
-    intervals narrower.
+    intervals narrower; with --overwrite it begins anew.
     """
     from scorefield.engine import Engine
     from scorefield.evaluation.given import open_data
@@ -82,8 +84,9 @@ def check(
     try:
         with Stages() as stages:
             found = check(
-                opened.field, source, budget, seed=seed, out=out, levels=levels,
-                engine=Engine(**engine), stages=stages, alternatives=opened.alternatives,
+                opened.field, source, budget, seed=seed, out=out, overwrite=overwrite,
+                levels=levels, engine=Engine(**engine), stages=stages,
+                alternatives=opened.alternatives,
             )  # fmt: skip
     except KeyboardInterrupt:
         if page.exists():

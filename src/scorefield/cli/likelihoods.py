@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from scorefield.cli.options import ROOT, Chosen, Model, Root, Seed, TrustCode, Weights, on_engine
+from scorefield.cli.options import (
+    ROOT,
+    Chosen,
+    Model,
+    Overwrite,
+    Root,
+    Seed,
+    TrustCode,
+    Weights,
+    on_engine,
+)
 from scorefield.cli.results import Results, ending_in_results
 
 
@@ -39,6 +49,7 @@ def likelihood(
     weights: Weights = "ema",
     out: Annotated[Path | None, typer.Option(help="The folder of the tables.")] = None,
     root: Root = ROOT,
+    overwrite: Overwrite = False,
     trust_code: TrustCode = False,
 ) -> Results:
     """Compute log-densities of data under a model, with errors, in nats and bits per dimension."""
@@ -54,7 +65,7 @@ def likelihood(
     subject = open_subject(place, weights, config, trust_code=trust_code)
     folder = out or (subject.folder / "eval" if subject.folder else None)
     if folder is not None:
-        check_folder(folder)
+        check_folder(folder, overwrite)
     settings = LikelihoodSettings(rtol, atol, probes, n_probes, standard_error, seed)
     with subject.engine(**engine).joined() as chosen:
         found = data_likelihood(subject, data, n, settings, chosen, subject.folder or folder)

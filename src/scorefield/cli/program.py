@@ -1,7 +1,8 @@
 """The process of the command line: its streams, its signals and its exit status.
 
 A user's mistake is one sentence on the standard error and exit status 2; an interrupt is exit
-status 130; anything else is a fault of the program, and shows its traceback.
+status 130; anything else is a fault of the program, and shows its traceback. With ``--json`` the
+sentence is on the standard output too, as the ``error`` of one JSON object.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from types import FrameType
 from typing import Any
@@ -21,6 +22,7 @@ import typer
 
 from scorefield.cli.app import app
 from scorefield.cli.printing import prepare
+from scorefield.cli.results import IncompleteError, print_document
 from scorefield.memory import keep_freed
 
 _COMPLETION = "_SCOREFIELD_COMPLETE"
@@ -39,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         keep_freed()
         arguments = sys.argv[1:]
     arguments = list(arguments)
+    # Typer takes them out of the list.
+    json = "--json" in arguments
     command = typer.main.get_command(app)
     if _COMPLETION in os.environ:
         command.main(arguments, prog_name="scorefield")  # a question of the shell
@@ -56,28 +60,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return end.exit_code
     except KeyboardInterrupt:
         with _one_voice():
-            print("interrupted; what was written before is kept", file=sys.stderr)
+            _report("interrupted; what was written before is kept", json)
         return _INTERRUPTED
     except Interrupted as interrupted:
         with _one_voice():
-            print(interrupted, file=sys.stderr)
+            _report(str(interrupted), json)
         return _INTERRUPTED
     except LostProcessError as lost:
         if lost.speaks:
-            print(f"{PREFIX}{lost}", file=sys.stderr)
+            _report(str(lost), json, PREFIX)
         else:
             time.sleep(_TO_SPEAK)
         return 2
     except typer.TyperException as error:
         words = " ".join(error.format_message().split()).replace("Value error, ", "")
-        told = words.rstrip(".").replace(". ", "; ")
+        told, known = words.rstrip(".").replace(". ", "; "), None
     except Exception as error:
-        known = sentence(error)
-        if known is None:
+        found = sentence(error)
+        if found is None:
             raise
-        told = known
+        told, known = found, error.document if isinstance(error, IncompleteError) else None
     if _is_first():
-        print(f"{PREFIX}{told}", file=sys.stderr)
+        _report(told, json, PREFIX, known)
         return 2
     from scorefield import world
 
@@ -86,6 +90,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not world.met:
         print(f"{PREFIX}process {os.environ['RANK']}: {told}", file=sys.stderr)
     return 2
+
+
+def _report(
+    words: str,
+    json: bool,
+    prefix: str = "",
+    document: Mapping[str, Any] | None = None,
+) -> None:
+    """Prints why a command ended: a sentence, and for machines one JSON object, with the results
+    that there are.
+    """
+    print(f"{prefix}{words}", file=sys.stderr)
+    if json and _is_first():
+        print_document({**(document or {}), "error": words})
+        sys.stdout.flush()
 
 
 def _is_first() -> bool:

@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from scorefield.cli.arguments import Numbers, positive_numbers
-from scorefield.cli.options import ROOT, Model, Root, TrustCode
+from scorefield.cli.options import ROOT, Model, Overwrite, Root, TrustCode
 from scorefield.cli.results import Results, ending_in_results
 
 
 @ending_in_results
 def report(
-    root: Annotated[Path, typer.Argument(help="The folder of all runs.")] = ROOT,
+    root: Root = ROOT,
     out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("reports"),
     targets: Annotated[
         Numbers,
@@ -28,12 +28,13 @@ def report(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse numbers without an interval over seeds.")
     ] = False,
+    overwrite: Overwrite = False,
     trust_code: TrustCode = False,
 ) -> Results:
     """Compare the evaluations of all runs in tables and a page."""
     from scorefield.report.page import write_report
 
-    return Results(files=[write_report(root, out, targets, strict, trust_code)])
+    return Results(files=[write_report(root, out, targets, strict, trust_code, overwrite)])
 
 
 @ending_in_results

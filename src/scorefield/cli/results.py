@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scorefield.cli.options import JSON, QUIET, extended
+from scorefield.errors import UserError
 
 Row = Mapping[str, Any]
 """The cells of a row by their headings: texts, integers, estimates, or ``None`` for nothing."""
@@ -81,6 +82,18 @@ class Results:
             print(plain(line))
 
 
+class IncompleteError(UserError):
+    """Results of which something could not be made, for machines: one document has both.
+
+    Arguments:
+        found: The results; their ``failure`` is what is reported.
+    """
+
+    def __init__(self, found: Results) -> None:
+        super().__init__(str(found.failure))
+        self.document = found.document()
+
+
 def ending_in_results(verb: Callable[..., Results]) -> Callable[..., int]:
     """A verb with the options ``--quiet`` and ``--json``, whose results are printed; it returns the
     exit status.
@@ -90,8 +103,10 @@ def ending_in_results(verb: Callable[..., Results]) -> Callable[..., int]:
     def call(*, quiet: bool, json: bool, **given: Any) -> int:
         with _progress(quiet, json):
             found = verb(**given)
+        if json and found.failure is not None:
+            raise IncompleteError(found) from found.failure
         if json:
-            _print_document(found.document())
+            print_document(found.document())
         else:
             found.show()
         sys.stdout.flush()
@@ -114,7 +129,8 @@ def _progress(quiet: bool, json: bool) -> Iterator[None]:
         yield
 
 
-def _print_document(document: Mapping[str, Any]) -> None:
+def print_document(document: Mapping[str, Any]) -> None:
+    """Prints what machines read: one JSON object."""
     print(json.dumps(document, indent=2, allow_nan=False, default=str))
 
 

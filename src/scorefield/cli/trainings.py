@@ -24,12 +24,15 @@ def demo(
     root: Root = Path("runs/demo"),
     jobs: Jobs = 2,
 ) -> Results:
-    """Train and evaluate five models on two data sets, and write the report."""
+    """Train and evaluate five models on two data sets, and write the report.
+
+    The same command, run again, resumes, and writes the report anew.
+    """
     from scorefield.comparison.demo import demo
     from scorefield.report.page import write_report
 
     demo(root, jobs=jobs, engine=engine)
-    return Results(files=[write_report(root, out)])
+    return Results(files=[write_report(root, out, overwrite=True)])
 
 
 @ending_in_results

@@ -120,11 +120,16 @@ class DataLikelihood:
         return replace(found.mean(), settings={})
 
 
-def check_folder(folder: Path) -> None:
-    """Checks before the work that tables can be written to a folder, which need not exist."""
+def check_folder(folder: Path, overwrite: bool = False) -> None:
+    """Checks before the work that tables can be written to a folder, which need not exist, and that
+    none are there that may not be replaced.
+    """
     there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise RunError(f"{folder} cannot be written: {there} is no folder that can be written to")
+    for file in (folder / POINTS, folder / SUMMARY):
+        if file.exists() and not overwrite:
+            raise RunError(f"{file} exists; overwrite it, or give another folder")
 
 
 def data_likelihood(

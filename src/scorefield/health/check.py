@@ -25,7 +25,7 @@ from scorefield.health.fit import held_out, split_of
 from scorefield.health.limit import until
 from scorefield.health.measure import Subject, measurements
 from scorefield.health.plan import Plan
-from scorefield.health.result import Check, read, write, write_page
+from scorefield.health.result import Check, delete, read, write, write_page
 from scorefield.health.typical import like
 from scorefield.health.verdicts import verdicts
 from scorefield.progress import Stages
@@ -42,6 +42,7 @@ def check(
     *,
     seed: int = 0,
     out: str | Path | None = None,
+    overwrite: bool = False,
     levels: Levels | None = None,
     alternatives: Mapping[str, ScoreField] | None = None,
     engine: Engine | None = None,
@@ -59,6 +60,7 @@ def check(
         budget: The time, in seconds.
         seed: The seed of points, noise and probes.
         out: A folder for the page, the numbers and the samples.
+        overwrite: Whether to begin anew where the folder holds a check, which is deleted.
         levels: How integers became the points, where they did, and whether they have noise.
         alternatives: Other fields that might have been meant, such as one with averaged weights, by
             a clause on what would be otherwise.
@@ -81,6 +83,8 @@ def check(
     subject = Subject(engine.place(field), source, seed, levels, others, engine)
     identity = _identity(field, source, seed)
     folder = None if out is None else Path(out)
+    if folder is not None and overwrite:
+        delete(folder)
     before = {} if folder is None else read(folder, identity)
     plan = Plan(list(measurements(subject)), before)
     about = {

@@ -88,14 +88,22 @@ def read(folder: Path, identity: str) -> dict[str, Done]:
         raise RunError(f"the check in {folder} cannot be read: {error}") from error
     if owner != identity:
         raise RunError(
-            f"{folder} holds the check of another model, other data or another seed: give "
-            "another folder"
+            f"{folder} holds the check of another model, other data or another seed: "
+            "overwrite it, or give another folder"
         )
     for name in arrays.keys() & done.keys():
         one = done[name]
         kept = {**one.found.kept, "samples": torch.from_numpy(arrays[name])}
         done[name] = Done(one.size, one.seconds, Found(one.found.numbers, kept))
     return done
+
+
+def delete(folder: Path) -> None:
+    """Deletes the check in a folder, whatever it is of; nothing where there is none."""
+    if (folder / RECORD).exists():
+        # The record last: it is what shows that the others are of a check.
+        for name in (PAGE, SAMPLES, RECORD):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _check_free(folder: Path) -> None:

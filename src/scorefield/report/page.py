@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from scorefield.comparison.groups import Group, by_dataset, collect, groups
-from scorefield.comparison.tables import Comparison, compare_models, refuse, table_files
+from scorefield.comparison.tables import TABLES, Comparison, compare_models, refuse, table_files
 from scorefield.comparison.to_target import TARGETS
 from scorefield.errors import ConfigError, RunError
 from scorefield.evaluation.records import Evaluation
@@ -41,6 +41,7 @@ def write_report(
     targets: Sequence[float] = TARGETS,
     strict: bool = False,
     trust_code: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Gathers the evaluated runs under a folder into tables and the page ``out/index.html``.
 
@@ -48,11 +49,16 @@ def write_report(
         targets: The targets of the sample quality, in multiples of the noise floor.
         strict: Whether to refuse numbers without an interval over seeds.
         trust_code: Whether classes that a run names by import path may be imported.
+        overwrite: Whether to replace a page and tables that are there.
 
     Raises:
         RunError: If there is no evaluated run, the models of a data set were evaluated by
-            different protocols, or a number is refused.
+            different protocols, a number is refused, or there is a page or a table that may not be
+            replaced.
     """
+    for file in (out / INDEX, *(out / name for name in TABLES)):
+        if file.exists() and not overwrite:
+            raise RunError(f"{file} exists; overwrite it, or give another folder")
     evaluations = _labelled([e for e in collect(root) if _has_run(e, trust_code)])
     if not evaluations:
         raise RunError(f"{root} holds no evaluated run that can be opened")
@@ -60,7 +66,7 @@ def write_report(
     if strict:
         refuse(comparisons)
     written = table_files(comparisons)
-    command = ["scorefield", "report", str(root), "--out", str(out)]
+    command = ["scorefield", "report", "--root", str(root), "--out", str(out)]
     if tuple(targets) != TARGETS:
         command += ["--targets", ",".join(f"{t:g}" for t in targets)]
     if strict:
