@@ -53,6 +53,8 @@ from .fields.composed import ClassifierFreeGuidance as ClassifierFreeGuidance
 from .fields.composed import ClassifierGuidance as ClassifierGuidance
 from .fields.composed import HybridField as HybridField
 from .fields.composed import OneClass as OneClass
+from .fields.composed import guidance_interval as guidance_interval
+from .fields.composition import autoguidance as autoguidance
 from .fields.composition import mixture as mixture
 from .fields.composition import negation as negation
 from .fields.composition import product as product

@@ -9,7 +9,9 @@ noise level of a time :math:`t`:
     \text{tempered} \quad & p_t^\beta & s &= \beta\,s \\
     \text{negation} \quad & p_{a,t} / p_{b,t}^\gamma & s &= s_a - \gamma\,s_b &
     \text{mixture} \quad & \textstyle\sum_i w_i\,p_{i,t} & s &= \textstyle\sum_i r_i\,s_i, \quad
-        r = \mathrm{softmax}(\ln w_i + \phi_i) .
+        r = \mathrm{softmax}(\ln w_i + \phi_i) \\
+    \text{autoguidance} \quad & p_{a,t}^\gamma / p_{b,t}^{\gamma - 1} &
+        s &= s_b + \gamma\,(s_a - s_b) .
     \end{aligned}
 
 Each is a density at every noise level, but only the mixture is the diffusion of the composed data:
@@ -75,8 +77,8 @@ class _Composition(ScoreField):
 
 class PowerProduct(_Composition):
     r"""The field :math:`s = \sum_i c_i s_i` of the density :math:`\prod_i p_{i,t}^{c_i}`, which
-    :func:`product`, :func:`tempered` and :func:`negation` make. It has the potential
-    :math:`\sum_i c_i \phi_i` where all of its fields have one.
+    :func:`product`, :func:`tempered`, :func:`negation` and :func:`autoguidance` make. It has the
+    potential :math:`\sum_i c_i \phi_i` where all of its fields have one.
     """
 
     def __init__(self, name: str, fields: Sequence[ScoreField], powers: Sequence[float]) -> None:
@@ -219,6 +221,39 @@ def negation(field: ScoreField, negated: ScoreField, strength: float = 1.0) -> S
     """
     check_positive("the strength of a negation", strength)
     return PowerProduct("negation", [field, negated], [1.0, -strength])
+
+
+def autoguidance(field: ScoreField, weak: ScoreField, scale: float) -> ScoreField:
+    r"""A field guided by a weaker version of itself: smaller, or trained for less time.
+
+    .. math:: s = s_b + \gamma\,(s_a - s_b), \qquad p_{a,t}^\gamma / p_{b,t}^{\gamma - 1}
+
+    is its density at the noise level of :math:`t`. Points that the better field finds more probable
+    than the weaker one become more probable still. The potential is :math:`\gamma\phi_a - (\gamma
+    - 1)\,\phi_b`.
+
+    The probability flow samples another distribution. For normal distributions of the variances
+    :math:`v < w` and the same mean it ends at the variance :math:`v^\gamma w^{1 - \gamma}`, where
+    the noise at its start is far greater. That of the quotient, :math:`(\gamma / v - (\gamma - 1) /
+    w)^{-1}`, is larger. Only where this is positive has the quotient a finite integral, which is
+    not checked.
+
+    Arguments:
+        field: The field :math:`s_a`.
+        weak: The weaker field :math:`s_b`.
+        scale: The scale :math:`\gamma`; 1 is the field itself.
+
+    Raises:
+        TypeError: If something is no field.
+        ValueError: If the scale is not positive, or the fields differ in process, domain or number
+            of classes.
+
+    References:
+        Guiding a diffusion model with a bad version of itself (Karras, Aittala, Kynkäänniemi,
+        Lehtinen, Aila and Laine, 2024), section 3.
+    """
+    check_positive("the scale of autoguidance", scale)
+    return PowerProduct("field with autoguidance", [field, weak], [scale, 1 - scale])
 
 
 def mixture(fields: Sequence[ScoreField], weights: Sequence[float]) -> ScoreField:
