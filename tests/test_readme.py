@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 
 import scorefield as sf
-
-ROOT = Path(__file__).parents[1]
+from tests.pages import ROOT, code_of, run
 
 
 class Shifted(torch.nn.Module):
@@ -18,14 +17,6 @@ class Shifted(torch.nn.Module):
 
     def forward(self, x, step):
         return 0.5 * x + step[:, None, None, None] / 1e6
-
-
-def code_of(page, section=None):
-    """The Python of a page, or of one of its sections."""
-    text = (ROOT / page).read_text()
-    if section is not None:
-        text = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
-    return "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
 
 
 def test_a_page_is_read_in_five_minutes():
@@ -45,13 +36,6 @@ def reader(tmp_path, monkeypatch):
         pixels = torch.full((32, 32, 3), 3 * k, dtype=torch.uint8)
         Image.fromarray(pixels.numpy()).save(tmp_path / "my_images" / f"{k}.png")
     monkeypatch.chdir(tmp_path)
-
-
-def run(code, scope):
-    """Runs the code of a page, with a shorter training and check."""
-    code = re.sub(r"\bsteps=[\d_]{4,}", "steps=30", code)
-    code = re.sub(r"\bbudget=[\d.]+", "budget=1.0", code)
-    exec(compile(code, "page", "exec"), scope)
 
 
 def test_the_python_of_the_page_on_models_runs(capsys):
