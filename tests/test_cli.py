@@ -711,7 +711,7 @@ WORDS = """
     length levels machine machines monotone n n-probes network nfe only out overwrite padding png
     points precision probes quiet relative-error repeats resnet root rtol sampler scales seed seeds
     size sizes slurm smoke standard-error statistics step steps strict targets to trust-code unet
-    units weights
+    units vae weights
 """
 """The names of all options, each for one thing; a new one is added here on purpose."""
 

@@ -29,7 +29,7 @@ PARAMETERS = {
     "imagenet512": (558_863_107, 559),
     "lsun256": (552_807_171, 552),
 }
-FAMILIES = (*PARAMETERS, "mnist", "fashion_mnist", "ffhq256", "emoji")
+FAMILIES = (*PARAMETERS, "mnist", "fashion_mnist", "ffhq256", "emoji", "imagenet256_latent")
 
 
 def bare(name):

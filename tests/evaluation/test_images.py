@@ -24,6 +24,7 @@ from scorefield.evaluation.evaluate import evaluate
 from scorefield.evaluation.extractors import INCEPTION, Extractor, open_extractor
 from scorefield.evaluation.features import FeatureBlocks, ImageSets
 from scorefield.evaluation.images import evaluate_images
+from scorefield.evaluation.pixels import Pixels
 from scorefield.evaluation.protocol import Protocol
 from scorefield.evaluation.records import Distance, Evaluation, Level
 from scorefield.evaluation.reference import read_statistics
@@ -389,7 +390,7 @@ def test_a_field_with_classes_draws_them_by_index(evaluated):
             return super().sample(field, **{**options, "classes": None})
 
     of = classes_by_index(evaluated.source(), 0)
-    made = generation.Generation(field, Spy(2), 9, 0, Engine("cpu"), True, of)
+    made = generation.Generation(field, Spy(2), 9, 0, Engine("cpu"), Pixels(True), of)
     made.images(0, 5)
     made.images(5, 9)
     assert torch.equal(torch.cat(given), of(torch.arange(9)))

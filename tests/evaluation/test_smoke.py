@@ -73,7 +73,7 @@ def test_a_hybrid_of_equal_cost_costs_as_much_as_m0(family):
     [
         *(f"fashion_mnist/m{k}" for k in range(5)),
         *("toy/m3", "digits/m4", "atoms/consistency", "cifar10/m0", "cifar10/m4", "mnist/m2"),
-        *("cifar10/ncsnpp", "imagenet64/m0", "lsun256/m3"),
+        *("cifar10/ncsnpp", "imagenet64/m0", "lsun256/m3", "imagenet256_latent/m0"),
     ],
 )
 def test_a_trial_trains_samples_and_evaluates(name, tmp_path):

@@ -11,6 +11,7 @@ from PIL import Image
 
 from scorefield import EDM, GaussianMixture, PseudoAtoms, digits
 from scorefield.domain import Euclidean
+from scorefield.evaluation.pixels import Pixels
 from scorefield.plotting.planar import field_map, reach_of, shared_scale
 from scorefield.report.gallery import Plane, Sheets, frames, spread
 from tests.planted import Turned
@@ -81,7 +82,7 @@ def test_points_of_more_coordinates_are_drawn_by_the_first_two():
 
 
 def test_images_stand_side_by_side():
-    sheet = pixels(Sheets(torch.zeros(0), -1.0).draw(digits().reference(16, 0)))
+    sheet = pixels(Sheets(torch.zeros(0), Pixels(True)).draw(digits().reference(16, 0)))
     height, width, _ = sheet.shape
     assert height == width == 4 * 8 + 5
 
@@ -90,7 +91,7 @@ def test_images_in_colour_and_from_black_to_one():
     """The middle of an image that is red, and of one at a fourth of the way to white."""
     red = torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1).expand(1, 3, 8, 8)
     grey = torch.full((1, 1, 8, 8), 0.25)
-    plain, centred = Sheets(torch.zeros(0), 0.0), Sheets(torch.zeros(0), -1.0)
+    plain, centred = Sheets(torch.zeros(0), Pixels(False)), Sheets(torch.zeros(0), Pixels(True))
     for images, colour in ((red, (255, 0, 0)), (grey, (64, 64, 64))):
         sheet = pixels(plain.draw(images))
         middle = sheet[sheet.shape[0] // 2, sheet.shape[1] // 2]
@@ -114,7 +115,7 @@ class One(torch.nn.Module):
 
 def test_denoised_images_are_those_of_the_posterior_mean():
     mean = 0.5
-    film = Sheets(digits().reference(16, 0), -1.0).fields({"M": One(mean)}, [0.5, 5.0])
+    film = Sheets(digits().reference(16, 0), Pixels(True)).fields({"M": One(mean)}, [0.5, 5.0])
     assert [panel.label for panel in film.panels] == ["noisy", "M"]
     for uri in film.panels[1].frames:
         sheet = pixels(uri)

@@ -1,20 +1,21 @@
-"""The verbs of ``scorefield data``: show and pack images of one's own."""
+"""The verbs of ``scorefield data``: show, pack and encode images of one's own."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from scorefield.cli.options import Jobs, Overwrite
+from scorefield.cli.options import DEVICE, Jobs, Overwrite
 from scorefield.cli.results import Results, ending_in_results
 from scorefield.errors import UserError
 
 _CPUS = os.cpu_count() or 1
 
-data = typer.Typer(help="Show and pack images.", rich_markup_mode=None)
+data = typer.Typer(help="Show, pack and encode images.", rich_markup_mode=None)
 
 Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="A file or folder of images.")]
 Size = Annotated[
@@ -53,20 +54,43 @@ def pack(
     from scorefield.data.contents import Contents
     from scorefield.data.describe import sheet_of
     from scorefield.data.pack import pack as write
-    from scorefield.progress import Stages, clock
+    from scorefield.progress import Stages
 
     settled = _settled(source, size, channels, dataset, crop, filter, background)
     if not isinstance(settled.found, Contents):
         raise UserError(f"{source} holds packed images already")
     with Stages() as stages:
-
-        def show(done: int, total: int, rate: float) -> None:
-            left = clock((total - done) / rate) if rate else "?"
-            stages.show("packing", done, total, f"{rate:,.0f} images/s, {left} left")
-            stages.follow(f"{done:,} of {total:,} images, {rate:,.0f} a second, {left} left")
-
-        made = write(source, settled.found, settled.form, out, jobs, overwrite, show)
+        shown = _shown(stages, "packing")
+        made = write(source, settled.found, settled.form, out, jobs, overwrite, shown)
     return _results(sheet_of(made), [out])
+
+
+@data.command()
+@ending_in_results
+def encode(
+    source: Annotated[
+        Path, typer.Argument(metavar="PACK", help="Packed images, made by scorefield data pack.")
+    ],
+    vae: Annotated[Path, typer.Option(help="The folder of an AutoencoderKL of diffusers.")],
+    out: Annotated[Path, typer.Option(help="The folder of the latents.")],
+    device: Annotated[str, DEVICE] = "auto",
+    overwrite: Overwrite = False,
+) -> Results:
+    """Encode packed images once into latents; the same command resumes after a stop."""
+    from scorefield.data.describe import sheet_of_latents
+    from scorefield.data.encode import encode as write
+    from scorefield.data.packed import Pack, is_pack
+    from scorefield.engine import Engine
+    from scorefield.interop.diffusers.autoencoder import open_autoencoder
+    from scorefield.progress import Stages
+
+    if not is_pack(source.expanduser()):
+        raise UserError(f"{source} holds no packed images: make them, with scorefield data pack")
+    images = Pack.read(source.expanduser())
+    encoder = open_autoencoder(vae).on(Engine(device).torch_device)
+    with Stages() as stages:
+        made = write(images, encoder, out, overwrite, _shown(stages, "encoding"))
+    return _results(sheet_of_latents(made), [out])
 
 
 @data.command()
@@ -87,11 +111,19 @@ def show(
         bool, typer.Option("--check", help="Compare packed images with the hash of the pack.")
     ] = False,
 ) -> Results:
-    """Describe images, and draw a sheet of what a network sees of them."""
-    from scorefield.data.describe import drawn, sheet_of
+    """Describe images, and draw a sheet of what a network sees of them; or describe latents."""
+    from scorefield.data.describe import drawn, sheet_of, sheet_of_latents
+    from scorefield.data.latent_packs import LatentPack, holds_latents
     from scorefield.data.packed import Pack
     from scorefield.files import write_file
 
+    if holds_latents(source.expanduser()):
+        if out is not None:
+            raise UserError(f"{source} holds latents: a sheet is drawn of images")
+        latents = LatentPack.read(source.expanduser())
+        if check:
+            latents.check()
+        return _results(sheet_of_latents(latents), [])
     settled = _settled(source, size, channels, dataset, crop, filter, background)
     if check:
         if not isinstance(settled.found, Pack):
@@ -104,6 +136,18 @@ def show(
         return _results(sheet, [])
     write_file(out, picture)
     return _results(sheet, [out])
+
+
+def _shown(stages: Any, stage: str) -> Callable[[int, int, float], None]:
+    """What shows how many images are done, and the time that is left."""
+    from scorefield.progress import clock
+
+    def show(done: int, total: int, rate: float) -> None:
+        left, each = clock((total - done) / rate) if rate else "?", f"{rate:,.3g}"
+        stages.show(stage, done, total, f"{each} images/s, {left} left")
+        stages.follow(f"{done:,} of {total:,} images, {each} a second, {left} left")
+
+    return show
 
 
 def _settled(

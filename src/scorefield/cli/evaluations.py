@@ -15,6 +15,7 @@ from scorefield.cli.options import (
     Root,
     RunName,
     TrustCode,
+    Vae,
     on_engine,
 )
 from scorefield.cli.results import Results, ending_in_results
@@ -52,6 +53,7 @@ def evaluate(
     png: Annotated[
         bool, typer.Option("--png", help="Write the images of an extractor's metrics as PNG files.")
     ] = False,
+    vae: Vae = None,
     root: Root = ROOT,
     overwrite: Overwrite = False,
     trust_code: TrustCode = False,
@@ -67,7 +69,7 @@ def evaluate(
     from scorefield.config.build import build_engine
     from scorefield.evaluation.evaluate import evaluate as measure
     from scorefield.evaluation.extractors import open_extractor
-    from scorefield.evaluation.images import evaluate_images
+    from scorefield.evaluation.images import evaluate_images, images_of
     from scorefield.evaluation.methods import evaluate_sampler
     from scorefield.evaluation.reference import read_statistics
     from scorefield.evaluation.sampling import choose_sampler
@@ -75,8 +77,10 @@ def evaluate(
     from scorefield.runs.find import find_run
     from scorefield.runs.run import Run
 
-    if not extractor and (statistics or png):
-        raise UserError("--statistics and --png are of the metrics of an --extractor: give one")
+    if not extractor and (statistics or png or vae):
+        raise UserError(
+            "--statistics, --png and --vae are of the metrics of an --extractor: give one"
+        )
     opened, method = Run.open(find_run(run, root), trust_code), None
     if sampler is not None or churn is not None:
         kind = None if sampler == "own" else sampler or "heun"
@@ -85,6 +89,8 @@ def evaluate(
             method.at_budget(budget)
     # What is wrong with a file is said before anything is measured.
     networks = [open_extractor(path) for path in extractor or ()]
+    if networks:
+        images_of(opened, vae=vae)
     for network in networks:
         if statistics is not None:
             read_statistics(statistics, network)
@@ -95,7 +101,7 @@ def evaluate(
         if networks:
             found = evaluate_images(
                 opened, networks, n, nfe,
-                statistics=statistics, pngs=png, stages=stages, engine=chosen,
+                statistics=statistics, pngs=png, vae=vae, stages=stages, engine=chosen,
             )  # fmt: skip
         files = sorted((opened.folder / "eval").iterdir()) if chosen.world.first else []
     about = {"run": str(opened.folder), "step": found.step, "seed": found.seed}

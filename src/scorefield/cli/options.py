@@ -52,6 +52,10 @@ Seed = Annotated[
 Step = Annotated[
     int | None, typer.Option(help="The step of the checkpoint; the newest by default.")
 ]
+Vae = Annotated[
+    Path | None,
+    typer.Option(help="The autoencoder of latents, where it is no longer in its place."),
+]
 Weights = Annotated[
     Literal["ema", "raw"],
     typer.Option(help="Averaged weights (ema) or those of the last step (raw)."),

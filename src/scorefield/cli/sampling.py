@@ -16,6 +16,7 @@ from scorefield.cli.options import (
     Seed,
     Step,
     TrustCode,
+    Vae,
     Weights,
     on_engine,
 )
@@ -50,6 +51,7 @@ def sample(
     out: Annotated[
         Path | None, typer.Option(help="The file of the samples, .npz or .safetensors.")
     ] = None,
+    vae: Vae = None,
     root: Root = ROOT,
     overwrite: Overwrite = False,
     trust_code: TrustCode = False,
@@ -67,8 +69,9 @@ def sample(
     number = None if label is None else class_number(label, opened.source)
     with opened.engine(**engine).joined() as chosen, Stages() as stages:
         drawn = draw(
-            opened, n, method, seed, out, overwrite, following(stages), number, guidance, chosen
-        )
+            opened, n, method, seed, out, overwrite, following(stages), number, guidance, chosen,
+            vae,
+        )  # fmt: skip
     of_class = None if number is None else str(class_name(number, opened.source))
     calls = drawn.calls
     row = {

@@ -53,6 +53,7 @@ def _plain_size(value: Any) -> Any:
 
 
 Name = Annotated[str, StringConstraints(min_length=1)]
+Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
 Positions = Annotated[
     tuple[Annotated[tuple[Coordinate, ...], Strict(False), Field(min_length=1)], ...],
@@ -115,7 +116,22 @@ class ImagesData(Section):
     filter: Literal["box", "bilinear", "hamming", "bicubic", "lanczos"] | None
     background: Annotated[int, Field(ge=0, le=255)] | None
     held_out_seed: Seed | None
-    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None
+    sha256: Sha256 | None
+
+
+class LatentsData(Section):
+    """The latents of :class:`~.LatentSource`; what is ``null`` is found in the pack."""
+
+    builds = "scorefield.data.latents:LatentSource"
+    points: ClassVar[str] = "images"
+    kind: Literal["latents"]
+    path: Name | None
+    dataset: Name | None
+    shape: Annotated[tuple[Count, Count, Count], Strict(False)] | None
+    classes: Count | None
+    class_names: Annotated[tuple[Name, ...], Strict(False)] | None
+    held_out_seed: Seed | None
+    sha256: Sha256 | None
 
 
 class ArraysData(Section):
@@ -179,6 +195,6 @@ class AtomsData(Section):
 
 
 Data = Annotated[
-    RingData | DigitsData | ImagesData | ArraysData | RandomData | AtomsData | Custom,
+    RingData | DigitsData | ImagesData | LatentsData | ArraysData | RandomData | AtomsData | Custom,
     Field(discriminator="kind"),
 ]

@@ -13,7 +13,7 @@ from typing import Any
 from scorefield.config import presets, schema
 from scorefield.config.config import Config
 from scorefield.config.custom import with_hashes
-from scorefield.config.data import ArraysData, ImagesData
+from scorefield.config.data import ArraysData, ImagesData, LatentsData
 from scorefield.config.document import (
     differences,
     flatten,
@@ -32,6 +32,7 @@ _LABELS = ("name", "description")
 # What a set of data is, besides how it is seen.
 _OF_A_SET = {"data.kind", "data.path", "data.dataset", "data.sha256"}
 _GIVEN = ("path", "dataset", "hub", "size", "channels", "classes", "sha256")
+_OWN = ArraysData | ImagesData | LatentsData
 _FORM = ("crop", "filter", "background")
 
 
@@ -111,10 +112,16 @@ def _extended(path: Path, parent: object) -> Path:
 def _settled(config: Config, source: str) -> Config:
     """The configuration with what is found in the file or folder of its data."""
     data = config.data
-    if not isinstance(data, ImagesData | ArraysData) or data.path is None:
+    if not isinstance(data, _OWN) or data.path is None:
         return config
     with section_of("data", keys=data):
-        found = _of_images(data) if isinstance(data, ImagesData) else _of_points(data)
+        match data:
+            case ImagesData():
+                found = _of_images(data)
+            case LatentsData():
+                found = _of_latents(data)
+            case _:
+                found = _of_points(data)
     if not found:
         return config
     document = config.document()
@@ -133,6 +140,15 @@ def _of_images(data: ImagesData) -> dict[str, Any]:
     return found if data.class_names is None else found | {"class_names": data.class_names}
 
 
+def _of_latents(data: LatentsData) -> dict[str, Any]:
+    from scorefield.data.latents import LatentSource
+
+    source = LatentSource(**data.settings())
+    found = {"dataset": source.name, "shape": source.pack.shape, "classes": source.classes}
+    names = source.class_names or source.pack.classes
+    return {**found, "class_names": names, "sha256": source.pack.sha256}
+
+
 def _of_points(data: ArraysData) -> dict[str, Any]:
     if data.shape is not None:
         return {}
@@ -145,7 +161,7 @@ def _of_points(data: ArraysData) -> dict[str, Any]:
 def _own_set(preset: Config, config: Config) -> str | None:
     """The name of the user's own data where a preset is for others."""
     data = config.data
-    if not isinstance(data, ImagesData | ArraysData) or data.dataset is None:
+    if not isinstance(data, _OWN) or data.dataset is None:
         return None
     return None if getattr(preset.data, "dataset", None) == data.dataset else data.dataset
 

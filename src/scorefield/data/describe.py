@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from scorefield.data.contents import Contents
 from scorefield.data.form import Form
+from scorefield.data.latent_packs import LatentPack
 from scorefield.data.packed import Pack
 from scorefield.errors import UserError
 
@@ -20,6 +21,7 @@ _NARROW = 64  # of 256 levels
 _UNBALANCED = 20.0
 _SHOWN = 20
 _LOOK, _DECODED = 256, 64
+_NONE_HELD_OUT = ("held out", "none of their own: 1 in 20, drawn by a seed from each class")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def sheet_of(found: Contents | Pack, form: Form | None = None) -> Sheet:
     about = [("layout", found.layout)]
     about += [(_called(part), f"{n:,} images") for part, n in counts.items()]
     if "test" not in counts:
-        about.append(("held out", "none of their own: 1 in 20, drawn by a seed from each class"))
+        about.append(_NONE_HELD_OUT)
     sections = {"images": about}
     if form is not None:
         sections["what a network sees"] = _form(form)
@@ -62,6 +64,36 @@ def sheet_of(found: Contents | Pack, form: Form | None = None) -> Sheet:
     if remarks:
         sections["left out and noted"] = [("", remark) for remark in remarks]
     return Sheet(sections, warnings)
+
+
+def sheet_of_latents(pack: LatentPack) -> Sheet:
+    """The description of latents.
+
+    Raises:
+        UserError: If a file of them cannot be read.
+    """
+    codec, n = pack.codec, pack.counts["train"]
+    total, squares = pack.sums("train")
+    mean = float(total.mean()) / n
+    spread = (squares / (n * total.size) - float(np.square(total / n).mean())) ** 0.5
+    scale = f"{codec.scaling_factor:g} (z - {codec.shift_factor:g})"
+    sections = {
+        "latents": [(_called(part), f"{k:,} images") for part, k in pack.counts.items()],
+        "what a network sees": [
+            ("shape", " × ".join(map(str, pack.shape))),
+            ("scale", scale),
+            ("mean", f"{(mean - codec.shift_factor) * codec.scaling_factor:.3g}"),
+            ("spread", f"{spread * abs(codec.scaling_factor):.3g}"),
+        ],
+        "autoencoder": [("folder", codec.path), ("sha256", codec.sha256)],
+        "images": [("folder", pack.images.path), ("sha256", pack.images.sha256)],
+        "identity": [("sha256", pack.sha256)],
+    }
+    if "test" not in pack.counts:
+        sections["latents"].append(_NONE_HELD_OUT)
+    if pack.class_count is not None:
+        sections["latents"].append(("classes", f"{pack.class_count:,}"))
+    return Sheet(sections)
 
 
 def drawn(found: Contents | Pack, form: Form, n: int) -> bytes:

@@ -1,7 +1,6 @@
 """Images decoded once into a pack, by several processes.
 
-The pack grows in the folder ``.packing-NAME`` beside its place and is renamed when it is whole. A
-packing that was stopped, or met an image that cannot be read, resumes with the blocks that are
+A packing that was stopped, or met an image that cannot be read, resumes with the blocks that are
 missing or have changed.
 """
 
@@ -9,17 +8,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from scorefield.data.blocks import Worker, blocks, reserve
@@ -28,12 +23,12 @@ from scorefield.data.form import Form
 from scorefield.data.journal import Journal, forget, settle
 from scorefield.data.layouts import contents_of
 from scorefield.data.packed import SET, SUMS, Pack, block_length, is_pack
+from scorefield.data.staging import begin, staged
 from scorefield.errors import UserError
 from scorefield.files import write_file
 
 _SETTLED_EVERY = 5.0  # seconds
 _SETTLED_SHARE = 20  # of the time: what is known of many images takes long to write
-_PLAN, _LOCK = "plan.json", ".lock"
 OnProgress = Callable[[int, int, float], None]
 """Called with the number of images done, of all, and of those per second."""
 
@@ -64,34 +59,14 @@ def pack(
         OSError: If the pack cannot be written.
     """
     out = out.expanduser()
-    if out.name in ("", ".."):
-        raise UserError(f"{out} is there already: give another")
-    folder, replaced = (out.with_name(f".{what}-{out.name}") for what in ("packing", "replaced"))
-    if replaced.exists():
-        # A process was killed before it put the new one in its place, or before it deleted the old.
-        shutil.rmtree(replaced) if out.exists() else os.rename(replaced, out)
-    _check_place(out, overwrite)
-    with _alone(folder, out):
-        _check_place(out, overwrite)
+    with staged(out, overwrite, is_pack) as folder:
         made = _packed(path, contents, form, folder, max(1, jobs), on_progress)
         if contents_of(path, form.channels).state != contents.state:
             raise UserError(f"{path} was changed while it was packed: pack it again")
         write_file(folder / SET, made.document())
         for part in made.counts:
             forget(folder, part)
-        for name in (_PLAN, _LOCK):
-            (folder / name).unlink()
-        if out.exists():
-            os.rename(out, replaced)
-        os.rename(folder, out)
-    shutil.rmtree(replaced, ignore_errors=True)
     return replace(made, folder=out)
-
-
-def _check_place(out: Path, overwrite: bool) -> None:
-    if out.exists() and not (overwrite and is_pack(out)):
-        told = "overwrite it, or give another" if is_pack(out) else "give another"
-        raise UserError(f"{out} is there already: {told}")
 
 
 def _packed(
@@ -99,12 +74,7 @@ def _packed(
 ) -> Pack:
     counts = {name: len(part.records) for name, part in contents.parts.items()}
     plan = json.dumps([str(path.resolve()), list(counts), repr(form)])
-    if not (folder / _PLAN).is_file() or (folder / _PLAN).read_text() != plan:
-        for file in folder.iterdir():
-            if file.name != _LOCK:
-                file.unlink()
-        _check_space(folder, sum(counts.values()) * int(np.prod(form.shape)))
-        write_file(folder / _PLAN, plan)
+    begin(folder, plan, sum(counts.values()) * int(np.prod(form.shape)))
     for part, n in counts.items():
         reserve(folder / f"{part}.npy", n, form)
     journals = {part: Journal.read(folder, contents, part, form) for part in counts}
@@ -114,9 +84,9 @@ def _packed(
         for part, journal in journals.items()
         for number in np.flatnonzero(~journal.done)
     ]
-    total, step, begin = sum(counts.values()), block_length(form), time.monotonic()
+    total, step, start = sum(counts.values()), block_length(form), time.monotonic()
     there = done = total - sum(min(step, counts[p] - k * step) for p, k in todo)
-    due, shown = begin + _SETTLED_EVERY, begin
+    due, shown = start + _SETTLED_EVERY, start
     records = {name: part.records for name, part in contents.parts.items()}
     parallel = jobs > 1 and len(todo) > 1 and any(r.decodes for r in records.values())
     worker = Worker(records, form, folder)
@@ -130,7 +100,7 @@ def _packed(
                 took = time.monotonic() - now
                 due = now + max(_SETTLED_EVERY, _SETTLED_SHARE * took)
             if now - shown > 0.2:
-                on_progress(done, total, (done - there) / (now - begin))
+                on_progress(done, total, (done - there) / (now - start))
                 shown = now
     except UserError as error:
         raise UserError(
@@ -139,7 +109,7 @@ def _packed(
         ) from error
     finally:
         settle(folder, journals)
-    on_progress(total, total, (total - there) / max(time.monotonic() - begin, 1e-9))
+    on_progress(total, total, (total - there) / max(time.monotonic() - start, 1e-9))
     return _described(contents, form, folder, journals, counts)
 
 
@@ -172,26 +142,6 @@ def _described(
     )
     blocks = {part: [row.tobytes() for row in j.sha256] for part, j in journals.items()}
     return replace(made, sha256=made.computed(blocks))
-
-
-@contextmanager
-def _alone(folder: Path, out: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / _LOCK, blocking=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"{out} is being packed by another process: wait until it ends") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _check_space(folder: Path, size: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise UserError(f"{folder.parent} has {free:,} bytes left, the packed images take {size:,}")
 
 
 def _write_array(path: Path, values: NDArray[Any]) -> None:

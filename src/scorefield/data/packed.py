@@ -116,17 +116,14 @@ class Pack:
             UserError: If a file is missing, or not of the stated shape.
         """
         n = self.counts[part]
-        pixels = self._mapped(f"{part}.npy", np.uint8, (n, *self.form.shape))
+        pixels = mapped(self.folder, f"{part}.npy", np.uint8, (n, *self.form.shape))
         if self.class_count is None:
             return pixels, None
-        labels = np.array(self._mapped(f"{part}_labels.npy", np.int64, (n,)))
-        if n and not 0 <= labels.min() <= labels.max() < self.class_count:
-            raise UserError(f"{self.folder / part}_labels.npy has labels that are no classes")
-        return pixels, labels
+        return pixels, mapped_labels(self.folder, part, n, self.class_count)
 
     def hashes(self, part: str) -> NDArray[np.uint64]:
         """64 bits of a hash of each image of a part; errors are those of :meth:`arrays`."""
-        return self._mapped(f"{part}_hashes.npy", np.uint64, (self.counts[part],))
+        return mapped(self.folder, f"{part}_hashes.npy", np.uint64, (self.counts[part],))
 
     def sums(self, part: str) -> tuple[Int[np.ndarray, "c h w"], int]:
         """The sum of the images of a part and of all their squares; errors are those of
@@ -177,17 +174,42 @@ class Pack:
             "classes": self.class_count,
         }
 
-    def _mapped(self, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-        place = self.folder / name
-        try:
-            found = map_array(place, "r")
-        except OSError as error:
-            raise UserError(f"{place} cannot be read: {reason(error)}") from error
-        except UserError as error:
-            raise UserError(f"{place}: {error}") from error
-        if found.dtype != dtype or found.shape != shape:
-            raise UserError(f"{place} has {found.dtype} of shape {found.shape}, {SET} says {shape}")
-        return found
+
+def mapped(
+    folder: Path, name: str, dtype: Any, shape: tuple[int, ...], index: str = SET
+) -> NDArray[Any]:
+    """An array of a folder, mapped.
+
+    Arguments:
+        folder: The folder.
+        name: The file of the array.
+        dtype, shape: What it has to be, as the file ``index`` of the folder says.
+
+    Raises:
+        UserError: If it cannot be read, or is of another kind or shape.
+    """
+    place = folder / name
+    try:
+        found = map_array(place, "r")
+    except OSError as error:
+        raise UserError(f"{place} cannot be read: {reason(error)}") from error
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from error
+    if found.dtype != dtype or found.shape != shape:
+        raise UserError(f"{place} has {found.dtype} of shape {found.shape}, {index} says {shape}")
+    return found
+
+
+def mapped_labels(
+    folder: Path, part: str, n: int, class_count: int, index: str = SET
+) -> Int[np.ndarray, " n"]:
+    """The classes of a part of a folder; errors are those of :func:`mapped`, or a class that is
+    none.
+    """
+    labels = np.array(mapped(folder, f"{part}_labels.npy", np.int64, (n,), index))
+    if n and not 0 <= labels.min() <= labels.max() < class_count:
+        raise UserError(f"{folder / part}_labels.npy has labels that are no classes")
+    return labels
 
 
 def is_pack(folder: Path) -> bool:

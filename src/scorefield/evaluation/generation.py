@@ -19,8 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from scorefield.engine import Engine, device_of
-from scorefield.evaluation.extractors import Extractor, image_bytes
+from scorefield.evaluation.extractors import Extractor
 from scorefield.evaluation.features import FeatureBlocks
+from scorefield.evaluation.pixels import Pixels
 from scorefield.fields.base import ScoreField
 from scorefield.files import write_files
 from scorefield.progress import Stages
@@ -41,7 +42,7 @@ class Generation:
         n: Their number.
         seed: The seed of their noise.
         engine: What they are drawn on; several processes share out the blocks.
-        centered: Whether the values of images lie in [-1, 1].
+        pixels: How points become images.
         classes: The classes of indices; ``None`` for points of any.
         folder: Where they are written as ``000123.png``; by default they are not.
     """
@@ -51,7 +52,7 @@ class Generation:
     n: int
     seed: int
     engine: Engine
-    centered: bool
+    pixels: Pixels
     classes: Callable[[Tensor], Tensor] | None = None
     folder: Path | None = None
 
@@ -96,7 +97,7 @@ class Generation:
             samples = self.sampler.sample(
                 self.field, seed=self.seed, index=index, batch_size=end - first, classes=classes
             )
-        images = image_bytes(samples, self.centered)
+        images = self.pixels.bytes(samples)
         if self.folder is not None:
             named = zip(range(first, end), images, strict=True)
             write_files(self.folder, {_name(k): _png(image) for k, image in named})

@@ -8,8 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from scorefield.config.build import build_engine
 from scorefield.config.document import shown
+from scorefield.data.latents import LatentSource
+from scorefield.data.source import DataSource
 from scorefield.engine import Engine
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate
@@ -18,6 +22,7 @@ from scorefield.evaluation.extractors import Extractor
 from scorefield.evaluation.features import FeatureBlocks, ImageSets
 from scorefield.evaluation.generation import Generation
 from scorefield.evaluation.parts import Parts
+from scorefield.evaluation.pixels import Pixels, pixels_of
 from scorefield.evaluation.protocol import Protocol
 from scorefield.evaluation.records import Distance, Evaluation
 from scorefield.evaluation.reference import read_statistics, reference_set, statistics_of
@@ -42,6 +47,7 @@ def evaluate_images(
     *,
     statistics: Path | None = None,
     pngs: bool = False,
+    vae: Path | None = None,
     stages: Stages | None = None,
     engine: Engine | None = None,
 ) -> Evaluation:
@@ -51,7 +57,8 @@ def evaluate_images(
     Images are drawn as those of the evaluation, by its sampler and its seed, with the averaged
     weights of the newest checkpoint, and compared with the training set, of at most 50,000 images
     at random, never mirrored. A field that knows classes draws them with the frequencies of the
-    data, see :func:`~.classes_by_index`.
+    data, see :func:`~.classes_by_index`. Latents are decoded by their autoencoder, and compared
+    with the images that the training set was encoded from.
 
     Arguments:
         extractors: The extractors.
@@ -60,10 +67,12 @@ def evaluate_images(
         statistics: A published file whose statistics Fréchet distances are taken from, in place of
             those of the training set.
         pngs: Whether to write the images as ``samples/…/000123.png``.
+        vae: Where the autoencoder of latents is, as of :func:`~.pixels_of`.
         stages, engine: As of :func:`~.evaluate.evaluate`.
 
     Raises:
-        UserError: If the data are no images, or the file of statistics does not fit.
+        UserError: If the data are no images, the file of statistics does not fit, or latents cannot
+            be decoded.
         RunError: If there is no evaluation of the newest checkpoint, it has no such budget, or the
             images were measured with other settings.
     """
@@ -87,6 +96,7 @@ def evaluate_images(
     field = engine.place(run.field("ema", found.step).requires_grad_(False))
     source, protocol = run.source(), Protocol.read(kept.protocol)
     check_same(world, checkpoint=found.step, images=(n, budgets, [e.sha256 for e in extractors]))
+    pixels, real = images_of(run, engine.torch_device, vae)
     placed = [extractor.on(engine.torch_device) for extractor in extractors]
     known = {e.name: read_statistics(statistics, e) for e in placed} if statistics else {}
     record: dict[str, Any] = {
@@ -117,7 +127,7 @@ def evaluate_images(
             n,
             protocol.seed,
             engine,
-            config.centered,
+            pixels,
             classes,
             run.folder / "samples" / stem if pngs else None,
         )
@@ -126,7 +136,7 @@ def evaluate_images(
         generated = generation.features(left, parts.of(field), stages, stage)
         distances = []
         for extractor in left:
-            sets = _sets(run, extractor, generated[extractor.name], engine, known)
+            sets = _sets(run, real, extractor, generated[extractor.name], engine, known)
             stages.note(f"metrics by {extractor.name}")
             (numbers,) = world.each([partial(_measured, sets)])
             distances += [
@@ -147,6 +157,20 @@ def evaluate_images(
     return kept
 
 
+def images_of(
+    run: Run, device: torch.device | str = "cpu", vae: Path | None = None
+) -> tuple[Pixels, DataSource]:
+    """How the points of a run become images, and the images that they are compared with: those of
+    its data, or that its latents were encoded from.
+
+    Raises:
+        UserError: As of :func:`~.pixels_of`, or if the images of latents are not there.
+    """
+    source = run.source()
+    pixels = pixels_of(source, run.config.centered, device, vae)
+    return pixels, source.pictures() if isinstance(source, LatentSource) else source
+
+
 def _measured(sets: ImageSets) -> list[tuple[str, Estimate]]:
     """All metrics that apply, with their warnings among the settings."""
     found = []
@@ -165,12 +189,13 @@ def _measured(sets: ImageSets) -> list[tuple[str, Estimate]]:
 
 def _sets(
     run: Run,
+    source: DataSource,
     extractor: Extractor,
     generated: FeatureBlocks,
     engine: Engine,
     known: dict[str, Any],
 ) -> ImageSets:
-    source, config, world = run.source(), run.config, engine.world
+    config, world = run.config, engine.world
     folder = run.folder.parent.parent / FEATURES
     facts = {"data": config.data.model_dump(mode="json"), "name": source.name}
     train, test = (

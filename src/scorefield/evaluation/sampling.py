@@ -21,10 +21,11 @@ from scorefield.config.config import Config
 from scorefield.config.resolve import load_config
 from scorefield.engine import Engine
 from scorefield.errors import RunError
+from scorefield.evaluation.pixels import pixels_of
 from scorefield.fields.base import ScoreField
 from scorefield.fields.composed import ClassifierFreeGuidance
 from scorefield.files import write_files
-from scorefield.plotting import png, samples_figure
+from scorefield.plotting import MOST_IMAGES, png, samples_figure
 from scorefield.progress import Stages
 from scorefield.runs.classes import class_name, of_class
 from scorefield.runs.subject import Subject
@@ -114,6 +115,7 @@ def draw(
     label: int | None = None,
     guidance: float | None = None,
     engine: Engine | None = None,
+    vae: Path | None = None,
 ) -> Drawn:
     """Draws samples of a trained field, and writes them and a picture of them.
 
@@ -127,9 +129,11 @@ def draw(
         label: The class of the samples, for a field that knows classes; of any by default.
         guidance: The scale of :class:`~.ClassifierFreeGuidance`.
         engine: What it runs on; that of the configuration by default.
+        vae: Where the autoencoder of latents is, as of :func:`~.pixels_of`; latents are written as
+            they are, and decoded for the picture.
 
     Raises:
-        UserError: If the engine's device is not on this machine.
+        UserError: If the engine's device is not on this machine, or latents cannot be decoded.
         RunError: If a number, the file or the label is not a possible one.
         FloatingPointError: If samples diverge.
     """
@@ -145,6 +149,7 @@ def draw(
     check_same(engine.world, checkpoint=subject.about, samples=(n, seed, sampler))
     if label is None or guidance not in (None, 1):
         subject.of_class(None)
+    pixels = pixels_of(subject.source, subject.centered, engine.torch_device, vae)
     field = _steered(engine.place(subject.field), label, guidance)
     counter = _Counter(callback)
     start = time.perf_counter()
@@ -170,7 +175,8 @@ def draw(
     if label is not None:
         title += f", class {class_name(label, subject.source)}"
     truth = None if subject.source is None else subject.source.truth
-    figure = samples_figure(samples, truth, title, -1.0 if subject.centered else 0.0)
+    some = samples if pixels.factor == 1 else pixels.images(samples[:MOST_IMAGES])
+    figure = samples_figure(some, truth, title, pixels.black)
     shown = None if figure is None else file.with_suffix(".png")
     if figure is not None and shown is not None:
         files[shown.name] = png(figure)

@@ -19,7 +19,7 @@ from typing import Any
 from scorefield.config import schema
 from scorefield.config.build import build_source
 from scorefield.config.config import Config
-from scorefield.config.data import ArraysData, ImagesData
+from scorefield.config.data import ArraysData, ImagesData, LatentsData
 from scorefield.engine import Engine
 from scorefield.errors import ConfigError, UserError
 from scorefield.evaluation.measure import (
@@ -99,7 +99,7 @@ def reduced(config: Config) -> tuple[Config, tuple[str, ...]]:
     document = config.document()
     document["name"] = f"{config.name}_smoke"
     changed = []
-    if isinstance(config.data, ImagesData | ArraysData):
+    if isinstance(config.data, ImagesData | LatentsData | ArraysData):
         source = build_source(config)
         data = {"shape": list(source.shape), "classes": source.classes, "count": _COUNT}
         document["data"] = {"kind": "random", **data}

@@ -6,6 +6,7 @@ Matplotlib is imported when something is drawn.
 """
 
 from scorefield.plotting.axes import (
+    MOST_IMAGES,
     contours,
     curl_map,
     image_grid,
@@ -40,6 +41,7 @@ __all__ = [
     "scatter",
     "trajectories",
     "samples_figure",
+    "MOST_IMAGES",
     "ScoreLine",
     "score_line",
     "draw_score_line",

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-_MOST_POINTS, _MOST_IMAGES = 20_000, 256
+_MOST_POINTS = 20_000
+MOST_IMAGES = 256
+"""The most images of a figure."""
 _FOOT = 0.03  # of the length of a logarithmic axis
 _CONTOURED = 201
 
@@ -200,7 +202,7 @@ def samples_figure(
             contours(axes, line.numpy(), line.numpy(), density, shares)
         scatter(axes, points, reach)
     elif len(event) == 3:
-        images = samples[:_MOST_IMAGES]
+        images = samples[:MOST_IMAGES]
         if event[0] not in (1, 3):
             images = images.transpose(1, 2).flatten(2)[:, None]
         sheet = image_grid(images, black=black)

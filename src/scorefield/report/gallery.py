@@ -28,6 +28,7 @@ from scorefield.evaluation.measure import (
     measure_samples,
     validate,
 )
+from scorefield.evaluation.pixels import Pixels, pixels_of
 from scorefield.evaluation.protocol import Benchmark, Protocol
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.noise import Noise
@@ -154,18 +155,19 @@ class Plane:
 
 
 class Sheets:
-    """Images in grey or colour with values from ``black`` to 1, side by side."""
+    """Images in grey or colour, side by side."""
 
     samples, followed, note, pixels = 64, 16, "", True
 
-    def __init__(self, real: Tensor, black: float) -> None:
-        self.real, self.black = real, black
+    def __init__(self, real: Tensor, how: Pixels) -> None:
+        self.real, self.how = real, how
 
     def draw(self, x: Tensor, colour: str = "", sigma: float = 0.0) -> str:
         """As many images as can be recognised, in a square."""
-        columns = min(math.isqrt(len(x)), max(2, _SIDE // x.shape[-1]))
-        sheet = plotting.image_grid(x[: columns**2], columns, self.black)
-        values = sheet.permute(1, 2, 0).sub(self.black).div(1 - self.black).clamp(0, 1)
+        columns = min(math.isqrt(len(x)), max(2, _SIDE // (x.shape[-1] * self.how.factor)))
+        black = self.how.black
+        sheet = plotting.image_grid(self.how.images(x[: columns**2]), columns, black)
+        values = sheet.permute(1, 2, 0).sub(black).div(1 - black).clamp(0, 1)
         pixels = values.mul(255).round().byte().numpy()
         if pixels.shape[2] == 1:
             return _uri(plotting.webp(Image.fromarray(pixels.squeeze(2))))
@@ -209,8 +211,9 @@ def gallery(members: Sequence[Group], look: Mapping[str, Look], trust_code: bool
     models = {g.label: runs[g.label].field("ema", g.first.step) for g in members}
     domain = next(iter(models.values())).domain
     view: Plane | Sheets
-    if len(domain.shape) == 3 and domain.shape[0] in (1, 3):
-        view = Sheets(benchmark.real, -1.0 if run.config.centered else 0.0)
+    how = pixels_of(benchmark.source, run.config.centered)
+    if len(domain.shape) == 3 and (domain.shape[0] in (1, 3) or how.autoencoder is not None):
+        view = Sheets(benchmark.real, how)
     elif domain.dim > 1:
         view = Plane(domain, benchmark.source.std, benchmark.truth)
     else:

@@ -57,7 +57,7 @@ def wrote(folder: Path) -> bool:
     if (folder / _INDEX).is_file():
         return True
     file = folder / _CONFIG
-    return file.is_file() and "_diffusers_version" in _json(file)
+    return file.is_file() and "_diffusers_version" in read_json(file)
 
 
 def open_pipeline(folder: Path) -> Pipeline:
@@ -70,14 +70,10 @@ def open_pipeline(folder: Path) -> Pipeline:
                 "DDPMPipeline(unet, DDPMScheduler(...)).save_pretrained(folder)"
             )
         raise InteropError(f"{folder} has no {_INDEX}: save a pipeline with save_pretrained")
-    index = _json(folder / _INDEX)
+    index = read_json(folder / _INDEX)
     place = "transformer" if index.get("transformer") else "unet"
-    # Weights that are pickles are refused; of weights that are missing diffusers only warns.
-    strict = {"use_safetensors": True, "output_loading_info": True, "low_cpu_mem_usage": False}
-    network, found = _part(folder, index, place, NETWORKS, **strict)
-    if missing := sorted(found["missing_keys"]):
-        raise InteropError(f"{folder / place} lacks the weights {', '.join(missing[:4])}")
-    scheduler = _part(folder, index, "scheduler", SCHEDULERS)
+    network = _part(folder, index, place, NETWORKS, weights=True)
+    scheduler = _part(folder, index, "scheduler", SCHEDULERS, weights=False)
     points, transform = _points(folder, index, network, scheduler)
     about = {
         "pipeline": str(folder),
@@ -96,7 +92,7 @@ def _points(
     for name in ("vae", "vqvae"):
         if index.get(name):
             file = folder / name / _CONFIG
-            scale = _json(file).get("scaling_factor") if file.is_file() else None
+            scale = read_json(file).get("scaling_factor") if file.is_file() else None
             times = "times an unknown scale" if scale is None else f"times {scale:g}"
             return f"latents, what the encoder of its {name} gives, {times}", None
     unit = type(scheduler).__name__ == VE_SCHEDULER or network.config.get("center_input_sample")
@@ -114,7 +110,12 @@ def _clipping(settings: Any) -> str:
     return f"the scheduler {how}, which is another field, sf.ClippedField of this one"
 
 
-def _json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """The configuration in a file of diffusers.
+
+    Raises:
+        InteropError: If it is no such file.
+    """
     try:
         found = json.loads(read_file(file, DOCUMENT))
     except (ValueError, RecursionError) as error:
@@ -125,15 +126,9 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _part(
-    folder: Path, index: dict[str, Any], name: str, kinds: tuple[str, ...], **settings: bool
+    folder: Path, index: dict[str, Any], name: str, kinds: tuple[str, ...], weights: bool
 ) -> Any:
     """A part of a pipeline, of one of some kinds, as diffusers loads it; nothing is downloaded."""
-    try:
-        import diffusers
-    except ImportError as error:
-        raise InteropError(
-            f"{folder} is a folder of diffusers, which is not installed: pip install diffusers"
-        ) from error
     try:
         library, kind = index.get(name) or (None, None)
     except (TypeError, ValueError) as error:
@@ -143,8 +138,37 @@ def _part(
         raise InteropError(
             f"{folder / _INDEX}: {name} is {kind}, it must be one of {', '.join(kinds)}"
         )
+    return from_folder(folder / name, str(kind), weights)
+
+
+def from_folder(folder: Path, kind: str, weights: bool) -> Any:
+    """What diffusers loads from a folder; nothing is downloaded.
+
+    Arguments:
+        folder: The folder.
+        kind: The class.
+        weights: Whether it has weights, all of which must be there and none in a pickle.
+
+    Raises:
+        InteropError: If diffusers is not installed, or does not read the folder.
+    """
     try:
-        found = getattr(diffusers, kind)
-        return found.from_pretrained(folder / name, local_files_only=True, **settings)
+        import diffusers
+    except ImportError as error:
+        raise InteropError(
+            f"{folder} is a folder of diffusers, which is not installed: pip install diffusers"
+        ) from error
+    # Weights that are pickles are refused; of weights that are missing diffusers only warns.
+    strict = {"use_safetensors": True, "output_loading_info": True, "low_cpu_mem_usage": False}
+    try:
+        loaded = getattr(diffusers, kind).from_pretrained(
+            folder, local_files_only=True, **(strict if weights else {})
+        )
     except (OSError, ValueError, RuntimeError) as error:
-        raise InteropError(f"{folder / name} cannot be read: {error}") from error
+        raise InteropError(f"{folder} cannot be read: {error}") from error
+    if not weights:
+        return loaded
+    network, about = loaded
+    if missing := sorted(about["missing_keys"]):
+        raise InteropError(f"{folder} lacks the weights {', '.join(missing[:4])}")
+    return network
