@@ -90,14 +90,16 @@ def jvp_vjp(
     carries :math:`v` along, reverse mode runs back over the same values.
     """
     keep = torch.is_grad_enabled()
-    # Gradients stay enabled throughout, for the reason given in `jvp`.
-    with differentiable(), torch.enable_grad(), forward_ad.dual_level():
+    # Gradients stay enabled for the reason given in `jvp`. The way back is outside the level, where
+    # it does not carry tangents along.
+    with differentiable(), torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()
-        value, tangent = forward_ad.unpack_dual(
-            evaluate(fn, forward_ad.make_dual(x, v), t, classes)
-        )
-        (backward,) = torch.autograd.grad(value, x, v, create_graph=True)
-        forward = torch.zeros_like(value) if tangent is None else tangent
+        with forward_ad.dual_level():
+            value, tangent = forward_ad.unpack_dual(
+                evaluate(fn, forward_ad.make_dual(x, v), t, classes)
+            )
+            forward = torch.zeros_like(value) if tangent is None else tangent
+        (backward,) = torch.autograd.grad(value, x, v, create_graph=keep)
     return (forward, backward) if keep else (forward.detach(), backward.detach())
 
 

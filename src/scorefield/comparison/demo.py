@@ -47,7 +47,7 @@ SHORTER: dict[str, tuple[str, ...]] = {
         "train.keep=2",
         "eval.along=false",
         "eval.points=8",
-        "eval.sigmas=[0.05,0.2,0.5,2,10]",
+        "eval.sigmas=[0.05,0.2,1,5]",
     ),
 }
 """What the demonstration changes in the presets of a family: the models train for less long, keep

@@ -155,13 +155,16 @@ def hodge_split(
         value = flat(field.predict_noise(points.noisy, points.t, points.classes))
         energy = value.square().sum(dim=1)
 
-        def rest(nodes: int, waves: int) -> Estimate:
-            off = deviation(form(field, "noise"), points, centre, nodes)
+        off, coarse = (
+            deviation(form(field, "noise"), points, centre, nodes) for nodes in (NODES, NODES // 2)
+        )
+
+        def rest(off: Tensor, waves: int) -> Estimate:
             family = _Family(value - off, offsets, off, sigma, waves, folds, protocol.noise)
             return ratio(_left(family).cpu().numpy(), energy.cpu().numpy())
 
-        best = rest(NODES, features)
-        coarser = (rest(NODES, features // 2), rest(NODES // 2, features))
+        best = rest(off, features)
+        coarser = (rest(off, features // 2), rest(coarse, features))
         error = sum(abs(best.value - other.value) for other in coarser)
         return replace(best, numerical_error=error)
 

@@ -40,7 +40,7 @@ from torch import Tensor
 
 from scorefield.diagnostics.learners import Gradient, Learner, RandomFeatures, Values
 from scorefield.diagnostics.potentials import NODES, deviation, flat
-from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure
+from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, measure
 from scorefield.domain import Euclidean
 from scorefield.engine import device_of
 from scorefield.errors import UserError
@@ -84,7 +84,7 @@ def observable_error(
     """
     check_field(field)
     other, data = _reference(field, reference, data)
-    sde = field.sde
+    sde, exact = field.sde, isinstance(reference, Target)
     if protocol.n < LEAST:
         raise UserError(f"an observable error needs {LEAST} points, the protocol has {protocol.n}")
     learner = RandomFeatures() if learner is None else learner
@@ -99,11 +99,15 @@ def observable_error(
     def at(points: Points) -> Estimate:
         centre = float(sde.alpha(points.t[0])) * points.clean.mean(dim=0)
         error = flat(difference(points.noisy, points.t, points.classes))
+        if not error.any():
+            return mean(error.sum(dim=1).cpu().numpy())
         offsets, sigma = flat(points.noisy - centre), float(sde.sigma(points.t[0]))
         fit = learner.at(offsets, sigma, protocol.noise, _PARTS)
 
         def draws(nodes: int) -> Tensor:
-            own = error - deviation(difference, points, centre, nodes)
+            # An exact score is the gradient of its own potential.
+            curled = form(field, "noise") if exact else difference
+            own = error - deviation(curled, points, centre, nodes)
             return _cross_fitted(Values(offsets, own, error), fit) / field.domain.dim
 
         fine, coarse = draws(NODES), draws(NODES // 2)
