@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from scorefield.comparison.sweep import plan
+from scorefield.comparison.processes import TaskResult
+from scorefield.comparison.sweep import plan, remaining
 from scorefield.config import presets
 from scorefield.errors import ConfigError
 
@@ -60,3 +61,23 @@ def test_a_pattern_that_matches_nothing_is_told(name, told):
 def test_a_preset_that_is_named_twice_is_told():
     with pytest.raises(ConfigError, match="toy/m0 with seed 0 is in the sweep twice"):
         planned("toy/m?", "toy/m0")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "width", "words"),
+    [
+        ([60.0], 1, "1 of 7 runs ended, about 6:00 left"),
+        ([60.0, 120.0, 90.0], 2, "3 of 7 runs ended, about 3:00 left"),
+        ([60.0] * 5, 4, "5 of 7 runs ended, about 1:00 left"),
+        ([60.0] * 7, 1, "7 of 7 runs ended"),
+    ],
+)
+def test_the_time_left_is_that_of_the_runs_that_were_trained(seconds, width, words):
+    ended = [TaskResult("done", True, seconds=s) for s in seconds]
+    assert remaining(ended, 7, width) == words
+
+
+def test_runs_that_were_there_or_failed_are_no_measure_of_the_time_left():
+    ended = [TaskResult("done", False, seconds=1.0), TaskResult("failed", None, "x", 1.0)]
+    assert remaining(ended, 4, 1) == "2 of 4 runs ended"
+    assert remaining([*ended, TaskResult("done", True, seconds=30.0)], 4, 1).endswith("0:30 left")

@@ -20,7 +20,7 @@ from scorefield.config import presets
 from scorefield.config.config import Config
 from scorefield.config.resolve import ENDINGS, load_config
 from scorefield.errors import ConfigError
-from scorefield.progress import Stages
+from scorefield.progress import Stages, clock
 
 if TYPE_CHECKING:
     from scorefield.training.trainer import DrawFor
@@ -106,8 +106,16 @@ def run(
     alone = parallel == 1 and sys.stdout.isatty() and sys.stdout.fileno() == 1
     threads = None if parallel == 1 else max(1, (os.cpu_count() or 1) // parallel)
     local = LocalProcesses(parallel, threads, None if alone else _label)
+    ended: list[TaskResult] = []
+
+    def report(task: Task, outcome: TaskResult) -> None:
+        _report_failure(task, outcome)
+        ended.append(outcome)
+        if len(tasks) > 1:
+            print(remaining(ended, len(tasks), executor.width), flush=True)
+
     with local if cluster is None else nullcontext(cluster) as executor:
-        outcomes = list(run_tasks(tasks, executor, _report_failure).values())
+        outcomes = list(run_tasks(tasks, executor, report).values())
         if evaluate and exit_status(outcomes) == 0:
             folders = dict.fromkeys(root / job.config.folder.parts[0] for job in jobs)
             given = {root / job.config.folder: job.config for job in jobs}
@@ -133,6 +141,19 @@ def task_name(config: Config) -> str:
     return f"{config.name}{SEED}{config.seed}"
 
 
+def remaining(ended: Sequence[TaskResult], runs: int, width: int) -> str:
+    """How many runs of a sweep have ended, and how long those that are left take, ``width`` at a
+    time, if they take as long as those did on average that were trained here.
+    """
+    left, seconds = runs - len(ended), [o.seconds for o in ended if o.status == "done" and o.result]
+    words = f"{len(ended)} of {runs} runs ended"
+    if not left or not seconds:
+        return words
+    # The last ones take as long as one does, however many run at a time.
+    rounds = max(1.0, left / width)
+    return f"{words}, about {clock(rounds * sum(seconds) / len(seconds))} left"
+
+
 def _report_failure(task: Task, outcome: TaskResult) -> None:
     if outcome.status == "failed":
         print(f"{task.name}: failed: {outcome.reason}")
@@ -144,7 +165,8 @@ def _label(task: Task, line: str) -> None:
 
 def _work(
     config: Config, root: Path, evaluate: bool, draw: DrawFor | None, chosen: Mapping[str, Any]
-) -> None:
+) -> bool:
+    """Trains and evaluates a run; returns whether it was not trained before."""
     from scorefield.config.build import build_engine
     from scorefield.evaluation.evaluate import evaluate as evaluate_run
     from scorefield.runs.run import Run
@@ -154,7 +176,8 @@ def _work(
     with engine.joined() as together:
         world = together.world
         run = Run.create(config, root, world=world)
-        if not world.broadcast(lambda: run.finished):
+        trained = world.broadcast(lambda: run.finished)
+        if not trained:
             if world.first:
                 print(f"training in {run.folder}", flush=True)
             run.train(draw=draw, engine=together)
@@ -162,6 +185,7 @@ def _work(
         print("evaluating", flush=True)
         with Stages() as stages:
             evaluate_run(run, stages=stages, engine=engine)
+    return not trained
 
 
 def time_models(
