@@ -21,7 +21,7 @@ extensions = [
     "sphinx_copybutton",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "jupyter_execute", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "jupyter_execute", "posteriors/*.md", "**.ipynb_checkpoints"]
 
 # Pages are Markdown; docstrings are reStructuredText with Google's sections.
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]

@@ -1,9 +1,11 @@
 """Posterior fields, where the posterior is known: normal distributions and their mixtures."""
 
+import math
 from typing import get_args
 
 import pytest
 import torch
+from scipy.special import dawsn
 
 import scorefield as sf
 from scorefield.fields.forms import Quantity
@@ -182,6 +184,45 @@ def test_gradients_are_those_of_their_potentials_and_the_others_have_curl(prior)
         j = sf.jacobian(posterior.score, x, 0.5)
         assert (j - j.mT).norm() > 1e-3 * j.norm()
     assert not sf.PiGDM(field, square).has_potential
+
+
+def affine_flow(field):
+    """Mean and covariance of samples by Heun's method from N(0, Λ²), of a field that is affine."""
+    dim, largest = field.domain.dim, field.sde.t_max
+    start = torch.cat((torch.zeros(1, dim), torch.eye(dim))).double()
+    end = sf.Heun(120).sample(field, start=start, dtype=torch.float64)
+    slope = largest * (end[1:] - end[:1])
+    return end[0], slope.T @ slope
+
+
+def test_the_flow_of_moment_matching_ends_at_the_exact_posterior_of_normal_data():
+    """And that of the other methods does not: DPS is too narrow, a projection too wide."""
+    sde = sf.EDM(0.002, 1000.0)
+    prior = sf.Gaussian([0.0, 0.0], covariance=[[1.0, 0.8], [0.8, 1.0]], sde=sde)
+    observation = one(0.3, torch.tensor([[1.0, 0.0]], dtype=torch.float64))
+    truth = sf.exact_posterior(prior, observation)
+    exact = truth.covariances[0].diagonal()
+    mean, covariance = affine_flow(sf.MMPS(prior, observation))
+    torch.testing.assert_close(mean, truth.mean, rtol=0, atol=4e-3)
+    torch.testing.assert_close(covariance, truth.covariances[0], rtol=0, atol=4e-3)
+    narrow = affine_flow(sf.DPS(prior, observation))[1].diagonal() / exact
+    assert bool((narrow < torch.tensor([0.1, 0.7])).all())
+    one_variance = affine_flow(sf.PiGDM(prior, observation))[1].diagonal() / exact
+    assert bool((one_variance > torch.tensor([1.2, 1.05])).all())
+    measured, free = affine_flow(sf.ProjectedField(prior, observation))[1].diagonal() / exact
+    assert measured < 1e-5
+    assert free > 1.4
+
+
+@pytest.mark.parametrize("noise", [0.5, 1.0])
+def test_the_flow_of_dps_has_the_closed_form_of_a_coordinate(noise):
+    v = 0.8
+    prior = sf.Gaussian([0.0], std=v**0.5, sde=sf.EDM(0.001, 500.0))
+    observation = one(noise, torch.tensor([[1.0]], dtype=torch.float64))
+    mean, covariance = affine_flow(sf.DPS(prior, observation))
+    k = v / (2 * noise**2)
+    assert float(mean) == pytest.approx(0.4 * 2 * k**0.5 * dawsn(k**0.5), rel=5e-3)
+    assert float(covariance) == pytest.approx(v * math.exp(-2 * k), rel=3e-2)
 
 
 def test_fields_are_evaluated_under_every_context_and_have_jacobians():

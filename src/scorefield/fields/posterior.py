@@ -20,8 +20,8 @@ normal distribution around the denoiser :math:`D(x)`, of a covariance :math:`C`,
 * :class:`ProjectedField` replaces the measured part of :math:`D` instead; no gradient.
 
 For normal data and a matrix :class:`MMPS` is exact, and so is :class:`PiGDM` where all variances
-are equal. :class:`DPS` takes the noise of the measurement for all of the uncertainty, and its
-samples are too narrow for it. Their forms, such as the denoiser, are their score converted.
+are equal. :class:`DPS` takes the noise of the measurement for all of the uncertainty: its samples
+are too narrow, and off. Their forms, such as the denoiser, are their score converted.
 Without noise, the data of :class:`PiGDM` and :class:`MMPS` must not contradict themselves.
 
 A measurement is hard for a sampler where :math:`\tau` is small: the score of :class:`DPS` changes
@@ -166,6 +166,11 @@ class DPS(_Guided):
     multiple of the gradient that is divided by :math:`|y - \mathcal{A}(D)|` in place of
     :math:`\tau^2`: a displacement for each step, whose sum grows with the number of steps, and no
     field of a density.
+
+    For a normal coordinate of mean 0 and variance :math:`v`, measured itself, its probability flow
+    ends at the mean :math:`2 \sqrt k\, F(\sqrt k)\, y`, with Dawson's integral :math:`F` and
+    :math:`k = v / 2 \tau^2`, and the variance :math:`v\, e^{-2k}`. Those of the posterior are
+    :math:`2k\,y / (1 + 2k)` and :math:`v / (1 + 2k)`.
 
     Arguments:
         field: The field of the prior.
