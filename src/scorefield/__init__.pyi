@@ -68,6 +68,7 @@ from .fields.labels import TimeLabel as TimeLabel
 from .fields.observation import Observation as Observation
 from .fields.parametrization import DenoiserPrediction as DenoiserPrediction
 from .fields.parametrization import EDMScaling as EDMScaling
+from .fields.parametrization import EnergyScaling as EnergyScaling
 from .fields.parametrization import NoisePrediction as NoisePrediction
 from .fields.parametrization import ScorePrediction as ScorePrediction
 from .fields.parametrization import VelocityPrediction as VelocityPrediction
@@ -84,6 +85,8 @@ from .health.check import check as check
 from .interop.onnx import export_onnx as export_onnx
 from .likelihood.compute import log_prob as log_prob
 from .likelihood.density import LogProb as LogProb
+from .likelihood.normalized import NormalizedField as NormalizedField
+from .likelihood.normalized import normalized as normalized
 from .metrics.exact_law import ks_test as ks_test
 from .metrics.exact_law import marginal_ks as marginal_ks
 from .metrics.exact_law import total_variation as total_variation
@@ -117,6 +120,7 @@ from .objectives.denoising import DenoisingScoreMatching as DenoisingScoreMatchi
 from .objectives.denoising import LogNormal as LogNormal
 from .objectives.denoising import LogUniform as LogUniform
 from .objectives.denoising import UniformTime as UniformTime
+from .objectives.dual import DualScoreMatching as DualScoreMatching
 from .objectives.fokker_planck import FokkerPlanck as FokkerPlanck
 from .objectives.objective import Objective as Objective
 from .objectives.regression import BoundaryMatching as BoundaryMatching

@@ -82,6 +82,13 @@ class Domain(ABC):
         :math:`-\sigma` times :meth:`kernel_score`.
         """
 
+    @abstractmethod
+    def kernel_growth(self, z: Events, sigma: Widths) -> Float[Tensor, " batch"]:
+        r"""The derivative of :meth:`kernel_log_prob` in :math:`\ln\sigma`, at a displacement
+        :math:`\delta = \sigma z` that is kept: by the heat equation
+        :math:`\sigma^2 (\Delta + |\nabla|^2)` of it.
+        """
+
 
 @dataclass(frozen=True)
 class Euclidean(Domain):
@@ -112,6 +119,9 @@ class Euclidean(Domain):
 
     def kernel_noise(self, z: Events, sigma: Widths) -> Events:
         return z
+
+    def kernel_growth(self, z: Events, sigma: Widths) -> Float[Tensor, " batch"]:
+        return z.reshape(z.shape[0], self.dim).square().sum(dim=1) - self.dim
 
 
 @dataclass(frozen=True)
@@ -189,6 +199,13 @@ class Torus(Domain):
     def kernel_noise(self, z: Events, sigma: Widths) -> Events:
         sigma = sigma.reshape(-1, *(1,) * (z.dim() - 1))
         return -sigma * self.kernel_score(sigma * z, sigma.reshape(-1))
+
+    def kernel_growth(self, z: Events, sigma: Widths) -> Float[Tensor, " batch"]:
+        width = sigma.reshape(-1, *(1,) * (z.dim() - 1))
+        shift, s = self._scaled(width * z, sigma)
+        kernel = WrappedNormal(shift, s)
+        each = s**2 * (kernel.curvature() + kernel.score() ** 2)
+        return each.reshape(z.shape[0], self.dim).sum(dim=1)
 
     def uniform(
         self,

@@ -243,8 +243,9 @@ def test_uniform_points_need_a_torus(term):
 )
 def test_a_table_of_levels_has_no_derivative_in_time(changes):
     load_config("toy/m0", changes)
-    with pytest.raises(ConfigError, match=r"objective.fokker_planck differentiates the field in"):
-        load_config("toy/m0", [*changes, "objective.fokker_planck.weight=1"])
+    for term in ("fokker_planck", "dual"):
+        with pytest.raises(ConfigError, match=rf"objective.{term} differentiates the field in"):
+            load_config("toy/m2", [*changes, f"objective.{term}.weight=1"])
 
 
 @pytest.mark.parametrize(

@@ -82,10 +82,9 @@ def test_one_output_is_a_potential_by_itself():
     x = normal((4, 3), "x")
     u, label = x / (1 + 0.25) ** 0.5, torch.tensor(0.5).log().double() / 4
     expected = (u.square().sum(dim=1) * (1 + label**2)).neg() / 2
-    # p/2 |x|² + (q / c_in) ψ with p = −1/(σ²+σ_d²), q/c_in = σ_d/σ
-    torch.testing.assert_close(
-        field.potential(x, 0.5), -0.5 * x.square().sum(dim=1) / 1.25 + 2 * expected
-    )
+    # N(0, σ²+σ_d²) and (q / c_in) ψ with q/c_in = σ_d/σ
+    normal_part = torch.distributions.Normal(0.0, 1.25**0.5).log_prob(x).sum(dim=1)
+    torch.testing.assert_close(field.potential(x, 0.5), normal_part + 2 * expected)
 
 
 def test_a_quadratic_potential_has_its_linear_score():

@@ -25,6 +25,7 @@ from scorefield import (
     DiscreteVP,
     EDMScaling,
     Empirical,
+    EnergyScaling,
     EquivariantLocalScore,
     EquivariantScore,
     ExactPosteriors,
@@ -184,6 +185,7 @@ def field_makers(
         "potential sum": lambda: potential(edm, "sum"),
         "potential inner": lambda: potential(edm, "inner"),
         "potential denoising": lambda: potential(edm, "denoising"),
+        "potential, energy scaling": lambda: potential(EnergyScaling(0.7), "sum"),
         "potential, noise prediction": lambda: potential(noise, "inner"),
         "potential, score prediction": lambda: potential(score, "denoising"),
         "potential, v prediction": lambda: potential(v, "inner"),
@@ -223,6 +225,7 @@ def field_makers(
 FIELDS = list(field_makers((1,), EDM(), torch.float64))
 PARAMETRIZATIONS = [
     EDMScaling(0.7),
+    EnergyScaling(0.7),
     NoisePrediction(),
     ScorePrediction(),
     DenoiserPrediction(),

@@ -34,6 +34,7 @@ PRESETS = {
     "toy/m0": TOY,
     "toy/m1": TOY,
     "toy/m2": TOY,
+    "toy/m2_dual": TOY,
     "toy/m3": TOY,
     "toy/m4": TOY_HYBRID,
     "atoms/analytical_regression": ATOMS,

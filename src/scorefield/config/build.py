@@ -19,7 +19,7 @@ from scorefield.config.field import (
     PreconditionedModel,
     ResidualNetwork,
 )
-from scorefield.config.objective import ConsistencyTerm, RegressionTerm, Term
+from scorefield.config.objective import ConsistencyTerm, DualTerm, RegressionTerm, Term
 from scorefield.config.sampler import SamplerSection
 from scorefield.config.sde import Process, TableProcess, VEProcess
 from scorefield.data.images import ImageSource
@@ -33,6 +33,7 @@ from scorefield.fields.labels import IndexLabel, Label, LogNoiseLabel, SigmaLabe
 from scorefield.fields.parametrization import (
     DenoiserPrediction,
     EDMScaling,
+    EnergyScaling,
     NoisePrediction,
     Parametrization,
     ScorePrediction,
@@ -119,7 +120,7 @@ def build_objective(config: Config, source: DataSource) -> Objective:
     Raises:
         ConfigError: If a regulariser lies outside the noise levels of the process.
     """
-    section, sde = config.objective, build_sde(config.sde)
+    section = config.objective
     law = build(section.law, "objective.law", NoiseLaw, levels=config.levels)
     # The spread of the data is computed only where it matters: that reads them.
     spread = _sigma_data(config, source) if section.weighting == "edm" else None
@@ -127,7 +128,9 @@ def build_objective(config: Config, source: DataSource) -> Objective:
         base = DenoisingScoreMatching(
             section.weighting, law, spread, section.reduction, section.pairing
         )
-    terms = [_regularizer(f"objective.{name}", t, source, sde) for name, t in section.terms.items()]
+    terms = [
+        _regularizer(f"objective.{name}", t, config, source) for name, t in section.terms.items()
+    ]
     augmentation = None
     if section.augmentation is not None:
         augmentation = build(section.augmentation, "objective.augmentation", Augmentation)
@@ -233,6 +236,8 @@ def _parametrization(config: Config, source: DataSource) -> Parametrization:
         match config.field.parametrization:
             case "edm":
                 return EDMScaling(_sigma_data(config, source), label)
+            case "energy":
+                return EnergyScaling(_sigma_data(config, source), label)
             case "noise":
                 return NoisePrediction(label)
             case "denoiser":
@@ -259,7 +264,10 @@ def _label(config: Config) -> Label:
             return TimeLabel(1.0 if label == "unit_time" else float(steps - 1))
 
 
-def _regularizer(where: str, term: Term | Custom, source: DataSource, sde: SDE) -> Regularizer:
+def _regularizer(
+    where: str, term: Term | Custom, config: Config, source: DataSource
+) -> Regularizer:
+    sde = build_sde(config.sde)
     least, most = sde.level_range
     low = getattr(term, "sigma_min", None) or least
     high = getattr(term, "sigma_max", None) or most
@@ -268,7 +276,9 @@ def _regularizer(where: str, term: Term | Custom, source: DataSource, sde: SDE) 
             f"{where} is evaluated at noise levels from {low:g} to {high:g}, they must be in order "
             f"and within the process's {least:g} to {most:g}"
         )
-    known = {}
+    known: dict[str, Any] = {}
+    if isinstance(term, DualTerm):
+        known["sigma_data"] = _sigma_data(config, source)
     if isinstance(term, RegressionTerm):
         known["oracle"] = _oracle(where, source, sde)
     if isinstance(term, ConsistencyTerm) and term.guide == "oracle":

@@ -95,10 +95,16 @@ class Config(Section):
     def _check_table(self) -> None:
         if self.field.label == "index" and not isinstance(self.sde, VEProcess):
             raise UserError(f"field.label 'index' needs sde.kind 've', it is {self.sde.kind!r}")
-        if self.objective.fokker_planck is not None and self.levels is not None:
+        for name in ("fokker_planck", "dual"):
+            if name in self.objective.terms and self.levels is not None:
+                raise UserError(
+                    f"objective.{name} differentiates the field in time, which a table of noise "
+                    "levels, that of field.label 'index' or of sde.kind 'discrete_vp', does not "
+                    "allow"
+                )
+        if self.objective.dual is not None and self.field.kind != "potential":
             raise UserError(
-                "objective.fokker_planck differentiates the field in time, which a table of noise "
-                "levels, that of field.label 'index' or of sde.kind 'discrete_vp', does not allow"
+                f"objective.dual needs field.kind 'potential', it is {self.field.kind!r}"
             )
         if self.objective.law.kind == "table" and self.levels is None:
             raise UserError(

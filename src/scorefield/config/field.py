@@ -252,7 +252,7 @@ class Prediction(Section):
     """
 
     kind: str
-    parametrization: Literal["edm", "noise", "denoiser", "v", "velocity", "score"] = "edm"
+    parametrization: Literal["edm", "energy", "noise", "denoiser", "v", "velocity", "score"] = "edm"
     label: Literal["lognoise", "sigma", "time", "unit_time", "index"] = "lognoise"
     levels: Levels | None = None
     sigma_data: Positive | None = None

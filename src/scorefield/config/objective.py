@@ -175,6 +175,17 @@ class FokkerPlanckTerm(Term):
     sigma_max: Positive | None
 
 
+class DualTerm(Term):
+    """:class:`~.DualScoreMatching`; for the gradient of a potential."""
+
+    builds = "scorefield.objectives.dual:DualScoreMatching"
+    weight: NonNegative
+    rows: Count
+    every: Count
+    sigma_min: Positive | None
+    sigma_max: Positive | None
+
+
 class ConsistencyTerm(Term):
     """:class:`~.Consistency`; with ``guide: oracle`` the exact score of the data
     draws the trajectories, and the field itself otherwise.
@@ -243,6 +254,7 @@ class ObjectiveSection(Section):
     boundary: BoundaryTerm | None = None
     regression: RegressionTerm | None = None
     fokker_planck: FokkerPlanckTerm | None = None
+    dual: DualTerm | None = None
     consistency: ConsistencyTerm | None = None
     custom: dict[str, Custom] = Field(default={})
 

@@ -91,6 +91,47 @@ class EDMScaling(Parametrization):
 
 
 @dataclass(frozen=True)
+class EnergyScaling(Parametrization):
+    r"""Input of unit variance, and a potential in nats at low noise.
+
+    With :math:`v = \sigma^2 + \alpha^2\sigma_d^2` the score is that of normal data, and a part
+    whose potential :math:`\psi` is multiplied by the correlation
+    :math:`\rho = \alpha\sigma_d / \sqrt v` of the data with :math:`x_t`,
+
+    .. math:: s = -\frac{x}{v} + \frac{\rho}{\sqrt v}\, F, \qquad
+        E = \frac{\sigma x}{v} - \frac{\sigma \rho}{\sqrt v}\, F, \qquad
+        F = \nabla \psi(x / \sqrt v, c_{noise}), \qquad
+        \phi = -\frac{|x|^2}{2v} + \rho\,\psi .
+
+    :class:`EDMScaling` has :math:`1 / \lambda` in place of :math:`1 / \sqrt{\lambda^2 +
+    \sigma_d^2}`. Its target has unit variance at every noise level, and the potential is that of a
+    network times :math:`\sigma_d / \lambda`, without bound at low noise, and so is its derivative
+    in :math:`\lambda`. This one is for :class:`~.DualScoreMatching`, which learns that too; at high
+    noise, where :math:`\rho \approx \sigma_d / \lambda`, the two are the same.
+
+    Arguments:
+        sigma_data: The standard deviation :math:`\sigma_d` of a coordinate of the data.
+        label: The noise label of the network.
+
+    Raises:
+        ValueError: If ``sigma_data`` is not positive.
+    """
+
+    sigma_data: float
+    label: Label = LOG_NOISE
+
+    def __post_init__(self) -> None:
+        check_positive("sigma_data", self.sigma_data)
+
+    def coefficients(self, t: Tensor, sde: SDE) -> Coefficients:
+        sigma, spread = sde.sigma(t), self.sigma_data * sde.alpha(t)
+        variance = sigma**2 + spread**2
+        denoiser = Pair(self.sigma_data * spread / variance, self.sigma_data * sigma**2 / variance)
+        noise = Pair(sigma / variance, -sigma * spread / variance)
+        return Coefficients(Means(denoiser, noise), 1 / variance.sqrt(), self.label(t, sde))
+
+
+@dataclass(frozen=True)
 class Prediction(Parametrization):
     """The backbone receives :math:`x_t` and predicts one of the forms of the field itself."""
 

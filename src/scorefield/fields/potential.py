@@ -13,9 +13,11 @@ being conservative.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -84,8 +86,10 @@ class PotentialField(PreconditionedField):
         clock, rows = times(x, t), self.class_rows(classes, x)
         c = self.parametrization.coefficients(clock, self.sde)
         psi = self._psi(c.c_in * x, c.c_noise.reshape(-1).expand(x.shape[0]), rows)
-        c_skip, c_out = c.means.form("score", clock, self.sde)
-        return 0.5 * c_skip.reshape(-1) * _total(x.square()) + (c_out / c.c_in).reshape(-1) * psi
+        c_skip, c_out = (v.reshape(-1) for v in c.means.form("score", clock, self.sde))
+        scale = torch.where(c_skip < 0, -c_skip, math.tau)
+        normal = 0.5 * (c_skip * _total(x.square()) + self.domain.dim * (scale / math.tau).log())
+        return normal + c_out / c.c_in.reshape(-1) * psi
 
     def _output(self, u: Tensor, label: Tensor, classes: Tensor | None) -> Tensor:
         return gradient(self._psi, u, label, classes)

@@ -1,0 +1,161 @@
+r"""The log-density of a potential in one call of its network.
+
+The potential :math:`\phi` of a field is a log-density up to a constant at each noise level. After
+:class:`~.DualScoreMatching` it is one constant for all of them, as far as the training succeeded:
+
+.. math:: \log p_t(x) = \phi(x, t) - \log Z, \qquad Z = \int e^{\phi(x, t_{max})}\,\mathrm{d}x .
+
+At the greatest noise level the density is that of the prior :math:`\pi` up to what is left of the
+data, and importance sampling finds :math:`Z` with few draws,
+
+.. math:: Z = \mathbb{E}_{x \sim \pi} \big[ e^{\phi(x, t_{max})} / \pi(x) \big] .
+
+References:
+    Learning normalized image densities via dual score matching (Guth, Kadkhodaie and Simoncelli,
+    2025, arXiv 2506.05310), for the constant from the greatest noise.
+
+    Monte Carlo theory, methods and examples (Owen, 2013), section 9.1, for importance sampling.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.checks import check_count, check_finite, check_not_negative
+from scorefield.engine import device_of, exact
+from scorefield.errors import UnsupportedError, UserError
+from scorefield.estimate import Estimate, mean
+from scorefield.fields.base import ScoreField, check_field, evaluation_mode
+from scorefield.fields.classes import Classes
+from scorefield.fields.forms import Batch, Quantity, Times, times
+from scorefield.noise import Noise
+
+_AT_ONCE = 1024
+
+
+class NormalizedField(ScoreField):
+    r"""A field whose potential is a log-density, :math:`\phi - \log Z`, which :func:`normalized`
+    makes.
+
+    The score is that of the field. A :func:`~.mixture` of such fields has the weights that it is
+    given.
+
+    Arguments:
+        field: A field with a potential and without classes; it is shared, not copied.
+        log_constant: The constant :math:`\log Z`, in nats.
+        standard_error: Its standard error.
+
+    Raises:
+        TypeError: If the field has no potential.
+        ValueError: If it has classes, or a number is not finite.
+    """
+
+    def __init__(self, field: ScoreField, log_constant: float, standard_error: float = 0.0) -> None:
+        _check(field)
+        super().__init__(field.sde, field.domain)
+        check_finite("log_constant", log_constant)
+        check_not_negative("standard_error", standard_error)
+        self.field = field
+        self.log_constant, self.standard_error = float(log_constant), float(standard_error)
+
+    def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
+        return self.field.predict(x, t, quantity, classes)
+
+    @property
+    def has_potential(self) -> bool:
+        return True
+
+    def potential(self, x: Batch, t: Times, classes: Classes = None) -> Float[Tensor, " batch"]:
+        return self.field.potential(x, t, classes) - self.log_constant
+
+    def log_prob(
+        self, x: Float[Tensor, "batch *event"], t_min: float | None = None
+    ) -> Float[Tensor, " batch"]:
+        r"""The log-density at points in nats, by one call of the network.
+
+        As that of :func:`~.log_prob` it is the density of :math:`\hat x = x_t / \alpha(t)` at
+        ``t_min``, per volume in units of the data: that of data blurred by
+        :math:`\lambda(t_{min})`. That one is normalised whatever the field, by the divergence of
+        its flow; this one is as far as the potential grows with the noise as a log-density does.
+
+        Arguments:
+            x: Points :math:`\hat x`, in units of the data.
+            t_min: The time of the points; the process's own ``t_min`` by default.
+
+        Raises:
+            ValueError: If the points do not fit the field, or ``t_min`` the process.
+        """
+        start = self.sde.t_min if t_min is None else t_min
+        if not self.sde.t_min <= start <= self.sde.t_max:
+            raise UserError(
+                f"t_min must lie in [{self.sde.t_min:g}, {self.sde.t_max:g}], got {start:g}"
+            )
+        alpha = self.sde.alpha(times(x, start))
+        with exact(), torch.no_grad(), evaluation_mode(self):
+            found = self.potential(alpha * x, start)
+        return found + self.domain.dim * alpha.log().reshape(-1)
+
+    def extra_repr(self) -> str:
+        return f"log_constant={self.log_constant:g}, standard_error={self.standard_error:.1g}"
+
+
+def normalized(field: ScoreField, n: int = 4096, seed: int = 0) -> NormalizedField:
+    r"""The field whose potential is a log-density, with the constant of the greatest noise level.
+
+    Of a potential that was trained without :class:`~.DualScoreMatching`, it is a log-density at the
+    greatest noise level only.
+
+    Arguments:
+        field: A field with a potential and without classes; of a class, a :class:`~.OneClass`.
+        n: The number of draws from the prior, at the addresses of purpose ``"prior"``.
+        seed: Their seed.
+
+    Raises:
+        TypeError: If the field has no potential.
+        ValueError: If it has classes, ``n`` is below 2, or a potential is not finite.
+
+    Example:
+        >>> density = normalized(field)
+        >>> density.log_prob(x), density.standard_error
+    """
+    _check(field)
+    check_count("n", n, 2)
+    constant = _log_constant(field, n, Noise(seed))
+    return NormalizedField(field, constant.value, constant.standard_error)
+
+
+def _log_constant(field: ScoreField, n: int, noise: Noise) -> Estimate:
+    """The logarithm of the integral, with the error of the mean weight by the delta method."""
+    prior, end, parts = field.sde.prior(field.domain), field.sde.t_max, []
+    with exact(), torch.no_grad(), evaluation_mode(field):
+        for index in torch.arange(n, device=device_of(field)).split(_AT_ONCE):
+            x = prior.sample(noise, index, torch.float64)
+            parts.append(field.potential(x, end) - prior.log_prob(x))
+    logs = torch.cat(parts)
+    if not bool(logs.isfinite().all()):
+        raise UserError(
+            f"{type(field).__name__} has no constant: its potential is not finite at points of "
+            "the prior"
+        )
+    top = float(logs.max())
+    weight = mean((logs - top).exp().cpu().numpy())
+    relative = weight.standard_error / weight.value
+    return replace(weight, value=top + math.log(weight.value), standard_error=relative)
+
+
+def _check(field: ScoreField) -> None:
+    check_field(field)
+    if not field.has_potential:
+        raise UnsupportedError(
+            f"{type(field).__name__} has no potential that could be a log-density"
+        )
+    if field.classes is not None:
+        raise UserError(
+            f"{type(field).__name__} has {field.classes} classes, each with a constant of its own: "
+            "take OneClass(field, number)"
+        )
