@@ -27,13 +27,15 @@ from denoisers import SHAPE, agreement, euler, heun, images, model, training
 from scipy.linalg import sqrtm
 from torch import Tensor
 from torch.func import jacrev, vmap
-from turns import OURS, Row, Section, measure, rows_of, table, version_of
+from turns import OURS, Row, Section, measure, rows_of, spread, table, version_of
 
 import scorefield as sf
 
 POINTS, NATS, FAR = 256, 1e-3, 400.0
 ASYMMETRIC = 32
 SET, FEATURES = 2048, 512
+SHORT = "Medians of the times elsewhere, in multiples of scorefield's, and their quartiles: "
+"""How the line begins that other pages quote."""
 PEERS = (
     *("diffusers", "azula", "k-diffusion", "denoising-diffusion-pytorch", "torchdiffeq"),
     *("torch-fidelity", "scipy"),
@@ -210,12 +212,16 @@ def page(sections: list[Section], differences: dict[str, float], threads: int) -
     names = ("torch", "numpy", *PEERS)
     versions = ", ".join(f"{n} {version_of(n) or '(absent)'}" for n in names)
     rounds = min(len(row.seconds) for s in sections for row in s.rows if row.seconds)
+    loads = [load for s in sections for load in s.loads]
+    short = "; ".join(f"{s.title} {spread(s)}" for s in sections)
     agree = ", ".join(f"{name} {value:.0e}" for name, value in sorted(differences.items()))
     lines = [
         "# Side by side with other libraries",
         "",
         "The same network and the same work here and in other libraries, timed in turns. A ratio "
         "below 1 is a library that is faster than scorefield.",
+        "",
+        f"{SHORT}{short}.",
         "",
         "```console",
         "$ pip install '.[peers]'",
@@ -224,8 +230,8 @@ def page(sections: list[Section], differences: dict[str, float], threads: int) -
         "",
         f"One run on {datetime.now(UTC).date().isoformat()}, on {machine()}, {threads} thread: "
         f"processor time, medians and quartiles of at least {rounds} rounds in which all of a "
-        f"table take turns, under a load of {os.getloadavg()[1]:.1f} in the last five minutes. It "
-        "was not repeated on other days or machines. "
+        f"table take turns, under a load of {min(loads):.1f} to {max(loads):.1f}, the averages of "
+        "a minute at the ends of the rounds. It was not repeated on other days or machines. "
         f"scorefield {sf.__version__}; {versions}. Another network, batch or device has other "
         "ratios: the network here is small, where what a library adds to its calls weighs most.",
         "",

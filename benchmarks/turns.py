@@ -1,5 +1,6 @@
 """Rows of the same work by several libraries, timed in turns, and their table."""
 
+import os
 import random
 import statistics
 import time
@@ -25,13 +26,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows of the same work, of which the first is ours."""
+    """Rows of the same work, of which the first is ours; ``loads`` are the machine's in the last
+    minute, at the end of each round.
+    """
 
     title: str
     words: str
     unit: str
     rows: list[Row]
     rounds: int = 15
+    loads: list[float] = field(default_factory=list)
 
 
 def version_of(library: str) -> str | None:
@@ -64,6 +68,29 @@ def measure(section: Section, rounds: int | None) -> None:
                 timed[k].action()
             spent = time.process_time() - start
             timed[k].seconds.append(spent / often[k] / timed[k].units)
+        section.loads.append(os.getloadavg()[0])
+
+
+def quartiles(row: Row, base: Row) -> tuple[float, float, float]:
+    """The quartiles of the rounds' ratios of a row to another."""
+    ratios = [a / b for a, b in zip(row.seconds, base.seconds, strict=True)]
+    low, median, high = statistics.quantiles(ratios, n=4)
+    return low, median, high
+
+
+def spread(section: Section) -> str:
+    """How long the others took as multiples of ours: the least and largest of their medians, and of
+    their quartiles.
+    """
+    base = section.rows[0]
+    others = [row for row in section.rows if row.seconds and row.library != OURS]
+    if not others:
+        return "not measured"
+    found = [quartiles(row, base) for row in others]
+    least, most = min(f[1] for f in found), max(f[1] for f in found)
+    medians = dict.fromkeys((f"{least:.2f}", f"{most:.2f}"))
+    ends = f"{min(f[0] for f in found):.2f} to {max(f[2] for f in found):.2f}"
+    return f"{' to '.join(medians)} ({ends})"
 
 
 def table(section: Section) -> Iterator[str]:
@@ -71,14 +98,11 @@ def table(section: Section) -> Iterator[str]:
     yield from ("", f"## {section.title}", "", section.words, "")
     yield f"| library | | {section.unit} | times as long as {OURS} (quartiles) |"
     yield "|---|---|---|---|"
-    base = section.rows[0].seconds
     for row in section.rows:
         if row.action is None:
             yield f"| {row.library} | not installed | – | – |"
             continue
-        low, ratio, high = statistics.quantiles(
-            [a / b for a, b in zip(row.seconds, base, strict=True)], n=4
-        )
+        low, ratio, high = quartiles(row, section.rows[0])
         times = "1" if row is section.rows[0] else f"{ratio:.2f} ({low:.2f} to {high:.2f})"
         yield (f"| {row.library} | {row.words} | {1e3 * statistics.median(row.seconds):.3g} "
                f"| {times} |")  # fmt: skip

@@ -115,6 +115,13 @@ def test_the_pages_on_choices_are_those_of_the_measured_tables():
     assert [path.read_text(encoding="utf-8") for path in pages] == [f() for f in pages.values()]
 
 
+def test_the_speeds_of_the_comparison_are_those_of_the_measured_page():
+    page = (ROOT / "docs/results/peers.md").read_text(encoding="utf-8")
+    (line,) = [line for line in page.splitlines() if line.startswith("Medians of the times")]
+    compared = " ".join((ROOT / "docs/compared.md").read_text(encoding="utf-8").split())
+    assert line in compared
+
+
 def test_the_python_of_the_page_on_first_steps_runs(capsys):
     run(code_of("docs/getting_started.md"), {})
     printed = capsys.readouterr().out
