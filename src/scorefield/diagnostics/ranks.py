@@ -101,7 +101,8 @@ class Ranks:
     def p_values(self) -> dict[str, float]:
         r"""The p-value of Pearson's :math:`\chi^2` test of uniform ranks, by quantity."""
         return {
-            name: float(stats.chisquare(self.histogram(name).numpy()).pvalue) for name in self.ranks
+            name: float(stats.chisquare(self.histogram(name).cpu().numpy()).pvalue)
+            for name in self.ranks
         }
 
     @property
@@ -164,8 +165,8 @@ class Ranks:
 
     def _shares(self, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
         shares: np.ndarray[Any, np.dtype[np.float64]] = (
-            (self.ranks[name].double() + 0.5) / (self.draws + 1)
-        ).numpy()
+            ((self.ranks[name].double() + 0.5) / (self.draws + 1)).cpu().numpy()
+        )
         return shares
 
 
@@ -272,7 +273,7 @@ def calibration_ranks(
             f"the posterior of {n} points has as many measurements, not "
             f"{posterior.observation.count}"
         )
-    classes = torch.arange(n).repeat_interleave(draws)
+    classes = torch.arange(n, device=points.device).repeat_interleave(draws)
     if sampler is None:
         assert isinstance(posterior, ExactPosteriors)
         found = posterior.sample(n * draws, seed, classes, dtype)

@@ -37,7 +37,7 @@ def ranks(found: Ranks | Mapping[str, Ranks]) -> Figure:
             label_axes(axes, title=title, grid="y")
             if name not in each.ranks:
                 continue
-            counts = each.histogram(name).numpy() * (each.bins / each.n)
+            counts = each.histogram(name).cpu().numpy() * (each.bins / each.n)
             low, high = (count * each.bins / each.n for count in each.band())
             axes.axhspan(low, high, color=PALE)
             places = [(k + 0.5) / each.bins for k in range(each.bins)]
