@@ -148,6 +148,8 @@ from .samplers.latent import temper as temper
 from .samplers.measurements import Colorization as Colorization
 from .samplers.measurements import Inpainting as Inpainting
 from .samplers.measurements import LinearMeasurement as LinearMeasurement
+from .samplers.mixing import Mixing as Mixing
+from .samplers.mixing import mixing as mixing
 from .samplers.ode import ProbabilityFlow as ProbabilityFlow
 from .samplers.predictor_corrector import PredictorCorrector as PredictorCorrector
 from .samplers.predictors import Ancestral as Ancestral

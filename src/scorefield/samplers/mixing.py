@@ -1,0 +1,168 @@
+r"""How well Markov chains mix at one noise level: R-hat and integrated autocorrelation times.
+
+Of :math:`M` chains of :math:`N` draws :math:`y_{nm}` let :math:`W` be the mean over chains of their
+variances and :math:`B / N` the variance of their means. With
+
+.. math:: v^+ = \frac{N - 1}{N} W + \frac{B}{N}, \qquad \hat R = \sqrt{v^+ / W}, \qquad
+    \rho_k = 1 - \frac{W - \bar c_k}{v^+}, \qquad
+    \tau = 1 + 2 \sum_{k \ge 1} \rho_k ,
+
+where :math:`\bar c_k` is the mean over chains of the autocovariance at lag :math:`k`, a mean over
+all draws has the variance of a mean over :math:`M N / \tau` independent ones. For :math:`\hat R`
+each chain is divided into two, so that one that drifts is seen too. The sum ends where a pair
+:math:`\rho_{2k} + \rho_{2k+1}`, made monotone, is no longer positive.
+
+References:
+    Rank-normalization, folding, and localization: an improved R-hat for assessing convergence of
+    MCMC (Vehtari, Gelman, Simpson, Carpenter and Bürkner, 2021), equations 1 to 4 and 10 to 13.
+
+    Practical Markov chain Monte Carlo (Geyer, 1992), section 3.3, for the end of the sum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.checks import check_count, check_kind, check_rows
+from scorefield.engine import exact
+from scorefield.errors import UserError
+from scorefield.estimate import Estimate, mean
+from scorefield.fields.base import ScoreField, evaluation_mode
+from scorefield.fields.classes import Classes
+from scorefield.noise import Noise
+from scorefield.samplers.kernels import Density, Kernel
+from scorefield.samplers.latent import check_points
+from scorefield.samplers.step import clock, level
+
+_FEWEST = 8
+"""The least number of draws of a chain: two halves of which each has a variance worth the name."""
+
+Draws = Float[Tensor, "draws chains values"]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixing:
+    r"""The mixing of chains, by coordinate; of a torus by the cosines and sines of the coordinates.
+
+    Attributes:
+        r_hat: The ratio :math:`\hat R`, 1 for chains that agree; above 1.01 they do not.
+        time: The integrated autocorrelation time :math:`\tau`, in moves. Chains that do not agree
+            have longer ones than is seen.
+        effective: The number :math:`M N / \tau` of independent draws of equal worth.
+        accepted: The share of accepted moves; its error is that over chains.
+        x: The last states.
+    """
+
+    r_hat: Float[Tensor, " values"]
+    time: Float[Tensor, " values"]
+    effective: Float[Tensor, " values"]
+    accepted: Estimate
+    x: Float[Tensor, "chains *event"]
+
+    def __repr__(self) -> str:
+        return (
+            f"Mixing(largest R-hat {float(self.r_hat.max()):.4g}, largest time "
+            f"{float(self.time.max()):.3g} moves, least effective number "
+            f"{float(self.effective.min()):.4g}, accepted {self.accepted})"
+        )
+
+
+def mixing(
+    field: ScoreField,
+    kernel: Kernel,
+    x: Float[Tensor, "chains *event"],
+    t: float,
+    moves: int = 1000,
+    seed: int = 0,
+    classes: Classes = None,
+) -> Mixing:
+    r"""Move chains at one noise level, and measure how well they mix.
+
+    Start them from different places, wider apart than the density: chains that all start in one
+    mode agree on it.
+
+    Arguments:
+        field: The field.
+        kernel: The kernel.
+        x: The states :math:`x_t` that the chains start from, at least two.
+        t: The time.
+        moves: The number of moves; all of them count.
+        seed: The seed of the momenta and uniforms, with addresses as those of
+            :class:`~.AnnealedMCMC`.
+        classes: The class of each chain, or of all.
+
+    Raises:
+        ValueError: If the states do not fit the field, there are fewer than two chains or 8 moves,
+            or a coordinate does not move in any chain.
+
+    Example:
+        >>> start = 5 * torch.randn(64, 2, dtype=torch.float64)
+        >>> mixing(field, HMC(size=0.5, leaps=4), start, t=0.5, moves=500)
+    """
+    check_points(field, x)
+    check_rows("x", x, 2)
+    check_kind("kernel", kernel, Kernel)
+    check_count("moves", moves, _FEWEST)
+    noise, index = Noise(seed), torch.arange(len(x), device=x.device)
+    h, draws = kernel.length(level(field.sde, t)), []
+    accepted = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    with exact(), torch.no_grad(), evaluation_mode(field):
+        density = Density(field, clock(t, x), field.class_rows(classes, x))
+        chain = kernel.begin(density, x)
+        for k in range(moves):
+            momentum = noise.normal("momentum", field.domain.shape, index, k, dtype=x.dtype)
+            uniform = noise.uniform("acceptance", (), index, k, dtype=torch.float64)
+            chain, moved = kernel.move(density, chain, momentum, uniform, h)
+            accepted = accepted + moved
+            draws.append(field.domain.embed(chain.x).double())
+    values = torch.stack(draws)
+    if not bool(values.isfinite().all()):
+        raise UserError("mixing: the chains did not stay finite; make the kernel's size smaller")
+    still = values.var(dim=0).mean(dim=0) == 0
+    if bool(still.any()):
+        raise UserError(
+            f"mixing: no chain moved in coordinate {int(still.nonzero()[0])} in {moves} moves, and "
+            "has no autocorrelation; make the kernel's size smaller"
+        )
+    time = autocorrelation_time(values)
+    return Mixing(
+        split_r_hat(values),
+        time,
+        values.shape[0] * values.shape[1] / time,
+        mean((accepted.double() / moves).cpu().numpy()),
+        chain.x,
+    )
+
+
+def split_r_hat(draws: Draws) -> Float[Tensor, " values"]:
+    r"""The ratio :math:`\hat R` of the halves of chains; the middle draw of an odd number is left
+    out.
+    """
+    half = len(draws) // 2
+    halves = torch.cat((draws[:half], draws[-half:]), dim=1)
+    within, total = _variances(halves)
+    return (total / within).sqrt()
+
+
+def autocorrelation_time(draws: Draws) -> Float[Tensor, " values"]:
+    r"""The integrated autocorrelation time :math:`\tau` of chains, in draws."""
+    n = len(draws)
+    within, total = _variances(draws)
+    # Zeros behind the draws keep the last from meeting the first.
+    waves = torch.fft.rfft(draws - draws.mean(dim=0), n=2 * n, dim=0)
+    sums = torch.fft.irfft(waves.abs().square(), n=2 * n, dim=0)[:n]
+    correlation = 1 - (within - sums.mean(dim=1) / (n - 1)) / total
+    pairs = correlation[: n - n % 2].reshape(n // 2, 2, -1).sum(dim=1)
+    pairs = pairs.cummin(dim=0).values.clamp(min=0)
+    return 2 * pairs.sum(dim=0) - 1
+
+
+def _variances(draws: Draws) -> tuple[Tensor, Tensor]:
+    """The variance within chains, and that of the stationary distribution by the same chains."""
+    n = len(draws)
+    within = draws.var(dim=0).mean(dim=0)
+    return within, (n - 1) / n * within + draws.mean(dim=0).var(dim=0)
