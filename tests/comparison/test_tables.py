@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
-from scorefield.comparison.groups import collect, groups, over_levels
+from scorefield.comparison.groups import collect, groups, natural_order, over_levels
 from scorefield.comparison.tables import compare_models, table_files, table_rows
 from scorefield.errors import RunError
 from scorefield.files import write_files
@@ -199,3 +199,9 @@ def test_the_root_mean_square_over_levels_adds_errors_as_if_correlated():
     assert found.value == pytest.approx(5.0)  # of 1 and 7
     assert found.standard_error == pytest.approx((1 * 0.1 + 7 * 0.1) / (2 * 5.0))
     assert over_levels([]) is None
+
+
+def test_names_are_sorted_as_people_count():
+    names = ["m0", "m0_hidden=8", "m0_hidden=08", "m0_hidden=10", "m1", "m1_hidden=9,lr=1"]
+    order = ["m0", "m0_hidden=08", "m0_hidden=8", "m0_hidden=10", "m1", "m1_hidden=9,lr=1"]
+    assert sorted(names, key=natural_order) == order

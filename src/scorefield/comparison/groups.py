@@ -7,6 +7,7 @@ between trainings, and the error of one evaluation, since all seeds are evaluate
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -238,6 +239,12 @@ BASELINES = ("m0", "no_regularizer")
 """The presets that the others of their family are compared with."""
 
 
+def natural_order(name: str) -> tuple[Any, ...]:
+    """A key by which names are sorted as people count: ``hidden=8`` before ``hidden=10``."""
+    parts = re.split(r"([0-9]+)", name)
+    return *((part.isdecimal(), int(part) if part.isdecimal() else part) for part in parts), name
+
+
 def collect(root: Path) -> list[Evaluation]:
     """Every evaluation in ``root/dataset/model/seed``, those of the plain model first.
 
@@ -252,7 +259,7 @@ def collect(root: Path) -> list[Evaluation]:
 
     def place(e: Evaluation) -> tuple[Any, ...]:
         preset = str(e.about.get("preset")).rpartition("/")[2]
-        return e.dataset, preset not in BASELINES, e.model, e.seed
+        return e.dataset, preset not in BASELINES, natural_order(e.model), e.seed
 
     evaluations = sorted(_readable(root, folders), key=place)
     for dataset, members in groupby(evaluations, lambda e: e.dataset):

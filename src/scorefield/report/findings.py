@@ -157,7 +157,7 @@ def _ends(values: dict[str, Estimate]) -> dict[str, Estimate]:
 
 def _each(values: dict[str, Estimate]) -> str:
     """The value of each model, or of many the range."""
-    each = [f"{m} {in_words(e)}" for m, e in _ends(values).items()]
+    each = [f"{in_words(e)} for {m}" for m, e in _ends(values).items()]
     return " to ".join(each) if len(values) > MOST_NAMED else listed(each)
 
 

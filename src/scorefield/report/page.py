@@ -73,7 +73,9 @@ def write_report(
         command.append("--strict")
     if trust_code:
         command.append("--trust-code")
-    look = looks(dict.fromkeys(g.label for c in comparisons for g in c.members))
+    # A data set with few models must not set the order of all.
+    largest = sorted(comparisons, key=lambda c: -len(c.members))
+    look = looks(dict.fromkeys(g.label for c in largest for g in c.members))
     sections = [_section(root, c, look, trust_code) for c in comparisons]
     # Where the truth is known there is more to see.
     sections.sort(key=lambda s: s.exact is None)
