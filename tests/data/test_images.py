@@ -293,7 +293,10 @@ def test_sides_may_be_a_list_and_numbers_those_of_numpy(unchecked):
 def test_classes_that_do_not_fit_are_told(tmp_path):
     np.savez(tmp_path / "a.npz", images=PIXELS, labels=LABELS)
     np.savez(tmp_path / "b.npz", images=PIXELS)
-    for name, told in (("a.npz", "a class from 0 to 4, got 0 to 9"), ("b.npz", "have none")):
+    for name, told in (
+        ("a.npz", "classes is 5, and the labels of the train images of mnist are 0 to 9"),
+        ("b.npz", "have none"),
+    ):
         source = mnist(tmp_path / name, classes=5)
         assert source.batch(Noise(0), 0, 4).shape == (4, 1, 8, 8)
         with pytest.raises(ValueError, match=told):

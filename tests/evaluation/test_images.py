@@ -290,12 +290,12 @@ def test_statistics_that_do_not_fit_are_one_sentence_each(inception, tmp_path):
         ({"mu": MU}, "have no array sigma: those of EDM, ADM and TTUR have mu and sigma"),
         ({"mu": MU[:64], "sigma": SIGMA[:64, :64]}, r"of another size: mu has .* \(64,\)"),
         ({"mu": MU, "sigma": SIGMA[:64]}, "of another size: sigma has"),
-        ({"mu": MU.astype(int), "sigma": SIGMA}, "of another size: mu has int64"),
+        ({"mu": MU.astype(int), "sigma": SIGMA}, "damaged: mu has int64, and moments are"),
         ({"mu": np.full(96, np.nan), "sigma": SIGMA}, "damaged: mu is not a finite moment"),
-        ({"mu": MU, "sigma": bent}, "damaged: sigma is not a finite moment"),
+        ({"mu": MU, "sigma": bent}, "damaged: sigma is no covariance"),
         (
             {"mu": MU, "sigma": SIGMA, "extractor_sha256": np.array("ab" * 32)},
-            "of the extractor with the SHA-256 abababababab…, and inception:",
+            "another extractor than inception:.* by one with the SHA-256 abababababab…",
         ),
     ):
         file = save(tmp_path / "wrong.npz", **arrays)

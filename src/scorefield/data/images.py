@@ -128,11 +128,14 @@ class ImageSource(FiniteSource):
             return super().labels(split)
         labels = self._part(split).labels
         if labels is None:
-            raise UserError(f"{self.name}: {classes} classes are wanted, the images have none")
+            raise UserError(
+                f"classes is {classes}, and the {split} images of {self.name} have none"
+            )
         low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
         if not 0 <= low <= high < classes:
             raise UserError(
-                f"{self.name}: a label is a class from 0 to {classes - 1}, got {low} to {high}"
+                f"classes is {classes}, and the labels of the {split} images of {self.name} are "
+                f"{low} to {high}"
             )
         return labels
 

@@ -126,10 +126,10 @@ class LatentSource(FiniteSource):
         part, rows = self._rows[split]
         labels = self._parts[part][1]
         if labels is None:
-            raise UserError(f"{self.name}: {self.classes} classes are wanted, latents have none")
+            raise UserError(f"classes is {self.classes}, and the latents of {self.name} have none")
         if len(labels) and int(labels.max()) >= self.classes:
             raise UserError(
-                f"{self.name}: a label is a class from 0 to {self.classes - 1}, got "
+                f"classes is {self.classes}, and the labels of the latents of {self.name} go up to "
                 f"{int(labels.max())}"
             )
         return labels[rows]

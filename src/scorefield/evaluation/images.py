@@ -97,7 +97,8 @@ def evaluate_images(
     source, protocol = run.source(), Protocol.read(kept.protocol)
     check_same(world, checkpoint=found.step, images=(n, budgets, [e.sha256 for e in extractors]))
     pixels, real = images_of(run, engine.torch_device, vae)
-    placed = [extractor.on(engine.torch_device) for extractor in extractors]
+    # One that is given twice is one.
+    placed = list({e.name: e.on(engine.torch_device) for e in extractors}.values())
     known = {e.name: read_statistics(statistics, e) for e in placed} if statistics else {}
     record: dict[str, Any] = {
         "n": n,

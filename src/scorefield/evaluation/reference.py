@@ -144,12 +144,16 @@ def read_statistics(path: Path, extractor: Extractor) -> dict[str, Statistics]:
         raise UserError(f"the statistics {path} cannot be read: {reason(error)}") from error
     except UserError as error:
         raise UserError(f"the statistics {path} are damaged: {error}") from error
-    # Published files do not name their extractor.
-    digest = str(arrays[_HASH][()]) if _HASH in arrays else INCEPTION.sha256
+    named = arrays.get(_HASH)
+    if named is not None and (named.shape != () or named.dtype.kind != "U"):
+        raise UserError(f"the statistics {path} are damaged: {_HASH} is not the hash of a file")
+    digest = INCEPTION.sha256 if named is None else str(named[()])
     if digest != extractor.sha256:
+        # Published files do not name their extractor.
+        which = "name none, so it is that of FID," if named is None else "were computed by one"
         raise UserError(
-            f"the statistics {path} are of the extractor with the SHA-256 {digest[:12]}…, and "
-            f"{extractor.name} has another: features of two extractors cannot be compared"
+            f"the statistics {path} are of another extractor than {extractor.name}: they {which} "
+            f"with the SHA-256 {digest[:12]}…, and features of two extractors cannot be compared"
         )
     found = {}
     for output, (mean, covariance) in _NAMES.items():
@@ -175,16 +179,34 @@ def _array(
             "sigma"
         )
     array = arrays[name]
-    if array.shape != shape or array.dtype.kind != "f":
+    if array.shape != shape:
         raise UserError(
-            f"the statistics {path} are of another size: {name} has {array.dtype} of shape "
-            f"{array.shape}, and {extractor.name} needs {shape}"
+            f"the statistics {path} are of another size: {name} has the shape {array.shape}, and "
+            f"{extractor.name} needs {shape}"
+        )
+    if array.dtype.kind != "f":
+        raise UserError(
+            f"the statistics {path} are damaged: {name} has {array.dtype}, and moments are "
+            "floating-point numbers"
         )
     found = torch.from_numpy(array.astype(np.float64))
-    symmetric = found.dim() == 1 or torch.allclose(found, found.mT, rtol=1e-4, atol=1e-8)
-    if not (bool(torch.isfinite(found).all()) and symmetric):
+    if not bool(found.square().sum().isfinite()):
         raise UserError(f"the statistics {path} are damaged: {name} is not a finite moment")
+    if found.dim() == 2 and not _may_be_covariance(found):
+        raise UserError(f"the statistics {path} are damaged: {name} is no covariance")
     return found
+
+
+def _may_be_covariance(matrix: Tensor) -> bool:
+    """Whether a matrix is symmetric, with variances that bound the covariances by the inequality of
+    Cauchy and Schwarz, in the precision of published files.
+    """
+    variance = matrix.diagonal()
+    least = -1e-8 - 1e-4 * float(variance.max())
+    bound = variance.clamp(min=0).sqrt()
+    within = matrix.abs() <= 1.001 * torch.outer(bound, bound) - least
+    symmetric = torch.allclose(matrix, matrix.mT, rtol=1e-4, atol=1e-8)
+    return symmetric and bool((variance >= least).all() and within.all())
 
 
 def _content(found: Mapping[str, Statistics], extractor: Extractor) -> bytes:

@@ -18,6 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from scorefield import archives
+from scorefield.checks import kind_of
 from scorefield.errors import UserError
 from scorefield.files import open_file, reason
 from scorefield.interop.errors import ForeignCodeError, InteropError
@@ -82,7 +83,7 @@ def read_state(path: Path, recipe: str) -> dict[str, Tensor]:
     except ForeignCodeError as error:
         raise InteropError(f"{error}; {recipe}") from None
     if not isinstance(content, Mapping):
-        raise InteropError(f"{path} holds a {type(content).__name__}, not a state dict")
+        raise InteropError(f"{path} holds {kind_of(content)}, not a state dict")
     named = all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
     if not content or not named:
         raise InteropError(f"{path} is not a state dict: it is not a dictionary of named tensors")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from scorefield.checks import kind_of
 from scorefield.interop import unpickling
 from scorefield.interop.errors import InteropError
 
@@ -130,7 +131,7 @@ def _optimizer(content: Any) -> Optimizer:
 
 def _mapping(content: Any, key: str) -> Mapping[Any, Any]:
     if not isinstance(content, Mapping):
-        raise InteropError(f"it holds a {type(content).__name__}, not a dictionary")
+        raise InteropError(f"it holds {kind_of(content)}, not a dictionary")
     found = content.get(key)
     if not isinstance(found, Mapping):
         raise InteropError(f"it has no dictionary {key}")
