@@ -25,6 +25,7 @@ from scorefield.config import presets
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.runs.cells import read_csv
+from scorefield.runs.find import find_run
 from scorefield.runs.run import Run
 from scorefield.training import checkpoint
 from tests import processes
@@ -770,3 +771,13 @@ def test_a_table_that_is_wider_than_the_terminal_has_a_paragraph_a_row(capsys, m
         monkeypatch.setenv("COLUMNS", str(columns))
         print_table(rows)
         assert expected in re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+
+
+def test_a_folder_of_data_is_no_model_where_a_run_is_named_after_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("runs/cats/m0/seed0").mkdir(parents=True)
+    Path("runs/cats/m0/seed0/config_resolved.yaml").touch()
+    Path("cats/tabby").mkdir(parents=True)
+    assert find_run("cats", Path("runs")) == Path("runs/cats/m0/seed0")
+    Path("cats/model.json").touch()
+    assert find_run("cats", Path("runs")) == Path("cats")

@@ -309,6 +309,7 @@ def test_what_looks_wrong_is_said(tmp_path, capsys):
     assert "1 of 2 classes have no images held out: 1 b" in told
     assert "the classes are unbalanced to train on: from 1 to 47 images" in told
     assert "the images have levels from 0 to 1 of 0 to 255" in told
+    assert "all of 48 images are grey, and a network sees three equal channels" in told
     assert main(["data", "show", str(tmp_path / "set"), "--size", "8"]) == 0
     shown = capsys.readouterr()
     # Duplicates are found by packing.

@@ -220,8 +220,15 @@ def _looked_at(found: Contents, form: Form) -> tuple[list[tuple[str, str]], list
 
 def _levels(images: UInt8[np.ndarray, "n c h w"]) -> tuple[str, list[str]]:
     low, high = int(images.min()), int(images.max())
-    narrow = f"the images have levels from {low} to {high} of 0 to 255"
-    return f"{low} to {high} in {len(images)} images", [narrow] if high - low < _NARROW else []
+    warnings = []
+    if high - low < _NARROW:
+        warnings.append(f"the images have levels from {low} to {high} of 0 to 255")
+    if images.shape[1] == 3 and bool((images == images[:, :1]).all()):
+        warnings.append(
+            f"all of {len(images)} images are grey, and a network sees three equal channels: one "
+            "is enough, with --channels 1 here and data.channels=1 in a training"
+        )
+    return f"{low} to {high} in {len(images)} images", warnings
 
 
 def _class(number: int, found: Contents | Pack) -> str:

@@ -8,6 +8,8 @@ from scorefield.errors import RunError, nearest
 from scorefield.runs.run import CONFIG
 
 _LISTED = 6
+_OF_MODELS = (".json", ".yaml", ".safetensors", ".pt", ".pth")
+"""The ends of the names of files, one of which every folder of a model has."""
 
 
 def folders(root: Path) -> list[Path]:
@@ -26,14 +28,16 @@ def find_run(name: str, root: Path) -> Path:
     whole names, or else as any part; of several seeds of one model, the newest.
 
     What is no run's, but another file or folder, or is the name of something else, is returned as
-    it is.
+    it is; of a folder without files of a model, such as the data of a run that is named after them,
+    only where no run has that name.
 
     Raises:
         RunError: If several models have the name, or none, but others resemble it.
     """
     path = Path(name)
     inside, there = path.is_relative_to(root), path.exists()
-    if (there and not inside) or (path / CONFIG).is_file() or (":" in name and not there):
+    elsewhere = there and not inside and not _holds_data(path)
+    if elsewhere or (path / CONFIG).is_file() or (":" in name and not there):
         return path
     part = (path.relative_to(root) if inside else path).as_posix()
     known = {folder.relative_to(root).as_posix(): folder for folder in folders(root)}
@@ -59,3 +63,7 @@ def find_run(name: str, root: Path) -> Path:
     elif not whole:
         print(f"{newest} is the one run with {part!r} in its path", flush=True)
     return newest
+
+
+def _holds_data(path: Path) -> bool:
+    return path.is_dir() and not any(file.suffix in _OF_MODELS for file in path.iterdir())
