@@ -155,6 +155,8 @@ from .samplers.predictor_corrector import PredictorCorrector as PredictorCorrect
 from .samplers.predictors import Ancestral as Ancestral
 from .samplers.predictors import EulerMaruyama as EulerMaruyama
 from .samplers.predictors import ReverseDiffusion as ReverseDiffusion
+from .samplers.smc import Particles as Particles
+from .samplers.smc import smc as smc
 from .samplers.solvers import DDIM as DDIM
 from .samplers.solvers import DPMSolverPlusPlus2M as DPMSolverPlusPlus2M
 from .samplers.solvers import Euler as Euler

@@ -1,0 +1,224 @@
+r"""Sequential Monte Carlo: weighted particles that visit one noise level after the other.
+
+Chains of :class:`~.AnnealedMCMC` keep the share of a mode that they had where the modes parted.
+Particles correct it by weights. At the levels :math:`t_0 > t_1 > \dots` with the potentials
+:math:`\phi_i(x) = \phi(x, t_i)`, each particle
+
+1. has at first the weight :math:`e^{\phi_0(x)} / \pi(x)`, with :math:`x` from the prior
+   :math:`\pi`;
+2. is moved by a Markov kernel that leaves the density :math:`e^{\phi_i}` as it is;
+3. goes to :math:`x' = c\,x`, :math:`c = \alpha_{i+1} / \alpha_i`, with its weight times
+   :math:`c^D e^{\phi_{i+1}(x') - \phi_i(x)}`.
+
+Where the effective number :math:`(\sum w)^2 / \sum w^2` of the :math:`n` particles is below a
+share of :math:`n`, they are drawn anew by their weights. Weighted means are consistent for the
+density of the last level, and the product of the mean weights is an unbiased estimate of
+:math:`Z = \int e^{\phi(x, t_{end})}\,\mathrm{d}x`. Neither depends on the constants of the
+potential at the levels before, so that compositions of potentials need no normalisation.
+
+References:
+    Sequential Monte Carlo samplers (Del Moral, Doucet and Jasra, 2006), sections 2.3 and 3.3.2.3.
+
+    Monte Carlo filter and smoother for non-Gaussian nonlinear state space models (Kitagawa, 1996),
+    appendix, for systematic resampling.
+
+    Composition and control with distilled energy diffusion models and sequential Monte Carlo
+    (Thornton, Béthune, Zhang, Bradley, Nakkiran and Zhai, 2025, arXiv 2502.12786).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.checks import check_count, check_kind, check_probability
+from scorefield.engine import device_of, exact
+from scorefield.errors import DivergedError, UnsupportedError, UserError
+from scorefield.estimate import Estimate, mean
+from scorefield.fields.base import ScoreField, check_field, evaluation_mode
+from scorefield.fields.classes import Classes
+from scorefield.noise import Noise
+from scorefield.samplers.grid import Spacing, check_grid, grid_times
+from scorefield.samplers.kernels import MALA, ULA, Density, Kernel
+from scorefield.samplers.step import clock, level
+
+_MALA = MALA()
+
+
+@dataclass(frozen=True)
+class ParticleLevel:
+    """What happened at a noise level.
+
+    Attributes:
+        sigma: The noise level.
+        effective: The effective number of particles on arrival.
+        resampled: Whether they were drawn anew there.
+        accepted: The share of accepted moves.
+    """
+
+    sigma: float
+    effective: float
+    resampled: bool
+    accepted: Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class Particles:
+    r"""Weighted particles of the last level.
+
+    Attributes:
+        x: The scaled states :math:`x / \alpha`.
+        weights: Their weights, of sum 1.
+        log_constant: The estimate of :math:`\log Z` at the last level, in nats.
+        levels: The levels, from the greatest.
+        calls: The number of network calls of a particle.
+    """
+
+    x: Float[Tensor, "n *event"]
+    weights: Float[Tensor, " n"]
+    log_constant: float
+    levels: tuple[ParticleLevel, ...]
+    calls: int
+
+    @property
+    def effective(self) -> float:
+        """The effective number of particles at the end."""
+        return _effective(self.weights.log())
+
+    def draw(self, seed: int = 0) -> Float[Tensor, "n *event"]:
+        """As many particles of equal weight, drawn by their weights."""
+        return self.x[_resampled(self.weights.log(), Noise(seed), len(self.levels))]
+
+    def __repr__(self) -> str:
+        lines = [
+            f"sigma {each.sigma:.4g}: effective {each.effective:.0f} of {len(self.x)}"
+            f"{', resampled' if each.resampled else ''}, accepted {each.accepted}"
+            for each in self.levels
+        ]
+        return "\n".join([*lines, f"log Z {self.log_constant:.4g}, {self.calls} calls"])
+
+
+def smc(
+    field: ScoreField,
+    n: int,
+    steps: int,
+    kernel: Kernel = _MALA,
+    moves: int = 5,
+    threshold: float = 0.5,
+    spacing: Spacing = "karras",
+    rho: float = 7.0,
+    t_end: float | None = None,
+    seed: int = 0,
+    classes: Classes = None,
+) -> Particles:
+    r"""Sample the density of a potential at a noise level by weighted particles.
+
+    All particles are in memory at once, in float64. A particle depends on all others.
+
+    Arguments:
+        field: A field with a potential.
+        n: The number of particles.
+        steps: The number of noise levels.
+        kernel: A kernel whose moves are accepted or not: MALA or HMC.
+        moves: The number of moves at each level.
+        threshold: The share of ``n`` that the effective number must not fall below; at 0
+            particles are never drawn anew.
+        spacing: How the levels are spaced; see :func:`~.grid_times`.
+        rho: The exponent of Karras' spacing.
+        t_end: The last time; ``t_min`` of the process by default.
+        seed: The seed, with the addresses of :class:`~.AnnealedMCMC`, and ``("resampling", 0, i)``
+            at level i.
+        classes: The class of all particles.
+
+    Raises:
+        TypeError: If the field has no potential, or the kernel is none.
+        ValueError: If an argument is out of its range, the kernel is :class:`~.ULA`, or the classes
+            do not fit.
+        FloatingPointError: If a weight is not finite.
+
+    Example:
+        >>> found = smc(product(one, other), n=4096, steps=16, kernel=HMC(size=0.5, width=0.3))
+        >>> (found.weights * (found.x[:, 0] > 0)).sum(), found.log_constant
+    """
+    _check(field, kernel)
+    check_count("n", n, 2)
+    check_grid(steps, spacing, rho)
+    check_count("moves", moves, 0)
+    check_probability("threshold", threshold)
+    noise, index = Noise(seed), torch.arange(n, device=device_of(field))
+    grid = grid_times(field.sde, steps, spacing, t_end, rho).tolist()
+    prior, calls, constant, levels = field.sde.prior(field.domain), 0, 0.0, []
+    x = prior.sample(noise, index, torch.float64)
+    rows = field.class_rows(classes, x)
+    gains = -prior.log_prob(x)
+    logs = torch.zeros_like(gains)
+    with exact(), torch.no_grad(), evaluation_mode(field):
+        for i, (t, s) in enumerate(pairwise([*grid, None])):
+            here, there = level(field.sde, t), level(field.sde, s)
+            density = Density(field, clock(t, x), rows)
+            chain = kernel.begin(density, x)
+            assert chain.potential is not None
+            logs = logs + gains + chain.potential
+            if not bool(logs.isfinite().all()):
+                raise DivergedError(
+                    f"smc: the weights of {int((~logs.isfinite()).sum())} of {n} particles are not "
+                    f"finite at noise level {here.sigma:.6g}"
+                )
+            effective = _effective(logs)
+            again = effective < threshold * n
+            if again:
+                constant += _log_mean(logs)
+                kept = _resampled(logs, noise, i)
+                chain = type(chain)(chain.x[kept], chain.score[kept], chain.potential[kept])
+                logs = torch.zeros_like(logs)
+            accepted = torch.zeros(n, dtype=torch.int64, device=x.device)
+            h = kernel.length(here)
+            for k in range(i * moves, (i + 1) * moves):
+                momentum = noise.normal("momentum", field.domain.shape, index, k, x.dtype)
+                uniform = noise.uniform("acceptance", (), index, k, torch.float64)
+                chain, moved = kernel.move(density, chain, momentum, uniform, h)
+                accepted = accepted + moved
+            calls += density.calls
+            shares = (accepted.double() / max(moves, 1)).cpu().numpy()
+            levels.append(ParticleLevel(here.sigma, effective, again, mean(shares)))
+            scale = there.alpha / here.alpha
+            x = field.domain.wrap(chain.x * scale)
+            assert chain.potential is not None
+            gains = field.domain.dim * math.log(scale) - chain.potential
+    constant += _log_mean(logs)
+    return Particles(x, logs.softmax(dim=0), constant, tuple(levels), calls)
+
+
+def _effective(logs: Tensor) -> float:
+    """The effective number of logarithms of weights."""
+    return float(1 / logs.softmax(dim=0).square().sum())
+
+
+def _log_mean(logs: Tensor) -> float:
+    return float(logs.logsumexp(dim=0)) - math.log(len(logs))
+
+
+def _resampled(logs: Tensor, noise: Noise, step: int) -> Tensor:
+    """The numbers of the particles that are kept, each as often as its weight, up to one."""
+    n = len(logs)
+    at = torch.zeros((), dtype=torch.int64, device=logs.device)
+    u = noise.uniform("resampling", (), at, step, torch.float64)
+    places = (torch.arange(n, device=logs.device) + u) / n
+    shares = logs.softmax(dim=0).cumsum(dim=0)
+    return torch.searchsorted(shares / shares[-1], places).clamp(max=n - 1)
+
+
+def _check(field: ScoreField, kernel: Kernel) -> None:
+    check_field(field)
+    if not field.has_potential:
+        raise UnsupportedError(
+            f"smc weights particles by a potential, and {type(field).__name__} has none"
+        )
+    check_kind("kernel", kernel, Kernel)
+    if isinstance(kernel, ULA):
+        raise UserError("smc needs a kernel that leaves a density as it is: MALA or HMC, not ULA")
