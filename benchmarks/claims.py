@@ -42,8 +42,9 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 import scorefield as sf
 from scorefield.fields.labels import SigmaLabel
-from scorefield.health.measure import Subject, measurements
+from scorefield.health.measure import measurements
 from scorefield.health.plan import Done
+from scorefield.health.subject import Subject
 from scorefield.health.verdicts import Verdict, verdicts
 
 SIZE = 2

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from scorefield import estimate
-from scorefield.estimate import Estimate, Variance
+from scorefield.estimate import Estimate, Variance, proportion, share
 from scorefield.noise import Noise
 
 REPEATS = 1500
@@ -233,3 +233,19 @@ def test_equal_errors_have_the_sum_of_their_degrees_of_freedom(n):
             error, draws = estimate.add_errors([(size, n)] * parts)
             assert error == pytest.approx(size * parts**0.5)
             assert draws == parts * (n - 1) + 1
+
+
+@pytest.mark.parametrize("n", [2, 5, 64, 1000])
+def test_the_interval_of_a_share_holds_wilsons_and_is_not_much_wider(n):
+    q2 = stats.t.ppf(0.975, n - 1) ** 2
+    for k in range(n + 1):
+        y, low, high = proportion(k, n)
+        found = share(k, n)
+        assert found.value == y
+        begin, end = found.interval()
+        assert begin <= low + 1e-12
+        assert high - 1e-12 <= end
+        # Where none or all are, only one end is in doubt.
+        if k in (0, n):
+            assert end - begin == pytest.approx(q2 / n)
+            assert (begin, end)[k == n] == pytest.approx(y, abs=1e-12)

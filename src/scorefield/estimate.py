@@ -356,3 +356,13 @@ def proportion(k: int, n: int) -> tuple[float, float, float]:
     """The proportion of ``k`` of ``n`` draws and its 95 % interval (Wilson)."""
     found = stats.binomtest(k, n).proportion_ci(method="wilson")
     return k / n, float(found.low), float(found.high)
+
+
+def share(k: int, n: int) -> Estimate:
+    r"""The proportion :math:`y` of ``k`` of ``n`` draws as a number whose variance
+    :math:`\theta(1 - \theta)/n` depends on the true value: the tangent to it at :math:`y`, which
+    is above it everywhere, so that intervals are Wilson's or wider, and never empty.
+    """
+    y, low, high = proportion(k, n)
+    tangent = Variance(y**2 / n, (1 - 2 * y) / n)
+    return Estimate(y, (high - low) / (2 * NormalDist().inv_cdf(0.975)), n, variance=tangent)

@@ -13,9 +13,9 @@ import scorefield as sf
 from scorefield.errors import RunError, UserError
 from scorefield.estimate import Estimate
 from scorefield.fields.planted import PredictedNoise, Turned, right_angle
-from scorefield.health.measure import CALLS
 from scorefield.health.plan import Found, Measurement, Number, Plan
 from scorefield.health.result import PAGE, RECORD, SAMPLES
+from scorefield.health.samples import CALLS
 from scorefield.progress import Stages
 from tests import processes
 

@@ -6,7 +6,8 @@ import torch
 import scorefield as sf
 from scorefield.data.arrays import LabelledSource
 from scorefield.errors import UserError
-from scorefield.health.measure import Subject, measurements
+from scorefield.health.measure import measurements
+from scorefield.health.subject import Subject
 from scorefield.progress import Stages
 
 QUIET = Stages(quiet=True)

@@ -7,9 +7,10 @@ import scorefield as sf
 from scorefield.errors import UserError
 from scorefield.fields.labels import SigmaLabel
 from scorefield.health import fit
-from scorefield.health.measure import Subject, measurements
+from scorefield.health.measure import measurements
 from scorefield.health.plan import Done
 from scorefield.health.readings import Reading, readings
+from scorefield.health.subject import Subject
 from scorefield.health.verdicts import verdicts
 from tests.health.networks import (
     SHAPE,

@@ -23,9 +23,10 @@ from scorefield.fields.inputs import check_event
 from scorefield.fields.watch import check_derivatives, networks_of, outputs_of
 from scorefield.health.fit import held_out, split_of
 from scorefield.health.limit import until
-from scorefield.health.measure import Subject, measurements
+from scorefield.health.measure import measurements
 from scorefield.health.plan import Plan
 from scorefield.health.result import Check, delete, read, write, write_page
+from scorefield.health.subject import Subject
 from scorefield.health.typical import like
 from scorefield.health.verdicts import verdicts
 from scorefield.progress import Stages

@@ -21,6 +21,7 @@ _CURVES = (
     ("Correlation and slope of the noise on its prediction", "", ("correlation", "slope")),
     ("Relative asymmetry", "share of the Jacobian", ("relative_asymmetry",)),
     ("Gap between two paths", "nats", ("path_gap",)),
+    ("Circulation around loops of radius σ/2", "curl of the denoiser", ("loop_circulation",)),
     ("Residual of the Fokker–Planck equation", "units of the noise", ("fokker_planck",)),
     ("Consistency error", "squared units of the noise", ("consistency",)),
     ("Error of the score", "units of the noise", ("score_error",)),
@@ -128,17 +129,23 @@ def _add_typical(axes: Any, numbers: Sequence[Number], like: Like) -> None:
 
 
 def _samples(done: Mapping[str, Done], real: Tensor) -> list[tuple[str, str]]:
-    """Pictures of samples and of data."""
-    drawn = [one.found.kept["samples"] for one in done.values() if "samples" in one.found.kept]
-    if not drawn:
+    """Pictures of samples, of data, and of samples beside their nearest training images."""
+    kept = [one.found.kept for one in done.values() if "samples" in one.found.kept]
+    if not kept:
         return []
     low, high = float(real.min()), float(real.max())
+    shown = {"samples of the model": kept[-1]["samples"], "data": real}
+    if "neighbours" in kept[-1]:
+        # Each pair is one picture.
+        shown["the samples nearest to training images, each beside its own"] = torch.cat(
+            kept[-1]["neighbours"].unbind(1), dim=3
+        )
     pictures = []
-    for title, points in (("samples of the model", drawn[-1]), ("data", real)):
-        shown = points.to(torch.float32)
+    for title, some in shown.items():
+        points = some.to(torch.float32)
         if points.dim() == 4:
-            shown = 2 * (shown - low) / max(high - low, 1e-12) - 1
-        figure = samples_figure(shown)
+            points = 2 * (points - low) / max(high - low, 1e-12) - 1
+        figure = samples_figure(points)
         if figure is not None:
             pictures.append((title, _picture(figure)))
     return pictures

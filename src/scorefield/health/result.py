@@ -27,6 +27,8 @@ from scorefield.html import table
 from scorefield.runs.cells import numbers
 
 RECORD, SAMPLES, PAGE = "check.json", "samples.npz", "index.html"
+_ARRAYS = {"samples": "", "neighbours": "_neighbours"}
+"""What is kept of a measurement as an array, and how its name ends in the file of arrays."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,14 @@ def read(folder: Path, identity: str) -> dict[str, Done]:
             f"{folder} holds the check of another model, other data or another seed: "
             "overwrite it, or give another folder"
         )
-    for name in arrays.keys() & done.keys():
-        one = done[name]
-        kept = {**one.found.kept, "samples": torch.from_numpy(arrays[name])}
-        done[name] = Done(one.size, one.seconds, Found(one.found.numbers, kept))
+    for name, one in done.items():
+        kept = {
+            key: torch.from_numpy(arrays[name + ending])
+            for key, ending in _ARRAYS.items()
+            if name + ending in arrays
+        }
+        found = Found(one.found.numbers, {**one.found.kept, **kept})
+        done[name] = Done(one.size, one.seconds, found)
     return done
 
 
@@ -140,13 +146,13 @@ def write_page(folder: Path, found: Check, real: Tensor) -> None:
 
 
 def write(folder: Path, found: Check) -> None:
-    """Writes the numbers and the samples."""
+    """Writes the numbers, the samples and their neighbours."""
     like = found.like
     measured = {
         name: {
             "size": one.size,
             "seconds": one.seconds,
-            "kept": {k: v for k, v in one.found.kept.items() if k != "samples"},
+            "kept": {k: v for k, v in one.found.kept.items() if k not in _ARRAYS},
             "numbers": [
                 {
                     "name": n.name,
@@ -170,16 +176,17 @@ def write(folder: Path, found: Check) -> None:
         "typical": None if like is None else {"data": like.data, "origin": like.origin},
         "measured": measured,
     }
-    samples = {
-        name: one.found.kept["samples"].numpy()
+    arrays = {
+        name + ending: one.found.kept[key].numpy()
         for name, one in found.done.items()
-        if "samples" in one.found.kept
+        for key, ending in _ARRAYS.items()
+        if key in one.found.kept
     }
     files: dict[str, bytes | str] = {
         RECORD: json.dumps(record, indent=2, allow_nan=False) + "\n",
     }
-    if samples:
+    if arrays:
         content = io.BytesIO()
-        np.savez_compressed(content, **samples)
+        np.savez_compressed(content, **arrays)
         files[SAMPLES] = content.getvalue()
     write_files(folder, files)
