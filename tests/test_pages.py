@@ -15,6 +15,7 @@ from PIL import Image
 
 import scorefield as sf
 from scorefield.cli.app import app
+from scorefield.cli.program import main
 from scorefield.config.resolve import load_config
 from scorefield.data.arrays import LabelledSource
 from scorefield.evaluation.evaluate import evaluate
@@ -31,9 +32,12 @@ EXECUTED = {
     "test_extending.py": ["extending", "own_*"],
     "test_readme.py": [
         "../README", "check", "choose_regularizer", "choose_sampler", "composition",
-        "getting_started", "gpu", "likelihood", "models", "reproducibility", "score", "vectors",
+        "getting_started", "gpu", "likelihood", "models", "posteriors", "reproducibility", "score",
+        "vectors",
     ],
-    "test_pages.py": ["data", "foreign_models", "processes", "plotting", "score_sde"],
+    "test_pages.py": [
+        "data", "first_hour", "foreign_models", "processes", "plotting", "score_sde",
+    ],
 }  # fmt: skip
 """The pages with Python, by the file of tests that runs it; notebooks are run as such."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -91,6 +95,17 @@ def test_the_python_of_the_page_on_images_runs(here):
     for file, classes in (("a.npy", None), ("b.npz", 2), ("c.npz", 2), ("d.h5", 2)):
         source = sf.images(file, size=(28, 20), centered=True)
         assert (source.shape, source.classes) == ((1, 28, 20), classes)
+
+
+@pytest.mark.slow
+def test_the_python_of_the_page_on_the_first_hour_runs_and_its_model_is_checked(here):
+    own, model = code_of("docs/first_hour.md").split("import torch\n")
+    run(own.replace("steps=300", "steps=3"), {})
+    assert sf.load("runs/mine").domain.shape == (1, 8, 8)
+    assert Path("samples.png").stat().st_size > 0
+    run("import torch\n" + model.replace("range(150)", "range(2)"), {})
+    assert main(["check", "my_pipeline", "--data", "my_digits", "--budget", "2s"]) == 0
+    assert Path("reports/check/index.html").is_file()
 
 
 class EDMPrecond(torch.nn.Module):

@@ -61,7 +61,7 @@ class Mixing:
     time: Float[Tensor, " values"]
     effective: Float[Tensor, " values"]
     accepted: Estimate
-    x: Float[Tensor, "chains *event"]
+    x: Tensor
 
     def __repr__(self) -> str:
         return (

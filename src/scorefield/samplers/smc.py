@@ -79,7 +79,7 @@ class Particles:
         calls: The number of network calls of a particle.
     """
 
-    x: Float[Tensor, "n *event"]
+    x: Tensor
     weights: Float[Tensor, " n"]
     log_constant: float
     levels: tuple[ParticleLevel, ...]
