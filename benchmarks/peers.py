@@ -34,7 +34,10 @@ import scorefield as sf
 POINTS, NATS, FAR = 256, 1e-3, 400.0
 ASYMMETRIC = 32
 SET, FEATURES = 2048, 512
-SHORT = "Medians of the times elsewhere, in multiples of scorefield's, and their quartiles: "
+SHORT = (
+    "Times elsewhere as multiples of scorefield's, the range of medians and i"
+    "n brackets that of quartiles: "
+)
 """How the line begins that other pages quote."""
 PEERS = (
     *("diffusers", "azula", "k-diffusion", "denoising-diffusion-pytorch", "torchdiffeq"),
@@ -213,7 +216,7 @@ def page(sections: list[Section], differences: dict[str, float], threads: int) -
     versions = ", ".join(f"{n} {version_of(n) or '(absent)'}" for n in names)
     rounds = min(len(row.seconds) for s in sections for row in s.rows if row.seconds)
     loads = [load for s in sections for load in s.loads]
-    short = "; ".join(f"{s.title} {spread(s)}" for s in sections)
+    short = "; ".join(f"*{s.title}* {spread(s)}" for s in sections)
     agree = ", ".join(f"{name} {value:.0e}" for name, value in sorted(differences.items()))
     lines = [
         "# Side by side with other libraries",

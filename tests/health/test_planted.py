@@ -10,6 +10,7 @@ from scorefield.fields.planted import PredictedNoise, Turned, right_angle
 from scorefield.health.measure import measurements
 from scorefield.health.plan import Done
 from scorefield.health.result import Check, read, write
+from scorefield.health.samples import _copies
 from scorefield.health.subject import Subject
 from scorefield.health.verdicts import verdicts
 
@@ -67,6 +68,10 @@ def test_a_memorised_image_is_shown_beside_the_one_that_it_copies(tmp_path):
     assert copied.max() == 0
     # What is left of the noise at the end of sampling.
     assert (pairs[:, 0] - pairs[:, 1]).abs().max() < 0.1
+    # A sample that two training images are equal to is a copy too.
+    twice = sf.ArraySource(FEW[:2].repeat(8, 1, 1, 1), FEW[:2].repeat(8, 1, 1, 1), "twice")
+    numbers, _ = _copies(Subject(EXACT, twice, 0), FEW[:2].double(), FEW[2:4].double())
+    assert [n.estimate.value for n in numbers] == [1.0, 0.0]
     found = Check([], [], {"samples_40": Done(0, 1.0, chosen.measure(0))}, {"identity": "this"})
     write(tmp_path, found)
     assert torch.equal(read(tmp_path, "this")["samples_40"].found.kept["neighbours"], pairs)

@@ -137,7 +137,7 @@ def _samples(done: Mapping[str, Done], real: Tensor) -> list[tuple[str, str]]:
     shown = {"samples of the model": kept[-1]["samples"], "data": real}
     if "neighbours" in kept[-1]:
         # Each pair is one picture.
-        shown["the samples nearest to training images, each beside its own"] = torch.cat(
+        shown["the samples most like copies, each beside its nearest training image"] = torch.cat(
             kept[-1]["neighbours"].unbind(1), dim=3
         )
     pictures = []

@@ -79,12 +79,12 @@ def _copies(subject: Subject, drawn: Tensor, real: Tensor) -> tuple[list[Number]
 
 
 def _nearest(points: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
-    """The distances to the nearest training points in units of those to the second nearest, and
-    which these are.
+    """The distances to the nearest training points in units of those to the second nearest, 0 for
+    what is the same as both, and which these are.
     """
     distances = torch.cdist(points.flatten(1).float(), train.flatten(1).float())
     two = distances.topk(2, largest=False)
-    return two.values[:, 0] / two.values[:, 1], two.indices[:, 0]
+    return (two.values[:, 0] / two.values[:, 1]).nan_to_num(nan=0.0), two.indices[:, 0]
 
 
 def floor(subject: Subject, n: int) -> Estimate | None:
