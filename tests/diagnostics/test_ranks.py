@@ -86,7 +86,7 @@ def test_equals_are_ranked_by_lot_and_bins_divide_the_ranks():
     assert sf.Ranks({"x": torch.arange(4000) % 101}, 99).bins == 50
 
 
-def test_what_has_no_ranks_is_one_sentence():
+def test_what_has_no_ranks_is_one_sentence(unchecked):
     one = sf.ExactPosteriors(PRIOR, sf.Observation(MATRIX, OBSERVATION.y[:3], 0.5))
     cases = [
         (

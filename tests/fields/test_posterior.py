@@ -269,7 +269,7 @@ def test_simulated_measurements_are_of_their_points():
     assert abs(float(errors.square().mean()) - 1) < 5 * (2 / 100_000) ** 0.5
 
 
-def test_what_cannot_be_measured_is_one_sentence():
+def test_what_cannot_be_measured_is_one_sentence(unchecked):
     prior, y = mixture(SDES[0]), torch.tensor([0.4, -0.8])
     many = sf.Observation(MATRIX, torch.stack((y, y)), 0.3)
     square = sf.Observation(lambda u: u.square(), y, 0.3)

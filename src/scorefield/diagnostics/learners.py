@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -47,6 +47,7 @@ Gradient = Callable[[Values], Tensor]
 """A fit: its values at points, which may depend on the field's own potential there."""
 
 
+@runtime_checkable
 class Learner(Protocol):
     """A family of potentials, and how one of them is fitted."""
 

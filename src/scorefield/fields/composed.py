@@ -288,7 +288,7 @@ class HybridField(ScoreField):
 
 
 def guidance_interval(
-    guided: ScoreField, field: ScoreField, low: float, high: float
+    guided: ScoreField, field: ScoreField, low: float | int, high: float | int
 ) -> HybridField:
     r"""Guidance at the noise levels :math:`low < \sigma / \alpha \le high` only, and the field
     without it at all others.

@@ -223,7 +223,7 @@ def negation(field: ScoreField, negated: ScoreField, strength: float = 1.0) -> S
     return PowerProduct("negation", [field, negated], [1.0, -strength])
 
 
-def autoguidance(field: ScoreField, weak: ScoreField, scale: float) -> ScoreField:
+def autoguidance(field: ScoreField, weak: ScoreField, scale: float | int) -> ScoreField:
     r"""A field guided by a weaker version of itself: smaller, or trained for less time.
 
     .. math:: s = s_b + \gamma\,(s_a - s_b), \qquad p_{a,t}^\gamma / p_{b,t}^{\gamma - 1}

@@ -56,7 +56,7 @@ class Observation(nn.Module):
     matrix: Tensor | None
     y: Tensor
 
-    def __init__(self, operator: Operator, y: Tensor, noise: float) -> None:
+    def __init__(self, operator: Operator, y: Tensor, noise: float | int) -> None:
         super().__init__()
         check_floating("y", y)
         check_data("y", y.reshape(1, *y.shape))
@@ -88,7 +88,7 @@ class Observation(nn.Module):
         cls,
         operator: Operator,
         points: Float[Tensor, "n *event"],
-        noise: float,
+        noise: float | int,
         seed: int = 0,
     ) -> Observation:
         r"""Simulated measurements of points, one of each. The noise of point :math:`k` has the

@@ -186,7 +186,9 @@ class DPS(_Guided):
         and Ye, 2023), equations 11 and 16 and algorithm 1.
     """
 
-    def __init__(self, field: ScoreField, observation: Observation, scale: float = 1.0) -> None:
+    def __init__(
+        self, field: ScoreField, observation: Observation, scale: float | int = 1.0
+    ) -> None:
         super().__init__(field, observation)
         check_positive("DPS: the noise of its observation", observation.noise)
         check_finite("DPS: scale", scale)
@@ -237,7 +239,7 @@ class PiGDM(_Guided):
         self,
         field: ScoreField,
         observation: Observation,
-        sigma_data: float = 1.0,
+        sigma_data: float | int = 1.0,
         iterations: int = 16,
     ) -> None:
         super().__init__(field, observation)

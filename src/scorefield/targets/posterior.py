@@ -103,12 +103,12 @@ class ExactPosteriors(ScoreField):
     ) -> Float[Tensor, "n d"]:
         """The samples 0 … n - 1 of a seed, clean, each of the posterior of its class."""
         noise, index = Noise(seed), torch.arange(n, device=self.means.device)
-        each = self._at(index, classes)
+        rows = self.class_rows(classes, index)
         u = noise.uniform("data component", (1,), index, dtype=torch.float64)
-        k = (u >= each.weights.cumsum(dim=1)[:, :-1]).sum(dim=1)
+        k = (u >= self.weights[rows].cumsum(dim=1)[:, :-1]).sum(dim=1)
         z = noise.normal("data", self.domain.shape, index, dtype=torch.float64)
         deviation = self.components.place(z, k) - self.components.means[k]
-        return (each.means[index, k] + deviation).to(dtype)
+        return (self.means[rows, k] + deviation).to(dtype)
 
     def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
         return self._at(x, classes).predict(x, t, quantity)
