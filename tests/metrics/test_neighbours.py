@@ -59,15 +59,26 @@ def test_a_share_of_all_or_none_is_not_without_error():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [500, 5000])
-def test_the_intervals_of_precision_and_density_cover_95_percent(n):
-    """For one reference of 60 points the truth is that of 2e6 samples. Of 1,000 intervals of 93 to
+def test_the_intervals_of_precision_recall_and_density_cover_95_percent(n):
+    """For one reference of 60 points the truth is that of 2e6 samples, and for recall, of as many
+    samples, that of 2e6 reference points. Of 1,000 intervals of 93 to
     97 % coverage, fewer than 886 or more than 995 hold it with probability below 1e-6.
     """
     y = normals(60, 2, 1)
-    for metric in (precision, density):
+    for metric in (precision, lambda x, y: recall(y, x), density):
         truth = sum(metric(normals(20_000, 2, -k, 0.5), y).value for k in range(1, 101)) / 100
         found = [metric(normals(n, 2, seed, 0.5), y).interval() for seed in range(2, 1002)]
         assert 886 <= sum(low <= truth <= high for low, high in found) <= 995
+
+
+@pytest.mark.slow
+def test_the_interval_of_coverage_covers_95_percent():
+    """The truth is the mean of all, whose error is a twentieth of one's. Of 400 intervals of at
+    least 93 % coverage fewer than 345 hold it with probability below 1e-6.
+    """
+    found = [coverage(normals(500, 2, 2 * k, 0.5), normals(500, 2, 2 * k + 1)) for k in range(400)]
+    truth = sum(one.value for one in found) / len(found)
+    assert sum(low <= truth <= high for low, high in (f.interval() for f in found)) >= 345
 
 
 def test_the_nearest_row_of_blocks(monkeypatch):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -18,9 +19,11 @@ from scorefield.errors import UserError
 from scorefield.estimate import Estimate
 from scorefield.estimate import mean as mean_of
 from scorefield.metrics.sets import flat, flat_pair, variance_of_means
+from scorefield.noise import Noise
 from scorefield.points import Given
 
 _BLOCK = 1024
+_PART, _FREEDOM = 1000, 20
 
 
 def precision(samples: Given, reference: Given, k: int = 3) -> Estimate:
@@ -68,16 +71,48 @@ def density(samples: Given, reference: Given, k: int = 5) -> Estimate:
 def coverage(samples: Given, reference: Given, k: int = 5) -> Estimate:
     r"""The share of the reference points with a sample in their neighbourhood, in [0, 1].
 
-    For equal distributions and equally large sets it is :math:`1 - 2^{-k}` in the limit. The
-    standard error is that of a share of independent reference points, for these samples.
+    For equal distributions and equally large sets it is :math:`1 - 2^{-k}` in the limit.
+
+    Neighbouring reference points share neighbours and samples, and are covered together. The
+    standard error, of samples and reference points, is therefore that of parts: both sets are cut
+    at random into :math:`B` parts of about 1,000, two at least, whose coverages :math:`c_b` have
+    the same expectation in the limit,
+
+    .. math:: \mathrm{se}^2 = \frac{1}{B (B - 1)} \sum_b (c_b - \bar c)^2,
+
+    in the mean over cuts for 20 degrees of freedom or more; at least that of a share of independent
+    points, which it is too where halves have ``k`` points or fewer.
+    Between normal distributions of 2 and 8 dimensions, intervals of 95 % hold the true value 94 to
+    96 times in 100 for 500 points, and 92 or 93 times (± 2) for 5,000.
 
     References:
         Reliable fidelity and diversity metrics for generative models (Naeem, Oh, Uh, Choi and Yoo,
         2020), equation 4.
     """
     x, y = flat_pair(samples, reference)
-    covered = nearest(y, [x]) <= _radii(y, k)
-    return _share(covered, k, len(y), "reference points, for these samples")
+    share = _share(_covered(x, y, k), k, len(y), "samples and reference points")
+    if min(len(x), len(y)) // 2 <= k:
+        return share
+    parts = max(2, min(len(x), len(y)) // _PART)
+    cuts = math.ceil(_FREEDOM / (parts - 1))
+    squares = [_variance_of_parts(x, y, k, parts, cut) for cut in range(cuts)]
+    error = max(share.standard_error, math.sqrt(sum(squares) / cuts / parts))
+    return replace(share, standard_error=error, freedom=cuts * (parts - 1))
+
+
+def _covered(x: Tensor, y: Tensor, k: int) -> Tensor:
+    """Which reference points have a sample in their neighbourhood."""
+    return nearest(y, [x]) <= _radii(y, k)
+
+
+def _variance_of_parts(x: Tensor, y: Tensor, k: int, parts: int, cut: int) -> float:
+    """The variance of the coverages of the parts of a random cut of both sets."""
+    some, others = (
+        points[Noise(cut).permutation(name, len(points)).to(points.device)].tensor_split(parts)
+        for name, points in (("samples", x), ("reference", y))
+    )
+    shares = [_covered(a, b, k).double().mean() for a, b in zip(some, others, strict=True)]
+    return float(torch.stack(shares).var())
 
 
 def nearest(points: Tensor, blocks: Iterable[Tensor]) -> Tensor:
