@@ -95,9 +95,10 @@ def overview(comparison: Comparison, likelihoods: Likelihoods, look: dict[str, L
             "mean difference over common seeds excludes zero, and not distinguishable elsewhere."
         )
     else:
+        but = " but in the time, which was measured side by side" if comparison.costs.apart else ""
         note += (
             " Differences between single trainings have no interval, so that no model is marked "
-            "as better or worse: train each with several seeds."
+            f"as better or worse{but}: train each with several seeds."
         )
     return Overview([c.heading for c in columns], lines, note)
 
