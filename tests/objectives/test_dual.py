@@ -70,6 +70,24 @@ def test_the_target_of_a_sample_has_the_growth_of_the_density_as_its_mean(sde):
     torch.testing.assert_close(growth(truth, hat, t), expected, rtol=1e-6, atol=1e-8)
 
 
+def test_the_target_of_a_sample_in_time_is_that_of_its_kernel(sde):
+    """∂ₜ ln p(xₜ | x₀) by automatic differentiation, from the target in the noise level."""
+    t = times(sde, 12)[:-1].requires_grad_()
+    x0, epsilon = normal((11, 3), "x0"), normal((11, 3), "epsilon")
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    x = (alpha.unsqueeze(1) * x0 + sigma.unsqueeze(1) * epsilon).detach()
+    kernel = Euclidean((3,)).kernel_log_prob(x - alpha.unsqueeze(1) * x0, sigma)
+    (slope,) = torch.autograd.grad(kernel.sum(), t)
+    with torch.no_grad():
+        target = epsilon.square().sum(dim=1) - 3
+        direct = sde.sigma_dot(t) / sde.sigma(t) * target
+        direct = direct + sde.alpha_dot(t) / sde.sigma(t) * (x0 * epsilon).sum(dim=1)
+        move = 3 - (x * epsilon).sum(dim=1) / sde.sigma(t)
+        rate = sde.diffusion_squared(t) / (2 * sde.sigma(t) ** 2)
+    torch.testing.assert_close(direct, slope, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(rate * target - sde.drift(t) * move, slope, rtol=1e-6, atol=1e-6)
+
+
 def test_growth_in_noise_and_in_time_are_one(sde):
     """∂ₜ ln p at a given x by difference quotients, from the growth at a given x / α."""
     truth, t = mixture(sde), times(sde, 14)[1:-1]

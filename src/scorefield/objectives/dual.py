@@ -24,8 +24,8 @@ class DualScoreMatching(PointRegularizer):
         \rho^2 = \frac{\sigma_d^2}{\sigma_d^2 + \lambda^2},
 
     at noised points of the batch, :math:`\hat x = x_0 + \lambda\varepsilon`. Denoising score
-    matching leaves a constant at each noise level undetermined; the minimum of this one, whose mean
-    at a given point is :math:`\partial \ln\hat p_\lambda / \partial \ln\lambda`, leaves a single
+    matching leaves a constant at each noise level undetermined; this one, whose target has the mean
+    :math:`\partial \ln\hat p_\lambda / \partial \ln\lambda` at a given point, leaves a single
     constant. At the greatest noise level the density is known: :func:`~.normalized` finds the
     constant there, and the potential is a log-density, in one call of the network.
 
@@ -62,6 +62,8 @@ class DualScoreMatching(PointRegularizer):
     label, and can keep a network from resolving the data. A small weight avoids that, and
     :class:`~.EnergyScaling`, whose potential is not multiplied by :math:`1 / \lambda`. The cost is
     one evaluation of the potential, with a pass back to the time.
+
+    Of a class-conditional field it sees the potential without a class, as all regularisers do.
 
     Arguments:
         weight: The weight relative to the base loss.
