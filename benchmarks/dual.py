@@ -174,12 +174,12 @@ def measured(name: str, scale: float) -> Result:
         at = truth.log_density(noisy, t)
         values = [density.log_prob(noisy, t) for density in densities]
         row: dict[str, float | str] = {"data": name, "sigma": t}
-        for name, e in {
+        for key, e in {
             "error_0": gap(values[0], at),
             "error_1": gap(values[1], at),
             "difference": gap(*values),
         }.items():
-            row[name], row[f"{name}_low"], row[f"{name}_high"] = e.value, *e.interval()
+            row[key], row[f"{key}_low"], row[f"{key}_high"] = e.value, *e.interval()
         rows.append(row)
     say(f"{time.process_time() - start:.0f} s of processor time in all")
     return Result(name, lines, exact, found, flow, rows)
