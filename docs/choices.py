@@ -110,6 +110,8 @@ rounding and the error of the quadrature are left.
 * **You need an exact gradient** (energies, density ratios, Metropolis corrections): a potential.
   It is the only one without curl, and had the smallest score error. On digits its best head,
   `inner`, was not distinguishable from a plain network at equal cost ([](results/heads.md)).
+* **You need log-densities in one call**: a potential and dual score matching
+  (`sf.DualScoreMatching`), at about twice the cost of its step ([](results/dual.md)).
 * **You want less curl in a network that you keep**: circulation. Of the two penalties it reduces
   every measure of curl more, and its loss needs no derivative of the network by its input.
 * **Asymmetry by probes** reduces curl less, and made the score error larger.
