@@ -264,9 +264,9 @@ def mixture(fields: Sequence[ScoreField], weights: Sequence[float]) -> ScoreFiel
 
     Densities add as noise is added to each of them: this is the noisy density of the mixture of the
     data, and every sampler samples it. The weights are those of the densities only where the
-    potentials are normalised, as those of a :class:`~.Target` and of :func:`~.normalized` are; a
-    trained potential is known up to a constant at each noise level, which multiplies its weight
-    there.
+    potentials are normalised, as those of a :class:`~.Target` and of
+    :func:`~.normalized.normalized` are; a trained potential is known up to a constant at each noise
+    level, which multiplies its weight there.
 
     Arguments:
         fields: The fields, of one process, one domain and the same classes, each with a potential.

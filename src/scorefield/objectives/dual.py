@@ -26,8 +26,8 @@ class DualScoreMatching(PointRegularizer):
     at noised points of the batch, :math:`\hat x = x_0 + \lambda\varepsilon`. Denoising score
     matching leaves a constant at each noise level undetermined; this one, whose target has the mean
     :math:`\partial \ln\hat p_\lambda / \partial \ln\lambda` at a given point, leaves a single
-    constant. At the greatest noise level the density is known: :func:`~.normalized` finds the
-    constant there, and the potential is a log-density, in one call of the network.
+    constant. At the greatest noise level the density is known: :func:`~.normalized.normalized`
+    finds the constant there, and the potential is a log-density, in one call of the network.
 
     The noise level is the coordinate in which all processes have one target. In time it is,
     at a given :math:`x_t` and with :math:`f = \dot\alpha / \alpha`,
