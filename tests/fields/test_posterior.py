@@ -274,6 +274,13 @@ def test_what_cannot_be_measured_is_one_sentence(unchecked):
     many = sf.Observation(MATRIX, torch.stack((y, y)), 0.3)
     square = sf.Observation(lambda u: u.square(), y, 0.3)
     network = sf.PreconditionedField(KnownWave((3,)), SDES[0], sigma_data=1.0)
+
+    def of(operator, noise):
+        return sf.Observation.of(operator, normal((4, 3), "x"), noise)
+
+    def score(function):
+        return sf.DPS(prior, sf.Observation(function, y, 0.3)).score(normal((4, 3), "x"), 0.5)
+
     cases = [
         (lambda: sf.Observation(MATRIX, y[:1], 0.3), "y has 1 values a point, and the matrix 2"),
         (lambda: sf.Observation(MATRIX, y, -0.3), "noise of an observation must be at least 0"),
@@ -288,6 +295,16 @@ def test_what_cannot_be_measured_is_one_sentence(unchecked):
         (lambda: sf.MMPS(prior, y), "must be of class Observation"),
         (lambda: sf.MMPS(network, many), "the prior has classes itself"),
         (lambda: sf.MMPS(prior, square).score(normal((4, 3), "x"), 0.5), "y has 2 values a point"),
+        (lambda: of(lambda u: u.sum(dim=1), None), "noise of an observation must be at least 0"),
+        (lambda: of(lambda u: u.sum(dim=1), "a"), "noise of an observation must be at least 0"),
+        (lambda: of([1.0], 0.3), "by a matrix or a function, not a list"),
+        (lambda: of(lambda u: 1.0, 0.3), "for 4 points it gave a float"),
+        (lambda: of(lambda u: u.sum(), 0.3), r"for 4 points it gave torch.float64 of shape \(\)"),
+        (lambda: of(lambda u: u[:3], 0.3), r"for 4 points it gave torch.float64 of shape \(3, 3\)"),
+        (lambda: of(lambda u: u.long(), 0.3), "for 4 points it gave torch.int64"),
+        (lambda: score(lambda u: 1.0), "for 4 points it gave a float"),
+        (lambda: score(lambda u: u[:, :2].detach()), "has no derivative"),
+        (lambda: score(lambda u: (u[:, :2] > 0).to(u)), "has no derivative"),
         (lambda: sf.exact_posterior(prior, many), "of one measurement, not 2"),
         (lambda: sf.ExactPosteriors(prior, one()), "one measurement has one posterior"),
         (lambda: sf.exact_posterior(prior, square), "by a matrix only"),

@@ -40,13 +40,16 @@ class Observation(nn.Module):
     Arguments:
         operator: The matrix :math:`A`, of shape ``(m, *event)``: each row is shaped like a point.
             Or a differentiable function :math:`\mathcal{A}` of points ``(batch, *event)``, whose
-            values of any shape ``(batch, ...)`` are flattened to ``(batch, m)``.
+            values of any shape ``(batch, ...)`` are flattened to ``(batch, m)``. Fields of the
+            posterior follow its derivative: one that is zero, as of rounded values, leaves the
+            prior.
         y: The data: of shape ``(m,)``, or ``(K, m)`` for :math:`K` measurements.
         noise: The standard deviation :math:`\tau` of the noise, in units of ``y``.
 
     Raises:
         ValueError: If a shape does not fit, the matrix is zero, a number is not a finite
-            floating-point number, or the noise is negative.
+            floating-point number, or the noise is negative; in a call, if the function does not
+            give a tensor of values for each point, or a derivative that is needed.
 
     Example:
         >>> observation = Observation(torch.tensor([[1.0, 0.0]]), torch.tensor([0.7]), noise=0.1)
@@ -67,8 +70,8 @@ class Observation(nn.Module):
         self.register_buffer("y", y.detach().to(torch.float64))
         self.register_buffer("matrix", None)
         self.function: Callable[[Tensor], Tensor] | None = None
+        _check_operator(operator)
         if isinstance(operator, Tensor):
-            check_data("the matrix of an observation", operator)
             if len(operator) != y.shape[-1]:
                 raise UserError(
                     f"y has {y.shape[-1]} values a point, and the matrix {len(operator)} rows"
@@ -76,12 +79,8 @@ class Observation(nn.Module):
             if not bool(operator.any()):
                 raise UserError("the matrix of an observation is zero: it measures nothing")
             self.matrix = operator.detach().to(torch.float64)
-        elif callable(operator):
-            self.function = operator
         else:
-            raise UserError(
-                f"an observation is made by a matrix or a function, not {kind_of(operator)}"
-            )
+            self.function = operator
 
     @classmethod
     def of(
@@ -95,13 +94,15 @@ class Observation(nn.Module):
         address ``("observation", k)``.
         """
         check_data("the points of an observation", points)
+        check_not_negative("the noise of an observation", noise)
+        _check_operator(operator)
         if isinstance(operator, Tensor):
             _check_event(operator, tuple(points.shape[1:]))
             clean = (
                 points.reshape(len(points), -1) @ operator.reshape(len(operator), -1).to(points).T
             )
         else:
-            clean = operator(points).detach().reshape(len(points), -1)
+            clean = _evaluate(operator, points).detach()
         index = torch.arange(len(points), device=points.device)
         n = Noise(seed).normal("observation", clean.shape[1:], index, dtype=clean.dtype)
         return cls(operator, clean + noise * n, noise)
@@ -129,18 +130,22 @@ class Observation(nn.Module):
         if self.matrix is not None:
             return x.reshape(len(x), -1) @ self.matrix.reshape(len(self.matrix), -1).to(x).T
         assert self.function is not None
-        values = self.function(x)
-        if len(values) != len(x) or values[:1].numel() != self.y.shape[-1]:
+        values = _evaluate(self.function, x)
+        if values.shape[1] != self.y.shape[-1]:
             raise UserError(
                 f"y has {self.y.shape[-1]} values a point, and the function of the observation "
-                f"gave {kind_of(values)} for {len(x)} points"
+                f"gave {values.shape[1]}"
             )
-        return values.reshape(len(x), -1)
+        return values
 
     def linearize(self, x: Float[Tensor, "batch *event"]) -> Linearized:
-        """The measurements of points, and their derivative there."""
+        """The measurements of points, and their derivative there.
+
+        Raises:
+            ValueError: If the values of the function do not depend on the points differentiably.
+        """
         if self.matrix is None:
-            made: tuple[Any, ...] = torch.func.vjp(self.measure, x)
+            made: tuple[Any, ...] = torch.func.vjp(self._followed, x)
             value, pull = made
 
             def back(u: Tensor) -> Tensor:
@@ -157,6 +162,16 @@ class Observation(nn.Module):
             lambda u: (u @ a).reshape(x.shape),
         )
 
+    def _followed(self, x: Tensor) -> Tensor:
+        values = self.measure(x)
+        # Its derivative would be zero, and the posterior silently the prior.
+        if not values.requires_grad:
+            raise UserError(
+                "the function of an observation has no derivative: its values are detached from "
+                "the points, or are made by operations without one, such as comparisons"
+            )
+        return values
+
     def check(self, shape: tuple[int, ...]) -> None:
         """Raises ``ValueError`` unless it measures points of an event shape."""
         if self.matrix is not None:
@@ -165,6 +180,27 @@ class Observation(nn.Module):
     def extra_repr(self) -> str:
         how = "function" if self.matrix is None else f"matrix {tuple(self.matrix.shape)}"
         return f"{how}, y {tuple(self.y.shape)}, noise={self.noise:g}"
+
+
+def _check_operator(operator: object) -> None:
+    if isinstance(operator, Tensor):
+        check_data("the matrix of an observation", operator)
+    elif not callable(operator):
+        raise UserError(
+            f"an observation is made by a matrix or a function, not {kind_of(operator)}"
+        )
+
+
+def _evaluate(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The values of a function, of shape ``(batch, m)``."""
+    values = function(x)
+    fits = isinstance(values, Tensor) and values.is_floating_point() and values.dim() > 0
+    if not (fits and len(values) == len(x) and values.numel()):
+        raise UserError(
+            "the function of an observation gives floating-point values of each point, of shape "
+            f"(batch, ...): for {len(x)} points it gave {kind_of(values)}"
+        )
+    return values.reshape(len(x), -1)
 
 
 def _check_event(matrix: Tensor, shape: tuple[int, ...]) -> None:
