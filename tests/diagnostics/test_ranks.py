@@ -15,6 +15,13 @@ POINTS = PRIOR.sample(10_000, seed=11, dtype=torch.float64)
 OBSERVATION = sf.Observation.of(MATRIX, POINTS, noise=0.5, seed=12)
 
 
+class Undrawn(sf.MMPS):
+    """A field that may not be evaluated."""
+
+    def predict(self, x, t, quantity, classes=None):
+        raise AssertionError("drawn from")
+
+
 def exact(noise=0.5, seed=13, y=OBSERVATION.y):
     return sf.calibration_ranks(
         sf.ExactPosteriors(PRIOR, sf.Observation(MATRIX, y, noise)), POINTS, seed=seed
@@ -25,7 +32,7 @@ def test_ranks_of_the_exact_posterior_are_uniform():
     found = exact()
     assert list(found.ranks) == ["x0", "x1", "misfit"]
     assert found.n == 10_000
-    assert min(found.p_values.values()) > 0.01
+    assert min(found.p_values.values()) > 1e-6
     for name in found.ranks:
         assert abs(found.shift[name].value) < 5 * found.shift[name].standard_error
         assert abs(found.spread[name].value - 1) < 5 * found.spread[name].standard_error
@@ -46,7 +53,7 @@ def test_ranks_of_wrong_posteriors_are_not():
 def test_draws_of_the_prior_are_found_by_the_misfit_alone():
     draws = PRIOR.sample(190_000, seed=14, dtype=torch.float64).reshape(10_000, 19, 2)
     found = sf.posterior_ranks(POINTS, draws, OBSERVATION)
-    assert min(found.p_values["x0"], found.p_values["x1"]) > 0.01
+    assert min(found.p_values["x0"], found.p_values["x1"]) > 1e-6
     assert found.p_values["misfit"] < 1e-6
 
 
@@ -88,6 +95,10 @@ def test_equals_are_ranked_by_lot_and_bins_divide_the_ranks():
 
 def test_what_has_no_ranks_is_one_sentence(unchecked):
     one = sf.ExactPosteriors(PRIOR, sf.Observation(MATRIX, OBSERVATION.y[:3], 0.5))
+
+    def before(points=POINTS, **settings):
+        return sf.calibration_ranks(Undrawn(PRIOR, OBSERVATION), points, sf.Heun(4), **settings)
+
     cases = [
         (
             lambda: sf.calibration_ranks(one, POINTS),
@@ -103,7 +114,12 @@ def test_what_has_no_ranks_is_one_sentence(unchecked):
             lambda: sf.posterior_ranks(POINTS, POINTS[:, None], quantities={"all": lambda x: x}),
             "the quantity all is one finite number a point",
         ),
-        (lambda: sf.Ranks({"x": torch.zeros(100).long()}, 100).p_value, "have no bins"),
+        (lambda: sf.Ranks({"x": torch.zeros(100).long()}, 100), "100 ranks of 100 draws have no"),
+        (lambda: sf.posterior_ranks(POINTS, POINTS[:, None], quantities={}), "there is none"),
+        (lambda: before(draws=100), "10000 ranks of 100 draws have no bins"),
+        (lambda: before(POINTS[:9]), "9 ranks of 19 draws have no bins"),
+        (lambda: before(quantities={"one": lambda x: 1.0}), "10000 points gave a float"),
+        (lambda: before(quantities={"misfit": lambda x: x[:, 0]}), "misfit another one"),
     ]
     for case, sentence in cases:
         with pytest.raises((ValueError, TypeError), match=sentence):

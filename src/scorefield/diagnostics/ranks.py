@@ -25,7 +25,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,7 +36,7 @@ from jaxtyping import Float, Int
 from scipy import stats
 from torch import Tensor
 
-from scorefield.checks import check_count, check_data, check_floating, check_kind
+from scorefield.checks import check_count, check_data, check_floating, check_kind, kind_of
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
 from scorefield.fields.observation import Observation
@@ -60,10 +60,18 @@ class Ranks:
     Attributes:
         ranks: The rank of each of the :math:`n` data, from 0 to :math:`L`, by name of the quantity.
         draws: The number :math:`L` of draws for each.
+
+    Raises:
+        ValueError: If there is no quantity, or no number of :attr:`bins` fits.
     """
 
     ranks: Mapping[str, Int[Tensor, " n"]]
     draws: int
+
+    def __post_init__(self) -> None:
+        if not self.ranks:
+            raise UserError("ranks are those of at least one quantity, and there is none")
+        _bins(self.n, self.draws)
 
     @property
     def n(self) -> int:
@@ -75,17 +83,7 @@ class Ranks:
         r"""The number of bins of the histograms: the most, up to 50, that divide :math:`L + 1` and
         expect 5 ranks each.
         """
-        fitting = [
-            b
-            for b in range(2, min(_MOST_BINS, self.n // _LEAST_EXPECTED) + 1)
-            if (self.draws + 1) % b == 0
-        ]
-        if not fitting:
-            raise UserError(
-                f"{self.n} ranks of {self.draws} draws have no bins: take draws whose number plus "
-                "one has small divisors, such as 19, and at least 10 data"
-            )
-        return fitting[-1]
+        return _bins(self.n, self.draws)
 
     def histogram(self, name: str) -> Int[Tensor, " bins"]:
         """The number of ranks of a quantity in each bin."""
@@ -188,9 +186,10 @@ def posterior_ranks(
 
     Raises:
         ValueError: If a shape does not fit, a number is not finite, there are not as many
-            measurements as data, or a quantity is not one number a point.
+            measurements as data, a quantity is not one number a point or has the name of the
+            misfit, or no number of bins fits: see :class:`Ranks`.
     """
-    check_data("the points of ranks", points, 2)
+    check_data("the points of ranks", points)
     check_floating("draws of a posterior", draws)
     if draws.dim() < 2 or len(draws) != len(points) or draws.shape[2:] != points.shape[1:]:
         raise UserError(
@@ -199,14 +198,13 @@ def posterior_ranks(
         )
     check_data("draws of a posterior", draws.flatten(0, 1))
     n, count = draws.shape[:2]
-    if quantities is None:
-        quantities = {f"x{k}": partial(_coordinate, k) for k in range(points[0].numel())}
     flat = draws.flatten(0, 1)
     values = {
-        name: (_values(name, f(points), n), _values(name, f(flat), n * count))
-        for name, f in quantities.items()
+        name: (own, _values(name, f(flat), n * count))
+        for name, (f, own) in _own_values(points, quantities).items()
     }
     if observation is not None:
+        _check_misfit(values)
         if observation.count != n:
             raise UserError(
                 f"the observation of {n} points has as many measurements, not {observation.count}"
@@ -251,7 +249,7 @@ def calibration_ranks(
         dtype: The dtype of the draws.
 
     Raises:
-        ValueError: If there are not as many measurements as data, or a shape does not fit.
+        ValueError: Before anything is drawn, as by :func:`posterior_ranks`.
         TypeError: If the field is of another kind, or has no exact draws and no sampler.
 
     Example:
@@ -259,8 +257,10 @@ def calibration_ranks(
         >>> observation = Observation.of(matrix, points, noise=0.3, seed=2)
         >>> print(calibration_ranks(MMPS(prior, observation), points, Heun(32)))
     """
-    check_data("the points of ranks", points, 2)
+    check_data("the points of ranks", points)
     check_count("calibration_ranks: draws", draws)
+    _bins(len(points), draws)
+    _check_misfit(_own_values(points, quantities))
     if sampler is None:
         check_kind("a posterior that is drawn from without a sampler", posterior, ExactPosteriors)
     else:
@@ -283,6 +283,35 @@ def calibration_ranks(
     return posterior_ranks(points, found, posterior.observation, quantities, seed)
 
 
+def _bins(n: int, draws: int) -> int:
+    """See :attr:`Ranks.bins`."""
+    most = min(_MOST_BINS, n // _LEAST_EXPECTED)
+    fitting = [b for b in range(2, most + 1) if (draws + 1) % b == 0]
+    if not fitting:
+        raise UserError(
+            f"{n} ranks of {draws} draws have no bins: take draws whose number plus one has small "
+            "divisors, such as 19, and at least 10 data"
+        )
+    return fitting[-1]
+
+
+def _own_values(
+    points: Tensor, quantities: Quantities | None
+) -> dict[str, tuple[Callable[[Tensor], Tensor], Tensor]]:
+    """The quantities, and the value of each at the data."""
+    if quantities is None:
+        quantities = {f"x{k}": partial(_coordinate, k) for k in range(points[0].numel())}
+    return {name: (f, _values(name, f(points), len(points))) for name, f in quantities.items()}
+
+
+def _check_misfit(names: Container[str]) -> None:
+    if "misfit" in names:
+        raise UserError(
+            "misfit is the name of the distance from the measurement, which is ranked too: give "
+            "the quantity misfit another one"
+        )
+
+
 def _misfit(observation: Observation, x: Tensor, rows: Tensor) -> Tensor:
     return (observation.values(rows, x) - observation.measure(x)).square().sum(dim=1)
 
@@ -292,9 +321,9 @@ def _coordinate(k: int, x: Tensor) -> Tensor:
 
 
 def _values(name: str, values: Tensor, n: int) -> Tensor:
-    if values.shape != (n,) or not bool(values.isfinite().all()):
+    fits = isinstance(values, Tensor) and values.shape == (n,)
+    if not fits or not bool(values.isfinite().all()):
         raise UserError(
-            f"the quantity {name} is one finite number a point: {n} points gave "
-            f"{tuple(values.shape)}"
+            f"the quantity {name} is one finite number a point: {n} points gave {kind_of(values)}"
         )
     return values.double()
