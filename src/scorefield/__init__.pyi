@@ -77,9 +77,9 @@ from .fields.planted import PlantedField as PlantedField
 from .fields.posterior import DPS as DPS
 from .fields.posterior import MMPS as MMPS
 from .fields.posterior import PiGDM as PiGDM
-from .fields.posterior import ProjectedField as ProjectedField
 from .fields.potential import PotentialField as PotentialField
 from .fields.preconditioned import PreconditionedField as PreconditionedField
+from .fields.projected import ProjectedField as ProjectedField
 from .fields.wrap import wrap as wrap
 from .health.check import check as check
 from .interop.onnx import export_onnx as export_onnx

@@ -8,8 +8,8 @@ import torch
 from scipy.special import dawsn
 
 import scorefield as sf
+from scorefield.fields.conjugate_gradients import conjugate_gradients
 from scorefield.fields.forms import Quantity
-from scorefield.fields.posterior import conjugate_gradients
 from tests.laws.cases import KnownWave, Wave, covariance, normal
 
 SDES = [sf.EDM(0.01, 20.0), sf.VP(t_min=1e-3), sf.RectifiedFlow()]

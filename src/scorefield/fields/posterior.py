@@ -17,7 +17,7 @@ normal distribution around the denoiser :math:`D(x)`, of a covariance :math:`C`,
 * :class:`DPS`: :math:`C = 0`; a gradient where the prior is.
 * :class:`PiGDM`: :math:`C = \rho_t^2 I`; a gradient where the prior is and a matrix measures.
 * :class:`MMPS`: the exact :math:`C = \tfrac{\sigma^2}{\alpha}\,\partial D / \partial x`; none.
-* :class:`ProjectedField` replaces the measured part of :math:`D` instead; no gradient.
+* :class:`~.ProjectedField` replaces the measured part of :math:`D` instead; no gradient.
 
 For normal data and a matrix :class:`MMPS` is exact, and so is :class:`PiGDM` where all variances
 are equal. :class:`DPS` takes the noise of the measurement for all of the uncertainty: its samples
@@ -43,13 +43,15 @@ from scorefield.domain import Euclidean
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.fields.base import ScoreField, check_field
 from scorefield.fields.classes import Classes
+from scorefield.fields.conjugate_gradients import conjugate_gradients
 from scorefield.fields.forms import Batch, Quantity, Times, affine, convert, times
 from scorefield.fields.gradient import outside_inference, pullback
 from scorefield.fields.observation import Linearized, Observation
 
 
 class PosteriorField(ScoreField):
-    r"""A field of points that have a measurement, by one of the methods of this module.
+    r"""A field of points that have a measurement, by one of the methods of
+    :mod:`scorefield.fields.posterior`.
 
     An observation of one measurement gives a field with the classes of the prior. One of :math:`K`
     gives a field of :math:`K` classes, one for each, which is the prior without a class.
@@ -330,91 +332,3 @@ class MMPS(_Guided):
 
     def extra_repr(self) -> str:
         return f"iterations={self.iterations}"
-
-
-class ProjectedField(PosteriorField):
-    r"""The field whose denoiser is projected onto the points that have the measurement.
-
-    .. math:: D'(x, t) = D + A^+ (y - A D)
-
-    The noise of the measurement is not used: samples have :math:`A x_0 = y` exactly. It takes no
-    derivative of the prior. In the measured directions the field is exact; in the others it is the
-    prior's, at points whose measured part is that of :math:`y` in noise, and knows of the
-    measurement by this part only: exact for a diagonal covariance, too wide for others. A function
-    is linearised at the denoiser, one step of Gauss and Newton; where no point has the measurement,
-    it is the nearest in the sense of least squares. The field is no gradient.
-
-    :class:`~.LinearMeasurement` imposes the measurement on the states of a sampler instead.
-
-    Arguments:
-        field: The field of the prior.
-        observation: The measurements.
-        iterations: The number of conjugate gradients for an observation by a function.
-
-    Raises:
-        ValueError: As of :class:`PosteriorField`; if ``iterations`` is not positive.
-
-    References:
-        Zero-shot image restoration using denoising diffusion null-space model (Wang, Yu and Zhang,
-        2023), section 3.
-
-        Solving inverse problems in medical imaging with score-based generative models (Song, Shen,
-        Xing and Ermon, 2022), section 3.2, for the projection of states.
-    """
-
-    def __init__(self, field: ScoreField, observation: Observation, iterations: int = 16) -> None:
-        super().__init__(field, observation)
-        check_count("ProjectedField: iterations", iterations)
-        self.iterations = iterations
-        if observation.matrix is not None:
-            inverse = torch.linalg.pinv(observation.matrix.reshape(len(observation.matrix), -1))
-            self.register_buffer("inverse", inverse, persistent=False)
-
-    def _likelihood_score(
-        self, x: Tensor, t: Times, own: Classes, rows: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        denoised, velocity = self._denoised(x, t, own)
-        near = self.observation.linearize(denoised)
-        residual = self.observation.values(rows, x) - near.value
-        if self.observation.matrix is None:
-
-            def product(v: Tensor) -> Tensor:
-                return near.back(near.forward(v.reshape(x.shape))).reshape(len(x), -1)
-
-            # The normal equations, which have a solution where the data contradict themselves.
-            most = min(self.iterations, residual.shape[1])
-            change = conjugate_gradients(product, near.back(residual).reshape(len(x), -1), most)
-        else:
-            change = residual @ self.inverse.to(x).T
-        change = change.reshape(x.shape)
-        clock = times(x, t)
-        return velocity, self.sde.alpha(clock) / self.sde.sigma(clock) ** 2 * change
-
-    def extra_repr(self) -> str:
-        return f"iterations={self.iterations}"
-
-
-def conjugate_gradients(
-    product: Callable[[Tensor], Tensor], b: Float[Tensor, "batch m"], iterations: int
-) -> Float[Tensor, "batch m"]:
-    r"""An approximate solution :math:`u` of :math:`M u = b` for a positive matrix of each row, from
-    0, after a number of iterations; exact, up to rounding, after as many as :math:`M` has distinct
-    eigenvalues. A row that is solved, or has no positive curvature along a direction, stays.
-
-    References:
-        Methods of conjugate gradients for solving linear systems (Hestenes and Stiefel, 1952),
-        section 3.
-    """
-    u, r, p = torch.zeros_like(b), b, b
-    square = (r * r).sum(dim=1, keepdim=True)
-    # What is left below it is rounding, and its direction arbitrary.
-    least = (b.shape[1] * torch.finfo(b.dtype).eps) ** 2 * square
-    for _ in range(min(iterations, b.shape[1])):
-        image = product(p)
-        curvature = (p * image).sum(dim=1, keepdim=True)
-        goes = (curvature > 0) & (square > least)
-        step = torch.where(goes, square / torch.where(goes, curvature, 1), 0)
-        u, r = u + step * p, r - step * image
-        before, square = square, (r * r).sum(dim=1, keepdim=True)
-        p = r + torch.where(goes, square / torch.where(goes, before, 1), 0) * p
-    return u
