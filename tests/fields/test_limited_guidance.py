@@ -45,6 +45,33 @@ def test_an_interval_narrows_samples_by_its_own_levels_only(low, high):
     assert variance(limited) == pytest.approx(expected, rel=2e-2)
 
 
+class Counted(sf.ScoreField):
+    """A field that counts the points at which it is evaluated."""
+
+    def __init__(self, field):
+        super().__init__(field.sde, field.domain)
+        self.field, self.points = field, 0
+
+    def predict(self, x, t, quantity, classes=None):
+        self.points += len(x)
+        return self.field.predict(x, t, quantity, classes)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_each_field_of_an_interval_is_evaluated_once(known, monkeypatch):
+    """On a CPU at its own points; where the host does not know the times, at all of them."""
+    guided, field = Counted(sf.autoguidance(MAIN, WEAK, SCALE)), Counted(MAIN)
+    limited = sf.guidance_interval(guided, field, 0.2, 3.0)
+    x = normal((5, 1), "x")
+    t = torch.tensor([0.1, 0.2, 1.0, 3.0, 9.0], dtype=torch.float64)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: not known)
+    found = limited.score(x, t)
+    assert (guided.points, field.points) == ((2, 3) if known else (5, 5))
+    inside = (t > 0.2) & (t <= 3.0)
+    expected = torch.where(inside[:, None], guided.field.score(x, t), MAIN.score(x, t))
+    torch.testing.assert_close(found, expected)
+
+
 def test_guidance_of_a_class_is_inside_of_the_interval_alone():
     field = sf.PreconditionedField(KnownWave((2,)), SDE, sigma_data=0.7)
     guided = sf.ClassifierFreeGuidance(field, 3.0)

@@ -163,6 +163,7 @@ def test_fields_of_fields_are_the_same_again(tmp_path):
         "clipped": sf.ClippedField(plain, -0.5, 0.5, 0.9),
         "guided": sf.ClassifierFreeGuidance(plain, 1.5),
         "class": sf.OneClass(plain, 1),
+        "interval": sf.guidance_interval(sf.ClassifierFreeGuidance(plain, 1.5), plain, 0.3, 2),
     }
     for name, field in fields.items():
         there_and_back(field, tmp_path / name)

@@ -270,7 +270,7 @@ class HybridField(ScoreField):
         # A number is known to the host.
         near = x if isinstance(t, Tensor) else x.new_empty(1, device="cpu")
         t = times(near, t).reshape(-1)
-        below = self.sde.noise_level(t) <= self.sigma_c
+        below = self._is_low(self.sde.noise_level(t))
         if below.device.type != "cpu" or torch.compiler.is_compiling():
             one, other = (p.predict(x, t, quantity, classes) for p in (self.low, self.high))
             return torch.where(below.reshape(-1, *(1,) * (x.dim() - 1)), one, other)
@@ -286,6 +286,20 @@ class HybridField(ScoreField):
             )
         return torch.cat(parts)[torch.argsort(torch.cat((low, high)))]
 
+    def _is_low(self, level: Tensor) -> Tensor:
+        return level <= self.sigma_c
+
+
+class IntervalField(HybridField):
+    """One field at noise levels in (least, sigma_c], another elsewhere: :func:`guidance_interval`."""
+
+    def __init__(self, low: ScoreField, high: ScoreField, sigma_c: float, least: float) -> None:
+        super().__init__(low, high, sigma_c)
+        self.least = least
+
+    def _is_low(self, level: Tensor) -> Tensor:
+        return (level > self.least) & super()._is_low(level)
+
 
 def guidance_interval(
     guided: ScoreField, field: ScoreField, low: float | int, high: float | int
@@ -294,8 +308,10 @@ def guidance_interval(
     without it at all others.
 
     Its authors find that guidance at high noise reduces the variety of samples, and that at low
-    noise it is of no use. Outside of the interval only the plain field is evaluated. The levels on
-    both sides of an end have different densities, and the whole is the diffusion of none.
+    noise it is of no use. On a CPU only the plain field is evaluated outside of the interval; on
+    another device both are, once at every level, as by :class:`HybridField`: more than guidance at
+    all levels costs. The levels on both sides of an end have different densities, and the whole is
+    the diffusion of none.
 
     Arguments:
         guided: The field with guidance, such as :class:`ClassifierFreeGuidance`.
@@ -318,8 +334,7 @@ def guidance_interval(
     check_positive("the high end of a guidance interval", high)
     if not low < high:
         raise UserError(f"a guidance interval from {low:g} to {high:g} holds no noise level")
-    above = HybridField(guided, field, high)
-    return above if low == 0 else HybridField(field, above, low)
+    return IntervalField(guided, field, float(high), float(low))
 
 
 def check_alike(owners: str, first: ScoreField, *others: ScoreField) -> None:
