@@ -291,7 +291,9 @@ class HybridField(ScoreField):
 
 
 class IntervalField(HybridField):
-    """One field at noise levels in (least, sigma_c], another elsewhere: :func:`guidance_interval`."""
+    """One field at noise levels in (least, sigma_c], another above and below; see
+    :func:`guidance_interval`.
+    """
 
     def __init__(self, low: ScoreField, high: ScoreField, sigma_c: float, least: float) -> None:
         super().__init__(low, high, sigma_c)
