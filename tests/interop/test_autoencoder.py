@@ -215,6 +215,9 @@ def test_latents_are_decoded_by_the_weights_that_encoded_them(made, tmp_path):
     pixels = pixels_of(source, True)
     assert pixels.bytes(z).shape == (2, 3, SIDE, SIDE)
     assert torch.equal(pixels.images(z), open_autoencoder(made / "vae").decode(z))
+    # A copy with another scale in its configuration gives the same images.
+    saved(tmp_path / "scaled", scaling_factor=0.3, shift_factor=None)
+    assert torch.equal(pixels_of(source, True, vae=tmp_path / "scaled").images(z), pixels.images(z))
     saved(tmp_path / "other", seed=1)
     with pytest.raises(UserError, match=r"have the SHA-256 .*…, and the latents were encoded by"):
         pixels_of(source, True, vae=tmp_path / "other")
@@ -265,7 +268,9 @@ def test_a_run_on_latents_is_sampled_evaluated_and_reported_in_pixels(made, tmp_
         )
     )
     decoded = pixels_of(run.source(), True).bytes(samples)
-    for k, file in enumerate(sorted(folder.glob("samples/*/*.png"))):
+    files = sorted(folder.glob("samples/*/*.png"))
+    assert len(files) == 48
+    for k, file in enumerate(files):
         assert np.array_equal(np.asarray(Image.open(file)), decoded[k].permute(1, 2, 0).numpy())
     assert main(["report", "--root", str(root), "--out", str(tmp_path / "page")]) == 0
     shutil.move(images, tmp_path / "elsewhere")

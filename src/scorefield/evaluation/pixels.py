@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -53,7 +53,8 @@ def pixels_of(
     device: torch.device | str = "cpu",
     vae: Path | None = None,
 ) -> Pixels:
-    """How points that are distributed as those of some data become images.
+    """How points that are distributed as those of some data become images. Latents are decoded with
+    the scale and shift that they have, whatever the configuration of the autoencoder says.
 
     Arguments:
         source: The data, where they are known.
@@ -76,4 +77,5 @@ def pixels_of(
             f"give its folder with --vae, or write it into {INDEX}"
         )
     opened = open_autoencoder(codec.path if vae is None else vae, codec.sha256)
+    opened = replace(opened, codec=replace(codec, path=opened.codec.path))
     return Pixels(True, opened.on(torch.device(device)))
