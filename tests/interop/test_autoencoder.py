@@ -135,7 +135,8 @@ def test_an_interrupted_encoding_resumes_to_the_same_bytes(made, tmp_path, monke
     blocks = []
 
     class Stopping:
-        codec, latent_shape = encoder.codec, staticmethod(encoder.latent_shape)
+        codec, device = encoder.codec, encoder.device
+        latent_shape = staticmethod(encoder.latent_shape)
 
         def encode(self, some):
             blocks.append(len(some))

@@ -118,8 +118,11 @@ def show(
     from scorefield.files import write_file
 
     if holds_latents(source.expanduser()):
-        if out is not None:
-            raise UserError(f"{source} holds latents: a sheet is drawn of images")
+        form: dict[str, object] = {"size": size, "channels": channels, "dataset": dataset}
+        form |= {"crop": crop, "filter": filter, "background": background, "out": out}
+        given = [f"--{name}" for name, value in form.items() if value is not None]
+        if given:
+            raise UserError(f"{source} holds latents, and images only have {', '.join(given)}")
         latents = LatentPack.read(source.expanduser())
         if check:
             latents.check()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scorefield.data.contents import Contents
 from scorefield.data.form import Form
 from scorefield.data.latent_packs import LatentPack
+from scorefield.data.latents import LatentSource
 from scorefield.data.packed import Pack
 from scorefield.errors import UserError
 
@@ -67,23 +68,20 @@ def sheet_of(found: Contents | Pack, form: Form | None = None) -> Sheet:
 
 
 def sheet_of_latents(pack: LatentPack) -> Sheet:
-    """The description of latents.
+    """The description of latents; mean and spread are those of the points of a training.
 
     Raises:
         UserError: If a file of them cannot be read.
     """
-    codec, n = pack.codec, pack.counts["train"]
-    total, squares = pack.sums("train")
-    mean = float(total.mean()) / n
-    spread = (squares / (n * total.size) - float(np.square(total / n).mean())) ** 0.5
+    codec, source = pack.codec, LatentSource(pack.folder)
     scale = f"{codec.scaling_factor:g} (z - {codec.shift_factor:g})"
     sections = {
         "latents": [(_called(part), f"{k:,} images") for part, k in pack.counts.items()],
         "what a network sees": [
             ("shape", " × ".join(map(str, pack.shape))),
             ("scale", scale),
-            ("mean", f"{(mean - codec.shift_factor) * codec.scaling_factor:.3g}"),
-            ("spread", f"{spread * abs(codec.scaling_factor):.3g}"),
+            ("mean", f"{float(source.mean.mean()):.3g}"),
+            ("spread", f"{source.std:.3g}"),
         ],
         "autoencoder": [("folder", codec.path), ("sha256", codec.sha256)],
         "images": [("folder", pack.images.path), ("sha256", pack.images.sha256)],

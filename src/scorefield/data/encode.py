@@ -1,7 +1,7 @@
 """Packed images encoded once, by an autoencoder, into a pack of latents.
 
 Blocks are encoded in order; an encoding that was stopped resumes after the last block that is on
-the disk, and comes to the same bytes.
+the disk, and comes to the same bytes; on another kind of device it begins anew.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ class Encoder(Protocol):
     @property
     def codec(self) -> Codec:
         """What it is."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it encodes."""
 
     def latent_shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         """The shape of the latents of images of a shape; a ``UserError`` where it has none."""
@@ -94,7 +98,7 @@ def encode(
     )
     with staged(out, overwrite, holds_latents) as folder:
         made = replace(made, folder=folder)
-        plan = json.dumps([made.document(), BLOCK])
+        plan = json.dumps([made.document(), BLOCK, encoder.device.type])
         begin(folder, plan, 4 * sum(math.prod(made.stored_shape(part)) for part in made.counts))
         made = _encoded(pack, encoder, made, on_progress)
         write_file(folder / INDEX, made.document())

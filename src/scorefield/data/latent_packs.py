@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int
@@ -44,12 +46,23 @@ class Codec:
         sha256: The hash of the file of its weights.
         scaling_factor: The scale :math:`a` of latents :math:`a (z - b)` with about unit variance.
         shift_factor: Their shift :math:`b`.
+
+    Raises:
+        ValueError: If the scale is zero, or one of both is not finite.
     """
 
     path: str
     sha256: str
     scaling_factor: float
     shift_factor: float = 0.0
+
+    def __post_init__(self) -> None:
+        scale, shift = self.scaling_factor, self.shift_factor
+        if scale == 0 or not (math.isfinite(scale) and math.isfinite(shift)):
+            raise UserError(
+                f"the latents of the autoencoder in {self.path} have the scale {scale} and the "
+                f"shift {shift}: they must be finite numbers, and the scale not 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -95,24 +108,26 @@ class LatentPack:
         try:
             about = json.loads(read_file(place, DOCUMENT))
             if about.get("format") != FORMAT:
-                raise UserError(f"{place} has the format {about.get('format')!r}, not {FORMAT!r}")
-            channels, height, width = map(int, about["shape"])
-            names = about["classes"]
+                raise UserError(f"the format is {about.get('format')!r}, not {FORMAT!r}")
+            channels, height, width = map(_count, about["shape"])
+            names, classes, counts = about["classes"], about["class_count"], about["counts"]
+            if not {"train"} <= counts.keys() <= {"train", "test"}:
+                raise ValueError("there is no part to train on, or another one")
             found = cls(
                 folder,
                 (channels, height, width),
-                {
-                    part: int(about["counts"][part])
-                    for part in ("train", "test")[: len(about["counts"])]
-                },
-                about["class_count"],
-                None if names is None else tuple(map(str, names)),
+                {part: _count(counts[part]) for part in sorted(counts, reverse=True)},
+                None if classes is None else _count(classes),
+                None if names is None else tuple(map(_text, names)),
                 Codec(**about["autoencoder"]),
                 Origin(**about["images"]),
-                str(about["sha256"]),
+                _text(about["sha256"]),
             )
-        except UserError:
-            raise
+            for named in (found.codec, found.images):
+                _text(named.path)
+                _text(named.sha256)
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from error
         except OSError as error:
             raise UserError(
                 f"{folder} holds no latents ({INDEX}: {reason(error)}): make them from packed "
@@ -201,6 +216,20 @@ class LatentPack:
         stored, _ = self.arrays(part)
         for first in range(0, len(stored), BLOCK):
             yield hashlib.sha256(stored[first : first + BLOCK].tobytes()).digest()
+
+
+def _count(value: Any) -> int:
+    """A number of things, as JSON has it; a ``TypeError`` if it is none."""
+    if type(value) is not int or value < 1:
+        raise TypeError(f"{value!r} is no number of things")
+    return value
+
+
+def _text(value: Any) -> str:
+    """A text, as JSON has it; a ``TypeError`` if it is none."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
 
 
 def holds_latents(folder: Path) -> bool:

@@ -48,6 +48,11 @@ class Autoencoder:
         """How many pixels a side of the image has for one of the latents."""
         return 2 ** (len(self.network.config.block_out_channels) - 1)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return device_of(self.network)
+
     def latent_shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         """The shape of the latents of images of a shape.
 
@@ -76,7 +81,7 @@ class Autoencoder:
         means, stds = [], []
         with torch.no_grad(), exact():
             for part in images.split(_AT_ONCE):
-                x = part.to(device_of(self.network)).to(torch.float32) / 127.5 - 1
+                x = part.to(self.device).to(torch.float32) / 127.5 - 1
                 found = self.network.encode(x, return_dict=False)[0]
                 means.append(found.mean.cpu())
                 stds.append(found.std.cpu())
@@ -89,7 +94,7 @@ class Autoencoder:
         found = []
         with torch.no_grad(), exact():
             for part in points.split(_AT_ONCE):
-                z = part.to(device_of(self.network), torch.float32)
+                z = part.to(self.device, torch.float32)
                 z = z / self.codec.scaling_factor + self.codec.shift_factor
                 found.append(self.network.decode(z, return_dict=False)[0].cpu())
         return torch.cat(found)
