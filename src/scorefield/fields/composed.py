@@ -312,8 +312,7 @@ def guidance_interval(
     Its authors find that guidance at high noise reduces the variety of samples, and that at low
     noise it is of no use. On a CPU only the plain field is evaluated outside of the interval; on
     another device both are, once at every level, as by :class:`HybridField`: more than guidance at
-    all levels costs. The levels on both sides of an end have different densities, and the whole is
-    the diffusion of none.
+    all levels costs. The levels on both sides of an end have different densities: no diffusion.
 
     Arguments:
         guided: The field with guidance, such as :class:`ClassifierFreeGuidance`.
