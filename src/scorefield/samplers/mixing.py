@@ -10,27 +10,43 @@ variances and :math:`B / N` the variance of their means. With
 where :math:`\bar c_k` is the mean over chains of the autocovariance at lag :math:`k`, a mean over
 all draws has the variance of a mean over :math:`M N / \tau` independent ones. For :math:`\hat R`
 each chain is divided into two, so that one that drifts is seen too. The sum ends where a pair
-:math:`\rho_{2k} + \rho_{2k+1}`, made monotone, is no longer positive.
+:math:`\rho_{2k} + \rho_{2k+1}`, made monotone, is no longer positive. Of chains whose draws
+alternate, :math:`\tau` is the less certain the smaller it is: it is at least
+:math:`1 / \log_{10} M N`.
+
+The halves of stationary chains that agree have means of the variance :math:`2 v \tau / N`, so that
+
+.. math:: \hat R^2 \approx 1 + \frac{\tau - 1}{N / 2} ,
+
+with a relative scatter of :math:`1 / \sqrt M` of the second term. That is agreement: 200 moves of
+:math:`\tau = 13` have an :math:`\hat R` of 1.06, and 1.01 takes about :math:`100\,\tau` moves.
+More moves tell it from disagreement, whose :math:`\hat R` they leave as it is. (The threshold 1.01
+of Vehtari et al. is one of long chains and of ranks, which are not taken here.)
 
 References:
     Rank-normalization, folding, and localization: an improved R-hat for assessing convergence of
-    MCMC (Vehtari, Gelman, Simpson, Carpenter and Bürkner, 2021), equations 1 to 4 and 10 to 13.
+    MCMC (Vehtari, Gelman, Simpson, Carpenter and Bürkner, 2021), equations 1 to 4 and 10 to 13, and
+    section 3.2 for the bound.
 
     Practical Markov chain Monte Carlo (Geyer, 1992), section 3.3, for the end of the sum.
+
+    Monte Carlo methods in statistical mechanics: foundations and new algorithms (Sokal, 1997),
+    equation 3.19, for the error of the time.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.checks import check_count, check_kind, check_rows
+from scorefield.checks import check_count, check_finite, check_kind, check_rows
 from scorefield.engine import exact
 from scorefield.errors import UserError
-from scorefield.estimate import Estimate, mean
+from scorefield.estimate import Estimate, format_uncertain, mean
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
@@ -49,24 +65,32 @@ class Mixing:
     r"""The mixing of chains, by coordinate; of a torus by the cosines and sines of the coordinates.
 
     Attributes:
-        r_hat: The ratio :math:`\hat R`, 1 for chains that agree; above 1.01 they do not.
+        r_hat: The ratio :math:`\hat R`. Chains that agree have about
+            :math:`(1 + 2 (\tau - 1) / N)^{1/2}` after :math:`N` moves, and 1 in the limit.
         time: The integrated autocorrelation time :math:`\tau`, in moves. Chains that do not agree
             have longer ones than is seen.
-        effective: The number :math:`M N / \tau` of independent draws of equal worth.
+        time_error: Its standard error :math:`\tau (2 (2 w + 1) / M N)^{1/2}`, where :math:`w` is
+            the last lag of the sum; that of :math:`\tau = 1` for shorter ones. It is that of chains
+            that agree, whose correlations die out within :math:`N` moves.
+        effective: The number :math:`M N / \tau` of independent draws of equal worth, with the
+            relative error of :math:`\tau`.
         accepted: The share of accepted moves; its error is that over chains.
         x: The last states.
     """
 
     r_hat: Float[Tensor, " values"]
     time: Float[Tensor, " values"]
+    time_error: Float[Tensor, " values"]
     effective: Float[Tensor, " values"]
     accepted: Estimate
     x: Tensor
 
     def __repr__(self) -> str:
+        longest = int(self.time.argmax())
+        time = format_uncertain(float(self.time[longest]), float(self.time_error[longest]))
         return (
             f"Mixing(largest R-hat {float(self.r_hat.max()):.4g}, largest time "
-            f"{float(self.time.max()):.3g} moves, least effective number "
+            f"{time} moves, least effective number "
             f"{float(self.effective.min()):.4g}, accepted {self.accepted})"
         )
 
@@ -83,21 +107,22 @@ def mixing(
     r"""Move chains at one noise level, and measure how well they mix.
 
     Start them from different places, wider apart than the density: chains that all start in one
-    mode agree on it.
+    mode agree on it. Move them 100 autocorrelation times or more to tell chains that agree by
+    :math:`\hat R`; see :class:`Mixing`.
 
     Arguments:
         field: The field.
         kernel: The kernel.
         x: The states :math:`x_t` that the chains start from, at least two.
-        t: The time.
+        t: The time, a number.
         moves: The number of moves; all of them count.
         seed: The seed of the momenta and uniforms, with addresses as those of
             :class:`~.AnnealedMCMC`.
         classes: The class of each chain, or of all.
 
     Raises:
-        ValueError: If the states do not fit the field, there are fewer than two chains or 8 moves,
-            or a coordinate does not move in any chain.
+        ValueError: If the states do not fit the field, the time is no finite number, there are
+            fewer than two chains or 8 moves, or a coordinate does not move in any chain.
 
     Example:
         >>> start = 5 * torch.randn(64, 2, dtype=torch.float64)
@@ -106,6 +131,7 @@ def mixing(
     check_points(field, x)
     check_rows("x", x, 2)
     check_kind("kernel", kernel, Kernel)
+    check_finite("t", t)
     check_count("moves", moves, _FEWEST)
     noise, index = Noise(seed), torch.arange(len(x), device=x.device)
     h, draws = kernel.length(level(field.sde, t)), []
@@ -128,10 +154,11 @@ def mixing(
             f"mixing: no chain moved in coordinate {int(still.nonzero()[0])} in {moves} moves, and "
             "has no autocorrelation; make the kernel's size smaller"
         )
-    time = autocorrelation_time(values)
+    time, error = autocorrelation_time(values)
     return Mixing(
         split_r_hat(values),
         time,
+        error,
         values.shape[0] * values.shape[1] / time,
         mean((accepted.double() / moves).cpu().numpy()),
         chain.x,
@@ -144,25 +171,32 @@ def split_r_hat(draws: Draws) -> Float[Tensor, " values"]:
     """
     half = len(draws) // 2
     halves = torch.cat((draws[:half], draws[-half:]), dim=1)
-    within, total = _variances(halves)
-    return (total / within).sqrt()
+    within = halves.var(dim=0).mean(dim=0)
+    return (_stationary(within, halves.mean(dim=0), half) / within).sqrt()
 
 
-def autocorrelation_time(draws: Draws) -> Float[Tensor, " values"]:
-    r"""The integrated autocorrelation time :math:`\tau` of chains, in draws."""
-    n = len(draws)
-    within, total = _variances(draws)
+def autocorrelation_time(
+    draws: Draws,
+) -> tuple[Float[Tensor, " values"], Float[Tensor, " values"]]:
+    r"""The integrated autocorrelation time :math:`\tau` of chains, in draws, and its standard
+    error.
+    """
+    n, chains = draws.shape[:2]
+    means = draws.mean(dim=0)
     # Zeros behind the draws keep the last from meeting the first.
-    waves = torch.fft.rfft(draws - draws.mean(dim=0), n=2 * n, dim=0)
+    waves = torch.fft.rfft(draws - means, n=2 * n, dim=0)
     sums = torch.fft.irfft(waves.abs().square(), n=2 * n, dim=0)[:n]
-    correlation = 1 - (within - sums.mean(dim=1) / (n - 1)) / total
+    covariances = sums.mean(dim=1) / (n - 1)
+    within = covariances[0]
+    correlation = 1 - (within - covariances) / _stationary(within, means, n)
     pairs = correlation[: n - n % 2].reshape(n // 2, 2, -1).sum(dim=1)
     pairs = pairs.cummin(dim=0).values.clamp(min=0)
-    return 2 * pairs.sum(dim=0) - 1
+    time = (2 * pairs.sum(dim=0) - 1).clamp(min=1 / math.log10(n * chains))
+    window = 2 * (pairs > 0).sum(dim=0).clamp(min=1) - 1
+    # Where draws alternate, the end of the sum errs by more than a share of the time.
+    return time, time.clamp(min=1) * (2 * (2 * window + 1) / (n * chains)).sqrt()
 
 
-def _variances(draws: Draws) -> tuple[Tensor, Tensor]:
-    """The variance within chains, and that of the stationary distribution by the same chains."""
-    n = len(draws)
-    within = draws.var(dim=0).mean(dim=0)
-    return within, (n - 1) / n * within + draws.mean(dim=0).var(dim=0)
+def _stationary(within: Tensor, means: Tensor, n: int) -> Tensor:
+    """The variance of the stationary distribution, by that within chains and their means."""
+    return (n - 1) / n * within + means.var(dim=0)
