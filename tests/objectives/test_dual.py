@@ -21,7 +21,7 @@ from scorefield import (
 from scorefield.calculus.growth import growth
 from scorefield.domain import Euclidean
 from scorefield.noise import Noise
-from tests.laws.cases import SDES, normal, times
+from tests.laws.cases import SDES, KnownWave, normal, times
 
 LAW = LogUniform()
 
@@ -153,11 +153,14 @@ def test_the_weight_makes_the_scatter_of_normal_data_one_at_every_level():
         assert loss == pytest.approx(1, abs=6 * (3.5 / 4000) ** 0.5)
 
 
-def test_a_field_without_a_potential_has_no_growth():
+def test_a_field_without_a_potential_or_with_classes_is_refused():
     field = PreconditionedField(MLP(2, 8, 1), EDM(), sigma_data=1.0)
     dual = DualScoreMatching(weight=1.0, sigma_data=1.0)
     with pytest.raises(TypeError, match="needs a potential, and PreconditionedField has none"):
         dual(field, LAW, torch.zeros(4, 2), Noise(0), 0)
+    known = PotentialField(KnownWave((2,)), EDM(), sigma_data=1.0)
+    with pytest.raises(TypeError, match="does not see classes, and PotentialField has 3"):
+        dual(known, LAW, torch.zeros(4, 2), Noise(0), 0)
     with pytest.raises(ValueError, match="dual: sigma_data"):
         DualScoreMatching(weight=1.0, sigma_data=0.0)
 

@@ -63,7 +63,8 @@ class DualScoreMatching(PointRegularizer):
     :class:`~.EnergyScaling`, whose potential is not multiplied by :math:`1 / \lambda`. The cost is
     one evaluation of the potential, with a pass back to the time.
 
-    Of a class-conditional field it sees the potential without a class, as all regularisers do.
+    Fields that know classes are refused: a regulariser sees no classes, and each class would keep
+    its own constant at each noise level. Train a field of one class.
 
     Arguments:
         weight: The weight relative to the base loss.
@@ -72,7 +73,7 @@ class DualScoreMatching(PointRegularizer):
 
     Raises:
         ValueError: If an argument is out of range.
-        TypeError: In use, if the field has no potential.
+        TypeError: In use, if the field has no potential, or knows classes.
 
     References:
         Learning normalized image densities via dual score matching (Guth, Kadkhodaie and
@@ -95,6 +96,11 @@ class DualScoreMatching(PointRegularizer):
             raise UnsupportedError(
                 f"dual score matching needs a potential, and {type(field).__name__} has none: "
                 "train a PotentialField"
+            )
+        if field.classes is not None:
+            raise UnsupportedError(
+                f"dual score matching does not see classes, and {type(field).__name__} has "
+                f"{field.classes}, each with constants of its own: train a field without classes"
             )
         return super().draw(field, law, noise, rows, step)
 
