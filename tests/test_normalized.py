@@ -1,6 +1,7 @@
 """The log-density of a potential, with the constant of the greatest noise level."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from scorefield import (
     MLP,
     VE,
     VP,
+    Gaussian,
     GaussianMixture,
     NormalizedField,
     OneClass,
@@ -20,6 +22,7 @@ from scorefield import (
     log_prob,
     mixture,
     normalized,
+    tempered,
 )
 from tests.laws.cases import KnownWave
 
@@ -84,6 +87,19 @@ def test_a_mixture_of_them_has_its_weights():
     )
 
 
+def test_few_weights_are_counted_and_warned_of(capsys):
+    """A normal distribution of 16 coordinates and half the width of the prior: the mean square of
+    the weights N(x; 0, ½²) / N(x; 0, 1) is (16 / 7)⁸ = 745, and 4,096 draws are worth six."""
+    truth = Gaussian(torch.zeros(16), std=1e-3, sde=EDM(0.05, 1.0))
+    wide = normalized(truth, n=512)
+    assert wide.effective == pytest.approx(512, rel=1e-4)
+    assert "effective=512" in repr(wide)
+    assert not capsys.readouterr().err
+    narrow = normalized(tempered(truth, 4.0), n=4096)
+    assert narrow.effective < 40
+    assert f"carried by {narrow.effective:.1f} of 4096 weights" in capsys.readouterr().err
+
+
 def test_the_constant_has_an_address():
     field = PotentialField(MLP(2, 8, 1, outputs=1), EDM(0.05, 20.0), sigma_data=1.0)
     first, again, other = (normalized(field, n=64, seed=seed) for seed in (3, 3, 4))
@@ -101,5 +117,8 @@ def test_what_has_no_constant_is_an_error():
     truth = GaussianMixture.ring()
     with pytest.raises(ValueError, match="its potential is not finite"):
         normalized(Offset(truth, math.inf))
+    for density in (NormalizedField(truth, 0.0).log_prob, partial(log_prob, truth)):
+        with pytest.raises(ValueError, match="t_min must be finite, got 'a'"):
+            density(torch.zeros(1, 2), t_min="a")
     with pytest.raises(ValueError, match="t_min must lie in"):
         NormalizedField(truth, 0.0).log_prob(torch.zeros(1, 2), t_min=100.0)

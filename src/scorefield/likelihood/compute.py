@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorefield.calculus.trace import ProbeKind
-from scorefield.checks import check_count, check_positive
+from scorefield.checks import check_count, check_finite, check_positive
 from scorefield.engine import exact as exactly
 from scorefield.engine import states_at_once
 from scorefield.errors import UserError
@@ -95,6 +95,7 @@ def log_prob(
     check_tolerances(rtol, atol, x.dtype)
     sde, dim = field.sde, field.domain.dim
     start = sde.t_min if t_min is None else t_min
+    check_finite("t_min", start)
     if not sde.t_min <= start < sde.t_max:
         raise UserError(f"t_min must lie in [{sde.t_min:g}, {sde.t_max:g}), got {start:g}")
     words = (("trace", trace, Trace), ("probes", probes, ProbeKind),

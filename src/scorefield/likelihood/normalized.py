@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.checks import check_count, check_finite, check_not_negative
+from scorefield.checks import check_count, check_finite, check_not_negative, check_positive
 from scorefield.engine import device_of, exact
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.estimate import Estimate, mean
@@ -34,33 +34,48 @@ from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes
 from scorefield.fields.forms import Batch, Quantity, Times, times
 from scorefield.noise import Noise
+from scorefield.progress import warn
 
 _AT_ONCE = 1024
+
+_FEW = 100
+"""The effective number of weights below which an error by the delta method is not believed: it is
+10 % of the mean weight, and the draws that are missing may be the heaviest."""
 
 
 class NormalizedField(ScoreField):
     r"""A field whose potential is a log-density, :math:`\phi - \log Z`, which :func:`normalized`
     makes.
 
-    The score is that of the field. A :func:`~.mixture` of such fields has the weights that it is
-    given.
+    The score is that of the field, and the gradient of the log-density. A :func:`~.mixture` of such
+    fields has the weights that it is given.
 
     Arguments:
         field: A field with a potential and without classes; it is shared, not copied.
         log_constant: The constant :math:`\log Z`, in nats.
         standard_error: Its standard error.
+        effective: The effective number :math:`(\sum w)^2 / \sum w^2` of the weights behind it;
+            ``None`` for a constant that is known otherwise.
 
     Raises:
         TypeError: If the field has no potential.
         ValueError: If it has classes, or a number is not finite.
     """
 
-    def __init__(self, field: ScoreField, log_constant: float, standard_error: float = 0.0) -> None:
+    def __init__(
+        self,
+        field: ScoreField,
+        log_constant: float,
+        standard_error: float = 0.0,
+        effective: float | None = None,
+    ) -> None:
         _check(field)
         super().__init__(field.sde, field.domain)
         check_finite("log_constant", log_constant)
         check_not_negative("standard_error", standard_error)
-        self.field = field
+        if effective is not None:
+            check_positive("effective", effective)
+        self.field, self.effective = field, effective
         self.log_constant, self.standard_error = float(log_constant), float(standard_error)
 
     def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
@@ -82,6 +97,8 @@ class NormalizedField(ScoreField):
         ``t_min``, per volume in units of the data: that of data blurred by
         :math:`\lambda(t_{min})`. That one is normalised whatever the field, by the divergence of
         its flow; this one is as far as the potential grows with the noise as a log-density does.
+        It keeps no graph: the gradient is :math:`\alpha` times the score at
+        :math:`\alpha \hat x`.
 
         Arguments:
             x: Points :math:`\hat x`, in units of the data.
@@ -91,6 +108,7 @@ class NormalizedField(ScoreField):
             ValueError: If the points do not fit the field, or ``t_min`` the process.
         """
         start = self.sde.t_min if t_min is None else t_min
+        check_finite("t_min", start)
         if not self.sde.t_min <= start <= self.sde.t_max:
             raise UserError(
                 f"t_min must lie in [{self.sde.t_min:g}, {self.sde.t_max:g}], got {start:g}"
@@ -101,14 +119,19 @@ class NormalizedField(ScoreField):
         return found + self.domain.dim * alpha.log().reshape(-1)
 
     def extra_repr(self) -> str:
-        return f"log_constant={self.log_constant:g}, standard_error={self.standard_error:.1g}"
+        text = f"log_constant={self.log_constant:g}, standard_error={self.standard_error:.1g}"
+        return text if self.effective is None else f"{text}, effective={self.effective:.0f}"
 
 
 def normalized(field: ScoreField, n: int = 4096, seed: int = 0) -> NormalizedField:
     r"""The field whose potential is a log-density, with the constant of the greatest noise level.
 
     Of a potential that was trained without :class:`~.DualScoreMatching`, it is a log-density at the
-    greatest noise level only.
+    greatest noise level only. That holds for a :class:`~.OneClass` of any trained field, as
+    :class:`~.DualScoreMatching` refuses fields with classes.
+
+    The standard error is that of the mean weight by the delta method. It is too small where few
+    draws carry most of the weight; an effective number below 100 is warned of.
 
     Arguments:
         field: A field with a potential and without classes; of a class, a :class:`~.OneClass`.
@@ -125,12 +148,20 @@ def normalized(field: ScoreField, n: int = 4096, seed: int = 0) -> NormalizedFie
     """
     _check(field)
     check_count("n", n, 2)
-    constant = _log_constant(field, n, Noise(seed))
-    return NormalizedField(field, constant.value, constant.standard_error)
+    constant, effective = _log_constant(field, n, Noise(seed))
+    if effective < _FEW:
+        warn(
+            f"the constant of {type(field).__name__} is carried by {effective:.1f} of {n} weights, "
+            "too few for its standard error to be believed: take a larger n, or a process whose "
+            "greatest noise level hides the data"
+        )
+    return NormalizedField(field, constant.value, constant.standard_error, effective)
 
 
-def _log_constant(field: ScoreField, n: int, noise: Noise) -> Estimate:
-    """The logarithm of the integral, with the error of the mean weight by the delta method."""
+def _log_constant(field: ScoreField, n: int, noise: Noise) -> tuple[Estimate, float]:
+    """The logarithm of the integral, with the error of the mean weight by the delta method, and the
+    effective number of weights.
+    """
     prior, end, parts = field.sde.prior(field.domain), field.sde.t_max, []
     with exact(), torch.no_grad(), evaluation_mode(field):
         for index in torch.arange(n, device=device_of(field)).split(_AT_ONCE):
@@ -145,7 +176,9 @@ def _log_constant(field: ScoreField, n: int, noise: Noise) -> Estimate:
     top = float(logs.max())
     weight = mean((logs - top).exp().cpu().numpy())
     relative = weight.standard_error / weight.value
-    return replace(weight, value=top + math.log(weight.value), standard_error=relative)
+    effective = float(1 / logs.softmax(dim=0).square().sum())
+    found = replace(weight, value=top + math.log(weight.value), standard_error=relative)
+    return found, effective
 
 
 def _check(field: ScoreField) -> None:
@@ -157,5 +190,6 @@ def _check(field: ScoreField) -> None:
     if field.classes is not None:
         raise UserError(
             f"{type(field).__name__} has {field.classes} classes, each with a constant of its own: "
-            "take OneClass(field, number)"
+            "take OneClass(field, number), of which a trained one is a log-density at the greatest "
+            "noise level only"
         )
