@@ -57,6 +57,12 @@ class FiniteSource(DataSource):
         """The points at places of a split as they are kept in memory, or in a map of a file."""
         return self.stored(split)[index]
 
+    def points(
+        self, split: Split, index: Int[Tensor, "..."], noise: Noise, dtype: torch.dtype
+    ) -> Float[Tensor, "..."]:
+        """The points at places of a split, which address their random numbers."""
+        return self.values(self.at(split, index), noise, index, dtype)
+
     def labelled(
         self, split: Split = "test", dtype: torch.dtype = torch.float32
     ) -> tuple[Float[Tensor, "n *event"], Int[Tensor, " n"]]:
@@ -68,7 +74,7 @@ class FiniteSource(DataSource):
         """
         check_split(split)
         labels, every = self.labels(split), torch.arange(self.count(split))
-        return self.values(self.at(split, every), Noise(0), every, dtype), labels
+        return self.points(split, every, Noise(0), dtype), labels
 
     @property
     def size(self) -> int | None:
@@ -118,7 +124,7 @@ class FiniteSource(DataSource):
     ) -> Float[Tensor, "n *event"]:
         check_split(split)
         index = self._chosen(self.count(split), n, seed, split)
-        return self.values(self.at(split, index), Noise(seed), index, dtype)
+        return self.points(split, index, Noise(seed), dtype)
 
     def reference_classes(self, n: int, seed: int, split: Split = "test") -> Int[Tensor, " n"]:
         check_split(split)

@@ -6,7 +6,8 @@ A point is
 
 for an image :math:`y`, its mean and standard deviation, the scale :math:`a` and the shift :math:`b`
 of the autoencoder, and standard normal :math:`\varepsilon` that is addressed by the position of the
-point in the stream: each time that training visits an image it draws another point.
+point in the stream: each time that training visits an image it draws another point. That of the
+points of a split is addressed by the split and the place there.
 """
 
 from __future__ import annotations
@@ -137,10 +138,18 @@ class LatentSource(FiniteSource):
     def values(
         self, stored: Tensor, noise: Noise, index: Tensor, dtype: torch.dtype
     ) -> Float[Tensor, "..."]:
+        return self._drawn(stored, noise.normal("latent", self.shape, index, dtype=dtype))
+
+    def points(
+        self, split: Split, index: Int[Tensor, "..."], noise: Noise, dtype: torch.dtype
+    ) -> Float[Tensor, "..."]:
+        normal = noise.normal(f"latent/{split}", self.shape, index, dtype=dtype)
+        return self._drawn(self.at(split, index), normal)
+
+    def _drawn(self, stored: Tensor, normal: Tensor) -> Tensor:
         codec = self.pack.codec
-        mean, std = stored.to(dtype).chunk(2, dim=-3)
-        drawn = mean + std * noise.normal("latent", self.shape, index, dtype=dtype)
-        return (drawn - codec.shift_factor) * codec.scaling_factor
+        mean, std = stored.to(normal.dtype).chunk(2, dim=-3)
+        return (mean + std * normal - codec.shift_factor) * codec.scaling_factor
 
     @cached_property
     def _parts(self) -> dict[str, tuple[Tensor, Tensor | None]]:

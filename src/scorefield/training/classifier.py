@@ -110,7 +110,7 @@ def train_classifier(
     size = min(_BATCH, n)
 
     def points(split: Split, rows: Tensor) -> Tensor:
-        return source.values(source.at(split, rows), noise, rows, torch.float32)
+        return source.points(split, rows, noise, torch.float32)
 
     @cache
     def order(epoch: int) -> Tensor:
