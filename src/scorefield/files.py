@@ -9,6 +9,7 @@ living writers are left alone.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import platform
 import re
@@ -71,6 +72,16 @@ def read_file(path: Path, most: int | None = None) -> bytes:
             reason = f"it has {size} bytes, and at most {most} are read"
             raise OSError(errno.EFBIG, reason, str(path))
         return file.read(size)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a regular file of any size, in hexadecimal digits.
+
+    Raises:
+        OSError: As of :func:`open_file`.
+    """
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_file(path: Path, content: bytes | str) -> None:

@@ -343,6 +343,13 @@ def test_statistics_of_the_data_are_kept_and_are_of_their_extractor(run, extract
     assert one.value == other.value
     assert one.settings["reference"] == "a file of statistics"
     assert len(kept.mean) == 64
+    # Another file of that name is another one.
+    mean, covariance = (part.numpy() for part in kept)
+    arrays = {"mu": mean + 1, "sigma": covariance, "extractor_sha256": np.array(opened.sha256)}
+    (tmp_path / "changed").mkdir()
+    changed = save(tmp_path / "changed" / "statistics.npz", **arrays)
+    with pytest.raises(RunError, match="with statistics_sha256"):
+        evaluate_images(Run.open(again), [opened], N, statistics=changed)
     # One that is damaged is not replaced without a word.
     file.write_bytes(b"none")
     bare.write(run.folder)

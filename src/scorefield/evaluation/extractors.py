@@ -6,7 +6,6 @@ is reported with both. Of a file no code is executed.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor
 from scorefield import archives
 from scorefield.engine import device_of, exact
 from scorefield.errors import UserError
-from scorefield.files import open_file, reason
+from scorefield.files import open_file, reason, sha256_of
 from scorefield.interop.unpickling import read_state
 from scorefield.networks.dinov2 import DinoV2
 from scorefield.networks.inception import Inception
@@ -144,8 +143,7 @@ def image_bytes(samples: Tensor, centered: bool) -> Tensor:
 
 def _sha256(path: Path) -> str:
     try:
-        with open_file(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {reason(error)}") from error
 

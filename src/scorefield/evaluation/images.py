@@ -26,6 +26,7 @@ from scorefield.evaluation.pixels import Pixels, pixels_of
 from scorefield.evaluation.protocol import Protocol
 from scorefield.evaluation.records import Distance, Evaluation
 from scorefield.evaluation.reference import read_statistics, reference_set, statistics_of
+from scorefield.files import sha256_of
 from scorefield.progress import Stages
 from scorefield.runs.classes import classes_by_index
 from scorefield.runs.run import Run
@@ -103,6 +104,7 @@ def evaluate_images(
     record: dict[str, Any] = {
         "n": n,
         "statistics": None if statistics is None else statistics.name,
+        "statistics_sha256": None if statistics is None else sha256_of(statistics),
         "classes": field.classes is not None,
     }
     measured = dict(kept.protocol.get(_RECORD, {}))

@@ -11,7 +11,6 @@ References:
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from scorefield.data.latent_packs import Codec
 from scorefield.engine import device_of, exact
-from scorefield.files import open_file, reason
+from scorefield.files import reason, sha256_of
 from scorefield.interop.diffusers.folders import from_folder, read_json
 from scorefield.interop.errors import InteropError
 
@@ -142,7 +141,6 @@ def open_autoencoder(path: str | Path, sha256: str | None = None) -> Autoencoder
 
 def _sha256(file: Path) -> str:
     try:
-        with open_file(file) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of(file)
     except OSError as error:
         raise InteropError(f"{file} cannot be read: {reason(error)}") from error
