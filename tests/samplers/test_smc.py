@@ -75,7 +75,8 @@ def test_weights_alone_are_importance_sampling():
     logs = field.log_density(x, 1.0) - sde.prior(field.domain).log_prob(x)
     torch.testing.assert_close(found.weights, logs.softmax(dim=0))
     assert found.log_constant == pytest.approx(float(logs.exp().mean().log()))
-    assert [level.accepted.value for level in found.levels] == [0] * 5
+    assert [level.accepted for level in found.levels] == [None] * 5
+    assert "accepted" not in repr(found)
     assert found.effective == pytest.approx(float(1 / found.weights.square().sum()))
 
 

@@ -58,13 +58,15 @@ class ParticleLevel:
         sigma: The noise level.
         effective: The effective number of particles on arrival.
         resampled: Whether they were drawn anew there.
-        accepted: The share of accepted moves.
+        accepted: The share of accepted moves; ``None`` without moves. Its error is that over
+            particles, as if they were independent: copies of one particle share their start, so
+            that it is too small at a level where they were drawn anew, and at those that follow.
     """
 
     sigma: float
     effective: float
     resampled: bool
-    accepted: Estimate
+    accepted: Estimate | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,9 @@ class Particles:
     Attributes:
         x: The scaled states :math:`x / \alpha`.
         weights: Their weights, of sum 1.
-        log_constant: The estimate of :math:`\log Z` at the last level, in nats.
+        log_constant: The estimate of :math:`\log Z` at the last level, in nats, of one run, without
+            an error: particles that were drawn anew depend on each other. Runs with several seeds
+            give it, as the error of the mean of their :math:`e^{\log Z}`, which has no bias.
         levels: The levels, from the greatest.
         calls: The number of network calls of a particle.
     """
@@ -97,10 +101,12 @@ class Particles:
     def __repr__(self) -> str:
         lines = [
             f"sigma {each.sigma:.4g}: effective {each.effective:.0f} of {len(self.x)}"
-            f"{', resampled' if each.resampled else ''}, accepted {each.accepted}"
+            f"{', resampled' if each.resampled else ''}"
+            f"{'' if each.accepted is None else f', accepted {each.accepted}'}"
             for each in self.levels
         ]
-        return "\n".join([*lines, f"log Z {self.log_constant:.4g}, {self.calls} calls"])
+        last = f"log Z {self.log_constant:.4g} by one run, without an error; {self.calls} calls"
+        return "\n".join([*lines, last])
 
 
 def smc(
@@ -118,7 +124,8 @@ def smc(
 ) -> Particles:
     r"""Sample the density of a potential at a noise level by weighted particles.
 
-    All particles are in memory at once, in float64. A particle depends on all others.
+    All particles are in memory at once, in float64. A particle depends on all others, so that
+    errors are those over runs with several seeds.
 
     Arguments:
         field: A field with a potential.
@@ -184,8 +191,8 @@ def smc(
                 chain, moved = kernel.move(density, chain, momentum, uniform, h)
                 accepted = accepted + moved
             calls += density.calls
-            shares = (accepted.double() / max(moves, 1)).cpu().numpy()
-            levels.append(ParticleLevel(here.sigma, effective, again, mean(shares)))
+            shares = mean((accepted.double() / moves).cpu().numpy()) if moves else None
+            levels.append(ParticleLevel(here.sigma, effective, again, shares))
             scale = there.alpha / here.alpha
             x = field.domain.wrap(chain.x * scale)
             assert chain.potential is not None
