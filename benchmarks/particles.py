@@ -35,19 +35,22 @@ def main() -> None:
     parser.add_argument("--chains", type=int, default=4000)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    squared = sf.tempered(MODES, 2.0)
-    shares, integrals = [], []
+    squared, truth = sf.tempered(MODES, 2.0), exact()
+    shares, integrals, covered = [], [], 0
     for seed in range(given.runs):
         found = sf.smc(squared, n=given.particles, steps=16, kernel=KERNEL, moves=5, seed=seed)
         shares.append(float(found.weights[found.x[:, 0] < 0].sum()))
-        integrals.append(math.exp(found.log_constant))
+        integrals.append(math.exp(found.log_constant.value))
+        low, high = found.log_constant.interval()
+        covered += low <= math.log(truth[1]) <= high
     sampler = sf.AnnealedMCMC(16, KERNEL, moves=5)
     chains = sampler.sample(squared, n=given.chains, seed=0, dtype=torch.float64)
     left = share(int((chains[:, 0] < 0).sum()), given.chains)
-    truth = exact()
     print(f"share of the narrow mode: exact {truth[0]:.4f}, smc {format_interval(mean(shares))}")
     print(f"  AnnealedMCMC {format_interval(left)}")
     print(f"integral: exact {truth[1]:.4f}, smc {format_interval(mean(integrals))}")
+    print(f"  standard deviation of a run {torch.tensor(integrals).std():.4f}")
+    print(f"  in its 95 % interval in {format_interval(share(covered, given.runs))} of the runs")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from scorefield import (
     product,
     smc,
 )
+from scorefield.estimate import mean
 
 FAR = 8.0
 """Standard errors of 16 runs: Student's distribution with 15 degrees of freedom is beyond them with
@@ -58,7 +59,7 @@ def test_a_square_has_its_weights_and_its_constant(sde):
     runs = [smc(both, 256, 12, kernel, moves=2, seed=seed) for seed in range(16)]
     assert any(level.resampled for level in runs[0].levels)
     agrees([float(run.weights[run.x[:, 0] < 0].sum()) for run in runs], share)
-    agrees([math.exp(run.log_constant) for run in runs], constant)
+    agrees([math.exp(run.log_constant.value) for run in runs], constant)
     drawn = [float((run.draw(3)[:, 0] < 0).double().mean()) for run in runs]
     agrees(drawn, share)
     chains = AnnealedMCMC(12, kernel, moves=2).sample(both, 1024, seed=0, dtype=torch.float64)
@@ -74,17 +75,34 @@ def test_weights_alone_are_importance_sampling():
     x = found.x
     logs = field.log_density(x, 1.0) - sde.prior(field.domain).log_prob(x)
     torch.testing.assert_close(found.weights, logs.softmax(dim=0))
-    assert found.log_constant == pytest.approx(float(logs.exp().mean().log()))
+    weights = mean(logs.exp().numpy())
+    assert found.log_constant.value == pytest.approx(math.log(weights.value))
+    relative = weights.standard_error / weights.value
+    assert found.log_constant.standard_error == pytest.approx(relative)
     assert [level.accepted for level in found.levels] == [None] * 5
     assert "accepted" not in repr(found)
     assert found.effective == pytest.approx(float(1 / found.weights.square().sum()))
+
+
+def test_the_error_of_the_constant_is_its_distance_from_the_truth():
+    """The mean square of the distance in standard errors, of 60 runs that draw anew at each level:
+    a chi-squared number over its 60 degrees of freedom is beyond these bounds with a probability of
+    1e-6, and the number of intervals of 95 % that hold the truth with a smaller one."""
+    field = GaussianMixture([[1.0], [-2.0]], stds=0.5, sde=EDM(0.3, 4.0))
+    kernel = MALA(1.0, width=0.5)
+    runs = [smc(field, 256, 3, kernel, moves=1, threshold=1.0, seed=k) for k in range(60)]
+    assert all(level.resampled for level in runs[0].levels)
+    found = [run.log_constant for run in runs]
+    square = sum((each.value / each.standard_error) ** 2 for each in found) / len(found)
+    assert 0.34 < square < 2.2
+    assert sum(low <= 0 <= high for low, high in (each.interval() for each in found)) >= 44
 
 
 def test_particles_live_on_a_torus():
     atoms = PseudoAtoms([[0.25], [0.75]], std=0.05, sde=VE(0.01, 0.5))
     runs = [smc(atoms, 64, 6, MALA(0.8, width=0.05), moves=2, seed=seed) for seed in range(16)]
     assert all(((run.x >= 0) & (run.x < 1)).all() for run in runs)
-    agrees([math.exp(run.log_constant) for run in runs], 1.0)
+    agrees([math.exp(run.log_constant.value) for run in runs], 1.0)
 
 
 def test_runs_have_addresses():

@@ -12,7 +12,7 @@ all draws has the variance of a mean over :math:`M N / \tau` independent ones. F
 each chain is divided into two, so that one that drifts is seen too. The sum ends where a pair
 :math:`\rho_{2k} + \rho_{2k+1}`, made monotone, is no longer positive. Of chains whose draws
 alternate, :math:`\tau` is the less certain the smaller it is: it is at least
-:math:`1 / \log_{10} M N`.
+:math:`1 / \log_{10} M N`, as in Stan.
 
 The halves of stationary chains that agree have means of the variance :math:`2 v \tau / N`, so that
 
@@ -25,8 +25,7 @@ of Vehtari et al. is one of long chains and of ranks, which are not taken here.)
 
 References:
     Rank-normalization, folding, and localization: an improved R-hat for assessing convergence of
-    MCMC (Vehtari, Gelman, Simpson, Carpenter and Bürkner, 2021), equations 1 to 4 and 10 to 13, and
-    section 3.2 for the bound.
+    MCMC (Vehtari, Gelman, Simpson, Carpenter and Bürkner, 2021), equations 1 to 4 and 10 to 13.
 
     Practical Markov chain Monte Carlo (Geyer, 1992), section 3.3, for the end of the sum.
 

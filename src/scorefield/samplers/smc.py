@@ -11,16 +11,25 @@ Particles correct it by weights. At the levels :math:`t_0 > t_1 > \dots` with th
    :math:`c^D e^{\phi_{i+1}(x') - \phi_i(x)}`.
 
 Where the effective number :math:`(\sum w)^2 / \sum w^2` of the :math:`n` particles is below a
-share of :math:`n`, they are drawn anew by their weights. Weighted means are consistent for the
-density of the last level, and the product of the mean weights is an unbiased estimate of
-:math:`Z = \int e^{\phi(x, t_{end})}\,\mathrm{d}x`. Neither depends on the constants of the
-potential at the levels before, so that compositions of potentials need no normalisation.
+share of :math:`n`, they are drawn anew by their weights, independently. Weighted means are
+consistent for the density of the last level, and the product of the mean weights is an unbiased
+estimate of :math:`Z = \int e^{\phi(x, t_{end})}\,\mathrm{d}x`. Neither depends on the constants of
+the potential at the levels before, so that compositions of potentials need no normalisation.
+
+The error of that estimate comes from one run by the ancestors of its particles. With :math:`W_e`,
+the sum of the last weights, of sum 1, of all that descend from particle :math:`e` of the prior, and
+:math:`r` times that particles were drawn anew,
+
+.. math:: V = 1 - \Big( \frac{n}{n - 1} \Big)^{r + 1} \Big( 1 - \sum_e W_e^2 \Big)
+
+estimates the relative variance of :math:`Z`, and :math:`\sqrt V` is the standard error of
+:math:`\log Z` by the delta method. Where :math:`V` is not positive, :math:`\sum_e W_e^2`, which is
+greater, is taken in its place.
 
 References:
     Sequential Monte Carlo samplers (Del Moral, Doucet and Jasra, 2006), sections 2.3 and 3.3.2.3.
 
-    Monte Carlo filter and smoother for non-Gaussian nonlinear state space models (Kitagawa, 1996),
-    appendix, for systematic resampling.
+    Variance estimation in the particle filter (Lee and Whiteley, 2018), theorem 1.
 
     Composition and control with distilled energy diffusion models and sequential Monte Carlo
     (Thornton, Béthune, Zhang, Bradley, Nakkiran and Zhai, 2025, arXiv 2502.12786).
@@ -76,16 +85,16 @@ class Particles:
     Attributes:
         x: The scaled states :math:`x / \alpha`.
         weights: Their weights, of sum 1.
-        log_constant: The estimate of :math:`\log Z` at the last level, in nats, of one run, without
-            an error: particles that were drawn anew depend on each other. Runs with several seeds
-            give it, as the error of the mean of their :math:`e^{\log Z}`, which has no bias.
+        log_constant: The estimate of :math:`\log Z` at the last level, in nats. Its error is that
+            over runs, for an error below about one half; its degrees of freedom are one less than
+            the effective number of ancestors, :math:`1 / \sum_e W_e^2`.
         levels: The levels, from the greatest.
         calls: The number of network calls of a particle.
     """
 
     x: Tensor
     weights: Float[Tensor, " n"]
-    log_constant: float
+    log_constant: Estimate
     levels: tuple[ParticleLevel, ...]
     calls: int
 
@@ -105,8 +114,7 @@ class Particles:
             f"{'' if each.accepted is None else f', accepted {each.accepted}'}"
             for each in self.levels
         ]
-        last = f"log Z {self.log_constant:.4g} by one run, without an error; {self.calls} calls"
-        return "\n".join([*lines, last])
+        return "\n".join([*lines, f"log Z {self.log_constant}, {self.calls} calls"])
 
 
 def smc(
@@ -125,7 +133,7 @@ def smc(
     r"""Sample the density of a potential at a noise level by weighted particles.
 
     All particles are in memory at once, in float64. A particle depends on all others, so that
-    errors are those over runs with several seeds.
+    weighted means have errors only over runs with several seeds; the constant has one of its own.
 
     Arguments:
         field: A field with a potential.
@@ -138,8 +146,8 @@ def smc(
         spacing: How the levels are spaced; see :func:`~.grid_times`.
         rho: The exponent of Karras' spacing.
         t_end: The last time; ``t_min`` of the process by default.
-        seed: The seed, with the addresses of :class:`~.AnnealedMCMC`, and ``("resampling", 0, i)``
-            at level i.
+        seed: The seed, with the addresses of :class:`~.AnnealedMCMC`, and ``("resampling", k, i)``
+            for the particle that takes place k at level i.
         classes: The class of all particles.
 
     Raises:
@@ -163,7 +171,7 @@ def smc(
     x = prior.sample(noise, index, torch.float64)
     rows = field.class_rows(classes, x)
     gains = -prior.log_prob(x)
-    logs = torch.zeros_like(gains)
+    logs, ancestors, drawn = torch.zeros_like(gains), index, 0
     with exact(), torch.no_grad(), evaluation_mode(field):
         for i, (t, s) in enumerate(pairwise([*grid, None])):
             here, there = level(field.sde, t), level(field.sde, s)
@@ -182,7 +190,7 @@ def smc(
                 constant += _log_mean(logs)
                 kept = _resampled(logs, noise, i)
                 chain = type(chain)(chain.x[kept], chain.score[kept], chain.potential[kept])
-                logs = torch.zeros_like(logs)
+                logs, ancestors, drawn = torch.zeros_like(logs), ancestors[kept], drawn + 1
             accepted = torch.zeros(n, dtype=torch.int64, device=x.device)
             h = kernel.length(here)
             for k in range(i * moves, (i + 1) * moves):
@@ -198,7 +206,19 @@ def smc(
             assert chain.potential is not None
             gains = field.domain.dim * math.log(scale) - chain.potential
     constant += _log_mean(logs)
-    return Particles(x, logs.softmax(dim=0), constant, tuple(levels), calls)
+    weights = logs.softmax(dim=0)
+    found = _with_error(constant, weights, ancestors, drawn)
+    return Particles(x, weights, found, tuple(levels), calls)
+
+
+def _with_error(constant: float, weights: Tensor, ancestors: Tensor, drawn: int) -> Estimate:
+    """The constant with its error by the ancestors of the particles, drawn anew so many times."""
+    n = len(weights)
+    shares = torch.zeros_like(weights).index_add(0, ancestors, weights)
+    together = float(shares.square().sum())
+    variance = 1 - (n / (n - 1)) ** (drawn + 1) * (1 - together)
+    error = math.sqrt(variance if variance > 0 else together)
+    return Estimate(constant, error, n, "nats", freedom=max(1 / together - 1, 1.0))
 
 
 def _effective(logs: Tensor) -> float:
@@ -211,13 +231,12 @@ def _log_mean(logs: Tensor) -> float:
 
 
 def _resampled(logs: Tensor, noise: Noise, step: int) -> Tensor:
-    """The numbers of the particles that are kept, each as often as its weight, up to one."""
+    """The numbers of the particles that are kept, drawn independently by their weights."""
     n = len(logs)
-    at = torch.zeros((), dtype=torch.int64, device=logs.device)
-    u = noise.uniform("resampling", (), at, step, torch.float64)
-    places = (torch.arange(n, device=logs.device) + u) / n
+    places = torch.arange(n, device=logs.device)
+    u = noise.uniform("resampling", (), places, step, torch.float64)
     shares = logs.softmax(dim=0).cumsum(dim=0)
-    return torch.searchsorted(shares / shares[-1], places).clamp(max=n - 1)
+    return torch.searchsorted(shares / shares[-1], u).clamp(max=n - 1)
 
 
 def _check(field: ScoreField, kernel: Kernel) -> None:
