@@ -35,8 +35,8 @@ POINTS, NATS, FAR = 256, 1e-3, 400.0
 ASYMMETRIC = 32
 SET, FEATURES = 2048, 512
 SHORT = (
-    "Times elsewhere as multiples of scorefield's, the range of medians and i"
-    "n brackets that of quartiles: "
+    "Times elsewhere as multiples of scorefield's, with the range of the medians and, in brackets, "
+    "that of the quartiles: "
 )
 """How the line begins that other pages quote."""
 PEERS = (

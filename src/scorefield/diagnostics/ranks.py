@@ -241,7 +241,7 @@ def calibration_ranks(
         posterior: The field of the posteriors of the data's measurements, one of each:
             :meth:`.Observation.of` simulates them.
         points: The data, drawn from the prior.
-        sampler: What draws from the field; :class:`~.ExactPosteriors` draw exactly without.
+        sampler: The sampler of the field; :class:`~.ExactPosteriors` draw exactly without one.
         draws: The number :math:`L` of draws for each; draw :math:`l` of point :math:`k` is sample
             :math:`k L + l`.
         quantities: Functions of points to be ranked beside the misfit; each coordinate by default.

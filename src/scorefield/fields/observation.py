@@ -113,8 +113,8 @@ class Observation(nn.Module):
         return len(self.y) if self.y.dim() == 2 else None
 
     def values(self, rows: Int[Tensor, " batch"] | None, x: Tensor) -> Float[Tensor, "batch m"]:
-        """The data of each row, in the dtype of ``x``. The number of measurements, as a row,
-        denotes none, and has any data.
+        """The data of each row, in the dtype of ``x``. A row that is the number of measurements
+        stands for none of them; its data are arbitrary.
         """
         if rows is None:
             return self.y.to(x).expand(len(x), -1)

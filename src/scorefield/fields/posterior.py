@@ -160,7 +160,7 @@ class _Guided(PosteriorField):
 
 
 class DPS(_Guided):
-    r"""Diffusion posterior sampling: the denoiser is taken for the data.
+    r"""Diffusion posterior sampling: the data are taken to be at the denoiser, without variance.
 
     .. math:: s(x, t) - \frac{\gamma}{2 \tau^2}\, \nabla_x \big|y - \mathcal{A}(D(x, t))\big|^2
 

@@ -58,7 +58,7 @@ def exact_posterior(prior: Gaussian | GaussianMixture, observation: Observation)
 
 
 class ExactPosteriors(ScoreField):
-    """The exact field of the data given each of many linear measurements, its classes.
+    """The exact posterior field of many linear measurements, which are its classes.
 
     Arguments:
         prior: The distribution of the data.
