@@ -32,8 +32,8 @@ EXECUTED = {
     "test_extending.py": ["extending", "own_*"],
     "test_readme.py": [
         "../README", "check", "choose_regularizer", "choose_sampler", "composition",
-        "getting_started", "gpu", "likelihood", "models", "posteriors", "reproducibility", "score",
-        "vectors",
+        "getting_started", "gpu", "likelihood", "mixing", "models", "posteriors", "reproducibility",
+        "score", "vectors",
     ],
     "test_pages.py": [
         "data", "first_hour", "foreign_models", "processes", "plotting", "score_sde",

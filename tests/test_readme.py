@@ -92,7 +92,15 @@ def test_a_check_and_trainings_take_three_lines_each(reader, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
-    ["choose_regularizer", "choose_sampler", "composition", "likelihood", "posteriors", "score"],
+    [
+        "choose_regularizer",
+        "choose_sampler",
+        "composition",
+        "likelihood",
+        "mixing",
+        "posteriors",
+        "score",
+    ],
 )
 def test_the_python_of_the_page_runs(page, capsys):
     run(code_of(f"docs/{page}.md"), {})
