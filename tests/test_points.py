@@ -27,6 +27,8 @@ MANY = torch.linspace(-1, 1, 128).reshape(64, 2)
 ONE = torch.rand(6, 1, 2, generator=torch.Generator().manual_seed(0))
 IMAGES = torch.linspace(0, 1, 96).reshape(6, 1, 4, 4)
 T = torch.full((6,), 0.5)
+MEASURED = sf.ExactPosteriors(TRUTH, sf.Observation.of(torch.eye(2), MANY, 0.3))
+DRAWN = MANY.unsqueeze(1) + torch.linspace(-1, 1, 9)[:, None]
 
 
 def loss(data):
@@ -89,6 +91,10 @@ TAKEN = {
     "interpolate z0": (lambda x: sf.interpolate(x, X[1], 3), X[0]),
     "interpolate z1": (lambda x: sf.interpolate(X[0], x, 3), X[1]),
     "temper z": (lambda x: sf.temper(x, 0.5), X),
+    "mixing x": (lambda x: sf.mixing(TRUTH, sf.HMC(0.5), x, 0.5, moves=16), X),
+    "calibration_ranks points": (lambda x: sf.calibration_ranks(MEASURED, x, draws=9), MANY),
+    "posterior_ranks points": (lambda x: sf.posterior_ranks(x, DRAWN), MANY),
+    "posterior_ranks draws": (lambda x: sf.posterior_ranks(MANY, x), DRAWN),
     "convert x": (lambda x: sf.convert(X, x, T, TRUTH.sde, "score", "noise"), X),
     **{f"{d.__name__} data": (profile(d), X) for d in FLAT},
     "hodge_split data": (profile(sf.hodge_split), MANY),

@@ -56,6 +56,7 @@ PROCESSES = {
 }
 PREDICTIONS = {
     "EDMScaling": sf.EDMScaling(0.3, sf.SigmaLabel()),
+    "EnergyScaling": sf.EnergyScaling(0.3),
     "NoisePrediction": sf.NoisePrediction(sf.TimeLabel(49)),
     "ScorePrediction": sf.ScorePrediction(ReversedTimeLabel()),
     "DenoiserPrediction": sf.DenoiserPrediction(LogNoiseLabel()),
