@@ -314,3 +314,19 @@ def test_what_cannot_be_measured_is_one_sentence(unchecked):
     for case, sentence in cases:
         with pytest.raises((ValueError, TypeError), match=sentence):
             case()
+
+
+def test_a_function_with_attention_is_linearised():
+    def attended(x):
+        tokens = x.reshape(len(x), 1, 4, 3)
+        found = torch.nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+        return found.reshape(len(x), -1)
+
+    x = torch.randn(2, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    at = sf.Observation(attended, torch.zeros(12, dtype=torch.float64), 0.1).linearize(x)
+    jacobian = torch.stack(
+        [torch.autograd.functional.jacobian(lambda u: attended(u[None])[0], u) for u in x]
+    )
+    v = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(2, 12)
+    torch.testing.assert_close(at[1](v), torch.einsum("bij,bj->bi", jacobian, v))
+    torch.testing.assert_close(at[2](v), torch.einsum("bij,bi->bj", jacobian, v))

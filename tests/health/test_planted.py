@@ -74,7 +74,9 @@ def test_a_memorised_image_is_shown_beside_the_one_that_it_copies(tmp_path):
     assert [n.estimate.value for n in numbers] == [1.0, 0.0]
     found = Check([], [], {"samples_40": Done(0, 1.0, chosen.measure(0))}, {"identity": "this"})
     write(tmp_path, found)
-    assert torch.equal(read(tmp_path, "this")["samples_40"].found.kept["neighbours"], pairs)
+    back = read(tmp_path, "this")["samples_40"].found
+    assert torch.equal(back.kept["neighbours"], pairs)
+    assert [n.interval() for n in back.numbers] == [n.interval() for n in found.numbers]
 
 
 def test_the_circulation_of_a_rotation_is_its_curl():

@@ -31,6 +31,8 @@ from scorefield.data.source import Split
 from scorefield.errors import UserError
 from scorefield.noise import Noise
 
+_BLOCK = 1024
+
 
 class LatentSource(FiniteSource):
     """The latents of a pack, which is read on first use.
@@ -180,10 +182,11 @@ class LatentSource(FiniteSource):
         total, squares = self.pack.sums("train")
         n, codec, sum_ = self.count("train"), self.pack.codec, torch.from_numpy(total)
         if self._rows["test"][0] == "train":
-            # Of a large set, only those held out are read.
-            out = self.stored("test").to(torch.float64)
-            sum_ = sum_ - out[:, : len(sum_)].sum(dim=0)
-            squares -= float(out.square().sum())
+            # Of a large set, only those held out are read, a block at a time.
+            for index in torch.arange(self.count("test")).split(_BLOCK):
+                out = self.at("test", index).to(torch.float64)
+                sum_ = sum_ - out[:, : len(sum_)].sum(dim=0)
+                squares -= float(out.square().sum())
         mean = sum_ / n
         variance = squares / (n * mean.numel()) - float(mean.square().mean())
         mean = (mean - codec.shift_factor) * codec.scaling_factor

@@ -84,7 +84,7 @@ def _alone(folder: Path, out: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise UserError(f"{out} is being packed by another process: wait until it ends") from None
+        raise UserError(f"{out} is being made by another process: wait until it ends") from None
     try:
         yield
     finally:

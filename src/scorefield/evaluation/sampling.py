@@ -175,7 +175,7 @@ def draw(
     if label is not None:
         title += f", class {class_name(label, subject.source)}"
     truth = None if subject.source is None else subject.source.truth
-    some = samples if pixels.factor == 1 else pixels.images(samples[:MOST_IMAGES])
+    some = samples if pixels.autoencoder is None else pixels.images(samples[:MOST_IMAGES])
     figure = samples_figure(some, truth, title, pixels.black)
     shown = None if figure is None else file.with_suffix(".png")
     if figure is not None and shown is not None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from scorefield.checks import check_data, check_floating, check_not_negative, kind_of
 from scorefield.errors import UserError
+from scorefield.fields.gradient import differentiable
 from scorefield.noise import Noise
 
 Operator = Float[Tensor, "m *event"] | Callable[[Tensor], Tensor]
@@ -145,14 +146,15 @@ class Observation(nn.Module):
             ValueError: If the values of the function do not depend on the points differentiably.
         """
         if self.matrix is None:
-            made: tuple[Any, ...] = torch.func.vjp(self._followed, x)
-            value, pull = made
 
             def back(u: Tensor) -> Tensor:
                 return pull(u)[0]
 
-            # J v as the derivative of Jᵀ u in u: forward mode does not nest, and may be around.
-            turned: tuple[Any, ...] = torch.func.vjp(back, torch.zeros_like(value))
+            with differentiable():
+                made: tuple[Any, ...] = torch.func.vjp(self._followed, x)
+                value, pull = made
+                # J v as the derivative of Jᵀ u in u: forward mode does not nest, and may be around.
+                turned: tuple[Any, ...] = torch.func.vjp(back, torch.zeros_like(value))
             turn = turned[1]
             return Linearized(value, lambda v: turn(v)[0], back)
         a = self.matrix.reshape(len(self.matrix), -1).to(x)

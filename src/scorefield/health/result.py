@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scorefield.data.array_files import read_arrays
 from scorefield.errors import RunError
-from scorefield.estimate import Estimate
+from scorefield.estimate import Estimate, Variance
 from scorefield.files import DOCUMENT, read_file, write_files
 from scorefield.health.page import page
 from scorefield.health.plan import Done, Found, Number
@@ -128,7 +128,8 @@ def _read(one: Mapping[str, Any]) -> Done:
     read = tuple(
         Number(n["name"], n["title"],
                Estimate(n["value"], n["standard_error"], n["n"], n["unit"],
-                        numerical_error=n["numerical_error"], freedom=n["freedom"]),
+                        numerical_error=n["numerical_error"], freedom=n["freedom"],
+                        variance=Variance(*v) if (v := n.get("variance")) else None),
                n["sigma"], *_bounds(*n["bounds"]))
         for n in one["numbers"]
     )  # fmt: skip
@@ -161,6 +162,7 @@ def write(folder: Path, found: Check) -> None:
                     "interval": n.interval(),
                     "bounds": [b if math.isfinite(b) else None for b in (n.least, n.most)],
                     "typical": {} if like is None else like.beside(n),
+                    "variance": n.estimate.variance,
                     **numbers(n.estimate),
                 }
                 for n in one.found.numbers
