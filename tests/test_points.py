@@ -55,6 +55,7 @@ FLAT = (
     sf.fokker_planck_error,
     sf.fokker_planck_errors,
     sf.fokker_planck_gap,
+    sf.intrinsic_dimension,
 )
 
 

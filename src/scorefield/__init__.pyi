@@ -14,6 +14,7 @@ from .diagnostics.circulation import circulation_growth as circulation_growth
 from .diagnostics.circulation import cycle_circulation as cycle_circulation
 from .diagnostics.circulation import loop_circulation as loop_circulation
 from .diagnostics.consistency import consistency_error as consistency_error
+from .diagnostics.dimension import intrinsic_dimension as intrinsic_dimension
 from .diagnostics.exterior import asymmetries as asymmetries
 from .diagnostics.exterior import exterior_derivative as exterior_derivative
 from .diagnostics.exterior import relative_asymmetry as relative_asymmetry

@@ -35,6 +35,7 @@ OF_DATA = [
     "fokker_planck_errors",
     "fokker_planck_gap",
     "hodge_split",
+    "intrinsic_dimension",
     "loop_circulation",
     "path_gap",
     "potential_gap",

@@ -50,6 +50,7 @@ def test_the_exact_field_has_no_curl_and_no_error(exact):
         "denoising_loss",
         "score_error",
         "observable_error",
+        "intrinsic_dimension",
         "relative_asymmetry",
         "exterior_derivative",
         "loop_circulation",
@@ -226,7 +227,7 @@ def test_the_exact_atoms_have_neither_curl_nor_winding():
     levels = measure_levels(ATOMS, BOX)
     assert "circulation_growth" not in {v.metric for v in levels}
     for v in levels:
-        if v.metric != "denoising_loss":
+        if v.metric not in ("denoising_loss", "intrinsic_dimension"):
             low, high = v.estimate.interval(1 - 1e-6)
             assert low <= 1e-8, (v.metric, v.sigma)
             assert high >= 0
@@ -272,6 +273,7 @@ def test_one_dimension_has_the_equations_between_noise_levels_too():
     assert metrics == {
         "denoising_loss",
         "score_error",
+        "intrinsic_dimension",
         "fokker_planck",
         "fokker_planck_component",
         "fokker_planck_gap",

@@ -39,6 +39,7 @@ from scorefield import (
     fokker_planck_errors,
     harmonic_part,
     hodge_split,
+    intrinsic_dimension,
     log_prob,
     loop_circulation,
     path_gap,
@@ -305,6 +306,8 @@ DIAGNOSTICS = {
     "fokker-planck, probes": lambda *a, **k: fokker_planck_errors(*a, probes=2, **k),
     "path": path_gap,
     "potential": potential_gap,
+    "dimension": intrinsic_dimension,
+    "dimension, probes": lambda *a, **k: intrinsic_dimension(*a, probes=3, **k),
     "hodge": lambda *a, **k: hodge_split(*a, features=8, **k),
     "denoising": denoising_loss,
     "ideal": distance_to_ideal,
@@ -314,6 +317,7 @@ DIAGNOSTICS = {
 }
 BLOCKS = [
     "asymmetry._ENTRIES",
+    "dimension._ENTRIES",
     "fokker_planck._ENTRIES",
     "potentials._ENTRIES",
     "asymmetry._WORKSPACE",

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from scorefield.diagnostics.consistency import consistency_error
+from scorefield.diagnostics.dimension import UNIT, intrinsic_dimension
 from scorefield.diagnostics.fokker_planck import fokker_planck_errors
 from scorefield.diagnostics.learners import RandomFeatures
 from scorefield.diagnostics.observable import LEAST, observable_error
@@ -45,6 +46,13 @@ def _true_score(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
 def _observable(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
     assert b.truth is not None
     yield observable_error(field, b.truth, b.points(), learner=RandomFeatures(_WAVES))
+
+
+def _dimension(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
+    dim = field.domain.dim
+    probes = None if dim <= PROBED_ABOVE else PROBES
+    points = b.points(b.protocol.columns // (probes or dim))
+    yield intrinsic_dimension(field, b.data(), points, probes)
 
 
 def _fokker_planck(field: ScoreField, b: Benchmark) -> tuple[Profile, ...]:
@@ -142,6 +150,25 @@ OF_SCORE: tuple[OfLevel, ...] = (
             measure=_ideal,
             applies=Condition("finite training sets", lambda f, b: b.source.size is not None),
         ),
+    ),
+    OfLevel(
+        name="intrinsic_dimension",
+        title="Intrinsic dimension",
+        caption="The trace of the Jacobian of the denoiser, mean over noisy points: the number of "
+        "directions in which the data spread wider than the noise. A plateau over noise levels is "
+        "the dimension of the data.",
+        unit=UNIT,
+        better="neither",
+        shown=("curve",),
+        estimator=Estimator(
+            measure=_dimension,
+            key="dimension",
+            settings={"exact_up_to": PROBED_ABOVE, "probes": PROBES},
+            method="the trace at the first points, exact up to {exact_up_to} dimensions, estimated "
+            "by {probes} random signs in more",
+        ),
+        over_levels="mean",
+        rounding=None,
     ),
 )
 FOKKER_PLANCK = OfLevel(
