@@ -5,6 +5,7 @@ import re
 import struct
 import sys
 import types
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -139,6 +140,26 @@ def test_dequantised_values_are_uniform_in_the_cell_of_their_byte(idx):
     assert abs(float(u.var()) - 1 / 12) < 5 * (1 / 180 / n) ** 0.5
     assert float(source.batch(Noise(0), steps, 40).max()) < 1
     assert torch.equal(source.batch(Noise(0), 7, 40, torch.float64), x[7])
+
+
+def test_no_two_dequantised_points_share_their_noise(idx):
+    """At the same place of the stream and of both splits."""
+    plain, source, index = mnist(idx), mnist(idx, dequantize=True), torch.arange(20)
+    stored = {split: plain.at(split, index) for split in ("train", "test")}
+    drawn = {
+        split: source.points(split, index, Noise(0), torch.float64) for split in ("train", "test")
+    }
+    stream = source.values(stored["train"], Noise(0), index, torch.float64)
+    noise = [256 * x - stored[split] for split, x in (*drawn.items(), ("train", stream))]
+    for one, other in combinations(noise, 2):
+        # Of 1,280 pairs of independent uniforms the mean is 1/3, and its standard error 0.007.
+        assert abs(float((one - other).abs().mean()) - 1 / 3) < 0.04
+
+
+def test_labels_are_read_and_checked_once(idx):
+    source = mnist(idx)
+    for split in ("train", "test"):
+        assert source.labels(split) is source.labels(split)
 
 
 @pytest.mark.parametrize("last", [False, True])

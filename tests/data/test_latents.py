@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from scorefield.cli import main
+from scorefield.config.resolve import load_config
 from scorefield.data import encode as encoding
 from scorefield.data.describe import sheet_of_latents
 from scorefield.data.encode import encode
@@ -18,7 +19,7 @@ from scorefield.data.latents import LatentSource
 from scorefield.data.layouts import contents_of
 from scorefield.data.pack import pack
 from scorefield.data.packed import Pack
-from scorefield.errors import UserError
+from scorefield.errors import ConfigError, UserError
 from scorefield.noise import Noise
 
 
@@ -90,11 +91,16 @@ def test_wrong_descriptions_are_one_sentence(made, tmp_path, change):
 
 def test_what_images_only_have_is_refused_for_latents(made, capsys):
     options = ["--size", "8", "--channels", "1", "--dataset", "mnist", "--crop", "adm"]
-    options += ["--filter", "box", "--background", "0", "--out", "sheet.png"]
+    options += ["--filter", "box", "--background", "0", "--n", "9", "--out", "sheet.png"]
     assert main(["data", "show", str(made / "latents"), *options]) == 2
     told = capsys.readouterr().err
     assert ", ".join(options[::2]) in told
     assert main(["data", "show", str(made / "latents")]) == 0
+
+
+def test_latents_are_not_mirrored():
+    with pytest.raises(ConfigError, match=r"data\.flip is for images"):
+        load_config("imagenet256_latent/m0", ["data.flip=true"])
 
 
 def test_an_encoding_resumes_on_the_same_kind_of_device_only(made, tmp_path, monkeypatch):
@@ -125,6 +131,16 @@ def test_no_two_points_share_their_noise(made):
     rows = source.reference(4, 0).flatten(1)
     same = (rows[:, None] == labelled["test"].flatten(1)).all(dim=2)
     assert torch.equal(same.sum(dim=0), torch.ones(4, dtype=torch.int64))
+
+
+def test_labels_are_checked_once(made):
+    source = LatentSource(made / "latents")
+    assert source.classes == 2
+    assert source.labels("train") is source.labels("train")
+    source = LatentSource(made / "latents", classes=1)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"classes is 1, and the labels of .* go up to 1"):
+            source.labels("test")
 
 
 def test_the_description_has_the_moments_of_the_training_points(made):

@@ -1,6 +1,8 @@
 """Samplers compared at equal numbers of network calls, within one evaluation."""
 
 import math
+import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -88,6 +90,13 @@ def test_what_keeps_to_no_budget_is_refused(run):
         evaluate_sampler(run, ProbabilityFlow())
     with pytest.raises(ValueError, match="budget of 1"):
         evaluate_sampler(run, PredictorCorrector(10, corrector=Langevin()), [1])
+
+
+def test_an_evaluation_of_an_earlier_checkpoint_is_not_added_to(run, tmp_path):
+    shutil.copytree(run.folder, tmp_path / "run")
+    replace(Evaluation.read(run.folder), step=1).write(tmp_path / "run")
+    with pytest.raises(RunError, match=r"at step 1, and is at step \d+: run `scorefield eval"):
+        evaluate_sampler(Run.open(tmp_path / "run"), DDIM(2))
 
 
 def test_a_run_without_an_evaluation_is_named(tmp_path):

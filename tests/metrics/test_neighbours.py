@@ -9,6 +9,7 @@ from scorefield.metrics.neighbours import (
     density,
     memorisation,
     nearest,
+    nearest_rows,
     precision,
     recall,
 )
@@ -86,6 +87,19 @@ def test_the_nearest_row_of_blocks(monkeypatch):
     x, y = normals(12, 3, 0), normals(17, 3, 1)
     exact = (x[:, None] - y[None]).norm(dim=2).min(dim=1).values
     torch.testing.assert_close(nearest(x, y.split(4)), exact, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 3, 7])
+def test_the_nearest_rows_are_those_of_all_pairs(monkeypatch, k):
+    """With blocks of fewer rows than are wanted."""
+    monkeypatch.setattr(neighbours, "_BLOCK", 5)
+    x, y = normals(12, 3, 0), normals(17, 3, 1)
+    exact = (x[:, None] - y[None]).norm(dim=2).topk(k, dim=1, largest=False)
+    found, which = nearest_rows(x, y.split(4), k)
+    torch.testing.assert_close(found, exact.values, rtol=1e-10, atol=1e-12)
+    assert torch.equal(which, exact.indices)
+    with pytest.raises(ValueError, match="the 18 nearest of 17 rows"):
+        nearest_rows(x, [y], 18)
 
 
 def test_memorisation_is_the_share_of_pairs():

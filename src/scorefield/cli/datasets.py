@@ -14,6 +14,7 @@ from scorefield.cli.results import Results, ending_in_results
 from scorefield.errors import UserError
 
 _CPUS = os.cpu_count() or 1
+_SHOWN = 64
 
 data = typer.Typer(help="Show, pack and encode images.", rich_markup_mode=None)
 
@@ -104,8 +105,11 @@ def show(
     filter: FilterOption = None,
     background: Background = None,
     n: Annotated[
-        int, typer.Option("--n", min=1, max=4096, help="The number of images on the sheet.")
-    ] = 64,
+        int | None,
+        typer.Option(
+            "--n", min=1, max=4096, help="The number of images on the sheet; 64 by default."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The PNG file of the sheet.")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Compare packed images with the hash of the pack.")
@@ -119,7 +123,7 @@ def show(
 
     if holds_latents(source.expanduser()):
         form: dict[str, object] = {"size": size, "channels": channels, "dataset": dataset}
-        form |= {"crop": crop, "filter": filter, "background": background, "out": out}
+        form |= {"crop": crop, "filter": filter, "background": background, "n": n, "out": out}
         given = [f"--{name}" for name, value in form.items() if value is not None]
         if given:
             raise UserError(f"{source} holds latents, and images only have {', '.join(given)}")
@@ -133,7 +137,7 @@ def show(
             raise UserError(f"{source} holds no packed images: --check is for these")
         settled.found.check()
     assert settled.found is not None
-    picture = None if out is None else drawn(settled.found, settled.form, n)
+    picture = None if out is None else drawn(settled.found, settled.form, n or _SHOWN)
     sheet = sheet_of(settled.found, settled.form)
     if out is None or picture is None:
         return _results(sheet, [])

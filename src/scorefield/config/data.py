@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -132,6 +133,16 @@ class LatentsData(Section):
     class_names: Annotated[tuple[Name, ...], Strict(False)] | None
     held_out_seed: Seed | None
     sha256: Sha256 | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_mirrored(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "flip" in values:
+            raise UserError(
+                "data.flip is for images, and latents are not mirrored: those of a mirrored image "
+                "are not the mirrored ones of the image"
+            )
+        return values
 
 
 class ArraysData(Section):

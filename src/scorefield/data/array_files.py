@@ -1,4 +1,5 @@
-"""NumPy's files of arrays, read without executing anything and without more memory than stated.
+"""NumPy's files of arrays, written whole or not at all, and read without executing anything and
+without more memory than stated.
 
 Headers are matched against the one form that NumPy writes, and sizes are checked before numbers are
 read: a short file can stand for an array of any size.
@@ -10,7 +11,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,7 +21,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from scorefield.errors import UserError
-from scorefield.files import open_file
+from scorefield.files import open_file, write_file
 
 MOST = 4 << 30
 """The most bytes that one file takes in memory; a ``.npy`` file, which is mapped, may be larger."""
@@ -106,6 +107,20 @@ def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, N
         except Exception as error:
             # Damaged bytes can cause any error of the decompressors.
             raise UserError("it is no whole file of NumPy arrays of numbers") from error
+
+
+def write_array(path: Path, values: NDArray[Any]) -> None:
+    """Writes a ``.npy`` file."""
+    content = BytesIO()
+    np.save(content, values, allow_pickle=False)
+    write_file(path, content.getvalue())
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Writes arrays by name, as :func:`read_arrays` reads them."""
+    content = BytesIO()
+    np.savez(content, **arrays)
+    write_file(path, content.getvalue())
 
 
 def filled(stream: Any, size: int, shape: object) -> UInt8[np.ndarray, " bytes"]:

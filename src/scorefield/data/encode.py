@@ -7,12 +7,10 @@ the disk, and comes to the same bytes; on another kind of device it begins anew.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,17 +21,15 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scorefield.data.array_files import read_arrays
+from scorefield.data.array_files import read_arrays, write_arrays
 from scorefield.data.latent_packs import BLOCK, INDEX, Codec, LatentPack, Origin, holds_latents
-from scorefield.data.packed import SUMS, Pack
-from scorefield.data.staging import begin, staged
+from scorefield.data.packed import Pack, write_sums
+from scorefield.data.staging import OnProgress, begin, staged
 from scorefield.errors import UserError
 from scorefield.files import write_file
 
 _SETTLED_EVERY = 5.0  # seconds
 _JOURNAL = "journal.npz"
-OnProgress = Callable[[int, int, float], None]
-"""Called with the number of images done, of all, and of those per second."""
 
 
 class Encoder(Protocol):
@@ -131,10 +127,7 @@ def _encoded(pack: Pack, encoder: Encoder, made: LatentPack, on_progress: OnProg
                 settled = time.monotonic()
         stored.flush()
         _write(folder, known)
-    sums: dict[str, Any] = {}
-    for part, own in known.items():
-        sums |= {part: own.total, f"{part}_squares": np.float64(own.squares)}
-    _write_arrays(folder / SUMS, sums)
+    write_sums(folder, {part: (own.total, np.float64(own.squares)) for part, own in known.items()})
     return replace(made, sha256=made.computed({part: own.hashes for part, own in known.items()}))
 
 
@@ -178,10 +171,4 @@ def _write(folder: Path, known: dict[str, _Done]) -> None:
     for part, own in known.items():
         hashes = np.frombuffer(b"".join(own.hashes), np.uint8).reshape(-1, 32)
         arrays |= {part: own.total, f"{part}_hashes": hashes, f"{part}_squares": own.squares}
-    _write_arrays(folder / _JOURNAL, arrays)
-
-
-def _write_arrays(path: Path, arrays: dict[str, Any]) -> None:
-    stream = io.BytesIO()
-    np.savez(stream, **arrays)
-    write_file(path, stream.getvalue())
+    write_arrays(folder / _JOURNAL, arrays)

@@ -49,7 +49,8 @@ class ImageSource(FiniteSource):
 
     Training images are mirrored from left to right with probability ½ where ``flip`` is set;
     held-out images never are. The draws for a training image are addressed by its position in the
-    stream, so that the images of a step do not depend on the execution of earlier steps.
+    stream, so that the images of a step do not depend on the execution of earlier steps; those for
+    an image of a split by the split and the place there.
 
     Arguments:
         load: Reads the images.
@@ -93,10 +94,20 @@ class ImageSource(FiniteSource):
     def values(
         self, stored: Tensor, noise: Noise, index: Tensor, dtype: torch.dtype
     ) -> Float[Tensor, "..."]:
+        return self._scaled(stored, noise, "dequantize", index, dtype)
+
+    def points(
+        self, split: Split, index: Int[Tensor, "..."], noise: Noise, dtype: torch.dtype
+    ) -> Float[Tensor, "..."]:
+        return self._scaled(self.at(split, index), noise, f"dequantize/{split}", index, dtype)
+
+    def _scaled(
+        self, stored: Tensor, noise: Noise, purpose: str, index: Tensor, dtype: torch.dtype
+    ) -> Tensor:
         values = stored.to(dtype)
         if self.dequantize:
             # At the largest byte, rounding must not give the next.
-            u = noise.uniform("dequantize", self.shape, index, dtype=torch.float64)
+            u = noise.uniform(purpose, self.shape, index, dtype=torch.float64)
             values = ((u + values) / 256).to(dtype).clamp_(max=1 - torch.finfo(dtype).eps / 2)
         else:
             # A GPU multiplies by the inverse of a plain number, which rounds differently.
@@ -123,9 +134,18 @@ class ImageSource(FiniteSource):
         return self._part(split).at(index)
 
     def labels(self, split: Split) -> Int[Tensor, " n"]:
-        classes = self.classes
-        if classes is None:
+        if self.classes is None:
             return super().labels(split)
+        if split not in self._labels:
+            self._labels[split] = self._checked_labels(split, self.classes)
+        return self._labels[split]
+
+    @cached_property
+    def _labels(self) -> dict[Split, Tensor]:
+        """The labels of the splits whose labels were used, which are checked once."""
+        return {}
+
+    def _checked_labels(self, split: Split, classes: int) -> Tensor:
         labels = self._part(split).labels
         if labels is None:
             raise UserError(

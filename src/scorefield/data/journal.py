@@ -7,7 +7,6 @@ does, where that is known, or else their whole set.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,13 +17,12 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from scorefield.data.array_files import map_array, read_arrays
+from scorefield.data.array_files import map_array, read_arrays, write_arrays
 from scorefield.data.blocks import Block, described
 from scorefield.data.contents import Contents
 from scorefield.data.form import Form
 from scorefield.data.packed import block_length
 from scorefield.errors import UserError
-from scorefield.files import write_file
 
 _MARK = 16
 
@@ -98,9 +96,7 @@ def settle(folder: Path, journals: Mapping[str, Journal]) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        stream = io.BytesIO()
-        np.savez(stream, **vars(journal))
-        write_file(_place(folder, part), stream.getvalue())
+        write_arrays(_place(folder, part), vars(journal))
 
 
 def forget(folder: Path, part: str) -> None:

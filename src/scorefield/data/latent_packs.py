@@ -15,7 +15,6 @@ References:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -26,8 +25,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, Int
 
-from scorefield.data.array_files import read_arrays
-from scorefield.data.packed import SUMS, mapped, mapped_labels
+from scorefield.data.packed import block_hashes, hash_of, mapped, mapped_labels, read_sums
 from scorefield.errors import UserError
 from scorefield.files import DOCUMENT, read_file, reason
 
@@ -174,14 +172,7 @@ class LatentPack:
         """The sum of the means of a part, and of all the squares of means and standard deviations;
         errors are those of :meth:`arrays`.
         """
-        file = self.folder / SUMS
-        try:
-            arrays = read_arrays(file)
-        except (OSError, UserError) as error:
-            raise UserError(f"{file} is missing or damaged") from error
-        total, squares = arrays.get(part), arrays.get(f"{part}_squares")
-        if total is None or squares is None or total.shape != self.shape:
-            raise UserError(f"{file} is missing or damaged")
+        total, squares = read_sums(self.folder, part, self.shape)
         return total.astype(np.float64), float(squares)
 
     def computed(self, blocks: Mapping[str, Iterable[bytes]]) -> str:
@@ -192,14 +183,7 @@ class LatentPack:
             "classes": self.class_count,
             **{key: value for key, value in asdict(self.codec).items() if key != "path"},
         }
-        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-        for part in self.counts:
-            for block in blocks[part]:
-                digest.update(block)
-            _, labels = self.arrays(part)
-            if labels is not None:
-                digest.update(hashlib.sha256(labels.astype("<i8").tobytes()).digest())
-        return digest.hexdigest()
+        return hash_of(about, blocks, {part: self.arrays(part)[1] for part in self.counts})
 
     def check(self) -> None:
         """Reads all latents.
@@ -207,15 +191,11 @@ class LatentPack:
         Raises:
             UserError: If their hash is not the stated one.
         """
-        if self.computed({part: self._blocks(part) for part in self.counts}) != self.sha256:
+        blocks = {part: block_hashes(self.arrays(part)[0], BLOCK) for part in self.counts}
+        if self.computed(blocks) != self.sha256:
             raise UserError(
                 f"{self.folder} is damaged: the hash of its latents is not the stated one"
             )
-
-    def _blocks(self, part: str) -> Iterable[bytes]:
-        stored, _ = self.arrays(part)
-        for first in range(0, len(stored), BLOCK):
-            yield hashlib.sha256(stored[first : first + BLOCK].tobytes()).digest()
 
 
 def _count(value: Any) -> int:

@@ -126,13 +126,23 @@ class LatentSource(FiniteSource):
     def labels(self, split: Split) -> Int[Tensor, " n"]:
         if self.classes is None:
             return super().labels(split)
+        if split not in self._labels:
+            self._labels[split] = self._checked_labels(split, self.classes)
+        return self._labels[split]
+
+    @cached_property
+    def _labels(self) -> dict[Split, Tensor]:
+        """The labels of the splits whose labels were used, which are checked once."""
+        return {}
+
+    def _checked_labels(self, split: Split, classes: int) -> Tensor:
         part, rows = self._rows[split]
         labels = self._parts[part][1]
         if labels is None:
-            raise UserError(f"classes is {self.classes}, and the latents of {self.name} have none")
-        if len(labels) and int(labels.max()) >= self.classes:
+            raise UserError(f"classes is {classes}, and the latents of {self.name} have none")
+        if len(labels) and int(labels.max()) >= classes:
             raise UserError(
-                f"classes is {self.classes}, and the labels of the latents of {self.name} go up to "
+                f"classes is {classes}, and the labels of the latents of {self.name} go up to "
                 f"{int(labels.max())}"
             )
         return labels[rows]

@@ -6,31 +6,26 @@ missing or have changed.
 
 from __future__ import annotations
 
-import io
 import json
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from scorefield.data.array_files import write_array
 from scorefield.data.blocks import Worker, blocks, reserve
 from scorefield.data.contents import Contents
 from scorefield.data.form import Form
 from scorefield.data.journal import Journal, forget, settle
 from scorefield.data.layouts import contents_of
-from scorefield.data.packed import SET, SUMS, Pack, block_length, is_pack
-from scorefield.data.staging import begin, staged
+from scorefield.data.packed import SET, Pack, block_length, is_pack, write_sums
+from scorefield.data.staging import OnProgress, begin, staged
 from scorefield.errors import UserError
 from scorefield.files import write_file
 
 _SETTLED_EVERY = 5.0  # seconds
 _SETTLED_SHARE = 20  # of the time: what is known of many images takes long to write
-OnProgress = Callable[[int, int, float], None]
-"""Called with the number of images done, of all, and of those per second."""
 
 
 def pack(
@@ -121,14 +116,12 @@ def _described(
     counts: dict[str, int],
 ) -> Pack:
     """The pack of a folder in which all blocks are done."""
-    sums: dict[str, Any] = {}
     for part, journal in journals.items():
         labels = contents.parts[part].labels
         if labels is not None:
-            _write_array(folder / f"{part}_labels.npy", labels)
-        _write_array(folder / f"{part}_hashes.npy", journal.hashes)
-        sums |= {part: journal.total, f"{part}_squares": np.int64(journal.squares)}
-    _write_arrays(folder / SUMS, sums)
+            write_array(folder / f"{part}_labels.npy", labels)
+        write_array(folder / f"{part}_hashes.npy", journal.hashes)
+    write_sums(folder, {part: (j.total, np.int64(j.squares)) for part, j in journals.items()})
     classed = all(part.labels is not None for part in contents.parts.values())
     made = Pack(
         folder,
@@ -142,15 +135,3 @@ def _described(
     )
     blocks = {part: [row.tobytes() for row in j.sha256] for part, j in journals.items()}
     return replace(made, sha256=made.computed(blocks))
-
-
-def _write_array(path: Path, values: NDArray[Any]) -> None:
-    stream = io.BytesIO()
-    np.save(stream, values, allow_pickle=False)
-    write_file(path, stream.getvalue())
-
-
-def _write_arrays(path: Path, values: dict[str, Any]) -> None:
-    stream = io.BytesIO()
-    np.savez(stream, **values)
-    write_file(path, stream.getvalue())

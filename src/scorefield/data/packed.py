@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from numpy.typing import NDArray
 
-from scorefield.data.array_files import map_array, read_arrays
+from scorefield.data.array_files import map_array, read_arrays, write_arrays
 from scorefield.data.form import Form
 from scorefield.errors import UserError
 from scorefield.files import DOCUMENT, read_file, reason
@@ -129,25 +129,18 @@ class Pack:
         """The sum of the images of a part and of all their squares; errors are those of
         :meth:`arrays`.
         """
-        try:
-            arrays = read_arrays(self.folder / SUMS)
-        except (OSError, UserError) as error:
-            raise UserError(f"{self.folder / SUMS} is missing or damaged") from error
-        total, squares = arrays.get(part), arrays.get(f"{part}_squares")
-        if total is None or squares is None or total.shape != self.form.shape:
-            raise UserError(f"{self.folder / SUMS} is missing or damaged")
+        total, squares = read_sums(self.folder, part, self.form.shape)
         return total.astype(np.int64), int(squares)
 
     def computed(self, blocks: Mapping[str, Iterable[bytes]]) -> str:
         """The hash, of the hashes of the blocks of each part."""
-        digest = hashlib.sha256(json.dumps(self._identity(), sort_keys=True).encode())
-        for part in self.counts:
-            for block in blocks[part]:
-                digest.update(block)
-            _, labels = self.arrays(part)
-            if labels is not None:
-                digest.update(hashlib.sha256(labels.astype("<i8").tobytes()).digest())
-        return digest.hexdigest()
+        about = {
+            "channels": self.form.channels,
+            "size": self.form.sides,
+            "counts": self.counts,
+            "classes": self.class_count,
+        }
+        return hash_of(about, blocks, {part: self.arrays(part)[1] for part in self.counts})
 
     def check(self) -> None:
         """Reads all images.
@@ -155,24 +148,12 @@ class Pack:
         Raises:
             UserError: If their hash is not the stated one.
         """
-        if self.computed({part: self._blocks(part) for part in self.counts}) != self.sha256:
+        step = block_length(self.form)
+        blocks = {part: block_hashes(self.arrays(part)[0], step) for part in self.counts}
+        if self.computed(blocks) != self.sha256:
             raise UserError(
                 f"{self.folder} is damaged: the hash of its images is not the stated one"
             )
-
-    def _blocks(self, part: str) -> Iterable[bytes]:
-        pixels, _ = self.arrays(part)
-        step = block_length(self.form)
-        for first in range(0, len(pixels), step):
-            yield hashlib.sha256(pixels[first : first + step].tobytes()).digest()
-
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "channels": self.form.channels,
-            "size": self.form.sides,
-            "counts": self.counts,
-            "classes": self.class_count,
-        }
 
 
 def mapped(
@@ -210,6 +191,54 @@ def mapped_labels(
     if n and not 0 <= labels.min() <= labels.max() < class_count:
         raise UserError(f"{folder / part}_labels.npy has labels that are no classes")
     return labels
+
+
+def read_sums(folder: Path, part: str, shape: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The sum of the items of a part of a folder, which are of a shape, and of all their squares.
+
+    Raises:
+        UserError: If their file is missing or damaged.
+    """
+    file = folder / SUMS
+    try:
+        arrays = read_arrays(file)
+    except (OSError, UserError) as error:
+        raise UserError(f"{file} is missing or damaged") from error
+    total, squares = arrays.get(part), arrays.get(f"{part}_squares")
+    if total is None or squares is None or (total.shape, squares.shape) != (shape, ()):
+        raise UserError(f"{file} is missing or damaged")
+    return total, squares
+
+
+def write_sums(folder: Path, sums: Mapping[str, tuple[NDArray[Any], np.number[Any]]]) -> None:
+    """Writes what :func:`read_sums` reads of each part."""
+    arrays: dict[str, Any] = {}
+    for part, (total, squares) in sums.items():
+        arrays |= {part: total, f"{part}_squares": squares}
+    write_arrays(folder / SUMS, arrays)
+
+
+def hash_of(
+    about: Mapping[str, Any],
+    blocks: Mapping[str, Iterable[bytes]],
+    labels: Mapping[str, Int[np.ndarray, " n"] | None],
+) -> str:
+    """The hash of what is known about a folder, of the hashes of the blocks of each part, and of
+    its labels.
+    """
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for part, classes in labels.items():
+        for block in blocks[part]:
+            digest.update(block)
+        if classes is not None:
+            digest.update(hashlib.sha256(classes.astype("<i8").tobytes()).digest())
+    return digest.hexdigest()
+
+
+def block_hashes(stored: NDArray[Any], step: int) -> Iterator[bytes]:
+    """The hashes of blocks of ``step`` items each."""
+    for first in range(0, len(stored), step):
+        yield hashlib.sha256(stored[first : first + step].tobytes()).digest()
 
 
 def is_pack(folder: Path) -> bool:

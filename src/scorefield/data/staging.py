@@ -17,6 +17,8 @@ from scorefield.errors import UserError
 from scorefield.files import write_file
 
 _PLAN, _LOCK = "plan.json", ".lock"
+OnProgress = Callable[[int, int, float], None]
+"""Called with the number of images done, of all, and of those per second."""
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from scorefield.evaluation.catalogue import OF_IMAGES
 from scorefield.evaluation.extractors import Extractor
 from scorefield.evaluation.features import FeatureBlocks, ImageSets
 from scorefield.evaluation.generation import Generation
+from scorefield.evaluation.newest import evaluation_of_newest
 from scorefield.evaluation.parts import Parts
 from scorefield.evaluation.pixels import Pixels, pixels_of
 from scorefield.evaluation.protocol import Protocol
@@ -81,22 +82,16 @@ def evaluate_images(
     engine = build_engine(run.config) if engine is None else engine
     engine.check()
     world, config = engine.world, run.config
-    (kept,) = world.each([lambda: Evaluation.read(run.folder)])
-    found = run.checkpoint()
-    if kept.step != found.step:
-        raise RunError(
-            f"{run.folder} was evaluated at step {kept.step}, and is at step {found.step}: run "
-            f"`scorefield eval {run.folder}`"
-        )
+    kept = evaluation_of_newest(run, world)
     budgets = [max(kept.budgets)] if nfes is None else sorted(set(nfes))
     for budget in set(budgets) - set(kept.budgets):
         raise RunError(
             f"{run.folder} has no evaluation at {budget} network calls, but at "
             f"{', '.join(map(str, kept.budgets))}"
         )
-    field = engine.place(run.field("ema", found.step).requires_grad_(False))
+    field = engine.place(run.field("ema", kept.step).requires_grad_(False))
     source, protocol = run.source(), Protocol.read(kept.protocol)
-    check_same(world, checkpoint=found.step, images=(n, budgets, [e.sha256 for e in extractors]))
+    check_same(world, checkpoint=kept.step, images=(n, budgets, [e.sha256 for e in extractors]))
     pixels, real = images_of(run, engine.torch_device, vae)
     # One that is given twice is one.
     placed = list({e.name: e.on(engine.torch_device) for e in extractors}.values())
@@ -112,7 +107,7 @@ def evaluate_images(
         for extractor in placed:
             _check_record(run, measured.get(_key(budget, extractor)), record, budget)
     classes = None if field.classes is None else classes_by_index(source, protocol.seed)
-    facts = {**record, "step": found.step, "seed": protocol.seed, "sampler": protocol.sampler}
+    facts = {**record, "step": kept.step, "seed": protocol.seed, "sampler": protocol.sampler}
     facts["extractors"] = [e.sha256 for e in placed]
     parts = Parts(
         run.folder, _RECORD, {**facts, "data": config.data.model_dump(mode="json")}, engine
@@ -123,7 +118,7 @@ def evaluate_images(
             stages.note(f"images at {budget} network calls are measured already")
             continue
         sampler = protocol.method(budget)
-        stem = f"{protocol.sampler}_nfe{sampler.nfe}_n{n}_seed{protocol.seed}_step{found.step:08d}"
+        stem = f"{protocol.sampler}_nfe{sampler.nfe}_n{n}_seed{protocol.seed}_step{kept.step:08d}"
         generation = Generation(
             field,
             sampler,

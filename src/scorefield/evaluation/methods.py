@@ -9,9 +9,9 @@ from typing import get_args
 from scorefield.config.build import build_engine
 from scorefield.config.sampler import SamplerSection
 from scorefield.engine import Engine
-from scorefield.errors import RunError
 from scorefield.evaluation.evaluate import benchmark_of
 from scorefield.evaluation.measure import measure_samples
+from scorefield.evaluation.newest import evaluation_of_newest
 from scorefield.evaluation.parts import Parts
 from scorefield.evaluation.protocol import Protocol
 from scorefield.evaluation.records import Evaluation
@@ -54,23 +54,17 @@ def evaluate_sampler(
     engine = build_engine(run.config) if engine is None else engine
     engine.check()
     world = engine.world
-    (kept,) = world.each([lambda: Evaluation.read(run.folder)])
-    found = run.checkpoint()
-    if kept.step != found.step:
-        raise RunError(
-            f"{run.folder} was evaluated at step {kept.step}, and is at step {found.step}: run "
-            f"`scorefield eval {run.folder}`"
-        )
+    kept = evaluation_of_newest(run, world)
     name, budgets = name_of(sampler), sorted(set(kept.budgets if nfes is None else nfes))
     methods = {budget: sampler.at_budget(budget) for budget in budgets}
-    check_same(world, checkpoint=found.step, method=name, budgets=budgets)
+    check_same(world, checkpoint=kept.step, method=name, budgets=budgets)
     done = {d.budget for d in kept.distances if d.sampler == name}
     left = {budget: method for budget, method in methods.items() if budget not in done}
     if not left:
         stages.note(f"evaluated by {name} already at these numbers of network calls")
         return kept
     stages.note(f"samples are drawn by {name}")
-    field = engine.place(run.field("ema", found.step).requires_grad_(False))
+    field = engine.place(run.field("ema", kept.step).requires_grad_(False))
     protocol = Protocol.read(kept.protocol)
     with world.first_goes_first():
         benchmark = benchmark_of(run, protocol, stages)

@@ -11,6 +11,7 @@ from torch import Tensor
 from scorefield.estimate import Estimate, share
 from scorefield.health.plan import Found, Number
 from scorefield.health.subject import Subject
+from scorefield.metrics.neighbours import nearest_rows
 from scorefield.metrics.sets import noise_floor
 from scorefield.metrics.sliced import sliced_wasserstein
 from scorefield.samplers.solvers import Heun
@@ -82,9 +83,12 @@ def _nearest(points: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
     """The distances to the nearest training points in units of those to the second nearest, 0 for
     what is the same as both, and which these are.
     """
-    distances = torch.cdist(points.flatten(1).float(), train.flatten(1).float())
-    two = distances.topk(2, largest=False)
-    return (two.values[:, 0] / two.values[:, 1]).nan_to_num(nan=0.0), two.indices[:, 0]
+    _, two = nearest_rows(points, [train], 2)
+    # By differences: products round, and the copy of a point that is there twice is at 0 from both.
+    apart = (points.unsqueeze(1) - train[two].to(points.dtype)).flatten(2).norm(dim=2)
+    apart, order = apart.sort(dim=1)
+    nearest = two.gather(1, order)[:, 0]
+    return (apart[:, 0] / apart[:, 1]).nan_to_num(nan=0.0), nearest
 
 
 def floor(subject: Subject, n: int) -> Estimate | None:

@@ -120,15 +120,32 @@ def nearest(points: Tensor, blocks: Iterable[Tensor]) -> Tensor:
     """The distance of each point from the nearest row of several blocks, of which one is held at a
     time; float64.
     """
-    x = flat(points)
-    found = x.new_full((len(x),), math.inf)
-    for block in blocks:
-        rows = flat(block)
+    return nearest_rows(points, blocks, 1)[0][:, 0]
+
+
+def nearest_rows(points: Tensor, blocks: Iterable[Tensor], k: int) -> tuple[Tensor, Tensor]:
+    """The distances of each point from the ``k`` nearest rows of several blocks, the nearest first,
+    float64, and the numbers of these rows through all blocks, of which one is held at a time.
+
+    Raises:
+        ValueError: If there are fewer than ``k`` rows.
+    """
+    x, count = flat(points), 0
+    found = x.new_full((len(x), k), math.inf)
+    which = torch.zeros(len(x), k, dtype=torch.int64, device=x.device)
+    for part in (part for block in blocks for part in block.split(_BLOCK)):
+        rows = flat(part)
         for i in range(0, len(x), _BLOCK):
-            for part in rows.split(_BLOCK):
-                low = _distances(x[i : i + _BLOCK], part).min(dim=1).values
-                found[i : i + _BLOCK] = torch.minimum(found[i : i + _BLOCK], low)
-    return found
+            own = slice(i, i + _BLOCK)
+            near = _distances(x[own], rows).topk(min(k, len(rows)), dim=1, largest=False)
+            both = torch.cat((found[own], near.values), dim=1)
+            numbers = torch.cat((which[own], count + near.indices), dim=1)
+            found[own], order = both.topk(k, dim=1, largest=False)
+            which[own] = numbers.gather(1, order)
+        count += len(rows)
+    if count < k:
+        raise UserError(f"the {k} nearest of {count} rows are wanted")
+    return found, which
 
 
 def memorisation(samples: Tensor, held_out: Tensor) -> Estimate:
