@@ -191,7 +191,7 @@ class _Convolution(nn.Module):
         self.bn = nn.BatchNorm2d(channels, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv(x)))
+        return F.relu(self.bn(self.conv(x)), inplace=True)
 
 
 class _Block(nn.Module):

@@ -263,8 +263,8 @@ class MinimalBlock(nn.Module):
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         h = x + self.level(level)[:, :, None, None]
-        h = F.relu(self.first_norm(self.first(h)))
-        return F.relu(self.second_norm(self.second(h)))
+        h = F.relu(self.first_norm(self.first(h)), inplace=True)
+        return F.relu(self.second_norm(self.second(h)), inplace=True)
 
 
 class MinimalLayer(nn.Module):
@@ -287,7 +287,7 @@ class MinimalLayer(nn.Module):
 
     def forward(self, h: Tensor, level: Tensor) -> Tensor:
         shifted = h + self.level(level)[:, :, None, None]
-        return h + F.relu(self.norm(self.convolution(shifted)))
+        return h + F.relu(self.norm(self.convolution(shifted)), inplace=True)
 
 
 def _level_of(channels: int) -> nn.Sequential:
