@@ -313,6 +313,40 @@ def test_calls_and_rates_are_reported_by_level(kernel, known):
     assert "sigma" in repr(rates)
 
 
+def test_the_path_gap_of_a_rotation_is_its_circulation_and_none_of_a_gradient():
+    """Around a triangle of area |e|²/4; the chord is e = h p + h² s(x) / 2, with the momentum p."""
+    turn, n, h = 0.4, 500, 0.3
+    rates, none, states = AcceptanceRates(), AcceptanceRates(), []
+
+    def callback(state):
+        rates(state)
+        states.append(state)
+
+    sde = EDM(0.2, 1.0)
+    turning = Affine(turn * skew(2) - EYE, sde=sde)
+    AnnealedMCMC(2, MALA(h), 2).sample(turning, n, dtype=torch.float64, callback=callback)
+    for state, (sigma, gap) in zip(states, rates.path_gaps.items(), strict=True):
+        step = h * sigma
+        push = (1 + turn**2) * float(state.x.square().sum(dim=1).mean())
+        expected = 2 * turn / 4 * (2 * step**2 + step**4 / 4 * push)
+        assert abs(gap.value - expected) < 6 * gap.standard_error < 0.3 * expected
+        assert gap.unit == "nats"
+    total = rates.path_gap
+    assert total.value == pytest.approx(sum(g.value for g in rates.path_gaps.values()) / 2)
+    assert f"path gap {gap}" in repr(rates)
+    straight = Affine(torch.tensor([[-1.0, 0.3], [0.3, -2.0]], dtype=torch.float64), sde=sde)
+    AnnealedMCMC(3, HMC(h, leaps=3), 2).sample(straight, n, dtype=torch.float64, callback=none)
+    assert none.path_gap.value < 1e-13
+
+
+@pytest.mark.parametrize(("field", "kernel"), [(PLANE, MALA()), (Watched(PLANE), ULA())])
+def test_moves_that_no_line_integral_accepts_have_no_path_gap(field, kernel):
+    rates = AcceptanceRates()
+    AnnealedMCMC(2, kernel, 1).sample(field, 4, callback=rates)
+    assert rates.path_gap is None
+    assert rates.path_gaps == {}
+
+
 def test_too_long_steps_are_seen_by_their_rate():
     """Of a normal distribution in 40 coordinates, too long steps are hardly ever accepted."""
     truth = Gaussian(torch.zeros(40), std=1.0, sde=EDM(0.5, 5.0))

@@ -86,8 +86,14 @@ def detours(
     event = chord.shape[1:]
     if event.numel() < 2:
         raise UserError(f"a bent path needs two dimensions or more, the event shape is {event}")
-    z = noise.normal(purpose, event, index, dtype=torch.float64).flatten(1)
-    e = chord.to(torch.float64).flatten(1)
+    return across(noise.normal(purpose, event, index, dtype=torch.float64), chord)
+
+
+def across(
+    z: Float[Tensor, "batch *event"], chord: Float[Tensor, "batch *event"]
+) -> Float[Tensor, "batch *event"]:
+    """The unit vectors of the parts of vectors that are at a right angle to each chord."""
+    z, e = (v.to(torch.float64).flatten(1) for v in (z, chord))
     z = z - (z * e).sum(dim=1, keepdim=True) / e.square().sum(dim=1, keepdim=True) * e
     return (z / z.norm(dim=1, keepdim=True)).reshape(chord.shape).to(chord.dtype)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,17 +37,20 @@ class AnnealedMCMC(Sampler):
     distribution exactly; what remains is the memory of the start, which decreases with the number
     of moves. Between modes that no move crosses at low noise, the weights stay those of the level
     at which they parted. A field without a potential is accepted by line integrals of its score,
-    see :mod:`scorefield.samplers.kernels`; how far it is from a gradient is
-    :func:`~.path_gap`. In float32 log-densities at low noise have few digits left: take
+    see :mod:`scorefield.samplers.kernels`. The error of such an acceptance is the path gap: the
+    difference between the integrals along two paths to one proposal. The callback receives it with
+    every set of samples. In float32 log-densities at low noise have few digits left: take
     ``dtype=torch.float64``.
 
     The number of network calls depends on whether the field has a potential: a level takes one
     call, and each move ``leaps`` calls for scores (one for ULA and MALA) and one for potentials, or
-    four times ``leaps`` for line integrals. The callback receives it, and the share of accepted
-    moves of each sample, which :class:`AcceptanceRates` collects.
+    four times ``leaps`` for line integrals. For the path gap, where there is a callback, a level
+    takes one move more and eight calls. The callback receives the number, the share of accepted
+    moves of each sample and its path gap; :class:`AcceptanceRates` collects them.
 
     Noise has the addresses ``("momentum", sample, i M + k)`` and ``("acceptance", sample, i M +
-    k)`` for the move :math:`k < M` at level i.
+    k)`` for the move :math:`k < M` at level i, and ``("gap momentum", sample, i)`` and
+    ``("detour", sample, i)`` for the path gap.
 
     Arguments:
         steps: The number of noise levels.
@@ -63,7 +67,7 @@ class AnnealedMCMC(Sampler):
         >>> rates = AcceptanceRates()
         >>> sampler = AnnealedMCMC(32, HMC(size=0.5, width=0.3, leaps=4), moves=10)
         >>> x = sampler.sample(product(one, other), n=64, dtype=torch.float64, callback=rates)
-        >>> rates.levels  # the share of accepted moves at each noise level
+        >>> rates  # the share of accepted moves at each noise level, and the path gap
 
     References:
         Reduce, reuse, recycle: compositional generation with energy-based diffusion models and MCMC
@@ -119,17 +123,26 @@ class AnnealedMCMC(Sampler):
         at = block.context
         for step, (t, s) in enumerate(pairwise(self.times(field.sde))):
             assert t is not None
-            moved = self._moved(field, x, t, s, StepContext(at.noise, at.index, step, at.classes))
+            now = StepContext(at.noise, at.index, step, at.classes)
+            moved = self._moved(field, x, t, s, now, block.callback is not None)
             x, calls = moved.stepped.x, calls + moved.calls
             here, there = level(field.sde, t), level(field.sde, s)
             place = step, self.steps, here.sigma, there.sigma
             block.check(x, *place)
-            accepted = moved.accepted
-            block.show(*place, x / there.alpha, moved.stepped.denoised, calls, accepted=accepted)
+            scaled, denoised = x / there.alpha, moved.stepped.denoised
+            block.show(
+                *place, scaled, denoised, calls, accepted=moved.accepted, path_gap=moved.path_gap
+            )
         return x
 
     def _moved(
-        self, field: ScoreField, x: Tensor, t: float, s: float | None, at: StepContext
+        self,
+        field: ScoreField,
+        x: Tensor,
+        t: float,
+        s: float | None,
+        at: StepContext,
+        gaps: bool = False,
     ) -> _Moved:
         here, there = level(field.sde, t), level(field.sde, s)
         density = Density(field, clock(t, x), at.classes)
@@ -139,29 +152,41 @@ class AnnealedMCMC(Sampler):
             momentum, uniform = at.normal("momentum", x, k), at.uniform("acceptance", k)
             chain, moved = self.kernel.move(density, chain, momentum, uniform, h)
             accepted = accepted + moved
+        gap = None
+        if gaps:
+            momentum, aside = (at.normal(name, x) for name in ("gap momentum", "detour"))
+            gap = self.kernel.path_gap(density, chain, momentum, aside, h)
         denoised = (chain.x + (here.alpha * here.sigma) ** 2 * chain.score) / here.alpha
         end = field.domain.wrap(chain.x * (there.alpha / here.alpha))
         shares = accepted.double() / self.moves
-        return _Moved(Stepped(end, denoised, t, s), shares, density.calls)
+        return _Moved(Stepped(end, denoised, t, s), shares, gap, density.calls)
 
 
 class _Moved(NamedTuple):
-    """The outcome of a level, the share of accepted moves of each sample, and the calls."""
+    """The outcome of a level, the share of accepted moves and the path gap of each sample, and the
+    calls.
+    """
 
     stepped: Stepped
     accepted: Tensor
+    path_gap: Tensor | None
     calls: int
 
 
 class AcceptanceRates:
-    """A callback that collects the share of accepted moves by noise level."""
+    """A callback that collects the share of accepted moves by noise level, and the path gap of
+    moves that are accepted by line integrals.
+    """
 
     def __init__(self) -> None:
         self._shares: dict[float, list[float]] = {}
+        self._gaps: dict[float, list[float]] = {}
 
     def __call__(self, state: SamplerState) -> None:
         if state.accepted is not None:
             self._shares.setdefault(state.sigma, []).extend(state.accepted.tolist())
+        if state.path_gap is not None:
+            self._gaps.setdefault(state.sigma, []).extend(state.path_gap.abs().tolist())
 
     @property
     def levels(self) -> dict[float, Estimate]:
@@ -170,6 +195,24 @@ class AcceptanceRates:
         """
         return {sigma: mean(shares) for sigma, shares in self._shares.items()}
 
+    @property
+    def path_gaps(self) -> dict[float, Estimate]:
+        """The mean absolute path gap at each noise level, in nats: how far log-ratios of acceptance
+        depend on the path. Empty for moves that are accepted by potentials, exactly, or always.
+        """
+        return {sigma: mean(gaps, "nats") for sigma, gaps in self._gaps.items()}
+
+    @property
+    def path_gap(self) -> Estimate | None:
+        """The mean of the path gaps over all levels, with its error over samples."""
+        if not self._gaps:
+            return None
+        return mean(np.mean(list(self._gaps.values()), axis=0), "nats")
+
     def __repr__(self) -> str:
-        lines = [f"sigma {sigma:.4g}: {rate}" for sigma, rate in self.levels.items()]
+        gaps = self.path_gaps
+        lines = [
+            f"sigma {sigma:.4g}: {rate}" + (f", path gap {gaps[sigma]}" if sigma in gaps else "")
+            for sigma, rate in self.levels.items()
+        ]
         return "\n".join(lines) or "AcceptanceRates()"

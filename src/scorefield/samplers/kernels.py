@@ -46,6 +46,7 @@ import torch
 from torch import Tensor
 
 from scorefield.calculus.circulation import quadrature
+from scorefield.calculus.paths import across
 from scorefield.checks import check_count, check_not_negative, check_positive
 from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes
@@ -160,6 +161,29 @@ class Kernel(ABC):
         states = torch.where(here, chain.x, x)
         return Chain(states, torch.where(here, chain.score, end.score), potential), ~stays
 
+    def path_gap(
+        self, density: Density, chain: Chain, momentum: Tensor, aside: Tensor, h: float
+    ) -> Tensor | None:
+        r"""The line integral :math:`\Delta` that a proposal is accepted by, less that along another
+        path from the same state to the same end, in nats.
+
+        The other path has two segments. They meet beside the middle of the chord :math:`e`, at a
+        right angle to it and at the distance :math:`|e| / 2`, on the side of ``aside``. The gap of
+        a gradient is zero up to the error of the quadrature; in the plane, that of one leapfrog
+        step in a field of constant curl :math:`\omega` is :math:`\pm \omega |e|^2 / 4`.
+        ``None`` where no line integral is taken, or in one dimension, where there is one path.
+        """
+        if density.field.has_potential or density.field.domain.dim < 2:
+            return None
+        end, last, log_ratio = self.propose(density, chain, momentum, h)
+        if log_ratio is None:
+            return None
+        chord = end.x - chain.x
+        length = chord.flatten(1).norm(dim=1)
+        apex = chain.x + 0.5 * chord + 0.5 * _like(length, chord) * across(aside, chord)
+        other = density.along(chain.x, apex) + density.along(apex, end.x)
+        return log_ratio - _kinetic(momentum, last) - other
+
 
 @dataclass(frozen=True)
 class ULA(Kernel):
@@ -178,6 +202,11 @@ class ULA(Kernel):
 
     def begin(self, density: Density, x: Tensor) -> Chain:
         return Chain(x, density.score(x), None)
+
+    def path_gap(
+        self, density: Density, chain: Chain, momentum: Tensor, aside: Tensor, h: float
+    ) -> None:
+        """``None``: no move is rejected."""
 
     def propose(self, density: Density, chain: Chain, momentum: Tensor, h: float) -> Proposal:
         x = chain.x + h**2 / 2 * chain.score + h * momentum
@@ -241,8 +270,12 @@ def leapfrog(density: Density, chain: Chain, momentum: Tensor, h: float, leaps: 
         rise = torch.stack([density.along(*ends) for ends in pairwise(path)]).sum(dim=0)
     else:
         rise = potential - chain.potential
-    kinetic = 0.5 * (_dot(momentum, momentum) - _dot(p, p))
-    return Proposal(Chain(x, score, potential), p, rise + kinetic)
+    return Proposal(Chain(x, score, potential), p, rise + _kinetic(momentum, p))
+
+
+def _kinetic(before: Tensor, after: Tensor) -> Tensor:
+    """The loss of kinetic energy."""
+    return 0.5 * (_dot(before, before) - _dot(after, after))
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -141,6 +141,8 @@ class SamplerState:
         solution: Steps and calls of each sample so far, for adaptive samplers; ``None`` for others.
         accepted: The share of accepted moves of each sample in the step, for Markov chains;
             ``None`` for other samplers.
+        path_gap: The difference between two line integrals from each sample to one proposal, in
+            nats, for chains that are accepted by line integrals; ``None`` for others.
     """
 
     step: int
@@ -155,6 +157,7 @@ class SamplerState:
     blocks: int
     solution: Solution | None = None
     accepted: Float[Tensor, " batch"] | None = None
+    path_gap: Float[Tensor, " batch"] | None = None
 
 
 Callback = Callable[[SamplerState], object]
@@ -206,8 +209,9 @@ class Block:
         nfe: int,
         solution: Solution | None = None,
         accepted: Tensor | None = None,
+        path_gap: Tensor | None = None,
     ) -> None:
         """Calls the callback."""
         if self.callback is not None:
-            place = self.index, self.number, self.count, solution, accepted
+            place = self.index, self.number, self.count, solution, accepted, path_gap
             self.callback(SamplerState(step, steps, sigma, sigma_next, x, denoised, nfe, *place))
