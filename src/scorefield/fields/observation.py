@@ -99,9 +99,7 @@ class Observation(nn.Module):
         _check_operator(operator)
         if isinstance(operator, Tensor):
             _check_event(operator, tuple(points.shape[1:]))
-            clean = (
-                points.reshape(len(points), -1) @ operator.reshape(len(operator), -1).to(points).T
-            )
+            clean = _times(operator, points)
         else:
             clean = _evaluate(operator, points).detach()
         index = torch.arange(len(points), device=points.device)
@@ -129,7 +127,7 @@ class Observation(nn.Module):
             ValueError: If the function gives values of another number than ``y`` has.
         """
         if self.matrix is not None:
-            return x.reshape(len(x), -1) @ self.matrix.reshape(len(self.matrix), -1).to(x).T
+            return _times(self.matrix, x)
         assert self.function is not None
         values = _evaluate(self.function, x)
         if values.shape[1] != self.y.shape[-1]:
@@ -157,11 +155,11 @@ class Observation(nn.Module):
                 turned: tuple[Any, ...] = torch.func.vjp(back, torch.zeros_like(value))
             turn = turned[1]
             return Linearized(value, lambda v: turn(v)[0], back)
-        a = self.matrix.reshape(len(self.matrix), -1).to(x)
+        matrix = self.matrix.to(x)
         return Linearized(
-            x.reshape(len(x), -1) @ a.T,
-            lambda v: v.reshape(len(v), -1) @ a.T,
-            lambda u: (u @ a).reshape(x.shape),
+            _times(matrix, x),
+            lambda v: _times(matrix, v),
+            lambda u: (u @ matrix.reshape(len(matrix), -1)).reshape(x.shape),
         )
 
     def _followed(self, x: Tensor) -> Tensor:
@@ -182,6 +180,12 @@ class Observation(nn.Module):
     def extra_repr(self) -> str:
         how = "function" if self.matrix is None else f"matrix {tuple(self.matrix.shape)}"
         return f"{how}, y {tuple(self.y.shape)}, noise={self.noise:g}"
+
+
+def _times(matrix: Tensor, points: Tensor) -> Tensor:
+    """The products of a matrix and points, in their dtype."""
+    a = matrix.reshape(len(matrix), -1).to(points)
+    return points.reshape(len(points), -1) @ a.T
 
 
 def _check_operator(operator: object) -> None:

@@ -144,9 +144,22 @@ class _Guided(PosteriorField):
     ) -> Tensor:
         r"""The product :math:`(J C J^T + \tau^2 I)^{-1} r` with the residual."""
 
+
+class _Fixed(_Guided):
+    """One whose normal distribution has a covariance that the point does not change."""
+
+    def _weighted(
+        self, residual: Tensor, t: Tensor, near: Linearized, pull: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        return self._solved(residual, t, near)
+
+    @abstractmethod
+    def _solved(self, residual: Tensor, t: Tensor, near: Linearized) -> Tensor:
+        r"""The product :math:`(J C J^T + \tau^2 I)^{-1} r` with the residual."""
+
     def _energy(self, x: Tensor, t: Times, classes: Classes) -> Float[Tensor, " batch"]:
-        r"""The potential :math:`\phi - \tfrac12 r^T (J C J^T + \tau^2 I)^{-1} r`, where the matrix
-        does not depend on the point.
+        r"""The potential :math:`\phi - \tfrac12 r^T (J C J^T + \tau^2 I)^{-1} r`, where :math:`J`
+        does not depend on the point either, or :math:`C` is zero.
         """
         own, rows = self._shared(x, classes)
         prior = self.field.potential(x, t, own)
@@ -154,12 +167,12 @@ class _Guided(PosteriorField):
             return prior
         near = self.observation.linearize(self.field.denoise(x, t, own))
         residual = self.observation.values(rows, x) - near.value
-        weighted = self._weighted(residual, times(x, t), near, lambda v: v)
+        weighted = self._solved(residual, times(x, t), near)
         fall = 0.5 * (residual * weighted).sum(dim=1)
         return prior - (fall if rows is None else fall * (rows != self.observation.count))
 
 
-class DPS(_Guided):
+class DPS(_Fixed):
     r"""Diffusion posterior sampling: the data are taken to be at the denoiser, without variance.
 
     .. math:: s(x, t) - \frac{\gamma}{2 \tau^2}\, \nabla_x \big|y - \mathcal{A}(D(x, t))\big|^2
@@ -196,9 +209,7 @@ class DPS(_Guided):
         check_finite("DPS: scale", scale)
         self.scale = float(scale)
 
-    def _weighted(
-        self, residual: Tensor, t: Tensor, near: Linearized, pull: Callable[[Tensor], Tensor]
-    ) -> Tensor:
+    def _solved(self, residual: Tensor, t: Tensor, near: Linearized) -> Tensor:
         return residual * (self.scale / self.observation.noise**2)
 
     @property
@@ -212,7 +223,7 @@ class DPS(_Guided):
         return f"scale={self.scale:g}"
 
 
-class PiGDM(_Guided):
+class PiGDM(_Fixed):
     r"""Pseudoinverse-guided diffusion: the data are taken to have one variance around the denoiser.
 
     .. math:: \frac{\partial D}{\partial x}^T A^T \big(\rho_t^2 A A^T + \tau^2 I\big)^{-1}
@@ -255,9 +266,7 @@ class PiGDM(_Guided):
             self.register_buffer("spectrum", spectrum.clamp(min=0), persistent=False)
             self.register_buffer("basis", basis, persistent=False)
 
-    def _weighted(
-        self, residual: Tensor, t: Tensor, near: Linearized, pull: Callable[[Tensor], Tensor]
-    ) -> Tensor:
+    def _solved(self, residual: Tensor, t: Tensor, near: Linearized) -> Tensor:
         sigma, signal = self.sde.sigma(t), (self.sde.alpha(t) * self.sigma_data) ** 2
         variance = self.sigma_data**2 * sigma**2 / (signal + sigma**2)
         variance, noise = variance.reshape(-1, 1), self.observation.noise**2

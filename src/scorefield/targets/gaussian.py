@@ -117,6 +117,10 @@ class Normals(nn.Module):
 
     def place(self, z: Float[Tensor, "... d"], k: Tensor) -> Float[Tensor, "... d"]:
         r"""Map standard normals to draws :math:`m_k + Q_k \Lambda_k^{1/2} z`."""
+        return self.means[k] + self.deviate(z, k)
+
+    def deviate(self, z: Float[Tensor, "... d"], k: Tensor) -> Float[Tensor, "... d"]:
+        r"""Map standard normals to deviations :math:`Q_k \Lambda_k^{1/2} z` of draws from means."""
         deviation = self.variances.sqrt()[k] * z
         if self.axes is not None:
             # One axis after the other: a matrix product's rounding depends on the batch, and
@@ -125,7 +129,7 @@ class Normals(nn.Module):
             for i in range(z.shape[-1]):
                 total = total + self.axes[:, :, i][k] * deviation[..., i, None]
             deviation = total
-        return self.means[k] + deviation
+        return deviation
 
     def _outward(self, y: Tensor) -> Tensor:
         return y if self.axes is None else torch.einsum("bke,kde->bkd", y, self.axes)

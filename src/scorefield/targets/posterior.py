@@ -107,8 +107,7 @@ class ExactPosteriors(ScoreField):
         u = noise.uniform("data component", (1,), index, dtype=torch.float64)
         k = (u >= self.weights[rows].cumsum(dim=1)[:, :-1]).sum(dim=1)
         z = noise.normal("data", self.domain.shape, index, dtype=torch.float64)
-        deviation = self.components.place(z, k) - self.components.means[k]
-        return (self.means[rows, k] + deviation).to(dtype)
+        return (self.means[rows, k] + self.components.deviate(z, k)).to(dtype)
 
     def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
         return self._at(x, classes).predict(x, t, quantity)
