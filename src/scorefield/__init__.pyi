@@ -5,6 +5,7 @@ from .calculus.derivatives import vjp as vjp
 from .config.resolve import load_config as load_config
 from .data.arrays import ArraySource as ArraySource
 from .data.arrays import digits as digits
+from .data.chains import ChainSource as ChainSource
 from .data.given import source_of as source_of
 from .data.images import images as images
 from .data.source import DataSource as DataSource
@@ -86,6 +87,10 @@ from .health.check import check as check
 from .interop.onnx import export_onnx as export_onnx
 from .likelihood.compute import log_prob as log_prob
 from .likelihood.density import LogProb as LogProb
+from .likelihood.importance import FlowSamples as FlowSamples
+from .likelihood.importance import Importance as Importance
+from .likelihood.importance import flow_samples as flow_samples
+from .likelihood.importance import importance as importance
 from .likelihood.normalized import NormalizedField as NormalizedField
 from .likelihood.normalized import normalized as normalized
 from .metrics.exact_law import ks_test as ks_test
@@ -103,6 +108,7 @@ from .metrics.sets import noise_floor as noise_floor
 from .metrics.sliced import sliced_wasserstein as sliced_wasserstein
 from .networks.atoms import EquivariantMLP as EquivariantMLP
 from .networks.atoms import SymmetrizedMLP as SymmetrizedMLP
+from .networks.egnn import EGNN as EGNN
 from .networks.minimal import MinimalResNet as MinimalResNet
 from .networks.minimal import MinimalUNet as MinimalUNet
 from .networks.mlp import MLP as MLP
@@ -129,6 +135,8 @@ from .objectives.regression import Regression as Regression
 from .objectives.regularizer import BalancedWeight as BalancedWeight
 from .objectives.regularizer import PointRegularizer as PointRegularizer
 from .objectives.regularizer import Regularizer as Regularizer
+from .relative import particle_positions as particle_positions
+from .relative import relative_coordinates as relative_coordinates
 from .runs.run import Run as Run
 from .runs.saved import save as save
 from .runs.subject import load as load
@@ -178,8 +186,11 @@ from .targets.base import Target as Target
 from .targets.empirical import Empirical as Empirical
 from .targets.empirical import EquivariantScore as EquivariantScore
 from .targets.empirical import IdealScore as IdealScore
+from .targets.energy import Energy as Energy
 from .targets.gaussian import Gaussian as Gaussian
 from .targets.mixture import GaussianMixture as GaussianMixture
+from .targets.particles import DoubleWell as DoubleWell
+from .targets.particles import LennardJones as LennardJones
 from .targets.patches import EquivariantLocalScore as EquivariantLocalScore
 from .targets.patches import LocalScore as LocalScore
 from .targets.posterior import ExactPosteriors as ExactPosteriors

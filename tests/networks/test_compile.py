@@ -11,6 +11,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from scorefield import (
     DDPM,
     EDM,
+    EGNN,
     MLP,
     NCSN,
     EDMScaling,
@@ -54,6 +55,7 @@ FAST = {
 SLOW = {
     "symmetrized": lambda: SymmetrizedMLP((3, 2), hidden=8, depth=2, embedding=4),
     "equivariant": lambda: EquivariantMLP((3, 2), hidden=8, depth=2, embedding=4),
+    "egnn": lambda: EGNN((3, 2), hidden=8, depth=2, embedding=4),
     "unet": lambda: UNet(IMAGE, 8, (1, 2), attention=(2,)),
     "minimal unet": lambda: MinimalUNet(IMAGE, (8, 16)),
     "minimal resnet": lambda: MinimalResNet(IMAGE, 16, 1, "circular", "group"),

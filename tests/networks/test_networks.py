@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from scorefield import (
+    EGNN,
     MLP,
     EquivariantMLP,
     MinimalResNet,
@@ -22,6 +23,7 @@ BACKBONES = {
     "symmetrized-one": lambda: SymmetrizedMLP((1, 2), 1.0, hidden=8, depth=1, embedding=4),
     "equivariant": lambda: EquivariantMLP((4, 2), (1.0, 2.5), 8, 3, harmonics=2, embedding=4),
     "equivariant-one": lambda: EquivariantMLP((1, 2), 1.0, hidden=8, depth=2, embedding=4),
+    "egnn": lambda: EGNN((3, 2), hidden=8, depth=2, embedding=4),
     "unet": lambda: UNet((1, 8, 8), channels=8, attention=(4,)),
     "unet-wide": lambda: UNet((3, 4, 12), channels=12, multipliers=(1, 2, 3), attention=(4, 1)),
     "unet-one-level": lambda: UNet((2, 5, 3), channels=8, multipliers=(1,), blocks=2),

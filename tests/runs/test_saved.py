@@ -41,6 +41,7 @@ NETWORKS = {
     "MinimalResNet": lambda: sf.MinimalResNet(IMAGE, 16, 1, last_kernel_size=3, add_one=False),
     "SymmetrizedMLP": lambda: sf.SymmetrizedMLP((3, 2), (1.0, 2.0), hidden=8, embedding=4),
     "EquivariantMLP": lambda: sf.EquivariantMLP((3, 2), 0.5, hidden=8, embedding=4),
+    "EGNN": lambda: sf.EGNN((3, 2), hidden=8, depth=2, embedding=4),
 }
 TABLE = tuple(torch.linspace(1e-3, 0.04, 50).tolist())
 PROCESSES = {
@@ -131,7 +132,7 @@ def test_every_network_is_the_same_again(name, tmp_path):
     domain = sf.Torus((3, 2), (1.0, 2.0)) if name == "SymmetrizedMLP" else None
     table = name.startswith("NCSN") and name != "NCSNpp"
     label = IndexLabel(7) if table else sf.SigmaLabel() if name == "NCSNpp" else LogNoiseLabel()
-    shape = (3, 2) if name == "EquivariantMLP" else None
+    shape = (3, 2) if name in ("EquivariantMLP", "EGNN") else None
     field = sf.PreconditionedField(
         network, sf.VE(0.02, 9.0), None, sf.NoisePrediction(label), domain, shape=shape
     )

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from scorefield.config.base import Count, Section, Seed, one_or_each
+from scorefield.config.base import Count, Positive, Section, Seed, one_or_each
 from scorefield.config.custom import Custom
 from scorefield.config.document import shown
 from scorefield.errors import UserError
@@ -205,7 +205,53 @@ class AtomsData(Section):
         return self
 
 
+class ChainsData(Section):
+    """Relative coordinates of particles, draws of Markov chains for an energy."""
+
+    points: ClassVar[str] = "particles"
+    particles: Annotated[int, Field(ge=2, le=1000)]
+    dims: Annotated[int, Field(ge=1, le=10)]
+    tau: Length
+    chains: Annotated[int, Field(ge=4, le=10**6)]
+    draws: Annotated[int, Field(ge=1, le=10**6)]
+    burn_in: Annotated[int, Field(ge=0, le=10**6)]
+    every: Annotated[int, Field(ge=1, le=10**6)]
+    step: Positive
+    leaps: Annotated[int, Field(ge=1, le=1000)]
+    chains_seed: Seed
+
+
+class DoubleWellData(ChainsData):
+    """Particles of :class:`~.DoubleWell`, DW-4 by default."""
+
+    builds = "scorefield.data.chains:double_well"
+    kind: Literal["double_well"]
+    a: Coordinate
+    b: Coordinate
+    c: Length
+    d0: Length
+
+
+class LennardJonesData(ChainsData):
+    """Particles of :class:`~.LennardJones`, LJ-13 by default."""
+
+    builds = "scorefield.data.chains:lennard_jones"
+    kind: Literal["lennard_jones"]
+    eps: Length
+    rm: Length
+    trap: Length
+
+
 Data = Annotated[
-    RingData | DigitsData | ImagesData | LatentsData | ArraysData | RandomData | AtomsData | Custom,
+    RingData
+    | DigitsData
+    | ImagesData
+    | LatentsData
+    | ArraysData
+    | RandomData
+    | AtomsData
+    | DoubleWellData
+    | LennardJonesData
+    | Custom,
     Field(discriminator="kind"),
 ]

@@ -85,6 +85,17 @@ class EquivariantMLPNetwork(TorusNetwork):
     kind: Literal["equivariant_mlp"]
 
 
+class EGNNNetwork(NetworkSection):
+    """:class:`~.EGNN`, for particles without their centre of mass."""
+
+    builds = "scorefield.networks.egnn:EGNN"
+    takes = "particles"
+    kind: Literal["egnn"]
+    hidden: Count
+    depth: Count
+    embedding: EvenCount
+
+
 class PyramidNetwork(NetworkSection):
     """A network that works on images at several resolutions."""
 
@@ -217,6 +228,7 @@ Network = Annotated[
     MLPNetwork
     | SymmetrizedMLPNetwork
     | EquivariantMLPNetwork
+    | EGNNNetwork
     | UNetNetwork
     | NCSNppNetwork
     | DDPMNetwork

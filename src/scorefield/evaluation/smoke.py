@@ -19,7 +19,7 @@ from typing import Any
 from scorefield.config import schema
 from scorefield.config.build import build_source
 from scorefield.config.config import Config
-from scorefield.config.data import ArraysData, ImagesData, LatentsData
+from scorefield.config.data import ArraysData, ChainsData, ImagesData, LatentsData
 from scorefield.engine import Engine
 from scorefield.errors import ConfigError, UserError
 from scorefield.evaluation.measure import (
@@ -105,6 +105,9 @@ def reduced(config: Config) -> tuple[Config, tuple[str, ...]]:
         document["data"] = {"kind": "random", **data}
         shape = "×".join(map(str, source.shape))
         changed.append(f"random data of shape {shape} in place of {source.name}")
+    elif isinstance(config.data, ChainsData):
+        document["data"] |= {"chains": 4 * _COUNT, "draws": 2, "burn_in": 0}
+        changed.append("few short chains in place of the data")
     _shorten(document, config)
     changed.append(
         f"{_STEPS} steps of {document['train']['batch_size']} points, every regulariser in each on "

@@ -19,9 +19,6 @@ References:
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -29,10 +26,11 @@ from torch import Tensor
 from scorefield.checks import check_count, check_finite, check_not_negative, check_positive
 from scorefield.engine import device_of, exact
 from scorefield.errors import UnsupportedError, UserError
-from scorefield.estimate import Estimate, mean
+from scorefield.estimate import Estimate
 from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes
 from scorefield.fields.forms import Batch, Quantity, Times, times
+from scorefield.likelihood.weights import effective_number, log_mean
 from scorefield.noise import Noise
 from scorefield.progress import warn
 
@@ -173,12 +171,7 @@ def _log_constant(field: ScoreField, n: int, noise: Noise) -> tuple[Estimate, fl
             f"{type(field).__name__} has no constant: its potential is not finite at points of "
             "the prior"
         )
-    top = float(logs.max())
-    weight = mean((logs - top).exp().cpu().numpy())
-    relative = weight.standard_error / weight.value
-    effective = float(1 / logs.softmax(dim=0).square().sum())
-    found = replace(weight, value=top + math.log(weight.value), standard_error=relative)
-    return found, effective
+    return log_mean(logs), effective_number(logs)
 
 
 def _check(field: ScoreField) -> None:

@@ -153,6 +153,8 @@ def _contents(s: SimpleNamespace) -> list[tuple[tuple[str, str], object]]:
 _TITLES = {
     "ring": "eight Gaussian modes on a ring in the plane, whose score is known",
     "atoms": "pseudo-atoms in a periodic box, whose score is known",
+    "double_well": "particles whose pairs have two preferred distances, with a known energy",
+    "lennard_jones": "Lennard-Jones particles in a trap, with a known energy",
     "digits": "1,797 handwritten digits of 8×8 pixels",
 }
 

@@ -38,6 +38,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -50,6 +51,7 @@ from scorefield.calculus.paths import across
 from scorefield.checks import check_count, check_not_negative, check_positive
 from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes
+from scorefield.noise import Noise
 from scorefield.samplers.step import Coefficients
 
 _RULE = quadrature("gauss-4")
@@ -253,6 +255,27 @@ class MALA(Kernel):
 
     def propose(self, density: Density, chain: Chain, momentum: Tensor, h: float) -> Proposal:
         return leapfrog(density, chain, momentum, h, 1)
+
+
+def visit(
+    kernel: Kernel,
+    density: Density,
+    x: Tensor,
+    h: float,
+    noise: Noise,
+    index: Tensor,
+    moves: int,
+) -> Iterator[tuple[Chain, Tensor]]:
+    """The chains after each of so many moves from states, and which of the moves were accepted.
+
+    Noise has the addresses ``("momentum", chain, move)`` and ``("acceptance", chain, move)``.
+    """
+    chain = kernel.begin(density, x)
+    for k in range(moves):
+        momentum = noise.normal("momentum", x.shape[1:], index, k, dtype=x.dtype)
+        uniform = noise.uniform("acceptance", (), index, k, dtype=torch.float64)
+        chain, moved = kernel.move(density, chain, momentum, uniform, h)
+        yield chain, moved
 
 
 def leapfrog(density: Density, chain: Chain, momentum: Tensor, h: float, leaps: int) -> Proposal:

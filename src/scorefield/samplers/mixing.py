@@ -49,7 +49,7 @@ from scorefield.estimate import Estimate, format_uncertain, mean
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
-from scorefield.samplers.kernels import Density, Kernel
+from scorefield.samplers.kernels import Density, Kernel, visit
 from scorefield.samplers.latent import check_points
 from scorefield.samplers.step import clock, level
 
@@ -137,11 +137,7 @@ def mixing(
     accepted = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     with exact(), torch.no_grad(), evaluation_mode(field):
         density = Density(field, clock(t, x), field.class_rows(classes, x))
-        chain = kernel.begin(density, x)
-        for k in range(moves):
-            momentum = noise.normal("momentum", field.domain.shape, index, k, dtype=x.dtype)
-            uniform = noise.uniform("acceptance", (), index, k, dtype=torch.float64)
-            chain, moved = kernel.move(density, chain, momentum, uniform, h)
+        for chain, moved in visit(kernel, density, x, h, noise, index, moves):
             accepted = accepted + moved
             draws.append(field.domain.embed(chain.x).double())
     values = torch.stack(draws)
