@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import statistics
+import subprocess
 import sys
 from pathlib import Path
 
@@ -236,10 +237,27 @@ def test_a_field_that_was_always_told_the_class_is_not_asked_without(tmp_path, t
         assert "points of one class only" in told(verb, run, *options)
 
 
-def test_a_likelihood_that_cannot_be_written_is_told_before_the_work(told, copied, tmp_path):
+def test_what_cannot_be_written_is_told_before_the_work(told, copied, tmp_path, monkeypatch):
+    monkeypatch.setattr("scorefield.evaluation.likelihood.log_prob", None)
+    monkeypatch.setattr("scorefield.samplers.base.Sampler.sample", None)
+    monkeypatch.setattr("scorefield.comparison.demo.demo", None)
+    monkeypatch.setattr("scorefield.report.page.collect", None)
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "folder"):
-        assert "no folder that can be written to" in told("likelihood", copied, "--out", out)
+        for command in (["likelihood", copied], ["check", copied], ["report"], ["demo"]):
+            assert "no folder that can" in told(*command, "--out", out)
+        assert "no folder that can" in told("sample", copied, "--out", out / "x.npz")
+    assert "no folder that can" in told("analyze", "atoms", "--exact", "--out", out)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device without space here")
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_a_full_disk_behind_the_standard_output_is_one_sentence(option):
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "scorefield", "presets", *option]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: standard output: No space left on device\n"
 
 
 def test_inspecting(trained, capsys):

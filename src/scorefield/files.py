@@ -23,6 +23,8 @@ from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 
+from scorefield.errors import RunError, UserError
+
 DOCUMENT, TABLE = 16 << 20, 256 << 20
 """The most bytes that are read of a JSON or YAML document, and of a table."""
 
@@ -45,6 +47,17 @@ def absence(path: Path) -> str:
     if path.is_symlink():
         return f": it is a link to {os.readlink(path)}, where nothing is"
     return ": nothing is there"
+
+
+def check_writable(folder: Path) -> None:
+    """Checks before long work that files can be written into a folder, which need not exist.
+
+    Raises:
+        RunError: If they cannot.
+    """
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise RunError(f"{folder} cannot be written: {there} is no folder that can be written to")
 
 
 def open_file(path: Path) -> BufferedReader:
@@ -78,10 +91,13 @@ def sha256_of(path: Path) -> str:
     """The SHA-256 of a regular file of any size, in hexadecimal digits.
 
     Raises:
-        OSError: As of :func:`open_file`.
+        UserError: If it cannot be read.
     """
-    with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with open_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {reason(error)}") from error
 
 
 def write_file(path: Path, content: bytes | str) -> None:

@@ -1,10 +1,12 @@
 """A sweep as jobs of a real SLURM, on this machine."""
 
 import json
+import re
 import shutil
 import signal
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -55,6 +57,7 @@ def test_of_ten_runs_one_fails(slurm, small, trained, tmp_path):
     done = processes.run(*scorefield(*command), env=slurm, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert done.stdout.count("seed3 is not empty, and no run") == 2  # at once, and in the table
+    assert re.search(r"[2-9] of 10 runs ended, about .* left", done.stdout)
     status = processes.run(*scorefield("runs"), env=slurm, cwd=tmp_path)
     rows = [line.split() for line in status.stdout.splitlines() if "toy/" in line]
     seeds = [n for n in range(10) if n != 3]
@@ -187,6 +190,31 @@ def test_a_node_that_goes_down_takes_no_run_with_it(slurm, small, tmp_path):
         output, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (130, ""), output
     assert not queued(slurm)
+
+
+def test_what_a_job_returned_is_in_its_result(tmp_path, monkeypatch):
+    """Those of earlier versions have none."""
+    pytest.importorskip("submitit")
+    job = SimpleNamespace(num_tasks=1, global_rank=0, job_id="7")
+    monkeypatch.setattr("submitit.JobEnvironment", lambda: job)
+    ended = TaskResult("done", True, seconds=2.0)
+    monkeypatch.setattr(
+        "scorefield.comparison.cluster.run", lambda tasks, *_, **__: {tasks[0]: ended}
+    )
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    task, file = Task("toy/m0 seed0", time.sleep), tmp_path / "toy_m0_seed0.result.json"
+    try:
+        in_job(task, (1,), file)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    jobs = SimpleNamespace(folder=tmp_path)
+    assert SlurmJobs._outcome(jobs, SimpleNamespace(task=task, number="7")) == ended
+    older = json.loads(file.read_text())
+    del older["result"]
+    file.write_text(json.dumps(older))
+    found = SlurmJobs._outcome(jobs, SimpleNamespace(task=task, number="7"))
+    assert found == replace(ended, result=None)
 
 
 def test_a_task_beside_the_first_prints_why_it_failed(tmp_path, monkeypatch, capsys):

@@ -31,6 +31,10 @@ class Queue:
         self._tasks.append((task, arguments))
         self.widest = max(self.widest, self.busy)
 
+    @property
+    def together(self):
+        return self.width
+
     def wait(self, seconds):
         task, arguments = self._tasks.popleft()
         try:

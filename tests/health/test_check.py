@@ -344,5 +344,5 @@ def test_what_is_in_a_folder_and_no_check_stays(tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
     for out in (file, file / "part" / "more"):
-        refused(out, "file is a file, and the check is a folder: give another")
+        refused(out, "file is no folder that can be written to")
     assert file.read_text() == "mine"

@@ -55,7 +55,7 @@ class Verb(NamedTuple):
 class Inline:
     """Runs tasks in this process, in which the disk fails."""
 
-    width = 1
+    width = together = 1
 
     def __init__(self, *_, **__):
         self.ended = []

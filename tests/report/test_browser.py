@@ -105,13 +105,14 @@ def visit(browser, shared):
             REPORTS[name](folder / "runs")
             write_report(folder / "runs", folder / "out")
 
-    def open_page(name, **settings):
+    def open_page(name, prepare=lambda page: None, **settings):
         folder = shared(f"browser-{name}", lambda folder: fill(folder, name))
         page = browser.new_page(**settings)
         pages.append(page)
         page.on("console", lambda m: m.type == "error" and wrong.append(m.text))
         page.on("pageerror", lambda e: wrong.append(str(e)))
         page.on("request", lambda r: r.url.startswith("http") and wrong.append(r.url))
+        prepare(page)
         page.goto((folder / "out" / "index.html").as_uri())
         if name != "check":
             page.wait_for_function("document.documentElement.dataset.drawn", timeout=120_000)
@@ -150,6 +151,22 @@ def test_nothing_is_cut_and_everything_is_drawn(visit, name):
     assert shown["plots"] > 5 or name == "check"
     assert shown["images"] > 0
     assert shown["broken"] == 0
+
+
+@pytest.mark.parametrize("name", [*REPORTS, "check"])
+def test_a_page_is_drawn_in_two_seconds(visit, name):
+    """In seconds of the processor, of which others on the machine take none away: of scripts,
+    layout and painting, until all figures are drawn.
+    """
+    sessions = []
+
+    def measure(page):
+        sessions.append(page.context.new_cdp_session(page))
+        sessions[0].send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    visit(name, measure, viewport={"width": 1400, "height": 900})
+    found = {m["name"]: m["value"] for m in sessions[0].send("Performance.getMetrics")["metrics"]}
+    assert 0.01 < found["TaskDuration"] < 2
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

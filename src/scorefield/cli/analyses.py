@@ -37,9 +37,9 @@ def _add(module: str, settings: type[studies.Settings], help: str) -> None:
         study = import_module(f"scorefield.studies.{module}.study").STUDY
         with Stages() as stages:
             written = run(study, chosen, out, overwrite, stages, Engine(device))
-        headings, lines = written.table
+        headings, lines, notes = written.table
         rows = [dict(zip(headings, line, strict=True)) for line in lines]
-        return Results(rows=rows, files=written.files, failure=written.failure)
+        return Results(rows=rows, notes=notes, files=written.files, failure=written.failure)
 
     hints = get_type_hints(settings)
     named = [name for name, option in settings.options().items() if option.metavar]

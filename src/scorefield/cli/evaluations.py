@@ -65,7 +65,8 @@ def evaluate(
     another one too, at the same numbers of calls. With an extractor, images at the largest number
     of calls, or those of --nfe, are compared with the training set by its features.
     """
-    from scorefield.comparison.overview import overview, warnings
+    from scorefield.comparison.marks import compared_with_first
+    from scorefield.comparison.overview import notes, overview
     from scorefield.config.build import build_engine
     from scorefield.evaluation.evaluate import evaluate as measure
     from scorefield.evaluation.extractors import open_extractor
@@ -89,8 +90,7 @@ def evaluate(
             method.at_budget(budget)
     # What is wrong with a file is said before anything is measured.
     networks = [open_extractor(path) for path in extractor or ()]
-    if networks:
-        images_of(opened, vae=vae)
+    images = images_of(opened, vae) if networks else None
     for network in networks:
         if statistics is not None:
             read_statistics(statistics, network)
@@ -101,8 +101,12 @@ def evaluate(
         if networks:
             found = evaluate_images(
                 opened, networks, n, nfe,
-                statistics=statistics, pngs=png, vae=vae, stages=stages, engine=chosen,
+                statistics=statistics, pngs=png, opened=images, stages=stages, engine=chosen,
             )  # fmt: skip
-        files = sorted((opened.folder / "eval").iterdir()) if chosen.world.first else []
+        files, pairs = [], []
+        if chosen.world.first:
+            files = sorted((opened.folder / "eval").iterdir())
+            pairs = compared_with_first(found)
     about = {"run": str(opened.folder), "step": found.step, "seed": found.seed}
-    return Results(about=about, rows=overview(found), notes=warnings(found), files=files)
+    rows = overview(found, pairs)
+    return Results(about=about, rows=rows, notes=notes(found, pairs), files=files)

@@ -53,11 +53,14 @@ def likelihood(
     trust_code: TrustCode = False,
 ) -> Results:
     """Compute log-densities of data under a model, with errors, in nats and bits per dimension."""
+    from scorefield.comparison.marks import explained, mark_of
     from scorefield.evaluation.likelihood import (
         LikelihoodSettings,
         check_folder,
         data_likelihood,
     )
+    from scorefield.report.likelihood import compared_with_first
+    from scorefield.runs.cells import Marked
     from scorefield.runs.find import find_run
     from scorefield.runs.subject import open_subject
 
@@ -69,8 +72,13 @@ def likelihood(
     settings = LikelihoodSettings(rtol, atol, probes, n_probes, standard_error, seed)
     with subject.engine(**engine).joined() as chosen:
         found = data_likelihood(subject, data, n, settings, chosen, subject.folder or folder)
-        files = []
+        files, pair = [], None
         if folder is not None and chosen.world.first:
             files = found.write(folder)
+            if out is None and subject.folder is not None:
+                pair = compared_with_first(subject.folder)
     about = {"model": str(place), "data": data, "seed": seed}
-    return Results(about=about, rows=found.rows(), notes=found.notes(), files=files)
+    mark = mark_of(None if pair is None else pair.difference).words
+    rows = [{**row, "value": Marked(row["value"], mark)} for row in found.rows()]
+    notes = [*found.notes(), *([] if pair is None else [explained(pair.baseline.label)])]
+    return Results(about=about, rows=rows, notes=notes, files=files)

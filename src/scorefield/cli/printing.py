@@ -40,7 +40,8 @@ def print_sheet(sheet: Mapping[str, Sequence[tuple[str, str]]]) -> None:
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows of cells by their headings: numbers rounded to their intervals, which stand beside
-    them. Where the terminal is narrower than the table, each row is a paragraph.
+    them, and then their marks. Where the terminal is narrower than the table, each row is a
+    paragraph.
     """
     from rich import box
     from rich.cells import cell_len
@@ -81,7 +82,10 @@ _GAP, _SENTENCE, _MOST = 3, 30, 10_000
 
 def _text(cell: Any) -> str:
     from scorefield.estimate import Estimate, format_interval
+    from scorefield.runs.cells import Marked
 
+    if isinstance(cell, Marked):
+        return f"{format_interval(cell.estimate)} {cell.mark}".rstrip()
     if isinstance(cell, Estimate):
         return format_interval(cell)
     if isinstance(cell, float):
@@ -98,15 +102,20 @@ def _console() -> Any:
 
 
 class _Patient(io.FileIO):
-    """A file whose reader may disappear; later output is dropped."""
+    """A standard stream whose reader may disappear, and whose disk may be full; later output is
+    dropped.
+    """
 
     def write(self, content: object, /) -> int:
         try:
             return super().write(content)  # type: ignore[arg-type]
-        except BrokenPipeError:
+        except OSError as error:
             devnull = os.open(os.devnull, os.O_WRONLY)
             os.dup2(devnull, self.fileno())
             os.close(devnull)
+            if not isinstance(error, BrokenPipeError):
+                where = "standard error" if self.fileno() == 2 else "standard output"
+                raise OSError(error.errno, error.strerror, where) from error
             return super().write(content)  # type: ignore[arg-type]
 
 

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from scorefield.cli.options import JSON, QUIET, extended
 from scorefield.errors import UserError
 
 Row = Mapping[str, Any]
-"""The cells of a row by their headings: texts, integers, estimates, or ``None`` for nothing."""
+"""The cells of a row by their headings: texts, integers, estimates with or without a mark, or
+``None`` for nothing.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,10 +137,14 @@ def print_document(document: Mapping[str, Any]) -> None:
 
 
 def _plain(cell: Any) -> Any:
-    """A cell as plain values; a number with its errors and its interval."""
-    from scorefield.estimate import Estimate
-    from scorefield.runs.cells import numbers
+    """A cell as plain values; a number with its errors, its interval and its mark."""
+    from scorefield.estimate import Estimate, Median
+    from scorefield.runs.cells import Marked, numbers
 
+    if isinstance(cell, Marked):
+        return {**_plain(cell.estimate), **({"mark": cell.mark} if cell.mark else {})}
+    if isinstance(cell, Median):
+        return asdict(cell)
     if not isinstance(cell, Estimate):
         return cell
     low, high = cell.interval()

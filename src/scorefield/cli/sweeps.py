@@ -67,4 +67,5 @@ def sweep(
         raise UserError("--slurm is for jobs of a cluster: give --cluster slurm too")
     executor = None if cluster == "local" else on_cluster(root, jobs, options)
     outcomes = run(planned, root, jobs or 1, evaluate, drawing_of, engine, executor)
-    return Results(rows=summary(planned, outcomes), status=exit_status(outcomes))
+    rows, notes = summary(planned, outcomes)
+    return Results(rows=rows, notes=notes, status=exit_status(outcomes))

@@ -29,8 +29,10 @@ def demo(
     The same command, run again, resumes, and writes the report anew.
     """
     from scorefield.comparison.demo import demo
+    from scorefield.files import check_writable
     from scorefield.report.page import write_report
 
+    check_writable(out)
     demo(root, jobs=jobs, engine=engine)
     return Results(files=[write_report(root, out, overwrite=True)])
 

@@ -88,6 +88,8 @@ class SlurmJobs:
         self._queued: Mapping[str, str] | None = None
         self._silent: float | None = None
         self._stopped = False
+        # The most jobs that were seen running at the same time.
+        self.together = 1
         for name, value in self.options.items():
             if name not in _OPTIONS:
                 raise UserError(f"a job has no option {name!r}; {hint(name, _OPTIONS, 'they')}")
@@ -163,6 +165,7 @@ class SlurmJobs:
 
     def _show(self, waiting: Mapping[str, str]) -> None:
         counts = Counter(waiting.get(job.number, "ended") for job in self._jobs)
+        self.together = max(self.together, counts["running"])
         line = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
         if line != self._shown:
             self._shown = line
@@ -195,7 +198,10 @@ class SlurmJobs:
         """How a job that has left the queue ended; nothing as long as its result may come."""
         found = result_of(self.folder, job.task.name)
         if found is not None and found["job"] == job.number:
-            return TaskResult(found["status"], reason=found["reason"], seconds=found["seconds"])
+            # Those of earlier versions have no result.
+            return TaskResult(
+                found["status"], found.get("result"), found["reason"], found["seconds"]
+            )
         seconds, state = time.time() - job.begun, _state(job.number)
         # Of a cancelled job SLURM keeps no record before it begins, and any while it ends.
         if state.startswith(_STOPPED) or self._stopped:
@@ -238,8 +244,8 @@ def job_of(folder: Path, name: str) -> str | None:
 
 
 def result_of(folder: Path, name: str) -> dict[str, Any] | None:
-    """The result of the last job of a task that has one: ``job``, ``status``, ``reason``,
-    ``seconds``.
+    """How the last job of a task that has ended did so: ``job``, ``status``, ``reason``,
+    ``seconds``, and the ``result`` of the task where it is a plain value.
     """
     return _read(_result(folder, name), job=str, status=str, reason=str, seconds=float)
 
@@ -274,8 +280,11 @@ def in_job(task: Task, arguments: tuple[Any, ...], result: Path) -> None:
             _command("scontrol", "requeue", job.job_id)
             return
         outcome = TaskResult("failed", reason=f"its time was over {restarts + 1} times")
-    content = {"job": job.job_id, "status": outcome.status, "reason": outcome.reason}
-    write_file(result, json.dumps({**content, "seconds": outcome.seconds}))
+    content: dict[str, Any] = {"job": job.job_id, "status": outcome.status}
+    content |= {"reason": outcome.reason, "seconds": outcome.seconds}
+    if isinstance(outcome.result, str | int | float):
+        content["result"] = outcome.result
+    write_file(result, json.dumps(content))
 
 
 def _read(path: Path, **kinds: type) -> dict[str, Any] | None:

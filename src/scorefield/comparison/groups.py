@@ -245,6 +245,16 @@ def natural_order(name: str) -> tuple[Any, ...]:
     return *((part.isdecimal(), int(part) if part.isdecimal() else part) for part in parts), name
 
 
+def in_order(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
+    """Evaluations by data set, model and seed, those of the plain model first."""
+
+    def place(e: Evaluation) -> tuple[Any, ...]:
+        preset = str(e.about.get("preset")).rpartition("/")[2]
+        return e.dataset, preset not in BASELINES, natural_order(e.model), e.seed
+
+    return sorted(evaluations, key=place)
+
+
 def collect(root: Path) -> list[Evaluation]:
     """Every evaluation in ``root/dataset/model/seed``, those of the plain model first.
 
@@ -257,11 +267,7 @@ def collect(root: Path) -> list[Evaluation]:
         why = absence(root) or ": run `scorefield eval RUN` on each first"
         raise RunError(f"{root} holds no evaluated run{why}")
 
-    def place(e: Evaluation) -> tuple[Any, ...]:
-        preset = str(e.about.get("preset")).rpartition("/")[2]
-        return e.dataset, preset not in BASELINES, natural_order(e.model), e.seed
-
-    evaluations = sorted(_readable(root, folders), key=place)
+    evaluations = in_order(readable(root, folders))
     for dataset, members in groupby(evaluations, lambda e: e.dataset):
         first, *others = members
         for other in others:
@@ -274,8 +280,8 @@ def collect(root: Path) -> list[Evaluation]:
     return evaluations
 
 
-def _readable(root: Path, folders: Sequence[Path]) -> list[Evaluation]:
-    """The evaluations that can be read, one at least; the others are named."""
+def readable(root: Path, folders: Sequence[Path]) -> list[Evaluation]:
+    """The evaluations in a folder that can be read, one at least; the others are named."""
     found, errors = [], []
     for folder in folders:
         try:

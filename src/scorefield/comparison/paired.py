@@ -24,6 +24,12 @@ from scorefield.estimate import Estimate, mean, paired_difference
 from scorefield.evaluation.columns import Schema, attributes, derived
 
 
+def excludes_zero(difference: Estimate) -> bool:
+    """Whether the 95 % interval of a difference leaves zero out."""
+    low, high = difference.interval()
+    return low > 0 or high < 0
+
+
 @dataclass(frozen=True)
 class Pair:
     """A number of a model against the same number of the baseline, over their common seeds.
@@ -50,8 +56,7 @@ class Pair:
     @property
     def excludes_zero(self) -> bool:
         """Whether the 95 % interval of the difference leaves zero out."""
-        low, high = self.difference.interval()
-        return low > 0 or high < 0
+        return excludes_zero(self.difference)
 
 
 PAIR_COLUMNS = Schema(

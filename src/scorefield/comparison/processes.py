@@ -60,12 +60,17 @@ class TaskResult:
 
 @runtime_checkable
 class Executor(Protocol):
-    """What runs tasks, ``width`` at the same time; ``busy`` have not ended."""
+    """What runs tasks: ``width`` at most are started that have not ended, of which there are
+    ``busy``, and ``together`` at most work at the same time.
+    """
 
     width: int
 
     @property
     def busy(self) -> int: ...
+
+    @property
+    def together(self) -> int: ...
 
     def start(self, task: Task, arguments: tuple[Any, ...]) -> None:
         """Starts a task with these arguments."""
@@ -185,6 +190,10 @@ class LocalProcesses:
     @property
     def busy(self) -> int:
         return sum(worker.task is not None for worker in self._workers)
+
+    @property
+    def together(self) -> int:
+        return self.width
 
     def start(self, task: Task, arguments: tuple[Any, ...]) -> None:
         content = pickle.dumps((task.call, arguments))

@@ -112,7 +112,7 @@ def run(
         _report_failure(task, outcome)
         ended.append(outcome)
         if len(tasks) > 1:
-            print(remaining(ended, len(tasks), executor.width), flush=True)
+            print(remaining(ended, len(tasks), executor.together), flush=True)
 
     with local if cluster is None else nullcontext(cluster) as executor:
         outcomes = list(run_tasks(tasks, executor, report).values())
@@ -141,8 +141,8 @@ def task_name(config: Config) -> str:
     return f"{config.name}{SEED}{config.seed}"
 
 
-def remaining(ended: Sequence[TaskResult], runs: int, width: int) -> str:
-    """How many runs of a sweep have ended, and how long those that are left take, ``width`` at a
+def remaining(ended: Sequence[TaskResult], runs: int, together: int) -> str:
+    """How many runs of a sweep have ended, and how long those that are left take, so many at a
     time, if they take as long as those did on average that were trained here.
     """
     left, seconds = runs - len(ended), [o.seconds for o in ended if o.status == "done" and o.result]
@@ -150,7 +150,7 @@ def remaining(ended: Sequence[TaskResult], runs: int, width: int) -> str:
     if not left or not seconds:
         return words
     # The last ones take as long as one does, however many run at a time.
-    rounds = max(1.0, left / width)
+    rounds = max(1.0, left / together)
     return f"{words}, about {clock(rounds * sum(seconds) / len(seconds))} left"
 
 
@@ -211,10 +211,13 @@ def time_models(
     time_steps(configs, folder, engine)
 
 
-def summary(jobs: Sequence[Job], outcomes: Sequence[TaskResult]) -> list[dict[str, Any]]:
-    """A row a run: how it ended, and its sample quality at the largest number of calls where it is
-    evaluated.
+def summary(
+    jobs: Sequence[Job], outcomes: Sequence[TaskResult]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row a run: how it ended, and where it is evaluated its sample quality at the largest number
+    of calls, with the mark of its model; and what marks mean, where there are any.
     """
+    quality, notes = _qualities([job.folder for job in jobs])
     rows = []
     for job, outcome in zip(jobs, outcomes, strict=True):
         row = {
@@ -222,29 +225,41 @@ def summary(jobs: Sequence[Job], outcomes: Sequence[TaskResult]) -> list[dict[st
             "seed": job.config.seed,
             "status": outcome.status,
             "seconds": outcome.seconds,
-            **_quality(job.folder),
+            **quality.get(job.folder, {}),
             "reason": outcome.reason or None,
             "folder": str(job.folder),
         }
         rows.append(row)
     columns = dict.fromkeys(name for row in rows for name in row if name not in _LAST)
-    return [{name: row.get(name) for name in (*columns, *_LAST)} for row in rows]
+    return [{name: row.get(name) for name in (*columns, *_LAST)} for row in rows], notes
 
 
 _LAST = ("reason", "folder")
 """The last columns of the summary."""
 
 
-def _quality(folder: Path) -> dict[str, Any]:
-    if not any((folder / "eval").glob("*")):
-        return {}
+def _qualities(folders: Sequence[Path]) -> tuple[dict[Path, dict[str, Any]], list[str]]:
+    """The sample quality of runs that are evaluated, by folder, and what their marks mean."""
+    evaluated = [folder for folder in folders if any((folder / "eval").glob("*"))]
+    if not evaluated:
+        return {}, []
     # They import torch, which is not needed before.
+    from scorefield.comparison.marks import NONE, explained, marks_of
     from scorefield.evaluation.catalogue import TARGET
     from scorefield.evaluation.records import Evaluation
+    from scorefield.runs.cells import Marked
 
-    evaluation = Evaluation.read(folder)
-    found = evaluation.distance(TARGET.name, evaluation.budgets[-1])
-    return {} if found is None else {f"{TARGET.label}, {found.nfe} calls": found.estimate}
+    evaluations = {folder: Evaluation.read(folder) for folder in evaluated}
+    marks = marks_of(TARGET, list(evaluations.values()))
+    quality = {}
+    for folder, e in evaluations.items():
+        distance = e.distance(TARGET.name, e.budgets[-1])
+        if distance is not None:
+            column = f"{TARGET.label}, {distance.nfe} calls"
+            mark = marks.get((e.dataset, e.model), NONE)
+            quality[folder] = {column: Marked(distance.estimate, mark.words)}
+    notes = [explained("the reference")] if any(m != NONE for m in marks.values()) else []
+    return quality, notes
 
 
 def exit_status(outcomes: Sequence[TaskResult]) -> int:

@@ -44,11 +44,12 @@ class Config(Section):
         self._check_networks()
         self._check_table()
         self._check_torus()
-        if self.objective.boundary is not None and not isinstance(self.field, HybridModel):
-            raise UserError(
-                f"objective.boundary needs a field of kind 'hybrid', field.kind is "
-                f"{self.field.kind!r}"
-            )
+        for name, kind in (("boundary", "hybrid"), ("dual", "potential")):
+            if name in self.objective.terms and self.field.kind != kind:
+                raise UserError(
+                    f"objective.{name} needs a field of kind {kind!r}, field.kind is "
+                    f"{self.field.kind!r}"
+                )
         cycles, batch = self.objective.cycles, self.train.batch_size
         if cycles is not None:
             check_below("objective.cycles.neighbours", cycles.neighbours, "train.batch_size", batch)
@@ -102,10 +103,6 @@ class Config(Section):
                     "levels, that of field.label 'index' or of sde.kind 'discrete_vp', does not "
                     "allow"
                 )
-        if self.objective.dual is not None and self.field.kind != "potential":
-            raise UserError(
-                f"objective.dual needs field.kind 'potential', it is {self.field.kind!r}"
-            )
         if self.objective.law.kind == "table" and self.levels is None:
             raise UserError(
                 "objective.law.kind 'table' needs a table: that of sde.kind 'discrete_vp', or "

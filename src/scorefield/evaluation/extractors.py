@@ -17,7 +17,7 @@ from torch import Tensor
 from scorefield import archives
 from scorefield.engine import device_of, exact
 from scorefield.errors import UserError
-from scorefield.files import open_file, reason, sha256_of
+from scorefield.files import open_file, sha256_of
 from scorefield.interop.unpickling import read_state
 from scorefield.networks.dinov2 import DinoV2
 from scorefield.networks.inception import Inception
@@ -120,7 +120,7 @@ def open_extractor(path: str | Path) -> Extractor:
             f"Inception Score) is published at {INCEPTION.address}, {DINOV2.file} at "
             f"{DINOV2.address}; put the file there, or give the path of the one that you have"
         )
-    digest = _sha256(path)
+    digest = sha256_of(path)
     state = _state(path, digest)
     try:
         network = Inception() if "Conv2d_1a_3x3.conv.weight" in state else DinoV2.of(state)
@@ -139,13 +139,6 @@ def image_bytes(samples: Tensor, centered: bool) -> Tensor:
     values = samples.to(torch.float64)
     values = (values + 1) * 127.5 if centered else values * 255
     return values.round().clamp(0, 255).to(torch.uint8).cpu()
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {reason(error)}") from error
 
 
 def _state(path: Path, digest: str) -> Mapping[str, Tensor]:

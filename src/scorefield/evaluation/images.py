@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from scorefield.config.build import build_engine
 from scorefield.config.document import shown
 from scorefield.data.latents import LatentSource
@@ -49,7 +47,7 @@ def evaluate_images(
     *,
     statistics: Path | None = None,
     pngs: bool = False,
-    vae: Path | None = None,
+    opened: tuple[Pixels, DataSource] | None = None,
     stages: Stages | None = None,
     engine: Engine | None = None,
 ) -> Evaluation:
@@ -69,7 +67,7 @@ def evaluate_images(
         statistics: A published file whose statistics Fréchet distances are taken from, in place of
             those of the training set.
         pngs: Whether to write the images as ``samples/…/000123.png``.
-        vae: Where the autoencoder of latents is, as of :func:`~.pixels_of`.
+        opened: What :func:`images_of` has opened; it opens it here by default.
         stages, engine: As of :func:`~.evaluate.evaluate`.
 
     Raises:
@@ -92,7 +90,8 @@ def evaluate_images(
     field = engine.place(run.field("ema", kept.step).requires_grad_(False))
     source, protocol = run.source(), Protocol.read(kept.protocol)
     check_same(world, checkpoint=kept.step, images=(n, budgets, [e.sha256 for e in extractors]))
-    pixels, real = images_of(run, engine.torch_device, vae)
+    pixels, real = opened or images_of(run)
+    pixels = pixels.on(engine.torch_device)
     # One that is given twice is one.
     placed = list({e.name: e.on(engine.torch_device) for e in extractors}.values())
     known = {e.name: read_statistics(statistics, e) for e in placed} if statistics else {}
@@ -155,17 +154,16 @@ def evaluate_images(
     return kept
 
 
-def images_of(
-    run: Run, device: torch.device | str = "cpu", vae: Path | None = None
-) -> tuple[Pixels, DataSource]:
+def images_of(run: Run, vae: Path | None = None) -> tuple[Pixels, DataSource]:
     """How the points of a run become images, and the images that they are compared with: those of
-    its data, or that its latents were encoded from.
+    its data, or that its latents were encoded from. Where the autoencoder of latents is, is as of
+    :func:`~.pixels_of`.
 
     Raises:
         UserError: As of :func:`~.pixels_of`, or if the images of latents are not there.
     """
     source = run.source()
-    pixels = pixels_of(source, run.config.centered, device, vae)
+    pixels = pixels_of(source, run.config.centered, vae=vae)
     return pixels, source.pictures() if isinstance(source, LatentSource) else source
 
 

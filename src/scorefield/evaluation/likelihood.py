@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -23,7 +22,7 @@ from scorefield.estimate import Estimate
 from scorefield.evaluation.given import open_data
 from scorefield.evaluation.levels import Levels, levels_of, within_cells
 from scorefield.evaluation.parts import Parts
-from scorefield.files import reason, write_files
+from scorefield.files import check_writable, reason, write_files
 from scorefield.likelihood.compute import log_prob
 from scorefield.likelihood.density import BitsPerDim, DataTransform, LogProb
 from scorefield.progress import Stages
@@ -124,9 +123,7 @@ def check_folder(folder: Path, overwrite: bool = False) -> None:
     """Checks before the work that tables can be written to a folder, which need not exist, and that
     none are there that may not be replaced.
     """
-    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise RunError(f"{folder} cannot be written: {there} is no folder that can be written to")
+    check_writable(folder)
     for file in (folder / POINTS, folder / SUMMARY):
         if file.exists() and not overwrite:
             raise RunError(f"{file} exists; overwrite it, or give another folder")

@@ -38,6 +38,11 @@ class Pixels:
         """How many pixels a side of the image has for one of the points."""
         return 1 if self.autoencoder is None else self.autoencoder.factor
 
+    def on(self, device: torch.device) -> Pixels:
+        """These, with latents decoded on a device."""
+        opened = self.autoencoder
+        return self if opened is None else replace(self, autoencoder=opened.on(device))
+
     def images(self, points: Tensor) -> Tensor:
         """The images of points."""
         return points if self.autoencoder is None else self.autoencoder.decode(points)

@@ -24,7 +24,7 @@ from scorefield.errors import RunError
 from scorefield.evaluation.pixels import pixels_of
 from scorefield.fields.base import ScoreField
 from scorefield.fields.composed import ClassifierFreeGuidance
-from scorefield.files import write_files
+from scorefield.files import check_writable, write_files
 from scorefield.plotting import MOST_IMAGES, png, samples_figure
 from scorefield.progress import Stages
 from scorefield.runs.classes import class_name, of_class
@@ -140,6 +140,8 @@ def draw(
     _check_count("n", n, _MOST_SAMPLES)
     if out is not None and out.suffix not in _ENDINGS:
         raise RunError(f"{out} must end in {' or '.join(_ENDINGS)}")
+    if out is not None:
+        check_writable(out.parent)
     if out is not None and not overwrite:
         for file in (out, out.with_suffix(".png")):
             if file.exists():

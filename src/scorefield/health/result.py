@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor
 from scorefield.data.array_files import read_arrays
 from scorefield.errors import RunError
 from scorefield.estimate import Estimate, Variance
-from scorefield.files import DOCUMENT, read_file, write_files
+from scorefield.files import DOCUMENT, check_writable, read_file, write_files
 from scorefield.health.page import page
 from scorefield.health.plan import Done, Found, Number
 from scorefield.health.typical import Like
@@ -114,11 +113,7 @@ def delete(folder: Path) -> None:
 
 def _check_free(folder: Path) -> None:
     """Raises ``RunError`` where nothing can be written, or what is there is of something else."""
-    there = next(part for part in (folder, *folder.absolute().parents) if part.exists())
-    if not there.is_dir():
-        raise RunError(f"{there} is a file, and the check is a folder: give another")
-    if not os.access(there, os.W_OK):
-        raise RunError(f"{there} cannot be written to: give another folder")
+    check_writable(folder)
     for name in (PAGE, SAMPLES):
         if (folder / name).exists():
             raise RunError(f"{folder / name} exists and is not of a check: give another folder")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from scorefield.comparison.groups import RMS, Group
+from scorefield.comparison.marks import is_zero
 from scorefield.comparison.paired import Pair
 from scorefield.comparison.resources import TIME
 from scorefield.comparison.tables import Comparison
@@ -112,7 +113,7 @@ def _of_level(comparison: Comparison, metric: OfLevel, finding: Finding) -> str:
     values = _summaries(comparison.members, metric)
     if not values:
         return ""
-    none = _rounding(values, metric) if metric.zero else []
+    none = _rounding(values, metric)
     unit = f" {metric.unit}" if metric.unit else ""
     some = {m: e for m, e in values.items() if m not in none}
     each = [f"{in_words(e)}{unit} for {m}" for m, e in _ends(some).items()]
@@ -139,12 +140,7 @@ def _summaries(members: Sequence[Group], metric: OfLevel) -> dict[str, Estimate]
 
 def _rounding(values: dict[str, Estimate], metric: OfLevel) -> list[str]:
     """The models whose values are no more than rounding."""
-    return [m for m, e in values.items() if e.value < (metric.rounding or 0)]
-
-
-def is_zero(metric: OfLevel, g: Group) -> bool:
-    """Whether a metric of a model is no more than rounding."""
-    return bool(_rounding(_summaries([g], metric), metric))
+    return [m for m, e in values.items() if is_zero(metric, e)]
 
 
 def _ends(values: dict[str, Estimate]) -> dict[str, Estimate]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from scorefield.comparison.groups import Group, Key, over_seeds
+from scorefield.comparison.marks import siblings
 from scorefield.comparison.paired import Pair, compare
+from scorefield.errors import RunError
 from scorefield.estimate import Estimate
 from scorefield.evaluation.likelihood import SUMMARY, LikelihoodSettings
+from scorefield.evaluation.records import Evaluation
 from scorefield.files import DOCUMENT, read_file
 from scorefield.progress import warn
 from scorefield.report.tables import Cell, Column, Row, Table, pair_cell
@@ -62,6 +66,19 @@ class Likelihoods:
         """The mean negative log-density, of which less is better."""
         nats = self.over_seeds(g, "nats")
         return None if nats is None else nats.scaled(-1.0)
+
+
+def compared_with_first(run: Path) -> Pair | None:
+    """The difference in negative log-density between the model of a run and the first of those
+    that were evaluated alike on the same data; ``None`` where there is none.
+    """
+    try:
+        own = Evaluation.find(run)
+        members = [] if own is None else siblings(own)
+    except RunError as error:
+        warn(f"the log-density is not compared with that of other models: {error}")
+        return None
+    return None if own is None else Likelihoods(members).pairs.get(own.model)
 
 
 def _alike(record: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -8,31 +8,29 @@ from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
-from scorefield.comparison.groups import RMS, Group
-from scorefield.comparison.paired import Pair
+from scorefield.comparison.groups import Group
+from scorefield.comparison.marks import (
+    BASE,
+    BETTER,
+    NONE,
+    SAME,
+    WORSE,
+    Mark,
+    explained,
+    mark_of,
+    of_model,
+)
 from scorefield.comparison.tables import Comparison
 from scorefield.estimate import Estimate
 from scorefield.evaluation.catalogue import OF_IMAGES, OF_LEVELS, OF_SAMPLES, VALIDATION
 from scorefield.evaluation.catalogue.metric import Metric, OfLevel
 from scorefield.plotting.palette import Look
-from scorefield.report.findings import is_zero
 from scorefield.report.likelihood import UNIT, Likelihoods
 from scorefield.report.tables import anchor
 
 MOST = 5
 """The number of metrics; with the model and its cost, seven columns."""
 _WIDE = 20.0  # the ratio of the numbers of a column from which their scale is logarithmic
-
-
-class Mark(NamedTuple):
-    """How a model compares with the first: a kind, which has a colour, and words."""
-
-    kind: str = ""
-    words: str = ""
-
-
-BETTER, WORSE = Mark("better", "better"), Mark("worse", "worse")
-SAME, BASE, NONE = Mark("same", "not distinguishable"), Mark("base", "reference"), Mark()
 
 
 class Placed(NamedTuple):
@@ -90,10 +88,7 @@ def overview(comparison: Comparison, likelihoods: Likelihoods, look: dict[str, L
     if not others:
         note += " With a single model there is nothing to compare it with."
     elif comparison.pairs:
-        note += (
-            f" A model is better or worse than {base.label} where the 95\u00a0% interval of the "
-            "mean difference over common seeds excludes zero, and not distinguishable elsewhere."
-        )
+        note += " " + explained(base.label).replace(" %", "\u00a0%")
     else:
         but = " but in the time, which was measured side by side" if comparison.costs.apart else ""
         note += (
@@ -168,37 +163,14 @@ def _distance(metric: Metric, budget: int, relative: bool, g: Group) -> Estimate
 
 
 def _mark(comparison: Comparison, metric: Metric, g: Group) -> Mark:
-    """How a model compares with the first in a metric; nothing where there is no interval."""
-    if isinstance(metric, OfLevel) and metric.zero and is_zero(metric, g):
-        return Mark("better", metric.zero)
-    if g is comparison.members[0]:
-        return BASE if comparison.pairs else NONE
-    found = next((p for p in comparison.pairs if _same(p, metric, g)), None)
-    return NONE if metric.better == "neither" else _of_pair(found, metric.better == "lower")
+    return of_model(metric, g, comparison.members[0], comparison.pairs)
 
 
 def _mark_of_likelihood(comparison: Comparison, likelihoods: Likelihoods, g: Group) -> Mark:
     if g is comparison.members[0]:
         return BASE if likelihoods.pairs else NONE
-    return _of_pair(likelihoods.pairs.get(g.model), less_is_better=True)
-
-
-def _of_pair(pair: Pair | None, less_is_better: bool) -> Mark:
-    if pair is None:
-        return NONE
-    if not pair.excludes_zero:
-        return SAME
-    return BETTER if (pair.difference.value < 0) == less_is_better else WORSE
-
-
-def _same(p: Pair, metric: Metric, g: Group) -> bool:
-    """Whether a difference is of a model's number in the table."""
-    k, one = p.key, p.baseline.first
-    if p.model.model != g.model or k.metric_name != metric.name:
-        return False
-    if isinstance(metric, OfLevel):
-        return k.sigma_bin == RMS and k.scale_delta in (None, metric.radius)
-    return k.nfe_budget in (None, one.budgets[-1]) and k.sampler in ("", one.protocol["sampler"])
+    found = likelihoods.pairs.get(g.model)
+    return mark_of(None if found is None else found.difference)
 
 
 def _readings(column: _Column, members: Sequence[Group]) -> list[Placed | None]:

@@ -14,7 +14,7 @@ from scorefield.comparison.tables import TABLES, Comparison, compare_models, ref
 from scorefield.comparison.to_target import TARGETS
 from scorefield.errors import ConfigError, RunError
 from scorefield.evaluation.records import Evaluation
-from scorefield.files import write_files
+from scorefield.files import check_writable, write_files
 from scorefield.plotting.palette import EXACT, Look, looks
 from scorefield.progress import warn
 from scorefield.report import provenance
@@ -56,6 +56,7 @@ def write_report(
             different protocols, a number is refused, or there is a page or a table that may not be
             replaced.
     """
+    check_writable(out)
     for file in (out / INDEX, *(out / name for name in TABLES)):
         if file.exists() and not overwrite:
             raise RunError(f"{file} exists; overwrite it, or give another folder")

@@ -10,7 +10,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, Variance
@@ -19,6 +19,13 @@ from scorefield.files import TABLE, read_file
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 VARIANCE = ("variance_at_zero", "variance_slope")
 """The columns of a variance that depends on the true value."""
+
+
+class Marked(NamedTuple):
+    """A number with what is found of it in a word or two, which tables show beside it."""
+
+    estimate: Estimate
+    mark: str
 
 
 class _Lines(list[str]):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,9 +24,11 @@ import torch
 from scorefield import __version__, archives
 from scorefield.engine import Engine, exact
 from scorefield.errors import RunError, UserError
+from scorefield.estimate import Estimate, Median
 from scorefield.fields.base import ScoreField
 from scorefield.files import (
     DOCUMENT,
+    check_writable,
     delete_folder,
     open_file,
     read_file,
@@ -35,7 +36,7 @@ from scorefield.files import (
     write_folder,
 )
 from scorefield.progress import Stages
-from scorefield.runs.cells import csv_text
+from scorefield.runs.cells import Marked, csv_text
 from scorefield.studies.settings import Settings
 
 RECORD = "study.json"
@@ -48,13 +49,7 @@ CPU = Engine("cpu")
 
 def check_free(folder: Path, overwrite: bool) -> None:
     """Checks that results may be written into a folder, before they are computed."""
-    here = folder.absolute()
-    # The root has no folder above it.
-    above = next((place for place in here.parents if place.exists()), here)
-    if not above.is_dir():
-        raise RunError(f"{above} is no folder, and no results can lie in it")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise RunError(f"{above} cannot be written into: give another output directory")
+    check_writable(folder.absolute().parent)
     if not (folder.exists() or folder.is_symlink()):
         return
     if not overwrite:
@@ -185,11 +180,18 @@ class NotMade(RunError):
     """A file that could not be made, without which a study is still worth writing."""
 
 
+Cell = str | Estimate | Marked | Median | None
+"""What a table has in a place."""
+
+
 class Table(NamedTuple):
-    """What is printed: headings, and a row of cells a line."""
+    """What is printed: headings, a row of cells a line, and what one must know of them. Numbers are
+    cells as they are: they are rounded where they are printed.
+    """
 
     headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = ()
 
 
 class Study(ABC, Generic[S, R]):

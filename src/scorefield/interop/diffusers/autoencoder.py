@@ -21,7 +21,7 @@ from torch import Tensor
 
 from scorefield.data.latent_packs import Codec
 from scorefield.engine import device_of, exact
-from scorefield.files import reason, sha256_of
+from scorefield.files import sha256_of
 from scorefield.interop.diffusers.folders import from_folder, read_json
 from scorefield.interop.errors import InteropError
 
@@ -108,8 +108,8 @@ def open_autoencoder(path: str | Path, sha256: str | None = None) -> Autoencoder
         sha256: The hash that its file of weights must have.
 
     Raises:
-        InteropError: If diffusers is not installed, there is no such folder, it holds another
-            network, or other weights.
+        UserError: If diffusers is not installed, there is no such folder, or its weights cannot be
+            read or are others; if it holds another network.
     """
     given = Path(path).expanduser()
     folder = given / _PART if (given / _PIPELINE).is_file() else given
@@ -121,7 +121,7 @@ def open_autoencoder(path: str | Path, sha256: str | None = None) -> Autoencoder
     kind = read_json(folder / _CONFIG).get("_class_name")
     if kind != _KIND:
         raise InteropError(f"{folder} holds a network of class {kind}, it must be {_KIND}")
-    digest = _sha256(folder / _WEIGHTS)
+    digest = sha256_of(folder / _WEIGHTS)
     if sha256 not in (None, digest):
         raise InteropError(
             f"the weights of the autoencoder in {folder} have the SHA-256 {digest[:12]}…, and the "
@@ -137,10 +137,3 @@ def open_autoencoder(path: str | Path, sha256: str | None = None) -> Autoencoder
     shift = 0.0 if config.shift_factor is None else float(config.shift_factor)
     codec = Codec(str(folder.resolve()), digest, float(config.scaling_factor), shift)
     return Autoencoder(network.float().eval().requires_grad_(False), codec)
-
-
-def _sha256(file: Path) -> str:
-    try:
-        return sha256_of(file)
-    except OSError as error:
-        raise InteropError(f"{file} cannot be read: {reason(error)}") from error

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from scorefield.comparison.groups import over_levels, over_seeds
-from scorefield.estimate import Estimate, format_uncertain
+from scorefield.comparison.marks import explained, of_number
+from scorefield.estimate import Estimate, paired_difference
 from scorefield.evaluation.catalogue import find
 from scorefield.evaluation.records import Level
+from scorefield.runs.cells import Marked
 from scorefield.studies.atoms.compute import AtomsAnalysis, ModelResult, by_metric
-from scorefield.studies.frame import Table
+from scorefield.studies.frame import Cell, Table
 
 POOLED = "all"
 """What the seed is called where a number is one over several seeds."""
@@ -28,28 +30,38 @@ def title(name: str) -> str:
 
 def table(analysis: AtomsAnalysis) -> Table:
     """The numbers, a line a run and a line a model of several seeds; of diagnostics the root mean
-    square over noise levels, of mean squares the mean.
+    square over noise levels, of mean squares the mean. Those over seeds are marked by their
+    differences from the first model that has several.
     """
     lines = list(_lines(analysis))
     headings = {
         name: name.replace("_", " ") if metric is None else metric.label
         for name, metric in ((name, find(name)) for name in lines[0][2])
     }
-    rows = [
-        [model, seed, *(format_short(numbers.get(name)) for name in headings)]
-        for model, seed, numbers in lines
-    ]
-    return Table(["model", "seed", *headings.values()], rows)
+    several = [model for model, seed, _ in lines if seed == POOLED]
+    base = {seed: found for model, seed, found in lines if model in several[:1]}
+    rows: list[list[Cell]] = []
+    for model, seed, found in lines:
+        cells: list[Cell] = [found.get(name) for name in headings]
+        if seed == POOLED and model != several[0]:
+            own = {seed: found for name, seed, found in lines if name == model}
+            cells = [_marked(name, own, base) for name in headings]
+        rows.append([model, seed, *cells])
+    notes = [explained(several[0])] if len(several) > 1 else []
+    return Table(["model", "seed", *headings.values()], rows, notes)
 
 
-def format_short(estimate: Estimate | None) -> str:
-    """A number with the sum of both its errors; a bound where it may be numerical error alone."""
-    if estimate is None:
-        return ""
-    if 0 < estimate.numerical_error >= abs(estimate.value):
-        return f"within {estimate.numerical_error:.1g}"
-    error = estimate.standard_error + estimate.numerical_error
-    return format_uncertain(estimate.value, error) if error > 0 else f"{estimate.value:.4g}"
+def _marked(
+    name: str, own: Mapping[str, dict[str, Estimate]], base: Mapping[str, dict[str, Estimate]]
+) -> Estimate | Marked | None:
+    """A number over seeds, and how it compares with that of the first model over common seeds."""
+    value = own[POOLED].get(name)
+    seeds = [s for s in own if s != POOLED and name in own[s] and name in base.get(s, {})]
+    if value is None or len(seeds) < 2:
+        return value
+    ours, theirs = ([found[s][name].value for s in seeds] for found in (own, base))
+    difference = paired_difference(ours, theirs)
+    return Marked(value, of_number(find(name), value, difference).words)
 
 
 def rows(analysis: AtomsAnalysis) -> Iterator[dict[str, Any]]:

@@ -20,7 +20,7 @@ from scorefield.studies.dose.compute import (
     dose_response,
     ring_of_modes,
 )
-from scorefield.studies.frame import Study, Table, Work, csv_bytes
+from scorefield.studies.frame import Cell, Study, Table, Work, csv_bytes
 from scorefield.studies.settings import Dose
 
 if TYPE_CHECKING:
@@ -79,12 +79,12 @@ class _Quantity(NamedTuple):
 
 def table(result: DoseResponse, dose: float) -> Table:
     """The responses at one dose in words, under :data:`HEADINGS`."""
-    rows = []
+    rows: list[list[Cell]] = []
     for r in result.responses:
         if r.case.dose == dose and r.case.band_name in BANDS:
             numbers = (r.asymmetry, r.kl, r.ratio, r.shift)
             ends = "{:.3g} to {:.3g}".format(*r.case.ends)
-            rows.append([r.case.kind, ends, *map(format_or_bound, numbers)])
+            rows.append([r.case.kind, ends, *numbers])
     return Table(HEADINGS, rows)
 
 
@@ -192,16 +192,3 @@ def _draw_slopes(axes: Axes, doses: Sequence[float], top: float) -> None:
         label = "proportional to δ²" if k == 0 else None
         ends = [doses[0], doses[-1]]
         axes.plot(ends, [end / rise, end], ":", color=GUIDE, linewidth=0.9, zorder=0, label=label)
-
-
-def format_or_bound(estimate: Estimate) -> str:
-    """A number with its error, where that is more than its rounding, or an upper bound where it is
-    compatible with zero.
-    """
-    low, high = estimate.interval()
-    if low <= 0 < high:
-        unit = 10.0 ** (math.floor(math.log10(high)) - 1)
-        return f"0 (below {math.ceil(high / unit) * unit:.1e})"
-    if high - low < 0.01 * estimate.value:
-        return f"{estimate.value:.3g}"
-    return str(estimate).removesuffix(f" {estimate.unit}")

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from scorefield.diagnostics.trajectories import State, Walk
 from scorefield.errors import ConfigError, RunError
-from scorefield.estimate import Estimate, format_uncertain
+from scorefield.estimate import Estimate
 from scorefield.fields.base import ScoreField
 from scorefield.networks.minimal import MinimalResNet, MinimalUNet
+from scorefield.runs.cells import Marked
 from scorefield.runs.subject import Subject
 from scorefield.samplers.solvers import DDIM
 from scorefield.studies.exterior.compute import (
@@ -26,7 +27,7 @@ from scorefield.studies.exterior.compute import (
     tensors,
 )
 from scorefield.studies.exterior.figure import figure, figures_of
-from scorefield.studies.frame import Study, Table, Work, fingerprint, json_bytes
+from scorefield.studies.frame import Cell, Study, Table, Work, fingerprint, json_bytes
 from scorefield.studies.networks import (
     class_of,
     closed_form,
@@ -144,12 +145,12 @@ class ExteriorStudy(Study[Exterior, Analysis]):
 
     def table(self, result: Analysis) -> Table:
         """Means over steps, under :data:`HEADINGS`."""
-        rows = []
+        rows: list[list[Cell]] = []
         for (name, points), profile in result.profiles.items():
-            means = (over_steps(profile), over_steps(profile, "relative"))
+            means = over_steps(profile), over_steps(profile, "relative")
             most = max(profile.probes)
             jacobians = f"up to {most} probes" if most else "exact"
-            rows.append([LABELS[name], points, *map(_format_mean, means), jacobians])
+            rows.append([LABELS[name], points, *map(_marked, means), jacobians])
         return Table(HEADINGS, rows)
 
     @property
@@ -170,12 +171,8 @@ class ExteriorStudy(Study[Exterior, Analysis]):
 STUDY = ExteriorStudy
 
 
-def _format_mean(estimate: Estimate) -> str:
-    if estimate.value <= estimate.numerical_error:
-        return "0 within rounding"
-    if estimate.standard_error == 0:
-        return f"{estimate.value:.5g}"
-    return format_uncertain(estimate.value, estimate.standard_error)
+def _marked(mean: Estimate) -> Marked:
+    return Marked(mean, "within rounding" if mean.value <= mean.numerical_error else "")
 
 
 def _check_kinds(networks: Mapping[str, Subject]) -> None:

@@ -14,6 +14,7 @@ from scorefield.estimate import Median
 from scorefield.fields.base import ScoreField
 from scorefield.plotting.palette import EXACT, GUIDE, INK, PALE, SEQUENTIAL
 from scorefield.studies.frame import (
+    Cell,
     Study,
     Table,
     Work,
@@ -254,8 +255,8 @@ class PatchesStudy(Study[Patches, Comparison]):
         """The agreement of final images, one line a model, under :data:`HEADINGS`."""
         local, ideal = result.finals[LOCAL], result.finals[IDEAL]
         wins = f"{local.beats(ideal)} of {len(local)}"
-        rows = [
-            [name, str(a.median_correlation), str(a.median_determination), wins * (name == LOCAL)]
+        rows: list[list[Cell]] = [
+            [name, a.median_correlation, a.median_determination, wins * (name == LOCAL)]
             for name, a in result.finals.items()
         ]
         return Table(HEADINGS, rows)
