@@ -86,6 +86,19 @@ def test_the_five_models_differ_in_what_they_are_and_nothing_else(family):
         assert not {k for k in changed if k.startswith(("objective.law", "objective.weighting"))}
 
 
+def test_the_small_models_of_emoji_are_changed_alike():
+    changes = []
+    for model in MODELS:
+        whole, small = (load_config(f"emoji/{model}{end}").document() for end in ("", "_small"))
+        changed = {key: new for key, _, new in differences(whole, small)}
+        assert changed.pop("name") == f"emoji/{model}_small"
+        assert changed.pop("description")
+        changes.append(changed)
+    assert all(changed == changes[0] for changed in changes)
+    parts = {key.partition(".")[0] for key in changes[0]}
+    assert parts == {"field", "optim", "train", "eval"}
+
+
 @pytest.mark.parametrize("head", ["inner", "denoising"])
 def test_a_potential_of_784_pixels_is_conservative(head):
     """By six probes of the Jacobians at three noise levels, with weights of ordinary size: as it

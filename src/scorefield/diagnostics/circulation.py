@@ -37,8 +37,8 @@ from scorefield.networks.features import Features
 from scorefield.points import Given
 from scorefield.targets.base import Target
 
-_PROPOSALS = 8
-"""The number of proposed walks per measured cycle."""
+_PROPOSALS, _LEAST = 8, 256
+"""The number of proposed walks per measured cycle, and the smallest number in all."""
 
 Draws = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -229,7 +229,7 @@ def cycle_circulation(
         neighbours: The number of nearest neighbours in the graph.
         cloud: The number of points of a cloud.
         cycles: The largest number of cycles per cloud and length; eight times as many walks are
-            proposed.
+            proposed, and at least 256.
         reach: The length of the longest edge, in units of :math:`\sigma(t)`; unlimited if not
             given.
         features: The features of the noisy points by whose distance neighbours are found; their
@@ -269,7 +269,7 @@ def cycle_circulation(
             draws = protocol.noise.uniform(
                 f"diagnostics/walk-{length}",
                 (length,),
-                torch.arange(_PROPOSALS * cycles, device=points.noisy.device),
+                torch.arange(max(_PROPOSALS * cycles, _LEAST), device=points.noisy.device),
                 step=torch.arange(clouds, device=points.noisy.device).unsqueeze(1),
                 dtype=torch.float64,
             )
