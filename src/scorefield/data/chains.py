@@ -70,7 +70,7 @@ class ChainSource(FiniteSource):
             check_count(key, value, least)
         self.energy, self.kernel, self.name, self.shape = energy, kernel, name, energy.domain.shape
         self.chains, self.draws, self._burn_in = chains, draws, burn_in
-        self._every, self._noise = every, Noise(seed)
+        self.every, self._noise = every, Noise(seed)
 
     @property
     def mean(self) -> Float[Tensor, "*event"]:
@@ -90,7 +90,7 @@ class ChainSource(FiniteSource):
     @cached_property
     def _points(self) -> ArraySource:
         energy, index = self.energy, torch.arange(self.chains)
-        t, moves = energy.sde.t_min, self._burn_in + self.draws * self._every
+        t, moves = energy.sde.t_min, self._burn_in + self.draws * self.every
         x = energy.start(self._noise, index)
         accepted, found = torch.zeros(self.chains), []
         with exact(), torch.no_grad():
@@ -98,7 +98,7 @@ class ChainSource(FiniteSource):
             path = visit(self.kernel, density, x, h, self._noise, index, moves)
             for k, (chain, moved) in enumerate(path, 1 - self._burn_in):
                 accepted += moved
-                if k > 0 and k % self._every == 0:
+                if k > 0 and k % self.every == 0:
                     found.append(chain.x)
         share, points = float(accepted.mean()) / moves, torch.stack(found)
         if share < _LEAST_ACCEPTED or not bool(points.isfinite().all()):

@@ -162,8 +162,8 @@ class LennardJones(PairEnergy):
         - 2 \Big( \frac{r_m}{d_{ij}} \Big)^6 \Big] + \frac{k}{2} \sum_i |x_i - \bar x|^2
 
     over ordered pairs, so that each pair has a well of the depth :math:`\varepsilon / \tau` at
-    :math:`r_m`. Some later works sum over ordered pairs without the half: theirs is this energy
-    with twice the :math:`\varepsilon`.
+    :math:`r_m`. A sum over ordered pairs without the half is this energy with twice the
+    :math:`\varepsilon`; published energies of "LJ-13" are to be compared with that in mind.
 
     Arguments:
         particles: The number :math:`n` of particles.
