@@ -16,6 +16,7 @@ from scorefield.plotting.palette import looks
 from scorefield.report.findings import findings, headline
 from scorefield.report.likelihood import Likelihoods
 from scorefield.report.overview import overview
+from scorefield.report.tables import pair_cell
 from scorefield.report.templating import templates
 from scorefield.report.words import in_words, listed, number
 
@@ -250,3 +251,9 @@ def test_a_power_of_ten_is_that_of_the_error_too():
             assert values == [pytest.approx(value, rel=0.05), pytest.approx(error, rel=0.05)]
         else:
             assert float(shown.removesuffix("exact")) == value
+
+
+def test_a_difference_that_is_none_is_zero():
+    members = [group("M0", 1.0, 0.1, shifts=SCATTER), group("M1", 1.0, 0.1, shifts=SCATTER)]
+    found = [pair_cell(p) for p in pairs(members)]
+    assert {(cell.text, cell.note, cell.strong) for cell in found} == {("0", "0 to 0", False)}

@@ -266,6 +266,8 @@ def pair_cell(p: Pair | None) -> Cell:
     if p is None:
         return Cell(None)
     value, (low, high) = p.difference.value, p.difference.interval()
+    if value == low == high == 0:
+        return Cell(None, "0 to 0", text="0")
     width = max((high - low) / 2, abs(value) * 1e-3, 1e-300)
     digits = max(0, 2 - int(f"{width:.0e}".partition("e")[2]))
     form = f"+.{digits}f" if 1e-3 <= width < 1e4 else "+.1e"
