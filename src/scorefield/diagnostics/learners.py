@@ -73,7 +73,7 @@ class RandomFeatures:
         \Lambda = \mathbb{E}\,w w^\top, \quad M = \mathbb{E}\,V^\top y\,w^\top;
 
     the other functions are fitted to what forms leave of the field, by what forms leave of their
-    gradients, which is the joint least-squares fit. Waves, at most one for four numbers, have a
+    gradients, which is the joint least-squares fit. Waves, at most one for sixteen numbers, have a
     ridge.
 
     Arguments:
@@ -98,7 +98,7 @@ class RandomFeatures:
         self, offsets: Float[Tensor, "batch dim"], sigma: float, noise: Noise, parts: int
     ) -> Callable[[Values], Gradient]:
         n, dim = offsets.shape
-        waves = min(self.waves, n // parts * dim // 4)
+        waves = min(self.waves, n // parts * dim // 16)
         frequencies, phases = random_waves(offsets, sigma, waves, noise)
         rank = min(dim, max(1, n // (4 * parts)))
         directions = torch.linalg.svd(centred(offsets), full_matrices=False)[2][:rank].T

@@ -22,6 +22,23 @@ is averaged. The two fits have independent errors, whose product is zero on aver
 both miss: a potential outside the learner's family, which makes the estimate a lower bound. An
 error free of :math:`\nabla \cdot (p\,r)` has estimates around zero, some of them negative.
 
+**Variance.** Let :math:`r = \nabla\psi + v` and :math:`g_a = \nabla\psi + e_a`, where to first
+order :math:`e_a(x)` is the mean of :math:`K(x, x_l)\,v_l` over the points of part :math:`a`, with a
+symmetric kernel :math:`K`. The mean of :math:`h` over :math:`n` points is that of :math:`u = 2 r
+\cdot \nabla\psi - |\nabla\psi|^2`, and of products of two points of different parts. Each pair is
+in it three times: in :math:`v \cdot e_b` at the one point, in :math:`v \cdot e_a` at the other, and
+in :math:`-\mathbb{E}\,e_a \cdot e_b`; together :math:`v \cdot (2 - K)\,e_b`, once. The scatter of
+:math:`h` has the first two as if they were independent, and nothing of the third. With
+:math:`d = g_a - g_b`, and an error :math:`e` that is the fit, at one part, to :math:`v` times
+random signs, which has the variance of :math:`e_a` and is independent of the estimate,
+
+.. math:: n \operatorname{Var} \bar h = \operatorname{Var} u
+    + \mathbb{E}\big(v \cdot (2 - K)\,e\big)^2, \qquad
+    \operatorname{Var} u = \operatorname{Var} h - \operatorname{Var}(v \cdot d) ,
+
+where :math:`K e` is the fit to :math:`e`, and :math:`r - \tfrac12 (g_a + g_b)` stands for
+:math:`v`. A variance of :math:`u` below zero is taken to be zero.
+
 References:
     Khelifa, arXiv 2606.06179 (2026): the dual Sobolev norm of a score error.
 
@@ -31,8 +48,10 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -51,6 +70,8 @@ from scorefield.points import Given
 from scorefield.targets.base import Target
 
 _PARTS = 3
+_SIGNS = 8
+"""The number of random signs of each point, times the dimension."""
 LEAST = 8 * _PARTS
 """The least number of points."""
 
@@ -104,15 +125,18 @@ def observable_error(
         offsets, sigma = flat(points.noisy - centre), float(sde.sigma(points.t[0]))
         fit = learner.at(offsets, sigma, protocol.noise, _PARTS)
 
-        def draws(nodes: int) -> Tensor:
+        def held_out(nodes: int) -> list[_HeldOut]:
             # An exact score is the gradient of its own potential.
             curled = form(field, "noise") if exact else difference
             own = error - deviation(curled, points, centre, nodes)
-            return _cross_fitted(Values(offsets, own, error), fit) / field.domain.dim
+            return _cross_fitted(Values(offsets, own, error), fit)
 
-        fine, coarse = draws(NODES), draws(NODES // 2)
-        change = float((fine - coarse).mean().abs())
-        return replace(mean(fine.cpu().numpy()), numerical_error=change)
+        parts = held_out(NODES)
+        count = max(1, _SIGNS // field.domain.dim) if isinstance(learner, RandomFeatures) else 1
+        uniform = protocol.noise.uniform("diagnostics/sign", (count,), points.indices)
+        found = _estimate(parts, fit, (uniform < 0.5).double().T * 2 - 1)
+        change = abs(found.value - float(_draws(held_out(NODES // 2)).mean()))
+        return replace(found, numerical_error=change).scaled(1 / field.domain.dim)
 
     with evaluation_mode(other):
         return measure(
@@ -145,14 +169,47 @@ def _reference(
     return reference, data
 
 
-def _cross_fitted(values: Values, fit: Callable[[Values], Gradient]) -> Float[Tensor, " batch"]:
-    """The draws h, at the points of each part from fits to the two others."""
+class _HeldOut(NamedTuple):
+    """The points of a part, with fits to the two others."""
+
+    here: Values
+    one: Float[Tensor, "batch dim"]
+    other: Float[Tensor, "batch dim"]
+
+
+def _cross_fitted(values: Values, fit: Callable[[Values], Gradient]) -> list[_HeldOut]:
     n = len(values.field)
     parts = torch.arange(n, device=values.field.device).tensor_split(_PARTS)
     fits = [fit(values.rows(part)) for part in parts]
-    draws = []
+    found = []
     for k, part in enumerate(parts):
         here = values.rows(part)
-        a, b = (g(here) for j, g in enumerate(fits) if j != k)
-        draws.append((here.field * (a + b) - a * b).sum(dim=1))
-    return torch.cat(draws)
+        found.append(_HeldOut(here, *(g(here) for j, g in enumerate(fits) if j != k)))
+    return found
+
+
+def _draws(parts: list[_HeldOut]) -> Float[Tensor, " batch"]:
+    """The draws h."""
+    return torch.cat([(p.here.field * (p.one + p.other) - p.one * p.other).sum(1) for p in parts])
+
+
+def _estimate(
+    parts: list[_HeldOut], fit: Callable[[Values], Gradient], signs: Float[Tensor, "count batch"]
+) -> Estimate:
+    """The mean of the draws, with the variance of products of two points."""
+    draws = _draws(parts)
+    rests = [p.here.field - (p.one + p.other) / 2 for p in parts]
+    single = [(rest * (p.one - p.other)).sum(dim=1) for rest, p in zip(rests, parts, strict=True)]
+    of_points = max(float(draws.var() - torch.cat(single).var()), 0.0)
+    squares = []
+    for drawn in signs:
+        signed = drawn.split([len(rest) for rest in rests])
+        for k, part in enumerate(parts):
+            noise = (signed[k - 1].unsqueeze(1)) * rests[k - 1]
+            error = fit(parts[k - 1].here._replace(field=noise))(part.here)
+            again = fit(part.here._replace(field=error))(part.here)
+            squares.append((rests[k] * (2 * error - again)).sum(dim=1).square().mean())
+    of_pairs = float(torch.stack(squares).mean())
+    found = mean(draws.cpu().numpy())
+    deviation = math.sqrt((of_points + of_pairs) / len(draws))
+    return replace(found, standard_error=deviation, freedom=None)
