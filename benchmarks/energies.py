@@ -1,0 +1,455 @@
+"""Models of particles against their exact energies: importance weights and effective samples.
+
+Trains presets of the families ``dw4`` and ``lj13`` with several seeds, as ``scorefield train``
+does, and weights samples of their probability flows by the exact energies. Reported are the share
+of effective samples, the constant of the energy, the divergence of the model at held-out points,
+and how far the energies and distances of its samples are from those of Markov chains; of the
+chains, their mixing and the law of the virial.
+
+Writes the page ``particles.md`` and the figure ``particles.png`` into a folder. Runs and results
+that are in the folder of runs are taken as they are. Run as
+
+    python benchmarks/energies.py --out docs/results
+"""
+
+import argparse
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import scorefield as sf
+from scorefield.config.build import build_field, build_source
+from scorefield.estimate import format_interval, mean, paired_difference, pool
+from scorefield.plotting.palette import EXACT, MODELS
+from scorefield.runs.run import Run
+from scorefield.samplers.mixing import autocorrelation_time, split_r_hat
+
+
+@dataclass(frozen=True)
+class System:
+    """A family of presets: its name on the page, the steps of a training, the numbers of samples
+    and of held-out points, and the tolerance of the flow."""
+
+    title: str
+    steps: int
+    samples: int
+    held_out: int
+    rtol: float
+
+
+SYSTEMS = {
+    "dw4": System("DW-4", 500, 100, 48, 3e-4),
+    "lj13": System("LJ-13", 500, 32, 16, 1e-2),
+}
+PRESETS, SEEDS = "dw4/m0,dw4/m2,lj13/m0", "0,1,2"
+REFERENCE = 4096
+Numbers = dict[str, np.ndarray]
+
+
+def source_of(family: str) -> sf.ChainSource:
+    source = build_source(sf.load_config(f"{family}/m0"))
+    assert isinstance(source, sf.ChainSource)
+    return source
+
+
+def measured(preset: str, seed: int, source: sf.ChainSource, root: Path) -> Numbers:
+    """The numbers of a run, which are computed once."""
+    file = root / "energies" / f"{preset.replace('/', '-')}-{seed}.npz"
+    if file.is_file():
+        with np.load(file) as stored:
+            return dict(stored)
+    system = SYSTEMS[preset.partition("/")[0]]
+    overrides = [f"train.steps={system.steps}", f"seed={seed}"]
+    run = Run.create(sf.load_config(preset, overrides), root)
+    begin = time.process_time()
+    if not run.finished:
+        run.train(quiet=True)
+    trained = time.process_time() - begin
+    field, settings = run.field(), {"rtol": system.rtol, "atol": system.rtol}
+    drawn = sf.flow_samples(field, system.samples, seed=seed, **settings)
+    data = source.reference(system.held_out, seed, dtype=torch.float64)
+    there = sf.log_prob(field, data, **settings)
+    found = {
+        "x": drawn.x,
+        "log_q": drawn.log_prob.value,
+        "solver_error": drawn.log_prob.solver_error,
+        "data_log_weights": -source.energy.energy(data) - there.value,
+        "data_solver_error": there.solver_error,
+        "calls": drawn.log_prob.calls,
+    }
+    numbers = {name: value.numpy() for name, value in found.items()}
+    numbers["trained"] = np.array(trained)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(file, **numbers)
+    print(f"{preset}, seed {seed}, is trained and weighed", flush=True)
+    return numbers
+
+
+@dataclass(frozen=True)
+class Result:
+    """The weights of a run, its divergence from the energy, and the energies of its samples."""
+
+    seed: int
+    found: sf.Importance
+    divergence: sf.Estimate
+    energies: Tensor
+    distances: Tensor
+    seconds: float
+    calls: float
+
+
+def result(seed: int, numbers: Numbers, source: sf.ChainSource) -> Result:
+    x, log_q, errors = (torch.from_numpy(numbers[k]) for k in ("x", "log_q", "solver_error"))
+    none, whole = torch.zeros_like(log_q), torch.zeros_like(log_q, dtype=torch.int64)
+    density = sf.LogProb(log_q, none, errors, whole, whole, x, whole == 0)
+    found = sf.importance(source.energy, x, density)
+    at_data, constant = mean(numbers["data_log_weights"]), found.log_constant
+    divergence = sf.Estimate(
+        at_data.value - constant.value,
+        math.hypot(at_data.standard_error, constant.standard_error),
+        at_data.n,
+        "nats",
+        numerical_error=constant.numerical_error + float(numbers["data_solver_error"].mean()),
+    )
+    seconds = float(numbers["trained"])
+    energies, distances = source.energy.energy(x), source.energy.distances(x)
+    return Result(
+        seed, found, divergence, energies, distances, seconds, float(numbers["calls"].mean())
+    )
+
+
+def gap(one: Tensor, other: Tensor) -> sf.Estimate:
+    """Wasserstein's distance of order 1 between numbers."""
+    return sf.sliced_wasserstein(one.reshape(-1, 1), other.reshape(-1, 1), order=1)
+
+
+def bare(found: sf.Estimate) -> sf.Estimate:
+    """A number without its numerical error, which the table has beside it."""
+    return sf.Estimate(found.value, found.standard_error, found.n, freedom=found.freedom)
+
+
+def over(found: Sequence[sf.Estimate]) -> str:
+    """The mean over seeds with its interval, or the one number with its own."""
+    return format_interval(bare(found[0] if len(found) == 1 else pool(found)))
+
+
+def chains_row(family: str, source: sf.ChainSource) -> str:
+    """What is known of the held-out Markov chains of a system, by what rotations and permutations
+    leave as it is."""
+    energy, x = source.energy, source.stored("test")
+    invariant = torch.cat(
+        (energy.energy(x).unsqueeze(1), energy.distances(x).sort(dim=1).values), dim=1
+    ).unflatten(0, (source.draws, -1))
+    times, errors = autocorrelation_time(invariant)
+    longest = int(times.argmax())
+    length = sf.Estimate(float(times[longest]), float(errors[longest]), invariant.shape[1])
+    virial = -(x * energy.score(x, 0.0)).sum(dim=(1, 2)).unflatten(0, (source.draws, -1))
+    cells = [
+        SYSTEMS[family].title,
+        f"{source.count('train'):,} + {source.count('test'):,}",
+        f"{source.draws} of {invariant.shape[1]}",
+        f"{float(split_r_hat(invariant).max()):.2f}",
+        f"{math.sqrt(1 + 2 * (float(times[longest]) - 1) / source.draws):.2f}",
+        format_interval(length.scaled(source.every)),
+        str(energy.domain.dim),
+        format_interval(mean(virial.mean(dim=0).numpy())),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def model_rows(results: dict[str, list[Result]], sources: dict[str, sf.ChainSource]) -> list[str]:
+    """The rows of the table of models, and one of the chains themselves for each system."""
+    rows = []
+    for family, source in sources.items():
+        system, energy = SYSTEMS[family], source.energy
+        held = source.reference(REFERENCE, 0, dtype=torch.float64)
+        u, d = energy.energy(held), energy.distances(held)
+        for preset, runs in results.items():
+            if not preset.startswith(family):
+                continue
+            n = len(runs[0].found.x)
+            rows.append(
+                f"| `{preset}` | {len(runs)} | {over([run.found.share for run in runs])} | "
+                f"{over([run.divergence for run in runs])} | "
+                f"{over([run.found.log_constant for run in runs])} | "
+                f"{over([gap(run.energies, u) for run in runs])} | "
+                f"{over([gap(run.distances[:n, :1], d[:, :1]) for run in runs])} | "
+                f"{over([run.found.mean(run.energies) for run in runs])} |"
+            )
+        fresh = source.reference(system.samples, 1, "train", torch.float64)
+        per_chain = energy.energy(source.stored("test")).reshape(source.draws, -1).mean(dim=0)
+        rows.append(
+            f"| chains, {system.title} | | 1 | 0 | | "
+            f"{over([gap(energy.energy(fresh), u)])} | "
+            f"{over([gap(energy.distances(fresh)[:, :1], d[:, :1])])} | "
+            f"{format_interval(mean(per_chain.numpy()))} |"
+        )
+    return rows
+
+
+def seed_rows(results: dict[str, list[Result]]) -> list[str]:
+    rows = []
+    for preset, runs in results.items():
+        for run in runs:
+            share, constant = run.found.share, run.found.log_constant
+            rows.append(
+                f"| `{preset}` | {run.seed} | {format_interval(bare(share))} | "
+                f"{share.numerical_error:.1e} | {format_interval(bare(constant))} | "
+                f"{constant.numerical_error:.1e} | {run.calls:.0f} | {run.seconds:.0f} s |"
+            )
+    return rows
+
+
+def draw(results: dict[str, list[Result]], sources: dict[str, sf.ChainSource], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
+    size = (5 + 2 * len(sources), 7)
+    figure, panels = plt.subplots(
+        2, len(sources), figsize=size, layout="constrained", squeeze=False
+    )
+    for (top, bottom), (family, source) in zip(panels.T, sources.items(), strict=True):
+        held = source.reference(REFERENCE, 0, dtype=torch.float64)
+        exact = source.energy.distances(held), source.energy.energy(held)
+        for panel, values, label in zip(
+            (top, bottom), exact, ("distance of two particles", "energy [kT]"), strict=True
+        ):
+            low, high = np.quantile(values.numpy(), [0.0005, 0.9995])
+            wide = 0.15 * (high - low)
+            edges = np.linspace(low - wide, high + (3 if panel is bottom else 1) * wide, 61)
+            panel.hist(
+                values.flatten(),
+                edges,
+                density=True,
+                color=EXACT.colour,
+                alpha=0.35,
+                label="chains",
+            )
+            models = [name for name in results if name.startswith(family)]
+            for name, look in zip(models, MODELS, strict=False):
+                runs = results[name]
+                parts = [r.distances if panel is top else r.energies for r in runs]
+                found = torch.cat([part.flatten() for part in parts])
+                panel.hist(
+                    found.clamp(*edges[[0, -1]]), edges, density=True, histtype="step",
+                    color=look.colour, linewidth=1.4, label=name,
+                )  # fmt: skip
+                if panel is bottom:
+                    weights = torch.cat([run.found.weights for run in runs])
+                    panel.hist(
+                        found.clamp(*edges[[0, -1]]), edges, density=True, histtype="step",
+                        weights=weights, color=look.colour, linewidth=1.0, linestyle=":",
+                        label=f"{name}, weighted",
+                    )  # fmt: skip
+            panel.set(xlabel=label, yticks=[], ylabel="density")
+            panel.legend(frameon=False, fontsize=8)
+        top.set_title(SYSTEMS[family].title)
+    figure.savefig(path, dpi=110)
+
+
+def head(*cells: str) -> str:
+    """The head of a table."""
+    return f"| {' | '.join(cells)} |\n|{'---|' * len(cells)}"
+
+
+def page(results: dict[str, list[Result]], sources: dict[str, sf.ChainSource], asked: str) -> str:
+    one = SYSTEMS[next(iter(sources))]
+    preset = sf.load_config(next(iter(results)))
+    fewest = min(len(runs) for runs in results.values())
+    covering = "Intervals are Student's over seeds, and cover trainings, not other data."
+    if fewest < 2:
+        covering = "There is one training of each: intervals are over samples, not over trainings."
+    absent = [
+        f"`{family}/{member}`"
+        for family in SYSTEMS
+        for member in ("m0", "m2")
+        if f"{family}/{member}" not in results
+    ]
+    missing = ""
+    if absent:
+        missing = (
+            f"* **{', '.join(absent)} were not trained here.** The same script trains and weights\n"
+            "  them, by `--presets`; no number on this page is about them.\n"
+        )
+    lines = [
+        "# Particles against their energies",
+        "",
+        "How many of a model's samples count under the exact energy?",
+        "",
+        f"```console\n$ {asked}\n```",
+        r"""
+The systems DW-4 and LJ-13 are those of *Equivariant flows* (Köhler, Klein and Noé, 2020), in units
+of $kT$ and with every pair counted once:
+
+$$
+u_{DW} = \sum_{i < j} b\,(d_{ij} - d_0)^2 + c\,(d_{ij} - d_0)^4, \qquad
+b = -4, \quad c = 0.9, \quad d_0 = 4,
+$$
+
+$$
+u_{LJ} = \sum_{i < j} \big( d_{ij}^{-12} - 2\,d_{ij}^{-6} \big)
++ \frac12 \sum_i |x_i - \bar x|^2 ,
+$$
+
+of four particles in the plane and of thirteen in space. (Where pairs are summed in both orders
+without a half, the pair energies are twice these.) Positions have no centre of mass
+({py:mod}`scorefield.relative`), and the network is equivariant under rotations, reflections and
+permutations ({py:class}`~scorefield.networks.egnn.EGNN`). `m0` is a field, `m2` the gradient of
+an invariant potential.
+
+## The data
+
+Draws of Hamiltonian Monte Carlo with exact acceptance; every fourth chain is held out. R-hat and
+the autocorrelation time are the largest of the energy and the sorted distances. The virial
+$\mathrm{E}[x \cdot \nabla u]$ is the number of degrees of freedom for every confining energy.
+Intervals are of 95 %.
+""",
+        head(
+            "",
+            "draws for training + held out",
+            "held-out draws of a chain, of chains",
+            "R-hat",
+            "R-hat expected",
+            "time, moves",
+            "degrees of freedom",
+            "virial",
+        ),
+        *(chains_row(family, source) for family, source in sources.items()),
+        rf"""
+Chains of $N$ draws that agree have an R-hat of about $(1 + 2 (\tau - 1) / N)^{{1/2}}$ for a time
+$\tau$ in draws, which is the one expected. Draws of different chains are independent, those of one
+chain are not.
+
+## The models
+
+{one.steps:,} steps of {preset.train.batch_size} points, where the presets have
+{preset.train.steps:,}; {one.samples} samples of the flow of each training, and its log-density at
+{one.held_out} held-out points. With weights $w = e^{{-u}} / q$:
+
+* *share*: of effective samples, $(\sum w)^2 / (n \sum w^2)$, 1 for the exact density;
+* *divergence*: $\mathrm{{KL}}(p \,\|\, q)$ in nats by held-out points, which sees what the model
+  leaves out;
+* $\log Z$: one number for all models that leave nothing out;
+* *energies*, *distances*: Wasserstein's distance of order 1 of the samples from {REFERENCE:,}
+  held-out draws, in $kT$ and units of length; that of as many draws of training chains, in the rows
+  of chains, is the least to be expected;
+* *mean energy*: by weighted samples; in the rows of chains over held-out chains.
+
+{covering}
+""",
+        head(
+            "",
+            "trainings",
+            "share",
+            "divergence",
+            "log Z",
+            "energies",
+            "distances",
+            "mean energy",
+        ),
+        *model_rows(results, sources),
+        """
+![Distances and energies of the chains and of the models](particles.png)
+
+Dotted lines are weighted samples; what is beyond an edge is in the last bin.
+
+Of each training, with its own interval over samples, and separately what the solver may have added:
+""",
+        head("", "seed", "share", "solver", "log Z", "solver", "calls", "training"),
+        *seed_rows(results),
+        """
+Times are of the processor, on a busy machine, and with the checkpoints.
+
+## What it says
+""",
+        *(said(name, runs) for name, runs in results.items()),
+        compared(results)
+        + missing
+        + f"""* Weights see what samples have, not what they lack; the divergence at
+  held-out points sees both.
+* The sizes were chosen for a short time, and not tuned: one network of {parameters(results)}
+  parameters and a short training are no comparison with published numbers of larger ones.
+""",
+    ]
+    return "\n".join(lines)
+
+
+def said(name: str, runs: list[Result]) -> str:
+    share, apart = over([r.found.share for r in runs]), over([r.divergence for r in runs])
+    return (
+        f"* **`{name}`: a share of {share}** of the samples is effective, at a divergence of\n"
+        f"  {apart} nats."
+    )
+
+
+def parameters(results: dict[str, list[Result]]) -> str:
+    """The number of parameters of the network of the first preset."""
+    config = sf.load_config(next(iter(results)))
+    field = build_field(config, build_source(config))
+    return f"{sum(p.numel() for p in field.parameters()):,}"
+
+
+def compared(results: dict[str, list[Result]]) -> str:
+    """The difference of the potential from the field of a family, in one line a family."""
+    lines = []
+    for family, system in SYSTEMS.items():
+        one, other = (results.get(f"{family}/{member}", []) for member in ("m0", "m2"))
+        n = min(len(one), len(other))
+        if n < 2:
+            continue
+        ends = ([run.found.share.value for run in runs[:n]] for runs in (other, one))
+        found = paired_difference(*ends)
+        low, high = found.interval()
+        verdict = "not distinguishable from that of the field"
+        if low > 0 or high < 0:
+            verdict = "larger" if low > 0 else "smaller"
+        lines.append(
+            f"* **On {system.title}, after as many steps, the share of the potential is {verdict}**"
+            f":\n  the difference is {format_interval(found)}, paired over {n} seeds. A step of a\n"
+            "  potential takes longer.\n"
+        )
+    return "".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path())
+    parser.add_argument("--root", type=Path, default=Path("runs"))
+    parser.add_argument("--presets", default=PRESETS, help="the presets, by commas")
+    parser.add_argument("--seeds", default=SEEDS, help="the seeds, by commas")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    presets, seeds = given.presets.split(","), list(map(int, given.seeds.split(",")))
+    families = dict.fromkeys(preset.partition("/")[0] for preset in presets)
+    sources = {family: source_of(family) for family in families}
+    results: dict[str, list[Result]] = {preset: [] for preset in presets}
+    for seed in seeds:
+        for preset in presets:
+            source = sources[preset.partition("/")[0]]
+            numbers = measured(preset, seed, source, given.root)
+            results[preset].append(result(seed, numbers, source))
+    given.out.mkdir(parents=True, exist_ok=True)
+    draw(results, sources, given.out / "particles.png")
+    chosen = "".join(
+        f" --{name} {value}"
+        for name, value, usual in (
+            ("presets", given.presets, PRESETS),
+            ("seeds", given.seeds, SEEDS),
+        )
+        if value != usual
+    )
+    text = page(results, sources, f"python benchmarks/energies.py --out docs/results{chosen}")
+    (given.out / "particles.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
