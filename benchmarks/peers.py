@@ -4,7 +4,8 @@ Every library has the same network, and where it denoises, what it makes of the 
 compared first. Each round times all of a section, in an order of its own, so that a busy machine
 slows all of them; written are the median of the times, and the median and the quartiles of the
 rounds' ratios to scorefield: below 1 the other is faster. A library that is not installed has a row
-that says so. The extra `peers` has all of them. Run on an idle machine as
+that says so. The extra `peers` has all of them, with Python 3.13 all but k-diffusion. Run on an
+idle machine as
 
     python benchmarks/peers.py docs/results/peers.md
 """
