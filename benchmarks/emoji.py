@@ -1,0 +1,351 @@
+"""Models of emoji: what they learn in minutes of one core, and what a gradient changes.
+
+Reads trainings of ``emoji/m0_small`` and its siblings, evaluated by ``scorefield eval``, and the
+npm package that the images are from, whose ``emoji.json`` has the category of each. A classifier of
+the categories is trained on the training images, and samples are compared with these by its
+features. Differences are those of the model of the same seed that is no gradient, M0. Run as
+
+    python benchmarks/emoji.py runs/emoji package
+
+It writes ``docs/results/emoji/measured.json``, and from it the page ``docs/results/emoji.md`` and
+its picture; with ``--page`` the page alone is written again.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+import scorefield as sf
+from scorefield.data.arrays import LabelledSource
+from scorefield.data.form import Form
+from scorefield.data.image_files import of_pictures
+from scorefield.data.images import ImageSource
+from scorefield.estimate import Estimate, format_interval, mean
+from scorefield.evaluation.records import Evaluation
+from scorefield.metrics.kernel import kid
+from scorefield.metrics.neighbours import coverage, density, memorisation, nearest
+from scorefield.metrics.neighbours import precision as precision_of
+from scorefield.metrics.neighbours import recall as recall_of
+from scorefield.networks.features import Features
+from scorefield.noise import Noise
+from scorefield.plotting.axes import image_grid
+from scorefield.progress import Stages
+from scorefield.runs.run import Run
+from scorefield.training.classifier import classifier_features, read_classifier
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
+FILE = RESULTS / "emoji" / "measured.json"
+SAMPLES, SHOWN, CALLS = 256, 10, 35
+LEVELS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+def labelled(source: ImageSource, package: Path) -> LabelledSource:
+    """The images of a source with their categories, which the package has by the file."""
+    known = json.loads((package / "emoji.json").read_text())
+    kinds = sorted({each["category"] for each in known})
+    form, of_bytes = Form(3, 32), {}
+    for each in known:
+        for one in (each, *each.get("skin_variations", {}).values()):
+            file = package / "img" / "google" / "64" / one["image"]
+            if file.exists():
+                with Image.open(file) as picture:
+                    pixels = of_pictures([picture], form)[0]
+                of_bytes[pixels.numpy().tobytes()] = kinds.index(each["category"])
+    parts = {}
+    for split in ("train", "test"):
+        pixels = source.stored(split)
+        labels = [of_bytes.get(image.numpy().tobytes(), -1) for image in pixels]
+        kept = torch.tensor([k for k, label in enumerate(labels) if label >= 0])
+        points = source.points(split, kept, Noise(0), torch.float32)
+        parts[split] = points, torch.tensor(labels)[kept]
+    (x, a), (y, b) = parts["train"], parts["test"]
+    return LabelledSource(x, y, a, b, "emoji")
+
+
+def drawn(field: sf.ScoreField) -> Tensor:
+    """Samples, from the same noise for all fields."""
+    return sf.Heun.for_nfe(CALLS).sample(field, SAMPLES, seed=0)
+
+
+def denoising(field: sf.ScoreField, images: Tensor) -> Tensor:
+    """The denoising loss of each image, the mean over noise levels, from the same noise for all
+    fields.
+    """
+    index, found = torch.arange(len(images)), []
+    with torch.no_grad():
+        for k, sigma in enumerate(LEVELS):
+            z = Noise(0).normal("benchmark", images.shape[1:], index, k)
+            t = field.sde.time(torch.full((len(images),), sigma))
+            error = field.predict_noise(images + sigma * z, t) - z
+            found.append(error.square().flatten(1).mean(dim=1))
+    return torch.stack(found).mean(dim=0).double()
+
+
+def compared(x: Tensor, train: Tensor, test: Tensor, features: Features) -> dict[str, Estimate]:
+    """Samples compared with the training images, by features."""
+    seen, known, held_out = features(x), features(train), features(test)
+    blocks = [known]
+    return {
+        "frechet": sf.frechet_distance(x, train, features),
+        "kid": kid(seen, known),
+        "precision": precision_of(seen, known),
+        "recall": recall_of(seen, known),
+        "density": density(seen, known),
+        "coverage": coverage(seen, known),
+        "memorisation": memorisation(nearest(seen, blocks), nearest(held_out, blocks)),
+    }
+
+
+def over_levels(evaluation: Evaluation, metric: str) -> Estimate:
+    """The root mean square of a diagnostic over noise levels; errors add up, since the levels have
+    their points in common.
+    """
+    levels = [level.estimate for level in evaluation.profile(metric)]
+    value = math.sqrt(sum(e.value**2 for e in levels) / len(levels))
+    error = sum(abs(e.value) * e.standard_error for e in levels) / len(levels) / value
+    return Estimate(value, error, min(e.n for e in levels))
+
+
+def measured(runs: Path, package: Path) -> Iterator[dict[str, Any]]:
+    """The numbers of each run, M0 of a seed before the others of that seed, and those of held-out
+    images in the place of samples; the sheet of samples is drawn.
+    """
+    folders = sorted(runs.glob("m?_small*/seed*"), key=lambda f: (f.name, f.parent.name))
+    source = Run.open(folders[0]).source()
+    labels = labelled(source, package)
+    with Stages() as stages:
+        features = classifier_features(labels, runs.parent / "classifiers" / "emoji", stages)
+    known = read_classifier(runs.parent / "classifiers" / "emoji" / "classifier.safetensors")
+    train, test = (
+        source.points(split, torch.arange(source.count(split)), Noise(0), torch.float32)
+        for split in ("train", "test")
+    )
+    real = compared(test, train, test.flip(0), features)
+    accuracy = {"accuracy": known.accuracy}
+    yield _row("held out", 0, {**real, **accuracy}, n=len(test), training=len(train))
+    losses: dict[int, Tensor] = {}
+    sheet = {"data": source.reference(SHOWN, 0, "train"), "held out": source.reference(SHOWN, 0)}
+    for folder in folders:
+        run, evaluation = Run.open(folder), Evaluation.read(folder)
+        name, seed = folder.parent.name[:2], run.config.seed
+        field = run.field("ema").requires_grad_(False)
+        x = drawn(field)
+        if name not in sheet:
+            sheet[name] = x[:SHOWN]
+        own = denoising(field, test)
+        losses.setdefault(seed, own)
+        numbers = {
+            **compared(x, train, test, features),
+            "denoising": mean(own.tolist()),
+            "denoising_difference": mean((own - losses[seed]).tolist()),
+            "relative_asymmetry": over_levels(evaluation, "relative_asymmetry"),
+            "consistency": over_levels(evaluation, "consistency"),
+            "fokker_planck": over_levels(evaluation, "fokker_planck"),
+        }
+        yield _row(name, seed, numbers, **evaluation.compute)
+    pixels = torch.cat([image_grid(images.clamp(-1, 1), SHOWN) for images in sheet.values()], 1)
+    picture = pixels.add(1).mul(127.5).round().byte().permute(1, 2, 0).numpy()
+    sheets = Image.fromarray(picture)
+    sides = 2 * sheets.width, 2 * sheets.height
+    sheets.resize(sides, Image.Resampling.NEAREST).save(RESULTS / "emoji.png", optimize=True)
+
+
+def _row(model: str, seed: int, numbers: Mapping[str, Estimate], **more: Any) -> dict[str, Any]:
+    plain = {key: (e.value, e.standard_error, e.n, *e.interval()) for key, e in numbers.items()}
+    print(model, seed, {key: f"{value[0]:.4g}" for key, value in plain.items()}, flush=True)
+    return {"model": model, "seed": seed, "numbers": plain, **more}
+
+
+KINDS = {
+    "m0": "no gradient",
+    "m1": "a penalty on the asymmetry of the Jacobian",
+    "m2": "the gradient of a potential",
+    "m3": "penalties on circulation around loops and cycles",
+    "m4": "a gradient at noise levels below 1, none above",
+}
+DIFFERENCES = {
+    "denoising": "denoising loss",
+    "frechet": "Fréchet distance",
+    "kid": "kernel distance (KID)",
+    "precision": "precision",
+    "recall": "recall",
+    "coverage": "coverage",
+    "memorisation": "memorisation",
+}
+RATIOS = {
+    "relative_asymmetry": "relative asymmetry",
+    "fokker_planck": "Fokker–Planck residual",
+    "consistency": "inconsistency of noise levels",
+}
+
+
+def number(row: Mapping[str, Any], key: str) -> Estimate:
+    value, error, n, *_ = row["numbers"][key]
+    return Estimate(value, error, n)
+
+
+def change(row: Mapping[str, Any], plain: Mapping[str, Any], key: str) -> Estimate:
+    """The difference from the plain model of the same seed, or the ratio to it."""
+    if key == "denoising":
+        return number(row, "denoising_difference")
+    a, b = number(row, key), number(plain, key)
+    if key in RATIOS:
+        ratio = a.value / b.value
+        spread = math.hypot(a.standard_error / a.value, b.standard_error / b.value)
+        return Estimate(ratio, ratio * spread, min(a.n, b.n))
+    error = math.hypot(a.standard_error, b.standard_error)
+    return Estimate(a.value - b.value, error, min(a.n, b.n))
+
+
+WORDS = ("lower", "higher", "not distinguishable")
+Pairs = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
+
+
+def change_word(pairs: Pairs, key: str, at: float) -> str:
+    """How a quantity changes, where the intervals of all seeds agree."""
+    ends = [change(row, plain, key).interval() for row, plain in pairs]
+    if all(high < at for _, high in ends):
+        return WORDS[0]
+    return WORDS[1] if all(low > at for low, _ in ends) else WORDS[2]
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """The page of the results."""
+    real, *rows = found["rows"]
+    seeds = sorted({row["seed"] for row in rows})
+    models = sorted({row["model"] for row in rows})
+    of = {(row["model"], row["seed"]): row for row in rows}
+    first = of["m0", seeds[0]]
+    minutes = sum(row["wall_seconds"] for row in rows) / 60
+    names = " ".join(f"emoji/{m}_small" for m in models)
+    listed = ",".join(map(str, seeds))
+    lines = [
+        "# Models of emoji: colour without an account",
+        "",
+        "The [five models](five_models.md) on coloured pictures: Google's emoji, from an npm "
+        f"package, composited on white, 32 × 32 pixels; {real['training']:,} to train on, "
+        f"{real['n']} held out.",
+        "",
+        "![Real emoji above, samples of each model below](emoji.png)",
+        "",
+        "*From above: training images, held-out images, and samples of "
+        f"{', '.join(m.upper() for m in models)} at {CALLS} network calls from the same noise, "
+        f"seed {seeds[0]}.*",
+        "",
+        "```console",
+        f"$ curl -O https://registry.npmjs.org/emoji-datasource-google/-/{found['package']}.tgz",
+        f"$ tar xf {found['package']}.tgz",
+        "$ scorefield data pack package/img/google/64 --dataset emoji --out packed/emoji",
+        f"$ scorefield sweep {names} \\",
+        f"    data.path=packed/emoji --seeds {listed} --eval",
+        "$ python benchmarks/emoji.py runs/emoji package",
+        "```",
+        "",
+        f"Each training sees {first['images']:,} images in {first['steps']} steps; M0 has "
+        f"{first['parameters']:,} parameters. All {len(rows)} trainings took {minutes:.0f} minutes "
+        "of one core that other work shared, so that times are upper bounds. These are models in "
+        "the first minutes of a training, compared with each other after as many images; after "
+        "as much time, a model whose step takes longer has seen fewer. "
+        f"{found['date']}, {found['versions']}.",
+        "",
+        "## In plain words",
+        "",
+    ]
+    for model in [m for m in models if m != "m0"]:
+        there = [seed for seed in seeds if (model, seed) in of]
+        pairs = [(of[model, seed], of["m0", seed]) for seed in there]
+        said = {
+            **{title: change_word(pairs, key, 0.0) for key, title in DIFFERENCES.items()},
+            **{title: change_word(pairs, key, 1.0) for key, title in RATIOS.items()},
+        }
+        groups = [
+            f"*{word}*: {', '.join(title for title, one in said.items() if one == word)}"
+            for word in WORDS
+            if word in said.values()
+        ]
+        cost = pairs[0][0]["multiply_adds_per_step"] / pairs[0][1]["multiply_adds_per_step"]
+        slower = [a["seconds_per_step"] / b["seconds_per_step"] for a, b in pairs]
+        lines.append(
+            f"* **{model.upper()}**, {KINDS[model]}, against M0 of the same seed: "
+            f"{'; '.join(groups)}. A step takes {cost:.2f} times the multiply-adds, and took "
+            f"{' and '.join(f'{s:.1f}' for s in slower)} times as long."
+        )
+    lines += [
+        "",
+        "*Lower* and *higher* stand where the 95 % interval, of every seed, is on that side of "
+        "no change.",
+        "",
+        "## Differences from M0",
+        "",
+        "Model − M0 of the same seed, or their ratio, with 95 % intervals over images"
+        f"{', one for each seed' if len(seeds) > 1 else ''}: they hold for these trainings, and "
+        "do not contain what varies between trainings. Denoising losses are paired by image and "
+        f"noise, and averaged over noise levels from {LEVELS[0]:g} to {LEVELS[-1]:g}; ratios are "
+        "of root mean squares over noise levels.",
+        "",
+        "| | held-out images | M0 | " + " | ".join(f"{m.upper()} − M0" for m in models[1:]) + " |",
+        "|---" * (len(models) + 2) + "|",
+    ]
+    for key, title in {**DIFFERENCES, **RATIOS}.items():
+        own = [format_interval(number(of["m0", seed], key)) for seed in seeds]
+        cells = [
+            "; ".join(
+                format_interval(change(of[model, seed], of["m0", seed], key))
+                for seed in seeds
+                if (model, seed) in of
+            )
+            for model in models[1:]
+        ]
+        known = format_interval(number(real, key)) if key in real["numbers"] else ""
+        suffix = ", ratio" if key in RATIOS else ""
+        lines.append(f"| {title}{suffix} | {known} | {'; '.join(own)} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"Distances, precision, recall, coverage and memorisation compare {SAMPLES:,} samples with "
+        "the training images, by the 32 features of a classifier of the package's categories, "
+        "trained on the training images, which puts "
+        f"{format_interval(number(real, 'accuracy'))} of the held-out ones into their own; none is "
+        "FID. Held-out images are fewer than samples, which makes their Fréchet distance larger "
+        "and their coverage smaller. Memorisation is the probability that a sample is nearer to "
+        "the training set than a held-out image is.",
+        "",
+        "## Limitations",
+        "",
+        f"One data set, {len(seeds)} training{'s' if len(seeds) > 1 else ''} of each model, small "
+        "networks early in their training, untuned weights of the penalties, intervals that "
+        "are not corrected for the number of comparisons. Many emoji differ in the colour of the "
+        "skin alone, so that held-out images have near neighbours in the training set.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("runs", type=Path, nargs="?", help="the folder of the runs")
+    parser.add_argument("package", type=Path, nargs="?", help="the folder of the npm package")
+    parser.add_argument("--page", action="store_true", help="write the page alone")
+    given = parser.parse_args()
+    if not given.page:
+        about = json.loads((given.package / "package.json").read_text())
+        found = {
+            "date": datetime.now(UTC).date().isoformat(),
+            "versions": f"scorefield {sf.__version__}, torch {torch.__version__}",
+            "package": f"{about['name']}-{about['version']}",
+            "rows": list(measured(given.runs, given.package)),
+        }
+        FILE.parent.mkdir(exist_ok=True)
+        FILE.write_text(json.dumps(found, indent=1) + "\n")
+    (RESULTS / "emoji.md").write_text(page(json.loads(FILE.read_text())))
+
+
+if __name__ == "__main__":
+    main()
