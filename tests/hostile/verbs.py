@@ -238,7 +238,8 @@ def small_studies():
     from scorefield.studies.settings import Dose
 
     few = {"doses": (0.1,), "bands": ("high",), "slices": 1, "kinds": ("gradient",), "samples": 64}
-    few |= {"sets": 2, "points": 8, "sampler_steps": 4, "tolerance": 1e-4, "pairs": 3}
+    few |= {"sets": 2, "points": 24, "sampler_steps": 4, "tolerance": 1e-4, "pairs": 3}
+    few |= {"mixtures": 0, "levels": 1}
     dose_study.DoseStudy.open = classmethod(lambda cls, chosen: cls(Dose(**few)))
     AtomsStudy._films = lambda *_: {}
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -182,6 +183,26 @@ class Turned(Perturbation):
     def forward(self, x: Batch, noise: Batch, level: Tensor) -> Batch:
         value = self.perturbation(x, noise, level)
         return (value.reshape(x.shape[0], -1) @ self.matrix.to(value).mT).reshape(x.shape)
+
+
+class Mixed(Perturbation):
+    r"""A sum of errors, :math:`\eta = \sum_i w_i\,\eta_i`.
+
+    Arguments:
+        parts: The errors.
+        weights: Their weights.
+    """
+
+    weights: Tensor
+
+    def __init__(self, parts: Sequence[Perturbation], weights: Float[Tensor, " parts"]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.register_buffer("weights", weights)
+
+    def forward(self, x: Batch, noise: Batch, level: Tensor) -> Batch:
+        values = torch.stack([part(x, noise, level) for part in self.parts])
+        return torch.einsum("k,k...->...", self.weights.to(values), values)
 
 
 class Matched(Perturbation):

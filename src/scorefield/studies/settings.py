@@ -99,42 +99,6 @@ class Coverage(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dose(Settings):
-    """The settings of the study of planted errors.
-
-    Arguments:
-        doses: The doses in each of the bands.
-        bands: The bands, of :data:`~scorefield.studies.dose.compute.BANDS`.
-        slices: The number of narrow bands, of equal width in the logarithm of the noise level.
-        slice_dose: The dose in each of them.
-        kinds: The kinds of error.
-        samples: The number of samples in a set, generated and real.
-        sets: The number of pairs of sets whose distances are averaged.
-        points: The number of points whose likelihood is computed.
-        sampler_steps: The number of steps of Heun's method.
-        tolerance: The tolerance of the likelihood's integrator, relative and absolute.
-        pairs: The number of pairs of real sets behind the noise floor.
-        seed: The seed of data, starting noise and waves.
-    """
-
-    out: ClassVar[str] = "results/dose"
-    on_device: ClassVar[bool] = True
-
-    doses: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
-    bands: tuple[str, ...] = ("all", "low", "middle", "high")
-    slices: int = 6
-    slice_dose: float = 0.1
-    kinds: tuple[str, ...] = ("rotated score", "swirl", "rotation", "gradient")
-    samples: int = 4096
-    sets: int = 4
-    points: int = 512
-    sampler_steps: int = 48
-    tolerance: float = 1e-7
-    pairs: int = 20
-    seed: Annotated[int, Option("Seed of data and errors.", least=0, most=LAST_SEED)] = 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class OfRuns(Settings):
     """The settings of a study of runs."""
 
@@ -143,6 +107,50 @@ class OfRuns(Settings):
     trust_code: Annotated[
         bool, Option("Import custom classes that the runs name.", numbers=False)
     ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dose(OfRuns):
+    """The settings of the study of planted and trained errors.
+
+    Arguments:
+        doses: The doses in each of the bands.
+        bands: The bands, of :data:`~scorefield.studies.dose.cases.BANDS`.
+        slices: The number of narrow bands, of equal width in the logarithm of the noise level.
+        slice_dose: The dose in each of them.
+        kinds: The kinds of error.
+        mixtures: The number of mixtures of them, of random weights, dose and band.
+        levels: The number of noise levels of the measures of an error.
+        samples: The number of samples in a set, generated and real.
+        sets: The number of pairs of sets whose distances are averaged.
+        points: The number of points whose likelihood is computed.
+        sampler_steps: The number of steps of Heun's method.
+        tolerance: The tolerance of the likelihood's integrator, relative and absolute.
+        trained_tolerance: That for trained fields, whose loss is larger.
+        pairs: The number of pairs of real sets behind the noise floor.
+        seed: The seed of data, starting noise and waves.
+    """
+
+    out: ClassVar[str] = "results/dose"
+
+    runs: Annotated[
+        tuple[Path, ...], Option("Folders of runs on a ring of modes.", metavar="RUN...")
+    ] = ()
+    doses: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
+    bands: tuple[str, ...] = ("all", "low", "middle", "high")
+    slices: int = 6
+    slice_dose: float = 0.1
+    kinds: tuple[str, ...] = ("rotated score", "swirl", "rotation", "gradient")
+    mixtures: int = 16
+    levels: int = 6
+    samples: int = 4096
+    sets: int = 4
+    points: int = 512
+    sampler_steps: int = 48
+    tolerance: float = 1e-7
+    trained_tolerance: float = 1e-4
+    pairs: int = 20
+    seed: Annotated[int, Option("Seed of data and errors.", least=0, most=LAST_SEED)] = 0
 
 
 @dataclass(frozen=True, kw_only=True)

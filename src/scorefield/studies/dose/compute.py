@@ -25,13 +25,12 @@ the model loses: the divergence :math:`\mathrm{KL}(p \,\|\, q)` of the model's d
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.diagnostics.exterior import relative_asymmetry
@@ -40,10 +39,12 @@ from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
 from scorefield.evaluation.catalogue.curl import RELATIVE_ASYMMETRY
 from scorefield.evaluation.catalogue.samples import MODE_WEIGHTS, SLICED_WASSERSTEIN
+from scorefield.evaluation.records import Level
 from scorefield.fields.base import ScoreField
 from scorefield.fields.planted import (
     Band,
     Matched,
+    Mixed,
     Perturbation,
     PlantedField,
     PredictedNoise,
@@ -60,21 +61,20 @@ from scorefield.metrics.sliced import sliced_wasserstein
 from scorefield.noise import Noise
 from scorefield.samplers.solvers import Heun
 from scorefield.sde.exploding import EDM
+from scorefield.studies.dose.cases import (
+    KINDS,
+    MIXTURE,
+    SIGMA_MAX,
+    SIGMA_MIN,
+    TRAINED,
+    Case,
+    cases,
+)
+from scorefield.studies.dose.divergence import Divergence, divergence, likelihood_error
+from scorefield.studies.dose.errors import MEASURES, errors_by_level, middles, over_all
 from scorefield.studies.frame import Work
 from scorefield.studies.settings import Dose
 from scorefield.targets.mixture import GaussianMixture
-
-KINDS = Dose.kinds
-
-BANDS: dict[str, Band] = {
-    "all": Band(),
-    "low": Band(high=0.35),
-    "middle": Band(0.35, 4.0),
-    "high": Band(low=4.0),
-}
-"""Bands that part the noise levels at the width of a mode and at the radius of the ring."""
-
-SIGMA_MIN, SIGMA_MAX = 0.01, 80.0
 
 _SCALE = 0.35  # below the width of a mode an error has no structure
 _ASYMMETRY_LEVELS, _ASYMMETRY_POINTS = 5, 256
@@ -83,36 +83,8 @@ _ROUNDING = 1e-12  # of a relative asymmetry in float64
 
 _COLUMNS = (
     *(RELATIVE_ASYMMETRY.name, SLICED_WASSERSTEIN.name, "ratio_to_floor"),
-    *(MODE_WEIGHTS.name, "kl", "paired_shift"),
+    *(MODE_WEIGHTS.name, "kl", "paired_shift", "likelihood_error"),
 )
-
-
-class Case(NamedTuple):
-    """An error: its kind, the band where it is planted and the band's name, and its dose."""
-
-    kind: str
-    band_name: str
-    band: Band
-    dose: float
-
-    def __str__(self) -> str:
-        low, high = self.ends
-        return f"{self.kind}, dose {self.dose:g}, noise levels {low:.3g} to {high:.3g}"
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The edges of the band within the noise levels of the process."""
-        return max(self.band.low, SIGMA_MIN), min(self.band.high, SIGMA_MAX)
-
-
-def cases(settings: Dose) -> list[Case]:
-    """Everything that is planted, one at a time."""
-    edges = torch.logspace(
-        math.log10(SIGMA_MIN), math.log10(SIGMA_MAX), settings.slices + 1, dtype=torch.float64
-    ).tolist()
-    bands = [(name, BANDS[name], dose) for name in settings.bands for dose in settings.doses]
-    bands += [("slice", Band(a, b), settings.slice_dose) for a, b in pairwise(edges)]
-    return [Case(kind, *band) for kind in settings.kinds for band in bands]
 
 
 class Response(NamedTuple):
@@ -129,6 +101,8 @@ class Response(NamedTuple):
             prior's.
         shift: The root mean square distance between the samples of the planted and of the exact
             field from common starting noise.
+        likelihood: The mean absolute error of the log-density at points of the data, in nats.
+        levels: The measures of the error by noise level.
     """
 
     case: Case
@@ -138,6 +112,8 @@ class Response(NamedTuple):
     weights: Estimate
     kl: Estimate
     shift: Estimate
+    likelihood: Estimate
+    levels: tuple[Level, ...]
 
     def row(self) -> dict[str, Any]:
         """The response as a record of a table."""
@@ -149,22 +125,35 @@ class Response(NamedTuple):
             "sigma_high": high,
             "dose": self.case.dose,
         }
-        for name, estimate in zip(_COLUMNS, self[1:], strict=True):
+        for name, estimate in zip(_COLUMNS, self[1:-1], strict=True):
             record |= {name: estimate.value, f"{name}_se": estimate.standard_error}
+        for metric in MEASURES:
+            found = over_all(self.levels, metric)
+            name = f"{metric.name}_over_levels"
+            record |= {name: found.value, f"{name}_se": found.standard_error}
         return {**record, "kl_numerical_error": self.kl.numerical_error}
+
+
+class Trained(NamedTuple):
+    """A trained field, in float64, with the exact one under its process."""
+
+    name: str
+    field: ScoreField
+    truth: GaussianMixture
 
 
 class DoseResponse(NamedTuple):
     """All responses, and what they are read against."""
 
     responses: list[Response]
+    trained: list[Response]
     exact: Response
     floor: NoiseFloor
     sets: int
 
     def rows(self) -> list[dict[str, Any]]:
         """Records of a table; the exact field comes first."""
-        return [self.exact.row(), *(response.row() for response in self.responses)]
+        return [r.row() for r in (self.exact, *self.responses, *self.trained)]
 
     def of(self, kind: str, band: str) -> list[Response]:
         """The responses of a kind in a band, in order."""
@@ -177,21 +166,34 @@ def ring_of_modes() -> GaussianMixture:
 
 
 def dose_response(
-    settings: Dose, work: Work | None = None, truth: GaussianMixture | None = None
+    settings: Dose,
+    work: Work | None = None,
+    truth: GaussianMixture | None = None,
+    trained: Sequence[Trained] = (),
 ) -> DoseResponse:
     """Plants every error of the settings in the ring of eight modes, and measures what it does,
-    where ``truth``, as :func:`ring_of_modes` makes it, is.
+    where ``truth``, as :func:`ring_of_modes` makes it, is; and measures trained fields.
     """
     work = Work() if work is None else work
     ring = _Ring(settings, ring_of_modes() if truth is None else truth)
     shapes = {kind: ring.shape(kind) for kind in settings.kinds}
-    wanted, responses = cases(settings), []
-    for k, case in enumerate(wanted, start=1):
-        field = PlantedField(ring.truth, shapes[case.kind], case.dose, case.band)
-        responses.append(work.part(repr(case), partial(ring.response, case, field)))
+    wanted = [(ring, case, ring.planted(case, shapes)) for case in cases(settings)]
+    of_process: dict[str, _Ring] = {}
+    for model in trained:
+        key = f"{model.truth.sde} {model.truth.means.tolist()}"
+        if key not in of_process:
+            loose = replace(settings, tolerance=settings.trained_tolerance)
+            of_process[key] = _Ring(loose, model.truth)
+        case = Case(model.name, TRAINED, Band(*model.truth.sde.level_range), 0.0)
+        wanted.append((of_process[key], case, model.field))
+    responses = []
+    for k, (place, case, field) in enumerate(wanted, start=1):
+        responses.append(work.part(repr(case), partial(place.response, case, field)))
         work.show("dose response", k, len(wanted), str(case))
         work.report(f"{k} of {len(wanted)}  {case}")
-    return DoseResponse(responses, ring.exact, ring.floor, settings.sets)
+    count = len(wanted) - len(trained)
+    parts = responses[:count], responses[count:]
+    return DoseResponse(*parts, ring.exact, ring.floor, settings.sets)
 
 
 class _Ring:
@@ -212,9 +214,10 @@ class _Ring:
         self.points = self.truth.sample(settings.points, settings.seed, torch.float64, t)
         self.log_density = self.truth.log_density(self.points, t)
         self.samples = self._sample(self.truth)
-        self.divergence = self._divergence(self.truth)
-        nothing = Case("exact", "all", BANDS["all"], 0.0)
-        self.exact = self._measure(nothing, self.truth, self.samples, self.divergence)
+        flow = self._flow(self.truth)
+        self.divergence = divergence(self.log_density, flow)
+        nothing = Case("exact", "all", Band(*self.truth.sde.level_range), 0.0)
+        self.exact = self._measure(nothing, self.truth, self.samples, flow, self.divergence)
 
     def shape(self, kind: str) -> Perturbation:
         """The shape of an error, of size 1 at every noise level."""
@@ -230,16 +233,31 @@ class _Ring:
             raise UserError(f"an error is of one of the kinds {', '.join(KINDS)}, not {kind!r}")
         return Matched(shapes[kind].to(self.data.device), self.truth, self.data, seed)
 
+    def planted(self, case: Case, shapes: Mapping[str, Perturbation]) -> ScoreField:
+        """The exact field with an error."""
+        if case.kind != MIXTURE:
+            return PlantedField(self.truth, shapes[case.kind], case.dose, case.band)
+        noise, index = Noise(self.settings.seed), torch.tensor([case.number])
+        weights = noise.normal("dose/weights", (len(shapes),), index, dtype=torch.float64)
+        mixed = Mixed(tuple(shapes.values()), weights[0].to(self.data.device))
+        shape = Matched(mixed, self.truth, self.data, self.settings.seed)
+        return PlantedField(self.truth, shape, case.dose, case.band)
+
     def response(self, case: Case, field: ScoreField) -> Response:
         """What a field does."""
-        excess = self._divergence(field).excess(self.divergence)
-        return self._measure(case, field, self._sample(field), excess)
+        flow = self._flow(field)
+        excess = divergence(self.log_density, flow).excess(self.divergence)
+        return self._measure(case, field, self._sample(field), flow, excess)
 
-    def _measure(self, case: Case, field: ScoreField, x: Tensor, kl: Divergence) -> Response:
+    def _measure(
+        self, case: Case, field: ScoreField, x: Tensor, flow: LogProb, kl: Divergence
+    ) -> Response:
         distance, floor = self._distance(x), self.floor.mean
         ratio = self.floor.ratio(distance)
         shift = (x - self.samples).square().sum(dim=1)
         error = math.hypot(distance.standard_error, ratio * floor.standard_error) / floor.value
+        sigmas = middles(*self.truth.sde.level_range, self.settings.levels)
+        protocol = Protocol(sigmas, self.settings.points, self.settings.seed)
         return Response(
             case,
             self._asymmetry(case, field),
@@ -248,6 +266,8 @@ class _Ring:
             mode_weight_tv(x, self.truth),
             kl.estimate(),
             root(mean(shift.cpu().numpy()), "units of the data"),
+            likelihood_error(self.log_density, flow),
+            errors_by_level(field, self.truth, protocol),
         )
 
     def _sample(self, field: ScoreField) -> Tensor:
@@ -264,15 +284,12 @@ class _Ring:
         error = math.sqrt(sum(e.standard_error**2 for e in found)) / len(found)
         return Estimate(value, error, len(x), found[0].unit)
 
-    def _divergence(self, field: ScoreField) -> Divergence:
+    def _flow(self, field: ScoreField) -> LogProb:
         tolerance = self.settings.tolerance
-        found = log_prob(field, self.points, rtol=tolerance, atol=tolerance, trace="exact")
-        return divergence(self.log_density, found)
+        return log_prob(field, self.points, rtol=tolerance, atol=tolerance, trace="exact")
 
     def _asymmetry(self, case: Case, field: ScoreField) -> Estimate:
-        low, high = (math.log(end) for end in case.ends)
-        place = (torch.arange(_ASYMMETRY_LEVELS, dtype=torch.float64) + 0.5) / _ASYMMETRY_LEVELS
-        sigmas = (low + (high - low) * place).exp().tolist()
+        sigmas = middles(*case.ends, _ASYMMETRY_LEVELS)
         protocol = Protocol(sigmas, _ASYMMETRY_POINTS, self.settings.seed)
         levels = relative_asymmetry(field, self.truth, protocol).estimates
         value = math.sqrt(sum(e.value**2 for e in levels) / len(levels))
@@ -280,43 +297,3 @@ class _Ring:
             len(levels) * max(value, _ROUNDING)
         )
         return Estimate(value, error, _ASYMMETRY_POINTS, numerical_error=_ROUNDING)
-
-
-class Divergence(NamedTuple):
-    r"""Terms whose mean is :math:`\mathrm{KL}(p\,\|\,q)`, a row a point, in nats."""
-
-    terms: Float[Tensor, " n"]
-    errors: Float[Tensor, " n"]
-
-    def estimate(self) -> Estimate:
-        """Their mean."""
-        found = mean(self.terms.cpu().numpy(), "nats")
-        return replace(found, numerical_error=float(self.errors.mean()))
-
-    def excess(self, base: Divergence) -> Divergence:
-        """The terms less those of another model at the same points, whose noise they share."""
-        return Divergence(self.terms - base.terms, self.errors + base.errors)
-
-
-def divergence(log_p: Float[Tensor, " n"], log_q: LogProb) -> Divergence:
-    r"""The terms of :math:`\mathrm{KL}(p\,\|\,q)`.
-
-    The coefficient :math:`\beta` of each half of the points is that which makes the variance of the
-    other half least, so that it depends on none of the points that it is used for.
-    """
-    if len(log_p) < 4:
-        raise UserError(f"a divergence takes at least 4 points, got {len(log_p)}")
-    u = log_q.value - log_p
-    control = u.expm1()
-    beta = torch.empty_like(u)
-    beta[::2], beta[1::2] = _best(u[1::2], control[1::2]), _best(u[::2], control[::2])
-    # Of a change e of u, to second order.
-    e = log_q.solver_error
-    errors = (beta * u.exp() - 1).abs() * e + 0.5 * beta.abs() * u.exp() * e.square()
-    return Divergence(beta * control - u, errors)
-
-
-def _best(u: Tensor, control: Tensor) -> Tensor:
-    centred = control - control.mean()
-    variance = centred.square().sum()
-    return (u * centred).sum() / variance if variance > 0 else torch.ones_like(variance)

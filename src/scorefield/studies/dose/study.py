@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scorefield import plotting
+from scorefield.errors import RunError
 from scorefield.estimate import Estimate
+from scorefield.evaluation.records import Level
 from scorefield.fields.base import ScoreField
 from scorefield.fields.planted import Band
 from scorefield.plotting.palette import GUIDE, PALE
+from scorefield.runs.subject import open_subject
+from scorefield.studies.dose.cases import BANDS, KINDS, Case
 from scorefield.studies.dose.compute import (
-    BANDS,
-    KINDS,
-    Case,
     DoseResponse,
     Response,
+    Trained,
     dose_response,
     ring_of_modes,
 )
-from scorefield.studies.frame import Cell, Study, Table, Work, csv_bytes
+from scorefield.studies.dose.ranks import correlations, markdown
+from scorefield.studies.dose.scatter import harm_figure
+from scorefield.studies.frame import Cell, Study, Table, Work, csv_bytes, fingerprint
 from scorefield.studies.settings import Dose
+from scorefield.targets.mixture import GaussianMixture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,31 +46,56 @@ _ASIDE = 1.04
 
 
 class DoseStudy(Study[Dose, DoseResponse]):
-    """Errors of known kind and size in the exact score of a ring of modes."""
+    """Errors of known kind and size in the exact score of a ring of modes, and trained errors."""
 
-    kinds = (Case, Band, Response, Estimate)
+    kinds = (Case, Band, Response, Estimate, Level)
 
-    def __init__(self, settings: Dose) -> None:
+    def __init__(self, settings: Dose, trained: Sequence[Trained] = ()) -> None:
         super().__init__(settings)
-        self.truth = ring_of_modes()
+        self.truth, self.trained = ring_of_modes(), tuple(trained)
+        self.about = {"fingerprints": {m.name: fingerprint(m.field) for m in trained}}
+
+    @classmethod
+    def open(cls, settings: Dose) -> DoseStudy:
+        return cls(settings, [_opened(path, settings.trust_code) for path in settings.runs])
 
     def evaluated(self) -> Iterable[ScoreField]:
-        return (self.truth,)
+        return (self.truth, *(part for m in self.trained for part in (m.field, m.truth)))
 
     def compute(self, work: Work) -> DoseResponse:
-        return dose_response(self.settings, work, self.truth)
+        return dose_response(self.settings, work, self.truth, self.trained)
 
     def files(self, result: DoseResponse, work: Work) -> Mapping[str, Callable[[], bytes]]:
-        return {
+        found = correlations(result, self.settings.slice_dose, self.settings.seed)
+        files: dict[str, Callable[[], bytes]] = {
             "dose_response.csv": lambda: csv_bytes(result.rows()),
             "dose_response.png": lambda: figure(result),
         }
+        if found:
+            files |= {
+                "rank_correlations.csv": lambda: csv_bytes(c.row() for c in found),
+                "rank_correlations.md": lambda: markdown(found).encode(),
+                "harm.png": lambda: harm_figure(result, found),
+            }
+        return files
 
     def table(self, result: DoseResponse) -> Table:
         return table(result, self.settings.slice_dose)
 
 
 STUDY = DoseStudy
+
+
+def _opened(path: Path, trust_code: bool) -> Trained:
+    """A run on a mixture, whose exact score is known."""
+    subject = open_subject(path, trust_code=trust_code)
+    truth = None if subject.source is None else subject.source.truth
+    if not isinstance(truth, GaussianMixture) or truth.domain.dim != 2:
+        raise RunError(f"{path} is no run on a mixture in the plane, such as toy/m0")
+    seed = subject.about.get("run_seed")
+    name = f"{subject.name}, seed {seed}, step {subject.about.get('step')}"
+    field = subject.field.double()
+    return Trained(name, field, truth.under(field.sde))
 
 
 class _Quantity(NamedTuple):
