@@ -98,6 +98,23 @@ def test_the_error_of_the_constant_is_its_distance_from_the_truth():
     assert sum(low <= 0 <= high for low, high in (each.interval() for each in found)) >= 44
 
 
+def test_the_error_of_an_acceptance_rate_is_its_scatter_over_runs():
+    """Steps for the wide mode are rejected in the narrow one, so that the rate of a run follows the
+    share of particles there, which copies have in common. The error over ancestors is that of 60
+    runs within a factor of two and a half, of whose logarithm 60 runs have a standard error of 0.2;
+    one over particles is far too small."""
+    field, n = narrow_and_wide(EDM(0.03, 10.0)), 256
+    runs = [
+        smc(field, n, 12, MALA(1.0, width=0.4), moves=1, threshold=1.0, seed=k) for k in range(60)
+    ]
+    found = [run.levels[-1].accepted for run in runs]
+    scatter = torch.tensor([each.value for each in found]).double().var()
+    squares = torch.tensor([each.standard_error**2 for each in found]).double().mean()
+    assert 0.4 < float(squares / scatter) < 2.5
+    naive = mean([each.value * (1 - each.value) / n for each in found]).value
+    assert naive < 0.4 * float(scatter)
+
+
 def test_particles_live_on_a_torus():
     atoms = PseudoAtoms([[0.25], [0.75]], std=0.05, sde=VE(0.01, 0.5))
     runs = [smc(atoms, 64, 6, MALA(0.8, width=0.05), moves=2, seed=seed) for seed in range(16)]

@@ -20,8 +20,8 @@ from scorefield.data.source import Split
 from scorefield.engine import exact
 from scorefield.errors import UserError
 from scorefield.noise import Noise
-from scorefield.samplers.kernels import HMC, Density, Kernel, visit
-from scorefield.samplers.step import clock, level
+from scorefield.samplers.kernels import HMC, Density, Kernel
+from scorefield.samplers.step import StepContext, clock, level
 from scorefield.targets.energy import Energy
 from scorefield.targets.particles import DoubleWell, LennardJones
 
@@ -95,7 +95,8 @@ class ChainSource(FiniteSource):
         accepted, found = torch.zeros(self.chains), []
         with exact(), torch.no_grad():
             h, density = self.kernel.length(level(energy.sde, t)), Density(energy, clock(t, x))
-            path = visit(self.kernel, density, x, h, self._noise, index, moves)
+            start, at = self.kernel.begin(density, x), StepContext(self._noise, index)
+            path = self.kernel.moves(density, start, h, at, range(moves))
             for k, (chain, moved) in enumerate(path, 1 - self._burn_in):
                 accepted += moved
                 if k > 0 and k % self.every == 0:

@@ -39,9 +39,9 @@ from scorefield.fields.base import ScoreField, check_field
 from scorefield.fields.classes import Classes
 from scorefield.likelihood.compute import log_prob
 from scorefield.likelihood.density import LogProb
-from scorefield.likelihood.weights import effective_share, log_mean
 from scorefield.noise import Noise
 from scorefield.samplers.latent import check_points, decode
+from scorefield.samplers.weights import effective_share, log_mean
 from scorefield.targets.base import Target
 from scorefield.targets.energy import Energy
 

@@ -24,17 +24,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.checks import check_count, check_finite, check_not_negative, check_positive
-from scorefield.engine import device_of, exact
+from scorefield.engine import device_of, exact, in_blocks
 from scorefield.errors import UnsupportedError, UserError
 from scorefield.estimate import Estimate
 from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes
 from scorefield.fields.forms import Batch, Quantity, Times, times
-from scorefield.likelihood.weights import effective_number, log_mean
 from scorefield.noise import Noise
 from scorefield.progress import warn
-
-_AT_ONCE = 1024
+from scorefield.samplers.weights import effective_number, log_mean
 
 _FEW = 100
 """The effective number of weights below which an error by the delta method is not believed: it is
@@ -160,12 +158,10 @@ def _log_constant(field: ScoreField, n: int, noise: Noise) -> tuple[Estimate, fl
     """The logarithm of the integral, with the error of the mean weight by the delta method, and the
     effective number of weights.
     """
-    prior, end, parts = field.sde.prior(field.domain), field.sde.t_max, []
+    prior, end = field.sde.prior(field.domain), field.sde.t_max
+    x = prior.sample(noise, torch.arange(n, device=device_of(field)), torch.float64)
     with exact(), torch.no_grad(), evaluation_mode(field):
-        for index in torch.arange(n, device=device_of(field)).split(_AT_ONCE):
-            x = prior.sample(noise, index, torch.float64)
-            parts.append(field.potential(x, end) - prior.log_prob(x))
-    logs = torch.cat(parts)
+        logs = in_blocks(lambda x: field.potential(x, end) - prior.log_prob(x), x)
     if not bool(logs.isfinite().all()):
         raise UserError(
             f"{type(field).__name__} has no constant: its potential is not finite at points of "

@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from scorefield.checks import check_count
@@ -147,11 +146,8 @@ class AnnealedMCMC(Sampler):
         here, there = level(field.sde, t), level(field.sde, s)
         density = Density(field, clock(t, x), at.classes)
         chain, h = self.kernel.begin(density, x), self.kernel.length(here)
-        accepted = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        for k in range(at.step * self.moves, (at.step + 1) * self.moves):
-            momentum, uniform = at.normal("momentum", x, k), at.uniform("acceptance", k)
-            chain, moved = self.kernel.move(density, chain, momentum, uniform, h)
-            accepted = accepted + moved
+        numbers = range(at.step * self.moves, (at.step + 1) * self.moves)
+        chain, accepted = self.kernel.run(density, chain, h, at, numbers)
         gap = None
         if gaps:
             momentum, aside = (at.normal(name, x) for name in ("gap momentum", "detour"))

@@ -41,7 +41,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,8 +51,7 @@ from scorefield.calculus.paths import across
 from scorefield.checks import check_count, check_not_negative, check_positive
 from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes
-from scorefield.noise import Noise
-from scorefield.samplers.step import Coefficients
+from scorefield.samplers.step import Coefficients, StepContext
 
 _RULE = quadrature("gauss-4")
 
@@ -118,9 +117,15 @@ class Kernel(ABC):
         size: The relative step length :math:`\rho`, a pure number.
         width: The width :math:`w` of the narrowest mode of the data, in units of the data.
 
+    Attributes:
+        adjusted: Whether moves are accepted or not, so that the density of a potential stays as it
+            is.
+
     Raises:
         ValueError: If ``size`` is not positive or ``width`` negative.
     """
+
+    adjusted: ClassVar[bool] = True
 
     size: float = 0.5
     width: float = 0.0
@@ -141,6 +146,28 @@ class Kernel(ABC):
     def begin(self, density: Density, x: Tensor) -> Chain:
         """The chains at states."""
         return Chain(x, density.score(x), density.potential(x))
+
+    def moves(
+        self, density: Density, chain: Chain, h: float, at: StepContext, numbers: range
+    ) -> Iterator[tuple[Chain, Tensor]]:
+        """The chains after each of numbered moves of step length ``h``, and which of them moved.
+
+        The noise of move k has the addresses ``("momentum", sample, k)`` and ``("acceptance",
+        sample, k)``.
+        """
+        for k in numbers:
+            momentum, uniform = at.normal("momentum", chain.x, k), at.uniform("acceptance", k)
+            chain, moved = self.move(density, chain, momentum, uniform, h)
+            yield chain, moved
+
+    def run(
+        self, density: Density, chain: Chain, h: float, at: StepContext, numbers: range
+    ) -> tuple[Chain, Tensor]:
+        """The chains after all of :meth:`moves`, and the number of these that each accepted."""
+        accepted = torch.zeros(len(chain.x), dtype=torch.int64, device=chain.x.device)
+        for state, moved in self.moves(density, chain, h, at, numbers):
+            chain, accepted = state, accepted + moved
+        return chain, accepted
 
     def move(
         self, density: Density, chain: Chain, momentum: Tensor, uniform: Tensor, h: float
@@ -202,6 +229,8 @@ class ULA(Kernel):
         and Tweedie, 1996), section 1.4.
     """
 
+    adjusted: ClassVar[bool] = False
+
     def begin(self, density: Density, x: Tensor) -> Chain:
         return Chain(x, density.score(x), None)
 
@@ -255,27 +284,6 @@ class MALA(Kernel):
 
     def propose(self, density: Density, chain: Chain, momentum: Tensor, h: float) -> Proposal:
         return leapfrog(density, chain, momentum, h, 1)
-
-
-def visit(
-    kernel: Kernel,
-    density: Density,
-    x: Tensor,
-    h: float,
-    noise: Noise,
-    index: Tensor,
-    moves: int,
-) -> Iterator[tuple[Chain, Tensor]]:
-    """The chains after each of so many moves from states, and which of the moves were accepted.
-
-    Noise has the addresses ``("momentum", chain, move)`` and ``("acceptance", chain, move)``.
-    """
-    chain = kernel.begin(density, x)
-    for k in range(moves):
-        momentum = noise.normal("momentum", x.shape[1:], index, k, dtype=x.dtype)
-        uniform = noise.uniform("acceptance", (), index, k, dtype=torch.float64)
-        chain, moved = kernel.move(density, chain, momentum, uniform, h)
-        yield chain, moved
 
 
 def leapfrog(density: Density, chain: Chain, momentum: Tensor, h: float, leaps: int) -> Proposal:

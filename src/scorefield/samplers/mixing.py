@@ -31,6 +31,9 @@ References:
 
     Monte Carlo methods in statistical mechanics: foundations and new algorithms (Sokal, 1997),
     equation 3.19, for the error of the time.
+
+    The jackknife, the bootstrap and other resampling plans (Efron, 1982), equation 3.5, for the
+    error of the ratio.
 """
 
 from __future__ import annotations
@@ -44,14 +47,14 @@ from torch import Tensor
 
 from scorefield.checks import check_count, check_finite, check_kind, check_rows
 from scorefield.engine import exact
-from scorefield.errors import UserError
+from scorefield.errors import DivergedError, UserError
 from scorefield.estimate import Estimate, format_uncertain, mean
 from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
-from scorefield.samplers.kernels import Density, Kernel, visit
+from scorefield.samplers.kernels import Density, Kernel
 from scorefield.samplers.latent import check_points
-from scorefield.samplers.step import clock, level
+from scorefield.samplers.step import StepContext, clock, level
 
 _FEWEST = 8
 """The least number of draws of a chain: two halves of which each has a variance worth the name."""
@@ -66,6 +69,7 @@ class Mixing:
     Attributes:
         r_hat: The ratio :math:`\hat R`. Chains that agree have about
             :math:`(1 + 2 (\tau - 1) / N)^{1/2}` after :math:`N` moves, and 1 in the limit.
+        r_hat_error: Its standard error, by the jackknife over chains.
         time: The integrated autocorrelation time :math:`\tau`, in moves. Chains that do not agree
             have longer ones than is seen.
         time_error: Its standard error :math:`\tau (2 (2 w + 1) / M N)^{1/2}`, where :math:`w` is
@@ -78,6 +82,7 @@ class Mixing:
     """
 
     r_hat: Float[Tensor, " values"]
+    r_hat_error: Float[Tensor, " values"]
     time: Float[Tensor, " values"]
     time_error: Float[Tensor, " values"]
     effective: Float[Tensor, " values"]
@@ -86,11 +91,12 @@ class Mixing:
 
     def __repr__(self) -> str:
         longest = int(self.time.argmax())
-        time = format_uncertain(float(self.time[longest]), float(self.time_error[longest]))
+        relative = float(self.time_error[longest] / self.time[longest])
+        least = float(self.effective[longest])
         return (
-            f"Mixing(largest R-hat {float(self.r_hat.max()):.4g}, largest time "
-            f"{time} moves, least effective number "
-            f"{float(self.effective.min()):.4g}, accepted {self.accepted})"
+            f"Mixing(largest R-hat {_largest(self.r_hat, self.r_hat_error)}, largest time "
+            f"{_largest(self.time, self.time_error)} moves, least effective number "
+            f"{format_uncertain(least, relative * least)}, accepted {self.accepted})"
         )
 
 
@@ -121,7 +127,8 @@ def mixing(
 
     Raises:
         ValueError: If the states do not fit the field, the time is no finite number, there are
-            fewer than two chains or 8 moves, or a coordinate does not move in any chain.
+            fewer than two chains or 8 moves, or fewer than two chains move in a coordinate.
+        FloatingPointError: If a chain does not stay finite.
 
     Example:
         >>> start = 5 * torch.randn(64, 2, dtype=torch.float64)
@@ -132,26 +139,31 @@ def mixing(
     check_kind("kernel", kernel, Kernel)
     check_finite("t", t)
     check_count("moves", moves, _FEWEST)
-    noise, index = Noise(seed), torch.arange(len(x), device=x.device)
+    at = StepContext(Noise(seed), torch.arange(len(x), device=x.device))
     h, draws = kernel.length(level(field.sde, t)), []
     accepted = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     with exact(), torch.no_grad(), evaluation_mode(field):
         density = Density(field, clock(t, x), field.class_rows(classes, x))
-        for chain, moved in visit(kernel, density, x, h, noise, index, moves):
+        path = kernel.moves(density, kernel.begin(density, x), h, at, range(moves))
+        for chain, moved in path:
             accepted = accepted + moved
             draws.append(field.domain.embed(chain.x).double())
     values = torch.stack(draws)
     if not bool(values.isfinite().all()):
-        raise UserError("mixing: the chains did not stay finite; make the kernel's size smaller")
-    still = values.var(dim=0).mean(dim=0) == 0
+        raise DivergedError(
+            "mixing: the chains did not stay finite; make the kernel's size smaller"
+        )
+    r_hat, r_hat_error = split_r_hat(values)
+    still = ~r_hat_error.isfinite()
     if bool(still.any()):
         raise UserError(
-            f"mixing: no chain moved in coordinate {int(still.nonzero()[0])} in {moves} moves, and "
-            "has no autocorrelation; make the kernel's size smaller"
+            f"mixing: fewer than two chains moved in coordinate {int(still.nonzero()[0])} in "
+            f"{moves} moves; make the kernel's size smaller"
         )
     time, error = autocorrelation_time(values)
     return Mixing(
-        split_r_hat(values),
+        r_hat,
+        r_hat_error,
         time,
         error,
         values.shape[0] * values.shape[1] / time,
@@ -160,14 +172,22 @@ def mixing(
     )
 
 
-def split_r_hat(draws: Draws) -> Float[Tensor, " values"]:
-    r"""The ratio :math:`\hat R` of the halves of chains; the middle draw of an odd number is left
-    out.
+def split_r_hat(draws: Draws) -> tuple[Float[Tensor, " values"], Float[Tensor, " values"]]:
+    r"""The ratio :math:`\hat R` of the halves of chains, and its standard error by the jackknife
+    over chains, which alone are independent: with :math:`\hat R_{(m)}` of all chains but one,
+    :math:`\big(\frac{M - 1}{M} \sum_m (\hat R_{(m)} - \bar R)^2\big)^{1/2}`.
+
+    The middle draw of an odd number is left out.
     """
-    half = len(draws) // 2
-    halves = torch.cat((draws[:half], draws[-half:]), dim=1)
-    within = halves.var(dim=0).mean(dim=0)
-    return (_stationary(within, halves.mean(dim=0), half) / within).sqrt()
+    half, chains = len(draws) // 2, draws.shape[1]
+    halves = torch.stack((draws[:half], draws[-half:]), dim=1)
+    means = halves.mean(dim=0)
+    means = means - means.mean(dim=(0, 1))
+    parts = torch.stack((halves.var(dim=0), means, means.square())).sum(dim=1)
+    whole = parts.sum(dim=1)
+    without = _ratio(whole.unsqueeze(1) - parts, half, 2 * chains - 2)
+    error = (without - without.mean(dim=0)).square().mean(dim=0) * (chains - 1)
+    return _ratio(whole, half, 2 * chains), error.sqrt()
 
 
 def autocorrelation_time(
@@ -190,6 +210,23 @@ def autocorrelation_time(
     window = 2 * (pairs > 0).sum(dim=0).clamp(min=1) - 1
     # Where draws alternate, the end of the sum errs by more than a share of the time.
     return time, time.clamp(min=1) * (2 * (2 * window + 1) / (n * chains)).sqrt()
+
+
+def _ratio(
+    sums: Float[Tensor, "3 *many values"], half: int, count: int
+) -> Float[Tensor, "*many values"]:
+    """The ratio of a number of halves of so many draws, by the sums over halves of their variances,
+    their centred means and the squares of these.
+    """
+    variance, total, square = sums
+    between = (square - total**2 / count) / (count - 1)
+    return ((half - 1) / half + count * between / variance).sqrt()
+
+
+def _largest(values: Tensor, errors: Tensor) -> str:
+    """The largest of some values, with its error."""
+    k = int(values.argmax())
+    return format_uncertain(float(values[k]), float(errors[k]))
 
 
 def _stationary(within: Tensor, means: Tensor, n: int) -> Tensor:

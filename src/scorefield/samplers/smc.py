@@ -38,7 +38,7 @@ References:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -48,13 +48,14 @@ from torch import Tensor
 from scorefield.checks import check_count, check_kind, check_probability
 from scorefield.engine import device_of, exact
 from scorefield.errors import DivergedError, UnsupportedError, UserError
-from scorefield.estimate import Estimate, mean
+from scorefield.estimate import Estimate, ratio
 from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes
 from scorefield.noise import Noise
 from scorefield.samplers.grid import Spacing, check_grid, grid_times
-from scorefield.samplers.kernels import MALA, ULA, Density, Kernel
-from scorefield.samplers.step import clock, level
+from scorefield.samplers.kernels import MALA, Density, Kernel
+from scorefield.samplers.step import StepContext, clock, level
+from scorefield.samplers.weights import effective_number, log_mean
 
 _MALA = MALA()
 
@@ -67,9 +68,9 @@ class ParticleLevel:
         sigma: The noise level.
         effective: The effective number of particles on arrival.
         resampled: Whether they were drawn anew there.
-        accepted: The share of accepted moves; ``None`` without moves. Its error is that over
-            particles, as if they were independent: copies of one particle share their start, so
-            that it is too small at a level where they were drawn anew, and at those that follow.
+        accepted: The share of accepted moves; ``None`` without moves. Its error is that over the
+            particles of the prior, each with the moves of all that descend from it: copies of one
+            particle share their start.
     """
 
     sigma: float
@@ -101,7 +102,7 @@ class Particles:
     @property
     def effective(self) -> float:
         """The effective number of particles at the end."""
-        return _effective(self.weights.log())
+        return effective_number(self.weights.log())
 
     def draw(self, seed: int = 0) -> Float[Tensor, "n *event"]:
         """As many particles of equal weight, drawn by their weights."""
@@ -152,7 +153,7 @@ def smc(
 
     Raises:
         TypeError: If the field has no potential, or the kernel is none.
-        ValueError: If an argument is out of its range, the kernel is :class:`~.ULA`, or the classes
+        ValueError: If an argument is out of its range, the kernel is not adjusted, or the classes
             do not fit.
         FloatingPointError: If a weight is not finite.
 
@@ -165,7 +166,9 @@ def smc(
     check_grid(steps, spacing, rho)
     check_count("moves", moves, 0)
     check_probability("threshold", threshold)
-    noise, index = Noise(seed), torch.arange(n, device=device_of(field))
+    index = torch.arange(n, device=device_of(field))
+    noise = Noise(seed)
+    at = StepContext(noise, index)
     grid = grid_times(field.sde, steps, spacing, t_end, rho).tolist()
     prior, calls, constant, levels = field.sde.prior(field.domain), 0, 0.0, []
     x = prior.sample(noise, index, torch.float64)
@@ -184,28 +187,23 @@ def smc(
                     f"smc: the weights of {int((~logs.isfinite()).sum())} of {n} particles are not "
                     f"finite at noise level {here.sigma:.6g}"
                 )
-            effective = _effective(logs)
+            effective = effective_number(logs)
             again = effective < threshold * n
             if again:
-                constant += _log_mean(logs)
+                constant += log_mean(logs).value
                 kept = _resampled(logs, noise, i)
                 chain = type(chain)(chain.x[kept], chain.score[kept], chain.potential[kept])
                 logs, ancestors, drawn = torch.zeros_like(logs), ancestors[kept], drawn + 1
-            accepted = torch.zeros(n, dtype=torch.int64, device=x.device)
-            h = kernel.length(here)
-            for k in range(i * moves, (i + 1) * moves):
-                momentum = noise.normal("momentum", field.domain.shape, index, k, x.dtype)
-                uniform = noise.uniform("acceptance", (), index, k, torch.float64)
-                chain, moved = kernel.move(density, chain, momentum, uniform, h)
-                accepted = accepted + moved
+            numbers = range(i * moves, (i + 1) * moves)
+            chain, accepted = kernel.run(density, chain, kernel.length(here), at, numbers)
             calls += density.calls
-            shares = mean((accepted.double() / moves).cpu().numpy()) if moves else None
+            shares = _by_ancestors(accepted.double() / moves, ancestors) if moves else None
             levels.append(ParticleLevel(here.sigma, effective, again, shares))
             scale = there.alpha / here.alpha
             x = field.domain.wrap(chain.x * scale)
             assert chain.potential is not None
             gains = field.domain.dim * math.log(scale) - chain.potential
-    constant += _log_mean(logs)
+    constant += log_mean(logs).value
     weights = logs.softmax(dim=0)
     found = _with_error(constant, weights, ancestors, drawn)
     return Particles(x, weights, found, tuple(levels), calls)
@@ -221,13 +219,21 @@ def _with_error(constant: float, weights: Tensor, ancestors: Tensor, drawn: int)
     return Estimate(constant, error, n, "nats", freedom=max(1 / together - 1, 1.0))
 
 
-def _effective(logs: Tensor) -> float:
-    """The effective number of logarithms of weights."""
-    return float(1 / logs.softmax(dim=0).square().sum())
-
-
-def _log_mean(logs: Tensor) -> float:
-    return float(logs.logsumexp(dim=0)) - math.log(len(logs))
+def _by_ancestors(shares: Tensor, ancestors: Tensor) -> Estimate:
+    r"""The mean of shares with its error over ancestors, which alone are independent: that of a
+    ratio of sums over the particles of each, times :math:`G / (G - 1)` in variance for an effective
+    number G of ancestors. One half, the largest error of a share, where there is one left.
+    """
+    n, none = len(shares), torch.zeros_like(shares)
+    sums = none.index_add(0, ancestors, shares)
+    counts = none.index_add(0, ancestors, torch.ones_like(shares))
+    found = ratio(sums.cpu().numpy(), counts.cpu().numpy())
+    others = float(n**2 / counts.square().sum()) - 1
+    if others == 0:
+        return replace(found, standard_error=0.5, freedom=1.0)
+    error = found.standard_error * math.sqrt((others + 1) / others)
+    freedom = min(max(others, 1.0), found.draws - 1)
+    return replace(found, standard_error=error, freedom=freedom)
 
 
 def _resampled(logs: Tensor, noise: Noise, step: int) -> Tensor:
@@ -246,5 +252,8 @@ def _check(field: ScoreField, kernel: Kernel) -> None:
             f"smc weights particles by a potential, and {type(field).__name__} has none"
         )
     check_kind("kernel", kernel, Kernel)
-    if isinstance(kernel, ULA):
-        raise UserError("smc needs a kernel that leaves a density as it is: MALA or HMC, not ULA")
+    if not kernel.adjusted:
+        raise UserError(
+            "smc needs a kernel that leaves a density as it is: MALA or HMC, not "
+            f"{type(kernel).__name__}"
+        )
