@@ -127,6 +127,7 @@ from .objectives.denoising import DenoisingScoreMatching as DenoisingScoreMatchi
 from .objectives.denoising import LogNormal as LogNormal
 from .objectives.denoising import LogUniform as LogUniform
 from .objectives.denoising import UniformTime as UniformTime
+from .objectives.distillation import Distillation as Distillation
 from .objectives.dual import DualScoreMatching as DualScoreMatching
 from .objectives.fokker_planck import FokkerPlanck as FokkerPlanck
 from .objectives.objective import Objective as Objective

@@ -19,12 +19,19 @@ from scorefield.config.field import (
     PreconditionedModel,
     ResidualNetwork,
 )
-from scorefield.config.objective import ConsistencyTerm, DualTerm, RegressionTerm, Term
+from scorefield.config.objective import (
+    ConsistencyTerm,
+    DualTerm,
+    RegressionTerm,
+    TeacherSection,
+    Term,
+)
 from scorefield.config.sampler import SamplerSection
 from scorefield.config.sde import Process, TableProcess, VEProcess
+from scorefield.config.teacher import load as load_teacher
 from scorefield.data.images import ImageSource
 from scorefield.data.source import DataSource, TargetSource
-from scorefield.domain import Euclidean
+from scorefield.domain import Domain, Euclidean
 from scorefield.engine import Engine
 from scorefield.errors import ConfigError, section_of
 from scorefield.fields.base import ScoreField
@@ -44,6 +51,7 @@ from scorefield.fields.potential import PotentialField
 from scorefield.fields.preconditioned import PreconditionedField
 from scorefield.objectives.augmentation import Augmentation
 from scorefield.objectives.denoising import DenoisingScoreMatching, NoiseLaw
+from scorefield.objectives.distillation import Distillation
 from scorefield.objectives.objective import Objective
 from scorefield.objectives.regularizer import Regularizer
 from scorefield.samplers.base import Sampler
@@ -83,7 +91,7 @@ def build_field(config: Config, source: DataSource, device: str | None = None) -
     """
     model, sde = config.field, build_sde(config.sde)
     scaling = _parametrization(config, source)
-    domain = Euclidean(source.shape) if source.truth is None else source.truth.domain
+    domain = _domain(source)
     known = {"centered": config.centered, "device": device, **_table(config)}
     known["augmented"] = config.objective.augmentation is not None
     if hasattr(config.data, "period"):
@@ -115,10 +123,12 @@ def build_field(config: Config, source: DataSource, device: str | None = None) -
 
 
 def build_objective(config: Config, source: DataSource) -> Objective:
-    """Denoising score matching with the regularisers of the configuration.
+    """Denoising score matching, or the distillation of a teacher, with the regularisers of the
+    configuration.
 
     Raises:
-        ConfigError: If a regulariser lies outside the noise levels of the process.
+        ConfigError: If a regulariser lies outside the noise levels of the process, or the teacher
+            cannot be read or is a field of something else.
     """
     section = config.objective
     law = build(section.law, "objective.law", NoiseLaw, levels=config.levels)
@@ -128,6 +138,9 @@ def build_objective(config: Config, source: DataSource) -> Objective:
         base = DenoisingScoreMatching(
             section.weighting, law, spread, section.reduction, section.pairing
         )
+        if section.teacher is not None:
+            teacher = _teacher(section.teacher, config, source)
+            base = Distillation(section.weighting, law, spread, section.reduction, teacher=teacher)
     terms = [
         _regularizer(f"objective.{name}", t, config, source) for name, t in section.terms.items()
     ]
@@ -284,6 +297,26 @@ def _regularizer(
     if isinstance(term, ConsistencyTerm) and term.guide == "oracle":
         known["guide"] = _oracle(f"{where}.guide", source, sde)
     return build(term, where, Regularizer, **known)
+
+
+def _teacher(section: TeacherSection, config: Config, source: DataSource) -> ScoreField:
+    """The field that is distilled: one of the process, the domain and the classes of the data."""
+    teacher = load_teacher(section)
+    known = any(getattr(network, "classes", False) for network in config.networks.values())
+    wanted = build_sde(config.sde), _domain(source), source.classes if known else None
+    given = teacher.sde, teacher.domain, teacher.classes
+    facts = zip(("process", "domain", "number of classes"), given, wanted, strict=True)
+    for what, there, here in facts:
+        if there != here:
+            raise ConfigError(
+                f"objective.teacher.run is {section.run!r}, whose field has the {what} {there}, "
+                f"and that of the configuration is {here}"
+            )
+    return teacher
+
+
+def _domain(source: DataSource) -> Domain:
+    return Euclidean(source.shape) if source.truth is None else source.truth.domain
 
 
 def _oracle(where: str, source: DataSource, sde: SDE) -> ScoreField:

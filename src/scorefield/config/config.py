@@ -44,6 +44,7 @@ class Config(Section):
         self._check_networks()
         self._check_table()
         self._check_torus()
+        self._check_teacher()
         for name, kind in (("boundary", "hybrid"), ("dual", "potential")):
             if name in self.objective.terms and self.field.kind != kind:
                 raise UserError(
@@ -107,6 +108,20 @@ class Config(Section):
             raise UserError(
                 "objective.law.kind 'table' needs a table: that of sde.kind 'discrete_vp', or "
                 "field.label 'index' and field.levels"
+            )
+
+    def _check_teacher(self) -> None:
+        if self.objective.teacher is None:
+            return
+        if self.objective.pairing != "independent":
+            raise UserError(
+                "objective.pairing is 'transport', it must be 'independent': a distillation has no "
+                "noise to be paired"
+            )
+        if self.objective.augmentation is not None:
+            raise UserError(
+                "objective.augmentation is not for a distillation, whose teacher does not receive "
+                "its labels"
             )
 
     def _check_torus(self) -> None:

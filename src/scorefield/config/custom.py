@@ -7,7 +7,7 @@ or from a run with the user's word that its code is to be trusted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -18,7 +18,23 @@ TRUST = "trust_code"
 """The key of the validation context that says whether code may be imported."""
 
 
-class Custom(Section):
+class Coded(Section):
+    """A section that names code of the user's own, or a run that may."""
+
+    _trusted: bool = PrivateAttr(default=False)
+
+    @model_validator(mode="after")
+    def _from(self, info: Any) -> Self:
+        self._trusted = bool((info.context or {}).get(TRUST))
+        return self
+
+    @property
+    def trusted(self) -> bool:
+        """Whether it may be imported."""
+        return self._trusted
+
+
+class Custom(Coded):
     """Data, a network or a regulariser of the user's own.
 
     ``target`` is ``module:name`` of a class or function; the module is looked for where Python
@@ -37,12 +53,6 @@ class Custom(Section):
     target: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
     arguments: dict[str, Any] = Field(default={})
     sha256: str | None = None
-    _trusted: bool = PrivateAttr(default=False)
-
-    @model_validator(mode="after")
-    def _from(self, info: Any) -> Custom:
-        self._trusted = bool((info.context or {}).get(TRUST))
-        return self
 
     @property
     def every(self) -> Any:
@@ -54,7 +64,7 @@ class Custom(Section):
 
     def constructor(self, where: str) -> Callable[..., Any]:
         found: Callable[..., Any] = trusted(
-            self.target, self.sha256, f"{where}.target", self._trusted
+            self.target, self.sha256, f"{where}.target", self.trusted
         )
         return found
 

@@ -18,7 +18,7 @@ from scorefield.config.base import (
     default_of,
     section,
 )
-from scorefield.config.custom import Custom
+from scorefield.config.custom import Coded, Custom
 from scorefield.errors import UserError
 
 
@@ -229,6 +229,19 @@ class AugmentationSection(Section):
     probability: Annotated[float, Field(ge=0, le=1)]
 
 
+class TeacherSection(Coded):
+    """The field whose score takes the place of the noise as the target: :class:`~.Distillation`.
+
+    ``run`` is the folder of a training. Its newest checkpoint when the configuration is read is the
+    ``step`` that is filled in, and ``sha256`` the hash of the averaged weights in it: others are
+    refused.
+    """
+
+    run: str | None = None
+    step: Count | None = None
+    sha256: str | None = None
+
+
 class ObjectiveSection(Section):
     """:class:`~.DenoisingScoreMatching` under ``weighting`` and ``law``, and
     the regularisers given.
@@ -236,7 +249,8 @@ class ObjectiveSection(Section):
     Of a point ``reduction`` takes the mean over coordinates, or half the sum. ``pairing`` is how
     the noise of a batch is assigned to its points. ``label_dropout`` is the probability that a
     network with classes does not receive the class of a point. ``augmentation`` is for networks
-    that receive its labels, those of the kinds ``song`` and ``adm``.
+    that receive its labels, those of the kinds ``song`` and ``adm``. With a ``teacher`` the
+    field is fitted to another one.
     """
 
     builds = "scorefield.objectives.denoising:DenoisingScoreMatching"
@@ -248,6 +262,7 @@ class ObjectiveSection(Section):
     )
     law: Law = section(kind="lognormal")
     augmentation: AugmentationSection | None = None
+    teacher: TeacherSection | None = None
     asymmetry: AsymmetryTerm | None = None
     loops: LoopsTerm | None = None
     cycles: CyclesTerm | None = None

@@ -110,22 +110,26 @@ def _extended(path: Path, parent: object) -> Path:
 
 
 def _settled(config: Config, source: str) -> Config:
-    """The configuration with what is found in the file or folder of its data."""
-    data = config.data
-    if not isinstance(data, _OWN) or data.path is None:
+    """The configuration with what is found in the file or folder of its data, and in the run of its
+    teacher.
+    """
+    data, teacher, document = config.data, config.objective.teacher, config.document()
+    if isinstance(data, _OWN) and data.path is not None:
+        with section_of("data", keys=data):
+            match data:
+                case ImagesData():
+                    found = _of_images(data)
+                case LatentsData():
+                    found = _of_latents(data)
+                case _:
+                    found = _of_points(data)
+        document["data"] |= found
+    if teacher is not None and teacher.run is not None:
+        from scorefield.config.teacher import settled
+
+        document["objective"]["teacher"] |= settled(teacher)
+    if document == config.document():
         return config
-    with section_of("data", keys=data):
-        match data:
-            case ImagesData():
-                found = _of_images(data)
-            case LatentsData():
-                found = _of_latents(data)
-            case _:
-                found = _of_points(data)
-    if not found:
-        return config
-    document = config.document()
-    document["data"] |= found
     return schema.validate(document, source, trust_code=True)
 
 

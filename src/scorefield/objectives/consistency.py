@@ -149,7 +149,7 @@ class Consistency(PointRegularizer):
         self, field: ScoreField, noise: Noise, index: Tensor, step: Tensor
     ) -> tuple[Tensor, ...]:
         if self.leader is not None:
-            self.leader.check(self.name, field)
+            self.leader.check(f"{self.name}: the oracle", field)
         event = (self._copies, self.steps, *field.domain.shape)
         z = noise.normal("consistency/trajectory", event, index, step)
         return self._starts(field.sde, noise, index, step), z

@@ -49,7 +49,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple, get_args
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -250,6 +250,8 @@ class DenoisingScoreMatching:
             ``sigma_data``, or ``likelihood`` with the times of a table.
     """
 
+    name: ClassVar[str] = "denoising"
+
     weighting: Weighting = "edm"
     law: NoiseLaw = LogNormal()
     sigma_data: float | None = None
@@ -295,12 +297,17 @@ class DenoisingScoreMatching:
             case _:
                 return torch.ones_like(t)
 
+    def target(
+        self, field: ScoreField, batch: Batch, x_t: Float[Tensor, "batch *event"]
+    ) -> Float[Tensor, "batch *event"]:
+        """The noise that a field is to predict at noised points."""
+        return field.domain.kernel_noise(batch.z, field.sde.sigma(batch.t))
+
     def __call__(self, field: ScoreField, batch: Batch) -> Float[Tensor, " batch"]:
         """The loss of each sample: the weighted squared error, reduced over coordinates."""
-        sde, domain = field.sde, field.domain
-        x_t = sde.perturb(batch.x, batch.t, batch.z, domain)
-        target = domain.kernel_noise(batch.z, sde.sigma(batch.t))
+        x_t = field.sde.perturb(batch.x, batch.t, batch.z, field.domain)
+        target = self.target(field, batch, x_t)
         error = (field.predict_noise(x_t, batch.t, batch.classes) - target).square()
         error = error.reshape(error.shape[0], -1)
         reduced = error.mean(dim=1) if self.reduction == "mean" else 0.5 * error.sum(dim=1)
-        return self.weight(sde, batch.t) * reduced
+        return self.weight(field.sde, batch.t) * reduced

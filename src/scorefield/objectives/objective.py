@@ -10,6 +10,8 @@ A field that knows classes is trained with the class of each point, and without 
 probability, so that one network is both the field of every class and that of all data. Regularisers
 see the latter, and images without augmentation.
 
+The base loss may also be a :class:`~.Distillation`, whose target is the score of another field.
+
 References:
     Classifier-free diffusion guidance (Ho and Salimans, 2022), algorithm 1.
 """
@@ -28,6 +30,7 @@ from scorefield.fields.base import ScoreField
 from scorefield.noise import Noise
 from scorefield.objectives.augmentation import Augmentation
 from scorefield.objectives.denoising import Batch, DenoisingScoreMatching
+from scorefield.objectives.distillation import Distillation
 from scorefield.objectives.regularizer import BalancedWeight, Regularizer
 from scorefield.world import ALONE, World
 
@@ -52,7 +55,7 @@ class Objective(nn.Module):
     The state of weight controllers is part of ``state_dict``.
 
     Arguments:
-        denoising: The base loss.
+        denoising: The base loss, denoising score matching or :class:`~.Distillation`.
         regularizers: What is added to it.
         label_dropout: The probability of dropping the class of a point in the training of a
             class-conditional field; ignored for other fields.
@@ -60,7 +63,8 @@ class Objective(nn.Module):
             receives its labels.
 
     Raises:
-        ValueError: If two regularisers have the same name, or ``label_dropout`` is no probability.
+        ValueError: If two regularisers have the same name, ``label_dropout`` is no probability, or
+            a distillation is augmented.
         TypeError: If an object is of another class.
     """
 
@@ -76,6 +80,11 @@ class Objective(nn.Module):
         self.label_dropout = float(label_dropout)
         if augmentation is not None:
             check_kind("augmentation", augmentation, Augmentation)
+            if isinstance(denoising, Distillation):
+                raise UserError(
+                    "augmentation is not for a distillation, whose teacher does not receive its "
+                    "labels"
+                )
         self.augmentation = augmentation
         check_kind("what is minimised", denoising, DenoisingScoreMatching)
         for each in regularizers:
@@ -149,7 +158,7 @@ class Objective(nn.Module):
             if energy is not None:
                 energies[name] = energy
         base, *whole = world.total([base, *(energy.detach() for energy in energies.values())])
-        terms, loss, share = {"denoising": base}, base, None
+        terms, loss, share = {self.denoising.name: base}, base, None
         for (name, energy), term in zip(energies.items(), whole, strict=True):
             terms[name], weight = term, due[name].weight
             if isinstance(weight, BalancedWeight):

@@ -48,7 +48,7 @@ class Oracle:
         mine, theirs = ((f.sde, f.domain) for f in (self.field, field))
         if mine != theirs:
             raise UserError(
-                f"{owner}: the oracle is a field of {mine[0]} on {mine[1]}, and what is trained "
+                f"{owner} is a field of {mine[0]} on {mine[1]}, and what is trained "
                 f"of {theirs[0]} on {theirs[1]}"
             )
 
@@ -106,7 +106,7 @@ class Regression(PointRegularizer):
     def draw(
         self, field: ScoreField, law: NoiseLaw, noise: Noise, rows: int, step: Tensor
     ) -> tuple[Tensor, ...]:
-        self.truth.check(self.name, field)
+        self.truth.check(f"{self.name}: the oracle", field)
         return super().draw(field, law, noise, rows, step)
 
     def energy(self, field: ScoreField, x: Tensor, t: Tensor, *directions: Tensor) -> Tensor:

@@ -6,9 +6,10 @@ and nonlinearities, is not counted. A step of denoising score matching is the fo
 gradient in the weights; where a field is the gradient of a potential, the forward pass contains a
 backward one. Of a hybrid field each branch has the share of the points at its noise levels.
 
-A whole step has the regularisers that are due at it too, each counted with its own number of points
-and probes and divided by the number of steps between two of its evaluations. How many cycles of a
-graph are short enough depends on the data: it is counted as if as many were found as are sought.
+A whole step has the teacher of a distillation too, and the regularisers that are due at it, each
+counted with its own number of points and probes and divided by the number of steps between two of
+its evaluations. How many cycles of a graph are short enough depends on the data: it is counted as
+if as many were found as are sought.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from scorefield.fields.preconditioned import PreconditionedField
 from scorefield.noise import Noise
 from scorefield.objectives.curl import CycleCirculation
 from scorefield.objectives.denoising import NoiseLaw
+from scorefield.objectives.distillation import Distillation
 from scorefield.objectives.regression import BoundaryMatching
 from scorefield.objectives.regularizer import Regularizer
 
@@ -135,6 +137,9 @@ def step_of(config: Config, source: DataSource) -> Step:
     objective = build_objective(plain, source).to(device)
     # Each point of the batch is one call.
     total, calls = cost_of(config, source).step * batch, float(batch)
+    if isinstance(objective.denoising, Distillation):
+        teacher = objective.denoising.oracle.field.to(device)
+        total, calls = total + batch * _of_a_point(teacher)[0], calls + batch
     x, law = torch.zeros(batch, *field.domain.shape, device=device), objective.denoising.law
     for term in objective.due(0).values():
         for share, part in _branches(field, term, law):

@@ -111,7 +111,10 @@ def _describe_field(run: Run, field: ScoreField) -> list[tuple[str, str]]:
 def _describe_objective(run: Run) -> list[tuple[str, str]]:
     section = run.config.objective
     law = section.law.kind + _settings(section.law.model_dump(exclude={"kind"}))
-    lines = [("denoising", f"{section.weighting} weighting, noise levels {law}")]
+    how = f"{section.weighting} weighting, noise levels {law}"
+    lines = [("denoising", how)]
+    if (teacher := section.teacher) is not None:
+        lines = [("distillation", f"of {teacher.run}, step {teacher.step}, {how}")]
     for name, term in section.terms.items():
         if isinstance(term, Custom):
             weight = term.target + _settings(term.arguments)

@@ -30,6 +30,7 @@ from scorefield.runs.classes import check_unconditional, of_class
 from scorefield.runs.run import CONFIG, Run
 from scorefield.training import checkpoint as checkpoints
 from scorefield.training.checkpoint import Weights
+from scorefield.training.described import field_of
 
 _KINDS = (
     "a model is a run or another training's folder, a checkpoint, what sf.save wrote, a folder of "
@@ -182,7 +183,7 @@ def open_model(
         return _foreign(path)
     content, source = _weights(path, name, weights, step)
     if content.config is None:
-        return _plain(saved.field_of(content, source, trust_code), name)
+        return _plain(field_of(content, source, trust_code), name)
     run = Run(source.parent, schema.stored(content.config, str(source), trust_code))
     field = run.untrained()
     checkpoints.load_weights(field, content, source)

@@ -176,7 +176,7 @@ class Stepper:
             for part in self._parts(batch):
                 self._set_rows(part)
                 layers.append(faulty_layer(self.field, self.objective, part))
-            base, where = terms["denoising"], next(filter(None, layers), "")
+            base, where = terms[self.objective.denoising.name], next(filter(None, layers), "")
             where = where or faulty_term(self.field, self.objective, x, base, self.noise, step - 1)
         where = self.engine.world.first_words(where)
         scale = self.descent.scale
@@ -238,7 +238,7 @@ class Stepper:
         if not due:
             # After the gradient, of which some processes have sent a part already.
             (total,) = world.total([total])
-            terms = {"denoising": total, "loss": total}
+            terms = {self.objective.denoising.name: total, "loss": total}
         return terms
 
     def _parts(self, batch: Batch) -> list[Batch]:
