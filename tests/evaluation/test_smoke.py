@@ -7,15 +7,40 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scorefield import Engine
-from scorefield.config.build import build_field, build_objective, build_source
+from scorefield.config import presets, schema
+from scorefield.config.build import build_field, build_objective, build_source, check_sampler
 from scorefield.config.resolve import load_config
 from scorefield.engine import exact
+from scorefield.errors import UserError
 from scorefield.estimate import Estimate
-from scorefield.evaluation.smoke import reduced, smoke
+from scorefield.evaluation.smoke import _COUNT, _shorten, _smaller, reduced, smoke
 from scorefield.noise import Noise
 from scorefield.objectives.denoising import Batch
 from scorefield.runs.cost import cost_of, step_of
 from scorefield.runs.run import Run
+
+KINDS, LEAST_SIDE = ("digits", "images", "latents"), 8
+
+
+def smallest(config):
+    """The smallest version of a configuration that a trial may take, without counting costs, with
+    its data and its field without weights.
+    """
+    document, source = config.document(), build_source(config)
+    document["data"] = {"kind": "random", "shape": list(source.shape), "classes": source.classes,
+                        "count": _COUNT}  # fmt: skip
+    _shorten(document, config)
+    for smaller in reversed([document, *(one for _, one in _smaller(document))]):
+        if smaller["data"]["shape"][-1] < LEAST_SIDE:
+            continue
+        try:
+            small = schema.validate(smaller, config.name)
+            source = build_source(small)
+            field = build_field(small, source, device="meta")
+        except UserError:
+            continue
+        return small, source, field
+    raise AssertionError(f"{config.name} cannot be built")
 
 
 def cost(name, *overrides):
@@ -86,6 +111,25 @@ def test_a_trial_trains_samples_and_evaluates(name, tmp_path):
     asymmetry = found.numbers["relative_asymmetry"].value
     assert 0 <= asymmetry < (1e-5 if name.endswith("m2") else 1)
     assert not (found.folder / "eval").exists()
+
+
+@pytest.mark.slow
+def test_every_preset_of_images_has_a_trial_that_builds():
+    """At the smallest size, without weights: the network gives a score of the shape of an image,
+    and the losses and the sampler fit. `tools/smoke.py` trains all of them, which takes hours.
+    """
+    loaded = {name: load_config(name) for name in presets.names()}
+    # Data of one's own have no shape before they are there.
+    images = [n for n, c in loaded.items() if c.data.kind in KINDS and not n.startswith("images/")]
+    assert len(images) > 100
+    for name in images:
+        config, source, field = smallest(loaded[name])
+        build_objective(config, source)
+        check_sampler(config.sampler, field.sde)
+        x = torch.zeros(2, *source.shape, device="meta")
+        t = torch.full((2,), field.sde.t_max, device="meta")
+        classes = None if field.unlabelled else torch.zeros(2, dtype=torch.int64, device="meta")
+        assert field.score(x, t, classes).shape == x.shape, name
 
 
 def test_a_step_has_the_regularisers_that_are_due():
