@@ -101,7 +101,7 @@ class Importance:
         log_constant: The logarithm of the mean weight, an estimate of :math:`\log Z`.
     """
 
-    x: Float[Tensor, "n *event"]
+    x: Tensor
     log_weights: Float[Tensor, " n"]
     share: Estimate
     log_constant: Estimate
