@@ -58,6 +58,17 @@ def test_a_pattern_that_matches_nothing_is_told(name, told):
         planned("toy/m0", name)
 
 
+def test_what_distills_a_teacher_is_left_out_of_a_pattern_and_refused_by_name(capsys):
+    names = [name for name, _ in planned("toy/m2*", seeds=(0, 1))]
+    assert "toy/m2" in names
+    assert "toy/m2_distilled" not in names
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "toy/m2_distilled is left out of 'toy/m2*': objective.teacher.run is not given" in line
+    for name in ("toy/m2_distilled", "toy/m2_distil*"):
+        with pytest.raises(ConfigError, match=r"^toy/m2_distilled: objective\.teacher\.run is not"):
+            planned("toy/m0", name)
+
+
 def test_a_preset_that_is_named_twice_is_told():
     with pytest.raises(ConfigError, match="toy/m0 with seed 0 is in the sweep twice"):
         planned("toy/m?", "toy/m0")

@@ -7,6 +7,7 @@ import yaml
 
 from scorefield.cli.program import main
 from scorefield.config.resolve import load_config
+from scorefield.evaluation.description import about, compute
 from scorefield.runs.cost import step_of
 from scorefield.runs.inspection import inspect
 from scorefield.runs.run import Run
@@ -85,3 +86,19 @@ def test_a_teacher_of_something_else_is_one_sentence(here, capsys):
         ("digits/m2", ["sde.sigma_min=0.01"], "whose field has the domain Euclidean("),
     ):
         assert sentence in refusal(capsys, preset, "run", TEACHER, *overrides)
+
+
+def test_a_run_whose_teacher_is_gone_is_described_without_the_cost_of_a_step(here, capsys):
+    assert trained("toy/m0", "teacher") == 0
+    assert trained("toy/m2_distilled", "m2_distilled_of_m0", TEACHER) == 0
+    run = Run.open("runs/toy/m2_distilled_of_m0/seed0")
+    whole, told = compute(run, run.untrained(), 2), about(run)
+    assert whole["calls_per_step"] == 32
+    (here / "runs/toy/teacher").rename(here / "gone")
+    capsys.readouterr()
+    rest = compute(run, run.untrained(), 2)
+    unknown = {"multiply_adds_per_step": None, "calls_per_step": None}
+    assert rest == {**whole, **unknown}
+    assert "calls of a training step are not known: objective.teacher" in capsys.readouterr().err
+    assert about(run) == told
+    assert "objective.teacher.step=2" in told["overrides"]

@@ -20,7 +20,7 @@ from scorefield.config import presets
 from scorefield.config.config import Config
 from scorefield.config.resolve import ENDINGS, load_config
 from scorefield.errors import ConfigError
-from scorefield.progress import Stages, clock
+from scorefield.progress import Stages, clock, warn
 
 if TYPE_CHECKING:
     from scorefield.training.trainer import DrawFor
@@ -51,22 +51,35 @@ def plan(
 ) -> list[Job]:
     """The jobs of a sweep: each name, pattern of names or file with each seed, seeds outermost.
 
+    A preset that distills a teacher, of which none is given, is left out of a pattern that matches
+    others too, with a warning.
+
     Raises:
-        ConfigError: If a configuration is wrong, no preset matches a pattern, or two jobs would
-            share a folder.
+        ConfigError: If a configuration is wrong, no preset matches a pattern, two jobs would
+            share a folder, or a teacher is missing.
     """
     jobs: list[Job] = []
-    expanded: list[str] = []
-    for name in names:
+    expanded: list[tuple[str, str]] = []
+    left_out: dict[str, str] = {}
+    for pattern in names:
         # The name of a file is no pattern.
-        expanded += [name] if name.endswith(ENDINGS) else presets.matching(name)
+        found = [pattern] if pattern.endswith(ENDINGS) else presets.matching(pattern)
+        expanded += [(name, pattern if len(found) > 1 else "") for name in found]
     for seed in seeds:
-        for name in expanded:
+        for name, pattern in expanded:
             config = load_config(name, (*overrides, f"seed={seed}"))
+            teacher = config.objective.teacher
+            if teacher is not None and teacher.run is None:
+                if not pattern:
+                    raise ConfigError(f"{name}: {teacher.MISSING}")
+                left_out[name] = f"{name} is left out of {pattern!r}: {teacher.MISSING}"
+                continue
             folder = root / config.folder
             if folder in [job.folder for job in jobs]:
                 raise ConfigError(f"{name} with seed {seed} is in the sweep twice")
             jobs.append(Job(name, config, folder))
+    for sentence in left_out.values():
+        warn(sentence)
     return jobs
 
 

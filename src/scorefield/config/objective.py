@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, Strict, model_validator
 
@@ -236,6 +236,11 @@ class TeacherSection(Coded):
     ``step`` that is filled in, and ``sha256`` the hash of the averaged weights in it: others are
     refused.
     """
+
+    MISSING: ClassVar[str] = (
+        "objective.teacher.run is not given: it is the folder of the run whose field is distilled, "
+        "as in objective.teacher.run=runs/toy/m0/seed0"
+    )
 
     run: str | None = None
     step: Count | None = None

@@ -124,7 +124,8 @@ def _settled(config: Config, source: str) -> Config:
                 case _:
                     found = _of_points(data)
         document["data"] |= found
-    if teacher is not None and teacher.run is not None:
+    # With both recorded nothing is looked up: a run can be read where its teacher is not.
+    if teacher is not None and teacher.run is not None and None in (teacher.step, teacher.sha256):
         from scorefield.config.teacher import settled
 
         document["objective"]["teacher"] |= settled(teacher)

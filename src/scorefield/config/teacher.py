@@ -50,10 +50,7 @@ def load(section: TeacherSection) -> ScoreField:
 
 def _checkpoint(section: TeacherSection) -> Checkpoint:
     if section.run is None:
-        raise ConfigError(
-            f"{WHERE}.run is not given: it is the folder of the run whose field is distilled, as "
-            f"in {WHERE}.run=runs/toy/m0/seed0"
-        )
+        raise ConfigError(section.MISSING)
     run = Path(section.run)
     folder = run / "checkpoints"
     if why := absence(run):

@@ -14,7 +14,8 @@ from scorefield.config.document import differences
 from scorefield.config.resolve import load_config
 from scorefield.errors import ConfigError
 from scorefield.estimate import Estimate
-from scorefield.runs.cost import cost_of, step_of
+from scorefield.progress import warn
+from scorefield.runs.cost import Step, cost_of, step_of
 from scorefield.runs.run import Run
 from scorefield.training.record import Row, read_rows
 
@@ -45,16 +46,17 @@ def compute(run: Run, field: nn.Module, steps: int) -> dict[str, Any]:
     ``seconds_per_step`` is the median over ``rows`` rows without the first, which holds the start;
     its error is that of a median of normal draws, with their standard deviation from the median
     absolute deviation. ``wall_seconds`` counts the steps only. Multiply-adds and network calls are
-    counted, see :mod:`~scorefield.runs.cost`.
+    counted, see :mod:`~scorefield.runs.cost`; those of a step are ``None`` for a distillation whose
+    teacher is not there.
     """
     batch = run.config.train.batch_size
     rows = [r for r in _metrics(run.folder / "metrics.csv") if int(r["step"]) <= steps]
     source = run.source()
-    call, step = cost_of(run.config, source).call, step_of(run.config, source)
+    call, step = cost_of(run.config, source).call, _step(run)
     summary: dict[str, Any] = {
         "multiply_adds_per_call": call,
-        "multiply_adds_per_step": step.multiply_adds,
-        "calls_per_step": step.calls,
+        "multiply_adds_per_step": step and step.multiply_adds,
+        "calls_per_step": step and step.calls,
         "parameters": sum(p.numel() for p in field.parameters()),
         "steps": steps,
         "images": steps * batch,
@@ -79,6 +81,19 @@ def compute(run: Run, field: nn.Module, steps: int) -> dict[str, Any]:
         "images_per_second": batch / median,
         "wall_seconds": sum(n * s for n, s in zip(lengths, seconds, strict=True)),
     }
+
+
+def _step(run: Run) -> Step | None:
+    """What a training step took; ``None``, with a warning, where the teacher of a distillation, a
+    part of it, cannot be read any more.
+    """
+    try:
+        return step_of(run.config, run.source())
+    except ConfigError as error:
+        if run.config.objective.teacher is None:
+            raise
+        warn(f"the multiply-adds and calls of a training step are not known: {error}")
+        return None
 
 
 def about(run: Run) -> dict[str, Any]:

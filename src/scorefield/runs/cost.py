@@ -25,6 +25,7 @@ from torch.utils.module_tracker import ModuleTracker
 
 from scorefield.calculus.circulation import circulation, quadrature
 from scorefield.config import presets
+from scorefield.config.base import build
 from scorefield.config.build import build_field, build_objective, build_sde, build_source
 from scorefield.config.config import Config
 from scorefield.config.custom import Custom
@@ -122,7 +123,7 @@ def cost_of(config: Config, source: DataSource) -> Cost:
     per_weight = _PER_WEIGHT + (_PER_SNAPSHOT if config.train.snapshot_every else 0)
     shares: list[tuple[float, ScoreField]] = [(1.0, field)]
     if isinstance(field, HybridField):
-        low = _share_below(plain, source, field.sigma_c)
+        low = _share_below(plain, field.sigma_c)
         shares = [(low, field.low), (1 - low, field.high)]
     counted = [(share, *_of_a_point(part)) for share, part in shares]
     call = sum(share * call for share, call, _ in counted)
@@ -212,9 +213,10 @@ def _of_cycles(field: ScoreField, term: CycleCirculation, x: Tensor) -> Tensor:
     return torch.stack(sums).sum()
 
 
-def _share_below(config: Config, source: DataSource, sigma_c: float) -> float:
+def _share_below(config: Config, sigma_c: float) -> float:
     """The share of training points at noise levels up to ``sigma_c``, of many draws."""
-    sde, law = build_sde(config.sde), build_objective(config, source).denoising.law
+    sde = build_sde(config.sde)
+    law = build(config.objective.law, "objective.law", NoiseLaw, levels=config.levels)
     t = law.times(sde, Noise(0), torch.arange(_DRAWS), torch.zeros(1, dtype=torch.int64), "cost")
     return float((sde.noise_level(t) <= sigma_c).double().mean())
 
