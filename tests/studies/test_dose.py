@@ -12,7 +12,7 @@ from scorefield.cli.program import main
 from scorefield.estimate import Estimate, mean
 from scorefield.noise import Noise
 from scorefield.studies.dose import study as dose_study
-from scorefield.studies.dose.cases import BANDS, KINDS, SIGMA_MAX, SIGMA_MIN, Case, cases
+from scorefield.studies.dose.cases import BANDS, KINDS, SIGMA_MAX, SIGMA_MIN, FieldCase, cases
 from scorefield.studies.dose.compute import dose_response, ring_of_modes
 from scorefield.studies.dose.divergence import divergence
 from scorefield.studies.dose.ranks import spearman
@@ -221,7 +221,7 @@ def test_an_unknown_kind_is_named():
 
 
 def test_the_ends_of_a_case_lie_in_the_process():
-    assert Case("swirl", "all", BANDS["all"], 0.1).ends == (SIGMA_MIN, SIGMA_MAX)
+    assert FieldCase("swirl", "all", BANDS["all"], 0.1).ends == (SIGMA_MIN, SIGMA_MAX)
 
 
 def test_the_observable_part_of_an_error_tells_what_moves_mass(result):

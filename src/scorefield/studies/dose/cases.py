@@ -27,7 +27,7 @@ BANDS: dict[str, Band] = {
 SIGMA_MIN, SIGMA_MAX = 0.01, 80.0
 
 
-class Case(NamedTuple):
+class FieldCase(NamedTuple):
     """An error: its kind, the band where it is planted and the band's name, its dose, and the
     number of a mixture; of a trained field, its name and its noise levels.
     """
@@ -48,18 +48,18 @@ class Case(NamedTuple):
         return max(self.band.low, SIGMA_MIN), min(self.band.high, SIGMA_MAX)
 
 
-def cases(settings: Dose) -> list[Case]:
+def cases(settings: Dose) -> list[FieldCase]:
     """Everything that is planted, one at a time."""
     edges = torch.logspace(
         math.log10(SIGMA_MIN), math.log10(SIGMA_MAX), settings.slices + 1, dtype=torch.float64
     ).tolist()
     bands = [(name, BANDS[name], dose) for name in settings.bands for dose in settings.doses]
     bands += [("slice", Band(a, b), settings.slice_dose) for a, b in pairwise(edges)]
-    planted = [Case(kind, *band) for kind in settings.kinds for band in bands]
+    planted = [FieldCase(kind, *band) for kind in settings.kinds for band in bands]
     return [*planted, *_mixtures(settings)]
 
 
-def _mixtures(settings: Dose) -> list[Case]:
+def _mixtures(settings: Dose) -> list[FieldCase]:
     """Mixtures of all kinds, in one of the bands, with doses between the least and the largest."""
     index = torch.arange(settings.mixtures)
     drawn = Noise(settings.seed).uniform("dose/mixture", (2,), index, dtype=torch.float64)
@@ -67,5 +67,5 @@ def _mixtures(settings: Dose) -> list[Case]:
     found = []
     for k, (place, size) in enumerate(drawn.tolist()):
         band = BANDS[settings.bands[int(place * len(settings.bands))]]
-        found.append(Case(MIXTURE, MIXTURE, band, low * (high / low) ** size, k))
+        found.append(FieldCase(MIXTURE, MIXTURE, band, low * (high / low) ** size, k))
     return found

@@ -67,7 +67,7 @@ from scorefield.studies.dose.cases import (
     SIGMA_MAX,
     SIGMA_MIN,
     TRAINED,
-    Case,
+    FieldCase,
     cases,
 )
 from scorefield.studies.dose.divergence import Divergence, divergence, likelihood_error
@@ -105,7 +105,7 @@ class Response(NamedTuple):
         levels: The measures of the error by noise level.
     """
 
-    case: Case
+    case: FieldCase
     asymmetry: Estimate
     distance: Estimate
     ratio: Estimate
@@ -184,7 +184,7 @@ def dose_response(
         if key not in of_process:
             loose = replace(settings, tolerance=settings.trained_tolerance)
             of_process[key] = _Ring(loose, model.truth)
-        case = Case(model.name, TRAINED, Band(*model.truth.sde.level_range), 0.0)
+        case = FieldCase(model.name, TRAINED, Band(*model.truth.sde.level_range), 0.0)
         wanted.append((of_process[key], case, model.field))
     responses = []
     for k, (place, case, field) in enumerate(wanted, start=1):
@@ -216,7 +216,7 @@ class _Ring:
         self.samples = self._sample(self.truth)
         flow = self._flow(self.truth)
         self.divergence = divergence(self.log_density, flow)
-        nothing = Case("exact", "all", Band(*self.truth.sde.level_range), 0.0)
+        nothing = FieldCase("exact", "all", Band(*self.truth.sde.level_range), 0.0)
         self.exact = self._measure(nothing, self.truth, self.samples, flow, self.divergence)
 
     def shape(self, kind: str) -> Perturbation:
@@ -233,7 +233,7 @@ class _Ring:
             raise UserError(f"an error is of one of the kinds {', '.join(KINDS)}, not {kind!r}")
         return Matched(shapes[kind].to(self.data.device), self.truth, self.data, seed)
 
-    def planted(self, case: Case, shapes: Mapping[str, Perturbation]) -> ScoreField:
+    def planted(self, case: FieldCase, shapes: Mapping[str, Perturbation]) -> ScoreField:
         """The exact field with an error."""
         if case.kind != MIXTURE:
             return PlantedField(self.truth, shapes[case.kind], case.dose, case.band)
@@ -243,14 +243,14 @@ class _Ring:
         shape = Matched(mixed, self.truth, self.data, self.settings.seed)
         return PlantedField(self.truth, shape, case.dose, case.band)
 
-    def response(self, case: Case, field: ScoreField) -> Response:
+    def response(self, case: FieldCase, field: ScoreField) -> Response:
         """What a field does."""
         flow = self._flow(field)
         excess = divergence(self.log_density, flow).excess(self.divergence)
         return self._measure(case, field, self._sample(field), flow, excess)
 
     def _measure(
-        self, case: Case, field: ScoreField, x: Tensor, flow: LogProb, kl: Divergence
+        self, case: FieldCase, field: ScoreField, x: Tensor, flow: LogProb, kl: Divergence
     ) -> Response:
         distance, floor = self._distance(x), self.floor.mean
         ratio = self.floor.ratio(distance)
@@ -288,7 +288,7 @@ class _Ring:
         tolerance = self.settings.tolerance
         return log_prob(field, self.points, rtol=tolerance, atol=tolerance, trace="exact")
 
-    def _asymmetry(self, case: Case, field: ScoreField) -> Estimate:
+    def _asymmetry(self, case: FieldCase, field: ScoreField) -> Estimate:
         sigmas = middles(*case.ends, _ASYMMETRY_LEVELS)
         protocol = Protocol(sigmas, _ASYMMETRY_POINTS, self.settings.seed)
         levels = relative_asymmetry(field, self.truth, protocol).estimates

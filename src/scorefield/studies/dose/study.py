@@ -15,7 +15,7 @@ from scorefield.fields.base import ScoreField
 from scorefield.fields.planted import Band
 from scorefield.plotting.palette import GUIDE, PALE
 from scorefield.runs.subject import open_subject
-from scorefield.studies.dose.cases import BANDS, KINDS, Case
+from scorefield.studies.dose.cases import BANDS, KINDS, FieldCase
 from scorefield.studies.dose.compute import (
     DoseResponse,
     Response,
@@ -48,7 +48,7 @@ _ASIDE = 1.04
 class DoseStudy(Study[Dose, DoseResponse]):
     """Errors of known kind and size in the exact score of a ring of modes, and trained errors."""
 
-    kinds = (Case, Band, Response, Estimate, Level)
+    kinds = (FieldCase, Band, Response, Estimate, Level)
 
     def __init__(self, settings: Dose, trained: Sequence[Trained] = ()) -> None:
         super().__init__(settings)
