@@ -21,7 +21,7 @@ def prepare() -> None:
         stream = getattr(sys, name)
         if stream is None:
             # Open until the end of the process.
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
             setattr(sys, name, _patient(stream))
 

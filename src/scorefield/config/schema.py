@@ -107,18 +107,18 @@ def _sentence(error: Any, document: Mapping[str, Any]) -> str:
 
 
 def _unknown_key(loc: Sequence[Any], dotted: str, document: Mapping[str, Any]) -> str:
-    """The nearest key of the whole configuration helps: by its name, then by its place."""
+    """The nearest key of the whole configuration helps: by its name and its place together."""
     place, models = _resolved(loc[:-1])
     parent = ".".join(map(str, place))
 
-    def nearness(known: str) -> tuple[float, bool, float]:
-        above, _, name = known.rpartition(".")
-        return _similarity(str(loc[-1]), name), above == parent, _similarity(dotted, known)
+    def alike(known: str) -> float:
+        return _similarity(str(loc[-1]), known.rpartition(".")[2])
 
-    near = max(_tree((Config,), document), key=nearness)
-    alike, beside, _ = nearness(near)
-    if alike >= 0.5:
-        help_ = f"the nearest is {(near.rpartition('.')[2] if beside else near)!r}"
+    known_keys = _tree((Config,), document)
+    near = max(known_keys, key=lambda known: alike(known) + _similarity(dotted, known))
+    if alike(near) >= 0.5:
+        above, _, name = near.rpartition(".")
+        help_ = f"the nearest is {(name if above == parent else near)!r}"
     else:
         known = ", ".join(models[0].model_fields if models else ())
         help_ = f"the keys of {parent} are {known}" if parent else f"the sections are {known}"
