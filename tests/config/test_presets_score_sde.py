@@ -135,6 +135,7 @@ def test_all_of_them_are_there():
     assert len({original for original, *_ in PRESETS.values()}) == 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_built_and_evaluated_and_as_large_as_the_original(name):
     """On the device meta, where tensors have shapes and no values; no image is read."""

@@ -95,6 +95,7 @@ def test_exact_traces_give_the_closed_form(name):
     assert np.abs(found.latent.numpy() - arrays["z_analytic"]).max() < 1e-8 * scale
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLAIN)
 @pytest.mark.parametrize("kind", KINDS)
 def test_recorded_probes_give_the_closed_form_of_their_estimate(name, kind):
@@ -117,6 +118,7 @@ def test_of_correlated_data_exact_traces_agree(name):
     assert np.abs(found.latent.numpy() - arrays["z_f64"]).max() < 1e-7 * scale
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CORRELATED)
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_correlated_data_recorded_probes_agree(name, kind):

@@ -61,6 +61,7 @@ def train(arguments, root):
     return file.parent
 
 
+@pytest.mark.slow
 def test_a_folder_of_ones_own_is_one_command(tmp_path, capsys, monkeypatch):
     """The run is named after the folder, has all that was found, and is sampled without the images,
     each class by its number."""

@@ -71,6 +71,7 @@ def test_a_rotation_in_the_plane_is_exact(rule):
         assert e.n == 128 // 32
 
 
+@pytest.mark.slow
 def test_a_spread_rotation_lies_in_its_own_interval():
     """In 93 to 97% of 300 repeats: the cycles of an isotropic cloud have no preferred plane."""
     base, dim = Gaussian(torch.zeros(6), 1.0), 6

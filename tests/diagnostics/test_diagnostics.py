@@ -85,6 +85,7 @@ def test_relative_asymmetry_in_closed_form():
         assert e.value == pytest.approx(0.3 / math.hypot(a, 0.3), rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["probes", "loops", "relative"])
 @pytest.mark.parametrize("sigma", [0.1, 2.0])
 def test_a_planted_rotation_lies_in_its_own_interval(method, sigma):

@@ -97,6 +97,7 @@ def test_a_planted_rotation_in_closed_form(dim, sde, bend):
     assert e.standard_error < 0.05 * e.value
 
 
+@pytest.mark.slow
 def test_the_gap_lies_in_its_interval():
     """In 93 to 97% of 300 repeats, in dimensions enough for the fourth power of |e| to average."""
     base = Gaussian(torch.zeros(16), 1.0)

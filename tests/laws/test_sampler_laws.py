@@ -241,6 +241,7 @@ class Path(Noise):
         return (z.sum(dim=0) / math.sqrt(ratio)).to(dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("predictor", [EulerMaruyama(), ReverseDiffusion()])
 @pytest.mark.parametrize("sde", [VE(0.05, 10.0), VP(t_min=0.02), SubVP(t_min=0.05)], ids=repr)
 def test_strong_order_one_on_one_brownian_path(sde, predictor):

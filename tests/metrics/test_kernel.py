@@ -225,6 +225,7 @@ def cubic_mean(shift):
     return 1 + 0.75 * (2 + shift**2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, 0.6])
 def test_the_kernel_distance_of_features_is_unbiased_over_1000_repeats(shift):
     """Within N(m, I), |m| = s, E (x.y) is s², and E k is a polynomial of normal moments."""

@@ -190,6 +190,7 @@ def pictures(side=16):
     return pixels.to(torch.uint8), labels
 
 
+@pytest.mark.slow
 def test_bytes_and_the_numbers_that_they_stand_for_have_one_classifier(tmp_path):
     """An image set, which keeps bytes, and the same points in memory."""
     pixels, labels = pictures()
