@@ -149,12 +149,15 @@ def chains_row(family: str, source: sf.ChainSource) -> str:
     times, errors = autocorrelation_time(invariant)
     longest = int(times.argmax())
     length = sf.Estimate(float(times[longest]), float(errors[longest]), invariant.shape[1])
+    ratios, scatter = split_r_hat(invariant)
+    apart = int(ratios.argmax())
+    r_hat = sf.Estimate(float(ratios[apart]), float(scatter[apart]), invariant.shape[1])
     virial = -(x * energy.score(x, 0.0)).sum(dim=(1, 2)).unflatten(0, (source.draws, -1))
     cells = [
         SYSTEMS[family].title,
         f"{source.count('train'):,} + {source.count('test'):,}",
         f"{source.draws} of {invariant.shape[1]}",
-        f"{float(split_r_hat(invariant).max()):.2f}",
+        format_interval(r_hat),
         f"{math.sqrt(1 + 2 * (float(times[longest]) - 1) / source.draws):.2f}",
         format_interval(length.scaled(source.every)),
         str(energy.domain.dim),
