@@ -16,7 +16,7 @@ import argparse
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from torch import Tensor
 
 import scorefield as sf
 from scorefield.config.build import build_field, build_source
+from scorefield.data.source import Split
 from scorefield.estimate import format_interval, mean, paired_difference, pool
 from scorefield.plotting.palette import EXACT, MODELS
 from scorefield.runs.run import Run
@@ -131,12 +132,13 @@ def gap(one: Tensor, other: Tensor) -> sf.Estimate:
 
 def bare(found: sf.Estimate) -> sf.Estimate:
     """A number without its numerical error, which the table has beside it."""
-    return sf.Estimate(found.value, found.standard_error, found.n, freedom=found.freedom)
+    return replace(found, unit="", numerical_error=0.0)
 
 
 def over(found: Sequence[sf.Estimate]) -> str:
-    """The mean over seeds with its interval, or the one number with its own."""
-    return format_interval(bare(found[0] if len(found) == 1 else pool(found)))
+    """The mean over seeds with its interval, or the one number with its own; its unit is said
+    below the table."""
+    return format_interval(replace(found[0] if len(found) == 1 else pool(found), unit=""))
 
 
 def chains_row(family: str, source: sf.ChainSource) -> str:
@@ -166,12 +168,17 @@ def chains_row(family: str, source: sf.ChainSource) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def last_draws(source: sf.ChainSource, split: Split) -> Tensor:
+    """The last draw of each chain: those of different chains are independent."""
+    return source.stored(split).unflatten(0, (source.draws, -1))[-1]
+
+
 def model_rows(results: dict[str, list[Result]], sources: dict[str, sf.ChainSource]) -> list[str]:
     """The rows of the table of models, and one of the chains themselves for each system."""
     rows = []
     for family, source in sources.items():
         system, energy = SYSTEMS[family], source.energy
-        held = source.reference(REFERENCE, 0, dtype=torch.float64)
+        held = last_draws(source, "test")
         u, d = energy.energy(held), energy.distances(held)
         for preset, runs in results.items():
             if not preset.startswith(family):
@@ -185,7 +192,7 @@ def model_rows(results: dict[str, list[Result]], sources: dict[str, sf.ChainSour
                 f"{over([gap(run.distances[:n, :1], d[:, :1]) for run in runs])} | "
                 f"{over([run.found.mean(run.energies) for run in runs])} |"
             )
-        fresh = source.reference(system.samples, 1, "train", torch.float64)
+        fresh = last_draws(source, "train")[: system.samples]
         per_chain = energy.energy(source.stored("test")).reshape(source.draws, -1).mean(dim=0)
         rows.append(
             f"| chains, {system.title} | | 1 | 0 | | "
@@ -342,8 +349,8 @@ chain are not.
 * *divergence*: $\mathrm{{KL}}(p \,\|\, q)$ in nats by held-out points, which sees what the model
   leaves out;
 * $\log Z$: one number for all models that leave nothing out;
-* *energies*, *distances*: Wasserstein's distance of order 1 of the samples from {REFERENCE:,}
-  held-out draws, in $kT$ and units of length; that of as many draws of training chains, in the rows
+* *energies*, *distances*: Wasserstein's distance of order 1 of the samples from the last draw
+  of each held-out chain, in $kT$ and units of length; that of as many training chains, in the rows
   of chains, is the least to be expected;
 * *mean energy*: by weighted samples; in the rows of chains over held-out chains.
 
@@ -365,7 +372,8 @@ chain are not.
 
 Dotted lines are weighted samples; what is beyond an edge is in the last bin.
 
-Of each training, with its own interval over samples, and separately what the solver may have added:
+Of each training, with its own interval over samples, and separately what the solver may have added,
+which is in the intervals above too:
 """,
         head("", "seed", "share", "solver", "log Z", "solver", "calls", "training"),
         *seed_rows(results),

@@ -435,10 +435,12 @@ def findings(records: Records) -> str:
         f"{lower(records, 'm2_fokker_planck', 'm2', 'energy', 'kl')} it is lower, by a "
         f"factor of {factor(records, 'm2_fokker_planck', 'm2')} in the geometric mean, with its "
         f"95 % interval. "
-        f"Twice the steps, at the same cost, have {kl('m2_long')} nats; against them the term "
+        f"Twice the steps, at about the cost (the table has both), have {kl('m2_long')} nats; "
+        f"against them the term "
         f"is the better one in {lower(records, 'm2_fokker_planck', 'm2_long', 'energy', 'kl')}.",
-        f"**A scaling without 1/σ lowers the KL divergence more**, to {kl('m2_energy')} nats, at "
-        f"no cost. Its barrier is too low, {each(records, 'm2_energy', 'energy', 'barrier')} nats "
+        f"**A scaling without 1/σ lowers the KL divergence more**, to {kl('m2_energy')} nats "
+        f"for as many steps. Its barrier is too low, "
+        f"{each(records, 'm2_energy', 'energy', 'barrier')} nats "
         f"instead of {records['exact'][0]['energy']['barrier']:.1f}.",
         f"**Langevin chains follow the energy where it has no barrier.** Of the potential's, "
         f"which all start in the data, {each(records, 'm2', 'langevin', 'left', 100)} % of the "

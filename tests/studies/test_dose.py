@@ -2,19 +2,24 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from scipy import stats
 
-from scorefield import LogProb
+from scorefield import EDM, GaussianMixture, LogProb
 from scorefield.cli.program import main
+from scorefield.config.resolve import load_config
 from scorefield.estimate import Estimate, mean
+from scorefield.evaluation.catalogue.score import SCORE_ERROR
 from scorefield.noise import Noise
+from scorefield.runs.run import Run
 from scorefield.studies.dose import study as dose_study
 from scorefield.studies.dose.cases import BANDS, KINDS, SIGMA_MAX, SIGMA_MIN, FieldCase, cases
-from scorefield.studies.dose.compute import dose_response, ring_of_modes
+from scorefield.studies.dose.compute import Trained, dose_response, ring_of_modes
 from scorefield.studies.dose.divergence import divergence
+from scorefield.studies.dose.errors import over_all
 from scorefield.studies.dose.ranks import spearman
 from scorefield.studies.frame import Work
 from scorefield.studies.settings import Dose
@@ -256,3 +261,29 @@ def test_rank_correlations_are_spearmans_and_their_intervals_cover():
     tied = [0.0, 0.0, 1.0, 2.0, 2.0]
     assert spearman(tied, [3 * v**3 for v in tied]) == pytest.approx((1.0, 1.0, 1.0))
     assert spearman(tied, [-v for v in tied])[0] == pytest.approx(-1.0)
+
+
+def test_each_trained_field_is_compared_with_its_own_truth():
+    """Fields that are exact under their own distribution have no error, whatever the others are."""
+    rings = [GaussianMixture.ring(std=std, sde=EDM(SIGMA_MIN, SIGMA_MAX)) for std in (0.3, 0.6)]
+    settings = replace(SMALL, kinds=("gradient",), doses=(0.1,), slices=0, mixtures=0)
+    trained = [Trained(f"ring {k}", ring, ring) for k, ring in enumerate(rings)]
+    for response in dose_response(settings, trained=trained).trained:
+        assert over_all(response.levels, SCORE_ERROR).value < 1e-9
+        assert response.likelihood.value < 0.02
+
+
+@pytest.mark.slow
+def test_runs_of_one_name_are_told_apart(tmp_path):
+    small = ("train.steps=20", "train.batch_size=32", "field.network.hidden=16", "name=toy/same")
+    for root, std in (("one", 0.3), ("other", 0.6)):
+        run = Run.create(load_config("toy/m0", (*small, f"data.std={std}")), tmp_path / root)
+        run.train(quiet=True)
+    folders = tuple(tmp_path / root / "toy/same/seed0" for root in ("one", "other"))
+    settings = replace(SMALL, kinds=("gradient",), doses=(0.1,), slices=0, mixtures=0)
+    study = dose_study.DoseStudy.open(replace(settings, runs=folders))
+    one, other = study.compute(Work()).trained
+    assert one.case != other.case
+    assert one.kl.value != other.kl.value
+    assert len(set(study.about["fingerprints"].values())) == 2
+    assert len(study.table(dose_response(settings, trained=study.trained)).rows) == 3

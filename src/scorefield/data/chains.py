@@ -70,7 +70,8 @@ class ChainSource(FiniteSource):
             check_count(key, value, least)
         self.energy, self.kernel, self.name, self.shape = energy, kernel, name, energy.domain.shape
         self.chains, self.draws, self._burn_in = chains, draws, burn_in
-        self.every, self._noise = every, Noise(seed)
+        # Not the seed of samplers, whose moves have the same addresses.
+        self.every, self._noise = every, Noise(-1 - seed)
 
     @property
     def mean(self) -> Float[Tensor, "*event"]:

@@ -92,7 +92,7 @@ class RandomFeatures:
             raise UserError(f"the number of waves is not negative, got {self.waves}")
 
     def describe(self) -> str:
-        return f"{self.waves} random waves"
+        return f"at most {self.waves} random waves"
 
     def at(
         self, offsets: Float[Tensor, "batch dim"], sigma: float, noise: Noise, parts: int

@@ -133,8 +133,10 @@ def observable_error(
 
         parts = held_out(NODES)
         count = max(1, _SIGNS // field.domain.dim) if isinstance(learner, RandomFeatures) else 1
-        uniform = protocol.noise.uniform("diagnostics/sign", (count,), points.indices)
-        found = _estimate(parts, fit, (uniform < 0.5).double().T * 2 - 1)
+        signs = protocol.noise.signs(
+            "diagnostics/observable", (count,), points.indices, dtype=torch.float64
+        )
+        found = _estimate(parts, fit, signs.T)
         change = abs(found.value - float(_draws(held_out(NODES // 2)).mean()))
         return replace(found, numerical_error=change).scaled(1 / field.domain.dim)
 

@@ -200,9 +200,18 @@ class AcceptanceRates:
 
     @property
     def path_gap(self) -> Estimate | None:
-        """The mean of the path gaps over all levels, with its error over samples."""
+        """The mean of the path gaps over all levels, with its error over samples.
+
+        Raises:
+            ValueError: If not all samples have passed the same levels.
+        """
         if not self._gaps:
             return None
+        if len({len(gaps) for gaps in self._gaps.values()}) > 1:
+            raise UserError(
+                "the mean path gap is over levels that all samples have passed: collect one call "
+                "of a sampler, to its end"
+            )
         return mean(np.mean(list(self._gaps.values()), axis=0), "nats")
 
     def __repr__(self) -> str:

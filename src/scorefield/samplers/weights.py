@@ -52,8 +52,11 @@ def effective_share(logs: Logs, solver_error: Logs | None = None) -> Estimate:
     n, w = len(logs), (logs - logs.max()).exp()
     first, second = w.sum(), w.square().sum()
     value = float(first.square() / (n * second))
-    least = torch.finfo(w.dtype).tiny
-    left = (first - w).square() / ((n - 1) * (second - w.square()).clamp(min=least))
+    left = (first - w).square() / ((n - 1) * (second - w.square()))
+    # Without the largest, a difference would have lost the digits of what remains.
+    largest = int(logs.argmax())
+    rest = torch.cat((logs[:largest], logs[largest + 1 :]))
+    left[largest] = effective_number(rest) / (n - 1) if rest.isfinite().any() else 0.0
     found = mean((n * value - (n - 1) * left).cpu().numpy())
     numerical = 0.0
     if solver_error is not None:

@@ -72,7 +72,7 @@ from scorefield.studies.dose.cases import (
 )
 from scorefield.studies.dose.divergence import Divergence, divergence, likelihood_error
 from scorefield.studies.dose.errors import MEASURES, errors_by_level, middles, over_all
-from scorefield.studies.frame import Work
+from scorefield.studies.frame import Work, fingerprint
 from scorefield.studies.settings import Dose
 from scorefield.targets.mixture import GaussianMixture
 
@@ -180,7 +180,7 @@ def dose_response(
     wanted = [(ring, case, ring.planted(case, shapes)) for case in cases(settings)]
     of_process: dict[str, _Ring] = {}
     for model in trained:
-        key = f"{model.truth.sde} {model.truth.means.tolist()}"
+        key = f"{model.truth.sde} {fingerprint(model.truth)}"
         if key not in of_process:
             loose = replace(settings, tolerance=settings.trained_tolerance)
             of_process[key] = _Ring(loose, model.truth)

@@ -31,7 +31,7 @@ from scorefield.studies.dose.compute import DoseResponse, Response
 from scorefield.studies.dose.errors import MEASURES, over_all
 
 RESAMPLES = 2000
-_FEWEST = 5
+FEWEST = 5
 """The least number of fields whose order is compared."""
 
 
@@ -76,7 +76,7 @@ def groups(result: DoseResponse, dose: float) -> dict[str, list[Response]]:
         f"planted, all of dose {dose:g}": alike,
         "trained": result.trained,
     }
-    return {name: some for name, some in found.items() if len(some) >= _FEWEST}
+    return {name: some for name, some in found.items() if len(some) >= FEWEST}
 
 
 def correlations(result: DoseResponse, dose: float, seed: int) -> list[Correlation]:

@@ -23,7 +23,7 @@ from scorefield.studies.dose.compute import (
     dose_response,
     ring_of_modes,
 )
-from scorefield.studies.dose.ranks import correlations, markdown
+from scorefield.studies.dose.ranks import FEWEST, correlations, markdown
 from scorefield.studies.dose.scatter import harm_figure
 from scorefield.studies.frame import Cell, Study, Table, Work, csv_bytes, fingerprint
 from scorefield.studies.settings import Dose
@@ -92,8 +92,8 @@ def _opened(path: Path, trust_code: bool) -> Trained:
     truth = None if subject.source is None else subject.source.truth
     if not isinstance(truth, GaussianMixture) or truth.domain.dim != 2:
         raise RunError(f"{path} is no run on a mixture in the plane, such as toy/m0")
-    seed = subject.about.get("run_seed")
-    name = f"{subject.name}, seed {seed}, step {subject.about.get('step')}"
+    # By its folder: there may be several runs of a preset, a seed and a step.
+    name = f"{path}, step {subject.about.get('step')}"
     field = subject.field.double()
     return Trained(name, field, truth.under(field.sde))
 
@@ -109,14 +109,16 @@ class _Quantity(NamedTuple):
 
 
 def table(result: DoseResponse, dose: float) -> Table:
-    """The responses at one dose in words, under :data:`HEADINGS`."""
+    """The responses at one dose in words, and those of trained fields, under :data:`HEADINGS`."""
     rows: list[list[Cell]] = []
-    for r in result.responses:
-        if r.case.dose == dose and r.case.band_name in BANDS:
-            numbers = (r.asymmetry, r.kl, r.ratio, r.shift)
-            ends = "{:.3g} to {:.3g}".format(*r.case.ends)
-            rows.append([r.case.kind, ends, *numbers])
-    return Table(HEADINGS, rows)
+    planted = [r for r in result.responses if r.case.dose == dose and r.case.band_name in BANDS]
+    for r in (*planted, *result.trained):
+        numbers = (r.asymmetry, r.kl, r.ratio, r.shift)
+        ends = "{:.3g} to {:.3g}".format(*r.case.ends)
+        rows.append([r.case.kind, ends, *numbers])
+    few = 0 < len(result.trained) < FEWEST
+    notes = [f"trained fields are ranked where there are {FEWEST} or more"] if few else []
+    return Table(HEADINGS, rows, notes)
 
 
 def figure(result: DoseResponse) -> bytes:
