@@ -200,6 +200,8 @@ def test_regularisers_serve_data_in_flat_space_too():
         ("field.parametrization=edm", "skip connection is not periodic: data of kind 'atoms'"),
         ("field={kind: potential, head: inner}", "field.head is 'inner', of which no potential"),
         ("sde.kind=vp", "sde.kind is 'vp', which shrinks the data"),
+        ("objective.pairing=transport", "objective.pairing is 'transport', which takes points of"),
+        ("objective.augmentation={}", "objective.augmentation is for images, data.kind is 'atoms'"),
         ("sde.prior_mean=0.5", "sde.prior_mean is 0.5, it must be 0: data of kind 'atoms'"),
         ("field.network={kind: mlp}", "'atoms' needs 'symmetrized_mlp' or 'equivariant_mlp'"),
         ("data={kind: ring}", "is 'symmetrized_mlp', but data of kind 'ring' needs 'mlp'"),

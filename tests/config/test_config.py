@@ -214,6 +214,29 @@ def test_a_new_kind_keeps_what_it_shares_with_the_old():
     assert (sde.kind, sde.beta_max, sde.beta_min) == ("vp", 9.0, 0.1)
 
 
+OF_LATENTS = ["data.kind=latents", "data.shape=[4, 32, 32]", "data.classes=1000"]
+
+
+def test_a_new_kind_of_data_keeps_no_settings_that_it_lacks_but_refuses_those_that_are_given():
+    assert load_config("imagenet64/m0").data.flip
+    assert "flip" not in load_config("imagenet64/m0", OF_LATENTS).document()["data"]
+    together = "data={kind: latents, shape: [4, 32, 32], classes: 1000, centered: true}"
+    for overrides, told in (
+        ([*OF_LATENTS, "data.flip=false"], "data.flip is for images"),
+        ([*OF_LATENTS, "data.centered=true"], "there is no key 'data.centered'"),
+        ([together], "there is no key 'data.centered'"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            load_config("imagenet64/m0", overrides)
+
+
+def test_the_augmentation_of_a_preset_is_not_dropped_with_its_images():
+    with pytest.raises(ConfigError, match=r"without it, objective\.augmentation=null"):
+        load_config("cifar10/m0", OF_LATENTS)
+    without = load_config("cifar10/m0", [*OF_LATENTS, "objective.augmentation=null"])
+    assert without.objective.augmentation is None
+
+
 CHANGES = [
     "train.steps=200", "train.steps=15000", "optim.lr=1e-3", "optim.lr=2.0e-3", "seed=3",
     "objective.asymmetry.weight=0.2", "eval.nfes=[8]", "sde.kind=vp", "sampler.churn=5.0",

@@ -98,9 +98,11 @@ def test_what_images_only_have_is_refused_for_latents(made, capsys):
     assert main(["data", "show", str(made / "latents")]) == 0
 
 
-def test_latents_are_not_mirrored():
-    with pytest.raises(ConfigError, match=r"data\.flip is for images"):
-        load_config("imagenet256_latent/m0", ["data.flip=true"])
+@pytest.mark.parametrize("key", ["data.flip", "objective.augmentation"])
+def test_symmetries_of_images_are_none_of_latents(key):
+    value = "true" if key == "data.flip" else "{}"
+    with pytest.raises(ConfigError, match=rf"{key} is for images, and latents are not"):
+        load_config("imagenet256_latent/m0", [f"{key}={value}"])
 
 
 def test_an_encoding_resumes_on_the_same_kind_of_device_only(made, tmp_path, monkeypatch):

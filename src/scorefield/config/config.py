@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from scorefield.config.base import Section, Seed, check_below, section
-from scorefield.config.data import Data
+from scorefield.config.data import Data, LatentsData
 from scorefield.config.engine import EngineSection
 from scorefield.config.field import HybridModel, Model, Network, kinds
 from scorefield.config.objective import ObjectiveSection
@@ -45,6 +45,7 @@ class Config(Section):
         self._check_table()
         self._check_torus()
         self._check_teacher()
+        self._check_augmentation()
         for name, kind in (("boundary", "hybrid"), ("dual", "potential")):
             if name in self.objective.terms and self.field.kind != kind:
                 raise UserError(
@@ -124,6 +125,21 @@ class Config(Section):
                 "its labels"
             )
 
+    def _check_augmentation(self) -> None:
+        if self.objective.augmentation is None:
+            return
+        if isinstance(self.data, LatentsData):
+            raise UserError(
+                "objective.augmentation is for images, and latents are not transformed: those of a "
+                "transformed image are not the transformed ones of the image; without it, "
+                "objective.augmentation=null"
+            )
+        if self.data.points not in ("images", None):
+            raise UserError(
+                f"objective.augmentation is for images, data.kind is {self.data.kind!r}; without "
+                "it, objective.augmentation=null"
+            )
+
     def _check_torus(self) -> None:
         if self.data.points != "atoms":
             for name, term in self.objective.terms.items():
@@ -133,6 +149,11 @@ class Config(Section):
                         f"'atoms', data.kind is {self.data.kind!r}"
                     )
             return
+        if self.objective.pairing != "independent":
+            raise UserError(
+                f"objective.pairing is {self.objective.pairing!r}, which takes points of flat "
+                "space to noise, it must be 'independent': data of kind 'atoms' live on a torus"
+            )
         if not self.sde.keeps_scale:
             raise UserError(
                 f"sde.kind is {self.sde.kind!r}, which shrinks the data: data of kind 'atoms' live "
