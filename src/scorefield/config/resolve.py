@@ -44,8 +44,8 @@ def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Conf
     Overrides that change a value add to the name what they change, so that the runs of two
     configurations never share a directory; those of data of the user's own are kept under the name
     of the set.
-    Where a layer changes the kind of a section, settings from below that the new kind lacks are left
-    out; those of its own are refused.
+    Where a layer changes the kind of a section, settings from below that the new kind lacks are
+    left out; those of its own are refused.
     What is not given of data in a file or folder is filled in as it is found there.
     Classes of the user's own may be imported, and are recorded with the hashes of their files.
 
