@@ -315,7 +315,7 @@ def test_classes_that_do_not_fit_are_told(tmp_path):
     np.savez(tmp_path / "a.npz", images=PIXELS, labels=LABELS)
     np.savez(tmp_path / "b.npz", images=PIXELS)
     for name, told in (
-        ("a.npz", "classes is 5, and the labels of the train images of mnist are 0 to 9"),
+        ("a.npz", "classes is 5, and the labels of the train points of mnist are 0 to 9"),
         ("b.npz", "have none"),
     ):
         source = mnist(tmp_path / name, classes=5)

@@ -141,7 +141,7 @@ def test_labels_are_checked_once(made):
     assert source.labels("train") is source.labels("train")
     source = LatentSource(made / "latents", classes=1)
     for _ in range(2):
-        with pytest.raises(UserError, match=r"classes is 1, and the labels of .* go up to 1"):
+        with pytest.raises(UserError, match=r"the labels of the test points of .* are 0 to 1"):
             source.labels("test")
 
 

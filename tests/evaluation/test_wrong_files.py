@@ -162,7 +162,7 @@ field: {network: {kind: unet, channels: 8, multipliers: [1], classes: true}}
     ("labels", "overrides", "words"),
     [
         ({}, (), "field.network.classes needs data with classes, labels has none"),
-        ({}, ("data.classes=2",), "data.classes is 2, and the train images of labels have none"),
+        ({}, ("data.classes=2",), "data.classes is 2, and the train points of labels have none"),
         (
             {"train_labels": Y},
             ("data.classes=1",),

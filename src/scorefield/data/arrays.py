@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -32,12 +33,40 @@ class FiniteSource(DataSource):
         """The points of a split as they are kept in memory."""
 
     def labels(self, split: Split) -> Int[Tensor, " n"]:
-        """The classes of the points of a split.
+        """The classes of the points of a split, which are checked once.
 
         Raises:
+            ValueError: If they are not there, or no classes.
             TypeError: If the points have no classes.
         """
-        raise UnsupportedError(f"the points of {self.name} have no classes")
+        if self.classes is None:
+            raise UnsupportedError(f"the points of {self.name} have no classes")
+        if split not in self._labels:
+            self._labels[split] = self._checked(split, self.classes)
+        return self._labels[split]
+
+    def stored_labels(self, split: Split) -> Int[Tensor, " n"] | None:
+        """The labels that are kept with the points of a split; ``None`` where there are none."""
+        return None
+
+    @cached_property
+    def _labels(self) -> dict[Split, Tensor]:
+        """The labels of the splits whose labels were used."""
+        return {}
+
+    def _checked(self, split: Split, classes: int) -> Tensor:
+        labels = self.stored_labels(split)
+        if labels is None:
+            raise UserError(
+                f"classes is {classes}, and the {split} points of {self.name} have none"
+            )
+        low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
+        if not 0 <= low <= high < classes:
+            raise UserError(
+                f"classes is {classes}, and the labels of the {split} points of {self.name} are "
+                f"{low} to {high}"
+            )
+        return labels
 
     def values(
         self, stored: Tensor, noise: Noise, index: Tensor, dtype: torch.dtype
@@ -206,8 +235,8 @@ class LabelledSource(ArraySource):
         name: str,
     ) -> None:
         super().__init__(train, test, name)
-        self._labels = {"train": train_labels.long(), "test": test_labels.long()}
-        for split, labels in self._labels.items():
+        self._classes = {"train": train_labels.long(), "test": test_labels.long()}
+        for split, labels in self._classes.items():
             if labels.shape != self._splits[split].shape[:1]:
                 raise UserError(
                     f"{name}: {len(self._splits[split])} {split} points cannot have "
@@ -215,11 +244,11 @@ class LabelledSource(ArraySource):
                 )
             if labels.numel() and int(labels.min()) < 0:
                 raise UserError(f"{name}: a label is a class from 0, got {int(labels.min())}")
-        highest = [int(labels.max()) for labels in self._labels.values() if labels.numel()]
+        highest = [int(labels.max()) for labels in self._classes.values() if labels.numel()]
         self.classes = 1 + max(highest)
 
-    def labels(self, split: Split) -> Int[Tensor, " n"]:
-        return self._labels[split]
+    def stored_labels(self, split: Split) -> Int[Tensor, " n"]:
+        return self._classes[split]
 
 
 def random_points(shape: Sequence[int], classes: int | None = None, count: int = 8) -> ArraySource:

@@ -133,31 +133,8 @@ class ImageSource(FiniteSource):
     def at(self, split: Split, index: Tensor) -> Tensor:
         return self._part(split).at(index)
 
-    def labels(self, split: Split) -> Int[Tensor, " n"]:
-        if self.classes is None:
-            return super().labels(split)
-        if split not in self._labels:
-            self._labels[split] = self._checked_labels(split, self.classes)
-        return self._labels[split]
-
-    @cached_property
-    def _labels(self) -> dict[Split, Tensor]:
-        """The labels of the splits whose labels were used, which are checked once."""
-        return {}
-
-    def _checked_labels(self, split: Split, classes: int) -> Tensor:
-        labels = self._part(split).labels
-        if labels is None:
-            raise UserError(
-                f"classes is {classes}, and the {split} images of {self.name} have none"
-            )
-        low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
-        if not 0 <= low <= high < classes:
-            raise UserError(
-                f"classes is {classes}, and the labels of the {split} images of {self.name} are "
-                f"{low} to {high}"
-            )
-        return labels
+    def stored_labels(self, split: Split) -> Int[Tensor, " n"] | None:
+        return self._part(split).labels
 
     def _part(self, split: Split) -> Images:
         return self._splits.train if split == "train" else self._splits.test

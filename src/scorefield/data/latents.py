@@ -123,29 +123,10 @@ class LatentSource(FiniteSource):
         part, rows = self._rows[split]
         return self._parts[part][0][rows[index]]
 
-    def labels(self, split: Split) -> Int[Tensor, " n"]:
-        if self.classes is None:
-            return super().labels(split)
-        if split not in self._labels:
-            self._labels[split] = self._checked_labels(split, self.classes)
-        return self._labels[split]
-
-    @cached_property
-    def _labels(self) -> dict[Split, Tensor]:
-        """The labels of the splits whose labels were used, which are checked once."""
-        return {}
-
-    def _checked_labels(self, split: Split, classes: int) -> Tensor:
+    def stored_labels(self, split: Split) -> Int[Tensor, " n"] | None:
         part, rows = self._rows[split]
         labels = self._parts[part][1]
-        if labels is None:
-            raise UserError(f"classes is {classes}, and the latents of {self.name} have none")
-        if len(labels) and int(labels.max()) >= classes:
-            raise UserError(
-                f"classes is {classes}, and the labels of the latents of {self.name} go up to "
-                f"{int(labels.max())}"
-            )
-        return labels[rows]
+        return None if labels is None else labels[rows]
 
     def values(
         self, stored: Tensor, noise: Noise, index: Tensor, dtype: torch.dtype

@@ -83,8 +83,8 @@ class PointFile(FiniteSource):
     def stored(self, split: Split) -> Tensor:
         return self._points.stored(split)
 
-    def labels(self, split: Split) -> Int[Tensor, " n"]:
-        return super().labels(split) if self.classes is None else self._points.labels(split)
+    def stored_labels(self, split: Split) -> Int[Tensor, " n"] | None:
+        return self._points.stored_labels(split)
 
     @cached_property
     def _found(self) -> _Found:
