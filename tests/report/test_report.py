@@ -191,6 +191,20 @@ def test_every_curve_has_bars_and_all_models(report):
         assert figure["layout"]["xaxis"]["type"] == "log"
 
 
+@pytest.mark.slow
+def test_a_distillation_has_a_curve_of_its_own_loss(report, tmp_path, no_pictures):
+    (run,) = report[0].glob("toy/m0_*/seed0")
+    shutil.copytree(run, tmp_path / "toy" / "m0" / "seed0")
+    teacher = f"objective.teacher.run={run}"
+    make(tmp_path, "toy/m2_distilled", (*TOY, teacher, "name=toy/distilled"), PROTOCOL)
+    page = write_report(tmp_path, tmp_path / "out").read_text(encoding="utf-8")
+    for loss, model in (("denoising", "M0"), ("distillation", "distilled")):
+        (found,) = re.findall(rf'data-plot="toy-{loss}-loss">(.*?)</script>', page)
+        ((name, steps),) = {(t["name"], tuple(t["x"])) for t in json.loads(found)["data"]}
+        assert name == model
+        assert steps == tuple(range(1, 7))
+
+
 def test_a_potential_is_called_a_gradient_and_a_network_is_not(report):
     text = report[2]
     assert "only M2 is a gradient" in text

@@ -22,6 +22,7 @@ from scorefield.config.field import (
 from scorefield.config.objective import (
     ConsistencyTerm,
     DualTerm,
+    ObjectiveSection,
     RegressionTerm,
     TeacherSection,
     Term,
@@ -122,6 +123,11 @@ def build_field(config: Config, source: DataSource, device: str | None = None) -
     return HybridField(low, plain(config.seed), model.sigma_c)
 
 
+def base_loss(section: ObjectiveSection) -> type[DenoisingScoreMatching]:
+    """The class of the base loss, whose name is that of its column in the metrics."""
+    return DenoisingScoreMatching if section.teacher is None else Distillation
+
+
 def build_objective(config: Config, source: DataSource) -> Objective:
     """Denoising score matching, or the distillation of a teacher, with the regularisers of the
     configuration.
@@ -135,12 +141,10 @@ def build_objective(config: Config, source: DataSource) -> Objective:
     # The spread of the data is computed only where it matters: that reads them.
     spread = _sigma_data(config, source) if section.weighting == "edm" else None
     with section_of("objective"):
-        base = DenoisingScoreMatching(
-            section.weighting, law, spread, section.reduction, section.pairing
-        )
+        known: dict[str, Any] = {"pairing": section.pairing}
         if section.teacher is not None:
-            teacher = _teacher(section.teacher, config, source)
-            base = Distillation(section.weighting, law, spread, section.reduction, teacher=teacher)
+            known = {"teacher": _teacher(section.teacher, config, source)}
+        base = base_loss(section)(section.weighting, law, spread, section.reduction, **known)
     terms = [
         _regularizer(f"objective.{name}", t, config, source) for name, t in section.terms.items()
     ]

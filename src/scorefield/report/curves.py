@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scorefield.comparison.groups import Group, common, over_seeds
@@ -64,9 +64,15 @@ class Plots(NamedTuple):
 
 
 def plots(
-    members: Sequence[Group], exact: Group | None, looks: dict[str, Look], costs: Costs
+    members: Sequence[Group],
+    exact: Group | None,
+    looks: dict[str, Look],
+    costs: Costs,
+    losses: Mapping[str, str],
 ) -> Plots:
-    """The curves of a data set: against network calls, noise level, training and sampling time."""
+    """The curves of a data set: against network calls, noise level, training and sampling time;
+    ``losses`` has the name of the base loss of each model.
+    """
     drawn = [(g, looks[g.label]) for g in members]
     with_exact = drawn if exact is None else [*drawn, (exact, EXACT)]
     return Plots(
@@ -74,7 +80,10 @@ def plots(
         _some(_against_noise(m, with_exact) for m in OF_LEVELS if "curve" in m.shown),
         _some(
             (
-                _losses(drawn),
+                *(
+                    _losses(name, [(g, look) for g, look in drawn if losses[g.label] == name])
+                    for name in dict.fromkeys(losses.values())
+                ),
                 *(_against_time(m, drawn, costs) for m in CATALOGUE if "training" in m.shown),
             )
         ),
@@ -148,22 +157,22 @@ def _against_time(metric: Metric, drawn: Sequence[Drawn], costs: Costs) -> Plot 
     return _plot(f"{_key(drawn, metric)}-training", metric, caption, axis, curves, band, when=when)
 
 
-def _losses(drawn: Sequence[Drawn]) -> Plot | None:
-    """The denoising loss of the training's own batches, a line a run."""
-    traces = []
+def _losses(name: str, drawn: Sequence[Drawn]) -> Plot | None:
+    """The base loss of a name on the training's own batches, a line a run."""
+    traces, loss = [], f"{name} loss"
     for g, look in drawn:
         for e in g.members:
             if e.folder is None or not (e.folder / "metrics.csv").is_file():
                 continue
             rows = read_rows(e.folder / "metrics.csv")
-            found = [(r["step"], r["denoising"]) for r in rows if r.get("denoising") is not None]
+            found = [(r["step"], r[name]) for r in rows if r.get(name) is not None]
             found = found[:: math.ceil(len(found) / _LONGEST) or 1]
             if not found:
                 continue
             x, y = zip(*found, strict=True)
             traces.append(
                 {
-                    **_named(g.label, f"seed {e.seed}, step", "denoising loss"),
+                    **_named(g.label, f"seed {e.seed}, step", loss),
                     "x": x,
                     "y": y,
                     "text": [f"{v:.4g}" for v in y],
@@ -175,15 +184,16 @@ def _losses(drawn: Sequence[Drawn]) -> Plot | None:
         return None
     layout = _layout(
         {"title": {"text": "training step"}, "rangemode": "tozero"},
-        {"title": {"text": "denoising loss"}, "type": "log"},
+        {"title": {"text": loss}, "type": "log"},
     )
-    alt = "The denoising loss of the training batches against the step, one line a run."
+    alt = f"The {loss} of the training batches against the step, one line a run."
     caption = (
-        "The loss of the training's own batches, each a mean over the steps since the last one; "
-        "a line is a run, and the colour its model."
+        f"The {loss} of the training's own batches, each a mean over the steps since the last one; "
+        "a line is a run, and the colour its model. Its height depends on the weighting and on the "
+        "distribution of the noise levels."
     )
-    key = f"{drawn[0][0].dataset}-loss"
-    return Plot(key, "Loss of the training", caption, alt, _json(traces, layout))
+    key, title = f"{drawn[0][0].dataset}-{name}-loss", f"{loss.capitalize()} of the training"
+    return Plot(key, title, caption, alt, _json(traces, layout))
 
 
 def _key(drawn: Sequence[Drawn], metric: Metric) -> str:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from scorefield.comparison.groups import Group, by_dataset, collect, groups
 from scorefield.comparison.tables import TABLES, Comparison, compare_models, refuse, table_files
 from scorefield.comparison.to_target import TARGETS
+from scorefield.config.build import base_loss
 from scorefield.errors import ConfigError, RunError
 from scorefield.evaluation.records import Evaluation
 from scorefield.files import check_writable, write_files
@@ -107,6 +108,7 @@ def _section(
     exact, costs = exact_group(members[0], trust_code), comparison.costs
     likelihoods = Likelihoods(members)
     films = gallery(members, look, trust_code)
+    losses = {g.label: base_loss(run_of(g, trust_code).config.objective).name for g in members}
     section = SimpleNamespace(
         name=members[0].dataset,
         key=slug(members[0].dataset),
@@ -120,7 +122,7 @@ def _section(
         overview=overview(comparison, likelihoods, look),
         findings=findings(comparison, exact),
         films=films,
-        plots=plots(members, exact, look, costs),
+        plots=plots(members, exact, look, costs, losses),
         likelihood=likelihood_table(members, likelihoods),
         cost=cost_table(members, costs),
         table=table(members, exact, costs),

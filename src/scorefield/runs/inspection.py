@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from scorefield.config.build import base_loss
 from scorefield.config.custom import Custom
 from scorefield.config.field import HybridModel
 from scorefield.config.objective import CyclesTerm
@@ -112,9 +113,9 @@ def _describe_objective(run: Run) -> list[tuple[str, str]]:
     section = run.config.objective
     law = section.law.kind + _settings(section.law.model_dump(exclude={"kind"}))
     how = f"{section.weighting} weighting, noise levels {law}"
-    lines = [("denoising", how)]
     if (teacher := section.teacher) is not None:
-        lines = [("distillation", f"of {teacher.run}, step {teacher.step}, {how}")]
+        how = f"of {teacher.run}, step {teacher.step}, {how}"
+    lines = [(base_loss(section).name, how)]
     for name, term in section.terms.items():
         if isinstance(term, Custom):
             weight = term.target + _settings(term.arguments)
