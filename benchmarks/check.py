@@ -24,12 +24,11 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 
 import scorefield as sf
-import scorefield.health.limit
-import scorefield.health.plan
 from scorefield.config.build import (
     build_field,
     build_objective,
@@ -137,15 +136,15 @@ def cases(name: str, runs: Path | None) -> Iterator[Case]:
         law = sf.Empirical(source.reference(memorised, 0, "train"))
         yield Case("ideal score", lambda: law.under(sde), sf.TargetSource(law, name))
     else:
-        yield Case("exact score", lambda: source.truth.under(sde), source)
+        yield Case("exact score", partial(source.truth.under, sde), source)
 
     def curl() -> sf.ScoreField:
         return sf.PlantedField(m2(), Turned(PredictedNoise(), right_angle(source.dim)), DOSE)
 
     yield Case("M2 with a planted curl", curl, source, "gradient")
     yield Case("M2 at swinging noise levels", lambda: Swinging(m2()), source, "levels")
-    train, test = (source.reference(memorised // part, 0, split)
-                   for split, part in (("train", 1), ("test", 2)))  # fmt: skip
+    train = source.reference(memorised, 0, "train")
+    test = source.reference(memorised // 2, 0, "test")
     points = sf.ArraySource(train, test, f"{memorised} points")
     yield Case("memorised points", lambda: sf.IdealScore(train, sde), points, "memory")
 
@@ -154,9 +153,11 @@ def measured(case: Case, budget: float) -> tuple[dict[str, Any], list[dict[str, 
     """The row of a case, and the figures of its numbers."""
     field = case.field()
     begin, wall = time.process_time(), time.monotonic()
-    for module in (scorefield.health.plan, scorefield.health.limit):
-        module.time = Processor
-    found = sf.check(field, case.source, budget, stages=Stages(quiet=True))
+    with (
+        patch("scorefield.health.plan.time", Processor),
+        patch("scorefield.health.limit.time", Processor),
+    ):
+        found = sf.check(field, case.source, budget, stages=Stages(quiet=True))
     seconds, wall = time.process_time() - begin, time.monotonic() - wall
     faults, notices = (
         {v.about: v.words for v in found.verdicts if v.grade == grade}
@@ -193,6 +194,8 @@ def _short(value: float) -> float:
 def records(name: str, runs: Path | None, before: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """All that is measured on a kind of data, after each model, with what was measured before."""
     kind, source = KINDS[name], data(name)
+    rows: list[dict[str, Any]] = []
+    models: dict[str, list[dict[str, Any]]] = {}
     found = {
         "date": datetime.now(UTC).date().isoformat(),
         "versions": f"scorefield {sf.__version__}, torch {torch.__version__}",
@@ -200,8 +203,8 @@ def records(name: str, runs: Path | None, before: dict[str, Any]) -> Iterator[di
         "settings": kind._asdict(),
         "shape": list(source.shape),
         "std": source.std,
-        "rows": [],
-        "models": {},
+        "rows": rows,
+        "models": models,
     }
     known = {row["model"]: row for row in before.get("rows", [])}
     if before.get("settings") != found["settings"]:
@@ -211,9 +214,9 @@ def records(name: str, runs: Path | None, before: dict[str, Any]) -> Iterator[di
             row, figures = known[case.name], before["models"].get(case.name)
         else:
             row, figures = measured(case, kind.budget)
-        found["rows"].append(row)
+        rows.append(row)
         if not case.fault:
-            found["models"][case.name] = figures
+            models[case.name] = figures
         yield found
 
 

@@ -262,7 +262,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     out: Path = parser.parse_args().out
     networks: dict[str, Trained] = {}
-    bad, good = [], list(rows(closed_forms()))
+    bad: list[tuple[bool, str]] = []
+    good = list(rows(closed_forms()))
     for name in RECIPES:
         networks[name] = one = trained(name)
         print(f"{name}: {time.process_time():.0f} s", flush=True)

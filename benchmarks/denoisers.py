@@ -96,7 +96,8 @@ def elucidated(network: nn.Module) -> Any:
         sigma_max=SIGMA_MAX, sigma_data=SIGMA_DATA, P_mean=-0.8, S_churn=0,
         num_sample_steps=HEUN,
     )  # fmt: skip
-    import_module("denoising_diffusion_pytorch.elucidated_diffusion").tqdm = lambda x, **_: x
+    module: Any = import_module("denoising_diffusion_pytorch.elucidated_diffusion")
+    module.tqdm = lambda x, **_: x
     return made
 
 

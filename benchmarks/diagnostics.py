@@ -20,19 +20,27 @@ are those of the processor. Needs Linux, for the memory. Run as
 """
 
 import argparse
-import random
-import re
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import torch
+from rounds import (
+    by_processor,
+    concluded,
+    in_turns,
+    least,
+    memory_of,
+    most,
+    ratios,
+    resident,
+    told,
+    verdict,
+)
 from torch import Tensor
-from training_step import told, whole
+from training_step import whole
 
 from scorefield import (
     EDM,
@@ -78,44 +86,20 @@ JACOBIANS: dict[str, Callable[[PreconditionedField], float]] = {
 }
 
 
-def profiled(field: PreconditionedField, probes: int | None) -> tuple[float, dict[str, object]]:
+def profiled(field: PreconditionedField, probes: int | None) -> tuple[float, Mapping[str, Any]]:
     protocol = Protocol((SIGMA,), n=POINTS, dtype=torch.float32, precision=PRECISION)
     profile = exterior_derivative(field, images(POINTS), protocol, probes=probes)
-    return profile.estimates[0].value, dict(profile.estimates[0].settings)
-
-
-def peak() -> float:
-    """The largest resident set of this process so far, in MiB."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    if found is None:
-        raise RuntimeError("the system does not tell the largest resident set of a process")
-    return int(found[1]) / 1024
-
-
-def growth(name: str, threads: int) -> float:
-    """The growth of the resident set in a fresh process, in MiB."""
-    command = [sys.executable, __file__, "--memory-of", name, "--threads", str(threads)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return profile.estimates[0].value, profile.estimates[0].settings
 
 
 def grown(name: str) -> float:
+    """The growth of the resident set by a Jacobian, in MiB."""
     field = network()
     x = images(1).requires_grad_()
     torch.autograd.grad(field.denoise(x, SIGMA).sum(), x)
-    before = peak()
+    before = resident("HWM")
     JACOBIANS[name](field)
-    return peak() - before
-
-
-def verdict(name: str, ratio: str, claim: str, holds: bool) -> bool:
-    print(f"  {name:34s} {ratio:24s} claim {claim:14s} {'holds' if holds else 'FAILS'}", flush=True)
-    return holds
-
-
-def seconds(action: Callable[[], object]) -> float:
-    start = time.process_time()
-    action()
-    return time.process_time() - start
+    return resident("HWM") - before
 
 
 def main() -> int:
@@ -138,51 +122,38 @@ def main() -> int:
     print(f"exterior derivative, one image: {found}")
     print(
         f"exterior derivative, {POINTS} images: {at_points:.6g}, by {used['probes']} probes each "
-        f"{estimate:.6g}, standard error of the probes {100 * float(used['probe_error']):.2f} %"
+        f"{estimate:.6g}, standard error of the probes {100 * used['probe_error']:.2f} %"
     )
     configs = {model: load_config(f"toy/{model}") for model in ("m0", "m3")}
-    timed: dict[str, Callable[[], object]] = {
+    measured: dict[str, Callable[[], object]] = {
         **{name: partial(action, field) for name, action in JACOBIANS.items()},
-        "exact at points": lambda: profiled(field, None),
-        "probes": lambda: profiled(field, 4),
-        **{m: lambda c=c: whole(c, arguments.steps) for m, c in configs.items()},
+        "exact at points": partial(profiled, field, None),
+        "probes": partial(profiled, field, 4),
     }
-    for model in configs:
-        whole(configs[model], 2)
-    times: dict[str, list[float]] = {name: [] for name in timed}
-    order = random.Random(0)
-    for _ in range(arguments.rounds):
-        for name in order.sample(list(timed), len(timed)):
-            result = seconds(timed[name]) if name not in configs else timed[name]()
-            times[name].append(result)
-
-    def ratios(name: str, other: str) -> list[float]:
-        return [a / b for a, b in zip(times[name], times[other], strict=True)]
-
+    for config in configs.values():
+        whole(config, 2)
+    timed = {
+        **{name: partial(by_processor, action) for name, action in measured.items()},
+        **{model: partial(whole, config, arguments.steps) for model, config in configs.items()},
+    }
+    times = in_turns(timed, arguments.rounds)
     print(f"{arguments.rounds} rounds, {arguments.threads} thread(s)")
     for name, values in times.items():
         unit = "a step" if name in configs else ""
         print(f"  {name:17s} {1e3 * statistics.median(values):9.2f} ms {unit}")
-    memory = {name: growth(name, arguments.threads) for name in JACOBIANS}
+    memory = {name: memory_of(__file__, arguments.threads, name) for name in JACOBIANS}
     print("  memory: " + ", ".join(f"{name} {mib:.0f} MiB" for name, mib in memory.items()))
     share = memory["exact"] / memory["published"]
     plain = memory["exact"] / memory["plain"]
-    faster, probed = ratios("published", "exact"), ratios("exact at points", "probes")
-    step = ratios("m3", "m0")
     failed = [
-        name
-        for name, ratio, claim, holds in (
-            ("time, published / exact", told(faster), ">= 1", statistics.median(faster) >= 1),
-            ("time, exact / probes", told(probed), ">= 8", statistics.median(probed) >= 8),
-            ("training step, m3 / m0", told(step), "<= 1.6", statistics.median(step) <= 1.6),
-            ("memory, exact / published", f"{share:.3f}", "<= 1/3", share <= 1 / 3),
-        )
-        if not verdict(name, ratio, claim, holds)
+        *least("time, published / exact", ratios(times, "published", "exact"), 1),
+        *least("time, exact / probes", ratios(times, "exact at points", "probes"), 8),
+        *most("training step, m3 / m0", ratios(times, "m3", "m0"), 1.6),
+        *verdict("memory, exact / published", f"{share:.3f}", "<= 1/3", share <= 1 / 3),
     ]
-    print(f"  {'time, plain / exact':34s} {told(ratios('plain', 'exact')):24s} no claim")
-    print(f"  {'memory, exact / plain':34s} {f'{plain:.3f}':24s} no claim")
-    print(f"claims that fail: {'; '.join(failed)}" if failed else "all claims hold")
-    return 1 if failed else 0
+    print(f"  {'time, plain / exact':40s} {told(ratios(times, 'plain', 'exact')):24s} no claim")
+    print(f"  {'memory, exact / plain':40s} {f'{plain:.3f}':24s} no claim")
+    return concluded(failed)
 
 
 if __name__ == "__main__":

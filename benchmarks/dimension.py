@@ -24,6 +24,7 @@ import csv
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ from torch import Tensor
 import scorefield as sf
 from scorefield.domain import Euclidean
 from scorefield.estimate import Estimate, format_interval, mean, paired_difference
+from scorefield.fields.classes import Classes
+from scorefield.fields.forms import Batch, Quantity, Times
 from scorefield.fields.planted import PlantedField, PredictedNoise, Turned, right_angle
 
 D = 8
@@ -72,7 +75,7 @@ class Circle(sf.ScoreField):
         kappa = (x @ self.axes).norm(dim=1) / sigma**2
         return (1 - length(kappa) ** 2) / sigma**2
 
-    def predict(self, x, t, quantity, classes=None):
+    def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
         sigma = torch.as_tensor(t, dtype=x.dtype).reshape(-1, 1)
         inside = x @ self.axes.to(x)
         r = inside.norm(dim=1, keepdim=True)
@@ -123,21 +126,22 @@ def by_gap(field: sf.ScoreField, centres: Tensor, sigma: float, seed: int) -> Te
     return D - 1 - (values[:, :-1] - values[:, 1:]).argmax(dim=1)
 
 
-def measured(model: str, seed: int) -> list[dict]:
+Records = list[dict[str, Any]]
+
+
+def measured(model: str, seed: int) -> Records:
     field, seconds = trained(model, seed)
     exact = Circle()
     test = exact.draw(TEST, seed=1000 + seed)
     rows = []
-
-    def denoiser(x, t):
-        return field.denoise(x, t)
-
     for sigma in SIGMAS:
         protocol = sf.Protocol((sigma,), n=TEST // 2, seed=seed)
         (points,) = protocol.points(test, field)
-        jacobians = sf.jacobian(denoiser, points.noisy, points.t)
+        jacobians = sf.jacobian(field.denoise, points.noisy, points.t)
         symmetric = (jacobians + jacobians.mT) / 2
-        at_clean = sf.jacobian(denoiser, points.clean, points.t).diagonal(dim1=1, dim2=2).sum(dim=1)
+        at_clean = (
+            sf.jacobian(field.denoise, points.clean, points.t).diagonal(dim1=1, dim2=2).sum(dim=1)
+        )
         with torch.no_grad():
             square = field.score(points.clean, points.t).double().square().sum(dim=1)
         gaps = by_gap(field, points.clean[:CENTRES], sigma, seed)
@@ -165,9 +169,6 @@ def measured(model: str, seed: int) -> list[dict]:
             }
         )
     return rows
-
-
-Records = list[dict]
 
 
 def chosen(records: Records, **keys: object) -> Records:

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,8 +36,8 @@ def training(preset: str, steps: int) -> Callable[[], Action]:
         from torch.optim.optimizer import register_optimizer_step_post_hook
 
         if find_spec("scorefield.experiments"):  # its former place
-            from scorefield.experiments import load
-            from scorefield.experiments.timing import short_training
+            load = import_module("scorefield.experiments").load
+            short_training = import_module("scorefield.experiments.timing").short_training
         else:
             from scorefield.comparison.timing import short_training
             from scorefield.config.resolve import load_config as load

@@ -121,6 +121,8 @@ def measured(runs: Path, package: Path) -> Iterator[dict[str, Any]]:
     """
     folders = sorted(runs.glob("m?_small*/seed*"), key=lambda f: (f.name, f.parent.name))
     source = Run.open(folders[0]).source()
+    if not isinstance(source, ImageSource):
+        raise SystemExit(f"{folders[0]} was not trained on images")
     labels = labelled(source, package)
     with Stages() as stages:
         features = classifier_features(labels, runs.parent / "classifiers" / "emoji", stages)

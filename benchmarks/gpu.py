@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -183,14 +184,15 @@ def precisions(bench: Bench) -> Iterator[Row]:
 
 def potentials(bench: Bench) -> Iterator[Row]:
     """What the step of a potential costs beside that of the same network as a field."""
-    for side, structure in {8: {"channels": 32, "multipliers": (1, 2)}, 32: {}}.items():
+    networks: dict[int, Callable[[tuple[int, int, int]], UNet]]
+    networks = {8: partial(UNet, channels=32, multipliers=(1, 2)), 32: UNet}
+    for side, network in networks.items():
         if bench.quick and side > 8:
             continue
         x = Noise(0).uniform("p", (3, side, side), torch.arange(bench.batch, device=bench.device))
         times = []
         for kind in (PreconditionedField, PotentialField):
-            net = UNet((3, side, side), **structure)
-            field = kind(net, VE(0.01, 50.0), sigma_data=0.5).to(bench.device)
+            field = kind(network((3, side, side)), VE(0.01, 50.0), sigma_data=0.5).to(bench.device)
 
             def step(field: ScoreField = field, x: Tensor = x) -> None:
                 field.zero_grad()
@@ -240,7 +242,7 @@ def sampling(bench: Bench) -> Iterator[Row]:
 
     field.eval()
     for sampler in (Heun(3), PredictorCorrector(3)):
-        whole = bench.seconds(lambda s=sampler: s.sample(field, n), 3)
+        whole = bench.seconds(partial(sampler.sample, field, n), 3)
         ratio = whole / (sampler.nfe * bench.seconds(bare))
         yield Row("sampling", f"{type(sampler).__name__}, to bare calls", ratio, "", "<= 1.03")
     one = Heun(3 if bench.quick else 18)
@@ -278,7 +280,7 @@ def local_scores(bench: Bench) -> Iterator[Row]:
     x = images[: 2 if bench.quick else 16]
     for k in (3,) if bench.quick else (3, 7, 11, 17):
         field = EquivariantLocalScore(images, VE(0.01, 50.0), PatchSizes([1.0], [k]))
-        found = bench.seconds(lambda f=field: f.score(x, 0.5), 3)
+        found = bench.seconds(partial(field.score, x, 0.5), 3)
         yield Row("els", f"{n} images, {len(x)} points, k = {k}", found, "s", "<= 0.6")
 
 

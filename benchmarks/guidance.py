@@ -10,6 +10,7 @@ beside the claimed ones. All densities are those at the last noise level. Run as
 """
 
 import argparse
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor
 
 import scorefield as sf
 from scorefield import estimate
+from scorefield.fields.classes import Classes
+from scorefield.fields.forms import Batch, Times
 from scorefield.metrics.exact_law import Cdf, KolmogorovSmirnov
 
 SDE = sf.EDM(0.02, 20.0)
@@ -37,15 +40,17 @@ class Known(sf.ScoreField):
     def __init__(self) -> None:
         super().__init__(SDE, ALL.domain)
 
-    def score(self, x: Tensor, t: Tensor, classes: Tensor | None = None) -> Tensor:
+    def score(self, x: Batch, t: Times, classes: Classes = None) -> Batch:
         return self._of(lambda field: field.score(x, t), self.class_rows(classes, x), x)
 
     has_potential = True
 
-    def potential(self, x: Tensor, t: Tensor, classes: Tensor | None = None) -> Tensor:
+    def potential(self, x: Batch, t: Times, classes: Classes = None) -> Tensor:
         return self._of(lambda field: field.potential(x, t), self.class_rows(classes, x), x)
 
-    def _of(self, evaluate, rows, x):
+    def _of(
+        self, evaluate: Callable[[sf.ScoreField], Tensor], rows: Tensor | None, x: Tensor
+    ) -> Tensor:
         if rows is None:
             return evaluate(ALL)
         return torch.stack([*map(evaluate, (*CLASSES, ALL))])[rows, torch.arange(len(x))]

@@ -23,26 +23,41 @@ import statistics
 
 import torch
 
-from scorefield import EDM, EDMScaling, Optim, PotentialField, PreconditionedField, UNet, fit
+from scorefield import (
+    EDM,
+    EDMScaling,
+    Optim,
+    PotentialField,
+    PreconditionedField,
+    ScoreField,
+    UNet,
+    fit,
+)
 from scorefield.data.arrays import digits
+from scorefield.estimate import mean
+from scorefield.fields.potential import Head
 from scorefield.noise import Noise
 from scorefield.targets.empirical import Empirical
 
-HEADS = ("sum", "inner", "denoising")
+KINDS: dict[str, Head | None] = {
+    "plain": None,
+    "plain, twice": None,
+    "sum": "sum",
+    "inner": "inner",
+    "denoising": "denoising",
+}
 SIGMAS = (0.1, 0.2, 0.5, 1.0, 2.0)
-# Of Student's distribution, by the number of seeds.
-QUANTILE = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
-def field_of(kind, spread, seed):
+def field_of(head: Head | None, spread: float, seed: int) -> ScoreField:
     network = UNet((1, 8, 8), channels=8, multipliers=(1, 2), seed=seed)
     scaling = EDMScaling(spread)
-    if kind.startswith("plain"):
+    if head is None:
         return PreconditionedField(network, EDM(), parametrization=scaling)
-    return PotentialField(network, EDM(), parametrization=scaling, head=kind)
+    return PotentialField(network, EDM(), parametrization=scaling, head=head)
 
 
-def errors(field, truth, n=128):
+def errors(field: ScoreField, truth: Empirical, n: int = 128) -> list[float]:
     index, found = torch.arange(n), []
     exact = truth.under(field.sde)
     for k, sigma in enumerate(SIGMAS):
@@ -55,12 +70,13 @@ def errors(field, truth, n=128):
     return found
 
 
-def interval(values):
-    half = QUANTILE[len(values)] * statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.mean(values), half
+def cell(values: list[float]) -> str:
+    e = mean(values)
+    low, high = e.interval()
+    return f"{e.value:.4f} ± {(high - low) / 2:.4f}"
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=3)
@@ -69,10 +85,10 @@ def main():
     x = digits().reference(64, seed=0, split="train")
     truth = Empirical(x)
     lengths = {"plain": given.steps, "plain, twice": 2 * given.steps}
-    table = {}
-    for kind in ("plain", "plain, twice", *HEADS):
+    table: dict[str, list[list[float]]] = {}
+    for kind, head in KINDS.items():
         for seed in range(given.seeds):
-            field = field_of(kind, float(x.std()), seed)
+            field = field_of(head, float(x.std()), seed)
             steps = lengths.get(kind, given.steps)
             optim = Optim(lr=3e-3, warmup=steps // 10, decay="cosine", clip=1.0)
             fit(
@@ -91,12 +107,12 @@ def main():
     print("|---" * (len(SIGMAS) + 2) + "|")
     base = [math.log(statistics.mean(row)) for row in table["inner"]]
     for kind, rows in table.items():
-        cells = [interval([row[k] for row in rows]) for k in range(len(SIGMAS))]
+        cells = [cell([row[k] for row in rows]) for k in range(len(SIGMAS))]
         logs = [math.log(statistics.mean(row)) - b for row, b in zip(rows, base, strict=True)]
-        mean, half = interval(logs)
-        low, high = math.exp(mean - half), math.exp(mean + half)
-        ratio = "1" if kind == "inner" else f"{math.exp(mean):.2f} ({low:.2f} to {high:.2f})"
-        print(f"| {kind} | " + " | ".join(f"{m:.4f} ± {h:.4f}" for m, h in cells) + f" | {ratio} |")
+        e = mean(logs)
+        low, high = map(math.exp, e.interval())
+        ratio = "1" if kind == "inner" else f"{math.exp(e.value):.2f} ({low:.2f} to {high:.2f})"
+        print(f"| {' | '.join((kind, *cells, ratio))} |")
 
 
 if __name__ == "__main__":

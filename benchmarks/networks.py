@@ -5,6 +5,7 @@ made a field: by :func:`noise` for DDPM's convention, by :func:`edm` for EDM's, 
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +23,6 @@ STEPS, BATCH, SHORT, FEW = 700, 64, 150, 64
 
 DIGITS = sf.digits()
 SHAPE = DIGITS.shape
-OTHER = "the averaged weights were used"
 
 
 class Net(nn.Module):
@@ -175,7 +175,7 @@ def few() -> sf.ArraySource:
 
 
 _STEPS, _UNIFORM = TableLaw(1000), sf.UniformTime()
-_EARLY = {"steps": SHORT, "decay": "constant"}
+_EARLY = partial(Recipe, lambda: Net(scale=100.0), edm, steps=SHORT, decay="constant")
 RECIPES = {
     "EDM": Recipe(lambda: Net(scale=100.0), edm),
     "noise": Recipe(Net, noise, _STEPS),
@@ -185,8 +185,8 @@ RECIPES = {
     "level": Recipe(lambda: Net(scale=100.0), level, sf.LogUniform()),
     "coloured": Recipe(lambda: Net(3, scale=100.0), tinted, source=coloured),
     "classes, dropout": Recipe(lambda: Net(scale=100.0, classes=10, dropout=0.1), edm),
-    "averaged, early": Recipe(lambda: Net(scale=100.0), edm, ema=0.98, **_EARLY),
-    "not averaged, early": Recipe(lambda: Net(scale=100.0), edm, ema=0.0, **_EARLY),
+    "averaged, early": _EARLY(ema=0.98),
+    "not averaged, early": _EARLY(ema=0.0),
     "noise, early": Recipe(Net, noise, _STEPS, steps=SHORT),
     "velocity, early": Recipe(lambda: Net(scale=1000.0), flow, _UNIFORM, steps=SHORT),
     "few digits": Recipe(lambda: Net(scale=100.0), edm, source=few),

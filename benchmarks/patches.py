@@ -26,10 +26,7 @@ published code, what needs it is left out. ``--fashion-mnist`` adds one sample f
 import argparse
 import ctypes
 import importlib.util
-import random
-import re
 import statistics
-import subprocess
 import sys
 import time
 import types
@@ -38,9 +35,19 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from score_sde import seconds, verdict
+from rounds import (
+    by_clock,
+    concluded,
+    in_turns,
+    least,
+    memory_of,
+    most,
+    ratios,
+    resident,
+    told,
+    verdict,
+)
 from torch import Tensor, nn
-from training_step import told
 
 from scorefield import DDIM, Cosine, EquivariantLocalScore, PatchSizes
 from scorefield.data.images import images as image_set
@@ -80,8 +87,8 @@ def fastest(actions: dict[int, tuple[Callable[[], object], float]]) -> float:
     best = 0.0
     for action, amount in actions.values():
         action()
-        repeats = max(3, int(0.02 / seconds(action)))
-        best = max(best, *(amount / seconds(action) for _ in range(repeats)))
+        repeats = max(3, int(0.02 / by_clock(action)))
+        best = max(best, *(amount / by_clock(action) for _ in range(repeats)))
     return best
 
 
@@ -110,7 +117,10 @@ class Original:
             setattr(vision, name, part)
             sys.modules[part.__name__] = part
         sys.modules["torchvision"] = vision
-        spec = importlib.util.spec_from_file_location("original", path / "src/utils/idealscore.py")
+        file = path / "src/utils/idealscore.py"
+        spec = importlib.util.spec_from_file_location("original", file)
+        if spec is None or spec.loader is None:
+            raise SystemExit(f"{file} is no module of Python")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         labelled = [(image, 0) for image in data]
@@ -127,32 +137,35 @@ def speed(original: Original | None, data: Tensor, rounds: int) -> list[str]:
     """Times, floors and the published code; returns the claims that fail."""
     x = images(BATCH, "points")
     fields = {k: EquivariantLocalScore(data, process(0.01), k) for k in CLAIMS}
-    timed: dict[str, Callable[[], object]] = {
-        f"ours, k = {k}": partial(field.score, x, TIME) for k, field in fields.items()
+
+    def an_image(action: Callable[[], object], n: int) -> float:
+        return by_clock(action) / n
+
+    timed: dict[str, Callable[[], float]] = {
+        "multiplication": multiplication,
+        "exponentiation": exponentiation,
+        **{
+            f"ours, k = {k}": partial(an_image, partial(field.score, x, TIME), BATCH)
+            for k, field in fields.items()
+        },
     }
     if original is not None:
-        timed |= {f"published, k = {k}": partial(original, x, k) for k in CLAIMS}
+        timed |= {
+            f"published, k = {k}": partial(an_image, partial(original, x, k), 1) for k in CLAIMS
+        }
         for k, field in fields.items():
-            ours, theirs = field.score(x[:1], TIME), original(x, k)
-            error = (ours - theirs).abs().max() / theirs.abs().max()
+            wanted = original(x, k)
+            error = (field.score(x[:1], TIME) - wanted).abs().max() / wanted.abs().max()
             print(f"  k = {k:<2d}: largest difference from the published {float(error):.1e}")
-    times: dict[str, list[float]] = {name: [] for name in timed}
-    rates: dict[str, list[float]] = {"multiplication": [], "exponentiation": []}
-    order = random.Random(0)
     with torch.no_grad():
-        for _ in range(rounds):
-            rates["multiplication"].append(multiplication())
-            rates["exponentiation"].append(exponentiation())
-            for name in order.sample(list(timed), len(timed)):
-                share = BATCH if name.startswith("ours") else 1
-                times[name].append(seconds(timed[name]) / share)
-    products, exponentials = rates.values()
+        times = in_turns(timed, rounds)
+    products, exponentials = times["multiplication"], times["exponentiation"]
     print(f"  products of matrices, fastest of each round {told([r / 1e9 for r in products])} G/s")
     print(f"  exponentials, fastest of each round {told([r / 1e9 for r in exponentials])} G/s")
     failed = []
     for k, claim in CLAIMS.items():
         count = logits(k, len(data))
-        floors = [
+        floors = times["floor"] = [
             count * (2 * (k**2 + 1) / product + 1 / exponential)
             for product, exponential in zip(products, exponentials, strict=True)
         ]
@@ -163,25 +176,14 @@ def speed(original: Original | None, data: Tensor, rounds: int) -> list[str]:
             f"{min(floors):.3f} s",
             flush=True,
         )
-        ratios = [a / b for a, b in zip(ours, floors, strict=True)]
-        holds = statistics.median(ratios) <= 2.5
-        failed += verdict(f"ours / floor, k = {k}", told(ratios), "<= 2.5", holds)
+        failed += most(f"ours / floor, k = {k}", ratios(times, f"ours, k = {k}", "floor"), 2.5)
         if original is None:
             continue
         theirs = times[f"published, k = {k}"]
         print(f"  k = {k:<2d}: published {statistics.median(theirs):.3f} s an image", flush=True)
-        ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
-        holds = statistics.median(ratios) >= claim
-        failed += verdict(f"published / ours, k = {k}", told(ratios), f">= {claim:g}", holds)
+        faster = ratios(times, f"published, k = {k}", f"ours, k = {k}")
+        failed += least(f"published / ours, k = {k}", faster, claim)
     return failed
-
-
-def resident(kind: str) -> float:
-    """The resident set of this process in MiB: now (RSS) or at its largest (HWM)."""
-    found = re.search(rf"Vm{kind}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    if found is None:
-        raise RuntimeError("the system does not tell the resident set of a process")
-    return int(found[1]) / 1024
 
 
 def grown(size: int, n: int) -> float:
@@ -203,10 +205,7 @@ def memory(threads: int) -> list[str]:
     failed = []
     for size in CLAIMS:
         for n in IMAGES:
-            command = [sys.executable, __file__, "--memory-of", str(size), str(n)]
-            command += ["--threads", str(threads)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            mib = float(done.stdout)
+            mib = memory_of(__file__, threads, size, n)
             name = f"memory, k = {size}, {n:,} images"
             failed += verdict(name, f"{mib:.0f} MiB", "<= 400", mib <= 400)
     return failed
@@ -215,7 +214,7 @@ def memory(threads: int) -> list[str]:
 def fashion_mnist() -> None:
     """One sample from all images of Fashion-MNIST, step by step."""
     source = image_set(dataset="fashion_mnist", centered=True)
-    data = source.reference(source.size, 0, "train")
+    data = source.reference(source.count("train"), 0, "train")
     sde = process(1 / STEPS)
     levels = sde.noise_level(torch.arange(1, STEPS + 1, dtype=torch.float64) / STEPS)
     sizes = PatchSizes(levels.tolist(), PUBLISHED)
@@ -254,8 +253,7 @@ def main() -> int:
     if arguments.fashion_mnist:
         print("Fashion-MNIST")
         fashion_mnist()
-    print(f"claims that fail: {'; '.join(failed)}" if failed else "all claims hold")
-    return 1 if failed else 0
+    return concluded(failed)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,8 @@ def likelihood() -> Section:
     def with_error() -> Row:
         tol = first_good(lambda tol: worst(sf.log_prob(truth, x, rtol=tol, atol=tol,
                                                        t_min=0.05).value))  # fmt: skip
-        again = {"rtol": tol, "atol": tol, "t_min": 0.05}
         words = f"tolerance {tol:.0e}, with the solver's error by a second integration"
-        return Row(OURS, lambda: sf.log_prob(truth, x, **again), words)
+        return Row(OURS, partial(sf.log_prob, truth, x, rtol=tol, atol=tol, t_min=0.05), words)
 
     def of_torchdiffeq() -> Row:
         odeint = import_module("torchdiffeq").odeint
@@ -88,11 +88,11 @@ def likelihood() -> Section:
             with torch.enable_grad():
                 y = state[0].detach().requires_grad_()
                 v = -(sigma**2) * beyond.score(y, sigma.expand(POINTS))
-                parts = [
+                first, second = (
                     torch.autograd.grad(v[:, i].sum(), y, retain_graph=i == 0)[0][:, i]
                     for i in range(2)
-                ]
-            return v.detach(), sum(parts)
+                )
+            return v.detach(), first + second
 
         def value(tol: float) -> Tensor:
             start = (x, torch.zeros(POINTS, dtype=torch.float64))

@@ -13,10 +13,12 @@ Run as
     python benchmarks/posteriors.py docs/posteriors
 """
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -24,9 +26,14 @@ from torch import Tensor
 
 import scorefield as sf
 from scorefield.estimate import Estimate, mean
+from scorefield.fields.observation import Operator
+from scorefield.fields.posterior import PosteriorField
 from scorefield.files import write_file
 from scorefield.plotting.axes import contours, label_axes, scatter
 from scorefield.plotting.png import new_figure, png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SDE = sf.EDM(0.01, 80.0)
 NORMAL = sf.Gaussian([0.0, 0.0], covariance=[[1.0, 0.8], [0.8, 1.0]], sde=SDE)
@@ -38,7 +45,8 @@ SEED = 0
 HARD = 0.01
 """The noise of a measurement that is exact: it has a posterior with a density."""
 RANKED = "mixture, $x_1 = 0.5$"
-Method = Callable[[sf.ScoreField, sf.Observation], sf.ScoreField]
+Prior = sf.Gaussian | sf.GaussianMixture
+Method = Callable[[sf.ScoreField, sf.Observation], PosteriorField]
 
 
 def distance(x: Tensor) -> Tensor:
@@ -46,8 +54,8 @@ def distance(x: Tensor) -> Tensor:
 
 
 class Problem(NamedTuple):
-    prior: sf.Target
-    operator: object
+    prior: Prior
+    operator: Operator
     y: float
     noise: float = 0.3
 
@@ -70,7 +78,7 @@ PROBLEMS = {
 }
 
 
-def methods(prior: sf.Target) -> dict[str, Method]:
+def methods(prior: Prior) -> dict[str, Method]:
     return {
         "DPS": sf.DPS,
         "PiGDM": lambda field, y: sf.PiGDM(field, y, sigma_data=prior.std),
@@ -162,7 +170,8 @@ def calibration(n: int, steps: int) -> dict[str, sf.Ranks]:
     problem = PROBLEMS[RANKED]
     points = problem.prior.sample(n, seed=1, dtype=torch.float64)
     observation, sampler = problem.many(points), sf.Heun(steps)
-    fields: dict[str, sf.ScoreField] = {"exact": sf.ExactPosteriors(problem.prior, observation)}
+    exact = sf.ExactPosteriors(problem.prior, observation)
+    fields: dict[str, PosteriorField | sf.ExactPosteriors] = {"exact": exact}
     for name, make in methods(problem.prior).items():
         fields[name] = make(problem.prior, observation)
     coordinates = {"first": lambda x: x[:, 0], "second": lambda x: x[:, 1]}
@@ -172,7 +181,7 @@ def calibration(n: int, steps: int) -> dict[str, sf.Ranks]:
     }
 
 
-def picture(problem: Problem, samples: dict[str, Tensor]) -> object:
+def picture(problem: Problem, samples: dict[str, Tensor]) -> Figure:
     """Samples over contours of the exact density."""
     truth = sf.exact_posterior(problem.prior, problem.observation)
     axis = torch.linspace(-2.5, 2.5, 201, dtype=torch.float64)

@@ -20,8 +20,8 @@ noise forgets what the flow keeps; that is printed as the prediction. Run as
 import argparse
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
@@ -31,14 +31,20 @@ from scorefield.progress import Stages
 from scorefield.training.classifier import classifier_features
 
 SIGMA_MIN, SIGMA_MAX = 0.01, 50.0
-ORDERS = ("corrector", "predictor")
+ORDERS: tuple[Literal["corrector", "predictor"], ...] = ("corrector", "predictor")
 
 
-def with_prior(field: sf.ScoreField, level: float) -> sf.ScoreField:
+def process(prior_mean: float = 0.0) -> sf.VE:
+    return sf.VE(SIGMA_MIN, SIGMA_MAX, prior_mean, t_min=1e-5)
+
+
+def with_prior(field: sf.PreconditionedField, level: float) -> sf.ScoreField:
     """The same network under a process whose prior has another mean."""
-    sde = replace(field.sde, prior_mean=level)
     return sf.PreconditionedField(
-        field.backbone, sde, parametrization=field.parametrization, shape=field.domain.shape
+        field.backbone,
+        process(level),
+        parametrization=field.parametrization,
+        shape=field.domain.shape,
     ).eval()
 
 
@@ -52,10 +58,10 @@ def methods(steps: int) -> dict[str, sf.Sampler]:
     }
 
 
-def trained(source: object, seed: int, steps: int) -> sf.ScoreField:
+def trained(source: sf.DataSource, seed: int, steps: int) -> sf.PreconditionedField:
     backbone = sf.UNet((1, 28, 28), 16, (1, 2), patch=2, seed=seed)
-    sde = sf.VE(SIGMA_MIN, SIGMA_MAX, t_min=1e-5)
-    field = sf.PreconditionedField(backbone, sde, parametrization=sf.EDMScaling(source.std))
+    scaling = sf.EDMScaling(source.std)
+    field = sf.PreconditionedField(backbone, process(), parametrization=scaling)
     loss = sf.DenoisingScoreMatching("edm", sf.LogUniform(), source.std)
     sf.fit(
         field,
@@ -128,9 +134,9 @@ def main() -> None:
         cells = [shown(change(*pair, "brightness"), 100), f"{100 * expected:+.2f}"]
         cells += [shown(change(*pair, key)) for key in distances]
         rows.append(line(f"the mean in place of 0, {name}", *cells))
-    pair = tuple((f"{first} first", 0.0) for first in ORDERS)
-    cells = [shown(change(*pair, "brightness"), 100), ""]
-    cells += [shown(change(*pair, key)) for key in distances]
+    one, other = ((f"{first} first", 0.0) for first in ORDERS)
+    cells = [shown(change(one, other, "brightness"), 100), ""]
+    cells += [shown(change(one, other, key)) for key in distances]
     rows.append(line("the corrector first, prior mean 0", *cells))
     print("\n".join(rows))
 

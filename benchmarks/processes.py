@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def main() -> None:
         for batch in map(int, given.batches.split(",")):
             config = load_config(preset, [f"train.batch_size={batch}"])
             words = f"`{preset}`, a step of {batch}, ms"
-            print(row(words, 1e-3, given.rounds, lambda w, c=config: training(c, w)), flush=True)
+            print(row(words, 1e-3, given.rounds, partial(training, config)), flush=True)
         with tempfile.TemporaryDirectory() as root:
             run = Run.create(
                 load_config(preset, ["train.steps=50", "eval.along=false"]), Path(root)
@@ -128,7 +129,7 @@ def main() -> None:
             folder = run.folder
             print(
                 row(f"`{preset}`, an evaluation, s", 1.0, given.rounds,
-                    lambda w, f=folder: evaluation(f, w)), flush=True,
+                    partial(evaluation, folder)), flush=True,
             )  # fmt: skip
 
 

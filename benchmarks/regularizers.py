@@ -14,13 +14,15 @@ processor. Run as
 """
 
 import argparse
-import random
 import statistics
 import time
+from functools import partial
 
 import torch
+from rounds import in_turns, ratios, told
 
 from scorefield.comparison.timing import short_training
+from scorefield.config.config import Config
 from scorefield.config.resolve import load_config
 
 FOKKER_PLANCK = "objective.fokker_planck"
@@ -47,7 +49,7 @@ VARIANTS = {
 CLAIMS = {"Fokker-Planck": 4.0, "consistency": 3.0}
 
 
-def step(config, steps: int) -> float:
+def step(config: Config, steps: int) -> float:
     """Processor seconds a step of the trainer."""
     trainer = short_training(config, steps)
     start = time.process_time()
@@ -72,20 +74,11 @@ def main() -> None:
     configs = {name: load_config(preset, changes) for name, (preset, changes) in VARIANTS.items()}
     for config in configs.values():
         step(config, 8)
-    seconds: dict[str, list[float]] = {name: [] for name in configs}
-    order = random.Random(0)
-    for _ in range(arguments.rounds):
-        for name in order.sample(list(configs), k=len(configs)):
-            seconds[name].append(step(configs[name], arguments.steps))
-
-    plain = seconds["plain"]
-    print(f"{'plain':<42} {1e3 * statistics.median(plain):.2f} ms a step")
-    for name, values in seconds.items():
-        if name == "plain":
-            continue
-        ratios = [value / base for value, base in zip(values, plain, strict=True)]
-        low, median, high = statistics.quantiles(ratios, n=4)
-        print(f"{name:<42} {median:.2f}  ({low:.2f} to {high:.2f})  {claim(name)}")
+    actions = {name: partial(step, config, arguments.steps) for name, config in configs.items()}
+    seconds = in_turns(actions, arguments.rounds)
+    print(f"{'plain':<42} {1e3 * statistics.median(seconds['plain']):.2f} ms a step")
+    for name in list(seconds)[1:]:
+        print(f"{name:<42} {told(ratios(seconds, name, 'plain'))}  {claim(name)}")
 
 
 if __name__ == "__main__":

@@ -22,20 +22,29 @@ the published PyTorch code, what needs it is left out. Needs Linux, for the memo
 
 import argparse
 import importlib
-import random
-import re
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
 
 import torch
+from rounds import (
+    by_clock,
+    concluded,
+    in_turns,
+    least,
+    memory_of,
+    most,
+    ratios,
+    resident,
+    verdict,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
-from training_step import told
 
 from scorefield import (
     VE,
@@ -52,7 +61,7 @@ from scorefield.fields.labels import SigmaLabel, TimeLabel
 from scorefield.interop.score_sde.build import build, state_of
 from scorefield.networks.blocks import PixelAttention, Style
 
-CONFIG = {
+CONFIG: dict[str, dict[str, Any]] = {
     "training": {"continuous": True},
     "data": {"image_size": 32, "num_channels": 3, "centered": False},
     "model": {
@@ -88,14 +97,13 @@ class Original:
     """The published code, with either resampling."""
 
     def __init__(self, path: Path) -> None:
-        # It compiles an extension for GPUs when it is imported, which it does not use here.
-        extensions = importlib.import_module("torch.utils.cpp_extension")
-        extensions.load = lambda *_, **__: None
         sys.path.insert(0, str(path))
-        self.models = importlib.import_module("models.utils")
-        importlib.import_module("models.ncsnpp")
-        self.resampling = importlib.import_module("models.up_or_down_sampling")
-        self.native = importlib.import_module("op.upfirdn2d").upfirdn2d_native
+        # It compiles an extension for GPUs when it is imported, which it does not use here.
+        with patch("torch.utils.cpp_extension.load"):
+            self.models = importlib.import_module("models.utils")
+            importlib.import_module("models.ncsnpp")
+            self.resampling: Any = importlib.import_module("models.up_or_down_sampling")
+            self.native = importlib.import_module("op.upfirdn2d").upfirdn2d_native
 
     def network(self) -> nn.Module:
         config = SimpleNamespace(**{k: SimpleNamespace(**v) for k, v in CONFIG.items()})
@@ -123,6 +131,9 @@ def depthwise_resampling(
     return F.conv_transpose2d(x, weight, stride=up, padding=taps - 1 - pad[0], groups=channels)
 
 
+Pass = Callable[[nn.Module, Tensor, Tensor], None]
+
+
 def forward(network: nn.Module, x: Tensor, label: Tensor) -> None:
     with torch.no_grad():
         network(x, label)
@@ -138,76 +149,52 @@ def training_step(network: nn.Module, x: Tensor, label: Tensor) -> None:
     network(x, label).square().mean().backward()
 
 
-def seconds(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
-
-
-def in_turns(actions: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def timed(actions: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """The seconds of each action in each round, after one that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in actions}
-    order = random.Random(0)
     for action in actions.values():
         action()
-    for _ in range(rounds):
-        for name in order.sample(list(actions), len(actions)):
-            times[name].append(seconds(actions[name]))
+    times = in_turns({n: partial(by_clock, action) for n, action in actions.items()}, rounds)
     for name, values in times.items():
         print(f"  {name:40s} {1e3 * statistics.median(values):9.1f} ms", flush=True)
     return times
-
-
-def verdict(name: str, ratio: str, claim: str, holds: bool) -> list[str]:
-    print(f"  {name:40s} {ratio:24s} claim {claim:8s} {'holds' if holds else 'FAILS'}", flush=True)
-    return [] if holds else [name]
 
 
 def networks(original: Original | None, batch: int, rounds: int) -> list[str]:
     """Forward, training step and bfloat16; returns the claims that fail."""
     ours = build(CONFIG)
     x, label = torch.rand(batch, 3, 32, 32), torch.rand(batch) + 0.1
-    published = None if original is None else original.network()
-    if published is not None:
+    theirs: dict[str, Callable[[Pass], None]] = {}
+    if original is not None:
+        published = original.network()
         published.load_state_dict(state_of(ours, CONFIG))
         error = (published(x, label) - ours(x, label)).detach().abs().amax()
         print(f"largest difference of the outputs: {float(error):.1e}")
 
-    def run(action: Callable[[nn.Module, Tensor, Tensor], None], depthwise: bool) -> None:
-        original.use(depthwise)
-        action(published, x, label)
+        def run(original: Original, depthwise: bool, action: Pass) -> None:
+            original.use(depthwise)
+            action(published, x, label)
 
+        theirs["published"] = partial(run, original, False)
+        theirs["published, depthwise"] = partial(run, original, True)
     failed = []
-    for name, action, claim in (
+    passes: tuple[tuple[str, Pass, float], ...] = (
         ("forward", forward, 1.25),
         ("training step", training_step, 1.4),
-    ):
-        timed: dict[str, Callable[[], object]] = {name: lambda a=action: a(ours, x, label)}
+    )
+    for name, action, claim in passes:
+        actions: dict[str, Callable[[], object]] = {name: partial(action, ours, x, label)}
         if action is forward:
-            timed["forward, bfloat16"] = lambda: low_precision(ours, x, label)
-        if published is not None:
-            timed["published"] = lambda a=action: run(a, False)
-            timed["published, depthwise"] = lambda a=action: run(a, True)
-        times = in_turns(timed, rounds)
-        if published is None:
+            actions["forward, bfloat16"] = partial(low_precision, ours, x, label)
+        times = timed(actions | {n: partial(run, action) for n, run in theirs.items()}, rounds)
+        if not theirs:
             continue
-        for other, own, least in (
+        for other, own, claimed in (
             ("published", name, claim),
             ("published, depthwise", name, 1.0),
             *([("published", "forward, bfloat16", 2.0)] if action is forward else []),
         ):
-            ratios = [a / b for a, b in zip(times[other], times[own], strict=True)]
-            holds = statistics.median(ratios) >= least
-            failed += verdict(f"{other} / {own}", told(ratios), f">= {least}", holds)
+            failed += least(f"{other} / {own}", ratios(times, other, own), claimed)
     return failed
-
-
-def peak() -> float:
-    """The largest resident set of this process so far, in MiB."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    if found is None:
-        raise RuntimeError("the system does not tell the largest resident set of a process")
-    return int(found[1]) / 1024
 
 
 def grown(side: int) -> float:
@@ -215,19 +202,16 @@ def grown(side: int) -> float:
     layer = PixelAttention(64, Style(nn.SiLU(), None, 0.0, rescale=True))
     x = torch.randn(16, 64, side, side)
     layer(x[..., :8, :8]).sum().backward()
-    before = peak()
+    before = resident("HWM")
     layer(x).sum().backward()
-    return peak() - before
+    return resident("HWM") - before
 
 
 def attention(threads: int) -> list[str]:
     """Memory against pixels, each in a fresh process; returns the claims that fail."""
     memory = []
     for side in SIDES:
-        command = [sys.executable, __file__, "--memory-of", str(side), "--threads", str(threads)]
-        memory.append(
-            float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        )
+        memory.append(memory_of(__file__, threads, side))
         print(f"  attention, {side} x {side}, 16 images {memory[-1]:9.1f} MiB", flush=True)
     ratio = memory[-1] / memory[-2]
     return verdict("four times the pixels", f"{ratio:.2f}", "<= 5", ratio <= 5)
@@ -253,12 +237,12 @@ def likelihood(original: Original | None) -> list[str]:
     network = Gaussian((3, 4, 4), 0.5)
     x = 0.5 * torch.randn(4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     field = PreconditionedField(network, VP(), parametrization=NoisePrediction(TimeLabel(999.0)))
-    settings = {"trace": "probes", "n_probes": 1, "t_min": 1e-5}
-    log_prob(field, x, **settings)
+    density = partial(log_prob, field, x, trace="probes", n_probes=1, t_min=1e-5)
+    density()
     print(f"  passes of the network, ours, with the solver's error {network.passes}")
     network.passes = 0
     # The published code integrates once, and tells no error.
-    log_prob(field, x, solver_error="embedded", **settings)
+    density(solver_error="embedded")
     ours = network.passes
     print(f"  passes of the network, ours, one integration {ours}")
     if original is None:
@@ -285,10 +269,9 @@ def sampling(batch: int, rounds: int, steps: int = 5) -> list[str]:
             for _ in range(2 * steps):
                 network(x, label)
 
-    times = in_turns({"sampling": lambda: sampler.sample(field, batch), "bare calls": bare}, rounds)
-    ratios = [a / b for a, b in zip(times["sampling"], times["bare calls"], strict=True)]
-    holds = statistics.median(ratios) <= 1.03
-    return verdict("sampling / bare calls", told(ratios), "<= 1.03", holds)
+    whole = partial(sampler.sample, field, batch)
+    times = timed({"sampling": whole, "bare calls": bare}, rounds)
+    return most("sampling / bare calls", ratios(times, "sampling", "bare calls"), 1.03)
 
 
 def main() -> int:
@@ -313,8 +296,7 @@ def main() -> int:
         *likelihood(original),
         *sampling(arguments.batch, arguments.rounds),
     ]
-    print(f"claims that fail: {'; '.join(failed)}" if failed else "all claims hold")
-    return 1 if failed else 0
+    return concluded(failed)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,15 @@ processor, which others on the machine disturb less than those of the clock. Run
 """
 
 import argparse
-import random
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
+from rounds import in_turns, ratios, told
 
 from scorefield import MLP
 from scorefield.comparison.timing import short_training
@@ -54,11 +56,6 @@ def whole(config: Config, steps: int) -> float:
         return (time.process_time() - start) / steps
 
 
-def told(ratios: list[float]) -> str:
-    low, median, high = statistics.quantiles(ratios, n=4)
-    return f"{median:.2f}  ({low:.2f} to {high:.2f})"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
@@ -70,21 +67,18 @@ def main() -> None:
 
     configs = {model: load_config(f"toy/{model}") for model in MODELS}
     base = configs["m0"]
-    timed = {
-        "bare": lambda steps: bare(base, steps),
-        "bare, fused Adam": lambda steps: bare(base, steps, fused=True),
-        **{m: lambda steps, c=c: whole(c, steps) for m, c in configs.items()},
+    timed: dict[str, Callable[[int], float]] = {
+        "bare": partial(bare, base),
+        "bare, fused Adam": partial(bare, base, fused=True),
+        **{model: partial(whole, config) for model, config in configs.items()},
     }
     for action in timed.values():
         action(2)
-    seconds: dict[str, list[float]] = {name: [] for name in timed}
-    order = random.Random(0)
-    for _ in range(arguments.rounds):
-        for name in order.sample(list(timed), len(timed)):
-            seconds[name].append(timed[name](arguments.steps))
+    actions = {name: partial(action, arguments.steps) for name, action in timed.items()}
+    seconds = in_turns(actions, arguments.rounds)
 
     def against(name: str, other: str) -> str:
-        return told([a / b for a, b in zip(seconds[name], seconds[other], strict=True)])
+        return told(ratios(seconds, name, other))
 
     print(f"{arguments.rounds} rounds of {arguments.steps} steps, {arguments.threads} thread(s)")
     for name, values in seconds.items():

@@ -53,21 +53,22 @@ def rows_of(*builders: tuple[str, Callable[[], Row]]) -> list[Row]:
 
 def measure(section: Section, rounds: int | None) -> None:
     """Times the rows of a section in turns, each as often in a row as takes a tenth of a second."""
-    timed = [row for row in section.rows if row.action is not None]
+    timed = [(row, row.action) for row in section.rows if row.action is not None]
     often = []
-    for row in timed:
-        row.action()
+    for _, action in timed:
+        action()
         start = time.process_time()
-        row.action()
+        action()
         often.append(max(1, round(0.1 / (time.process_time() - start))))
     order = random.Random(0)
     for _ in range(rounds or section.rounds):
         for k in order.sample(range(len(timed)), len(timed)):
+            row, action = timed[k]
             start = time.process_time()
             for _ in range(often[k]):
-                timed[k].action()
+                action()
             spent = time.process_time() - start
-            timed[k].seconds.append(spent / often[k] / timed[k].units)
+            row.seconds.append(spent / often[k] / row.units)
         section.loads.append(os.getloadavg()[0])
 
 

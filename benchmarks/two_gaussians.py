@@ -24,6 +24,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -167,8 +168,9 @@ def of_chains(field: sf.ScoreField, truth: sf.GaussianMixture, seed: int) -> dic
 
 
 def measured(model: str, seed: int) -> dict[str, object]:
-    source = build_source(load_config("two_gaussians/m0"))
-    truth = source.truth
+    truth = build_source(load_config("two_gaussians/m0")).truth
+    assert isinstance(truth, sf.GaussianMixture)
+    field: sf.ScoreField
     field, seconds = (truth, 0.0) if model == "exact" else trained(model, seed)
     begin = time.process_time()
     shares = in_bins(density(energies(truth, LEAST)[0]).sum(axis=1))
@@ -187,7 +189,7 @@ def measured(model: str, seed: int) -> dict[str, object]:
     }
 
 
-Records = dict[str, list[dict]]
+Records = dict[str, list[dict[str, Any]]]
 
 
 def mean_of(values: list[float]) -> float:
@@ -214,9 +216,8 @@ def lower(records: Records, one: str, other: str, part: str, key: str) -> str:
 
 def factor(records: Records, one: str, other: str) -> str:
     """The ratio of the KL divergences of two models, paired by seed, with its 95 % interval."""
-    e = paired_difference(
-        *([math.log(r["energy"]["kl"]) for r in records[m]] for m in (one, other))
-    )
+    logs = {m: [math.log(r["energy"]["kl"]) for r in records[m]] for m in (one, other)}
+    e = paired_difference(logs[one], logs[other])
     low, high = (math.exp(end) for end in e.interval())
     return f"{math.exp(e.value):.2g} ({low:.2g} to {high:.2g})"
 

@@ -88,9 +88,18 @@ class BalancedWeight(nn.Module):
             return wanted.clamp(max=self.max_weight).to(energy.dtype)
 
 
-@_settings
 @dataclass_transform(kw_only_default=True, eq_default=False)
-class Regularizer(nn.Module, ABC):
+class _Settings:
+    """A base of dataclasses that are not decorated. To a type checker its subclasses have settings,
+    and it has none.
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        _settings(cls)
+
+
+class Regularizer(_Settings, nn.Module, ABC):
     """A property that the field should have, as a number to be made small.
 
     Its random numbers are drawn for many steps at once. Subclasses are dataclasses without being
@@ -114,10 +123,6 @@ class Regularizer(nn.Module, ABC):
     every: int = 1
     sigma_min: float | None = None
     sigma_max: float | None = None
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        _settings(cls)
 
     def __new__(cls, **settings: Any) -> Regularizer:
         # Before the settings are set, some of which are modules.
