@@ -117,11 +117,26 @@ def test_blocks_of_points_change_nothing(monkeypatch):
     data, protocol = circle(), Protocol((0.1, 0.5), n=7)
     field = Function(data.score, (3,))
     whole = [intrinsic_dimension(field, data, protocol, probes) for probes in (None, 2)]
-    monkeypatch.setattr("scorefield.diagnostics.dimension._ENTRIES", 20)
+    monkeypatch.setattr("scorefield.diagnostics.protocol._ENTRIES", 20)
     for probes, profile in zip((None, 2), whole, strict=True):
         again = intrinsic_dimension(field, data, protocol, probes)
         for one, other in zip(again.estimates, profile.estimates, strict=True):
             assert one.value == pytest.approx(other.value, rel=1e-9)
+
+
+@pytest.mark.parametrize("probes", [None, 8])
+def test_memory_does_not_grow_with_the_number_of_points(probes):
+    entries = []
+
+    def score(x, t):
+        entries.append(x.numel())
+        return -x
+
+    dim = 64 if probes is None else 256
+    field = Function(score, (dim,))
+    intrinsic_dimension(field, torch.zeros(128, dim), Protocol((1.0,), n=128), probes)
+    assert len(entries) > 1
+    assert max(entries) <= 2**16
 
 
 def test_a_number_of_probes_that_is_none_is_refused():

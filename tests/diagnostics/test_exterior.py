@@ -70,7 +70,7 @@ def test_jacobians_are_computed_a_few_points_at_a_time(monkeypatch):
 def test_probes_do_not_depend_on_how_many_are_evaluated_at_once(monkeypatch):
     protocol = Protocol((1.0,), n=16)
     (expected,) = exterior_derivative(TURNING, BASE, protocol, probes=4).estimates
-    monkeypatch.setattr(asymmetry, "_ENTRIES", 15)
+    monkeypatch.setattr("scorefield.diagnostics.protocol._ENTRIES", 15)
     (few,) = exterior_derivative(TURNING, BASE, protocol, probes=4).estimates
     assert few.value == pytest.approx(expected.value, rel=1e-12)
 

@@ -22,7 +22,6 @@ from scorefield import (
     fokker_planck_errors,
     fokker_planck_gap,
 )
-from scorefield.diagnostics import fokker_planck as module
 from tests.laws.cases import KnownWave, Wave, normal
 from tests.planted import Planted, skew
 
@@ -154,7 +153,7 @@ def test_blocks_of_points_change_nothing(monkeypatch):
     classes = torch.arange(10) % 3
     for probes in (None, 2):
         whole = fokker_planck_errors(field, data, Protocol((0.3,), n=10), probes, classes)
-        monkeypatch.setattr(module, "_ENTRIES", 30)
+        monkeypatch.setattr("scorefield.diagnostics.protocol._ENTRIES", 30)
         parts = fokker_planck_errors(field, data, Protocol((0.3,), n=10), probes, classes)
         monkeypatch.undo()
         for one, other in zip(whole, parts, strict=True):

@@ -15,7 +15,7 @@ from scorefield import (
     Protocol,
     hodge_split,
 )
-from scorefield.diagnostics import hodge, potentials
+from scorefield.diagnostics import hodge
 from tests.planted import Affine, Function, Planted, Plus, skew
 
 SIGMAS = (0.05, 0.5, 5.0)
@@ -201,7 +201,7 @@ def test_a_batch_of_points_at_a_time_gives_the_same(monkeypatch):
     base = Gaussian(torch.zeros(2), 1.0)
     field, protocol = Plus(base, swirl(base, 0.5)), Protocol((0.5,), n=24)
     (expected,) = hodge_split(field, base, protocol, features=16).rest.estimates
-    monkeypatch.setattr(potentials, "_ENTRIES", 15)
+    monkeypatch.setattr("scorefield.diagnostics.protocol._ENTRIES", 15)
     monkeypatch.setattr(hodge, "_WORKSPACE", 500)
     (streamed,) = hodge_split(field, base, protocol, features=16).rest.estimates
     assert streamed.value == pytest.approx(expected.value, rel=1e-6)

@@ -315,13 +315,7 @@ DIAGNOSTICS = {
     "path variance": path_variance,
     "finite differences": finite_difference_asymmetry,
 }
-BLOCKS = [
-    "asymmetry._ENTRIES",
-    "dimension._ENTRIES",
-    "fokker_planck._ENTRIES",
-    "potentials._ENTRIES",
-    "asymmetry._WORKSPACE",
-]
+BLOCKS = ["protocol._ENTRIES", "asymmetry._WORKSPACE"]
 
 
 @pytest.mark.parametrize("small", [False, True])

@@ -21,7 +21,7 @@ from torch import Tensor
 from scorefield.calculus.asymmetry import exact_asymmetry, probed_asymmetry
 from scorefield.calculus.derivatives import VectorField, jacobian
 from scorefield.checks import check_count, check_floating, check_share
-from scorefield.diagnostics.protocol import form, precision_of
+from scorefield.diagnostics.protocol import blocks, form, precision_of
 from scorefield.errors import UserError
 from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import classes_at
@@ -33,8 +33,6 @@ MOST_PROBES = 1024
 
 _WORKSPACE = 1 << 26
 """The memory of the Jacobians in one block (64 MiB), at least one Jacobian."""
-_ENTRIES = 1 << 16
-"""The number of entries of the points in one evaluation of the field."""
 _ROUNDING = 64.0
 """The ratio of the norms of J - Jᵀ and J due to rounding, in units of the machine precision."""
 
@@ -225,11 +223,11 @@ def _round(
     """The estimates of the probes ``start … end - 1`` of each point."""
     x, t, classes = at
     n, *event = x.shape
-    at_once = max(1, _ENTRIES // x.shape[1:].numel())
     row = torch.arange(n, device=t.device).repeat(end - start)
     step = torch.arange(start, end, device=t.device).repeat_interleave(n)
     parts = []
-    for chosen, steps in zip(row.split(at_once), step.split(at_once), strict=True):
+    for some in blocks(len(row), x.shape[1:].numel(), t.device):
+        chosen, steps = row[some], step[some]
         index = probing.index[chosen]
         v = probing.noise.signs(probing.purpose, event, index, steps, dtype=probing.dtype)
         known = classes_at(classes, chosen)

@@ -45,7 +45,7 @@ from torch import Tensor
 
 from scorefield.calculus.derivatives import basis, value_and_products
 from scorefield.checks import check_count
-from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, measure
+from scorefield.diagnostics.protocol import Points, Profile, Protocol, blocks, form, measure
 from scorefield.estimate import Estimate, mean
 from scorefield.fields.base import ScoreField
 from scorefield.fields.classes import Classes, classes_at
@@ -53,9 +53,6 @@ from scorefield.points import Given
 from scorefield.targets.base import Target
 
 UNIT = "dimensions"
-
-_ENTRIES = 1 << 20
-"""The entries of the products of Jacobians in one block, if it has more than one point."""
 
 
 def intrinsic_dimension(
@@ -98,10 +95,9 @@ def _dimensions(
 ) -> Float[Tensor, " batch"]:
     """The trace at each point, with the data as the unit of the points."""
     dim = field.domain.dim
-    at_once = max(1, _ENTRIES // (dim * (probes or dim)))
     traces = [
         _traces(field, points, rows, protocol, probes)
-        for rows in torch.arange(len(points.t), device=points.t.device).split(at_once)
+        for rows in blocks(len(points.t), dim * (probes or dim), points.t.device)
     ]
     return field.sde.alpha(points.t) * torch.cat(traces)
 

@@ -25,7 +25,14 @@ from scorefield.calculus.fokker_planck import (
     unbiased_square,
 )
 from scorefield.checks import check_count
-from scorefield.diagnostics.protocol import Points, Profile, Protocol, measure, precision_of
+from scorefield.diagnostics.protocol import (
+    Points,
+    Profile,
+    Protocol,
+    blocks,
+    measure,
+    precision_of,
+)
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean, root
 from scorefield.fields.base import ScoreField
@@ -33,9 +40,6 @@ from scorefield.fields.classes import Classes, classes_at
 from scorefield.points import Given
 from scorefield.targets.base import Target
 
-_ENTRIES = 1 << 16
-"""The entries of the copies of points at which the field is evaluated at once, if there is more
-than one point."""
 _ROUNDING = 64.0
 """The rounding error of cancelling terms, in units of the machine precision."""
 
@@ -152,10 +156,9 @@ def _estimates(
 ) -> dict[str, Estimate]:
     """The estimates of the forms, and of their difference if there are both, by name."""
     dim, sde = field.domain.dim, field.sde
-    at_once = max(1, _ENTRIES // (dim * (probes or dim)))
     squares: dict[str, list[Tensor]] = {name: [] for name in (*NAMES.values(), _GAP)}
     sizes = []
-    for rows in torch.arange(protocol.n, device=points.t.device).split(at_once):
+    for rows in blocks(protocol.n, dim * (probes or dim), points.t.device):
         x, t = points.noisy[rows], points.t[rows]
         signs = None
         if probes is not None:

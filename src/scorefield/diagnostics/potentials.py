@@ -17,14 +17,12 @@ from torch import Tensor
 
 from scorefield.calculus.circulation import quadrature
 from scorefield.calculus.derivatives import VectorField, jvp_vjp
-from scorefield.diagnostics.protocol import Points
+from scorefield.diagnostics.protocol import Points, blocks
 from scorefield.fields.classes import classes_at
 from scorefield.noise import Noise
 
 NODES = 8
 """The number of nodes on a ray."""
-_ENTRIES = 1 << 16
-"""The number of entries of the points at which the field is differentiated at once."""
 _SCALES = 4
 """The number of wave lengths, from that of the noise to that of the noisy data."""
 
@@ -34,9 +32,8 @@ def deviation(
 ) -> Float[Tensor, "batch dim"]:
     """The deviation of a field from the gradient of its own potential, in float64."""
     rule = quadrature(f"gauss-{nodes}")
-    at_once = max(1, _ENTRIES // centre.numel())
     parts = []
-    for rows in torch.arange(len(points.t), device=points.t.device).split(at_once):
+    for rows in blocks(len(points.t), centre.numel(), points.t.device):
         x, t, known = points.noisy[rows], points.t[rows], classes_at(points.classes, rows)
         ray = x - centre
         off = torch.zeros_like(x)

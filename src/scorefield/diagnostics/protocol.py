@@ -31,6 +31,9 @@ from scorefield.noise import Noise
 from scorefield.points import Given, numbers_of
 from scorefield.targets.base import Target
 
+_ENTRIES = 1 << 16
+"""The entries of the copies of points at which a field is differentiated at once."""
+
 
 class Points(NamedTuple):
     """The points of a protocol at one noise level."""
@@ -208,6 +211,20 @@ def form(field: ScoreField, quantity: Quantity) -> VectorField:
         return field.predict(x, t, quantity, classes)
 
     return fn
+
+
+def blocks(n: int, entries: int, device: torch.device) -> tuple[Int[Tensor, " block"], ...]:
+    """The indices of ``n`` points in blocks, whose size bounds the memory of derivatives.
+
+    Arguments:
+        n: The number of points.
+        entries: The coordinates of a point times the copies of it at which the field is evaluated.
+        device: Where the points are.
+
+    Returns:
+        Blocks of at most 2¹⁶ entries, or of one point.
+    """
+    return torch.arange(n, device=device).split(max(1, _ENTRIES // entries))
 
 
 def precision_of(field: ScoreField, dtype: torch.dtype) -> float:

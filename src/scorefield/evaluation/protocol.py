@@ -48,6 +48,8 @@ class Protocol:
         sigmas: The noise levels of the diagnostics, in units of the data.
         points: The number of noisy points at each level.
         columns: The cost of Jacobians: in :math:`D` dimensions the first ``columns / D`` points.
+            The mean of traces by a fixed number of probes takes as many products at more points,
+            the first ``columns / probes``, since its scatter is that of the points.
         draws: The number of noise draws for each held-out item in the validation loss.
         seed: The seed of points, probes, real samples and starting noise.
         sampler: The deterministic method that draws the samples, on Karras' grid.
