@@ -4,6 +4,10 @@ import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
 sys.path.insert(0, str(Path(__file__).parent))  # mathml.py
 
 project = "scorefield"
@@ -55,3 +59,16 @@ html_show_copyright = False
 html_theme_options = {"navigation_with_keys": True}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("env-updated", without_modules)
+
+
+def without_modules(app: Sphinx, env: BuildEnvironment) -> None:
+    """Takes the modules out of the navigation beside every page: there are hundreds, which the
+    pages of the reference list, and each page would be written with all of them."""
+    for page, contents in env.tocs.items():
+        if page == "api" or page.startswith("_api/"):
+            for entry in list(contents.findall(addnodes.toctree)):
+                entry.parent.remove(entry)

@@ -44,7 +44,7 @@ FIELDS = {
         alive(sf.UNet(IMAGE, 8, (1, 2), attention=(4,))), sf.EDM(0.01, 20.0), 0.5
     ),
     "potential_ncsnpp": lambda: sf.PotentialField(
-        alive(sf.NCSNpp(IMAGE, 8, (1, 2))), sf.EDM(0.01, 20.0), 0.5
+        alive(sf.NCSNpp(IMAGE, 8, (1, 2), blocks=1)), sf.EDM(0.01, 20.0), 0.5
     ),
     "hybrid": lambda: sf.HybridField(
         sf.PotentialField(mlp(outputs=1), sf.EDM(0.01, 20.0), 0.5),
