@@ -11,6 +11,7 @@ from scipy import stats
 
 from scorefield import estimate
 from scorefield.estimate import Estimate, Variance, proportion, share
+from scorefield.median import median
 from scorefield.noise import Noise
 
 REPEATS = 1500
@@ -171,7 +172,7 @@ def test_a_failed_measurement_is_an_error(make):
 def test_the_interval_of_a_median_covers_it_as_often_as_it_says(n):
     """Of a skewed law with infinite mean, so that no moment can help."""
     law = np.exp(2 * _normals("median", n))
-    found = [estimate.median(np.sign(y - 1) * y**2) for y in law]
+    found = [median(np.sign(y - 1) * y**2) for y in law]
     confidence = found[0].confidence
     assert {m.confidence for m in found} == {confidence}
     assert (confidence >= 0.95) == (n >= 6)
@@ -182,18 +183,18 @@ def test_the_interval_of_a_median_covers_it_as_often_as_it_says(n):
 
 def test_the_interval_of_a_median_is_the_narrowest_that_suffices():
     """Of 10 draws the second and the ninth: 1 - 2 (1 + 10) / 2^10; of 5 the whole range."""
-    ten = estimate.median([3.0, 9.0, 1.0, 4.0, 10.0, 2.0, 7.0, 8.0, 5.0, 6.0])
+    ten = median([3.0, 9.0, 1.0, 4.0, 10.0, 2.0, 7.0, 8.0, 5.0, 6.0])
     assert (ten.value, ten.low, ten.high, ten.n) == (5.5, 2.0, 9.0, 10)
     assert ten.confidence == pytest.approx(1 - 22 / 1024)
     assert str(ten) == "5.5 (2 to 9, 97.9 %)"
-    five = estimate.median([5.0, 1.0, 2.0, 4.0, 3.0])
+    five = median([5.0, 1.0, 2.0, 4.0, 3.0])
     assert (five.value, five.low, five.high) == (3.0, 1.0, 5.0)
     assert five.confidence == pytest.approx(1 - 2 / 32)
-    assert estimate.median(range(101), 0.5).confidence < 0.6
+    assert median(range(101), 0.5).confidence < 0.6
     with pytest.raises(ValueError, match="must be in"):
-        estimate.median([1.0, 2.0], 1.0)
+        median([1.0, 2.0], 1.0)
     with pytest.raises(ValueError, match="two draws"):
-        estimate.median([1.0])
+        median([1.0])
 
 
 class TestVariance:

@@ -8,7 +8,8 @@ import torch
 import scorefield as sf
 from scorefield.diagnostics.published import finite_difference_asymmetry, path_variance
 from scorefield.errors import UserError
-from scorefield.estimate import mean, median
+from scorefield.estimate import mean
+from scorefield.median import median
 from scorefield.samplers.correctors import Langevin
 from scorefield.targets.atoms import PseudoAtoms
 from scorefield.training.settings import TrainSettings

@@ -23,7 +23,7 @@ from scorefield.evaluation.protocol import Protocol
 from scorefield.interop import edm
 from scorefield.interop.score_sde.refinenet_names import build_refinenet
 from scorefield.runs.run import Run
-from scorefield.training.classifier import train_noise_classifier
+from scorefield.training.noise_classifier import train_noise_classifier
 from tests.interop import originals
 from tests.interop.foreign import state_of
 from tests.pages import ROOT, code_of, run

@@ -47,7 +47,7 @@ ROOMS = (
     "targets",
     "training",
 )
-MODULES = ("domain.py", "estimate.py", "noise.py", "philox.py", "wrapped.py")
+MODULES = ("domain.py", "estimate.py", "median.py", "noise.py", "philox.py", "wrapped.py")
 ELSEWHERE = {"conformance", "reference", "hostile", "test_mutate.py"}
 LONGEST = 900  # seconds of the processor's time, which does not depend on what else it does
 OUTCOMES = {0: "survived", 1: "killed", 2: "killed", -signal.SIGXCPU: "endless"}

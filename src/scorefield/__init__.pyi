@@ -197,10 +197,10 @@ from .targets.patches import LocalScore as LocalScore
 from .targets.posterior import ExactPosteriors as ExactPosteriors
 from .targets.posterior import exact_posterior as exact_posterior
 from .targets.windows import PatchSizes as PatchSizes
-from .training.classifier import read_noise_classifier as read_noise_classifier
-from .training.classifier import store_noise_classifier as store_noise_classifier
-from .training.classifier import train_noise_classifier as train_noise_classifier
 from .training.fitting import fit as fit
+from .training.noise_classifier import read_noise_classifier as read_noise_classifier
+from .training.noise_classifier import store_noise_classifier as store_noise_classifier
+from .training.noise_classifier import train_noise_classifier as train_noise_classifier
 from .training.result import Fit as Fit
 from .training.settings import Optim as Optim
 

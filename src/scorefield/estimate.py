@@ -149,7 +149,7 @@ def mean(draws: ArrayLike, /, unit: str = "", **settings: Any) -> Estimate:
     References:
         An approximate distribution of estimates of variance components (Satterthwaite, 1946).
     """
-    y = _finite(draws)
+    y = finite_draws(draws)
     error = float(y.std(ddof=1)) / math.sqrt(y.size)
     freedom = _freedom(y) if error > 0 else None
     return Estimate(float(y.mean()), error, y.size, unit, settings, freedom=freedom)
@@ -167,7 +167,7 @@ def ratio(
     References:
         Sampling techniques (Cochran, 1977), equation 6.9.
     """
-    a, b = _finite(numerators), _finite(denominators)
+    a, b = finite_draws(numerators), finite_draws(denominators)
     if a.size != b.size:
         raise UserError(f"a ratio needs paired draws, got {a.size} and {b.size}")
     if b.mean() == 0:
@@ -206,57 +206,13 @@ def root(square: Estimate, unit: str = "") -> Estimate:
     )
 
 
-@dataclass(frozen=True)
-class Median:
-    """The median of ``n`` draws, with a distribution-free interval from ``low`` to ``high``, both
-    draws, for the median of their distribution; its coverage ``confidence`` is exact for a
-    distribution without atoms, and a lower bound for any.
-    """
-
-    value: float
-    low: float
-    high: float
-    confidence: float
-    n: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g}, {100 * self.confidence:.3g} %)"
-        )
-
-
-def median(draws: ArrayLike, /, confidence: float = 0.95) -> Median:
-    r"""The median of independent draws, with the interval between two order statistics.
-
-    For :math:`n` draws the interval from the :math:`j`-th smallest to the :math:`j`-th largest
-    covers the median of their distribution with probability
-    :math:`1 - 2\,P(B \le j - 1)`, :math:`B \sim \mathrm{Bin}(n, \tfrac12)`. Of these the
-    narrowest whose probability is at least ``confidence`` is taken; fewer than six draws have none
-    of 95 %, and their whole range is returned. The result has the coverage of its interval.
-
-    Raises:
-        ValueError: For fewer than two draws, a draw that is not finite, or a ``confidence`` that is
-            not in (0, 1).
-
-    References:
-        Order statistics (David and Nagaraja, 2003), section 7.1.
-    """
-    check_share("a confidence", confidence)
-    y = np.sort(_finite(draws))
-    n = int(y.size)
-    misses = 2 * stats.binom.cdf(np.arange(n // 2), n, 0.5)
-    # Number j excludes j draws on both sides.
-    j = max(0, int((misses <= 1 - confidence).sum()) - 1)
-    return Median(float(np.median(y)), float(y[j]), float(y[n - 1 - j]), float(1 - misses[j]), n)
-
-
 def paired_difference(a: ArrayLike, b: ArrayLike, unit: str = "", **settings: Any) -> Estimate:
     """The mean of :math:`a_i - b_i` over common draws, whose shared noise cancels.
 
     Raises:
         ValueError: If the draws are not paired, or fewer than two.
     """
-    x, y = _finite(a), _finite(b)
+    x, y = finite_draws(a), finite_draws(b)
     if x.size != y.size:
         raise UserError(f"a paired difference needs paired draws, got {x.size} and {y.size}")
     return mean(x - y, unit, **settings)
@@ -343,7 +299,12 @@ def _freedom(y: np.ndarray[Any, np.dtype[np.float64]]) -> float:
     return min(n - 1.0, 2 / (kurtosis / n - (n - 3) / (n * (n - 1))))
 
 
-def _finite(draws: ArrayLike) -> np.ndarray[Any, np.dtype[np.float64]]:
+def finite_draws(draws: ArrayLike) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Draws as an array.
+
+    Raises:
+        ValueError: For fewer than two draws, or a draw that is not finite.
+    """
     y = np.asarray(draws, dtype=np.float64).reshape(-1)
     if y.size < 2:
         raise UserError(f"a standard error needs at least two draws, got {y.size}")

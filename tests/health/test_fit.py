@@ -9,6 +9,7 @@ from scorefield.fields.labels import SigmaLabel
 from scorefield.health import fit
 from scorefield.health.measure import measurements
 from scorefield.health.plan import Done
+from scorefield.health.points import LEVELS, Points, noise_levels
 from scorefield.health.readings import Reading, readings
 from scorefield.health.subject import Subject
 from scorefield.health.verdicts import verdicts
@@ -162,8 +163,8 @@ def test_readings_that_are_worse_at_each_of_few_points_are_tried_at_no_others():
                                            betas="linear"))  # fmt: skip
 
     field = claim(steps(LAW))
-    points = fit.Points.of(field, SOURCE, 32, 0)
-    sigmas = fit.noise_levels(field, STD)[4::5]
+    points = Points.of(field, SOURCE, 32, 0)
+    sigmas = noise_levels(field, STD)[4::5]
     claimed = fit.look(Reading("", "", field), points, sigmas)
     others = [counted("worse", lambda y: -y), counted("as good", lambda y: y)]
     rows.update(dict.fromkeys(rows, 0))
@@ -179,7 +180,7 @@ def test_a_reading_gains_nothing_at_levels_that_its_process_lacks():
     sigmas = (0.007, 0.5)
     (other,) = (r for r in readings(field, STD) if "betas were linear" in r.words)
     assert sigmas[0] < other.field.sde.level_range[0]
-    points = fit.Points.of(field, SOURCE, 16, 0)
+    points = Points.of(field, SOURCE, 16, 0)
     claimed = fit.look(Reading("", "", field), points, sigmas)
     seen = fit.look(other, points, sigmas, claimed)
     assert torch.equal(seen.loss[0], claimed.loss[0])
@@ -197,14 +198,14 @@ def seen(cross, predicted, n=64):
     """What is seen of a prediction, of noise of size one, that has so much of it and is so large,
     relative to a trivial denoiser that knows nothing.
     """
-    one = torch.ones(fit.LEVELS, n, dtype=torch.float64)
+    one = torch.ones(LEVELS, n, dtype=torch.float64)
     # Points differ, and the same of them in all readings.
     one = one * (1 + 0.01 * torch.arange(n) / n)
     loss = one * (1 - 2 * cross + predicted)
     return fit.Seen(SIGMAS, loss, one, cross * one, predicted * one, one)
 
 
-SIGMAS = tuple(0.1 * 2**k for k in range(fit.LEVELS))
+SIGMAS = tuple(0.1 * 2**k for k in range(LEVELS))
 
 
 def test_what_a_factor_would_gain_is_known():
@@ -233,7 +234,7 @@ def test_the_trivial_denoiser_of_normal_data_is_the_best():
     assert torch.allclose(found.covariance, law.covariance, atol=0.06)
     # The loss of the posterior mean: the variance of the noise given the point.
     seen = fit.look(Reading("", "", law.under(sf.EDM())),
-                    fit.Points(points, torch.randn_like(points)), (0.5, 1.0))  # fmt: skip
+                    Points(points, torch.randn_like(points)), (0.5, 1.0))  # fmt: skip
     for level in seen.levels():
         variances = torch.linalg.eigvalsh(law.covariance)
         expected = float((variances / (variances + level.sigma**2)).mean())
@@ -244,4 +245,4 @@ def test_the_trivial_denoiser_of_normal_data_is_the_best():
 
 def test_data_without_spread_are_one_sentence():
     with pytest.raises(UserError, match="all equal"):
-        fit.noise_levels(claim(steps(LAW)), 0.0)
+        noise_levels(claim(steps(LAW)), 0.0)

@@ -9,10 +9,10 @@ from scorefield import VE, VP, ClassifierGuidance, Empirical, Heun, digits
 from scorefield.data.arrays import LabelledSource
 from scorefield.errors import CheckpointError, TrainingError
 from scorefield.networks.classifier import NoiseClassifier
-from scorefield.training.classifier import (
+from scorefield.training.classifier import train_classifier
+from scorefield.training.noise_classifier import (
     read_noise_classifier,
     store_noise_classifier,
-    train_classifier,
     train_noise_classifier,
 )
 

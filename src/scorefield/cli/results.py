@@ -138,7 +138,8 @@ def print_document(document: Mapping[str, Any]) -> None:
 
 def _plain(cell: Any) -> Any:
     """A cell as plain values; a number with its errors, its interval and its mark."""
-    from scorefield.estimate import Estimate, Median
+    from scorefield.estimate import Estimate
+    from scorefield.median import Median
     from scorefield.runs.cells import Marked, numbers
 
     if isinstance(cell, Marked):

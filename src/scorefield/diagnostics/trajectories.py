@@ -30,10 +30,10 @@ from torch import Tensor
 from scorefield.checks import check_count, check_floating
 from scorefield.engine import device_of, exact
 from scorefield.errors import UserError
-from scorefield.estimate import Median, median
 from scorefield.fields.base import ScoreField, check_field, evaluation_mode
 from scorefield.fields.classes import Classes
 from scorefield.fields.forms import Quantity, convert
+from scorefield.median import Median, median
 from scorefield.noise import Noise
 from scorefield.samplers.base import Sampler
 from scorefield.samplers.step import SamplerState

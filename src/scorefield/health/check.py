@@ -21,10 +21,10 @@ from scorefield.fields.base import ScoreField, evaluation_mode
 from scorefield.fields.claims import claims
 from scorefield.fields.inputs import check_event
 from scorefield.fields.watch import check_derivatives, networks_of, outputs_of
-from scorefield.health.fit import held_out, split_of
 from scorefield.health.limit import until
 from scorefield.health.measure import measurements
 from scorefield.health.plan import Plan
+from scorefield.health.points import held_out, split_of
 from scorefield.health.result import Check, delete, read, write, write_page
 from scorefield.health.subject import Subject
 from scorefield.health.typical import like

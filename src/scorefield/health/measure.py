@@ -20,6 +20,7 @@ from scorefield.evaluation.protocol import Benchmark
 from scorefield.health import fit
 from scorefield.health.oddities import oddities
 from scorefield.health.plan import Found, Measurement, Number, Part
+from scorefield.health.points import Points, noise_levels
 from scorefield.health.readings import Reading
 from scorefield.health.samples import CALLS, FIRST, compare_samples
 from scorefield.health.subject import FEW, Subject
@@ -76,7 +77,7 @@ class _Fit:
     def __init__(self, subject: Subject, size: int) -> None:
         self.subject = subject
         self.readings = list(subject.readings())
-        self.sigmas = fit.noise_levels(subject.field, subject.source.std)
+        self.sigmas = noise_levels(subject.field, subject.source.std)
         self.n = min(64 << size, subject.held_out)
         self.gains: list[fit.Gain] = []
 
@@ -85,7 +86,7 @@ class _Fit:
 
     def _claim(self) -> Found:
         field, source, sigmas = self.subject.field, self.subject.source, self.sigmas
-        self.points = fit.Points.of(field, source, self.n, self.subject.seed)
+        self.points = Points.of(field, source, self.n, self.subject.seed)
         self.claimed = fit.look(Reading("claim", "", field), self.points, sigmas)
         self.odd = oddities(field, self.points, sigmas[len(sigmas) // 2])
         numbers = []

@@ -8,7 +8,7 @@ import torch
 
 from scorefield.engine import device_of, exact
 from scorefield.fields.base import ScoreField, evaluation_mode
-from scorefield.health.fit import Points
+from scorefield.health.points import Points
 
 _ROUNDING, _FEW_ENDS = 1e-2, 1e-2
 

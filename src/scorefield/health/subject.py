@@ -16,7 +16,7 @@ from scorefield.estimate import Estimate
 from scorefield.evaluation.levels import Levels
 from scorefield.evaluation.protocol import PRECISION, Benchmark, Protocol
 from scorefield.fields.base import ScoreField
-from scorefield.health import fit
+from scorefield.health.points import held_out, noise_levels, split_of
 from scorefield.health.readings import Reading, readings
 
 FEW = 4
@@ -48,7 +48,7 @@ class Subject:
     @cached_property
     def held_out(self) -> int:
         """The number of points to measure on; a great number, where there is no end of them."""
-        n = fit.held_out(self.source)
+        n = held_out(self.source)
         if n is None:
             return 1 << 20
         return n or int(self.source.size or 0)
@@ -56,7 +56,7 @@ class Subject:
     @property
     def split(self) -> Split:
         """The split that the points are from."""
-        return fit.split_of(self.source)
+        return split_of(self.source)
 
     @property
     def labelled(self) -> bool:
@@ -93,7 +93,7 @@ class Subject:
     @cached_property
     def sigmas(self) -> tuple[float, ...]:
         """The noise levels of the diagnostics."""
-        levels = fit.noise_levels(self.field, self.source.std)
+        levels = noise_levels(self.field, self.source.std)
         return levels[2 : 2 + 2 * _LEVELS : 2][:_LEVELS]
 
     def most(self, first: int) -> int:

@@ -24,7 +24,7 @@ import torch
 from scorefield import __version__, archives
 from scorefield.engine import Engine, exact
 from scorefield.errors import RunError, UserError
-from scorefield.estimate import Estimate, Median
+from scorefield.estimate import Estimate
 from scorefield.fields.base import ScoreField
 from scorefield.files import (
     DOCUMENT,
@@ -35,6 +35,7 @@ from scorefield.files import (
     write_file,
     write_folder,
 )
+from scorefield.median import Median
 from scorefield.progress import Stages
 from scorefield.runs.cells import Marked, csv_text
 from scorefield.studies.settings import Settings

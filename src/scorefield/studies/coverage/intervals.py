@@ -44,6 +44,7 @@ from scorefield.estimate import Estimate
 from scorefield.fields.base import ScoreField
 from scorefield.fields.planted import PlantedField, PredictedNoise, Turned, right_angle
 from scorefield.likelihood.compute import log_prob
+from scorefield.median import median
 from scorefield.metrics.exact_law import ks_test, total_variation
 from scorefield.metrics.frechet import frechet_distance
 from scorefield.metrics.frechet_sizes import PARTS, frechet_sizes
@@ -116,8 +117,8 @@ def _statistics() -> Iterator[Interval]:
     def draws(seed: int, purpose: str = "a") -> Tensor:
         return 2.0 + _normal(seed, _DRAWS, purpose)[:, 0]
 
-    def median(seed: int) -> Measured:
-        found = estimate.median(draws(seed).numpy())
+    def median_of(seed: int) -> Measured:
+        found = median(draws(seed).numpy())
         return Measured(found.value, found.low, found.high, 2.0)
 
     def proportion(seed: int) -> Measured:
@@ -142,7 +143,7 @@ def _statistics() -> Iterator[Interval]:
         normal,
         lambda s: _measured(estimate.root(estimate.mean(draws(s).square().numpy())), math.sqrt(5)),
     )
-    yield Interval("median", normal, median, note="at least 95 %")
+    yield Interval("median", normal, median_of, note="at least 95 %")
     yield Interval("proportion", "100 draws, 9 of 10", proportion)
     yield Interval("ks_test", f"{_N} normal draws, moved by 0.5", ks, note="at least 95 %")
 

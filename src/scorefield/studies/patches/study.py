@@ -10,8 +10,8 @@ import numpy as np
 from scorefield import plotting
 from scorefield.diagnostics.scales import ScaleCalibration
 from scorefield.diagnostics.trajectories import Agreement
-from scorefield.estimate import Median
 from scorefield.fields.base import ScoreField
+from scorefield.median import Median
 from scorefield.plotting.palette import EXACT, GUIDE, INK, PALE, SEQUENTIAL
 from scorefield.studies.frame import (
     Cell,
