@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 
 from scorefield import Profile
-from scorefield.estimate import proportion
+from scorefield.cli.results import Results
+from scorefield.estimate import proportion, share
 from scorefield.studies import frame
 from scorefield.studies.calibrate import study as calibration
 from scorefield.studies.calibrate import study as command
@@ -108,10 +109,11 @@ def test_the_table_tells_coverage_of_all_and_power_of_what_has_something_to_find
     lines = {line[0]: line for line in command.table([measure(c) for c in wanted]).rows}
     column = command.COLUMNS.index
     for name in names:
-        assert lines[name][column("coverage")].endswith("%")
-    assert lines["Hodge rest"][column("power at 5%")] == "100 %"
-    assert lines["growth"][column("power at 5%")] == ""
-    assert lines["growth"][column("false alarms")] == "0 of 20"
+        low, high = (lines[name][column(f"{end} coverage")].value for end in ("lowest", "highest"))
+        assert 0 < low <= high <= 1
+    assert lines["Hodge rest"][column("power at 5%")].value == 1
+    assert lines["growth"][column("power at 5%")] is None
+    assert lines["growth"][column("false alarms")] == share(0, 20)
 
 
 def test_a_proportion_has_wilsons_interval():
@@ -136,7 +138,18 @@ def test_the_study_writes_what_it_prints(tmp_path):
     names = ("exterior derivative", "loops")
     settings = Calibration(repeats=20, dims=(2,), only=names, jobs=1)
     written = frame.run(command.STUDY, settings, tmp_path / "out")
-    assert [line[:3] for line in written.table.rows] == [[name, "2", "0 of 80"] for name in names]
+    none = share(0, 80)
+    assert [line[:3] for line in written.table.rows] == [[name, 2, none] for name in names]
+    rows = [dict(zip(command.COLUMNS, line, strict=True)) for line in written.table.rows]
+    for found in Results(rows=rows).document()["results"]:
+        assert [type(found[name]) for name in ("D", "largest on null", "calls")] == [
+            int,
+            float,
+            int,
+        ]
+        shares = ("false alarms", "lowest coverage", "power at 5%")
+        assert all(0 <= found[name]["low"] <= found[name]["high"] <= 1 for name in shares)
+        assert found["bias"]["low"] <= found["bias"]["value"] <= found["bias"]["high"]
     table, figure, record = written.files
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 import scorefield as metrics
+from scorefield.cli.results import Results
 from scorefield.noise import Noise
 from scorefield.studies import frame
 from scorefield.studies.coverage import study
@@ -103,6 +104,24 @@ def test_long_tailed_numbers_are_covered_at_their_defaults(kind):
     found = [kind.measure(seed) for seed in range(600)]
     inside = sum(m.low <= m.truth <= m.high for m in found)
     assert stats.binom.ppf(1e-6, 600, 0.93) <= inside <= stats.binom.isf(1e-6, 600, 0.97)
+
+
+def test_what_is_printed_has_numbers_with_the_intervals_of_the_file():
+    found = [
+        study.Covered("mean", "", "", "", 40, 40, 0, 0),
+        study.Covered("root", "", "", "", 40, 30, 9, 1),
+    ]
+    table = study.CoverageStudy(Coverage()).table(found)
+    rows = [dict(zip(table.headings, line, strict=True)) for line in table.rows]
+    document = Results(rows=rows).document()["results"]
+    assert [row["too low"] for row in document] == [0, 9]
+    assert [row["remark"] for row in document] == ["", "outside 93 to 97 %"]
+    for row, one in zip(document, found, strict=True):
+        written, printed = one.row(), row["coverage"]
+        assert (printed["value"], printed["n"]) == (one.covered / 40, 40)
+        ends = written["coverage_low"], written["coverage_high"]
+        assert (printed["low"], printed["high"]) == ends
+        assert 0 < ends[0] <= printed["value"] <= ends[1] <= 1
 
 
 @pytest.mark.slow

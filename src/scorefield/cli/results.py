@@ -21,7 +21,7 @@ from scorefield.cli.options import JSON, QUIET, extended
 from scorefield.errors import UserError
 
 Row = Mapping[str, Any]
-"""The cells of a row by their headings: texts, integers, estimates with or without a mark, or
+"""The cells of a row by their headings: texts, numbers, estimates with or without a mark, or
 ``None`` for nothing.
 """
 

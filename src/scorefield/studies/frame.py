@@ -181,7 +181,7 @@ class NotMade(RunError):
     """A file that could not be made, without which a study is still worth writing."""
 
 
-Cell = str | Estimate | Marked | Median | None
+Cell = str | int | float | Estimate | Marked | Median | None
 """What a table has in a place."""
 
 

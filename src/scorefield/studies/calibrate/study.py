@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 from scorefield import plotting
 from scorefield.errors import ConfigError, hint
-from scorefield.estimate import Estimate, mean, proportion
+from scorefield.estimate import Estimate, mean, share
 from scorefield.evaluation.catalogue.curl import RELATIVE_ASYMMETRY
 from scorefield.studies.calibrate.fields import Distribution, Shape, conservative, planted
 from scorefield.studies.calibrate.instruments import DIMS, INSTRUMENTS, Counting
-from scorefield.studies.frame import Study, Table, Work, csv_bytes, prepare_process
+from scorefield.studies.frame import Cell, Study, Table, Work, csv_bytes, prepare_process
 from scorefield.studies.settings import Calibration
 
 SIZES = (0.01, 0.05, 0.2)
@@ -92,8 +92,6 @@ class Rates:
     def row(self) -> dict[str, Any]:
         """The rates as a record of a table."""
         case, bias = self.case, self.bias
-        share = ("",) * 3 if self.covered is None else proportion(self.covered, case.repeats)
-        alarms, ends = proportion(self.alarms, case.repeats), ("", "_low", "_high")
         return {
             "instrument": case.instrument,
             "dim": case.dim,
@@ -111,9 +109,18 @@ class Rates:
             "truth": "" if self.truth is None else self.truth,
             "bias": "" if bias is None else bias.value,
             "bias_standard_error": "" if bias is None else bias.standard_error,
-            **{f"coverage{end}": value for end, value in zip(ends, share, strict=True)},
-            **{f"excludes_zero{end}": value for end, value in zip(ends, alarms, strict=True)},
+            **_columns("coverage", self.covered, case.repeats),
+            **_columns("excludes_zero", self.alarms, case.repeats),
         }
+
+
+def _columns(name: str, count: int | None, repeats: int) -> dict[str, Any]:
+    """The share of repetitions with its interval, in columns of a record."""
+    keys = (name, f"{name}_low", f"{name}_high")
+    if count is None:
+        return dict.fromkeys(keys, "")
+    found = share(count, repeats)
+    return dict(zip(keys, (found.value, *found.interval()), strict=True))
 
 
 def cases(repeats: int, dims: Sequence[int], names: Sequence[str]) -> list[Case]:
@@ -172,7 +179,8 @@ COLUMNS = (
     "false alarms",
     "largest on null",
     "bias",
-    "coverage",
+    "lowest coverage",
+    "highest coverage",
     *(f"power at {size:.0%}" for size in SIZES),
     "calls",
 )
@@ -228,26 +236,33 @@ STUDY = CalibrationStudy
 
 def table(found: Sequence[Rates]) -> Table:
     """One line an instrument and dimension, under :data:`COLUMNS`."""
-    lines = []
+    lines: list[list[Cell]] = []
     for (name, dim), group in groupby(found, lambda r: (r.case.instrument, r.case.dim)):
         some = list(group)
         nulls = [r for r in some if r.truth == 0]
         full = [r for r in some if r.coverage is not None]
         powers = [r for r in some if r.detections is not None]
-        alarms = f"{sum(r.alarms for r in nulls)} of {sum(r.case.repeats for r in nulls)}"
+        alarms = sum(r.alarms for r in nulls), sum(r.case.repeats for r in nulls)
+        biases = [bias for r in full if (bias := r.bias) is not None]
+        covered = [share(r.coverage or 0, r.case.repeats) for r in full]
         lines.append(
             [
                 name,
-                str(dim),
-                alarms if nulls else "",
-                f"{max(r.largest for r in nulls):.1e}" if nulls else "",
-                _format_bias([b for r in full if (b := r.bias) is not None]),
-                _format_coverage([(r.coverage or 0) / r.case.repeats for r in full]),
+                dim,
+                share(*alarms) if nulls else None,
+                max((r.largest for r in nulls), default=None),
+                max(biases, key=lambda b: abs(b.value), default=None),
+                min(covered, key=_value, default=None),
+                max(covered, key=_value, default=None),
                 *(
-                    _format_power([r.alarms / r.case.repeats for r in powers if r.case.size == s])
-                    for s in SIZES
+                    min(
+                        (share(r.alarms, r.case.repeats) for r in powers if r.case.size == size),
+                        key=_value,
+                        default=None,
+                    )
+                    for size in SIZES
                 ),
-                f"{max(r.calls for r in powers):.0f}" if powers else "",
+                max((round(r.calls) for r in powers), default=None),
             ]
         )
     return Table(COLUMNS, lines)
@@ -272,11 +287,12 @@ def figure(found: Sequence[Rates]) -> bytes:
             case, k = rates.case, count(rates)
             if k is None:
                 continue
-            share, low, high = proportion(k, case.repeats)
+            part = share(k, case.repeats)
+            low, high = part.interval()
             look = looks[str(case.dim)]
             place = -names.index(case.instrument) - 0.25 * (DIMS.index(case.dim) - 1)
             style = {**look.line(4), "linestyle": "none", "elinewidth": 1, "clip_on": False}
-            ax.errorbar(share, place, xerr=[[share - low], [high - share]], **style)
+            ax.errorbar(part.value, place, xerr=[[part.value - low], [high - part.value]], **style)
         plotting.label_axes(ax, title=title, grid="y")
     axes[1].axvspan(0.93, 0.97, color=plotting.palette.PALE, linewidth=0, zorder=0)
     axes[0].set_yticks([-float(i) for i in range(len(names))], names)
@@ -286,21 +302,5 @@ def figure(found: Sequence[Rates]) -> bytes:
     return plotting.png(sheet, dpi=150)
 
 
-def _format_bias(biases: Sequence[Estimate]) -> str:
-    if not biases:
-        return ""
-    worst = max(biases, key=lambda b: abs(b.value))
-    if abs(worst.value) < 1e-8:
-        return "exact"
-    return f"{100 * worst.value:+.2f} ± {100 * worst.standard_error:.2f} %"
-
-
-def _format_coverage(shares: Sequence[float]) -> str:
-    if not shares:
-        return ""
-    low, high = min(shares), max(shares)
-    return f"{100 * low:.1f} %" if low == high else f"{100 * low:.1f} to {100 * high:.1f} %"
-
-
-def _format_power(shares: Sequence[float]) -> str:
-    return f"{100 * min(shares):.0f} %" if shares else ""
+def _value(estimate: Estimate) -> float:
+    return estimate.value

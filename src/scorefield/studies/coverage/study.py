@@ -12,14 +12,14 @@ import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from scorefield.estimate import mean, proportion
+from scorefield.estimate import Estimate, mean, share
 from scorefield.studies.coverage.intervals import Measured, intervals
-from scorefield.studies.frame import Study, Table, Work, csv_bytes, prepare_process
+from scorefield.studies.frame import Cell, Study, Table, Work, csv_bytes, prepare_process
 from scorefield.studies.settings import Coverage
 
 BLOCK = 50
 """The number of repetitions that are kept at once."""
-COLUMNS = ("interval", "data", "of", "coverage", "too low / too high", "95 %", "remark")
+COLUMNS = ("interval", "data", "of", "coverage", "too low", "too high", "remark")
 
 
 class Covered(NamedTuple):
@@ -35,14 +35,16 @@ class Covered(NamedTuple):
     above: int
 
     @property
-    def share(self) -> tuple[float, float, float]:
-        """The coverage and its interval."""
-        return proportion(self.covered, self.repeats)
+    def coverage(self) -> Estimate:
+        """The share of intervals that contain the true value."""
+        return share(self.covered, self.repeats)
 
     def row(self) -> dict[str, Any]:
         """The record of a table."""
-        share, low, high = self.share
-        return {**self._asdict(), "coverage": share, "coverage_low": low, "coverage_high": high}
+        found = self.coverage
+        low, high = found.interval()
+        numbers = {"coverage": found.value, "coverage_low": low, "coverage_high": high}
+        return {**self._asdict(), **numbers}
 
 
 class CoverageStudy(Study[Coverage, list[Covered]]):
@@ -109,8 +111,7 @@ def _name(block: tuple[int, int, int]) -> str:
     return f"{kind.name}/{kind.data}/{block[1]}-{block[2]}"
 
 
-def _line(c: Covered) -> list[str]:
-    share, low, high = (100 * v for v in c.share)
-    remark = c.note or ("" if low <= 97 and high >= 93 else "outside 93 to 97 %")
-    place = f"{low:.1f} to {high:.1f}"
-    return [c.name, c.data, c.of, f"{share:.1f} %", f"{c.below} / {c.above}", place, remark]
+def _line(c: Covered) -> list[Cell]:
+    low, high = c.coverage.interval()
+    remark = c.note or ("" if low <= 0.97 and high >= 0.93 else "outside 93 to 97 %")
+    return [c.name, c.data, c.of, c.coverage, c.below, c.above, remark]
