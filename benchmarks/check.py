@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
+from pages import RESULTS, table
 
 import scorefield as sf
 from scorefield.config.build import (
@@ -42,8 +43,6 @@ from scorefield.health import typical
 from scorefield.progress import Stages
 from scorefield.runs.run import Run
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "docs" / "results"
 CASES = 6
 """The number of models of a kind: three good ones and three with a fault."""
 DOSE, SWING = 0.3, 0.4
@@ -220,8 +219,18 @@ def records(name: str, runs: Path | None, before: dict[str, Any]) -> Iterator[di
         yield found
 
 
-def page(records: dict[str, Any]) -> str:
-    """The page of the results."""
+HEADS = ("model", "planted", "found", "other faults", "other notices", "processor", "clock")
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    """The records that there are, by the kind of data."""
+    files = {name: folder / "check" / f"{name}.json" for name in KINDS}
+    return {name: json.loads(f.read_text()) for name, f in files.items() if f.exists()}
+
+
+def page_of(folder: Path) -> str:
+    """The page, of the numbers that the folder has."""
+    records = stored(folder)
     lines = [
         "# What a check finds",
         "",
@@ -233,19 +242,7 @@ def page(records: dict[str, Any]) -> str:
     ]
     for name, one in records.items():
         kind = Kind(**one["settings"])
-        lines += [
-            "",
-            f"## {name}",
-            "",
-            f"M0 and M2: the presets `{name}/m0` and `{name}/m2` after {kind.steps} "
-            f"steps of {kind.batch} points; at most {kind.budget:.0f} s of {one['clock']} "
-            f"time; {kind.memorised} memorised points. {one['date']}, {one['versions']}.",
-            "",
-            "| model | planted | found | other faults | other notices | processor | clock |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        if (left := CASES - len(one["rows"])) > 0:
-            lines[-3:-3] = ["", f"{left} of the {CASES} models were not measured in this run."]
+        rows = []
         for row in one["rows"]:
             planted, faults, notices = (row[key] for key in ("planted", "faults", "notices"))
             found = {**notices, **faults}.get(planted, "**no**" if planted else "")
@@ -255,15 +252,26 @@ def page(records: dict[str, Any]) -> str:
             cells = (row["model"], planted or "nothing", found, ", ".join(others) or "none",
                      ", ".join(less) or "none", f"{row['processor']:.0f} s",
                      f"{row['clock']:.0f} s")  # fmt: skip
-            lines.append(f"| {' | '.join(cells)} |")
+            rows.append(cells)
+        left = CASES - len(rows)
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            f"M0 and M2: the presets `{name}/m0` and `{name}/m2` after {kind.steps} "
+            f"steps of {kind.batch} points; at most {kind.budget:.0f} s of {one['clock']} "
+            f"time; {kind.memorised} memorised points. {one['date']}, {one['versions']}.",
+            "",
+            *([f"{left} of the {CASES} models were not measured in this run.", ""] if left else []),
+            table(HEADS, rows),
+        ]
     return "\n".join(lines) + "\n"
 
 
 def write() -> None:
     """Writes the page and the figures, of the records that there are."""
-    files = {name: RESULTS / "check" / f"{name}.json" for name in KINDS}
-    records = {name: json.loads(f.read_text()) for name, f in files.items() if f.exists()}
-    (RESULTS / "check.md").write_text(page(records))
+    records = stored(RESULTS)
+    (RESULTS / "check.md").write_text(page_of(RESULTS))
     dates = " and ".join(sorted({one["date"] for one in records.values()}))
     wanted = ("shape", "std", "models")
     figures = {
@@ -274,7 +282,7 @@ def write() -> None:
             if {"M0", "M2"} <= one["models"].keys()
         },
     }
-    place = ROOT / "src" / "scorefield" / "health" / typical.FILE
+    place = Path(typical.__file__).with_name(typical.FILE)
     place.write_text(json.dumps(figures) + "\n")
 
 

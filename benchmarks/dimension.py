@@ -14,33 +14,33 @@ Reported at each noise level, as means over seeds with 95 % intervals, are
 
 The exact field is measured too, by itself and with a rotation of its own size added. Writes
 ``dimension.csv``, ``dimension.png`` and the page ``dimension.md`` into a folder. What was measured
-is kept in another, ``--store``, of which the page is made without training. Run as
+is kept in another, ``--store``, and is not measured again; with ``--page`` the page alone is
+written, of the numbers of the first. Run as
 
     python benchmarks/dimension.py --out docs/results
 """
 
-import argparse
-import csv
-import json
-import time
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from circle import (
+    BATCH,
+    CENTRES,
+    COPIES,
+    DIMENSION,
+    HIDDEN,
+    SIGMAS,
+    STEPS,
+    TEST,
+    TRAIN,
+    measured,
+)
+from pages import Row, chosen, kept, options, panels, read_csv, table, write_csv
 
-import scorefield as sf
-from scorefield.domain import Euclidean
 from scorefield.estimate import Estimate, format_interval, mean, paired_difference
-from scorefield.fields.classes import Classes
-from scorefield.fields.forms import Batch, Quantity, Times
-from scorefield.fields.planted import PlantedField, PredictedNoise, Turned, right_angle
 
-D = 8
-DIMENSION = 1
-SDE = sf.EDM(0.01, 10.0)
-SIGMAS = (0.02, 0.05, 0.1, 0.2)
 LEVEL = 0.05
 """The noise level of the table."""
 NAMES = {
@@ -49,130 +49,7 @@ NAMES = {
     "m0": "plain network",
     "m2": "potential",
 }
-TRAIN, TEST, CENTRES, COPIES = 32_768, 256, 64, 4 * D
-STEPS, BATCH, HIDDEN = 1000, 256, 64
-
-
-class Circle(sf.ScoreField):
-    r"""The exact field of the uniform distribution on a circle of radius 1 in a random plane.
-
-    The mean of :math:`x_0` at :math:`x` is :math:`A(\kappa)\,u`, with the direction :math:`u` of
-    the part of :math:`x` in the plane, :math:`\kappa` its length over :math:`\sigma^2`, and the
-    mean length :math:`A = I_1 / I_0` of the distribution of von Mises.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(SDE, Euclidean((D,)))
-        index = torch.arange(D)
-        axes = sf.Noise(7).normal("axes", (D,), index, dtype=torch.float64)
-        self.register_buffer("axes", torch.linalg.qr(axes).Q[:, :2].contiguous())
-
-    def draw(self, n: int, seed: int) -> Tensor:
-        z = sf.Noise(seed).normal("sphere", (2,), torch.arange(n), dtype=torch.float64)
-        return z / z.norm(dim=1, keepdim=True) @ self.axes.mT
-
-    def dimension(self, x: Tensor, sigma: float) -> Tensor:
-        kappa = (x @ self.axes).norm(dim=1) / sigma**2
-        return (1 - length(kappa) ** 2) / sigma**2
-
-    def predict(self, x: Batch, t: Times, quantity: Quantity, classes: Classes = None) -> Batch:
-        sigma = torch.as_tensor(t, dtype=x.dtype).reshape(-1, 1)
-        inside = x @ self.axes.to(x)
-        r = inside.norm(dim=1, keepdim=True)
-        mean_of_data = length(r / sigma**2) * (inside / r) @ self.axes.to(x).mT
-        return sf.convert(mean_of_data, x, t, self.sde, "denoiser", quantity)
-
-
-def length(kappa: Tensor) -> Tensor:
-    """The mean length of the distribution of von Mises."""
-    return torch.special.i1e(kappa) / torch.special.i0e(kappa)
-
-
-def trained(model: str, seed: int) -> tuple[sf.ScoreField, float]:
-    """A field, and the seconds of processor time of its training."""
-    exact = Circle()
-    if model == "exact":
-        return exact, 0.0
-    if model == "turned":
-        return PlantedField(exact, Turned(PredictedNoise(), right_angle(D)), 1.0), 0.0
-    data = exact.draw(TRAIN, seed=0).float()
-    spread = float(data.square().mean().sqrt())
-    scaling = sf.EDMScaling(spread)
-    net = sf.MLP(D, hidden=HIDDEN, depth=3, outputs=1 if model == "m2" else None, seed=seed)
-    kind = sf.PotentialField if model == "m2" else sf.PreconditionedField
-    field = kind(net, SDE, parametrization=scaling, shape=(D,))
-    loss = sf.DenoisingScoreMatching("edm", sf.LogUniform(), spread)
-    begin = time.process_time()
-    sf.fit(
-        field,
-        data,
-        objective=sf.Objective(loss),
-        steps=STEPS,
-        batch_size=BATCH,
-        seed=seed,
-        quiet=True,
-    )
-    return field, time.process_time() - begin
-
-
-def by_gap(field: sf.ScoreField, centres: Tensor, sigma: float, seed: int) -> Tensor:
-    """D less the number of singular values before the largest gap, at each centre."""
-    index = torch.arange(len(centres))
-    z = sf.Noise(seed).normal("copies", (COPIES, D), index, dtype=torch.float64)
-    copies = (centres.unsqueeze(1) + sigma * z).reshape(-1, D)
-    with torch.no_grad():
-        scores = field.score(copies, sigma).reshape(len(centres), COPIES, D)
-    values = torch.linalg.svdvals(scores.double())
-    return D - 1 - (values[:, :-1] - values[:, 1:]).argmax(dim=1)
-
-
-Records = list[dict[str, Any]]
-
-
-def measured(model: str, seed: int) -> Records:
-    field, seconds = trained(model, seed)
-    exact = Circle()
-    test = exact.draw(TEST, seed=1000 + seed)
-    rows = []
-    for sigma in SIGMAS:
-        protocol = sf.Protocol((sigma,), n=TEST // 2, seed=seed)
-        (points,) = protocol.points(test, field)
-        jacobians = sf.jacobian(field.denoise, points.noisy, points.t)
-        symmetric = (jacobians + jacobians.mT) / 2
-        at_clean = (
-            sf.jacobian(field.denoise, points.clean, points.t).diagonal(dim1=1, dim2=2).sum(dim=1)
-        )
-        with torch.no_grad():
-            square = field.score(points.clean, points.t).double().square().sum(dim=1)
-        gaps = by_gap(field, points.clean[:CENTRES], sigma, seed)
-        (dimension,) = sf.intrinsic_dimension(field, test, protocol).estimates
-        (loss,) = sf.denoising_loss(field, test, protocol).estimates
-        (asymmetry,) = sf.relative_asymmetry(field, test, protocol, quantity="denoiser").estimates
-        values, of_symmetric = (torch.linalg.svdvals(j) for j in (jacobians, symmetric))
-        rows.append(
-            {
-                "model": model,
-                "seed": seed,
-                "seconds": seconds,
-                "sigma": sigma,
-                "exact": float(exact.dimension(points.noisy, sigma).mean()),
-                "trace": dimension.value,
-                "trace_error": dimension.standard_error,
-                "loss": D * loss.value,
-                "above_half": float((values > 0.5).double().sum(dim=1).mean()),
-                "above_half_symmetric": float((of_symmetric > 0.5).double().sum(dim=1).mean()),
-                "value_change": float((values - of_symmetric).abs().max(dim=1).values.mean()),
-                "gap": float(gaps.double().mean()),
-                "gap_right": float((gaps == DIMENSION).double().mean()),
-                "at_clean": float((at_clean + sigma**2 * square).mean()),
-                "asymmetry": asymmetry.value,
-            }
-        )
-    return rows
-
-
-def chosen(records: Records, **keys: object) -> Records:
-    return [r for r in records if all(r[k] == v for k, v in keys.items())]
+Records = list[Row]
 
 
 def over_seeds(records: Records, key: str, **keys: object) -> Estimate:
@@ -183,7 +60,7 @@ def cell(records: Records, key: str, **keys: object) -> str:
     e = over_seeds(records, key, **keys)
     if key == "asymmetry" and e.value < 1e-5:
         return "rounding"
-    return f"{e.value:.6g}" if e.standard_error < 1e-9 else format_interval(e)
+    return f"{e.value:.5g}" if e.standard_error < 1e-9 else format_interval(e)
 
 
 def difference(one: Records, other: Records, key: str) -> str:
@@ -204,31 +81,16 @@ COLUMNS = {
 }
 
 
-def table(records: Records) -> list[str]:
-    lines = ["| | " + " | ".join(NAMES.values()) + " |", "|---" * (len(NAMES) + 1) + "|"]
-    for key, name in COLUMNS.items():
-        cells = [cell(records, key, model=m, sigma=LEVEL) for m in NAMES]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return lines
-
-
-def write_csv(records: Records, path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*records[0]], lineterminator="\n")
-        writer.writeheader()
-        for row in records:
-            cells = row.items()
-            writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in cells})
+def table_of(records: Records) -> str:
+    rows = (
+        [name, *(cell(records, key, model=m, sigma=LEVEL) for m in NAMES)]
+        for key, name in COLUMNS.items()
+    )
+    return table(["", *NAMES.values()], rows)
 
 
 def draw(records: Records, path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained", sharey=True)
+    figure, axes = panels(1, 2, 10, 4.2, sharey=True)
     colours = {
         "exact": "black",
         "turned": "#999999",
@@ -236,7 +98,7 @@ def draw(records: Records, path: Path) -> None:
         "m2": "#D55E00",
     }
     titles = {"trace": "by the trace of the Jacobian", "gap": "by the gap of singular values"}
-    for panel, (key, title) in zip(panels, titles.items(), strict=True):
+    for panel, (key, title) in zip(axes, titles.items(), strict=True):
         panel.axhline(DIMENSION, color="black", linewidth=0.8, linestyle=":")
         for shift, (model, colour) in enumerate(colours.items()):
             found = [over_seeds(records, key, model=model, sigma=s) for s in SIGMAS]
@@ -258,7 +120,7 @@ def draw(records: Records, path: Path) -> None:
         panel.set(ylim=(0, None))
         panel.set_xticks(SIGMAS, [f"{s:g}" for s in SIGMAS])
         panel.minorticks_off()
-    panels[0].legend(frameon=False, fontsize=9)
+    axes[0].legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=110)
 
 
@@ -361,7 +223,9 @@ def findings(records: Records) -> str:
     return "\n".join(f"* {line}" for line in lines)
 
 
-def page_of(records: Records) -> str:
+def page_of(folder: Path) -> str:
+    """The page, of the numbers that the folder has."""
+    records = read_csv(folder / "dimension.csv")
     seconds = {
         m: sum(r["seconds"] for r in chosen(records, model=m, sigma=LEVEL)) for m in ("m0", "m2")
     }
@@ -377,31 +241,28 @@ def page_of(records: Records) -> str:
         centres=CENTRES,
         copies=COPIES,
         level=LEVEL,
-        table="\n".join(table(records)),
+        table=table_of(records),
         findings=findings(records),
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path())
+    parser = options(__doc__)
     parser.add_argument("--store", type=Path, default=Path("runs/dimension_measured"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--page", action="store_true", help="write the page alone")
     given = parser.parse_args()
-    torch.set_num_threads(1)
-    given.store.mkdir(parents=True, exist_ok=True)
     given.out.mkdir(parents=True, exist_ok=True)
-    records: Records = []
-    for seed in range(given.seeds):
-        for model in NAMES:
-            file = given.store / f"{model}_{seed}.json"
-            if not file.is_file():
-                file.write_text(json.dumps(measured(model, seed)), encoding="utf-8")
-                print(model, seed, flush=True)
-            records += json.loads(file.read_text(encoding="utf-8"))
-    write_csv(records, given.out / "dimension.csv")
-    draw(records, given.out / "dimension.png")
-    (given.out / "dimension.md").write_text(page_of(records), encoding="utf-8")
+    if not given.page:
+        torch.set_num_threads(1)
+        records: Records = []
+        for seed in range(given.seeds):
+            for model in NAMES:
+                file = given.store / f"{model}_{seed}.json"
+                records += kept(file, partial(measured, model, seed))
+        write_csv(records, given.out / "dimension.csv", 5)
+        draw(records, given.out / "dimension.png")
+    (given.out / "dimension.md").write_text(page_of(given.out), encoding="utf-8")
 
 
 if __name__ == "__main__":

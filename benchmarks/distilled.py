@@ -7,8 +7,7 @@ distance of samples of the product from its density, which is known. Writes all 
     python benchmarks/distilled.py --out docs/results
 """
 
-import argparse
-import csv
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pages import Row, options, panels, read_csv, table, write_csv
 from torch import Tensor
 
 import scorefield as sf
@@ -41,7 +41,6 @@ TRUE_ULA, UNADJUSTED = (f"{fields}, ULA of the summed scores" for fields in ("ex
 TRUE, OWN, DIRECT = (f"{f}, HMC, exact acceptance" for f in ("exact fields", DISTILLED, M2))
 
 COLUMNS = ("seed", "quantity", "data", "model", "sigma", "value")
-Row = dict[str, str | float]
 Fields = dict[str, sf.ScoreField]
 
 
@@ -202,13 +201,10 @@ def of_pair(n: Numbers, one: str, other: str) -> str:
     return f"* **{one}**: {verdict(own, than, ('nearer than', 'farther than')) % f'*{other}*'}."
 
 
-def table(heads: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(c)} |" for c in (heads, ["---"] * len(heads), *rows))
-
-
-def page(rows: list[Row], spent: float) -> str:
-    """The page, all of whose numbers are those of the rows and of the settings."""
-    n = Numbers(rows)
+def page_of(folder: Path) -> str:
+    """The page, all of whose numbers are those that the folder has, and of the settings."""
+    n = Numbers(read_csv(folder / "distilled.csv"))
+    about = json.loads((folder / "distilled.json").read_text(encoding="utf-8"))
     errors, fits, samples = [], [], []
     for data in DATA:
         for model in MODELS:
@@ -244,8 +240,8 @@ $ python benchmarks/distilled.py --out docs/results
 ```
 
 writes this page, the figure and [`distilled.csv`](distilled.csv), every number of every seed; on
-{time.strftime("%Y-%m-%d")} with scorefield {sf.__version__} and torch {torch.__version__}, in
-{spent:.0f} s of processor time of one thread, on a machine that was not idle. Intervals are 95 %
+{about["date"]} with {about["versions"]}, in {about["seconds"]} s of processor
+time of one thread, on a machine that was not idle. Intervals are 95 %
 over seeds, of trainings and samples together; a difference is first less second, seed by seed.
 
 ## What is lost
@@ -299,11 +295,8 @@ Sources: *Composition and control with distilled energy diffusion models and seq
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    plt.switch_backend("Agg")
     n = Numbers(rows)
-    figure, (errors, samples) = plt.subplots(1, 2, figsize=(12, 4.6), layout="constrained")
+    figure, (errors, samples) = panels(1, 2, 12, 4.6)
     colours = {M0: "#D55E00", DISTILLED: "#0072B2", M2: "#009E73"}
     lines = [("score error", model, model, "-") for model in MODELS]
     lines += [("distance", DISTILLED, "distilled, from its teacher", "--")]
@@ -330,20 +323,24 @@ def draw(rows: list[Row], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path())
-    out: Path = parser.parse_args().out
+    parser = options(__doc__)
+    parser.add_argument("--page", action="store_true", help="write the page alone")
+    given = parser.parse_args()
+    out: Path = given.out
     out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    start = time.process_time()
-    rows = [row for seed in SEEDS for row in of_seed(seed)]
-    spent = time.process_time() - start
-    with (out / "distilled.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({**row, "value": f"{row['value']:.6g}"} for row in rows)
-    (out / "distilled.md").write_text(page(rows, spent), encoding="utf-8")
-    draw(rows, out / "distilled.png")
+    if not given.page:
+        torch.set_num_threads(1)
+        start = time.process_time()
+        rows = [row for seed in SEEDS for row in of_seed(seed)]
+        about = {
+            "date": time.strftime("%Y-%m-%d"),
+            "versions": f"scorefield {sf.__version__} and torch {torch.__version__}",
+            "seconds": round(time.process_time() - start),
+        }
+        write_csv(rows, out / "distilled.csv")
+        (out / "distilled.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        draw(rows, out / "distilled.png")
+    (out / "distilled.md").write_text(page_of(out), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,6 @@ Run as
     python benchmarks/dual.py --out docs/results
 """
 
-import argparse
-import csv
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+from pages import Row, options, panels, write_csv
 from torch import Tensor
 
 from scorefield import (
@@ -129,7 +128,7 @@ class Result:
     exact: Tensor
     found: list[Tensor]
     flow: LogProb
-    rows: list[dict[str, float | str]]
+    rows: list[Row]
 
 
 def measured(name: str, scale: float) -> Result:
@@ -173,7 +172,7 @@ def measured(name: str, scale: float) -> Result:
         noisy = truth.sample(POINTS, seed=2, dtype=torch.float64, t=t)
         at = truth.log_density(noisy, t)
         values = [density.log_prob(noisy, t) for density in densities]
-        row: dict[str, float | str] = {"data": name, "sigma": t}
+        row: Row = {"data": name, "sigma": t}
         for key, e in {
             "error_0": gap(values[0], at),
             "error_1": gap(values[1], at),
@@ -186,14 +185,8 @@ def measured(name: str, scale: float) -> Result:
 
 
 def draw(results: list[Result], path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
-    figure, panels = plt.subplots(2, len(results), figsize=(10, 8), layout="constrained")
-    for (top, bottom), result in zip(panels.T, results, strict=True):
+    figure, axes = panels(2, len(results), 10, 8)
+    for (top, bottom), result in zip(axes.T, results, strict=True):
         exact = result.exact.numpy()
         top.scatter(
             exact, result.found[0].numpy(), s=3, color="#0072B2", label="potential, one call"
@@ -226,8 +219,7 @@ def draw(results: list[Result], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path())
+    parser = options(__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="multiple of the training steps")
     given = parser.parse_args()
     with ProcessPoolExecutor(len(PROBLEMS), get_context("spawn")) as pool:
@@ -236,12 +228,7 @@ def main() -> None:
         print("\n".join(result.lines))
     given.out.mkdir(parents=True, exist_ok=True)
     rows = [row for result in results for row in result.rows]
-    with (given.out / "dual.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*rows[0]], lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            cells = row.items()
-            writer.writerow({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in cells})
+    write_csv(rows, given.out / "dual.csv", 4)
     draw(results, given.out / "dual.png")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from pages import line, table
 from torch import Tensor
 
 import scorefield as sf
@@ -113,7 +114,7 @@ def main() -> None:
     ]
     own = law(one, one, 1.0)[0]
     heads = ("field", "sampler", "gap from the claim", "gap from the class", "mean", "std")
-    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
+    print(table(heads, ()))
     for name, field, sampler, (cdf, mean, std), classes in cases:
         x = sampler.sample(field, options.samples, seed=0, classes=classes, dtype=torch.float64)[
             :, 0
@@ -128,7 +129,7 @@ def main() -> None:
             f"{within(estimate.mean(x.numpy()))} (claim {mean:.3f})",
             f"{within(estimate.Estimate(std_of_x, error, len(x)))} (claim {std:.3f})",
         )
-        print(f"| {' | '.join(cells)} |")
+        print(line(*cells))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import math
 import statistics
 
 import torch
+from pages import table
 
 from scorefield import (
     EDM,
@@ -85,7 +86,7 @@ def main() -> None:
     x = digits().reference(64, seed=0, split="train")
     truth = Empirical(x)
     lengths = {"plain": given.steps, "plain, twice": 2 * given.steps}
-    table: dict[str, list[list[float]]] = {}
+    found: dict[str, list[list[float]]] = {}
     for kind, head in KINDS.items():
         for seed in range(given.seeds):
             field = field_of(head, float(x.std()), seed)
@@ -101,18 +102,19 @@ def main() -> None:
                 seed=seed,
                 quiet=True,
             )
-            table.setdefault(kind, []).append(errors(field, truth))
-            print(kind, seed, [f"{e:.4f}" for e in table[kind][-1]], flush=True)
-    print("\n| | " + " | ".join(f"σ = {s:g}" for s in SIGMAS) + " | mean, ratio to `inner` |")
-    print("|---" * (len(SIGMAS) + 2) + "|")
-    base = [math.log(statistics.mean(row)) for row in table["inner"]]
-    for kind, rows in table.items():
+            found.setdefault(kind, []).append(errors(field, truth))
+            print(kind, seed, [f"{e:.4f}" for e in found[kind][-1]], flush=True)
+    lines = []
+    base = [math.log(statistics.mean(row)) for row in found["inner"]]
+    for kind, rows in found.items():
         cells = [cell([row[k] for row in rows]) for k in range(len(SIGMAS))]
         logs = [math.log(statistics.mean(row)) - b for row, b in zip(rows, base, strict=True)]
         e = mean(logs)
         low, high = map(math.exp, e.interval())
         ratio = "1" if kind == "inner" else f"{math.exp(e.value):.2f} ({low:.2f} to {high:.2f})"
-        print(f"| {' | '.join((kind, *cells, ratio))} |")
+        lines.append([kind, *cells, ratio])
+    heads = ["", *(f"σ = {s:g}" for s in SIGMAS), "mean, ratio to `inner`"]
+    print("\n" + table(heads, lines))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from pages import table
 from torch import Tensor
 
 import scorefield as sf
@@ -195,11 +196,6 @@ def picture(problem: Problem, samples: dict[str, Tensor]) -> Figure:
     return figure
 
 
-def table(heads: list[str], rows: list[list[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path, nargs="?")
@@ -218,7 +214,7 @@ def main() -> None:
         if title == RANKED:
             files["samples.png"] = png(picture(problem, samples))
     heads = ["posterior", "field", "mean of $x_1$", "of $x_2$", "variance of $x_1$", "of $x_2$"]
-    files["moments.md"] = table([*heads, "correlation", "asymmetry"], rows).encode()
+    files["moments.md"] = table([*heads, "correlation", "asymmetry"], rows).encode() + b"\n"
     ranks = calibration(options.data, options.steps // 2)
     files["ranks.png"] = png(sf.plot.ranks(ranks))
     rows = [
@@ -232,7 +228,7 @@ def main() -> None:
     names = ["$x_1$", "$x_2$", "the misfit"]
     heads = ["field", *(f"p of {name}" for name in names)]
     heads += [f"{what} of {name}" for name in names for what in ("shift", "spread")]
-    files["ranks.md"] = table(heads, rows).encode()
+    files["ranks.md"] = table(heads, rows).encode() + b"\n"
     for name, content in files.items():
         if name.endswith(".md"):
             print(content.decode())

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from pages import table
 from torch import Tensor
 
 import scorefield as sf
@@ -75,10 +76,6 @@ def trained(source: sf.DataSource, seed: int, steps: int) -> sf.PreconditionedFi
     return field
 
 
-def line(name: str, *cells: str) -> str:
-    return f"| {' | '.join((name, *cells))} |"
-
-
 def shown(estimate: Estimate, scale: float = 1.0) -> str:
     low, high = estimate.interval()
     return f"{scale * estimate.value:+.3g} ({scale * low:+.3g} to {scale * high:+.3g})"
@@ -118,27 +115,24 @@ def main() -> None:
         pairs = zip(found[a], found[b], strict=True)
         return mean([one[key] - other[key] for one, other in pairs])
 
-    rows = [
-        line("sampler", "prior mean", "brightness less the data's, %", *distances),
-        line(*["---"] * (3 + len(distances))),
-    ]
+    rows = []
     for (name, prior), each in found.items():
         cells = [shown(mean([e["brightness"] for e in each]), 100)]
         cells += [shown(mean([e[key] for e in each])) for key in distances]
-        rows.append(line(name, f"{prior:.2f}", *cells))
-    rows += ["", line("what changes", "brightness, %", "predicted, %", *distances)]
-    rows.append(line(*["---"] * (3 + len(distances))))
+        rows.append([name, f"{prior:.2f}", *cells])
+    print(table(["sampler", "prior mean", "brightness less the data's, %", *distances], rows))
+    rows = []
     for name in methods(options.steps):
         expected = level * (kept if name == "probability flow" else kept**2)
         pair = (name, level), (name, 0.0)
         cells = [shown(change(*pair, "brightness"), 100), f"{100 * expected:+.2f}"]
         cells += [shown(change(*pair, key)) for key in distances]
-        rows.append(line(f"the mean in place of 0, {name}", *cells))
+        rows.append([f"the mean in place of 0, {name}", *cells])
     one, other = ((f"{first} first", 0.0) for first in ORDERS)
     cells = [shown(change(one, other, "brightness"), 100), ""]
     cells += [shown(change(one, other, key)) for key in distances]
-    rows.append(line("the corrector first, prior mean 0", *cells))
-    print("\n".join(rows))
+    rows.append(["the corrector first, prior mean 0", *cells])
+    print("\n" + table(["what changes", "brightness, %", "predicted, %", *distances], rows))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 import torch._dynamo  # the first optimiser imports it: better once, before the forks
+from pages import line, table
 
 from scorefield.comparison.timing import short_training
 from scorefield.config.build import build_engine
@@ -103,7 +104,7 @@ def row(name: str, unit: float, rounds: int, work: Callable[[World], Times]) -> 
     one, two = (statistics.median(each[k][0] for each in times) for k in range(2))
     speed = statistics.median(a[0] / b[0] for a, b in times)
     bound = statistics.median(a[1] / b[1] for a, b in times)
-    return f"| {name} | {one / unit:.1f} | {two / unit:.1f} | {speed:.2f} | {bound:.2f} |"
+    return line(name, f"{one / unit:.1f}", f"{two / unit:.1f}", f"{speed:.2f}", f"{bound:.2f}")
 
 
 def main() -> None:
@@ -114,8 +115,7 @@ def main() -> None:
     parser.add_argument("--batches", default=",".join(map(str, BATCHES)))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    print("| | one process | two | speed-up | by processor time |")
-    print("|---" * 5 + "|")
+    print(table(["", "one process", "two", "speed-up", "by processor time"], ()))
     for preset in given.presets.split(","):
         for batch in map(int, given.batches.split(",")):
             config = load_config(preset, [f"train.batch_size={batch}"])

@@ -13,8 +13,6 @@ about two minutes on one thread. Run as
     python benchmarks/samplers.py --out docs/results
 """
 
-import argparse
-import csv
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pages import options, panels, table, write_csv
 from torch import Tensor
 
 from scorefield import (
@@ -191,12 +190,8 @@ def tell(rows: Sequence[Row]) -> None:
     def floors(row: Row) -> str:
         return f"{row.floors:.{1 if row.floors < 10 else 0}f}"
 
-    def table(head: str, lines: Sequence[Sequence[str]]) -> None:
-        print("\n" + head + "\n" + "|---" * head.count(" | ") + "|---|")
-        print("\n".join(f"| {' | '.join(line)} |" for line in lines))
-
     at = {(r.method, r.budget, r.process): r for r in rows}
-    budgets = " | ".join(map(str, BUDGETS))
+    budgets = list(map(str, BUDGETS))
     laws, errors, widths = [], [], []
     for name in METHODS:
         across = [[at[name, b, p] for p in PROCESSES] for b in BUDGETS]
@@ -208,15 +203,19 @@ def tell(rows: Sequence[Row]) -> None:
             each = [[at[name, b, p] for b in BUDGETS] for p in PROCESSES]
             found = " / ".join(f"{slope(own):.2f}" for own in each)
             errors.append([name, str(one.order), *(cell(own, rms) for own in across), found])
-    table(f"| method | order | calls per step | stochastic | {budgets} |", laws)
-    table(f"| method | order | {budgets} | slope |", errors)
-    table(f"| width of a mode | {budgets} |", widths)
+    about = ["method", "order", "calls per step", "stochastic"]
+    tables = [
+        table([*about, *budgets], laws),
+        table(["method", "order", *budgets, "slope"], errors),
+        table(["width of a mode", *budgets], widths),
+    ]
     flows = []
     for tolerance in (*TOLERANCES, EXACT.rtol):
         own = [r for r in rows if r.tolerance == tolerance]
         calls = cell(own, lambda r: f"{r.calls:.0f}")
         flows.append([f"{tolerance:g}", calls, cell(own, rms), cell(own, floors)])
-    table(f"| {FLOW}, tolerance | calls | rms | floors |", flows)
+    tables.append(table([f"{FLOW}, tolerance", "calls", "rms", "floors"], flows))
+    print("\n" + "\n\n".join(tables))
 
 
 STYLES = {
@@ -236,17 +235,9 @@ STYLES = {
 
 
 def draw(rows: Sequence[Row], floor: NoiseFloor, path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
-    figure, panels = plt.subplots(
-        3, len(PROCESSES), figsize=(15, 10.5), layout="constrained", sharex=True, sharey="row"
-    )
+    figure, grid = panels(3, len(PROCESSES), 15, 10.5, sharex=True, sharey="row")
     shown = [(False, "rms"), (False, "floors"), (True, "floors")]
-    for panel, (stochastic, what) in zip(panels, shown, strict=True):
+    for panel, (stochastic, what) in zip(grid, shown, strict=True):
         for axes, process in zip(panel, PROCESSES, strict=True):
             for name, (colour, marker, line) in STYLES.items():
                 own = [
@@ -274,22 +265,20 @@ def draw(rows: Sequence[Row], floor: NoiseFloor, path: Path) -> None:
             axes.minorticks_off()
             axes.grid(alpha=0.25)
             axes.tick_params(labelbottom=True)
-    for axes, process in zip(panels[0], PROCESSES, strict=True):
+    for axes, process in zip(grid[0], PROCESSES, strict=True):
         axes.set_title(process)
-    panels[0][0].set_ylabel("rms distance to the exact\nend points [units of the data]")
-    panels[1][0].set_ylabel("distance between laws / noise floor\n(no noise drawn)")
-    panels[2][0].set_ylabel("distance between laws / noise floor\n(noise drawn)")
-    for axes in panels[-1]:
+    grid[0][0].set_ylabel("rms distance to the exact\nend points [units of the data]")
+    grid[1][0].set_ylabel("distance between laws / noise floor\n(no noise drawn)")
+    grid[2][0].set_ylabel("distance between laws / noise floor\n(noise drawn)")
+    for axes in grid[-1]:
         axes.set_xlabel("network calls")
-    for panel in panels[::2]:
+    for panel in grid[::2]:
         panel[-1].legend(fontsize=9, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     figure.savefig(path, dpi=110)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path())
-    arguments = parser.parse_args()
+    arguments = options(__doc__).parse_args()
     torch.set_num_threads(1)
     start = time.process_time()
     ring = GaussianMixture.ring(MODES, std=STD)
@@ -299,12 +288,7 @@ def main() -> None:
     rows = [row for process in PROCESSES for row in Table(process, floor).rows]
     tell(rows)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    with (arguments.out / "samplers.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*asdict(rows[0])], lineterminator="\n")
-        writer.writeheader()
-        for r in rows:
-            cells = asdict(r).items()
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in cells})
+    write_csv([asdict(row) for row in rows], arguments.out / "samplers.csv")
     draw(rows, floor, arguments.out / "samplers.png")
     print(f"\n{time.process_time() - start:.0f} s of processor time")
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
+import pages
+
 OURS = "scorefield"
 
 
@@ -97,13 +99,14 @@ def spread(section: Section) -> str:
 def table(section: Section) -> Iterator[str]:
     """The section of the page."""
     yield from ("", f"## {section.title}", "", section.words, "")
-    yield f"| library | | {section.unit} | times as long as {OURS} (quartiles) |"
-    yield "|---|---|---|---|"
+    rows = []
     for row in section.rows:
         if row.action is None:
-            yield f"| {row.library} | not installed | – | – |"
+            rows.append([row.library, "not installed", "–", "–"])
             continue
         low, ratio, high = quartiles(row, section.rows[0])
         times = "1" if row is section.rows[0] else f"{ratio:.2f} ({low:.2f} to {high:.2f})"
-        yield (f"| {row.library} | {row.words} | {1e3 * statistics.median(row.seconds):.3g} "
-               f"| {times} |")  # fmt: skip
+        median = f"{1e3 * statistics.median(row.seconds):.3g}"
+        rows.append([row.library, row.words, median, times])
+    heads = ["library", "", section.unit, f"times as long as {OURS} (quartiles)"]
+    yield pages.table(heads, rows)

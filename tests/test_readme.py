@@ -1,5 +1,6 @@
 """The code that the front pages show runs as it stands, with a shorter training."""
 
+import importlib
 import re
 import runpy
 from pathlib import Path
@@ -121,6 +122,14 @@ def test_the_python_of_the_page_on_a_gpu_runs_on_a_cpu():
 def test_the_pages_on_choices_are_those_of_the_measured_tables():
     pages = runpy.run_path(str(ROOT / "docs" / "choices.py"))["PAGES"]
     assert [path.read_text(encoding="utf-8") for path in pages] == [f() for f in pages.values()]
+
+
+@pytest.mark.parametrize("name", ["check", "dimension", "distilled", "emoji", "two_gaussians"])
+def test_the_page_of_a_benchmark_is_that_of_the_stored_numbers(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    results = ROOT / "docs" / "results"
+    page = importlib.import_module(name).page_of(results)
+    assert page == (results / f"{name}.md").read_text(encoding="utf-8")
 
 
 def test_the_speeds_of_the_comparison_are_those_of_the_measured_page():
