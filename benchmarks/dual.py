@@ -69,10 +69,10 @@ def problem_of(name: str, scale: float) -> Problem:
     """A problem, and a multiple of its steps of training."""
     if name == "ring":
         ring = GaussianMixture.ring(sde=EDM(0.05, 20.0))
-        return Problem(name, ring, 16_384, 0.05, round(4000 * scale), 0.2, 128)
+        return Problem(name, ring, 16_384, 0.05, round(12_000 * scale), 0.2, 128)
     means = Noise(0).normal("means", (16,), torch.arange(4), dtype=torch.float64)
     mixture = GaussianMixture(means, stds=0.6, sde=EDM(0.1, 10.0))
-    return Problem(name, mixture, 32_768, 0.2, round(5000 * scale), 0.25, 64)
+    return Problem(name, mixture, 131_072, 0.2, round(16_000 * scale), 0.25, 64)
 
 
 def trained(problem: Problem, data: Tensor, seed: int) -> NormalizedField:
