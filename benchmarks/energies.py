@@ -12,120 +12,32 @@ that are in the folder of runs are taken as they are. Run as
     python benchmarks/energies.py --out docs/results
 """
 
-import argparse
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from energies_numbers import SYSTEMS, Result, gap, last_draws, measured, result, source_of
+from pages import options, table
 
 import scorefield as sf
 from scorefield.config.build import build_field, build_source
-from scorefield.data.source import Split
 from scorefield.estimate import format_interval, mean, paired_difference, pool
 from scorefield.plotting.palette import EXACT, MODELS
-from scorefield.runs.run import Run
 from scorefield.samplers.mixing import autocorrelation_time, split_r_hat
 
-
-@dataclass(frozen=True)
-class System:
-    """A family of presets: its name on the page, the numbers of samples and of held-out points, and
-    the tolerance of the flow."""
-
-    title: str
-    samples: int
-    held_out: int
-    rtol: float
-
-
-SYSTEMS = {
-    "dw4": System("DW-4", 256, 128, 3e-4),
-    "lj13": System("LJ-13", 64, 32, 1e-2),
-}
 PRESETS, SEEDS = "dw4/m0,dw4/m2,lj13/m0,lj13/m2", "0,1,2"
 REFERENCE = 4096
-Numbers = dict[str, np.ndarray]
-
-
-def source_of(family: str) -> sf.ChainSource:
-    source = build_source(sf.load_config(f"{family}/m0"))
-    assert isinstance(source, sf.ChainSource)
-    return source
-
-
-def measured(preset: str, seed: int, source: sf.ChainSource, root: Path) -> Numbers:
-    """The numbers of a run, which are computed once."""
-    file = root / "energies" / f"{preset.replace('/', '-')}-{seed}.npz"
-    if file.is_file():
-        with np.load(file) as stored:
-            return dict(stored)
-    system = SYSTEMS[preset.partition("/")[0]]
-    run = Run.create(sf.load_config(preset, [f"seed={seed}"]), root)
-    begin = time.process_time()
-    if not run.finished:
-        run.train(quiet=True)
-    trained = time.process_time() - begin
-    field, settings = run.field(), {"rtol": system.rtol, "atol": system.rtol}
-    drawn = sf.flow_samples(field, system.samples, seed=seed, **settings)
-    data = source.reference(system.held_out, seed, dtype=torch.float64)
-    there = sf.log_prob(field, data, **settings)
-    found = {
-        "x": drawn.x,
-        "log_q": drawn.log_prob.value,
-        "solver_error": drawn.log_prob.solver_error,
-        "data_log_weights": -source.energy.energy(data) - there.value,
-        "data_solver_error": there.solver_error,
-        "calls": drawn.log_prob.calls,
-    }
-    numbers = {name: value.numpy() for name, value in found.items()}
-    numbers["trained"] = np.array(trained)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(file, **numbers)
-    print(f"{preset}, seed {seed}, is trained and weighed", flush=True)
-    return numbers
-
-
-@dataclass(frozen=True)
-class Result:
-    """The weights of a run, its divergence from the energy, and the energies of its samples."""
-
-    seed: int
-    found: sf.Importance
-    divergence: sf.Estimate
-    energies: Tensor
-    distances: Tensor
-    seconds: float
-    calls: float
-
-
-def result(seed: int, numbers: Numbers, source: sf.ChainSource) -> Result:
-    x, log_q, errors = (torch.from_numpy(numbers[k]) for k in ("x", "log_q", "solver_error"))
-    none, whole = torch.zeros_like(log_q), torch.zeros_like(log_q, dtype=torch.int64)
-    density = sf.LogProb(log_q, none, errors, whole, whole, x, whole == 0)
-    found = sf.importance(source.energy, x, density)
-    at_data, constant = mean(numbers["data_log_weights"]), found.log_constant
-    divergence = sf.Estimate(
-        at_data.value - constant.value,
-        math.hypot(at_data.standard_error, constant.standard_error),
-        at_data.n,
-        "nats",
-        numerical_error=constant.numerical_error + float(numbers["data_solver_error"].mean()),
-    )
-    seconds = float(numbers["trained"])
-    energies, distances = source.energy.energy(x), source.energy.distances(x)
-    return Result(
-        seed, found, divergence, energies, distances, seconds, float(numbers["calls"].mean())
-    )
-
-
-def gap(one: Tensor, other: Tensor) -> sf.Estimate:
-    """Wasserstein's distance of order 1 between numbers."""
-    return sf.sliced_wasserstein(one.reshape(-1, 1), other.reshape(-1, 1), order=1)
+# Heads of the tables.
+CHAINS = (
+    *("", "draws for training + held out", "held-out draws of a chain, of chains", "R-hat"),
+    *("R-hat expected", "time, moves", "degrees of freedom", "virial"),
+)
+WEIGHED = ("", "trainings", "share", "divergence", "log Z", "energies", "distances", "mean energy")
+SEEDS_APART = ("", "seed", "share", "solver", "log Z", "solver", "calls", "training")
+Rows = list[list[str]]
 
 
 def bare(found: sf.Estimate) -> sf.Estimate:
@@ -139,7 +51,7 @@ def over(found: Sequence[sf.Estimate]) -> str:
     return format_interval(replace(found[0] if len(found) == 1 else pool(found), unit=""))
 
 
-def chains_row(family: str, source: sf.ChainSource) -> str:
+def chains_row(family: str, source: sf.ChainSource) -> list[str]:
     """What is known of the held-out Markov chains of a system, by what rotations and permutations
     leave as it is."""
     energy, x = source.energy, source.stored("test")
@@ -153,7 +65,7 @@ def chains_row(family: str, source: sf.ChainSource) -> str:
     apart = int(ratios.argmax())
     r_hat = sf.Estimate(float(ratios[apart]), float(scatter[apart]), invariant.shape[1])
     virial = -(x * energy.score(x, 0.0)).sum(dim=(1, 2)).unflatten(0, (source.draws, -1))
-    cells = [
+    return [
         SYSTEMS[family].title,
         f"{source.count('train'):,} + {source.count('test'):,}",
         f"{source.draws} of {invariant.shape[1]}",
@@ -163,15 +75,9 @@ def chains_row(family: str, source: sf.ChainSource) -> str:
         str(energy.domain.dim),
         format_interval(mean(virial.mean(dim=0).numpy())),
     ]
-    return f"| {' | '.join(cells)} |"
 
 
-def last_draws(source: sf.ChainSource, split: Split) -> Tensor:
-    """The last draw of each chain: those of different chains are independent."""
-    return source.stored(split).unflatten(0, (source.draws, -1))[-1]
-
-
-def model_rows(results: dict[str, list[Result]], sources: dict[str, sf.ChainSource]) -> list[str]:
+def model_rows(results: dict[str, list[Result]], sources: dict[str, sf.ChainSource]) -> Rows:
     """The rows of the table of models, and one of the chains themselves for each system."""
     rows = []
     for family, source in sources.items():
@@ -182,34 +88,35 @@ def model_rows(results: dict[str, list[Result]], sources: dict[str, sf.ChainSour
             if not preset.startswith(family):
                 continue
             n = len(runs[0].found.x)
-            rows.append(
-                f"| `{preset}` | {len(runs)} | {over([run.found.share for run in runs])} | "
-                f"{over([run.divergence for run in runs])} | "
-                f"{over([run.found.log_constant for run in runs])} | "
-                f"{over([gap(run.energies, u) for run in runs])} | "
-                f"{over([gap(run.distances[:n, :1], d[:, :1]) for run in runs])} | "
-                f"{over([run.found.mean(run.energies) for run in runs])} |"
-            )
+            columns = [
+                [run.found.share for run in runs],
+                [run.divergence for run in runs],
+                [run.found.log_constant for run in runs],
+                [gap(run.energies, u) for run in runs],
+                [gap(run.distances[:n, :1], d[:, :1]) for run in runs],
+                [run.found.mean(run.energies) for run in runs],
+            ]
+            rows.append([f"`{preset}`", str(len(runs)), *map(over, columns)])
         fresh = last_draws(source, "train")[: system.samples]
         per_chain = energy.energy(source.stored("test")).reshape(source.draws, -1).mean(dim=0)
-        rows.append(
-            f"| chains, {system.title} | | 1 | 0 | | "
-            f"{over([gap(energy.energy(fresh), u)])} | "
-            f"{over([gap(energy.distances(fresh)[:, :1], d[:, :1])])} | "
-            f"{format_interval(mean(per_chain.numpy()))} |"
-        )
+        least = [gap(energy.energy(fresh), u), gap(energy.distances(fresh)[:, :1], d[:, :1])]
+        known = [over([e]) for e in (*least, mean(per_chain.numpy()))]
+        rows.append([f"chains, {system.title}", "", "1", "0", "", *known])
     return rows
 
 
-def seed_rows(results: dict[str, list[Result]]) -> list[str]:
+def seed_rows(results: dict[str, list[Result]]) -> Rows:
     rows = []
     for preset, runs in results.items():
         for run in runs:
             share, constant = run.found.share, run.found.log_constant
             rows.append(
-                f"| `{preset}` | {run.seed} | {format_interval(bare(share))} | "
-                f"{share.numerical_error:.1e} | {format_interval(bare(constant))} | "
-                f"{constant.numerical_error:.1e} | {run.calls:.0f} | {run.seconds:.0f} s |"
+                [
+                    *(f"`{preset}`", str(run.seed)),
+                    *(format_interval(bare(share)), f"{share.numerical_error:.1e}"),
+                    *(format_interval(bare(constant)), f"{constant.numerical_error:.1e}"),
+                    *(f"{run.calls:.0f}", f"{run.seconds:.0f} s"),
+                ]
             )
     return rows
 
@@ -264,11 +171,6 @@ def draw(results: dict[str, list[Result]], sources: dict[str, sf.ChainSource], p
     figure.savefig(path, dpi=110)
 
 
-def head(*cells: str) -> str:
-    """The head of a table."""
-    return f"| {' | '.join(cells)} |\n|{'---|' * len(cells)}"
-
-
 def page(results: dict[str, list[Result]], sources: dict[str, sf.ChainSource], asked: str) -> str:
     sizes = "\n".join(map(sizes_of, sources))
     fewest = min(len(runs) for runs in results.values())
@@ -320,17 +222,7 @@ the autocorrelation time are the largest of the energy and the sorted distances.
 $\mathrm{E}[x \cdot \nabla u]$ is the number of degrees of freedom for every confining energy.
 Intervals are of 95 %.
 """,
-        head(
-            "",
-            "draws for training + held out",
-            "held-out draws of a chain, of chains",
-            "R-hat",
-            "R-hat expected",
-            "time, moves",
-            "degrees of freedom",
-            "virial",
-        ),
-        *(chains_row(family, source) for family, source in sources.items()),
+        table(CHAINS, [chains_row(family, source) for family, source in sources.items()]),
         rf"""
 Chains of $N$ draws that agree have an R-hat of about $(1 + 2 (\tau - 1) / N)^{{1/2}}$ for a time
 $\tau$ in draws, which is the one expected. Draws of different chains are independent, those of one
@@ -353,17 +245,7 @@ With weights $w = e^{{-u}} / q$:
 
 {covering}
 """,
-        head(
-            "",
-            "trainings",
-            "share",
-            "divergence",
-            "log Z",
-            "energies",
-            "distances",
-            "mean energy",
-        ),
-        *model_rows(results, sources),
+        table(WEIGHED, model_rows(results, sources)),
         """
 ![Distances and energies of the chains and of the models](particles.png)
 
@@ -372,8 +254,7 @@ Dotted lines are weighted samples; what is beyond an edge is in the last bin.
 Of each training, with its own interval over samples, and separately what the solver may have added,
 which is in the intervals above too:
 """,
-        head("", "seed", "share", "solver", "log Z", "solver", "calls", "training"),
-        *seed_rows(results),
+        table(SEEDS_APART, seed_rows(results)),
         """
 Times are of the processor, on a busy machine, and with the checkpoints.
 
@@ -418,8 +299,8 @@ def compared(results: dict[str, list[Result]]) -> str:
         n = min(len(one), len(other))
         if n < 2:
             continue
-        ends = ([run.found.share.value for run in runs[:n]] for runs in (other, one))
-        found = paired_difference(*ends)
+        potential, field = ([run.found.share.value for run in runs[:n]] for runs in (other, one))
+        found = paired_difference(potential, field)
         low, high = found.interval()
         verdict = "not distinguishable from that of the field"
         if low > 0 or high < 0:
@@ -433,8 +314,7 @@ def compared(results: dict[str, list[Result]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path())
+    parser = options(__doc__)
     parser.add_argument("--root", type=Path, default=Path("runs"))
     parser.add_argument("--presets", default=PRESETS, help="the presets, by commas")
     parser.add_argument("--seeds", default=SEEDS, help="the seeds, by commas")
