@@ -264,7 +264,7 @@ def findings(records: Records) -> str:
         f"{lower(records, 'm2_fokker_planck', 'm2')} it is lower, by a "
         f"factor of {factor(records, 'm2_fokker_planck', 'm2')} in the geometric mean, with its "
         f"95 % interval. "
-        f"Twice the steps, at about the cost (the table has both), have {kl('m2_long')} nats; "
+        f"Twice the steps, at about the same cost (the table has both), have {kl('m2_long')} nats; "
         f"against them the term "
         f"is the better one in {lower(records, 'm2_fokker_planck', 'm2_long')}.",
         f"**A scaling without 1/σ lowers the KL divergence more**, to {kl('m2_energy')} nats "

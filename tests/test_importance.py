@@ -50,7 +50,7 @@ def test_normal_proposals_have_the_share_of_the_closed_form(std):
 
 
 def test_the_interval_of_the_share_covers():
-    """Of 200 repetitions with 500 draws, at a coverage of 0.94 fewer hits than asked have a
+    """Of 200 repetitions with 500 draws, at a coverage of 0.94 fewer hits have a
     probability of one in a million."""
     p, q = normal(1.0), normal(1.2)
     exact, hits = (math.sqrt(2 * 1.2**2 - 1) / 1.2**2) ** DIM, 0

@@ -9,6 +9,7 @@ from scorefield.config import presets
 from scorefield.config.build import build_field, build_source
 from scorefield.config.resolve import load_config
 from scorefield.errors import ConfigError, UserError
+from scorefield.noise import Noise
 
 KERNEL = HMC(0.12, 1.0, 4)
 QUICK = ["data.chains=8", "data.draws=2", "data.burn_in=3", "data.every=2"]
@@ -33,6 +34,16 @@ def test_every_fourth_chain_is_held_out_and_chains_do_not_see_each_other():
     dense = source(every=1, burn_in=5, draws=5).stored("test").reshape(5, 2, 3, 2)
     assert torch.equal(dense[::2].flatten(0, 1), test)
     assert not torch.equal(source(seed=1).stored("test"), test)
+
+
+def test_no_seed_of_a_sampler_has_the_noise_of_the_chains():
+    """Moves have the same addresses in both: those of a sampler would be those of its data."""
+    index = torch.arange(4)
+    drawn = [Noise(seed).normal("a", (2,), index) for seed in range(8)]
+    for seed in range(8):
+        own = source(seed=seed)._noise.normal("a", (2,), index)
+        assert not any(torch.equal(own, one) for one in drawn)
+        drawn.append(own)
 
 
 def test_chains_that_do_not_move_are_an_error():

@@ -25,6 +25,7 @@ from scorefield import (
     product,
     tempered,
 )
+from scorefield.errors import UserError
 from scorefield.noise import Noise
 from scorefield.samplers.kernels import Density
 from tests.laws.cases import normal
@@ -337,6 +338,9 @@ def test_the_path_gap_of_a_rotation_is_its_circulation_and_none_of_a_gradient():
     straight = Affine(torch.tensor([[-1.0, 0.3], [0.3, -2.0]], dtype=torch.float64), sde=sde)
     AnnealedMCMC(3, HMC(h, leaps=3), 2).sample(straight, n, dtype=torch.float64, callback=none)
     assert none.path_gap.value < 1e-13
+    AnnealedMCMC(1, MALA(h), 2).sample(turning, 5, dtype=torch.float64, callback=rates)
+    with pytest.raises(UserError, match="over levels that all samples have passed"):
+        _ = rates.path_gap
 
 
 @pytest.mark.parametrize(("field", "kernel"), [(PLANE, MALA()), (Watched(PLANE), ULA())])

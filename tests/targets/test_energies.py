@@ -138,6 +138,15 @@ def test_what_is_not_clean_data_or_no_energy_is_refused():
         DoubleWell(particles=1)
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_the_least_time_may_be_rounded(kind):
+    energy, y = DoubleWell(), torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(0))
+    least = torch.tensor(energy.sde.t_min, dtype=kind)
+    assert torch.equal(energy.score(y, least), energy.score(y, 0.0))
+    with pytest.raises(UserError, match="clean data only"):
+        energy.score(y, least * (1 + 1e-5))
+
+
 def drawn(energy, step, leaps, chains, draws=1, burn_in=100):
     """Draws of independent chains, of shape (draws, chains, *event)."""
     source = ChainSource(energy, HMC(step, 1.0, leaps), chains, draws, burn_in, 2)

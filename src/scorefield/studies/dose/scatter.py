@@ -26,6 +26,7 @@ def harm_figure(result: DoseResponse, found: Sequence[Correlation]) -> bytes:
     """A panel for each measure and outcome, with a point for each field; what is not
     distinguishable from zero is at the edge.
     """
+    groups = dict.fromkeys(f"{c.group} ({c.fields})" for c in found)
     sheet = plotting.new_figure(12.5, 8.5)
     panels = sheet.subplots(len(OUTCOMES), len(MEASURES), sharex="col", sharey="row")
     fields = {
@@ -35,12 +36,15 @@ def harm_figure(result: DoseResponse, found: Sequence[Correlation]) -> bytes:
     for row, outcome in zip(panels, OUTCOMES, strict=True):
         for axes, metric in zip(row, MEASURES, strict=True):
             _draw(axes, fields, metric, outcome.of)
-            here = [c for c in found if (c.measure, c.outcome.name) == (metric, outcome.name)]
-            axes.set_title("ρ = " + ", ".join(f"{c.value:.2f}" for c in here), fontsize=9)
+            here = {
+                f"{c.group} ({c.fields})": f"{c.value:.2f}"
+                for c in found
+                if (c.measure, c.outcome.name) == (metric, outcome.name)
+            }
+            axes.set_title("ρ = " + ", ".join(here.get(g, "–") for g in groups), fontsize=9)
         row[0].set_ylabel(outcome.title, fontsize=9)
     for axes, metric in zip(panels[-1], MEASURES, strict=True):
         axes.set_xlabel(metric.label, fontsize=9)
-    groups = dict.fromkeys(f"{c.group} ({c.fields})" for c in found)
     sheet.supxlabel(f"ρ: rank correlations over fields: {', '.join(groups)}", fontsize=9)
     handles, labels = panels[0][0].get_legend_handles_labels()
     place: Any = {"loc": "outside upper center", "fontsize": 9, "frameon": False}
