@@ -2,7 +2,9 @@
 
 import csv
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -287,3 +289,14 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
     assert one.kl.value != other.kl.value
     assert len(set(study.about["fingerprints"].values())) == 2
     assert len(study.table(dose_response(settings, trained=study.trained)).rows) == 3
+
+
+def test_the_page_on_harm_has_the_correlations_of_its_file():
+    results = Path(__file__).parents[2] / "docs" / "results"
+    with (results / "rank_correlations.csv").open(encoding="utf-8", newline="") as file:
+        rows = [
+            [float(row[k]) for k in ("spearman", "low", "high")] for row in csv.DictReader(file)
+        ]
+    texts = ["{:.2f} ({:.2f} to {:.2f})".format(*row).replace("-0.00", "0.00") for row in rows]
+    page = (results / "harm.md").read_text(encoding="utf-8").replace("−", "-")
+    assert re.findall(r"-?\d\.\d\d \(.*? to .*?\)", page) == texts

@@ -49,7 +49,7 @@ def divergence(log_p: Float[Tensor, " n"], log_q: LogProb) -> Divergence:
 
 
 def likelihood_error(log_p: Float[Tensor, " n"], log_q: LogProb) -> Estimate:
-    r"""The likelihood error :math:`\mathbb{E}\,|\log q - \log p|`, in nats."""
+    r"""The mean error of the log-density in size :math:`\mathbb{E}\,|\log q - \log p|`, in nats."""
     found = mean((log_q.value - log_p).abs().cpu().numpy(), "nats")
     return replace(found, numerical_error=float(log_q.solver_error.mean()))
 

@@ -46,7 +46,7 @@ class Outcome(NamedTuple):
 OUTCOMES = (
     Outcome("kl", "KL(data ‖ model) [nats]", lambda r: r.kl),
     Outcome(SLICED_WASSERSTEIN.name, "sliced Wasserstein distance", lambda r: r.distance),
-    Outcome("likelihood_error", "likelihood error [nats]", lambda r: r.likelihood),
+    Outcome("likelihood_error", "error of the log-density [nats]", lambda r: r.likelihood),
 )
 
 
