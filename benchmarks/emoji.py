@@ -24,6 +24,7 @@ from emoji_numbers import CALLS, LEVELS, SAMPLES, measured
 from pages import RESULTS, table
 
 import scorefield as sf
+from scorefield.comparison.timing import STEP_TIMES
 from scorefield.estimate import Estimate, format_interval
 
 FILE = RESULTS / "emoji" / "measured.json"
@@ -136,11 +137,12 @@ def page_of(folder: Path) -> str:
             if word in said.values()
         ]
         cost = pairs[0][0]["multiply_adds_per_step"] / pairs[0][1]["multiply_adds_per_step"]
-        slower = [a["seconds_per_step"] / b["seconds_per_step"] for a, b in pairs]
+        value, error, n = found["step_ratios"][model]
         lines.append(
             f"* **{model.upper()}**, {KINDS[model]}, against M0 of the same seed: "
-            f"{'; '.join(groups)}. A step takes {cost:.2f} times the multiply-adds, and took "
-            f"{' and '.join(f'{s:.1f}' for s in slower)} times as long."
+            f"{'; '.join(groups)}. A step takes {cost:.2f} times the multiply-adds, and "
+            f"{format_interval(Estimate(value, error, n))} times as long, timed in turns beside "
+            "other work."
         )
     lines += [
         "",
@@ -191,6 +193,16 @@ def page_of(folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def step_ratios(runs: Path) -> dict[str, list[float]]:
+    """The times of a step as multiples of M0's, which the sweep timed in turns: value, standard
+    error, number of rounds."""
+    stored = json.loads((runs / STEP_TIMES).read_text())["ratios"]
+    return {
+        name.partition("_")[0]: [e["value"], e["standard_error"], e["n"]]
+        for name, e in stored.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", type=Path, nargs="?", help="the folder of the runs")
@@ -203,6 +215,7 @@ def main() -> None:
             "date": datetime.now(UTC).date().isoformat(),
             "versions": f"scorefield {sf.__version__}, torch {torch.__version__}",
             "package": f"{about['name']}-{about['version']}",
+            "step_ratios": step_ratios(given.runs),
             "rows": list(measured(given.runs, given.package)),
         }
         FILE.parent.mkdir(exist_ok=True)
