@@ -10,7 +10,7 @@ fresh points of the data and the least noise level:
 * the log-density by its probability flow, with its two errors, and the time and calls of both.
 
 Writes ``dual.csv``, the errors by noise level, and ``dual.png`` into a folder, and prints the
-numbers of the page. Takes about ten minutes of processor time, in two processes of one thread.
+numbers of the page. Takes 40 minutes of processor time, in two processes of one thread.
 Run as
 
     python benchmarks/dual.py --out docs/results
