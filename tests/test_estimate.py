@@ -214,8 +214,14 @@ class TestVariance:
             tuple(k + z * z / 2 + s * z * math.sqrt(k + z * z / 4) for s in (-1, 1))
         )
 
+    def test_the_variance_may_bend(self):
+        e = Estimate(0.3, 1.0, 20, variance=Variance(0.01, 0.05, -0.04))
+        q = stats.t.ppf(0.95, 19)
+        for end in e.interval(0.9):
+            assert abs(end - 0.3) == pytest.approx(q * math.sqrt(0.01 + 0.05 * end - 0.04 * end**2))
+
     def test_it_is_scaled_with_the_number(self):
-        e = Estimate(3.0, 1.0, 20, variance=Variance(0.5, 0.2), numerical_error=0.1)
+        e = Estimate(3.0, 1.0, 20, variance=Variance(0.5, 0.2, -0.01), numerical_error=0.1)
         low, high = e.interval()
         assert e.scaled(2.0).interval() == pytest.approx((2 * low, 2 * high))
         assert e.scaled(-2.0).interval() == pytest.approx((-2 * high, -2 * low))
@@ -246,7 +252,8 @@ def test_the_interval_of_a_share_holds_wilsons_and_is_not_much_wider(n):
         begin, end = found.interval()
         assert begin <= low + 1e-12
         assert high - 1e-12 <= end
+        assert -1e-12 <= begin < end <= 1 + 1e-12
         # Where none or all are, only one end is in doubt.
         if k in (0, n):
-            assert end - begin == pytest.approx(q2 / n)
+            assert end - begin == pytest.approx(q2 / (n + q2))
             assert (begin, end)[k == n] == pytest.approx(y, abs=1e-12)

@@ -22,10 +22,13 @@ from scorefield.errors import UserError
 
 
 class Variance(NamedTuple):
-    r"""The variance :math:`v_0 + b\,\theta` of a measurement of the number :math:`\theta`."""
+    r"""The variance :math:`v_0 + b\,\theta + c\,\theta^2` of a measurement of the number
+    :math:`\theta`, with :math:`c \le 0`.
+    """
 
     at_zero: float
     slope: float
+    bend: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,8 @@ class Estimate:
         It holds the true values :math:`\theta` with :math:`|y - \theta| \le q\,\mathrm{se}`, where
         :math:`y` is the value and :math:`q` the quantile of Student's distribution with the
         degrees of freedom of the standard error; with a variance that depends on the true value,
-        those with :math:`(y - \theta)^2 \le q^2 (v_0 + b\,\theta)`, around
-        :math:`y + q^2 b / 2`.
+        those with :math:`(y - \theta)^2 \le q^2 (v_0 + b\,\theta + c\,\theta^2)`, around
+        :math:`(y + q^2 b / 2) / (1 - q^2 c)`.
 
         Raises:
             ValueError: If the coverage ``confidence`` is not in (0, 1).
@@ -103,10 +106,11 @@ class Estimate:
         q = NormalDist().inv_cdf(level) if normal else float(stats.t.ppf(level, df=self.draws - 1))
         middle, half = self.value, q * self.standard_error
         if self.variance is not None:
-            at_zero, slope = self.variance
-            shift = 0.5 * q * slope
-            middle = self.value + q * shift
-            half = q * math.sqrt(max(at_zero + slope * self.value + shift**2, 0.0))
+            at_zero, slope, bend = self.variance
+            y, shift, whole = self.value, 0.5 * q * slope, 1 - q**2 * bend
+            middle = (y + q * shift) / whole
+            square = at_zero * whole + slope * y + bend * y**2 + shift**2
+            half = q * math.sqrt(max(square, 0.0)) / whole
         half += self.numerical_error
         return middle - half, middle + half
 
@@ -119,7 +123,7 @@ class Estimate:
             standard_error=self.standard_error * abs(factor),
             unit=self.unit if unit is None else unit,
             numerical_error=self.numerical_error * abs(factor),
-            variance=None if v is None else Variance(v.at_zero * factor**2, v.slope * factor),
+            variance=None if v is None else Variance(v[0] * factor**2, v[1] * factor, v.bend),
         )
 
     def __str__(self) -> str:
@@ -321,9 +325,9 @@ def proportion(k: int, n: int) -> tuple[float, float, float]:
 
 def share(k: int, n: int) -> Estimate:
     r"""The proportion :math:`y` of ``k`` of ``n`` draws as a number whose variance
-    :math:`\theta(1 - \theta)/n` depends on the true value: the tangent to it at :math:`y`, which
-    is above it everywhere, so that intervals are Wilson's or wider, and never empty.
+    :math:`\theta(1 - \theta)/n` depends on the true value: intervals are Wilson's, with Student's
+    quantile, and within :math:`[0, 1]`.
     """
     y, low, high = proportion(k, n)
-    tangent = Variance(y**2 / n, (1 - 2 * y) / n)
-    return Estimate(y, (high - low) / (2 * NormalDist().inv_cdf(0.975)), n, variance=tangent)
+    error = (high - low) / (2 * NormalDist().inv_cdf(0.975))
+    return Estimate(y, error, n, variance=Variance(0.0, 1 / n, -1 / n))

@@ -79,7 +79,7 @@ ESTIMATE = (
 """The columns of a number, and at the end of a table that of its settings."""
 VARYING = Column(
     (*ESTIMATE[0].names, *VARIANCE),
-    lambda record: [*numbers(record.estimate).values(), *(record.estimate.variance or ("", ""))],
+    lambda record: [*numbers(record.estimate).values(), *(record.estimate.variance or ("",) * 3)],
     "estimate",
     read_estimate,
 )

@@ -17,7 +17,7 @@ from scorefield.estimate import Estimate, Variance
 from scorefield.files import TABLE, read_file
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
-VARIANCE = ("variance_at_zero", "variance_slope")
+VARIANCE = ("variance_at_zero", "variance_slope", "variance_bend")
 """The columns of a variance that depends on the true value."""
 
 
