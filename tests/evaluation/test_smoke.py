@@ -66,6 +66,16 @@ def test_a_trial_has_a_narrower_network_where_it_does_not_fit():
     assert f"channels {config.field.network.channels} in place of 128" in changed[-1]
 
 
+def test_a_trial_keeps_the_smallest_network_that_can_be_built():
+    """Widths of DDPM are multiples of 32 and six levels need 32 pixels: nothing that can be built
+    is within the limits, and what comes after the smallest cannot be built."""
+    config, changed = reduced(load_config("bedroom/ddpm_vp"))
+    assert config.data.shape == (3, 32, 32)
+    assert config.field.network.channels == 32
+    assert "channels 32 in place of 128, images of 3×32×32" in changed[-1]
+    build_field(config, build_source(config), device="meta")
+
+
 def test_a_linear_map_costs_what_it_has_weights():
     """Of the network of m0 on the ring: each weight of a matrix is one multiply-add; its gradient
     takes one more in the weights, and one in the activations, except in the two first layers."""

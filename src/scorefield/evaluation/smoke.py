@@ -119,13 +119,13 @@ def reduced(config: Config) -> tuple[Config, tuple[str, ...]]:
         if factor**2 < over:
             continue
         try:
-            small = schema.validate(smaller, config.name, trust_code=True)
-            cost = cost_of(small, build_source(small))
+            version = schema.validate(smaller, config.name, trust_code=True)
+            cost = cost_of(version, build_source(version))
         except (ConfigError, UserError):
             if smaller is document:
                 raise
             continue
-        widths = _of_width(smaller, document, cost)
+        small, widths = version, _of_width(smaller, document, cost)
         excess = max(cost.call / _MOST_CALLS, cost.parameters / _MOST_PARAMETERS)
         if excess <= 1:
             break
