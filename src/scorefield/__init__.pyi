@@ -30,6 +30,7 @@ from .diagnostics.line_integrals import path_gap as path_gap
 from .diagnostics.line_integrals import potential_gap as potential_gap
 from .diagnostics.line_integrals import winding as winding
 from .diagnostics.observable import observable_error as observable_error
+from .diagnostics.periodic import PeriodicWaves as PeriodicWaves
 from .diagnostics.protocol import Profile as Profile
 from .diagnostics.protocol import Protocol as Protocol
 from .diagnostics.ranks import Ranks as Ranks

@@ -16,6 +16,7 @@ from scorefield import (
     VP,
     Gaussian,
     GaussianMixture,
+    PeriodicWaves,
     PotentialField,
     PreconditionedField,
     Protocol,
@@ -24,11 +25,14 @@ from scorefield import (
     observable_error,
     score_error,
 )
+from scorefield.targets.atoms import PseudoAtoms
 from tests.planted import Plus
 
 SIGMA = 0.5
 RING = GaussianMixture.ring()
 K = torch.tensor([0.8, 0.3], dtype=torch.float64)
+BOX = PseudoAtoms([[0.3, 0.6]], 0.15, (1.0, 2.0))
+BOX_BESIDE = PseudoAtoms([[0.5, 0.6]], 0.15, (1.0, 2.0))
 
 
 def uneven(dim):
@@ -113,6 +117,65 @@ def test_two_fields_of_other_processes_are_compared_at_their_own_points():
         assert abs(measured(a, b, data=data).value) < 1e-15
 
 
+@pytest.mark.parametrize("width", [0.1, 0.2])
+def test_a_constant_on_a_circle_moves_what_the_density_lets_pass(width):
+    """A mass that a constant moves at the speed h p through all points of a circle stays. The
+    gradient nearest to h is h - C / p with C the integral of h over that of 1 / p."""
+    circle, sigma, h = PseudoAtoms([[0.3]], width), 0.1, 2.0
+    x = torch.linspace(0, 1, 2**12 + 1, dtype=torch.float64)[:-1].reshape(-1, 1, 1)
+    passing = float((-circle.under(EDM()).log_density(x, sigma)).exp().mean())
+    field = Plus(circle, lambda x, t: torch.full_like(x, h))
+    (e,) = observable_error(field, circle, Protocol((sigma,), n=1024)).estimates
+    expected = (sigma * h) ** 2 * (1 - 1 / passing)
+    assert abs(e.value - expected) < 6 * e.standard_error + 2e-3 * expected
+    assert e.numerical_error == 0
+    assert e.standard_error < 0.1 * expected
+
+
+def periodic(x, t):
+    """The gradient of a sum of two waves of a box."""
+    k = math.tau * torch.tensor([[1.0, 0.5], [0.0, 0.5]], dtype=x.dtype)
+    return (-(x.flatten(1) @ k.T + 0.4).sin() @ k / 8).reshape(x.shape)
+
+
+def turned(x, t):
+    s = BOX.under(EDM()).score(x, t).flatten(1)
+    return torch.stack((-s[:, 1], s[:, 0]), dim=1).reshape(x.shape)
+
+
+def in_box(error, n=2048, seed=0):
+    protocol = Protocol((0.1,), n=n, seed=seed)
+    (e,) = observable_error(Plus(BOX, error), BOX, protocol).estimates
+    return e
+
+
+def energy_in_box(error):
+    x = BOX.under(EDM()).sample(200_000, seed=1, dtype=torch.float64, t=0.1)
+    return 0.1**2 * float(error(x, x.new_full((len(x),), 0.1)).square().mean())
+
+
+def test_on_a_torus_a_gradient_counts_as_a_whole():
+    found, expected = in_box(periodic), energy_in_box(periodic)
+    assert found.value == pytest.approx(expected, rel=0.03 + 6 * found.standard_error / expected)
+    assert found.standard_error < 0.05 * expected
+
+
+def test_on_a_torus_the_turned_score_moves_no_mass():
+    low, high = in_box(turned).interval(1 - 1e-6)
+    assert low <= 0 <= high < 0.1 * energy_in_box(turned)
+
+
+@pytest.mark.slow
+def test_intervals_of_95_percent_cover_on_a_torus():
+    """Of 200, at least 170 and not all but for a chance of 1e-6 each."""
+    expected, inside = energy_in_box(periodic), 0
+    for seed in range(200):
+        e = in_box(lambda x, t: periodic(x, t) + turned(x, t), 512, seed)
+        low, high = e.interval()
+        inside += low <= expected <= high
+    assert 170 <= inside < 200
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("dim", "n"), [(2, 256), (64, 1024)])
 def test_intervals_of_95_percent_cover(dim, n):
@@ -146,8 +209,16 @@ def test_mistakes():
         observable_error(field, RING, Protocol((SIGMA,), n=12))
     with pytest.raises(ValueError, match="needs data for its points"):
         observable_error(field, field, Protocol((SIGMA,)))
-    with pytest.raises(ValueError, match=r"shapes \(2,\) and \(3,\)"):
+    with pytest.raises(ValueError, match=r"two domains, .*2.* and .*3"):
         observable_error(field, other, Protocol((SIGMA,)), RING)
-    with pytest.raises(ValueError, match="not negative, got -1"):
-        RandomFeatures(-1)
+    with pytest.raises(ValueError, match=r"two domains, .*Euclidean.* and .*Torus"):
+        observable_error(field, BOX, Protocol((SIGMA,)))
+    for learner in (RandomFeatures(), SmallNetwork()):
+        with pytest.raises(ValueError, match=f"{type(learner).__name__} is a .* flat space"):
+            measured(BOX, BOX_BESIDE, learner=learner)
+    with pytest.raises(ValueError, match=r"PeriodicWaves is a .* on a torus, not in Euclidean"):
+        measured(field, RING, learner=PeriodicWaves())
+    for family in (RandomFeatures, PeriodicWaves):
+        with pytest.raises(ValueError, match="not negative, got -1"):
+            family(-1)
     assert math.isfinite(measured(field, RING, n=24).value)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from scorefield import EDM, GaussianMixture, LogProb
+from scorefield import EDM, VE, GaussianMixture, LogProb
 from scorefield.cli.program import main
 from scorefield.config.resolve import load_config
 from scorefield.estimate import Estimate, mean
@@ -25,6 +25,7 @@ from scorefield.studies.dose.errors import over_all
 from scorefield.studies.dose.ranks import spearman
 from scorefield.studies.frame import Work
 from scorefield.studies.settings import Dose
+from scorefield.targets.atoms import PseudoAtoms
 from tests.elsewhere import ELSEWHERE, elsewhere
 
 SMALL = Dose(
@@ -266,13 +267,27 @@ def test_rank_correlations_are_spearmans_and_their_intervals_cover():
 
 
 def test_each_trained_field_is_compared_with_its_own_truth():
-    """Fields that are exact under their own distribution have no error, whatever the others are."""
-    rings = [GaussianMixture.ring(std=std, sde=EDM(SIGMA_MIN, SIGMA_MAX)) for std in (0.3, 0.6)]
+    """Fields that are exact under their own distribution have no error, whatever the others are,
+    in the plane or on a torus."""
+    process = EDM(SIGMA_MIN, SIGMA_MAX)
+    truths = [GaussianMixture.ring(std=std, sde=process) for std in (0.3, 0.6)]
+    truths.append(PseudoAtoms([[0.25], [0.75]], 0.05, sde=VE(0.002, 0.5)))
+    data = ("ring", "ring", "atoms")
     settings = replace(SMALL, kinds=("gradient",), doses=(0.1,), slices=0, mixtures=0)
-    trained = [Trained(f"ring {k}", ring, ring) for k, ring in enumerate(rings)]
-    for response in dose_response(settings, trained=trained).trained:
+    trained = [Trained(f"{k}", data[k], truth, truth) for k, truth in enumerate(truths)]
+    found = dose_response(settings, trained=trained)
+    assert {name: len(some) for name, some in found.trained_by_data.items()} == {
+        "trained on ring": 2,
+        "trained on atoms": 1,
+    }
+    for response in found.trained:
         assert over_all(response.levels, SCORE_ERROR).value < 1e-9
         assert response.likelihood.value < 0.02
+    box = found.trained[2]
+    assert box.case.ends == (0.002, 0.5)
+    assert box.weights is None
+    assert box.row()["mode_weight_tv"] == ""
+    assert box.ratio.value < 2
 
 
 @pytest.mark.slow

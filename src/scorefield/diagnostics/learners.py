@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from scorefield.checks import check_count, check_positive
 from scorefield.diagnostics.potentials import centred, nearest_form, random_waves
+from scorefield.domain import Domain, Euclidean
 from scorefield.errors import UserError
 from scorefield.noise import Noise
 
@@ -52,12 +53,25 @@ class Learner(Protocol):
     """A family of potentials, and how one of them is fitted."""
 
     def at(
-        self, offsets: Float[Tensor, "batch dim"], sigma: float, noise: Noise, parts: int
+        self,
+        offsets: Float[Tensor, "batch dim"],
+        domain: Domain,
+        sigma: float,
+        noise: Noise,
+        parts: int,
     ) -> Callable[[Values], Gradient]:
         """The fit at a noise level whose points are given; each fit sees one of ``parts`` parts."""
 
     def describe(self) -> str:
         """The family in words."""
+
+
+def _check_flat(learner: Learner, domain: Domain) -> None:
+    if not isinstance(domain, Euclidean):
+        raise UserError(
+            f"{type(learner).__name__} is a family of potentials in flat space, not on {domain}: "
+            "take PeriodicWaves"
+        )
 
 
 @dataclass(frozen=True)
@@ -95,8 +109,14 @@ class RandomFeatures:
         return f"at most {self.waves} random waves"
 
     def at(
-        self, offsets: Float[Tensor, "batch dim"], sigma: float, noise: Noise, parts: int
+        self,
+        offsets: Float[Tensor, "batch dim"],
+        domain: Domain,
+        sigma: float,
+        noise: Noise,
+        parts: int,
     ) -> Callable[[Values], Gradient]:
+        _check_flat(self, domain)
         n, dim = offsets.shape
         waves = min(self.waves, n // parts * dim // 16)
         frequencies, phases = random_waves(offsets, sigma, waves, noise)
@@ -212,9 +232,15 @@ class SmallNetwork:
         return f"a network of width {self.width}, {self.steps} steps"
 
     def at(
-        self, offsets: Float[Tensor, "batch dim"], sigma: float, noise: Noise, parts: int
+        self,
+        offsets: Float[Tensor, "batch dim"],
+        domain: Domain,
+        sigma: float,
+        noise: Noise,
+        parts: int,
     ) -> Callable[[Values], Gradient]:
-        common = RandomFeatures(0).at(offsets, sigma, noise, parts)
+        _check_flat(self, domain)
+        common = RandomFeatures(0).at(offsets, domain, sigma, noise, parts)
         unit = float(offsets.square().mean().sqrt())
 
         def fit(given: Values) -> Gradient:

@@ -57,7 +57,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.diagnostics.learners import Gradient, Learner, RandomFeatures, Values
+from scorefield.diagnostics.learners import Gradient, Learner, SmallNetwork, Values
+from scorefield.diagnostics.periodic import waves_of
 from scorefield.diagnostics.potentials import NODES, deviation, flat
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, measure
 from scorefield.domain import Euclidean
@@ -97,18 +98,20 @@ def observable_error(
             part of their difference that would move mass.
         data: Where the points come from; needed unless the reference is a target.
         learner: The family of potentials, :class:`~.RandomFeatures` or
-            :class:`~.SmallNetwork`; by default 256 random waves.
+            :class:`~.SmallNetwork`, on a torus :class:`~.PeriodicWaves`; by default 256 random
+            waves.
 
     Raises:
-        ValueError: If the domain is not flat, the two fields have points of different shapes or
-            are on two devices, data are missing, or the protocol has fewer than 24 points.
+        ValueError: If the two fields have other domains or are on two devices, the learner is for
+            another domain, data are missing, or the protocol has fewer than 24 points.
     """
     check_field(field)
     other, data = _reference(field, reference, data)
-    sde, exact = field.sde, isinstance(reference, Target)
+    sde, domain, exact = field.sde, field.domain, isinstance(reference, Target)
     if protocol.n < LEAST:
         raise UserError(f"an observable error needs {LEAST} points, the protocol has {protocol.n}")
-    learner = RandomFeatures() if learner is None else learner
+    learner = waves_of(domain) if learner is None else learner
+    rays = isinstance(domain, Euclidean)
 
     def difference(x: Tensor, t: Tensor, known: Tensor | None = None) -> Tensor:
         # The other's points and time at the same noise level, where its process is another.
@@ -123,22 +126,25 @@ def observable_error(
         if not error.any():
             return mean(error.sum(dim=1).cpu().numpy())
         offsets, sigma = flat(points.noisy - centre), float(sde.sigma(points.t[0]))
-        fit = learner.at(offsets, sigma, protocol.noise, _PARTS)
+        fit = learner.at(offsets, domain, sigma, protocol.noise, _PARTS)
 
         def held_out(nodes: int) -> list[_HeldOut]:
-            # An exact score is the gradient of its own potential.
-            curled = form(field, "noise") if exact else difference
-            own = error - deviation(curled, points, centre, nodes)
+            own = torch.zeros_like(error)
+            if rays:
+                # An exact score is the gradient of its own potential.
+                curled = form(field, "noise") if exact else difference
+                own = error - deviation(curled, points, centre, nodes)
             return _cross_fitted(Values(offsets, own, error), fit)
 
         parts = held_out(NODES)
-        count = max(1, _SIGNS // field.domain.dim) if isinstance(learner, RandomFeatures) else 1
+        count = 1 if isinstance(learner, SmallNetwork) else max(1, _SIGNS // domain.dim)
         signs = protocol.noise.signs(
             "diagnostics/observable", (count,), points.indices, dtype=torch.float64
         )
         found = _estimate(parts, fit, signs.T)
-        change = abs(found.value - float(_draws(held_out(NODES // 2)).mean()))
-        return replace(found, numerical_error=change).scaled(1 / field.domain.dim)
+        coarser = float(_draws(held_out(NODES // 2)).mean()) if rays else found.value
+        change = abs(found.value - coarser)
+        return replace(found, numerical_error=change).scaled(1 / domain.dim)
 
     with evaluation_mode(other):
         return measure(
@@ -150,25 +156,19 @@ def _reference(
     field: ScoreField, reference: Target | ScoreField, data: Target | Given | None
 ) -> tuple[ScoreField, Target | Given]:
     """The field to compare with, and the data."""
-    if not isinstance(field.domain, Euclidean):
-        raise UserError(
-            f"an observable error needs straight rays in flat space, not {field.domain}"
-        )
     if isinstance(reference, Target):
-        exact = reference.under(field.sde).to(device_of(field))
-        return exact, reference if data is None else data
-    check_field(reference)
+        other: ScoreField = reference.under(field.sde).to(device_of(field))
+        data = reference if data is None else data
+    else:
+        check_field(reference)
+        other = reference
     if data is None:
         raise UserError("between two fields, an observable error needs data for its points")
-    if reference.domain.shape != field.domain.shape:
-        raise UserError(
-            f"the fields have points of shapes {field.domain.shape} and {reference.domain.shape}"
-        )
-    if device_of(reference) != device_of(field):
-        raise UserError(
-            f"the fields are on two devices, {device_of(field)} and {device_of(reference)}"
-        )
-    return reference, data
+    if other.domain != field.domain:
+        raise UserError(f"the fields are of two domains, {field.domain} and {other.domain}")
+    if device_of(other) != device_of(field):
+        raise UserError(f"the fields are on two devices, {device_of(field)} and {device_of(other)}")
+    return other, data
 
 
 class _HeldOut(NamedTuple):

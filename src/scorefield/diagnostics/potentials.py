@@ -25,6 +25,8 @@ NODES = 8
 """The number of nodes on a ray."""
 _SCALES = 4
 """The number of wave lengths, from that of the noise to that of the noisy data."""
+_TRIED = 32
+"""The number of random waves of a torus for each that is taken."""
 
 
 def deviation(
@@ -61,6 +63,25 @@ def random_waves(
     frequencies = direction / (dim**0.5 * lengths).unsqueeze(1)
     phases = noise.uniform("diagnostics/phase", (), index, dtype=torch.float64)
     return frequencies, 2 * torch.pi * phases
+
+
+def periodic_waves(
+    periods: Float[Tensor, " dim"], count: int, noise: Noise
+) -> Float[Tensor, "some dim"]:
+    r"""The frequencies :math:`\omega`, with :math:`\omega_i L_i / 2\pi` whole, of at most so many
+    waves that are periodic in each coordinate: the longest of many random ones, of which none is
+    another's negative.
+    """
+    unit = periods / (2 * torch.pi)
+    index = torch.arange(_TRIED * count, device=periods.device)
+    direction = noise.normal("diagnostics/wave", periods.shape, index, dtype=torch.float64)
+    shares = 2.0 ** (index % _SCALES) / len(periods) ** 0.5
+    whole = torch.round(direction * shares.unsqueeze(1))
+    # The first coordinate in which a wave varies decides its sign.
+    first = whole.gather(1, (whole != 0).byte().argmax(dim=1, keepdim=True))
+    found = (whole * first.sign()).unique(dim=0)
+    found = found[found.any(dim=1)] / unit
+    return found[found.norm(dim=1).argsort(stable=True)[:count]]
 
 
 def flat(x: Tensor) -> Float[Tensor, "batch dim"]:

@@ -12,11 +12,10 @@ from typing import Any
 from scorefield.diagnostics.consistency import consistency_error
 from scorefield.diagnostics.dimension import UNIT, intrinsic_dimension
 from scorefield.diagnostics.fokker_planck import fokker_planck_errors
-from scorefield.diagnostics.learners import RandomFeatures
 from scorefield.diagnostics.observable import LEAST, observable_error
+from scorefield.diagnostics.periodic import waves_of
 from scorefield.diagnostics.protocol import Profile
 from scorefield.diagnostics.score_error import denoising_loss, distance_to_ideal, score_error
-from scorefield.domain import Torus
 from scorefield.evaluation.catalogue.metric import (
     PROBED_ABOVE,
     PROBES,
@@ -45,7 +44,7 @@ def _true_score(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
 
 def _observable(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
     assert b.truth is not None
-    yield observable_error(field, b.truth, b.points(), learner=RandomFeatures(_WAVES))
+    yield observable_error(field, b.truth, b.points(), learner=waves_of(field.domain, _WAVES))
 
 
 def _dimension(field: ScoreField, b: Benchmark) -> Iterator[Profile]:
@@ -114,10 +113,8 @@ OBSERVABLE_ERROR = OfLevel(
     estimator=Estimator(
         measure=_observable,
         applies=Condition(
-            f"data of known distribution in flat space, at least {LEAST} points",
-            lambda f, b: (
-                b.truth is not None and not isinstance(f.domain, Torus) and b.points().n >= LEAST
-            ),
+            f"data of known distribution, at least {LEAST} points",
+            lambda f, b: b.truth is not None and b.points().n >= LEAST,
         ),
         key="observable",
         settings={"waves": _WAVES},

@@ -13,8 +13,8 @@ from scorefield.noise import Noise
 from scorefield.studies.settings import Dose
 
 KINDS = Dose.kinds
-MIXTURE, TRAINED = "mixture", "trained"
-"""In place of the names of bands: of mixtures of all kinds, and of trained fields."""
+MIXTURE = "mixture"
+"""The kind of mixtures of all kinds, and in place of the name of their bands."""
 
 BANDS: dict[str, Band] = {
     "all": Band(),
@@ -29,7 +29,7 @@ SIGMA_MIN, SIGMA_MAX = 0.01, 80.0
 
 class FieldCase(NamedTuple):
     """An error: its kind, the band where it is planted and the band's name, its dose, and the
-    number of a mixture; of a trained field, its name and its noise levels.
+    number of a mixture; of a trained field, its name, its noise levels and its data.
     """
 
     kind: str
@@ -45,7 +45,8 @@ class FieldCase(NamedTuple):
     @property
     def ends(self) -> tuple[float, float]:
         """The edges of the band within the noise levels of the process."""
-        return max(self.band.low, SIGMA_MIN), min(self.band.high, SIGMA_MAX)
+        high = self.band.high
+        return self.band.low or SIGMA_MIN, high if math.isfinite(high) else SIGMA_MAX
 
 
 def cases(settings: Dose) -> list[FieldCase]:

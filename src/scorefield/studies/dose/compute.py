@@ -66,7 +66,6 @@ from scorefield.studies.dose.cases import (
     MIXTURE,
     SIGMA_MAX,
     SIGMA_MIN,
-    TRAINED,
     FieldCase,
     cases,
 )
@@ -74,6 +73,7 @@ from scorefield.studies.dose.divergence import Divergence, divergence, likelihoo
 from scorefield.studies.dose.errors import MEASURES, errors_by_level, middles, over_all
 from scorefield.studies.frame import Work, fingerprint
 from scorefield.studies.settings import Dose
+from scorefield.targets.base import Target
 from scorefield.targets.mixture import GaussianMixture
 
 _SCALE = 0.35  # below the width of a mode an error has no structure
@@ -96,7 +96,8 @@ class Response(NamedTuple):
             of the band; its standard error takes their errors as fully correlated.
         distance: The sliced Wasserstein distance, of order 1, of samples from the truth.
         ratio: The same in multiples of its noise floor.
-        weights: The total variation between the modes' shares of the samples and their weights.
+        weights: The total variation between the modes' shares of the samples and their weights;
+            ``None`` where the data are no mixture of modes.
         kl: :math:`\mathrm{KL}(p\,\|\,q)` in nats, less that of the exact field, which has the
             prior's.
         shift: The root mean square distance between the samples of the planted and of the exact
@@ -109,7 +110,7 @@ class Response(NamedTuple):
     asymmetry: Estimate
     distance: Estimate
     ratio: Estimate
-    weights: Estimate
+    weights: Estimate | None
     kl: Estimate
     shift: Estimate
     likelihood: Estimate
@@ -126,7 +127,8 @@ class Response(NamedTuple):
             "dose": self.case.dose,
         }
         for name, estimate in zip(_COLUMNS, self[1:-1], strict=True):
-            record |= {name: estimate.value, f"{name}_se": estimate.standard_error}
+            record[name] = "" if estimate is None else estimate.value
+            record[f"{name}_se"] = "" if estimate is None else estimate.standard_error
         for metric in MEASURES:
             found = over_all(self.levels, metric)
             name = f"{metric.name}_over_levels"
@@ -135,11 +137,14 @@ class Response(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A trained field, in float64, with the exact one under its process."""
+    """A trained field, in float64, with the name of its data and the exact field under its
+    process.
+    """
 
     name: str
+    data: str
     field: ScoreField
-    truth: GaussianMixture
+    truth: Target
 
 
 class DoseResponse(NamedTuple):
@@ -154,6 +159,14 @@ class DoseResponse(NamedTuple):
     def rows(self) -> list[dict[str, Any]]:
         """Records of a table; the exact field comes first."""
         return [r.row() for r in (self.exact, *self.responses, *self.trained)]
+
+    @property
+    def trained_by_data(self) -> dict[str, list[Response]]:
+        """The responses of trained fields, by what they were trained on."""
+        found: dict[str, list[Response]] = {}
+        for response in self.trained:
+            found.setdefault(response.case.band_name, []).append(response)
+        return found
 
     def of(self, kind: str, band: str) -> list[Response]:
         """The responses of a kind in a band, in order."""
@@ -175,16 +188,17 @@ def dose_response(
     where ``truth``, as :func:`ring_of_modes` makes it, is; and measures trained fields.
     """
     work = Work() if work is None else work
-    ring = _Ring(settings, ring_of_modes() if truth is None else truth)
+    ring = _Place(settings, ring_of_modes() if truth is None else truth)
     shapes = {kind: ring.shape(kind) for kind in settings.kinds}
     wanted = [(ring, case, ring.planted(case, shapes)) for case in cases(settings)]
-    of_process: dict[str, _Ring] = {}
+    of_process: dict[str, _Place] = {}
     for model in trained:
         key = f"{model.truth.sde} {fingerprint(model.truth)}"
         if key not in of_process:
             loose = replace(settings, tolerance=settings.trained_tolerance)
-            of_process[key] = _Ring(loose, model.truth)
-        case = FieldCase(model.name, TRAINED, Band(*model.truth.sde.level_range), 0.0)
+            of_process[key] = _Place(loose, model.truth)
+        band = Band(*model.truth.sde.level_range)
+        case = FieldCase(model.name, f"trained on {model.data}", band, 0.0)
         wanted.append((of_process[key], case, model.field))
     responses = []
     for k, (place, case, field) in enumerate(wanted, start=1):
@@ -196,19 +210,18 @@ def dose_response(
     return DoseResponse(*parts, ring.exact, ring.floor, settings.sets)
 
 
-class _Ring:
-    """What all cases share: the truth, its points, the exact field's samples and densities."""
+class _Place:
+    """What all cases of a truth share: its points, the exact field's samples and densities."""
 
-    def __init__(self, settings: Dose, truth: GaussianMixture) -> None:
+    def __init__(self, settings: Dose, truth: Target) -> None:
         self.settings, self.truth = settings, truth
         count, device = settings.sets * settings.samples, truth.mean.device
         noise, index = Noise(settings.seed), torch.arange(count, device=device)
         self.real = self.truth.draw(noise, index, step=1, dtype=torch.float64)
         self.data = self.truth.draw(noise, index[: settings.samples], step=2, dtype=torch.float64)
-        self.metric = partial(sliced_wasserstein, order=1, seed=settings.seed)
         # Not the seed of the real samples, which would make them one of the pairs.
         self.floor = noise_floor(
-            self.metric, self.truth, settings.samples, settings.pairs, seed=-1 - settings.seed
+            self._metric, self.truth, settings.samples, settings.pairs, seed=-1 - settings.seed
         )
         t = self.truth.sde.t_min
         self.points = self.truth.sample(settings.points, settings.seed, torch.float64, t)
@@ -254,7 +267,8 @@ class _Ring:
     ) -> Response:
         distance, floor = self._distance(x), self.floor.mean
         ratio = self.floor.ratio(distance)
-        shift = (x - self.samples).square().sum(dim=1)
+        shift = self.truth.domain.displacement(self.samples, x).flatten(1).square().sum(dim=1)
+        modes = self.truth if isinstance(self.truth, GaussianMixture) else None
         error = math.hypot(distance.standard_error, ratio * floor.standard_error) / floor.value
         sigmas = middles(*self.truth.sde.level_range, self.settings.levels)
         protocol = Protocol(sigmas, self.settings.points, self.settings.seed)
@@ -263,7 +277,7 @@ class _Ring:
             self._asymmetry(case, field),
             distance,
             Estimate(ratio, error, distance.n),
-            mode_weight_tv(x, self.truth),
+            None if modes is None else mode_weight_tv(x, modes),
             kl.estimate(),
             root(mean(shift.cpu().numpy()), "units of the data"),
             likelihood_error(self.log_density, flow),
@@ -279,10 +293,14 @@ class _Ring:
         """The mean distance of the sets, which have no sample in common."""
         size = self.settings.samples
         pairs = zip(x.split(size), self.real.split(size), strict=True)
-        found = [self.metric(a, b) for a, b in pairs]
+        found = [self._metric(a, b) for a, b in pairs]
         value = sum(e.value for e in found) / len(found)
         error = math.sqrt(sum(e.standard_error**2 for e in found)) / len(found)
         return Estimate(value, error, len(x), found[0].unit)
+
+    def _metric(self, one: Tensor, other: Tensor) -> Estimate:
+        embed = self.truth.domain.embed
+        return sliced_wasserstein(embed(one), embed(other), order=1, seed=self.settings.seed)
 
     def _flow(self, field: ScoreField) -> LogProb:
         tolerance = self.settings.tolerance

@@ -71,11 +71,8 @@ class Correlation(NamedTuple):
 def groups(result: DoseResponse, dose: float) -> dict[str, list[Response]]:
     """The fields over which measures are compared."""
     alike = [r for r in result.responses if r.case.dose == dose and r.case.kind != MIXTURE]
-    found = {
-        "planted": result.responses,
-        f"planted, all of dose {dose:g}": alike,
-        "trained": result.trained,
-    }
+    found = {"planted": result.responses, f"planted, all of dose {dose:g}": alike}
+    found |= result.trained_by_data
     return {name: some for name, some in found.items() if len(some) >= FEWEST}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from scorefield import plotting
@@ -17,8 +17,6 @@ from scorefield.studies.dose.ranks import OUTCOMES, Correlation
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_TRAINED = "trained fields"
-_LOOKS = plotting.looks((*KINDS, MIXTURE, _TRAINED))
 _PAD = 1.6
 
 
@@ -32,10 +30,11 @@ def harm_figure(result: DoseResponse, found: Sequence[Correlation]) -> bytes:
     fields = {
         label: [r for r in result.responses if r.case.kind == label] for label in (*KINDS, MIXTURE)
     }
-    fields[_TRAINED] = result.trained
+    fields |= result.trained_by_data
+    looks = plotting.looks(tuple(fields))
     for row, outcome in zip(panels, OUTCOMES, strict=True):
         for axes, metric in zip(row, MEASURES, strict=True):
-            _draw(axes, fields, metric, outcome.of)
+            _draw(axes, fields, looks, metric, outcome.of)
             here = {
                 f"{c.group} ({c.fields})": f"{c.value:.2f}"
                 for c in found
@@ -55,6 +54,7 @@ def harm_figure(result: DoseResponse, found: Sequence[Correlation]) -> bytes:
 def _draw(
     axes: Axes,
     fields: dict[str, list[Response]],
+    looks: Mapping[str, plotting.Look],
     metric: OfLevel,
     outcome: Callable[[Response], Estimate],
 ) -> None:
@@ -66,7 +66,7 @@ def _draw(
     for label, some in fields.items():
         x = [max(_sure(over_all(r.levels, metric)), foot[0]) for r in some]
         y = [max(_sure(outcome(r)), foot[1]) for r in some]
-        axes.plot(x, y, label=label, alpha=0.8, linestyle="none", **_LOOKS[label].line(4))
+        axes.plot(x, y, label=label, alpha=0.8, linestyle="none", **looks[label].line(4))
     for line, end in zip((axes.axvline, axes.axhline), foot, strict=True):
         line(end, color=GUIDE, linestyle=":", linewidth=0.8)
     axes.set_xscale("log")

@@ -27,7 +27,6 @@ from scorefield.studies.dose.ranks import FEWEST, correlations, markdown
 from scorefield.studies.dose.scatter import harm_figure
 from scorefield.studies.frame import Cell, Study, Table, Work, csv_bytes, fingerprint
 from scorefield.studies.settings import Dose
-from scorefield.targets.mixture import GaussianMixture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,15 +86,18 @@ STUDY = DoseStudy
 
 
 def _opened(path: Path, trust_code: bool) -> Trained:
-    """A run on a mixture, whose exact score is known."""
+    """A run on two coordinates whose exact score is known, in the plane or on a torus."""
     subject = open_subject(path, trust_code=trust_code)
     truth = None if subject.source is None else subject.source.truth
-    if not isinstance(truth, GaussianMixture) or truth.domain.dim != 2:
-        raise RunError(f"{path} is no run on a mixture in the plane, such as toy/m0")
+    if subject.source is None or truth is None or truth.domain.dim != 2:
+        raise RunError(
+            f"{path} is no run on two coordinates of known distribution, such as toy/m0 or "
+            "atoms/equivariant"
+        )
     # By its folder: there may be several runs of a preset, a seed and a step.
     name = f"{path}, step {subject.about.get('step')}"
     field = subject.field.double()
-    return Trained(name, field, truth.under(field.sde))
+    return Trained(name, subject.source.name, field, truth.under(field.sde))
 
 
 class _Quantity(NamedTuple):
@@ -116,8 +118,8 @@ def table(result: DoseResponse, dose: float) -> Table:
         numbers = (r.asymmetry, r.kl, r.ratio, r.shift)
         ends = "{:.3g} to {:.3g}".format(*r.case.ends)
         rows.append([r.case.kind, ends, *numbers])
-    few = 0 < len(result.trained) < FEWEST
-    notes = [f"trained fields are ranked where there are {FEWEST} or more"] if few else []
+    few = any(len(some) < FEWEST for some in result.trained_by_data.values())
+    notes = [f"trained fields are ranked where {FEWEST} or more have the same data"] if few else []
     return Table(HEADINGS, rows, notes)
 
 

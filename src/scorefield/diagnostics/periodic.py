@@ -1,0 +1,83 @@
+r"""Fits of the gradient of a periodic function, for estimates on a torus.
+
+A potential on a torus is periodic: the linear functions and quadratic forms that
+:class:`~.learners.RandomFeatures` has are none, and neither is the integral of a field along rays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.diagnostics.learners import Gradient, Learner, RandomFeatures, Values
+from scorefield.diagnostics.potentials import periodic_waves
+from scorefield.domain import Domain, Torus
+from scorefield.errors import UserError
+from scorefield.noise import Noise
+
+_RIDGE = 0.1
+"""The ridge of waves of unit energy; beyond the points of a fit, waves are bounded."""
+
+
+@dataclass(frozen=True)
+class PeriodicWaves:
+    r"""Least squares on the sines and cosines :math:`\omega \cdot x` of periodic waves,
+    :math:`\omega_i L_i / 2\pi \in \mathbb{Z}`, with a ridge; at most one for sixteen numbers.
+
+    They are the longest of many random waves; in two dimensions that is all longer ones. A constant
+    field is not the gradient of a periodic function, and none of theirs.
+
+    Arguments:
+        waves: The number of waves.
+    """
+
+    waves: int = 256
+
+    def __post_init__(self) -> None:
+        if self.waves < 0:
+            raise UserError(f"the number of waves is not negative, got {self.waves}")
+
+    def describe(self) -> str:
+        return f"at most {self.waves} periodic waves"
+
+    def at(
+        self,
+        offsets: Float[Tensor, "batch dim"],
+        domain: Domain,
+        sigma: float,
+        noise: Noise,
+        parts: int,
+    ) -> Callable[[Values], Gradient]:
+        if not isinstance(domain, Torus):
+            raise UserError(
+                f"PeriodicWaves is a family of potentials on a torus, not in {domain}: take "
+                "RandomFeatures"
+            )
+        n, dim = offsets.shape
+        count = min(self.waves, n // parts * dim // 16) // 2
+        periods = domain.periods(offsets).expand(domain.shape).reshape(-1)
+        frequencies = periodic_waves(periods, count, noise).repeat(2, 1)
+        phases = offsets.new_tensor((0.0, torch.pi / 2)).repeat_interleave(len(frequencies) // 2)
+
+        def slopes(at: Values) -> Tensor:
+            return -(at.offsets @ frequencies.T + phases).sin()
+
+        def fit(given: Values) -> Gradient:
+            waves = slopes(given)
+            gram = (waves.T @ waves) * (frequencies @ frequencies.T)
+            scale = gram.diagonal().sqrt()
+            ridge = _RIDGE * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+            wanted = (waves * (given.field @ frequencies.T)).sum(dim=0) / scale
+            weights = torch.linalg.solve(gram / scale / scale.unsqueeze(1) + ridge, wanted) / scale
+            return lambda at: (slopes(at) * weights) @ frequencies
+
+        return fit
+
+
+def waves_of(domain: Domain, count: int = 256) -> Learner:
+    """The family of random waves of a domain."""
+    return PeriodicWaves(count) if isinstance(domain, Torus) else RandomFeatures(count)
