@@ -125,7 +125,8 @@ def test_a_constant_on_a_circle_moves_what_the_density_lets_pass(width):
     x = torch.linspace(0, 1, 2**12 + 1, dtype=torch.float64)[:-1].reshape(-1, 1, 1)
     passing = float((-circle.under(EDM()).log_density(x, sigma)).exp().mean())
     field = Plus(circle, lambda x, t: torch.full_like(x, h))
-    (e,) = observable_error(field, circle, Protocol((sigma,), n=1024)).estimates
+    protocol, waves = Protocol((sigma,), n=4096), PeriodicWaves(32)
+    (e,) = observable_error(field, circle, protocol, learner=waves).estimates
     expected = (sigma * h) ** 2 * (1 - 1 / passing)
     assert abs(e.value - expected) < 6 * e.standard_error + 2e-3 * expected
     assert e.numerical_error == 0
@@ -162,7 +163,7 @@ def test_on_a_torus_a_gradient_counts_as_a_whole():
 
 def test_on_a_torus_the_turned_score_moves_no_mass():
     low, high = in_box(turned).interval(1 - 1e-6)
-    assert low <= 0 <= high < 0.1 * energy_in_box(turned)
+    assert low <= 0 <= high < 0.2 * energy_in_box(turned)
 
 
 @pytest.mark.slow

@@ -19,14 +19,14 @@ from scorefield.domain import Domain, Torus
 from scorefield.errors import UserError
 from scorefield.noise import Noise
 
-_RIDGE = 0.1
-"""The ridge of waves of unit energy; beyond the points of a fit, waves are bounded."""
+_RIDGE = 0.01
+"""The ridge of waves of unit energy. On a torus nothing lies beyond the points of a fit."""
 
 
 @dataclass(frozen=True)
 class PeriodicWaves:
     r"""Least squares on the sines and cosines :math:`\omega \cdot x` of periodic waves,
-    :math:`\omega_i L_i / 2\pi \in \mathbb{Z}`, with a ridge; at most one for sixteen numbers.
+    :math:`\omega_i L_i / 2\pi \in \mathbb{Z}`, with a ridge; at most one for four numbers.
 
     They are the longest of many random waves; in two dimensions that is all longer ones. A constant
     field is not the gradient of a periodic function, and none of theirs.
@@ -58,7 +58,7 @@ class PeriodicWaves:
                 "RandomFeatures"
             )
         n, dim = offsets.shape
-        count = min(self.waves, n // parts * dim // 16) // 2
+        count = min(self.waves, n // parts * dim // 4) // 2
         periods = domain.periods(offsets).expand(domain.shape).reshape(-1)
         frequencies = periodic_waves(periods, count, noise).repeat(2, 1)
         phases = offsets.new_tensor((0.0, torch.pi / 2)).repeat_interleave(len(frequencies) // 2)

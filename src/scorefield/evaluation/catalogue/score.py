@@ -118,8 +118,8 @@ OBSERVABLE_ERROR = OfLevel(
         ),
         key="observable",
         settings={"waves": _WAVES},
-        method="potentials of at most {waves} random waves, one for sixteen numbers, fitted to two "
-        "thirds of the points in turn",
+        method="potentials of at most {waves} random waves, one for sixteen numbers (on a torus "
+        "four), fitted to two thirds of the points in turn",
     ),
     over_levels="mean",
     rounding=None,
