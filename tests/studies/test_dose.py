@@ -273,7 +273,7 @@ def test_each_trained_field_is_compared_with_its_own_truth():
     truths = [GaussianMixture.ring(std=std, sde=process) for std in (0.3, 0.6)]
     truths.append(PseudoAtoms([[0.25], [0.75]], 0.05, sde=VE(0.002, 0.5)))
     data = ("ring", "ring", "atoms")
-    settings = replace(SMALL, kinds=("gradient",), doses=(0.1,), slices=0, mixtures=0)
+    settings = replace(SMALL, kinds=("gradient",), doses=(0.1,), slices=0, mixtures=0, points=64)
     trained = [Trained(f"{k}", data[k], truth, truth) for k, truth in enumerate(truths)]
     found = dose_response(settings, trained=trained)
     assert {name: len(some) for name, some in found.trained_by_data.items()} == {

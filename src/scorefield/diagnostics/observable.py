@@ -22,6 +22,11 @@ is averaged. The two fits have independent errors, whose product is zero on aver
 both miss: a potential outside the learner's family, which makes the estimate a lower bound. An
 error free of :math:`\nabla \cdot (p\,r)` has estimates around zero, some of them negative.
 
+**On a torus** potentials are periodic. A constant, and whatever else winds around the torus,
+counts only as far as it is near the gradient of a periodic function, by which it moves mass. There
+are no rays from a centre and no potential of the field's own: the family is that of
+:class:`~.PeriodicWaves`, and the lower bound is close in few dimensions only.
+
 **Variance.** Let :math:`r = \nabla\psi + v` and :math:`g_a = \nabla\psi + e_a`, where to first
 order :math:`e_a(x)` is the mean of :math:`K(x, x_l)\,v_l` over the points of part :math:`a`, with a
 symmetric kernel :math:`K`. The mean of :math:`h` over :math:`n` points is that of :math:`u = 2 r
@@ -61,7 +66,7 @@ from scorefield.diagnostics.learners import Gradient, Learner, SmallNetwork, Val
 from scorefield.diagnostics.periodic import waves_of
 from scorefield.diagnostics.potentials import NODES, deviation, flat
 from scorefield.diagnostics.protocol import Points, Profile, Protocol, form, measure
-from scorefield.domain import Euclidean
+from scorefield.domain import Domain, Euclidean, Torus
 from scorefield.engine import device_of
 from scorefield.errors import UserError
 from scorefield.estimate import Estimate, mean
@@ -73,8 +78,14 @@ from scorefield.targets.base import Target
 _PARTS = 3
 _SIGNS = 8
 """The number of random signs of each point, times the dimension."""
-LEAST = 8 * _PARTS
-"""The least number of points."""
+_LEAST, _LEAST_ON_TORUS = 8 * _PARTS, 64
+
+
+def least_points(domain: Domain) -> int:
+    """The least number of points: on a torus there are no linear functions, and fewer points leave
+    too few waves.
+    """
+    return _LEAST_ON_TORUS if isinstance(domain, Torus) else _LEAST
 
 
 def observable_error(
@@ -90,7 +101,8 @@ def observable_error(
 
     It is to be compared with the square of :func:`~.score_error`. ``field``, ``protocol`` and
     ``classes`` are those of :mod:`scorefield.diagnostics`. The numerical error is that of the
-    field's own potential, whose change by half the nodes on the rays from the centre it is.
+    field's own potential, whose change by half the nodes on the rays from the centre it is; on a
+    torus, where there is none, it is zero.
 
     Arguments:
         reference: The exact score, as a target; or another field, such as the
@@ -102,14 +114,15 @@ def observable_error(
             waves.
 
     Raises:
-        ValueError: If the two fields have other domains or are on two devices, the learner is for
-            another domain, data are missing, or the protocol has fewer than 24 points.
+        ValueError: If the two fields have different domains or are on two devices, the learner is
+            for another domain, data are missing, or the protocol has fewer than 24 points, on a
+            torus 64.
     """
     check_field(field)
     other, data = _reference(field, reference, data)
     sde, domain, exact = field.sde, field.domain, isinstance(reference, Target)
-    if protocol.n < LEAST:
-        raise UserError(f"an observable error needs {LEAST} points, the protocol has {protocol.n}")
+    if protocol.n < (least := least_points(domain)):
+        raise UserError(f"an observable error needs {least} points, the protocol has {protocol.n}")
     learner = waves_of(domain) if learner is None else learner
     rays = isinstance(domain, Euclidean)
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.checks import check_count
 from scorefield.diagnostics.learners import Gradient, Learner, RandomFeatures, Values
 from scorefield.diagnostics.potentials import periodic_waves
 from scorefield.domain import Domain, Torus
@@ -28,18 +29,18 @@ class PeriodicWaves:
     r"""Least squares on the sines and cosines :math:`\omega \cdot x` of periodic waves,
     :math:`\omega_i L_i / 2\pi \in \mathbb{Z}`, with a ridge; at most one for four numbers.
 
-    They are the longest of many random waves; in two dimensions that is all longer ones. A constant
-    field is not the gradient of a periodic function, and none of theirs.
+    They are the longest of many random waves. A constant field is not the gradient of a periodic
+    function, and none of theirs. What shorter waves have of a gradient is missed, so that estimates
+    are lower bounds: of smooth errors in two coordinates 96 % or more were found, in eight 70 %.
 
     Arguments:
-        waves: The number of waves.
+        waves: The number of waves, at least 2.
     """
 
     waves: int = 256
 
     def __post_init__(self) -> None:
-        if self.waves < 0:
-            raise UserError(f"the number of waves is not negative, got {self.waves}")
+        check_count("the number of periodic waves", self.waves, 2)
 
     def describe(self) -> str:
         return f"at most {self.waves} periodic waves"

@@ -18,8 +18,6 @@ from scorefield.objectives.regularizer import PointLaw, PointRegularizer
 
 _GROUP = 16
 """The number of rows of a group of neighbouring noise levels."""
-_FEWEST = 8
-"""The least number of rows whose mean is taken."""
 
 
 class DualScoreMatching(PointRegularizer):
@@ -68,10 +66,11 @@ class DualScoreMatching(PointRegularizer):
     Most of what the scatter does is to move the constants of the noise levels, which all points of
     a level have in common. At every noise level :math:`|\varepsilon|^2 - D` has the mean zero, and
     of its variance :math:`2D` the part :math:`r = \rho^2 (2 - \rho^2)` is scatter at a given point.
-    From each target :math:`r` times the mean of the others in its group of some 16 rows of
-    neighbouring levels is taken. That mean has nothing to do with the row's own noise, so that the
-    target's mean at a given point stays what it is; the scatter of what the rows of a group have in
-    common falls by the factor :math:`1 - r`, and that of a target rises by a fifteenth at most.
+    From each target :math:`r` times the mean of the 15 others in its group of neighbouring levels
+    is taken; rows that are left over, those of the highest levels, stay as they are. That mean has
+    nothing to do with the row's own noise, so that the target's mean at a given point stays what it
+    is; the variance at given points of what the rows of a group have in common falls by the factor
+    :math:`1 - r`, and that of a target rises by :math:`r / 15` of itself.
 
     The rest of the scatter goes into the gradient, times the sensitivity of the potential to the
     network's label, and can keep a network from resolving the data. A small weight avoids that, and
@@ -142,16 +141,11 @@ class DualScoreMatching(PointRegularizer):
 def _others(
     target: Float[Tensor, "steps rows"], level: Float[Tensor, "steps rows"]
 ) -> Float[Tensor, "steps rows"]:
-    """The mean of the other targets of each one's group; zero where rows are few."""
-    rows = target.shape[1]
-    count = max(1, rows // _GROUP)
-    if rows < _FEWEST:
-        return torch.zeros_like(target)
-    # Groups of neighbouring levels, of which the last may be the larger.
-    order = level.argsort(dim=1)
-    group = (torch.arange(rows, device=target.device) // (rows // count)).clamp(max=count - 1)
-    sizes = group.bincount().to(target.dtype)
-    placed = target.gather(1, order)
-    sums = placed.new_zeros(len(target), count).index_add(1, group, placed)
-    means = (sums[:, group] - placed) / (sizes[group] - 1)
-    return torch.empty_like(target).scatter(1, order, means)
+    """The mean of the other targets of each one's group; zero for rows of no group, those of the
+    highest levels.
+    """
+    order = level.argsort(dim=1, stable=True)
+    grouped = order[:, : order.shape[1] // _GROUP * _GROUP]
+    groups = target.gather(1, grouped).unflatten(1, (-1, _GROUP))
+    means = (groups.sum(dim=2, keepdim=True) - groups) / (_GROUP - 1)
+    return torch.zeros_like(target).scatter(1, grouped, means.flatten(1))

@@ -134,7 +134,8 @@ class Dose(OfRuns):
     out: ClassVar[str] = "results/dose"
 
     runs: Annotated[
-        tuple[Path, ...], Option("Folders of runs on a ring of modes.", metavar="RUN...")
+        tuple[Path, ...],
+        Option("Folders of runs on two coordinates of known distribution.", metavar="RUN..."),
     ] = ()
     doses: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
     bands: tuple[str, ...] = ("all", "low", "middle", "high")

@@ -12,10 +12,11 @@ from typing import Any
 from scorefield.diagnostics.consistency import consistency_error
 from scorefield.diagnostics.dimension import UNIT, intrinsic_dimension
 from scorefield.diagnostics.fokker_planck import fokker_planck_errors
-from scorefield.diagnostics.observable import LEAST, observable_error
+from scorefield.diagnostics.observable import least_points, observable_error
 from scorefield.diagnostics.periodic import waves_of
 from scorefield.diagnostics.protocol import Profile
 from scorefield.diagnostics.score_error import denoising_loss, distance_to_ideal, score_error
+from scorefield.domain import Torus
 from scorefield.evaluation.catalogue.metric import (
     PROBED_ABOVE,
     PROBES,
@@ -28,6 +29,8 @@ from scorefield.evaluation.protocol import Benchmark
 from scorefield.fields.base import ScoreField
 
 _WAVES = 128
+_MOST_ON_TORUS = 4
+"""The most coordinates of a torus whose waves resolve smooth errors."""
 _TRAJECTORIES: dict[str, Any] = {"span": 2.0, "steps": 8, "trajectories": 8}
 _STARTS = 256
 
@@ -113,8 +116,13 @@ OBSERVABLE_ERROR = OfLevel(
     estimator=Estimator(
         measure=_observable,
         applies=Condition(
-            f"data of known distribution, at least {LEAST} points",
-            lambda f, b: b.truth is not None and b.points().n >= LEAST,
+            f"data of known distribution, on a torus of at most {_MOST_ON_TORUS} coordinates; at "
+            "least 24 points, on a torus 64",
+            lambda f, b: (
+                b.truth is not None
+                and not (isinstance(f.domain, Torus) and f.domain.dim > _MOST_ON_TORUS)
+                and b.points().n >= least_points(f.domain)
+            ),
         ),
         key="observable",
         settings={"waves": _WAVES},

@@ -119,7 +119,11 @@ def table(result: DoseResponse, dose: float) -> Table:
         ends = "{:.3g} to {:.3g}".format(*r.case.ends)
         rows.append([r.case.kind, ends, *numbers])
     few = any(len(some) < FEWEST for some in result.trained_by_data.values())
-    notes = [f"trained fields are ranked where {FEWEST} or more have the same data"] if few else []
+    notes = (
+        [f"trained fields are ranked where there are {FEWEST} or more of one kind of data"]
+        if few
+        else []
+    )
     return Table(HEADINGS, rows, notes)
 
 
