@@ -124,7 +124,10 @@ def test_the_pages_on_choices_are_those_of_the_measured_tables():
     assert [path.read_text(encoding="utf-8") for path in pages] == [f() for f in pages.values()]
 
 
-@pytest.mark.parametrize("name", ["check", "dimension", "distilled", "dual", "emoji", "two_gaussians"])
+PAGES = ("check", "dimension", "distilled", "dual", "emoji", "two_gaussians")
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_the_page_of_a_benchmark_is_that_of_the_stored_numbers(name, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     results = ROOT / "docs" / "results"
