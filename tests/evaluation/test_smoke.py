@@ -68,12 +68,19 @@ def test_a_trial_has_a_narrower_network_where_it_does_not_fit():
 
 def test_a_trial_keeps_the_smallest_network_that_can_be_built():
     """Widths of DDPM are multiples of 32 and six levels need 32 pixels: nothing that can be built
-    is within the limits, and what comes after the smallest cannot be built."""
+    is within the limits."""
     config, changed = reduced(load_config("bedroom/ddpm_vp"))
     assert config.data.shape == (3, 32, 32)
     assert config.field.network.channels == 32
     assert "channels 32 in place of 128, images of 3×32×32" in changed[-1]
     build_field(config, build_source(config), device="meta")
+
+
+@pytest.mark.slow
+def test_a_trial_of_a_width_that_is_no_power_of_two_is_within_the_limits():
+    config, changed = reduced(load_config("imagenet512/m4_equal_cost"))
+    assert "channels 8 in place of 96, images of 3×64×64" in changed[-1]
+    assert cost_of(config, build_source(config)).call < 2.5e8
 
 
 def test_a_linear_map_costs_what_it_has_weights():

@@ -12,6 +12,7 @@ sides of the images too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -113,24 +114,41 @@ def reduced(config: Config) -> tuple[Config, tuple[str, ...]]:
         f"{_STEPS} steps of {document['train']['batch_size']} points, every regulariser in each on "
         "one point; samplers take 2 steps"
     )
-    small, widths, over = config, "", 0.0
-    for factor, smaller in ((1, document), *_smaller(document)):
-        # Costs fall with the square of a width, and counting them takes seconds.
-        if factor**2 < over:
-            continue
-        try:
-            version = schema.validate(smaller, config.name, trust_code=True)
-            cost = cost_of(version, build_source(version))
-        except (ConfigError, UserError):
-            if smaller is document:
-                raise
-            continue
-        small, widths = version, _of_width(smaller, document, cost)
-        excess = max(cost.call / _MOST_CALLS, cost.parameters / _MOST_PARAMETERS)
-        if excess <= 1:
-            break
-        over = over or excess / 2
+    small, widths = _affordable(document, config.name)
     return small, (*changed, widths or "the network is the configuration's own")
+
+
+def _affordable(document: dict[str, Any], name: str) -> tuple[Config, str]:
+    """The largest version of a configuration within the limits, or the smallest that can be built,
+    and what is narrower in it, as a clause.
+    """
+
+    def built(version: dict[str, Any]) -> tuple[Config, Cost]:
+        small = schema.validate(version, name, trust_code=True)
+        return small, cost_of(small, build_source(small))
+
+    small, cost = built(document)
+    over = _excess(cost)
+    if over <= 1:
+        return small, ""
+    smaller = list(_smaller(document))
+    # Costs fall with the square of a width, and counting them takes seconds.
+    for factor, version in smaller:
+        if factor**2 >= over / 2:
+            with suppress(ConfigError, UserError):
+                small, cost = built(version)
+                if _excess(cost) <= 1:
+                    return small, _of_width(version, document, cost)
+    for _, version in reversed(smaller):
+        with suppress(ConfigError, UserError):
+            small, cost = built(version)
+            return small, _of_width(version, document, cost)
+    return small, ""
+
+
+def _excess(cost: Cost) -> float:
+    """How many times a cost is the largest that there is time and space for."""
+    return max(cost.call / _MOST_CALLS, cost.parameters / _MOST_PARAMETERS)
 
 
 def _shorten(document: dict[str, Any], config: Config) -> None:
@@ -154,13 +172,15 @@ def _shorten(document: dict[str, Any], config: Config) -> None:
 
 
 def _smaller(document: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Versions with ever narrower networks, then with ever smaller images."""
+    """Versions with ever narrower networks, then with ever smaller images; thirds of widths come
+    last, for those that have no small power of two.
+    """
     widths = ("channels", "hidden", "fsizes")
     for side in (1, 2, 4, 8, 16):
         shape = document["data"].get("shape")
         if side > 1 and (shape is None or len(shape) < 3):
             return
-        for factor in (2, 4, 8, 16):
+        for factor in (2, 4, 8, 16, 3, 6, 12):
             smaller = {**document, "field": {**document["field"]}}
             for key in ("network", "low_network"):
                 network = smaller["field"].get(key)
@@ -185,8 +205,6 @@ def _divided(width: Any, factor: int) -> Any:
 
 def _of_width(smaller: dict[str, Any], document: dict[str, Any], cost: Cost) -> str:
     """What is narrower in a version, as a clause."""
-    if smaller is document:
-        return ""
     shape, own = smaller["data"].get("shape"), document["data"].get("shape")
     sides = f", images of {'×'.join(map(str, shape))}" if shape != own else ""
     was, now = document["field"]["network"], smaller["field"]["network"]
