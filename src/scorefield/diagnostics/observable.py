@@ -22,8 +22,8 @@ is averaged. The two fits have independent errors, whose product is zero on aver
 both miss: a potential outside the learner's family, which makes the estimate a lower bound. An
 error free of :math:`\nabla \cdot (p\,r)` has estimates around zero, some of them negative.
 
-**On a torus** potentials are periodic. A constant, and whatever else winds around the torus,
-counts only as far as it is near the gradient of a periodic function, by which it moves mass. There
+**On a torus** potentials are periodic. A constant field, or another that winds around the
+torus, counts only by its projection onto gradients of periodic functions, which moves mass. There
 are no rays from a centre and no potential of the field's own: the family is that of
 :class:`~.PeriodicWaves`, and the lower bound is close in few dimensions only.
 

@@ -1,7 +1,7 @@
 r"""Fits of the gradient of a periodic function, for estimates on a torus.
 
-A potential on a torus is periodic: the linear functions and quadratic forms that
-:class:`~.learners.RandomFeatures` has are none, and neither is the integral of a field along rays.
+A potential on a torus is periodic. The linear functions and quadratic forms of
+:class:`~.learners.RandomFeatures` are not, and neither is the integral of a field along rays.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ _RIDGE = 0.01
 @dataclass(frozen=True)
 class PeriodicWaves:
     r"""Least squares on the sines and cosines :math:`\omega \cdot x` of periodic waves,
-    :math:`\omega_i L_i / 2\pi \in \mathbb{Z}`, with a ridge; at most one for four numbers.
+    :math:`\omega_i L_i / 2\pi \in \mathbb{Z}`, with a ridge; at most one for four coordinates
+    of the points of a fit.
 
     They are the longest of many random waves. A constant field is not the gradient of a periodic
-    function, and none of theirs. What shorter waves have of a gradient is missed, so that estimates
-    are lower bounds: of smooth errors in two coordinates 96 % or more were found, in eight 70 %.
+    function, so that no sum of waves has it. What shorter waves have of a gradient is missed:
+    estimates are lower bounds. Of smooth errors in two coordinates 96 % or more were found, in
+    eight 70 %.
 
     Arguments:
         waves: The number of waves, at least 2.

@@ -68,9 +68,10 @@ class DualScoreMatching(PointRegularizer):
     of its variance :math:`2D` the part :math:`r = \rho^2 (2 - \rho^2)` is scatter at a given point.
     From each target :math:`r` times the mean of the 15 others in its group of neighbouring levels
     is taken; rows that are left over, those of the highest levels, stay as they are. That mean has
-    nothing to do with the row's own noise, so that the target's mean at a given point stays what it
-    is; the variance at given points of what the rows of a group have in common falls by the factor
-    :math:`1 - r`, and that of a target rises by :math:`r / 15` of itself.
+    the expectation zero and is independent of the row's own point and noise, so that the target's
+    mean at a given point stays what it is. At given points, the variance of what the rows of a
+    group have in common falls by the factor :math:`1 - r`, and that of a target rises by
+    :math:`r / 15` of itself.
 
     The rest of the scatter goes into the gradient, times the sensitivity of the potential to the
     network's label, and can keep a network from resolving the data. A small weight avoids that, and
