@@ -173,14 +173,16 @@ def _shorten(document: dict[str, Any], config: Config) -> None:
 
 def _smaller(document: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Versions with ever narrower networks, then with ever smaller images; thirds of widths come
-    last, for those that have no small power of two.
+    last, of those that are multiples of three.
     """
     widths = ("channels", "hidden", "fsizes")
+    channels = (document["field"].get("network") or {}).get("channels")
+    thirds = [n for n in (3, 6, 12) if isinstance(channels, int) and channels % n == 0]
     for side in (1, 2, 4, 8, 16):
         shape = document["data"].get("shape")
         if side > 1 and (shape is None or len(shape) < 3):
             return
-        for factor in (2, 4, 8, 16, 3, 6, 12):
+        for factor in (2, 4, 8, 16, *thirds):
             smaller = {**document, "field": {**document["field"]}}
             for key in ("network", "low_network"):
                 network = smaller["field"].get(key)
