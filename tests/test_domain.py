@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from scorefield.domain import Euclidean
+from scorefield.domain import Euclidean, Torus
 from scorefield.noise import Noise
 
 
@@ -49,6 +49,8 @@ def test_kernel_score_is_the_gradient_of_its_log_density(shape):
 def test_domains_of_one_shape_are_equal_and_hashable():
     assert Euclidean((2, 3)) == Euclidean((2, 3))
     assert len({Euclidean((2,)), Euclidean((2,)), Euclidean((3,))}) == 2
+    assert Torus((3, 2), (1.5, 1.5)) == Torus((3, 2), 1.5)
+    assert Torus((3, 2), (1.5, 2.0)) != Torus((3, 2), 1.5)
 
 
 @pytest.mark.parametrize("shape", [(0,), (2, -1)])

@@ -156,12 +156,13 @@ class Torus(Domain):
         for length in periods:
             check_positive("the period of a torus", length)
         periods = tuple(map(float, periods))
-        object.__setattr__(self, "period", periods if several else periods[0])
         if several and len(periods) not in self.shape[-1:]:
             raise UserError(
                 f"{len(periods)} periods do not fit points of shape {self.shape}: there is one "
                 f"for each index of the last axis"
             )
+        # Equal periods are one, so that equal tori are equal.
+        object.__setattr__(self, "period", periods if len(set(periods)) > 1 else periods[0])
 
     def periods(self, like: Tensor) -> Tensor:
         """The periods, in a shape that broadcasts against the last axis of points."""
